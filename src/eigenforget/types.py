@@ -1,0 +1,155 @@
+"""Frozen values that everyone exchanges: errors, samples, splits, tasks, outputs, scores.
+
+Shapes use N samples, D features, C classes, B batch size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from eigenforget.engine import Engine
+    from eigenforget.sources import Source
+
+Part = Literal["forget", "retain", "test_forget", "test_retain"]
+"""forget / retain: the two sides of the training data. test_forget / test_retain: held-out samples of the forgotten
+and of the other classes; when no class is forgotten as a whole there is no test_forget and test_retain is the test set."""
+
+Better = Literal["higher", "lower", "reference"]
+
+
+class EigenforgetError(ValueError):
+    """The user's input is wrong. The message is one line that names the value and what is allowed."""
+
+
+class Refused(EigenforgetError):
+    """A method or metric is not for this task; the message says what it needs."""
+
+
+class Diverged(EigenforgetError):
+    """Training produced a non-finite loss or weight; nothing of it may be saved."""
+
+
+class Batch(NamedTuple):
+    """inputs [B, ...], labels [B] int64, positions [B] int64 (row in the source it came from)."""
+
+    inputs: Any
+    labels: Tensor
+    positions: Tensor
+
+
+class Outputs(NamedTuple):
+    """logits [B, C] and features [B, D]: the input of the classifier head, or of the layer that was asked for."""
+
+    logits: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What is known of each sample besides its tensor: unique ids [N], labels [N], optional groups [N], content hashes [N]."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+    content: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        for name in ("labels", "groups", "content"):
+            column = getattr(self, name)
+            if column is not None and len(column) != n:
+                raise EigenforgetError(f"index column {name} has {len(column)} rows, ids have {n}")
+        unique, counts = np.unique(self.ids, return_counts=True)
+        if len(unique) != n:
+            raise EigenforgetError(f"sample ids must be unique; repeated: {listed(unique[counts > 1])}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def digest(self) -> str:
+        """SHA-256 over the sorted rows, so the order of the samples does not matter."""
+        columns = [c for c in (self.ids, self.labels, self.groups, self.content) if c is not None]
+        return digest_of_rows("\x1f".join(map(str, row)) for row in zip(*columns, strict=True))
+
+
+class Split(NamedTuple):
+    """Positions of the forgotten and retained training samples, classes gone as a whole, and an order-free digest."""
+
+    forget: np.ndarray
+    retain: np.ndarray
+    forgotten_classes: tuple[int, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that an unlearning method may see. There is no test data and no retrained reference in it.
+
+    `retain` is None when none may be used. `log` is called with one row per training epoch.
+    """
+
+    model: nn.Module
+    forget: Source
+    retain: Source | None
+    engine: Engine
+    seed: int
+    num_classes: int
+    forgotten_classes: tuple[int, ...] = ()
+    layer: str | None = None
+    log: Callable[[Mapping[str, Any]], None] = field(default=lambda row: None)
+
+    def needs_retain(self, method: str) -> Source:
+        """The retain source, or a refusal that names the method."""
+        if self.retain is None:
+            raise Refused(f"{method} needs retain data")
+        return self.retain
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number. value is None exactly when status is "not_applicable"; then reason says why.
+
+    low and high bound a 95 % interval where the metric has one. better="reference" means closest to the retrained model.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    better: Better
+    range: tuple[float, float]
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.value is None and not self.reason:
+            raise EigenforgetError(f"score {self.name} has no value and no reason")
+        if self.value is not None and not np.isfinite(self.value):
+            raise EigenforgetError(f"score {self.name} is {self.value}; a score is a finite number or not applicable")
+
+    @property
+    def status(self) -> Literal["ok", "not_applicable"]:
+        return "ok" if self.value is not None else "not_applicable"
+
+
+def listed(values: Any, limit: int = 10) -> str:
+    """The first few values and how many there are, for error messages."""
+    items = [str(v) for v in values]
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
+
+
+def digest_of_rows(rows: Any) -> str:
+    """"sha256:…" of the rows in sorted order."""
+    total = hashlib.sha256()
+    for row in sorted(rows):
+        total.update(row.encode())
+        total.update(b"\n")
+    return f"sha256:{total.hexdigest()}"
