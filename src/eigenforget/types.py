@@ -5,35 +5,43 @@ Shapes use N samples, D features, C classes, B batch size.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
+from eigenforget.errors import Diverged, EigenforgetError, Refused
+
 if TYPE_CHECKING:
     from eigenforget.engine import Engine
     from eigenforget.sources import Source
+
+__all__ = [
+    "Batch",
+    "Better",
+    "Diverged",
+    "EigenforgetError",
+    "Index",
+    "Method",
+    "Outputs",
+    "Part",
+    "Refused",
+    "Score",
+    "Split",
+    "Task",
+    "digest_of_rows",
+    "listed",
+]
 
 Part = Literal["forget", "retain", "test_forget", "test_retain"]
 """forget / retain: the two sides of the training data. test_forget / test_retain: held-out samples of the forgotten
 and of the other classes; when no class is forgotten as a whole there is no test_forget and test_retain is the test set."""
 
 Better = Literal["higher", "lower", "reference"]
-
-
-class EigenforgetError(ValueError):
-    """The user's input is wrong. The message is one line that names the value and what is allowed."""
-
-
-class Refused(EigenforgetError):
-    """A method or metric is not for this task; the message says what it needs."""
-
-
-class Diverged(EigenforgetError):
-    """Training produced a non-finite loss or weight; nothing of it may be saved."""
 
 
 class Batch(NamedTuple):
@@ -105,11 +113,39 @@ class Task:
     layer: str | None = None
     log: Callable[[Mapping[str, Any]], None] = field(default=lambda row: None)
 
+    def student(self) -> nn.Module:
+        """A trainable copy; the given model is never changed."""
+        return copy.deepcopy(self.model)
+
+    def teacher(self) -> nn.Module:
+        """A frozen copy of the original in eval mode."""
+        return copy.deepcopy(self.model).eval().requires_grad_(False)
+
+    @property
+    def retained_classes(self) -> int:
+        return self.num_classes - len(self.forgotten_classes)
+
     def needs_retain(self, method: str) -> Source:
         """The retain source, or a refusal that names the method."""
         if self.retain is None:
             raise Refused(f"{method} needs retain data")
         return self.retain
+
+
+class Method(Protocol):
+    """A frozen dataclass of hyper-parameters that makes a new, unlearned module and leaves the given one bit-identical.
+
+    needs: what of the task it uses. guarantee: "exact" or "empirical". source: paper, equation, deviations. role: "unlearned", or
+    "control" for cheats that exist to test metrics and are never recommended.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    guarantee: ClassVar[str]
+    role: ClassVar[Literal["unlearned", "control"]]
+
+    def __call__(self, task: Task) -> nn.Module: ...
 
 
 @dataclass(frozen=True)

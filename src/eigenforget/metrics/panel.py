@@ -11,10 +11,11 @@ from eigenforget.types import Batch, Outputs, Part, Score
 
 
 class PanelMetric(torchmetrics.Metric, ABC):
-    """One forward pass per model and part feeds all metrics: update(part, batch, outputs), then compute() -> Scores.
+    """One forward pass per model and part feeds all metrics: update(part, batch, outputs), then scores().
 
     The result must not depend on how the samples were shuffled, batched or sharded. What cannot be measured on the parts
-    seen is a Score with value None and a reason, never a number.
+    seen is a Score with value None and a reason, never a number. A subclass writes update() and measure(); torchmetrics' own
+    compute() answers with the applicable values by name, since it takes no frozen dataclasses.
     """
 
     full_state_update: ClassVar[bool] = False
@@ -24,4 +25,13 @@ class PanelMetric(torchmetrics.Metric, ABC):
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None: ...
 
     @abstractmethod
-    def compute(self) -> tuple[Score, ...]: ...
+    def measure(self) -> tuple[Score, ...]:
+        """The scores of the state as it stands on this rank."""
+
+    def scores(self) -> tuple[Score, ...]:
+        """The scores over all ranks."""
+        with self.sync_context():
+            return self.measure()
+
+    def compute(self) -> dict[str, float]:
+        return {score.name: score.value for score in self.measure() if score.value is not None}

@@ -1,0 +1,198 @@
+"""Dimensional alignment: how much of the forget features' energy lies in the retain features' principal eigenspace.
+
+Source: "Revisiting Machine Unlearning with Dimensional Alignment" (arXiv 2407.17710). With feature columns F_f [D, N_f]
+and F_r [D, N_r], G_f = F_f F_fᵀ, G_r likewise, and U [D, k] the leading eigenvectors of G_r:
+
+    frobenius   DA_k(f | r) = ‖G_f U Uᵀ‖_F / ‖G_f‖_F        in [0, 1]
+    energy      DA_k(f | r) = tr(Uᵀ G_f U) / tr(G_f)        in [0, 1], never decreasing in k
+
+Both are 1 when the forget features lie in span(U) and 0 when they are orthogonal to it. The Frobenius form is the paper's;
+the energy form is our second reading. k and centering are not published: we report the whole curve over k and both conventions.
+Everything is float64. Features come as rows [N, D], as models produce them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from eigenforget.types import EigenforgetError, listed
+
+Form = Literal["frobenius", "energy"]
+Centering = Literal["none", "each"]
+
+
+class Moments(NamedTuple):
+    """Count [], mean [D] and centred second moment Σ (x−μ)(x−μ)ᵀ [D, D] of feature rows, in float64.
+
+    Centred moments merge without cancellation (Chan, Golub and LeVeque 1983), so any sharding gives the one-pass result to rounding.
+    """
+
+    count: Tensor
+    mean: Tensor
+    scatter: Tensor
+
+    @property
+    def width(self) -> int:
+        return self.mean.shape[0]
+
+    def gram(self, centering: Centering = "none") -> Tensor:
+        """G = Σ x xᵀ [D, D] for "none", Σ (x−μ)(x−μ)ᵀ for "each"."""
+        if centering == "each":
+            return self.scatter
+        return self.scatter + self.count * torch.outer(self.mean, self.mean)
+
+
+class Eigenspace(NamedTuple):
+    """Eigenvalues [R] in descending order and eigenvectors [D, R] of a Gram matrix; R ≤ D is its numerical rank."""
+
+    values: Tensor
+    vectors: Tensor
+
+
+def empty_moments(width: int, device: torch.device | str = "cpu") -> Moments:
+    """The neutral element of `merge`."""
+    zeros = torch.zeros(width, dtype=torch.float64, device=device)
+    return Moments(zeros.new_zeros(()), zeros, zeros.new_zeros(width, width))
+
+
+def moments(features: Tensor) -> Moments:
+    """Moments of feature rows [N, D]. Errors: not 2-D, no rows, NaN or infinite values (the rows are named)."""
+    rows = _checked(features)
+    mean = rows.mean(0)
+    centred = rows - mean
+    count = torch.tensor(float(len(rows)), dtype=torch.float64, device=rows.device)
+    return Moments(count, mean, centred.T @ centred)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """The moments of both sets of rows together, as a new value."""
+    if a.width != b.width:
+        raise EigenforgetError(f"features of width {a.width} and {b.width} cannot be merged")
+    count = a.count + b.count
+    if count == 0:
+        return Moments(count, a.mean.clone(), a.scatter.clone())
+    delta = b.mean - a.mean
+    mean = a.mean + delta * (b.count / count)
+    scatter = a.scatter + b.scatter + torch.outer(delta, delta) * (a.count * b.count / count)
+    return Moments(count, mean, scatter)
+
+
+def eigenspace(gram: Tensor) -> Eigenspace:
+    """Eigenvectors of a symmetric Gram matrix [D, D] whose eigenvalues stand above rounding error.
+
+    Directions with no energy have no defined eigenvector (dead units are common after a ReLU), so they are left out.
+    """
+    values, vectors = torch.linalg.eigh(gram.double())
+    values, vectors = values.flip(0), vectors.flip(1)
+    if not values[0] > 0:
+        raise EigenforgetError("all features are zero: there is no eigenspace")
+    keep = values > values[0] * _tolerance(gram.shape[0])
+    return Eigenspace(values[keep], vectors[:, keep])
+
+
+def eigenspace_of_rows(features: Tensor, centering: Centering = "none") -> Eigenspace:
+    """The eigenspace of feature rows [N, D]; for D > N through the [N, N] Gram matrix, without forming a [D, D] one."""
+    rows = _checked(features)
+    rows = rows - rows.mean(0) if centering == "each" else rows
+    if rows.shape[1] <= rows.shape[0]:
+        return eigenspace(rows.T @ rows)
+    small = eigenspace(rows @ rows.T)
+    vectors = rows.T @ (small.vectors / small.values.sqrt())
+    # One QR step restores orthonormality, which division by small singular values weakens.
+    q, r = torch.linalg.qr(vectors)
+    return Eigenspace(small.values, q * torch.sign(torch.diagonal(r)))
+
+
+def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
+    """U [D, k]. Errors: k < 1, k ≥ D (both forms would be 1), fewer than k samples, fewer than k directions with energy."""
+    width = space.vectors.shape[0]
+    if not 1 <= k < width:
+        raise EigenforgetError(f"k = {k} must be from 1 to {width - 1}: below the feature width {width}")
+    if samples < k:
+        raise EigenforgetError(f"k = {k} needs at least {k} retained samples, got {samples}")
+    if space.vectors.shape[1] < k:
+        raise EigenforgetError(f"k = {k}, but the retained features span only {space.vectors.shape[1]} dimensions")
+    return space.vectors[:, :k]
+
+
+def alignment_curve(
+    forget: Moments, retain: Moments, *, form: Form = "frobenius", centering: Centering = "none"
+) -> Tensor:
+    """DA_k(f | r) for k = 1 … K as a float64 tensor [K].
+
+    K is the smaller of D−1, the number of retained samples and the rank of the retained features: beyond it, DA is not defined.
+    "each" subtracts each side's own mean. Errors: no samples on a side, all-zero features.
+    """
+    for side, what in ((forget, "forget"), (retain, "retain")):
+        if side.count < 1:
+            raise EigenforgetError(f"dimensional alignment needs {what} features, got none")
+    g = forget.gram(centering)
+    if not torch.linalg.matrix_norm(g) > 0:
+        raise EigenforgetError("all forget features are zero: their alignment is not defined")
+    space = eigenspace(retain.gram(centering))
+    last = min(retain.width - 1, int(retain.count), space.vectors.shape[1])
+    return _curve(g, leading(space, last, int(retain.count)), form)
+
+
+def alignment_of_rows(
+    forget: Tensor, retain: Tensor, k: int, *, form: Form = "frobenius", centering: Centering = "none"
+) -> Tensor:
+    """DA_k of feature rows [N_f, D] and [N_r, D] at one k, in O(N·D·k): never forms a [D, D] matrix when D exceeds N."""
+    rows, other = _checked(forget), _checked(retain)
+    if rows.shape[1] != other.shape[1]:
+        raise EigenforgetError(f"forget features have width {rows.shape[1]}, retain features {other.shape[1]}")
+    rows = rows - rows.mean(0) if centering == "each" else rows
+    if not rows.any():
+        raise EigenforgetError("all forget features are zero: their alignment is not defined")
+    basis = leading(eigenspace_of_rows(other, centering), k, len(other))
+    if form == "energy":
+        return (rows @ basis).square().sum() / rows.square().sum()
+    return _squared_alignment(rows, basis).sqrt()
+
+
+def dimensional_alignment_loss(features: Tensor, basis: Tensor) -> Tensor:
+    """L_DA = −DA_k² in [−1, 0] of one batch of features [B, D] against a fixed basis U [D, k]; a scalar.
+
+    It is a ratio over the batch and has no per-sample form (the one deviation from this package's losses). The basis is
+    detached: gradients move the forget features into the retained eigenspace, never the eigenspace. Source: 2407.17710.
+    """
+    if features.ndim != 2 or basis.ndim != 2 or features.shape[1] != basis.shape[0]:
+        raise EigenforgetError(f"features [B, D] and basis [D, k] do not fit: {list(features.shape)} and {list(basis.shape)}")
+    return -_squared_alignment(features, basis.detach().to(features))
+
+
+def _squared_alignment(rows: Tensor, basis: Tensor) -> Tensor:
+    """‖G U‖²_F / ‖G‖²_F with G = rowsᵀ rows, through the smaller of [N, N] and [D, D]."""
+    # The ratio does not depend on scale; a unit largest entry keeps fourth powers finite in float32.
+    rows = rows / rows.detach().abs().amax().clamp_min(torch.finfo(rows.dtype).tiny)
+    if rows.shape[0] < rows.shape[1]:
+        inner = rows @ rows.T
+        projected = rows @ basis
+        return (projected * (inner @ projected)).sum() / inner.square().sum()
+    gram = rows.T @ rows
+    return (gram @ basis).square().sum() / gram.square().sum()
+
+
+def _curve(gram: Tensor, basis: Tensor, form: Form) -> Tensor:
+    image = gram @ basis
+    if form == "energy":
+        return ((basis * image).sum(0).cumsum(0) / torch.trace(gram)).clamp(0.0, 1.0)
+    # ‖G U_k U_kᵀ‖²_F = Σ_{j ≤ k} ‖G u_j‖² because the columns of U are orthonormal.
+    return (image.square().sum(0).cumsum(0) / gram.square().sum()).sqrt().clamp(0.0, 1.0)
+
+
+def _checked(features: Tensor) -> Tensor:
+    if features.ndim != 2 or features.shape[0] == 0:
+        raise EigenforgetError(f"features must be rows [N, D] with N ≥ 1, got shape {list(features.shape)}")
+    bad = ~torch.isfinite(features).all(1)
+    if bad.any():
+        raise EigenforgetError(f"features hold NaN or infinite values in rows {listed(bad.nonzero().flatten().tolist())}")
+    return features.detach().double()
+
+
+def _tolerance(size: int) -> float:
+    # The usual rank bound for a Gram matrix: rounding in G is about size · eps · ‖G‖.
+    return size * torch.finfo(torch.float64).eps

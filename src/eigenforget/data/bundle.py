@@ -1,0 +1,235 @@
+"""A data set ready to train on: normalised tensors and an Index for each of its training and test side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenforget.sources import TensorSource
+from eigenforget.types import EigenforgetError, Index, digest_of_rows, listed
+
+_MOST_CLASSES = 1_000_000
+"""A larger class number is an identifier taken for a class; it would also make a head of that many outputs."""
+_CHUNK = 4096
+"""Samples converted at a time, to bound the float64 copies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """train and test samples (inputs float32 [N, C, H, W] or [N, D]) and what is known of each of them."""
+
+    train: TensorSource
+    train_index: Index
+    test: TensorSource
+    test_index: Index
+    num_classes: int
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for side, source, index in (("train", self.train, self.train_index), ("test", self.test, self.test_index)):
+            if len(source) != len(index):
+                raise EigenforgetError(f"{side}: {len(source)} samples but {len(index)} index rows")
+        if len(self.class_names) != self.num_classes:
+            raise EigenforgetError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+        shared = np.intersect1d(self.train_index.ids, self.test_index.ids)
+        if len(shared):
+            raise EigenforgetError(f"ids in both training and test data: {listed(shared)}")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (C, H, W) or (D,)."""
+        return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the index rows of both sides; it depends on the side of a sample, not on the order."""
+        return digest_of_rows((f"train\x1f{self.train_index.digest()}", f"test\x1f{self.test_index.digest()}"))
+
+
+class Arrays(NamedTuple):
+    """One side of a data set as it was read.
+
+    inputs: images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3, or feature vectors float [N, D]. labels: integers
+    [N]. ids: unique strings [N], default "train/0", "train/1", … and "test/0", …; groups: strings [N] or None.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    ids: Any = None
+    groups: Any = None
+
+    def rows(self, positions: np.ndarray) -> Arrays:
+        """The samples at these positions."""
+        ids, groups = (None if column is None else np.asarray(column)[positions] for column in self[2:])
+        return Arrays(self.inputs[positions], self.labels[positions], ids, groups)
+
+
+def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | None = None) -> Data:
+    """Data from numpy arrays.
+
+    Images are scaled to [0, 1] and normalised per channel, feature vectors are standardised per column, both with
+    mean and standard deviation (divisor N) of the TRAINING samples; a constant channel or column is centred only.
+    Class numbers are used as they are: there are max(training label) + 1 classes, or as many as there are class
+    names. Each sample's content is the SHA-256 of its shape and raw values, taken before normalisation. Errors: wrong
+    types, shapes or counts; labels that are no integers, negative or (test) unknown; features not finite.
+    """
+    sides = {"train": train, "test": test}
+    labels = {side: class_labels(arrays.labels, side) for side, arrays in sides.items()}
+    samples = {side: _samples(arrays.inputs, side) for side, arrays in sides.items()}
+    if samples["train"].shape[1:] != samples["test"].shape[1:] or samples["train"].dtype != samples["test"].dtype:
+        raise EigenforgetError(f"training inputs are {_shown(samples['train'])}, test inputs {_shown(samples['test'])}")
+    names = tuple(class_names or map(str, range(int(labels["train"].max()) + 1)))
+    for side in sides:
+        _check_range(labels[side], side, len(names))
+    index = {side: _index(arrays, labels[side], samples[side], side) for side, arrays in sides.items()}
+    inputs = _normalised(samples, index)
+    source = {side: TensorSource(inputs[side], torch.from_numpy(labels[side])) for side in sides}
+    return Data(source["train"], index["train"], source["test"], index["test"], len(names), names)
+
+
+def class_labels(labels: Any, side: str) -> np.ndarray:
+    """labels as int64 [N]. Errors: none at all, no integers, not one per sample, negative or absurdly large."""
+    column = np.asarray(labels)
+    if column.ndim != 1 or column.dtype.kind not in "iu":
+        raise EigenforgetError(f"{side} labels must be integers [N], got {_shown(column)}")
+    if not len(column):
+        raise EigenforgetError(f"there are no {side} samples")
+    wrong = column[(column < 0) | (column >= _MOST_CLASSES)]
+    if len(wrong):
+        allowed = f"class numbers from 0 to {_MOST_CLASSES - 1}"
+        raise EigenforgetError(f"{side} labels must be {allowed}, got {listed(np.unique(wrong))}")
+    return column.astype(np.int64)
+
+
+def _check_range(labels: np.ndarray, side: str, classes: int) -> None:
+    outside = np.unique(labels[labels >= classes])
+    if len(outside):
+        raise EigenforgetError(f"{side} labels must be below the {classes} classes, got {listed(outside)}")
+
+
+def _samples(inputs: Any, side: str) -> np.ndarray:
+    """Images as uint8 [N, H, W, C], feature vectors as float64 [N, D]."""
+    array = np.asarray(inputs)
+    if 0 in array.shape:
+        raise EigenforgetError(f"there are no {side} samples: inputs are {_shown(array)}")
+    if array.dtype == np.uint8 and array.ndim == 3:
+        return np.ascontiguousarray(array[..., None])
+    if array.dtype == np.uint8 and array.ndim == 4:
+        _check_channels(array, side)
+        return np.ascontiguousarray(array)
+    if array.ndim == 2 and array.dtype in (np.float16, np.float32, np.float64):
+        # Adding zero turns -0.0 into 0.0, so that equal values have equal bytes.
+        return np.ascontiguousarray(array, dtype=np.float64) + 0.0
+    raise EigenforgetError(
+        f"{side} inputs must be images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D], "
+        f"got {_shown(array)}"
+    )
+
+
+def _check_channels(images: np.ndarray, side: str) -> None:
+    channels = images.shape[3]
+    if channels == 4:
+        raise EigenforgetError(f"{side} images have 4 channels; alpha means nothing to a classifier: blend or drop it")
+    if channels not in (1, 3):
+        raise EigenforgetError(f"{side} images must have 1 or 3 channels in the last axis, got {_shown(images)}")
+
+
+def _index(arrays: Arrays, labels: np.ndarray, samples: np.ndarray, side: str) -> Index:
+    n = len(samples)
+    if len(labels) != n:
+        raise EigenforgetError(f"{n} {side} inputs and {len(labels)} labels: the counts must be equal")
+    ids = [f"{side}/{row}" for row in range(n)] if arrays.ids is None else arrays.ids
+    groups = None if arrays.groups is None else _strings(arrays.groups, n, f"{side} groups")
+    return Index(_strings(ids, n, f"{side} ids"), labels, groups, _content(samples))
+
+
+def _strings(values: Any, n: int, what: str) -> np.ndarray:
+    column = np.asarray(values)
+    if column.shape != (n,):
+        raise EigenforgetError(f"{what} must be one per sample, [{n}], got {_shown(column)}")
+    if column.dtype.kind == "S":
+        try:
+            return np.char.decode(column, "utf-8")
+        except UnicodeDecodeError:
+            raise EigenforgetError(f"{what} are bytes that are not UTF-8") from None
+    if column.dtype.kind not in "Uiu" and not (column.dtype.kind == "O" and all(isinstance(v, str) for v in column)):
+        raise EigenforgetError(f"{what} must be strings or integers, got {_shown(column)}")
+    return column.astype(np.str_)
+
+
+def _content(samples: np.ndarray) -> np.ndarray:
+    start = hashlib.sha256(f"{samples.dtype.name}{list(samples.shape[1:])}".encode())
+    digests = []
+    for row in samples:
+        total = start.copy()
+        total.update(row)
+        digests.append(total.hexdigest())
+    return np.array(digests)
+
+
+def _normalised(samples: dict[str, np.ndarray], index: dict[str, Index]) -> dict[str, Tensor]:
+    if samples["train"].dtype == np.uint8:
+        mean, std = _pixel_statistics(samples["train"])
+        return {side: _scaled_images(images, mean, std) for side, images in samples.items()}
+    for side, features in samples.items():
+        _check_finite(features, index[side].ids, f"{side} features are not finite (NaN or infinite) in")
+    mean, std = _column_statistics(samples["train"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = {side: ((features - mean) / std).astype(np.float32) for side, features in samples.items()}
+    for side, features in scaled.items():
+        _check_finite(features, index[side].ids, f"standardised {side} features leave the range of float32 in")
+    return {side: torch.from_numpy(features) for side, features in scaled.items()}
+
+
+def _check_finite(features: np.ndarray, ids: np.ndarray, complaint: str) -> None:
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        raise EigenforgetError(f"{complaint}: {listed(ids[bad])}")
+
+
+def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel of images / 255, from exact integer sums."""
+    means, deviations = [], []
+    count = images[..., 0].size
+    for channel in range(images.shape[3]):
+        total = squares = 0
+        for start in range(0, len(images), _CHUNK):
+            values = images[start : start + _CHUNK, ..., channel].astype(np.float64).ravel()
+            # Sums of integers below 2**53: exact whatever the order of summation.
+            total += int(values.sum())
+            squares += int(values @ values)
+        means.append(total / count / 255)
+        deviations.append(sqrt(count * squares - total * total) / count / 255 or 1.0)
+    return np.array(means), np.array(deviations)
+
+
+def _scaled_images(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Tensor:
+    count, height, width, channels = images.shape
+    scaled = torch.empty((count, channels, height, width), dtype=torch.float32)
+    for channel in range(channels):
+        # There are only 256 values, so each is computed once in float64.
+        table = torch.from_numpy(((np.arange(256) / 255 - mean[channel]) / std[channel]).astype(np.float32))
+        for start in range(0, count, _CHUNK):
+            values = torch.from_numpy(images[start : start + _CHUNK, ..., channel].astype(np.int32))
+            scaled[start : start + _CHUNK, channel] = table[values]
+    return scaled
+
+
+def _column_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column; a constant one has its value as mean, exactly, and deviation 1."""
+    constant = features.max(axis=0) == features.min(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(constant, features[0], features.mean(axis=0))
+        std = features.std(axis=0)
+    return mean, np.where(constant | (std == 0), 1.0, std)
+
+
+def _shown(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"

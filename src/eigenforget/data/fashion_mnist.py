@@ -1,0 +1,85 @@
+"""Fashion-MNIST from its four IDX files: 60,000 + 10,000 grey images of 28×28 pixels in ten classes."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from eigenforget.data.bundle import Arrays, Data, from_arrays
+from eigenforget.spec import configured
+from eigenforget.types import EigenforgetError
+
+_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_UNSIGNED_BYTES = 0x08
+
+
+@configured
+class FashionMnist:
+    """Inputs [N, 1, H, W]; ids "train/<row>" and "test/<row>".
+
+    Any four IDX files of this layout with at most ten classes do. Each file may be plain or end in .gz; where both
+    are there the plain one is read. Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST" (arXiv 1708.07747).
+    """
+
+    name: ClassVar[str] = "fashion_mnist"
+    root: Annotated[
+        str, Field(description="folder of the IDX files; the default is where Debian's dataset-fashion-mnist puts them")
+    ] = "/usr/share/datasets/fashion-mnist"
+
+    def load(self) -> Data:
+        sides = {"train": self._side("train"), "test": self._side("t10k")}
+        try:
+            return from_arrays(**sides, class_names=_CLASSES)
+        except EigenforgetError as error:
+            raise EigenforgetError(f"fashion_mnist in {self.root!r}: {error}") from None
+
+    def _side(self, prefix: str) -> Arrays:
+        images = read_idx(self._find(f"{prefix}-images-idx3-ubyte"), dims=3)
+        labels = read_idx(self._find(f"{prefix}-labels-idx1-ubyte"), dims=1)
+        return Arrays(images, labels)
+
+    def _find(self, name: str) -> Path:
+        for candidate in (Path(self.root, name), Path(self.root, f"{name}.gz")):
+            if candidate.is_file():
+                return candidate
+        raise EigenforgetError(
+            f"no {name} or {name}.gz in {self.root!r}: give root='folder of the IDX files', "
+            "or install Debian's package dataset-fashion-mnist"
+        )
+
+
+def read_idx(path: Path, *, dims: int) -> np.ndarray:
+    """The uint8 array with `dims` axes in an IDX file, gzip-compressed where the name ends in .gz.
+
+    Format: two zero bytes, type code 8, number of axes, one big-endian 32-bit length per axis, values with the last
+    axis fastest. Errors, which name the file: unreadable, another magic number, shorter or longer than its header
+    says.
+    """
+    content = _bytes(path)
+    header = 4 + 4 * dims
+    expected = bytes((0, 0, _UNSIGNED_BYTES, dims))
+    if len(content) >= 4 and content[:4] != expected:
+        raise EigenforgetError(f"{path}: magic number 0x{content[:4].hex()}, expected 0x{expected.hex()}")
+    if len(content) < header:
+        raise EigenforgetError(f"{path}: truncated, {len(content)} bytes are fewer than the header's {header}")
+    shape = struct.unpack(f">{dims}I", content[4:header])
+    found, wanted = len(content) - header, math.prod(shape)
+    if found != wanted:
+        problem = "truncated" if found < wanted else "too long"
+        raise EigenforgetError(f"{path}: {problem}, {found} values for the header's {list(shape)} = {wanted}")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise EigenforgetError(f"{path}: cannot be read: {error}") from None

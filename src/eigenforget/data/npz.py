@@ -1,0 +1,109 @@
+"""Your own data from a numpy .npz file."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from eigenforget.data.bundle import Arrays, Data, class_labels, from_arrays
+from eigenforget.data.holdout import stratified
+from eigenforget.spec import configured
+from eigenforget.types import EigenforgetError, listed
+
+_SPLIT = ("x_train", "y_train", "x_test", "y_test")
+_SPLIT_OPTIONAL = ("ids_train", "ids_test", "groups_train", "groups_test")
+_WHOLE = ("x", "y")
+_WHOLE_OPTIONAL = ("ids", "groups")
+_UNREADABLE = (OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise for damaged members; a RuntimeError is an encrypted one."""
+
+
+@configured
+class Npz:
+    """Arrays x_train, y_train, x_test, y_test (and ids_train, ids_test, groups_train, groups_test), or x, y (and ids,
+    groups).
+
+    x: images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D]; y: integers [N]. x and y are divided
+    by a stratified, seeded split, with ids "row/<row>" by default. Nothing is unpickled. Errors name the file:
+    missing, damaged, missing or unknown keys, object arrays, and all that from_arrays refuses.
+    """
+
+    name: ClassVar[str] = "npz"
+    path: Annotated[str, Field(description="the .npz file")]
+    test_fraction: Annotated[float, Field(gt=0, lt=1, description="share held out where the file has x, y")] = 0.2
+    seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
+
+    def load(self) -> Data:
+        arrays = read_npz(Path(self.path))
+        try:
+            _check_keys(list(arrays))
+            train, test = self._divided(arrays) if "x" in arrays else (_side(arrays, "_train"), _side(arrays, "_test"))
+            return from_arrays(train=train, test=test)
+        except EigenforgetError as error:
+            raise EigenforgetError(f"{self.path}: {error}") from None
+
+    def _divided(self, arrays: dict[str, np.ndarray]) -> tuple[Arrays, Arrays]:
+        whole = _side(arrays, "")
+        labels = class_labels(whole.labels, "given")
+        for key, column in arrays.items():
+            if column.shape[:1] != labels.shape:
+                raise EigenforgetError(f"{key} has shape {list(column.shape)}, but y has {len(labels)} labels")
+        if whole.ids is None:
+            whole = whole._replace(ids=[f"row/{row}" for row in range(len(labels))])
+        rows = stratified(labels, test_fraction=self.test_fraction, seed=self.seed)
+        return whole.rows(rows.train), whole.rows(rows.test)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz file, without unpickling. Errors, which name the file: missing, no .npz, damaged, object
+    arrays."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EigenforgetError(f"{path}: cannot be read: {error.strerror}") from None
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise EigenforgetError(f"{path}: not a .npz file, or truncated (numpy.savez writes one)")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            keys = list(archive.files)
+    except _UNREADABLE as error:
+        raise EigenforgetError(f"{path}: damaged: {_first_line(error)}") from None
+    return {key: _member(path, content, key) for key in keys}
+
+
+def _member(path: Path, content: bytes, key: str) -> np.ndarray:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            member = archive[key]
+    except _UNREADABLE as error:
+        if "Object arrays" in str(error):
+            raise EigenforgetError(f"{path}: {key} holds Python objects, which are not loaded") from None
+        raise EigenforgetError(f"{path}: {key} is damaged: {_first_line(error)}") from None
+    if not isinstance(member, np.ndarray):
+        raise EigenforgetError(f"{path}: {key} is no numpy array")
+    return member
+
+
+def _check_keys(keys: list[str]) -> None:
+    forms = {_SPLIT: _SPLIT_OPTIONAL, _WHOLE: _WHOLE_OPTIONAL}
+    for required, optional in forms.items():
+        if set(required) <= set(keys) <= {*required, *optional}:
+            return
+    # An unknown key is refused: a misspelt `groups` must not be passed over in silence.
+    allowed = " or ".join(f"{', '.join(need)} (optional: {', '.join(may)})" for need, may in forms.items())
+    raise EigenforgetError(f"has the keys {listed(keys) or 'none'}; needed: {allowed}")
+
+
+def _side(arrays: dict[str, np.ndarray], suffix: str) -> Arrays:
+    columns = (arrays.get(f"{column}{suffix}") for column in ("ids", "groups"))
+    return Arrays(arrays[f"x{suffix}"], arrays[f"y{suffix}"], *columns)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

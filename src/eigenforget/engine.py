@@ -1,0 +1,258 @@
+"""The only training loop, and the only evaluation loop: Lightning Fabric behind `fit` and `forward`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget import seeds
+from eigenforget.features import capture
+from eigenforget.sources import Source
+from eigenforget.spec import configured
+from eigenforget.types import Batch, Diverged, EigenforgetError, Outputs
+
+Log = Callable[[Mapping[str, Any]], None]
+_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+@configured
+class Optimizer:
+    """How weights move in one phase. The schedule runs over all steps of that phase."""
+
+    name: ClassVar[str] = "optimizer"
+    kind: Annotated[Literal["sgd", "adamw"], Field(description="SGD (Nesterov momentum) or AdamW")] = "sgd"
+    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum (unused by AdamW)")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="decoupled in AdamW, L2 in SGD")] = 5e-4
+    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "constant"
+    clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 0.0
+
+    def over(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimizer over these parameters."""
+        if self.kind == "adamw":
+            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.momentum > 0
+        )
+
+    def factor(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate at a step; onecycle warms up over the first 20 % and then falls linearly."""
+        done = step / max(1, steps)
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if self.schedule == "onecycle":
+            return max(min(done / 0.2, (1 - done) / 0.8), 1e-3)
+        return 1.0
+
+
+class Part(NamedTuple):
+    """What a loss sees of one source in one step: the batch, the model's outputs and each teacher's outputs on it."""
+
+    batch: Batch
+    outputs: Outputs
+    teachers: tuple[Outputs, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of epoch: passes over the first source while any further sources are cycled beside it.
+
+    loss(*parts) gives a scalar or per-sample values, one Part per source. prepare(model, cycle) runs before each epoch.
+    norm="frozen" keeps batch-norm statistics as they are. `trains` selects parameters by name. on_gradients runs after backward;
+    penalty(model, cycle) is added to the loss. Each phase has its own optimizer, kept over all cycles. An epoch is one pass over
+    the first source, or `steps_per_epoch` batches of it in fresh random order (starting again where it runs out).
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    loss: Callable[..., Tensor]
+    optimizer: Optimizer
+    batch_size: int = 128
+    teachers: tuple[nn.Module, ...] = ()
+    prepare: Callable[[nn.Module, int], None] | None = None
+    penalty: Callable[[nn.Module, int], Tensor] | None = None
+    on_gradients: Callable[[nn.Module], None] | None = None
+    norm: Literal["train", "frozen"] = "train"
+    trains: Callable[[str], bool] | None = None
+    steps_per_epoch: int | None = None
+
+    def steps(self) -> int:
+        """Steps of one epoch."""
+        if self.steps_per_epoch is not None:
+            return self.steps_per_epoch
+        n = len(self.sources[0])
+        dropped = 1 if n > self.batch_size and n % self.batch_size == 1 else 0
+        return math.ceil(n / self.batch_size) - dropped
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how computation runs. precision as in Lightning Fabric ("32-true", "bf16-mixed", …); evaluation is always float32."""
+
+    device: str = "auto"
+    precision: str = "32-true"
+    channels_last: bool = False
+    fabric: Fabric = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            fabric = Fabric(accelerator=self.device, devices=1, precision=self.precision)  # type: ignore[arg-type]
+        except (ValueError, RuntimeError) as error:
+            raise EigenforgetError(f"device {self.device!r} with precision {self.precision!r}: {error}") from None
+        object.__setattr__(self, "fabric", fabric)
+
+    def fit(
+        self, model: nn.Module, phases: Sequence[Phase], *, cycles: int, seed: int, layer: str | None = None, log: Log | None = None
+    ) -> nn.Module:
+        """Train `model` in place: every cycle runs one epoch of each phase in order. Returns the same module, in eval mode.
+
+        Batch order, augmentation and dropout depend on the seed and the phase name only. Errors: Diverged on a
+        non-finite loss or weight.
+        """
+        run = _Run(self, self._placed(model), phases, cycles, layer)
+        with torch.random.fork_rng(devices=self._cuda()):
+            torch.manual_seed(seeds.derive(seed, "dropout"))
+            for cycle in range(cycles):
+                for index, phase in enumerate(phases):
+                    row = run.epoch(index, cycle, seeds.generator(seed, "order", phase.name, cycle))
+                    if log is not None:
+                        log(row)
+        for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise Diverged(f"training diverged: {name} holds NaN or infinite values")
+        model.zero_grad(set_to_none=True)
+        return model.eval()
+
+    def forward(
+        self, model: nn.Module, source: Source, *, layer: str | None = None, batch_size: int = 512
+    ) -> Iterator[tuple[Batch, Outputs]]:
+        """The outputs of a model in eval mode on each batch, in order, in float32 and without gradients.
+
+        The model's training flags are as before when the pass ends or is abandoned.
+        """
+        modes = [(module, module.training) for module in model.modules()]
+        model = self._placed(model).eval()
+        try:
+            with capture(model, layer) as tap:
+                for batch in source.batches(batch_size):
+                    with torch.no_grad():
+                        moved = self.fabric.to_device(batch)
+                        outputs = tap(self._formatted(moved.inputs))
+                        outputs = Outputs(outputs.logits.float(), outputs.features.float())
+                    yield moved, outputs
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _placed(self, model: nn.Module) -> nn.Module:
+        model = model.to(self.fabric.device)
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
+
+    def _formatted(self, inputs: Any) -> Any:
+        if self.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
+            return inputs.contiguous(memory_format=torch.channels_last)
+        return inputs
+
+    def _cuda(self) -> list[int]:
+        device = self.fabric.device
+        return [device.index or 0] if device.type == "cuda" else []
+
+
+class _Run:
+    """One call of `fit`: the wrapped model and an optimizer and schedule for each phase."""
+
+    def __init__(self, engine: Engine, model: nn.Module, phases: Sequence[Phase], cycles: int, layer: str | None) -> None:
+        self.engine, self.model, self.phases, self.layer = engine, model, phases, layer
+        trained = [_trained(model, phase) for phase in phases]
+        wrapped = engine.fabric.setup(model, *[p.optimizer.over(t) for p, t in zip(phases, trained, strict=True)])
+        self.wrapped, *self.optimizers = wrapped if isinstance(wrapped, tuple) else (wrapped,)
+        self.trained = trained
+        self.steps = [0] * len(phases)
+        self.totals = [cycles * phase.steps() for phase in phases]
+
+    def epoch(self, index: int, cycle: int, generator: torch.Generator) -> dict[str, Any]:
+        phase = self.phases[index]
+        started = time.perf_counter()
+        if phase.prepare is not None:
+            phase.prepare(self.model, cycle)
+        self._set_mode(phase)
+        total, count = 0.0, 0
+        for batches in _aligned(phase, generator):
+            loss = self._step(index, cycle, batches)
+            total += loss * len(batches[0].labels)
+            count += len(batches[0].labels)
+        return {"cycle": cycle, "phase": phase.name, "loss": total / count, "seconds": time.perf_counter() - started}
+
+    def _step(self, index: int, cycle: int, batches: tuple[Batch, ...]) -> float:
+        phase, optimizer = self.phases[index], self.optimizers[index]
+        for group in optimizer.param_groups:
+            group["lr"] = phase.optimizer.lr * phase.optimizer.factor(self.steps[index], self.totals[index])
+        self.model.zero_grad(set_to_none=True)
+        loss = phase.loss(*self._parts(phase, batches)).mean()
+        if phase.penalty is not None:
+            loss = loss + phase.penalty(self.model, cycle)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise Diverged(f"training diverged: the {phase.name} loss is {value} in cycle {cycle}, step {self.steps[index]}")
+        self.engine.fabric.backward(loss)
+        if phase.optimizer.clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.trained[index], phase.optimizer.clip)
+        if phase.on_gradients is not None:
+            phase.on_gradients(self.model)
+        optimizer.step()
+        self.steps[index] += 1
+        return value
+
+    def _parts(self, phase: Phase, batches: tuple[Batch, ...]) -> Iterator[Part]:
+        with ExitStack() as stack:
+            tap = stack.enter_context(capture(self.model, self.layer))
+            tap.model = self.wrapped
+            teachers = [stack.enter_context(capture(teacher, self.layer)) for teacher in phase.teachers]
+            for batch in batches:
+                batch = self.engine.fabric.to_device(batch)
+                inputs = self.engine._formatted(batch.inputs)
+                with torch.no_grad(), self.engine.fabric.autocast():
+                    taught = tuple(_float(teacher(inputs)) for teacher in teachers)
+                yield Part(batch, _float(tap(inputs)), taught)
+
+    def _set_mode(self, phase: Phase) -> None:
+        self.wrapped.train()
+        for teacher in phase.teachers:
+            self.engine._placed(teacher).eval()
+        if phase.norm == "frozen":
+            for module in self.model.modules():
+                if isinstance(module, _NORMS):
+                    module.eval()
+
+
+def _trained(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
+    chosen = [p for name, p in model.named_parameters() if p.requires_grad and (phase.trains is None or phase.trains(name))]
+    if not chosen:
+        raise EigenforgetError(f"phase {phase.name} has no trainable parameter")
+    return chosen
+
+
+def _aligned(phase: Phase, generator: torch.Generator) -> Iterator[tuple[Batch, ...]]:
+    """Batches of the first source, each beside one batch of every further source; those start again when exhausted."""
+    others = [_endless(source, phase.batch_size, generator) for source in phase.sources[1:]]
+    for batch in islice(_endless(phase.sources[0], phase.batch_size, generator), phase.steps()):
+        yield (batch, *(next(other) for other in others))
+
+
+def _endless(source: Source, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+    while True:
+        yield from source.batches(batch_size, generator)
+
+
+def _float(outputs: Outputs) -> Outputs:
+    return Outputs(outputs.logits.float(), outputs.features.float())

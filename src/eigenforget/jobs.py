@@ -1,0 +1,228 @@
+"""The main job: specs → data and split → training, unlearning, evaluation → sealed records. Used by the CLI and the benchmarks."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+import eigenforget
+from eigenforget.data import AUGMENTS
+from eigenforget.data.bundle import Data
+from eigenforget.engine import Engine, Log
+from eigenforget.evaluation import Measured, Panel, parts_of
+from eigenforget.models import checkpoint
+from eigenforget.record import Outcome, RunRecord, score_row
+from eigenforget.requests import ForgetRequest, retain_sample, split
+from eigenforget.sources import TensorSource
+from eigenforget.spec import as_json, parse, spell
+from eigenforget.training import Recipe, train
+from eigenforget.types import EigenforgetError, Method, Score, Split, Task
+from eigenforget.unlearning import head_outputs, run
+
+NON_CLAIMS = (
+    "This is a measurement of one model on this data, not a proof that no trace of the forgotten data is left.",
+    "It is no differential-privacy or other formal guarantee, and no legal opinion.",
+    "Population membership attacks bound what a weak attacker finds; per-sample attacks were not run.",
+    "Dimensional alignment and linear probes describe one feature layer on average, not each sample.",
+)
+
+
+class Made(NamedTuple):
+    """A model, and the wall seconds and processor seconds (all threads) it took to make. Load on the machine moves only the first."""
+
+    model: nn.Module
+    seconds: float
+    cpu_seconds: float
+
+
+class _Clock:
+    """Wall and processor time since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self, model: nn.Module) -> Made:
+        return Made(model, time.perf_counter() - self._wall, time.process_time() - self._cpu)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data, model, recipe and request as parsed specs, and where to compute. Loading and splitting happen once, on first use."""
+
+    data_spec: Any
+    model_spec: Any
+    recipe: Recipe
+    request: ForgetRequest | None
+    engine: Engine
+    retain_fraction: float = 1.0
+
+    @cached_property
+    def data(self) -> Data:
+        loaded = self.data_spec.load()
+        if self.recipe.augment != "none":
+            augment = parse(self.recipe.augment, AUGMENTS, "augmentation")
+            loaded = replace(loaded, train=replace(loaded.train, augment=augment))
+        return loaded
+
+    @cached_property
+    def split(self) -> Split:
+        if self.request is None:
+            raise EigenforgetError("no forget request was given")
+        return split(self.request, self.data.train_index)
+
+    @cached_property
+    def forget(self) -> TensorSource:
+        return self.data.train.subset(self.split.forget)
+
+    @cached_property
+    def retain(self) -> TensorSource:
+        return self.data.train.subset(self.split.retain)
+
+    def new_model(self, seed: int) -> nn.Module:
+        """A freshly initialised model."""
+        return self.model_spec.build(num_classes=self.data.num_classes, input_shape=self.data.input_shape, seed=seed)
+
+    def train(self, *, seed: int, without_forget: bool = False, log: Log | None = None) -> Made:
+        """The original model, or with `without_forget` a retrained oracle."""
+        source = self.retain if without_forget else self.data.train
+        model = self.new_model(seed)
+        clock = _Clock()
+        return clock.stop(train(model, source, self.recipe, engine=self.engine, seed=seed, log=log))
+
+    def unlearn(self, model: nn.Module, method: Method, *, seed: int, log: Log | None = None) -> Made:
+        """The unlearned model. The method may use `retain_fraction` of the retained data."""
+        kept = retain_sample(self.split.retain, self.data.train_index.labels, self.retain_fraction, seed)
+        task = Task(
+            model=model,
+            forget=self.forget,
+            retain=self.data.train.subset(kept),
+            engine=self.engine,
+            seed=seed,
+            num_classes=head_outputs(model),
+            forgotten_classes=self.split.forgotten_classes,
+            log=log or (lambda row: None),
+        )
+        clock = _Clock()
+        return clock.stop(run(method, task))
+
+    def panel(self, *, seed: int = 0, layer: str | None = None) -> Panel:
+        """Everything that is measured on each model."""
+        plain = replace(self.engine, precision="32-true")
+        parts = parts_of(self.forget, self.retain, self.data.test, forgotten_classes=self.split.forgotten_classes)
+        return Panel(
+            parts=parts,
+            num_classes=self.data.num_classes,
+            forgotten_classes=self.split.forgotten_classes,
+            engine=plain,
+            seed=seed,
+            layer=layer,
+            test_ids=held_out_ids(self.data, self.split),
+        )
+
+    def job(self, **more: Any) -> dict[str, Any]:
+        """The specs as they go into a record."""
+        named = {"data": self.data_spec, "model": self.model_spec, "recipe": self.recipe, "request": self.request}
+        return {key: described(value) for key, value in named.items() if value is not None} | more
+
+    def inputs(self) -> dict[str, str]:
+        """Digests of what the run acted on."""
+        digests = {"data": self.data.digest}
+        return digests if self.request is None else digests | {"split": self.split.digest}
+
+    def record(self, kind: str, name: str, outcome: Outcome, **fields: Any) -> RunRecord:
+        """An unsealed record of one run of this experiment; `job` and `inputs` are added to the experiment's own."""
+        job = self.job(**fields.pop("job", {}))
+        inputs = self.inputs() | fields.pop("inputs", {})
+        return RunRecord(
+            kind=kind,  # type: ignore[arg-type]
+            name=name,
+            created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            job=job,
+            inputs=inputs,
+            environment=environment(self.engine),
+            outcome=outcome,
+            non_claims=fields.pop("non_claims", NON_CLAIMS if kind != "train" else ()),
+            **fields,
+        )
+
+    def evaluation_record(self, name: str, made: Made, measured: Measured, **fields: Any) -> RunRecord:
+        """The record of one measured model. made.seconds is what it took to train or unlearn it."""
+        series = dict(measured.series)
+        trace = fields.pop("trace", None)
+        if trace:
+            series["trace"] = list(trace)
+        return self.record(
+            "evaluate",
+            name,
+            Outcome("ok", made.seconds, cost=cost(made) | {"measure_seconds": round(measured.seconds, 3)}),
+            role=measured.role,
+            scores=tuple(score_row(score) for score in measured.scores),
+            series=series,
+            claims=claims(measured.scores, measured.role, self.split),
+            inputs={"checked_model": checkpoint.digest(made.model)},
+            **fields,
+        )
+
+
+def cost(made: Made) -> dict[str, float]:
+    """The cost that goes into a record beside the wall seconds."""
+    return {"cpu_seconds": round(made.cpu_seconds, 3)}
+
+
+def held_out_ids(data: Data, parts: Split) -> list[str]:
+    """Test ids in the order of the test_forget part followed by the test_retain part."""
+    labels = data.test_index.labels
+    gone = [i for i, label in enumerate(labels) if label in parts.forgotten_classes]
+    rest = [i for i, label in enumerate(labels) if label not in parts.forgotten_classes]
+    return [str(data.test_index.ids[i]) for i in (*gone, *rest)]
+
+
+def described(value: Any) -> dict[str, Any]:
+    """{"spec": "muda(k=9)", "resolved": {…every field…}}."""
+    return {"spec": spell(value), "resolved": as_json(value)}
+
+
+def environment(engine: Engine) -> dict[str, Any]:
+    """Where the run happened: versions, device, threads, precision."""
+    device = engine.fabric.device
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "eigenforget": eigenforget.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or "cpu"),
+        "threads": torch.get_num_threads(),
+        "precision": engine.precision,
+    }
+
+
+def claims(scores: Sequence[Score], role: str, parts: Split) -> tuple[str, ...]:
+    """What the numbers of this record say, one sentence each; nothing beyond them."""
+    known: Mapping[str, Score] = {s.name: s for s in scores}
+    said = []
+    for name, text in _CLAIMS.items():
+        score = known.get(name)
+        if score is not None and score.value is not None:
+            said.append(text.format(score.value))
+    what = f"classes {', '.join(map(str, parts.forgotten_classes))}" if parts.forgotten_classes else "single samples"
+    said.append(f"The request forgets {len(parts.forget)} training samples ({what}) and retains {len(parts.retain)}.")
+    if role == "control":
+        said.append("This model is a negative control: it is built to pass output metrics without forgetting.")
+    return tuple(said)
+
+
+_CLAIMS = {
+    "forget_accuracy": "It classifies {:.4f} of the forgotten training samples correctly.",
+    "test_forget_accuracy": "It classifies {:.4f} of held-out samples of the forgotten classes correctly.",
+    "test_retain_accuracy": "It classifies {:.4f} of held-out samples of the retained classes correctly.",
+    "mia_auc": "A population loss attack tells forgotten from unseen samples with AUC {:.4f}.",
+    "da": "The dimensional alignment of forgotten with retained training features is {:.4f}.",
+}

@@ -1,0 +1,39 @@
+"""Fine-tuning on the retained data: the simplest baseline, which forgets only what training on the rest overwrites."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from eigenforget.engine import Optimizer, Phase
+from eigenforget.losses import cross_entropy
+from eigenforget.spec import configured
+from eigenforget.types import Task
+
+
+@configured
+class Finetune:
+    """Minimise the cross-entropy of the retained data, starting from the original's weights."""
+
+    name: ClassVar[str] = "finetune"
+    source: ClassVar[str] = "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933 (baseline)"
+    needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+
+    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 2
+    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
+    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "cosine"
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+
+    def __call__(self, task: Task) -> nn.Module:
+        retain = task.needs_retain(self.name)
+        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
+        phase = Phase(
+            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer, self.batch_size
+        )
+        return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

@@ -1,0 +1,132 @@
+"""MUDA: dimensional alignment and self-distillation on the forget data, alternating with recovery on retained data."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget import seeds
+from eigenforget.alignment import Centering, dimensional_alignment_loss, eigenspace, leading, merge, moments
+from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.losses import cross_entropy, kl_to_target, masked_target, soft_target
+from eigenforget.sources import Source
+from eigenforget.spec import configured
+from eigenforget.types import Refused, Task
+
+
+@configured
+class MUDA:
+    """Unlearning by dimensional alignment.
+
+    Every alternation runs a forget phase, L = w_da · L_DA + w_sd · L_SD on the forget data, and then a recover phase,
+    cross-entropy on retained data. L_DA = −DA_k² against U, the leading eigenvectors of the retain features, refreshed at the start
+    of every alternation and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits. The paper leaves k, centering,
+    weights, target and schedule open: they are fields here. Each phase keeps its own optimizer over all alternations.
+    """
+
+    name: ClassVar[str] = "muda"
+    source: ClassVar[str] = (
+        "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv 2407.17710; L_DA = −DA² as there, "
+        "the self-distillation target, k, weights and schedule are our choices"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+
+    alternations: Annotated[int, Field(ge=1, description="number of forget + recover rounds")] = 10
+    w_da: Annotated[float, Field(ge=0, description="weight of L_DA, which lies in [−1, 0]")] = 1.0
+    w_sd: Annotated[float, Field(ge=0, description="weight of L_SD, in nats")] = 1.0
+    k: Annotated[int | None, Field(ge=1, description="directions of U; None is the number of retained classes")] = None
+    centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = "none"
+    target: Annotated[
+        Literal["auto", "masked", "self", "self_soft"],
+        Field(
+            description="q: 'masked' puts the forgotten classes at −∞; 'self' is the original's own softmax and 'self_soft' that at "
+            "`temperature`, which keep its decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
+        ),
+    ] = "auto"
+    temperature: Annotated[float, Field(gt=0, description="softening of the 'self_soft' target")] = 2.0
+    forget_lr: Annotated[float, Field(gt=0, description="SGD learning rate of the forget phase")] = 0.05
+    recover_lr: Annotated[float, Field(gt=0, description="SGD learning rate of the recover phase")] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum of both phases")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty of both phases")] = 5e-4
+    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="schedule of both learning rates")] = "cosine"
+    clip: Annotated[float, Field(ge=0, description="gradient-norm limit of both phases, 0 for none")] = 1.0
+    recover_ratio: Annotated[float, Field(gt=0, description="recover steps per forget step")] = 1.0
+    basis_samples: Annotated[int, Field(ge=1, description="retain samples, drawn anew, that U is computed from")] = 5000
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    norm: Annotated[
+        Literal["train", "frozen"], Field(description="batch-norm statistics in the forget phase: updated, or kept as they are")
+    ] = "train"
+
+    def __call__(self, task: Task) -> nn.Module:
+        retain = task.needs_retain(self.name)
+        target = self._target(task)
+        if self.w_da == 0 and self.w_sd == 0:
+            raise Refused("muda needs w_da or w_sd above 0")
+        basis = _Basis(self, task, retain)
+
+        def forget_loss(part: Part) -> Tensor:
+            loss = self.w_sd * kl_to_target(target(part.teachers[0].logits), part.outputs.logits)
+            if self.w_da > 0:
+                loss = loss + self.w_da * dimensional_alignment_loss(basis.shift(part.outputs.features), basis.vectors)
+            return loss
+
+        forget = Phase(
+            "forget", (task.forget,), forget_loss, self._optimizer(self.forget_lr), batch_size=self.batch_size,
+            teachers=(task.teacher(),), prepare=basis.refresh if self.w_da > 0 else None, norm=self.norm,
+        )  # fmt: skip
+        recover = Phase(
+            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels),
+            self._optimizer(self.recover_lr), batch_size=min(self.batch_size, len(retain)),
+            steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
+        )  # fmt: skip
+        return task.engine.fit(
+            task.student(), [forget, recover], cycles=self.alternations, seed=task.seed, layer=task.layer, log=task.log
+        )
+
+    def _optimizer(self, lr: float) -> Optimizer:
+        return Optimizer(
+            lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule, clip=self.clip
+        )
+
+    def _target(self, task: Task) -> Any:
+        kind = self.target
+        if kind == "auto":
+            kind = "masked" if task.forgotten_classes else "self_soft"
+        if kind == "self":
+            return lambda logits: soft_target(logits, 1.0)
+        if kind == "self_soft":
+            return lambda logits: soft_target(logits, self.temperature)
+        if not task.forgotten_classes:
+            raise Refused('muda(target="masked") needs a class that is forgotten as a whole; use target="self_soft"')
+        gone = torch.tensor(task.forgotten_classes)
+        return lambda logits: masked_target(logits, gone.to(logits.device))
+
+
+class _Basis:
+    """U and, under centering "each", nothing else of the retain side: each side subtracts its own mean."""
+
+    def __init__(self, method: MUDA, task: Task, retain: Source) -> None:
+        self._method, self._task, self._retain = method, task, retain
+        self._k = method.k or task.retained_classes
+        self.vectors = torch.empty(0)
+
+    def refresh(self, model: nn.Module, cycle: int) -> None:
+        """U from a fresh draw of retained samples through the model as it stands."""
+        count = min(len(self._retain), self._method.basis_samples)
+        order = torch.randperm(len(self._retain), generator=seeds.generator(self._task.seed, "basis", cycle))
+        sample = self._retain.subset(order[:count].numpy())
+        total = None
+        for _, outputs in self._task.engine.forward(model, sample, layer=self._task.layer):
+            part = moments(outputs.features)
+            total = part if total is None else merge(total, part)
+        assert total is not None  # a Source is never empty
+        self.vectors = leading(eigenspace(total.gram(self._method.centering)), self._k, count)
+
+    def shift(self, features: Tensor) -> Tensor:
+        return features - features.mean(0) if self._method.centering == "each" else features

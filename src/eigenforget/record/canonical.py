@@ -1,0 +1,47 @@
+"""Canonical JSON: one text per value, so that a digest of the text is a digest of the value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+class RecordError(ValueError):
+    """A record, or the value that should become one, is wrong. The message is one line.
+
+    Not an EigenforgetError: that one lives beside torch, and records are read where torch is not installed.
+    """
+
+
+def canonical(value: Any) -> str:
+    """The value as JSON with sorted keys, no spaces, raw Unicode, shortest round-trip floats and no final newline.
+
+    Errors: RecordError for NaN, infinities, keys that are not text, lone surrogates and what JSON cannot hold.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(f"not plain JSON: {error}") from None
+    _refuse_other_keys(value)
+    return text
+
+
+def digest(value: Any) -> str:
+    """"sha256:…" of the canonical JSON text in UTF-8."""
+    return f"sha256:{hashlib.sha256(canonical(value).encode()).hexdigest()}"
+
+
+def _refuse_other_keys(value: Any) -> None:
+    # json.dumps writes {1: …} and {"1": …} alike: two values would share a digest.
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            for key in item:
+                if not isinstance(key, str):
+                    raise RecordError(f"not plain JSON: key {key!r} is not text")
+            pending.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            pending.extend(item)

@@ -1,0 +1,210 @@
+"""What a run record holds, and the way from JSON to frozen dataclasses and back. Every JSON field is always written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, cast
+
+from eigenforget.record import fields
+from eigenforget.record.canonical import RecordError
+
+SCHEMA = "eigenforget.record/1"
+
+Kind = Literal["train", "unlearn", "evaluate"]
+Role = Literal["original", "oracle", "unlearned", "control"]
+Status = Literal["ok", "refused", "failed"]
+Better = Literal["higher", "lower", "reference"]
+
+KINDS: tuple[Kind, ...] = ("train", "unlearn", "evaluate")
+ROLES: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
+STATUSES: tuple[Status, ...] = ("ok", "refused", "failed")
+BETTER: tuple[Better, ...] = ("higher", "lower", "reference")
+
+_SCORE = ("name", "value", "unit", "better", "range", "low", "high", "reason")
+_OUTCOME = ("status", "reason", "seconds", "cost", "outputs")
+_RECORD = (
+    "schema", "kind", "name", "role", "created", "job", "inputs", "environment", "outcome", "scores", "series",
+    "claims", "non_claims", "previous", "digest",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A number. value is None exactly when it does not apply; then reason says why. range: None is an open end."""
+
+    name: str
+    value: float | None
+    unit: str
+    better: Better
+    range: tuple[float | None, float | None]
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened. seconds: wall time. cost: free JSON. outputs: digests. A reason is given unless status is "ok"."""
+
+    status: Status
+    seconds: float
+    reason: str = ""
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run. `digest` is None until store.seal() sets it; `previous` is the digest of the record before in the chain.
+
+    name: short display name of the model. role: of that model, in evaluate records only. inputs: digests. job, series
+    and environment: free JSON. A record that corrects an earlier one names its digest in job["corrects"].
+    """
+
+    kind: Kind
+    name: str
+    created: str
+    job: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    environment: Mapping[str, Any]
+    outcome: Outcome
+    role: Role | None = None
+    scores: tuple[ScoreRow, ...] = ()
+    series: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
+    non_claims: tuple[str, ...] = ()
+    previous: str | None = None
+    digest: str | None = None
+
+
+class ScoreLike(Protocol):
+    """The attributes of eigenforget.types.Score, which cannot be imported here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def better(self) -> Better: ...
+    @property
+    def range(self) -> tuple[float, float]: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+    @property
+    def reason(self) -> str: ...
+
+
+def score_row(score: ScoreLike) -> ScoreRow:
+    """The score as a row of a record: infinite ends of its range become None."""
+    lo, hi = (None if math.isinf(end) else end for end in score.range)
+    return ScoreRow(score.name, score.value, score.unit, score.better, (lo, hi), score.low, score.high, score.reason)
+
+
+def to_json(record: RunRecord) -> dict[str, Any]:
+    """The record as a JSON object with every field; `digest` is null while the record is not sealed."""
+    return {
+        "schema": SCHEMA,
+        "kind": record.kind,
+        "name": record.name,
+        "role": record.role,
+        "created": record.created,
+        "job": dict(record.job),
+        "inputs": dict(record.inputs),
+        "environment": dict(record.environment),
+        "outcome": {name: getattr(record.outcome, name) for name in _OUTCOME},
+        "scores": [_score_to_json(row) for row in record.scores],
+        "series": dict(record.series),
+        "claims": list(record.claims),
+        "non_claims": list(record.non_claims),
+        "previous": record.previous,
+        "digest": record.digest,
+    }
+
+
+def from_json(value: Any) -> RunRecord:
+    """The record that a JSON object describes. Errors: RecordError naming the field that is missing, unknown or wrong.
+
+    The digest is taken as written; store.read() is what compares it with the content.
+    """
+    raw = fields.obj(value, "record", _RECORD)
+    if raw["schema"] != SCHEMA:
+        raise RecordError(f"schema must be {SCHEMA!r}, got {str(raw['schema'])[:60]!r}")
+    record = RunRecord(
+        kind=cast(Kind, fields.choice(raw["kind"], "kind", KINDS)),
+        name=fields.text(raw["name"], "name", filled=True),
+        role=None if raw["role"] is None else cast(Role, fields.choice(raw["role"], "role", ROLES)),
+        created=fields.moment(raw["created"], "created"),
+        job=fields.obj(raw["job"], "job"),
+        inputs=fields.digests(raw["inputs"], "inputs"),
+        environment=fields.obj(raw["environment"], "environment"),
+        outcome=_outcome(raw["outcome"]),
+        scores=tuple(_score(row, f"scores[{i}]") for i, row in enumerate(fields.array(raw["scores"], "scores"))),
+        series=fields.obj(raw["series"], "series"),
+        claims=fields.texts(raw["claims"], "claims"),
+        non_claims=fields.texts(raw["non_claims"], "non_claims"),
+        previous=fields.sha256_or_none(raw["previous"], "previous"),
+        digest=fields.sha256_or_none(raw["digest"], "digest"),
+    )
+    _check_whole(record)
+    return record
+
+
+def _check_whole(record: RunRecord) -> None:
+    if (record.kind == "evaluate") != (record.role is not None):
+        raise RecordError(f"role is set in evaluate records and null in others, got {record.role!r} for {record.kind}")
+    names = [row.name for row in record.scores]
+    repeated = sorted({n for n in names if names.count(n) > 1})
+    if repeated:
+        raise RecordError(f"scores: {repeated[0]!r} appears more than once")
+    if "corrects" in record.job:
+        fields.sha256(record.job["corrects"], "job.corrects")
+
+
+def _outcome(value: Any) -> Outcome:
+    raw = fields.obj(value, "outcome", _OUTCOME)
+    outcome = Outcome(
+        status=cast(Status, fields.choice(raw["status"], "outcome.status", STATUSES)),
+        reason=fields.text(raw["reason"], "outcome.reason"),
+        seconds=fields.number(raw["seconds"], "outcome.seconds"),
+        cost=fields.obj(raw["cost"], "outcome.cost"),
+        outputs=fields.digests(raw["outputs"], "outcome.outputs"),
+    )
+    if outcome.seconds < 0:
+        raise RecordError(f"outcome.seconds must be at least 0, got {outcome.seconds!r}")
+    if outcome.status != "ok" and not outcome.reason:
+        raise RecordError(f"outcome.reason must say why the run was {outcome.status}")
+    return outcome
+
+
+def _score(value: Any, where: str) -> ScoreRow:
+    raw = fields.obj(value, where, _SCORE)
+    ends = fields.array(raw["range"], f"{where}.range")
+    if len(ends) != 2:
+        raise RecordError(f"{where}.range must be [low, high], got {len(ends)} values")
+    lo, hi = (fields.number_or_none(end, f"{where}.range") for end in ends)
+    row = ScoreRow(
+        name=fields.text(raw["name"], f"{where}.name", filled=True),
+        value=fields.number_or_none(raw["value"], f"{where}.value"),
+        unit=fields.text(raw["unit"], f"{where}.unit"),
+        better=cast(Better, fields.choice(raw["better"], f"{where}.better", BETTER)),
+        range=(lo, hi),
+        low=fields.number_or_none(raw["low"], f"{where}.low"),
+        high=fields.number_or_none(raw["high"], f"{where}.high"),
+        reason=fields.text(raw["reason"], f"{where}.reason"),
+    )
+    if row.value is None and not row.reason:
+        raise RecordError(f"{where}: a score without a value needs a reason ({row.name})")
+    for low, high, what in ((lo, hi, "range"), (row.low, row.high, "interval")):
+        if low is not None and high is not None and low > high:
+            raise RecordError(f"{where}: the {what} of {row.name} runs from {low!r} down to {high!r}")
+    return row
+
+
+def _score_to_json(row: ScoreRow) -> dict[str, Any]:
+    return {name: list(row.range) if name == "range" else getattr(row, name) for name in _SCORE}

@@ -1,0 +1,181 @@
+"""Records on disk: one file each, canonical JSON and a newline, chained by digest within a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from eigenforget.record.canonical import RecordError, canonical, digest
+from eigenforget.record.schema import RunRecord, from_json, to_json
+
+
+class Stored(NamedTuple):
+    """A record and the file that it was read from."""
+
+    record: RunRecord
+    path: Path
+
+
+def seal(record: RunRecord, previous: str | None = None) -> RunRecord:
+    """The record linked to its predecessor's digest, checked, in plain JSON types, with its own digest set."""
+    body = to_json(replace(record, previous=previous, digest=None))
+    checked = from_json(json.loads(canonical(body)))
+    return replace(checked, digest=_content_digest(checked))
+
+
+def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Writes a sealed record; readers see the old file or the new one, never a part.
+
+    Errors: RecordError when the record is not sealed, the file exists (unless `overwrite`), or it cannot be written.
+    """
+    path = Path(path)
+    if record.digest is None or record.digest != _content_digest(record):
+        raise RecordError(f"{path}: the record must be sealed before it is written")
+    if path.exists() and not overwrite:
+        raise RecordError(f"{path}: exists already; records are appended, not replaced")
+    return write_text(path, canonical(to_json(record)) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes a text file as a whole: a temporary file in the same folder, flushed to disk, then renamed."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(draft, "xb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if draft.exists():
+            draft.unlink()
+    return path
+
+
+def read(path: str | Path) -> RunRecord:
+    """The record in a file. Errors: RecordError naming the file when a single byte is not as it was written."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    try:
+        value = json.loads(content.decode())
+    except (ValueError, RecursionError):
+        raise RecordError(f"{path}: not a whole JSON text (truncated or damaged)") from None
+    try:
+        record = from_json(value)
+        written = canonical(value) + "\n"
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from None
+    if record.digest != _content_digest(record):
+        raise RecordError(f"{path}: the content does not have the digest that is written in it (changed after sealing)")
+    if content != written.encode():
+        raise RecordError(f"{path}: not in canonical form (changed after writing)")
+    return record
+
+
+def read_folder(path: str | Path) -> list[RunRecord]:
+    """All records of a folder's *.json files, which must be one chain, first record first."""
+    return read_chain(record_files(path))
+
+
+def read_chain(paths: Iterable[str | Path]) -> list[RunRecord]:
+    """The records of these files in chain order. Errors: RecordError with the first problem and the file it is in."""
+    stored = [Stored(read(p), Path(p)) for p in paths]
+    problems = chain_problems(stored)
+    if problems:
+        raise RecordError(problems[0])
+    return [item.record for item in in_order(stored)]
+
+
+def record_files(path: str | Path) -> list[Path]:
+    """The folder's *.json files by name. Errors: RecordError when it is no folder or has none."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: not a folder")
+    files = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
+    if not files:
+        raise RecordError(f"{folder}: holds no records (*.json)")
+    return files
+
+
+def tip(path: str | Path) -> str | None:
+    """The digest that the next record of a folder takes as `previous`; None when the folder has no records yet."""
+    folder = Path(path)
+    if not folder.exists() or (folder.is_dir() and not any(folder.glob("*.json"))):
+        return None
+    return read_folder(folder)[-1].digest
+
+
+def in_force(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records without those that another one corrects (job["corrects"])."""
+    corrected = {r.job["corrects"] for r in records if "corrects" in r.job}
+    return [r for r in records if r.digest not in corrected]
+
+
+def chain_problems(stored: Sequence[Stored]) -> list[str]:
+    """One line per fault: a repeated record, a fork, a missing predecessor, a wrong correction, a shared name."""
+    problems: list[str] = []
+    by_digest: dict[str | None, Path] = {}
+    by_previous: dict[str | None, Path] = {}
+    for record, path in stored:
+        if record.digest in by_digest:
+            problems.append(f"{path}: the same record as {by_digest[record.digest]}")
+            continue
+        by_digest[record.digest] = path
+        if record.previous in by_previous:
+            other = by_previous[record.previous]
+            problems.append(f"{path}: has the same previous record as {other} ({_short(record.previous)})")
+        by_previous.setdefault(record.previous, path)
+    for record, path in stored:
+        if record.previous is not None and record.previous not in by_digest:
+            problems.append(f"{path}: its previous record {_short(record.previous)} is missing")
+    return problems or _content_problems(in_order(stored))
+
+
+def in_order(stored: Sequence[Stored]) -> list[Stored]:
+    """The records from first to last, given that chain_problems() found no break."""
+    following = {item.record.previous: item for item in stored}
+    ordered: list[Stored] = []
+    link: str | None = None
+    while link in following:
+        ordered.append(following[link])
+        link = ordered[-1].record.digest
+    return ordered
+
+
+def _content_problems(ordered: Sequence[Stored]) -> list[str]:
+    problems: list[str] = []
+    corrected = {item.record.job["corrects"] for item in ordered if "corrects" in item.record.job}
+    earlier: set[str | None] = set()
+    named: dict[str, Path] = {}
+    for record, path in ordered:
+        target = record.job.get("corrects")
+        if target is not None and target not in earlier:
+            problems.append(f"{path}: corrects {_short(target)}, which is not an earlier record of the chain")
+        earlier.add(record.digest)
+        if record.kind != "evaluate" or record.digest in corrected:
+            continue
+        if record.name in named:
+            other = named[record.name]
+            problems.append(f"{path}: evaluates {record.name!r} as {other} does; a correction sets job.corrects")
+        named.setdefault(record.name, path)
+    return problems
+
+
+def _content_digest(record: RunRecord) -> str:
+    body = to_json(record)
+    del body["digest"]
+    return digest(body)
+
+
+def _short(value: str | None) -> str:
+    return "none: both begin a chain" if value is None else f"{value[:19]}…"

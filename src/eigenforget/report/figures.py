@@ -1,0 +1,217 @@
+"""The report's figures. Each takes evaluate records and draws what they hold; nothing is measured again.
+
+Errors: RecordError when no record has the series, or one is malformed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from eigenforget.record import RecordError, RunRecord
+from eigenforget.report import series
+from eigenforget.report.glossary import label
+from eigenforget.report.style import (
+    FAINT,
+    GREEN,
+    GREY,
+    VERMILLION,
+    Panels,
+    axis,
+    class_look,
+    dress,
+    key,
+    lay_out,
+    shown,
+    styles,
+    title_panels,
+)
+from eigenforget.report.table import Table, build, number
+
+_MAX_MAPS = 6
+
+
+def metric_dots(records: Sequence[RunRecord]) -> go.Figure:
+    """A panel per metric, a dot per model with its interval; line and band: mean and range of the retrained models."""
+    table = build(records)
+    cells = [item for row in table.rows for item in row.cells.items()]
+    columns = [c.name for c in table.columns if any(n == c.name and cell.value is not None for n, cell in cells)]
+    if not columns:
+        raise RecordError("no record has a score with a value")
+    looks, fig = styles(records), go.Figure()
+    for i, name in enumerate(columns):
+        _add_reference(fig, table, name, i)
+        for y, row in enumerate(table.rows):
+            cell = row.cells.get(name)
+            if cell is None or cell.value is None:
+                continue
+            low, high = (0.0 if end is None else abs(end - cell.value) for end in (cell.low, cell.high))
+            fig.add_scatter(
+                x=[cell.value], y=[y], xaxis=axis("x", i), yaxis=axis("y", i), mode="markers", showlegend=False,
+                marker={"color": looks[row.model].colour, "symbol": looks[row.model].symbol, "size": 10},
+                error_x={"array": [high], "arrayminus": [low], "thickness": 1.2, "width": 3, "visible": low + high > 0},
+                hovertemplate=f"{shown(row.model)}: {number(cell.value)}<extra>{shown(label(name))}</extra>",
+            )  # fmt: skip
+        labels = {"tickvals": list(range(len(table.rows))), "ticktext": [shown(r.model, 18) for r in table.rows]}
+        ends = {"range": [len(table.rows) - 0.5, -0.5], "automargin": True}
+        fig.update_layout({key("y", i): {**labels, **ends}, key("x", i): {"nticks": 5}})
+    dress(fig, height=400)
+    title_panels(fig, [shown(label(name)) for name in columns])
+    return lay_out(fig, Panels(len(columns), 30 + 22 * len(table.rows), shared_labels=True), wide=3)
+
+
+def da_curves(records: Sequence[RunRecord]) -> go.Figure:
+    """DA over k, one line per model; a menu switches form and centering; a vertical line marks the table's k."""
+    found = series.having(records, "da_curve")
+    curves = {r.name: series.da_curve(r) for r in found}
+    forms = [form for form in series.DA_FORMS if any(form in c.forms for c in curves.values())]
+    looks, fig = styles(records), go.Figure()
+    drawn = []
+    for form in forms:
+        for name, curve in curves.items():
+            if form in curve.forms:
+                drawn.append(form)
+                fig.add_scatter(
+                    x=curve.k, y=curve.forms[form], name=shown(name), mode="lines", visible=form == forms[0],
+                    line={"color": looks[name].colour, "dash": looks[name].dash, "width": 2},
+                    hovertemplate="k = %{x}: %{y:.3f}",
+                )  # fmt: skip
+    buttons = []
+    for form in forms:
+        seen = {"visible": [d == form for d in drawn]}
+        buttons.append({"label": series.DA_FORMS[form], "method": "restyle", "args": [seen]})
+    dress(fig, height=480)
+    for k in sorted({c.headline_k for c in curves.values() if c.headline_k is not None}):
+        mark = {"color": GREY, "dash": "dot", "width": 1.5}
+        fig.add_shape(type="line", x0=k, x1=k, y0=0, y1=1, yref="paper", line=mark)
+        place = {"x": math.log10(k), "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+        fig.add_annotation(text=f"k = {k}", **place)
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 28}}
+    fig.update_layout(updatemenus=[{**menu, "bgcolor": "#f3f3f3", "bordercolor": GREY, "font": {"color": "#111111"}}])
+    fig.update_layout(margin={"t": 96, "b": 140}, hovermode="x unified")
+    fig.update_xaxes(type="log", title="k, the number of directions (logarithmic)")
+    fig.update_yaxes(title="DA", range=[0, 1.03])
+    return fig
+
+
+def feature_maps(records: Sequence[RunRecord], models: Sequence[str] | None = None) -> go.Figure:
+    """Held-out samples in two principal directions, a panel per model; × marks samples of what is forgotten.
+
+    models: names in the order wanted; by default the original, one retrained model and the others, six at most.
+    """
+    chosen = _chosen(series.having(records, "pca"), models)
+    maps = [series.feature_map(r) for r in chosen]
+    classes = sorted({c for m in maps for c, f in zip(m.label, m.forget, strict=True) if not f}, key=_natural)
+    fig = go.Figure()
+    listed: set[str] = set()
+    for i, m in enumerate(maps):
+        for made in _map_traces(m, classes):
+            fig.add_scatter(**made, xaxis=axis("x", i), yaxis=axis("y", i), showlegend=made["name"] not in listed)
+            listed.add(made["name"])
+        first, second = (f"direction {d} ({m.explained[d - 1]:.0%} of variance)" for d in (1, 2))
+        small = {"font": {"size": 11}, "standoff": 4}
+        bare = {"showticklabels": False, "ticks": ""}
+        fig.update_layout({key("x", i): {"title": {"text": first, **small}, **bare}})
+        fig.update_layout({key("y", i): {"title": {"text": second, **small}, **bare}})
+    dress(fig, height=400)
+    title_panels(fig, [shown(r.name) for r in chosen])
+    return lay_out(fig, Panels(len(chosen), 280, below=90), wide=3)
+
+
+def spectra(records: Sequence[RunRecord]) -> go.Figure:
+    """Eigenvalues of the retain and of the forget features as shares of their sum, largest first, on a log scale."""
+    found = series.having(records, "spectrum")
+    looks, fig = styles(records), go.Figure()
+    for r in found:
+        both = series.spectrum(r)
+        for i, values in enumerate((both.retain, both.forget)):
+            # What is zero to rounding has no place on a log scale.
+            kept = [v for v in values if v > 0]
+            fig.add_scatter(
+                x=list(range(1, len(kept) + 1)), y=kept, xaxis=axis("x", i), yaxis=axis("y", i), mode="lines",
+                name=shown(r.name), legendgroup=r.name, showlegend=i == 0, hovertemplate="%{x}: %{y:.2e}",
+                line={"color": looks[r.name].colour, "dash": looks[r.name].dash, "width": 2},
+            )  # fmt: skip
+    dress(fig, height=400)
+    log = {"type": "log", "exponentformat": "power", "dtick": 1}
+    fig.update_layout(yaxis=log, yaxis2=log, xaxis={"title": "rank"}, xaxis2={"title": "rank"})
+    title_panels(fig, ["kept samples", "forgotten samples"])
+    return lay_out(fig, Panels(2, 300, below=90), wide=2)
+
+
+def training_trace(records: Sequence[RunRecord]) -> go.Figure:
+    """Loss of each training epoch in order, one panel per phase (their losses differ in kind), one line per model."""
+    found = series.having(records, "trace")
+    traces = {r.name: series.trace(r) for r in found}
+    phases = list(dict.fromkeys(p.phase for t in traces.values() for p in t))
+    looks, fig = styles(records), go.Figure()
+    listed: set[str] = set()
+    for i, phase in enumerate(phases):
+        for name, points in traces.items():
+            rows = [j for j, p in enumerate(points) if p.phase == phase]
+            if not rows:
+                continue
+            fig.add_scatter(
+                x=[j + 1 for j in rows], y=[points[j].loss for j in rows], xaxis=axis("x", i), yaxis=axis("y", i),
+                mode="lines+markers", name=shown(name), legendgroup=name, showlegend=name not in listed,
+                marker={"color": looks[name].colour, "symbol": looks[name].symbol, "size": 7},
+                line={"color": looks[name].colour, "dash": looks[name].dash}, hovertemplate="%{x}: %{y:.3g}",
+            )  # fmt: skip
+            listed.add(name)
+        fig.update_layout({key("x", i): {"title": "training epoch"}, key("y", i): {"automargin": True}})
+    dress(fig, height=400)
+    title_panels(fig, [shown(phase) for phase in phases])
+    return lay_out(fig, Panels(len(phases), 260, below=60), wide=min(len(phases), 3))
+
+
+def _add_reference(fig: go.Figure, table: Table, name: str, panel: int) -> None:
+    if name not in table.reference:
+        return
+    reference = table.reference[name]
+    refs = {"xref": axis("x", panel), "yref": f"{axis('y', panel)} domain", "y0": 0, "y1": 1, "layer": "below"}
+    if reference.models > 1:
+        fig.add_shape(type="rect", x0=reference.low, x1=reference.high, fillcolor=FAINT, line={"width": 0}, **refs)
+    fig.add_shape(type="line", x0=reference.mean, x1=reference.mean, line={"color": GREEN, "width": 1.5}, **refs)
+
+
+def _chosen(records: Sequence[RunRecord], models: Sequence[str] | None) -> list[RunRecord]:
+    by_name = {r.name: r for r in records}
+    if models is not None:
+        missing = [m for m in models if m not in by_name]
+        if missing:
+            raise RecordError(f"no feature map of model {missing[0]!r}; there are {', '.join(by_name)}")
+        return [by_name[m] for m in models]
+    original, oracle = ([r for r in records if r.role == role][:1] for role in ("original", "oracle"))
+    others = [r for r in records if r.role in ("unlearned", "control")]
+    return [*original, *oracle, *others][:_MAX_MAPS]
+
+
+def _map_traces(m: series.FeatureMap, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """A trace per kept class with samples here, then the forgotten ones on top."""
+    groups: list[tuple[str, list[int], dict[str, Any]]] = []
+    for c in classes:
+        rows = [j for j, f in enumerate(m.forget) if not f and m.label[j] == c]
+        groups.append((f"class {shown(c)}", rows, class_look(classes.index(c))))
+    marked = {"color": VERMILLION, "symbol": "x", "size": 7, "opacity": 0.95}
+    groups.append(("forgotten", [j for j, f in enumerate(m.forget) if f], marked))
+    return [
+        {
+            "x": [m.x[j] for j in rows],
+            "y": [m.y[j] for j in rows],
+            "mode": "markers",
+            "marker": look,
+            "name": name,
+            "legendgroup": name,
+            "customdata": [[shown(m.id[j], 60), shown(m.label[j])] for j in rows],
+            "hovertemplate": "id %{customdata[0]}<br>class %{customdata[1]}",
+        }
+        for name, rows, look in groups
+        if rows
+    ]
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), text) if text.isdecimal() else (10**9, text)

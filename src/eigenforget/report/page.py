@@ -1,0 +1,140 @@
+"""The report as one HTML file: everything inlined, nothing fetched, the same bytes for the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import plotly.graph_objects as go
+import plotly.io
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from eigenforget.record import RunRecord, in_force, write_text
+from eigenforget.report import figures
+from eigenforget.report.glossary import label, meaning, unit
+from eigenforget.report.settings import settings, spelled, statements
+from eigenforget.report.table import Table, build, evaluated, number, percent, signed
+from eigenforget.report.verdict import ACCURACY_TOLERANCE, MIN_SEPARATION, NEAR, limits, verdicts
+
+_HERE = Path(__file__).parent
+
+
+class Chart(NamedTuple):
+    """A figure of the page: where its numbers are in a record, how it is made, what it shows, why it may be missing."""
+
+    id: str
+    series: str
+    make: Callable[[Sequence[RunRecord]], go.Figure]
+    title: str
+    caption: str
+
+
+class Drawn(NamedTuple):
+    chart: Chart
+    alt: str
+    height: int
+    json: Markup
+
+
+CHARTS = (
+    Chart("metrics", "", figures.metric_dots, "Every metric, every model",
+          "Line: mean of the retrained models; band: from the smallest to the largest of them. Bars: 95 % intervals."),
+    Chart("da-curve", "da_curve", figures.da_curves, "Dimensional alignment over k",
+          "Where the curves of original and retrained models part, DA can tell them apart. The dotted line is the k of"
+          " the table. The menu switches the form and the centering."),
+    Chart("maps", "pca", figures.feature_maps, "Where held-out samples lie in feature space",
+          "The two main directions of each model's own features. In a retrained model the forgotten samples scatter"
+          " over the other classes; a cluster of their own means that the features still know them."),
+    Chart("spectra", "spectrum", figures.spectra, "Spectra of the features",
+          "Eigenvalues of the feature matrices, largest first, as shares of their sum."),
+    Chart("trace", "trace", figures.training_trace, "How training went",
+          "Loss per training epoch. Each phase has its own loss, so only lines within a panel compare."),
+)  # fmt: skip
+
+
+def render(records: Sequence[RunRecord], title: str) -> str:
+    """The page for these records, of which the evaluate ones are the models; other kinds are listed with their digests.
+
+    Errors: RecordError when there is no evaluate record, two share a name, or a series is malformed.
+    """
+    table, models = build(records), evaluated(records)
+    present = [c for c in CHARTS if _has(c, models)]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(number=number, signed=signed, percent=percent, label=label, meaning=meaning, unit=unit)
+    return environment.get_template("page.html.jinja").render(
+        title=title,
+        table=table,
+        records=records,
+        corrected=len(records) - len(in_force(records)),
+        lead=_lead(table, models),
+        verdicts=verdicts(table),
+        limits=limits(table),
+        notes=_notes(table),
+        drawn=[_drawn(c, models) for c in present],
+        left_out=[_absent(c) for c in CHARTS if c not in present],
+        setup={part: settings(models, part) for part in ("job", "environment", "inputs")},
+        claims=statements(models, "claims"),
+        non_claims=statements(models, "non_claims"),
+        rules={"tolerance": ACCURACY_TOLERANCE, "separation": MIN_SEPARATION, "near": NEAR},
+        css=_inline("page.css"),
+        js=_inline("page.js"),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def write_page(records: Sequence[RunRecord], path: str | Path, title: str) -> Path:
+    """Renders the page into a file, as a whole or not at all."""
+    return write_text(path, render(records, title))
+
+
+def _has(chart: Chart, models: Sequence[RunRecord]) -> bool:
+    if not chart.series:
+        return any(s.value is not None for r in models for s in r.scores)
+    return any(r.series.get(chart.series) for r in models)
+
+
+def _absent(chart: Chart) -> str:
+    what = f"the series “{chart.series}”" if chart.series else "a score with a value"
+    return f"“{chart.title}” is left out: no record has {what}."
+
+
+def _drawn(chart: Chart, models: Sequence[RunRecord]) -> Drawn:
+    figure = chart.make(models)
+    names = ", ".join(r.name for r in models if not chart.series or r.series.get(chart.series))
+    # The plain json engine, so that the bytes do not depend on whether a faster one is installed. It escapes < and >.
+    text = plotly.io.to_json(figure, engine="json")
+    alt = f"Chart: {chart.title}. Models: {names}. {chart.caption}"
+    return Drawn(chart, alt, int(figure.layout.height), Markup(text))
+
+
+def _lead(table: Table, models: Sequence[RunRecord]) -> str:
+    counts = {role: sum(row.role == role for row in table.rows) for role in ("oracle", "unlearned", "control")}
+    judged = counts["unlearned"] + counts["control"]
+    words = [_count(judged, "model is judged", "models are judged")]
+    words.append(f"against {_count(counts['oracle'], 'retrained model', 'retrained models')}")
+    request = spelled(models, "request")
+    return " ".join(words) + (f". The request: {request}" if request else "") + "."
+
+
+def _notes(table: Table) -> list[dict[str, Any]]:
+    """Why cells are empty: one line per metric and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in table.rows:
+        for name, cell in row.cells.items():
+            if cell.value is None:
+                found.setdefault((name, cell.reason), []).append(row.model)
+    return [{"metric": name, "reason": reason, "models": ", ".join(who)} for (name, reason), who in found.items()]
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{'no' if n == 0 else n} {one if n == 1 else many}"
+
+
+def _inline(name: str) -> Markup:
+    return Markup((_HERE / name).read_text(encoding="utf-8"))

@@ -1,0 +1,133 @@
+"""How figures look: colours that colour-blind readers can tell apart, and panels that fold for a narrow screen."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from eigenforget.record import RunRecord
+
+# Okabe and Ito's palette (jfly.uni-koeln.de/color), without black and yellow: one vanishes on dark paper, one on white.
+BLUE, VERMILLION, ORANGE, PURPLE, SKY, GREEN = "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#56B4E9", "#009E73"
+GREY = "#888888"
+GRID = "rgba(128,128,128,0.25)"
+FAINT = "rgba(0,158,115,0.18)"
+PANEL_GAP = 64
+"""Pixels between rows of panels: the title of the next row and the ticks of this one."""
+
+_MODEL_COLOURS = (VERMILLION, BLUE, PURPLE, ORANGE, SKY)
+_CLASS_COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, GREY)
+_CLASS_SYMBOLS = ("circle", "square", "diamond")
+_SYMBOLS = ("circle", "square", "triangle-up", "cross", "star", "hexagon", "triangle-down")
+_DASHES = ("solid", "dash", "dot", "dashdot")
+MARGINS = {"l": 48, "r": 16, "t": 40, "b": 48}
+
+
+class Style(NamedTuple):
+    """Colour, marker and line of one model; no two models share all three."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+
+def styles(records: Sequence[RunRecord]) -> dict[str, Style]:
+    """A style per model name: grey for the original, green for retrained models, the palette for all others."""
+    made: dict[str, Style] = {}
+    counts = {"original": 0, "oracle": 0, "other": 0}
+    for record in records:
+        group = record.role if record.role in ("original", "oracle") else "other"
+        i = counts[group]
+        counts[group] += 1
+        colour = {"original": GREY, "oracle": GREEN}.get(group, _MODEL_COLOURS[i % len(_MODEL_COLOURS)])
+        turn = i // len(_MODEL_COLOURS) if group == "other" else i
+        symbol = {"original": "diamond", "oracle": "x"}.get(group, _SYMBOLS[i % len(_SYMBOLS)])
+        made[record.name] = Style(colour, symbol, _DASHES[turn % len(_DASHES)])
+    return made
+
+
+def class_look(index: int) -> dict[str, Any]:
+    """The pale marker of a kept class."""
+    symbol = _CLASS_SYMBOLS[index // len(_CLASS_COLOURS) % len(_CLASS_SYMBOLS)]
+    return {"color": _CLASS_COLOURS[index % len(_CLASS_COLOURS)], "symbol": symbol, "size": 5, "opacity": 0.4}
+
+
+def shown(name: object, limit: int = 22) -> str:
+    """A name as plotly text: markup in it stays text, and long ones are cut."""
+    text = str(name)
+    return html.escape(text if len(text) <= limit else text[: limit - 1] + "…", quote=False)
+
+
+def axis(letter: str, panel: int) -> str:
+    """plotly's name of a panel's axis: x, x2, x3, …"""
+    return letter if panel == 0 else f"{letter}{panel + 1}"
+
+
+def key(letter: str, panel: int) -> str:
+    """The layout key of that axis: xaxis, xaxis2, …"""
+    return f"{letter}axis" if panel == 0 else f"{letter}axis{panel + 1}"
+
+
+def dress(fig: go.Figure, *, height: int) -> go.Figure:
+    """Common looks. Text colour is left to the page, which knows whether it is light or dark."""
+    fig.update_layout(
+        template="none",
+        height=height,
+        margin=MARGINS,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13},
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        hoverlabel={"font": {"size": 12}},
+    )
+    fig.update_xaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
+    fig.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
+    return fig
+
+
+def title_panels(fig: go.Figure, titles: Sequence[str]) -> None:
+    """Writes each panel's title above it, tied to its axes so that it moves with them."""
+    for i, title in enumerate(titles):
+        fig.add_annotation(
+            text=f"<b>{title}</b>", x=0, y=1, yshift=4, showarrow=False, xanchor="left", yanchor="bottom",
+            xref=f"{axis('x', i)} domain", yref=f"{axis('y', i)} domain",
+        )  # fmt: skip
+
+
+class Panels(NamedTuple):
+    """`total` panels of `height` pixels; `below`: pixels under them for a legend."""
+
+    total: int
+    height: int
+    below: int = 0
+    shared_labels: bool = False
+
+
+def fold(panels: Panels, columns: int) -> dict[str, Any]:
+    """The layout changes that put the panels in this many columns, as plotly's relayout() takes them."""
+    columns = min(columns, panels.total)
+    rows = -(-panels.total // columns)
+    inner = rows * panels.height + (rows - 1) * PANEL_GAP
+    gap = 0.06 if columns > 1 else 0.0
+    width = (1 - gap * (columns - 1)) / columns
+    changes: dict[str, Any] = {"height": inner + MARGINS["t"] + MARGINS["b"] + panels.below}
+    changes["margin.b"] = MARGINS["b"] + panels.below
+    for i in range(panels.total):
+        row, column = divmod(i, columns)
+        left, top = column * (width + gap), 1 - row * (panels.height + PANEL_GAP) / inner
+        changes[f"{key('x', i)}.domain"] = [round(left, 6), round(min(left + width, 1.0), 6)]
+        changes[f"{key('y', i)}.domain"] = [round(max(top - panels.height / inner, 0.0), 6), round(top, 6)]
+        if panels.shared_labels:
+            changes[f"{key('y', i)}.showticklabels"] = column == 0
+    return changes
+
+
+def lay_out(fig: go.Figure, panels: Panels, *, wide: int) -> go.Figure:
+    """Sets `wide` columns, and keeps in layout.meta the changes for wide, medium and narrow screens."""
+    for i in range(panels.total):
+        fig.update_layout({key("x", i): {"anchor": axis("y", i)}, key("y", i): {"anchor": axis("x", i)}})
+    meta = {"wide": fold(panels, wide), "medium": fold(panels, min(wide, 2)), "narrow": fold(panels, 1)}
+    return fig.update_layout({name.replace(".", "_"): v for name, v in meta["wide"].items()}, meta=meta)

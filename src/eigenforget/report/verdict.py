@@ -1,0 +1,207 @@
+"""What the numbers say of each unlearned model, in plain words and by fixed rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from eigenforget.report.glossary import label
+from eigenforget.report.table import FEATURE_METRICS, OUTPUT_METRICS, Row, Table, number, percent, signed
+
+ACCURACY_TOLERANCE = 0.02
+"""Accuracies this close to the retrained models count as equal to them (or closer than these are to each other)."""
+
+MIN_SEPARATION = 0.02
+"""A feature metric speaks only where original and retrained differ by more than this: with random-sample forgetting,
+where DA has nothing to show, they differ by up to this much."""
+
+NEAR = 0.1
+"""At least 1 − NEAR of the way, and at most 1 + NEAR, counts as having arrived."""
+
+Tone = Literal["good", "mixed", "bad", "unknown"]
+
+
+class Recovery(NamedTuple):
+    """How far a feature metric went from the original (0) to the mean of the retrained models (1).
+
+    fraction None: why says why. within: the value lies among those of the retrained models.
+    """
+
+    metric: str
+    fraction: float | None
+    why: str = ""
+    within: bool = False
+
+    @property
+    def far(self) -> bool:
+        """Nearer the original than the retrained models."""
+        return self.fraction is not None and self.fraction < 0.5
+
+    @property
+    def past(self) -> bool:
+        return self.fraction is not None and self.fraction > 1 + NEAR and not self.within
+
+    @property
+    def arrived(self) -> bool:
+        return self.fraction is not None and (self.within or abs(1 - self.fraction) <= NEAR)
+
+
+class Verdict(NamedTuple):
+    model: str
+    role: str
+    tone: Tone
+    headline: str
+    sentences: tuple[str, ...]
+    recoveries: tuple[Recovery, ...]
+
+
+def verdicts(table: Table) -> list[Verdict]:
+    """One verdict per unlearned or control model, in the order of the table."""
+    return [_verdict(row, table) for row in table.rows if row.role in ("unlearned", "control")]
+
+
+def limits(table: Table) -> list[str]:
+    """What cannot be said, or only with care, because a reference is missing."""
+    oracles = sum(row.role == "oracle" and row.status == "ok" for row in table.rows)
+    said = []
+    if not table.reference:
+        said.append(
+            "There is no retrained model among these records. It cannot be said whether any model is like one that"
+            " never saw the forgotten data: no gaps, no share of the way and no share of retraining are shown."
+        )
+    elif oracles == 1:
+        said.append(
+            "There is one retrained model only. How much retrained models differ among themselves is unknown, so a"
+            " small gap may be chance."
+        )
+    if not table.original:
+        said.append("There is no original model among these records. How far any model moved from it cannot be said.")
+    return said
+
+
+def recovery(row: Row, metric: str, table: Table) -> Recovery | None:
+    """r = (value − original) / (oracle mean − original), where the two differ by more than the oracles' spread.
+
+    None when the model has no such score; fraction None, with the reason, when r would not mean anything.
+    """
+    cell = row.cells.get(metric)
+    if cell is None:
+        return None
+    if cell.value is None:
+        return Recovery(metric, None, f"not measured: {cell.reason}")
+    if metric not in table.reference:
+        return Recovery(metric, None, "there is no retrained value")
+    if metric not in table.original:
+        return Recovery(metric, None, "there is no value of the original")
+    reference, original = table.reference[metric], table.original[metric]
+    distance = reference.mean - original
+    if abs(distance) <= max(reference.spread, MIN_SEPARATION):
+        pair = f"original ({number(original)}) from the retrained models ({number(reference.mean)})"
+        return Recovery(metric, None, f"does not tell the {pair} here")
+    within = reference.low <= cell.value <= reference.high
+    return Recovery(metric, (cell.value - original) / distance, within=within)
+
+
+def _verdict(row: Row, table: Table) -> Verdict:
+    if row.status != "ok":
+        return Verdict(row.model, row.role, "unknown", f"no result: {row.status}", (row.reason,), ())
+    recoveries = tuple(r for r in (recovery(row, m, table) for m in FEATURE_METRICS) if r is not None)
+    tone, headline = _headline(_forgotten_by_accuracy(row, table), recoveries)
+    sentences = [s for s in (_outputs(row, table), _features(recoveries), _cost(row, table), _time(row)) if s]
+    return Verdict(row.model, row.role, tone, headline, tuple(sentences), recoveries)
+
+
+def _headline(forgotten: bool | None, recoveries: Sequence[Recovery]) -> tuple[Tone, str]:
+    telling = [r for r in recoveries if r.fraction is not None]
+    if forgotten is None:
+        return "unknown", "cannot be judged: no forget accuracy to compare with a retrained model"
+    if not forgotten:
+        return "bad", "accuracy is not that of a retrained model" + _features_too(telling)
+    if not telling:
+        return "unknown", "accuracy says forgotten; no feature metric can tell"
+    if all(r.far for r in telling):
+        return "bad", "accuracy says forgotten, features say not"
+    if all(r.arrived for r in telling):
+        return "good", "accuracy says forgotten, and so do the features"
+    if all(r.arrived or r.past for r in telling):
+        return "mixed", "accuracy says forgotten, features went past the retrained models"
+    return "mixed", "accuracy says forgotten, features only in part"
+
+
+def _features_too(telling: Sequence[Recovery]) -> str:
+    if not telling:
+        return "; no feature metric can tell"
+    if all(r.far for r in telling):
+        return ", and neither are the features"
+    return ", though the features are" if all(r.arrived for r in telling) else "; the features moved in part"
+
+
+def _forgotten_by_accuracy(row: Row, table: Table) -> bool | None:
+    answers = [
+        _within(row, name, table)
+        for name in ("forget_accuracy", "test_forget_accuracy")
+        if name in row.cells and row.cells[name].gap is not None
+    ]
+    return all(answers) if answers else None
+
+
+def _within(row: Row, name: str, table: Table) -> bool:
+    gap = row.cells[name].gap
+    return gap is not None and abs(gap) <= max(ACCURACY_TOLERANCE, table.reference[name].spread)
+
+
+def _outputs(row: Row, table: Table) -> str:
+    parts = []
+    for name in OUTPUT_METRICS:
+        cell = row.cells.get(name)
+        if cell is None or cell.value is None:
+            continue
+        if cell.gap is not None:
+            parts.append(f"{label(name)} {number(cell.value)} (retrained {number(table.reference[name].mean)})")
+        elif name in table.original:
+            parts.append(f"{label(name)} {number(cell.value)} (original {number(table.original[name])})")
+        else:
+            parts.append(f"{label(name)} {number(cell.value)}")
+    return f"Outputs: {_joined(parts)}." if parts else "No output metric was measured."
+
+
+def _features(recoveries: Sequence[Recovery]) -> str:
+    if not recoveries:
+        return "No feature metric was measured, so nothing is known of what the features still hold."
+    far = [label(r.metric) for r in recoveries if r.far]
+    past = [label(r.metric) for r in recoveries if r.past]
+    moved = [f"{label(r.metric)} {_way(r.fraction)}" for r in recoveries if r.fraction is not None]
+    parts = []
+    if moved:
+        parts.append(f"Of the way from the original to the retrained models, the features went: {_joined(moved)}.")
+    if far:
+        parts.append(f"Nearer the original than the retrained models: {_joined(far)}.")
+    if past:
+        parts.append(f"Went past the retrained models, which is not what retraining does: {_joined(past)}.")
+    parts.extend(f"{label(r.metric)}: {r.why}." for r in recoveries if r.fraction is None)
+    return " ".join(parts)
+
+
+def _way(fraction: float) -> str:
+    return f"{fraction:.0%}" if fraction >= 0 else f"{fraction:.0%} (away from them)"
+
+
+def _cost(row: Row, table: Table) -> str:
+    name = "test_retain_accuracy"
+    cell = row.cells.get(name)
+    if cell is None or cell.gap is None:
+        return ""
+    if _within(row, name, table):
+        return f"On held-out samples of what is kept it is as accurate as the retrained models ({signed(cell.gap)})."
+    word = "less" if cell.gap < 0 else "more"
+    return f"On held-out samples of what is kept it is {word} accurate than the retrained models ({signed(cell.gap)})."
+
+
+def _time(row: Row) -> str:
+    if row.seconds is None or row.share is None:
+        return ""
+    return f"It took {row.seconds:.1f} s, {percent(row.share)} of retraining."
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

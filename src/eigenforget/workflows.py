@@ -1,0 +1,273 @@
+"""What each command does: parse every spec first, check outputs before work begins, then run and write files atomically."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import nn
+
+from eigenforget import record
+from eigenforget.data import DATASETS
+from eigenforget.engine import Engine, Log
+from eigenforget.evaluation import Role
+from eigenforget.jobs import Experiment, Made, cost, described
+from eigenforget.methods import METHODS
+from eigenforget.models import MODELS, checkpoint
+from eigenforget.record import Outcome, RunRecord
+from eigenforget.report import write_csv, write_page
+from eigenforget.report.console import rich_table
+from eigenforget.requests import REQUESTS
+from eigenforget.spec import describe, parse
+from eigenforget.study import Study, Watch, rows_of
+from eigenforget.training import RECIPES, Recipe
+from eigenforget.types import Diverged, EigenforgetError, Refused, listed
+
+console = Console()
+
+
+class Specs(NamedTuple):
+    """Spec strings of a job; "" takes what the checkpoint says."""
+
+    data: str
+    model: str
+    recipe: str
+    request: str
+
+
+class Checkpoints(NamedTuple):
+    """Checkpoints to compare."""
+
+    original: Path
+    oracles: tuple[Path, ...]
+    models: tuple[Path, ...]
+
+
+def engine(*, device: str, precision: str = "32-true", channels_last: bool = False) -> Engine:
+    """The engine of a command; Fabric's own notices are silenced, the table is what the user reads."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Engine(device=device, precision=precision, channels_last=channels_last)
+
+
+def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
+    """`eigenforget demo`: see the command's help."""
+    specs = Specs("digits()", "small_resnet(width=16)", "recipe(epochs=20, batch_size=64)", f"by_class(label={label})")
+    chosen = ("muda(alternations=15, batch_size=32)", "finetune()", "random_label(epochs=3)", "head_mask()")
+    study = Study(_experiment(specs, engine(device="cpu")), [parse(m, METHODS, "method") for m in chosen], seed=seed)
+    study.experiment.split  # noqa: B018  (an unknown class must fail before any output is made)
+    _check_folder(out, overwrite)
+    with progress() as watch:
+        records = list(study.records(watch))
+    _write_results(records, out, title=f"eigenforget demo: forget digit {label}", overwrite=overwrite)
+    console.print(f"Open {out}/report.html in a browser. Next, a job of your own, from the same data:")
+    console.print(
+        "  eigenforget train --data 'digits()' --model 'small_resnet(width=16)' --out original.safetensors",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+
+
+def train(specs: Specs, *, out: Path, seed: int, engine: Engine, overwrite: bool) -> None:
+    """`eigenforget train`: a checkpoint and a record beside it."""
+    experiment = _experiment(specs, engine)
+    _check_file(out, overwrite)
+    if specs.request:
+        experiment.split  # noqa: B018  (fail before training)
+    with progress() as watch:
+        log = watch("train", experiment.recipe.epochs)
+        made = experiment.train(seed=seed, without_forget=bool(specs.request), log=log)
+    _save(experiment, made, out, kind="train", job={"seed": seed}, overwrite=overwrite)
+
+
+def unlearn(
+    source: Path, specs: Specs, *, method: str, out: Path, seed: int, retain_fraction: float, engine: Engine, overwrite: bool
+) -> None:
+    """`eigenforget unlearn`: a new checkpoint and a record beside it; a refused or failed run leaves the record only."""
+    chosen = parse(method, METHODS, "method")
+    loaded = checkpoint.load_state(source)
+    experiment = replace(_experiment(_completed(specs, loaded.metadata), engine), retain_fraction=retain_fraction)
+    _check_file(out, overwrite)
+    if out.resolve() == source.resolve():
+        raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
+    model = _loaded(experiment, loaded)
+    job = {"seed": seed, "method": described(chosen), "role": chosen.role, "retain_fraction": retain_fraction}
+    inputs = {"input_model": checkpoint.digest(model)}
+    try:
+        with progress() as watch:
+            made = experiment.unlearn(model, chosen, seed=seed, log=watch(f"unlearn: {chosen.name}", rows_of(chosen)))
+    except (Refused, Diverged) as error:
+        status = "failed" if isinstance(error, Diverged) else "refused"
+        outcome = Outcome(status, 0.0, reason=str(error))
+        _write_record(experiment.record("unlearn", out.stem, outcome, job=job, inputs=inputs), out, overwrite)
+        raise
+    _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, overwrite=overwrite)
+    console.print(f"Next: eigenforget evaluate {out} --original {source} --forget '{specs.request}' --out results", highlight=False)
+
+
+def evaluate(
+    paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool
+) -> None:
+    """`eigenforget evaluate`: records, table.csv and report.html in a folder."""
+    _check_folder(out, overwrite)
+    records = _measured(paths, specs, layer=layer, seed=seed, engine=engine)
+    _write_results(records, out, title=f"eigenforget: {specs.request}", overwrite=overwrite)
+
+
+def analyze(
+    paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool
+) -> None:
+    """`eigenforget analyze`: the paper's first observation on the user's own models, as one page."""
+    _check_file(out, overwrite)
+    if not paths.oracles:
+        raise EigenforgetError("analyze compares the original with at least one --oracle")
+    records = _measured(paths, specs, layer=layer, seed=seed, engine=engine)
+    console.print(rich_table(records))
+    write_page(records, out, title=f"Features of seen and unseen data: {specs.request}")
+    console.print(f"wrote {out}", highlight=False)
+
+
+def list_methods(name: str) -> None:
+    """`eigenforget methods`: a table of all, or the fields of one."""
+    if name:
+        kind = type(parse(name.split("(")[0], METHODS, "method"))
+        console.print(f"[b]{kind.name}[/b]  {(kind.__doc__ or '').strip()}\n\nSource: {kind.source}\n")
+        table = Table("field", "type", "default", "what it is", title=None)
+        for row in describe(kind):
+            table.add_row(*row)
+    else:
+        table = Table("name", "role", "needs", "guarantee", "source")
+        for kind in METHODS:
+            table.add_row(kind.name, kind.role, ", ".join(kind.needs), kind.guarantee, kind.source)
+    console.print(table)
+
+
+@contextmanager
+def progress() -> Iterator[Watch]:
+    """Progress bars while work goes on; one line per finished step where the output is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=console.is_terminal) as bars:
+
+        def watch(title: str, total: int) -> Log:
+            row_id = bars.add_task(title, total=total, note="")
+
+            def log(row: Mapping[str, Any]) -> None:
+                loss = row.get("loss")
+                bars.update(row_id, advance=1, note="" if loss is None else f"{row['phase']} loss {loss:.3f}")
+
+            return log
+
+        yield watch
+
+
+def _experiment(specs: Specs, engine: Engine) -> Experiment:
+    return Experiment(
+        data_spec=parse(specs.data, DATASETS, "data set"),
+        model_spec=parse(specs.model, MODELS, "model"),
+        recipe=parse(specs.recipe, RECIPES, "recipe") if specs.recipe else Recipe(),
+        request=parse(specs.request, REQUESTS, "request") if specs.request else None,
+        engine=engine,
+    )
+
+
+def _completed(specs: Specs, metadata: Mapping[str, str]) -> Specs:
+    """Missing specs from the checkpoint's metadata. Errors: neither says it."""
+    filled = {}
+    for name in ("data", "model", "recipe"):
+        filled[name] = getattr(specs, name) or metadata.get(name, "")
+        if not filled[name] and name != "recipe":
+            raise EigenforgetError(f"the checkpoint does not say its {name}; give --{name}")
+    return specs._replace(**filled)
+
+
+def _loaded(experiment: Experiment, loaded: checkpoint.Checkpoint) -> nn.Module:
+    model = experiment.new_model(0)
+    checkpoint.load_into(model, loaded)
+    return model.eval()
+
+
+def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int, engine: Engine) -> list[RunRecord]:
+    named: list[tuple[str, Role | None, Path]] = [("original", "original", paths.original)]
+    named += [(f"oracle {i}", "oracle", path) for i, path in enumerate(paths.oracles, start=1)]
+    named += [(path.stem, None, path) for path in paths.models]
+    names = [name for name, _, _ in named]
+    if len(set(names)) < len(names):
+        raise EigenforgetError(f"models take their file names, which must differ: {listed(names)}")
+    loaded = [checkpoint.load_state(path) for _, _, path in named]
+    experiment = _experiment(_completed(specs, loaded[0].metadata), engine)
+    models = [_loaded(experiment, item) for item in loaded]
+    panel = experiment.panel(seed=seed, layer=layer)
+    records: list[RunRecord] = []
+    with progress() as watch:
+        for (name, role, path), model in zip(named, models, strict=True):
+            done = watch(f"measure: {name}", 1)
+            origin = _origin(path)
+            measured = panel.measure(model, role or (origin.job.get("role", "unlearned") if origin else "unlearned"))
+            job = {"seed": seed, "checkpoint": path.name} | ({k: origin.job[k] for k in ("method",) if k in origin.job} if origin else {})
+            spent = origin.outcome if origin else Outcome("ok", 0.0)
+            made = Made(model, spent.seconds, spent.cost.get("cpu_seconds", spent.seconds))
+            sealed = record.seal(
+                experiment.evaluation_record(name, made, measured, job=job), records[-1].digest if records else None
+            )
+            records.append(sealed)
+            done({})
+    return records
+
+
+def _origin(path: Path) -> RunRecord | None:
+    """The record beside a checkpoint, which knows the method and the seconds it took; None where there is none."""
+    beside = path.with_suffix(".json")
+    return record.read(beside) if beside.exists() else None
+
+
+def _save(experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None, overwrite: bool) -> None:
+    spelled = {key: value["spec"] for key, value in experiment.job().items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)
+    outcome = Outcome("ok", made.seconds, cost=cost(made), outputs={"model": checkpoint.digest(made.model)})
+    _write_record(experiment.record(kind, out.stem, outcome, job=dict(job), inputs=inputs or {}), out, overwrite)
+    console.print(f"wrote {out} and {out.with_suffix('.json')} ({made.seconds:.1f} s)", highlight=False)
+
+
+def _write_record(unsealed: RunRecord, out: Path, overwrite: bool) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record.write(record.seal(unsealed, None), out.with_suffix(".json"), overwrite=overwrite)
+
+
+def _write_results(records: Sequence[RunRecord], out: Path, *, title: str, overwrite: bool) -> None:
+    """records/*.json, table.csv and report.html; made in a draft folder first, so a failure leaves the old ones whole."""
+    draft = out.with_name(f".{out.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "records").mkdir(parents=True)
+    for number, item in enumerate(records):
+        record.write(item, draft / "records" / f"{number:02d}-{item.name.replace(' ', '-').replace('/', '-')}.json")
+    write_csv(records, draft / "table.csv")
+    write_page(records, draft / "report.html", title=title)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("records", "table.csv", "report.html"):
+        if (out / name).is_dir():
+            shutil.rmtree(out / name)
+        (draft / name).replace(out / name)
+    draft.rmdir()
+    console.print(rich_table(records))
+    console.print(f"wrote {out}/report.html, {out}/table.csv and {len(records)} records in {out}/records", highlight=False)
+
+
+def _check_file(out: Path, overwrite: bool) -> None:
+    for path in (out, out.with_suffix(".json")) if out.suffix == ".safetensors" else (out,):
+        if path.exists() and not overwrite:
+            raise EigenforgetError(f"{path} exists; say --overwrite to replace it")
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise EigenforgetError(f"--out {out} is a file; results go into a folder")
+    taken = [name for name in ("records", "table.csv", "report.html") if (out / name).exists()]
+    if taken and not overwrite:
+        raise EigenforgetError(f"{out} holds {', '.join(taken)} already; say --overwrite to replace them")

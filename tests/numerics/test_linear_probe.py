@@ -1,0 +1,208 @@
+"""The linear probe against a Newton reference of the same convex problem, its parts, its subsample and its refusals."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from scipy.stats import binomtest
+from torch import nn
+
+from eigenforget import spec
+from eigenforget.audits.evidence import Evidence, PartOutputs
+from eigenforget.audits.linear_probe import LinearProbe, standardiser, stratified_subset
+from eigenforget.types import EigenforgetError
+
+CENTRES = np.random.default_rng(9).normal(size=(4, 5))
+
+
+def part(n, classes, seed, noise=1.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, n)
+    features = (CENTRES[labels] + noise * rng.normal(size=(n, 5))).astype(np.float32)
+    return PartOutputs(np.zeros((n, 4)), features, labels, np.arange(n))
+
+
+def evidence(parts, forgotten=(1,)):
+    return Evidence(nn.Identity(), parts, 4, forgotten)
+
+
+def class_parts():
+    return {
+        "forget": part(90, [1], 0),
+        "retain": part(240, [0, 2, 3], 1),
+        "test_forget": part(150, [1], 2),
+        "test_retain": part(200, [0, 2, 3], 3),
+    }
+
+
+def slow_probe(features, labels, tests, c=1.0):
+    """Minimise the penalised multinomial loss directly (BFGS on an own objective), then count right answers."""
+    features = features.astype(np.float64)
+    mean, std = features.mean(0), features.std(0)
+    x = np.c_[(features - mean) / std, np.ones(len(features))]
+    classes = np.unique(labels)
+    hot = labels[:, None] == classes
+
+    def objective(flat):
+        w = flat.reshape(x.shape[1], len(classes))
+        loss = -(log_softmax(x @ w, axis=1) * hot).sum() + 0.5 / c * (w[:-1] ** 2).sum()
+        gradient = x.T @ (softmax(x @ w, axis=1) - hot)
+        gradient[:-1] += w[:-1] / c
+        return loss / len(x), gradient.ravel() / len(x)
+
+    start = np.zeros(x.shape[1] * len(classes))
+    w = minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000}).x
+    w = w.reshape(x.shape[1], -1)
+    answers = [classes[(np.c_[(t.features - mean) / std, np.ones(len(t.labels))] @ w).argmax(1)] for t in tests]
+    return [np.mean(a == t.labels) for a, t in zip(answers, tests, strict=True)]
+
+
+@pytest.mark.parametrize("c", [1.0, 0.01])
+def test_class_requests_fit_on_all_training_samples_and_score_held_out_ones(c):
+    parts = class_parts()
+    scores = LinearProbe(c=c)(evidence(parts), seed=0)
+    both = [np.concatenate([a, b]) for a, b in zip(parts["forget"][1:3], parts["retain"][1:3], strict=True)]
+    expected = slow_probe(*both, [parts["test_forget"], parts["test_retain"]], c)
+    assert [s.name for s in scores] == ["lp_forget", "lp_retain"]
+    assert [s.value for s in scores] == pytest.approx(expected, abs=1e-12)
+    assert 0.3 < scores[0].value < 0.95
+    interval = binomtest(round(scores[0].value * 150), 150).proportion_ci(method="wilson")
+    np.testing.assert_allclose((scores[0].low, scores[0].high), (interval.low, interval.high), atol=1e-12)
+    assert all(s.better == "reference" and s.unit == "share" and s.range == (0.0, 1.0) for s in scores)
+
+
+def test_other_requests_fit_on_retained_samples_and_score_the_forgotten_training_samples():
+    parts = {
+        "forget": part(80, [0, 1, 2, 3], 0),
+        "retain": part(200, [0, 1, 2, 3], 1),
+        "test_retain": part(90, [0, 1, 2, 3], 2),
+    }
+    scores = LinearProbe()(evidence(parts, forgotten=()), seed=0)
+    expected = slow_probe(*parts["retain"][1:3], [parts["forget"], parts["test_retain"]])
+    assert [s.value for s in scores] == pytest.approx(expected, abs=1e-12)
+    # With the forgotten labels scrambled the fit is the same: they are scored, never fitted.
+    parts["forget"] = parts["forget"]._replace(labels=(parts["forget"].labels + 1) % 4)
+    again = LinearProbe()(evidence(parts, forgotten=()), seed=0)
+    assert again[1] == scores[1] and again[0].value < scores[0].value
+
+
+def test_the_probe_does_not_depend_on_scale_or_shift_of_a_feature():
+    parts = class_parts()
+    scale, shift = np.array([1, 1e3, 1e-4, 5, 2]), np.array([0, 10, 3e-4, -7, 1])
+    moved = {k: p._replace(features=p.features.astype(np.float64) * scale + shift) for k, p in parts.items()}
+    wide = {k: p._replace(features=p.features.astype(np.float64)) for k, p in parts.items()}
+    assert LinearProbe()(evidence(moved), 0) == LinearProbe()(evidence(wide), 0)
+
+
+def test_a_feature_constant_in_training_is_ignored_when_it_varies_later():
+    parts = class_parts()
+    expected = LinearProbe()(evidence(parts), 0)
+    more = {}
+    for name, p in parts.items():
+        extra = np.full((len(p.labels), 1), 0.1, dtype=np.float32)
+        if name.startswith("test"):
+            extra += 1e6 * np.arange(len(extra), dtype=np.float32)[:, None]
+        more[name] = p._replace(features=np.c_[p.features, extra])
+    assert LinearProbe()(evidence(more), 0) == expected
+
+
+def test_the_standardiser_centres_scales_and_zeroes_constants():
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, [1, 20, 0.01], (50, 3))
+    x = np.c_[x, np.full(50, 0.1)]
+    assert x[:, 3].std() > 0  # rounding noise that must not be scaled up to 1
+    z = standardiser(x)(x)
+    np.testing.assert_allclose(z[:, :3].mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(z[:, :3].var(0), 1, rtol=1e-12)
+    assert (z[:, 3] == 0).all()
+    assert standardiser(x).inverse[3] == 0
+    assert standardiser(np.array([[0.0], [1e-200]])).inverse == 0  # the variance underflows
+
+
+def test_the_standardiser_works_in_float64_on_float32_features():
+    x = (1e4 + np.arange(8) / 1024).astype(np.float32)[:, None]
+    z = standardiser(x)(x)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(z, (wide - wide.mean()) / wide.std(), rtol=1e-10)
+
+
+def test_the_subset_is_stratified_seeded_and_keeps_small_classes():
+    labels = np.repeat([0, 1, 2, 3], [500, 300, 198, 2])
+    rows = stratified_subset(labels, 100, seed=1)
+    assert len(rows) == len(set(rows)) == 100 and (np.diff(rows) > 0).all()
+    counts = np.bincount(labels[rows], minlength=4)
+    assert counts[3] == 1 and np.abs(counts - [50, 30, 19.8, 1]).max() <= 1
+    assert np.array_equal(rows, stratified_subset(labels, 100, seed=1))
+    assert not np.array_equal(rows, stratified_subset(labels, 100, seed=2))
+    assert np.array_equal(stratified_subset(labels, 1000, seed=1), np.arange(1000))
+
+
+def test_within_a_class_every_sample_is_drawn_equally_often():
+    labels = np.arange(40) % 2
+    drawn = np.zeros(40)
+    for seed in range(600):
+        drawn[stratified_subset(labels, 9, seed)] += 1
+    assert np.abs(drawn - 600 * 9 / 40).max() < 4.5 * np.sqrt(600 * 9 / 40 * 31 / 40)
+
+
+def test_a_larger_training_set_is_fitted_on_its_subset():
+    parts = class_parts()
+    small = LinearProbe(max_train=100)(evidence(parts), seed=3)
+    features, labels = (np.concatenate([a, b]) for a, b in zip(parts["forget"][1:3], parts["retain"][1:3], strict=True))
+    rows = stratified_subset(labels, 100, seed=3)
+    expected = slow_probe(features[rows], labels[rows], [parts["test_forget"], parts["test_retain"]])
+    assert [s.value for s in small] == pytest.approx(expected, abs=1e-12)
+
+
+def test_features_without_any_information_give_the_largest_class():
+    parts = {k: p._replace(features=np.ones_like(p.features)) for k, p in class_parts().items()}
+    lp_forget, lp_retain = LinearProbe()(evidence(parts), 0)
+    largest = np.bincount(np.r_[parts["forget"].labels, parts["retain"].labels]).argmax()
+    assert lp_forget.value == float(largest == 1)
+    assert lp_retain.value == np.mean(parts["test_retain"].labels == largest)
+
+
+def test_a_probe_that_does_not_converge_has_no_score():
+    for score in LinearProbe(max_iter=2)(evidence(class_parts()), 0):
+        assert score.value is None and "did not converge in 2 iterations" in score.reason
+
+
+@pytest.mark.parametrize(
+    ("absent", "values", "reason"),
+    [
+        ("forget", [False, False], "no sample of forget"),
+        ("retain", [False, False], "no sample of retain"),
+        ("test_forget", [False, True], "no sample of part test_forget"),
+        ("test_retain", [True, False], "no sample of part test_retain"),
+    ],
+)
+def test_missing_parts_are_named(absent, values, reason):
+    parts = class_parts()
+    empty = {**parts, absent: PartOutputs(*(column[:0] for column in parts[absent]))}
+    del parts[absent]
+    for given in (parts, empty):
+        scores = LinearProbe()(evidence(given), 0)
+        assert [s.value is not None for s in scores] == values
+        assert reason in scores[values.index(False)].reason
+
+
+def test_one_class_has_no_probe():
+    parts = {"forget": part(20, [2], 0), "retain": part(20, [2], 1), "test_retain": part(20, [2], 2)}
+    assert "1 class, 2" in LinearProbe()(evidence(parts, forgotten=()), 0)[0].reason
+
+
+def test_features_that_are_not_finite_are_an_error():
+    parts = class_parts()
+    for name in ("retain", "test_retain"):
+        broken = parts[name].features.copy()
+        broken[3, 1] = np.nan
+        with pytest.raises(EigenforgetError, match=f"part {name}: the model's features are not finite"):
+            LinearProbe()(evidence({**parts, name: parts[name]._replace(features=broken)}), 0)
+
+
+def test_the_spec_spells_the_probe():
+    probe = spec.parse("linear_probe(c=0.5, max_train=5000)", [LinearProbe], "audit")
+    assert probe == LinearProbe(c=0.5, max_train=5000)
+    assert all(row[3] for row in spec.describe(LinearProbe))
+    with pytest.raises(EigenforgetError, match="greater than 0"):
+        spec.parse("linear_probe(c=0.0)", [LinearProbe], "audit")
