@@ -221,6 +221,7 @@ def test_stratified_split_is_a_proportional_seeded_partition():
     assert (np.diff(rows.train) > 0).all() and (np.diff(rows.test) > 0).all()
     again, other = stratified(labels, test_fraction=0.2, seed=3), stratified(labels, test_fraction=0.2, seed=4)
     assert again.test.tolist() == rows.test.tolist() != other.test.tolist()
+    assert len(stratified(np.array([0, 0, 0, 1, 1]), test_fraction=0.3, seed=0).test) == 2  # rounded up
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ def test_idx_axes_are_read_in_order_and_damaged_gzip_is_refused(tmp_path):
     path = tmp_path / "file.gz"
     path.write_bytes(gzip.compress(GOOD_IDX))
     assert read_idx(path, dims=3).tolist() == [[[0, 1, 2], [3, 4, 5]]]
-    for broken in (gzip.compress(GOOD_IDX)[:-9], GOOD_IDX, gzip.compress(GOOD_IDX)[:12] + b"\xff" * 9):
+    for broken in (gzip.compress(GOOD_IDX)[:-9], GOOD_IDX, gzip.compress(GOOD_IDX)[:10] + b"\xff" * 9):
         path.write_bytes(broken)
         assert refusal(lambda: read_idx(path, dims=3)).startswith(f"{path}: cannot be read: ")
 

@@ -106,7 +106,7 @@ def test_scores_are_those_of_kmeans_on_the_sorted_held_out_features():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_clear_clusters_the_seed_and_float64_decide(seed):
-    features = torch.randn(400, 6, generator=torch.Generator().manual_seed(seed)) + 1000
+    features = torch.randn(400, 6, generator=torch.Generator().manual_seed(seed)) + 100_000
     labels = torch.arange(400) % 8
     metric = ClusteringScores(num_classes=8, forgotten_classes=(), seed=seed)
     feed(metric, "test_retain", features, labels)

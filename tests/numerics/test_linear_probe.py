@@ -138,10 +138,11 @@ def test_the_subset_is_stratified_seeded_and_keeps_small_classes():
 
 
 def test_within_a_class_every_sample_is_drawn_equally_often():
-    labels = np.arange(40) % 2
+    labels = np.arange(40) // 20
     drawn = np.zeros(40)
     for seed in range(600):
         drawn[stratified_subset(labels, 9, seed)] += 1
+    assert abs(drawn[:20].sum() - 2700) < 4.5 * np.sqrt(600 * 0.25)  # the odd ninth sample favours no class
     assert np.abs(drawn - 600 * 9 / 40).max() < 4.5 * np.sqrt(600 * 9 / 40 * 31 / 40)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from torch import nn
@@ -34,6 +34,6 @@ class Evidence:
 class Audit(Protocol):
     """A frozen dataclass of settings, callable; may train something, never the model it is given."""
 
-    name: str
+    name: ClassVar[str]
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]: ...

@@ -8,6 +8,7 @@ import rich.table
 from rich.text import Text
 
 from eigenforget.record import RunRecord
+from eigenforget.report.glossary import label
 from eigenforget.report.table import Row, build, number, percent, signed
 
 
@@ -18,7 +19,7 @@ def rich_table(records: Sequence[RunRecord]) -> rich.table.Table:
     made.add_column("model", no_wrap=True)
     made.add_column("role")
     for column in table.columns:
-        made.add_column(Text(column.name), justify="right")
+        made.add_column(Text(label(column.name)), justify="right")
     made.add_column("seconds", justify="right")
     for row in table.rows:
         # Text, not str: a model named "[red]" is a name, not markup.

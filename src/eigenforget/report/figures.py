@@ -92,8 +92,8 @@ def da_curves(records: Sequence[RunRecord]) -> go.Figure:
     menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 28}}
     fig.update_layout(updatemenus=[{**menu, "bgcolor": "#f3f3f3", "bordercolor": GREY, "font": {"color": "#111111"}}])
     fig.update_layout(margin={"t": 96, "b": 140}, hovermode="x unified")
-    fig.update_xaxes(type="log", title="k, the number of directions (logarithmic)")
-    fig.update_yaxes(title="DA", range=[0, 1.03])
+    fig.update_xaxes(type="log", title_text="k, the number of directions (logarithmic)")
+    fig.update_yaxes(title_text="DA", range=[0, 1.03])
     return fig
 
 
@@ -112,13 +112,12 @@ def feature_maps(records: Sequence[RunRecord], models: Sequence[str] | None = No
             fig.add_scatter(**made, xaxis=axis("x", i), yaxis=axis("y", i), showlegend=made["name"] not in listed)
             listed.add(made["name"])
         first, second = (f"direction {d} ({m.explained[d - 1]:.0%} of variance)" for d in (1, 2))
-        small = {"font": {"size": 11}, "standoff": 4}
         bare = {"showticklabels": False, "ticks": ""}
-        fig.update_layout({key("x", i): {"title": {"text": first, **small}, **bare}})
-        fig.update_layout({key("y", i): {"title": {"text": second, **small}, **bare}})
+        fig.update_layout({key("x", i): {"title": {"text": first}, **bare}})
+        fig.update_layout({key("y", i): {"title": {"text": second}, **bare}})
     dress(fig, height=400)
     title_panels(fig, [shown(r.name) for r in chosen])
-    return lay_out(fig, Panels(len(chosen), 280, below=90), wide=3)
+    return lay_out(fig, Panels(len(chosen), 280, entries=len(listed)), wide=3)
 
 
 def spectra(records: Sequence[RunRecord]) -> go.Figure:
@@ -135,11 +134,11 @@ def spectra(records: Sequence[RunRecord]) -> go.Figure:
                 name=shown(r.name), legendgroup=r.name, showlegend=i == 0, hovertemplate="%{x}: %{y:.2e}",
                 line={"color": looks[r.name].colour, "dash": looks[r.name].dash, "width": 2},
             )  # fmt: skip
+    log, rank = {"type": "log", "exponentformat": "power", "nticks": 8}, {"title": {"text": "rank"}}
+    fig.update_layout(yaxis=log, yaxis2=log, xaxis=rank, xaxis2=rank)
     dress(fig, height=400)
-    log = {"type": "log", "exponentformat": "power", "dtick": 1}
-    fig.update_layout(yaxis=log, yaxis2=log, xaxis={"title": "rank"}, xaxis2={"title": "rank"})
     title_panels(fig, ["kept samples", "forgotten samples"])
-    return lay_out(fig, Panels(2, 300, below=90), wide=2)
+    return lay_out(fig, Panels(2, 300, entries=len(found)), wide=2)
 
 
 def training_trace(records: Sequence[RunRecord]) -> go.Figure:
@@ -161,10 +160,10 @@ def training_trace(records: Sequence[RunRecord]) -> go.Figure:
                 line={"color": looks[name].colour, "dash": looks[name].dash}, hovertemplate="%{x}: %{y:.3g}",
             )  # fmt: skip
             listed.add(name)
-        fig.update_layout({key("x", i): {"title": "training epoch"}, key("y", i): {"automargin": True}})
+        fig.update_layout({key("x", i): {"title": {"text": "training epoch"}}, key("y", i): {"automargin": True}})
     dress(fig, height=400)
     title_panels(fig, [shown(phase) for phase in phases])
-    return lay_out(fig, Panels(len(phases), 260, below=60), wide=min(len(phases), 3))
+    return lay_out(fig, Panels(len(phases), 260, entries=len(found)), wide=min(len(phases), 3))
 
 
 def _add_reference(fig: go.Figure, table: Table, name: str, panel: int) -> None:

@@ -20,7 +20,7 @@
     const still = window.matchMedia("(pointer: coarse)").matches;
     const layout = Object.assign({}, chart.spec.layout, still ? { dragmode: false } : {});
     chart.node.style.minHeight = "";
-    Plotly.newPlot(chart.node, chart.spec.data, layout, { responsive: true, displaylogo: false })
+    Plotly.newPlot(chart.node, chart.spec.data, layout, { responsive: true, displayModeBar: false })
       .then(() => Plotly.relayout(chart.node, changes(chart)));
   }
 

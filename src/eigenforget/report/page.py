@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jinja2
 import plotly.graph_objects as go
 import plotly.io
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from eigenforget.record import RunRecord, in_force, write_text
@@ -67,6 +67,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(number=number, signed=signed, percent=percent, label=label, meaning=meaning, unit=unit)
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.jinja").render(
         title=title,
         table=table,
@@ -130,6 +131,11 @@ def _notes(table: Table) -> list[dict[str, Any]]:
             if cell.value is None:
                 found.setdefault((name, cell.reason), []).append(row.model)
     return [{"metric": name, "reason": reason, "models": ", ".join(who)} for (name, reason), who in found.items()]
+
+
+def _breakable(name: str) -> Markup:
+    """The name, escaped, with leave to break lines after underscores."""
+    return Markup(escape(name).replace("_", Markup("_<wbr>")))
 
 
 def _count(n: int, one: str, many: str) -> str:

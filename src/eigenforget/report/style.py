@@ -22,12 +22,12 @@ _MODEL_COLOURS = (VERMILLION, BLUE, PURPLE, ORANGE, SKY)
 _CLASS_COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, GREY)
 _CLASS_SYMBOLS = ("circle", "square", "diamond")
 _SYMBOLS = ("circle", "square", "triangle-up", "cross", "star", "hexagon", "triangle-down")
-_DASHES = ("solid", "dash", "dot", "dashdot")
+_DASHES = ("solid", "dash", "dashdot", "longdash")
 MARGINS = {"l": 48, "r": 16, "t": 40, "b": 48}
 
 
 class Style(NamedTuple):
-    """Colour, marker and line of one model; no two models share all three."""
+    """Colour, marker and line of one model."""
 
     colour: str
     symbol: str
@@ -44,8 +44,10 @@ def styles(records: Sequence[RunRecord]) -> dict[str, Style]:
         counts[group] += 1
         colour = {"original": GREY, "oracle": GREEN}.get(group, _MODEL_COLOURS[i % len(_MODEL_COLOURS)])
         turn = i // len(_MODEL_COLOURS) if group == "other" else i
+        # Controls are dotted: what they lie exactly on, most often the original, shines through.
+        dash = "dot" if record.role == "control" else _DASHES[turn % len(_DASHES)]
         symbol = {"original": "diamond", "oracle": "x"}.get(group, _SYMBOLS[i % len(_SYMBOLS)])
-        made[record.name] = Style(colour, symbol, _DASHES[turn % len(_DASHES)])
+        made[record.name] = Style(colour, symbol, dash)
     return made
 
 
@@ -81,10 +83,12 @@ def dress(fig: go.Figure, *, height: int) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
-        hoverlabel={"font": {"size": 12}},
+        # Hover boxes and menus keep a white ground in dark mode too, so their text colour is fixed.
+        hoverlabel={"font": {"size": 12, "color": "#111111"}, "bgcolor": "#ffffff", "bordercolor": GREY},
     )
-    fig.update_xaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
-    fig.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
+    title = {"font": {"size": 12}, "standoff": 6}
+    fig.update_xaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, title=title)
+    fig.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, title=title)
     return fig
 
 
@@ -98,11 +102,11 @@ def title_panels(fig: go.Figure, titles: Sequence[str]) -> None:
 
 
 class Panels(NamedTuple):
-    """`total` panels of `height` pixels; `below`: pixels under them for a legend."""
+    """`total` panels of `height` pixels and the number of legend entries below them."""
 
     total: int
     height: int
-    below: int = 0
+    entries: int = 0
     shared_labels: bool = False
 
 
@@ -113,8 +117,9 @@ def fold(panels: Panels, columns: int) -> dict[str, Any]:
     inner = rows * panels.height + (rows - 1) * PANEL_GAP
     gap = 0.06 if columns > 1 else 0.0
     width = (1 - gap * (columns - 1)) / columns
-    changes: dict[str, Any] = {"height": inner + MARGINS["t"] + MARGINS["b"] + panels.below}
-    changes["margin.b"] = MARGINS["b"] + panels.below
+    # About 130 pixels per legend entry; a column has about 300.
+    below = 22 * -(-panels.entries * 130 // (columns * 300)) + (10 if panels.entries else 0)
+    changes: dict[str, Any] = {"height": inner + MARGINS["t"] + MARGINS["b"] + below, "margin.b": MARGINS["b"] + below}
     for i in range(panels.total):
         row, column = divmod(i, columns)
         left, top = column * (width + gap), 1 - row * (panels.height + PANEL_GAP) / inner

@@ -116,7 +116,7 @@ def signed(gap: float) -> str:
 
 def percent(share: float) -> str:
     """Whole percents from ten on, one decimal below."""
-    return f"{share:.0%}" if abs(share) >= 0.0995 else f"{share:.1%}"
+    return f"{share:.0%}" if abs(share) >= 0.0995 else f"{round(share, 3) + 0.0:.1%}"
 
 
 def _row(record: RunRecord, reference: dict[str, Reference], oracle_seconds: float | None) -> Row:

@@ -1,0 +1,75 @@
+"""What every entry of METHODS must do; a new entry is tested for free."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from eigenforget.methods import METHODS
+from eigenforget.models import checkpoint
+from eigenforget.types import EigenforgetError, Method, Refused, Task
+from eigenforget.unlearning import run, unlearn
+
+QUICK = {"muda": {"alternations": 2, "batch_size": 32}}
+EVERY = pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+
+
+def quick(kind: type) -> Method:
+    return kind(**QUICK.get(kind.name, {}))
+
+
+@EVERY
+def test_declares_what_it_is(kind: type) -> None:
+    assert kind.role in ("unlearned", "control") and kind.guarantee and kind.source and kind.needs
+    assert (kind.__doc__ or "").strip()
+
+
+@EVERY
+def test_moves_a_copy_and_leaves_the_input_bit_identical(kind: type, task: Task) -> None:
+    before, flags = checkpoint.digest(task.model), [p.requires_grad for p in task.model.parameters()]
+    modes = [m.training for m in task.model.modules()]
+    result = run(quick(kind), task)
+    assert checkpoint.digest(task.model) == before and result is not task.model
+    assert [p.requires_grad for p in task.model.parameters()] == flags
+    assert [m.training for m in task.model.modules()] == modes
+    assert checkpoint.digest(result) != before
+    mine, theirs = result.state_dict(), task.model.state_dict()
+    assert [(k, v.shape, v.dtype) for k, v in mine.items()] == [(k, v.shape, v.dtype) for k, v in theirs.items()]
+    assert all(torch.isfinite(v).all() for v in mine.values() if v.is_floating_point())
+    assert not {p.data_ptr() for p in result.parameters()} & {p.data_ptr() for p in task.model.parameters()}
+    assert all(p.requires_grad for p in result.parameters()) and not any(m.training for m in result.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in result.modules())
+
+
+@EVERY
+def test_same_seed_same_bits_whatever_the_global_state(kind: type, task: Task) -> None:
+    torch.manual_seed(1)
+    first = checkpoint.digest(run(quick(kind), task))
+    torch.manual_seed(2)
+    assert checkpoint.digest(run(quick(kind), task)) == first
+
+
+@EVERY
+def test_refuses_with_a_reason_when_retain_is_missing(kind: type, task: Task) -> None:
+    bare = replace(task, retain=None)
+    if any(need.startswith("retain") for need in kind.needs):
+        with pytest.raises(Refused, match=f"{kind.name} needs retain data"):
+            run(quick(kind), bare)
+    else:
+        assert isinstance(run(quick(kind), bare), nn.Module)
+
+
+@EVERY
+def test_wrong_models_and_labels_are_refused_before_work(kind: type, task: Task) -> None:
+    broken = copy.deepcopy(task.model)
+    with torch.no_grad():
+        next(broken.parameters())[0] = float("nan")
+    with pytest.raises(EigenforgetError, match=r"NaN or infinite values in \S+"):
+        run(quick(kind), replace(task, model=broken))
+    inputs, labels = task.forget.inputs, task.forget.targets  # type: ignore[attr-defined]
+    with pytest.raises(EigenforgetError, match="label 12 is outside the model's head of 10 outputs"):
+        unlearn(task.model, forget=(inputs, labels + 9), retain=task.retain, method=quick(kind))

@@ -1,0 +1,138 @@
+"""The shape of the package, held by tests: import direction, public names, where hooks and loops may stand, sizes."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eigenforget
+
+ROOT = Path(eigenforget.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+LAYERS = [
+    {"errors", "types", "spec", "seeds", "record"},
+    {"sources", "alignment", "losses", "features", "report"},
+    {"engine"},
+    {"requests", "data", "models", "metrics", "audits", "methods", "training"},
+    {"evaluation"},
+    {"unlearning"},
+    {"jobs"},
+    {"study"},
+    {"workflows"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> list[str]:
+    """Modules that are imported at run time (not under TYPE_CHECKING)."""
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append(node.module)
+            found += [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "eigenforget" else []
+    return found
+
+
+def own_parts(path: Path) -> set[str]:
+    names = [name.split(".") for name in imports(ast.parse(path.read_text(encoding="utf-8")))]
+    return {name[1] for name in names if name[0] == "eigenforget" and len(name) > 1 and name[1] in LEVEL}
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f.name != "__init__.py" or f.parent != ROOT], ids=lambda p: p.name)
+def test_imports_point_downwards(path: Path) -> None:
+    own = part_of(path)
+    assert own in LEVEL, f"{own} stands in no layer"
+    for other in own_parts(path) - {own}:
+        assert LEVEL[other] <= LEVEL[own], f"{path.name} ({own}) imports {other} from a layer above"
+
+
+def test_methods_metrics_and_audits_do_not_know_each_other() -> None:
+    for part, strangers in {"methods": {"metrics", "audits"}, "metrics": {"methods", "audits"}, "audits": {"methods"}}.items():
+        for path in (ROOT / part).rglob("*.py"):
+            assert not own_parts(path) & strangers, path
+
+
+@pytest.mark.parametrize(("part", "allowed"), [("record", set()), ("report", {"record"})])
+def test_record_and_report_stand_alone(part: str, allowed: set[str]) -> None:
+    third_party = {"jinja2", "plotly", "markupsafe", "rich"} if part == "report" else set()
+    for path in (ROOT / part).rglob("*.py"):
+        assert own_parts(path) <= allowed | {part}, path
+        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            top = name.split(".")[0]
+            assert top in sys.stdlib_module_names | third_party | {"eigenforget"}, f"{path.name} imports {name}"
+
+
+def test_public_names_resolve_and_are_few() -> None:
+    assert len(eigenforget.__all__) == len(set(eigenforget.__all__)) <= 25
+    for name in eigenforget.__all__:
+        assert getattr(eigenforget, name) is not None
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        eigenforget.nothing_like_it  # noqa: B018
+
+
+def test_every_all_resolves() -> None:
+    for path in FILES:
+        module = importlib.import_module(".".join(("eigenforget", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"))
+        for name in getattr(module, "__all__", []):
+            assert hasattr(module, name), f"{module.__name__}.{name}"
+
+
+def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
+    homes = {
+        "register_forward_hook": {"features.py"},
+        "register_forward_pre_hook": {"features.py"},
+        "register_hook": set(),
+        "torch.optim": {"engine.py"},
+        ".backward(": {"engine.py"},
+        "optimizer.step(": {"engine.py"},
+        "weights_only=False": set(),
+    }
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        for word, allowed in homes.items():
+            assert word not in text or path.name in allowed, f"{word} in {path.name}"
+
+
+def test_no_catch_all_and_no_assert_for_user_input() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ExceptHandler):
+                caught = "" if node.type is None else ast.unparse(node.type)
+                assert caught not in ("", "Exception", "BaseException"), f"{path.name}:{node.lineno} catches {caught or 'all'}"
+
+
+def test_files_and_functions_stay_small() -> None:
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 300, f"{path.name} has {len(text.splitlines())} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                length = (node.end_lineno or 0) - first.lineno + 1
+                assert length <= 40, f"{path.name}:{node.name} has {length} lines"
+
+
+def test_command_line_starts_without_torch() -> None:
+    code = "import sys, eigenforget.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,73 @@
+"""Specs: one spelling on the command line, in records and in Python."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eigenforget.data import DATASETS
+from eigenforget.methods import METHODS, MUDA
+from eigenforget.models import MODELS
+from eigenforget.requests import REQUESTS, ByClass, ByIds
+from eigenforget.spec import as_json, describe, from_json, parse, spell
+from eigenforget.training import RECIPES
+from eigenforget.types import EigenforgetError
+
+ALL = [(kind, group) for group in (DATASETS, METHODS, MODELS, REQUESTS, RECIPES) for kind in group]
+REQUIRED = {"by_class": "label=1", "npz": "path='x.npz'", "fashion_mnist": "root='x'", "image_folder": "path='x'"}
+
+
+@pytest.mark.parametrize(("kind", "group"), ALL, ids=lambda v: getattr(v, "name", ""))
+def test_every_spec_round_trips_and_explains_its_fields(kind: type, group: list[type]) -> None:
+    value = parse(f"{kind.name}({REQUIRED.get(kind.name, '')})", group, "spec")
+    assert type(value) is kind
+    assert parse(spell(value), group, "spec") == value
+    assert from_json(as_json(value), group, "spec") == value
+    for field, _, _, description in describe(kind):
+        assert description, f"{kind.name}.{field} has no description"
+
+
+@given(st.integers(1, 50), st.floats(0, 10), st.sampled_from(["auto", "masked", "self", "self_soft"]))
+def test_spelling_is_exact(alternations: int, w_da: float, target: str) -> None:
+    value = MUDA(alternations=alternations, w_da=w_da, target=target)  # type: ignore[arg-type]
+    assert parse(spell(value), METHODS, "method") == value
+
+
+def test_spelling_shows_what_differs_from_the_defaults() -> None:
+    assert spell(MUDA()) == "muda()"
+    assert spell(MUDA(k=9)) == "muda(k=9)"
+    assert parse("muda", METHODS, "method") == MUDA()
+    assert parse("by_class(label=(1, 2))", REQUESTS, "request") == ByClass(label=(1, 2))
+    assert parse('by_ids(ids=("a", "b"))', REQUESTS, "request") == ByIds(ids=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mudda()", "unknown method 'mudda' \\(did you mean muda\\?\\); choose from: .*finetune"),
+        ("muda(kk=9)", "no field 'kk'.*its fields: alternations, w_da"),
+        ("muda(k='9')", "k: .*valid integer.*got '9'"),
+        ("muda(w_da=-1)", "w_da: .*greater than or equal to 0.*got -1"),
+        ("muda(target='x')", "target: .*'auto', 'masked', 'self' or 'self_soft'"),
+        ("muda(9)", "fields are given by name"),
+        ("muda(k=1, k=2)", "each field is given once"),
+        ("muda(k=os.system('x'))", "not of the form|not a literal"),
+        ("muda(k=__import__('os'))", "fields are given by name"),
+        ("muda(k=nine)", "'nine' is not a literal"),
+        ("muda(", "not of the form"),
+        ("", "not of the form"),
+        ("muda.x(k=1)", "not of the form"),
+    ],
+)
+def test_wrong_specs_are_one_clear_line(text: str, message: str) -> None:
+    with pytest.raises(EigenforgetError, match=message) as caught:
+        parse(text, METHODS, "method")
+    assert "\n" not in str(caught.value)
+
+
+def test_direct_construction_is_validated_too() -> None:
+    with pytest.raises(ValueError, match="forget_lr"):
+        MUDA(forget_lr=0.0)
+    with pytest.raises(AttributeError):
+        MUDA().k = 3  # type: ignore[misc]
