@@ -18,6 +18,7 @@ LAYERS = [
     {"errors", "types", "spec", "seeds", "record"},
     {"sources", "alignment", "losses", "features", "report"},
     {"engine"},
+    {"gradients"},
     {"requests", "data", "models", "metrics", "audits", "methods", "training"},
     {"evaluation"},
     {"unlearning"},

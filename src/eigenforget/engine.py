@@ -95,14 +95,26 @@ class Phase:
         return math.ceil(n / self.batch_size) - dropped
 
 
+@dataclass
+class Meter:
+    """Samples that went through a model: `trained` forward and backward, `forwarded` forward only (teachers, bases, masks)."""
+
+    trained: int = 0
+    forwarded: int = 0
+
+
 @dataclass(frozen=True)
 class Engine:
-    """Where and how computation runs. precision as in Lightning Fabric ("32-true", "bf16-mixed", …); evaluation is always float32."""
+    """Where and how computation runs. precision as in Lightning Fabric ("32-true", "bf16-mixed", …); evaluation is always float32.
+
+    `meter` counts the samples of everything that ran on this engine.
+    """
 
     device: str = "auto"
     precision: str = "32-true"
     channels_last: bool = False
     fabric: Fabric = field(init=False, repr=False, compare=False)
+    meter: Meter = field(default_factory=Meter, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -119,7 +131,7 @@ class Engine:
         Batch order, augmentation and dropout depend on the seed and the phase name only. Errors: Diverged on a
         non-finite loss or weight.
         """
-        run = _Run(self, self._placed(model), phases, cycles, layer)
+        run = _Run(self, self.placed(model), phases, cycles, layer)
         with torch.random.fork_rng(devices=self._cuda()):
             torch.manual_seed(seeds.derive(seed, "dropout"))
             for cycle in range(cycles):
@@ -141,24 +153,27 @@ class Engine:
         The model's training flags are as before when the pass ends or is abandoned.
         """
         modes = [(module, module.training) for module in model.modules()]
-        model = self._placed(model).eval()
+        model = self.placed(model).eval()
         try:
             with capture(model, layer) as tap:
                 for batch in source.batches(batch_size):
                     with torch.no_grad():
                         moved = self.fabric.to_device(batch)
-                        outputs = tap(self._formatted(moved.inputs))
+                        outputs = tap(self.formatted(moved.inputs))
                         outputs = Outputs(outputs.logits.float(), outputs.features.float())
+                    self.meter.forwarded += len(moved.labels)
                     yield moved, outputs
         finally:
             for module, training in modes:
                 module.training = training
 
-    def _placed(self, model: nn.Module) -> nn.Module:
+    def placed(self, model: nn.Module) -> nn.Module:
+        """The model on this engine's device, in its memory order."""
         model = model.to(self.fabric.device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
-    def _formatted(self, inputs: Any) -> Any:
+    def formatted(self, inputs: Any) -> Any:
+        """Inputs in the engine's memory order."""
         if self.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs
@@ -220,15 +235,17 @@ class _Run:
             teachers = [stack.enter_context(capture(teacher, self.layer)) for teacher in phase.teachers]
             for batch in batches:
                 batch = self.engine.fabric.to_device(batch)
-                inputs = self.engine._formatted(batch.inputs)
+                inputs = self.engine.formatted(batch.inputs)
                 with torch.no_grad(), self.engine.fabric.autocast():
                     taught = tuple(_float(teacher(inputs)) for teacher in teachers)
+                self.engine.meter.trained += len(batch.labels)
+                self.engine.meter.forwarded += len(batch.labels) * len(teachers)
                 yield Part(batch, _float(tap(inputs)), taught)
 
     def _set_mode(self, phase: Phase) -> None:
         self.wrapped.train()
         for teacher in phase.teachers:
-            self.engine._placed(teacher).eval()
+            self.engine.placed(teacher).eval()
         if phase.norm == "frozen":
             for module in self.model.modules():
                 if isinstance(module, _NORMS):

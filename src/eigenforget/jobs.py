@@ -36,21 +36,30 @@ NON_CLAIMS = (
 
 
 class Made(NamedTuple):
-    """A model, and the wall seconds and processor seconds (all threads) it took to make. Load on the machine moves only the first."""
+    """A model, the wall seconds it took to make, and its cost in terms that load on the machine does not move.
+
+    cost: cpu_seconds (all threads), trained_samples (forward and backward), forwarded_samples (forward only).
+    """
 
     model: nn.Module
     seconds: float
-    cpu_seconds: float
+    cost: Mapping[str, float]
 
 
 class _Clock:
-    """Wall and processor time since it was made."""
+    """Time and samples since it was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self._meter, self._before = engine.meter, replace(engine.meter)
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def stop(self, model: nn.Module) -> Made:
-        return Made(model, time.perf_counter() - self._wall, time.process_time() - self._cpu)
+        cost = {
+            "cpu_seconds": round(time.process_time() - self._cpu, 3),
+            "trained_samples": self._meter.trained - self._before.trained,
+            "forwarded_samples": self._meter.forwarded - self._before.forwarded,
+        }
+        return Made(model, time.perf_counter() - self._wall, cost)
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class Experiment:
         """The original model, or with `without_forget` a retrained oracle."""
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
-        clock = _Clock()
+        clock = _Clock(self.engine)
         return clock.stop(train(model, source, self.recipe, engine=self.engine, seed=seed, log=log))
 
     def unlearn(self, model: nn.Module, method: Method, *, seed: int, log: Log | None = None) -> Made:
@@ -110,7 +119,7 @@ class Experiment:
             forgotten_classes=self.split.forgotten_classes,
             log=log or (lambda row: None),
         )
-        clock = _Clock()
+        clock = _Clock(self.engine)
         return clock.stop(run(method, task))
 
     def panel(self, *, seed: int = 0, layer: str | None = None) -> Panel:
@@ -162,7 +171,7 @@ class Experiment:
         return self.record(
             "evaluate",
             name,
-            Outcome("ok", made.seconds, cost=cost(made) | {"measure_seconds": round(measured.seconds, 3)}),
+            Outcome("ok", made.seconds, cost={**made.cost, "measure_seconds": round(measured.seconds, 3)}),
             role=measured.role,
             scores=tuple(score_row(score) for score in measured.scores),
             series=series,
@@ -170,11 +179,6 @@ class Experiment:
             inputs={"checked_model": checkpoint.digest(made.model)},
             **fields,
         )
-
-
-def cost(made: Made) -> dict[str, float]:
-    """The cost that goes into a record beside the wall seconds."""
-    return {"cpu_seconds": round(made.cpu_seconds, 3)}
 
 
 def held_out_ids(data: Data, parts: Split) -> list[str]:

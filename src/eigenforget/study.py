@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ class Study:
         made = self.experiment.train(seed=seed, without_forget=kind == "oracle", log=log)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            spent = {"seconds": f"{made.seconds:.3f}", "cpu_seconds": f"{made.cpu_seconds:.3f}"}
+            spent = {"seconds": f"{made.seconds:.3f}", "cost": json.dumps(dict(made.cost))}
             checkpoint.save(made.model, path, self._identity(kind) | spent)
         return made
 
@@ -98,7 +99,7 @@ class Study:
                 raise EigenforgetError(f"{path} was made with {key} {loaded.metadata.get(key)!r}, this study has {value!r}")
         model: nn.Module = self.experiment.new_model(0)
         checkpoint.load_into(model, loaded)
-        return Made(model.eval(), float(loaded.metadata["seconds"]), float(loaded.metadata["cpu_seconds"]))
+        return Made(model.eval(), float(loaded.metadata["seconds"]), json.loads(loaded.metadata["cost"]))
 
     def _identity(self, kind: str) -> dict[str, str]:
         job = self.experiment.job()

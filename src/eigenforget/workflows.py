@@ -19,7 +19,7 @@ from eigenforget import record
 from eigenforget.data import DATASETS
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Role
-from eigenforget.jobs import Experiment, Made, cost, described
+from eigenforget.jobs import Experiment, Made, described
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.record import Outcome, RunRecord
@@ -211,7 +211,7 @@ def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int,
             measured = panel.measure(model, role or (origin.job.get("role", "unlearned") if origin else "unlearned"))
             job = {"seed": seed, "checkpoint": path.name} | ({k: origin.job[k] for k in ("method",) if k in origin.job} if origin else {})
             spent = origin.outcome if origin else Outcome("ok", 0.0)
-            made = Made(model, spent.seconds, spent.cost.get("cpu_seconds", spent.seconds))
+            made = Made(model, spent.seconds, spent.cost)
             sealed = record.seal(
                 experiment.evaluation_record(name, made, measured, job=job), records[-1].digest if records else None
             )
@@ -230,7 +230,7 @@ def _save(experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapp
     spelled = {key: value["spec"] for key, value in experiment.job().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)
-    outcome = Outcome("ok", made.seconds, cost=cost(made), outputs={"model": checkpoint.digest(made.model)})
+    outcome = Outcome("ok", made.seconds, cost=made.cost, outputs={"model": checkpoint.digest(made.model)})
     _write_record(experiment.record(kind, out.stem, outcome, job=dict(job), inputs=inputs or {}), out, overwrite)
     console.print(f"wrote {out} and {out.with_suffix('.json')} ({made.seconds:.1f} s)", highlight=False)
 
