@@ -94,7 +94,9 @@ def test_public_names_resolve_and_are_few() -> None:
 
 def test_every_all_resolves() -> None:
     for path in FILES:
-        module = importlib.import_module(".".join(("eigenforget", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"))
+        module = importlib.import_module(
+            ".".join(("eigenforget", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        )
         for name in getattr(module, "__all__", []):
             assert hasattr(module, name), f"{module.__name__}.{name}"
 

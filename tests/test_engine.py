@@ -55,9 +55,7 @@ def test_fit_equals_explicit_sgd(engine: Engine, schedule: str) -> None:
     source, model, hand = data(), net(), net()
     optimizer = Optimizer(lr=0.1, momentum=0.9, weight_decay=0.01, schedule=schedule)  # type: ignore[arg-type]
     double(engine).fit(model, [Phase("p", (source,), ce, optimizer, batch_size=8)], cycles=3, seed=4)
-    batches = [
-        (b.inputs, b.labels) for cycle in range(3) for b in source.batches(8, seeds.generator(4, "order", "p", cycle))
-    ]
+    batches = [(b.inputs, b.labels) for cycle in range(3) for b in source.batches(8, seeds.generator(4, "order", "p", cycle))]
     assert len(batches) == 9
     plain_sgd(hand.train(), lambda m, x, y: nn.functional.cross_entropy(m(x), y), batches, optimizer, 9)
     for a, b in zip(model.state_dict().values(), hand.state_dict().values(), strict=True):

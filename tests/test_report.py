@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rich.console
-from plotly.offline import get_plotlyjs
 
-from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, seal
-from eigenforget.report import figures, page, table, verdict
-from eigenforget.report.console import rich_table
-from eigenforget.report.glossary import meaning
-from eigenforget.report.settings import settings, statements
+from eigenforget.record import Outcome, RunRecord, ScoreRow, seal
+from eigenforget.report import page, table
 
 # name: role, seconds, then the metrics in the order of CSV_COLUMNS. Class 3 of Fashion-MNIST forgotten, made up around
 # the values in the project's design notes.

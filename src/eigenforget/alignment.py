@@ -27,7 +27,7 @@ Centering = Literal["none", "each"]
 class Moments(NamedTuple):
     """Count [], mean [D] and centred second moment Σ (x−μ)(x−μ)ᵀ [D, D] of feature rows, in float64.
 
-    Centred moments merge without cancellation (Chan, Golub and LeVeque 1983), so any sharding gives the one-pass result to rounding.
+    Centred moments merge without cancellation (Chan et al. 1983), so any sharding gives the one-pass result to rounding.
     """
 
     count: Tensor
@@ -118,9 +118,7 @@ def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
     return space.vectors[:, :k]
 
 
-def alignment_curve(
-    forget: Moments, retain: Moments, *, form: Form = "frobenius", centering: Centering = "none"
-) -> Tensor:
+def alignment_curve(forget: Moments, retain: Moments, *, form: Form = "frobenius", centering: Centering = "none") -> Tensor:
     """DA_k(f | r) for k = 1 … K as a float64 tensor [K].
 
     K is the smaller of D−1, the number of retained samples and the rank of the retained features: beyond it, DA is not defined.
@@ -137,9 +135,7 @@ def alignment_curve(
     return _curve(g, leading(space, last, int(retain.count)), form)
 
 
-def alignment_of_rows(
-    forget: Tensor, retain: Tensor, k: int, *, form: Form = "frobenius", centering: Centering = "none"
-) -> Tensor:
+def alignment_of_rows(forget: Tensor, retain: Tensor, k: int, *, form: Form = "frobenius", centering: Centering = "none") -> Tensor:
     """DA_k of feature rows [N_f, D] and [N_r, D] at one k, in O(N·D·k): never forms a [D, D] matrix when D exceeds N."""
     rows, other = _checked(forget), _checked(retain)
     if rows.shape[1] != other.shape[1]:

@@ -17,6 +17,7 @@ app = App(
     name="eigenforget",
     help="Make a trained PyTorch classifier forget chosen training data, and measure in feature space whether it did.",
     version=__version__,
+    result_action="return_value",
 )
 
 DataSpec = Annotated[str, Parameter(help="data set, as in 'digits()' or 'npz(path=\"cifar10.npz\")'")]

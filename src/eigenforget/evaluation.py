@@ -85,9 +85,7 @@ class Panel:
                 for metric in metrics:
                     metric.update(part, batch, outputs)
                 collected[part].add(batch, outputs)
-        evidence = Evidence(
-            model, {p: c.outputs() for p, c in collected.items()}, self.num_classes, self.forgotten_classes
-        )
+        evidence = Evidence(model, {p: c.outputs() for p, c in collected.items()}, self.num_classes, self.forgotten_classes)
         scores = [score for metric in metrics for score in metric.scores()]
         for audit in AUDITS:
             scores += audit()(evidence, self.seed)

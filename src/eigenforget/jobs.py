@@ -18,6 +18,7 @@ from eigenforget.data import AUGMENTS
 from eigenforget.data.bundle import Data
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Measured, Panel, parts_of
+from eigenforget.features import find_head
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, score_row
 from eigenforget.requests import ForgetRequest, retain_sample, split
@@ -95,9 +96,19 @@ class Experiment:
     def retain(self) -> TensorSource:
         return self.data.train.subset(self.split.retain)
 
-    def new_model(self, seed: int) -> nn.Module:
-        """A freshly initialised model."""
-        return self.model_spec.build(num_classes=self.data.num_classes, input_shape=self.data.input_shape, seed=seed)
+    def new_model(self, seed: int, num_classes: int | None = None) -> nn.Module:
+        """A freshly initialised model with one output for each class of the data, or with `num_classes` outputs."""
+        outputs = num_classes or self.data.num_classes
+        return self.model_spec.build(num_classes=outputs, input_shape=self.data.input_shape, seed=seed)
+
+    def stored_model(self, stored: checkpoint.Checkpoint) -> nn.Module:
+        """The model of a checkpoint, with as many outputs as its head has. Errors: the checkpoint is of another model."""
+        model = self.new_model(0)
+        head = stored.tensors.get(f"{find_head(model)[0]}.weight")
+        if head is not None and head.ndim == 2 and len(head) != self.data.num_classes:
+            model = self.new_model(0, num_classes=len(head))
+        checkpoint.load_into(model, stored)
+        return model.eval()
 
     def train(self, *, seed: int, without_forget: bool = False, log: Log | None = None) -> Made:
         """The original model, or with `without_forget` a retrained oracle."""

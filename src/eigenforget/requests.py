@@ -108,9 +108,7 @@ def split(request: ForgetRequest, index: Index) -> Split:
         raise EigenforgetError(f"{request.name} forgets all {len(index)} training samples; nothing would be retained")
     gone = np.setdiff1d(index.labels[chosen], index.labels[~chosen])
     sides = (f"{name}\x1f{int(side)}" for name, side in zip(index.ids, chosen, strict=True))
-    return Split(
-        np.flatnonzero(chosen), np.flatnonzero(~chosen), tuple(int(c) for c in gone), digest_of_rows(sides)
-    )
+    return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), tuple(int(c) for c in gone), digest_of_rows(sides))
 
 
 def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

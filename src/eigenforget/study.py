@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from eigenforget import record
 from eigenforget.engine import Log
 from eigenforget.evaluation import Role
@@ -72,9 +70,7 @@ class Study:
             measured = panel.measure(subject.made.model, subject.role)
             done({})
             sealed = record.seal(
-                self.experiment.evaluation_record(
-                    subject.name, subject.made, measured, job=dict(subject.job), trace=subject.trace
-                ),
+                self.experiment.evaluation_record(subject.name, subject.made, measured, job=dict(subject.job), trace=subject.trace),
                 previous,
             )
             previous = sealed.digest
@@ -97,9 +93,7 @@ class Study:
         for key, value in self._identity(kind).items():
             if loaded.metadata.get(key) != value:
                 raise EigenforgetError(f"{path} was made with {key} {loaded.metadata.get(key)!r}, this study has {value!r}")
-        model: nn.Module = self.experiment.new_model(0)
-        checkpoint.load_into(model, loaded)
-        return Made(model.eval(), float(loaded.metadata["seconds"]), json.loads(loaded.metadata["cost"]))
+        return Made(self.experiment.stored_model(loaded), float(loaded.metadata["seconds"]), json.loads(loaded.metadata["cost"]))
 
     def _identity(self, kind: str) -> dict[str, str]:
         job = self.experiment.job()

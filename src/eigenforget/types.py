@@ -183,7 +183,7 @@ def listed(values: Any, limit: int = 10) -> str:
 
 
 def digest_of_rows(rows: Any) -> str:
-    """"sha256:…" of the rows in sorted order."""
+    """ "sha256:…" of the rows in sorted order."""
     total = hashlib.sha256()
     for row in sorted(rows):
         total.update(row.encode())

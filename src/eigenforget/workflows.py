@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from torch import nn
 
 from eigenforget import record
 from eigenforget.data import DATASETS
@@ -96,7 +95,7 @@ def unlearn(
     _check_file(out, overwrite)
     if out.resolve() == source.resolve():
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
-    model = _loaded(experiment, loaded)
+    model = experiment.stored_model(loaded)
     job = {"seed": seed, "method": described(chosen), "role": chosen.role, "retain_fraction": retain_fraction}
     inputs = {"input_model": checkpoint.digest(model)}
     try:
@@ -111,18 +110,14 @@ def unlearn(
     console.print(f"Next: eigenforget evaluate {out} --original {source} --forget '{specs.request}' --out results", highlight=False)
 
 
-def evaluate(
-    paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool
-) -> None:
+def evaluate(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool) -> None:
     """`eigenforget evaluate`: records, table.csv and report.html in a folder."""
     _check_folder(out, overwrite)
     records = _measured(paths, specs, layer=layer, seed=seed, engine=engine)
     _write_results(records, out, title=f"eigenforget: {specs.request}", overwrite=overwrite)
 
 
-def analyze(
-    paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool
-) -> None:
+def analyze(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool) -> None:
     """`eigenforget analyze`: the paper's first observation on the user's own models, as one page."""
     _check_file(out, overwrite)
     if not paths.oracles:
@@ -186,12 +181,6 @@ def _completed(specs: Specs, metadata: Mapping[str, str]) -> Specs:
     return specs._replace(**filled)
 
 
-def _loaded(experiment: Experiment, loaded: checkpoint.Checkpoint) -> nn.Module:
-    model = experiment.new_model(0)
-    checkpoint.load_into(model, loaded)
-    return model.eval()
-
-
 def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int, engine: Engine) -> list[RunRecord]:
     named: list[tuple[str, Role | None, Path]] = [("original", "original", paths.original)]
     named += [(f"oracle {i}", "oracle", path) for i, path in enumerate(paths.oracles, start=1)]
@@ -201,7 +190,7 @@ def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int,
         raise EigenforgetError(f"models take their file names, which must differ: {listed(names)}")
     loaded = [checkpoint.load_state(path) for _, _, path in named]
     experiment = _experiment(_completed(specs, loaded[0].metadata), engine)
-    models = [_loaded(experiment, item) for item in loaded]
+    models = [experiment.stored_model(item) for item in loaded]
     panel = experiment.panel(seed=seed, layer=layer)
     records: list[RunRecord] = []
     with progress() as watch:
@@ -209,7 +198,9 @@ def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int,
             done = watch(f"measure: {name}", 1)
             origin = _origin(path)
             measured = panel.measure(model, role or (origin.job.get("role", "unlearned") if origin else "unlearned"))
-            job = {"seed": seed, "checkpoint": path.name} | ({k: origin.job[k] for k in ("method",) if k in origin.job} if origin else {})
+            job = {"seed": seed, "checkpoint": path.name} | (
+                {k: origin.job[k] for k in ("method",) if k in origin.job} if origin else {}
+            )
             spent = origin.outcome if origin else Outcome("ok", 0.0)
             made = Made(model, spent.seconds, spent.cost)
             sealed = record.seal(
@@ -226,7 +217,9 @@ def _origin(path: Path) -> RunRecord | None:
     return record.read(beside) if beside.exists() else None
 
 
-def _save(experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None, overwrite: bool) -> None:
+def _save(
+    experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None, overwrite: bool
+) -> None:
     spelled = {key: value["spec"] for key, value in experiment.job().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)

@@ -90,9 +90,7 @@ class MUDA:
         )
 
     def _optimizer(self, lr: float) -> Optimizer:
-        return Optimizer(
-            lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule, clip=self.clip
-        )
+        return Optimizer(lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule, clip=self.clip)
 
     def _target(self, task: Task) -> Any:
         kind = self.target
