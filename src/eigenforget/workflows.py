@@ -65,7 +65,7 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     _check_folder(out, overwrite)
     with progress() as watch:
         records = list(study.records(watch))
-    _write_results(records, out, title=f"eigenforget demo: forget digit {label}", overwrite=overwrite)
+    write_results(records, out, title=f"eigenforget demo: forget digit {label}", overwrite=overwrite)
     console.print(f"Open {out}/report.html in a browser. Next, a job of your own, from the same data:")
     console.print(
         "  eigenforget train --data 'digits()' --model 'small_resnet(width=16)' --out original.safetensors",
@@ -114,7 +114,7 @@ def evaluate(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, 
     """`eigenforget evaluate`: records, table.csv and report.html in a folder."""
     _check_folder(out, overwrite)
     records = _measured(paths, specs, layer=layer, seed=seed, engine=engine)
-    _write_results(records, out, title=f"eigenforget: {specs.request}", overwrite=overwrite)
+    write_results(records, out, title=f"eigenforget: {specs.request}", overwrite=overwrite)
 
 
 def analyze(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool) -> None:
@@ -233,7 +233,7 @@ def _write_record(unsealed: RunRecord, out: Path, overwrite: bool) -> None:
     record.write(record.seal(unsealed, None), out.with_suffix(".json"), overwrite=overwrite)
 
 
-def _write_results(records: Sequence[RunRecord], out: Path, *, title: str, overwrite: bool) -> None:
+def write_results(records: Sequence[RunRecord], out: Path, *, title: str, overwrite: bool) -> None:
     """records/*.json, table.csv and report.html; made in a draft folder first, so a failure leaves the old ones whole."""
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
