@@ -185,7 +185,7 @@ class _Collector:
 
 
 def _alignment_series(metric: PanelAlignment) -> dict[str, Any]:
-    forget, retain = metric.inner.sides()
+    forget, retain = metric.sides()
     curves: dict[str, Any] = {}
     for centering in ("none", "each"):
         for form in ("frobenius", "energy"):

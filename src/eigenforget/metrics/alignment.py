@@ -33,8 +33,7 @@ class DimensionalAlignment(torchmetrics.Metric):
         if form not in ("frobenius", "energy") or centering not in ("none", "each"):
             raise EigenforgetError(f"form {form!r} is frobenius or energy, centering {centering!r} is none or each")
         self.num_features, self.form, self.centering = num_features, form, centering
-        none = _pack(empty_moments(num_features))
-        self.add_state("packed", torch.stack([none, none]), dist_reduce_fx=_merge_packed)
+        self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
 
     def update(self, features: Tensor, is_forget: Tensor) -> None:
         """Add feature rows [B, D]; is_forget [B] says which side each belongs to. Errors: wrong width, NaN."""
@@ -42,11 +41,7 @@ class DimensionalAlignment(torchmetrics.Metric):
             raise EigenforgetError(f"features must be [B, {self.num_features}], got {list(features.shape)}")
         if is_forget.shape != features.shape[:1]:
             raise EigenforgetError(f"is_forget must be [{len(features)}], got {list(is_forget.shape)}")
-        sides = []
-        for side, rows in enumerate((features[is_forget.bool()], features[~is_forget.bool()])):
-            old = self.packed[side]
-            sides.append(_pack(merge(self._unpacked(old), moments(rows))) if len(rows) else old)
-        self.packed = torch.stack(sides)
+        self.packed = _added(self.packed, features, is_forget.bool())
 
     def compute(self) -> Tensor:
         return self.curve(self.form, self.centering)
@@ -58,11 +53,7 @@ class DimensionalAlignment(torchmetrics.Metric):
 
     def sides(self) -> tuple[Moments, Moments]:
         """The moments of the forget and of the retain features seen so far."""
-        return self._unpacked(self.packed[0]), self._unpacked(self.packed[1])
-
-    def _unpacked(self, packed: Tensor) -> Moments:
-        d = self.num_features
-        return Moments(packed[0], packed[1 : d + 1], packed[d + 1 :].reshape(d, d))
+        return _sides(self.packed)
 
 
 class PanelAlignment(PanelMetric):
@@ -73,26 +64,31 @@ class PanelAlignment(PanelMetric):
     control. `da_energy` is the energy form at the same k. Errors in k make both not applicable, with the reason.
     """
 
-    name = "dimensional_alignment"
-    needs_features = True
+    name: ClassVar[str] = "dimensional_alignment"
+    packed: Tensor
 
     def __init__(self, num_features: int, k: int) -> None:
         super().__init__()
         self.k = k
-        self.inner = DimensionalAlignment(num_features)
+        self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         if part in ("forget", "retain"):
             side = torch.full((len(batch.labels),), part == "forget", device=outputs.features.device)
-            self.inner.update(outputs.features, side)
+            self.packed = _added(self.packed, outputs.features, side)
 
     def measure(self) -> tuple[Score, ...]:
         return self._score("da", "frobenius"), self._score("da_energy", "energy")
 
+    def sides(self) -> tuple[Moments, Moments]:
+        """The moments of the forget and of the retain features seen so far."""
+        return _sides(self.packed)
+
     def _score(self, name: str, form: Form) -> Score:
         value, reason = None, ""
         try:
-            curve = self.inner.curve(form, "none")
+            forget, retain = self.sides()
+            curve = alignment_curve(forget, retain, form=form)
         except EigenforgetError as error:
             reason = str(error)
         else:
@@ -103,19 +99,39 @@ class PanelAlignment(PanelMetric):
         return Score(name, value, "1", "reference", (0.0, 1.0), reason=reason)
 
 
+def _nothing(width: int) -> Tensor:
+    """The state [2, 1+D+D²] of no samples: forget, then retain."""
+    none = _pack(empty_moments(width))
+    return torch.stack([none, none])
+
+
 def _pack(m: Moments) -> Tensor:
     return torch.cat([m.count.reshape(1), m.mean, m.scatter.flatten()])
 
 
+def _unpack(row: Tensor) -> Moments:
+    # 1 + D + D² = length  =>  D
+    d = int((4 * len(row) - 3) ** 0.5 - 1) // 2
+    return Moments(row[0], row[1 : d + 1], row[d + 1 :].reshape(d, d))
+
+
+def _sides(packed: Tensor) -> tuple[Moments, Moments]:
+    return _unpack(packed[0]), _unpack(packed[1])
+
+
+def _added(packed: Tensor, features: Tensor, is_forget: Tensor) -> Tensor:
+    """A new state with these feature rows added to their sides."""
+    rows = features[is_forget], features[~is_forget]
+    sides = zip(_sides(packed), rows, strict=True)
+    return torch.stack([_pack(merge(old, moments(new)) if len(new) else old) for old, new in sides])
+
+
 def _merge_packed(stacked: Tensor) -> Tensor:
     """Merge states [ranks, 2, 1+D+D²] in rank order into [2, 1+D+D²]; torchmetrics calls it when it syncs or merges."""
-    # 1 + D + D² = length  =>  D
-    length = stacked.shape[-1]
-    d = int((4 * length - 3) ** 0.5 - 1) // 2
     sides = []
     for side in range(2):
-        total = empty_moments(d, stacked.device)
-        for rank in stacked[:, side]:
-            total = merge(total, Moments(rank[0], rank[1 : d + 1], rank[d + 1 :].reshape(d, d)))
+        total = _unpack(stacked[0, side])
+        for rank in stacked[1:, side]:
+            total = merge(total, _unpack(rank))
         sides.append(_pack(total))
     return torch.stack(sides)

@@ -35,7 +35,6 @@ class ClusteringScores(PanelMetric):
     """
 
     name: ClassVar[str] = "clustering"
-    needs_features: ClassVar[bool] = True
     features: list[Tensor]
     labels: list[Tensor]
     keys: list[Tensor]

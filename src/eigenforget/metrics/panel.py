@@ -19,7 +19,6 @@ class PanelMetric(torchmetrics.Metric, ABC):
     """
 
     full_state_update: ClassVar[bool] = False
-    needs_features: ClassVar[bool] = False
 
     @abstractmethod
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None: ...

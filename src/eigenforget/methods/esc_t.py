@@ -1,0 +1,97 @@
+"""ESC-T: ESC with a trained mask on the forget directions. A plug-in, not a change of features."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.features import find_head
+from eigenforget.losses import cross_entropy
+from eigenforget.methods.esc import fold, forget_directions
+from eigenforget.sources import TensorSource
+from eigenforget.spec import configured
+from eigenforget.types import Task
+
+
+@configured
+class ESCT:
+    """Learn M [D, R] in [0, 1] on U, the directions of the forget features; set M to 1 above `threshold`, else 0; fold into the head.
+
+    The head sees P f with P = V Vᵀ + (I − U Uᵀ), V = U ∘ M. M starts at 1 and takes projected SGD steps on the forget samples that are
+    still classified correctly, and so stands still once there are none. loss="paper": −log(1 − p_y), which is bounded below; "code":
+    log p_y, which is not. All weights before the head are the original's, and so are the features that enter it.
+    """
+
+    name: ClassVar[str] = "esc_t"
+    source: ClassVar[str] = (
+        "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv 2504.02199 (ESC-T). Deviations: as in esc; the "
+        "mask trains on the features of a plain pass without augmentation; projecting with V Vᵀ is our reading of the figure"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "a linear head on the features")
+    guarantee: ClassVar[str] = "none: plug-in; original weights still present; features before the head are the original's"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    recipes: ClassVar[dict[str, dict[str, float | str]]] = {
+        "cifar10-allcnn": {"lr": 1e-3, "epochs": 50, "batch_size": 64, "threshold": 0.8, "loss": "code"}
+    }
+
+    epochs: Annotated[int, Field(ge=1, description="passes over the forget features, at most")] = 50
+    lr: Annotated[float, Field(gt=0, description="SGD step of the mask")] = 0.1
+    loss: Annotated[Literal["paper", "code"], Field(description="−log(1 − p_y), or the negated cross-entropy log p_y")] = "paper"
+    threshold: Annotated[float, Field(gt=0, lt=1, description="mask entries up to this become 0, the others 1")] = 0.7
+    batch_size: Annotated[int, Field(ge=2, description="forget samples per step")] = 64
+
+    def __call__(self, task: Task) -> nn.Module:
+        student = task.student()
+        space, rows = forget_directions(task, student, self.name)
+        plug = _MaskedHead(find_head(student)[1], space.vectors)
+        labels = torch.as_tensor(task.forget.labels()).to(rows.device)
+        source = TensorSource(rows.to(plug.mask.dtype), labels)
+        phase = Phase(
+            "mask", (source,), self._loss, Optimizer(lr=self.lr, momentum=0.0, weight_decay=0.0), self.batch_size,
+            on_gradients=lambda model: _stay_in_unit_interval(model, self.lr), trains=lambda name: name == "mask",
+        )  # fmt: skip
+        task.engine.fit(plug, [phase], cycles=self.epochs, seed=task.seed, log=task.log)
+        fold(student, projection(space.vectors, (plug.mask.detach() > self.threshold).to(space.vectors)))
+        return student.eval()
+
+    def _loss(self, part: Part) -> Tensor:
+        logits, labels = part.outputs.logits, part.batch.labels
+        hit = logits.detach().argmax(1) == labels
+        if self.loss == "code":
+            value = -cross_entropy(logits, labels)
+        else:
+            others = logits.scatter(1, labels.unsqueeze(1), float("-inf"))
+            value = logits.logsumexp(1) - others.logsumexp(1)
+        # Mean over the samples still classified correctly, 0 when there are none.
+        return torch.where(hit, value, 0.0).sum() / hit.sum().clamp(min=1)
+
+
+class _MaskedHead(nn.Module):
+    """Features [B, D] -> logits [B, C] through P and a copy of the head; only `mask` is to be trained."""
+
+    def __init__(self, head: nn.Linear, directions: Tensor) -> None:
+        super().__init__()
+        self.head = copy.deepcopy(head)
+        self.register_buffer("directions", directions.to(head.weight))
+        self.mask = nn.Parameter(torch.ones_like(directions, dtype=head.weight.dtype))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(features @ projection(self.get_buffer("directions"), self.mask))
+
+
+def projection(u: Tensor, mask: Tensor) -> Tensor:
+    """P = V Vᵀ + (I − U Uᵀ) [D, D] with V = U ∘ M; the identity at M = 1."""
+    v = u * mask
+    return v @ v.T + torch.eye(len(u), dtype=u.dtype, device=u.device) - u @ u.T
+
+
+def _stay_in_unit_interval(model: nn.Module, lr: float) -> None:
+    """Shorten gradients so that the step of plain SGD ends inside [0, 1]: projected SGD."""
+    mask = model.get_parameter("mask")
+    assert mask.grad is not None  # runs after backward
+    mask.grad = torch.minimum(torch.maximum(mask.grad, (mask.detach() - 1) / lr), mask.detach() / lr)

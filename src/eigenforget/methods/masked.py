@@ -1,0 +1,122 @@
+"""masked: run any method while only the weights that matter most to the forget loss may move."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import nn
+
+from eigenforget.engine import Engine, Optimizer, Phase
+from eigenforget.gradients import Weights, mean_gradient
+from eigenforget.methods.random_label import RandomLabel
+from eigenforget.spec import configured
+from eigenforget.types import Method, Task
+
+
+def _method(value: Any) -> Any:
+    if not (dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "needs")):
+        raise ValueError(f"a method is needed, such as random_label(), got {value!r}")
+    if value.role == "control":
+        raise ValueError(f"{value.name} is a control, and stays one under a mask")
+    return value
+
+
+@configured
+class Masked:
+    """Run `inner` with m ∘ θ free and (1 − m) ∘ θ fixed, m = 1 on the `keep_top` share of weights with the largest |∇ L_forget(θ_o)|.
+
+    masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all trainable weights; ties go to the earlier weight,
+    so that the share is exact. Fixed weights are put back before training and after every step, momentum and weight decay
+    included, and end bit for bit the original's. Buffers (batch-norm statistics) are no weights: they move as `inner` has
+    them move. A gradient-norm limit of `inner` sees the gradient of all weights.
+    """
+
+    name: ClassVar[str] = "masked"
+    source: ClassVar[str] = (
+        "Fan et al.: SalUn, arXiv 2310.12508, eq. 3 and 4, for any inner method; gradient of the mean cross-entropy in eval mode"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "retain data where inner needs them", "what else inner needs")
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+
+    inner: Annotated[Any, AfterValidator(_method), Field(description="the method to run, such as random_label(lr=0.01)")] = RandomLabel()
+    keep_top: Annotated[float, Field(gt=0, le=1, description="share of all trainable weights that may move")] = 0.5
+
+    def __call__(self, task: Task) -> nn.Module:
+        inner = cast("Method", self.inner)
+        if any(need.startswith("retain") for need in inner.needs):
+            task.needs_retain(self.name)
+        original = task.student()
+        mask = top_share(mean_gradient(task.engine, original, task.forget), self.keep_top)
+        fixed = _Fixed({name: p.detach() for name, p in original.named_parameters() if name in mask}, mask)
+        result = inner(replace(task, engine=cast("Engine", _MaskedEngine(task.engine, fixed))))
+        fixed.put_back(result)
+        return result
+
+
+def top_share(gradient: Weights, share: float) -> Weights:
+    """m by name: True on the round(share · n) of all n entries that are largest in size, and at least on one."""
+    sizes = torch.cat([g.abs().flatten() for g in gradient.values()])
+    count = max(1, round(share * len(sizes)))
+    chosen = torch.zeros_like(sizes, dtype=torch.bool)
+    chosen[sizes.sort(descending=True, stable=True).indices[:count]] = True
+    parts = chosen.split([g.numel() for g in gradient.values()])
+    return {name: part.view_as(g) for (name, g), part in zip(gradient.items(), parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """The original's weights, and where they may move."""
+
+    original: Weights
+    mask: Weights
+
+    def put_back(self, model: nn.Module) -> None:
+        """Set every fixed weight of a model of the original's shape to the original's value; leave any other model alone."""
+        weights = dict(model.named_parameters())
+        if any(name not in weights or weights[name].shape != value.shape for name, value in self.original.items()):
+            return
+        with torch.no_grad():
+            for name, value in self.original.items():
+                weight = weights[name]
+                weight.copy_(torch.where(self.mask[name].to(weight.device), weight, value.to(weight.device)))
+
+
+@dataclass(frozen=True)
+class _MaskedEngine:
+    """An engine whose `fit` puts the fixed weights back after every step. Everything else is the engine's own."""
+
+    engine: Engine
+    fixed: _Fixed
+
+    def fit(self, model: nn.Module, phases: Sequence[Phase], **settings: Any) -> nn.Module:
+        def put_back() -> None:
+            self.fixed.put_back(model)
+
+        put_back()
+        held = [replace(phase, optimizer=cast("Optimizer", _Followed(phase.optimizer, put_back))) for phase in phases]
+        return self.engine.fit(model, held, **settings)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """Optimizer settings whose optimizers call `after` at the end of every step."""
+
+    settings: Optimizer
+    after: Callable[[], None]
+
+    def over(self, parameters: Sequence[nn.Parameter]) -> Any:
+        made = self.settings.over(parameters)
+        made.register_step_post_hook(lambda *_: self.after())
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.settings, name)
