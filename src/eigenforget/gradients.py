@@ -1,12 +1,15 @@
-"""Derivatives without a step: mean gradient, Fisher diagonal and curvature products that masks and closed-form methods need.
+"""Derivatives without a step: mean gradient, Fisher diagonal and curvature products that masks and closed-form
+methods need.
 
-All of them run in eval mode (batch-norm statistics are constants, no dropout) and leave the model's weights, buffers and training
-flags as they were. Results are dicts by parameter name, over trainable parameters; a parameter that the loss does not reach has 0.
+All of them run in eval mode (batch-norm statistics are constants, no dropout) and leave the model's weights, buffers
+and training flags as they were. Results are dicts by parameter name, over trainable parameters; a parameter that the
+loss does not reach has 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,7 +27,8 @@ SampleLoss = Callable[[Tensor, Tensor], Tensor]
 Weights = dict[str, Tensor]
 """One tensor per trainable parameter, by its name and of its shape."""
 
-Logits = Callable[[Weights, Any], Tensor]
+Logits = Callable[..., Tensor]
+"""logits(weights, inputs) -> [B, C]."""
 
 
 def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -56,9 +60,10 @@ def fisher_diagonal(
 ) -> Weights:
     """(1/N) Σ_i (∇ loss_i)²: squares of per-sample gradients, so neither batch size nor order matters.
 
-    labels="data" takes the true labels (the empirical Fisher information); "model" takes the expectation over the labels that the
-    model itself predicts, Σ_c p_c (∇ loss_c)², at C times the cost. Squaring the gradient of a batch mean instead, as some published
-    code does, is another quantity: it divides the result by about the batch size, and the more the less gradients agree.
+    labels="data" takes the true labels (the empirical Fisher information); "model" takes the expectation over the
+    labels that the model itself predicts, Σ_c p_c (∇ loss_c)², at C times the cost. Squaring the gradient of a batch
+    mean instead, as some published code does, is another quantity: it divides the result by about the batch size, and
+    the more the less gradients agree.
     """
     weights, logits = _functional(engine, model)
 
@@ -85,8 +90,9 @@ def curvature_product(
 ) -> Weights:
     """H v for the mean cross-entropy of the source, without forming H.
 
-    "hessian" is ∂/∂t ∇L(θ + t v) at t = 0. "gauss_newton" is (1/N) Σ Jᵀ (diag p − p pᵀ) J v with J the Jacobian of the logits: never
-    negative, equal to the expected Fisher matrix times v, and the Hessian itself where the logits are linear in the weights.
+    "hessian" is ∂/∂t ∇L(θ + t v) at t = 0. "gauss_newton" is (1/N) Σ Jᵀ (diag p − p pᵀ) J v with J the Jacobian of
+    the logits: never negative, equal to the expected Fisher matrix times v, and the Hessian itself where the logits
+    are linear in the weights.
     """
     weights, logits = _functional(engine, model)
     total = {k: torch.zeros_like(v) for k, v in weights.items()}
@@ -95,9 +101,10 @@ def curvature_product(
             gradient = grad(lambda w, x=inputs, y=labels: sample_cross_entropy(logits(w, x), y).sum())
             product = jvp(gradient, (weights,), (vector,))[1]
         else:
-            out, moved = jvp(lambda w, x=inputs: logits(w, x), (weights,), (vector,))
+            at = partial(logits, inputs=inputs)
+            moved = jvp(at, (weights,), (vector,))[1]
+            out, pull, *_ = vjp(at, weights)
             p = out.softmax(1)
-            pull = vjp(lambda w, x=inputs: logits(w, x), weights)[1]
             (product,) = pull(p * (moved - (p * moved).sum(1, keepdim=True)))
         for name, value in product.items():
             total[name] += value
@@ -116,7 +123,9 @@ def _targets(
 
 
 def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
-    """The trainable weights, detached and on the engine's device, and the logits [B, C] as a function of weights and inputs."""
+    """The trainable weights, detached and on the engine's device, and the logits [B, C] as a function of weights and
+    inputs.
+    """
     model = engine.placed(model)
     fixed = {k: v.detach() for k, v in (*model.named_parameters(), *model.named_buffers())}
     weights = {k: v.detach() for k, v in model.named_parameters() if v.requires_grad}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -59,11 +61,11 @@ def engine(*, device: str, precision: str = "32-true", channels_last: bool = Fal
 def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     """`eigenforget demo`: see the command's help."""
     specs = Specs("digits()", "small_resnet(width=16)", "recipe(epochs=20, batch_size=64)", f"by_class(label={label})")
-    chosen = ("muda(alternations=15, batch_size=32)", "finetune()", "random_label(epochs=3)", "head_mask()")
+    chosen = ("muda(alternations=15, batch_size=32)", "finetune()", "random_label(epochs=3, lr=0.1)", "head_mask()")
     study = Study(_experiment(specs, engine(device="cpu")), [parse(m, METHODS, "method") for m in chosen], seed=seed)
     study.experiment.split  # noqa: B018  (an unknown class must fail before any output is made)
     _check_folder(out, overwrite)
-    with progress() as watch:
+    with progress() as watch, one_thread():
         records = list(study.records(watch))
     write_results(records, out, title=f"eigenforget demo: forget digit {label}", overwrite=overwrite)
     console.print(f"Open {out}/report.html in a browser. Next, a job of your own, from the same data:")
@@ -123,7 +125,7 @@ def analyze(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, s
     if not paths.oracles:
         raise EigenforgetError("analyze compares the original with at least one --oracle")
     records = _measured(paths, specs, layer=layer, seed=seed, engine=engine)
-    console.print(rich_table(records))
+    console.print(rich_table(records, console.width))
     write_page(records, out, title=f"Features of seen and unseen data: {specs.request}")
     console.print(f"wrote {out}", highlight=False)
 
@@ -132,7 +134,9 @@ def list_methods(name: str) -> None:
     """`eigenforget methods`: a table of all, or the fields of one."""
     if name:
         kind = type(parse(name.split("(")[0], METHODS, "method"))
-        console.print(f"[b]{kind.name}[/b]  {(kind.__doc__ or '').strip()}\n\nSource: {kind.source}\n")
+        paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
+        text = "\n\n".join(" ".join(p.split()) for p in paragraphs)
+        console.print(f"{kind.name}: {text}\n\nSource: {kind.source}\n", highlight=False, markup=False)
         table = Table("field", "type", "default", "what it is", title=None)
         for row in describe(kind):
             table.add_row(*row)
@@ -141,6 +145,17 @@ def list_methods(name: str) -> None:
         for kind in METHODS:
             table.add_row(kind.name, kind.role, ", ".join(kind.needs), kind.guarantee, kind.source)
     console.print(table)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tiny kernels lose more time to thread hand-over than they win, and a busy machine makes that far worse."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -248,7 +263,7 @@ def write_results(records: Sequence[RunRecord], out: Path, *, title: str, overwr
             shutil.rmtree(out / name)
         (draft / name).replace(out / name)
     draft.rmdir()
-    console.print(rich_table(records))
+    console.print(rich_table(records, console.width))
     console.print(f"wrote {out}/report.html, {out}/table.csv and {len(records)} records in {out}/records", highlight=False)
 
 

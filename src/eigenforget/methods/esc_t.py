@@ -20,20 +20,25 @@ from eigenforget.types import Task
 
 @configured
 class ESCT:
-    """Learn M [D, R] in [0, 1] on U, the directions of the forget features; set M to 1 above `threshold`, else 0; fold into the head.
+    """Learn M [D, R] in [0, 1] on U, the directions of the forget features; set M to 1 above `threshold`, else 0;
+    fold into the head.
 
-    The head sees P f with P = V Vᵀ + (I − U Uᵀ), V = U ∘ M. M starts at 1 and takes projected SGD steps on the forget samples that are
-    still classified correctly, and so stands still once there are none. loss="paper": −log(1 − p_y), which is bounded below; "code":
-    log p_y, which is not. All weights before the head are the original's, and so are the features that enter it.
+    The head sees P f with P = V Vᵀ + (I − U Uᵀ), V = U ∘ M. M starts at 1 and takes projected SGD steps on the forget
+    samples that are still classified correctly, and so stands still once there are none. loss="paper": −log(1 − p_y),
+    which is bounded below; "code": log p_y, which is not. All weights before the head are the original's, and so are
+    the features that enter it.
     """
 
     name: ClassVar[str] = "esc_t"
     source: ClassVar[str] = (
-        "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv 2504.02199 (ESC-T). Deviations: as in esc; the "
-        "mask trains on the features of a plain pass without augmentation; projecting with V Vᵀ is our reading of the figure"
+        "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv 2504.02199 (ESC-T). "
+        "Deviations: as in esc; the mask trains on the features of a plain pass without augmentation; projecting "
+        "with V Vᵀ is our reading of the figure"
     )
     needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "a linear head on the features")
-    guarantee: ClassVar[str] = "none: plug-in; original weights still present; features before the head are the original's"
+    guarantee: ClassVar[str] = (
+        "none: plug-in; original weights still present; features before the head are the original's"
+    )
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     recipes: ClassVar[dict[str, dict[str, float | str]]] = {
         "cifar10-allcnn": {"lr": 1e-3, "epochs": 50, "batch_size": 64, "threshold": 0.8, "loss": "code"}
@@ -41,7 +46,9 @@ class ESCT:
 
     epochs: Annotated[int, Field(ge=1, description="passes over the forget features, at most")] = 50
     lr: Annotated[float, Field(gt=0, description="SGD step of the mask")] = 0.1
-    loss: Annotated[Literal["paper", "code"], Field(description="−log(1 − p_y), or the negated cross-entropy log p_y")] = "paper"
+    loss: Annotated[
+        Literal["paper", "code"], Field(description="−log(1 − p_y), or the negated cross-entropy log p_y")
+    ] = "paper"
     threshold: Annotated[float, Field(gt=0, lt=1, description="mask entries up to this become 0, the others 1")] = 0.7
     batch_size: Annotated[int, Field(ge=2, description="forget samples per step")] = 64
 

@@ -23,17 +23,19 @@ _BOOST = 10.0
 class FisherForgetting:
     """θ ← θ + n with n ~ N(0, Σ), Σ diagonal, from F, the diagonal of the Fisher information of the retained data.
 
-    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹), the retained loss that noise costs and what is
-    left to read of the forget data (alpha² = λ σ_h² of the paper), whose derivative F − alpha² Σ⁻² is 0 there.
-    form="code", what benchmarks run: Σ = alpha · F⁻¹ limited to alpha · `limit` (a tenth of that in the head), averaged over input
-    channels, and ten times that in the head and in all vectors (biases, normalisation). Head rows of classes that are forgotten as a
-    whole are replaced by noise of variance 1e-3. Both: F + 1e-8 for F, expectation over the model's own labels.
+    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹), the retained loss that noise
+    costs and what is left to read of the forget data (alpha² = λ σ_h² of the paper), whose derivative F − alpha² Σ⁻²
+    is 0 there. form="code", what benchmarks run: Σ = alpha · F⁻¹ limited to alpha · `limit` (a tenth of that in the
+    head), averaged over input channels, and ten times that in the head and in all vectors (biases, normalisation).
+    Head rows of classes that are forgotten as a whole are replaced by noise of variance 1e-3. Both: F + 1e-8 for F,
+    expectation over the model's own labels.
     """
 
     name: ClassVar[str] = "fisher_forgetting"
     source: ClassVar[str] = (
-        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933, Fisher forgetting; form='code' as its "
-        "published code, except that the head is found by position and not by its number of rows, and that F may be sampled"
+        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933, Fisher forgetting; "
+        "form='code' as in its published code, except that the head is found by position and not by its number of "
+        "rows, and that F may be sampled"
     )
     needs: ClassVar[tuple[str, ...]] = ("retain", "per-sample gradients")
     guarantee: ClassVar[str] = "empirical"
@@ -41,7 +43,7 @@ class FisherForgetting:
 
     alpha: Annotated[float, Field(gt=0, description="scale of the noise's variance")] = 1e-6
     form: Annotated[Literal["paper", "code"], Field(description="formula of the variance; see above")] = "code"
-    limit: Annotated[float, Field(gt=0, description="largest variance / alpha, before the factors of form='code'")] = 1e3
+    limit: Annotated[float, Field(gt=0, description="largest variance / alpha, before form='code' boosts it")] = 1e3
     importance_samples: Annotated[
         int | None, Field(ge=1, description="retain samples, drawn at random, that F is computed from; None takes all")
     ] = 5000
@@ -59,10 +61,10 @@ class FisherForgetting:
         with torch.no_grad():
             for name, weight in student.named_parameters():
                 if name in fisher:
-                    gone = task.forgotten_classes if self.form == "code" and id(weight) in head else ()
                     variance = self.variance(fisher[name], in_head=id(weight) in head)
-                    variance[list(gone)] = _BOOST * _ROW_VARIANCE
-                    weight[list(gone)] = 0.0
+                    if self.form == "code" and id(weight) in head:
+                        variance[list(task.forgotten_classes)] = _BOOST * _ROW_VARIANCE
+                        weight[list(task.forgotten_classes)] = 0.0
                     noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
                     weight.add_(variance.sqrt() * noise.to(weight))
         return student.eval()

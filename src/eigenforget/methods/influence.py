@@ -19,32 +19,38 @@ from eigenforget.types import Refused, Task
 class Influence:
     """θ ← θ + scale · (H + λI)⁻¹ Σ_forget ∇ℓ_i / N_r, solved by conjugate gradients with curvature products.
 
-    H is the curvature of the retained data's mean loss and ℓ_i the cross-entropy plus weight_decay · ‖θ‖² / 2; λ = weight_decay +
-    damping. Where θ minimises a convex loss over all data and damping is 0, this is Newton's step on the retained loss, with an
-    error of second order in N_f / N. A network meets neither condition: it fits its data almost exactly, so forget gradients are near
-    0, and damping decides the step. Weights only: batch-norm statistics stay.
+    H is the curvature of the retained data's mean loss and ℓ_i the cross-entropy plus weight_decay · ‖θ‖² / 2; λ =
+    weight_decay + damping. Where θ minimises a convex loss over all data and damping is 0, this is Newton's step on
+    the retained loss, with an error of second order in N_f / N. A network meets neither condition: it fits its data
+    almost exactly, so forget gradients are near 0, and damping decides the step. Weights only: batch-norm statistics
+    stay.
     """
 
     name: ClassVar[str] = "influence"
     source: ClassVar[str] = (
-        "Koh, Liang: Understanding Black-box Predictions via Influence Functions, arXiv 1703.04730; as a removal step: Guo et al., "
-        "arXiv 1911.03030, eq. 3, without its noise and hence without its certificate. Deviations: damping; Gauss-Newton curvature by "
-        "default, since the Hessian of a network is not positive"
+        "Koh, Liang: Understanding Black-box Predictions via Influence Functions, arXiv 1703.04730; as a removal "
+        "step: Guo et al., arXiv 1911.03030, without its noise and hence without its certificate. Deviations: "
+        "damping; Gauss-Newton curvature by default, since the Hessian of a network is not positive"
     )
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
 
-    damping: Annotated[float, Field(ge=0, description="added to the curvature's diagonal")] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty the original was trained with, part of its loss")] = 5e-4
+    damping: Annotated[float, Field(ge=0, description="added to the curvature's diagonal")] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty that the original was trained with")] = 5e-4
     scale: Annotated[float, Field(gt=0, description="factor of the step")] = 1.0
     curvature: Annotated[
-        Literal["gauss_newton", "hessian"], Field(description="'hessian' needs damping above its most negative eigenvalue")
+        Literal["gauss_newton", "hessian"],
+        Field(description="'hessian' needs damping above its most negative eigenvalue"),
     ] = "gauss_newton"
-    iterations: Annotated[int, Field(ge=1, description="conjugate-gradient steps at most, one pass over the samples each")] = 20
-    tolerance: Annotated[float, Field(gt=0, lt=1, description="stop at this residual, relative to the right-hand side")] = 1e-3
+    iterations: Annotated[
+        int, Field(ge=1, description="conjugate-gradient steps at most, a pass over the samples each")
+    ] = 20
+    tolerance: Annotated[
+        float, Field(gt=0, lt=1, description="stop at this residual, relative to the right-hand side")
+    ] = 1e-3
     hessian_samples: Annotated[
-        int | None, Field(ge=1, description="retain samples, drawn at random, that H is computed from; None takes all")
+        int | None, Field(ge=1, description="retain samples, drawn at random, that H comes from; None takes all")
     ] = 2000
 
     def __call__(self, task: Task) -> nn.Module:
@@ -69,8 +75,12 @@ class Influence:
         return student.eval()
 
 
-def conjugate_gradients(product: Callable[[Tensor], Tensor], target: Tensor, *, iterations: int, tolerance: float) -> Tensor:
-    """x with A x ≈ target, for v -> A v with A symmetric and positive. Errors: Refused where vᵀ A v ≤ 0 shows that it is not."""
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor], target: Tensor, *, iterations: int, tolerance: float
+) -> Tensor:
+    """x with A x ≈ target, for v -> A v with A symmetric and positive. Errors: Refused where vᵀ A v ≤ 0 shows that it
+    is not.
+    """
     x, residual = torch.zeros_like(target), target.clone()
     direction, energy = residual.clone(), residual @ residual
     goal = tolerance**2 * energy
@@ -80,7 +90,8 @@ def conjugate_gradients(product: Callable[[Tensor], Tensor], target: Tensor, *, 
         image = product(direction)
         along = direction @ image
         if not along > 0:
-            raise Refused(f"influence met a direction of curvature {float(along / (direction @ direction)):.3g}; raise damping above it")
+            curvature = float(along / (direction @ direction))
+            raise Refused(f"influence met a direction of curvature {curvature:.3g}; raise damping by more than that")
         length = energy / along
         x, residual = x + length * direction, residual - length * image
         energy, before = residual @ residual, energy

@@ -19,32 +19,36 @@ from eigenforget.types import Method, Task
 
 
 def _method(value: Any) -> Any:
-    if not (dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "needs")):
+    if isinstance(value, type) or not (dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "needs")):
         raise ValueError(f"a method is needed, such as random_label(), got {value!r}")
-    if value.role == "control":
-        raise ValueError(f"{value.name} is a control, and stays one under a mask")
+    method = cast("Method", value)
+    if method.role == "control":
+        raise ValueError(f"{method.name} is a control, and stays one under a mask")
     return value
 
 
 @configured
 class Masked:
-    """Run `inner` with m ∘ θ free and (1 − m) ∘ θ fixed, m = 1 on the `keep_top` share of weights with the largest |∇ L_forget(θ_o)|.
+    """Run `inner` with m ∘ θ free and (1 − m) ∘ θ fixed; m = 1 where |∇ L_forget(θ_o)| is in the top `keep_top` share.
 
-    masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all trainable weights; ties go to the earlier weight,
-    so that the share is exact. Fixed weights are put back before training and after every step, momentum and weight decay
-    included, and end bit for bit the original's. Buffers (batch-norm statistics) are no weights: they move as `inner` has
-    them move. A gradient-norm limit of `inner` sees the gradient of all weights.
+    masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all trainable weights; ties go to
+    the earlier weight, so that the share is exact. Fixed weights are put back before training and after every step,
+    momentum and weight decay included, and end bit for bit the original's. Buffers (batch-norm statistics) are no
+    weights: they move as `inner` has them move. A gradient-norm limit of `inner` sees the gradient of all weights.
     """
 
     name: ClassVar[str] = "masked"
     source: ClassVar[str] = (
-        "Fan et al.: SalUn, arXiv 2310.12508, eq. 3 and 4, for any inner method; gradient of the mean cross-entropy in eval mode"
+        "Fan et al.: SalUn, arXiv 2310.12508, weight saliency with a global threshold, for any inner method; "
+        "gradient of the mean cross-entropy in eval mode"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "retain data where inner needs them", "what else inner needs")
+    needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "retain data where inner needs them", "what inner needs")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
 
-    inner: Annotated[Any, AfterValidator(_method), Field(description="the method to run, such as random_label(lr=0.01)")] = RandomLabel()
+    inner: Annotated[
+        Any, AfterValidator(_method), Field(description="the method to run, such as random_label(lr=0.01)")
+    ] = RandomLabel()
     keep_top: Annotated[float, Field(gt=0, le=1, description="share of all trainable weights that may move")] = 0.5
 
     def __call__(self, task: Task) -> nn.Module:
@@ -77,7 +81,7 @@ class _Fixed:
     mask: Weights
 
     def put_back(self, model: nn.Module) -> None:
-        """Set every fixed weight of a model of the original's shape to the original's value; leave any other model alone."""
+        """Give every fixed weight the original's value; a model of other weights, such as a probe, is left alone."""
         weights = dict(model.named_parameters())
         if any(name not in weights or weights[name].shape != value.shape for name, value in self.original.items()):
             return
@@ -108,7 +112,7 @@ class _MaskedEngine:
 
 @dataclass(frozen=True)
 class _Followed:
-    """Optimizer settings whose optimizers call `after` at the end of every step."""
+    """Optimizer settings whose optimizers call `after` at the end of every step: a Phase has no hook of its own there."""
 
     settings: Optimizer
     after: Callable[[], None]

@@ -61,7 +61,7 @@ class MUDA:
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
         Literal["train", "frozen"], Field(description="batch-norm statistics in the forget phase: updated, or kept as they are")
-    ] = "train"
+    ] = "frozen"
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

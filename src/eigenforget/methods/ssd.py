@@ -21,24 +21,25 @@ from eigenforget.types import Task
 class SSD:
     """θ ← min(λ I_D / I_f, 1) · θ wherever I_f > α I_D. No training; buffers stay as they are.
 
-    I_f and I_D are diagonals of the empirical Fisher information (means of squared per-sample gradients) on the forget data and on
-    all training data given, forget and retain. Since I_D contains I_f, no ratio I_f / I_D exceeds N / N_f: an `alpha` above that
-    changes nothing, and for randomly drawn forget data almost every ratio is near 1. alpha=None chooses it as ASSD does, as the
-    100 − ln(1 + 100 N_f / N) percentile of all ratios.
+    I_f and I_D are diagonals of the empirical Fisher information (means of squared per-sample gradients) on the
+    forget data and on all training data given, forget and retain. Since I_D contains I_f, no ratio I_f / I_D exceeds
+    N / N_f: an `alpha` above that changes nothing, and for randomly drawn forget data almost every ratio is near 1.
+    alpha=None chooses it as ASSD does, as the 100 − ln(1 + 100 N_f / N) percentile of all ratios.
     """
 
     name: ClassVar[str] = "ssd"
     source: ClassVar[str] = (
-        "Foster, Schoepf, Brintrup: Fast Machine Unlearning Without Retraining Through Selective Synaptic Dampening, arXiv 2308.07707; "
-        "alpha=None: Schoepf, Foster, Brintrup (ASSD), arXiv 2402.10098, percentile as in the authors' code. Deviation: gradients are "
-        "squared per sample, as the formula says; the authors' code squares batch means, so that its alpha = 10 is not ours"
+        "Foster, Schoepf, Brintrup: Fast Machine Unlearning Without Retraining Through Selective Synaptic Dampening, "
+        "arXiv 2308.07707; alpha=None: Schoepf, Foster, Brintrup (ASSD), arXiv 2402.10098, percentile as in the "
+        "authors' code. Deviation: gradients are squared per sample, as the formula says; the authors' code squares "
+        "batch means, so that its alpha = 10 is not ours"
     )
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "per-sample gradients")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
 
     alpha: Annotated[
-        float | None, Field(gt=0, description="dampen where I_f > alpha · I_D; None takes the percentile of the adaptive variant")
+        float | None, Field(gt=0, description="dampen where I_f > alpha · I_D; None takes the adaptive percentile")
     ] = None
     dampening: Annotated[float, Field(gt=0, description="λ, factor of I_D / I_f; smaller dampens more")] = 1.0
     importance_samples: Annotated[

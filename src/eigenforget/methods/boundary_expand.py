@@ -1,0 +1,96 @@
+"""Boundary Expanding: send the forget data to an extra shadow class, then cut that class off."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget import seeds
+from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.features import find_head
+from eigenforget.losses import cross_entropy
+from eigenforget.spec import configured
+from eigenforget.types import Refused, Task
+
+
+@configured
+class BoundaryExpand:
+    """Cross-entropy of the forget data towards output C of a head with C + 1 outputs, which then becomes a head of C again.
+
+    The loss takes the true class below the shadow, not below the other classes: with the shadow cut off, more forget accuracy may be
+    left than after boundary_shrink.
+    """
+
+    name: ClassVar[str] = "boundary_expand"
+    source: ClassVar[str] = (
+        "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Expanding); the shadow row starts as nn.Linear's "
+        "rows do"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("forget",)
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "cifar10-allcnn": {"epochs": 10, "lr": 1e-5, "momentum": 0.9, "weight_decay": 0.0},
+        # As compared in the public code of DELETE, arXiv 2503.23751.
+        "cifar10-resnet18": {"epochs": 20, "lr": 8e-4, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 128},
+    }
+
+    epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 20
+    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 2e-3
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 0.0
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    norm: Annotated[
+        Literal["train", "frozen"], Field(description="batch-norm statistics: updated on the forget data, or kept as they are")
+    ] = "train"
+
+    def __call__(self, task: Task) -> nn.Module:
+        student = task.student()
+        name, head = plain_head(student, self.name)
+        wide = widened(head, seeds.generator(task.seed, "shadow"))
+        replace_module(student, name, wide)
+
+        def loss(part: Part) -> Tensor:
+            return cross_entropy(part.outputs.logits, torch.full_like(part.batch.labels, head.out_features))
+
+        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        phase = Phase("forget", (task.forget,), loss, optimizer, self.batch_size, norm=self.norm)
+        task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        head.to(wide.weight.device)
+        with torch.no_grad():
+            head.weight.copy_(wide.weight[:-1])
+            if head.bias is not None:
+                head.bias.copy_(wide.bias[:-1])
+        replace_module(student, name, head.eval())
+        return student
+
+
+def widened(head: nn.Linear, generator: torch.Generator) -> nn.Linear:
+    """A head with one more output; the first ones are copies, the last is uniform in ±1/√D as in a fresh nn.Linear."""
+    has_bias = head.bias is not None
+    wide = nn.Linear(head.in_features, head.out_features + 1, bias=has_bias, device="meta", dtype=head.weight.dtype)
+    wide = wide.to_empty(device=head.weight.device)
+    pairs = [(wide.weight, head.weight)] + ([(wide.bias, head.bias)] if has_bias else [])
+    with torch.no_grad():
+        for new, old in pairs:
+            row = torch.rand(old.shape[1:], generator=generator) * 2 - 1
+            new.copy_(torch.cat([old, (row / head.in_features**0.5).to(old).unsqueeze(0)]))
+    return wide
+
+
+def plain_head(model: nn.Module, method: str) -> tuple[str, nn.Linear]:
+    """Name and module of a head that can be exchanged: a plain nn.Linear inside the model; a refusal otherwise."""
+    name, head = find_head(model)
+    if type(head) is not nn.Linear or not name:
+        where = name or "the model itself"
+        raise Refused(f"{method} needs a plain nn.Linear head inside the model; {where} is {type(head).__name__}")
+    return name, head
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in place of the named one; order and names of the others stay as they are."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

@@ -1,0 +1,91 @@
+"""CF-k: fine-tune the last k layers on the retained data and keep the others as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from eigenforget.engine import Optimizer, Phase
+from eigenforget.losses import cross_entropy
+from eigenforget.spec import configured
+from eigenforget.types import Refused, Task
+
+_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+_WITH_STATISTICS = (nn.modules.batchnorm._NormBase,)
+
+
+@configured
+class CFk:
+    """Fine-tune the last k layers on the retained data ("catastrophically forgetting k"); every other tensor stays bit for
+    bit.
+
+    Layers are convolutions and linear layers, counted from the end in order of registration (shortcut convolutions count);
+    everything registered after the k-th last one trains with it, normalisation included. Batch norms before it normalise
+    with the original's statistics and keep them.
+    """
+
+    name: ClassVar[str] = "cf_k"
+    source: ClassVar[str] = (
+        "Goel et al.: Towards Adversarial Evaluations for Inexact Machine Unlearning, arXiv 2201.06640; deviation: "
+        "frozen batch norms keep their statistics (the published code updates them)"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+
+    k: Annotated[int, Field(ge=1, description="number of convolutions and linear layers to fine-tune, from the end")] = 3
+    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
+    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
+    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "cosine"
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+
+    def __call__(self, task: Task) -> nn.Module:
+        retain = task.needs_retain(self.name)
+        student = task.student()
+        layers = last_layers(student, self.k, self.name)
+        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
+        phase = Phase(
+            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer,
+            batch_size=self.batch_size, trains=owned(layers).__contains__,
+        )  # fmt: skip
+        with statistics_kept(student, layers):
+            return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+
+
+def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
+    """name -> module from the k-th last convolution or linear layer on, in order of registration. Refused: fewer than k
+    layers.
+    """
+    modules = list(model.named_modules())
+    starts = [i for i, (_, module) in enumerate(modules) if isinstance(module, _LAYERS)]
+    if k > len(starts):
+        raise Refused(f"{method}(k={k}) needs a model with {k} convolutions and linear layers; this one has {len(starts)}")
+    return dict(modules[starts[-k] :])
+
+
+def owned(layers: Mapping[str, nn.Module]) -> set[str]:
+    """Names of the parameters that these modules own themselves."""
+    return {name for prefix, module in layers.items() for name, _ in module.named_parameters(prefix, recurse=False)}
+
+
+@contextmanager
+def statistics_kept(model: nn.Module, trained: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Norms with statistics stay in eval mode while the context lasts, except those among `trained`.
+
+    Phase.norm freezes all batch norms or none, but here the trained ones must update theirs (EU-k resets them to 0 and 1).
+    """
+    kept = [m for name, m in model.named_modules() if isinstance(m, _WITH_STATISTICS) and name not in trained]
+    for module in kept:
+        module.eval()
+        module.__dict__["train"] = lambda mode=True, module=module: module
+    try:
+        yield
+    finally:
+        for module in kept:
+            del module.__dict__["train"]

@@ -1,0 +1,56 @@
+"""head_distill: only the classifier head learns to hide the forgotten classes. A negative control, never recommended."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.features import find_head
+from eigenforget.losses import kl_to_target, masked_target
+from eigenforget.methods.lotus import Joined
+from eigenforget.spec import configured
+from eigenforget.types import Refused, Task
+
+
+@configured
+class HeadDistill:
+    """Train the head alone by KL(q ‖ p_θ) on all training data; q is the original's softmax with the forgotten classes at −∞.
+
+    The encoder, batch-norm statistics included, stays bit for bit the original's. Black-box metrics take the result for a retrained
+    model; metrics of features must not.
+    """
+
+    name: ClassVar[str] = "head_distill"
+    source: ClassVar[str] = (
+        "negative control: head distillation (HD) of Jeon et al., arXiv 2405.17878; its optimizer settings are not known to us"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "whole classes forgotten")
+    guarantee: ClassVar[str] = "none: every feature is the original's"
+    role: ClassVar[Literal["unlearned", "control"]] = "control"
+
+    epochs: Annotated[int, Field(ge=1, description="passes over forget and retained data together")] = 5
+    lr: Annotated[float, Field(gt=0, description="SGD learning rate of the head")] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+
+    def __call__(self, task: Task) -> nn.Module:
+        if not task.forgotten_classes:
+            raise Refused("head_distill needs a class that is forgotten as a whole")
+        retain = task.needs_retain(self.name)
+        student = task.student()
+        head, _ = find_head(student)
+        gone = torch.tensor(task.forgotten_classes)
+
+        def loss(part: Part) -> Tensor:
+            return kl_to_target(masked_target(part.teachers[0].logits, gone), part.outputs.logits)
+
+        phase = Phase(
+            "distil", (Joined((task.forget, retain)),), loss,
+            Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=0.0, schedule="cosine"), self.batch_size,
+            teachers=(task.teacher(),), norm="frozen", trains=lambda name: name.rpartition(".")[0] == head,
+        )  # fmt: skip
+        return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

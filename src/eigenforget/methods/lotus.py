@@ -1,0 +1,177 @@
+"""LoTUS: smooth the original's predictions on the forget data, as much as the student still knows too much about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget import seeds
+from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.losses import kl_to_target
+from eigenforget.sources import Source
+from eigenforget.spec import configured
+from eigenforget.types import Batch, Refused, Task
+
+
+@configured
+class Lotus:
+    """Distil the frozen original t, with Gumbel noise g, over forget data and a sample of the retained data in mixed batches.
+
+    Forget: softmax((t + g) / τ). Retain: one-hot of argmax(t + g), a draw from softmax(t). τ = exp(alpha · (Acc_f − target)) with
+    Acc_f the student's accuracy on the forget data before each epoch; training ends once Acc_f ≤ target − 0.01. The most likely
+    class of the target stays the original's: predictions lose confidence, and accuracy falls little.
+    """
+
+    name: ClassVar[str] = "lotus"
+    source: ClassVar[str] = (
+        "Spartalis et al.: LoTUS, CVPR 2025 (target, temperature and stopping rule as in its public code); deviations: the target "
+        "accuracy is the original's on validation data there, a field here, as a task holds no unseen data; one retain sample "
+        "for all epochs, as there; the loss leaves out the target's own entropy, a constant"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "whole classes forgotten or target_accuracy")
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+        "cifar10-resnet18": {"epochs": 10, "alpha": 2.0, "retain_share": 0.3},
+        "cifar10-vit": {"epochs": 3, "alpha": 2.0, "retain_share": 0.3},
+    }
+
+    epochs: Annotated[int, Field(ge=1, description="passes over forget data and retain sample, at most")] = 10
+    lr: Annotated[float, Field(gt=0, description="AdamW learning rate")] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, description="decoupled weight decay")] = 5e-4
+    alpha: Annotated[float, Field(ge=0, description="how fast the temperature grows with the accuracy gap")] = 2.0
+    target_accuracy: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="the original's accuracy on samples it never saw, in [0, 1]; None is 0 where whole classes are "
+            "forgotten, and a refusal elsewhere: accuracy on retained data would be too high"
+        ),
+    ] = None  # fmt: skip
+    retain_share: Annotated[float, Field(gt=0, le=1, description="share of the retained data that is used")] = 0.3
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+
+    def __call__(self, task: Task) -> nn.Module:
+        retain = task.needs_retain(self.name)
+        heat = _Heat(self, task, self.goal(task))
+        noise = seeds.generator(task.seed, "gumbel")
+        mixed = Joined((task.forget, self.sample(task, retain)))
+
+        def loss(part: Part) -> Tensor:
+            logits = part.teachers[0].logits
+            gumbel = -torch.empty(logits.shape).exponential_(generator=noise).log()
+            forget = part.batch.positions < len(task.forget)
+            target = smoothed_target(logits, gumbel.to(logits), forget=forget.to(logits.device), temperature=heat.temperature)
+            return kl_to_target(target, part.outputs.logits)
+
+        optimizer = Optimizer(kind="adamw", lr=self.lr, weight_decay=self.weight_decay)
+        phase = Phase(
+            "lotus", (mixed,), loss, optimizer, self.batch_size, teachers=(task.teacher(),), prepare=heat.refresh
+        )
+        student = task.student()
+        try:
+            task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        except _Reached:
+            student.zero_grad(set_to_none=True)
+        return student.eval()
+
+    def goal(self, task: Task) -> float:
+        """The accuracy that the forget data should have."""
+        if self.target_accuracy is not None:
+            return self.target_accuracy
+        if not task.forgotten_classes:
+            raise Refused("lotus needs target_accuracy (of the original on unseen samples) unless whole classes are forgotten")
+        return 0.0
+
+    def sample(self, task: Task, retain: Source) -> Source:
+        """The retained samples that are used."""
+        order = torch.randperm(len(retain), generator=seeds.generator(task.seed, "lotus"))
+        return retain.subset(order[: max(1, math.floor(self.retain_share * len(retain)))].numpy())
+
+
+def smoothed_target(logits: Tensor, gumbel: Tensor, *, forget: Tensor, temperature: float) -> Tensor:
+    """Target probabilities [B, C] of logits and Gumbel noise [B, C]: soft at the temperature for forget [B], else one-hot."""
+    noisy = logits + gumbel
+    hard = nn.functional.one_hot(noisy.argmax(1), noisy.shape[1]).to(noisy)
+    return torch.where(forget.unsqueeze(1), (noisy / temperature).softmax(1), hard)
+
+
+class _Reached(Exception):
+    """The target accuracy is reached: training ends."""
+
+
+class _Heat:
+    """The temperature of the present epoch."""
+
+    def __init__(self, method: Lotus, task: Task, goal: float) -> None:
+        self._method, self._task, self._goal = method, task, goal
+        self.temperature = 1.0
+
+    def refresh(self, model: nn.Module, cycle: int) -> None:
+        hits = 0
+        for batch, outputs in self._task.engine.forward(model, self._task.forget):
+            hits += int((outputs.logits.argmax(1) == batch.labels).sum())
+        gap = hits / len(self._task.forget) - self._goal
+        if gap <= -0.01:
+            raise _Reached
+        self.temperature = math.exp(self._method.alpha * gap)
+
+
+class Joined:
+    """Several sources as one, shuffled together; positions run through them in order.
+
+    Each source still augments its own samples, batch by batch.
+    """
+
+    def __init__(self, parts: tuple[Source, ...]) -> None:
+        self.parts = parts
+        self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def labels(self) -> np.ndarray:
+        return np.concatenate([part.labels() for part in self.parts])
+
+    def subset(self, positions: np.ndarray) -> Joined:
+        """The samples at these positions, grouped by source."""
+        return Joined(tuple(part.subset(rows) for part, rows, _ in self._split(np.asarray(positions))))
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        n = len(self)
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        chunks = order.split(batch_size)
+        # As in the other sources: batch normalisation cannot train on a batch of one.
+        lone = generator is not None and len(chunks) > 1 and len(chunks[-1]) == 1
+        for chunk in chunks[:-1] if lone else chunks:
+            pieces = [
+                (next(part.subset(rows).batches(len(rows), generator)), rows, start)
+                for part, rows, start in self._split(chunk.numpy())
+            ]
+            yield _concatenated(
+                [Batch(b.inputs, b.labels, torch.as_tensor(rows)[b.positions.cpu()] + start) for b, rows, start in pieces]
+            )
+
+    def _split(self, positions: np.ndarray) -> list[tuple[Source, np.ndarray, int]]:
+        """(source, rows in it, its first position) for each source that has any of the positions."""
+        found = []
+        for part, start, end in zip(self.parts, self._starts, self._starts[1:], strict=False):
+            rows = positions[(positions >= start) & (positions < end)] - start
+            if len(rows):
+                found.append((part, rows, int(start)))
+        return found
+
+
+def _concatenated(batches: list[Batch]) -> Batch:
+    first = batches[0].inputs
+    device = batches[0].labels.device
+    if isinstance(first, dict):
+        inputs: Any = {key: torch.cat([b.inputs[key].to(device) for b in batches]) for key in first}
+    else:
+        inputs = torch.cat([b.inputs.to(device) for b in batches])
+    return Batch(inputs, torch.cat([b.labels.to(device) for b in batches]), torch.cat([b.positions for b in batches]).to(device))

@@ -1,0 +1,71 @@
+"""NoT: negate the weights of a layer, then fine-tune on the retained data."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from eigenforget.engine import Optimizer, Phase
+from eigenforget.features import find_layer
+from eigenforget.losses import cross_entropy
+from eigenforget.spec import configured
+from eigenforget.types import Refused, Task
+
+
+@configured
+class NoT:
+    """Multiply all parameters (weight and bias) of the chosen layers by −1 and fine-tune the whole model on the retained
+    data.
+
+    The negated layer gives exactly the negative of its output, which later layers are not fitted to; buffers stay as they
+    are. The forget data is not used.
+    """
+
+    name: ClassVar[str] = "not_"
+    source: ClassVar[str] = (
+        "Khalil et al.: NoT: Federated Unlearning via Weight Negation, CVPR 2025, arXiv 2503.05657, in the centralised "
+        "setting; deviations: the bias is negated too, and by default the first convolution or linear layer is taken"
+    )
+    needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+
+    layers: Annotated[
+        tuple[str, ...], Field(description="names of the layers to negate, a tuple; () is the first convolution or linear layer")
+    ] = ()
+    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
+    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
+    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "cosine"
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+
+    def __call__(self, task: Task) -> nn.Module:
+        retain = task.needs_retain(self.name)
+        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
+        phase = Phase(
+            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer, self.batch_size
+        )
+        return task.engine.fit(self.negated(task), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+
+    def negated(self, task: Task) -> nn.Module:
+        """A copy of the original with the chosen layers negated, before fine-tuning."""
+        student = task.student()
+        for name in dict.fromkeys(self.layers or (_first_layer(student),)):
+            own = list(find_layer(student, name).parameters(recurse=False))
+            if not own:
+                raise Refused(f"not_ negates parameters, and layer {name!r} owns none; name a convolution or linear layer")
+            with torch.no_grad():
+                for parameter in own:
+                    parameter.neg_()
+        return student
+
+
+def _first_layer(model: nn.Module) -> str:
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            return name
+    raise Refused(f"not_ found no convolution and no linear layer in {type(model).__name__}; name the layers to negate")

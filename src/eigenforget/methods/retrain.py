@@ -1,0 +1,88 @@
+"""Retraining from scratch on the retained data: exact unlearning, at the price of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget import seeds
+from eigenforget.spec import configured
+from eigenforget.training import Recipe, train
+from eigenforget.types import Refused, Task, listed
+
+
+@configured
+class Retrain:
+    """Draw every weight anew and train on the retained data only; the result does not depend on the original's weights.
+
+    Not one bit of the given model's parameters and buffers, and no forget sample, enters the result; it depends on the
+    architecture, the retained data, the seed and the fields. (Fields that were tuned on the forget data would be a leak of
+    your own.) Weights start as each module's reset_parameters() draws them, which may differ from the distribution the
+    original started from. Refused: a model with a parameter or buffer that reset_parameters() does not set.
+    """
+
+    name: ClassVar[str] = "retrain"
+    source: ClassVar[str] = "the definition of exact unlearning: Cao, Yang 2015; Bourtoule et al., arXiv 1912.03817, section III"
+    needs: ClassVar[tuple[str, ...]] = ("retain", "labels", "modules with reset_parameters()")
+    guarantee: ClassVar[str] = "exact"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+
+    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 30
+    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    optimizer: Annotated[Literal["sgd", "adamw"], Field(description="SGD with Nesterov momentum, or AdamW")] = "sgd"
+    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty (SGD) or decoupled decay (AdamW)")] = 5e-4
+    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "onecycle"
+
+    def __call__(self, task: Task) -> nn.Module:
+        retain = task.needs_retain(self.name)
+        fresh = task.student().cpu()
+        reinitialise(dict(fresh.named_modules()), seed=seeds.derive(task.seed, "retrain"), method=self.name)
+        recipe = Recipe(
+            epochs=self.epochs, batch_size=self.batch_size, optimizer=self.optimizer, lr=self.lr, momentum=self.momentum,
+            weight_decay=self.weight_decay, schedule=self.schedule,
+        )  # fmt: skip
+        return train(fresh, retain, recipe, engine=task.engine, seed=task.seed, log=task.log)
+
+
+def reinitialise(modules: Mapping[str, nn.Module], *, seed: int, method: str) -> None:
+    """Set all parameters and buffers that these modules (name -> module, parents first) own, in place, from the seed alone.
+
+    Children are reset before their parents, so a container's own reset_parameters() has the last word. Modules on the CPU
+    draw the same numbers whatever device they run on later; global random states are left as they were. Refused, by name: a
+    module with tensors and no reset_parameters(), or one whose reset_parameters() leaves part of them as it was.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        own = dict(chain(module.named_parameters(name, recurse=False), module.named_buffers(name, recurse=False)))
+        if own and not _resettable(module):
+            what = f"{type(module).__name__} owns {listed(own)} and has no reset_parameters()"
+            raise Refused(f"{method} cannot draw every weight anew: {what}")
+        tensors |= own
+    # Two resets over different contents agree exactly where the old content has no influence.
+    first, second = (_reset(modules, tensors, fill, seed) for fill in (0, 1))
+    for name, a, b in zip(tensors, first, second, strict=True):
+        if not torch.equal(a, b):
+            raise Refused(f"{method} cannot draw every weight anew: reset_parameters() leaves (part of) {name} as it was")
+
+
+def _reset(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], fill: int, seed: int) -> list[Tensor]:
+    # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does not restore.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for tensor in tensors.values():
+            tensor.fill_(fill)
+        for module in reversed(list(modules.values())):
+            if _resettable(module):
+                module.reset_parameters()  # type: ignore[operator]
+    return [tensor.clone() for tensor in tensors.values()]
+
+
+def _resettable(module: nn.Module) -> bool:
+    return callable(getattr(module, "reset_parameters", None))
