@@ -67,9 +67,17 @@ def bounds(seeds: list[list[RunRecord]]) -> tuple[str, bool]:
         results = [measure(by_name(records), records) for records in seeds]
         found.append((text, all(ok for ok, _ in results), ", ".join(f"{value:.3f}" for _, value in results)))
 
-    check("DA(MUDA) above DA(original)", lambda v, _: (v["muda"]["da"] > v["original"]["da"], v["muda"]["da"] - v["original"]["da"]))
-    check("DA(oracle) above DA(original)", lambda v, _: (v["oracle"]["da"] > v["original"]["da"], v["oracle"]["da"] - v["original"]["da"]))
-    check("MUDA: forget test accuracy ≤ 0.02", lambda v, _: (v["muda"]["test_forget_accuracy"] <= 0.02, v["muda"]["test_forget_accuracy"]))
+    check(
+        "DA(MUDA) above DA(original)", lambda v, _: (v["muda"]["da"] > v["original"]["da"], v["muda"]["da"] - v["original"]["da"])
+    )
+    check(
+        "DA(oracle) above DA(original)",
+        lambda v, _: (v["oracle"]["da"] > v["original"]["da"], v["oracle"]["da"] - v["original"]["da"]),
+    )
+    check(
+        "MUDA: forget test accuracy ≤ 0.02",
+        lambda v, _: (v["muda"]["test_forget_accuracy"] <= 0.02, v["muda"]["test_forget_accuracy"]),
+    )
     check(
         "MUDA: retained test accuracy at most 0.02 below the oracle",
         lambda v, _: (v["oracle"]["test_retain_accuracy"] - v["muda"]["test_retain_accuracy"] <= 0.02,
@@ -78,7 +86,8 @@ def bounds(seeds: list[list[RunRecord]]) -> tuple[str, bool]:
     check("MUDA: at most 1/5 of the retraining time", lambda v, records: ((s := muda_share(records)) <= 0.2, s))
     for metric in ("da", "lp_forget", "nmi"):
         check(
-            f"head_mask: {COLUMNS[metric]} is the original's", lambda v, _, m=metric: (v["head_mask"][m] == v["original"][m], v["head_mask"][m])
+            f"head_mask: {COLUMNS[metric]} is the original's",
+            lambda v, _, m=metric: (v["head_mask"][m] == v["original"][m], v["head_mask"][m]),
         )
     lines = ["| bound | holds | by seed |", "|---|---|---|"]
     lines += [f"| {text} | {'yes' if ok else '**no**'} | {values} |" for text, ok, values in found]

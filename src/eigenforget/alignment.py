@@ -25,12 +25,12 @@ Centering = Literal["none", "each"]
 
 
 class Moments(NamedTuple):
-    """Count [], mean [D] and centred second moment Σ (x−μ)(x−μ)ᵀ [D, D] of feature rows, in float64.
+    """Number of samples [], mean [D] and centred second moment Σ (x−μ)(x−μ)ᵀ [D, D] of feature rows, in float64.
 
     Centred moments merge without cancellation (Chan et al. 1983), so any sharding gives the one-pass result to rounding.
     """
 
-    count: Tensor
+    samples: Tensor
     mean: Tensor
     scatter: Tensor
 
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
         """G = Σ x xᵀ [D, D] for "none", Σ (x−μ)(x−μ)ᵀ for "each"."""
         if centering == "each":
             return self.scatter
-        return self.scatter + self.count * torch.outer(self.mean, self.mean)
+        return self.scatter + self.samples * torch.outer(self.mean, self.mean)
 
 
 class Eigenspace(NamedTuple):
@@ -71,12 +71,12 @@ def merge(a: Moments, b: Moments) -> Moments:
     """The moments of both sets of rows together, as a new value."""
     if a.width != b.width:
         raise EigenforgetError(f"features of width {a.width} and {b.width} cannot be merged")
-    count = a.count + b.count
+    count = a.samples + b.samples
     if count == 0:
         return Moments(count, a.mean.clone(), a.scatter.clone())
     delta = b.mean - a.mean
-    mean = a.mean + delta * (b.count / count)
-    scatter = a.scatter + b.scatter + torch.outer(delta, delta) * (a.count * b.count / count)
+    mean = a.mean + delta * (b.samples / count)
+    scatter = a.scatter + b.scatter + torch.outer(delta, delta) * (a.samples * b.samples / count)
     return Moments(count, mean, scatter)
 
 
@@ -125,14 +125,14 @@ def alignment_curve(forget: Moments, retain: Moments, *, form: Form = "frobenius
     "each" subtracts each side's own mean. Errors: no samples on a side, all-zero features.
     """
     for side, what in ((forget, "forget"), (retain, "retain")):
-        if side.count < 1:
+        if side.samples < 1:
             raise EigenforgetError(f"dimensional alignment needs {what} features, got none")
     g = forget.gram(centering)
     if not torch.linalg.matrix_norm(g) > 0:
         raise EigenforgetError("all forget features are zero: their alignment is not defined")
     space = eigenspace(retain.gram(centering))
-    last = min(retain.width - 1, int(retain.count), space.vectors.shape[1])
-    return _curve(g, leading(space, last, int(retain.count)), form)
+    last = min(retain.width - 1, int(retain.samples), space.vectors.shape[1])
+    return _curve(g, leading(space, last, int(retain.samples)), form)
 
 
 def alignment_of_rows(forget: Tensor, retain: Tensor, k: int, *, form: Form = "frobenius", centering: Centering = "none") -> Tensor:

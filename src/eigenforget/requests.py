@@ -112,7 +112,7 @@ def split(request: ForgetRequest, index: Index) -> Split:
 
 
 def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A seeded share of the retain positions, stratified by label, at least one of each class; `labels` are those of all samples."""
+    """A seeded share of the retain positions, stratified by label, at least one of each class; `labels` are of all samples."""
     if not 0 < fraction <= 1:
         raise EigenforgetError(f"retain fraction {fraction} must be above 0 and at most 1")
     if fraction == 1:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from eigenforget import record
 from eigenforget.engine import Log
-from eigenforget.evaluation import Role
+from eigenforget.evaluation import Panel, Role
 from eigenforget.jobs import Experiment, Made, described
 from eigenforget.models import checkpoint
-from eigenforget.record import RunRecord
-from eigenforget.types import EigenforgetError, Method
+from eigenforget.record import Outcome, RunRecord
+from eigenforget.record.schema import Status
+from eigenforget.types import Diverged, EigenforgetError, Method, Refused
 
 Watch = Callable[[str, int], Log]
 """watch(title, total rows) -> a log to be called once per row: how a caller shows progress."""
@@ -26,11 +29,11 @@ def unwatched(title: str, total: int) -> Log:
 
 
 class Subject(NamedTuple):
-    """A model to be measured, with what made it."""
+    """A model to be measured, with what made it; or the reason why there is none."""
 
     name: str
     role: Role
-    made: Made
+    made: Made | Refused | Diverged
     job: Mapping[str, Any]
     trace: Sequence[Mapping[str, Any]]
 
@@ -49,32 +52,42 @@ class Study:
     store: Path | None = None
 
     def subjects(self, watch: Watch = unwatched) -> Iterator[Subject]:
-        """Original, oracles and unlearned models, one after the other."""
+        """Original, oracles and unlearned models, one after the other. A method that refuses or diverges does not end the study."""
         original = self._trained("original", self.seed, watch)
         yield Subject("original", "original", original, {"seed": self.seed}, ())
         for number, seed in enumerate(self.oracle_seeds or (self.seed + 1, self.seed + 2), start=1):
             yield Subject(f"oracle {number}", "oracle", self._trained("oracle", seed, watch), {"seed": seed}, ())
-        names = display_names(self.methods)
-        for name, method in zip(names, self.methods, strict=True):
+        for name, method in zip(display_names(self.methods), self.methods, strict=True):
             trace: list[Mapping[str, Any]] = []
             log = _both(trace.append, watch(f"unlearn: {name}", rows_of(method)))
-            made = self.experiment.unlearn(original.model, method, seed=self.seed, log=log)
+            made = self._unlearned(original.model, method, log)
             yield Subject(name, method.role, made, {"seed": self.seed, "method": described(method)}, trace)
 
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
-        """A sealed evaluate record of each subject, chained in order."""
+        """A sealed evaluate record of each subject, chained in order; refused and failed methods have one too, without scores."""
         panel = self.experiment.panel(seed=self.seed)
         previous = None
         for subject in self.subjects(watch):
-            done = watch(f"measure: {subject.name}", 1)
-            measured = panel.measure(subject.made.model, subject.role)
-            done({})
-            sealed = record.seal(
-                self.experiment.evaluation_record(subject.name, subject.made, measured, job=dict(subject.job), trace=subject.trace),
-                previous,
-            )
+            sealed = record.seal(self._record(subject, panel, watch), previous)
             previous = sealed.digest
             yield sealed
+
+    def _record(self, subject: Subject, panel: Panel, watch: Watch) -> RunRecord:
+        made, job = subject.made, dict(subject.job)
+        if not isinstance(made, Made):
+            status: Status = "failed" if isinstance(made, Diverged) else "refused"
+            outcome = Outcome(status, 0.0, reason=str(made))
+            return self.experiment.record("evaluate", subject.name, outcome, role=subject.role, job=job)
+        done = watch(f"measure: {subject.name}", 1)
+        measured = panel.measure(made.model, subject.role)
+        done({})
+        return self.experiment.evaluation_record(subject.name, made, measured, job=job, trace=subject.trace)
+
+    def _unlearned(self, model: nn.Module, method: Method, log: Log) -> Made | Refused | Diverged:
+        try:
+            return self.experiment.unlearn(model, method, seed=self.seed, log=log)
+        except (Refused, Diverged) as error:
+            return error
 
     def _trained(self, kind: str, seed: int, watch: Watch) -> Made:
         path = None if self.store is None else self.store / f"{kind}-seed{seed}.safetensors"

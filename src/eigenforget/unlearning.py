@@ -30,8 +30,8 @@ def unlearn(
 ) -> nn.Module:
     """A new module from which the forget data is unlearned; `model` itself stays bit for bit as it is.
 
-    forget, retain: (inputs, labels) tensors, a map-style Dataset or a DataLoader; retain may be a small sample or None, for methods that
-    work without. forgotten_classes: classes that are gone as a whole; by default those in forget and not in retain.
+    forget, retain: (inputs, labels) tensors, a map-style Dataset or a DataLoader; retain may be a small sample or
+    None, for methods that work without. forgotten_classes: classes that are gone as a whole; by default those in forget and not in retain.
     Errors: EigenforgetError (labels outside the head, NaN weights, empty data), Refused, Diverged.
     """
     forget_source = as_source(forget, "forget")

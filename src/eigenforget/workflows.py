@@ -24,6 +24,7 @@ from eigenforget.jobs import Experiment, Made, described
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.record import Outcome, RunRecord
+from eigenforget.record.schema import Status
 from eigenforget.report import write_csv, write_page
 from eigenforget.report.console import rich_table
 from eigenforget.requests import REQUESTS
@@ -104,7 +105,7 @@ def unlearn(
         with progress() as watch:
             made = experiment.unlearn(model, chosen, seed=seed, log=watch(f"unlearn: {chosen.name}", rows_of(chosen)))
     except (Refused, Diverged) as error:
-        status = "failed" if isinstance(error, Diverged) else "refused"
+        status: Status = "failed" if isinstance(error, Diverged) else "refused"
         outcome = Outcome(status, 0.0, reason=str(error))
         _write_record(experiment.record("unlearn", out.stem, outcome, job=job, inputs=inputs), out, overwrite)
         raise

@@ -125,7 +125,7 @@ def test_any_sharding_gives_the_one_pass_result(shards: int) -> None:
     for shard in features[order].tensor_split(shards):
         total = merge(total, moments(shard))
     whole = moments(features)
-    for name in ("count", "mean", "scatter"):
+    for name in ("samples", "mean", "scatter"):
         torch.testing.assert_close(getattr(total, name), getattr(whole, name), rtol=1e-12, atol=1e-13)
 
 

@@ -20,8 +20,8 @@ from eigenforget.types import Refused, Task
 class BoundaryExpand:
     """Cross-entropy of the forget data towards output C of a head with C + 1 outputs, which then becomes a head of C again.
 
-    The loss takes the true class below the shadow, not below the other classes: with the shadow cut off, more forget accuracy may be
-    left than after boundary_shrink.
+    The loss takes the true class below the shadow, not below the other classes: with the shadow cut off, more forget accuracy may
+    be left than after boundary_shrink.
     """
 
     name: ClassVar[str] = "boundary_expand"

@@ -23,8 +23,8 @@ class MUDA:
     """Unlearning by dimensional alignment.
 
     Every alternation runs a forget phase, L = w_da · L_DA + w_sd · L_SD on the forget data, and then a recover phase,
-    cross-entropy on retained data. L_DA = −DA_k² against U, the leading eigenvectors of the retain features, refreshed at the start
-    of every alternation and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits. The paper leaves k, centering,
+    cross-entropy on retained data. L_DA = −DA_k² against U, the leading eigenvectors of the retain features, refreshed at the
+    start of every alternation and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits. The paper leaves k, centering,
     weights, target and schedule open: they are fields here. Each phase keeps its own optimizer over all alternations.
     """
 
@@ -45,8 +45,8 @@ class MUDA:
     target: Annotated[
         Literal["auto", "masked", "self", "self_soft"],
         Field(
-            description="q: 'masked' puts the forgotten classes at −∞; 'self' is the original's own softmax and 'self_soft' that at "
-            "`temperature`, which keep its decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
+            description="q: 'masked' puts the forgotten classes at −∞; 'self' is the original's own softmax and 'self_soft' that "
+            "at `temperature`, which keep its decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
         ),
     ] = "auto"
     temperature: Annotated[float, Field(gt=0, description="softening of the 'self_soft' target")] = 2.0

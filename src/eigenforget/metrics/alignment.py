@@ -22,8 +22,8 @@ class DimensionalAlignment(torchmetrics.Metric):
     sharding of the samples gives the same result to rounding. Source: arXiv 2407.17710.
     """
 
-    full_state_update: ClassVar[bool] = False
-    higher_is_better: ClassVar[bool | None] = None
+    full_state_update = False
+    higher_is_better = None
     packed: Tensor
 
     def __init__(self, num_features: int, form: Form = "frobenius", centering: Centering = "none", **kwargs: Any) -> None:
@@ -106,7 +106,7 @@ def _nothing(width: int) -> Tensor:
 
 
 def _pack(m: Moments) -> Tensor:
-    return torch.cat([m.count.reshape(1), m.mean, m.scatter.flatten()])
+    return torch.cat([m.samples.reshape(1), m.mean, m.scatter.flatten()])
 
 
 def _unpack(row: Tensor) -> Moments:

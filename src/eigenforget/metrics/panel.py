@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torchmetrics
 
@@ -18,7 +17,7 @@ class PanelMetric(torchmetrics.Metric, ABC):
     compute() answers with the applicable values by name, since it takes no frozen dataclasses.
     """
 
-    full_state_update: ClassVar[bool] = False
+    full_state_update = False
 
     @abstractmethod
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None: ...

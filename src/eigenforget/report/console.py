@@ -97,4 +97,5 @@ def _legend(oracles: int) -> str:
     if not oracles:
         return "No retrained model among the records: no gaps. - = not applicable."
     below = "mean and range" if oracles > 1 else "value"
-    return f"retrained: {below}. Models: value, and below it the signed gap to that mean (seconds: share of retraining). - = not applicable."
+    models = "Models: value, and below it the signed gap to that mean (seconds: share of retraining)"
+    return f"retrained: {below}. {models}. - = not applicable."
