@@ -30,14 +30,14 @@ PRESETS = {
         "model": "small_resnet(width=32, stem_stride=2)",
         "recipe": 'recipe(epochs=15, lr=0.2, augment="flip_crop")',
         "forget": "by_class(label=3)",
-        "methods": ("muda()", "finetune()", "random_label()", "head_mask()"),
+        "methods": ("muda(alternations=8)", "finetune()", "random_label()", "head_mask()"),
     },
     "fashion_mnist": {
         "data": 'fashion_mnist(root="data/fashion-mnist")',
         "model": "small_resnet(width=16, stem_stride=2)",
         "recipe": "recipe(epochs=12, lr=0.1)",
         "forget": "by_class(label=3)",
-        "methods": ("muda()", "finetune()", "random_label()", "head_mask()"),
+        "methods": ("muda(alternations=8)", "finetune()", "random_label()", "head_mask()"),
     },
 }
 

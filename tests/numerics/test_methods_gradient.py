@@ -373,7 +373,7 @@ SCRUB: dict[str, Any] = {
 }  # fmt: skip
 
 
-def scrub_by_hand(task: Task, epochs: int, msteps: int) -> nn.Module:
+def scrub_by_hand(task: Task, epochs: int, msteps: int, schedule: str) -> nn.Module:
     hand, teacher, t = copy.deepcopy(task.model), task.model, 2.0
 
     def divergence(x: Tensor) -> Tensor:
@@ -388,18 +388,22 @@ def scrub_by_hand(task: Task, epochs: int, msteps: int) -> nn.Module:
             up.step(-divergence(batch.inputs), lr=0.05, decay=0.01, clip=0.7)
         for batch in batches(task.retain, 8, "recover", cycle):
             down.step(obey(batch), lr=0.05, decay=0.01, clip=0.7)
+    done, steps = 0, (epochs - msteps) * 4
     for cycle in range(epochs - msteps):
         for batch in batches(task.retain, 8, "recover", cycle, seeds.derive(3, "scrub", "min epochs alone")):
-            alone.step(obey(batch), lr=0.05, decay=0.01, clip=0.7)
+            factor = 0.5 * (1 + math.cos(math.pi * done / steps)) if schedule == "cosine" else 1.0
+            alone.step(obey(batch), lr=0.05 * factor, decay=0.01, clip=0.7)
+            done += 1
     return hand
 
 
-def test_scrub_takes_max_and_min_steps_and_then_min_steps_alone(small: Task) -> None:
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_scrub_takes_max_and_min_steps_and_then_min_steps_alone(schedule: str, small: Task) -> None:
     """Against the algorithm written out: a max and a min epoch, twice, and one more min epoch; in this order in the log."""
     rows: list[Any] = []
     seen = watched(replace(small, log=rows.append))
-    result = Scrub(epochs=3, msteps=2, **SCRUB)(seen)
-    assert_same(result, scrub_by_hand(small, 3, 2), small.model)
+    result = Scrub(epochs=3, msteps=2, **{**SCRUB, "schedule": schedule})(seen)
+    assert_same(result, scrub_by_hand(small, 3, 2, schedule), small.model)
     order = [(row["cycle"], row["phase"]) for row in rows]
     assert order == [(0, "forget"), (0, "recover"), (1, "forget"), (1, "recover"), (2, "recover")]
     (teacher,) = seen.__dict__["lent"]
@@ -429,6 +433,15 @@ def test_scrub_rewinds_to_the_latest_epoch_nearest_to_the_reference(fitted: Task
         latest = max(i for i, gap in enumerate(gaps) if gap == min(gaps))
         assert checkpoint.digest(result) == checkpoint.digest(ends[latest])
         assert not result.training
+
+
+def test_scrub_never_rewinds_to_the_original(fitted: Task) -> None:
+    """The original has the reference error exactly, every state after an epoch is further away: the first one is returned."""
+    settings = {**REWIND, "lr": 0.2, "forget_batch_size": 5}
+    first = Scrub(epochs=1, msteps=1, **settings)(fitted)
+    assert forget_error(fitted.model, fitted.forget) == 0 < forget_error(first, fitted.forget)
+    result = Scrub(epochs=3, msteps=3, rewind=True, reference_error=0.0, **settings)(fitted)
+    assert checkpoint.digest(result) == checkpoint.digest(first)
 
 
 def forget_error(model: nn.Module, data: Source) -> float:

@@ -25,7 +25,7 @@ class Lotus:
 
     Forget: softmax((t + g) / τ). Retain: one-hot of argmax(t + g), a draw from softmax(t). τ = exp(alpha · (Acc_f − target)) with
     Acc_f the student's accuracy on the forget data before each epoch; training ends once Acc_f ≤ target − 0.01. The most likely
-    class of the target stays the original's: predictions lose confidence, and accuracy falls little.
+    class of a target is on average the original's: predictions lose confidence, and accuracy need not come down to its target.
     """
 
     name: ClassVar[str] = "lotus"
