@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, product
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ from eigenforget.spec import configured
 from eigenforget.types import Batch, Diverged, EigenforgetError, Outputs
 
 Log = Callable[[Mapping[str, Any]], None]
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_NORMS = (nn.modules.batchnorm._NormBase,)
 
 
 @configured
@@ -67,10 +67,11 @@ class Part(NamedTuple):
 class Phase:
     """One kind of epoch: passes over the first source while any further sources are cycled beside it.
 
-    loss(*parts) gives a scalar or per-sample values, one Part per source. prepare(model, cycle) runs before each epoch.
-    norm="frozen" keeps batch-norm statistics as they are. `trains` selects parameters by name. on_gradients runs after backward;
-    penalty(model, cycle) is added to the loss. Each phase has its own optimizer, kept over all cycles. An epoch is one pass over
-    the first source, or `steps_per_epoch` batches of it in fresh random order (starting again where it runs out).
+    loss(*parts) gives a scalar or per-sample values, one Part per source. prepare(model, cycle) runs before each epoch and may answer
+    False to end training there. `trains` selects parameters by name. norm="frozen" keeps all batch-norm statistics as they are,
+    "trained" those of layers without a trained parameter. penalty(model, cycle) is added to the loss; on_gradients(model) runs after
+    backward, after_step(model) after the optimizer's step. Each phase has its own optimizer, kept over all cycles. An epoch is one
+    pass over the first source, or `steps_per_epoch` batches of it in fresh random order (starting again where it runs out).
     """
 
     name: str
@@ -79,10 +80,11 @@ class Phase:
     optimizer: Optimizer
     batch_size: int = 128
     teachers: tuple[nn.Module, ...] = ()
-    prepare: Callable[[nn.Module, int], None] | None = None
+    prepare: Callable[[nn.Module, int], bool | None] | None = None
     penalty: Callable[[nn.Module, int], Tensor] | None = None
     on_gradients: Callable[[nn.Module], None] | None = None
-    norm: Literal["train", "frozen"] = "train"
+    after_step: Callable[[nn.Module], None] | None = None
+    norm: Literal["train", "frozen", "trained"] = "train"
     trains: Callable[[str], bool] | None = None
     steps_per_epoch: int | None = None
 
@@ -134,11 +136,12 @@ class Engine:
         run = _Run(self, self.placed(model), phases, cycles, layer)
         with torch.random.fork_rng(devices=self._cuda()):
             torch.manual_seed(seeds.derive(seed, "dropout"))
-            for cycle in range(cycles):
-                for index, phase in enumerate(phases):
-                    row = run.epoch(index, cycle, seeds.generator(seed, "order", phase.name, cycle))
-                    if log is not None:
-                        log(row)
+            for cycle, index in product(range(cycles), range(len(phases))):
+                row = run.epoch(index, cycle, seeds.generator(seed, "order", phases[index].name, cycle))
+                if row is None:
+                    break
+                if log is not None:
+                    log(row)
         for name, tensor in chain(model.named_parameters(), model.named_buffers()):
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise Diverged(f"training diverged: {name} holds NaN or infinite values")
@@ -195,12 +198,13 @@ class _Run:
         self.steps = [0] * len(phases)
         self.totals = [cycles * phase.steps() for phase in phases]
 
-    def epoch(self, index: int, cycle: int, generator: torch.Generator) -> dict[str, Any]:
+    def epoch(self, index: int, cycle: int, generator: torch.Generator) -> dict[str, Any] | None:
+        """One epoch of one phase and its log row; None where the phase has ended the training."""
         phase = self.phases[index]
         started = time.perf_counter()
-        if phase.prepare is not None:
-            phase.prepare(self.model, cycle)
-        self._set_mode(phase)
+        if phase.prepare is not None and phase.prepare(self.model, cycle) is False:
+            return None
+        self._set_mode(index)
         total, count = 0.0, 0
         for batches in _aligned(phase, generator):
             loss = self._step(index, cycle, batches)
@@ -225,6 +229,8 @@ class _Run:
         if phase.on_gradients is not None:
             phase.on_gradients(self.model)
         optimizer.step()
+        if phase.after_step is not None:
+            phase.after_step(self.model)
         self.steps[index] += 1
         return value
 
@@ -242,14 +248,15 @@ class _Run:
                 self.engine.meter.forwarded += len(batch.labels) * len(teachers)
                 yield Part(batch, _float(tap(inputs)), taught)
 
-    def _set_mode(self, phase: Phase) -> None:
+    def _set_mode(self, index: int) -> None:
+        phase, trained = self.phases[index], {id(p) for p in self.trained[index]}
         self.wrapped.train()
         for teacher in phase.teachers:
             self.engine.placed(teacher).eval()
-        if phase.norm == "frozen":
-            for module in self.model.modules():
-                if isinstance(module, _NORMS):
-                    module.eval()
+        for module in self.model.modules():
+            if isinstance(module, _NORMS):
+                moves = any(id(p) in trained for p in module.parameters())
+                module.train(phase.norm == "train" or (phase.norm == "trained" and moves))
 
 
 def _trained(model: nn.Module, phase: Phase) -> list[nn.Parameter]:

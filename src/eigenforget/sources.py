@@ -100,13 +100,58 @@ class DatasetSource:
         return replace(self, dataset=Subset(self.dataset, [int(p) for p in positions]))
 
 
+class Joined:
+    """Several sources as one, shuffled together; positions run through them in order.
+
+    Each source still augments its own samples, batch by batch.
+    """
+
+    def __init__(self, parts: tuple[Source, ...]) -> None:
+        self.parts = parts
+        self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def labels(self) -> np.ndarray:
+        return np.concatenate([part.labels() for part in self.parts])
+
+    def subset(self, positions: np.ndarray) -> Joined:
+        """The samples at these positions, grouped by source."""
+        return Joined(tuple(part.subset(rows) for part, rows, _ in self._split(np.asarray(positions))))
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        n = len(self)
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        chunks = order.split(batch_size)
+        # As in the other sources: batch normalisation cannot train on a batch of one.
+        lone = generator is not None and len(chunks) > 1 and len(chunks[-1]) == 1
+        for chunk in chunks[:-1] if lone else chunks:
+            pieces = [
+                (next(part.subset(rows).batches(len(rows), generator)), rows, start)
+                for part, rows, start in self._split(chunk.numpy())
+            ]
+            yield _concatenated(
+                [Batch(b.inputs, b.labels, torch.as_tensor(rows)[b.positions.cpu()] + start) for b, rows, start in pieces]
+            )
+
+    def _split(self, positions: np.ndarray) -> list[tuple[Source, np.ndarray, int]]:
+        """(source, rows in it, its first position) for each source that has any of the positions."""
+        found = []
+        for part, start, end in zip(self.parts, self._starts, self._starts[1:], strict=False):
+            rows = positions[(positions >= start) & (positions < end)] - start
+            if len(rows):
+                found.append((part, rows, int(start)))
+        return found
+
+
 def as_source(data: Any, what: str = "data") -> Source:
     """A Source from an (inputs, labels) pair, a Dataset, or a DataLoader.
 
     A DataLoader lends its dataset and collate function; the order and batch size are ours, so that a run can be repeated.
     A loader with its own sampler keeps that sampler's selection. Iterable datasets have no fixed samples and are refused.
     """
-    if isinstance(data, (TensorSource, DatasetSource)):
+    if isinstance(data, (TensorSource, DatasetSource, Joined)):
         source: Source = data
     elif isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(d, "__array__") for d in data):
         source = TensorSource(torch.as_tensor(data[0]), torch.as_tensor(data[1]))
@@ -168,3 +213,13 @@ def _order(n: int, batch_size: int, generator: torch.Generator | None) -> Iterat
     chunks = torch.randperm(n, generator=generator).split(batch_size)
     # A trailing batch of one has no variance, which batch normalisation cannot train on.
     yield from chunks[:-1] if len(chunks) > 1 and len(chunks[-1]) == 1 else chunks
+
+
+def _concatenated(batches: list[Batch]) -> Batch:
+    first = batches[0].inputs
+    device = batches[0].labels.device
+    if isinstance(first, dict):
+        inputs: Any = {key: torch.cat([b.inputs[key].to(device) for b in batches]) for key in first}
+    else:
+        inputs = torch.cat([b.inputs.to(device) for b in batches])
+    return Batch(inputs, torch.cat([b.labels.to(device) for b in batches]), torch.cat([b.positions for b in batches]).to(device))

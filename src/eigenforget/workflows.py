@@ -21,7 +21,7 @@ from eigenforget.data import DATASETS
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Role
 from eigenforget.jobs import Experiment, Made, described
-from eigenforget.methods import METHODS
+from eigenforget.methods import known_methods
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.record import Outcome, RunRecord
 from eigenforget.record.schema import Status
@@ -63,7 +63,7 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     """`eigenforget demo`: see the command's help."""
     specs = Specs("digits()", "small_resnet(width=16)", "recipe(epochs=20, batch_size=64)", f"by_class(label={label})")
     chosen = ("muda(alternations=15, batch_size=32)", "finetune()", "random_label(epochs=3, lr=0.1)", "head_mask()")
-    study = Study(_experiment(specs, engine(device="cpu")), [parse(m, METHODS, "method") for m in chosen], seed=seed)
+    study = Study(_experiment(specs, engine(device="cpu")), [parse(m, known_methods(), "method") for m in chosen], seed=seed)
     study.experiment.split  # noqa: B018  (an unknown class must fail before any output is made)
     _check_folder(out, overwrite)
     with progress() as watch, one_thread():
@@ -92,7 +92,7 @@ def unlearn(
     source: Path, specs: Specs, *, method: str, out: Path, seed: int, retain_fraction: float, engine: Engine, overwrite: bool
 ) -> None:
     """`eigenforget unlearn`: a new checkpoint and a record beside it; a refused or failed run leaves the record only."""
-    chosen = parse(method, METHODS, "method")
+    chosen = parse(method, known_methods(), "method")
     loaded = checkpoint.load_state(source)
     experiment = replace(_experiment(_completed(specs, loaded.metadata), engine), retain_fraction=retain_fraction)
     _check_file(out, overwrite)
@@ -134,7 +134,7 @@ def analyze(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, s
 def list_methods(name: str) -> None:
     """`eigenforget methods`: a table of all, or the fields of one."""
     if name:
-        kind = type(parse(name.split("(")[0], METHODS, "method"))
+        kind = type(parse(name.split("(")[0], known_methods(), "method"))
         paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
         text = "\n\n".join(" ".join(p.split()) for p in paragraphs)
         console.print(f"{kind.name}: {text}\n\nSource: {kind.source}\n", highlight=False, markup=False)
@@ -143,7 +143,7 @@ def list_methods(name: str) -> None:
             table.add_row(*row)
     else:
         table = Table("name", "role", "needs", "guarantee", "source")
-        for kind in METHODS:
+        for kind in known_methods():
             table.add_row(kind.name, kind.role, ", ".join(kind.needs), kind.guarantee, kind.source)
     console.print(table)
 

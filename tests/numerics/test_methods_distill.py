@@ -26,11 +26,11 @@ from eigenforget.methods.delete import Delete
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.head_distill import HeadDistill
 from eigenforget.methods.identity import Identity
-from eigenforget.methods.lotus import Joined, Lotus, smoothed_target
+from eigenforget.methods.lotus import Lotus, smoothed_target
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.methods.unsir import UNSIR
 from eigenforget.models import checkpoint
-from eigenforget.sources import DatasetSource, TensorSource
+from eigenforget.sources import DatasetSource, Joined, TensorSource
 from eigenforget.spec import as_json, from_json, parse, spell
 from eigenforget.types import EigenforgetError, Refused, Task
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset
 
 from eigenforget import seeds
 from eigenforget.engine import Optimizer, Part, Phase
 from eigenforget.losses import kl_to_target, soft_target
 from eigenforget.methods.retrain import reinitialise
-from eigenforget.sources import DatasetSource, Source, TensorSource
+from eigenforget.sources import Joined
 from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.types import Task
 
 
 @configured
@@ -52,7 +50,7 @@ class BadTeacher:
         retain = task.needs_retain(self.name)
         count = max(1, round(self.retain_share * len(retain)))
         order = torch.randperm(len(retain), generator=seeds.generator(task.seed, self.name, "retain"))
-        mixed = _joined(task.forget, retain.subset(order[:count].numpy()))
+        mixed = Joined((task.forget, retain.subset(order[:count].numpy())))
         incompetent = task.teacher().cpu()
         reinitialise(dict(incompetent.named_modules()), seed=seeds.derive(task.seed, self.name), method=self.name)
 
@@ -65,14 +63,3 @@ class BadTeacher:
         optimizer = Optimizer(kind="adamw", lr=self.lr, weight_decay=0.0)
         phase = Phase("teach", (mixed,), loss, optimizer, self.batch_size, teachers=(task.teacher(), incompetent))
         return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
-
-
-def _joined(first: Source, second: Source) -> Source:
-    """Both sources as one: the positions of `first` come first. Refused: one holds tensors and the other a Dataset."""
-    if isinstance(first, TensorSource) and isinstance(second, TensorSource):
-        inputs, targets = torch.cat([first.inputs, second.inputs]), torch.cat([first.targets, second.targets])
-        return replace(first, inputs=inputs, targets=targets)
-    if isinstance(first, DatasetSource) and isinstance(second, DatasetSource):
-        return replace(first, dataset=ConcatDataset([first.dataset, second.dataset]))
-    kinds = f"{type(first).__name__} and {type(second).__name__}"
-    raise Refused(f"bad_teacher mixes forget and retain data, so both must be tensors or both Datasets, got {kinds}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -15,7 +14,6 @@ from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
 
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
-_WITH_STATISTICS = (nn.modules.batchnorm._NormBase,)
 
 
 @configured
@@ -52,10 +50,9 @@ class CFk:
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
             "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer,
-            batch_size=self.batch_size, trains=owned(layers).__contains__,
+            batch_size=self.batch_size, trains=owned(layers).__contains__, norm="trained",
         )  # fmt: skip
-        with statistics_kept(student, layers):
-            return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
 
 
 def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
@@ -72,20 +69,3 @@ def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
 def owned(layers: Mapping[str, nn.Module]) -> set[str]:
     """Names of the parameters that these modules own themselves."""
     return {name for prefix, module in layers.items() for name, _ in module.named_parameters(prefix, recurse=False)}
-
-
-@contextmanager
-def statistics_kept(model: nn.Module, trained: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Norms with statistics stay in eval mode while the context lasts, except those among `trained`.
-
-    Phase.norm freezes all batch norms or none, but here the trained ones must update theirs (EU-k resets them to 0 and 1).
-    """
-    kept = [m for name, m in model.named_modules() if isinstance(m, _WITH_STATISTICS) and name not in trained]
-    for module in kept:
-        module.eval()
-        module.__dict__["train"] = lambda mode=True, module=module: module
-    try:
-        yield
-    finally:
-        for module in kept:
-            del module.__dict__["train"]

@@ -10,7 +10,7 @@ from torch import nn
 from eigenforget import seeds
 from eigenforget.engine import Optimizer, Phase
 from eigenforget.losses import cross_entropy
-from eigenforget.methods.cf_k import last_layers, owned, statistics_kept
+from eigenforget.methods.cf_k import last_layers, owned
 from eigenforget.methods.retrain import reinitialise
 from eigenforget.spec import configured
 from eigenforget.types import Task
@@ -50,7 +50,6 @@ class EUk:
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
             "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer,
-            batch_size=self.batch_size, trains=owned(layers).__contains__,
+            batch_size=self.batch_size, trains=owned(layers).__contains__, norm="trained",
         )  # fmt: skip
-        with statistics_kept(student, layers):
-            return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eigenforget.engine import Optimizer, Part, Phase
 from eigenforget.features import find_head
 from eigenforget.losses import kl_to_target, masked_target
-from eigenforget.methods.lotus import Joined
+from eigenforget.sources import Joined
 from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -14,9 +12,9 @@ from torch import Tensor, nn
 from eigenforget import seeds
 from eigenforget.engine import Optimizer, Part, Phase
 from eigenforget.losses import kl_to_target
-from eigenforget.sources import Source
+from eigenforget.sources import Joined, Source
 from eigenforget.spec import configured
-from eigenforget.types import Batch, Refused, Task
+from eigenforget.types import Refused, Task
 
 
 @configured
@@ -74,11 +72,7 @@ class Lotus:
             "lotus", (mixed,), loss, optimizer, self.batch_size, teachers=(task.teacher(),), prepare=heat.refresh
         )
         student = task.student()
-        try:
-            task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
-        except _Reached:
-            student.zero_grad(set_to_none=True)
-        return student.eval()
+        return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
 
     def goal(self, task: Task) -> float:
         """The accuracy that the forget data should have."""
@@ -101,10 +95,6 @@ def smoothed_target(logits: Tensor, gumbel: Tensor, *, forget: Tensor, temperatu
     return torch.where(forget.unsqueeze(1), (noisy / temperature).softmax(1), hard)
 
 
-class _Reached(Exception):
-    """The target accuracy is reached: training ends."""
-
-
 class _Heat:
     """The temperature of the present epoch."""
 
@@ -112,66 +102,11 @@ class _Heat:
         self._method, self._task, self._goal = method, task, goal
         self.temperature = 1.0
 
-    def refresh(self, model: nn.Module, cycle: int) -> None:
+    def refresh(self, model: nn.Module, cycle: int) -> bool:
+        """Set the temperature; False once the target accuracy is reached."""
         hits = 0
         for batch, outputs in self._task.engine.forward(model, self._task.forget):
             hits += int((outputs.logits.argmax(1) == batch.labels).sum())
         gap = hits / len(self._task.forget) - self._goal
-        if gap <= -0.01:
-            raise _Reached
         self.temperature = math.exp(self._method.alpha * gap)
-
-
-class Joined:
-    """Several sources as one, shuffled together; positions run through them in order.
-
-    Each source still augments its own samples, batch by batch.
-    """
-
-    def __init__(self, parts: tuple[Source, ...]) -> None:
-        self.parts = parts
-        self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def labels(self) -> np.ndarray:
-        return np.concatenate([part.labels() for part in self.parts])
-
-    def subset(self, positions: np.ndarray) -> Joined:
-        """The samples at these positions, grouped by source."""
-        return Joined(tuple(part.subset(rows) for part, rows, _ in self._split(np.asarray(positions))))
-
-    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        n = len(self)
-        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-        chunks = order.split(batch_size)
-        # As in the other sources: batch normalisation cannot train on a batch of one.
-        lone = generator is not None and len(chunks) > 1 and len(chunks[-1]) == 1
-        for chunk in chunks[:-1] if lone else chunks:
-            pieces = [
-                (next(part.subset(rows).batches(len(rows), generator)), rows, start)
-                for part, rows, start in self._split(chunk.numpy())
-            ]
-            yield _concatenated(
-                [Batch(b.inputs, b.labels, torch.as_tensor(rows)[b.positions.cpu()] + start) for b, rows, start in pieces]
-            )
-
-    def _split(self, positions: np.ndarray) -> list[tuple[Source, np.ndarray, int]]:
-        """(source, rows in it, its first position) for each source that has any of the positions."""
-        found = []
-        for part, start, end in zip(self.parts, self._starts, self._starts[1:], strict=False):
-            rows = positions[(positions >= start) & (positions < end)] - start
-            if len(rows):
-                found.append((part, rows, int(start)))
-        return found
-
-
-def _concatenated(batches: list[Batch]) -> Batch:
-    first = batches[0].inputs
-    device = batches[0].labels.device
-    if isinstance(first, dict):
-        inputs: Any = {key: torch.cat([b.inputs[key].to(device) for b in batches]) for key in first}
-    else:
-        inputs = torch.cat([b.inputs.to(device) for b in batches])
-    return Batch(inputs, torch.cat([b.labels.to(device) for b in batches]), torch.cat([b.positions for b in batches]).to(device))
+        return gap > -0.01

@@ -11,7 +11,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import nn
 
-from eigenforget.engine import Engine, Optimizer, Phase
+from eigenforget.engine import Engine, Phase
 from eigenforget.gradients import Weights, mean_gradient
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.spec import configured
@@ -24,6 +24,8 @@ def _method(value: Any) -> Any:
     method = cast("Method", value)
     if method.role == "control":
         raise ValueError(f"{method.name} is a control, and stays one under a mask")
+    if getattr(method, "adds", ()):
+        raise ValueError(f"{method.name} replaces weights that a mask is made for; write {method.name}(inner=masked(…)) instead")
     return value
 
 
@@ -99,28 +101,16 @@ class _MaskedEngine:
     fixed: _Fixed
 
     def fit(self, model: nn.Module, phases: Sequence[Phase], **settings: Any) -> nn.Module:
-        def put_back() -> None:
+        self.fixed.put_back(model)
+        return self.engine.fit(model, [replace(phase, after_step=self._then(phase.after_step)) for phase in phases], **settings)
+
+    def _then(self, first: Callable[[nn.Module], None] | None) -> Callable[[nn.Module], None]:
+        def after_step(model: nn.Module) -> None:
+            if first is not None:
+                first(model)
             self.fixed.put_back(model)
 
-        put_back()
-        held = [replace(phase, optimizer=cast("Optimizer", _Followed(phase.optimizer, put_back))) for phase in phases]
-        return self.engine.fit(model, held, **settings)
+        return after_step
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """Optimizer settings whose optimizers call `after` at the end of every step: a Phase has no hook of its own there."""
-
-    settings: Optimizer
-    after: Callable[[], None]
-
-    def over(self, parameters: Sequence[nn.Parameter]) -> Any:
-        made = self.settings.over(parameters)
-        made.register_step_post_hook(lambda *_: self.after())
-        return made
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.settings, name)

@@ -14,8 +14,7 @@ from eigenforget import seeds
 from eigenforget.engine import Optimizer, Part, Phase
 from eigenforget.features import logits_of
 from eigenforget.losses import cross_entropy
-from eigenforget.methods.lotus import Joined
-from eigenforget.sources import Source, TensorSource
+from eigenforget.sources import Joined, Source, TensorSource
 from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
 

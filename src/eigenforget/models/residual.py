@@ -70,6 +70,10 @@ class ResidualNet(nn.Module):
             self.add_module(f"layer{number}", stage)
             self.stages.append(f"layer{number}")
         self.fc = nn.Linear(before, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the convolutions anew; every other layer has a reset_parameters of its own."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -120,6 +120,10 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
         self.norm = nn.LayerNorm(width.dim, eps=_EPSILON)
         self.head = nn.Linear(width.dim, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw linear weights, class token and positions anew; convolution and norms have a reset_parameters of their own."""
         linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
         for weight in (self.cls_token, self.pos_embed, *(linear.weight for linear in linears)):
             nn.init.trunc_normal_(weight, std=0.02)
