@@ -54,7 +54,7 @@ def table(seeds: list[list[RunRecord]]) -> str:
     for name in names(seeds):
         found = [value_of(r) for r in group(seeds, name)]
         cells = [spread([f[column] for f in found if column in f]) for column in COLUMNS]
-        shares = [share(records, r) for records in seeds for r in records if label(r) == name]
+        shares = [share(records, r) for records in seeds for r in records if label(r) == name and r.outcome.status == "ok"]
         rows.append(f"| {name} | {' | '.join(cells)} | {spread(shares)} |")
     return "\n".join(rows)
 

@@ -24,6 +24,7 @@ LAYERS = [
     {"unlearning"},
     {"jobs"},
     {"study"},
+    {"bench"},
     {"workflows"},
     {"cli"},
 ]

@@ -21,7 +21,6 @@ from eigenforget.sources import Source, as_source
 from eigenforget.types import EigenforgetError, Part, Score, listed
 
 Role = Literal["original", "oracle", "unlearned", "control"]
-_MAP_POINTS = 800
 
 
 class Measured(NamedTuple):
@@ -60,7 +59,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is measured, and on which parts. `k` None is the number of retained classes; `point_ids` names held-out samples."""
+    """What is measured, and on which parts. `k` None is the number of retained classes.
+
+    test_ids name the held-out samples (test_forget, then test_retain); map_points of them go into the map of features.
+    """
 
     parts: Mapping[Part, Source]
     num_classes: int
@@ -70,6 +72,7 @@ class Panel:
     layer: str | None = None
     k: int | None = None
     test_ids: Sequence[str] | None = None
+    map_points: int = 800
 
     def measure(self, model: nn.Module, role: Role = "unlearned") -> Measured:
         """Scores and series of one model; the model is not changed. Errors: labels outside the head, no finite features."""
@@ -112,7 +115,7 @@ class Panel:
         axes = vectors[:, ::-1][:, :2]
         axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
         rng = np.random.default_rng(seeds.derive(self.seed, "map"))
-        rows = np.sort(rng.permutation(len(features))[:_MAP_POINTS])
+        rows = np.sort(rng.permutation(len(features))[: self.map_points])
         points = centred[rows] @ axes
         forgotten = np.isin(labels[rows], self.forgotten_classes)
         total = max(values.sum(), np.finfo(np.float64).tiny)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,13 +50,14 @@ class Study:
     seed: int = 0
     oracle_seeds: tuple[int, ...] = ()
     store: Path | None = None
+    map_points: int = 800
 
     def subjects(self, watch: Watch = unwatched) -> Iterator[Subject]:
         """Original, oracles and unlearned models, one after the other. A method that refuses or diverges does not end the study."""
-        original = self._trained("original", self.seed, watch)
+        original = self.original(watch)
         yield Subject("original", "original", original, {"seed": self.seed}, ())
         for number, seed in enumerate(self.oracle_seeds or (self.seed + 1, self.seed + 2), start=1):
-            yield Subject(f"oracle {number}", "oracle", self._trained("oracle", seed, watch), {"seed": seed}, ())
+            yield Subject(f"oracle {number}", "oracle", self.oracle(seed, watch), {"seed": seed}, ())
         for name, method in zip(display_names(self.methods), self.methods, strict=True):
             trace: list[Mapping[str, Any]] = []
             log = _both(trace.append, watch(f"unlearn: {name}", rows_of(method)))
@@ -65,7 +66,7 @@ class Study:
 
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
         """A sealed evaluate record of each subject, chained in order; refused and failed methods have one too, without scores."""
-        panel = self.experiment.panel(seed=self.seed)
+        panel = replace(self.experiment.panel(seed=self.seed), map_points=self.map_points)
         previous = None
         for subject in self.subjects(watch):
             sealed = record.seal(self._record(subject, panel, watch), previous)
@@ -89,8 +90,16 @@ class Study:
         except (Refused, Diverged) as error:
             return error
 
+    def original(self, watch: Watch = unwatched) -> Made:
+        """The model before unlearning, from the store where it is there."""
+        return self._trained("original", self.seed, watch)
+
+    def oracle(self, seed: int, watch: Watch = unwatched) -> Made:
+        """A model retrained without the forget data, from the store where it is there."""
+        return self._trained("oracle", seed, watch)
+
     def _trained(self, kind: str, seed: int, watch: Watch) -> Made:
-        path = None if self.store is None else self.store / f"{kind}-seed{seed}.safetensors"
+        path = None if self.store is None else self.store / self._file(kind, seed)
         if path is not None and path.exists():
             return self._stored(path, kind)
         log = watch(f"train: {kind}, seed {seed}", self.experiment.recipe.epochs)
@@ -107,6 +116,11 @@ class Study:
             if loaded.metadata.get(key) != value:
                 raise EigenforgetError(f"{path} was made with {key} {loaded.metadata.get(key)!r}, this study has {value!r}")
         return Made(self.experiment.stored_model(loaded), float(loaded.metadata["seconds"]), json.loads(loaded.metadata["cost"]))
+
+    def _file(self, kind: str, seed: int) -> str:
+        """Oracles of different requests may share a store."""
+        which = f"-{self.experiment.split.digest[7:15]}" if kind == "oracle" else ""
+        return f"{kind}{which}-seed{seed}.safetensors"
 
     def _identity(self, kind: str) -> dict[str, str]:
         job = self.experiment.job()

@@ -20,6 +20,7 @@ from eigenforget.evaluation import evaluate
 from eigenforget.gradients import mean_gradient
 from eigenforget.losses import cross_entropy
 from eigenforget.methods import METHODS, Finetune, HeadMask, RandomLabel
+from eigenforget.methods.cmf import CMF
 from eigenforget.methods.esc import ESC
 from eigenforget.methods.esc_t import ESCT
 from eigenforget.methods.fisher_forgetting import FisherForgetting
@@ -564,3 +565,8 @@ def test_esc_t_stands_still_where_nothing_is_classified_correctly() -> None:
     for loss in ("paper", "code"):
         result = ESCT(lr=100.0, loss=loss)(replace(task, forget=wrong))  # type: ignore[arg-type]
         torch.testing.assert_close(result[2].weight, task.model[2].weight, rtol=1e-12, atol=1e-12)  # type: ignore[index]
+
+
+def test_masked_refuses_methods_that_replace_weights() -> None:
+    with pytest.raises(ValueError, match=r"write cmf\(inner=masked"):
+        Masked(inner=CMF())

@@ -1,0 +1,134 @@
+"""Compare methods fairly: the same search and budget for each, tuned on one training seed, measured on others."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from eigenforget import seeds
+from eigenforget.bench.spaces import SPACES
+from eigenforget.evaluation import Panel
+from eigenforget.metrics import Accuracies
+from eigenforget.spec import spell
+from eigenforget.study import Study, Watch, unwatched
+from eigenforget.types import Diverged, EigenforgetError, Method, Refused
+
+_TERMS = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy")
+
+
+class Tuned(NamedTuple):
+    """The best spec of one method, and every trial: its spec, its value (None where it diverged) and why it has none."""
+
+    best: Method
+    trials: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tunes on `study` (its original and its first oracle), whose seed must not be one of the reported seeds.
+
+    The objective is tug-of-war, Π over forget, retain and held-out retained data of 1 − |accuracy − oracle's accuracy| in [0, 1]
+    (Triantafillou et al., arXiv 2406.09073): an output metric, so that feature metrics stay unseen by every method's tuning.
+    The first trial of each method is its defaults.
+    """
+
+    study: Study
+    trials: int = 6
+
+    def tune(self, methods: Sequence[Method], watch: Watch = unwatched) -> Iterator[tuple[Method, Tuned]]:
+        """Each method with its result; one that refuses keeps its defaults and has no trials."""
+        panel = self.study.experiment.panel(seed=self.study.seed)
+        original = self.study.original(watch)
+        oracle = accuracies(panel, self.study.oracle(self.study.oracle_seeds[0], watch).model)
+        for method in methods:
+            log = watch(f"tune: {method.name}", self.trials if method.name in SPACES else 1)
+
+            def value(candidate: Method, log: Callable[[dict[str, Any]], None] = log) -> float:
+                log({})
+                made = self.study.experiment.unlearn(original.model, candidate, seed=self.study.seed)
+                return tug_of_war(accuracies(panel, made.model), oracle)
+
+            yield method, search(method, value, trials=self.trials, seed=self.study.seed)
+
+
+def search(method: Method, value: Callable[[Method], float], *, trials: int, seed: int) -> Tuned:
+    """Maximise value(method) over SPACES[method.name] with optuna's TPE sampler; the defaults are the first trial."""
+    space = SPACES.get(method.name, {})
+    if not space:
+        return Tuned(method, ())
+    optuna = _optuna()
+    sampler = optuna.samplers.TPESampler(seed=seeds.derive(seed, "tune", method.name) % 2**32, n_startup_trials=max(3, trials // 2))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.enqueue_trial({name: field_of(method, name) for name in space if field_of(method, name) is not None})
+    done: list[dict[str, Any]] = []
+    for _ in range(trials):
+        trial = study.ask()
+        chosen = {name: float(f"{trial.suggest_float(name, low, high, log=True):.4g}") for name, (low, high) in space.items()}
+        candidate = with_fields(method, chosen)
+        try:
+            found = value(candidate)
+        except Diverged as error:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            done.append({"spec": spell(candidate), "value": None, "reason": str(error)})
+        except Refused as error:
+            return Tuned(method, ({"spec": spell(candidate), "value": None, "reason": str(error)},))
+        else:
+            study.tell(trial, found)
+            done.append({"spec": spell(candidate), "value": round(found, 6), "method": candidate})
+    worked = [t for t in done if t["value"] is not None]
+    best = max(worked, key=lambda t: t["value"])["method"] if worked else method
+    return Tuned(best, tuple({k: v for k, v in t.items() if k != "method"} for t in done))
+
+
+def tug_of_war(found: dict[str, float], oracle: dict[str, float]) -> float:
+    """Π (1 − |accuracy − oracle's|) over forget, retain and held-out retained accuracy, in [0, 1]; 1 is the oracle's."""
+    return math.prod(1 - abs(found[name] - oracle[name]) for name in _TERMS)
+
+
+def accuracies(panel: Panel, model: nn.Module) -> dict[str, float]:
+    """Accuracies of each part that exists, by score name; nothing else of the panel is measured."""
+    metric = Accuracies().to(panel.engine.fabric.device)
+    for part, source in panel.parts.items():
+        for batch, outputs in panel.engine.forward(model, source, layer=panel.layer):
+            metric.update(part, batch, outputs)
+    return {score.name: score.value for score in metric.scores() if score.value is not None}
+
+
+def field_of(method: Any, name: str) -> Any:
+    """The value of a possibly dotted field."""
+    for step in name.split("."):
+        method = getattr(method, step)
+    return method
+
+
+def with_fields(method: Method, fields: dict[str, Any]) -> Method:
+    """A copy with these possibly dotted fields changed. Errors: a field that the method does not have."""
+    for name, value in fields.items():
+        first, _, rest = name.partition(".")
+        if first not in {f.name for f in dataclasses.fields(method)}:  # type: ignore[arg-type]
+            raise EigenforgetError(f"{method.name} has no field {first!r} to search over")
+        if rest:
+            value = with_fields(getattr(method, first), {rest: value})
+        method = dataclasses.replace(method, **{first: value})  # type: ignore[type-var]
+    return method
+
+
+def in_bands(value: float, oracles: Sequence[float]) -> bool:
+    """Whether a value lies within two oracle standard deviations of their mean (at least 0.005 wide)."""
+    width = max(2 * float(np.std(oracles, ddof=1)) if len(oracles) > 1 else 0.0, 0.005)
+    return abs(value - float(np.mean(oracles))) <= width
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise EigenforgetError("tuning needs optuna: pip install 'eigenforget[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
