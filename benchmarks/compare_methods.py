@@ -37,9 +37,9 @@ from eigenforget.types import Method
 from eigenforget.workflows import engine, write_results
 
 CIFAR = {
-    "data": 'npz(path="data/cifar10_20k.npz")',
+    "data": 'npz(path="data/cifar10_10k.npz")',
     "model": "small_resnet(width=16, stem_stride=2)",
-    "recipe": 'recipe(epochs=20, lr=0.2, augment="flip_crop")',
+    "recipe": 'recipe(epochs=15, lr=0.2)',
     "precision": "bf16-mixed",
 }
 PRESETS = {
@@ -57,7 +57,7 @@ BASES: dict[str, dict[str, str]] = {
         "influence": "influence(hessian_samples=500)",
     },
     "cifar10": {
-        "muda": "muda(alternations=8)", "retrain": "retrain(epochs=20, lr=0.2)",
+        "muda": "muda(alternations=8)", "retrain": "retrain(epochs=15, lr=0.2)",
         "ssd": "ssd(importance_samples=1000)", "fisher_forgetting": "fisher_forgetting(importance_samples=1000)",
         "influence": "influence(hessian_samples=500, iterations=10)",
     },

@@ -36,6 +36,7 @@ class ShrinkHead:
     needs: ClassVar[tuple[str, ...]] = ("whole classes forgotten",)
     guarantee: ClassVar[str] = "none: features stay the original's"
     role: ClassVar[Literal["unlearned", "control"]] = "control"
+    passes: ClassVar[str] = "none"
 
     factor: Annotated[float, Field(ge=0, lt=1, description="what the rows are multiplied with")] = 0.0
 

@@ -25,7 +25,7 @@ def point(value: str) -> EntryPoint:
 
 
 def test_a_method_of_another_package_is_known(points: list[EntryPoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = type("Mine", (), {"name": "mine", "needs": (), "guarantee": "none", "source": "me", "role": "unlearned"})
+    kind = type("Mine", (), {"name": "mine", "needs": (), "guarantee": "none", "source": "me", "role": "unlearned", "passes": "none"})
     monkeypatch.setitem(__import__("sys").modules, "some_package", SimpleNamespace(Mine=kind))
     points.append(point("some_package:Mine"))
     assert methods.known_methods() == (*methods.METHODS, kind)

@@ -66,6 +66,18 @@ def test_wrong_specs_are_one_clear_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_recipes_stand_for_published_settings() -> None:
+    scrub = parse('scrub(recipe="cifar10-resnet18")', METHODS, "method")
+    assert scrub == type(scrub)(**type(scrub).recipes["cifar10-resnet18"]) != type(scrub)()
+    assert parse('scrub(recipe="cifar10-resnet18", lr=0.25)', METHODS, "method").lr == 0.25
+    assert parse(spell(scrub), METHODS, "method") == scrub
+    with pytest.raises(EigenforgetError, match="scrub has no recipe 'x'; its recipes: cifar10-resnet18"):
+        parse('scrub(recipe="x")', METHODS, "method")
+    for kind in METHODS:
+        for fields in getattr(kind, "recipes", {}).values():
+            kind(**fields)
+
+
 def test_direct_construction_is_validated_too() -> None:
     with pytest.raises(ValueError, match="forget_lr"):
         MUDA(forget_lr=0.0)

@@ -45,6 +45,8 @@ def build(name: str, fields: dict[str, Any], choices: Sequence[type], what: str)
     """The named choice with these fields, or a one-line error that lists what is valid."""
     kind = _named(name, choices, what)
     known = [f.name for f in dataclasses.fields(kind)]
+    if "recipe" in fields and "recipe" not in known:
+        fields = _with_recipe(kind, dict(fields), what)
     for key in fields:
         if key not in known:
             raise EigenforgetError(f"{what} {name} has no field {key!r}{_hint(key, known)}; its fields: {_listing(known)}")
@@ -133,6 +135,14 @@ def _value(node: ast.expr, text: str, what: str, nested: Sequence[type]) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError):
         raise EigenforgetError(f"{what} {text!r}: {ast.unparse(node)!r} is not a literal (quote strings)") from None
+
+
+def _with_recipe(kind: type, fields: dict[str, Any], what: str) -> dict[str, Any]:
+    """recipe="…" stands for the published settings of that name; fields that are given beside it win."""
+    recipes, chosen = getattr(kind, "recipes", {}), fields.pop("recipe")
+    if chosen not in recipes:
+        raise EigenforgetError(f"{what} {kind.name} has no recipe {chosen!r}; its recipes: {_listing(sorted(recipes))}")  # type: ignore[attr-defined]
+    return {**recipes[chosen], **fields}
 
 
 def _named(name: str, choices: Sequence[type], what: str) -> type:

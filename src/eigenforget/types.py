@@ -136,7 +136,8 @@ class Method(Protocol):
     """A frozen dataclass of hyper-parameters that makes a new, unlearned module and leaves the given one bit-identical.
 
     needs: what of the task it uses. guarantee: "exact" or "empirical". source: paper, equation, deviations. role: "unlearned", or
-    "control" for cheats that exist to test metrics and are never recommended.
+    "control" for cheats that exist to test metrics and are never recommended. passes: what it costs, in samples that go through a
+    model, masks, teachers and bases included.
     """
 
     name: ClassVar[str]
@@ -144,6 +145,7 @@ class Method(Protocol):
     needs: ClassVar[tuple[str, ...]]
     guarantee: ClassVar[str]
     role: ClassVar[Literal["unlearned", "control"]]
+    passes: ClassVar[str]
 
     def __call__(self, task: Task) -> nn.Module: ...
 

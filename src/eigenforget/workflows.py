@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from eigenforget import record
 from eigenforget.data import DATASETS
@@ -28,7 +30,7 @@ from eigenforget.record.schema import Status
 from eigenforget.report import write_csv, write_page
 from eigenforget.report.console import rich_table
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import describe, parse
+from eigenforget.spec import describe, parse, spell
 from eigenforget.study import Study, Watch, rows_of
 from eigenforget.training import RECIPES, Recipe
 from eigenforget.types import Diverged, EigenforgetError, Refused, listed
@@ -137,15 +139,23 @@ def list_methods(name: str) -> None:
         kind = type(parse(name.split("(")[0], known_methods(), "method"))
         paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
         text = "\n\n".join(" ".join(p.split()) for p in paragraphs)
-        console.print(f"{kind.name}: {text}\n\nSource: {kind.source}\n", highlight=False, markup=False)
+        about = f"{kind.name}: {text}\n\nNeeds: {', '.join(kind.needs)}. Guarantee: {kind.guarantee}.\nCost: {kind.passes}.\nSource: {kind.source}"
+        console.print(f"{about}\n", highlight=False, markup=False)
         table = Table("field", "type", "default", "what it is", title=None)
         for row in describe(kind):
-            table.add_row(*row)
-    else:
-        table = Table("name", "role", "needs", "guarantee", "source")
-        for kind in known_methods():
-            table.add_row(kind.name, kind.role, ", ".join(kind.needs), kind.guarantee, kind.source)
+            table.add_row(*map(Text, row))
+        console.print(table)
+        for recipe, fields in getattr(kind, "recipes", {}).items():
+            console.print(f"{kind.name}(recipe={recipe!r}) is {spell(kind(**fields))}", highlight=False, markup=False)
+        return
+    table = Table("method", "needs", "guarantee", "cost in samples", "source", show_lines=True)
+    for kind in known_methods():
+        title = kind.name if kind.role == "unlearned" else f"{kind.name}\n({kind.role})"
+        where = re.search(r"arXiv \d{4}\.\d{4,5}|CVPR \d{4}", kind.source)
+        source = where[0] if where else kind.source.split(";")[0]
+        table.add_row(*map(Text, (title, ", ".join(kind.needs), kind.guarantee, kind.passes, source)))
     console.print(table)
+    console.print("`eigenforget methods NAME` explains a method: its formula, its fields, its source and our deviations from it.", highlight=False)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def quick(kind: type) -> Method:
 
 @EVERY
 def test_declares_what_it_is(kind: type) -> None:
-    assert kind.role in ("unlearned", "control") and kind.guarantee and kind.source and kind.needs
+    assert kind.role in ("unlearned", "control") and kind.guarantee and kind.source and kind.needs and kind.passes
     assert (kind.__doc__ or "").strip()
 
 

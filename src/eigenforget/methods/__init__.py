@@ -79,8 +79,8 @@ def known_methods() -> tuple[type, ...]:
             kind = point.load()
         except (ImportError, AttributeError) as error:
             raise EigenforgetError(f"the method {point.name!r} of entry point {point.value!r} cannot be loaded: {error}") from None
-        if not all(hasattr(kind, name) for name in ("name", "needs", "guarantee", "source", "role")):
-            raise EigenforgetError(f"entry point {point.value!r} is no method: it lacks name, needs, guarantee, source or role")
+        if not all(hasattr(kind, name) for name in ("name", "needs", "guarantee", "source", "role", "passes")):
+            raise EigenforgetError(f"entry point {point.value!r} is no method: it lacks name, needs, guarantee, source, role or passes")
         if kind.name in {getattr(other, "name", "") for other in found}:
             raise EigenforgetError(f"entry point {point.value!r} takes the method name {kind.name!r}, which is in use")
         found.append(kind)

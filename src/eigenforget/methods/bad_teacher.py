@@ -36,6 +36,7 @@ class BadTeacher:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "modules with reset_parameters()")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × (forget + retain_share × retain); forward: twice that"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar-super20-resnet18": {"epochs": 1, "lr": 1e-4, "temperature": 1.0, "retain_share": 0.3, "batch_size": 256},
     }

@@ -32,6 +32,7 @@ class BoundaryExpand:
     needs: ClassVar[tuple[str, ...]] = ("forget",)
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-allcnn": {"epochs": 10, "lr": 1e-5, "momentum": 0.9, "weight_decay": 0.0},
         # As compared in the public code of DELETE, arXiv 2503.23751.

@@ -32,6 +32,7 @@ class BoundaryShrink:
     needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "real-valued inputs")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: (1 + epochs) × forget; forward: forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         # The published step is 0.1 of the pixel range, which is 0.4 where inputs are divided by their deviation of 0.25.
         "cifar10-allcnn": {"epochs": 10, "lr": 1e-5, "momentum": 0.9, "weight_decay": 0.0, "step": 0.4},

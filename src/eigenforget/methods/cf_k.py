@@ -34,6 +34,7 @@ class CFk:
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × retain, last k layers"
 
     k: Annotated[int, Field(ge=1, description="number of convolutions and linear layers to fine-tune, from the end")] = 3
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5

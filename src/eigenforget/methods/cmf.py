@@ -47,6 +47,7 @@ class CMF:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "what the inner method needs")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "forward: (inner's cycles + 1) × (forget + retain), and what inner costs"
     adds: ClassVar[tuple[str, ...]] = ("mean",)
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {"inner": RandomLabel(epochs=3, lr=2e-3, batch_size=128), "temperature": 1.0},

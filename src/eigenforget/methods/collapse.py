@@ -26,6 +26,7 @@ class Collapse:
     needs: ClassVar[tuple[str, ...]] = ("forget", "labels")
     guarantee: ClassVar[str] = "none: the whole model is destroyed, with what it had to keep"
     role: ClassVar[Literal["unlearned", "control"]] = "control"
+    passes: ClassVar[str] = "trained: steps × batch_size"
 
     steps: Annotated[int, Field(ge=1, description="steps of ascent")] = 60
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.5

@@ -26,6 +26,7 @@ class Delete:
     needs: ClassVar[tuple[str, ...]] = ("forget", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × forget; forward: epochs × forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {"epochs": 20, "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 128},
         "tinyimagenet-resnet18": {"epochs": 20, "lr": 5e-5, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 64},

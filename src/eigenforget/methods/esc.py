@@ -37,6 +37,7 @@ class ESC:
         "none: plug-in; original weights still present; features before the head are the original's"
     )
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "forward: forget"
     recipes: ClassVar[dict[str, dict[str, float]]] = {"cifar10-allcnn": {"drop_percent": 3.0}}
 
     drop_percent: Annotated[

@@ -40,6 +40,7 @@ class ESCT:
         "none: plug-in; original weights still present; features before the head are the original's"
     )
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "forward: forget; trained: epochs × forget through the head only"
     recipes: ClassVar[dict[str, dict[str, float | str]]] = {
         "cifar10-allcnn": {"lr": 1e-3, "epochs": 50, "batch_size": 64, "threshold": 0.8, "loss": "code"}
     }

@@ -33,6 +33,7 @@ class EUk:
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels", "modules with reset_parameters()")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × retain, last k layers"
 
     k: Annotated[int, Field(ge=1, description="number of convolutions and linear layers to retrain, from the end")] = 3
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 10

@@ -22,6 +22,7 @@ class Finetune:
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × retain"
 
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 2
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05

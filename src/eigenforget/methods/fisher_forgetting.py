@@ -40,6 +40,7 @@ class FisherForgetting:
     needs: ClassVar[tuple[str, ...]] = ("retain", "per-sample gradients")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: importance_samples of retain (per-sample gradients)"
 
     alpha: Annotated[float, Field(gt=0, description="scale of the noise's variance")] = 1e-6
     form: Annotated[Literal["paper", "code"], Field(description="formula of the variance; see above")] = "code"

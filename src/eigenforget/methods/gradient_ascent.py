@@ -29,6 +29,7 @@ class GradientAscent:
     needs: ClassVar[tuple[str, ...]] = ("forget", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × steps_per_epoch × batch_size"
     # The baseline of the Scissorhands scripts (arXiv 2401.06187), 10 % random samples; they clip nothing.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {

@@ -31,6 +31,7 @@ class HeadDistill:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "whole classes forgotten")
     guarantee: ClassVar[str] = "none: every feature is the original's"
     role: ClassVar[Literal["unlearned", "control"]] = "control"
+    passes: ClassVar[str] = "trained: epochs × (forget + retain), head only; forward: the same"
 
     epochs: Annotated[int, Field(ge=1, description="passes over forget and retained data together")] = 5
     lr: Annotated[float, Field(gt=0, description="SGD learning rate of the head")] = 0.1

@@ -26,6 +26,7 @@ class HeadMask:
     needs: ClassVar[tuple[str, ...]] = ("whole classes forgotten", "a head with bias")
     guarantee: ClassVar[str] = "none: nothing is forgotten"
     role: ClassVar[Literal["unlearned", "control"]] = "control"
+    passes: ClassVar[str] = "none"
 
     def __call__(self, task: Task) -> nn.Module:
         if not task.forgotten_classes:

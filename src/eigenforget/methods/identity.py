@@ -19,6 +19,7 @@ class Identity:
     needs: ClassVar[tuple[str, ...]] = ("the model alone",)
     guarantee: ClassVar[str] = "none: nothing is forgotten"
     role: ClassVar[Literal["unlearned", "control"]] = "control"
+    passes: ClassVar[str] = "none"
 
     def __call__(self, task: Task) -> nn.Module:
         return task.student().eval()

@@ -35,6 +35,7 @@ class Influence:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: forget + iterations × hessian_samples (curvature products)"
 
     damping: Annotated[float, Field(ge=0, description="added to the curvature's diagonal")] = 1e-4
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty that the original was trained with")] = 5e-4

@@ -32,6 +32,7 @@ class L1Sparse:
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × retain"
     # As the baseline runs in the Scissorhands scripts (arXiv 2401.06187), 10 % random samples.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {"epochs": 10, "gamma": 1e-4, "lr": 0.01, "batch_size": 256, "schedule": "constant"},

@@ -35,6 +35,7 @@ class Lotus:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "whole classes forgotten or target_accuracy")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × (forget + retain_share × retain); forward: that + epochs × forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {"epochs": 10, "alpha": 2.0, "retain_share": 0.3},
         "cifar10-vit": {"epochs": 3, "alpha": 2.0, "retain_share": 0.3},

@@ -47,6 +47,7 @@ class Masked:
     needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "retain data where inner needs them", "what inner needs")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: forget (mask) + what inner trains"
 
     inner: Annotated[
         Any, AfterValidator(_method), Field(description="the method to run, such as random_label(lr=0.01)")

@@ -36,6 +36,7 @@ class MUDA:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: alternations × (1 + recover_ratio) × forget; forward: alternations × (forget + basis_samples)"
 
     alternations: Annotated[int, Field(ge=1, description="number of forget + recover rounds")] = 10
     w_da: Annotated[float, Field(ge=0, description="weight of L_DA, which lies in [−1, 0]")] = 1.0

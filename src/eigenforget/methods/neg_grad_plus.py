@@ -29,6 +29,7 @@ class NegGradPlus:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × 2 × retain"
 
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
     alpha: Annotated[float, Field(gt=0, le=1, description="weight of the retained data; the forget data has 1 − alpha")] = 0.95

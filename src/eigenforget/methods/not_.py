@@ -32,6 +32,7 @@ class NoT:
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × retain"
 
     layers: Annotated[
         tuple[str, ...], Field(description="names of the layers to negate, a tuple; () is the first convolution or linear layer")

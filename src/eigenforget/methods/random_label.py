@@ -31,6 +31,7 @@ class RandomLabel:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × (forget + retain)"
 
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data and over the retained data")] = 2
     lr: Annotated[float, Field(gt=0, description="SGD learning rate of both")] = 0.02

@@ -31,6 +31,7 @@ class Retrain:
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels", "modules with reset_parameters()")
     guarantee: ClassVar[str] = "exact"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: epochs × retain"
 
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 30
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128

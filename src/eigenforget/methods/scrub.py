@@ -47,6 +47,7 @@ class Scrub:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: msteps × forget + epochs × retain; forward: the same, and the rewind's"
     # The authors' large-scale notebook; its last epoch has the full learning rate.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {

@@ -37,6 +37,7 @@ class SSD:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "per-sample gradients")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: forget + retain, or importance_samples of each (per-sample gradients)"
 
     alpha: Annotated[
         float | None, Field(gt=0, description="dampen where I_f > alpha · I_D; None takes the adaptive percentile")

@@ -35,6 +35,7 @@ class UNSIR:
     needs: ClassVar[tuple[str, ...]] = ("retain (a sample)", "labels", "whole classes forgotten", "real-valued inputs")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "trained: noise_steps × noise + repeats × noise + (1 + repair_epochs) × retain sample"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {
             "noise_samples": 256, "noise_steps": 40, "noise_lr": 0.1, "noise_penalty": 0.1, "repeats": 20,
