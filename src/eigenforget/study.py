@@ -104,7 +104,7 @@ class Study:
             return self._stored(path, kind)
         log = watch(f"train: {kind}, seed {seed}", self.experiment.recipe.epochs)
         made = self.experiment.train(seed=seed, without_forget=kind == "oracle", log=log)
-        if path is not None:
+        if path is not None and not path.exists():  # another process may have made the same model meanwhile
             path.parent.mkdir(parents=True, exist_ok=True)
             spent = {"seconds": f"{made.seconds:.3f}", "cost": json.dumps(dict(made.cost))}
             checkpoint.save(made.model, path, self._identity(kind) | spent)
