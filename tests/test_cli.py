@@ -134,6 +134,16 @@ def test_ids_and_random_requests(made: Path, tmp_path: Path) -> None:
     record.unlink()
 
 
+def test_a_result_with_another_head_is_loaded_again(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cmf.safetensors"
+    run("unlearn", made / "original.safetensors", "--forget", CLASS3, "--method", "cmf(inner=finetune(epochs=1))", "--out", out)
+    assert "fc.mean" in load_file(out)
+    run("evaluate", out, "--original", made / "original.safetensors", "--forget", CLASS3, "--out", tmp_path / "r")
+    with open(tmp_path / "r" / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[1]["retain_accuracy"]) > 0.9 and rows[1]["da"] != rows[0]["da"]
+
+
 def test_methods_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     run("methods")
     listed = capsys.readouterr().out

@@ -19,6 +19,7 @@ from eigenforget.data.bundle import Data
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Measured, Panel, parts_of
 from eigenforget.features import find_head
+from eigenforget.methods import known_methods
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, score_row
 from eigenforget.requests import ForgetRequest, retain_sample, split
@@ -102,11 +103,17 @@ class Experiment:
         return self.model_spec.build(num_classes=outputs, input_shape=self.data.input_shape, seed=seed)
 
     def stored_model(self, stored: checkpoint.Checkpoint) -> nn.Module:
-        """The model of a checkpoint, with as many outputs as its head has. Errors: the checkpoint is of another model."""
+        """The model of a checkpoint, with as many outputs as its head has, and changed as the method that made it changes models.
+
+        Errors: the checkpoint is of another model.
+        """
         model = self.new_model(0)
         head = stored.tensors.get(f"{find_head(model)[0]}.weight")
         if head is not None and head.ndim == 2 and len(head) != self.data.num_classes:
             model = self.new_model(0, num_classes=len(head))
+        if stored.metadata.get("method"):
+            method = parse(stored.metadata["method"], known_methods(), "method")
+            model = method.adapt(model) if hasattr(method, "adapt") else model
         checkpoint.load_into(model, stored)
         return model.eval()
 

@@ -137,7 +137,8 @@ class Method(Protocol):
 
     needs: what of the task it uses. guarantee: "exact" or "empirical". source: paper, equation, deviations. role: "unlearned", or
     "control" for cheats that exist to test metrics and are never recommended. passes: what it costs, in samples that go through a
-    model, masks, teachers and bases included.
+    model, masks, teachers and bases included. A method whose result has other tensors than the model names them in `adds` and offers
+    adapt(model), which makes a fresh model ready to load them.
     """
 
     name: ClassVar[str]

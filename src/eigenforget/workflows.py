@@ -249,6 +249,8 @@ def _save(
     experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None, overwrite: bool
 ) -> None:
     spelled = {key: value["spec"] for key, value in experiment.job().items()}
+    if "method" in job:
+        spelled["method"] = job["method"]["spec"]
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)
     outcome = Outcome("ok", made.seconds, cost=made.cost, outputs={"model": checkpoint.digest(made.model)})

@@ -34,7 +34,6 @@ class BoundaryExpand:
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: epochs × forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "cifar10-allcnn": {"epochs": 10, "lr": 1e-5, "momentum": 0.9, "weight_decay": 0.0},
         # As compared in the public code of DELETE, arXiv 2503.23751.
         "cifar10-resnet18": {"epochs": 20, "lr": 8e-4, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 128},
     }
