@@ -37,7 +37,7 @@ PRESETS = {
         "model": "small_resnet(width=16, stem_stride=2)",
         "recipe": "recipe(epochs=12, lr=0.1)",
         "forget": "by_class(label=3)",
-        "methods": ("muda(alternations=8)", "finetune()", "random_label()", "head_mask()"),
+        "methods": ("muda(alternations=7)", "finetune()", "random_label()", "head_mask()"),
     },
 }
 

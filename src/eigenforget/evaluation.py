@@ -197,9 +197,11 @@ def _alignment_series(metric: PanelAlignment) -> dict[str, Any]:
             except EigenforgetError:
                 continue  # constant features have no centred eigenspace; the score says so, the figure leaves it out
             curves[f"{form}_{centering}"] = _short(curve.cpu().numpy())
-    longest = max((len(c) for c in curves.values()), default=0)
+    # Centring can lower the rank, and with it the last k; one axis of k serves all curves of a model.
+    last = min((len(c) for c in curves.values()), default=0)
+    cut = {name: curve[:last] for name, curve in curves.items()}
     return {
-        "da_curve": {"k": list(range(1, longest + 1)), "headline_k": metric.k, **curves},
+        "da_curve": {"k": list(range(1, last + 1)), "headline_k": metric.k, **cut} if last else {},
         "spectrum": {"forget": _spectrum(forget), "retain": _spectrum(retain)},
     }
 

@@ -71,7 +71,7 @@ def sha256_or_none(value: Any, where: str) -> str | None:
 
 
 def digests(value: Any, where: str) -> dict[str, str]:
-    return {name: sha256(item, f"{where}.{name}") for name, item in obj(value, where).items()}
+    return {name: sha256(item, f"{where}[{name!r}]") for name, item in obj(value, where).items()}
 
 
 def moment(value: Any, where: str) -> str:

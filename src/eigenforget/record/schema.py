@@ -199,10 +199,10 @@ def _score(value: Any, where: str) -> ScoreRow:
         reason=fields.text(raw["reason"], f"{where}.reason"),
     )
     if row.value is None and not row.reason:
-        raise RecordError(f"{where}: a score without a value needs a reason ({row.name})")
+        raise RecordError(f"{where}: a score without a value needs a reason ({row.name!r})")
     for low, high, what in ((lo, hi, "range"), (row.low, row.high, "interval")):
         if low is not None and high is not None and low > high:
-            raise RecordError(f"{where}: the {what} of {row.name} runs from {low!r} down to {high!r}")
+            raise RecordError(f"{where}: the {what} of {row.name!r} runs from {low!r} down to {high!r}")
     return row
 
 

@@ -101,7 +101,7 @@ def record_files(path: str | Path) -> list[Path]:
     folder = Path(path)
     if not folder.is_dir():
         raise RecordError(f"{folder}: not a folder")
-    files = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
+    files = _json_files(folder)
     if not files:
         raise RecordError(f"{folder}: holds no records (*.json)")
     return files
@@ -110,7 +110,7 @@ def record_files(path: str | Path) -> list[Path]:
 def tip(path: str | Path) -> str | None:
     """The digest that the next record of a folder takes as `previous`; None when the folder has no records yet."""
     folder = Path(path)
-    if not folder.exists() or (folder.is_dir() and not any(folder.glob("*.json"))):
+    if not folder.exists() or (folder.is_dir() and not _json_files(folder)):
         return None
     return read_folder(folder)[-1].digest
 
@@ -150,6 +150,10 @@ def in_order(stored: Sequence[Stored]) -> list[Stored]:
         ordered.append(following[link])
         link = ordered[-1].record.digest
     return ordered
+
+
+def _json_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
 
 
 def _content_problems(ordered: Sequence[Stored]) -> list[str]:

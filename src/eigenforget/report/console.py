@@ -55,7 +55,8 @@ def _block(table: Table, oracles: Sequence[Row], models: Sequence[Row]) -> rich.
         made.add_column("retrained", justify="right", no_wrap=True)
     for row in models:
         # Text, not str: a model named "[red]" is a name, not markup.
-        made.add_column(Text(_heading(row.model)), justify="right")
+        # Folded, not cut: a name longer than the line would lose its end.
+        made.add_column(Text(_heading(row.model)), justify="right", overflow="fold")
     for column in table.columns:
         cells = [_reference(table, column)] if oracles else []
         made.add_row(Text(label(column.name)), *cells, *(_cell(row, column.name) for row in models))

@@ -120,7 +120,21 @@ def _lead(table: Table, models: Sequence[RunRecord]) -> str:
     words = [_count(judged, "model is judged", "models are judged")]
     words.append(f"against {_count(counts['oracle'], 'retrained model', 'retrained models')}")
     request = spelled(models, "request")
-    return " ".join(words) + (f". The request: {request}" if request else "") + "."
+    return " ".join(words) + (f". The request: {request}" if request else "") + "." + _observation(table)
+
+
+def _observation(table: Table) -> str:
+    """The paper's first observation on these models, in words: where the features of data lie that a model never saw."""
+    seen, unseen = table.original.get("da"), table.reference.get("da")
+    if seen is None or unseen is None:
+        return ""
+    values = f"{number(seen)} in the original, which saw the forgotten data, and {number(unseen.mean)} in the retrained models"
+    text = f" Dimensional alignment of forgotten with kept training features is {values}"
+    if seen < unseen.low - unseen.spread:
+        return f"{text}: data that a model never saw lies closer to the features of the data that it saw."
+    if seen > unseen.high + unseen.spread:
+        return f"{text}: here, unlike in the paper, the data that was never seen lies farther away."
+    return f"{text}: no more apart than retrained models are among themselves, so alignment carries no signal for this request."
 
 
 def _notes(table: Table) -> list[dict[str, Any]]:

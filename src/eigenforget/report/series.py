@@ -60,8 +60,10 @@ def da_curve(record: RunRecord) -> DaCurve:
     k = raw.numbers("k")
     forms = {form: raw.numbers(form, len(k)) for form in DA_FORMS if form in raw.value}
     headline = raw.value.get("headline_k")
-    if not forms or not (headline is None or isinstance(headline, int)):
-        raise raw.error(f"needs one of {', '.join(DA_FORMS)}, and a whole number as headline_k")
+    # Not bool: true is an int in Python. Not 0: the axis of k is logarithmic.
+    whole = isinstance(headline, int) and not isinstance(headline, bool) and headline >= 1
+    if not forms or not (headline is None or whole):
+        raise raw.error(f"needs one of {', '.join(DA_FORMS)}, and a whole number from 1 as headline_k")
     return DaCurve(k, forms, headline)
 
 

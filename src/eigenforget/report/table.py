@@ -139,7 +139,7 @@ def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
             column = found.setdefault(s.name, Column(s.name, s.unit, s.better, s.range))
             if (s.unit, s.better) != (column.unit, column.better):
                 here, there = f"{s.unit!r}, {s.better}", f"{column.unit!r}, {column.better}"
-                raise RecordError(f"score {s.name} is {here} in {record.name!r} and {there} elsewhere")
+                raise RecordError(f"score {s.name!r} is {here} in {record.name!r} and {there} elsewhere")
     known = [name for name in CSV_COLUMNS if name in found]
     return tuple(found[name] for name in (*known, *(n for n in found if n not in known)))
 
