@@ -306,6 +306,21 @@ def test_going_past_is_not_arriving(records: list[RunRecord]) -> None:
     assert "Went past the retrained models, which is not what retraining does: LP, NMI and cluster F1." in " ".join(found.sentences)
 
 
+def test_one_metric_left_behind_is_neither_all_nor_nothing(records: list[RunRecord]) -> None:
+    # As head_mask, but DA and LP arrived; as twin, but DA stayed; outputs as finetune, features as twin.
+    def mixed(outputs: str, features: str, **own: float) -> RunRecord:
+        values = {**dict(zip(METRICS, [*MODELS[outputs][2][:5], *MODELS[features][2][5:]], strict=True)), **own}
+        return record("mixed", "muda", scores=tuple(score(m, v) for m, v in values.items()))
+
+    part = "accuracy says forgotten, features only in part"
+    for made, headline in (
+        (mixed("head_mask", "head_mask", da=0.974, lp_forget=0.820), part),
+        (mixed("twin", "twin", da=0.621), part),
+        (mixed("finetune", "twin"), "accuracy is not that of a retrained model, though the features are"),
+    ):
+        assert verdict_of([*records, made], "mixed").headline == headline
+
+
 def test_a_metric_that_cannot_tell_says_so(records: list[RunRecord]) -> None:
     def pinned(r: RunRecord) -> RunRecord:
         shift = {"original": 0.0, "oracle_1": 0.01, "oracle_2": 0.03}.get(r.name, 0.5)
