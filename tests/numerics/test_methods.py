@@ -84,7 +84,7 @@ def test_muda_equals_the_algorithm_written_out(small: Task) -> None:
 
 
 def test_muda_raises_alignment_and_forgets_outputs(task: Task) -> None:
-    result = MUDA(alternations=8, batch_size=32)(task)
+    result = MUDA(alternations=15, batch_size=32)(task)
     found = evaluate({"original": task.model, "muda": result}, forget=task.forget, retain=task.retain, test=task.retain)
     assert found.models["muda"].value("forget_accuracy") == 0.0
     assert found.models["muda"].value("da") > found.models["original"].value("da") + 0.1  # type: ignore[operator]
