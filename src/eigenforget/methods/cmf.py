@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
@@ -16,18 +15,11 @@ from torch.nn.functional import linear, normalize
 from eigenforget.engine import Engine, Phase
 from eigenforget.features import find_head
 from eigenforget.methods.boundary_expand import plain_head, replace_module
+from eigenforget.methods.inner import inner_method
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.sources import Source
 from eigenforget.spec import configured
 from eigenforget.types import Method, Task
-
-
-def _is_method(value: Any) -> Any:
-    if not (dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "needs")):
-        raise ValueError(f"a method is needed, such as random_label(), got {value!r}")
-    if cast(Method, value).role == "control":
-        raise ValueError(f"{cast(Method, value).name} is a control, and stays one under another head")
-    return value
 
 
 @configured
@@ -53,7 +45,7 @@ class CMF:
         "cifar10-resnet18": {"inner": RandomLabel(epochs=3, lr=2e-3, batch_size=128), "temperature": 1.0},
     }
 
-    inner: Annotated[Any, AfterValidator(_is_method), Field(description="the method that unlearns, such as random_label()")] = (
+    inner: Annotated[Any, AfterValidator(inner_method), Field(description="the method that unlearns, such as random_label()")] = (
         RandomLabel()
     )
     temperature: Annotated[float, Field(gt=0, description="divides the cosines; at 1, as published, logits lie in [−1, 1]")] = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -13,19 +12,15 @@ from torch import nn
 
 from eigenforget.engine import Engine, Phase
 from eigenforget.gradients import Weights, mean_gradient
+from eigenforget.methods.inner import inner_method
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.spec import configured
 from eigenforget.types import Method, Task
 
 
-def _method(value: Any) -> Any:
-    if isinstance(value, type) or not (dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "needs")):
-        raise ValueError(f"a method is needed, such as random_label(), got {value!r}")
-    method = cast("Method", value)
-    if method.role == "control":
-        raise ValueError(f"{method.name} is a control, and stays one under a mask")
-    if getattr(method, "adds", ()):
-        raise ValueError(f"{method.name} replaces weights that a mask is made for; write {method.name}(inner=masked(…)) instead")
+def _maskable(value: Any) -> Any:
+    if getattr(inner_method(value), "adds", ()):
+        raise ValueError(f"{value.name} replaces weights that a mask is made for; write {value.name}(inner=masked(…)) instead")
     return value
 
 
@@ -50,7 +45,7 @@ class Masked:
     passes: ClassVar[str] = "trained: forget (mask) + what inner trains"
 
     inner: Annotated[
-        Any, AfterValidator(_method), Field(description="the method to run, such as random_label(lr=0.01)")
+        Any, AfterValidator(_maskable), Field(description="the method to run, such as random_label(lr=0.01)")
     ] = RandomLabel()
     keep_top: Annotated[float, Field(gt=0, le=1, description="share of all trainable weights that may move")] = 0.5
 
