@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import figure
 import summarise
 import torch
 from cyclopts import App
@@ -97,6 +98,7 @@ def main(
     found = [record.read_folder(path / "records") for path in sorted(folder.glob("seed*"))]
     text = summary(preset, found, json.loads((folder / "tuning.json").read_text(encoding="utf-8")))
     write_text(folder / "summary.md", text)
+    write_text(folder / "summary.svg", figure.draw(found, f"{preset}: {PRESETS[preset]['forget']}"))
     print(text)
 
 
