@@ -536,3 +536,24 @@ def test_a_browser_draws_every_chart_without_an_error(tmp_path: Path) -> None:
         body = chart.split("</figure>")[0]
         assert "js-plotly-plot" in body and body.count('class="main-svg"') >= 1 and body.count('class="scatterlayer') >= 1
         assert re.search(r'class="(lines|points)"><path', body)
+
+
+@pytest.mark.parametrize(
+    ("original", "oracles", "words"),
+    [
+        (0.621, (0.978, 0.970), "data that a model never saw lies closer to the features of the data that it saw"),
+        (0.978, (0.621, 0.63), "unlike in the paper, the data that was never seen lies farther away"),
+        (0.97, (0.978, 0.970), "alignment carries no signal for this request"),
+        (0.999, (0.9995, 0.9995), "alignment carries no signal for this request"),
+    ],
+)
+def test_the_first_observation_is_said_in_words_only_as_far_as_the_numbers_go(
+    original: float, oracles: tuple[float, float], words: str
+) -> None:
+    def with_da(name: str, value: float) -> RunRecord:
+        made = record(name)
+        return replace(made, scores=tuple(replace(s, value=value, low=None, high=None) if s.name == "da" else s for s in made.scores))
+
+    values = {"original": original, "oracle_1": oracles[0], "oracle_2": oracles[1]}
+    text = page.render(sealed([with_da(name, value) for name, value in values.items()]), "analysis")
+    assert words in text and text.count("Dimensional alignment of forgotten with kept training features") == 1

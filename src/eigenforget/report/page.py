@@ -130,11 +130,12 @@ def _observation(table: Table) -> str:
         return ""
     values = f"{number(seen)} in the original, which saw the forgotten data, and {number(unseen.mean)} in the retrained models"
     text = f" Dimensional alignment of forgotten with kept training features is {values}"
-    if seen < unseen.low - unseen.spread:
+    margin = max(unseen.spread, MIN_SEPARATION)
+    if seen < unseen.low - margin:
         return f"{text}: data that a model never saw lies closer to the features of the data that it saw."
-    if seen > unseen.high + unseen.spread:
+    if seen > unseen.high + margin:
         return f"{text}: here, unlike in the paper, the data that was never seen lies farther away."
-    return f"{text}: no more apart than retrained models are among themselves, so alignment carries no signal for this request."
+    return f"{text}: too near each other to tell, so alignment carries no signal for this request."
 
 
 def _notes(table: Table) -> list[dict[str, Any]]:
