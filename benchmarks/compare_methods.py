@@ -40,7 +40,7 @@ from eigenforget.workflows import engine, write_results
 CIFAR = {
     "data": 'npz(path="data/cifar10_10k.npz")',
     "model": "small_resnet(width=16, stem_stride=2)",
-    "recipe": 'recipe(epochs=15, lr=0.2)',
+    "recipe": "recipe(epochs=15, lr=0.2)",
     "precision": "bf16-mixed",
 }
 PRESETS = {
@@ -138,8 +138,9 @@ def summary(preset: str, seeds: list[list[RunRecord]], tuning: Mapping[str, Any]
     best = [f"- `{m['best']}` ({len(m['trials'])} trials)" for m in tuning["methods"].values()]
     head = (
         f"# {preset}: {PRESETS[preset]['forget']}\n\nEvery method tuned with {tuning['trials']} trials on training seed {tuning['seed']} "
-        f"(objective: tug-of-war of accuracies against that seed's oracle); measured on {len(seeds)} other training seeds. In band: metrics "
-        f"within two standard deviations of the oracles (at least ± 0.005), mean over seeds.\n"
+        f"(objective: tug-of-war of accuracies against that seed's oracle); measured on {len(seeds)} other training seeds. "
+        "In band: metrics within two standard deviations of the oracles (at least ± 0.005), mean over seeds. "
+        "`retrain` is exact: what it misses is the noise of a band that is made of three oracles.\n"
     )
     table = "\n".join([f"{rows[0]} in band |", f"{rows[1]}---|", *body])
     refused = "\n## Refused or failed\n\n" + "\n".join(notes) + "\n" if notes else ""
