@@ -15,11 +15,11 @@ from pathlib import Path
 import summarise
 from cyclopts import App
 
+from eigenforget.bench.compare import band_width
 from eigenforget.record import RunRecord, read_folder, write_text
 
 PANEL = summarise.COLUMNS
 ROW, LEFT, CELL, TOP = 22, 150, 86, 58
-FLOOR = 0.005
 
 app = App(help=__doc__)
 
@@ -42,9 +42,8 @@ def distance(seeds: list[list[RunRecord]], name: str, metric: str) -> tuple[floa
         own = [v[metric] for r in records if summarise.label(r) == name and metric in (v := summarise.value_of(r))]
         if not oracles or not own:
             continue
-        spread = 2 * statistics.stdev(oracles) if len(oracles) > 1 else 0.0
         values += own
-        distances += [(value - statistics.fmean(oracles)) / max(spread, FLOOR) for value in own]
+        distances += [(value - statistics.fmean(oracles)) / band_width(oracles) for value in own]
     return (statistics.fmean(values), statistics.fmean(distances)) if values else None
 
 

@@ -30,6 +30,7 @@ Out = Annotated[Path, Parameter(help="where the result goes")]
 Overwrite = Annotated[bool, Parameter(help="replace an existing output", negative=())]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps")]
 Precision = Annotated[str, Parameter(help="32-true, bf16-mixed, … for training; measurement is always float32")]
+Layer = Annotated[str, Parameter(help="module whose output is the feature; default: the head's input")]
 ChannelsLast = Annotated[bool, Parameter(help="keep images in channels-last memory order", negative=())]
 
 
@@ -103,7 +104,7 @@ def evaluate(
     oracle: Annotated[tuple[Path, ...], Parameter(help="checkpoint retrained without the data; repeatable", negative=())] = (),
     data: DataSpec = "",
     model: ModelSpec = "",
-    layer: Annotated[str, Parameter(help="module whose output is the feature; default: the head's input")] = "",
+    layer: Layer = "",
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -127,7 +128,7 @@ def analyze(
     out: Out = Path("analysis.html"),
     data: DataSpec = "",
     model: ModelSpec = "",
-    layer: Annotated[str, Parameter(help="module whose output is the feature; default: the head's input")] = "",
+    layer: Layer = "",
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,

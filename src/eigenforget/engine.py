@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice, product
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -16,12 +16,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.features import capture
-from eigenforget.sources import Source
+from eigenforget.features import Tap, capture
+from eigenforget.sources import Source, steps_in_epoch
 from eigenforget.spec import configured
 from eigenforget.types import Batch, Diverged, EigenforgetError, Outputs
 
 Log = Callable[[Mapping[str, Any]], None]
+ScheduleName = Literal["constant", "cosine", "onecycle"]
+Schedule = Annotated[ScheduleName, Field(description="learning-rate schedule")]
+Momentum = Annotated[float, Field(ge=0, lt=1, description="SGD momentum")]
+WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty")]
 _NORMS = (nn.modules.batchnorm._NormBase,)
 
 
@@ -34,7 +38,7 @@ class Optimizer:
     lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum (unused by AdamW)")] = 0.9
     weight_decay: Annotated[float, Field(ge=0, description="decoupled in AdamW, L2 in SGD")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "constant"
+    schedule: Schedule = "constant"
     clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 0.0
 
     def over(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -92,9 +96,7 @@ class Phase:
         """Steps of one epoch."""
         if self.steps_per_epoch is not None:
             return self.steps_per_epoch
-        n = len(self.sources[0])
-        dropped = 1 if n > self.batch_size and n % self.batch_size == 1 else 0
-        return math.ceil(n / self.batch_size) - dropped
+        return steps_in_epoch(len(self.sources[0]), self.batch_size)
 
 
 @dataclass
@@ -155,20 +157,14 @@ class Engine:
 
         The model's training flags are as before when the pass ends or is abandoned.
         """
-        modes = [(module, module.training) for module in model.modules()]
-        model = self.placed(model).eval()
-        try:
-            with capture(model, layer) as tap:
-                for batch in source.batches(batch_size):
-                    with torch.no_grad():
-                        moved = self.fabric.to_device(batch)
-                        outputs = tap(self.formatted(moved.inputs))
-                        outputs = Outputs(outputs.logits.float(), outputs.features.float())
-                    self.meter.forwarded += len(moved.labels)
-                    yield moved, outputs
-        finally:
-            for module, training in modes:
-                module.training = training
+        model = self.placed(model)
+        with in_eval_mode(model), capture(model, layer) as tap:
+            for batch in source.batches(batch_size):
+                with torch.no_grad():
+                    moved = self.fabric.to_device(batch)
+                    outputs = _float(tap(self.formatted(moved.inputs)))
+                self.meter.forwarded += len(moved.labels)
+                yield moved, outputs
 
     def placed(self, model: nn.Module) -> nn.Module:
         """The model on this engine's device, in its memory order."""
@@ -184,6 +180,25 @@ class Engine:
     def _cuda(self) -> list[int]:
         device = self.fabric.device
         return [device.index or 0] if device.type == "cuda" else []
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model is in eval mode while the context lasts; every module's own training flag is put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class _Taps(NamedTuple):
+    """Calls of the model in training and of each teacher that also give the features."""
+
+    student: Tap
+    teachers: tuple[Tap, ...]
 
 
 class _Run:
@@ -206,18 +221,20 @@ class _Run:
             return None
         self._set_mode(index)
         total, count = 0.0, 0
-        for batches in _aligned(phase, generator):
-            loss = self._step(index, cycle, batches)
-            total += loss * len(batches[0].labels)
-            count += len(batches[0].labels)
+        with ExitStack() as stack:
+            taps = self._taps(phase, stack)
+            for batches in _aligned(phase, generator):
+                loss = self._step(index, cycle, self._parts(taps, batches))
+                total += loss * len(batches[0].labels)
+                count += len(batches[0].labels)
         return {"cycle": cycle, "phase": phase.name, "loss": total / count, "seconds": time.perf_counter() - started}
 
-    def _step(self, index: int, cycle: int, batches: tuple[Batch, ...]) -> float:
+    def _step(self, index: int, cycle: int, parts: Iterator[Part]) -> float:
         phase, optimizer = self.phases[index], self.optimizers[index]
         for group in optimizer.param_groups:
             group["lr"] = phase.optimizer.lr * phase.optimizer.factor(self.steps[index], self.totals[index])
         self.model.zero_grad(set_to_none=True)
-        loss = phase.loss(*self._parts(phase, batches)).mean()
+        loss = phase.loss(*parts).mean()
         if phase.penalty is not None:
             loss = loss + phase.penalty(self.model, cycle)
         value = float(loss.detach())
@@ -234,19 +251,20 @@ class _Run:
         self.steps[index] += 1
         return value
 
-    def _parts(self, phase: Phase, batches: tuple[Batch, ...]) -> Iterator[Part]:
-        with ExitStack() as stack:
-            tap = stack.enter_context(capture(self.model, self.layer))
-            tap.model = self.wrapped
-            teachers = [stack.enter_context(capture(teacher, self.layer)) for teacher in phase.teachers]
-            for batch in batches:
-                batch = self.engine.fabric.to_device(batch)
-                inputs = self.engine.formatted(batch.inputs)
-                with torch.no_grad(), self.engine.fabric.autocast():
-                    taught = tuple(_float(teacher(inputs)) for teacher in teachers)
-                self.engine.meter.trained += len(batch.labels)
-                self.engine.meter.forwarded += len(batch.labels) * len(teachers)
-                yield Part(batch, _float(tap(inputs)), taught)
+    def _taps(self, phase: Phase, stack: ExitStack) -> _Taps:
+        student = stack.enter_context(capture(self.model, self.layer))
+        student.model = self.wrapped
+        return _Taps(student, tuple(stack.enter_context(capture(teacher, self.layer)) for teacher in phase.teachers))
+
+    def _parts(self, taps: _Taps, batches: tuple[Batch, ...]) -> Iterator[Part]:
+        for batch in batches:
+            batch = self.engine.fabric.to_device(batch)
+            inputs = self.engine.formatted(batch.inputs)
+            with torch.no_grad(), self.engine.fabric.autocast():
+                taught = tuple(_float(teacher(inputs)) for teacher in taps.teachers)
+            self.engine.meter.trained += len(batch.labels)
+            self.engine.meter.forwarded += len(batch.labels) * len(taps.teachers)
+            yield Part(batch, _float(taps.student(inputs)), taught)
 
     def _set_mode(self, index: int) -> None:
         phase, trained = self.phases[index], {id(p) for p in self.trained[index]}

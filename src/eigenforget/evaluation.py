@@ -15,7 +15,7 @@ from eigenforget.alignment import Moments, alignment_curve, eigenspace
 from eigenforget.audits import AUDITS
 from eigenforget.audits.evidence import Evidence, PartOutputs
 from eigenforget.engine import Engine
-from eigenforget.metrics import Accuracies, ClusteringScores, PanelAlignment, PanelMetric, PopulationMIA
+from eigenforget.metrics import METRICS, Measurement, PanelAlignment, PanelMetric
 from eigenforget.models.checkpoint import check_labels
 from eigenforget.sources import Source, as_source
 from eigenforget.types import EigenforgetError, Part, Score, listed
@@ -98,12 +98,8 @@ class Panel:
 
     def _metrics(self, width: int) -> list[PanelMetric]:
         k = self.k or self.num_classes - len(self.forgotten_classes)
-        return [
-            Accuracies(),
-            PopulationMIA(forgotten_classes=self.forgotten_classes),
-            PanelAlignment(width, k),
-            ClusteringScores(num_classes=self.num_classes, forgotten_classes=self.forgotten_classes, seed=self.seed),
-        ]
+        what = Measurement(width, self.num_classes, self.forgotten_classes, k, self.seed)
+        return [kind.made_for(what) for kind in METRICS]
 
     def _map(self, evidence: Evidence) -> dict[str, Any]:
         """Two leading principal components of the held-out features, for a fixed sample of them."""
@@ -159,13 +155,19 @@ def evaluate(
 def parts_of(forget: Source, retain: Source, test: Source, *, forgotten_classes: Sequence[int]) -> dict[Part, Source]:
     """The parts that exist: held-out samples are divided into forgotten and other classes where classes are gone as a whole."""
     parts: dict[Part, Source] = {"forget": forget, "retain": retain}
-    of_forgotten = np.isin(test.labels(), list(forgotten_classes))
-    if of_forgotten.any():
-        parts["test_forget"] = test.subset(np.flatnonzero(of_forgotten))
-    if of_forgotten.all():
+    gone, rest = sides_of(test.labels(), forgotten_classes)
+    if not len(rest):
         raise EigenforgetError("the test data has no sample of a retained class")
-    parts["test_retain"] = test.subset(np.flatnonzero(~of_forgotten)) if of_forgotten.any() else test
+    if len(gone):
+        parts["test_forget"] = test.subset(gone)
+    parts["test_retain"] = test.subset(rest) if len(gone) else test
     return parts
+
+
+def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the samples of forgotten and of other classes, each in order."""
+    of_forgotten = np.isin(labels, list(forgotten_classes))
+    return np.flatnonzero(of_forgotten), np.flatnonzero(~of_forgotten)
 
 
 def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.utils._pytree import tree_map
 
-from eigenforget.engine import Engine
+from eigenforget.engine import Engine, in_eval_mode
 from eigenforget.features import logits_of
 from eigenforget.sources import Source
 
@@ -139,13 +139,8 @@ def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
 
 
 def _batches(engine: Engine, model: nn.Module, source: Source, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with in_eval_mode(model):
         for batch in source.batches(batch_size):
             moved = engine.fabric.to_device(batch)
             engine.meter.trained += len(moved.labels)
             yield engine.formatted(moved.inputs), moved.labels
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ import eigenforget
 from eigenforget.data import AUGMENTS
 from eigenforget.data.bundle import Data
 from eigenforget.engine import Engine, Log
-from eigenforget.evaluation import Measured, Panel, parts_of
+from eigenforget.evaluation import Measured, Panel, parts_of, sides_of
 from eigenforget.features import find_head
 from eigenforget.methods import known_methods
 from eigenforget.models import checkpoint
@@ -26,8 +27,8 @@ from eigenforget.requests import ForgetRequest, retain_sample, split
 from eigenforget.sources import TensorSource
 from eigenforget.spec import as_json, parse, spell
 from eigenforget.training import Recipe, train
-from eigenforget.types import EigenforgetError, Method, Score, Split, Task
-from eigenforget.unlearning import head_outputs, run
+from eigenforget.types import Diverged, EigenforgetError, Method, Refused, Score, Split
+from eigenforget.unlearning import unlearn
 
 NON_CLAIMS = (
     "This is a measurement of one model on this data, not a proof that no trace of the forgotten data is left.",
@@ -127,31 +128,32 @@ class Experiment:
     def unlearn(self, model: nn.Module, method: Method, *, seed: int, log: Log | None = None) -> Made:
         """The unlearned model. The method may use `retain_fraction` of the retained data."""
         kept = retain_sample(self.split.retain, self.data.train_index.labels, self.retain_fraction, seed)
-        task = Task(
-            model=model,
+        clock = _Clock(self.engine)
+        result = unlearn(
+            model,
             forget=self.forget,
             retain=self.data.train.subset(kept),
+            method=method,
+            forgotten_classes=self.split.forgotten_classes,
             engine=self.engine,
             seed=seed,
-            num_classes=head_outputs(model),
-            forgotten_classes=self.split.forgotten_classes,
-            log=log or (lambda row: None),
+            log=log,
         )
-        clock = _Clock(self.engine)
-        return clock.stop(run(method, task))
+        return clock.stop(result)
 
     def panel(self, *, seed: int = 0, layer: str | None = None) -> Panel:
         """Everything that is measured on each model."""
-        plain = replace(self.engine, precision="32-true")
+        gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
+        held_out = [str(name) for name in self.data.test_index.ids[np.concatenate([gone, rest])]]
         parts = parts_of(self.forget, self.retain, self.data.test, forgotten_classes=self.split.forgotten_classes)
         return Panel(
             parts=parts,
             num_classes=self.data.num_classes,
             forgotten_classes=self.split.forgotten_classes,
-            engine=plain,
+            engine=self.engine,
             seed=seed,
             layer=layer,
-            test_ids=held_out_ids(self.data, self.split),
+            test_ids=held_out,
         )
 
     def job(self, **more: Any) -> dict[str, Any]:
@@ -199,12 +201,9 @@ class Experiment:
         )
 
 
-def held_out_ids(data: Data, parts: Split) -> list[str]:
-    """Test ids in the order of the test_forget part followed by the test_retain part."""
-    labels = data.test_index.labels
-    gone = [i for i, label in enumerate(labels) if label in parts.forgotten_classes]
-    rest = [i for i, label in enumerate(labels) if label not in parts.forgotten_classes]
-    return [str(data.test_index.ids[i]) for i in (*gone, *rest)]
+def problem(error: Refused | Diverged) -> Outcome:
+    """The outcome of a run that made no model."""
+    return Outcome("failed" if isinstance(error, Diverged) else "refused", 0.0, reason=str(error))
 
 
 def described(value: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Both kinds give the same batches for the same generator, so results do not depen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
@@ -121,12 +122,7 @@ class Joined:
         return Joined(tuple(part.subset(rows) for part, rows, _ in self._split(np.asarray(positions))))
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        n = len(self)
-        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-        chunks = order.split(batch_size)
-        # As in the other sources: batch normalisation cannot train on a batch of one.
-        lone = generator is not None and len(chunks) > 1 and len(chunks[-1]) == 1
-        for chunk in chunks[:-1] if lone else chunks:
+        for chunk in _order(len(self), batch_size, generator):
             pieces = [
                 (next(part.subset(rows).batches(len(rows), generator)), rows, start)
                 for part, rows, start in self._split(chunk.numpy())
@@ -204,6 +200,12 @@ def _known_labels(dataset: Any) -> np.ndarray | None:
         if column is not None and not callable(column) and len(column) == len(dataset):
             return np.asarray(column, dtype=np.int64)
     return None
+
+
+def steps_in_epoch(n: int, batch_size: int) -> int:
+    """How many batches a shuffled pass over n samples gives (see `_order`)."""
+    lone = n > batch_size and n % batch_size == 1
+    return math.ceil(n / batch_size) - lone
 
 
 def _order(n: int, batch_size: int, generator: torch.Generator | None) -> Iterator[Tensor]:

@@ -13,10 +13,9 @@ from torch import nn
 from eigenforget import record
 from eigenforget.engine import Log
 from eigenforget.evaluation import Panel, Role
-from eigenforget.jobs import Experiment, Made, described
+from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.models import checkpoint
-from eigenforget.record import Outcome, RunRecord
-from eigenforget.record.schema import Status
+from eigenforget.record import RunRecord
 from eigenforget.types import Diverged, EigenforgetError, Method, Refused
 
 Watch = Callable[[str, int], Log]
@@ -76,9 +75,7 @@ class Study:
     def _record(self, subject: Subject, panel: Panel, watch: Watch) -> RunRecord:
         made, job = subject.made, dict(subject.job)
         if not isinstance(made, Made):
-            status: Status = "failed" if isinstance(made, Diverged) else "refused"
-            outcome = Outcome(status, 0.0, reason=str(made))
-            return self.experiment.record("evaluate", subject.name, outcome, role=subject.role, job=job)
+            return self.experiment.record("evaluate", subject.name, problem(made), role=subject.role, job=job)
         done = watch(f"measure: {subject.name}", 1)
         measured = panel.measure(made.model, subject.role)
         done({})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
-from eigenforget.engine import Engine, Log, Optimizer, Phase
+from eigenforget.engine import Engine, Log, Momentum, Optimizer, Part, Phase, Schedule
 from eigenforget.losses import cross_entropy
 from eigenforget.sources import Source
 from eigenforget.spec import configured
@@ -22,9 +22,9 @@ class Recipe:
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], Field(description="SGD with Nesterov momentum, or AdamW")] = "sgd"
     lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    momentum: Momentum = 0.9
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty (SGD) or decoupled decay (AdamW)")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "onecycle"
+    schedule: Schedule = "onecycle"
     augment: Annotated[
         Literal["none", "crop", "flip_crop"], Field(description="random shifts, or shifts and horizontal flips, of training images")
     ] = "none"
@@ -33,12 +33,17 @@ class Recipe:
 RECIPES: list[type] = [Recipe]
 
 
+def supervised(part: Part) -> Tensor:
+    """Cross-entropy [B] of the batch's own labels: the loss of plain training and of every recover phase."""
+    return cross_entropy(part.outputs.logits, part.batch.labels)
+
+
 def train(model: nn.Module, source: Source, recipe: Recipe, *, engine: Engine, seed: int, log: Log | None = None) -> nn.Module:
     """Train `model` in place with cross-entropy on the source and return it in eval mode."""
     optimizer = Optimizer(
         kind=recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, schedule=recipe.schedule
     )
     phase = Phase(
-        "train", (source,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer, recipe.batch_size
+        "train", (source,), supervised, optimizer, recipe.batch_size
     )
     return engine.fit(model, [phase], cycles=recipe.epochs, seed=seed, log=log)

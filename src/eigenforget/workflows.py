@@ -22,11 +22,10 @@ from eigenforget import record
 from eigenforget.data import DATASETS
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Role
-from eigenforget.jobs import Experiment, Made, described
+from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.methods import known_methods
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.record import Outcome, RunRecord
-from eigenforget.record.schema import Status
 from eigenforget.report import write_csv, write_page
 from eigenforget.report.console import rich_table
 from eigenforget.requests import REQUESTS
@@ -107,9 +106,7 @@ def unlearn(
         with progress() as watch:
             made = experiment.unlearn(model, chosen, seed=seed, log=watch(f"unlearn: {chosen.name}", rows_of(chosen)))
     except (Refused, Diverged) as error:
-        status: Status = "failed" if isinstance(error, Diverged) else "refused"
-        outcome = Outcome(status, 0.0, reason=str(error))
-        _write_record(experiment.record("unlearn", out.stem, outcome, job=job, inputs=inputs), out, overwrite)
+        _write_record(experiment.record("unlearn", out.stem, problem(error), job=job, inputs=inputs), out, overwrite)
         raise
     _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, overwrite=overwrite)
     console.print(f"Next: eigenforget evaluate {out} --original {source} --forget '{specs.request}' --out results", highlight=False)

@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from eigenforget.metrics import METRICS, PanelMetric
+from eigenforget.metrics import METRICS, Measurement, PanelMetric
 from eigenforget.types import Batch, Outputs, Part, Score
 
 CLASSES, WIDTH, GONE = 4, 6, (2,)
 SIZES: dict[Part, int] = {"forget": 30, "retain": 90, "test_forget": 25, "test_retain": 60}
-ARGUMENTS = {"num_features": WIDTH, "k": 3, "num_classes": CLASSES, "forgotten_classes": GONE, "seed": 0}
 EVERY = pytest.mark.parametrize("kind", METRICS, ids=lambda kind: kind.__name__)
 Rows = tuple[Part, Batch, Outputs]
 
 
 def make(kind: type[PanelMetric]) -> PanelMetric:
-    wanted = kind.__init__.__code__.co_varnames[1 : kind.__init__.__code__.co_argcount]
-    return kind(**{name: ARGUMENTS[name] for name in wanted})
+    return kind.made_for(Measurement(num_features=WIDTH, num_classes=CLASSES, forgotten_classes=GONE, k=3, seed=0))
 
 
 def everything(seed: int = 0) -> list[Rows]:

@@ -119,10 +119,14 @@ def with_fields(method: Method, fields: dict[str, Any]) -> Method:
     return method
 
 
+def band_width(oracles: Sequence[float]) -> float:
+    """Half the width of the oracles' band: two standard deviations, at least 0.005."""
+    return max(2 * float(np.std(oracles, ddof=1)) if len(oracles) > 1 else 0.0, 0.005)
+
+
 def in_bands(value: float, oracles: Sequence[float]) -> bool:
-    """Whether a value lies within two oracle standard deviations of their mean (at least 0.005 wide)."""
-    width = max(2 * float(np.std(oracles, ddof=1)) if len(oracles) > 1 else 0.0, 0.005)
-    return abs(value - float(np.mean(oracles))) <= width
+    """Whether a value lies in the oracles' band around their mean."""
+    return abs(value - float(np.mean(oracles))) <= band_width(oracles)
 
 
 def _optuna() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ class Data:
         """Shape of one sample: (C, H, W) or (D,)."""
         return tuple(self.train.inputs.shape[1:])
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the index rows of both sides; it depends on the side of a sample, not on the order."""
         return digest_of_rows((f"train\x1f{self.train_index.digest()}", f"test\x1f{self.test_index.digest()}"))

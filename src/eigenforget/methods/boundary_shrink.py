@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.engine import Momentum, Optimizer, Part, Phase, WeightDecay
 from eigenforget.features import logits_of
 from eigenforget.losses import cross_entropy
 from eigenforget.spec import configured
@@ -43,8 +43,8 @@ class BoundaryShrink:
     step: Annotated[float, Field(gt=0, description="size of the adversarial step, in units of the model's inputs")] = 0.4
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 10
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 1e-3
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 0.0
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 0.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
         Literal["train", "frozen"], Field(description="batch-norm statistics: updated on the forget data, or kept as they are")

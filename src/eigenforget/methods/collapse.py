@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from eigenforget.engine import Optimizer, Phase
+from eigenforget.engine import Momentum, Optimizer, Phase
 from eigenforget.losses import cross_entropy
 from eigenforget.spec import configured
 from eigenforget.types import Task
@@ -30,7 +30,7 @@ class Collapse:
 
     steps: Annotated[int, Field(ge=1, description="steps of ascent")] = 60
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.5
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    momentum: Momentum = 0.9
     clip: Annotated[float, Field(gt=0, description="gradient-norm limit, which keeps the weights finite")] = 1.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.engine import Momentum, Optimizer, Part, Phase, WeightDecay
 from eigenforget.losses import kl_to_target, masked_true_class_target
 from eigenforget.spec import configured
 from eigenforget.types import Task
@@ -34,8 +34,8 @@ class Delete:
 
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 10
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 2e-3
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 0.0
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 0.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
         Literal["train", "frozen"], Field(description="batch-norm statistics: updated on the forget data, or kept as they are")

@@ -8,11 +8,11 @@ from pydantic import Field
 from torch import nn
 
 from eigenforget import seeds
-from eigenforget.engine import Optimizer, Phase
-from eigenforget.losses import cross_entropy
+from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
 from eigenforget.methods.cf_k import last_layers, owned
 from eigenforget.methods.retrain import reinitialise
 from eigenforget.spec import configured
+from eigenforget.training import supervised
 from eigenforget.types import Task
 
 
@@ -38,9 +38,9 @@ class EUk:
     k: Annotated[int, Field(ge=1, description="number of convolutions and linear layers to retrain, from the end")] = 3
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 10
     lr: Annotated[float, Field(gt=0, description="peak SGD learning rate")] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "onecycle"
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 5e-4
+    schedule: Schedule = "onecycle"
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
     def __call__(self, task: Task) -> nn.Module:
@@ -50,7 +50,7 @@ class EUk:
         reinitialise(layers, seed=seeds.derive(task.seed, self.name), method=self.name)
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
-            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer,
+            "recover", (retain,), supervised, optimizer,
             batch_size=self.batch_size, trains=owned(layers).__contains__, norm="trained",
         )  # fmt: skip
         return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

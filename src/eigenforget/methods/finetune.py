@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from eigenforget.engine import Optimizer, Phase
-from eigenforget.losses import cross_entropy
+from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
 from eigenforget.spec import configured
+from eigenforget.training import supervised
 from eigenforget.types import Task
 
 
@@ -26,15 +26,15 @@ class Finetune:
 
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 2
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "cosine"
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 5e-4
+    schedule: Schedule = "cosine"
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
-            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer, self.batch_size
+            "recover", (retain,), supervised, optimizer, self.batch_size
         )
         return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

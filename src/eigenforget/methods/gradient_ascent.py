@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from eigenforget.engine import Optimizer, Phase
+from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
 from eigenforget.losses import cross_entropy
 from eigenforget.spec import configured
 from eigenforget.types import Task
@@ -42,9 +42,9 @@ class GradientAscent:
         int | None, Field(ge=1, description="steps of one epoch, in fresh random order; None is one pass")
     ] = 5
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 5e-3
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 0.0
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "constant"
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 0.0
+    schedule: Schedule = "constant"
     clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 1.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 64
     norm: Annotated[Literal["train", "frozen"], Field(description="batch-norm statistics: updated, or kept as they are")] = "train"

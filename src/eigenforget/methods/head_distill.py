@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.engine import Momentum, Optimizer, Part, Phase
 from eigenforget.features import find_head
 from eigenforget.losses import kl_to_target, masked_target
 from eigenforget.sources import Joined
@@ -35,7 +35,7 @@ class HeadDistill:
 
     epochs: Annotated[int, Field(ge=1, description="passes over forget and retained data together")] = 5
     lr: Annotated[float, Field(gt=0, description="SGD learning rate of the head")] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    momentum: Momentum = 0.9
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
     def __call__(self, task: Task) -> nn.Module:

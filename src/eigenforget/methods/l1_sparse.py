@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Optimizer, Phase
-from eigenforget.losses import cross_entropy
+from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
 from eigenforget.spec import configured
+from eigenforget.training import supervised
 from eigenforget.types import Task
 
 
@@ -43,9 +43,9 @@ class L1Sparse:
     penalty: Annotated[Literal["decreasing", "constant"], Field(description="the weight over the epochs")] = "decreasing"
     plain_epochs: Annotated[int, Field(ge=0, description="last epochs without penalty")] = 0
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "cosine"
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 5e-4
+    schedule: Schedule = "cosine"
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
     @pydantic.model_validator(mode="after")
@@ -58,7 +58,7 @@ class L1Sparse:
         retain = task.needs_retain(self.name)
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
-            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer,
+            "recover", (retain,), supervised, optimizer,
             batch_size=self.batch_size, penalty=lambda model, cycle: self.weight(cycle) * _l1(model),
         )  # fmt: skip
         return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

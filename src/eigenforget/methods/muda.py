@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from eigenforget import seeds
 from eigenforget.alignment import Centering, dimensional_alignment_loss, eigenspace, leading, merge, moments
-from eigenforget.engine import Optimizer, Part, Phase
-from eigenforget.losses import cross_entropy, kl_to_target, masked_target, soft_target
+from eigenforget.engine import Optimizer, Part, Phase, ScheduleName
+from eigenforget.losses import kl_to_target, masked_target, soft_target
 from eigenforget.sources import Source
 from eigenforget.spec import configured
+from eigenforget.training import supervised
 from eigenforget.types import Refused, Task
 
 
@@ -55,7 +56,7 @@ class MUDA:
     recover_lr: Annotated[float, Field(gt=0, description="SGD learning rate of the recover phase")] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum of both phases")] = 0.9
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty of both phases")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="schedule of both learning rates")] = "cosine"
+    schedule: Annotated[ScheduleName, Field(description="schedule of both learning rates")] = "cosine"
     clip: Annotated[float, Field(ge=0, description="gradient-norm limit of both phases, 0 for none")] = 1.0
     recover_ratio: Annotated[float, Field(gt=0, description="recover steps per forget step")] = 1.0
     basis_samples: Annotated[int, Field(ge=1, description="retain samples, drawn anew, that U is computed from")] = 5000
@@ -82,7 +83,7 @@ class MUDA:
             teachers=(task.teacher(),), prepare=basis.refresh if self.w_da > 0 else None, norm=self.norm,
         )  # fmt: skip
         recover = Phase(
-            "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels),
+            "recover", (retain,), supervised,
             self._optimizer(self.recover_lr), batch_size=min(self.batch_size, len(retain)),
             steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
         )  # fmt: skip

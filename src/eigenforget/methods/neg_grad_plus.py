@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.engine import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
 from eigenforget.losses import cross_entropy
 from eigenforget.spec import configured
 from eigenforget.types import Task
@@ -34,9 +34,9 @@ class NegGradPlus:
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
     alpha: Annotated[float, Field(gt=0, le=1, description="weight of the retained data; the forget data has 1 − alpha")] = 0.95
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.02
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "cosine"
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 5e-4
+    schedule: Schedule = "cosine"
     clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 1.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step of each of the two batches")] = 128
 

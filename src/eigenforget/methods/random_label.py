@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.engine import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
 from eigenforget.losses import cross_entropy
 from eigenforget.spec import configured
+from eigenforget.training import supervised
 from eigenforget.types import Refused, Task
 
 
@@ -35,9 +36,9 @@ class RandomLabel:
 
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data and over the retained data")] = 2
     lr: Annotated[float, Field(gt=0, description="SGD learning rate of both")] = 0.02
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "cosine"
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 5e-4
+    schedule: Schedule = "cosine"
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
     def __call__(self, task: Task) -> nn.Module:
@@ -52,7 +53,7 @@ class RandomLabel:
         phases = [
             Phase("forget", (task.forget,), forget_loss, optimizer, self.batch_size),
             Phase(
-                "recover", (retain,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), optimizer, self.batch_size
+                "recover", (retain,), supervised, optimizer, self.batch_size
             ),
         ]
         return task.engine.fit(task.student(), phases, cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
+from eigenforget.engine import Momentum, Schedule
 from eigenforget.spec import configured
 from eigenforget.training import Recipe, train
 from eigenforget.types import Refused, Task, listed
@@ -37,9 +38,9 @@ class Retrain:
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], Field(description="SGD with Nesterov momentum, or AdamW")] = "sgd"
     lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
+    momentum: Momentum = 0.9
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty (SGD) or decoupled decay (AdamW)")] = 5e-4
-    schedule: Annotated[Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule")] = "onecycle"
+    schedule: Schedule = "onecycle"
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

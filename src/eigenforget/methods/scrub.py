@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.engine import Log, Optimizer, Part, Phase
+from eigenforget.engine import Log, Momentum, Optimizer, Part, Phase, ScheduleName, WeightDecay
 from eigenforget.losses import cross_entropy, kl_between
 from eigenforget.sources import Source
 from eigenforget.spec import configured
@@ -62,10 +62,10 @@ class Scrub:
     gamma: Annotated[float, Field(ge=0, description="weight of the cross-entropy on the retained data")] = 1.0
     temperature: Annotated[float, Field(gt=0, description="softening T in both KL terms")] = 4.0
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.005
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty")] = 5e-4
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 5e-4
     schedule: Annotated[
-        Literal["constant", "cosine", "onecycle"], Field(description="learning-rate schedule of the min-only epochs")
+        ScheduleName, Field(description="learning-rate schedule of the min-only epochs")
     ] = "cosine"
     clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 20.0
     batch_size: Annotated[int, Field(ge=2, description="retained samples per min step")] = 128

@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.engine import Optimizer, Phase
 from eigenforget.features import logits_of
 from eigenforget.losses import cross_entropy
 from eigenforget.sources import Joined, Source, TensorSource
 from eigenforget.spec import configured
+from eigenforget.training import supervised
 from eigenforget.types import Refused, Task
 
 
@@ -61,11 +62,8 @@ class UNSIR:
         noise = [self.noise(task, label) for label in task.forgotten_classes]
         seen = [n.subset(np.tile(np.arange(len(n)), self.repeats)) for n in noise]
 
-        def loss(part: Part) -> Tensor:
-            return cross_entropy(part.outputs.logits, part.batch.labels)
-
-        impair = Phase("impair", (Joined((sample, *seen)),), loss, _adam(self.impair_lr), self.batch_size)
-        repair = Phase("repair", (sample,), loss, _adam(self.repair_lr), self.batch_size)
+        impair = Phase("impair", (Joined((sample, *seen)),), supervised, _adam(self.impair_lr), self.batch_size)
+        repair = Phase("repair", (sample,), supervised, _adam(self.repair_lr), self.batch_size)
         repair = replace(repair, steps_per_epoch=self.repair_epochs * repair.steps())
         return task.engine.fit(task.student(), [impair, repair], cycles=1, seed=task.seed, layer=task.layer, log=task.log)
 

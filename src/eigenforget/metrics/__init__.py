@@ -4,8 +4,8 @@ from eigenforget.metrics.accuracy import Accuracies
 from eigenforget.metrics.alignment import DimensionalAlignment, PanelAlignment
 from eigenforget.metrics.clustering import ClusteringScores
 from eigenforget.metrics.membership import PopulationMIA
-from eigenforget.metrics.panel import PanelMetric
+from eigenforget.metrics.panel import Measurement, PanelMetric
 
 METRICS: list[type[PanelMetric]] = [Accuracies, PopulationMIA, PanelAlignment, ClusteringScores]
 
-__all__ = ["METRICS", "Accuracies", "ClusteringScores", "DimensionalAlignment", "PanelAlignment", "PanelMetric", "PopulationMIA"]
+__all__ = ["METRICS", "Accuracies", "ClusteringScores", "DimensionalAlignment", "Measurement", "PanelAlignment", "PanelMetric", "PopulationMIA"]

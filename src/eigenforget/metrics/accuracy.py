@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple, get_args
+from typing import ClassVar, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor
 
-from eigenforget.metrics.panel import PanelMetric
+from eigenforget.metrics.panel import Measurement, PanelMetric
 from eigenforget.types import Batch, Better, EigenforgetError, Outputs, Part, Score
 
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -37,6 +37,10 @@ class Accuracies(PanelMetric):
         super().__init__()
         for state in ("correct", "seen"):
             self.add_state(state, torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls()
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         logits, labels = checked(part, batch, outputs)

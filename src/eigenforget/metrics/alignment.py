@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torchmetrics
 from torch import Tensor
 
 from eigenforget.alignment import Centering, Form, Moments, alignment_curve, empty_moments, merge, moments
-from eigenforget.metrics.panel import PanelMetric
+from eigenforget.metrics.panel import Measurement, PanelMetric
 from eigenforget.types import Batch, EigenforgetError, Outputs, Part, Score
 
 
@@ -71,6 +71,10 @@ class PanelAlignment(PanelMetric):
         super().__init__()
         self.k = k
         self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.num_features, what.k)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         if part in ("forget", "retain"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
 from eigenforget.metrics.accuracy import PARTS, not_applicable
-from eigenforget.metrics.panel import PanelMetric
+from eigenforget.metrics.panel import Measurement, PanelMetric
 from eigenforget.seeds import derive
 from eigenforget.types import Batch, EigenforgetError, Outputs, Part, Score, listed
 
@@ -44,6 +44,10 @@ class ClusteringScores(PanelMetric):
         self.num_classes, self.forgotten_classes, self.seed = num_classes, tuple(forgotten_classes), seed
         for state in ("features", "labels", "keys"):
             self.add_state(state, [], dist_reduce_fx="cat")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.num_classes, what.forgotten_classes, what.seed)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         # Training parts add no rows, but the typed empty tensors that a rank without held-out samples must gather.

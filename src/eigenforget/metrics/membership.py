@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from eigenforget.metrics.accuracy import Z95, Interval, checked, not_applicable, wilson_interval
-from eigenforget.metrics.panel import PanelMetric
+from eigenforget.metrics.panel import Measurement, PanelMetric
 from eigenforget.types import Batch, EigenforgetError, Outputs, Part, Score
 
 MIN_SAMPLES = 10
@@ -46,6 +46,10 @@ class PopulationMIA(PanelMetric):
         self.forgotten_classes = tuple(forgotten_classes)
         for state in ("members", "unseen_forget", "unseen_retain"):
             self.add_state(state, [], dist_reduce_fx="cat")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.forgotten_classes)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         logits, labels = checked(part, batch, outputs)

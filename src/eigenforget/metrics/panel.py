@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple, Self
 
 import torchmetrics
 
 from eigenforget.types import Batch, Outputs, Part, Score
 
 
+class Measurement(NamedTuple):
+    """What a metric may need to know of the models and the request before it sees samples.
+
+    k: directions of the headline alignment. seed: of metrics that draw, such as k-means.
+    """
+
+    num_features: int
+    num_classes: int
+    forgotten_classes: tuple[int, ...]
+    k: int
+    seed: int
+
+
 class PanelMetric(torchmetrics.Metric, ABC):
     """One forward pass per model and part feeds all metrics: update(part, batch, outputs), then scores().
 
     The result must not depend on how the samples were shuffled, batched or sharded. What cannot be measured on the parts
-    seen is a Score with value None and a reason, never a number. A subclass writes update() and measure(); torchmetrics' own
+    seen is a Score with value None and a reason, never a number. A subclass writes made_for(), update() and measure(); torchmetrics' own
     compute() answers with the applicable values by name, since it takes no frozen dataclasses.
     """
 
     full_state_update = False
+
+    @classmethod
+    @abstractmethod
+    def made_for(cls, what: Measurement) -> Self:
+        """A fresh metric for this measurement."""
 
     @abstractmethod
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None: ...
