@@ -151,14 +151,14 @@ class Engine:
         return model.eval()
 
     def forward(
-        self, model: nn.Module, source: Source, *, layer: str | None = None, batch_size: int = 512
+        self, model: nn.Module, source: Source, *, layer: str | None = None, layers: Sequence[str] = (), batch_size: int = 512
     ) -> Iterator[tuple[Batch, Outputs]]:
         """The outputs of a model in eval mode on each batch, in order, in float32 and without gradients.
 
         The model's training flags are as before when the pass ends or is abandoned.
         """
         model = self.placed(model)
-        with in_eval_mode(model), capture(model, layer) as tap:
+        with in_eval_mode(model), capture(model, layer, layers) as tap:
             for batch in source.batches(batch_size):
                 with torch.no_grad():
                     moved = self.fabric.to_device(batch)
@@ -297,4 +297,4 @@ def _endless(source: Source, batch_size: int, generator: torch.Generator) -> Ite
 
 
 def _float(outputs: Outputs) -> Outputs:
-    return Outputs(outputs.logits.float(), outputs.features.float())
+    return Outputs(outputs.logits.float(), outputs.features.float(), {name: f.float() for name, f in outputs.layers.items()})

@@ -18,7 +18,7 @@ from eigenforget.engine import Engine
 from eigenforget.metrics import METRICS, Measurement, PanelAlignment, PanelMetric
 from eigenforget.models.checkpoint import check_labels
 from eigenforget.sources import Source, as_source
-from eigenforget.types import EigenforgetError, Part, Score, listed
+from eigenforget.types import Batch, EigenforgetError, Outputs, Part, Score, listed
 
 Role = Literal["original", "oracle", "unlearned", "control"]
 
@@ -180,13 +180,17 @@ class _Collector:
 
     def __init__(self) -> None:
         self._rows: list[tuple[np.ndarray, ...]] = []
+        self._layers: dict[str, list[np.ndarray]] = {}
 
-    def add(self, batch: Any, outputs: Any) -> None:
+    def add(self, batch: Batch, outputs: Outputs) -> None:
         tensors = (outputs.logits, outputs.features, batch.labels, batch.positions)
         self._rows.append(tuple(t.cpu().numpy() for t in tensors))
+        for name, features in outputs.layers.items():
+            self._layers.setdefault(name, []).append(features.cpu().numpy())
 
     def outputs(self) -> PartOutputs:
-        return PartOutputs(*(np.concatenate(column) for column in zip(*self._rows, strict=True)))
+        logits, features, labels, positions = (np.concatenate(column) for column in zip(*self._rows, strict=True))
+        return PartOutputs(logits, features, labels, positions, {n: np.concatenate(rows) for n, rows in self._layers.items()})
 
 
 def _alignment_series(metric: PanelAlignment) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,41 +13,54 @@ from eigenforget.types import EigenforgetError, Outputs
 
 
 class Tap:
-    """Calls the model and answers with Outputs(logits [B, C], features [B, D]). Made by `capture`."""
+    """Calls the model and answers with Outputs(logits [B, C], features [B, D], features of further layers). Made by `capture`."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str] = ()) -> None:
         self.model = model
-        self._features: Tensor | None = None
+        self.layers = tuple(layers)
+        self._kept: dict[str | None, Any] = {}
 
-    def keep(self, features: Any) -> None:
-        self._features = features
+    def keep(self, layer: str | None, features: Any) -> None:
+        self._kept[layer] = features
 
     def __call__(self, inputs: Any) -> Outputs:
-        self._features = None
+        self._kept.clear()
         logits = logits_of(self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs))
-        if not isinstance(self._features, Tensor):
-            raise EigenforgetError("the feature layer did not run in the forward pass, or gave no tensor: name another layer")
-        return Outputs(logits, flatten_features(self._features))
+        return Outputs(logits, self._rows(None), {layer: self._rows(layer) for layer in self.layers})
+
+    def _rows(self, layer: str | None) -> Tensor:
+        found = self._kept.get(layer)
+        if not isinstance(found, Tensor):
+            which = "the feature layer" if layer is None else f"layer {layer!r}"
+            raise EigenforgetError(f"{which} did not run in the forward pass, or gave no tensor: name another layer")
+        return flatten_features(found)
 
 
 @contextmanager
-def capture(model: nn.Module, layer: str | None = None) -> Iterator[Tap]:
-    """A Tap on the model while the context lasts; the hook is gone afterwards.
+def capture(model: nn.Module, layer: str | None = None, layers: Sequence[str] = ()) -> Iterator[Tap]:
+    """A Tap on the model while the context lasts; the hooks are gone afterwards.
 
     layer=None takes the input of the classifier head (the last nn.Linear). A name takes that module's output, averaged over
-    space where it is a feature map [B, D, H, W], and flattened otherwise. Errors: no Linear layer, unknown layer name.
+    space where it is a feature map [B, D, H, W], and flattened otherwise; `layers` are further ones. Errors: no Linear layer, unknown
+    layer names.
     """
-    tap = Tap(model)
-    handle: Any
-    if layer is None:
-        _, head = find_head(model)
-        handle = head.register_forward_pre_hook(lambda module, args: tap.keep(args[0]))
-    else:
-        handle = find_layer(model, layer).register_forward_hook(lambda module, args, output: tap.keep(output))
+    tap = Tap(model, layers)
+    handles: list[Any] = []
     try:
+        if layer is None:
+            _, head = find_head(model)
+            handles.append(head.register_forward_pre_hook(lambda module, args: tap.keep(None, args[0])))
+        for key, name in ([] if layer is None else [(None, layer)]) + [(name, name) for name in layers]:
+            hook = partial(_keep_output, tap, key)
+            handles.append(find_layer(model, name).register_forward_hook(hook))
         yield tap
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _keep_output(tap: Tap, key: str | None, module: nn.Module, args: Any, output: Any) -> None:
+    tap.keep(key, output)
 
 
 def find_head(model: nn.Module) -> tuple[str, nn.Linear]:

@@ -9,6 +9,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "Score",
     "Split",
     "Task",
+    "Trace",
     "digest_of_rows",
     "listed",
 ]
@@ -42,6 +44,10 @@ Part = Literal["forget", "retain", "test_forget", "test_retain"]
 and of the other classes; when no class is forgotten as a whole there is no test_forget and test_retain is the test set."""
 
 Better = Literal["higher", "lower", "reference"]
+
+Trace = Literal["above", "below", "both", ""]
+"""On which side of the retrained models' values a trace of the forgotten data shows: a linear probe above them still finds the class,
+an alignment below them does. "both": a distance, which says that something differs and not in which sense. "": utility and cost."""
 
 
 class Batch(NamedTuple):
@@ -53,10 +59,14 @@ class Batch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """logits [B, C] and features [B, D]: the input of the classifier head, or of the layer that was asked for."""
+    """logits [B, C] and features [B, D]: the input of the classifier head, or of the layer that was asked for.
+
+    layers: features [B, D_l] of further layers by name, where they were asked for.
+    """
 
     logits: Tensor
     features: Tensor
+    layers: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +165,8 @@ class Method(Protocol):
 class Score:
     """One measured number. value is None exactly when status is "not_applicable"; then reason says why.
 
-    low and high bound a 95 % interval where the metric has one. better="reference" means closest to the retrained model.
+    low and high bound a 95 % interval where the metric has one. better="reference" means closest to the retrained model; then trace says
+    on which side of it traces of the forgotten data show.
     """
 
     name: str
@@ -166,6 +177,7 @@ class Score:
     low: float | None = None
     high: float | None = None
     reason: str = ""
+    trace: Trace = ""
 
     def __post_init__(self) -> None:
         if self.value is None and not self.reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ class LinearProbe:
     """
 
     name: ClassVar[str] = "linear_probe"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "features"
     c: float = Field(
         default=1.0, gt=0, allow_inf_nan=False, description="inverse strength of the L2 penalty on the summed loss"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple, Self, get_args
+from typing import ClassVar, Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Accuracies(PanelMetric):
     """
 
     name: ClassVar[str] = "accuracies"
+    reads: ClassVar[Literal["logits", "features"]] = "logits"
     correct: Tensor
     seen: Tensor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torchmetrics
@@ -65,6 +65,7 @@ class PanelAlignment(PanelMetric):
     """
 
     name: ClassVar[str] = "dimensional_alignment"
+    reads: ClassVar[Literal["logits", "features"]] = "features"
     packed: Tensor
 
     def __init__(self, num_features: int, k: int) -> None:

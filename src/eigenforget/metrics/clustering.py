@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class ClusteringScores(PanelMetric):
     """
 
     name: ClassVar[str] = "clustering"
+    reads: ClassVar[Literal["logits", "features"]] = "features"
     features: list[Tensor]
     labels: list[Tensor]
     keys: list[Tensor]

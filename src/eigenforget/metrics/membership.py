@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class PopulationMIA(PanelMetric):
     """
 
     name: ClassVar[str] = "population_mia"
+    reads: ClassVar[Literal["logits", "features"]] = "logits"
     members: list[Tensor]
     unseen_forget: list[Tensor]
     unseen_retain: list[Tensor]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torchmetrics
+from torch import Tensor
 
 from eigenforget.types import Batch, Outputs, Part, Score
 
@@ -13,7 +14,8 @@ from eigenforget.types import Batch, Outputs, Part, Score
 class Measurement(NamedTuple):
     """What a metric may need to know of the models and the request before it sees samples.
 
-    k: directions of the headline alignment. seed: of metrics that draw, such as k-means.
+    k: directions of the headline alignment. seed: of metrics that draw, such as k-means. head: weight [C, D] of the classifier head,
+    where the features are its input and None elsewhere.
     """
 
     num_features: int
@@ -21,6 +23,7 @@ class Measurement(NamedTuple):
     forgotten_classes: tuple[int, ...]
     k: int
     seed: int
+    head: Tensor | None = None
 
 
 class PanelMetric(torchmetrics.Metric, ABC):
@@ -28,8 +31,11 @@ class PanelMetric(torchmetrics.Metric, ABC):
 
     The result must not depend on how the samples were shuffled, batched or sharded. What cannot be measured on the parts
     seen is a Score with value None and a reason, never a number. A subclass writes made_for(), update() and measure(); torchmetrics' own
-    compute() answers with the applicable values by name, since it takes no frozen dataclasses.
+    compute() answers with the applicable values by name, since it takes no frozen dataclasses. What reads features is measured again on
+    each further layer that was asked for.
     """
+
+    reads: ClassVar[Literal["logits", "features"]]
 
     full_state_update = False
 
