@@ -9,7 +9,6 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -66,7 +65,7 @@ class Outputs(NamedTuple):
 
     logits: Tensor
     features: Tensor
-    layers: Mapping[str, Tensor] = MappingProxyType({})
+    layers: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True, eq=False)
