@@ -16,7 +16,7 @@ ROOT = Path(eigenforget.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "types", "spec", "seeds", "record"},
-    {"sources", "alignment", "losses", "features", "report"},
+    {"sources", "alignment", "losses", "features", "initialisation", "report"},
     {"engine"},
     {"gradients"},
     {"requests", "data", "models", "metrics", "audits", "methods", "training"},

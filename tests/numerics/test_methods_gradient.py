@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from eigenforget import seeds
 from eigenforget.engine import Engine
+from eigenforget.initialisation import reinitialise
 from eigenforget.methods.bad_teacher import BadTeacher
 from eigenforget.methods.cf_k import CFk, last_layers
 from eigenforget.methods.eu_k import EUk
@@ -23,7 +24,7 @@ from eigenforget.methods.gradient_ascent import GradientAscent
 from eigenforget.methods.l1_sparse import L1Sparse
 from eigenforget.methods.neg_grad_plus import NegGradPlus
 from eigenforget.methods.not_ import NoT
-from eigenforget.methods.retrain import Retrain, reinitialise
+from eigenforget.methods.retrain import Retrain
 from eigenforget.methods.scrub import Scrub, _hold_out
 from eigenforget.models import checkpoint
 from eigenforget.models.mlp import Mlp

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from eigenforget import seeds
 from eigenforget.engine import Optimizer, Part, Phase
+from eigenforget.initialisation import reinitialise
 from eigenforget.losses import kl_to_target, soft_target
-from eigenforget.methods.retrain import reinitialise
 from eigenforget.sources import Joined
 from eigenforget.spec import configured
 from eigenforget.types import Task

@@ -9,8 +9,8 @@ from torch import nn
 
 from eigenforget import seeds
 from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.initialisation import reinitialise
 from eigenforget.methods.cf_k import last_layers, owned
-from eigenforget.methods.retrain import reinitialise
 from eigenforget.spec import configured
 from eigenforget.training import supervised
 from eigenforget.types import Task
