@@ -15,11 +15,13 @@ import eigenforget
 ROOT = Path(eigenforget.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
-    {"errors", "types", "spec", "seeds", "record"},
+    {"errors", "types", "spec", "seeds", "record", "bands"},
     {"sources", "alignment", "losses", "features", "initialisation", "report"},
     {"engine"},
     {"gradients"},
     {"requests", "data", "models", "metrics", "audits", "methods", "training"},
+    {"observation", "figure_data"},
+    {"scoring"},
     {"evaluation"},
     {"unlearning"},
     {"jobs"},

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch import nn
 
-from eigenforget import seeds
-from eigenforget.alignment import Moments, alignment_curve, eigenspace
-from eigenforget.audits import AUDITS
-from eigenforget.audits.evidence import Evidence, PartOutputs
+from eigenforget import bands
+from eigenforget.audits.evidence import Evidence, Seen
 from eigenforget.engine import Engine
-from eigenforget.metrics import METRICS, Measurement, PanelAlignment, PanelMetric
-from eigenforget.models.checkpoint import check_labels
+from eigenforget.features import find_head
+from eigenforget.figure_data import class_series, feature_map
+from eigenforget.metrics import Measurement, derived
+from eigenforget.observation import View, observe
+from eigenforget.scoring import Scoring, values_of
 from eigenforget.sources import Source, as_source
-from eigenforget.types import Batch, EigenforgetError, Outputs, Part, Score, listed
+from eigenforget.types import EigenforgetError, Part, Score, listed
 
 Role = Literal["original", "oracle", "unlearned", "control"]
+Values = Mapping[str, float | None]
 
 
 class Measured(NamedTuple):
@@ -31,12 +34,25 @@ class Measured(NamedTuple):
     series: dict[str, Any]
     seconds: float
 
-    def value(self, name: str) -> float | None:
-        """The value of the named score; None where it is not applicable. Errors: no such score."""
+    def score(self, name: str) -> Score:
+        """The named score. Errors: no such score."""
         for score in self.scores:
             if score.name == name:
-                return score.value
-        raise EigenforgetError(f"no score {name!r}; there are: {listed([s.name for s in self.scores], 50)}")
+                return score
+        raise EigenforgetError(f"no score {name!r}; there are: {listed([s.name for s in self.scores], 100)}")
+
+    def value(self, name: str) -> float | None:
+        """The value of the named score; None where it is not applicable."""
+        return self.score(name).value
+
+
+class Standing(NamedTuple):
+    """How a score stands to the oracles: their band, the signed gap in units of half its width, and what that says."""
+
+    value: float
+    band: bands.Band
+    units: float
+    verdict: bands.Verdict
 
 
 @dataclass(frozen=True)
@@ -45,23 +61,38 @@ class Evaluation:
 
     models: Mapping[str, Measured]
 
-    def oracle_mean(self, score: str) -> float | None:
-        """Mean of the oracles' values; None without an oracle or where the score is not applicable."""
+    def oracle_values(self, score: str) -> list[float]:
+        """The oracles' values; empty where any of them has none."""
         values = [m.value(score) for m in self.models.values() if m.role == "oracle"]
         known = [v for v in values if v is not None]
-        return float(np.mean(known)) if known and len(known) == len(values) else None
+        return known if len(known) == len(values) else []
+
+    def oracle_mean(self, score: str) -> float | None:
+        """Mean of the oracles' values; None without an oracle or where the score is not applicable."""
+        known = self.oracle_values(score)
+        return float(np.mean(known)) if known else None
 
     def gap(self, model: str, score: str) -> float | None:
         """Signed gap to the mean of the oracles: value − oracle mean."""
         value, mean = self.models[model].value(score), self.oracle_mean(score)
         return None if value is None or mean is None else value - mean
 
+    def standing(self, model: str, score: str) -> Standing | None:
+        """Where the model stands in the oracles' band; None where the score has no value or there are fewer than 2 oracles."""
+        found = self.models[model].score(score)
+        width = bands.band(self.oracle_values(score), span=found.range)
+        if found.value is None or width is None:
+            return None
+        verdict = bands.verdict(found.value, width, better=found.better, trace=found.trace)
+        return Standing(found.value, width, bands.units(found.value, width), verdict)
+
 
 @dataclass(frozen=True)
 class Panel:
     """What is measured, and on which parts. `k` None is the number of retained classes.
 
-    test_ids name the held-out samples (test_forget, then test_retain); map_points of them go into the map of features.
+    layers: further layers on which all that reads features is measured again, as "score@layer". test_ids name the held-out samples
+    (test_forget, then test_retain); map_points of them go into the map of features. skip: names of metrics and audits to leave out.
     """
 
     parts: Mapping[Part, Source]
@@ -70,56 +101,96 @@ class Panel:
     engine: Engine
     seed: int = 0
     layer: str | None = None
+    layers: tuple[str, ...] = ()
     k: int | None = None
     test_ids: Sequence[str] | None = None
     map_points: int = 800
+    skip: tuple[str, ...] = ()
+
+    def observe(self, model: nn.Module) -> Seen:
+        """One forward pass over every part. Errors: unknown layers, labels outside the head."""
+        return observe(self.engine, model, self.parts, View(self.layer, self.layers))
 
     def measure(self, model: nn.Module, role: Role = "unlearned") -> Measured:
-        """Scores and series of one model; the model is not changed. Errors: labels outside the head, no finite features."""
-        started = time.perf_counter()
-        metrics: list[PanelMetric] = []
-        collected = {part: _Collector() for part in self.parts}
-        for part, source in self.parts.items():
-            for batch, outputs in self.engine.forward(model, source, layer=self.layer):
-                if not metrics:
-                    for checked in self.parts.values():
-                        check_labels(checked.labels(), outputs.logits.shape[1])
-                    metrics = [m.to(outputs.logits.device) for m in self._metrics(outputs.features.shape[1])]
-                for metric in metrics:
-                    metric.update(part, batch, outputs)
-                collected[part].add(batch, outputs)
-        evidence = Evidence(model, {p: c.outputs() for p, c in collected.items()}, self.num_classes, self.forgotten_classes)
-        scores = [score for metric in metrics for score in metric.scores()]
-        for audit in AUDITS:
-            scores += audit()(evidence, self.seed)
-        alignment = next(m for m in metrics if isinstance(m, PanelAlignment))
-        series = {**_alignment_series(alignment), "pca": self._map(evidence)}
-        return Measured(role, tuple(scores), series, time.perf_counter() - started)
+        """Scores and series of one model that stands alone; what compares models is not applicable then. See Board."""
+        return Board(self, None, ()).measure(model, role)
 
-    def _metrics(self, width: int) -> list[PanelMetric]:
+    def scoring(self, model: nn.Module, seen: Seen) -> Scoring:
+        """What to measure of this model."""
+        head = find_head(model)[1].weight.detach().cpu() if self.layer is None else None
         k = self.k or self.num_classes - len(self.forgotten_classes)
-        what = Measurement(width, self.num_classes, self.forgotten_classes, k, self.seed)
-        return [kind.made_for(what) for kind in METRICS]
+        width = next(iter(seen.values())).features.shape[1]
+        return Scoring(Measurement(width, self.num_classes, self.forgotten_classes, k, self.seed, head), self.skip)
 
-    def _map(self, evidence: Evidence) -> dict[str, Any]:
-        """Two leading principal components of the held-out features, for a fixed sample of them."""
-        held = [evidence.parts[p] for p in ("test_forget", "test_retain") if p in evidence.parts]
-        features = np.concatenate([h.features for h in held]).astype(np.float64)
-        labels = np.concatenate([h.labels for h in held])
-        centred = features - features.mean(0)
-        values, vectors = np.linalg.eigh(centred.T @ centred)
-        axes = vectors[:, ::-1][:, :2]
-        axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-        rng = np.random.default_rng(seeds.derive(self.seed, "map"))
-        rows = np.sort(rng.permutation(len(features))[: self.map_points])
-        points = centred[rows] @ axes
-        forgotten = np.isin(labels[rows], self.forgotten_classes)
-        total = max(values.sum(), np.finfo(np.float64).tiny)
-        names = self.test_ids if self.test_ids is not None else [str(i) for i in range(len(features))]
-        return {
-            "x": _short(points[:, 0]), "y": _short(points[:, 1]), "label": labels[rows].tolist(),
-            "id": [str(names[r]) for r in rows], "forget": forgotten.tolist(), "explained": _short(values[::-1][:2] / total),
-        }  # fmt: skip
+    def evidence(self, model: nn.Module, seen: Seen) -> Evidence:
+        """The model alone, as audits see it."""
+        return Evidence(model, seen, self.num_classes, self.forgotten_classes, sources=self.parts, engine=self.engine)
+
+    def series(self, seen: Seen) -> dict[str, Any]:
+        """The series that need outputs only."""
+        gone = self.forgotten_classes
+        pca = feature_map(seen, forgotten_classes=gone, ids=self.test_ids, points=self.map_points, seed=self.seed)
+        return {"pca": pca, **class_series(seen, self.num_classes)}
+
+
+class Board:
+    """A panel with the original and the oracles on it, each seen once, so that every model is measured beside them.
+
+    An oracle is measured beside the other oracles, so that its scores are what one more retrained model would have. Audits of
+    ensembles take half of the other oracles as an oracle's peers and the other half as the oracles.
+    """
+
+    def __init__(self, panel: Panel, original: nn.Module | None, oracles: Sequence[nn.Module]) -> None:
+        self.panel, self.original, self.oracles = panel, original, tuple(oracles)
+        self._original = None if original is None else panel.observe(original)
+        self._oracles = [panel.observe(oracle) for oracle in self.oracles]
+
+    def measure(self, model: nn.Module, role: Role, peers: Sequence[Seen] = ()) -> Measured:
+        """Scores and series of a model. peers: outputs of models made in the same way from other training seeds."""
+        started = time.perf_counter()
+        seen = self._original if model is self.original and self._original is not None else self.panel.observe(model)
+        evidence = replace(self.panel.evidence(model, seen), original=self._original, oracles=tuple(self._oracles), peers=tuple(peers))
+        return self._finished(self._base(evidence), role, self._oracle_values, started)
+
+    def measure_original(self, peers: Sequence[Seen] = ()) -> Measured:
+        """The original, beside itself and the oracles."""
+        if self.original is None:
+            raise EigenforgetError("this board has no original")
+        return self.measure(self.original, "original", peers)
+
+    def measure_oracle(self, number: int) -> Measured:
+        """The oracle of this number, from 0, beside the others."""
+        started = time.perf_counter()
+        others = [v for i, v in enumerate(self._oracle_values) if i != number]
+        return self._finished(self._base_of_oracles[number], "oracle", others, started)
+
+    @cached_property
+    def _base_of_oracles(self) -> list[Measured]:
+        return [self._base(*self._oracle_evidence(i)) for i in range(len(self.oracles))]
+
+    @cached_property
+    def _oracle_values(self) -> list[Values]:
+        return [values_of(found.scores) for found in self._base_of_oracles]
+
+    def _oracle_evidence(self, number: int) -> tuple[Evidence, Evidence]:
+        """An oracle beside the other oracles, and the same with half of these as its peers."""
+        seen = self._oracles[number]
+        others = tuple(o for i, o in enumerate(self._oracles) if i != number)
+        evidence = replace(self.panel.evidence(self.oracles[number], seen), original=self._original, oracles=others)
+        return evidence, replace(evidence, peers=others[: len(others) // 2], oracles=others[len(others) // 2 :])
+
+    def _base(self, evidence: Evidence, alone: Evidence | None = None) -> Measured:
+        started = time.perf_counter()
+        scoring = self.panel.scoring(evidence.model, evidence.parts)
+        found = scoring.findings(evidence, alone=alone)
+        scores = [*found.scores, *(s for layer in self.panel.layers for s in scoring.at_layer(evidence, layer).scores)]
+        series = {**found.series, **self.panel.series(evidence.parts)}
+        return Measured("unlearned", tuple(scores), series, time.perf_counter() - started)
+
+    def _finished(self, base: Measured, role: Role, oracle_values: Sequence[Values], started: float) -> Measured:
+        more = derived(values_of(base.scores), oracle_values)
+        spent = max(base.seconds, time.perf_counter() - started)
+        return base._replace(role=role, scores=(*base.scores, *more), seconds=spent)
 
 
 def evaluate(
@@ -131,11 +202,12 @@ def evaluate(
     oracles: Mapping[str, nn.Module] | None = None,
     panel: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Measure models beside retrained oracles: accuracies, membership, dimensional alignment, linear probe, clustering.
+    """Measure models beside retrained oracles, with every metric and audit of the package.
 
-    models by name; the name "original" marks the model before unlearning. oracles were trained without the forget data.
+    models by name; the name "original" marks the model before unlearning. oracles were trained without the forget data: with two or
+    more there is a band (see Evaluation.standing), with one a gap without a band, with none neither.
     forget, retain, test: (inputs, labels) pairs, Datasets or DataLoaders. `panel` overrides fields of Panel, such as
-    {"engine": Engine(device="cuda"), "layer": "layer4", "k": 9}. Errors: EigenforgetError in one line.
+    {"engine": Engine(device="cuda"), "layer": "layer4", "skip": ("relearning",)}. Errors: EigenforgetError in one line.
     """
     sides = as_source(forget, "forget"), as_source(retain, "retain"), as_source(test, "test")
     gone = gone_classes(sides[0], sides[1])
@@ -147,9 +219,9 @@ def evaluate(
     classes = 1 + max(int(s.labels().max()) for s in sides)
     settings: dict[str, Any] = {"num_classes": classes, "forgotten_classes": gone, "engine": None, **(panel or {})}
     settings["engine"] = settings["engine"] or Engine()
-    board = Panel(parts=parts, **settings)
-    found = {name: board.measure(m, "original" if name == "original" else "unlearned") for name, m in models.items()}
-    return Evaluation(found | {name: board.measure(m, "oracle") for name, m in oracles.items()})
+    board = Board(Panel(parts=parts, **settings), models.get("original"), list(oracles.values()))
+    found = {n: board.measure_original() if n == "original" else board.measure(m, "unlearned") for n, m in models.items()}
+    return Evaluation(found | {name: board.measure_oracle(i) for i, name in enumerate(oracles)})
 
 
 def parts_of(forget: Source, retain: Source, test: Source, *, forgotten_classes: Sequence[int]) -> dict[Part, Source]:
@@ -173,54 +245,3 @@ def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.n
 def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:
     """Classes that occur in the forget data and not in the retained data."""
     return tuple(int(c) for c in np.setdiff1d(forget.labels(), retain.labels()))
-
-
-class _Collector:
-    """Outputs of one part on the CPU, for audits that need all of them at once."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[np.ndarray, ...]] = []
-        self._layers: dict[str, list[np.ndarray]] = {}
-
-    def add(self, batch: Batch, outputs: Outputs) -> None:
-        tensors = (outputs.logits, outputs.features, batch.labels, batch.positions)
-        self._rows.append(tuple(t.cpu().numpy() for t in tensors))
-        for name, features in outputs.layers.items():
-            self._layers.setdefault(name, []).append(features.cpu().numpy())
-
-    def outputs(self) -> PartOutputs:
-        logits, features, labels, positions = (np.concatenate(column) for column in zip(*self._rows, strict=True))
-        return PartOutputs(logits, features, labels, positions, {n: np.concatenate(rows) for n, rows in self._layers.items()})
-
-
-def _alignment_series(metric: PanelAlignment) -> dict[str, Any]:
-    forget, retain = metric.sides()
-    curves: dict[str, Any] = {}
-    for centering in ("none", "each"):
-        for form in ("frobenius", "energy"):
-            try:
-                curve = alignment_curve(forget, retain, form=form, centering=centering)  # type: ignore[arg-type]
-            except EigenforgetError:
-                continue  # constant features have no centred eigenspace; the score says so, the figure leaves it out
-            curves[f"{form}_{centering}"] = _short(curve.cpu().numpy())
-    # Centring can lower the rank, and with it the last k; one axis of k serves all curves of a model.
-    last = min((len(c) for c in curves.values()), default=0)
-    cut = {name: curve[:last] for name, curve in curves.items()}
-    return {
-        "da_curve": {"k": list(range(1, last + 1)), "headline_k": metric.k, **cut} if last else {},
-        "spectrum": {"forget": _spectrum(forget), "retain": _spectrum(retain)},
-    }
-
-
-def _spectrum(side: Moments) -> list[float]:
-    """Uncentred eigenvalues in descending order as shares of their sum."""
-    try:
-        values = eigenspace(side.gram("none")).values
-    except EigenforgetError:
-        return []
-    return _short((values / values.sum()).cpu().numpy())
-
-
-def _short(values: np.ndarray) -> list[float]:
-    """Six significant digits: enough for a figure, and half the size on disk."""
-    return [float(f"{v:.6g}") for v in values]

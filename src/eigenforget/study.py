@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
 from eigenforget import record
 from eigenforget.engine import Log
-from eigenforget.evaluation import Panel, Role
+from eigenforget.evaluation import Board
 from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.models import checkpoint
 from eigenforget.record import RunRecord
@@ -25,16 +25,6 @@ Watch = Callable[[str, int], Log]
 def unwatched(title: str, total: int) -> Log:
     """Shows nothing."""
     return lambda row: None
-
-
-class Subject(NamedTuple):
-    """A model to be measured, with what made it; or the reason why there is none."""
-
-    name: str
-    role: Role
-    made: Made | Refused | Diverged
-    job: Mapping[str, Any]
-    trace: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,35 +41,42 @@ class Study:
     store: Path | None = None
     map_points: int = 800
 
-    def subjects(self, watch: Watch = unwatched) -> Iterator[Subject]:
-        """Original, oracles and unlearned models, one after the other. A method that refuses or diverges does not end the study."""
-        original = self.original(watch)
-        yield Subject("original", "original", original, {"seed": self.seed}, ())
-        for number, seed in enumerate(self.oracle_seeds or (self.seed + 1, self.seed + 2), start=1):
-            yield Subject(f"oracle {number}", "oracle", self.oracle(seed, watch), {"seed": seed}, ())
-        for name, method in zip(display_names(self.methods), self.methods, strict=True):
-            trace: list[Mapping[str, Any]] = []
-            log = _both(trace.append, watch(f"unlearn: {name}", rows_of(method)))
-            made = self._unlearned(original.model, method, log)
-            yield Subject(name, method.role, made, {"seed": self.seed, "method": described(method)}, trace)
-
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
-        """A sealed evaluate record of each subject, chained in order; refused and failed methods have one too, without scores."""
-        panel = replace(self.experiment.panel(seed=self.seed), map_points=self.map_points)
+        """A sealed evaluate record of the original, the oracles and each method's model, chained in order.
+
+        A method that refuses or diverges does not end the study; its record has no scores.
+        """
         previous = None
-        for subject in self.subjects(watch):
-            sealed = record.seal(self._record(subject, panel, watch), previous)
+        for unsealed in self._records(watch):
+            sealed = record.seal(unsealed, previous)
             previous = sealed.digest
             yield sealed
 
-    def _record(self, subject: Subject, panel: Panel, watch: Watch) -> RunRecord:
-        made, job = subject.made, dict(subject.job)
-        if not isinstance(made, Made):
-            return self.experiment.record("evaluate", subject.name, problem(made), role=subject.role, job=job)
-        done = watch(f"measure: {subject.name}", 1)
-        measured = panel.measure(made.model, subject.role)
+    def _records(self, watch: Watch) -> Iterator[RunRecord]:
+        original = self.original(watch)
+        seeds = self.oracle_seeds or (self.seed + 1, self.seed + 2)
+        oracles = [self.oracle(seed, watch) for seed in seeds]
+        panel = replace(self.experiment.panel(seed=self.seed), map_points=self.map_points)
+        board = Board(panel, original.model, [oracle.model for oracle in oracles])
+        done = watch("measure: oracles and original", 1)
+        measured = [board.measure_oracle(number) for number in range(len(oracles))]
+        yield self.experiment.evaluation_record("original", original, board.measure_original(), job={"seed": self.seed})
         done({})
-        return self.experiment.evaluation_record(subject.name, made, measured, job=job, trace=subject.trace)
+        for number, (seed, made, found) in enumerate(zip(seeds, oracles, measured, strict=True), start=1):
+            yield self.experiment.evaluation_record(f"oracle {number}", made, found, job={"seed": seed})
+        for name, method in zip(display_names(self.methods), self.methods, strict=True):
+            yield self._unlearned_record(name, method, original.model, board, watch)
+
+    def _unlearned_record(self, name: str, method: Method, original: nn.Module, board: Board, watch: Watch) -> RunRecord:
+        trace: list[Mapping[str, Any]] = []
+        job = {"seed": self.seed, "method": described(method)}
+        made = self._unlearned(original, method, _both(trace.append, watch(f"unlearn: {name}", rows_of(method))))
+        if not isinstance(made, Made):
+            return self.experiment.record("evaluate", name, problem(made), role=method.role, job=job)
+        done = watch(f"measure: {name}", 1)
+        measured = board.measure(made.model, method.role)
+        done({})
+        return self.experiment.evaluation_record(name, made, measured, job=job, trace=trace)
 
     def _unlearned(self, model: nn.Module, method: Method, log: Log) -> Made | Refused | Diverged:
         try:

@@ -21,7 +21,7 @@ from rich.text import Text
 from eigenforget import record
 from eigenforget.data import DATASETS
 from eigenforget.engine import Engine, Log
-from eigenforget.evaluation import Role
+from eigenforget.evaluation import Board, Role
 from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.methods import known_methods
 from eigenforget.models import MODELS, checkpoint
@@ -216,13 +216,17 @@ def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int,
     loaded = [checkpoint.load_state(path) for _, _, path in named]
     experiment = _experiment(_completed(specs, loaded[0].metadata), engine)
     models = [experiment.stored_model(item) for item in loaded]
-    panel = experiment.panel(seed=seed, layer=layer)
+    count = len(paths.oracles)
+    board = Board(experiment.panel(seed=seed, layer=layer), models[0], models[1 : 1 + count])
     records: list[RunRecord] = []
     with progress() as watch:
-        for (name, role, path), model in zip(named, models, strict=True):
+        for number, ((name, role, path), model) in enumerate(zip(named, models, strict=True)):
             done = watch(f"measure: {name}", 1)
             origin = _origin(path)
-            measured = panel.measure(model, role or (origin.job.get("role", "unlearned") if origin else "unlearned"))
+            if role == "oracle":
+                measured = board.measure_oracle(number - 1)
+            else:
+                measured = board.measure(model, role or (origin.job.get("role", "unlearned") if origin else "unlearned"))
             job = {"seed": seed, "checkpoint": path.name} | (
                 {k: origin.job[k] for k in ("method",) if k in origin.job} if origin else {}
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eigenforget.metrics.panel import Measurement, PanelMetric
-from eigenforget.types import Batch, Better, EigenforgetError, Outputs, Part, Score
+from eigenforget.types import Batch, Better, EigenforgetError, Outputs, Part, Score, Trace
 
 PARTS: tuple[Part, ...] = get_args(Part)
 Z95 = 1.959963984540054
@@ -62,14 +62,21 @@ def _score(part: Part, *, correct: int, seen: int) -> Score:
 
 
 def share(name: str, *, correct: int, seen: int, better: Better) -> Score:
-    """correct / seen as a Score with its Wilson interval; seen must be positive."""
+    """correct / seen as a Score with its Wilson interval; seen must be positive.
+
+    With better="reference" it is a share of forgotten samples: a trace of them shows above the retrained models. With "higher" it is utility.
+    """
     low, high = wilson_interval(successes=correct, trials=seen)
-    return Score(name, correct / seen, "share", better, (0.0, 1.0), low=low, high=high)
+    return Score(name, correct / seen, "share", better, (0.0, 1.0), low=low, high=high, trace=_trace(better))
 
 
 def not_applicable(name: str, reason: str, better: Better = "reference") -> Score:
     """A share that could not be measured."""
-    return Score(name, None, "share", better, (0.0, 1.0), reason=reason)
+    return Score(name, None, "share", better, (0.0, 1.0), reason=reason, trace=_trace(better))
+
+
+def _trace(better: Better) -> Trace:
+    return "above" if better == "reference" else ""
 
 
 def wilson_interval(*, successes: float, trials: int) -> Interval:

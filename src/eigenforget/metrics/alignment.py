@@ -101,7 +101,7 @@ class PanelAlignment(PanelMetric):
                 value = float(curve[self.k - 1])
             else:
                 reason = f"k = {self.k} exceeds {len(curve)}, the last k at which DA is defined for these features"
-        return Score(name, value, "1", "reference", (0.0, 1.0), reason=reason)
+        return Score(name, value, "1", "reference", (0.0, 1.0), reason=reason, trace="below")
 
 
 def _nothing(width: int) -> Tensor:

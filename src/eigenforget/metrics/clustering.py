@@ -136,7 +136,7 @@ def _whole(state: list[Tensor] | Tensor) -> Tensor:
 
 
 def _score(name: str, value: float) -> Score:
-    return Score(name, value, "share", "reference", (0.0, 1.0))
+    return Score(name, value, "share", "reference", (0.0, 1.0), trace="above")
 
 
 def _none(reason: str) -> tuple[Score, ...]:

@@ -35,6 +35,7 @@ class PanelMetric(torchmetrics.Metric, ABC):
     each further layer that was asked for.
     """
 
+    name: ClassVar[str]
     reads: ClassVar[Literal["logits", "features"]]
 
     full_state_update = False

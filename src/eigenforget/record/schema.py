@@ -16,11 +16,13 @@ Kind = Literal["train", "unlearn", "evaluate"]
 Role = Literal["original", "oracle", "unlearned", "control"]
 Status = Literal["ok", "refused", "failed"]
 Better = Literal["higher", "lower", "reference"]
+Trace = Literal["above", "below", "both", ""]
 
 KINDS: tuple[Kind, ...] = ("train", "unlearn", "evaluate")
 ROLES: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
 STATUSES: tuple[Status, ...] = ("ok", "refused", "failed")
 BETTER: tuple[Better, ...] = ("higher", "lower", "reference")
+TRACES: tuple[Trace, ...] = ("above", "below", "both", "")
 
 _SCORE = ("name", "value", "unit", "better", "range", "low", "high", "reason")
 _OUTCOME = ("status", "reason", "seconds", "cost", "outputs")
@@ -32,7 +34,11 @@ _RECORD = (
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A number. value is None exactly when it does not apply; then reason says why. range: None is an open end."""
+    """A number. value is None exactly when it does not apply; then reason says why. range: None is an open end.
+
+    trace: on which side of the retrained models' values traces of the forgotten data show; "both": a distance. Only a trace that says
+    something is written, so records from before it was there keep their digests.
+    """
 
     name: str
     value: float | None
@@ -42,6 +48,7 @@ class ScoreRow:
     low: float | None = None
     high: float | None = None
     reason: str = ""
+    trace: Trace = ""
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,14 @@ class ScoreLike(Protocol):
     def high(self) -> float | None: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def trace(self) -> Trace: ...
 
 
 def score_row(score: ScoreLike) -> ScoreRow:
     """The score as a row of a record: infinite ends of its range become None."""
     lo, hi = (None if math.isinf(end) else end for end in score.range)
-    return ScoreRow(score.name, score.value, score.unit, score.better, (lo, hi), score.low, score.high, score.reason)
+    return ScoreRow(score.name, score.value, score.unit, score.better, (lo, hi), score.low, score.high, score.reason, score.trace)
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:
@@ -183,7 +192,8 @@ def _outcome(value: Any) -> Outcome:
 
 
 def _score(value: Any, where: str) -> ScoreRow:
-    raw = fields.obj(value, where, _SCORE)
+    traced = isinstance(value, dict) and "trace" in value
+    raw = fields.obj(value, where, (*_SCORE, "trace") if traced else _SCORE)
     ends = fields.array(raw["range"], f"{where}.range")
     if len(ends) != 2:
         raise RecordError(f"{where}.range must be [low, high], got {len(ends)} values")
@@ -197,6 +207,7 @@ def _score(value: Any, where: str) -> ScoreRow:
         low=fields.number_or_none(raw["low"], f"{where}.low"),
         high=fields.number_or_none(raw["high"], f"{where}.high"),
         reason=fields.text(raw["reason"], f"{where}.reason"),
+        trace=cast(Trace, fields.choice(raw["trace"], f"{where}.trace", TRACES[:-1])) if traced else "",
     )
     if row.value is None and not row.reason:
         raise RecordError(f"{where}: a score without a value needs a reason ({row.name!r})")
@@ -207,4 +218,5 @@ def _score(value: Any, where: str) -> ScoreRow:
 
 
 def _score_to_json(row: ScoreRow) -> dict[str, Any]:
-    return {name: list(row.range) if name == "range" else getattr(row, name) for name in _SCORE}
+    written = {name: list(row.range) if name == "range" else getattr(row, name) for name in _SCORE}
+    return written | ({"trace": row.trace} if row.trace else {})

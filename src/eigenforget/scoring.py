@@ -1,0 +1,131 @@
+"""Every metric, comparison and audit on the outputs of one model: scores by name, and the series behind figures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
+from eigenforget.audits.evidence import Audit, Evidence, Findings, Seen
+from eigenforget.figure_data import alignment_series
+from eigenforget.metrics import COMPARISONS, METRICS, Kind, Measurement, PairedMetric, PanelAlignment
+from eigenforget.observation import at_layer, batches, pairs
+from eigenforget.types import EigenforgetError, Part, Score, listed
+
+Reads = Literal["logits", "features", "model"]
+EVERYTHING: tuple[Reads, ...] = ("logits", "features", "model")
+FEATURES: tuple[Reads, ...] = ("features",)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is measured: everything but the names in `skip`, with the audits' draws from `seed`."""
+
+    what: Measurement
+    skip: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.skip) - set(measurement_names()))
+        if unknown:
+            raise EigenforgetError(f"cannot skip {listed(unknown)}; there are: {listed(measurement_names(), 100)}")
+
+    def findings(self, evidence: Evidence, *, alone: Evidence | None = None) -> Findings:
+        """Everything at the headline features. `alone`: the evidence for audits of ensembles, where it differs (see Board)."""
+        return _together([
+            self._metrics(evidence, EVERYTHING),
+            self._comparisons(evidence, EVERYTHING),
+            self._audits(AUDITS, evidence, EVERYTHING),
+            self._audits(ENSEMBLE_AUDITS, alone or evidence, EVERYTHING),
+        ])  # fmt: skip
+
+    def at_layer(self, evidence: Evidence, layer: str) -> Findings:
+        """What reads features, on the features of a further layer; names end in "@layer"."""
+        there = replace(
+            evidence, parts=at_layer(evidence.parts, layer), oracles=tuple(at_layer(o, layer) for o in evidence.oracles), peers=(),
+            original=None if evidence.original is None else at_layer(evidence.original, layer),
+        )  # fmt: skip
+        width = next(iter(there.parts.values())).features.shape[1]
+        other = replace(self, what=self.what._replace(head=None, num_features=width))
+        found = _together([
+            other._metrics(there, FEATURES), other._comparisons(there, FEATURES), other._audits(AUDITS, there, FEATURES),
+        ])  # fmt: skip
+        return Findings(tuple(replace(s, name=f"{s.name}@{layer}") for s in found.scores), {})
+
+    def _metrics(self, evidence: Evidence, reads: Collection[Reads]) -> Findings:
+        scores: list[Score] = []
+        series: dict[str, Any] = {}
+        for kind in METRICS:
+            if kind.name in self.skip or kind.reads not in reads:
+                continue
+            metric = kind.made_for(self.what)
+            for part, rows in evidence.parts.items():
+                for batch, outputs in batches(rows):
+                    metric.update(part, batch, outputs)
+            scores += metric.scores()
+            if isinstance(metric, PanelAlignment):
+                series |= alignment_series(metric)
+        return Findings(tuple(scores), series)
+
+    def _comparisons(self, evidence: Evidence, reads: Collection[Reads]) -> Findings:
+        scores: list[Score] = []
+        for kind in COMPARISONS:
+            if kind.name in self.skip or kind.reads not in reads:
+                continue
+            for against in kind.against:
+                others = evidence.oracles if against == "oracle" else () if evidence.original is None else (evidence.original,)
+                found = [_values(kind.made_for(self.what), evidence.parts, other) for other in others]
+                scores += [_mean(f"{stem}_{against}", declared, [f[stem] for f in found]) for stem, declared in kind.kinds.items()]
+        return Findings(tuple(scores), {})
+
+    def _audits(self, audits: Collection[type[Audit]], evidence: Evidence, reads: Collection[Reads]) -> Findings:
+        found: list[Findings] = []
+        for kind in audits:
+            if kind.name not in self.skip and kind.reads in reads:
+                answer = kind()(evidence, self.what.seed)
+                found.append(answer if isinstance(answer, Findings) else Findings(answer, {}))
+        return _together(found)
+
+
+def measurement_names() -> list[str]:
+    """The names of all metrics, comparisons and audits, in the order in which they run."""
+    metrics = [kind.name for kind in METRICS] + [kind.name for kind in COMPARISONS]
+    return metrics + [audit.name for audit in (*AUDITS, *ENSEMBLE_AUDITS)]
+
+
+def _values(metric: PairedMetric, mine: Seen, other: Seen) -> dict[str, float | str]:
+    for part, rows in mine.items():
+        for labels, ours, theirs in pairs(rows, _same_part(other, part), metric.reads):
+            metric.update(part, labels, ours, theirs)
+    with metric.sync_context():
+        return metric.values()
+
+
+def _same_part(other: Seen, part: Part) -> Any:
+    if part not in other:
+        raise EigenforgetError(f"the model to compare with was not measured on part {part}")
+    return other[part]
+
+
+def _mean(name: str, kind: Kind, values: list[float | str]) -> Score:
+    """The mean over the models compared with; not applicable where there is none, or any of them gave a reason."""
+    reasons = [v for v in values if isinstance(v, str)]
+    if not values:
+        against = name.rpartition("_")[2]
+        reasons = [f"there is no {'retrained' if against == 'oracle' else against} model to compare with"]
+    value = None if reasons else float(np.mean([v for v in values if not isinstance(v, str)]))
+    return Score(name, value, kind.unit, kind.better, kind.range, reason=reasons[0] if reasons else "", trace=kind.trace)
+
+
+def _together(found: Collection[Findings]) -> Findings:
+    series: dict[str, Any] = {}
+    for one in found:
+        series |= one.series
+    return Findings(tuple(score for one in found for score in one.scores), series)
+
+
+def values_of(scores: Collection[Score]) -> Mapping[str, float | None]:
+    """Values by name."""
+    return {score.name: score.value for score in scores}
