@@ -10,23 +10,28 @@ from rich.console import Group
 from rich.text import Text
 
 from eigenforget.record import RunRecord
-from eigenforget.report.glossary import label
-from eigenforget.report.table import Column, Row, Table, build, number, percent, signed
+from eigenforget.report.glossary import HEADLINE, label
+from eigenforget.report.table import Column, Row, Table, build, in_units, number, percent, signed
 
-_LABEL, _RETRAINED, _CELL = 22, 13, 8
+_SHORT = {"in": "in", "residual": "res", "over-forgotten": "over", "off": "off", "": ""}
+_STYLES = {"in": "green", "residual": "yellow", "over-forgotten": "magenta", "off": "cyan", "": "dim"}
+_LABEL, _RETRAINED, _CELL = 25, 10, 10
 """Characters that the scores' names, the retrained models and the narrowest model take, padding included."""
 
 
 def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
-    """Score by score: the retrained models' mean and range, then each model's value over its signed gap to that mean.
+    """Score by score: the retrained models' mean and band, then each model's value, its gap in halves of the band and the verdict.
 
-    Models that do not fit beside each other in `width` characters follow in a further table.
+    The scores of HEADLINE only, or all where none of them is there. Models that do not fit beside each other in `width` characters follow in a further table.
     """
     table = build(records)
     models = [row for row in table.rows if row.role != "oracle"]
     oracles = [row for row in table.rows if row.role == "oracle"]
     blocks = _blocks(models, width - _LABEL - (_RETRAINED if oracles else 0))
-    return Group(*(_block(table, oracles, block) for block in blocks), Text(_legend(len(oracles))))
+    shown = [c for c in table.columns if c.name in HEADLINE] or list(table.columns)
+    shown.sort(key=lambda c: HEADLINE.index(c.name) if c.name in HEADLINE else len(HEADLINE))
+    legend = _legend(len(oracles), more=len(table.columns) - len(shown))
+    return Group(*(_block(table._replace(columns=tuple(shown)), oracles, block) for block in blocks), Text(legend))
 
 
 def _blocks(models: Sequence[Row], width: int) -> list[list[Row]]:
@@ -69,8 +74,7 @@ def _reference(table: Table, column: Column) -> Text:
     found = table.reference.get(column.name)
     if found is None:
         return Text("-")
-    ends = number(found.low), number(found.high)
-    return Text(f"{number(found.mean)}\n") + Text("" if ends[0] == ends[1] else "…".join(ends), style="dim")
+    return Text(f"{number(found.mean)}\n") + Text("" if found.band is None else f"± {number(found.band.half)}", style="dim")
 
 
 def _range(values: Sequence[float], *, digits: int) -> Text:
@@ -84,8 +88,9 @@ def _cell(row: Row, name: str) -> Text:
     cell = row.cells.get(name)
     if cell is None or cell.value is None:
         return Text(row.status if row.status != "ok" else "-")
-    gap = "" if cell.gap is None else signed(cell.gap)
-    return Text(f"{number(cell.value)}\n") + Text(gap, style="dim")
+    if cell.units is None:
+        return Text(f"{number(cell.value)}\n") + Text("" if cell.gap is None else signed(cell.gap), style="dim")
+XX
 
 
 def _seconds(row: Row) -> Text:
@@ -94,9 +99,15 @@ def _seconds(row: Row) -> Text:
     return Text(f"{row.seconds:.1f}\n") + Text("" if row.share is None else percent(row.share), style="dim")
 
 
-def _legend(oracles: int) -> str:
+def _legend(oracles: int, *, more: int) -> str:
+    rest = f" {more} further scores are in the page and in table.csv." if more > 0 else ""
     if not oracles:
-        return "No retrained model among the records: no gaps. - = not applicable."
-    below = "mean and range" if oracles > 1 else "value"
-    models = "Models: value, and below it the signed gap to that mean (seconds: share of retraining)"
-    return f"retrained: {below}. {models}. - = not applicable."
+        return f"No retrained model among the records: no gaps, no bands. - = not applicable.{rest}"
+    if oracles == 1:
+        models = "Models: value, and below it the signed gap (seconds: share of retraining)"
+        return f"retrained: value of the only one, so there is no band and a small gap may be chance. {models}. - = not applicable.{rest}"
+    return (
+        "retrained: mean ± half of the band in which one more retrained model lies with 95 %. Models: value, and below it the gap to that"
+        " mean in halves of the band: in = in the band, res = residual, a trace is left, over = over-forgotten, off = differs (seconds: share"
+        f" of retraining). - = not applicable.{rest}"
+    )

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report import series
-from eigenforget.report.glossary import label
+from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.style import (
     FAINT,
     GREEN,
@@ -35,10 +35,11 @@ _MAX_MAPS = 6
 
 
 def metric_dots(records: Sequence[RunRecord]) -> go.Figure:
-    """A panel per metric, a dot per model with its interval; line and band: mean and range of the retrained models."""
+    """A panel per headline score, a dot per model with its interval; line and band: mean and band of the retrained models."""
     table = build(records)
     cells = [item for row in table.rows for item in row.cells.items()]
     columns = [c.name for c in table.columns if any(n == c.name and cell.value is not None for n, cell in cells)]
+    columns = [c for c in columns if c in HEADLINE] or columns
     if not columns:
         raise RecordError("no record has a score with a value")
     looks, fig = styles(records), go.Figure()
@@ -171,8 +172,8 @@ def _add_reference(fig: go.Figure, table: Table, name: str, panel: int) -> None:
         return
     reference = table.reference[name]
     refs = {"xref": axis("x", panel), "yref": f"{axis('y', panel)} domain", "y0": 0, "y1": 1, "layer": "below"}
-    if reference.models > 1:
-        fig.add_shape(type="rect", x0=reference.low, x1=reference.high, fillcolor=FAINT, line={"width": 0}, **refs)
+    if reference.band is not None:
+        fig.add_shape(type="rect", x0=reference.band.low, x1=reference.band.high, fillcolor=FAINT, line={"width": 0}, **refs)
     fig.add_shape(type="line", x0=reference.mean, x1=reference.mean, line={"color": GREEN, "width": 1.5}, **refs)
 
 

@@ -41,14 +41,12 @@
     waiting = setTimeout(again, 150);
   });
 
-  const table = document.getElementById("metric-table");
-  const heads = Array.from(table.tHead.rows[0].cells);
   function keyOf(row, column) {
     const cell = row.cells[column];
     if (column === 0) return cell.textContent.trim();
     return cell.dataset.value === undefined ? null : Number(cell.dataset.value);
   }
-  function sortBy(column) {
+  function sortBy(table, heads, column) {
     const head = heads[column];
     const up = head.getAttribute("aria-sort") !== "ascending";
     heads.forEach((h) => h.setAttribute("aria-sort", "none"));
@@ -63,5 +61,8 @@
     });
     rows.forEach((row) => table.tBodies[0].appendChild(row));
   }
-  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sortBy(column)));
+  document.querySelectorAll("table.metric-table").forEach((table) => {
+    const heads = Array.from(table.tHead.rows[0].cells);
+    heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sortBy(table, heads, column)));
+  });
 })();

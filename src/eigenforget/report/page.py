@@ -13,10 +13,10 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from eigenforget.record import RunRecord, in_force, write_text
-from eigenforget.report import figures
-from eigenforget.report.glossary import label, meaning, unit
+from eigenforget.report import band_figures, figures
+from eigenforget.report.glossary import GROUPS, group, label, meaning, unit
 from eigenforget.report.settings import settings, spelled, statements
-from eigenforget.report.table import Table, build, evaluated, number, percent, signed
+from eigenforget.report.table import Table, build, evaluated, in_units, number, percent, signed
 from eigenforget.report.verdict import ACCURACY_TOLERANCE, MIN_SEPARATION, NEAR, limits, verdicts
 
 _HERE = Path(__file__).parent
@@ -30,6 +30,7 @@ class Chart(NamedTuple):
     make: Callable[[Sequence[RunRecord]], go.Figure]
     title: str
     caption: str
+    when: Callable[[Sequence[RunRecord]], bool] | None = None
 
 
 class Drawn(NamedTuple):
@@ -40,8 +41,20 @@ class Drawn(NamedTuple):
 
 
 CHARTS = (
-    Chart("metrics", "", figures.metric_dots, "Every metric, every model",
-          "Line: mean of the retrained models; band: from the smallest to the largest of them. Bars: 95 % intervals."),
+    Chart("bands", "", band_figures.heatmap, "Every score in the retrained models' band",
+          "Each cell says how far the score lies from the mean of the retrained models, in halves of their band: within ±1 it is what one"
+          " more retrained model may have. Green: in the band. Orange: above it, purple: below it. Scores without a band are left out.",
+          when=band_figures.has_bands),
+    Chart("metrics", "", figures.metric_dots, "The first scores, every model",
+          "Line: mean of the retrained models; band: where one more of them would lie with 95 %. Bars: 95 % intervals."),
+    Chart("relearning", "relearning", band_figures.relearning, "How fast the forgotten comes back",
+          "Accuracy on the forgotten while each model trains on a few forgotten samples (0: on kept data alone). The original and the"
+          " retrained models are the two anchors: a model that relearns faster than the retrained ones has kept something."),
+    Chart("layers", "", band_figures.layers, "Layer by layer",
+          "What reads features, measured at each layer that was asked for. Where the lines of a model leave those of the retrained"
+          " models, that layer still tells the forgotten apart, or no longer does.", when=band_figures.has_layers),
+    Chart("classes", "per_class", band_figures.classes, "Accuracy by class",
+          "On held-out samples, one row per class and one column per model."),
     Chart("da-curve", "da_curve", figures.da_curves, "Dimensional alignment over k",
           "Where the curves of original and retrained models part, DA can tell them apart. The dotted line is the k of"
           " the table. The menu switches the form and the centering."),
@@ -67,10 +80,12 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(number=number, signed=signed, percent=percent, label=label, meaning=meaning, unit=unit)
+    environment.filters["in_units"] = in_units
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.jinja").render(
         title=title,
         table=table,
+        groups=[(name, columns) for name in GROUPS if (columns := [c for c in table.columns if group(c.name) == name])],
         records=records,
         corrected=len(records) - len(in_force(records)),
         lead=_lead(table, models),
@@ -95,12 +110,16 @@ def write_page(records: Sequence[RunRecord], path: str | Path, title: str) -> Pa
 
 
 def _has(chart: Chart, models: Sequence[RunRecord]) -> bool:
+    if chart.when is not None:
+        return chart.when(models)
     if not chart.series:
         return any(s.value is not None for r in models for s in r.scores)
     return any(r.series.get(chart.series) for r in models)
 
 
 def _absent(chart: Chart) -> str:
+    if chart.when is not None:
+        return f"“{chart.title}” is left out: the records do not hold what it needs."
     what = f"the series “{chart.series}”" if chart.series else "a score with a value"
     return f"“{chart.title}” is left out: no record has {what}."
 

@@ -42,6 +42,13 @@ class Spectrum(NamedTuple):
     forget: list[float]
 
 
+class Relearning(NamedTuple):
+    """Accuracy on the forgotten after each of `steps`, by the number of forgotten samples trained on."""
+
+    steps: list[float]
+    curves: dict[str, list[float]]
+
+
 class TracePoint(NamedTuple):
     phase: str
     loss: float
@@ -89,10 +96,30 @@ def trace(record: RunRecord) -> list[TracePoint]:
     return [TracePoint(str(row.get("phase", "training")), float(row["loss"])) for row in rows]
 
 
+def relearning(record: RunRecord) -> Relearning:
+    raw = _Reader(record, "relearning")
+    steps = raw.numbers("steps")
+    curves = raw.value.get("curves")
+    if not isinstance(curves, dict):
+        raise raw.error("needs an object 'curves'")
+    inner = _Reader(record, "relearning", curves)
+    return Relearning(steps, {name: inner.numbers(name, len(steps)) for name in curves})
+
+
+def class_accuracy(record: RunRecord) -> dict[str, float | None]:
+    """Held-out accuracy by class; None for a class without held-out samples."""
+    raw = _Reader(record, "per_class")
+    labels = [str(v) for v in raw.listed("label")]
+    values = raw.listed("test", len(labels))
+    if not all(v is None or _is_number(v) for v in values):
+        raise raw.error("has a value in 'test' that is neither a finite number nor null")
+    return dict(zip(labels, values, strict=True))
+
+
 class _Reader:
-    def __init__(self, record: RunRecord, name: str) -> None:
+    def __init__(self, record: RunRecord, name: str, value: Any = None) -> None:
         self.where = f"record {record.name!r}: series {name}"
-        self.value = record.series[name]
+        self.value = record.series[name] if value is None else value
         if not isinstance(self.value, dict):
             raise self.error("must be an object")
 

@@ -6,14 +6,16 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from eigenforget import bands
 from eigenforget.record import RecordError, RunRecord, ScoreRow, in_force, write_text
-from eigenforget.record.schema import Better, Role, Status
+from eigenforget.record.schema import Better, Role, Status, Trace
 
 OUTPUT_METRICS = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "mia_auc")
 FEATURE_METRICS = ("da", "lp_forget", "nmi", "cluster_f1")
-CSV_COLUMNS = ("model", *OUTPUT_METRICS, *FEATURE_METRICS, "seconds")
+FIRST = (*OUTPUT_METRICS, *FEATURE_METRICS)
+"""The scores that stand first wherever scores are listed."""
 
 _ROLE_ORDER: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
 
@@ -23,16 +25,23 @@ class Column(NamedTuple):
     unit: str
     better: Better
     range: tuple[float | None, float | None]
+    trace: Trace = ""
 
 
 class Cell(NamedTuple):
-    """A score. gap = value − mean of the retrained models; None for these themselves and where there are none."""
+    """A score. gap = value − mean of the retrained models; None for these themselves and where there are none.
+
+    units: the gap in halves of the retrained models' band, and the verdict that follows (bands.verdict); None and "" without a band.
+    A retrained model stands in the band of the others.
+    """
 
     value: float | None
     low: float | None
     high: float | None
     gap: float | None
     reason: str
+    units: float | None = None
+    verdict: bands.Verdict | Literal[""] = ""
 
 
 class Row(NamedTuple):
@@ -48,12 +57,13 @@ class Row(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """The retrained models' values of one score."""
+    """The retrained models' values of one score, and their band, for which two are needed."""
 
     mean: float
     low: float
     high: float
     models: int
+    band: bands.Band | None = None
 
     @property
     def spread(self) -> float:
@@ -83,24 +93,29 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def build(records: Sequence[RunRecord]) -> Table:
-    """The table of the evaluate records among `records`. Known scores come first, in the order of CSV_COLUMNS."""
+    """The table of the evaluate records among `records`. The scores of FIRST come first, in its order."""
     chosen = evaluated(records)
-    reference = _reference(chosen)
-    seconds = _mean([r.outcome.seconds for r in chosen if r.role == "oracle" and r.outcome.status == "ok"])
-    rows = tuple(_row(r, reference, seconds) for r in chosen)
+    columns = {c.name: c for c in _columns(chosen)}
+    oracles = [r for r in chosen if r.role == "oracle"]
+    seconds = _mean([r.outcome.seconds for r in oracles if r.outcome.status == "ok"])
+    reference = _reference(oracles, columns)
+    others = {r.name: _reference([o for o in oracles if o is not r], columns) for r in oracles}
+    rows = tuple(_row(r, others.get(r.name, reference), columns, seconds) for r in chosen)
     originals = [r for r in chosen if r.role == "original"]
-    original = {c.name: _mean(_values(originals, c.name)) for c in _columns(chosen)}
-    return Table(_columns(chosen), rows, reference, {k: v for k, v in original.items() if v is not None})
+    original = {name: _mean(_values(originals, name)) for name in columns}
+    return Table(tuple(columns.values()), rows, reference, {k: v for k, v in original.items() if v is not None})
 
 
 def write_csv(records: Sequence[RunRecord], path: str | Path) -> Path:
-    """Writes the columns CSV_COLUMNS, one line per model, values in full precision, empty where not applicable."""
+    """One line per model: name, role, every score in full precision (empty where not applicable), seconds."""
+    table = build(records)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in build(records).rows:
-        values = [row.cells[name].value if name in row.cells else None for name in CSV_COLUMNS[1:-1]]
-        writer.writerow([row.model, *("" if v is None else repr(v) for v in (*values, row.seconds))])
+    names = [column.name for column in table.columns]
+    writer.writerow(["model", "role", *names, "seconds"])
+    for row in table.rows:
+        values = [row.cells[name].value if name in row.cells else None for name in names]
+        writer.writerow([row.model, row.role, *("" if v is None else repr(v) for v in (*values, row.seconds))])
     return write_text(path, text.getvalue())
 
 
@@ -114,43 +129,55 @@ def signed(gap: float) -> str:
     return f"{round(gap, 3) + 0.0:+.3f}" if abs(gap) < 1000 else f"{gap:+.3g}"
 
 
+def in_units(units: float) -> str:
+    """A gap in halves of the band: one decimal, and beyond 99 no more than that it is beyond."""
+    return f"{round(units, 1) + 0.0:+.1f}" if abs(units) < 99.95 else f"{'>' if units > 0 else '<−'}99"
+
+
 def percent(share: float) -> str:
     """Whole percents from ten on, one decimal below."""
     return f"{share:.0%}" if abs(share) >= 0.0995 else f"{round(share, 3) + 0.0:.1%}"
 
 
-def _row(record: RunRecord, reference: dict[str, Reference], oracle_seconds: float | None) -> Row:
+def _row(
+    record: RunRecord, reference: dict[str, Reference], columns: dict[str, Column], oracle_seconds: float | None
+) -> Row:
     ok = record.outcome.status == "ok"
     seconds = record.outcome.seconds if ok else None
     share = seconds / oracle_seconds if seconds is not None and oracle_seconds else None
-    cells = {s.name: _cell(s, None if record.role == "oracle" else reference.get(s.name)) for s in record.scores}
+    cells = {s.name: _cell(s, columns[s.name], reference.get(s.name), record.role == "oracle") for s in record.scores}
     return Row(record.name, _role(record), record.outcome.status, record.outcome.reason, cells, seconds, share)
 
 
-def _cell(score: ScoreRow, reference: Reference | None) -> Cell:
-    gap = None if score.value is None or reference is None else score.value - reference.mean
-    return Cell(score.value, score.low, score.high, gap, score.reason)
+def _cell(score: ScoreRow, column: Column, reference: Reference | None, is_oracle: bool) -> Cell:
+    if score.value is None or reference is None:
+        return Cell(score.value, score.low, score.high, None, score.reason)
+    gap = None if is_oracle else score.value - reference.mean
+    if reference.band is None:
+        return Cell(score.value, score.low, score.high, gap, score.reason)
+    verdict = bands.verdict(score.value, reference.band, better=column.better, trace=column.trace)
+    return Cell(score.value, score.low, score.high, gap, score.reason, bands.units(score.value, reference.band), verdict)
 
 
 def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
     found: dict[str, Column] = {}
     for record in records:
         for s in record.scores:
-            column = found.setdefault(s.name, Column(s.name, s.unit, s.better, s.range))
+            column = found.setdefault(s.name, Column(s.name, s.unit, s.better, s.range, s.trace))
             if (s.unit, s.better) != (column.unit, column.better):
                 here, there = f"{s.unit!r}, {s.better}", f"{column.unit!r}, {column.better}"
                 raise RecordError(f"score {s.name!r} is {here} in {record.name!r} and {there} elsewhere")
-    known = [name for name in CSV_COLUMNS if name in found]
+    known = [name for name in FIRST if name in found]
     return tuple(found[name] for name in (*known, *(n for n in found if n not in known)))
 
 
-def _reference(records: Sequence[RunRecord]) -> dict[str, Reference]:
-    oracles = [r for r in records if r.role == "oracle"]
+def _reference(oracles: Sequence[RunRecord], columns: dict[str, Column]) -> dict[str, Reference]:
     result = {}
-    for column in _columns(records):
-        values = _values(oracles, column.name)
+    for name, column in columns.items():
+        values = _values(oracles, name)
         if values:
-            result[column.name] = Reference(sum(values) / len(values), min(values), max(values), len(values))
+            width = bands.band(values, span=column.range)
+            result[name] = Reference(sum(values) / len(values), min(values), max(values), len(values), width)
     return result
 
 

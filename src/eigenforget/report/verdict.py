@@ -74,6 +74,10 @@ def limits(table: Table) -> list[str]:
             "There is one retrained model only. How much retrained models differ among themselves is unknown, so a"
             " small gap may be chance."
         )
+    elif oracles == 2:
+        said.append(
+            "There are two retrained models only. A band of two is wide, so few models lie outside it: being inside says little."
+        )
     if not table.original:
         said.append("There is no original model among these records. How far any model moved from it cannot be said.")
     return said
@@ -107,7 +111,7 @@ def _verdict(row: Row, table: Table) -> Verdict:
         return Verdict(row.model, row.role, "unknown", f"no result: {row.status}", (row.reason,), ())
     recoveries = tuple(r for r in (recovery(row, m, table) for m in FEATURE_METRICS) if r is not None)
     tone, headline = _headline(_forgotten_by_accuracy(row, table), recoveries)
-    sentences = [s for s in (_outputs(row, table), _features(recoveries), _cost(row, table), _time(row)) if s]
+    sentences = [s for s in (_outputs(row, table), _features(recoveries), _bands(row), _cost(row, table), _time(row)) if s]
     return Verdict(row.model, row.role, tone, headline, tuple(sentences), recoveries)
 
 
@@ -180,6 +184,19 @@ def _features(recoveries: Sequence[Recovery]) -> str:
     if past:
         parts.append(f"Went past the retrained models, which is not what retraining does: {_joined(past)}.")
     parts.extend(f"{label(r.metric)}: {r.why}." for r in recoveries if r.fraction is None)
+    return " ".join(parts)
+
+
+def _bands(row: Row) -> str:
+    """How many scores lie in the retrained models' band, and which say that something is left or that too much is gone."""
+    found = {name: cell.verdict for name, cell in row.cells.items() if cell.verdict and "@" not in name}
+    if not found:
+        return ""
+    parts = [f"Of {len(found)} scores with a band of retrained models, {sum(v == 'in' for v in found.values())} are in it."]
+    for verdict, words in (("residual", "A trace is left"), ("over-forgotten", "Over-forgotten")):
+        names = [label(name) for name, v in found.items() if v == verdict]
+        if names:
+            parts.append(f"{words} by {_joined(names)}.")
     return " ".join(parts)
 
 
