@@ -22,7 +22,8 @@ _LABEL, _RETRAINED, _CELL = 25, 10, 10
 def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
     """Score by score: the retrained models' mean and band, then each model's value, its gap in halves of the band and the verdict.
 
-    The scores of HEADLINE only, or all where none of them is there. Models that do not fit beside each other in `width` characters follow in a further table.
+    The scores of HEADLINE only, or all where none of them is there. Models that do not fit beside each other in `width` characters follow
+    in a further table.
     """
     table = build(records)
     models = [row for row in table.rows if row.role != "oracle"]
@@ -90,7 +91,8 @@ def _cell(row: Row, name: str) -> Text:
         return Text(row.status if row.status != "ok" else "-")
     if cell.units is None:
         return Text(f"{number(cell.value)}\n") + Text("" if cell.gap is None else signed(cell.gap), style="dim")
-XX
+    below = f"{in_units(cell.units)} {_SHORT[cell.verdict]}".strip()
+    return Text(f"{number(cell.value)}\n") + Text(below, style=_STYLES[cell.verdict])
 
 
 def _seconds(row: Row) -> Text:
