@@ -58,19 +58,30 @@ class Agreement(NamedTuple):
     items: int
 
 
-def band(values: Sequence[float], *, span: tuple[float | None, float | None]) -> Band | None:
+def shares_pairs(name: str) -> bool:
+    """Whether a score of an oracle is its mean distance to the other oracles: the names of such scores end in "_oracle"."""
+    return name.partition("@")[0].endswith("_oracle")
+
+
+def band(values: Sequence[float], *, span: tuple[float | None, float | None], pairs: bool = False) -> Band | None:
     """95 % prediction interval for one more retrained model, from the values of n of them; None for fewer than 2.
 
     half = t(0.975, n − 1) · s · √(1 + 1/n), s the sample standard deviation: an interval for the next normal draw, not for the mean,
     so that a further oracle is inside with probability 0.95 whatever n is. Floors: SHARE_OF_SPAN of the score's range `span` where both
     its ends are finite, and a positive number always. The order of the values does not matter. Errors: a value that is not finite.
+
+    pairs: each value is an oracle's mean distance to the others (see shares_pairs). Two values then share a distance, so they differ less
+    than those of independent models: with distances a_i + a_j the mean of oracle i moves by (n − 2)/(n − 1) of a_i. s is divided by that,
+    and there is no band for fewer than 3, of which two are one and the same distance.
     """
     found = _sorted(values, "the band of retrained models")
     count = len(found)
-    if count < 2:
+    if count < (3 if pairs else 2):
         return None
     mean = math.fsum(found) / count
     spread = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (count - 1))
+    if pairs:
+        spread *= (count - 1) / (count - 2)
     half = float(stats.t.ppf(0.975, count - 1)) * spread * math.sqrt(1 + 1 / count)
     return Band(mean, max(half, _floor(span), 1e-12 * max(1.0, abs(mean))), count)
 

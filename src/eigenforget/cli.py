@@ -174,6 +174,34 @@ def verify(records: Annotated[tuple[Path, ...], Parameter(help="record files or 
 
 
 @app.command
+def audit_metrics(
+    *,
+    data: DataSpec = "digits()",
+    model: ModelSpec = "small_resnet(width=16)",
+    recipe: RecipeSpec = "recipe(epochs=20, batch_size=64)",
+    forget: Annotated[tuple[str, ...], Parameter(help="what to forget; repeatable", negative=())] = (
+        "by_class(label=3)",
+        "at_random(fraction=0.1)",
+    ),
+    seeds: Annotated[int, Parameter(help="training seeds, from 0")] = 3,
+    oracles: Annotated[int, Parameter(help="retrained models for each training seed")] = 3,
+    skip: Annotated[tuple[str, ...], Parameter(help="metrics and audits to leave out; repeatable", negative=())] = (),
+    store: Annotated[str, Parameter(help="folder that keeps trained models and finds them again")] = "",
+    out: Out = Path("metric-audit"),
+    device: Device = "auto",
+    precision: Precision = "32-true",
+    channels_last: ChannelsLast = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Judge the metrics before the methods: does each accept a retrained model and catch models that only pretend to forget?"""
+    from eigenforget import auditing, workflows
+
+    engine = workflows.engine(device=device, precision=precision, channels_last=channels_last)
+    design = auditing.Design(data, model, recipe, forget, seeds, oracles, skip)
+    auditing.audit_metrics(design, out=out, store=Path(store) if store else None, engine=engine, overwrite=overwrite)
+
+
+@app.command
 def methods(name: Annotated[str, Parameter(help="show the fields of this method")] = "", /) -> None:
     """List the unlearning methods and controls, or explain the fields of one."""
     from eigenforget import workflows

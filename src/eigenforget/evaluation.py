@@ -80,7 +80,7 @@ class Evaluation:
     def standing(self, model: str, score: str) -> Standing | None:
         """Where the model stands in the oracles' band; None where the score has no value or there are fewer than 2 oracles."""
         found = self.models[model].score(score)
-        width = bands.band(self.oracle_values(score), span=found.range)
+        width = bands.band(self.oracle_values(score), span=found.range, pairs=bands.shares_pairs(score))
         if found.value is None or width is None:
             return None
         verdict = bands.verdict(found.value, width, better=found.better, trace=found.trace)
@@ -113,7 +113,7 @@ class Panel:
 
     def measure(self, model: nn.Module, role: Role = "unlearned") -> Measured:
         """Scores and series of one model that stands alone; what compares models is not applicable then. See Board."""
-        return Board(self, None, ()).measure(model, role)
+        return Board(self, (), ()).measure(model, role)
 
     def scoring(self, model: nn.Module, seen: Seen) -> Scoring:
         """What to measure of this model."""
@@ -124,7 +124,7 @@ class Panel:
 
     def evidence(self, model: nn.Module, seen: Seen) -> Evidence:
         """The model alone, as audits see it."""
-        return Evidence(model, seen, self.num_classes, self.forgotten_classes, sources=self.parts, engine=self.engine)
+        return Evidence(model, seen, self.num_classes, self.forgotten_classes, sources=self.parts, engine=self.engine, layer=self.layer)
 
     def series(self, seen: Seen) -> dict[str, Any]:
         """The series that need outputs only."""
@@ -134,35 +134,44 @@ class Panel:
 
 
 class Board:
-    """A panel with the original and the oracles on it, each seen once, so that every model is measured beside them.
+    """A panel with originals and oracles on it, each seen once, so that every model is measured beside them.
 
-    An oracle is measured beside the other oracles, so that its scores are what one more retrained model would have. Audits of
-    ensembles take half of the other oracles as an oracle's peers and the other half as the oracles.
+    An oracle is measured beside the other oracles, so that its scores are what one more retrained model would have. There is one original
+    for each training seed; an oracle is compared with the one whose number `pairs` gives (by default the first). peers: how many models of
+    the same kind an audit of ensembles gets beside the one it judges; an oracle takes as many of the others as its peers. The rest of the
+    others, and as many oracles for every other model, are what it is compared with: such audits depend on the sizes of ensembles.
     """
 
-    def __init__(self, panel: Panel, original: nn.Module | None, oracles: Sequence[nn.Module]) -> None:
-        self.panel, self.original, self.oracles = panel, original, tuple(oracles)
-        self._original = None if original is None else panel.observe(original)
-        self._oracles = [panel.observe(oracle) for oracle in self.oracles]
+    def __init__(
+        self, panel: Panel, originals: Sequence[nn.Module], oracles: Sequence[nn.Module], *,
+        pairs: Sequence[int] | None = None, peers: int | None = None,
+    ) -> None:  # fmt: skip
+        self.panel, self.originals, self.oracles = panel, tuple(originals), tuple(oracles)
+        self.pairs = tuple(pairs) if pairs is not None else (0,) * len(self.oracles)
+        self.peers = max(0, len(self.oracles) - 1) // 2 if peers is None else peers
+        self._originals = [panel.observe(model) for model in self.originals]
+        self._oracles = [panel.observe(model) for model in self.oracles]
 
-    def measure(self, model: nn.Module, role: Role, peers: Sequence[Seen] = ()) -> Measured:
-        """Scores and series of a model. peers: outputs of models made in the same way from other training seeds."""
-        started = time.perf_counter()
-        seen = self._original if model is self.original and self._original is not None else self.panel.observe(model)
-        evidence = replace(self.panel.evidence(model, seen), original=self._original, oracles=tuple(self._oracles), peers=tuple(peers))
-        return self._finished(self._base(evidence), role, self._oracle_values, started)
+    def measure(
+        self, model: nn.Module, role: Role, *, peers: Sequence[Seen] = (), number: int = 0, seen: Seen | None = None
+    ) -> Measured:
+        """Scores and series of a model that was made from the original of this number.
 
-    def measure_original(self, peers: Sequence[Seen] = ()) -> Measured:
-        """The original, beside itself and the oracles."""
-        if self.original is None:
-            raise EigenforgetError("this board has no original")
-        return self.measure(self.original, "original", peers)
+        peers: outputs of models made in the same way from other training seeds. seen: the model's own outputs, where they are known.
+        """
+        return self._measure(model, self.panel.observe(model) if seen is None else seen, role, peers, number)
+
+    def measure_original(self, number: int = 0) -> Measured:
+        """An original beside itself and the oracles; the other originals are its peers."""
+        if number >= len(self.originals):
+            raise EigenforgetError(f"this board has {len(self.originals)} originals, there is no number {number}")
+        peers = [seen for i, seen in enumerate(self._originals) if i != number]
+        return self._measure(self.originals[number], self._originals[number], "original", peers, number)
 
     def measure_oracle(self, number: int) -> Measured:
         """The oracle of this number, from 0, beside the others."""
-        started = time.perf_counter()
         others = [v for i, v in enumerate(self._oracle_values) if i != number]
-        return self._finished(self._base_of_oracles[number], "oracle", others, started)
+        return _with_derived(self._base_of_oracles[number], "oracle", others)
 
     @cached_property
     def _base_of_oracles(self) -> list[Measured]:
@@ -172,25 +181,36 @@ class Board:
     def _oracle_values(self) -> list[Values]:
         return [values_of(found.scores) for found in self._base_of_oracles]
 
-    def _oracle_evidence(self, number: int) -> tuple[Evidence, Evidence]:
-        """An oracle beside the other oracles, and the same with half of these as its peers."""
-        seen = self._oracles[number]
-        others = tuple(o for i, o in enumerate(self._oracles) if i != number)
-        evidence = replace(self.panel.evidence(self.oracles[number], seen), original=self._original, oracles=others)
-        return evidence, replace(evidence, peers=others[: len(others) // 2], oracles=others[len(others) // 2 :])
+    def _measure(self, model: nn.Module, seen: Seen, role: Role, peers: Sequence[Seen], number: int) -> Measured:
+        original = self._originals[number] if self._originals else None
+        evidence = replace(self.panel.evidence(model, seen), original=original, oracles=tuple(self._oracles))
+        ensemble = replace(evidence, peers=tuple(peers[: self.peers]), oracles=tuple(self._oracles[: self._left]))
+        return _with_derived(self._base(evidence, ensemble), role, self._oracle_values)
 
-    def _base(self, evidence: Evidence, alone: Evidence | None = None) -> Measured:
+    @property
+    def _left(self) -> int:
+        """How many oracles an audit of ensembles compares with."""
+        return max(0, len(self.oracles) - 1 - self.peers)
+
+    def _oracle_evidence(self, number: int) -> tuple[Evidence, Evidence]:
+        """An oracle beside the other oracles, and the same with some of these as its peers (others for each oracle)."""
+        original = self._originals[self.pairs[number]] if self._originals else None
+        others = tuple(self._oracles[number + 1 :] + self._oracles[:number])
+        alone = self.panel.evidence(self.oracles[number], self._oracles[number])
+        evidence = replace(alone, original=original, oracles=others)
+        return evidence, replace(evidence, peers=others[: self.peers], oracles=others[self.peers :])
+
+    def _base(self, evidence: Evidence, ensemble: Evidence) -> Measured:
         started = time.perf_counter()
         scoring = self.panel.scoring(evidence.model, evidence.parts)
-        found = scoring.findings(evidence, alone=alone)
+        found = scoring.findings(evidence, ensemble)
         scores = [*found.scores, *(s for layer in self.panel.layers for s in scoring.at_layer(evidence, layer).scores)]
         series = {**found.series, **self.panel.series(evidence.parts)}
         return Measured("unlearned", tuple(scores), series, time.perf_counter() - started)
 
-    def _finished(self, base: Measured, role: Role, oracle_values: Sequence[Values], started: float) -> Measured:
-        more = derived(values_of(base.scores), oracle_values)
-        spent = max(base.seconds, time.perf_counter() - started)
-        return base._replace(role=role, scores=(*base.scores, *more), seconds=spent)
+
+def _with_derived(base: Measured, role: Role, oracles: Sequence[Values]) -> Measured:
+    return base._replace(role=role, scores=(*base.scores, *derived(values_of(base.scores), oracles)))
 
 
 def evaluate(
@@ -219,7 +239,8 @@ def evaluate(
     classes = 1 + max(int(s.labels().max()) for s in sides)
     settings: dict[str, Any] = {"num_classes": classes, "forgotten_classes": gone, "engine": None, **(panel or {})}
     settings["engine"] = settings["engine"] or Engine()
-    board = Board(Panel(parts=parts, **settings), models.get("original"), list(oracles.values()))
+    originals = [models["original"]] if "original" in models else []
+    board = Board(Panel(parts=parts, **settings), originals, list(oracles.values()))
     found = {n: board.measure_original() if n == "original" else board.measure(m, "unlearned") for n, m in models.items()}
     return Evaluation(found | {name: board.measure_oracle(i) for i, name in enumerate(oracles)})
 

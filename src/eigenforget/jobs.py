@@ -141,8 +141,8 @@ class Experiment:
         )
         return clock.stop(result)
 
-    def panel(self, *, seed: int = 0, layer: str | None = None) -> Panel:
-        """Everything that is measured on each model."""
+    def panel(self, *, seed: int = 0, layer: str | None = None, **more: Any) -> Panel:
+        """Everything that is measured on each model; `more` are further fields of Panel."""
         gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
         held_out = [str(name) for name in self.data.test_index.ids[np.concatenate([gone, rest])]]
         parts = parts_of(self.forget, self.retain, self.data.test, forgotten_classes=self.split.forgotten_classes)
@@ -154,6 +154,7 @@ class Experiment:
             seed=seed,
             layer=layer,
             test_ids=held_out,
+            **more,
         )
 
     def job(self, **more: Any) -> dict[str, Any]:

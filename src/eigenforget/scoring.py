@@ -32,13 +32,13 @@ class Scoring:
         if unknown:
             raise EigenforgetError(f"cannot skip {listed(unknown)}; there are: {listed(measurement_names(), 100)}")
 
-    def findings(self, evidence: Evidence, *, alone: Evidence | None = None) -> Findings:
-        """Everything at the headline features. `alone`: the evidence for audits of ensembles, where it differs (see Board)."""
+    def findings(self, evidence: Evidence, ensemble: Evidence) -> Findings:
+        """Everything at the headline features. ensemble: the evidence for audits of ensembles (see Board)."""
         return _together([
             self._metrics(evidence, EVERYTHING),
             self._comparisons(evidence, EVERYTHING),
             self._audits(AUDITS, evidence, EVERYTHING),
-            self._audits(ENSEMBLE_AUDITS, alone or evidence, EVERYTHING),
+            self._audits(ENSEMBLE_AUDITS, ensemble, EVERYTHING),
         ])  # fmt: skip
 
     def at_layer(self, evidence: Evidence, layer: str) -> Findings:
@@ -116,7 +116,8 @@ def _mean(name: str, kind: Kind, values: list[float | str]) -> Score:
         against = name.rpartition("_")[2]
         reasons = [f"there is no {'retrained' if against == 'oracle' else against} model to compare with"]
     value = None if reasons else float(np.mean([v for v in values if not isinstance(v, str)]))
-    return Score(name, value, kind.unit, kind.better, kind.range, reason=reasons[0] if reasons else "", trace=kind.trace)
+    trace = kind.to_original if name.endswith("_original") and kind.to_original is not None else kind.trace
+    return Score(name, value, kind.unit, kind.better, kind.range, reason=reasons[0] if reasons else "", trace=trace)
 
 
 def _together(found: Collection[Findings]) -> Findings:

@@ -57,7 +57,7 @@ class Study:
         seeds = self.oracle_seeds or (self.seed + 1, self.seed + 2)
         oracles = [self.oracle(seed, watch) for seed in seeds]
         panel = replace(self.experiment.panel(seed=self.seed), map_points=self.map_points)
-        board = Board(panel, original.model, [oracle.model for oracle in oracles])
+        board = Board(panel, [original.model], [oracle.model for oracle in oracles])
         done = watch("measure: oracles and original", 1)
         measured = [board.measure_oracle(number) for number in range(len(oracles))]
         yield self.experiment.evaluation_record("original", original, board.measure_original(), job={"seed": self.seed})

@@ -217,7 +217,7 @@ def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int,
     experiment = _experiment(_completed(specs, loaded[0].metadata), engine)
     models = [experiment.stored_model(item) for item in loaded]
     count = len(paths.oracles)
-    board = Board(experiment.panel(seed=seed, layer=layer), models[0], models[1 : 1 + count])
+    board = Board(experiment.panel(seed=seed, layer=layer), models[:1], models[1 : 1 + count])
     records: list[RunRecord] = []
     with progress() as watch:
         for number, ((name, role, path), model) in enumerate(zip(named, models, strict=True)):

@@ -1,15 +1,19 @@
-"""The linear probe against a Newton reference of the same convex problem, its parts, its subsample and its refusals."""
+"""Both linear probes against slow references of the same convex problem, their parts, their draws and their refusals."""
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm, t
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from eigenforget import spec
+from eigenforget import seeds, spec
 from eigenforget.audits.evidence import Evidence, PartOutputs
-from eigenforget.audits.linear_probe import LinearProbe, standardiser, stratified_subset
+from eigenforget.audits.linear_probe import FewLabelProbe, LinearProbe, averaged, few_of_each_class, standardiser, stratified_subset
 from eigenforget.types import EigenforgetError
 
 CENTRES = np.random.default_rng(9).normal(size=(4, 5))
@@ -68,15 +72,13 @@ def test_class_requests_fit_on_all_training_samples_and_score_held_out_ones(c):
     assert 0.3 < scores[0].value < 0.95
     interval = binomtest(round(scores[0].value * 150), 150).proportion_ci(method="wilson")
     np.testing.assert_allclose((scores[0].low, scores[0].high), (interval.low, interval.high), atol=1e-12)
-    assert all(s.better == "reference" and s.unit == "share" and s.range == (0.0, 1.0) for s in scores)
+    assert [(s.better, s.trace) for s in scores] == [("reference", "above"), ("higher", "")]
+    assert all(s.unit == "share" and s.range == (0.0, 1.0) for s in scores)
 
 
 def test_other_requests_fit_on_retained_samples_and_score_the_forgotten_training_samples():
-    parts = {
-        "forget": part(80, [0, 1, 2, 3], 0),
-        "retain": part(200, [0, 1, 2, 3], 1),
-        "test_retain": part(90, [0, 1, 2, 3], 2),
-    }
+    sizes = {"forget": 80, "retain": 200, "test_retain": 90}
+    parts = {name: part(n, [0, 1, 2, 3], i) for i, (name, n) in enumerate(sizes.items())}
     scores = LinearProbe()(evidence(parts, forgotten=()), seed=0)
     expected = slow_probe(*parts["retain"][1:3], [parts["forget"], parts["test_retain"]])
     assert [s.value for s in scores] == pytest.approx(expected, abs=1e-12)
@@ -205,5 +207,93 @@ def test_the_spec_spells_the_probe():
     probe = spec.parse("linear_probe(c=0.5, max_train=5000)", [LinearProbe], "audit")
     assert probe == LinearProbe(c=0.5, max_train=5000)
     assert all(row[3] for row in spec.describe(LinearProbe))
+    assert all(row[3] for row in spec.describe(FewLabelProbe))
     with pytest.raises(EigenforgetError, match="greater than 0"):
         spec.parse("linear_probe(c=0.0)", [LinearProbe], "audit")
+
+
+def slow_draws(parts, sources, targets, seed, fraction, draws):
+    """An explicit loop over draws and classes around scikit-learn's own pipeline: right [draws, N] for each target."""
+    features = np.concatenate([parts[s].features for s in sources]).astype(np.float64)
+    labels = np.concatenate([parts[s].labels for s in sources])
+    right = [[] for _ in targets]
+    for draw in range(draws):
+        rng, rows = seeds.generator(seed, "few_label_probe", draw), []
+        for label in sorted(set(labels.tolist())):
+            own = [i for i, other in enumerate(labels) if other == label]
+            order = torch.randperm(len(own), generator=rng).tolist()
+            rows += [own[i] for i in order[: max(2, round(fraction * len(own)))]]
+        model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8, max_iter=10_000)).fit(features[rows], labels[rows])
+        for side, target in zip(right, targets, strict=True):
+            side.append(model.predict(parts[target].features.astype(np.float64)) == parts[target].labels)
+    return [np.array(side) for side in right]
+
+
+@pytest.mark.parametrize(("fraction", "draws", "gone"), [(0.02, 5, (1,)), (0.1, 3, (1,)), (0.02, 5, ())])
+def test_few_labels_are_the_mean_over_an_explicit_loop_of_draws(fraction, draws, gone):
+    parts = class_parts() if gone else {k: part(90, [0, 1, 2, 3], i) for i, k in enumerate(("forget", "retain", "test_retain"))}
+    scores = FewLabelProbe(share=fraction, draws=draws)(evidence(parts, gone), seed=4)
+    sources, target = (("forget", "retain"), "test_forget") if gone else (("retain",), "forget")
+    slow = slow_draws(parts, sources, (target, "test_retain"), 4, fraction, draws)
+    assert [s.name for s in scores] == ["lp_few_forget", "lp_few_retain"]
+    assert [s.value for s in scores] == pytest.approx([r.mean() for r in slow], abs=1e-12)
+    assert [(s.better, s.trace) for s in scores] == [("reference", "above"), ("higher", "")]
+    for score, right in zip(scores, slow, strict=True):
+        assert len(set(right.mean(1))) > 1
+        wilson = binomtest(round(score.value * 10**6), 10**6).proportion_ci(method="wilson")
+        assert score.low < wilson.low < score.value < wilson.high < score.high
+    assert scores == FewLabelProbe(share=fraction, draws=draws)(evidence(parts, gone), seed=4)
+    assert scores != FewLabelProbe(share=fraction, draws=draws)(evidence(parts, gone), seed=5)
+
+
+def test_all_labels_in_every_draw_are_the_linear_probe():
+    parts = class_parts()
+    few, full = FewLabelProbe(share=1.0, draws=2)(evidence(parts), 0), LinearProbe()(evidence(parts), 0)
+    for a, b in zip(few, full, strict=True):
+        assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-12)
+
+
+def test_the_interval_adds_the_spread_of_draws_to_that_of_samples():
+    right = np.random.default_rng(3).random((4, 50)) < np.array([0.5, 0.6, 0.7, 0.9])[:, None]
+    score = averaged("x", right, "higher")
+    p, z, n = right.mean(), norm.ppf(0.975), 50
+    centre, half = (p + z**2 / 2 / n) / (1 + z**2 / n), z * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n)
+    spread = t.ppf(0.975, 3) * right.mean(1).std(ddof=1) / 2
+    assert score.low == pytest.approx(p - np.sqrt((p - centre + half) ** 2 + spread**2), abs=1e-12)
+    assert score.high == pytest.approx(min(1.0, p + np.sqrt((centre + half - p) ** 2 + spread**2)), abs=1e-12)
+    sure = averaged("x", np.ones((3, 40), dtype=bool), "reference")
+    assert sure.value == sure.high == 1.0 and 0.9 < sure.low < 0.95  # no spread at all is no certainty
+    alone = averaged("x", right[:1], "higher")
+    interval = binomtest(int(right[0].sum()), 50).proportion_ci(method="wilson")
+    np.testing.assert_allclose((alone.low, alone.high), (interval.low, interval.high), atol=1e-12)
+
+
+def test_the_interval_covers_new_draws_and_new_samples():
+    rng, covered = np.random.default_rng(8), 0
+    for _ in range(400):
+        latent = 0.5 + 0.4 * rng.normal(size=(5, 1)) + rng.normal(size=(1, 60)) + 0.5 * rng.normal(size=(5, 60))
+        score = averaged("x", latent > 0, "higher")
+        covered += score.low <= norm.cdf(0.5 / np.sqrt(0.16 + 1 + 0.25)) <= score.high
+    assert covered >= 0.93 * 400
+
+
+def test_few_of_each_class_are_at_least_two_and_each_equally_likely():
+    labels = np.repeat([0, 1, 2], [50, 10, 2])
+    drawn = np.zeros(62)
+    for draw in range(500):
+        rows = few_of_each_class(labels, 0.1, seeds.generator(0, draw))
+        assert np.bincount(labels[rows]).tolist() == [5, 2, 2] and (np.diff(rows) > 0).all()
+        drawn[rows] += 1
+    assert (drawn[60:] == 500).all()
+    assert np.abs(drawn[:50] - 50).max() < 4.5 * np.sqrt(500 * 0.1 * 0.9)
+
+
+def test_few_labels_say_why_they_have_no_score():
+    parts = class_parts()
+    lonely = {**parts, "forget": PartOutputs(*(column[:1] for column in parts["forget"][:4]))}
+    assert "class 1 has 1 training sample; the probe needs 2" in FewLabelProbe()(evidence(lonely), 0)[0].reason
+    assert "in 1 iterations" in (stopped := FewLabelProbe(max_iter=1)(evidence(parts), 0)[1].reason) and "draw 1 of 5" in stopped
+    del parts["test_forget"]
+    assert [s.reason for s in FewLabelProbe()(evidence(parts), 0)] == ["no sample of part test_forget", ""]
+    del parts["retain"]
+    assert all("no sample of retain" in s.reason for s in FewLabelProbe()(evidence(parts), 0))

@@ -7,10 +7,20 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, multivariate_normal, norm
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
 
-from eigenforget.metrics.membership import Delong, PopulationMIA, attack_scores, auc_interval, delong
+from eigenforget.metrics import membership
+from eigenforget.metrics.attacks import Delong, Sides, auc_interval, delong, threshold_attack
+from eigenforget.metrics.membership import PopulationMIA, attack_scores, forget_rate, logistic_auc
+from eigenforget.seeds import derive
 from eigenforget.types import Batch, EigenforgetError, Outputs
+
+NAMES = [
+    "mia_auc", "mia_confidence_auc", "mia_entropy_auc", "mia_modified_entropy_auc", "mia_tpr_1", "mia_tpr_01", "mia_logistic_auc",
+    "mia_forget_rate",
+]  # fmt: skip
 
 
 def slow_delong(x, y):
@@ -87,15 +97,79 @@ def test_no_overlap_and_all_ties_have_variance_exactly_zero():
     assert delong(members=np.full(13, 0.1), others=np.full(11, 0.1)) == (0.5, 0.0)
 
 
-def test_attack_scores_are_the_log_probability_of_the_label_and_the_largest_probability():
+def slow_scores(logits, labels):
+    """[B, 4] in float64 by loops over the definitions, where no probability rounds to 0 or 1."""
+    wide = np.asarray(logits, dtype=np.float64)
+    rows = []
+    for log_p, p, y in zip(log_softmax(wide, axis=1), softmax(wide, axis=1), np.asarray(labels), strict=True):
+        entropy = -sum(q * math.log(q) for q in p)
+        modified = -(1 - p[y]) * math.log(p[y]) - sum(q * math.log(1 - q) for i, q in enumerate(p) if i != y)
+        rows.append([log_p[y], max(p), -entropy, -modified])
+    return np.array(rows)
+
+
+def test_attack_scores_are_their_definitions():
     rng = np.random.default_rng(2)
-    logits = (rng.normal(size=(9, 4)) * 5).astype(np.float32)
-    labels = rng.integers(0, 4, 9)
+    logits = (rng.normal(size=(40, 4)) * 3).astype(np.float32)
+    labels = rng.integers(0, 4, 40)
     found = attack_scores(torch.as_tensor(logits), torch.as_tensor(labels))
     assert found.dtype == torch.float64
-    wide = logits.astype(np.float64)
-    np.testing.assert_allclose(found[:, 0], log_softmax(wide, axis=1)[np.arange(9), labels], rtol=1e-12)
-    np.testing.assert_allclose(found[:, 1], softmax(wide, axis=1).max(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found, slow_scores(logits, labels), rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize(("label", "loss"), [(0, 0.0), (1, 2e4)])
+def test_attack_scores_of_logits_of_ten_thousand_are_finite_and_right(label, loss):
+    found = attack_scores(torch.tensor([[1e4, -1e4, -1e4]]), torch.tensor([label]))[0]
+    # Sure and right: nothing is uncertain. Sure and wrong: the loss once for p_y → 0, and −log(1 − p) of the wrong class.
+    expected = [-loss, 1.0, 0.0, -2 * loss + (math.log(2) if loss else 0.0)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def by_hand(sides, seed):
+    """Out-of-fold log-odds in a loop, with the standardisation and the weights of the classes written out."""
+    rows = np.concatenate([np.array(sorted(map(tuple, side))) for side in sides[:2]])
+    y = np.r_[np.ones(len(sides.members)), np.zeros(len(sides.others))]
+    odds = np.empty(len(y))
+    for fit, test in StratifiedKFold(5, shuffle=True, random_state=derive(seed, "mia_logistic") % 2**32).split(rows, y):
+        mean, std = rows[fit].mean(axis=0), rows[fit].std(axis=0)
+        weight = np.where(y[fit] == 1, len(fit) / 2 / y[fit].sum(), len(fit) / 2 / (1 - y[fit]).sum())
+        model = LogisticRegression(max_iter=1000).fit((rows[fit] - mean) / std, y[fit], sample_weight=weight)
+        odds[test] = (rows[test] - mean) / std @ model.coef_[0] + model.intercept_[0]
+    return roc_auc_score(y, odds)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_logistic_attack_is_the_loop_over_folds_in_any_order_of_the_samples(seed):
+    rng = np.random.default_rng(3)
+    sides = Sides(rng.normal(size=(40, 4)) + 0.5, rng.normal(size=(70, 4)))
+    found = logistic_auc(sides, seed)
+    assert found.value == pytest.approx(by_hand(sides, seed), abs=1e-3)
+    assert logistic_auc(Sides(rng.permutation(sides.members), rng.permutation(sides.others)), seed) == found
+
+
+def test_the_logistic_attack_finds_what_no_single_score_shows():
+    rng = np.random.default_rng(4)
+    level = rng.normal(size=400) * 3
+    rows = np.stack([level, level + np.r_[np.full(200, 0.5), np.zeros(200)], *rng.normal(size=(2, 400))], axis=1)
+    assert max(delong(members=rows[:200, i], others=rows[200:, i]).auc for i in range(4)) < 0.6
+    assert logistic_auc(Sides(rows[:200], rows[200:]), 0).value > 0.95
+
+
+def test_constant_scores_are_nothing_to_fit():
+    same = np.ones((30, 4))
+    assert "nothing to fit" in logistic_auc(Sides(same, same), 0).reason
+    assert "nothing to fit" in forget_rate(forget=same[:, :1], retain=same[:, :1], others=same[:, :1]).reason
+
+
+def test_the_forget_rate_is_the_share_on_the_members_side_of_the_fitted_line():
+    rng = np.random.default_rng(5)
+    retain, others, forget = (-rng.gamma(k, size=(n, 1)) for k, n in ((1.0, 300), (3.0, 80), (2.0, 120)))
+    rows, y = np.concatenate([retain, others]), np.r_[np.ones(300), np.zeros(80)]
+    model = LogisticRegression(class_weight="balanced").fit((rows - rows.mean()) / rows.std(), y)
+    border = rows.mean() - rows.std() * model.intercept_[0] / model.coef_[0, 0]
+    found = forget_rate(forget=forget, retain=retain, others=others)
+    assert found.value == float((forget > border).mean()) and 0 < found.low < found.value < found.high < 1
+    assert forget_rate(forget=forget * 0 - 1e4, retain=retain, others=others).value == 0.0, "wrong predictions fool it"
 
 
 def samples(n, seed, signal, classes=(0, 1, 2)):
@@ -109,26 +183,28 @@ def feed(metric, part, logits, labels, rows=None):
     metric.update(part, Batch(None, labels[rows], rows), Outputs(logits[rows], torch.zeros(len(rows), 0)))
 
 
-def expected_auc(members, others):
+def expected_aucs(members, others):
     truth = np.r_[np.ones(len(members[1])), np.zeros(len(others[1]))]
-    logits, labels = (torch.cat([a, b]).numpy() for a, b in zip(members, others, strict=True))
-    log_p = log_softmax(logits.astype(np.float64), axis=1)
-    own = log_p[np.arange(len(labels)), labels]
-    return roc_auc_score(truth, own), roc_auc_score(truth, np.exp(log_p.max(axis=1)))
+    scores = np.concatenate([slow_scores(*members), slow_scores(*others)])
+    return [roc_auc_score(truth, scores[:, i]) for i in range(4)]
 
 
 def test_random_requests_compare_forget_with_test_retain():
-    members, others = samples(60, 0, 2.0), samples(50, 1, 1.0)
+    members, others = samples(60, 0, 2.0), samples(150, 1, 1.0)
     metric = PopulationMIA(forgotten_classes=())
     feed(metric, "forget", *members)
     feed(metric, "retain", *samples(30, 2, 9.0))
     feed(metric, "test_retain", *others)
-    loss, confidence = metric.scores()
-    assert (loss.name, confidence.name) == ("mia_auc", "mia_confidence_auc")
-    np.testing.assert_allclose((loss.value, confidence.value), expected_auc(members, others), rtol=1e-12)
-    assert loss.better == "reference" and loss.range == (0.0, 1.0)
-    variance = slow_delong(*(attack_scores(*side)[:, 0].tolist() for side in (members, others)))[1]
-    half = 1.959963984540054 * math.sqrt(variance)
+    found = metric.scores()
+    assert [s.name for s in found] == NAMES
+    assert all((s.better, s.range, s.trace) == ("reference", (0.0, 1.0), "above") for s in found)
+    assert [s.unit for s in found] == ["AUC"] * 4 + ["share"] * 2 + ["AUC", "share"]
+    np.testing.assert_allclose([s.value for s in found[:4]], expected_aucs(members, others), rtol=1e-12)
+    losses = [attack_scores(*side)[:, 0].numpy() for side in (members, others)]
+    assert found[4].value == threshold_attack(members=losses[0], others=losses[1], fpr=0.01)
+    assert found[5].value is None and "1000 non-members (test_retain), got 60 and 150" in found[5].reason
+    half = 1.959963984540054 * math.sqrt(slow_delong(*losses)[1])
+    loss = found[0]
     np.testing.assert_allclose((loss.low, loss.high), (loss.value - half, min(loss.value + half, 1)), rtol=1e-10)
 
 
@@ -138,26 +214,30 @@ def test_requests_without_a_class_prefer_test_forget_where_it_was_seen():
     feed(metric, "forget", *members)
     feed(metric, "test_forget", *others)
     feed(metric, "test_retain", *samples(25, 3, -9.0))
-    np.testing.assert_allclose([s.value for s in metric.scores()], expected_auc(members, others), rtol=1e-12)
+    np.testing.assert_allclose([s.value for s in metric.scores()[:4]], expected_aucs(members, others), rtol=1e-12)
 
 
 def test_class_requests_compare_members_of_the_class_with_unseen_images_of_the_class():
     members, others = samples(40, 0, 2.0, classes=(1,)), samples(30, 1, 1.0, classes=(1,))
+    retain, held = samples(90, 4, 3.0, classes=(0, 2)), samples(25, 3, 1.0, classes=(0, 2))
+    also = samples(25, 2, 5.0, classes=(0, 2))  # a mixed request: left out of the comparison, but part of the forget set
     metric = PopulationMIA(forgotten_classes=(1,))
-    feed(metric, "forget", *members)
-    feed(metric, "forget", *samples(25, 2, 9.0, classes=(0, 2)))  # a mixed request: left out of the comparison
-    feed(metric, "test_forget", *others)
-    feed(metric, "test_retain", *samples(25, 3, -9.0, classes=(0, 2)))
-    found = [s.value for s in metric.scores()]
-    np.testing.assert_allclose(found, expected_auc(members, others), rtol=1e-12)
+    for part, rows in (("forget", members), ("forget", also), ("test_forget", others), ("retain", retain), ("test_retain", held)):
+        feed(metric, part, *rows)
+    found = {s.name: s for s in metric.scores()}
+    np.testing.assert_allclose([found[name].value for name in NAMES[:4]], expected_aucs(members, others), rtol=1e-12)
+    own = [attack_scores(*rows)[:, :1].numpy() for rows in (members, also, retain, held)]
+    expected = forget_rate(forget=np.concatenate(own[:2]), retain=own[2], others=own[3])
+    assert found["mia_forget_rate"] == expected and expected.value is not None
 
 
 def test_a_class_request_without_test_forget_is_not_compared_with_other_classes():
     metric = PopulationMIA(forgotten_classes=(1,))
     feed(metric, "forget", *samples(40, 0, 2.0, classes=(1,)))
     feed(metric, "test_retain", *samples(40, 1, 2.0, classes=(0, 2)))
-    assert [s.value for s in metric.scores()] == [None, None]
+    assert [s.value for s in metric.scores()] == [None] * 8
     assert "test_forget" in metric.scores()[0].reason and "40 and 0" in metric.scores()[0].reason
+    assert metric.scores()[-1].reason.endswith("got 40, 0 and 40")
 
 
 @pytest.mark.parametrize(("m", "n", "measured"), [(9, 10, False), (10, 9, False), (10, 10, True), (0, 0, False)])
@@ -167,34 +247,41 @@ def test_fewer_than_ten_on_a_side_is_not_applicable(m, n, measured):
     feed(metric, "forget", *samples(m, 0, 1.0))
     feed(metric, "test_retain", *samples(n, 1, 1.0))
     for score in metric.scores():
-        assert (score.value is not None) == measured
-        assert measured or f"got {m} and {n}" in score.reason
+        if "tpr" not in score.name:
+            assert (score.value is not None) == measured
+            assert measured or f"{m}, 10 and {n}" in score.reason or f"got {m} and {n}" in score.reason
 
 
-def test_shuffles_batches_and_shards_give_the_one_pass_result_bit_for_bit():
-    members, others = samples(103, 0, 2.0), samples(89, 1, 1.0)
+def test_shuffles_batches_and_shards_give_the_one_pass_result_bit_for_bit(monkeypatch):
+    monkeypatch.setattr(membership, "MAX_RETAIN", 60)
+    parts = {"forget": samples(103, 0, 2.0), "test_retain": samples(139, 1, 1.0), "retain": samples(200, 2, 3.0)}
     whole, shards = PopulationMIA(()), [PopulationMIA(()) for _ in range(3)]
-    for part, (logits, labels) in (("forget", members), ("test_retain", others)):
+    for part, (logits, labels) in parts.items():
         feed(whole, part, logits, labels)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(4))
         for i, rows in enumerate(order.split(10)):
             feed(shards[i % 3], part, logits, labels, rows)
     shards[0].merge_state(shards[1])
     shards[0].merge_state(shards[2])
-    assert shards[0].scores() == whole.scores()
+    assert len(whole._retain()) == 60 and shards[0].scores() == whole.scores()
+    other = PopulationMIA((), seed=1)
+    feed(other, "retain", *parts["retain"])
+    assert sorted(other._retain()) != sorted(whole._retain()), "another seed, another draw"
 
 
 def test_every_state_of_a_rank_can_be_gathered_after_any_part():
     metric = PopulationMIA(())
-    feed(metric, "retain", *samples(5, 0, 1.0))
-    for state in (metric.members, metric.unseen_forget, metric.unseen_retain):
-        assert [(s.dtype, s.shape) for s in state] == [(torch.float64, (0, 2))]
+    feed(metric, "test_forget", *samples(5, 0, 1.0))
+    states = (metric.members, metric.unseen_retain, metric.forget_losses, metric.retain_losses)
+    assert [(s[0].dtype, s[0].shape) for s in states] == [(torch.float64, (0, width)) for width in (4, 4, 1, 2)]
 
 
-def test_errors():
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_logits_that_are_not_finite_are_an_error_that_names_the_part(value):
+    with pytest.raises(EigenforgetError, match=r"part forget: .*logit"):
+        feed(PopulationMIA(()), "forget", torch.tensor([[value, 0.0]]), torch.tensor([0]))
+
+
+def test_delong_needs_two_on_each_side():
     with pytest.raises(EigenforgetError, match="2 samples on each side, got 1 and 3"):
         delong(members=np.ones(1), others=np.ones(3))
-    with pytest.raises(EigenforgetError, match="part forget: a logit is"):
-        feed(PopulationMIA(()), "forget", torch.tensor([[torch.inf, 0.0]]), torch.tensor([0]))
-    with pytest.raises(EigenforgetError, match="NaN"):
-        feed(PopulationMIA(()), "forget", torch.tensor([[torch.nan, 0.0]]), torch.tensor([0]))

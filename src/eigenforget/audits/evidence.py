@@ -38,7 +38,8 @@ class Evidence:
     """A model (never changed by an audit), its outputs on the parts that exist, and the outputs of the models beside it.
 
     original: before unlearning. oracles: retrained without the forget data; where the model itself is one of them, the others. peers:
-    made in the same way as the model from other training seeds. sources and engine: for audits that train or run a model.
+    made in the same way as the model from other training seeds. sources, engine, layer (of the features): for audits that train or run a
+    model.
     """
 
     model: nn.Module
@@ -50,6 +51,7 @@ class Evidence:
     peers: tuple[Seen, ...] = ()
     sources: Mapping[Part, Source] = field(default_factory=dict)
     engine: Engine | None = None
+    layer: str | None = None
 
     def has(self, part: Part) -> bool:
         """Whether there are samples of this part."""

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import nn
 
 from eigenforget import seeds
 from eigenforget.bench.spaces import SPACES
 from eigenforget.evaluation import Panel
-from eigenforget.metrics import Accuracies
+from eigenforget.metrics import Accuracies, tug_of_war
 from eigenforget.spec import spell
 from eigenforget.study import Study, Watch, unwatched
 from eigenforget.types import Diverged, EigenforgetError, Method, Refused
-
-_TERMS = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy")
 
 
 class Tuned(NamedTuple):
@@ -86,11 +82,6 @@ def search(method: Method, value: Callable[[Method], float], *, trials: int, see
     return Tuned(best, tuple({k: v for k, v in t.items() if k != "method"} for t in done))
 
 
-def tug_of_war(found: dict[str, float], oracle: dict[str, float]) -> float:
-    """Π (1 − |accuracy − oracle's|) over forget, retain and held-out retained accuracy, in [0, 1]; 1 is the oracle's."""
-    return math.prod(1 - abs(found[name] - oracle[name]) for name in _TERMS)
-
-
 def accuracies(panel: Panel, model: nn.Module) -> dict[str, float]:
     """Accuracies of each part that exists, by score name; nothing else of the panel is measured."""
     metric = Accuracies().to(panel.engine.fabric.device)
@@ -117,16 +108,6 @@ def with_fields(method: Method, fields: dict[str, Any]) -> Method:
             value = with_fields(getattr(method, first), {rest: value})
         method = dataclasses.replace(method, **{first: value})  # type: ignore[type-var]
     return method
-
-
-def band_width(oracles: Sequence[float]) -> float:
-    """Half the width of the oracles' band: two standard deviations, at least 0.005."""
-    return max(2 * float(np.std(oracles, ddof=1)) if len(oracles) > 1 else 0.0, 0.005)
-
-
-def in_bands(value: float, oracles: Sequence[float]) -> bool:
-    """Whether a value lies in the oracles' band around their mean."""
-    return abs(value - float(np.mean(oracles))) <= band_width(oracles)
 
 
 def _optuna() -> Any:

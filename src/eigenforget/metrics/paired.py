@@ -16,12 +16,13 @@ Against = Literal["original", "oracle"]
 
 
 class Kind(NamedTuple):
-    """What a value of a comparison is; see types.Score."""
+    """What a value of a comparison is; see types.Score. to_original: the trace of the comparison with the original, where it differs."""
 
     unit: str
     range: tuple[float, float]
     better: Better = "reference"
     trace: Trace = "both"
+    to_original: Trace | None = None
 
 
 class PairedMetric(torchmetrics.Metric, ABC):

@@ -15,7 +15,7 @@ from eigenforget.report.table import Column, Row, Table, build, in_units, number
 
 _SHORT = {"in": "in", "residual": "res", "over-forgotten": "over", "off": "off", "": ""}
 _STYLES = {"in": "green", "residual": "yellow", "over-forgotten": "magenta", "off": "cyan", "": "dim"}
-_LABEL, _RETRAINED, _CELL = 25, 10, 10
+_LABEL, _RETRAINED, _CELL = 26, 10, 11
 """Characters that the scores' names, the retrained models and the narrowest model take, padding included."""
 
 

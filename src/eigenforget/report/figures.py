@@ -60,7 +60,7 @@ def metric_dots(records: Sequence[RunRecord]) -> go.Figure:
         ends = {"range": [len(table.rows) - 0.5, -0.5], "automargin": True}
         fig.update_layout({key("y", i): {**labels, **ends}, key("x", i): {"nticks": 5}})
     dress(fig, height=400)
-    title_panels(fig, [shown(label(name)) for name in columns])
+    title_panels(fig, [shown(label(name), 34) for name in columns])
     return lay_out(fig, Panels(len(columns), 30 + 22 * len(table.rows), shared_labels=True), wide=3)
 
 
@@ -105,7 +105,7 @@ def feature_maps(records: Sequence[RunRecord], models: Sequence[str] | None = No
     """
     chosen = _chosen(series.having(records, "pca"), models)
     maps = [series.feature_map(r) for r in chosen]
-    classes = sorted({c for m in maps for c, f in zip(m.label, m.forget, strict=True) if not f}, key=_natural)
+    classes = sorted({c for m in maps for c, f in zip(m.label, m.forget, strict=True) if not f}, key=series.natural)
     fig = go.Figure()
     listed: set[str] = set()
     for i, m in enumerate(maps):
@@ -211,7 +211,3 @@ def _map_traces(m: series.FeatureMap, classes: Sequence[str]) -> list[dict[str, 
         for name, rows, look in groups
         if rows
     ]
-
-
-def _natural(text: str) -> tuple[int, str]:
-    return (int(text), text) if text.isdecimal() else (10**9, text)

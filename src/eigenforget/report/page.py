@@ -16,7 +16,7 @@ from eigenforget.record import RunRecord, in_force, write_text
 from eigenforget.report import band_figures, figures
 from eigenforget.report.glossary import GROUPS, group, label, meaning, unit
 from eigenforget.report.settings import settings, spelled, statements
-from eigenforget.report.table import Table, build, evaluated, in_units, number, percent, signed
+from eigenforget.report.table import Column, Table, build, evaluated, in_units, number, percent, signed
 from eigenforget.report.verdict import ACCURACY_TOLERANCE, MIN_SEPARATION, NEAR, limits, verdicts
 
 _HERE = Path(__file__).parent
@@ -37,6 +37,7 @@ class Drawn(NamedTuple):
     chart: Chart
     alt: str
     height: int
+    width: int
     json: Markup
 
 
@@ -85,7 +86,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
     return environment.get_template("page.html.jinja").render(
         title=title,
         table=table,
-        groups=[(name, columns) for name in GROUPS if (columns := [c for c in table.columns if group(c.name) == name])],
+        groups=_groups(table),
         records=records,
         corrected=len(records) - len(in_force(records)),
         lead=_lead(table, models),
@@ -130,7 +131,15 @@ def _drawn(chart: Chart, models: Sequence[RunRecord]) -> Drawn:
     # The plain json engine, so that the bytes do not depend on whether a faster one is installed. It escapes < and >.
     text = plotly.io.to_json(figure, engine="json")
     alt = f"Chart: {chart.title}. Models: {names}. {chart.caption}"
-    return Drawn(chart, alt, int(figure.layout.height), Markup(text))
+    # A figure that does not fold says from which width on it can be read; below it scrolls.
+    width = (figure.layout.meta or {}).get("least_width", 0)
+    return Drawn(chart, alt, int(figure.layout.height), int(width), Markup(text))
+
+
+def _groups(table: Table) -> list[tuple[str, list[Column]]]:
+    """The groups that have scores, with these; without any score one without columns, so that every model is listed with its status."""
+    groups = [(name, [c for c in table.columns if group(c.name) == name]) for name in GROUPS]
+    return [(name, columns) for name, columns in groups if columns] or [("models", [])]
 
 
 def _lead(table: Table, models: Sequence[RunRecord]) -> str:

@@ -62,6 +62,11 @@ def having(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
     return found
 
 
+def natural(text: str) -> tuple[bool, int, str]:
+    """Sorting key: whole numbers by their value, then all other texts."""
+    return (False, int(text), text) if text.isdecimal() else (True, 0, text)
+
+
 def da_curve(record: RunRecord) -> DaCurve:
     raw = _Reader(record, "da_curve")
     k = raw.numbers("k")
@@ -100,8 +105,8 @@ def relearning(record: RunRecord) -> Relearning:
     raw = _Reader(record, "relearning")
     steps = raw.numbers("steps")
     curves = raw.value.get("curves")
-    if not isinstance(curves, dict):
-        raise raw.error("needs an object 'curves'")
+    if not isinstance(curves, dict) or not curves:
+        raise raw.error("needs an object 'curves' with a list for each number of samples")
     inner = _Reader(record, "relearning", curves)
     return Relearning(steps, {name: inner.numbers(name, len(steps)) for name in curves})
 

@@ -58,9 +58,12 @@ def class_look(index: int) -> dict[str, Any]:
 
 
 def shown(name: object, limit: int = 22) -> str:
-    """A name as plotly text: markup in it stays text, and long ones are cut."""
+    """A name as plotly text: markup in it stays text, and long ones are cut in the middle, as names often differ at their end."""
     text = str(name)
-    return html.escape(text if len(text) <= limit else text[: limit - 1] + "…", quote=False)
+    if len(text) > limit:
+        end = (limit - 1) // 2
+        text = f"{text[: limit - 1 - end]}…{text[-end:]}"
+    return html.escape(text, quote=False)
 
 
 def axis(letter: str, panel: int) -> str:
@@ -102,27 +105,28 @@ def title_panels(fig: go.Figure, titles: Sequence[str]) -> None:
 
 
 class Panels(NamedTuple):
-    """`total` panels of `height` pixels and the number of legend entries below them."""
+    """`total` panels of `height` pixels, `gap` pixels between their rows, and the number of legend entries below them."""
 
     total: int
     height: int
     entries: int = 0
     shared_labels: bool = False
+    gap: int = PANEL_GAP
 
 
 def fold(panels: Panels, columns: int) -> dict[str, Any]:
     """The layout changes that put the panels in this many columns, as plotly's relayout() takes them."""
     columns = min(columns, panels.total)
     rows = -(-panels.total // columns)
-    inner = rows * panels.height + (rows - 1) * PANEL_GAP
+    inner = rows * panels.height + (rows - 1) * panels.gap
     gap = 0.06 if columns > 1 else 0.0
     width = (1 - gap * (columns - 1)) / columns
-    # About 130 pixels per legend entry; a column has about 300.
-    below = 22 * -(-panels.entries * 130 // (columns * 300)) + (10 if panels.entries else 0)
+    # A legend entry with a long name takes about 180 pixels, of 300 in a column, and a line of them 30.
+    below = 30 * -(-panels.entries * 180 // (columns * 300)) + panels.gap - PANEL_GAP
     changes: dict[str, Any] = {"height": inner + MARGINS["t"] + MARGINS["b"] + below, "margin.b": MARGINS["b"] + below}
     for i in range(panels.total):
         row, column = divmod(i, columns)
-        left, top = column * (width + gap), 1 - row * (panels.height + PANEL_GAP) / inner
+        left, top = column * (width + gap), 1 - row * (panels.height + panels.gap) / inner
         changes[f"{key('x', i)}.domain"] = [round(left, 6), round(min(left + width, 1.0), 6)]
         changes[f"{key('y', i)}.domain"] = [round(max(top - panels.height / inner, 0.0), 6), round(top, 6)]
         if panels.shared_labels:

@@ -131,7 +131,7 @@ def signed(gap: float) -> str:
 
 def in_units(units: float) -> str:
     """A gap in halves of the band: one decimal, and beyond 99 no more than that it is beyond."""
-    return f"{round(units, 1) + 0.0:+.1f}" if abs(units) < 99.95 else f"{'>' if units > 0 else '<−'}99"
+    return f"{round(units, 1) + 0.0:+.1f}" if abs(units) < 99.95 else f"{'>' if units > 0 else '<-'}99"
 
 
 def percent(share: float) -> str:
@@ -167,6 +167,10 @@ def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
             if (s.unit, s.better) != (column.unit, column.better):
                 here, there = f"{s.unit!r}, {s.better}", f"{column.unit!r}, {column.better}"
                 raise RecordError(f"score {s.name!r} is {here} in {record.name!r} and {there} elsewhere")
+            # Records from before there was a trace beside newer ones: what any of them declares holds for all.
+            if s.trace and column.trace and s.trace != column.trace:
+                raise RecordError(f"a trace in score {s.name!r} shows {s.trace!r} in {record.name!r} and {column.trace!r} elsewhere")
+            found[s.name] = column._replace(trace=column.trace or s.trace)
     known = [name for name in FIRST if name in found]
     return tuple(found[name] for name in (*known, *(n for n in found if n not in known)))
 
@@ -176,7 +180,7 @@ def _reference(oracles: Sequence[RunRecord], columns: dict[str, Column]) -> dict
     for name, column in columns.items():
         values = _values(oracles, name)
         if values:
-            width = bands.band(values, span=column.range)
+            width = bands.band(values, span=column.range, pairs=bands.shares_pairs(name))
             result[name] = Reference(sum(values) / len(values), min(values), max(values), len(values), width)
     return result
 

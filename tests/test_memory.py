@@ -1,0 +1,153 @@
+"""Peak memory: about what a block allocates, for nested and overlapping blocks too, and no number where there is none."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eigenforget import memory
+from eigenforget.memory import Peak, peak_memory
+
+MIB = 2**20
+
+
+def allocate(mib):
+    """Touches every page, since untouched ones are not resident, and gives the memory back."""
+    block = np.ones(mib * MIB, dtype=np.uint8)
+    assert block[-1] == 1
+    del block
+
+
+def measurable():
+    with peak_memory() as peak:
+        pass
+    return peak.mib is not None
+
+
+cpu = pytest.mark.skipif(
+    sys.platform != "linux" or not measurable(), reason="this kernel does not let a process reset its high-water mark"
+)
+
+
+@cpu
+@pytest.mark.parametrize("make", [allocate, lambda mib: torch.ones(mib * MIB, dtype=torch.uint8)])
+def test_a_block_sees_what_it_allocates_although_it_gives_it_back(make):
+    with peak_memory() as idle:
+        pass
+    with peak_memory() as peak:
+        make(200)
+    assert 195 < peak.added < 240
+    assert peak.mib == peak.start + peak.added and peak.start < idle.mib + 20
+    assert idle.added < 20
+
+
+@cpu
+def test_what_was_allocated_before_the_block_is_no_part_of_its_peak():
+    allocate(300)
+    with peak_memory("cpu") as peak:
+        allocate(50)
+    assert 45 < peak.added < 90
+
+
+@cpu
+def test_nested_blocks_each_have_the_peak_of_their_own_time():
+    with peak_memory() as outer:
+        allocate(200)
+        with peak_memory() as inner:
+            allocate(60)
+            with peak_memory() as innermost:
+                allocate(120)
+        with peak_memory() as second:
+            allocate(30)
+    assert 195 < outer.added < 240
+    assert 115 < inner.added < 160 and 115 < innermost.added < 160
+    assert 25 < second.added < 70
+
+
+@cpu
+def test_an_inner_peak_counts_for_the_block_around_it_also_when_it_fails():
+    with peak_memory() as outer, pytest.raises(ValueError, match="on purpose"), peak_memory():
+        allocate(150)
+        raise ValueError("on purpose")
+    assert 145 < outer.added < 190
+    assert not memory._OPEN["cpu"]
+
+
+@cpu
+def test_overlapping_blocks():
+    first, second = peak_memory(), peak_memory()
+    one = first.__enter__()
+    allocate(40)
+    two = second.__enter__()
+    first.__exit__(None, None, None)
+    allocate(150)
+    second.__exit__(None, None, None)
+    assert 35 < one.added < 80 and 145 < two.added < 190
+
+
+def nothing(device="cpu"):
+    with peak_memory(device) as peak:
+        pass
+    return peak == Peak(None, None) and peak.added is None
+
+
+def test_no_number_where_the_counter_cannot_be_reset(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path)  # a directory cannot be written to
+    assert nothing()
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "not" / "there")
+    assert nothing()
+
+
+def test_no_number_where_the_reset_does_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
+    monkeypatch.setattr(memory, "_STATUS", status(tmp_path, "VmHWM:\t  900000 kB", "VmRSS:\t  100000 kB"))
+    assert nothing()
+
+
+def test_no_number_without_the_counters(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
+    for path in (status(tmp_path, "Name:\tpython"), tmp_path / "absent"):
+        monkeypatch.setattr(memory, "_STATUS", path)
+        assert nothing()
+
+
+def test_a_counter_that_is_lost_midway_leaves_no_number(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
+    monkeypatch.setattr(memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  1024 kB"))
+    with peak_memory() as peak:
+        assert (peak.mib, peak.start) == (2.0, 1.0)
+        memory._STATUS.unlink()
+    assert peak.mib is None and peak.added is None
+
+
+def test_kib_are_read_as_mib(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
+    monkeypatch.setattr(memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  2048 kB"))
+    with peak_memory() as peak:
+        status(tmp_path, "VmHWM:\t  10240 kB", "VmRSS:\t  3072 kB")
+    assert (peak.mib, peak.start, peak.added) == (10.0, 2.0, 8.0)
+
+
+def test_other_devices_have_no_number():
+    assert nothing("mps") and nothing("meta")
+    if not torch.cuda.is_available():
+        assert nothing("cuda") and nothing("cuda:1")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_counts_what_the_allocator_gives_out():
+    kept = torch.ones(10 * MIB, dtype=torch.uint8, device="cuda")
+    with peak_memory("cuda") as outer:
+        torch.ones(200 * MIB, dtype=torch.uint8, device="cuda")
+        with peak_memory("cuda") as inner:
+            torch.ones(50 * MIB, dtype=torch.uint8, device="cuda")
+    assert outer.added == pytest.approx(200, abs=4) and inner.added == pytest.approx(50, abs=4)
+    assert outer.start >= kept.numel() / MIB
+
+
+def status(folder: Path, *lines: str) -> Path:
+    path = folder / "status"
+    path.write_text("\n".join(lines) + "\n")
+    return path
