@@ -27,6 +27,7 @@ LAYERS = [
     {"jobs"},
     {"study"},
     {"bench", "metric_audit"},
+    {"terminal"},
     {"workflows"},
     {"auditing"},
     {"cli"},

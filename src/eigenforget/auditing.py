@@ -22,9 +22,9 @@ from eigenforget.report import metric_audit as judged
 from eigenforget.report.glossary import label
 from eigenforget.requests import REQUESTS
 from eigenforget.spec import parse
+from eigenforget.terminal import console, one_thread, progress
 from eigenforget.training import RECIPES
 from eigenforget.types import EigenforgetError, listed
-from eigenforget.workflows import console, one_thread, progress
 
 
 class Design(NamedTuple):
@@ -48,8 +48,12 @@ def audit_metrics(design: Design, *, out: Path, store: Path | None, engine: Engi
     audits = [_audit(design, e, store) for e in experiments]
     for experiment in experiments:
         experiment.split  # noqa: B018  (fail before anything is trained)
-    for request, audit, folder in zip(design.requests, audits, folders, strict=True):
-        if overwrite or not (folder / "records").exists():
+    unfinished = [overwrite or not (folder / "records").exists() for folder in folders]
+    for audit, folder, new in zip(audits, folders, unfinished, strict=True):
+        if not new:
+            _check_same(audit, folder)
+    for request, audit, folder, new in zip(design.requests, audits, folders, unfinished, strict=True):
+        if new:
             _run(audit, folder, request)
     sections = [_section(request, folder) for request, folder in zip(design.requests, folders, strict=True)]
     write_text(out / "audit.md", "\n".join(["# Audit of the metrics\n", _explained(design), *sections]))
@@ -85,6 +89,20 @@ def _run(audit: MetricAudit, folder: Path, request: str) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     draft.replace(folder)
+
+
+def _check_same(audit: MetricAudit, folder: Path) -> None:
+    """Errors: the records in the folder are of another design, whose numbers would stand under the name of this one."""
+    records = record.read_folder(folder / "records")
+    expected = audit.experiment.job()
+    for key in expected:
+        specs = {r.job[key]["spec"] for r in records}
+        if specs != {expected[key]["spec"]}:
+            found = f"{key} {listed(sorted(specs))}, not {expected[key]['spec']}"
+            raise EigenforgetError(f"{folder} holds an audit with {found}; say --overwrite to replace it")
+    count, wanted = sum(r.role == "oracle" for r in records), len(audit.oracle_seeds())
+    if count != wanted:
+        raise EigenforgetError(f"{folder} holds an audit with {count} retrained models, not {wanted}; say --overwrite to replace it")
 
 
 def _section(request: str, folder: Path) -> str:

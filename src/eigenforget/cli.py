@@ -31,6 +31,8 @@ Overwrite = Annotated[bool, Parameter(help="replace an existing output", negativ
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps")]
 Precision = Annotated[str, Parameter(help="32-true, bf16-mixed, … for training; measurement is always float32")]
 Layer = Annotated[str, Parameter(help="module whose output is the feature; default: the head's input")]
+Layers = Annotated[tuple[str, ...], Parameter(name="--also-layer", help="further module to measure features at; repeatable", negative=())]
+Skip = Annotated[tuple[str, ...], Parameter(help="metric or audit to leave out, such as relearning; repeatable", negative=())]
 ChannelsLast = Annotated[bool, Parameter(help="keep images in channels-last memory order", negative=())]
 
 
@@ -104,17 +106,23 @@ def evaluate(
     oracle: Annotated[tuple[Path, ...], Parameter(help="checkpoint retrained without the data; repeatable", negative=())] = (),
     data: DataSpec = "",
     model: ModelSpec = "",
+    peer: Annotated[tuple[Path, ...], Parameter(help="made like the model from another training seed; repeatable", negative=())] = (),
     layer: Layer = "",
+    also_layer: Layers = (),
+    skip: Skip = (),
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure models beside the original and the oracles: a table, records and one HTML page in the folder --out."""
+    """Measure models beside the original and the oracles: a table, records and one HTML page in the folder --out.
+
+    Three oracles or more make a band for every score. Two peers or more, of one model, let attacks with shadow models (U-LiRA) run.
+    """
     from eigenforget import workflows
 
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     workflows.evaluate(
-        workflows.Checkpoints(original, oracle, models), specs, out=out, layer=layer or None, seed=seed,
+        workflows.Checkpoints(original, oracle, models, peer), specs, out=out, scope=workflows.Scope(layer, also_layer, skip), seed=seed,
         engine=workflows.engine(device=device), overwrite=overwrite,
     )  # fmt: skip
 
@@ -129,6 +137,8 @@ def analyze(
     data: DataSpec = "",
     model: ModelSpec = "",
     layer: Layer = "",
+    also_layer: Layers = (),
+    skip: Skip = ("relearning",),
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -138,7 +148,7 @@ def analyze(
 
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     workflows.analyze(
-        workflows.Checkpoints(original, oracle, ()), specs, out=out, layer=layer or None, seed=seed,
+        workflows.Checkpoints(original, oracle, ()), specs, out=out, scope=workflows.Scope(layer, also_layer, skip), seed=seed,
         engine=workflows.engine(device=device), overwrite=overwrite,
     )  # fmt: skip
 
@@ -185,7 +195,7 @@ def audit_metrics(
     ),
     seeds: Annotated[int, Parameter(help="training seeds, from 0")] = 3,
     oracles: Annotated[int, Parameter(help="retrained models for each training seed")] = 3,
-    skip: Annotated[tuple[str, ...], Parameter(help="metrics and audits to leave out; repeatable", negative=())] = (),
+    skip: Skip = (),
     store: Annotated[str, Parameter(help="folder that keeps trained models and finds them again")] = "",
     out: Out = Path("metric-audit"),
     device: Device = "auto",

@@ -70,7 +70,8 @@ class Evaluation:
     def oracle_mean(self, score: str) -> float | None:
         """Mean of the oracles' values; None without an oracle or where the score is not applicable."""
         known = self.oracle_values(score)
-        return float(np.mean(known)) if known else None
+        # Within their range: the mean of equal numbers may round away from them, and a gap of 0 must be 0.
+        return min(max(float(np.mean(known)), min(known)), max(known)) if known else None
 
     def gap(self, model: str, score: str) -> float | None:
         """Signed gap to the mean of the oracles: value − oracle mean."""
@@ -139,7 +140,8 @@ class Board:
     An oracle is measured beside the other oracles, so that its scores are what one more retrained model would have. There is one original
     for each training seed; an oracle is compared with the one whose number `pairs` gives (by default the first). peers: how many models of
     the same kind an audit of ensembles gets beside the one it judges; an oracle takes as many of the others as its peers. The rest of the
-    others, and as many oracles for every other model, are what it is compared with: such audits depend on the sizes of ensembles.
+    others, and as many oracles for every other model, are what it is compared with: such audits depend on the sizes of ensembles, so a
+    model with fewer peers than an oracle has counts as having none.
     """
 
     def __init__(
@@ -149,6 +151,10 @@ class Board:
         self.panel, self.originals, self.oracles = panel, tuple(originals), tuple(oracles)
         self.pairs = tuple(pairs) if pairs is not None else (0,) * len(self.oracles)
         self.peers = max(0, len(self.oracles) - 1) // 2 if peers is None else peers
+        if len(self.pairs) != len(self.oracles):
+            raise EigenforgetError(f"pairs says for each oracle which original it goes with; got {len(self.pairs)} for {len(self.oracles)}")
+        for number in self.pairs:
+            self._check(number)
         self._originals = [panel.observe(model) for model in self.originals]
         self._oracles = [panel.observe(model) for model in self.oracles]
 
@@ -159,17 +165,21 @@ class Board:
 
         peers: outputs of models made in the same way from other training seeds. seen: the model's own outputs, where they are known.
         """
+        self._check(number)
         return self._measure(model, self.panel.observe(model) if seen is None else seen, role, peers, number)
 
     def measure_original(self, number: int = 0) -> Measured:
         """An original beside itself and the oracles; the other originals are its peers."""
-        if number >= len(self.originals):
-            raise EigenforgetError(f"this board has {len(self.originals)} originals, there is no number {number}")
+        if not self.originals:
+            raise EigenforgetError("this board has no original")
+        self._check(number)
         peers = [seen for i, seen in enumerate(self._originals) if i != number]
         return self._measure(self.originals[number], self._originals[number], "original", peers, number)
 
     def measure_oracle(self, number: int) -> Measured:
         """The oracle of this number, from 0, beside the others."""
+        if not 0 <= number < len(self.oracles):
+            raise EigenforgetError(f"this board has {len(self.oracles)} oracles, there is no number {number}")
         others = [v for i, v in enumerate(self._oracle_values) if i != number]
         return _with_derived(self._base_of_oracles[number], "oracle", others)
 
@@ -184,8 +194,14 @@ class Board:
     def _measure(self, model: nn.Module, seen: Seen, role: Role, peers: Sequence[Seen], number: int) -> Measured:
         original = self._originals[number] if self._originals else None
         evidence = replace(self.panel.evidence(model, seen), original=original, oracles=tuple(self._oracles))
-        ensemble = replace(evidence, peers=tuple(peers[: self.peers]), oracles=tuple(self._oracles[: self._left]))
+        enough = peers[: self.peers] if len(peers) >= self.peers else ()
+        ensemble = replace(evidence, peers=tuple(enough), oracles=tuple(self._oracles[: self._left]))
         return _with_derived(self._base(evidence, ensemble), role, self._oracle_values)
+
+    def _check(self, number: int) -> None:
+        """Errors: no original of this number; without originals it is 0."""
+        if not 0 <= number < max(1, len(self.originals)):
+            raise EigenforgetError(f"this board has {len(self.originals)} originals, there is no number {number}")
 
     @property
     def _left(self) -> int:

@@ -60,7 +60,8 @@ def capture(model: nn.Module, layer: str | None = None, layers: Sequence[str] = 
 
 
 def _keep_output(tap: Tap, key: str | None, module: nn.Module, args: Any, output: Any) -> None:
-    tap.keep(key, output)
+    # At once and as a copy: a layer after this one may change its output in place.
+    tap.keep(key, flatten_features(output).clone() if isinstance(output, Tensor) and output.ndim > 1 else output)
 
 
 def find_head(model: nn.Module) -> tuple[str, nn.Linear]:

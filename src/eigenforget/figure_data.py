@@ -42,6 +42,8 @@ def feature_map(seen: Seen, *, forgotten_classes: Sequence[int], ids: Sequence[s
     held = [seen[p] for p in ("test_forget", "test_retain") if p in seen]
     features = np.concatenate([h.features for h in held]).astype(np.float64)
     labels = np.concatenate([h.labels for h in held])
+    if features.shape[1] == 1:  # a map has two axes
+        features = np.pad(features, ((0, 0), (0, 1)))
     centred = features - features.mean(0)
     values, vectors = np.linalg.eigh(centred.T @ centred)
     axes = vectors[:, ::-1][:, :2]

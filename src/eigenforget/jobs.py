@@ -20,6 +20,7 @@ from eigenforget.data.bundle import Data
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Measured, Panel, parts_of, sides_of
 from eigenforget.features import find_head
+from eigenforget.memory import peak_memory
 from eigenforget.methods import known_methods
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, score_row
@@ -33,15 +34,17 @@ from eigenforget.unlearning import unlearn
 NON_CLAIMS = (
     "This is a measurement of one model on this data, not a proof that no trace of the forgotten data is left.",
     "It is no differential-privacy or other formal guarantee, and no legal opinion.",
-    "Population membership attacks bound what a weak attacker finds; per-sample attacks were not run.",
-    "Dimensional alignment and linear probes describe one feature layer on average, not each sample.",
+    "Membership attacks here bound what these attackers find with the models they were given, not what any attacker could find.",
+    "Dimensional alignment and probes describe the measured feature layers on average, not each sample.",
+    "A score inside the band of the retrained models does not tell this model from them by this measure; others may.",
 )
 
 
 class Made(NamedTuple):
     """A model, the wall seconds it took to make, and its cost in terms that load on the machine does not move.
 
-    cost: cpu_seconds (all threads), trained_samples (forward and backward), forwarded_samples (forward only).
+    cost: cpu_seconds (all threads), trained_samples (forward and backward), forwarded_samples (forward only), and where it can be measured
+    peak_memory_mib, of the device's allocator or of the whole process.
     """
 
     model: nn.Module
@@ -50,19 +53,29 @@ class Made(NamedTuple):
 
 
 class _Clock:
-    """Time and samples since it was made."""
+    """Time, samples and peak memory of a block; made() after it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._meter, self._before = engine.meter, replace(engine.meter)
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._meter, self._memory = engine.meter, peak_memory(engine.fabric.device)
 
-    def stop(self, model: nn.Module) -> Made:
-        cost = {
-            "cpu_seconds": round(time.process_time() - self._cpu, 3),
+    def __enter__(self) -> _Clock:
+        self._before, self._peak = replace(self._meter), self._memory.__enter__()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._seconds, self._cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        self._memory.__exit__(*error)
+
+    def made(self, model: nn.Module) -> Made:
+        cost: dict[str, float] = {
+            "cpu_seconds": round(self._cpu, 3),
             "trained_samples": self._meter.trained - self._before.trained,
             "forwarded_samples": self._meter.forwarded - self._before.forwarded,
         }
-        return Made(model, time.perf_counter() - self._wall, cost)
+        if self._peak.mib is not None:
+            cost["peak_memory_mib"] = round(self._peak.mib, 1)
+        return Made(model, self._seconds, cost)
 
 
 @dataclass(frozen=True)
@@ -122,24 +135,25 @@ class Experiment:
         """The original model, or with `without_forget` a retrained oracle."""
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
-        clock = _Clock(self.engine)
-        return clock.stop(train(model, source, self.recipe, engine=self.engine, seed=seed, log=log))
+        with _Clock(self.engine) as clock:
+            train(model, source, self.recipe, engine=self.engine, seed=seed, log=log)
+        return clock.made(model)
 
     def unlearn(self, model: nn.Module, method: Method, *, seed: int, log: Log | None = None) -> Made:
         """The unlearned model. The method may use `retain_fraction` of the retained data."""
         kept = retain_sample(self.split.retain, self.data.train_index.labels, self.retain_fraction, seed)
-        clock = _Clock(self.engine)
-        result = unlearn(
-            model,
-            forget=self.forget,
-            retain=self.data.train.subset(kept),
-            method=method,
-            forgotten_classes=self.split.forgotten_classes,
-            engine=self.engine,
-            seed=seed,
-            log=log,
-        )
-        return clock.stop(result)
+        with _Clock(self.engine) as clock:
+            result = unlearn(
+                model,
+                forget=self.forget,
+                retain=self.data.train.subset(kept),
+                method=method,
+                forgotten_classes=self.split.forgotten_classes,
+                engine=self.engine,
+                seed=seed,
+                log=log,
+            )
+        return clock.made(result)
 
     def panel(self, *, seed: int = 0, layer: str | None = None, **more: Any) -> Panel:
         """Everything that is measured on each model; `more` are further fields of Panel."""

@@ -12,6 +12,7 @@ from eigenforget.evaluation import Board, Measured
 from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.methods import Collapse, HeadDistill, HeadMask
 from eigenforget.record import RunRecord
+from eigenforget.scoring import check_skip
 from eigenforget.study import Study, Watch, rows_of, unwatched
 from eigenforget.types import Diverged, EigenforgetError, Method, Refused
 
@@ -50,6 +51,7 @@ class MetricAudit:
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise EigenforgetError(f"training seeds must differ, got {', '.join(map(str, self.seeds))}")
+        check_skip(self.skip)  # before hours of training, not after them
 
     def oracle_seeds(self) -> list[tuple[int, int]]:
         """(seed of the oracle, number of the training seed that it goes with)."""

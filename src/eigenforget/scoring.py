@@ -28,9 +28,7 @@ class Scoring:
     skip: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.skip) - set(measurement_names()))
-        if unknown:
-            raise EigenforgetError(f"cannot skip {listed(unknown)}; there are: {listed(measurement_names(), 100)}")
+        check_skip(self.skip)
 
     def findings(self, evidence: Evidence, ensemble: Evidence) -> Findings:
         """Everything at the headline features. ensemble: the evidence for audits of ensembles (see Board)."""
@@ -93,6 +91,13 @@ def measurement_names() -> list[str]:
     """The names of all metrics, comparisons and audits, in the order in which they run."""
     metrics = [kind.name for kind in METRICS] + [kind.name for kind in COMPARISONS]
     return metrics + [audit.name for audit in (*AUDITS, *ENSEMBLE_AUDITS)]
+
+
+def check_skip(names: Collection[str]) -> None:
+    """Errors: a name that is not of a metric, comparison or audit, with the list of those."""
+    unknown = sorted(set(names) - set(measurement_names()))
+    if unknown:
+        raise EigenforgetError(f"cannot skip {listed(unknown)}; there are: {listed(measurement_names(), 100)}")
 
 
 def _values(metric: PairedMetric, mine: Seen, other: Seen) -> dict[str, float | str]:

@@ -29,7 +29,7 @@ def unwatched(title: str, total: int) -> Log:
 
 @dataclass(frozen=True)
 class Study:
-    """Runs everything on one training seed. Oracles are retrained from `seed + 1`, `seed + 2`, … or from the seeds given.
+    """Runs everything on one training seed. Three oracles are retrained from the next seeds, or as many as seeds are given.
 
     store: folder in which trained originals and oracles are kept as checkpoints and found again; None trains anew.
     """
@@ -54,7 +54,7 @@ class Study:
 
     def _records(self, watch: Watch) -> Iterator[RunRecord]:
         original = self.original(watch)
-        seeds = self.oracle_seeds or (self.seed + 1, self.seed + 2)
+        seeds = self.oracle_seeds or (self.seed + 1, self.seed + 2, self.seed + 3)
         oracles = [self.oracle(seed, watch) for seed in seeds]
         panel = replace(self.experiment.panel(seed=self.seed), map_points=self.map_points)
         board = Board(panel, [original.model], [oracle.model for oracle in oracles])

@@ -6,21 +6,17 @@ import inspect
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from eigenforget import record
 from eigenforget.data import DATASETS
-from eigenforget.engine import Engine, Log
+from eigenforget.engine import Engine
 from eigenforget.evaluation import Board, Role
 from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.methods import known_methods
@@ -30,11 +26,10 @@ from eigenforget.report import write_csv, write_page
 from eigenforget.report.console import rich_table
 from eigenforget.requests import REQUESTS
 from eigenforget.spec import describe, parse, spell
-from eigenforget.study import Study, Watch, rows_of
+from eigenforget.study import Study, rows_of
+from eigenforget.terminal import console, one_thread, progress
 from eigenforget.training import RECIPES, Recipe
 from eigenforget.types import Diverged, EigenforgetError, Refused, listed
-
-console = Console()
 
 
 class Specs(NamedTuple):
@@ -47,11 +42,20 @@ class Specs(NamedTuple):
 
 
 class Checkpoints(NamedTuple):
-    """Checkpoints to compare."""
+    """Checkpoints to compare. peers: made in the same way as the one model, from other training seeds."""
 
     original: Path
     oracles: tuple[Path, ...]
     models: tuple[Path, ...]
+    peers: tuple[Path, ...] = ()
+
+
+class Scope(NamedTuple):
+    """What is measured: the headline layer ("": the input of the classifier head), further layers, and what is left out."""
+
+    layer: str = ""
+    layers: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
 
 
 def engine(*, device: str, precision: str = "32-true", channels_last: bool = False) -> Engine:
@@ -112,19 +116,19 @@ def unlearn(
     console.print(f"Next: eigenforget evaluate {out} --original {source} --forget '{specs.request}' --out results", highlight=False)
 
 
-def evaluate(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool) -> None:
+def evaluate(paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, overwrite: bool) -> None:
     """`eigenforget evaluate`: records, table.csv and report.html in a folder."""
     _check_folder(out, overwrite)
-    records = _measured(paths, specs, layer=layer, seed=seed, engine=engine)
+    records = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
     write_results(records, out, title=f"eigenforget: {specs.request}", overwrite=overwrite)
 
 
-def analyze(paths: Checkpoints, specs: Specs, *, out: Path, layer: str | None, seed: int, engine: Engine, overwrite: bool) -> None:
+def analyze(paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, overwrite: bool) -> None:
     """`eigenforget analyze`: the paper's first observation on the user's own models, as one page."""
     _check_file(out, overwrite)
     if not paths.oracles:
         raise EigenforgetError("analyze compares the original with at least one --oracle")
-    records = _measured(paths, specs, layer=layer, seed=seed, engine=engine)
+    records = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
     console.print(rich_table(records, console.width))
     write_page(records, out, title=f"Features of seen and unseen data: {specs.request}")
     console.print(f"wrote {out}", highlight=False)
@@ -157,35 +161,6 @@ def list_methods(name: str) -> None:
     console.print("`eigenforget methods NAME` explains a method: its formula, fields, source and our deviations from it.", highlight=False)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Tiny kernels lose more time to thread hand-over than they win, and a busy machine makes that far worse."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def progress() -> Iterator[Watch]:
-    """Progress bars while work goes on; one line per finished step where the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=console.is_terminal) as bars:
-
-        def watch(title: str, total: int) -> Log:
-            row_id = bars.add_task(title, total=total, note="")
-
-            def log(row: Mapping[str, Any]) -> None:
-                loss = row.get("loss")
-                bars.update(row_id, advance=1, note="" if loss is None else f"{row['phase']} loss {loss:.3f}")
-
-            return log
-
-        yield watch
-
-
 def _experiment(specs: Specs, engine: Engine) -> Experiment:
     return Experiment(
         data_spec=parse(specs.data, DATASETS, "data set"),
@@ -206,36 +181,38 @@ def _completed(specs: Specs, metadata: Mapping[str, str]) -> Specs:
     return specs._replace(**filled)
 
 
-def _measured(paths: Checkpoints, specs: Specs, *, layer: str | None, seed: int, engine: Engine) -> list[RunRecord]:
+def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engine: Engine) -> list[RunRecord]:
+    if paths.peers and len(paths.models) != 1:
+        raise EigenforgetError(f"--peer names models made like the one that is evaluated; {len(paths.models)} models were given")
     named: list[tuple[str, Role | None, Path]] = [("original", "original", paths.original)]
     named += [(f"oracle {i}", "oracle", path) for i, path in enumerate(paths.oracles, start=1)]
     named += [(path.stem, None, path) for path in paths.models]
     names = [name for name, _, _ in named]
     if len(set(names)) < len(names):
         raise EigenforgetError(f"models take their file names, which must differ: {listed(names)}")
-    loaded = [checkpoint.load_state(path) for _, _, path in named]
+    loaded = [checkpoint.load_state(path) for path in (*(path for _, _, path in named), *paths.peers)]
     experiment = _experiment(_completed(specs, loaded[0].metadata), engine)
     models = [experiment.stored_model(item) for item in loaded]
-    count = len(paths.oracles)
-    board = Board(experiment.panel(seed=seed, layer=layer), models[:1], models[1 : 1 + count])
-    records: list[RunRecord] = []
+    panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=scope.layers, skip=scope.skip)
     with progress() as watch:
-        for number, ((name, role, path), model) in enumerate(zip(named, models, strict=True)):
+        done = watch("observe: original and retrained models", 1)
+        board = Board(panel, models[:1], models[1 : 1 + len(paths.oracles)], peers=len(paths.peers) or None)
+        peers = [panel.observe(model) for model in models[len(named) :]]
+        done({})
+        records: list[RunRecord] = []
+        for number, ((name, role, path), model) in enumerate(zip(named, models, strict=False)):
             done = watch(f"measure: {name}", 1)
             origin = _origin(path)
             if role == "oracle":
                 measured = board.measure_oracle(number - 1)
+            elif role == "original":
+                measured = board.measure_original()
             else:
-                measured = board.measure(model, role or (origin.job.get("role", "unlearned") if origin else "unlearned"))
-            job = {"seed": seed, "checkpoint": path.name} | (
-                {k: origin.job[k] for k in ("method",) if k in origin.job} if origin else {}
-            )
+                measured = board.measure(model, origin.job.get("role", "unlearned") if origin else "unlearned", peers=peers)
+            job = {"seed": seed, "checkpoint": path.name} | ({"method": origin.job["method"]} if origin and "method" in origin.job else {})
             spent = origin.outcome if origin else Outcome("ok", 0.0)
-            made = Made(model, spent.seconds, spent.cost)
-            sealed = record.seal(
-                experiment.evaluation_record(name, made, measured, job=job), records[-1].digest if records else None
-            )
-            records.append(sealed)
+            unsealed = experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), measured, job=job)
+            records.append(record.seal(unsealed, records[-1].digest if records else None))
             done({})
     return records
 

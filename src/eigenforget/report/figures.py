@@ -84,7 +84,7 @@ def da_curves(records: Sequence[RunRecord]) -> go.Figure:
     for form in forms:
         seen = {"visible": [d == form for d in drawn]}
         buttons.append({"label": series.DA_FORMS[form], "method": "restyle", "args": [seen]})
-    dress(fig, height=480)
+    dress(fig, height=400)
     for k in sorted({c.headline_k for c in curves.values() if c.headline_k is not None}):
         mark = {"color": GREY, "dash": "dot", "width": 1.5}
         fig.add_shape(type="line", x0=k, x1=k, y0=0, y1=1, yref="paper", line=mark)
@@ -92,10 +92,10 @@ def da_curves(records: Sequence[RunRecord]) -> go.Figure:
         fig.add_annotation(text=f"k = {k}", **place)
     menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 28}}
     fig.update_layout(updatemenus=[{**menu, "bgcolor": "#f3f3f3", "bordercolor": GREY, "font": {"color": "#111111"}}])
-    fig.update_layout(margin={"t": 96, "b": 140}, hovermode="x unified")
+    fig.update_layout(hovermode="x unified")
     fig.update_xaxes(type="log", title_text="k, the number of directions (logarithmic)")
     fig.update_yaxes(title_text="DA", range=[0, 1.03])
-    return fig
+    return lay_out(fig, Panels(1, 280, entries=len(found), menu=56), wide=1)
 
 
 def feature_maps(records: Sequence[RunRecord], models: Sequence[str] | None = None) -> go.Figure:

@@ -105,25 +105,30 @@ def title_panels(fig: go.Figure, titles: Sequence[str]) -> None:
 
 
 class Panels(NamedTuple):
-    """`total` panels of `height` pixels, `gap` pixels between their rows, and the number of legend entries below them."""
+    """`total` panels of `height` pixels, `gap` pixels between their rows, the number of legend entries below them, pixels for a menu above."""
 
     total: int
     height: int
     entries: int = 0
     shared_labels: bool = False
     gap: int = PANEL_GAP
+    menu: int = 0
 
 
-def fold(panels: Panels, columns: int) -> dict[str, Any]:
-    """The layout changes that put the panels in this many columns, as plotly's relayout() takes them."""
+def fold(panels: Panels, columns: int, *, screen: int) -> dict[str, Any]:
+    """The layout changes that put the panels in so many columns of a screen with room for `screen`, as plotly's relayout() takes them."""
     columns = min(columns, panels.total)
     rows = -(-panels.total // columns)
     inner = rows * panels.height + (rows - 1) * panels.gap
     gap = 0.06 if columns > 1 else 0.0
     width = (1 - gap * (columns - 1)) / columns
     # A legend entry with a long name takes about 180 pixels, of 300 in a column, and a line of them 30.
-    below = 30 * -(-panels.entries * 180 // (columns * 300)) + panels.gap - PANEL_GAP
-    changes: dict[str, Any] = {"height": inner + MARGINS["t"] + MARGINS["b"] + below, "margin.b": MARGINS["b"] + below}
+    below = 30 * -(-panels.entries * 180 // (screen * 300)) + panels.gap - PANEL_GAP
+    changes: dict[str, Any] = {
+        "height": inner + MARGINS["t"] + panels.menu + MARGINS["b"] + below,
+        "margin.t": MARGINS["t"] + panels.menu,
+        "margin.b": MARGINS["b"] + below,
+    }
     for i in range(panels.total):
         row, column = divmod(i, columns)
         left, top = column * (width + gap), 1 - row * (panels.height + panels.gap) / inner
@@ -138,5 +143,5 @@ def lay_out(fig: go.Figure, panels: Panels, *, wide: int) -> go.Figure:
     """Sets `wide` columns, and keeps in layout.meta the changes for wide, medium and narrow screens."""
     for i in range(panels.total):
         fig.update_layout({key("x", i): {"anchor": axis("y", i)}, key("y", i): {"anchor": axis("x", i)}})
-    meta = {"wide": fold(panels, wide), "medium": fold(panels, min(wide, 2)), "narrow": fold(panels, 1)}
+    meta = {name: fold(panels, min(wide, n), screen=n) for name, n in (("wide", 3), ("medium", 2), ("narrow", 1))}
     return fig.update_layout({name.replace(".", "_"): v for name, v in meta["wide"].items()}, meta=meta)
