@@ -21,8 +21,9 @@ from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
 from eigenforget.spec import parse
 from eigenforget.study import Study
+from eigenforget.terminal import progress
 from eigenforget.training import RECIPES
-from eigenforget.workflows import engine, progress, write_results
+from eigenforget.workflows import engine, write_results
 
 PRESETS = {
     "cifar10": {

@@ -23,7 +23,6 @@ from cyclopts import App
 
 from eigenforget import record
 from eigenforget.bench import SPACES, Comparison
-from eigenforget.bench.compare import in_bands
 from eigenforget.data import DATASETS
 from eigenforget.engine import Log
 from eigenforget.jobs import Experiment
@@ -118,6 +117,8 @@ def tune(experiment: Experiment, methods: list[Method], path: Path, store: Path,
     if path.exists():
         state = json.loads(path.read_text(encoding="utf-8"))
     todo = [m for m in methods if m.name not in state["methods"]]
+    if not todo:
+        return [parse(state["methods"][m.name]["best"], known_methods(), "method") for m in methods]
     study = Study(experiment, (), seed=TUNING_SEED, oracle_seeds=(TUNING_ORACLE,), store=store)
     with lines() as watch:
         for method, found in Comparison(study, trials).tune(todo, watch):
@@ -139,8 +140,7 @@ def summary(preset: str, seeds: list[list[RunRecord]], tuning: Mapping[str, Any]
     head = (
         f"# {preset}: {PRESETS[preset]['forget']}\n\nEvery method tuned with {tuning['trials']} trials on training seed {tuning['seed']} "
         f"(objective: tug-of-war of accuracies against that seed's oracle); measured on {len(seeds)} other training seeds. "
-        "In band: metrics within two standard deviations of the oracles (at least ± 0.005), mean over seeds. "
-        "`retrain` is exact: what it misses is the noise of a band that is made of three oracles.\n"
+        "In band: metrics within the band in which one more retrained model lies with 95 %, made of three oracles, mean over seeds.\n"
     )
     table = "\n".join([f"{rows[0]} in band |", f"{rows[1]}---|", *body])
     refused = "\n## Refused or failed\n\n" + "\n".join(notes) + "\n" if notes else ""
@@ -149,17 +149,9 @@ def summary(preset: str, seeds: list[list[RunRecord]], tuning: Mapping[str, Any]
 
 def in_band(seeds: list[list[RunRecord]], name: str) -> str:
     """Mean number of panel metrics in band over all that apply, as "5.3/8"."""
-    hits, total, runs = 0, 0, 0
-    for records in seeds:
-        oracles = [summarise.value_of(r) for r in records if r.role == "oracle"]
-        for r in records:
-            values = summarise.value_of(r)
-            if summarise.label(r) == name and values:
-                applicable = [m for m in PANEL if m in values and all(m in o for o in oracles)]
-                hits += sum(in_bands(values[m], [o[m] for o in oracles]) for m in applicable)
-                total += len(applicable)
-                runs += 1
-    return f"{hits / runs:.1f}/{total // runs}" if runs else "–"
+    found = [[s for records in seeds for s in figure.standing(records, name, metric)] for metric in PANEL]
+    shares = [sum(ok for _, _, ok in each) / len(each) for each in found if each]
+    return f"{sum(shares):.1f}/{len(shares)}" if shares else "–"
 
 
 @contextmanager
