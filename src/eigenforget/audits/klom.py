@@ -21,7 +21,7 @@ SIDES: dict[str, Part] = {"klom_forget": "forget", "klom_retain": "retain", "klo
 
 @configured
 class KLoM:
-    """KL divergence of margins (Rinberg et al., arXiv 2410.23232): per sample between two sets of models, then the mean over samples.
+    """KL divergence of margins (Georgiev, Rinberg et al., arXiv 2410.23232): per sample between two sets of models, then the mean over samples.
 
     φ = f_y − log Σ_{k≠y} exp f_k, clipped to [−limit, limit], in `bins` equal bins. A histogram's share is (count / models + ε) /
     (1 + bins · ε), ε = 1e-5, and the distance is KL(P ‖ Q) = Σ P log(P / Q), P from the oracles and Q from the model and its peers.
