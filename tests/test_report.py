@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from eigenforget.record import Outcome, RunRecord, ScoreRow, seal
-from eigenforget.report import figures, page, table, verdict
+from eigenforget.report import figures, page, style, table, verdict
 from eigenforget.report.settings import settings, statements
 
-METRICS = table.CSV_COLUMNS[1:-1]
+METRICS = table.FIRST
 ORIGINAL = [0.998, 0.996, 0.921, 0.910, 0.532, 0.621, 0.962, 0.801, 0.797]
 RETRAINED = [0.0, 0.997, 0.0, 0.911, 0.501, 0.978, 0.824, 0.764, 0.733]
 ALSO_RETRAINED = [0.0, 0.995, 0.0, 0.913, 0.498, 0.970, 0.816, 0.760, 0.737]
@@ -67,6 +67,32 @@ def test_the_seconds_of_a_failed_retraining_are_no_reference() -> None:
 def test_rounding_keeps_the_sign_and_never_shows_negative_zero() -> None:
     assert [table.signed(g) for g in (0.0104, -0.0104, -0.0001, 0.0)] == ["+0.010", "-0.010", "+0.000", "+0.000"]
     assert [table.percent(s) for s in (1.07, 0.16, 0.0996, 0.0948, 0.002)] == ["107%", "16%", "10%", "9.5%", "0.2%"]
+    gaps = (0.04, -0.04, -1.25, 99.94, 99.96, -1e9)
+    assert [table.in_units(u) for u in gaps] == ["+0.0", "+0.0", "-1.2", "+99.9", ">99", "<-99"]
+
+
+def test_long_names_keep_both_their_ends() -> None:
+    assert [style.shown(n, 7) for n in ("seven_7", "eight_88", "<" * 9)] == ["seven_7", "eig…_88", "&lt;&lt;&lt;…&lt;&lt;&lt;"]
+
+
+def test_distances_to_the_other_retrained_models_need_three_of_them() -> None:
+    """Two retrained models are at one and the same distance from each other, so these do not make a band."""
+    third = made("oracle_3", "oracle", RETRAINED)
+    for count, has_band in ((2, False), (3, True)):
+        models = [
+            made(r.name, r.role, RETRAINED, cka_forget_oracle=0.9 + i / 100) for i, r in enumerate([*ORACLES, third][:count])
+        ]  # fmt: skip
+        cells = row_of([*models, judged(RETRAINED, cka_forget_oracle=0.2)], "judged").cells
+        assert (cells["cka_forget_oracle"].units is not None) == has_band and cells["cka_forget_oracle"].gap is not None
+        assert cells["nmi"].units is not None
+
+
+def test_a_heat_map_scrolls_where_the_screen_is_too_narrow_for_its_numbers() -> None:
+    few, many = (page.render([*REFERENCES, *(made(f"m{i}", "unlearned", RETRAINED) for i in range(n))], "t") for n in (1, 30))
+    widths = [int(re.findall(r'id="chart-bands"[^>]*min-width: (\d+)px', html)[0]) for html in (few, many)]
+    assert widths[1] - widths[0] >= 29 * 40 and "chart-metrics" in few
+    assert re.search(r'<div class="scroll"[^>]*>\s*<div class="chart" id="chart-bands"', few)
+    assert not re.search(r'id="chart-metrics"[^>]*min-width', few)
 
 
 def test_no_fraction_where_original_and_retrained_differ_by_too_little() -> None:
@@ -110,10 +136,11 @@ def test_what_is_kept_is_compared_in_the_right_direction(value: float, words: st
     assert f"On held-out samples of what is kept {words}." in said
 
 
-def test_a_cell_of_the_page_holds_value_and_gap() -> None:
+def test_a_cell_of_the_page_holds_value_gap_and_verdict() -> None:
+    """The band is 0.820 ± 12.706 · 0.00566 · √1.5 = ± 0.088, so that 0.048 is +0.5 of its half."""
     html = page.render([*REFERENCES, judged(RETRAINED, lp_forget=0.868)], "t")
     cell = re.search(r'<td data-value="0\.868">(.*?)</td>', html)
-    assert cell is not None and re.sub(r"<[^>]+>", "", cell[1]).split() == ["0.868", "+0.048"]
+    assert cell is not None and re.sub(r"<[^>]+>", "", cell[1]).split() == ["0.868", "+0.048", "+0.5", "in"]
 
 
 def test_forgotten_samples_are_drawn_once_where_their_class_is_kept_too() -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
+from scipy import stats
 
 import eigenforget
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, seal, write
@@ -64,6 +65,8 @@ def series(name: str) -> dict[str, Any]:
             "id": [f"test/{i}" for i in range(40)], "forget": (labels == 3).tolist(), "explained": [0.312, 0.187],
         },
         "spectrum": {"retain": (decay / decay.sum()).tolist(), "forget": rng.dirichlet(np.ones(9)).tolist()},
+        "relearning": {"steps": [0, 1, 4], "curves": {n: rng.uniform(size=3).tolist() for n in ("10", "all")}, "part": "test_forget"},
+        "per_class": {"label": list(range(10)), "test": [None, *rng.uniform(size=9).tolist()]},
         "trace": [{"phase": p, "loss": 2.0 / (c + 1)} for c in range(3) for p in ("forget", "recover")] if name == "muda" else [],
     }  # fmt: skip
 
@@ -85,6 +88,11 @@ def record(name: str, like: str = "", **changes: Any) -> RunRecord:
         non_claims=("That no other attack can tell the forgotten samples.",),
     )
     return replace(made, **changes)
+
+
+def half(one: float, two: float) -> float:
+    """Of the band of two retrained models: Student's t with one degree of freedom, and at least half a point of a share."""
+    return max(0.005, float(stats.t.ppf(0.975, 1)) * abs(one - two) / math.sqrt(2) * math.sqrt(1 + 1 / 2))
 
 
 def refused(name: str) -> RunRecord:
@@ -164,7 +172,8 @@ def test_gaps_and_shares_by_hand(records: list[RunRecord]) -> None:
     made = table.build(records)
     assert [c.name for c in made.columns] == list(METRICS)
     # (0.978 + 0.970) / 2 = 0.974, (0.824 + 0.816) / 2 = 0.820, (56 + 60) / 2 = 58.
-    assert made.reference["da"] == pytest.approx((0.974, 0.970, 0.978, 2)) and made.original["da"] == 0.621
+    assert made.reference["da"][:4] == pytest.approx((0.974, 0.970, 0.978, 2)) and made.reference["da"].spread == pytest.approx(0.008)
+    assert made.reference["da"].band == pytest.approx((0.974, half(0.970, 0.978), 2)) and made.original["da"] == 0.621
     muda, original = row_of(records, "muda"), row_of(records, "original")
     assert muda.cells["da"].gap == pytest.approx(0.007) and muda.cells["lp_forget"].gap == pytest.approx(0.048)
     assert original.cells["da"].gap == pytest.approx(-0.353)
@@ -172,10 +181,12 @@ def test_gaps_and_shares_by_hand(records: list[RunRecord]) -> None:
     assert muda.share == pytest.approx(5.5 / 58) and original.share == pytest.approx(62 / 58)
     for model, (_, _, values) in MODELS.items():
         for name, value in zip(METRICS, values, strict=True):
-            pair = [MODELS[o][2][METRICS.index(name)] for o in ("oracle_1", "oracle_2")]
+            one, two = (MODELS[o][2][METRICS.index(name)] or 0.0 for o in ("oracle_1", "oracle_2"))
             cell = row_of(records, model).cells[name]
-            wanted = None if value is None or model.startswith("oracle") else value - float(np.mean(np.array(pair, float)))
+            wanted = None if value is None or model.startswith("oracle") else value - (one + two) / 2
             assert cell.value == value and cell.gap == (wanted if wanted is None else pytest.approx(wanted, abs=1e-12))
+            # A retrained model is judged by the others, and the only other one makes no band.
+            assert cell.units == (wanted if wanted is None else pytest.approx(wanted / half(one, two), abs=1e-9))
     assert row_of(records, "head_mask").cells["mia_auc"] == table.Cell(None, None, None, None, NO_LOSS)
 
 
@@ -213,14 +224,15 @@ def test_csv_holds_full_precision_and_empty_cells(records: list[RunRecord], tmp_
     third = record("third", "muda", scores=(score("da", 1 / 3),))
     path = table.write_csv([*records, third, refused("no, thanks")], tmp_path / "t.csv")
     text = path.read_text(encoding="utf-8")
-    assert text.splitlines()[0] == "model," + ",".join(METRICS) + ",seconds" and "\r" not in text
+    assert text.splitlines()[0] == "model,role," + ",".join(METRICS) + ",seconds" and "\r" not in text
     lines = {line["model"]: line for line in csv.DictReader(io.StringIO(text))}
     assert set(lines) == {*MODELS, "third", "no, thanks"}
-    for name, (_, seconds, values) in MODELS.items():
+    for name, (role, seconds, values) in MODELS.items():
+        assert lines[name]["role"] == role
         assert [float(lines[name][m]) if lines[name][m] else None for m in METRICS] == values
         assert float(lines[name]["seconds"]) == seconds
     assert float(lines["third"]["da"]) == 1 / 3 and lines["third"]["nmi"] == ""
-    assert all(v == "" for k, v in lines["no, thanks"].items() if k != "model")
+    assert lines["no, thanks"].pop("role") == "unlearned" and {v for k, v in lines["no, thanks"].items() if k != "model"} == {""}
 
 
 # --- the terminal ---
@@ -237,15 +249,17 @@ def test_the_terminal_table_fits_80_columns_and_shows_every_number(records: list
     assert max(map(len, text.splitlines())) <= 80
     numbers = Counter(re.findall(r"(?<![\d.+-])\d\.\d{3}\b", text))
     models = [v for role, _, values in MODELS.values() if role != "oracle" for v in values if v is not None]
-    # Each model's values once; the retrained models as a mean and, where they differ, as two ends.
+    # Each model's values once; the retrained models as a mean and half of a band, in each of the two blocks.
     wanted = Counter(f"{v:.3f}" for v in models)
-    for pair in zip(MODELS["oracle_1"][2], MODELS["oracle_2"][2], strict=True):
-        low, high = sorted(v for v in pair if v is not None)
-        wanted += Counter([f"{(low + high) / 2:.3f}", *([] if low == high else [f"{low:.3f}", f"{high:.3f}"])])
+    for one, two in zip(MODELS["oracle_1"][2], MODELS["oracle_2"][2], strict=True):
+        assert one is not None and two is not None
+        wanted += Counter(2 * [f"{(one + two) / 2:.3f}", f"{half(one, two):.3f}"])
     assert numbers == wanted
-    da = text[text.index("\nDA ") :].splitlines()[1:3]
-    assert da[0].split() == ["DA", "0.974", "0.621", "0.981", "0.655", "0.973", "0.621"]
-    assert da[1].split() == ["0.970…0.978", "-0.353", "+0.007", "-0.319", "-0.001", "-0.353"]
+    first, second = (text[m.start() :].splitlines()[1:3] for m in re.finditer("\nDA ", text))
+    # -0.353, +0.007, -0.319 and -0.001 from the mean, in halves of 0.088.
+    assert first[0].split() == ["DA", "0.974", "0.621", "0.981", "0.655", "0.973"]
+    assert first[1].split() == ["±", "0.088", "-4.0", "off", "+0.1", "in", "-3.6", "off", "+0.0", "in"]
+    assert [line.split() for line in second] == [["DA", "0.974", "0.621"], ["±", "0.088", "-4.0", "off"]]
     assert "9.5%" in text and "107%" in text and "- = not applicable" in text
     for name in ("original", "muda", "finetune", "twin", "head_", "mask", "retrained"):
         assert name in text
@@ -259,7 +273,7 @@ def test_many_models_take_several_blocks_and_long_names_are_folded(records: list
         assert max(map(len, text.splitlines())) <= 80
         assert text.count("\nDA ") >= 3 and "[red]x" in text and text.count("refused") >= 2
         assert all(text.count(f"m{i:02}") == 1 and f"{0.5 + i / 100:.3f}" in text for i in range(17))
-        assert "nend" in text and sum(line.count("n" * 30) for line in text.splitlines()) >= 2
+        assert long in re.sub(r"\s+|retrained", "", text) and sum(line.count("n" * 30) for line in text.splitlines()) >= 2
         assert ("no gaps" in text) == (not oracles) and ("retrained  " in text) == bool(oracles)
 
 
@@ -332,14 +346,16 @@ def test_a_metric_that_cannot_tell_says_so(records: list[RunRecord]) -> None:
 
 
 def test_what_cannot_be_said_is_said(records: list[RunRecord], no_oracle: list[RunRecord]) -> None:
-    assert limits(table.build(records)) == []
+    assert limits(table.build([*records, record("oracle_3", "oracle_1")])) == []
+    two = limits(table.build(records))
+    assert len(two) == 1 and "two retrained models only. A band of two is wide" in two[0]
     none = limits(table.build(no_oracle))
     assert len(none) == 1 and "It cannot be said whether any model is like one that never saw the forgotten data" in none[0]
     assert verdict_of(no_oracle, "muda")[2:4] == ("unknown", "cannot be judged: no forget accuracy to compare with a retrained model")
     assert none[0] in Read(page.render(no_oracle, "t")).text
     one = limits(table.build([r for r in records if r.name != "oracle_2"]))
     assert len(one) == 1 and "one retrained model only" in one[0]
-    assert "no original model" in limits(table.build(records[1:]))[0]
+    assert "no original model" in limits(table.build(records[1:]))[1]
 
 
 # --- figures ---
@@ -395,7 +411,9 @@ def test_dots_intervals_and_the_retrained_band(records: list[RunRecord]) -> None
         assert [t.x[0] for t in dots] == [v[2][i] for v in MODELS.values() if v[2][i] is not None]
         band, line = (s for s in fig.layout.shapes if s.xref == panel[i])
         one, two = sorted(MODELS[o][2][i] or 0.0 for o in ("oracle_1", "oracle_2"))
-        assert (band.type, band.x0, band.x1) == ("rect", one, two) and line.x0 == line.x1 == pytest.approx((one + two) / 2)
+        mean = (one + two) / 2
+        assert band.type == "rect" and (band.x0, band.x1) == pytest.approx((mean - half(one, two), mean + half(one, two)))
+        assert line.x0 == line.x1 == pytest.approx(mean)
         ends = [(score(name, t.x[0]).low, score(name, t.x[0]).high) for t in dots]
         drawn = [(t.x[0] - t.error_x.arrayminus[0], t.x[0] + t.error_x.array[0]) for t in dots]
         np.testing.assert_allclose(drawn, np.array(ends, float), atol=1e-12)
@@ -443,7 +461,8 @@ def test_the_page_is_whole_in_itself(html: str) -> None:
     policy = next(a["content"] for t, a in read.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None and policy.startswith("default-src 'none'")
     ids = [a["id"] for _, a in read.tags if "id" in a]
-    assert len(ids) == len(set(ids)) and set(read.charts()) == {f"chart-{c.id}" for c in page.CHARTS}
+    # None of these was measured at further layers; hostile() was, and is drawn below.
+    assert len(ids) == len(set(ids)) and set(read.charts()) == {f"chart-{c.id}" for c in page.CHARTS} - {"chart-layers"}
 
 
 def test_the_page_shows_every_model_number_and_digest(html: str, records: list[RunRecord]) -> None:
@@ -451,7 +470,14 @@ def test_the_page_shows_every_model_number_and_digest(html: str, records: list[R
     for r in records:
         assert r.name in text and r.digest is not None and r.digest in text
     values = [float(str(a["data-value"])) for t, a in Read(html).tags if t == "td" and "data-value" in a]
-    assert values == [v for _, s, vs in MODELS.values() for v in (*vs, s) if v is not None]
+    # A table per group of scores, the seconds in the first.
+    grouped = (METRICS[0:3:2], METRICS[1:4:2], METRICS[4:5], METRICS[5:])
+    wanted = [
+        (*(vs[METRICS.index(m)] for m in names), *([s] if names == grouped[0] else []))
+        for names in grouped for _, s, vs in MODELS.values()
+    ]  # fmt: skip
+    assert values == [v for row in wanted for v in row if v is not None]
+    assert sum(t == "table" and a.get("class") == "metric-table" for t, a in Read(html).tags) == len(grouped)
     assert "head_mask: accuracy says forgotten, features say not control" in text
     assert f"MIA AUC of head_mask: {NO_LOSS}" in text and "4 models are judged against 2 retrained models" in text
     assert "by_class(label=3)" in text and "That no other attack can tell the forgotten samples. (all models)" in text
@@ -478,11 +504,14 @@ def test_write_page_writes_that_text(html: str, records: list[RunRecord], tmp_pa
 def test_a_figure_without_its_series_is_left_out_with_a_sentence(records: list[RunRecord]) -> None:
     bare = [replace(r, series={k: v for k, v in r.series.items() if k in ("spectrum", "trace")}) for r in records]
     read = Read(page.render(bare, "t"))
-    assert set(read.charts()) == {"chart-metrics", "chart-spectra", "chart-trace"}
+    assert set(read.charts()) == {"chart-bands", "chart-metrics", "chart-spectra", "chart-trace"}
     assert "“Dimensional alignment over k” is left out: no record has the series “da_curve”." in read.text
-    assert "no record has the series “pca”." in read.text and read.text.count("is left out") == 2
+    assert "no record has the series “pca”." in read.text and read.text.count("is left out") == 5
+    assert "“Layer by layer” is left out: the records do not hold what it needs." in read.text
     empty = Read(page.render([refused("muda")], "t"))
-    assert empty.charts() == {} and empty.text.count("is left out") == 5
+    assert empty.charts() == {} and empty.text.count("is left out") == len(page.CHARTS)
+    # No score, hence no group of scores, and yet the model and what became of it.
+    assert "model seconds muda unlearned, refused n/a" in empty.text
 
 
 def test_a_refused_model_is_shown_with_its_status(records: list[RunRecord]) -> None:
@@ -498,25 +527,40 @@ def hostile() -> list[RunRecord]:
     made = series("x")
     made["pca"]["id"][3] = BAD + "&"
     made["trace"] = [{"phase": BAD, "loss": 1.0}]
+    made["relearning"] = {"steps": [0, 1], "curves": {BAD: [0.0, 0.5]}}
+    made["per_class"] = {"label": [BAD], "test": [0.5]}
+    own = [ScoreRow(name, 0.5, BAD, "reference", (0.0, 1.0), trace="above") for name in (BAD, f"da@{BAD}", BAD + "@1")]
     job = {"request": {"spec": BAD}, BAD: BAD}
     muda = record(BAD, "muda", series=made, job=job, claims=(BAD,), environment={"a": {"spec": BAD, "b": BAD}})
-    return sealed([record("original"), record("oracle_1"), muda, replace(refused("no"), outcome=Outcome("refused", 0.0, BAD))])
+    muda = replace(muda, scores=(*muda.scores, *own, ScoreRow(BAD + "?", None, "", "lower", (0.0, None), reason=BAD)))
+    oracles = [replace(r, scores=(*r.scores, own[0])) for r in map(record, ("oracle_1", "oracle_2"))]
+    return sealed([record("original"), *oracles, muda, replace(refused("no"), outcome=Outcome("refused", 0.0, BAD))])
 
 
 def test_markup_in_names_titles_and_ids_stays_text() -> None:
     made = page.render(hostile(), BAD)
     read = Read(made)
-    assert read.title == BAD and read.text.count(BAD) >= 8
+    assert read.title == BAD and read.text.count(BAD) >= 20
     kinds = [attrs.get("type") for tag, attrs in read.tags if tag == "script"]
-    assert kinds == ["application/json"] * 5 + [None, None]
+    assert kinds == ["application/json"] * len(page.CHARTS) + [None, None]
     assert "owned" not in read.scripts[-1] and 'owned"<' not in made
     # plotly reads a little markup in its texts, so there the name is escaped once more.
     chart = read.charts()["chart-maps"]
     ids = [d[0] for t in chart["data"] for d in t["customdata"]]
     assert "&lt;/script&gt;&lt;script&gt;document.title=\"owned\"&lt;/script&gt;&amp;" in ids
     texts = [t.get("name", "") for c in read.charts().values() for t in c["data"]]
-    texts += [a["text"].removeprefix("<b>").removesuffix("</b>") for c in read.charts().values() for a in c["layout"]["annotations"]]
+    texts += [a["text"].removeprefix("<b>").removesuffix("</b>") for c in read.charts().values() for a in c["layout"].get("annotations", [])]
+    texts += [t for c in read.charts().values() for t in strings([c["data"], c["layout"]["xaxis"], c["layout"]["yaxis"]])]
+    # Hover templates are markup on purpose.
+    texts = [re.sub("</?extra>|<br>", "", t) for t in texts]
     assert any("&lt;/script&gt;" in t for t in texts) and not any("<" in t for t in texts)
+
+
+def strings(value: Any) -> list[str]:
+    """All texts in a JSON value, but for names of groups, which plotly does not show."""
+    if isinstance(value, dict):
+        value = [v for k, v in value.items() if k != "legendgroup"]
+    return [value] if isinstance(value, str) else [t for v in value for t in strings(v)] if isinstance(value, list) else []
 
 
 _BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -534,8 +578,11 @@ def test_a_browser_draws_every_chart_without_an_error(tmp_path: Path) -> None:
     assert len(charts) == len(page.CHARTS)
     for chart in charts:
         body = chart.split("</figure>")[0]
-        assert "js-plotly-plot" in body and body.count('class="main-svg"') >= 1 and body.count('class="scatterlayer') >= 1
-        assert re.search(r'class="(lines|points)"><path', body)
+        assert "js-plotly-plot" in body and body.count('class="main-svg"') >= 1
+        if 'id="chart-bands"' in body or 'id="chart-classes"' in body:
+            assert re.search(r'<image [^>]*href="data:image/png', body) and "<text" in body
+        else:
+            assert body.count('class="scatterlayer') >= 1 and re.search(r'class="(lines|points)"><path', body)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ where DA has nothing to show, they differ by up to this much."""
 NEAR = 0.1
 """At least 1 − NEAR of the way, and at most 1 + NEAR, counts as having arrived."""
 
+_NAMED = 6
+"""Scores that a sentence names before it counts the rest."""
+
 Tone = Literal["good", "mixed", "bad", "unknown"]
 
 
@@ -193,10 +196,11 @@ def _bands(row: Row) -> str:
     if not found:
         return ""
     parts = [f"Of {len(found)} scores with a band of retrained models, {sum(v == 'in' for v in found.values())} are in it."]
-    for verdict, words in (("residual", "A trace is left"), ("over-forgotten", "Over-forgotten")):
+    for verdict, words in (("residual", "A trace is left"), ("over-forgotten", "Over-forgotten"), ("off", "Different")):
         names = [label(name) for name, v in found.items() if v == verdict]
         if names:
-            parts.append(f"{words} by {_joined(names)}.")
+            rest = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+            parts.append(f"{words} by {_joined([*names[:_NAMED], *rest])}.")
     return " ".join(parts)
 
 
