@@ -76,7 +76,8 @@ class LinearProbe:
     (0.41 to 0.98 in the literature), so its value is the target: above it, knowledge is left; below it, the model is
     over-forgotten. lp_retain says how useful the features still are: higher is better.
     Where no class is forgotten as a whole: fitted on the retained training samples only; lp_forget is its accuracy on
-    the forgotten training samples. There DA and LP are expected-null controls: no difference is the right answer.
+    the forgotten training samples, which is above the retrained models' where the original learnt samples by heart. On held-out
+    samples (lp_retain) it is an expected-null control there: no difference is the right answer, as for DA.
     Intervals are Wilson's and hold for this probe's held-out samples, not for a new training run.
     Not applicable: a part is missing, the probe sees one class, or it did not converge (a half-fitted probe is not this
     recipe). Errors: non-finite features.

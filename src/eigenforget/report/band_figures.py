@@ -39,7 +39,7 @@ def colour(units: float) -> str:
 
 
 def has_bands(records: Sequence[RunRecord]) -> bool:
-    """Whether any score stands in a band: two retrained models, or three where only these were measured."""
+    """Whether any score stands in a band: two retrained models, three for scores that compare with them."""
     return any(cell.units is not None for row in build(records).rows for cell in row.cells.values())
 
 
@@ -50,7 +50,7 @@ def heatmap(records: Sequence[RunRecord]) -> go.Figure:
     columns = [c.name for c in table.columns if "@" not in c.name]
     columns = [c for c in columns if any(r.cells[c].units is not None for r in rows if c in r.cells)]
     if not columns:
-        raise RecordError("no score has a band; it takes two retrained models")
+        raise RecordError("no score has a band; it takes two or three retrained models")
     columns.sort(key=lambda c: GROUPS.index(group(c)))
     steps: list[list[int | None]] = [[None] * len(rows) for _ in columns]
     gaps = [[""] * len(rows) for _ in columns]
