@@ -59,8 +59,9 @@ class Agreement(NamedTuple):
 
 
 def shares_pairs(name: str) -> bool:
-    """Whether a score of an oracle is its mean distance to the other oracles: the names of such scores end in "_oracle"."""
-    return name.partition("@")[0].endswith("_oracle")
+    """Whether a score of an oracle is its mean distance to the other oracles: names that end in "_oracle", and the tug of war."""
+    stem = name.partition("@")[0]
+    return stem.endswith("_oracle") or stem in ("tow", "tow_mia")
 
 
 def band(values: Sequence[float], *, span: tuple[float | None, float | None], pairs: bool = False) -> Band | None:

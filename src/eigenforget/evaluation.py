@@ -74,13 +74,18 @@ class Evaluation:
         return min(max(float(np.mean(known)), min(known)), max(known)) if known else None
 
     def gap(self, model: str, score: str) -> float | None:
-        """Signed gap to the mean of the oracles: value − oracle mean."""
-        value, mean = self.models[model].value(score), self.oracle_mean(score)
+        """Signed gap to the mean of the oracles: value − oracle mean. Errors: no such model or score."""
+        value, mean = self._model(model).value(score), self.oracle_mean(score)
         return None if value is None or mean is None else value - mean
+
+    def _model(self, name: str) -> Measured:
+        if name not in self.models:
+            raise EigenforgetError(f"no model {name!r}; there are: {listed(self.models)}")
+        return self.models[name]
 
     def standing(self, model: str, score: str) -> Standing | None:
         """Where the model stands in the oracles' band; None where the score has no value or there are fewer than 2 oracles."""
-        found = self.models[model].score(score)
+        found = self._model(model).score(score)
         width = bands.band(self.oracle_values(score), span=found.range, pairs=bands.shares_pairs(score))
         if found.value is None or width is None:
             return None
@@ -92,7 +97,7 @@ class Evaluation:
 class Panel:
     """What is measured, and on which parts. `k` None is the number of retained classes.
 
-    layers: further layers on which all that reads features is measured again, as "score@layer". test_ids name the held-out samples
+    layers: further layers, each once, on which all that reads features is measured again, as "score@layer". test_ids name the held-out samples
     (test_forget, then test_retain); map_points of them go into the map of features. skip: names of metrics and audits to leave out.
     """
 
@@ -107,6 +112,10 @@ class Panel:
     test_ids: Sequence[str] | None = None
     map_points: int = 800
     skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.layers)) < len(self.layers):
+            raise EigenforgetError(f"further layers must differ, got {listed(self.layers)}")
 
     def observe(self, model: nn.Module) -> Seen:
         """One forward pass over every part. Errors: unknown layers, labels outside the head."""

@@ -1,0 +1,53 @@
+"""Every score is explained: in the glossary of the report, and in docs/metrics.md with the class that makes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
+from eigenforget.evaluation import Board, Panel
+from eigenforget.jobs import Experiment
+from eigenforget.metrics import COMPARISONS, METRICS
+from eigenforget.report.glossary import GROUPS, OTHER, group, label, meaning
+from eigenforget.report.table import Column
+
+PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def scores(digits: Experiment) -> dict[str, Column]:
+    panel: Panel = digits.panel()
+    board = Board(panel, [digits.new_model(0)], [digits.new_model(s) for s in (1, 2, 3, 4)])
+    return {s.name: Column(s.name, s.unit, s.better, s.range, s.trace) for s in board.measure_oracle(0).scores}
+
+
+def test_every_score_has_a_name_a_group_and_a_meaning(scores: dict[str, Column]) -> None:
+    for name, column in scores.items():
+        assert group(name) in GROUPS and group(name) != OTHER, f"{name} is in no group"
+        assert label(name) != name or name in ("nc1", "nc2", "nc3"), f"{name} has no label"
+        assert len(meaning(column).split(";")[0]) > 30, f"{name} is not explained"
+
+
+def test_the_metrics_page_names_every_score_and_no_other(scores: dict[str, Column]) -> None:
+    rows = [line for line in PAGE.split("## Statistics")[0].splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row.split("|")[1])}
+    assert named == set(scores)
+
+
+def test_the_metrics_page_names_every_class() -> None:
+    for kind in (*METRICS, *COMPARISONS, *AUDITS, *ENSEMBLE_AUDITS):
+        assert f"`{kind.__name__}`" in PAGE, kind.__name__
+
+
+def test_the_page_says_on_which_side_a_trace_shows(scores: dict[str, Column]) -> None:
+    words = {"above": "above", "below": "below", "": "–"}
+    for line in PAGE.split("## Statistics")[0].splitlines():
+        if line.startswith("| `"):
+            cells = [c.strip() for c in line.replace(r"\|", "/").strip("|").split("|")]
+            for name in re.findall(r"`([a-z0-9_]+)`", cells[0]):
+                trace = scores[name].trace
+                if trace in words and cells[3] in words.values():
+                    assert cells[3] == words[trace], name
