@@ -95,11 +95,14 @@ def _check_same(audit: MetricAudit, folder: Path) -> None:
     """Errors: the records in the folder are of another design, whose numbers would stand under the name of this one."""
     records = record.read_folder(folder / "records")
     expected = audit.experiment.job()
-    for key in expected:
+    for key in ("data", "model", "recipe"):
         specs = {r.job[key]["spec"] for r in records}
         if specs != {expected[key]["spec"]}:
             found = f"{key} {listed(sorted(specs))}, not {expected[key]['spec']}"
             raise EigenforgetError(f"{folder} holds an audit with {found}; say --overwrite to replace it")
+    # By the split and not by the request's spelling: at_random() and at_random(fraction=0.1) are the same.
+    if {r.inputs.get("split") for r in records} != {audit.experiment.split.digest}:
+        raise EigenforgetError(f"{folder} holds an audit of another request; say --overwrite to replace it")
     count, wanted = sum(r.role == "oracle" for r in records), len(audit.oracle_seeds())
     if count != wanted:
         raise EigenforgetError(f"{folder} holds an audit with {count} retrained models, not {wanted}; say --overwrite to replace it")

@@ -107,6 +107,8 @@ class Study:
     def _stored(self, path: Path, kind: str) -> Made:
         loaded = checkpoint.load_state(path)
         for key, value in self._identity(kind).items():
+            if key == "request":  # one request may be spelled in two ways; the file's name says the split
+                continue
             if loaded.metadata.get(key) != value:
                 raise EigenforgetError(f"{path} was made with {key} {loaded.metadata.get(key)!r}, this study has {value!r}")
         return Made(self.experiment.stored_model(loaded), float(loaded.metadata["seconds"]), json.loads(loaded.metadata["cost"]))
