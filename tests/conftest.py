@@ -1,13 +1,36 @@
 """Fixtures that several test modules share: tiny real data, a tiny model, one quick task."""
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: tiny kernels lose time to thread hand-over
 
+import importlib.util
+
 import pytest
 import torch
+
+
+def _torchvision_without_operators() -> torch.library.Library | None:
+    """Where the build of torchvision does not match torch, its import fails, and with it those of torchmetrics and timm. Declaring the two
+    operators that it looks for is enough, as no test calls them."""
+    if importlib.util.find_spec("torchvision") is None:
+        return None
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        declared = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        importlib.import_module("torchvision")
+        return declared
+    return None
+
+
+_OPERATORS = _torchvision_without_operators()  # kept, since the operators go with it
 
 from eigenforget.data.digits import Digits
 from eigenforget.engine import Engine

@@ -16,7 +16,7 @@ ROOT = Path(eigenforget.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "types", "spec", "seeds", "record", "bands"},
-    {"sources", "alignment", "losses", "features", "initialisation", "memory", "report"},
+    {"sources", "alignment", "losses", "features", "initialisation", "memory", "neighbours", "report"},
     {"engine"},
     {"gradients"},
     {"requests", "data", "models", "metrics", "audits", "methods", "training"},
@@ -26,10 +26,10 @@ LAYERS = [
     {"unlearning"},
     {"jobs"},
     {"study"},
-    {"bench", "metric_audit"},
+    {"bench", "metric_audit", "sequences"},
     {"terminal"},
     {"workflows"},
-    {"auditing"},
+    {"auditing", "sequencing"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

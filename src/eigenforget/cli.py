@@ -128,6 +128,34 @@ def evaluate(
 
 
 @app.command
+def sequence(
+    *,
+    data: DataSpec,
+    model: ModelSpec,
+    forget: Annotated[tuple[str, ...], Parameter(help="requests in the order in which they arrive; repeat it", negative=())],
+    out: Out,
+    recipe: RecipeSpec = "recipe()",
+    method: MethodSpec = "muda()",
+    again: Annotated[str, Parameter(help="error or skip: samples that an earlier request took")] = "error",
+    retain_fraction: Annotated[float, Parameter(help="share of the retained data that the method may use")] = 1.0,
+    oracle_seed: Annotated[tuple[int, ...], Parameter(help="seed of a model retrained at each step; repeatable", negative=())] = (),
+    store: Annotated[str, Parameter(help="folder that keeps trained models and finds them again")] = "",
+    skip: Skip = ("relearning",),
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "32-true",
+    overwrite: Overwrite = False,
+) -> None:
+    """Honour requests one after the other, measure after each whether earlier ones stay forgotten, and compare with all at once."""
+    from eigenforget import sequencing, workflows
+
+    plan = sequencing.Plan(data, model, recipe, method, forget, again, retain_fraction)
+    oracles = sequencing.Oracles(oracle_seed, Path(store) if store else None)
+    engine = workflows.engine(device=device, precision=precision)
+    sequencing.run_sequence(plan, out=out, seed=seed, oracles=oracles, engine=engine, skip=skip, overwrite=overwrite)
+
+
+@app.command
 def analyze(
     *,
     original: Annotated[Path, Parameter(help="checkpoint of the model that saw the data")],

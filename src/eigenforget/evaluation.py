@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from eigenforget import bands
 from eigenforget.audits.evidence import Evidence, Seen
 from eigenforget.engine import Engine
 from eigenforget.features import find_head
-from eigenforget.figure_data import class_series, feature_map
+from eigenforget.figure_data import class_series, feature_map, group_accuracy
 from eigenforget.metrics import Measurement, derived
 from eigenforget.observation import View, observe
 from eigenforget.scoring import Scoring, values_of
@@ -99,6 +99,7 @@ class Panel:
 
     layers: further layers, each once, on which all that reads features is measured again, as "score@layer". test_ids name the held-out samples
     (test_forget, then test_retain); map_points of them go into the map of features. skip: names of metrics and audits to leave out.
+    forget_groups: rows of the forget samples by a name, whose accuracies go into the series.
     """
 
     parts: Mapping[Part, Source]
@@ -112,6 +113,7 @@ class Panel:
     test_ids: Sequence[str] | None = None
     map_points: int = 800
     skip: tuple[str, ...] = ()
+    forget_groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(set(self.layers)) < len(self.layers):
@@ -140,7 +142,8 @@ class Panel:
         """The series that need outputs only."""
         gone = self.forgotten_classes
         pca = feature_map(seen, forgotten_classes=gone, ids=self.test_ids, points=self.map_points, seed=self.seed)
-        return {"pca": pca, **class_series(seen, self.num_classes)}
+        groups = {"forget_groups": group_accuracy(seen["forget"], self.forget_groups)} if self.forget_groups else {}
+        return {"pca": pca, **class_series(seen, self.num_classes), **groups}
 
 
 class Board:

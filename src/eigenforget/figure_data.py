@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -70,6 +70,12 @@ def class_series(seen: Seen, num_classes: int) -> dict[str, Any]:
         table[side] = [None if n == 0 else float(f"{right / n:.6g}") for right, n in zip(counts.diagonal(), total, strict=True)]
     confusion = {"counts": counted["test"].tolist()} if num_classes <= MAX_CONFUSION else {}
     return {"per_class": table, "confusion": confusion}
+
+
+def group_accuracy(rows: PartOutputs, groups: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Accuracy on each group of rows."""
+    right = rows.logits.argmax(axis=1) == rows.labels
+    return {name: float(f"{right[members].mean():.6g}") for name, members in groups.items()}
 
 
 def short(values: np.ndarray) -> list[float]:

@@ -25,7 +25,7 @@ from eigenforget.methods import known_methods
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, score_row
 from eigenforget.requests import ForgetRequest, retain_sample, split
-from eigenforget.sources import TensorSource
+from eigenforget.sources import DatasetSource, TensorSource
 from eigenforget.spec import as_json, parse, spell
 from eigenforget.training import Recipe, train
 from eigenforget.types import Diverged, EigenforgetError, Method, Refused, Score, Split
@@ -104,11 +104,11 @@ class Experiment:
         return split(self.request, self.data.train_index)
 
     @cached_property
-    def forget(self) -> TensorSource:
+    def forget(self) -> TensorSource | DatasetSource:
         return self.data.train.subset(self.split.forget)
 
     @cached_property
-    def retain(self) -> TensorSource:
+    def retain(self) -> TensorSource | DatasetSource:
         return self.data.train.subset(self.split.retain)
 
     def new_model(self, seed: int, num_classes: int | None = None) -> nn.Module:
@@ -139,16 +139,21 @@ class Experiment:
             train(model, source, self.recipe, engine=self.engine, seed=seed, log=log)
         return clock.made(model)
 
-    def unlearn(self, model: nn.Module, method: Method, *, seed: int, log: Log | None = None) -> Made:
-        """The unlearned model. The method may use `retain_fraction` of the retained data."""
+    def unlearn(
+        self, model: nn.Module, method: Method, *, seed: int, log: Log | None = None, only: np.ndarray | None = None
+    ) -> Made:
+        """The unlearned model. The method may use `retain_fraction` of the retained data.
+
+        only: positions of the samples to forget now, where earlier requests took the others already.
+        """
         kept = retain_sample(self.split.retain, self.data.train_index.labels, self.retain_fraction, seed)
         with _Clock(self.engine) as clock:
             result = unlearn(
                 model,
-                forget=self.forget,
+                forget=self.forget if only is None else self.data.train.subset(only),
                 retain=self.data.train.subset(kept),
                 method=method,
-                forgotten_classes=self.split.forgotten_classes,
+                forgotten_classes=self.split.forgotten_classes if only is None else None,
                 engine=self.engine,
                 seed=seed,
                 log=log,

@@ -70,12 +70,17 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What is known of each sample besides its tensor: unique ids [N], labels [N], optional groups [N], content hashes [N]."""
+    """What is known of each sample besides its tensor: unique ids [N], labels [N], optional groups [N], content hashes [N].
+
+    columns: further columns [N] of integers, floats, strings or bools by name, such as a finer label, an age, a date. Errors: columns
+    of another length or type, or named as one of those above; repeated ids.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None = None
     content: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -86,14 +91,25 @@ class Index:
         unique, counts = np.unique(self.ids, return_counts=True)
         if len(unique) != n:
             raise EigenforgetError(f"sample ids must be unique; repeated: {listed(unique[counts > 1])}")
+        # A copy, so that the caller's mapping cannot change under the digest.
+        object.__setattr__(self, "columns", {name: _column(name, values, n) for name, values in self.columns.items()})
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def column(self, name: str) -> np.ndarray:
+        """The column [N] of this name: "id", "label", "group" or one of `columns`. Errors: there is none; the names are listed."""
+        own = {"id": self.ids, "label": self.labels, "group": self.groups}
+        known = {key: values for key, values in own.items() if values is not None} | dict(self.columns)
+        if name not in known:
+            raise EigenforgetError(f"the data has no column {name!r}; its columns: {listed(known, 20)}")
+        return _one_type(np.asarray(known[name]))
+
     def digest(self) -> str:
-        """SHA-256 over the sorted rows, so the order of the samples does not matter."""
+        """SHA-256 over the sorted rows, so the order of the samples does not matter, nor that of the further columns."""
         columns = [c for c in (self.ids, self.labels, self.groups, self.content) if c is not None]
-        return digest_of_rows("\x1f".join(map(str, row)) for row in zip(*columns, strict=True))
+        named = [[f"{name}:{c.dtype.kind}={value}" for value in c] for name, c in sorted(self.columns.items())]
+        return digest_of_rows("\x1f".join(map(str, row)) for row in zip(*columns, *named, strict=True))
 
 
 class Split(NamedTuple):
@@ -187,6 +203,25 @@ class Score:
     @property
     def status(self) -> Literal["ok", "not_applicable"]:
         return "ok" if self.value is not None else "not_applicable"
+
+
+def _column(name: str, values: Any, n: int) -> np.ndarray:
+    """One further column of an Index, checked."""
+    if name in ("id", "label", "group", "content"):
+        raise EigenforgetError(f"a further index column cannot be named {name!r}: every index has one of that name")
+    column = _one_type(np.asarray(values))
+    if column.shape != (n,):
+        raise EigenforgetError(f"index column {name} must be one value for each of the {n} ids, got {list(column.shape)}")
+    if column.dtype.kind not in "iufUb":
+        raise EigenforgetError(
+            f"index column {name} must hold integers, floats, strings or bools, got {column.dtype} (write dates as 2024-05-31)"
+        )
+    return column
+
+
+def _one_type(column: np.ndarray) -> np.ndarray:
+    """Python strings as a string column; any other column as it is."""
+    return column.astype(np.str_) if column.dtype.kind == "O" and all(isinstance(v, str) for v in column) else column
 
 
 def listed(values: Any, limit: int = 10) -> str:

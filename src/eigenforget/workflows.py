@@ -241,7 +241,7 @@ def _write_record(unsealed: RunRecord, out: Path, overwrite: bool) -> None:
     record.write(record.seal(unsealed, None), out.with_suffix(".json"), overwrite=overwrite)
 
 
-def write_results(records: Sequence[RunRecord], out: Path, *, title: str, overwrite: bool) -> None:
+def write_results(records: Sequence[RunRecord], out: Path, *, title: str, overwrite: bool, shown: bool = True) -> None:
     """records/*.json, table.csv and report.html; made in a draft folder first, so a failure leaves the old ones whole."""
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -256,6 +256,8 @@ def write_results(records: Sequence[RunRecord], out: Path, *, title: str, overwr
             shutil.rmtree(out / name)
         (draft / name).replace(out / name)
     draft.rmdir()
+    if not shown:
+        return
     console.print(rich_table(records, console.width))
     console.print(f"wrote {out}/report.html, {out}/table.csv and {len(records)} records in {out}/records", highlight=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigenforget.sources import TensorSource
+from eigenforget.sources import DatasetSource, TensorSource
 from eigenforget.types import EigenforgetError, Index, digest_of_rows, listed
 
 _MOST_CLASSES = 1_000_000
@@ -24,14 +24,19 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """train and test samples (inputs float32 [N, C, H, W] or [N, D]) and what is known of each of them."""
+    """train and test samples and what is known of each of them.
 
-    train: TensorSource
+    Inputs are float32 [N, C, H, W] or [N, D], kept as tensors or read on the way (DatasetSource), or for texts a dict of input_ids and
+    attention_mask, both int64 [N, L]. vocabulary: for texts, how many token ids there are (0 to vocabulary - 1).
+    """
+
+    train: TensorSource | DatasetSource
     train_index: Index
-    test: TensorSource
+    test: TensorSource | DatasetSource
     test_index: Index
     num_classes: int
     class_names: tuple[str, ...]
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         for side, source, index in (("train", self.train, self.train_index), ("test", self.test, self.test_index)):
@@ -43,10 +48,12 @@ class Data:
         if len(shared):
             raise EigenforgetError(f"ids in both training and test data: {listed(shared)}")
 
-    @property
+    @cached_property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (C, H, W) or (D,)."""
-        return tuple(self.train.inputs.shape[1:])
+        """Shape of one sample: (C, H, W), (D,), or (L,) for a text of L token ids; of several tensors the first one's."""
+        first = next(self.train.subset(np.array([0])).batches(1)).inputs
+        tensor = next(iter(first.values())) if isinstance(first, Mapping) else first
+        return tuple(tensor.shape[1:])
 
     @cached_property
     def digest(self) -> str:
@@ -58,18 +65,21 @@ class Arrays(NamedTuple):
     """One side of a data set as it was read.
 
     inputs: images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3, or feature vectors float [N, D]. labels: integers
-    [N]. ids: unique strings [N], default "train/0", "train/1", … and "test/0", …; groups: strings [N] or None.
+    [N]. ids: unique strings [N], default "train/0", "train/1", … and "test/0", …; groups: strings [N] or None; columns:
+    further columns [N] of the Index by name.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     ids: Any = None
     groups: Any = None
+    columns: Mapping[str, Any] = {}
 
     def rows(self, positions: np.ndarray) -> Arrays:
         """The samples at these positions."""
-        ids, groups = (None if column is None else np.asarray(column)[positions] for column in self[2:])
-        return Arrays(self.inputs[positions], self.labels[positions], ids, groups)
+        ids, groups = (None if column is None else np.asarray(column)[positions] for column in (self.ids, self.groups))
+        columns = {name: np.asarray(values)[positions] for name, values in self.columns.items()}
+        return Arrays(self.inputs[positions], self.labels[positions], ids, groups, columns)
 
 
 def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | None = None) -> Data:
@@ -88,7 +98,7 @@ def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | Non
         raise EigenforgetError(f"training inputs are {_shown(samples['train'])}, test inputs {_shown(samples['test'])}")
     names = tuple(class_names or map(str, range(int(labels["train"].max()) + 1)))
     for side in sides:
-        _check_range(labels[side], side, len(names))
+        check_range(labels[side], side, len(names))
     index = {side: _index(arrays, labels[side], samples[side], side) for side, arrays in sides.items()}
     inputs = _normalised(samples, index)
     source = {side: TensorSource(inputs[side], torch.from_numpy(labels[side])) for side in sides}
@@ -109,7 +119,8 @@ def class_labels(labels: Any, side: str) -> np.ndarray:
     return column.astype(np.int64)
 
 
-def _check_range(labels: np.ndarray, side: str, classes: int) -> None:
+def check_range(labels: np.ndarray, side: str, classes: int) -> None:
+    """Error: a label that is none of the classes."""
     outside = np.unique(labels[labels >= classes])
     if len(outside):
         raise EigenforgetError(f"{side} labels must be below the {classes} classes, got {listed(outside)}")
@@ -146,12 +157,28 @@ def _index(arrays: Arrays, labels: np.ndarray, samples: np.ndarray, side: str) -
     n = len(samples)
     if len(labels) != n:
         raise EigenforgetError(f"{n} {side} inputs and {len(labels)} labels: the counts must be equal")
-    ids = [f"{side}/{row}" for row in range(n)] if arrays.ids is None else arrays.ids
-    groups = None if arrays.groups is None else _strings(arrays.groups, n, f"{side} groups")
-    return Index(_strings(ids, n, f"{side} ids"), labels, groups, _content(samples))
+    return index_of(arrays, labels, _content(samples), side)
 
 
-def _strings(values: Any, n: int, what: str) -> np.ndarray:
+def index_of(known: Any, labels: np.ndarray, content: np.ndarray, side: str) -> Index:
+    """The Index of one side from its ids, groups and columns (the fields of Arrays), checked."""
+    n = len(labels)
+    ids = [f"{side}/{row}" for row in range(n)] if known.ids is None else known.ids
+    groups = None if known.groups is None else _strings(known.groups, n, f"{side} groups")
+    columns = {name: _column(values, n, f"{side} column {name!r}") for name, values in known.columns.items()}
+    return Index(_strings(ids, n, f"{side} ids"), labels, groups, content, columns)
+
+
+def _column(values: Any, n: int, what: str) -> np.ndarray:
+    column = np.asarray(values)
+    if column.dtype.kind not in "biuf":
+        return _strings(column, n, what, allowed="strings or numbers")
+    if column.shape != (n,):
+        raise EigenforgetError(f"{what} must be one per sample, [{n}], got {_shown(column)}")
+    return column
+
+
+def _strings(values: Any, n: int, what: str, allowed: str = "strings or integers") -> np.ndarray:
     column = np.asarray(values)
     if column.shape != (n,):
         raise EigenforgetError(f"{what} must be one per sample, [{n}], got {_shown(column)}")
@@ -161,12 +188,12 @@ def _strings(values: Any, n: int, what: str) -> np.ndarray:
         except UnicodeDecodeError:
             raise EigenforgetError(f"{what} are bytes that are not UTF-8") from None
     if column.dtype.kind not in "Uiu" and not (column.dtype.kind == "O" and all(isinstance(v, str) for v in column)):
-        raise EigenforgetError(f"{what} must be strings or integers, got {_shown(column)}")
+        raise EigenforgetError(f"{what} must be {allowed}, got {_shown(column)}")
     return column.astype(np.str_)
 
 
 def _content(samples: np.ndarray) -> np.ndarray:
-    start = hashlib.sha256(f"{samples.dtype.name}{list(samples.shape[1:])}".encode())
+    start = content_start(samples.dtype.name, samples.shape[1:])
     digests = []
     for row in samples:
         total = start.copy()
@@ -175,17 +202,30 @@ def _content(samples: np.ndarray) -> np.ndarray:
     return np.array(digests)
 
 
+def content_start(dtype: str, shape: Sequence[int]) -> Any:
+    """SHA-256 over the type and shape of a sample; its bytes follow."""
+    return hashlib.sha256(f"{dtype}{list(shape)}".encode())
+
+
 def _normalised(samples: dict[str, np.ndarray], index: dict[str, Index]) -> dict[str, Tensor]:
     if samples["train"].dtype == np.uint8:
-        mean, std = _pixel_statistics(samples["train"])
-        return {side: _scaled_images(images, mean, std) for side, images in samples.items()}
+        tables = pixel_tables(*_pixel_statistics(samples["train"]))
+        return {side: _scaled_images(images, tables) for side, images in samples.items()}
+    return standardised(samples, {side: known.ids for side, known in index.items()})
+
+
+def standardised(samples: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """float64 [N, D] of each side as float32, with the mean and standard deviation of the columns of "train".
+
+    Errors, with the ids: values that are not finite, before or after.
+    """
     for side, features in samples.items():
-        _check_finite(features, index[side].ids, f"{side} features are not finite (NaN or infinite) in")
+        _check_finite(features, ids[side], f"{side} features are not finite (NaN or infinite) in")
     mean, std = _column_statistics(samples["train"])
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = {side: ((features - mean) / std).astype(np.float32) for side, features in samples.items()}
     for side, features in scaled.items():
-        _check_finite(features, index[side].ids, f"standardised {side} features leave the range of float32 in")
+        _check_finite(features, ids[side], f"standardised {side} features leave the range of float32 in")
     return {side: torch.from_numpy(features) for side, features in scaled.items()}
 
 
@@ -207,19 +247,27 @@ def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             total += int(values.sum())
             squares += int(values @ values)
         means.append(total / count / 255)
-        deviations.append(sqrt(count * squares - total * total) / count / 255 or 1.0)
+        deviations.append(pixel_deviation(count, total, squares))
     return np.array(means), np.array(deviations)
 
 
-def _scaled_images(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Tensor:
+def pixel_deviation(count: int, total: int, squares: int) -> float:
+    """Standard deviation of pixels / 255 from the exact sums of their values and squares; 1 where it is 0."""
+    return sqrt(count * squares - total * total) / count / 255 or 1.0
+
+
+def pixel_tables(mean: np.ndarray, std: np.ndarray) -> Tensor:
+    """float32 [C, 256]: the normalised value of each of the 256 values of a pixel, computed once in float64."""
+    return torch.from_numpy(((np.arange(256) / 255 - mean[:, None]) / std[:, None]).astype(np.float32))
+
+
+def _scaled_images(images: np.ndarray, tables: Tensor) -> Tensor:
     count, height, width, channels = images.shape
     scaled = torch.empty((count, channels, height, width), dtype=torch.float32)
     for channel in range(channels):
-        # There are only 256 values, so each is computed once in float64.
-        table = torch.from_numpy(((np.arange(256) / 255 - mean[channel]) / std[channel]).astype(np.float32))
         for start in range(0, count, _CHUNK):
             values = torch.from_numpy(images[start : start + _CHUNK, ..., channel].astype(np.int32))
-            scaled[start : start + _CHUNK, channel] = table[values]
+            scaled[start : start + _CHUNK, channel] = tables[channel][values]
     return scaled
 
 

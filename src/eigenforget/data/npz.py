@@ -20,6 +20,7 @@ _SPLIT = ("x_train", "y_train", "x_test", "y_test")
 _SPLIT_OPTIONAL = ("ids_train", "ids_test", "groups_train", "groups_test")
 _WHOLE = ("x", "y")
 _WHOLE_OPTIONAL = ("ids", "groups")
+_COLUMN = "columns_"
 _UNREADABLE = (OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What numpy and zipfile raise for damaged members; a RuntimeError is an encrypted one."""
 
@@ -27,11 +28,13 @@ _UNREADABLE = (OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile
 @configured
 class Npz:
     """Arrays x_train, y_train, x_test, y_test (and ids_train, ids_test, groups_train, groups_test), or x, y (and ids,
-    groups).
+    groups). Further columns of the Index, such as finer labels, are columns_<name>_train with columns_<name>_test, or
+    columns_<name>.
 
-    x: images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D]; y: integers [N]. x and y are divided
-    by a stratified, seeded split, with ids "row/<row>" by default. Nothing is unpickled. Errors name the file:
-    missing, damaged, missing or unknown keys, object arrays, and all that from_arrays refuses.
+    x: images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D]; y: integers [N]; ids and groups: strings
+    or integers [N]; columns: strings, integers, floats or bools [N]. x and y are divided by a stratified, seeded split,
+    with ids "row/<row>" by default. Nothing is unpickled. Errors name the file: missing, damaged, missing or unknown
+    keys, a column of one side only, object arrays, and all that from_arrays refuses.
     """
 
     name: ClassVar[str] = "npz"
@@ -92,17 +95,36 @@ def _member(path: Path, content: bytes, key: str) -> np.ndarray:
 
 def _check_keys(keys: list[str]) -> None:
     forms = {_SPLIT: _SPLIT_OPTIONAL, _WHOLE: _WHOLE_OPTIONAL}
+    columns = {key for key in keys if key.startswith(_COLUMN) and key != _COLUMN}
     for required, optional in forms.items():
-        if set(required) <= set(keys) <= {*required, *optional}:
+        if set(required) <= set(keys) - columns <= {*required, *optional}:
+            if required == _SPLIT:
+                _check_pairs(columns)
             return
     # An unknown key is refused: a misspelt `groups` must not be passed over in silence.
-    allowed = " or ".join(f"{', '.join(need)} (optional: {', '.join(may)})" for need, may in forms.items())
+    further = {_SPLIT: "columns_<name>_train, columns_<name>_test", _WHOLE: "columns_<name>"}
+    allowed = " or ".join(f"{', '.join(need)} (optional: {', '.join(may)}, {further[need]})" for need, may in forms.items())
     raise EigenforgetError(f"has the keys {listed(keys) or 'none'}; needed: {allowed}")
 
 
+def _check_pairs(columns: set[str]) -> None:
+    for key in sorted(columns):
+        name, _, side = key.removeprefix(_COLUMN).rpartition("_")
+        if not name or side not in ("train", "test"):
+            raise EigenforgetError(f"{key}: beside x_train and x_test a column is named columns_<name>_train or columns_<name>_test")
+        other = f"{_COLUMN}{name}_{'test' if side == 'train' else 'train'}"
+        if other not in columns:
+            raise EigenforgetError(f"{key} is there but {other} is not: a column is needed on both sides")
+
+
 def _side(arrays: dict[str, np.ndarray], suffix: str) -> Arrays:
-    columns = (arrays.get(f"{column}{suffix}") for column in ("ids", "groups"))
-    return Arrays(arrays[f"x{suffix}"], arrays[f"y{suffix}"], *columns)
+    columns = {
+        key.removeprefix(_COLUMN).removesuffix(suffix): values
+        for key, values in arrays.items()
+        if key.startswith(_COLUMN) and key.endswith(suffix)
+    }
+    ids, groups = (arrays.get(f"{column}{suffix}") for column in ("ids", "groups"))
+    return Arrays(arrays[f"x{suffix}"], arrays[f"y{suffix}"], ids, groups, columns)
 
 
 def _first_line(error: BaseException) -> str:

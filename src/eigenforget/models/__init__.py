@@ -1,16 +1,20 @@
-"""Classifiers by name: each spec's build(num_classes, input_shape, seed) gives a module whose last layer is one
-nn.Linear head.
+"""Classifiers by name: each spec's build(num_classes, input_shape, seed) gives a module whose outputs are logits.
 
-Adding one is a file and a line in MODELS.
+The package's own end in one nn.Linear head; `module`, `torchvision`, `timm` and `hf` bring other people's, whose libraries are
+imported on use. Adding one is a file and a line in MODELS.
 """
 
 from __future__ import annotations
 
+from eigenforget.models.huggingface import HuggingFace
 from eigenforget.models.mlp import Mlp
+from eigenforget.models.module import Module
 from eigenforget.models.resnet18 import Resnet18
 from eigenforget.models.small_resnet import SmallResnet
+from eigenforget.models.timm_model import Timm
+from eigenforget.models.torchvision_model import Torchvision
 from eigenforget.models.vit_tiny import VitTiny
 
-MODELS: list[type] = [Mlp, SmallResnet, Resnet18, VitTiny]
+MODELS: list[type] = [Mlp, SmallResnet, Resnet18, VitTiny, Module, Torchvision, Timm, HuggingFace]
 
 __all__ = ["MODELS"]

@@ -1,0 +1,90 @@
+"""Rows of named columns, whatever file they came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from eigenforget.types import EigenforgetError, listed
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+"""Not 0049: cells that start with a zero are codes, such as postcodes, which a number would shorten."""
+_ABSENT = ("", "NA", "N/A", "NaN", "nan", "null")
+"""What stands for a missing number in text; in a column of words only the empty cell is missing."""
+
+
+class Column(NamedTuple):
+    """One column. text: str objects [N] as they were written, "" where there is nothing. numbers: int64, float64 (NaN where there is
+    nothing) or bool [N] where every cell is a number, else None."""
+
+    text: np.ndarray
+    numbers: np.ndarray | None
+
+    def known(self) -> np.ndarray:
+        """The column as an Index takes it."""
+        return self.text.astype(np.str_) if self.numbers is None else self.numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Columns of one length. places [N]: where each row stands in the file, in `unit`s (line, row)."""
+
+    columns: Mapping[str, Column]
+    places: np.ndarray
+    unit: str
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def column(self, name: str, role: str) -> Column:
+        """Error: no such column; the names are listed."""
+        if name not in self.columns:
+            raise EigenforgetError(f"there is no column {name!r} ({role}); the columns: {listed(self.columns, 30)}")
+        return self.columns[name]
+
+    def where(self, rows: np.ndarray) -> str:
+        """ "line 4" or "lines 4, 7, 9" of the rows that a mask [N] marks."""
+        places = self.places[rows]
+        return f"{self.unit}{'s' if len(places) > 1 else ''} {listed(places)}"
+
+
+def words(cells: Sequence[str]) -> np.ndarray:
+    """Strings as an array of objects: one long text must not widen all the others."""
+    column = np.empty(len(cells), dtype=object)
+    column[:] = cells
+    return column
+
+
+def written(cells: Sequence[str]) -> Column:
+    """A column of text, with its numbers where every cell that is not empty, NA, N/A, NaN or null is one."""
+    stripped = [cell.strip() for cell in cells]
+    present = [cell for cell in stripped if cell not in _ABSENT]
+    if not all(map(_NUMBER.fullmatch, present)):
+        return Column(words(cells), None)
+    if len(present) == len(stripped) and all(map(_INTEGER.fullmatch, present)):
+        whole = [int(cell) for cell in present]
+        if all(map(_fits, whole)):
+            return Column(words(cells), np.array(whole, dtype=np.int64))
+    return Column(words(cells), np.array([float("nan") if cell in _ABSENT else float(cell) for cell in stripped], dtype=np.float64))
+
+
+def mixed(cells: Sequence[str | float | bool | None]) -> Column:
+    """A column of values that have types. It is one of numbers, or of bools, where nothing but None and NaN stands beside them."""
+    absent = [cell is None or cell != cell for cell in cells]
+    text = words(["" if gone else cell if isinstance(cell, str) else repr(cell) for cell, gone in zip(cells, absent, strict=True)])
+    kinds = {type(cell) for cell, gone in zip(cells, absent, strict=True) if not gone}
+    large = any(type(cell) is int and not _fits(cell) for cell in cells)
+    if str in kinds or large or (bool in kinds and len(kinds) > 1):
+        return Column(text, None)
+    if kinds and not any(absent) and float not in kinds:
+        return Column(text, np.array(cells, dtype=bool if bool in kinds else np.int64))
+    return Column(text, np.array([float("nan") if cell is None else float(cell) for cell in cells]))
+
+
+def _fits(value: int) -> bool:
+    return -(2**63) <= value < 2**63

@@ -1,0 +1,129 @@
+"""From the columns of a table to input vectors: numbers standardised, categories as one-hot vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenforget.data.bundle import standardised
+from eigenforget.data.columns import Records, written
+from eigenforget.data.rows import SIDES, Rows
+from eigenforget.types import EigenforgetError, listed
+
+Missing = Literal["error", "mean"]
+_MOST_CATEGORIES = 1000
+"""A column with more is an identifier; it would also make as many inputs."""
+
+
+class Features(NamedTuple):
+    """Names of the columns that are inputs."""
+
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+
+
+def features_of(records: Records, used: Sequence[str], categorical: Sequence[str]) -> Features:
+    """All columns that are not used otherwise, in the file's order. pandas' unnamed index is never an input.
+
+    Errors: a categorical column that does not exist or is used otherwise; words in a numeric column; no column left.
+    """
+    for name in categorical:
+        records.column(name, "categorical")
+        if name in used:
+            raise EigenforgetError(f"column {name!r} is categorical, so an input, but is also named as something else")
+    left = [name for name in records.columns if name not in used and not name.startswith("__index_level_")]
+    if not left:
+        raise EigenforgetError(f"no column is left as an input; the columns: {listed(records.columns, 30)}")
+    numeric = tuple(name for name in left if name not in categorical)
+    wordy = [f"{name!r} ({_first_word(records, name)})" for name in numeric if records.columns[name].numbers is None]
+    if wordy:
+        raise EigenforgetError(f"columns hold words: {listed(wordy, 20)}; name them in categorical=(…) or drop=(…)")
+    return Features(numeric, tuple(name for name in left if name in categorical))
+
+
+def encoded(records: Records, features: Features, rows: Rows, missing: Missing) -> dict[str, Tensor]:
+    """float32 [N, D] of each side: the numeric columns standardised with the training rows' mean and deviation, then for each
+    categorical column one input per category of the training rows, 1 where the row is of it.
+
+    A category that no training row has, and with missing="mean" an empty cell, is 0 in all of them. A missing number becomes the mean
+    of the column's training rows before the standardisation. Errors: missing values where they are refused, infinite numbers.
+    """
+    blocks: dict[str, list[Tensor]] = {side: [] for side in SIDES}
+    if features.numeric:
+        table = np.stack([_numbers(records, name, rows, missing) for name in features.numeric], axis=1)
+        sides = {side: table[rows.positions(side)] for side in SIDES}
+        ids = {side: rows.known.ids[rows.positions(side)] for side in SIDES}
+        for side, inputs in standardised(sides, ids).items():
+            blocks[side].append(inputs)
+    for name in features.categorical:
+        block = _one_hot(records, name, rows, missing)
+        for side in SIDES:
+            blocks[side].append(block[torch.from_numpy(rows.positions(side))])
+    return {side: torch.cat(parts, dim=1) for side, parts in blocks.items()}
+
+
+def contents(records: Records, features: Features) -> np.ndarray:
+    """SHA-256 over each row's inputs as they were read: equal rows have equal hashes, 1 and 1.0 are the same number."""
+    numeric = [records.columns[name].numbers for name in features.numeric]
+    values = [[repr(float(v) + 0.0) for v in column] for column in numeric if column is not None]
+    values += [list(records.columns[name].text) for name in features.categorical]
+    start = hashlib.sha256("\x1f".join(("table", *features.numeric, "", *features.categorical)).encode())
+    digests = []
+    for row in zip(*values, strict=True):
+        total = start.copy()
+        # With their lengths, so that no cell can run into the next.
+        total.update("".join(f"\x1e{len(cell)}\x1f{cell}" for cell in row).encode())
+        digests.append(total.hexdigest())
+    return np.array(digests)
+
+
+def _first_word(records: Records, name: str) -> str:
+    for row, cell in enumerate(records.columns[name].text):
+        if written([cell]).numbers is None:
+            shown = cell if len(cell) <= 20 else f"{cell[:20]}…"
+            return f"{shown!r} in {records.unit} {records.places[row]}"
+    return "numbers and other values"
+
+
+def _numbers(records: Records, name: str, rows: Rows, missing: Missing) -> np.ndarray:
+    column = records.columns[name].numbers
+    if column is None:
+        raise EigenforgetError(f"column {name!r} holds words")
+    values = column.astype(np.float64)
+    if np.isinf(values).any():
+        raise EigenforgetError(f"column {name!r} holds infinite numbers in {records.where(np.isinf(values))}")
+    gone = np.isnan(values)
+    if not gone.any():
+        return values
+    _refuse(records, name, gone, missing)
+    present = values[rows.sides.train][~gone[rows.sides.train]]
+    if not len(present):
+        raise EigenforgetError(f"column {name!r} has no value in any training row: name it in drop")
+    return np.where(gone, present.mean(), values)
+
+
+def _one_hot(records: Records, name: str, rows: Rows, missing: Missing) -> Tensor:
+    text = records.columns[name].text
+    gone = text == ""
+    if gone.any():
+        _refuse(records, name, gone, missing)
+    categories = sorted(set(text[rows.sides.train]) - {""})
+    if not categories:
+        raise EigenforgetError(f"column {name!r} has no value in any training row: name it in drop")
+    if len(categories) > _MOST_CATEGORIES:
+        raise EigenforgetError(f"column {name!r} has {len(categories)} categories (at most {_MOST_CATEGORIES}): name it in drop")
+    where = {category: n for n, category in enumerate(categories)}
+    block = torch.zeros(len(text), len(categories))
+    found = [(row, where[cell]) for row, cell in enumerate(text) if cell in where]
+    block[tuple(torch.tensor(found).T)] = 1.0
+    return block
+
+
+def _refuse(records: Records, name: str, gone: np.ndarray, missing: Missing) -> None:
+    if missing == "error":
+        raise EigenforgetError(f"column {name!r} has no value in {records.where(gone)}: give missing='mean', or drop the column")

@@ -1,0 +1,161 @@
+"""What a table says of each of its rows besides the inputs: class, id, group, side, and the columns of the Index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from eigenforget.data.bundle import check_range, class_labels, index_of
+from eigenforget.data.columns import Column, Records
+from eigenforget.data.holdout import Holdout, stratified
+from eigenforget.types import EigenforgetError, Index, listed
+
+SIDES = ("train", "test")
+_OWN = ("id", "label", "group", "content")
+"""Columns that every Index has."""
+_LONGEST = 1000
+"""Characters in a cell of the Index, whose string columns are as wide as their longest cell."""
+
+
+class Roles(NamedTuple):
+    """Names of the columns that are no inputs; "" for none. split: "train" or "test" in each row. drop: columns that are not used."""
+
+    label: str
+    id: str = ""
+    group: str = ""
+    split: str = ""
+    drop: tuple[str, ...] = ()
+
+
+class Known(NamedTuple):
+    """ids, groups and further columns of some rows, as index_of takes them."""
+
+    ids: np.ndarray
+    groups: np.ndarray | None
+    columns: Mapping[str, np.ndarray]
+
+    def rows(self, positions: np.ndarray) -> Known:
+        """The same of the rows at these positions."""
+        groups = None if self.groups is None else self.groups[positions]
+        return Known(self.ids[positions], groups, {name: values[positions] for name, values in self.columns.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """labels int64 [N], the names of the classes, what else is known [N], and which rows are for training and for testing."""
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    known: Known
+    sides: Holdout
+
+    def positions(self, side: str) -> np.ndarray:
+        """The rows of one side, ascending."""
+        return self.sides.train if side == "train" else self.sides.test
+
+    def index(self, side: str, content: np.ndarray) -> Index:
+        """The Index of one side; content [N] of all rows."""
+        rows = self.positions(side)
+        return index_of(self.known.rows(rows), self.labels[rows], content[rows], side)
+
+
+def rows_of(records: Records, roles: Roles, *, test_fraction: float, seed: int, besides: tuple[str, ...] = ()) -> Rows:
+    """Labels, ids ("row/<row>" where there is no id column), groups, sides and Index columns.
+
+    Labels are integers, used as they are, or names, numbered in their sorted order. Every column that is not dropped, nor in
+    `besides`, becomes an Index column. Errors: unknown columns; missing or fractional labels; missing or repeated ids; missing
+    groups; a split column with other words; a class without training rows; a column that takes the name of an Index column.
+    """
+    label = records.column(roles.label, "label")
+    numbers, names = _coded(label, records, roles.label)
+    if roles.id:
+        ids = _complete(records, roles.id, "id")
+        _check_unique(ids, records, roles.id)
+    else:
+        ids = np.array([f"row/{row}" for row in range(len(records))])
+    groups = _complete(records, roles.group, "group") if roles.group else None
+    known = Known(ids, groups, _columns(records, roles, besides))
+    sides = _sides(records, roles.split) if roles.split else stratified(numbers, test_fraction=test_fraction, seed=seed)
+    return Rows(numbers, _class_names(numbers, names, sides), known, sides)
+
+
+def _coded(column: Column, records: Records, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """(class numbers [N], class names or None where the file has the numbers)."""
+    gone = column.text == ""
+    if column.numbers is not None and column.numbers.dtype.kind == "f":
+        gone = gone | np.isnan(column.numbers)
+    if gone.any():
+        raise EigenforgetError(f"column {name!r} (label) has no value in {records.where(gone)}")
+    numbers = column.numbers
+    if numbers is not None and numbers.dtype.kind == "f":
+        broken = numbers != np.floor(numbers)
+        if broken.any() or np.isinf(numbers).any():
+            raise EigenforgetError(
+                f"column {name!r} holds {listed(np.unique(numbers[broken])) or 'inf'}: labels are integers or names of classes"
+            )
+        return class_labels(numbers.astype(np.int64), "given"), None
+    if numbers is not None and numbers.dtype.kind == "i":
+        return class_labels(numbers, "given"), None
+    names, codes = np.unique(column.text.astype(np.str_), return_inverse=True)
+    return codes.astype(np.int64), tuple(map(str, names))
+
+
+def _class_names(labels: np.ndarray, names: tuple[str, ...] | None, sides: Holdout) -> tuple[str, ...]:
+    trained = np.unique(labels[sides.train])
+    if names is None:
+        names = tuple(map(str, range(int(trained.max()) + 1)))
+        check_range(labels[sides.test], "test", len(names))
+        return names
+    missing = np.setdiff1d(np.arange(len(names)), trained)
+    if len(missing):
+        raise EigenforgetError(f"no training row is of class {listed(names[c] for c in missing)}")
+    return names
+
+
+def _complete(records: Records, name: str, role: str) -> np.ndarray:
+    column = records.column(name, role)
+    gone = column.text == ""
+    if gone.any():
+        raise EigenforgetError(f"column {name!r} ({role}) has no value in {records.where(gone)}")
+    return column.text.astype(np.str_)
+
+
+def _check_unique(ids: np.ndarray, records: Records, name: str) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        example = unique[counts > 1][0]
+        raise EigenforgetError(
+            f"column {name!r}: ids must be unique; repeated: {listed(unique[counts > 1])} ({example} in {records.where(ids == example)})"
+        )
+
+
+def _sides(records: Records, name: str) -> Holdout:
+    side = records.column(name, "split").text
+    strange = [f"{word!r}" for word in sorted(set(side) - set(SIDES))]
+    if strange:
+        raise EigenforgetError(f"column {name!r} (split) must hold train or test in each row, got {listed(strange)}")
+    train, test = (np.flatnonzero(side == word) for word in SIDES)
+    if not len(train) or not len(test):
+        raise EigenforgetError(f"column {name!r} (split) has no {'test' if len(train) else 'train'} rows")
+    return Holdout(train, test)
+
+
+def _columns(records: Records, roles: Roles, besides: tuple[str, ...]) -> dict[str, np.ndarray]:
+    for name in roles.drop:
+        records.column(name, "drop")
+    own = {"id": roles.id, "label": roles.label, "group": roles.group, "content": ""}
+    found: dict[str, Any] = {}
+    for name, column in records.columns.items():
+        if name in roles.drop or name in besides or (name in _OWN and own[name] == name):
+            continue
+        if name in _OWN:
+            means = "" if name == "content" else f"give {name}={name!r}, or "
+            raise EigenforgetError(f"column {name!r} has the name of a column of the index: {means}drop or rename it")
+        longest = max(map(len, column.text)) if column.numbers is None else 0
+        if longest > _LONGEST:
+            raise EigenforgetError(f"column {name!r} holds words of up to {longest} characters (at most {_LONGEST}): name it in drop")
+        found[name] = column.known()
+    return found

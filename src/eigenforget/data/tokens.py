@@ -1,0 +1,140 @@
+"""From texts to token ids of one length: our own words, or a tokenizer from a Hugging Face folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenforget.data.extras import needed
+from eigenforget.types import EigenforgetError, listed
+
+PAD, UNKNOWN = 0, 1
+SPECIAL = ("<pad>", "<unk>")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_HF = "hf:"
+_CHUNK = 1000
+_PADS = ("[PAD]", "<pad>", "<|padding|>")
+"""How published tokenizers name their padding, where their settings do not say."""
+
+
+class Tokens(NamedTuple):
+    """input_ids and attention_mask, int64 [N, L] both, by side; how many token ids there are."""
+
+    inputs: Mapping[str, dict[str, Tensor]]
+    vocabulary: int
+
+
+def check_tokenizer(value: str) -> str:
+    """Error: neither "words" nor "hf:folder"."""
+    if value != "words" and (not value.startswith(_HF) or value == _HF):
+        raise ValueError(f"must be 'words' or 'hf:folder', got {value!r}")
+    return value
+
+
+def tokenised(texts: Mapping[str, Sequence[str]], *, tokenizer: str, max_length: int, vocabulary: int) -> Tokens:
+    """Token ids of the texts of each side, cut or padded to max_length; the mask is 1 where there is a token.
+
+    "words": lower-cased runs of letters and digits; the most frequent `vocabulary` - 2 words of the TRAINING texts, ties by alphabet,
+    have the ids from 2 on, all other words 1 (<unk>), padding 0 (<pad>). "hf:folder": the folder's tokenizer.json, with its own
+    special tokens and vocabulary. A text without any token is a single <unk> in the first, and an error in the second.
+    """
+    folder = Path(tokenizer.removeprefix(_HF))
+    made = _hugging_face(folder, max_length) if tokenizer.startswith(_HF) else _words(texts["train"], vocabulary)
+    return Tokens({side: _padded(made, column, max_length) for side, column in texts.items()}, made.size)
+
+
+def text_contents(texts: Sequence[str]) -> np.ndarray:
+    """SHA-256 of each text as it was read."""
+    return np.array([hashlib.sha256(b"text\x1f" + text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts])
+
+
+class _Tokenizer(NamedTuple):
+    """encode(texts) -> the ids of each text's tokens, of any length; the id of padding; how many ids there are."""
+
+    encode: Callable[[Sequence[str]], list[list[int]]]
+    pad: int
+    size: int
+
+
+def _words(texts: Sequence[str], vocabulary: int) -> _Tokenizer:
+    counts = Counter(word for text in texts for word in _split(text))
+    # By count, then by the word itself, so that the order of the texts does not matter.
+    chosen = sorted(counts, key=lambda word: (-counts[word], word))[: vocabulary - len(SPECIAL)]
+    where = {word: n for n, word in enumerate(chosen, start=len(SPECIAL))}
+
+    def encode(batch: Sequence[str]) -> list[list[int]]:
+        return [[where.get(word, UNKNOWN) for word in _split(text)] or [UNKNOWN] for text in batch]
+
+    return _Tokenizer(encode, PAD, len(where) + len(SPECIAL))
+
+
+def _split(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _hugging_face(folder: Path, max_length: int) -> _Tokenizer:
+    library = needed("tokenizers", extra="hf", what="a Hugging Face tokenizer")
+    path = folder / "tokenizer.json"
+    # Looked at first: the library raises plain Exception, and nothing narrower, for a file that it cannot read.
+    if "model" not in _json_object(path):
+        raise EigenforgetError(f"tokenizer: {path} is no tokenizer of Hugging Face's: it has no 'model'")
+    loaded = library.Tokenizer.from_file(str(path))
+    pad = _pad_id(loaded, folder)
+    loaded.no_padding()
+    loaded.enable_truncation(max_length)
+
+    def encode(batch: Sequence[str]) -> list[list[int]]:
+        return [list(made.ids) for made in loaded.encode_batch(list(batch))]
+
+    return _Tokenizer(encode, pad, loaded.get_vocab_size(with_added_tokens=True))
+
+
+def _pad_id(loaded: Any, folder: Path) -> int:
+    if loaded.padding is not None:
+        return int(loaded.padding["pad_id"])
+    for name in (*_pad_named(folder / "tokenizer_config.json"), *_PADS):
+        found = loaded.token_to_id(name)
+        if found is not None:
+            return int(found)
+    raise EigenforgetError(f"tokenizer: {folder} names no padding token, nor has it any of {', '.join(_PADS)}")
+
+
+def _pad_named(path: Path) -> list[str]:
+    token = _json_object(path).get("pad_token") if path.is_file() else None
+    token = token.get("content") if isinstance(token, dict) else token
+    return [token] if isinstance(token, str) else []
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EigenforgetError(f"tokenizer: {path} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise EigenforgetError(f"tokenizer: {path} is no JSON object")
+    return found
+
+
+def _padded(made: _Tokenizer, texts: Sequence[str], length: int) -> dict[str, Tensor]:
+    ids = torch.full((len(texts), length), made.pad, dtype=torch.int64)
+    mask = torch.zeros((len(texts), length), dtype=torch.int64)
+    empty = []
+    for start in range(0, len(texts), _CHUNK):
+        for row, tokens in enumerate(made.encode(texts[start : start + _CHUNK]), start=start):
+            kept = tokens[:length]
+            ids[row, : len(kept)] = torch.tensor(kept, dtype=torch.int64)
+            mask[row, : len(kept)] = 1
+            if not kept:
+                empty.append(row)
+    if empty:
+        raise EigenforgetError(f"the tokenizer finds no token in the texts {listed(empty)} of one side; drop those rows")
+    return {"input_ids": ids, "attention_mask": mask}

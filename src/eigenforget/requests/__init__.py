@@ -1,0 +1,48 @@
+"""What is to be forgotten: requests select training samples by what the Index knows of them; `split` makes the two sides.
+
+Adding a kind is a file and a line in REQUESTS. Sequential is no member: it is a list of deletions, for `steps`.
+"""
+
+from __future__ import annotations
+
+from eigenforget.requests.at_random import AtRandom
+from eigenforget.requests.by_class import ByClass
+from eigenforget.requests.by_group import ByGroup
+from eigenforget.requests.by_ids import ByIds
+from eigenforget.requests.by_subclass import BySubclass
+from eigenforget.requests.combined import Difference, Union
+from eigenforget.requests.ranked import ByMemorisation, Ranked, WorstCase
+from eigenforget.requests.request import Duplicates, ForgetRequest
+from eigenforget.requests.scores import memorisation_scores, read_scores, write_scores
+from eigenforget.requests.sequential import Sequential, Step, steps
+from eigenforget.requests.splitting import retain_sample, split
+from eigenforget.requests.where import Where
+
+REQUESTS: list[type] = [
+    ByClass, BySubclass, ByGroup, ByIds, Where, AtRandom, Ranked, ByMemorisation, WorstCase, Union, Difference,
+]  # fmt: skip
+
+__all__ = [
+    "REQUESTS",
+    "AtRandom",
+    "ByClass",
+    "ByGroup",
+    "ByIds",
+    "ByMemorisation",
+    "BySubclass",
+    "Difference",
+    "Duplicates",
+    "ForgetRequest",
+    "Ranked",
+    "Sequential",
+    "Step",
+    "Union",
+    "Where",
+    "WorstCase",
+    "memorisation_scores",
+    "read_scores",
+    "retain_sample",
+    "split",
+    "steps",
+    "write_scores",
+]

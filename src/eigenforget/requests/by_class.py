@@ -1,0 +1,24 @@
+"""by_class: whole classes."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from eigenforget.requests.request import Duplicates, rows_of_classes
+from eigenforget.spec import configured
+from eigenforget.types import Index
+
+
+@configured
+class ByClass:
+    """Forget every training sample of one or several classes."""
+
+    name: ClassVar[str] = "by_class"
+    label: Annotated[int | tuple[int, ...], Field(description="class, or classes as a tuple")]
+    duplicates: Duplicates = "error"
+
+    def select(self, index: Index) -> np.ndarray:
+        return rows_of_classes(index, self.label)

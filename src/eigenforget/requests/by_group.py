@@ -1,0 +1,25 @@
+"""by_group: all samples of a person, a device, a site."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from eigenforget.requests.request import Duplicates
+from eigenforget.requests.typed import rows_with
+from eigenforget.spec import configured
+from eigenforget.types import Index
+
+
+@configured
+class ByGroup:
+    """Forget every training sample of one or several groups, such as all pictures of a patient."""
+
+    name: ClassVar[str] = "by_group"
+    group: Annotated[str | int | tuple[str | int, ...], Field(description="group, or groups as a tuple")]
+    duplicates: Duplicates = "error"
+
+    def select(self, index: Index) -> np.ndarray:
+        return rows_with(index, "group", self.group)

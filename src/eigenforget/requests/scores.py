@@ -1,0 +1,151 @@
+"""Scores of samples: how strongly models memorise each of them, and files that hold a number for each id."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigenforget.record import RecordError, write_text
+from eigenforget.types import EigenforgetError, listed
+
+_LINES = (".jsonl", ".ndjson")
+
+
+def memorisation_scores(with_sample: Any, without: Any, labels: Any) -> np.ndarray:
+    """mem(i) = mean p(y_i | x_i) of models that saw sample i, minus that of models that did not; float64 [N] in [−1, 1].
+
+    with_sample: logits [M1, N, C] of models trained with the samples; without: logits [M2, N, C] of models trained without them;
+    labels: [N]. High: the models are right about the sample only because they saw it, as for mislabelled and atypical ones.
+    Errors: shapes that differ, no model, logits that are not finite, labels outside the classes.
+    Source: Feldman, Zhang, arXiv 2008.03703, mem(A, S, i). Deviation: the probability of the label, where the paper counts the models
+    that predict it; less noise for few models.
+    """
+    truth = np.asarray(labels)
+    seen, unseen = _logits(with_sample, truth, "with_sample"), _logits(without, truth, "without")
+    if seen.shape[2] != unseen.shape[2]:
+        raise EigenforgetError(f"with_sample has {seen.shape[2]} classes and without has {unseen.shape[2]}")
+    return _label_probability(seen, truth).mean(axis=0) - _label_probability(unseen, truth).mean(axis=0)
+
+
+def write_scores(path: str | Path, ids: Sequence[str] | np.ndarray, scores: Any, *, column: str = "score") -> Path:
+    """A CSV file with the columns id and `column`, or JSON lines where the name ends in .jsonl, written as a whole or not at all.
+
+    Numbers read back exactly. Errors: not one finite score for each id, repeated ids, a path that cannot be written.
+    """
+    names, values = [str(name) for name in ids], np.asarray(scores, dtype=np.float64)
+    if values.shape != (len(names),):
+        raise EigenforgetError(f"{len(names)} ids and scores of shape {list(values.shape)}: one score is needed for each id")
+    _check_rows(names, values, str(path))
+    rows = list(zip(names, values.tolist(), strict=True))
+    target = Path(path)
+    if _format(target) == "lines":
+        text = "".join(json.dumps({"id": name, column: value}) + "\n" for name, value in rows)
+    else:
+        table = io.StringIO(newline="")
+        csv.writer(table, lineterminator="\n").writerows([("id", column), *rows])
+        text = table.getvalue()
+    try:
+        return write_text(target, text)
+    except RecordError as error:
+        raise EigenforgetError(str(error)) from None
+
+
+def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
+    """Score by id of a CSV file with a header, or of JSON lines (.jsonl). Further columns are ignored.
+
+    Errors, which name the file: it cannot be read or parsed, no such column, repeated ids, scores that are no finite numbers.
+    """
+    target = Path(path)
+    kind = _format(target)
+    try:
+        text = target.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EigenforgetError(f"cannot read the scores {str(path)!r}: {error}") from None
+    rows = _json_rows(text, target) if kind == "lines" else _csv_rows(text, target)
+    names, values = [], []
+    for number, row in rows:
+        for key in ("id", column):
+            if row.get(key) is None:
+                known = ", ".join(map(str, row)) or "none"
+                raise EigenforgetError(f"{path}, line {number}: there is no {key!r}; the columns are: {known}")
+        names.append(str(row["id"]))
+        values.append(_number(row[column]))
+    _check_rows(names, np.asarray(values, dtype=np.float64), str(path))
+    return dict(zip(names, values, strict=True))
+
+
+def _format(path: Path) -> str:
+    if path.suffix.lower() in _LINES:
+        return "lines"
+    if path.suffix.lower() == ".csv":
+        return "csv"
+    raise EigenforgetError(f"{path}: scores are kept in .csv, {' or '.join(_LINES)} files")
+
+
+def _csv_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return [(reader.line_num, {k: v for k, v in row.items() if k is not None}) for row in reader]
+    except csv.Error as error:
+        raise EigenforgetError(f"{path}, line {reader.line_num}: no CSV: {error}") from None
+
+
+def _json_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise EigenforgetError(f"{path}, line {number}: no JSON: {line[:60]!r}") from None
+        if not isinstance(row, dict):
+            raise EigenforgetError(f"{path}, line {number}: an object with an id and a score is needed, got {line[:60]!r}")
+        rows.append((number, row))
+    return rows
+
+
+def _number(value: Any) -> float:
+    """The number, or NaN for what is none; _check_rows names the ids."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return float("nan")
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return float("nan")
+
+
+def _check_rows(names: list[str], values: np.ndarray, path: str) -> None:
+    if not names:
+        raise EigenforgetError(f"{path}: there are no scores")
+    unique, counts = np.unique(np.asarray(names), return_counts=True)
+    if len(unique) != len(names):
+        raise EigenforgetError(f"{path}: ids must be unique; repeated: {listed(unique[counts > 1])}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise EigenforgetError(f"{path}: scores must be finite numbers; these ids have none: {listed(np.asarray(names)[bad])}")
+
+
+def _logits(logits: Any, labels: np.ndarray, what: str) -> np.ndarray:
+    wide = np.asarray(logits, dtype=np.float64)
+    if wide.ndim != 3 or not len(wide) or labels.ndim != 1 or wide.shape[1] != len(labels):
+        raise EigenforgetError(
+            f"{what} must be logits [models, {len(labels)} samples, classes] of at least one model, got {list(wide.shape)}"
+        )
+    if labels.dtype.kind not in "iu" or (labels < 0).any() or (labels >= wide.shape[2]).any():
+        raise EigenforgetError(f"labels must be integers from 0 to {wide.shape[2] - 1}, got {listed(np.unique(labels))}")
+    if not np.isfinite(wide).all():
+        raise EigenforgetError(f"{what} has logits that are not finite")
+    return wide
+
+
+def _label_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Softmax probability of the label, [M, N]. The largest logit is subtracted first, so that nothing overflows."""
+    weights = np.exp(logits - logits.max(axis=2, keepdims=True))
+    return weights[:, np.arange(len(labels)), labels] / weights.sum(axis=2)

@@ -1,0 +1,71 @@
+"""sequence: deletion requests that arrive one after the other."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from eigenforget.requests.combined import Requests
+from eigenforget.requests.request import ForgetRequest
+from eigenforget.requests.splitting import check_copies, selected, sides
+from eigenforget.spec import configured
+from eigenforget.types import EigenforgetError, Index, Split, listed
+
+
+@configured
+class Sequential:
+    """Deletions that are honoured one after the other. It selects nothing as such: steps() gives the split after each of them."""
+
+    name: ClassVar[str] = "sequence"
+    requests: Requests
+    again: Annotated[
+        Literal["error", "skip"],
+        Field(description="samples that an earlier step forgot already: 'error' names the ids, 'skip' passes them over"),
+    ] = "error"
+
+
+class Step(NamedTuple):
+    """One deletion of a sequence.
+
+    split: everything forgotten up to this step and what is retained after it. new: positions that this step is the first to forget; with
+    again="skip" there may be none, and then nothing is left to do.
+    """
+
+    request: ForgetRequest
+    split: Split
+    new: np.ndarray
+
+
+def steps(request: ForgetRequest | Sequential, index: Index) -> list[Step]:
+    """The steps of a sequence, or the one step of a plain request.
+
+    The last split is that of the union of the requests. Errors, which name the step: all that split() refuses, and samples that an
+    earlier step forgot already (unless again="skip").
+    """
+    plan = request if isinstance(request, Sequential) else None
+    requests = plan.requests if plan else (request,)
+    found: list[Step] = []
+    gone = np.zeros(len(index), dtype=bool)
+    for number, one in enumerate(requests, 1):
+        name = f"step {number} ({one.name})" if plan else one.name
+        try:
+            wanted = selected(one, index)
+            _check_again(index, wanted & gone, allowed=plan is not None and plan.again == "skip")
+            check_copies(index, gone | wanted)
+        except EigenforgetError as error:
+            raise EigenforgetError(f"{name}: {error}" if plan else str(error)) from None
+        if not wanted.any():
+            raise EigenforgetError(f"{name} forgets none of the {len(index)} training samples")
+        found.append(Step(one, sides(name, index, gone | wanted), np.flatnonzero(wanted & ~gone)))
+        gone = gone | wanted
+    return found
+
+
+def _check_again(index: Index, twice: np.ndarray, *, allowed: bool) -> None:
+    if twice.any() and not allowed:
+        raise EigenforgetError(
+            f"{int(twice.sum())} samples are forgotten already by an earlier step: {listed(index.ids[twice])}; "
+            f'say again="skip" in the sequence to pass them over'
+        )

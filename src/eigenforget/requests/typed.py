@@ -1,0 +1,66 @@
+"""Columns and the values they are compared with have one type each: a number is never taken for a string."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+
+from eigenforget.types import EigenforgetError, Index, listed
+
+Value = str | bool | int | float
+Family = Literal["strings", "numbers", "bools"]
+
+_FAMILIES: dict[str, Family] = {"U": "strings", "i": "numbers", "u": "numbers", "f": "numbers", "b": "bools"}
+
+
+def family(column: np.ndarray) -> Family:
+    """What the column holds. Errors: anything but strings, numbers or bools."""
+    if column.dtype.kind not in _FAMILIES:
+        raise EigenforgetError(f"a column of {column.dtype} cannot be compared; it must hold strings, numbers or bools")
+    return _FAMILIES[column.dtype.kind]
+
+
+def family_of(value: Value) -> Family:
+    """The family of one value; True is a bool and not the number 1."""
+    return "bools" if isinstance(value, bool) else "strings" if isinstance(value, str) else "numbers"
+
+
+def finite(value: Any) -> Any:
+    """The value, if no number in it is inf, NaN or beyond 64 bits. ValueError (for pydantic) otherwise."""
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError(f"{item} is no finite number")
+        if isinstance(item, int) and abs(item) >= 2**64:
+            raise ValueError(f"{item} is an integer of more than 64 bits, which no column holds")
+    return value
+
+
+def check_same(column: np.ndarray, value: Value, *, name: str, op: str) -> None:
+    """Errors: the column and the value are of different types; both are named."""
+    held, given = family(column), family_of(value)
+    if held != given:
+        hint = "; quote it to make it a string" if held == "strings" else ""
+        raise EigenforgetError(
+            f"the column {name!r} holds {held} ({column.dtype.name}) and {value!r} is a {given[:-1]}: {op} cannot compare them{hint}"
+        )
+
+
+def rows_with(index: Index, name: str, value: Value | tuple[Value, ...]) -> np.ndarray:
+    """Positions of the samples whose column has this value, or one of these.
+
+    Errors: the column or a value does not exist; values of another type.
+    """
+    column = index.column(name)
+    wanted = value if isinstance(value, tuple) else (value,)
+    if not wanted:
+        raise EigenforgetError(f"no value of the column {name!r} is given")
+    for item in wanted:
+        check_same(column, item, name=name, op="==")
+    found = {item: column == item for item in wanted}
+    missing = [repr(item) for item, rows in found.items() if not rows.any()]
+    if missing:
+        known = np.unique(column)
+        raise EigenforgetError(f"no sample has {name} {listed(missing)}; the column has: {listed(known, 20)}")
+    return np.flatnonzero(np.logical_or.reduce(list(found.values())))

@@ -1,0 +1,73 @@
+"""where: a comparison of one column."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pydantic
+from pydantic import AfterValidator, Field
+
+from eigenforget.requests.request import Duplicates
+from eigenforget.requests.typed import Value, check_same, family, finite
+from eigenforget.spec import configured
+from eigenforget.types import EigenforgetError, Index
+
+_ORDERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@configured
+class Where:
+    """Forget every training sample of which the comparison `column op value` is true.
+
+    column: "label", "group", "id" or a further column of the data. Strings are ordered by code point, so dates as 2024-05-31 are
+    in time order. A number that is NaN equals nothing and has no order: "!=" alone selects it. Errors, at selection: a column that does
+    not exist, a column and a value of different types, an order of bools, "contains" in a column of no strings.
+    """
+
+    name: ClassVar[str] = "where"
+    column: Annotated[str, Field(description="'label', 'group', 'id' or a further column of the data")]
+    op: Annotated[
+        Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"],
+        Field(description="'in' takes a tuple of values, 'contains' a part of a string"),
+    ] = "=="
+    value: Annotated[
+        Value | tuple[Value, ...], AfterValidator(finite), Field(description="string, number or bool of the column's type")
+    ]
+    duplicates: Duplicates = "error"
+
+    @pydantic.model_validator(mode="after")
+    def _fitting(self) -> Where:
+        if (self.op == "in") != isinstance(self.value, tuple):
+            raise ValueError("'in', and no other op, takes a tuple of values, as in value=(1, 2)")
+        if self.value in ((), "") and self.op in ("in", "contains"):
+            raise ValueError(f"the value of {self.op!r} is empty")
+        return self
+
+    def select(self, index: Index) -> np.ndarray:
+        column = index.column(self.column)
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        for value in values:
+            check_same(column, value, name=self.column, op=self.op)
+        return np.flatnonzero(self._true(column, values))
+
+    def _true(self, column: np.ndarray, values: tuple[Value, ...]) -> np.ndarray:
+        if self.op in ("==", "in"):
+            return np.logical_or.reduce([column == value for value in values])
+        if self.op == "!=":
+            return column != values[0]
+        held = family(column)
+        if self.op == "contains":
+            if held != "strings":
+                raise EigenforgetError(f"the column {self.column!r} holds {held}; 'contains' looks for a part of strings")
+            return np.char.find(column, str(values[0])) >= 0
+        if held == "bools":
+            raise EigenforgetError(f"the column {self.column!r} holds bools, which have no order; use == or !=")
+        return _ORDERS[self.op](column, values[0])

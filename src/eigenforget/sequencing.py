@@ -1,0 +1,83 @@
+"""`eigenforget sequence`: deletion requests one after the other, each measured beside models retrained for that moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from eigenforget.data import DATASETS
+from eigenforget.engine import Engine
+from eigenforget.jobs import Experiment
+from eigenforget.methods import known_methods
+from eigenforget.models import MODELS
+from eigenforget.record import read_folder, write_text
+from eigenforget.report import sequence as report
+from eigenforget.requests import REQUESTS, Sequential
+from eigenforget.sequences import SequentialStudy
+from eigenforget.spec import parse
+from eigenforget.terminal import console, one_thread, progress
+from eigenforget.training import RECIPES
+from eigenforget.types import EigenforgetError
+from eigenforget.workflows import write_results
+
+
+class Plan(NamedTuple):
+    """Specs of the data, model, recipe and method, and the requests in the order in which they arrive."""
+
+    data: str
+    model: str
+    recipe: str
+    method: str
+    requests: tuple[str, ...]
+    again: str = "error"
+    retain_fraction: float = 1.0
+
+
+class Oracles(NamedTuple):
+    """Seeds of the models retrained at each step, and the folder that keeps trained models."""
+
+    seeds: tuple[int, ...]
+    store: Path | None
+
+
+def run_sequence(
+    plan: Plan, *, out: Path, seed: int, oracles: Oracles, engine: Engine, skip: tuple[str, ...] = (), overwrite: bool = False
+) -> None:
+    """step01, step02, … with records, table and page each, and sequence.md and sequence.svg over all of them, in the folder `out`."""
+    if len(plan.requests) < 2:
+        raise EigenforgetError(f"a sequence needs at least 2 requests, got {len(plan.requests)}; `eigenforget unlearn` honours one")
+    if (out / "sequence.md").exists() and not overwrite:
+        raise EigenforgetError(f"{out} holds a sequence already; say --overwrite to replace it")
+    study = _study(plan, seed, oracles, engine, skip)
+    study.steps  # noqa: B018  (wrong requests must fail before anything is trained)
+    with progress() as watch, one_thread():
+        for step in study.run(watch):
+            title = f"step {step.number} of {len(study.steps)}: {plan.requests[step.number - 1]}"
+            write_results(step.records, out / f"step{step.number:02d}", title=title, overwrite=True, shown=False)
+    write_summary(out)
+    console.print(f"wrote {out}/sequence.md, {out}/sequence.svg and a folder with records and a page for each step", highlight=False)
+
+
+def write_summary(out: Path) -> str:
+    """sequence.md and sequence.svg from the records of the steps in `out`; returns the table."""
+    folders = sorted(out.glob("step*/records"))
+    found = [read_folder(folder) for folder in folders]
+    steps = [report.summarise(number, records) for number, records in enumerate(found, start=1)]
+    together = next((report.summarise(len(found), found[-1], "at once") for r in found[-1] if r.name == "at once"), None)
+    method = found[0][-1].job["method"]["spec"]
+    text = report.markdown(steps, together)
+    write_text(out / "sequence.md", f"# {len(steps)} requests, one after the other: `{method}`\n\n{text}\n\n![](sequence.svg)\n")
+    write_text(out / "sequence.svg", report.draw(steps, f"Accuracy on the samples of each request after each step: {method}"))
+    console.print(text, highlight=False, soft_wrap=True)
+    return text
+
+
+def _study(plan: Plan, seed: int, oracles: Oracles, engine: Engine, skip: tuple[str, ...]) -> SequentialStudy:
+    experiment = Experiment(
+        parse(plan.data, DATASETS, "data set"), parse(plan.model, MODELS, "model"), parse(plan.recipe, RECIPES, "recipe"), None, engine,
+        retain_fraction=plan.retain_fraction,
+    )  # fmt: skip
+    requests = tuple(parse(request, REQUESTS, "request") for request in plan.requests)
+    sequence = Sequential(requests=requests, again=plan.again)  # type: ignore[arg-type]
+    method = parse(plan.method, known_methods(), "method")
+    return SequentialStudy(experiment, sequence, method, seed=seed, oracle_seeds=oracles.seeds, store=oracles.store, skip=skip)
