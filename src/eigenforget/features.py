@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -93,7 +94,8 @@ def trace_head(model: nn.Module, inputs: Any) -> tuple[str, nn.Linear]:
     """Name and module of the classifier head, from one forward pass of a few samples in eval mode.
 
     It is the nn.Linear whose output is the logits [B, C]. Where none or several are, it is the last one with C outputs that the logits
-    are computed from; two that do not depend on each other (the averaged heads of a distilled model) leave it open.
+    are computed from, and from earlier layers through it only; two that do not depend on each other (the averaged heads of a distilled
+    model) leave it open.
     Errors: no such layer, or several, which are listed.
     """
     names = _traced(model, inputs).heads
@@ -129,29 +131,44 @@ class _Trace(NamedTuple):
 
 
 def _traced(model: nn.Module, inputs: Any) -> _Trace:
-    logits, outputs = _linear_outputs(model, inputs)
-    same = [name for name, output in outputs.items() if torch.equal(output, logits)]
+    logits, outputs = _outputs(model, inputs)
+    linear = {name: output for name, output in outputs.items() if isinstance(model.get_submodule(name), nn.Linear)}
+    same = [name for name, output in linear.items() if torch.equal(output, logits)]
     if len(same) == 1:
         return _Trace(logits.shape[1], same)
-    wide = {name: output for name, output in outputs.items() if output.shape[-1] == logits.shape[1] and _flows(output, logits)}
+    wide = {name: output for name, output in linear.items() if output.shape[-1] == logits.shape[1] and _flows([output], logits)}
     # A layer that another candidate is computed from is a hidden one of the same width.
-    last = [name for name, output in wide.items() if not any(_flows(output, wide[other]) for other in wide if other != name)]
+    last = [name for name, output in wide.items() if not any(_flows([output], wide[other]) for other in wide if other != name)]
+    if len(last) == 1 and _bypassed(model, inputs, last[0]):
+        last = []
     return _Trace(logits.shape[1], last)
 
 
-def _linear_outputs(model: nn.Module, inputs: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits, and the output of the last run of each nn.Linear by name, in order of execution and in one autograd graph."""
+def _bypassed(model: nn.Module, inputs: Any, head: str) -> bool:
+    """Whether layers that run before this one reach the logits on another way too, as around the gate of an attention block."""
+    logits, outputs = _outputs(model, inputs, cut=head)
+    before = list(takewhile(lambda name: name != head, outputs))
+    return bool(before) and _flows([outputs[name] for name in before], logits)
+
+
+def _outputs(model: nn.Module, inputs: Any, cut: str | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logits, and the output of the last run of each module that owns parameters, in order of execution.
+
+    All are in one autograd graph, in which nothing flows through the layer `cut`.
+    """
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return output
         outputs.pop(name, None)
-        outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
+        outputs[name] = output if output.requires_grad and name != cut else output.detach().requires_grad_()
         # A copy goes on, since a layer after this one may change it in place.
         return outputs[name].clone()
 
     modes = [(module, module.training) for module in model.modules()]
-    linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    handles = [module.register_forward_hook(partial(keep, name)) for name, module in linears]
+    owners = [(name, module) for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    handles = [module.register_forward_hook(partial(keep, name)) for name, module in owners]
     try:
         model.eval()
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
@@ -163,11 +180,11 @@ def _linear_outputs(model: nn.Module, inputs: Any) -> tuple[Tensor, dict[str, Te
             module.training = training
 
 
-def _flows(source: Tensor, target: Tensor) -> bool:
-    """Whether the target is computed from the source."""
+def _flows(sources: Sequence[Tensor], target: Tensor) -> bool:
+    """Whether the target is computed from any of the sources."""
     if not target.requires_grad:
         return False
-    return torch.autograd.grad(target.sum(), source, retain_graph=True, allow_unused=True)[0] is not None
+    return any(g is not None for g in torch.autograd.grad(target.sum(), sources, retain_graph=True, allow_unused=True))
 
 
 def _note(model: nn.Module) -> tuple[str, str | tuple[str, ...]] | None:

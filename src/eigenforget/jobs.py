@@ -165,6 +165,8 @@ class Experiment:
         gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
         held_out = [str(name) for name in self.data.test_index.ids[np.concatenate([gone, rest])]]
         parts = parts_of(self.forget, self.retain, self.data.test, forgotten_classes=self.split.forgotten_classes)
+        if self.data.triggered is not None:
+            parts["test_trigger"] = self.data.triggered
         return Panel(
             parts=parts,
             num_classes=self.data.num_classes,

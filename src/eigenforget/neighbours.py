@@ -42,7 +42,7 @@ class NearDuplicates(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """Unit features [N, D] and ids [N], in the order of the ids; samples whose features are all zero have no direction and are left out."""
+    """Unit features [N, D] and ids [N], in the order of the ids; features that are all zero have no direction and are left out."""
 
     units: np.ndarray
     ids: np.ndarray
@@ -58,9 +58,10 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Pairs (f, r) with cos(f, r) = ⟨f, r⟩ / (‖f‖ ‖r‖) ≥ threshold, r among the k retained samples nearest to f.
 
-    features_forget [N_f, D], features_retain [N_r, D], in float64. Nearest first, ties by id, whatever the order of the samples. Nothing is
-    centred: features with a large common mean are all near each other, and those of a classifier that was trained to the end nearly
-    coincide within a class. Raw inputs, or features of a model that was not trained on these labels, tell copies from classmates.
+    features_forget [N_f, D], features_retain [N_r, D], in float64. Nearest first, ties by id, whatever the order of the samples.
+    Nothing is centred: features with a large common mean are all near each other, and those of a classifier that was trained to the
+    end nearly coincide within a class. Raw inputs, or features of a model that was not trained on these labels, tell copies from
+    classmates.
     Errors: shapes that do not fit, repeated ids, features not finite (the ids are named), a threshold outside (0, 1], k below 1.
     """
     if not 0 < threshold <= 1 or k < 1:

@@ -38,9 +38,10 @@ __all__ = [
     "listed",
 ]
 
-Part = Literal["forget", "retain", "test_forget", "test_retain"]
+Part = Literal["forget", "retain", "test_forget", "test_retain", "test_trigger"]
 """forget / retain: the two sides of the training data. test_forget / test_retain: held-out samples of the forgotten
-and of the other classes; when no class is forgotten as a whole there is no test_forget and test_retain is the test set."""
+and of the other classes; when no class is forgotten as a whole there is no test_forget and test_retain is the test set. test_trigger:
+held-out samples with a planted trigger and the attacker's label, where a backdoor is measured."""
 
 Better = Literal["higher", "lower", "reference"]
 
@@ -72,8 +73,8 @@ class Outputs(NamedTuple):
 class Index:
     """What is known of each sample besides its tensor: unique ids [N], labels [N], optional groups [N], content hashes [N].
 
-    columns: further columns [N] of integers, floats, strings or bools by name, such as a finer label, an age, a date. Errors: columns
-    of another length or type, or named as one of those above; repeated ids.
+    columns: further columns [N] of integers, floats, strings or bools by name, such as a finer label, an age, a date. Errors:
+    columns of another length or type, or named as one of those above; repeated ids.
     """
 
     ids: np.ndarray

@@ -25,9 +25,10 @@ SLOW_TO_COME_BACK = {"relearn_steps"}
 
 def complete(*, by_class: bool) -> Evidence:
     """Enough samples for every score: 1,000 unseen samples for a false-positive rate of 0.1 %."""
-    if by_class:
-        return evidence(world(forget=210, test_forget=1000))
-    return evidence(world(by_class=False, forget=220, test_forget=2000))
+    sizes = {"forget": 210, "test_forget": 1000} if by_class else {"forget": 220, "test_forget": 2000}
+    found = evidence(world(by_class=by_class, **sizes))
+    held = found.parts["test_retain"]
+    return replace(found, parts={**found.parts, "test_trigger": held._replace(labels=np.zeros_like(held.labels))})
 
 
 def scores_of(kind: type[Audit], found: Evidence, seed: int = 0) -> tuple[Score, ...]:

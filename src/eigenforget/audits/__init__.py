@@ -3,6 +3,7 @@
 ENSEMBLE_AUDITS need several models made in the same way from different training seeds.
 """
 
+from eigenforget.audits.attack_success import AttackSuccess
 from eigenforget.audits.evidence import Audit
 from eigenforget.audits.klom import KLoM
 from eigenforget.audits.linear_probe import FewLabelProbe, LinearProbe
@@ -12,7 +13,19 @@ from eigenforget.audits.rmia import RMIA
 from eigenforget.audits.u_lira import ULiRA
 from eigenforget.audits.zrf import ZRF
 
-AUDITS: list[type[Audit]] = [LinearProbe, FewLabelProbe, Prototypes, ZRF, RMIA, Relearning]
+AUDITS: list[type[Audit]] = [AttackSuccess, LinearProbe, FewLabelProbe, Prototypes, ZRF, RMIA, Relearning]
 ENSEMBLE_AUDITS: list[type[Audit]] = [ULiRA, KLoM]
 
-__all__ = ["AUDITS", "ENSEMBLE_AUDITS", "RMIA", "ZRF", "FewLabelProbe", "KLoM", "LinearProbe", "Prototypes", "Relearning", "ULiRA"]
+__all__ = [
+    "AUDITS",
+    "ENSEMBLE_AUDITS",
+    "RMIA",
+    "ZRF",
+    "AttackSuccess",
+    "FewLabelProbe",
+    "KLoM",
+    "LinearProbe",
+    "Prototypes",
+    "Relearning",
+    "ULiRA",
+]

@@ -27,7 +27,8 @@ class Data:
     """train and test samples and what is known of each of them.
 
     Inputs are float32 [N, C, H, W] or [N, D], kept as tensors or read on the way (DatasetSource), or for texts a dict of input_ids and
-    attention_mask, both int64 [N, L]. vocabulary: for texts, how many token ids there are (0 to vocabulary - 1).
+    attention_mask, both int64 [N, L]. vocabulary: for texts, how many token ids there are (0 to vocabulary - 1). triggered: test samples
+    with a planted trigger and the attacker's label (see data.backdoored).
     """
 
     train: TensorSource | DatasetSource
@@ -37,6 +38,7 @@ class Data:
     num_classes: int
     class_names: tuple[str, ...]
     vocabulary: int | None = None
+    triggered: TensorSource | None = None
 
     def __post_init__(self) -> None:
         for side, source, index in (("train", self.train, self.train_index), ("test", self.test, self.test_index)):

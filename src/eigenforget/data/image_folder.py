@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -10,15 +11,18 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from eigenforget.data.bundle import Arrays, Data, from_arrays
-from eigenforget.data.holdout import stratified
+from eigenforget.data.bundle import Data
+from eigenforget.data.holdout import Holdout, stratified
+from eigenforget.data.images import Images, Keep, Keeping, image_data, pixels
 from eigenforget.spec import configured
 from eigenforget.types import EigenforgetError, listed
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_GREY = ("L", "1")
-_DEEP = ("I", "F")
-"""First letter of Pillow's modes with more than 8 bits (I;16, …), which its conversion to RGB would clip."""
+KeepField = Annotated[
+    Keep, Field(description="'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by memory_gib")
+]
+MemoryGib = Annotated[float, Field(gt=0, description="size of the tensors up to which 'auto' keeps images in memory, in GiB")]
+Workers = Annotated[int, Field(ge=0, description="processes that read images from disk; 0 reads them in this one")]
 
 
 @configured
@@ -28,8 +32,9 @@ class ImageFolder:
     Classes are numbered in the order of their names; ids are the paths relative to `path`. Inputs [N, 3, size, size],
     or [N, 1, size, size] where every image is grey. Alpha is dropped. Images of another size are resized bilinearly,
     without regard to their proportions. Hidden files are skipped; anything else that is no image is an error, so that
-    no sample is left out unseen. Errors: unreadable image, fewer than two classes, a class without images, sides with
-    different classes.
+    no sample is left out unseen. Images that do not fit into memory_gib as tensors stay on disk: the inputs are the
+    same, bit for bit. Errors: unreadable image, fewer than two classes, a class without images, sides with different
+    classes.
     """
 
     name: ClassVar[str] = "image_folder"
@@ -37,6 +42,9 @@ class ImageFolder:
     size: Annotated[int, Field(ge=1, description="height and width in pixels")] = 32
     test_fraction: Annotated[float, Field(gt=0, lt=1, description="share held out where no split is given")] = 0.2
     seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
+    keep: KeepField = "auto"
+    memory_gib: MemoryGib = 2.0
+    workers: Workers = 0
 
     def load(self) -> Data:
         root = Path(self.path)
@@ -48,50 +56,40 @@ class ImageFolder:
             if test_classes != classes:
                 unlike = sorted(set(classes) ^ set(test_classes))
                 raise EigenforgetError(f"{root}: train and test differ in the classes {listed(unlike)}")
-            files = [list(_files(root / side, classes)) for side in ("train", "test")]
-            images = self._images([path for side in files for path, _ in side])
-            train = self._arrays(files[0], images[: len(files[0])])
-            test = self._arrays(files[1], images[len(files[0]) :])
+            sides = {side: self._images(list(_files(root / side, classes))) for side in ("train", "test")}
         else:
             found = list(_files(root, classes))
-            labels = np.array([label for _, label in found])
-            rows = self._rows(labels)
-            whole = self._arrays(found, self._images([path for path, _ in found]))
-            train, test = whole.rows(rows[0]), whole.rows(rows[1])
-        return from_arrays(train=train, test=test, class_names=classes)
+            rows = self._rows(np.array([label for _, label in found]))
+            sides = {side: self._images([found[row] for row in getattr(rows, side)]) for side in ("train", "test")}
+        return image_data(sides, keeping=Keeping(self.keep, self.memory_gib, self.workers), class_names=classes)
 
-    def _rows(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, labels: np.ndarray) -> Holdout:
         try:
             return stratified(labels, test_fraction=self.test_fraction, seed=self.seed)
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
 
-    def _arrays(self, files: list[tuple[Path, int]], images: np.ndarray) -> Arrays:
+    def _images(self, files: list[tuple[Path, int]]) -> Images:
         ids = [path.relative_to(self.path).as_posix() for path, _ in files]
-        return Arrays(images, np.array([label for _, label in files]), ids)
-
-    def _images(self, paths: list[Path]) -> np.ndarray:
-        """uint8 [N, size, size] where all are grey, else [N, size, size, 3]."""
-        images = [_pixels(path, self.size) for path in paths]
-        if all(image.ndim == 2 for image in images):
-            return np.stack(images)
-        return np.stack([image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images])
+        return Images(_Files([path for path, _ in files], self.size), np.array([label for _, label in files]), ids)
 
 
-def _pixels(path: Path, size: int) -> np.ndarray:
-    """uint8 [size, size] of a grey image, [size, size, 3] of any other."""
-    try:
-        with Image.open(path) as opened:
-            if opened.mode.startswith(_DEEP):
-                raise EigenforgetError(f"{path}: images must have 8 bits per channel, got mode {opened.mode!r}")
-            image = opened.convert("L" if opened.mode in _GREY else "RGB")
-    except EigenforgetError:
-        raise
-    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise EigenforgetError(f"{path}: not a readable image: {error}") from None
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """The n-th image of a list of paths."""
+
+    paths: list[Path]
+    size: int
+
+    def __call__(self, n: int) -> np.ndarray:
+        path = self.paths[n]
+        try:
+            with Image.open(path) as opened:
+                return pixels(opened, self.size, str(path))
+        except EigenforgetError:
+            raise
+        except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise EigenforgetError(f"{path}: not a readable image: {error}") from None
 
 
 def _classes(folder: Path) -> list[str]:

@@ -30,6 +30,13 @@ class Roles(NamedTuple):
     drop: tuple[str, ...] = ()
 
 
+class HeldOut(NamedTuple):
+    """A stratified, seeded share for testing."""
+
+    test_fraction: float
+    seed: int
+
+
 class Known(NamedTuple):
     """ids, groups and further columns of some rows, as index_of takes them."""
 
@@ -62,10 +69,18 @@ class Rows:
         return index_of(self.known.rows(rows), self.labels[rows], content[rows], side)
 
 
-def rows_of(records: Records, roles: Roles, *, test_fraction: float, seed: int, besides: tuple[str, ...] = ()) -> Rows:
+def rows_of(
+    records: Records,
+    roles: Roles,
+    division: HeldOut | Holdout,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    besides: tuple[str, ...] = (),
+) -> Rows:
     """Labels, ids ("row/<row>" where there is no id column), groups, sides and Index columns.
 
-    Labels are integers, used as they are, or names, numbered in their sorted order. Every column that is not dropped, nor in
+    The sides are those of the split column, else of the division. Labels are integers, used as they are (with `class_names` where they
+    have some), or names, numbered in their sorted order. Every column that is not dropped, nor in
     `besides`, becomes an Index column. Errors: unknown columns; missing or fractional labels; missing or repeated ids; missing
     groups; a split column with other words; a class without training rows; a column that takes the name of an Index column.
     """
@@ -78,7 +93,15 @@ def rows_of(records: Records, roles: Roles, *, test_fraction: float, seed: int, 
         ids = np.array([f"row/{row}" for row in range(len(records))])
     groups = _complete(records, roles.group, "group") if roles.group else None
     known = Known(ids, groups, _columns(records, roles, besides))
-    sides = _sides(records, roles.split) if roles.split else stratified(numbers, test_fraction=test_fraction, seed=seed)
+    if roles.split:
+        sides = _sides(records, roles.split)
+    else:
+        # By their names where they have some, which is the same division, so that an error names them.
+        classes = numbers if names is None else label.text.astype(np.str_)
+        sides = stratified(classes, **division._asdict()) if isinstance(division, HeldOut) else division
+    if names is None and class_names is not None:
+        check_range(numbers, "given", len(class_names))
+        return Rows(numbers, class_names, known, sides)
     return Rows(numbers, _class_names(numbers, names, sides), known, sides)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +14,7 @@ from eigenforget.data.bundle import Data
 from eigenforget.data.columns import Records, mixed
 from eigenforget.data.encoding import Missing, contents, encoded, features_of
 from eigenforget.data.readers import read_records
-from eigenforget.data.rows import SIDES, Roles, rows_of
+from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
 from eigenforget.sources import TensorSource
 from eigenforget.spec import configured
 from eigenforget.types import EigenforgetError
@@ -60,9 +59,8 @@ class Table:
         try:
             records = read_records(Path(self.path), self.delimiter)
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
-            return tabulated(
-                records, roles, self.categorical, missing=self.missing, test_fraction=self.test_fraction, seed=self.seed
-            )
+            rows = rows_of(records, roles, HeldOut(self.test_fraction, self.seed))
+            return tabulated(records, roles, rows, self.categorical, missing=self.missing)
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
 
@@ -86,15 +84,13 @@ class Builtin:
         columns = {str(name): mixed(bunch.data[:, n].tolist()) for n, name in enumerate(bunch.feature_names)}
         columns |= {"label": mixed(bunch.target.tolist()), "id": mixed([f"{self.dataset}/{row}" for row in rows])}
         records, roles = Records(columns, rows, "row"), Roles(label="label", id="id")
-        data = tabulated(records, roles, (), missing="error", test_fraction=self.test_fraction, seed=self.seed)
-        return replace(data, class_names=tuple(map(str, bunch.target_names)))
+        names = tuple(map(str, bunch.target_names))
+        made = rows_of(records, roles, HeldOut(self.test_fraction, self.seed), class_names=names)
+        return tabulated(records, roles, made, (), missing="error")
 
 
-def tabulated(
-    records: Records, roles: Roles, categorical: tuple[str, ...], *, missing: Missing, test_fraction: float, seed: int
-) -> Data:
+def tabulated(records: Records, roles: Roles, rows: Rows, categorical: tuple[str, ...], *, missing: Missing) -> Data:
     """The Data of a table; see Table."""
-    rows = rows_of(records, roles, test_fraction=test_fraction, seed=seed)
     features = features_of(records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical)
     inputs, content = encoded(records, features, rows, missing), contents(records, features)
     train, test = (TensorSource(inputs[side], torch.from_numpy(rows.labels[rows.positions(side)])) for side in SIDES)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from eigenforget.data.bundle import Data
 from eigenforget.data.readers import read_records
-from eigenforget.data.rows import SIDES, Roles, Rows, rows_of
+from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
 from eigenforget.data.table import Delimiter, Drop, Fraction, Group, Id, Label, Seed, SplitColumn
 from eigenforget.data.tokens import check_tokenizer, text_contents, tokenised
 from eigenforget.sources import TensorSource
@@ -59,7 +59,7 @@ class Text:
             if (texts == "").any():
                 raise EigenforgetError(f"column {self.text!r} (text) has no value in {records.where(texts == '')}")
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
-            rows = rows_of(records, roles, test_fraction=self.test_fraction, seed=self.seed, besides=(self.text,))
+            rows = rows_of(records, roles, HeldOut(self.test_fraction, self.seed), besides=(self.text,))
             return text_data(
                 list(texts), rows, tokenizer=self.tokenizer, max_length=self.max_length, vocabulary=self.vocabulary
             )

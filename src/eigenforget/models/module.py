@@ -69,7 +69,8 @@ class Module:
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
         """What the factory makes. Errors: see the class."""
         check_classes(self.name, num_classes)
-        factory = _factory(self.path)
+        with initial_weights(seed):  # what the file draws as it is imported stays in here, too
+            factory = _factory(self.path)
         given = {"num_classes": num_classes, "input_shape": tuple(input_shape), "seed": seed}
         keywords = _fitting(self.path, factory, given, dict(self.arguments))
         with initial_weights(seed):
@@ -156,8 +157,7 @@ def _inside(module: nn.Module) -> nn.Module | None:
     """What a wrapper that only changes how a module runs is wrapped around."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return module.module
-    inner = vars(module).get("_modules", {}).get("_orig_mod")
-    return inner if isinstance(inner, nn.Module) else None
+    return dict(module.named_children()).get("_orig_mod")
 
 
 def _factory(path: str) -> Callable[..., Any]:

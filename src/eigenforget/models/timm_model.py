@@ -18,8 +18,8 @@ class Timm:
     """A classifier of timm by its registry name, with a head for the classes: timm(arch="resnet18").
 
     The channels are those of the images, and so is the size for networks of a fixed one (img_size). Random weights, or those of a
-    local file; nothing is downloaded. Attention is written out, since fused kernels have no second derivative. Errors: timm is not installed, unknown names, images that the network does not take, weights
-    that do not fit.
+    local file; nothing is downloaded. Attention is written out, since fused kernels have no second derivative. Errors: timm is not
+    installed, unknown names, images that the network does not take, weights that do not fit.
     """
 
     name: ClassVar[str] = "timm"
@@ -41,9 +41,8 @@ class Timm:
         keywords = {"num_classes": num_classes, "in_chans": shape.channels} | fixed | dict(self.arguments)
         with initial_weights(seed):
             model = made(timm.create_model, self.arch, keywords, what)
-        for module in model.modules():
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = False
+        for attention in (module for module in model.modules() if hasattr(module, "fused_attn")):
+            setattr(attention, "fused_attn", False)  # noqa: B010  (nn.Module is typed to hold tensors and modules)
         if self.weights:
             load_pretrained(model, self.weights)
         try_inputs(model, noise_of(input_shape), what=what, num_classes=num_classes)

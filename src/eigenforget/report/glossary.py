@@ -21,7 +21,7 @@ GROUPS = (OUTPUT, UTILITY, MEMBERSHIP, FEATURE, BEHAVIOUR, OTHER, LAYERS)
 
 HEADLINE = (
     "forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "mia_auc", "da", "lp_forget", "nmi", "cluster_f1",
-    "lp_few_forget", "ncm_forget", "cka_forget_oracle", "jsd_forget_oracle", "rmia_auc", "relearn_all_auc", "tow",
+    "attack_success", "lp_few_forget", "ncm_forget", "cka_forget_oracle", "jsd_forget_oracle", "rmia_auc", "relearn_all_auc", "tow",
 )  # fmt: skip
 """The scores that a terminal shows; the page and the CSV file have all."""
 
@@ -48,6 +48,9 @@ _KNOWN = {
     "l2_forget_oracle": Entry("activation distance", OUTPUT, "Distance of the predicted probabilities from a retrained model's."),
     "rf_jsd_original": Entry(
         "RF-JSD", OUTPUT, "Divergence of the mean prediction on forgotten samples from the original's on unseen samples of the same class."
+    ),
+    "attack_success": Entry(
+        "attack success", OUTPUT, "Share of images with a planted trigger that the model gives the class the attacker wanted."
     ),
     "zrf": Entry("ZRF", OUTPUT, "How near predictions on forgotten samples are to those of a network that was never trained; 1 is equal."),
     "klom_forget": Entry(

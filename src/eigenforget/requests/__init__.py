@@ -11,6 +11,7 @@ from eigenforget.requests.by_group import ByGroup
 from eigenforget.requests.by_ids import ByIds
 from eigenforget.requests.by_subclass import BySubclass
 from eigenforget.requests.combined import Difference, Union
+from eigenforget.requests.poisoned import Poisoned
 from eigenforget.requests.ranked import ByMemorisation, Ranked, WorstCase
 from eigenforget.requests.request import Duplicates, ForgetRequest
 from eigenforget.requests.scores import memorisation_scores, read_scores, write_scores
@@ -19,7 +20,7 @@ from eigenforget.requests.splitting import retain_sample, split
 from eigenforget.requests.where import Where
 
 REQUESTS: list[type] = [
-    ByClass, BySubclass, ByGroup, ByIds, Where, AtRandom, Ranked, ByMemorisation, WorstCase, Union, Difference,
+    ByClass, BySubclass, ByGroup, ByIds, Where, AtRandom, Ranked, ByMemorisation, WorstCase, Poisoned, Union, Difference,
 ]  # fmt: skip
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Difference",
     "Duplicates",
     "ForgetRequest",
+    "Poisoned",
     "Ranked",
     "Sequential",
     "Step",

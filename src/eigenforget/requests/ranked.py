@@ -49,7 +49,7 @@ class ByMemorisation:
     """Forget the n samples that are memorised most, least, or nearest to `middle`: three strata of difficulty.
 
     Low memorisation is a negative control: a retrained model knows these samples too, and forgetting them should change nothing.
-    Source: Zhao et al. (RUM), arXiv 2406.01257, with `middle` as in its code. memorisation_scores() and write_scores() make the file.
+    memorisation_scores() and write_scores() make the file. Source: Zhao et al. (RUM), arXiv 2406.01257; `middle` as in its code.
     """
 
     name: ClassVar[str] = "by_memorisation"
@@ -88,7 +88,7 @@ class WorstCase:
 
 
 def scores_of(index: Index, path: str, column: str) -> np.ndarray:
-    """Scores [N] in the order of the index. Errors: ids without a score, scores of unknown ids, and all that read_scores refuses."""
+    """Scores [N] in the order of the index. Errors: ids without a score, scores of unknown ids, all that read_scores refuses."""
     found = read_scores(path, column)
     names = [str(name) for name in index.ids]
     missing = [name for name in names if name not in found]

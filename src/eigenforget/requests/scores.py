@@ -23,8 +23,8 @@ def memorisation_scores(with_sample: Any, without: Any, labels: Any) -> np.ndarr
     with_sample: logits [M1, N, C] of models trained with the samples; without: logits [M2, N, C] of models trained without them;
     labels: [N]. High: the models are right about the sample only because they saw it, as for mislabelled and atypical ones.
     Errors: shapes that differ, no model, logits that are not finite, labels outside the classes.
-    Source: Feldman, Zhang, arXiv 2008.03703, mem(A, S, i). Deviation: the probability of the label, where the paper counts the models
-    that predict it; less noise for few models.
+    Source: Feldman, Zhang, arXiv 2008.03703, mem(A, S, i). Deviation: the probability of the label, where the paper counts the
+    models that predict it; less noise for few models.
     """
     truth = np.asarray(labels)
     seen, unseen = _logits(with_sample, truth, "with_sample"), _logits(without, truth, "without")

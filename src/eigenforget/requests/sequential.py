@@ -29,8 +29,8 @@ class Sequential:
 class Step(NamedTuple):
     """One deletion of a sequence.
 
-    split: everything forgotten up to this step and what is retained after it. new: positions that this step is the first to forget; with
-    again="skip" there may be none, and then nothing is left to do.
+    split: everything forgotten up to this step and what is retained after it. new: positions that this step is the first to forget;
+    with again="skip" there may be none, and then nothing is left to do.
     """
 
     request: ForgetRequest

@@ -43,7 +43,8 @@ def check_same(column: np.ndarray, value: Value, *, name: str, op: str) -> None:
     if held != given:
         hint = "; quote it to make it a string" if held == "strings" else ""
         raise EigenforgetError(
-            f"the column {name!r} holds {held} ({column.dtype.name}) and {value!r} is a {given[:-1]}: {op} cannot compare them{hint}"
+            f"the column {name!r} holds {held} ({column.dtype.name}) and {value!r} is a {given[:-1]}: "
+            f"{op} cannot compare them{hint}"
         )
 
 

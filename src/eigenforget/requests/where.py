@@ -28,8 +28,8 @@ class Where:
     """Forget every training sample of which the comparison `column op value` is true.
 
     column: "label", "group", "id" or a further column of the data. Strings are ordered by code point, so dates as 2024-05-31 are
-    in time order. A number that is NaN equals nothing and has no order: "!=" alone selects it. Errors, at selection: a column that does
-    not exist, a column and a value of different types, an order of bools, "contains" in a column of no strings.
+    in time order. A number that is NaN equals nothing and has no order: "!=" alone selects it. Errors, at selection: a column that
+    does not exist, a column and a value of different types, an order of bools, "contains" in a column of no strings.
     """
 
     name: ClassVar[str] = "where"

@@ -1,0 +1,119 @@
+"""The image sets of torchvision."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from eigenforget.data.bundle import Data
+from eigenforget.data.extras import needed
+from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
+from eigenforget.data.images import Images, Keeping, image_data, pixels
+from eigenforget.spec import configured
+from eigenforget.types import EigenforgetError, listed
+
+Size = Annotated[int, Field(ge=0, description="height and width to resize to; 0 takes the images as they are, all of one size")]
+_LABELS = ("targets", "labels", "_labels")
+"""Where torchvision's sets keep the class of every image."""
+
+
+@configured
+class TorchvisionSet:
+    """A set of torchvision.datasets with a train and a test side: CIFAR10, CIFAR100, MNIST, SVHN, GTSRB, … (extra `vision`).
+
+    Inputs [N, 3, H, W], or [N, 1, H, W] where every image is grey, normalised as in image_folder; ids "train/<row>" and "test/<row>".
+    Nothing is downloaded without download=True. Errors: torchvision is missing, no such set, a set without two sides or whose targets
+    are no classes, files that are not in `root`, images of several sizes.
+    """
+
+    name: ClassVar[str] = "torchvision_set"
+    dataset: Annotated[str, Field(min_length=1, description="name in torchvision.datasets")] = "CIFAR10"
+    root: Annotated[str, Field(description="folder of the files")] = "data"
+    download: Annotated[bool, Field(description="fetch the files where they are missing")] = False
+    train: Annotated[str, Field(description="name of the training side, of sets that name theirs")] = "train"
+    test: Annotated[str, Field(description="name of the test side, of sets that name theirs")] = "test"
+    size: Size = 0
+    keep: KeepField = "auto"
+    memory_gib: MemoryGib = 2.0
+    workers: Workers = 0
+
+    def load(self) -> Data:
+        library = needed("torchvision.datasets", extra="vision", what="torchvision_set")
+        kind = getattr(library, self.dataset, None)
+        if not inspect.isclass(kind) or self.dataset not in library.__all__:
+            raise EigenforgetError(f"torchvision has no data set {self.dataset!r}; it has: {listed(library.__all__, 100)}")
+        found = {side: self._side(kind, side) for side in ("train", "test")}
+        sides = {side: self._images(dataset, side) for side, dataset in found.items()}
+        try:
+            keeping = Keeping(self.keep, self.memory_gib, self.workers)
+            return image_data(sides, keeping=keeping, class_names=_class_names(found["train"], sides["train"].labels))
+        except EigenforgetError as error:
+            raise EigenforgetError(f"{self.dataset} in {self.root!r}: {error}") from None
+
+    def _side(self, kind: Callable[..., Any], side: str) -> Any:
+        known = inspect.signature(kind).parameters
+        given: dict[str, Any] = {"root": self.root}
+        if "train" in known:
+            given["train"] = side == "train"
+        elif "split" in known:
+            given["split"] = self.train if side == "train" else self.test
+        else:
+            raise EigenforgetError(f"torchvision's {self.dataset} has no training and test side; save it as an image_folder")
+        if self.download and "download" in known:
+            given["download"] = True
+        try:
+            return kind(**given)
+        except (RuntimeError, ValueError, TypeError, OSError, ImportError) as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise EigenforgetError(f"{self.dataset} in {self.root!r}: {line}") from None
+
+    def _images(self, dataset: Any, side: str) -> Images:
+        labels = next((labels for name in _LABELS if (labels := _classes(getattr(dataset, name, None), len(dataset))) is not None), None)
+        if labels is None:
+            labels = _classes([dataset[n][1] for n in range(len(dataset))], len(dataset))
+        if labels is None:
+            raise EigenforgetError(f"{self.dataset}: the {side} targets are no class numbers")
+        return Images(ItemImages(dataset, 0, self.size or None, f"{self.dataset} {side}"), labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemImages:
+    """The n-th image of a dataset whose items hold a Pillow image under `key`."""
+
+    dataset: Any
+    key: int | str
+    size: int | None
+    what: str
+
+    def __call__(self, n: int) -> np.ndarray:
+        where = f"{self.what} image {n}"
+        try:
+            image = self.dataset[n][self.key]
+        except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise EigenforgetError(f"{where}: not a readable image: {error}") from None
+        if not isinstance(image, Image.Image):
+            raise EigenforgetError(f"{where}: must be an image, got {type(image).__name__}")
+        return pixels(image, self.size, where)
+
+
+def _classes(values: Any, count: int) -> np.ndarray | None:
+    """int64 [N], or None where the values are no class of each image."""
+    if values is None or not hasattr(values, "__len__") or len(values) != count:
+        return None
+    try:
+        labels = np.asarray(values)
+    except ValueError:
+        return None
+    return labels.astype(np.int64) if labels.ndim == 1 and labels.dtype.kind in "iu" else None
+
+
+def _class_names(dataset: Any, labels: np.ndarray) -> list[str] | None:
+    names = getattr(dataset, "classes", None)
+    known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names) and len(names) > int(labels.max())
+    return list(names) if known and names is not None else None
