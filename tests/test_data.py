@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from eigenforget import seeds, spec
 from eigenforget.data import AUGMENTS, DATASETS, Arrays, Data, from_arrays
 from eigenforget.data.augment import Crop, FlipCrop, NoAugment
+from eigenforget.data.digits import Digits
 from eigenforget.data.fashion_mnist import FashionMnist, read_idx
 from eigenforget.data.holdout import stratified
 from eigenforget.data.image_folder import ImageFolder
@@ -597,10 +598,16 @@ def test_augment_specs_and_refusals():
 # ---- specs
 
 
+REQUIRED = {
+    "npz": {"path": "here"}, "image_folder": {"path": "here"}, "text": {"path": "here"}, "table": {"path": "here", "label": "y"},
+    "hf_dataset": {"path": "here", "image": "image"}, "backdoored": {"inner": Digits()},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", DATASETS, ids=lambda kind: kind.name)
 def test_every_field_is_described_and_every_spec_survives_json(kind):
     assert all(description for *_, description in spec.describe(kind))
-    made = kind(**({"path": "here"} if kind.name in ("npz", "image_folder") else {}))
+    made = kind(**REQUIRED.get(kind.name, {}))
     assert spec.from_json(spec.as_json(made), DATASETS, "data set") == made
     assert spec.parse(spec.spell(made), DATASETS, "data set") == made
 

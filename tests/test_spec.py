@@ -15,7 +15,13 @@ from eigenforget.training import RECIPES
 from eigenforget.types import EigenforgetError
 
 ALL = [(kind, group) for group in (DATASETS, METHODS, MODELS, REQUESTS, RECIPES) for kind in group]
-REQUIRED = {"by_class": "label=1", "npz": "path='x.npz'", "fashion_mnist": "root='x'", "image_folder": "path='x'"}
+REQUIRED = {
+    "by_class": "label=1", "npz": "path='x.npz'", "fashion_mnist": "root='x'", "image_folder": "path='x'",
+    "by_subclass": "value='x'", "by_group": "group='x'", "where": "column='x', value=1", "ranked": "path='x.csv', n=1",
+    "by_memorisation": "path='x.csv', n=1", "worst_case": "path='x.csv', n=1", "union": "requests=(by_class(label=1),)",
+    "difference": "of=by_class(label=1), without=at_random(n=1)", "table": "path='x.csv', label='y'",
+    "text": "path='x.csv', text='t', label='y'", "hf_dataset": "path='x', image='i'", "backdoored": "inner=digits()",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "group"), ALL, ids=lambda v: getattr(v, "name", ""))
@@ -49,7 +55,7 @@ def test_spelling_shows_what_differs_from_the_defaults() -> None:
         ("muda(kk=9)", "no field 'kk'.*its fields: alternations, w_da"),
         ("muda(k='9')", "k: .*valid integer.*got '9'"),
         ("muda(w_da=-1)", "w_da: .*greater than or equal to 0.*got -1"),
-        ("muda(target='x')", "target: .*'auto', 'masked', 'self' or 'self_soft'"),
+        ("muda(target='x')", "target: .*'auto', 'masked', 'masked_label', 'self' or 'self_soft'"),
         ("muda(9)", "fields are given by name"),
         ("muda(k=1, k=2)", "each field is given once"),
         ("muda(k=os.system('x'))", "not of the form|not a literal"),

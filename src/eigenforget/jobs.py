@@ -23,6 +23,7 @@ from eigenforget.features import find_head
 from eigenforget.memory import peak_memory
 from eigenforget.methods import known_methods
 from eigenforget.models import checkpoint
+from eigenforget.models.text import with_vocabulary
 from eigenforget.record import Outcome, RunRecord, score_row
 from eigenforget.requests import ForgetRequest, retain_sample, split
 from eigenforget.sources import DatasetSource, TensorSource
@@ -114,7 +115,7 @@ class Experiment:
     def new_model(self, seed: int, num_classes: int | None = None) -> nn.Module:
         """A freshly initialised model with one output for each class of the data, or with `num_classes` outputs."""
         outputs = num_classes or self.data.num_classes
-        return self.model_spec.build(num_classes=outputs, input_shape=self.data.input_shape, seed=seed)
+        return with_vocabulary(self.model_spec, self.data.vocabulary).build(num_classes=outputs, input_shape=self.data.input_shape, seed=seed)
 
     def stored_model(self, stored: checkpoint.Checkpoint) -> nn.Module:
         """The model of a checkpoint, with as many outputs as its head has, and changed as the method that made it changes models.

@@ -58,6 +58,8 @@ def build(name: str, fields: dict[str, Any], choices: Sequence[type], what: str)
 
 def spell(value: Any) -> str:
     """The canonical spelling: the name and every field that differs from its default."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(spell, value))}{',' if len(value) == 1 else ''})"
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return repr(value)
     given = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from eigenforget.engine import Part as PartOfStep
 from eigenforget.features import find_head
 from eigenforget.metrics.accuracy import not_applicable
 from eigenforget.seeds import derive
-from eigenforget.sources import Source, TensorSource
+from eigenforget.sources import Source, unaugmented
 from eigenforget.spec import configured
 from eigenforget.training import supervised
 from eigenforget.types import Diverged, EigenforgetError, Part, Score
@@ -202,8 +202,7 @@ class _Run:
         return (retain,) if benign else (self._source("forget", chosen), retain)
 
     def _source(self, part: Part, rows: np.ndarray) -> Source:
-        source = self.evidence.sources[part].subset(self.evidence.parts[part].positions[rows])
-        return replace(source, augment=None) if isinstance(source, TensorSource) else source
+        return unaugmented(self.evidence.sources[part].subset(self.evidence.parts[part].positions[rows]))
 
 
 class _Watch:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from eigenforget import seeds
 from eigenforget.alignment import Centering, dimensional_alignment_loss, eigenspace, leading, merge, moments
 from eigenforget.engine import Optimizer, Part, Phase, ScheduleName
-from eigenforget.losses import kl_to_target, masked_target, soft_target
+from eigenforget.losses import kl_to_target, masked_target, masked_true_class_target, soft_target
 from eigenforget.sources import Source
 from eigenforget.spec import configured
 from eigenforget.training import supervised
@@ -45,9 +45,10 @@ class MUDA:
     k: Annotated[int | None, Field(ge=1, description="directions of U; None is the number of retained classes")] = None
     centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = "none"
     target: Annotated[
-        Literal["auto", "masked", "self", "self_soft"],
+        Literal["auto", "masked", "masked_label", "self", "self_soft"],
         Field(
-            description="q: 'masked' puts the forgotten classes at −∞; 'self' is the original's own softmax and 'self_soft' that "
+            description="q: 'masked' puts the forgotten classes at −∞; 'masked_label' each sample's own label, which is right where labels "
+            "are wrong, as in a backdoor; 'self' is the original's own softmax and 'self_soft' that "
             "at `temperature`, which keep its decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
         ),
     ] = "auto"
@@ -73,7 +74,7 @@ class MUDA:
         basis = _Basis(self, task, retain)
 
         def forget_loss(part: Part) -> Tensor:
-            loss = self.w_sd * kl_to_target(target(part.teachers[0].logits), part.outputs.logits)
+            loss = self.w_sd * kl_to_target(target(part.teachers[0].logits, part.batch.labels), part.outputs.logits)
             if self.w_da > 0:
                 loss = loss + self.w_da * dimensional_alignment_loss(basis.shift(part.outputs.features), basis.vectors)
             return loss
@@ -99,13 +100,15 @@ class MUDA:
         if kind == "auto":
             kind = "masked" if task.forgotten_classes else "self_soft"
         if kind == "self":
-            return lambda logits: soft_target(logits, 1.0)
+            return lambda logits, labels: soft_target(logits, 1.0)
         if kind == "self_soft":
-            return lambda logits: soft_target(logits, self.temperature)
+            return lambda logits, labels: soft_target(logits, self.temperature)
+        if kind == "masked_label":
+            return masked_true_class_target
         if not task.forgotten_classes:
-            raise Refused('muda(target="masked") needs a class that is forgotten as a whole; use target="self_soft"')
+            raise Refused('muda(target="masked") needs a class that is forgotten as a whole; use target="self_soft", or "masked_label"')
         gone = torch.tensor(task.forgotten_classes)
-        return lambda logits: masked_target(logits, gone.to(logits.device))
+        return lambda logits, labels: masked_target(logits, gone.to(logits.device))
 
 
 class _Basis:

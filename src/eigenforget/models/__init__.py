@@ -11,10 +11,11 @@ from eigenforget.models.mlp import Mlp
 from eigenforget.models.module import Module
 from eigenforget.models.resnet18 import Resnet18
 from eigenforget.models.small_resnet import SmallResnet
+from eigenforget.models.text import TextMlp, TextTransformer
 from eigenforget.models.timm_model import Timm
 from eigenforget.models.torchvision_model import Torchvision
 from eigenforget.models.vit_tiny import VitTiny
 
-MODELS: list[type] = [Mlp, SmallResnet, Resnet18, VitTiny, Module, Torchvision, Timm, HuggingFace]
+MODELS: list[type] = [Mlp, SmallResnet, Resnet18, VitTiny, TextMlp, TextTransformer, Module, Torchvision, Timm, HuggingFace]
 
 __all__ = ["MODELS"]

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import Field
 
-from eigenforget.spec import spell
 from eigenforget.types import EigenforgetError, Index, listed
 
 Duplicates = Annotated[
@@ -49,14 +48,7 @@ def inner_requests(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The values, if they are requests that select samples, at least one. ValueError (for pydantic) otherwise."""
     if not values:
         raise ValueError("at least one request is needed")
-    return _Spelled(inner_request(value) for value in values)
-
-
-class _Spelled(tuple[Any, ...]):
-    """A tuple of specs that is written as it is parsed; spell() asks a tuple for its repr."""
-
-    def __repr__(self) -> str:
-        return f"({', '.join(map(spell, self))}{',' if len(self) == 1 else ''})"
+    return tuple(inner_request(value) for value in values)
 
 
 def how_many(*, fraction: float | None, n: int | None, rows: int, what: str) -> int:
