@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from eigenforget import seeds
-from eigenforget.bench.spaces import SPACES
+from eigenforget.bench.spaces import SPACES, Range
 from eigenforget.evaluation import Panel
 from eigenforget.metrics import Accuracies, tug_of_war
 from eigenforget.spec import spell
@@ -53,9 +53,11 @@ class Comparison:
             yield method, search(method, value, trials=self.trials, seed=self.study.seed)
 
 
-def search(method: Method, value: Callable[[Method], float], *, trials: int, seed: int) -> Tuned:
-    """Maximise value(method) over SPACES[method.name] with optuna's TPE sampler; the defaults are the first trial."""
-    space = SPACES.get(method.name, {})
+def search(
+    method: Method, value: Callable[[Method], float], *, trials: int, seed: int, space: Mapping[str, Range] | None = None
+) -> Tuned:
+    """Maximise value(method) over a space, SPACES[method.name] if none is given, with optuna's TPE sampler; the first trial is `method`."""
+    space = SPACES.get(method.name, {}) if space is None else space
     if not space:
         return Tuned(method, ())
     optuna = _optuna()
