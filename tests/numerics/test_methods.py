@@ -103,21 +103,25 @@ def test_muda_alignment_term_alone_moves_features_into_the_eigenspace(task: Task
 
 def test_muda_targets(task: Task) -> None:
     rows = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([3, 0, 9, 3, 7])
     at_random = replace(task, forgotten_classes=())
     with np.errstate(all="ignore"):
         cut = rows.double().numpy().copy()
         cut[:, 3] = -np.inf
+        own = rows.double().numpy().copy()
+        own[np.arange(5), labels.numpy()] = -np.inf
         expected = {
             ("auto", task): softmax(cut, 1),
             ("masked", task): softmax(cut, 1),
             ("self", task): softmax(rows.double().numpy(), 1),
             ("auto", at_random): softmax(rows.double().numpy() / 2, 1),
             ("self_soft", at_random): softmax(rows.double().numpy() / 2, 1),
+            ("masked_label", at_random): softmax(own, 1),
         }
     for (target, which), want in expected.items():
-        got = MUDA(target=target, temperature=2.0)._target(which)(rows)  # type: ignore[arg-type]
+        got = MUDA(target=target, temperature=2.0)._target(which)(rows, labels)  # type: ignore[arg-type]
         np.testing.assert_allclose(got.numpy(), want, atol=1e-6)
-        if which is at_random:
+        if which is at_random and target != "masked_label":
             assert (got.argmax(1) == rows.argmax(1)).all(), "no decision of the original is pushed away"
     with pytest.raises(Refused, match="forgotten as a whole"):
         MUDA(target="masked")(at_random)
