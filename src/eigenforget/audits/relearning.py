@@ -75,6 +75,9 @@ class Relearning:
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="SGD learning rate")] = 0.01
     momentum: Momentum = 0.9
     batch_size: Annotated[int, Field(ge=2, description="forget samples per step, and as many retain samples")] = 64
+    clip: Annotated[
+        float, Field(ge=0, description="gradient-norm limit, 0 for none; the first steps on a class that was never seen may explode")
+    ] = 5.0
     max_target: Annotated[int, Field(ge=MIN_TARGET, description="most target samples, a stratified seeded draw")] = 1000
     head: Annotated[
         Literal["best", "kept", "neutral"], Field(description="where the head starts: as it is, neutral, or the better of both")
@@ -183,7 +186,7 @@ class _Run:
         if start == "neutral":
             neutralise(model, self.evidence.forgotten_classes)
         watch = _Watch(engine, self._source(self.slices.part, self.slices.target), settings.grid())
-        optimizer = Optimizer(lr=settings.lr, momentum=settings.momentum, weight_decay=0.0)
+        optimizer = Optimizer(lr=settings.lr, momentum=settings.momentum, weight_decay=0.0, clip=settings.clip)
         phase = Phase(
             "relearn", sources, together, optimizer, settings.batch_size, norm="frozen", after_step=watch,
             steps_per_epoch=settings.steps,
