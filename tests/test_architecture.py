@@ -25,7 +25,7 @@ LAYERS = [
     {"evaluation"},
     {"unlearning"},
     {"jobs"},
-    {"study"},
+    {"study", "twins"},
     {"bench", "metric_audit", "sequences"},
     {"terminal"},
     {"workflows"},

@@ -75,7 +75,7 @@ def unlearn(
     method: MethodSpec = "muda()",
     data: DataSpec = "",
     model: ModelSpec = "",
-    retain_fraction: Annotated[float, Parameter(help="share of the retained data that the method may use")] = 1.0,
+    retain_fraction: Annotated[float, Parameter(help="share of the retained data that the method may use; 0 for none")] = 1.0,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "32-true",
@@ -128,6 +128,19 @@ def evaluate(
 
 
 @app.command
+def duplicates(
+    *,
+    data: DataSpec,
+    forget: RequestSpec,
+    threshold: Annotated[float, Parameter(help="cosine of the inputs from which on two samples count as near duplicates")] = 0.98,
+) -> None:
+    """Find retained samples that are almost forgotten ones. Exit code 1 where there are any."""
+    from eigenforget import workflows
+
+    raise SystemExit(workflows.duplicates(data, forget, threshold=threshold))
+
+
+@app.command
 def sequence(
     *,
     data: DataSpec,
@@ -137,7 +150,7 @@ def sequence(
     recipe: RecipeSpec = "recipe()",
     method: MethodSpec = "muda()",
     again: Annotated[str, Parameter(help="error or skip: samples that an earlier request took")] = "error",
-    retain_fraction: Annotated[float, Parameter(help="share of the retained data that the method may use")] = 1.0,
+    retain_fraction: Annotated[float, Parameter(help="share of the retained data that the method may use; 0 for none")] = 1.0,
     oracle_seed: Annotated[tuple[int, ...], Parameter(help="seed of a model retrained at each step; repeatable", negative=())] = (),
     store: Annotated[str, Parameter(help="folder that keeps trained models and finds them again")] = "",
     skip: Skip = ("relearning",),

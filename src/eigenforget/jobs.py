@@ -143,18 +143,21 @@ class Experiment:
     def unlearn(
         self, model: nn.Module, method: Method, *, seed: int, log: Log | None = None, only: np.ndarray | None = None
     ) -> Made:
-        """The unlearned model. The method may use `retain_fraction` of the retained data.
+        """The unlearned model. The method may use `retain_fraction` of the retained data, 0 for none.
 
         only: positions of the samples to forget now, where earlier requests took the others already.
         """
-        kept = retain_sample(self.split.retain, self.data.train_index.labels, self.retain_fraction, seed)
+        kept = None
+        if self.retain_fraction > 0:
+            rows = retain_sample(self.split.retain, self.data.train_index.labels, self.retain_fraction, seed)
+            kept = self.data.train.subset(rows)
         with _Clock(self.engine) as clock:
             result = unlearn(
                 model,
                 forget=self.forget if only is None else self.data.train.subset(only),
-                retain=self.data.train.subset(kept),
+                retain=kept,
                 method=method,
-                forgotten_classes=self.split.forgotten_classes if only is None else None,
+                forgotten_classes=self.split.forgotten_classes if only is None or kept is None else None,
                 engine=self.engine,
                 seed=seed,
                 log=log,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,7 @@ from eigenforget.spec import describe, parse, spell
 from eigenforget.study import Study, rows_of
 from eigenforget.terminal import console, one_thread, progress
 from eigenforget.training import RECIPES, Recipe
+from eigenforget.twins import few_enough, twins
 from eigenforget.types import Diverged, EigenforgetError, Refused, listed
 
 
@@ -105,6 +107,7 @@ def unlearn(
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     model = experiment.stored_model(loaded)
     job = {"seed": seed, "method": described(chosen), "role": chosen.role, "retain_fraction": retain_fraction}
+    job |= _near_duplicates(experiment)
     inputs = {"input_model": checkpoint.digest(model)}
     try:
         with progress() as watch:
@@ -114,6 +117,16 @@ def unlearn(
         raise
     _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, overwrite=overwrite)
     console.print(f"Next: eigenforget evaluate {out} --original {source} --forget '{specs.request}' --out results", highlight=False)
+
+
+def duplicates(data: str, request: str, *, threshold: float) -> int:
+    """`eigenforget duplicates`: near duplicates of forgotten samples among the retained ones; 1 where there are any."""
+    experiment = Experiment(
+        parse(data, DATASETS, "data set"), None, Recipe(), parse(request, REQUESTS, "request"), engine(device="cpu")
+    )  # fmt: skip
+    found = twins(experiment, threshold)
+    console.print(found.warning() or f"no retained sample is within cosine {threshold} of a forgotten one", highlight=False)
+    return 1 if found.pairs else 0
 
 
 def evaluate(paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, overwrite: bool) -> None:
@@ -169,6 +182,17 @@ def _experiment(specs: Specs, engine: Engine) -> Experiment:
         request=parse(specs.request, REQUESTS, "request") if specs.request else None,
         engine=engine,
     )
+
+
+def _near_duplicates(experiment: Experiment) -> dict[str, Any]:
+    """A warning and an entry for the record where retained samples are almost forgotten ones; {} where it was not looked for."""
+    first = next(experiment.forget.batches(1)).inputs
+    if not (few_enough(experiment) and isinstance(first, torch.Tensor) and first.is_floating_point()):
+        return {}
+    found = twins(experiment)
+    if found.pairs:
+        console.print(f"warning: {found.warning()}", highlight=False, markup=False)
+    return {"near_duplicates": {"total": found.total, "pairs": [list(pair) for pair in found.pairs[:10]]}}
 
 
 def _completed(specs: Specs, metadata: Mapping[str, str]) -> Specs:
