@@ -174,7 +174,7 @@ def test_the_heat_map_holds_a_cell_per_band() -> None:
     assert list(fig.layout.xaxis.tickvals) == list(range(7)) and len(set(fig.layout.xaxis.ticktext)) == 7
     by_edge = dict(drawn.colorscale)
     assert by_edge[0.0] == band_figures.BELOW[-1] and by_edge[1.0] == band_figures.ABOVE[-1] and (drawn.zmin, drawn.zmax) == (-4.5, 4.5)
-    with pytest.raises(RecordError, match="no score has a band; it takes two retrained models"):
+    with pytest.raises(RecordError, match="no score has a band; it takes two or three retrained models"):
         band_figures.heatmap(family(0.7, 1))
 
 

@@ -19,9 +19,9 @@ from eigenforget.data import AUGMENTS
 from eigenforget.data.bundle import Data
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Measured, Panel, parts_of, sides_of
-from eigenforget.features import find_head
 from eigenforget.memory import peak_memory
 from eigenforget.methods import known_methods
+from eigenforget.methods.heads import head_if_any
 from eigenforget.models import checkpoint
 from eigenforget.models.text import with_vocabulary
 from eigenforget.record import Outcome, RunRecord, score_row
@@ -120,10 +120,11 @@ class Experiment:
     def stored_model(self, stored: checkpoint.Checkpoint) -> nn.Module:
         """The model of a checkpoint, with as many outputs as its head has, and changed as the method that made it changes models.
 
-        Errors: the checkpoint is of another model.
+        A model without one linear head is built for the classes of the data. Errors: the checkpoint is of another model.
         """
         model = self.new_model(0)
-        head = stored.tensors.get(f"{find_head(model)[0]}.weight")
+        found = head_if_any(model)
+        head = None if found is None else stored.tensors.get(f"{found[0]}.weight")
         if head is not None and head.ndim == 2 and len(head) != self.data.num_classes:
             model = self.new_model(0, num_classes=len(head))
         if stored.metadata.get("method"):
@@ -145,7 +146,8 @@ class Experiment:
     ) -> Made:
         """The unlearned model. The method may use `retain_fraction` of the retained data, 0 for none.
 
-        only: positions of the samples to forget now, where earlier requests took the others already.
+        only: positions of the samples to forget now, where earlier requests took the others already. The method is told of every class
+        that is gone by then: a target that may name an earlier one would bring it back.
         """
         kept = None
         if self.retain_fraction > 0:
@@ -157,7 +159,7 @@ class Experiment:
                 forget=self.forget if only is None else self.data.train.subset(only),
                 retain=kept,
                 method=method,
-                forgotten_classes=self.split.forgotten_classes if only is None or kept is None else None,
+                forgotten_classes=self.split.forgotten_classes,
                 engine=self.engine,
                 seed=seed,
                 log=log,

@@ -123,6 +123,12 @@ def test_muda_targets(task: Task) -> None:
         np.testing.assert_allclose(got.numpy(), want, atol=1e-6)
         if which is at_random and target != "masked_label":
             assert (got.argmax(1) == rows.argmax(1)).all(), "no decision of the original is pushed away"
+    # A class that an earlier request took has no place in the target of a later one.
+    later = replace(task, forget=task.retain, forgotten_classes=(3,))
+    halved = rows.double().numpy() / 2
+    halved[:, 3] = -np.inf
+    for target in ("auto", "self_soft"):
+        np.testing.assert_allclose(MUDA(target=target)._target(later)(rows, labels).numpy(), softmax(halved, 1), atol=1e-6)  # type: ignore[arg-type]
     with pytest.raises(Refused, match="forgotten as a whole"):
         MUDA(target="masked")(at_random)
     with pytest.raises(Refused, match="w_da or w_sd"):

@@ -96,19 +96,24 @@ class MUDA:
         return Optimizer(lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule, clip=self.clip)
 
     def _target(self, task: Task) -> Any:
+        """(logits of the original, labels) -> q. Classes that earlier requests took have no place in it: q would bring them back."""
         kind = self.target
+        gone, here = torch.tensor(task.forgotten_classes), set(task.forget.labels().tolist())
+        earlier = torch.tensor([c for c in task.forgotten_classes if c not in here])
         if kind == "auto":
-            kind = "masked" if task.forgotten_classes else "self_soft"
-        if kind == "self":
-            return lambda logits, labels: soft_target(logits, 1.0)
-        if kind == "self_soft":
-            return lambda logits, labels: soft_target(logits, self.temperature)
+            kind = "masked" if len(earlier) < len(gone) else "self_soft"
         if kind == "masked_label":
             return masked_true_class_target
-        if not task.forgotten_classes:
-            raise Refused('muda(target="masked") needs a class that is forgotten as a whole; use target="self_soft", or "masked_label"')
-        gone = torch.tensor(task.forgotten_classes)
-        return lambda logits, labels: masked_target(logits, gone.to(logits.device))
+        if kind == "masked":
+            if not task.forgotten_classes:
+                raise Refused(
+                    'muda(target="masked") needs a class that is forgotten as a whole; use target="self_soft", or "masked_label"'
+                )
+            return lambda logits, labels: masked_target(logits, gone.to(logits.device))
+        scale = 1.0 if kind == "self" else self.temperature
+        if len(earlier):
+            return lambda logits, labels: masked_target(logits / scale, earlier.to(logits.device))
+        return lambda logits, labels: soft_target(logits, scale)
 
 
 class _Basis:

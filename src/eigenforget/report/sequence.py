@@ -39,7 +39,8 @@ SCORES = ("forget_accuracy", "test_retain_accuracy", "mia_auc", "da")
 
 
 def summarise(number_of: int, records: Sequence[RunRecord], name: str = "") -> StepSummary:
-    """The summary of one step's records, of the model `name` (by default "step <number>"). Errors: no such model, no oracle."""
+    """The summary of one step's records, of the model `name` (by default "step <number>"). Errors: no such model, no oracle, no accuracies by
+    request."""
     wanted = name or f"step {number_of}"
     found = [r for r in records if r.name == wanted]
     oracles = [r for r in records if r.role == "oracle"]
@@ -47,8 +48,10 @@ def summarise(number_of: int, records: Sequence[RunRecord], name: str = "") -> S
         raise RecordError(f"step {number_of} has no record of {wanted!r} beside retrained models")
     if found[0].outcome.status != "ok":
         return StepSummary(number_of, {}, {}, None, found[0].outcome.reason)
-    own = found[0].series[GROUPS]
-    groups = {g: _standing(own[g], [o.series[GROUPS][g] for o in oracles]) for g in own}
+    own = found[0].series.get(GROUPS)
+    if own is None:
+        raise RecordError(f"the record of {wanted!r} has no series {GROUPS!r}: it is not of a sequence")
+    groups = {g: _standing(own[g], [o.series[GROUPS][g] for o in oracles]) for g in sorted(own, key=_request_number)}
     table = build(records)
     row = next(r for r in table.rows if r.model == wanted)
     cells = {s: row.cells[s].value for s in SCORES if s in row.cells and s in table.reference}
@@ -92,6 +95,11 @@ def draw(steps: Sequence[StepSummary], title: str) -> str:
         cells = [None if name not in s.groups else Shade(number(s.groups[name].value), s.groups[name].units) for s in steps]
         lines.append(Line(name, cells))
     return heatmap(title, [f"step {s.number}" for s in steps], lines)
+
+
+def _request_number(group: str) -> int:
+    """The leading number of "10 by_class(label=3)"; JSON keeps its keys in the order of their letters, with 10 before 2."""
+    return int(group.partition(" ")[0])
 
 
 def _standing(value: float, oracles: Sequence[float]) -> Standing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from eigenforget.report.glossary import label
+from eigenforget.report.glossary import BEHAVIOUR, FEATURE, MEMBERSHIP, group, label
 from eigenforget.report.table import FEATURE_METRICS, OUTPUT_METRICS, Row, Table, number, percent, signed
 
 ACCURACY_TOLERANCE = 0.02
@@ -114,6 +114,8 @@ def _verdict(row: Row, table: Table) -> Verdict:
         return Verdict(row.model, row.role, "unknown", f"no result: {row.status}", (row.reason,), ())
     recoveries = tuple(r for r in (recovery(row, m, table) for m in FEATURE_METRICS) if r is not None)
     tone, headline = _headline(_forgotten_by_accuracy(row, table), recoveries)
+    if tone == "good" and (left := _strong_traces(row)):
+        tone, headline = "mixed", f"accuracy and features say forgotten, but a trace is left: {_joined(left)}"
     sentences = [s for s in (_outputs(row, table), _features(recoveries), _bands(row), _cost(row, table), _time(row)) if s]
     return Verdict(row.model, row.role, tone, headline, tuple(sentences), recoveries)
 
@@ -188,6 +190,14 @@ def _features(recoveries: Sequence[Recovery]) -> str:
         parts.append(f"Went past the retrained models, which is not what retraining does: {_joined(past)}.")
     parts.extend(f"{label(r.metric)}: {r.why}." for r in recoveries if r.fraction is None)
     return " ".join(parts)
+
+
+def _strong_traces(row: Row) -> list[str]:
+    """Scores of features, behaviour and membership that call the model residual by more than two halves of the band: of some forty scores
+    one or two lie just outside by chance."""
+    groups = (FEATURE, BEHAVIOUR, MEMBERSHIP)
+    found = [(abs(c.units or 0.0), label(name)) for name, c in row.cells.items() if c.verdict == "residual" and group(name) in groups]
+    return [name for units, name in sorted(found, reverse=True) if units > 2][:3]
 
 
 def _bands(row: Row) -> str:
