@@ -11,7 +11,7 @@ from eigenforget import seeds
 from eigenforget.alignment import Centering, Form, Moments, alignment_curve, eigenspace
 from eigenforget.audits.evidence import PartOutputs, Seen
 from eigenforget.metrics import PanelAlignment
-from eigenforget.types import EigenforgetError, Part
+from eigenforget.types import EigenforgetError, Part, listed
 
 MAX_CONFUSION = 100
 """Beyond this many classes a confusion matrix is neither readable nor small."""
@@ -73,7 +73,10 @@ def class_series(seen: Seen, num_classes: int) -> dict[str, Any]:
 
 
 def group_accuracy(rows: PartOutputs, groups: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Accuracy on each group of rows."""
+    """Accuracy on each group of rows. Errors: a group without rows."""
+    empty = [name for name, members in groups.items() if not len(members)]
+    if empty:
+        raise EigenforgetError(f"a group of forget samples has no rows: {listed(empty)}")
     right = rows.logits.argmax(axis=1) == rows.labels
     return {name: float(f"{right[members].mean():.6g}") for name, members in groups.items()}
 

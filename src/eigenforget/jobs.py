@@ -90,6 +90,10 @@ class Experiment:
     engine: Engine
     retain_fraction: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.retain_fraction <= 1:
+            raise EigenforgetError(f"retain fraction {self.retain_fraction} must be from 0 (none) to 1 (all of the retained data)")
+
     @cached_property
     def data(self) -> Data:
         loaded = self.data_spec.load()

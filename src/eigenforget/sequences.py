@@ -56,12 +56,13 @@ class SequentialStudy:
 
     def run(self, watch: Watch = unwatched) -> Iterator[StepRecords]:
         """The records of each step in order. A step that the method refuses or that diverges is on record and ends the sequence."""
+        last = len(self.steps)  # wrong requests must fail before anything is trained
         original = self._study(1).original(watch)
         model = original.model
-        for number in range(1, len(self.steps) + 1):
+        for number in range(1, last + 1):
             made = self._unlearned(model, number, watch)
             models: dict[str, Made | Refused | Diverged] = {f"step {number}": made}
-            if number == len(self.steps):
+            if number == last:
                 models["at once"] = self._at_once(original.model, watch)
             yield StepRecords(number, self._records(number, original, models, watch))
             if not isinstance(made, Made):
@@ -70,7 +71,9 @@ class SequentialStudy:
 
     def at(self, number: int) -> Experiment:
         """The experiment whose request is everything forgotten up to this step, counted from 1."""
-        return replace(self.experiment, request=Union(requests=tuple(self.sequence.requests[:number])))
+        found = replace(self.experiment, request=Union(requests=tuple(self.sequence.requests[:number])))
+        vars(found)["data"] = self.experiment.data  # a new object would read the data again, several times at each step
+        return found
 
     def groups(self, number: int) -> Mapping[str, np.ndarray]:
         """Rows of this step's forget samples by the request that took them: "1 by_class(label=3)"."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +15,9 @@ from eigenforget.models import MODELS
 from eigenforget.record import read_folder, write_text
 from eigenforget.report import sequence as report
 from eigenforget.requests import REQUESTS, Sequential
+from eigenforget.scoring import check_skip
 from eigenforget.sequences import SequentialStudy
-from eigenforget.spec import parse
+from eigenforget.spec import build, parse
 from eigenforget.terminal import console, one_thread, progress
 from eigenforget.training import RECIPES
 from eigenforget.types import EigenforgetError
@@ -46,22 +49,27 @@ def run_sequence(
     """step01, step02, … with records, table and page each, and sequence.md and sequence.svg over all of them, in the folder `out`."""
     if len(plan.requests) < 2:
         raise EigenforgetError(f"a sequence needs at least 2 requests, got {len(plan.requests)}; `eigenforget unlearn` honours one")
-    if (out / "sequence.md").exists() and not overwrite:
+    if out.exists() and not out.is_dir():
+        raise EigenforgetError(f"--out {out} is a file; results go into a folder")
+    if ((out / "sequence.md").exists() or _step_folders(out)) and not overwrite:
         raise EigenforgetError(f"{out} holds a sequence already; say --overwrite to replace it")
     study = _study(plan, seed, oracles, engine, skip)
-    study.steps  # noqa: B018  (wrong requests must fail before anything is trained)
+    check_skip(skip)
+    study.steps  # noqa: B018  (wrong names and requests must fail before anything is trained)
+    written = set()
     with progress() as watch, one_thread():
         for step in study.run(watch):
             title = f"step {step.number} of {len(study.steps)}: {plan.requests[step.number - 1]}"
+            written.add(out / f"step{step.number:02d}")
             write_results(step.records, out / f"step{step.number:02d}", title=title, overwrite=True, shown=False)
+    _remove_others(out, written)
     write_summary(out)
     console.print(f"wrote {out}/sequence.md, {out}/sequence.svg and a folder with records and a page for each step", highlight=False)
 
 
 def write_summary(out: Path) -> str:
     """sequence.md and sequence.svg from the records of the steps in `out`; returns the table."""
-    folders = sorted(out.glob("step*/records"))
-    found = [read_folder(folder) for folder in folders]
+    found = [read_folder(folder / "records") for folder in _step_folders(out)]
     steps = [report.summarise(number, records) for number, records in enumerate(found, start=1)]
     together = next((report.summarise(len(found), found[-1], "at once") for r in found[-1] if r.name == "at once"), None)
     method = found[0][-1].job["method"]["spec"]
@@ -72,12 +80,25 @@ def write_summary(out: Path) -> str:
     return text
 
 
+def _step_folders(out: Path) -> list[Path]:
+    """The folders of steps in the order of their numbers."""
+    found = [path.parent for path in out.glob("step*/records") if path.parent.name.removeprefix("step").isdecimal()]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix("step")))
+
+
+def _remove_others(out: Path, written: Collection[Path]) -> None:
+    """Steps of a longer sequence that was here before would go into the summary of this one."""
+    for folder in _step_folders(out):
+        if folder not in written:
+            shutil.rmtree(folder)
+
+
 def _study(plan: Plan, seed: int, oracles: Oracles, engine: Engine, skip: tuple[str, ...]) -> SequentialStudy:
     experiment = Experiment(
         parse(plan.data, DATASETS, "data set"), parse(plan.model, MODELS, "model"), parse(plan.recipe, RECIPES, "recipe"), None, engine,
         retain_fraction=plan.retain_fraction,
     )  # fmt: skip
     requests = tuple(parse(request, REQUESTS, "request") for request in plan.requests)
-    sequence = Sequential(requests=requests, again=plan.again)  # type: ignore[arg-type]
+    sequence = build("sequence", {"requests": requests, "again": plan.again}, [Sequential], "request")
     method = parse(plan.method, known_methods(), "method")
     return SequentialStudy(experiment, sequence, method, seed=seed, oracle_seeds=oracles.seeds, store=oracles.store, skip=skip)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from eigenforget import seeds
 from eigenforget.data.bundle import Data
 from eigenforget.sources import TensorSource
 from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, Index
+from eigenforget.types import EigenforgetError, Index, listed
+
+COLUMNS = ("poisoned", "true_label")
+
+
+def inner_data(value: Any) -> Any:
+    """The value, if it is a data set. ValueError (for pydantic) otherwise."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and callable(getattr(value, "load", None)):
+        return value
+    raise ValueError(f"a data set is needed, such as digits(), got {value!r}")
 
 
 @configured
@@ -25,12 +35,13 @@ class Backdoored:
     The trigger is a square of size × size pixels in the lower right corner at the largest value that the training images have in each
     channel (BadNets, arXiv 1708.06733). Index column "poisoned" (1 or 0) says which samples were changed, "true_label" what they were;
     the content digest of a poisoned sample is its own. Data.triggered has all test images of other classes with the trigger and the
-    label `target`: the share called `target` is the attack success rate. Errors: data that are no images, a target that is no class,
-    a trigger larger than the image, a share that poisons nothing.
+    label `target`: the share called `target` is the attack success rate. Errors: an inner value that is no data set, data that are no
+    images or have one of these columns already, a target that is no class, a trigger larger than the image, a share that poisons nothing,
+    test data of the class `target` alone.
     """
 
     name: ClassVar[str] = "backdoored"
-    inner: Annotated[Any, Field(description="the clean data set, as in digits()")]
+    inner: Annotated[Any, AfterValidator(inner_data), Field(description="the clean data set, as in digits()")]
     target: Annotated[int, Field(ge=0, description="class that the trigger calls for")] = 0
     fraction: Annotated[float, Field(gt=0, lt=1, description="share of all training samples that is poisoned")] = 0.05
     size: Annotated[int, Field(ge=1, description="side of the trigger in pixels")] = 3
@@ -41,6 +52,9 @@ class Backdoored:
         train, test = clean.train, clean.test
         if not isinstance(train, TensorSource) or not isinstance(train.inputs, Tensor) or train.inputs.ndim != 4:
             raise EigenforgetError("backdoored plants a trigger into images [N, C, H, W] that are kept in memory")
+        taken = [name for name in COLUMNS if name in {*clean.train_index.columns, *clean.test_index.columns}]
+        if taken:
+            raise EigenforgetError(f"the data has a column {listed(taken)} already, which backdoored would write over")
         if self.target >= clean.num_classes:
             raise EigenforgetError(f"target={self.target} is no class; there are classes 0 to {clean.num_classes - 1}")
         height, width = train.inputs.shape[2:]
@@ -49,6 +63,8 @@ class Backdoored:
         chosen = self._chosen(clean.train_index)
         value = train.inputs.amax(dim=(0, 2, 3))
         others = np.flatnonzero(clean.test_index.labels != self.target)
+        if not len(others):
+            raise EigenforgetError(f"the test data has no sample of another class than target={self.target} to plant the trigger in")
         triggered = self._poisoned(test.subset(others), np.arange(len(others)), value)
         return replace(
             clean, train=self._poisoned(train, chosen, value), train_index=self._marked(clean.train_index, chosen),

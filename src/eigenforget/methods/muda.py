@@ -99,11 +99,11 @@ class MUDA:
         """(logits of the original, labels) -> q. Classes that earlier requests took have no place in it: q would bring them back."""
         kind = self.target
         gone, here = torch.tensor(task.forgotten_classes), set(task.forget.labels().tolist())
-        earlier = torch.tensor([c for c in task.forgotten_classes if c not in here])
+        earlier = torch.tensor([c for c in task.forgotten_classes if c not in here], dtype=torch.long)
         if kind == "auto":
             kind = "masked" if len(earlier) < len(gone) else "self_soft"
         if kind == "masked_label":
-            return masked_true_class_target
+            return lambda logits, labels: masked_true_class_target(logits.index_fill(1, earlier.to(logits.device), -math.inf), labels)
         if kind == "masked":
             if not task.forgotten_classes:
                 raise Refused(
