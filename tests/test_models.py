@@ -85,7 +85,7 @@ def test_the_last_linear_is_the_one_head_and_sees_the_features(text, shape):
     model = build(text, classes=7, shape=shape).eval()
     _, head = find_head(model)
     with capture(model) as tap, torch.no_grad():
-        logits, features = tap(torch.zeros(2, *shape))
+        logits, features, _ = tap(torch.zeros(2, *shape))
     assert logits.shape == (2, 7) and features.shape == (2, head.in_features)
     torch.testing.assert_close(logits, features @ head.weight.T + head.bias)
 

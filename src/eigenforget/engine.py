@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice, product
+from itertools import islice, product
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from eigenforget import seeds
 from eigenforget.features import Tap, capture
+from eigenforget.initialisation import infinite_constants, unsound
 from eigenforget.sources import Source, steps_in_epoch
 from eigenforget.spec import configured
 from eigenforget.types import Batch, Diverged, EigenforgetError, Outputs
@@ -45,9 +46,8 @@ class Optimizer:
         """The torch optimizer over these parameters."""
         if self.kind == "adamw":
             return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
-        return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.momentum > 0
-        )
+        nesterov = self.momentum > 0
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=nesterov)
 
     def factor(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step; onecycle warms up over the first 20 % and then falls linearly."""
@@ -72,10 +72,10 @@ class Phase:
     """One kind of epoch: passes over the first source while any further sources are cycled beside it.
 
     loss(*parts) gives a scalar or per-sample values, one Part per source. prepare(model, cycle) runs before each epoch and may answer
-    False to end training there. `trains` selects parameters by name. norm="frozen" keeps all batch-norm statistics as they are,
-    "trained" those of layers without a trained parameter. penalty(model, cycle) is added to the loss; on_gradients(model) runs after
-    backward, after_step(model) after the optimizer's step. Each phase has its own optimizer, kept over all cycles. An epoch is one
-    pass over the first source, or `steps_per_epoch` batches of it in fresh random order (starting again where it runs out).
+    False to end training there. `trains` selects parameters by name. norm="frozen" keeps all batch-norm statistics, "trained" those of
+    layers without a trained parameter; where all parameters have requires_grad=False they stay anyway. penalty(model, cycle) is added
+    to the loss; on_gradients(model) runs after backward, after_step(model) after the step. Each phase has its own optimizer for all cycles.
+    An epoch is one pass over the first source, or `steps_per_epoch` batches of it in fresh random order (again where it runs out).
     """
 
     name: str
@@ -94,9 +94,7 @@ class Phase:
 
     def steps(self) -> int:
         """Steps of one epoch."""
-        if self.steps_per_epoch is not None:
-            return self.steps_per_epoch
-        return steps_in_epoch(len(self.sources[0]), self.batch_size)
+        return steps_in_epoch(len(self.sources[0]), self.batch_size) if self.steps_per_epoch is None else self.steps_per_epoch
 
 
 @dataclass
@@ -132,9 +130,10 @@ class Engine:
     ) -> nn.Module:
         """Train `model` in place: every cycle runs one epoch of each phase in order. Returns the same module, in eval mode.
 
-        Batch order, augmentation and dropout depend on the seed and the phase name only. Errors: Diverged on a
-        non-finite loss or weight.
+        Batch order, augmentation and dropout depend on the seed and the phase name only. Errors: Diverged on a non-finite loss or
+        weight; buffers that were infinite before and did not change, such as masks, are none.
         """
+        constants = infinite_constants(model)
         run = _Run(self, self.placed(model), phases, cycles, layer)
         with torch.random.fork_rng(devices=self._cuda()):
             torch.manual_seed(seeds.derive(seed, "dropout"))
@@ -144,9 +143,8 @@ class Engine:
                     break
                 if log is not None:
                     log(row)
-        for name, tensor in chain(model.named_parameters(), model.named_buffers()):
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise Diverged(f"training diverged: {name} holds NaN or infinite values")
+        for name in unsound(model, constants):
+            raise Diverged(f"training diverged: {name} holds NaN or infinite values")
         model.zero_grad(set_to_none=True)
         return model.eval()
 
@@ -273,8 +271,10 @@ class _Run:
             self.engine.placed(teacher).eval()
         for module in self.model.modules():
             if isinstance(module, _NORMS):
-                moves = any(id(p) in trained for p in module.parameters())
-                module.train(phase.norm == "train" or (phase.norm == "trained" and moves))
+                own = list(module.parameters())
+                moves = any(id(p) in trained for p in own)
+                live = not own or any(p.requires_grad for p in own)
+                module.train(live and (phase.norm == "train" or (phase.norm == "trained" and moves)))
 
 
 def _trained(model: nn.Module, phase: Phase) -> list[nn.Parameter]:

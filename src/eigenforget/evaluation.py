@@ -17,7 +17,11 @@ from eigenforget.engine import Engine
 from eigenforget.features import find_head
 from eigenforget.figure_data import class_series, feature_map, group_accuracy
 from eigenforget.metrics import Measurement, derived
-from eigenforget.observation import View, observe
+from eigenforget.models.module import ready
+from eigenforget.observation import View, observe, settled
+from eigenforget.observation import gone_classes as gone_classes
+from eigenforget.observation import parts_of as parts_of
+from eigenforget.observation import sides_of as sides_of
 from eigenforget.scoring import Scoring, values_of
 from eigenforget.sources import Source, as_source
 from eigenforget.types import EigenforgetError, Part, Score, listed
@@ -255,7 +259,8 @@ def evaluate(
     models by name; the name "original" marks the model before unlearning. oracles were trained without the forget data: with two or
     more there is a band (see Evaluation.standing), with one a gap without a band, with none neither.
     forget, retain, test: (inputs, labels) pairs, Datasets or DataLoaders. `panel` overrides fields of Panel, such as
-    {"engine": Engine(device="cuda"), "layer": "layer4", "skip": ("relearning",)}. Errors: EigenforgetError in one line.
+    {"engine": Engine(device="cuda"), "layer": "layer4", "skip": ("relearning",)}. A model without a linear head needs the layer; where the
+    last nn.Linear is not the head, a pass of two samples finds it. The models stay as they are. Errors: EigenforgetError in one line.
     """
     sides = as_source(forget, "forget"), as_source(retain, "retain"), as_source(test, "test")
     gone = gone_classes(sides[0], sides[1])
@@ -267,30 +272,9 @@ def evaluate(
     classes = 1 + max(int(s.labels().max()) for s in sides)
     settings: dict[str, Any] = {"num_classes": classes, "forgotten_classes": gone, "engine": None, **(panel or {})}
     settings["engine"] = settings["engine"] or Engine()
-    originals = [models["original"]] if "original" in models else []
-    board = Board(Panel(parts=parts, **settings), originals, list(oracles.values()))
-    found = {n: board.measure_original() if n == "original" else board.measure(m, "unlearned") for n, m in models.items()}
-    return Evaluation(found | {name: board.measure_oracle(i) for i, name in enumerate(oracles)})
-
-
-def parts_of(forget: Source, retain: Source, test: Source, *, forgotten_classes: Sequence[int]) -> dict[Part, Source]:
-    """The parts that exist: held-out samples are divided into forgotten and other classes where classes are gone as a whole."""
-    parts: dict[Part, Source] = {"forget": forget, "retain": retain}
-    gone, rest = sides_of(test.labels(), forgotten_classes)
-    if not len(rest):
-        raise EigenforgetError("the test data has no sample of a retained class")
-    if len(gone):
-        parts["test_forget"] = test.subset(gone)
-    parts["test_retain"] = test.subset(rest) if len(gone) else test
-    return parts
-
-
-def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the samples of forgotten and of other classes, each in order."""
-    of_forgotten = np.isin(labels, list(forgotten_classes))
-    return np.flatnonzero(of_forgotten), np.flatnonzero(~of_forgotten)
-
-
-def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:
-    """Classes that occur in the forget data and not in the retained data."""
-    return tuple(int(c) for c in np.setdiff1d(forget.labels(), retain.labels()))
+    plain, retrained = ({name: ready(m) for name, m in given.items()} for given in (models, oracles))
+    originals = [plain["original"]] if "original" in plain else []
+    with settled([*plain.values(), *retrained.values()], sides[0]):
+        board = Board(Panel(parts=parts, **settings), originals, list(retrained.values()))
+        found = {n: board.measure_original() if n == "original" else board.measure(m, "unlearned") for n, m in plain.items()}
+        return Evaluation(found | {name: board.measure_oracle(i) for i, name in enumerate(oracles)})

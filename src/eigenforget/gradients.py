@@ -3,23 +3,27 @@ methods need.
 
 All of them run in eval mode (batch-norm statistics are constants, no dropout) and leave the model's weights, buffers
 and training flags as they were. Results are dicts by parameter name, over trainable parameters; a parameter that the
-loss does not reach has 0.
+loss does not reach has 0. Attention runs in its plain form, since fused kernels lack some of these derivatives.
+Errors: Refused where an operation of the model has none of the kind, or where every parameter is frozen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from eigenforget.engine import Engine, in_eval_mode
 from eigenforget.features import logits_of
 from eigenforget.sources import Source
+from eigenforget.types import Refused
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 """loss(logits [B, C], labels [B]) -> [B], in operations that torch.func.vmap can batch."""
@@ -30,12 +34,33 @@ Weights = dict[str, Tensor]
 Logits = Callable[..., Tensor]
 """logits(weights, inputs) -> [B, C]."""
 
+_UNBATCHED = ("vmap", "Batching rule")
+"""What torch says of operations that it cannot run for many samples at once."""
+
 
 def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy [B] without the checks of `losses.cross_entropy`, which vmap cannot batch."""
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
+@contextmanager
+def _differentiating() -> Iterator[None]:
+    """Attention runs in its plain form while the context lasts. Errors: Refused where torch.func cannot differentiate the model."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel([SDPBackend.MATH]):
+            yield
+    except RuntimeError as error:
+        if not isinstance(error, NotImplementedError) and not any(word in str(error) for word in ("functorch", *_UNBATCHED)):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise Refused(f"this method needs derivatives that an operation of the model does not have: {reason}") from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@_differentiating()
 def mean_gradient(
     engine: Engine, model: nn.Module, source: Source, *, loss: SampleLoss = sample_cross_entropy, batch_size: int = 256
 ) -> Weights:
@@ -49,6 +74,7 @@ def mean_gradient(
     return {name: value / len(source) for name, value in total.items()}
 
 
+@_differentiating()
 def fisher_diagonal(
     engine: Engine,
     model: nn.Module,
@@ -63,14 +89,15 @@ def fisher_diagonal(
     labels="data" takes the true labels (the empirical Fisher information); "model" takes the expectation over the
     labels that the model itself predicts, Σ_c p_c (∇ loss_c)², at C times the cost. Squaring the gradient of a batch
     mean instead, as some published code does, is another quantity: it divides the result by about the batch size, and
-    the more the less gradients agree.
+    the more the less gradients agree. A model that torch cannot run for many samples at once, such as one that asks
+    whether a mask hides anything, takes them one by one.
     """
     weights, logits = _functional(engine, model)
 
     def sample_loss(values: Weights, x: Any, y: Tensor) -> Tensor:
         return loss(logits(values, tree_map(lambda t: t.unsqueeze(0), x)), y.unsqueeze(0)).squeeze(0)
 
-    per_sample = vmap(grad(sample_loss), in_dims=(None, 0, 0), randomness="error")
+    per_sample = _PerSample(grad(sample_loss))
     total = {k: torch.zeros_like(v) for k, v in weights.items()}
     for inputs, true in _batches(engine, model, source, chunk):
         for targets, shares in _targets(logits, weights, inputs, true, labels):
@@ -79,6 +106,7 @@ def fisher_diagonal(
     return {name: value / len(source) for name, value in total.items()}
 
 
+@_differentiating()
 def curvature_product(
     engine: Engine,
     model: nn.Module,
@@ -111,6 +139,27 @@ def curvature_product(
     return {name: value / len(source) for name, value in total.items()}
 
 
+class _PerSample:
+    """gradient(weights, input, label) of one sample as a function of many: [B, ...] for each weight."""
+
+    def __init__(self, gradient: Callable[[Weights, Any, Tensor], Weights]) -> None:
+        self._one = gradient
+        self._many = vmap(gradient, in_dims=(None, 0, 0), randomness="error")
+        self._batched = True
+
+    def __call__(self, weights: Weights, inputs: Any, labels: Tensor) -> Weights:
+        if self._batched:
+            try:
+                return self._many(weights, inputs, labels)  # type: ignore[no-any-return]
+            except RuntimeError as error:
+                # Randomness in eval mode is not a matter of batches: it stays an error.
+                if "random" in str(error) or not any(word in str(error) for word in _UNBATCHED):
+                    raise
+                self._batched = False
+        rows = [self._one(weights, tree_map(lambda t, i=i: t[i], inputs), label) for i, label in enumerate(labels)]
+        return {name: torch.stack([row[name] for row in rows]) for name in weights}
+
+
 def _targets(
     logits: Logits, weights: Weights, inputs: Any, true: Tensor, labels: Literal["data", "model"]
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -129,6 +178,8 @@ def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
     model = engine.placed(model)
     fixed = {k: v.detach() for k, v in (*model.named_parameters(), *model.named_buffers())}
     weights = {k: v.detach() for k, v in model.named_parameters() if v.requires_grad}
+    if not weights:
+        raise Refused("the model has no trainable parameter: requires_grad is False for all of them")
 
     def logits(values: Weights, inputs: Any) -> Tensor:
         args, kwargs = ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})

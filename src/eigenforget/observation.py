@@ -1,16 +1,20 @@
-"""One forward pass per model and part, kept on the CPU; metrics and audits are fed from it."""
+"""One forward pass per model and part, kept on the CPU; metrics and audits are fed from it. Which parts there are, and the heads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from eigenforget.audits.evidence import PartOutputs, Seen
 from eigenforget.engine import Engine
+from eigenforget.features import _NOTE as NOTE
+from eigenforget.features import settle_head
 from eigenforget.models.checkpoint import check_labels
 from eigenforget.sources import Source
 from eigenforget.types import Batch, EigenforgetError, Outputs, Part
@@ -73,3 +77,50 @@ def _joined(rows: Sequence[tuple[Batch, Outputs]]) -> PartOutputs:
         column([o.logits for _, o in rows]), column([o.features for _, o in rows]), column([b.labels for b, _ in rows]),
         column([b.positions for b, _ in rows]), layers,
     )  # fmt: skip
+
+
+@contextmanager
+def settled(models: Iterable[nn.Module], source: Source) -> Iterator[list[int]]:
+    """The number of logits of each model, from two samples; heads are noted on the models (see `settle_head`) while the context lasts."""
+    fresh: list[nn.Module] = []
+    outputs = []
+    try:
+        for model in models:
+            bare = NOTE not in vars(model)
+            outputs.append(settle_head(model, _sample(model, source)))
+            if bare and NOTE in vars(model):
+                fresh.append(model)
+        yield outputs
+    finally:
+        for model in fresh:
+            delattr(model, NOTE)
+
+
+def _sample(model: nn.Module, source: Source) -> Any:
+    """The inputs of two samples on the model's device and in its type."""
+    inputs = next(source.subset(np.arange(min(2, len(source)))).batches(2)).inputs
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    return tree_map(lambda t: t.to(like) if t.is_floating_point() else t.to(like.device), inputs)
+
+
+def parts_of(forget: Source, retain: Source, test: Source, *, forgotten_classes: Sequence[int]) -> dict[Part, Source]:
+    """The parts that exist: held-out samples are divided into forgotten and other classes where classes are gone as a whole."""
+    parts: dict[Part, Source] = {"forget": forget, "retain": retain}
+    gone, rest = sides_of(test.labels(), forgotten_classes)
+    if not len(rest):
+        raise EigenforgetError("the test data has no sample of a retained class")
+    if len(gone):
+        parts["test_forget"] = test.subset(gone)
+    parts["test_retain"] = test.subset(rest) if len(gone) else test
+    return parts
+
+
+def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the samples of forgotten and of other classes, each in order."""
+    of_forgotten = np.isin(labels, list(forgotten_classes))
+    return np.flatnonzero(of_forgotten), np.flatnonzero(~of_forgotten)
+
+
+def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:
+    """Classes that occur in the forget data and not in the retained data."""
+    return tuple(int(c) for c in np.setdiff1d(forget.labels(), retain.labels()))

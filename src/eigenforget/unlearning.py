@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eigenforget.engine import Engine, Log
-from eigenforget.evaluation import gone_classes
-from eigenforget.features import find_head
+from eigenforget.initialisation import infinite_constants, unsound
 from eigenforget.models.checkpoint import check_labels
+from eigenforget.models.module import ready
+from eigenforget.observation import gone_classes, settled
 from eigenforget.sources import Source, as_source
-from eigenforget.types import EigenforgetError, Method, Task
+from eigenforget.types import EigenforgetError, Method, Refused, Task
 
 
 def unlearn(
@@ -32,45 +32,46 @@ def unlearn(
 
     forget, retain: (inputs, labels) tensors, a map-style Dataset or a DataLoader; retain may be a small sample or
     None, for methods that work without. forgotten_classes: classes that are gone as a whole; by default those in forget and not in retain.
-    Errors: EigenforgetError (labels outside the head, NaN weights, empty data), Refused, Diverged.
+    layer: whose output are the features; a model without a linear head needs it. Where the last nn.Linear is not the head, a pass of two
+    samples finds it, and the result bears its name in the attribute `eigenforget_head`. Parameters with requires_grad=False stay as they
+    are (retrain draws them anew). Errors: EigenforgetError (labels outside the head, NaN weights, empty data), Refused, Diverged.
     """
+    plain = ready(model)
     forget_source = as_source(forget, "forget")
     retain_source = None if retain is None else as_source(retain, "retain")
-    task = Task(
-        model=model,
-        forget=forget_source,
-        retain=retain_source,
-        engine=engine or Engine(),
-        seed=seed,
-        num_classes=head_outputs(model),
-        forgotten_classes=_gone(forget_source, retain_source, forgotten_classes),
-        layer=layer,
-        log=log or (lambda row: None),
-    )
-    return run(method, task)
+    with settled([plain], forget_source) as (num_classes,):
+        task = Task(
+            model=plain,
+            forget=forget_source,
+            retain=retain_source,
+            engine=engine or Engine(),
+            seed=seed,
+            num_classes=num_classes,
+            forgotten_classes=_gone(forget_source, retain_source, forgotten_classes),
+            layer=layer,
+            log=log or (lambda row: None),
+        )
+        return run(method, task)
 
 
 def run(method: Method, task: Task) -> nn.Module:
     """The method's result after the checks that every method shares."""
-    check_weights(task.model, "the model to unlearn")
+    constants = infinite_constants(task.model)
+    check_weights(task.model, "the model to unlearn", constants)
+    if not any(parameter.requires_grad for parameter in task.model.parameters()):
+        raise Refused(f"{method.name}: the model has no trainable parameter, as requires_grad is False for all of them")
     for source in (task.forget, task.retain):
         if source is not None:
             check_labels(source.labels(), task.num_classes)
     result = method(task)
-    check_weights(result, f"the result of {method.name}")
+    check_weights(result, f"the result of {method.name}", constants)
     return result
 
 
-def check_weights(model: nn.Module, what: str) -> None:
-    """Error if a parameter or buffer holds NaN or infinite values (the tensor is named)."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise EigenforgetError(f"{what} has NaN or infinite values in {name}")
-
-
-def head_outputs(model: nn.Module) -> int:
-    """Number of outputs C of the classifier head."""
-    return find_head(model)[1].out_features
+def check_weights(model: nn.Module, what: str, constants: Mapping[str, Tensor]) -> None:
+    """Error if a parameter or buffer holds NaN or infinite values, other than in these constants (the tensor is named)."""
+    for name in unsound(model, constants):
+        raise EigenforgetError(f"{what} has NaN or infinite values in {name}")
 
 
 def _gone(forget: Source, retain: Source | None, given: Sequence[int] | None) -> tuple[int, ...]:

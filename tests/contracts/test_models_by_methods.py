@@ -1,4 +1,4 @@
-"""Every entry of METHODS on five kinds of model: it runs and keeps the contract, or refuses with a reason that is written down here."""
+"""Every entry of METHODS on seven kinds of model: it runs and keeps the contract, or refuses with a reason that is written down here."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from eigenforget.engine import Engine
-from eigenforget.features import find_head
+from eigenforget.engine import Engine, Optimizer, Phase
+from eigenforget.features import settle_head
 from eigenforget.methods import METHODS
+from eigenforget.methods.heads import head_if_any
 from eigenforget.models import checkpoint
 from eigenforget.models.mlp import Mlp
 from eigenforget.models.vit_tiny import VitTiny
 from eigenforget.sources import Source, TensorSource, as_source
-from eigenforget.training import Recipe, train
+from eigenforget.training import supervised
 from eigenforget.types import Method, Refused, Task
 from eigenforget.unlearning import run
 
@@ -40,6 +41,28 @@ class ConvNet(nn.Sequential):
     def __init__(self) -> None:
         body = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1)]
         super().__init__(*body, nn.Linear(6, CLASSES))
+
+
+class ConvHead(nn.Sequential):
+    """No linear layer at all: logits are the average over space of a last convolution."""
+
+    def __init__(self) -> None:
+        body = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.1), nn.Conv2d(6, CLASSES, 1)]
+        super().__init__(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class TorchAttention(nn.Module):
+    """torch's own encoder layer over six columns as tokens, with a constant mask of −∞; its head is not its last linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, CLASSES)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, dropout=0.1, batch_first=True), 1)
+        self.embed = nn.Linear(1, 8)
+        self.register_buffer("mask", torch.full((6, 6), float("-inf")).triu(1), persistent=False)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embed(columns.unsqueeze(-1)), mask=self.mask)[:, -1])
 
 
 class Tabular(nn.Module):
@@ -104,11 +127,12 @@ def rows(*shape: int) -> Callable[[Tensor], Source]:
 
 
 class Case(NamedTuple):
-    """A model's builder, its data for given labels, and for how many epochs it trains."""
+    """A model's builder, its data for given labels, for how many epochs it trains, and a feature layer where it has no linear head."""
 
     build: Callable[[], nn.Module]
     data: Callable[[Tensor], Source]
     epochs: int
+    layer: str | None = None
 
 
 IMAGE = rows(3, 8, 8)
@@ -118,8 +142,13 @@ CASES = {
     "mlp": Case(lambda: Mlp(hidden=(16, 12)).build(CLASSES, (3, 8, 8), 0), IMAGE, 5),
     "text": Case(TextTransformer, lambda labels: as_source(Texts(labels)), 5),
     "tabular": Case(Tabular, rows(5), 15),
+    "conv_head": Case(ConvHead, IMAGE, 40, "2"),
+    "attention": Case(TorchAttention, rows(6), 30),
 }
 REFUSES = {
+    ("conv_head", name): f"{name} needs a linear classifier head"
+    for name in ("boundary_expand", "esc", "esc_t", "cmf", "head_mask", "head_distill")
+} | {
     ("text", "unsir"): "unsir needs inputs that are a real-valued tensor",
     ("text", "boundary_shrink"): "boundary_shrink needs inputs that are a real-valued tensor",
 }
@@ -144,9 +173,10 @@ def task(name: str) -> Task:
     gone = (labels == FORGOTTEN).numpy()
     engine = Engine(device="cpu")
     forget, retain = (source.subset(side.nonzero()[0]) for side in (gone, ~gone))
-    recipe = Recipe(epochs=case.epochs, batch_size=10, optimizer="adamw", lr=0.01, schedule="constant")
-    train(model, source, recipe, engine=engine, seed=0)
-    return Task(model.eval(), forget, retain, engine, 0, CLASSES, (FORGOTTEN,))
+    phase = Phase("train", (source,), supervised, Optimizer(kind="adamw", lr=0.01), 10)
+    assert settle_head(model, next(source.batches(2)).inputs) == CLASSES
+    engine.fit(model, [phase], cycles=case.epochs, seed=0, layer=case.layer)
+    return Task(model.eval(), forget, retain, engine, 0, CLASSES, (FORGOTTEN,), case.layer)
 
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
@@ -167,13 +197,18 @@ def check_result(result: nn.Module, given: Task, kind: type) -> None:
     mine, theirs = result.state_dict(), given.model.state_dict()
     mine = {k: v for k, v in mine.items() if k.rpartition(".")[2] not in getattr(kind, "adds", ())}
     assert [(k, v.shape, v.dtype) for k, v in mine.items()] == [(k, v.shape, v.dtype) for k, v in theirs.items()]
-    assert type(result) is type(given.model) and find_head(result)[0] == find_head(given.model)[0]
+    assert type(result) is type(given.model) and head_name(result) == head_name(given.model)
     changed = [k for k, v in mine.items() if not torch.equal(v, theirs[k])]
     assert bool(changed) == (kind.name != "identity"), "nothing moved"
     assert all(torch.isfinite(v).all() for v in mine.values() if v.is_floating_point())
     assert all(p.requires_grad for p in result.parameters()) and not any(m.training for m in result.modules())
-    logits = torch.cat([outputs.logits for _, outputs in given.engine.forward(result, given.retain)])
+    logits = torch.cat([outputs.logits for _, outputs in given.engine.forward(result, given.retain, layer=given.layer)])
     assert logits.shape == (len(given.retain), CLASSES) and torch.isfinite(logits).all()
+
+
+def head_name(model: nn.Module) -> str | None:
+    found = head_if_any(model)
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -182,5 +217,6 @@ def test_the_models_have_learnt_their_data(name: str) -> None:
     given = task(name)
     for source in (given.forget, given.retain):
         assert source is not None
-        hits = [outputs.logits.argmax(1) == batch.labels for batch, outputs in given.engine.forward(given.model, source)]
+        passed = given.engine.forward(given.model, source, layer=given.layer)
+        hits = [outputs.logits.argmax(1) == batch.labels for batch, outputs in passed]
         assert torch.cat(hits).float().mean() > 0.5

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from eigenforget import seeds
 from eigenforget.engine import Momentum, Optimizer, Part, Phase, WeightDecay
-from eigenforget.features import find_head
 from eigenforget.losses import cross_entropy
+from eigenforget.methods.heads import plain_head, replace_module
 from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.types import Task
 
 
 @configured
@@ -29,7 +29,7 @@ class BoundaryExpand:
         "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Expanding); the shadow row starts as nn.Linear's "
         "rows do"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget",)
+    needs: ClassVar[tuple[str, ...]] = ("forget", "a linear head")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: epochs × forget"
@@ -79,18 +79,3 @@ def widened(head: nn.Linear, generator: torch.Generator) -> nn.Linear:
             row = torch.rand(old.shape[1:], generator=generator) * 2 - 1
             new.copy_(torch.cat([old, (row / head.in_features**0.5).to(old).unsqueeze(0)]))
     return wide
-
-
-def plain_head(model: nn.Module, method: str) -> tuple[str, nn.Linear]:
-    """Name and module of a head that can be exchanged: a plain nn.Linear inside the model; a refusal otherwise."""
-    name, head = find_head(model)
-    if type(head) is not nn.Linear or not name:
-        where = name or "the model itself"
-        raise Refused(f"{method} needs a plain nn.Linear head inside the model; {where} is {type(head).__name__}")
-    return name, head
-
-
-def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module in place of the named one; order and names of the others stay as they are."""
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)

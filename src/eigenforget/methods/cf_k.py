@@ -22,8 +22,9 @@ class CFk:
     bit.
 
     Layers are convolutions and linear layers, counted from the end in order of registration (shortcut convolutions count);
-    everything registered after the k-th last one trains with it, normalisation included. Batch norms before it normalise
-    with the original's statistics and keep them.
+    everything registered after the k-th last one trains with it, normalisation included, but for what is frozen (requires_grad is
+    False). A weight that one of them shares with an earlier layer trains too. Batch norms before it normalise with the original's
+    statistics and keep them.
     """
 
     name: ClassVar[str] = "cf_k"
@@ -51,7 +52,7 @@ class CFk:
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
             "recover", (retain,), supervised, optimizer,
-            batch_size=self.batch_size, trains=owned(layers).__contains__, norm="trained",
+            batch_size=self.batch_size, trains=owned(student, layers).__contains__, norm="trained",
         )  # fmt: skip
         return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
 
@@ -67,6 +68,7 @@ def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
     return dict(modules[starts[-k] :])
 
 
-def owned(layers: Mapping[str, nn.Module]) -> set[str]:
-    """Names of the parameters that these modules own themselves."""
-    return {name for prefix, module in layers.items() for name, _ in module.named_parameters(prefix, recurse=False)}
+def owned(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
+    """Names, in the model, of the parameters that these modules own themselves; a shared one has the name of its first owner."""
+    own = {id(parameter) for module in layers.values() for parameter in module.parameters(recurse=False)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in own}

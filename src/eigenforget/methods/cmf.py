@@ -14,7 +14,7 @@ from torch.nn.functional import linear, normalize
 
 from eigenforget.engine import Engine, Phase
 from eigenforget.features import find_head
-from eigenforget.methods.boundary_expand import plain_head, replace_module
+from eigenforget.methods.heads import plain_head, replace_module
 from eigenforget.methods.inner import inner_method
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.sources import Source
@@ -36,7 +36,7 @@ class CMF:
         "class-mean-feature head, arXiv 2604.08271; an epoch there is a cycle of the inner method's phases here; a temperature "
         "other than 1 is ours"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "what the inner method needs")
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "a linear head", "what the inner method needs")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "forward: (inner's cycles + 1) × (forget + retain), and what inner costs"
@@ -64,7 +64,7 @@ class CMF:
         return result.eval()
 
     def adapt(self, model: nn.Module) -> nn.Module:
-        """A copy of the model with a class-mean head that is still empty. Errors: Refused where the head is no plain nn.Linear."""
+        """A copy of the model with a class-mean head that is still empty. Errors: Refused where the head is no plain nn.Linear of its own."""
         adapted = copy.deepcopy(model)
         name, head = plain_head(adapted, self.name)
         replace_module(adapted, name, ClassMeanHead(head, self.temperature))

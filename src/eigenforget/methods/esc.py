@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from eigenforget.alignment import Eigenspace, eigenspace, merge, moments
 from eigenforget.features import find_head
+from eigenforget.methods.heads import linear_head
 from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
 
@@ -58,7 +59,7 @@ def forget_directions(task: Task, model: nn.Module, method: str) -> tuple[Eigens
     """Left singular vectors of the forget features at the head's input, by falling singular value, and the features
     [N_f, D].
     """
-    name, head = find_head(model)
+    name, head = linear_head(model, method, changes=("weight",))
     rows = torch.cat([outputs.features for _, outputs in task.engine.forward(model, task.forget)])
     if rows.shape[1] != head.in_features:
         got = f"{rows.shape[1]} values for {head.in_features} inputs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -20,8 +21,8 @@ from eigenforget.types import Task
 class EUk:
     """Re-initialise the last k layers and train them from scratch on the retained data ("exactly unlearning k").
 
-    Which layers are trained, and what is kept, is as in cf_k. Re-initialised batch norms also lose their statistics. Exact
-    for the last k layers alone: the frozen ones were fitted to the forget data.
+    Which layers are trained, and what is kept, frozen parameters included, is as in cf_k. Re-initialised batch norms also lose their
+    statistics. Exact for the last k layers alone: the frozen ones were fitted to the forget data.
     """
 
     name: ClassVar[str] = "eu_k"
@@ -47,10 +48,20 @@ class EUk:
         retain = task.needs_retain(self.name)
         student = task.student().cpu()
         layers = last_layers(student, self.k, self.name)
-        reinitialise(layers, seed=seeds.derive(task.seed, self.name), method=self.name)
+        frozen = [(p, p.detach().clone()) for layer in layers.values() for p in layer.parameters(recurse=False) if not p.requires_grad]
+        drawn = {name: layer for name, layer in layers.items() if not _is_frozen(layer)}
+        reinitialise(drawn, seed=seeds.derive(task.seed, self.name), method=self.name)
+        with torch.no_grad():
+            for parameter, original in frozen:
+                parameter.copy_(original)
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
             "recover", (retain,), supervised, optimizer,
-            batch_size=self.batch_size, trains=owned(layers).__contains__, norm="trained",
+            batch_size=self.batch_size, trains=owned(student, layers).__contains__, norm="trained",
         )  # fmt: skip
         return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+
+
+def _is_frozen(layer: nn.Module) -> bool:
+    own = list(layer.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)

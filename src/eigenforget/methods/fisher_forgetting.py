@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.features import find_head
 from eigenforget.gradients import fisher_diagonal
+from eigenforget.methods.heads import head_if_any
 from eigenforget.spec import configured
 from eigenforget.types import Task
 
@@ -27,7 +27,8 @@ class FisherForgetting:
     costs and what is left to read of the forget data (alpha² = λ σ_h² of the paper), whose derivative F − alpha² Σ⁻²
     is 0 there. form="code", what benchmarks run: Σ = alpha · F⁻¹ limited to alpha · `limit` (a tenth of that in the
     head), averaged over input channels, and ten times that in the head and in all vectors (biases, normalisation).
-    Head rows of classes that are forgotten as a whole are replaced by noise of variance 1e-3. Both: F + 1e-8 for F,
+    Head rows of classes that are forgotten as a whole are replaced by noise of variance 1e-3; a model without a linear
+    head has neither. Both: F + 1e-8 for F,
     expectation over the model's own labels.
     """
 
@@ -57,7 +58,8 @@ class FisherForgetting:
             order = torch.randperm(len(retain), generator=seeds.generator(task.seed, self.name, "samples"))
             retain = retain.subset(order[: self.importance_samples].numpy())
         fisher = fisher_diagonal(task.engine, student, retain, labels="model", chunk=self.chunk)
-        head = {id(p) for p in find_head(student)[1].parameters()}
+        found = head_if_any(student)
+        head = {id(p) for p in found[1].parameters()} if found else set()
         generator = seeds.generator(task.seed, self.name, "noise")
         with torch.no_grad():
             for name, weight in student.named_parameters():

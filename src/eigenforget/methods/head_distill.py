@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.engine import Momentum, Optimizer, Part, Phase
-from eigenforget.features import find_head
 from eigenforget.losses import kl_to_target, masked_target
+from eigenforget.methods.heads import linear_head
 from eigenforget.sources import Joined
 from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
@@ -28,7 +28,7 @@ class HeadDistill:
     source: ClassVar[str] = (
         "negative control: head distillation (HD) of Jeon et al., arXiv 2405.17878; its optimizer settings are not known to us"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "whole classes forgotten")
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "whole classes forgotten", "a linear head")
     guarantee: ClassVar[str] = "none: every feature is the original's"
     role: ClassVar[Literal["unlearned", "control"]] = "control"
     passes: ClassVar[str] = "trained: epochs × (forget + retain), head only; forward: the same"
@@ -43,7 +43,7 @@ class HeadDistill:
             raise Refused("head_distill needs a class that is forgotten as a whole")
         retain = task.needs_retain(self.name)
         student = task.student()
-        head, _ = find_head(student)
+        head, _ = linear_head(student, self.name, changes=("weight", "bias"))
         gone = torch.tensor(task.forgotten_classes)
 
         def loss(part: Part) -> Tensor:

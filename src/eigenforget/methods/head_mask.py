@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from eigenforget.features import find_head
+from eigenforget.methods.heads import linear_head
 from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
 
@@ -32,7 +32,7 @@ class HeadMask:
         if not task.forgotten_classes:
             raise Refused("head_mask needs a class that is forgotten as a whole")
         student = task.student()
-        name, head = find_head(student)
+        name, head = linear_head(student, self.name, changes=("bias",))
         if head.bias is None:
             raise Refused(f"head_mask needs a classifier head with a bias; {name} has none")
         with torch.no_grad():

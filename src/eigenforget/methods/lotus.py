@@ -106,7 +106,7 @@ class _Heat:
     def refresh(self, model: nn.Module, cycle: int) -> bool:
         """Set the temperature; False once the target accuracy is reached."""
         hits = 0
-        for batch, outputs in self._task.engine.forward(model, self._task.forget):
+        for batch, outputs in self._task.engine.forward(model, self._task.forget, layer=self._task.layer):
             hits += int((outputs.logits.argmax(1) == batch.labels).sum())
         gap = hits / len(self._task.forget) - self._goal
         self.temperature = math.exp(self._method.alpha * gap)

@@ -27,7 +27,7 @@ class NoT:
     name: ClassVar[str] = "not_"
     source: ClassVar[str] = (
         "Khalil et al.: NoT: Federated Unlearning via Weight Negation, CVPR 2025, arXiv 2503.05657, in the centralised "
-        "setting; deviations: the bias is negated too, and by default the first convolution or linear layer is taken"
+        "setting; deviations: the bias is negated too, and by default the first convolution or linear layer that is not frozen is taken"
     )
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
     guarantee: ClassVar[str] = "empirical"
@@ -35,7 +35,7 @@ class NoT:
     passes: ClassVar[str] = "trained: epochs × retain"
 
     layers: Annotated[
-        tuple[str, ...], Field(description="names of the layers to negate, a tuple; () is the first convolution or linear layer")
+        tuple[str, ...], Field(description="names of the layers to negate, a tuple; () is the first that is not frozen")
     ] = ()
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
@@ -55,18 +55,23 @@ class NoT:
     def negated(self, task: Task) -> nn.Module:
         """A copy of the original with the chosen layers negated, before fine-tuning."""
         student = task.student()
-        for name in dict.fromkeys(self.layers or (_first_layer(student),)):
+        chosen: dict[int, nn.Parameter] = {}
+        for name in self.layers or (_first_layer(student),):
             own = list(find_layer(student, name).parameters(recurse=False))
             if not own:
                 raise Refused(f"not_ negates parameters, and layer {name!r} owns none; name a convolution or linear layer")
-            with torch.no_grad():
-                for parameter in own:
-                    parameter.neg_()
+            if not all(parameter.requires_grad for parameter in own):
+                raise Refused(f"not_ negates parameters, and those of layer {name!r} are frozen (requires_grad is False)")
+            chosen |= {id(parameter): parameter for parameter in own}
+        with torch.no_grad():
+            for parameter in chosen.values():
+                parameter.neg_()
         return student
 
 
 def _first_layer(model: nn.Module) -> str:
     for name, module in model.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        layer = isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        if layer and all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
             return name
-    raise Refused(f"not_ found no convolution and no linear layer in {type(model).__name__}; name the layers to negate")
+    raise Refused(f"not_ found no convolution and no linear layer that is not frozen in {type(model).__name__}; name the layers to negate")

@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import nn
 
 from eigenforget import seeds
-from eigenforget.engine import Momentum, Schedule
+from eigenforget.engine import Momentum, Optimizer, Phase, Schedule
 from eigenforget.initialisation import reinitialise
 from eigenforget.spec import configured
-from eigenforget.training import Recipe, train
+from eigenforget.training import supervised
 from eigenforget.types import Task
 
 
@@ -21,7 +21,8 @@ class Retrain:
 
     Not one bit of the given model's parameters and buffers, and no forget sample, enters the result; it depends on the
     architecture, the retained data, the seed and the fields. (Fields that were tuned on the forget data would be a leak of
-    your own.) Weights start as each module's reset_parameters() draws them, which may differ from the distribution the
+    your own.) Frozen parameters are drawn anew too, and then stay at what was drawn; constants such as masks and positions stay
+    as they are (see `reinitialise`). Weights start as each module's reset_parameters() draws them, which may differ from the distribution the
     original started from. Refused: a model with a parameter or buffer that reset_parameters() does not set.
     """
 
@@ -44,8 +45,8 @@ class Retrain:
         retain = task.needs_retain(self.name)
         fresh = task.student().cpu()
         reinitialise(dict(fresh.named_modules()), seed=seeds.derive(task.seed, "retrain"), method=self.name)
-        recipe = Recipe(
-            epochs=self.epochs, batch_size=self.batch_size, optimizer=self.optimizer, lr=self.lr, momentum=self.momentum,
-            weight_decay=self.weight_decay, schedule=self.schedule,
-        )  # fmt: skip
-        return train(fresh, retain, recipe, engine=task.engine, seed=task.seed, log=task.log)
+        optimizer = Optimizer(
+            kind=self.optimizer, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule
+        )
+        phase = Phase("train", (retain,), supervised, optimizer, self.batch_size)
+        return task.engine.fit(fresh, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)

@@ -87,9 +87,10 @@ class UNSIR:
         phase = Phase(
             "noise", (rows,), lambda part: -cross_entropy(part.outputs.logits, part.batch.labels), _adam(self.noise_lr), n,
             penalty=lambda model, cycle: self.noise_penalty * module.noise.square().flatten(1).sum(1).mean(),
-            steps_per_epoch=self.noise_steps,
+            steps_per_epoch=self.noise_steps, norm="frozen",
         )  # fmt: skip
-        task.engine.fit(module, [phase], cycles=1, seed=seeds.derive(task.seed, "unsir", label), log=task.log)
+        layer = None if task.layer is None else f"model.{task.layer}"
+        task.engine.fit(module, [phase], cycles=1, seed=seeds.derive(task.seed, "unsir", label), layer=layer, log=task.log)
         return TensorSource(module.noise.detach(), rows.targets.to(module.noise.device))
 
 

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from eigenforget.initialisation import is_mask
 from eigenforget.types import EigenforgetError, listed
 
 _PICKLED = (".pt", ".pth")
@@ -50,8 +51,8 @@ def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, ove
     """Write the state dict as safetensors: completely or not at all.
 
     Tied weights are stored under each of their names. Errors: the file exists and overwrite is not said, its name
-    does not end in .safetensors, non-finite weights, entries that are no tensors, metadata that are no strings, the
-    file cannot be written.
+    does not end in .safetensors, non-finite weights (but for a mask of 0 and ±∞ in a buffer), entries that are no
+    tensors, metadata that are no strings, the file cannot be written.
     """
     target = Path(path)
     if target.suffix != ".safetensors":
@@ -61,7 +62,8 @@ def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, ove
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise EigenforgetError(f"metadata {key!r} must be a string, got {type(value).__name__}")
-    tensors = {name: _storable(str(target), name, value) for name, value in model.state_dict().items()}
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    tensors = {k: _storable(str(target), k, value, may_mask=k not in parameters) for k, value in model.state_dict().items()}
     if not tensors:
         raise EigenforgetError(f"{target}: the model has no weights to save")
     # In the same folder, because a rename is atomic within one file system only.
@@ -82,7 +84,7 @@ def load_state(path: str | Path) -> Checkpoint:
 
     The state dict may stand under "state_dict" or "model". Pickles are read with weights_only, so that loading runs
     no code; a "module." that begins every name is taken off them. Errors, which name the file: missing, damaged,
-    Python objects in it, no tensors, non-finite weights.
+    Python objects in it, no tensors, non-finite weights. A mask of 0 and ±∞ passes; `load_into` sees whether it is one.
     """
     source = Path(path)
     if source.suffix not in (".safetensors", *_PICKLED):
@@ -98,8 +100,10 @@ def load_state(path: str | Path) -> Checkpoint:
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy the weights into the model, or leave it untouched and say in one line what does not fit.
 
-    Names and shapes must be equal; the model's number type must hold every value of the checkpoint's exactly.
+    Names and shapes must be equal; the model's number type must hold every value of the checkpoint's exactly; what is
+    infinite must be a buffer of the model.
     """
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     given = checkpoint.tensors
     both = [(name, given[name], own[name]) for name in own if name in given]
@@ -116,6 +120,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
             for name, theirs, ours in both
             if not _holds(ours.dtype, theirs.dtype)
         ],
+        "infinite": [name for name, theirs, _ in both if name in parameters and is_mask(theirs)],
         "tied in the model but different": _torn(own, given),
     }
     parts = [f"{len(names)} {problem}: {listed(names)}" for problem, names in problems.items() if names]
@@ -152,15 +157,15 @@ def _named(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
     yield from model.named_buffers(remove_duplicate=False)
 
 
-def _storable(file: str, name: str, value: Any) -> Tensor:
-    """A contiguous clone on the CPU, or an error that names file and entry."""
+def _storable(file: str, name: str, value: Any, *, may_mask: bool = True) -> Tensor:
+    """A contiguous clone on the CPU, or an error that names file and entry. may_mask: it may be a mask with infinite values."""
     if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized or value.is_meta:
         shown = f"{value.dtype} {value.layout}" if isinstance(value, Tensor) else type(value).__name__
         raise EigenforgetError(f"{file}: {name} is no plain tensor of weights, got {shown}")
     tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     # torch.isfinite knows no 8-bit floats.
     checked = tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
-    if not torch.isfinite(checked).all():
+    if not torch.isfinite(checked).all() and not (may_mask and is_mask(tensor)):
         raise EigenforgetError(f"{file}: {name} has weights that are not finite (NaN or infinite)")
     return tensor
 
