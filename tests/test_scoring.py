@@ -47,7 +47,7 @@ def test_skip_leaves_out_the_named_scores_and_moves_no_other() -> None:
     whole = scores(panel, evidence)
     gone: list[set[str]] = []
     for name in measurement_names():
-        if name in SLOW:
+        if name in SLOW or name == "attack_success":  # no trigger is planted in this world, so there is no such score
             continue
         left = scores(replace(panel, skip=(*SLOW, name)), evidence)
         gone.append(set(whole) - set(left))
