@@ -19,6 +19,7 @@ from sklearn.datasets import load_breast_cancer
 from eigenforget import MUDA, ByIds, Engine, Finetune, RandomLabel
 from eigenforget.data import Table
 from eigenforget.jobs import Experiment
+from eigenforget.models import Mlp
 from eigenforget.requests import ByGroup, Union
 from eigenforget.study import Study
 from eigenforget.training import Recipe
@@ -46,8 +47,8 @@ def main() -> None:
         write(path)
         experiment = Experiment(
             Table(path=str(path), label="diagnosis", group="hospital", id="person", split="side"),
-            MLP(hidden=(64, 32)), Recipe(epochs=60, batch_size=32, lr=0.1),
-            Union(requests=(ByGroup(group="hospital3"), ByIds(ids=("person1",)))), Engine(device="cpu"),
+            Mlp(hidden=(64, 32)), Recipe(epochs=60, batch_size=32, lr=0.1),
+            Union(requests=(ByGroup(group="hospital3"), ByIds(ids=("person2",)))), Engine(device="cpu"),
         )  # fmt: skip
         methods = [MUDA(alternations=8, batch_size=32), Finetune(batch_size=32), RandomLabel(batch_size=32)]
         records = list(Study(experiment, methods, seed=0).records())
