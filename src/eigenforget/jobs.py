@@ -265,7 +265,7 @@ def claims(scores: Sequence[Score], role: str, parts: Split) -> tuple[str, ...]:
         score = known.get(name)
         if score is not None and score.value is not None:
             said.append(text.format(score.value))
-    what = f"classes {', '.join(map(str, parts.forgotten_classes))}" if parts.forgotten_classes else "single samples"
+    what = f"classes {', '.join(map(str, parts.forgotten_classes))}" if parts.forgotten_classes else "no class as a whole"
     said.append(f"The request forgets {len(parts.forget)} training samples ({what}) and retains {len(parts.retain)}.")
     if role == "control":
         said.append("This model is a negative control: it is built to pass output metrics without forgetting.")

@@ -116,14 +116,14 @@ def unlearn(
         _write_record(experiment.record("unlearn", out.stem, problem(error), job=job, inputs=inputs), out, overwrite)
         raise
     _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, overwrite=overwrite)
-    console.print(f"Next: eigenforget evaluate {out} --original {source} --forget '{specs.request}' --out results", highlight=False)
+    given = "".join(f" --{name} '{spec}'" for name, spec in (("data", specs.data), ("model", specs.model)) if spec)
+    console.print(f"Next: eigenforget evaluate {out} --original {source}{given} --forget '{specs.request}' --out results", highlight=False)
 
 
 def duplicates(data: str, request: str, *, threshold: float) -> int:
     """`eigenforget duplicates`: near duplicates of forgotten samples among the retained ones; 1 where there are any."""
-    experiment = Experiment(
-        parse(data, DATASETS, "data set"), None, Recipe(), parse(request, REQUESTS, "request"), engine(device="cpu")
-    )  # fmt: skip
+    specs = parse(data, DATASETS, "data set"), None, Recipe(), parse(request, REQUESTS, "request")
+    experiment = Experiment(*specs, engine(device="cpu"))
     found = twins(experiment, threshold)
     console.print(found.warning() or f"no retained sample is within cosine {threshold} of a forgotten one", highlight=False)
     return 1 if found.pairs else 0
