@@ -126,10 +126,7 @@ def measured(experiment: Experiment, methods: list[Method], study: Study) -> lis
             continue
         unsealed.append(experiment.evaluation_record(method.name, made, board.measure(made.model, method.role), job=own))
         print(f"measured {spell(method)}", flush=True)
-    sealed: list[RunRecord] = []
-    for one in unsealed:
-        sealed.append(record.seal(one, sealed[-1].digest if sealed else None))
-    return sealed
+    return list(record.chained(unsealed))
 
 
 def summary(seeds: list[list[RunRecord]]) -> str:

@@ -12,19 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from eigenforget import record
-from eigenforget.data import DATASETS
 from eigenforget.engine import Engine
 from eigenforget.jobs import Experiment
 from eigenforget.metric_audit import MetricAudit
-from eigenforget.models import MODELS
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report import metric_audit as judged
 from eigenforget.report.glossary import label
-from eigenforget.requests import REQUESTS
-from eigenforget.spec import parse
 from eigenforget.terminal import console, one_thread, progress
-from eigenforget.training import RECIPES
 from eigenforget.types import EigenforgetError, listed
+from eigenforget.workflows import Specs, experiment_of
 
 
 class Design(NamedTuple):
@@ -41,7 +37,9 @@ class Design(NamedTuple):
 
 def audit_metrics(design: Design, *, out: Path, store: Path | None, engine: Engine, overwrite: bool) -> None:
     """Records, table, figure and CSV of every request in the folder `out`. A request whose records are there is not run again."""
-    experiments = [_experiment(design, request, engine) for request in design.requests]
+    experiments = [
+        experiment_of(Specs(design.data, design.model, design.recipe, request), engine) for request in design.requests
+    ]
     folders = [out / slug(request) for request in design.requests]
     if len(set(folders)) < len(folders):
         raise EigenforgetError(f"requests must differ, got {listed(design.requests)}")
@@ -69,13 +67,6 @@ def _audit(design: Design, experiment: Experiment, store: Path | None) -> Metric
     if design.seeds < 1 or design.oracles < 1:
         raise EigenforgetError(f"an audit needs at least 1 training seed and 1 oracle for each, got {design.seeds} and {design.oracles}")
     return MetricAudit(experiment, tuple(range(design.seeds)), design.oracles, store=store, skip=design.skip)
-
-
-def _experiment(design: Design, request: str, engine: Engine) -> Experiment:
-    return Experiment(
-        parse(design.data, DATASETS, "data set"), parse(design.model, MODELS, "model"), parse(design.recipe, RECIPES, "recipe"),
-        parse(request, REQUESTS, "request"), engine,
-    )  # fmt: skip
 
 
 def _run(audit: MetricAudit, folder: Path, request: str) -> None:

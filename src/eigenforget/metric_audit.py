@@ -60,11 +60,7 @@ class MetricAudit:
 
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
         """A sealed evaluate record of each original, oracle and control, chained in order; what refused is on record too."""
-        previous = None
-        for unsealed in self._records(watch):
-            sealed = record.seal(unsealed, previous)
-            previous = sealed.digest
-            yield sealed
+        return record.chained(self._records(watch))
 
     def _records(self, watch: Watch) -> Iterator[RunRecord]:
         originals = [self._study(seed).original(watch) for seed in self.seeds]

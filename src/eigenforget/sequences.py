@@ -102,10 +102,7 @@ class SequentialStudy:
             else:
                 unsealed.append(here.record("evaluate", name, problem(found), role=self.method.role, job=own))
         done({})
-        sealed: list[RunRecord] = []
-        for one in unsealed:
-            sealed.append(record.seal(one, sealed[-1].digest if sealed else None))
-        return sealed
+        return list(record.chained(unsealed))
 
     def _unlearned(self, model: nn.Module, number: int, watch: Watch) -> Made | Refused | Diverged:
         log = watch(f"unlearn: step {number}, {self.method.name}", rows_of(self.method))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from eigenforget.data import DATASETS
 from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
 from eigenforget.methods import known_methods
-from eigenforget.models import MODELS
 from eigenforget.record import read_folder, write_text
 from eigenforget.report import sequence as report
 from eigenforget.requests import REQUESTS, Sequential
@@ -19,9 +17,8 @@ from eigenforget.scoring import check_skip
 from eigenforget.sequences import SequentialStudy
 from eigenforget.spec import build, parse
 from eigenforget.terminal import console, one_thread, progress
-from eigenforget.training import RECIPES
 from eigenforget.types import EigenforgetError
-from eigenforget.workflows import write_results
+from eigenforget.workflows import Specs, experiment_of, write_results
 
 
 class Plan(NamedTuple):
@@ -94,10 +91,7 @@ def _remove_others(out: Path, written: Collection[Path]) -> None:
 
 
 def _study(plan: Plan, seed: int, oracles: Oracles, engine: Engine, skip: tuple[str, ...]) -> SequentialStudy:
-    experiment = Experiment(
-        parse(plan.data, DATASETS, "data set"), parse(plan.model, MODELS, "model"), parse(plan.recipe, RECIPES, "recipe"), None, engine,
-        retain_fraction=plan.retain_fraction,
-    )  # fmt: skip
+    experiment = replace(experiment_of(Specs(plan.data, plan.model, plan.recipe, ""), engine), retain_fraction=plan.retain_fraction)
     requests = tuple(parse(request, REQUESTS, "request") for request in plan.requests)
     sequence = build("sequence", {"requests": requests, "again": plan.again}, [Sequential], "request")
     method = parse(plan.method, known_methods(), "method")

@@ -46,11 +46,7 @@ class Study:
 
         A method that refuses or diverges does not end the study; its record has no scores.
         """
-        previous = None
-        for unsealed in self._records(watch):
-            sealed = record.seal(unsealed, previous)
-            previous = sealed.digest
-            yield sealed
+        return record.chained(self._records(watch))
 
     def _records(self, watch: Watch) -> Iterator[RunRecord]:
         original = self.original(watch)

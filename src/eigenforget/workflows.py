@@ -70,7 +70,7 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     """`eigenforget demo`: see the command's help."""
     specs = Specs("digits()", "small_resnet(width=16)", "recipe(epochs=20, batch_size=64)", f"by_class(label={label})")
     chosen = ("muda(alternations=15, batch_size=32)", "finetune()", "random_label(epochs=3, lr=0.1)", "head_mask()")
-    study = Study(_experiment(specs, engine(device="cpu")), [parse(m, known_methods(), "method") for m in chosen], seed=seed)
+    study = Study(experiment_of(specs, engine(device="cpu")), [parse(m, known_methods(), "method") for m in chosen], seed=seed)
     study.experiment.split  # noqa: B018  (an unknown class must fail before any output is made)
     _check_folder(out, overwrite)
     with progress() as watch, one_thread():
@@ -85,7 +85,7 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
 
 def train(specs: Specs, *, out: Path, seed: int, engine: Engine, overwrite: bool) -> None:
     """`eigenforget train`: a checkpoint and a record beside it."""
-    experiment = _experiment(specs, engine)
+    experiment = experiment_of(specs, engine)
     _check_file(out, overwrite)
     if specs.request:
         experiment.split  # noqa: B018  (fail before training)
@@ -101,7 +101,7 @@ def unlearn(
     """`eigenforget unlearn`: a new checkpoint and a record beside it; a refused or failed run leaves the record only."""
     chosen = parse(method, known_methods(), "method")
     loaded = checkpoint.load_state(source)
-    experiment = replace(_experiment(_completed(specs, loaded.metadata), engine), retain_fraction=retain_fraction)
+    experiment = replace(experiment_of(_completed(specs, loaded.metadata), engine), retain_fraction=retain_fraction)
     _check_file(out, overwrite)
     if out.resolve() == source.resolve():
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
@@ -174,7 +174,8 @@ def list_methods(name: str) -> None:
     console.print("`eigenforget methods NAME` explains a method: its formula, fields, source and our deviations from it.", highlight=False)
 
 
-def _experiment(specs: Specs, engine: Engine) -> Experiment:
+def experiment_of(specs: Specs, engine: Engine) -> Experiment:
+    """The experiment that the specs spell. Errors: one of them is wrong."""
     return Experiment(
         data_spec=parse(specs.data, DATASETS, "data set"),
         model_spec=parse(specs.model, MODELS, "model"),
@@ -215,7 +216,7 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
     if len(set(names)) < len(names):
         raise EigenforgetError(f"models take their file names, which must differ: {listed(names)}")
     loaded = [checkpoint.load_state(path) for path in (*(path for _, _, path in named), *paths.peers)]
-    experiment = _experiment(_completed(specs, loaded[0].metadata), engine)
+    experiment = experiment_of(_completed(specs, loaded[0].metadata), engine)
     models = [experiment.stored_model(item) for item in loaded]
     panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=scope.layers, skip=scope.skip)
     with progress() as watch:
@@ -223,7 +224,7 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
         board = Board(panel, models[:1], models[1 : 1 + len(paths.oracles)], peers=len(paths.peers) or None)
         peers = [panel.observe(model) for model in models[len(named) :]]
         done({})
-        records: list[RunRecord] = []
+        records: list[RunRecord] = []  # not sealed yet
         for number, ((name, role, path), model) in enumerate(zip(named, models, strict=False)):
             done = watch(f"measure: {name}", 1)
             origin = _origin(path)
@@ -235,10 +236,9 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
                 measured = board.measure(model, origin.job.get("role", "unlearned") if origin else "unlearned", peers=peers)
             job = {"seed": seed, "checkpoint": path.name} | ({"method": origin.job["method"]} if origin and "method" in origin.job else {})
             spent = origin.outcome if origin else Outcome("ok", 0.0)
-            unsealed = experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), measured, job=job)
-            records.append(record.seal(unsealed, records[-1].digest if records else None))
+            records.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), measured, job=job))
             done({})
-    return records
+    return list(record.chained(records))
 
 
 def _origin(path: Path) -> RunRecord | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eigenforget.metrics.accuracy import PARTS, not_applicable
 from eigenforget.metrics.panel import Measurement, PanelMetric
+from eigenforget.metrics.similarity import whole
 from eigenforget.seeds import derive
 from eigenforget.types import Batch, EigenforgetError, Outputs, Part, Score, listed
 
@@ -94,7 +95,7 @@ class ClusteringScores(PanelMetric):
     def _sorted(self) -> _Rows:
         if len(self.keys) == 0:
             return _Rows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
-        features, labels, keys = (_whole(s).cpu().numpy() for s in (self.features, self.labels, self.keys))
+        features, labels, keys = (whole(s).cpu().numpy() for s in (self.features, self.labels, self.keys))
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         keys = keys[order]
         again = np.flatnonzero((keys[1:] == keys[:-1]).all(axis=1))
@@ -129,10 +130,6 @@ def best_cluster_f1(table: np.ndarray, label: int) -> float:
 
 def _pairs(counts: np.ndarray) -> int:
     return int((counts * (counts - 1)).sum()) // 2
-
-
-def _whole(state: list[Tensor] | Tensor) -> Tensor:
-    return state if isinstance(state, Tensor) else torch.cat(state)
 
 
 def _score(name: str, value: float) -> Score:

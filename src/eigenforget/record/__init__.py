@@ -2,7 +2,7 @@
 
 from eigenforget.record.canonical import RecordError, canonical, digest
 from eigenforget.record.schema import SCHEMA, Outcome, RunRecord, ScoreRow, from_json, score_row, to_json
-from eigenforget.record.store import in_force, read, read_chain, read_folder, seal, tip, write, write_text
+from eigenforget.record.store import chained, in_force, read, read_chain, read_folder, seal, tip, write, write_text
 
 __all__ = [
     "SCHEMA",
@@ -11,6 +11,7 @@ __all__ = [
     "RunRecord",
     "ScoreRow",
     "canonical",
+    "chained",
     "digest",
     "from_json",
     "in_force",

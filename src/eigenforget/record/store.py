@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,15 @@ def seal(record: RunRecord, previous: str | None = None) -> RunRecord:
     body = to_json(replace(record, previous=previous, digest=None))
     checked = from_json(json.loads(canonical(body)))
     return replace(checked, digest=_content_digest(checked))
+
+
+def chained(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
+    """The records sealed one after the other, each linked to the one before; the first begins a chain."""
+    previous = None
+    for unsealed in records:
+        sealed = seal(unsealed, previous)
+        previous = sealed.digest
+        yield sealed
 
 
 def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Path:
