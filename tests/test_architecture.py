@@ -29,7 +29,7 @@ LAYERS = [
     {"bench", "metric_audit", "sequences"},
     {"terminal"},
     {"workflows"},
-    {"auditing", "sequencing"},
+    {"auditing", "judging", "listing", "making", "sequencing"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

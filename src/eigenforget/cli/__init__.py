@@ -1,0 +1,35 @@
+"""The command line. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import CycloptsError
+
+from eigenforget.cli import judging, making, records  # noqa: F401  (importing them registers their commands)
+from eigenforget.cli.options import app
+from eigenforget.errors import EigenforgetError
+from eigenforget.record import RecordError
+
+__all__ = ["app", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> Any:
+    """Entry point: bad input ends with one line on standard error and exit code 2."""
+    try:
+        return app(sys.argv[1:] if argv is None else list(argv), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        fail(str(error))
+    except (EigenforgetError, RecordError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def fail(message: str) -> None:
+    """One line on standard error, exit code 2."""
+    print("eigenforget: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(2)

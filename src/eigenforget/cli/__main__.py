@@ -1,0 +1,6 @@
+"""python -m eigenforget.cli"""
+
+from eigenforget.cli import main
+
+if __name__ == "__main__":
+    main()

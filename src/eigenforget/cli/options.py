@@ -1,0 +1,34 @@
+"""The application and the options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from eigenforget import __version__
+
+app = App(
+    name="eigenforget",
+    help="Make a trained PyTorch classifier forget chosen training data, and measure in feature space whether it did.",
+    version=__version__,
+    result_action="return_value",
+)
+
+DataSpec = Annotated[str, Parameter(help="data set, as in 'digits()' or 'npz(path=\"cifar10.npz\")'")]
+ModelSpec = Annotated[str, Parameter(help="model, as in 'small_resnet(width=16)'")]
+RecipeSpec = Annotated[str, Parameter(help="training recipe, as in 'recipe(epochs=30, lr=0.1)'")]
+RequestSpec = Annotated[str, Parameter(help="what to forget, as in 'by_class(label=3)' or 'by_ids(path=\"ids.txt\")'")]
+MethodSpec = Annotated[str, Parameter(help="unlearning method, as in 'muda(alternations=10)'; see `eigenforget methods`")]
+Seed = Annotated[int, Parameter(help="seed of initial weights, order, augmentation and draws")]
+Out = Annotated[Path, Parameter(help="where the result goes")]
+Overwrite = Annotated[bool, Parameter(help="replace an existing output", negative=())]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps")]
+Precision = Annotated[str, Parameter(help="32-true, bf16-mixed, … for training; measurement is always float32")]
+Layer = Annotated[str, Parameter(help="module whose output is the feature; default: the head's input")]
+Layers = Annotated[tuple[str, ...], Parameter(name="--also-layer", help="further module to measure features at; repeatable", negative=())]
+Skip = Annotated[tuple[str, ...], Parameter(help="metric or audit to leave out, such as relearning; repeatable", negative=())]
+ChannelsLast = Annotated[bool, Parameter(help="keep images in channels-last memory order", negative=())]
+
+

@@ -1,0 +1,100 @@
+"""Commands that make models: parse every spec first, check outputs before work begins, then run and write files atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eigenforget.engine import Engine
+from eigenforget.jobs import Experiment, Made, described, problem
+from eigenforget.methods import known_methods
+from eigenforget.models import checkpoint
+from eigenforget.record import Outcome
+from eigenforget.spec import parse
+from eigenforget.study import Study, rows_of
+from eigenforget.terminal import console, one_thread, progress
+from eigenforget.twins import few_enough, twins
+from eigenforget.types import Diverged, EigenforgetError, Refused
+from eigenforget.workflows import Specs, check_file, check_folder, completed, engine, experiment_of, write_record, write_results
+
+
+def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
+    """`eigenforget demo`: see the command's help."""
+    specs = Specs("digits()", "small_resnet(width=16)", "recipe(epochs=20, batch_size=64)", f"by_class(label={label})")
+    chosen = ("muda(alternations=15, batch_size=32)", "finetune()", "random_label(epochs=3, lr=0.1)", "head_mask()")
+    study = Study(experiment_of(specs, engine(device="cpu")), [parse(m, known_methods(), "method") for m in chosen], seed=seed)
+    study.experiment.split  # noqa: B018  (an unknown class must fail before any output is made)
+    check_folder(out, overwrite)
+    with progress() as watch, one_thread():
+        records = list(study.records(watch))
+    write_results(records, out, title=f"eigenforget demo: forget digit {label}", overwrite=overwrite)
+    console.print(f"Open {out}/report.html in a browser. Next, a job of your own, from the same data:")
+    console.print(
+        "  eigenforget train --data 'digits()' --model 'small_resnet(width=16)' --out original.safetensors",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+
+
+def train(specs: Specs, *, out: Path, seed: int, engine: Engine, overwrite: bool) -> None:
+    """`eigenforget train`: a checkpoint and a record beside it."""
+    experiment = experiment_of(specs, engine)
+    check_file(out, overwrite)
+    if specs.request:
+        experiment.split  # noqa: B018  (fail before training)
+    with progress() as watch:
+        log = watch("train", experiment.recipe.epochs)
+        made = experiment.train(seed=seed, without_forget=bool(specs.request), log=log)
+    _save(experiment, made, out, kind="train", job={"seed": seed}, overwrite=overwrite)
+
+
+def unlearn(
+    source: Path, specs: Specs, *, method: str, out: Path, seed: int, retain_fraction: float, engine: Engine, overwrite: bool
+) -> None:
+    """`eigenforget unlearn`: a new checkpoint and a record beside it; a refused or failed run leaves the record only."""
+    chosen = parse(method, known_methods(), "method")
+    loaded = checkpoint.load_state(source)
+    experiment = replace(experiment_of(completed(specs, loaded.metadata), engine), retain_fraction=retain_fraction)
+    check_file(out, overwrite)
+    if out.resolve() == source.resolve():
+        raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
+    model = experiment.stored_model(loaded)
+    job = {"seed": seed, "method": described(chosen), "role": chosen.role, "retain_fraction": retain_fraction}
+    job |= _near_duplicates(experiment)
+    inputs = {"input_model": checkpoint.digest(model)}
+    try:
+        with progress() as watch:
+            made = experiment.unlearn(model, chosen, seed=seed, log=watch(f"unlearn: {chosen.name}", rows_of(chosen)))
+    except (Refused, Diverged) as error:
+        write_record(experiment.record("unlearn", out.stem, problem(error), job=job, inputs=inputs), out, overwrite)
+        raise
+    _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, overwrite=overwrite)
+    given = "".join(f" --{name} '{spec}'" for name, spec in (("data", specs.data), ("model", specs.model)) if spec)
+    console.print(f"Next: eigenforget evaluate {out} --original {source}{given} --forget '{specs.request}' --out results", highlight=False)
+
+
+def _near_duplicates(experiment: Experiment) -> dict[str, Any]:
+    """A warning and an entry for the record where retained samples are almost forgotten ones; {} where it was not looked for."""
+    first = next(experiment.forget.batches(1)).inputs
+    if not (few_enough(experiment) and isinstance(first, torch.Tensor) and first.is_floating_point()):
+        return {}
+    found = twins(experiment)
+    if found.pairs:
+        console.print(f"warning: {found.warning()}", highlight=False, markup=False)
+    return {"near_duplicates": {"total": found.total, "pairs": [list(pair) for pair in found.pairs[:10]]}}
+
+
+def _save(
+    experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None, overwrite: bool
+) -> None:
+    spelled = {key: value["spec"] for key, value in experiment.job().items()}
+    if "method" in job:
+        spelled["method"] = job["method"]["spec"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)
+    outcome = Outcome("ok", made.seconds, cost=made.cost, outputs={"model": checkpoint.digest(made.model)})
+    write_record(experiment.record(kind, out.stem, outcome, job=dict(job), inputs=inputs or {}), out, overwrite)
+    console.print(f"wrote {out} and {out.with_suffix('.json')} ({made.seconds:.1f} s)", highlight=False)
