@@ -16,9 +16,10 @@ ROOT = Path(eigenforget.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "types", "spec", "seeds", "record", "bands"},
-    {"sources", "alignment", "losses", "features", "initialisation", "memory", "neighbours", "report"},
+    {"sources", "alignment", "losses", "features", "initialisation", "memory", "neighbours", "probing", "report"},
+    {"phases"},
     {"engine"},
-    {"gradients"},
+    {"clock", "gradients"},
     {"requests", "data", "models", "metrics", "audits", "methods", "training"},
     {"observation", "figure_data"},
     {"scoring"},
@@ -111,7 +112,7 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
         "register_forward_hook": {"features.py"},
         "register_forward_pre_hook": {"features.py"},
         "register_hook": set(),
-        "torch.optim": {"engine.py"},
+        "torch.optim": {"phases.py"},
         ".backward(": {"engine.py"},
         "optimizer.step(": {"engine.py"},
         "weights_only=False": set(),

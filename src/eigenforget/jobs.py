@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import datetime
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 import eigenforget
+from eigenforget.clock import Clock, Made
 from eigenforget.data import AUGMENTS
 from eigenforget.data.bundle import Data
 from eigenforget.engine import Engine, Log
 from eigenforget.evaluation import Measured, Panel, parts_of, sides_of
-from eigenforget.memory import peak_memory
 from eigenforget.methods import known_methods
 from eigenforget.methods.heads import head_if_any
 from eigenforget.models import checkpoint
 from eigenforget.models.text import with_vocabulary
+from eigenforget.observation import Glance
+from eigenforget.probing import Probed
 from eigenforget.record import Outcome, RunRecord, score_row
 from eigenforget.requests import ForgetRequest, retain_sample, split
 from eigenforget.sources import DatasetSource, TensorSource
@@ -41,44 +42,6 @@ NON_CLAIMS = (
 )
 
 
-class Made(NamedTuple):
-    """A model, the wall seconds it took to make, and its cost in terms that load on the machine does not move.
-
-    cost: cpu_seconds (all threads), trained_samples (forward and backward), forwarded_samples (forward only), and where it can be measured
-    peak_memory_mib, of the device's allocator or of the whole process.
-    """
-
-    model: nn.Module
-    seconds: float
-    cost: Mapping[str, float]
-
-
-class _Clock:
-    """Time, samples and peak memory of a block; made() after it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._meter, self._memory = engine.meter, peak_memory(engine.fabric.device)
-
-    def __enter__(self) -> _Clock:
-        self._before, self._peak = replace(self._meter), self._memory.__enter__()
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._seconds, self._cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        self._memory.__exit__(*error)
-
-    def made(self, model: nn.Module) -> Made:
-        cost: dict[str, float] = {
-            "cpu_seconds": round(self._cpu, 3),
-            "trained_samples": self._meter.trained - self._before.trained,
-            "forwarded_samples": self._meter.forwarded - self._before.forwarded,
-        }
-        if self._peak.mib is not None:
-            cost["peak_memory_mib"] = round(self._peak.mib, 1)
-        return Made(model, self._seconds, cost)
-
-
 @dataclass(frozen=True)
 class Experiment:
     """Data, model, recipe and request as parsed specs, and where to compute. Loading and splitting happen once, on first use."""
@@ -89,6 +52,7 @@ class Experiment:
     request: ForgetRequest | None
     engine: Engine
     retain_fraction: float = 1.0
+    layer: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.retain_fraction <= 1:
@@ -141,7 +105,7 @@ class Experiment:
         """The original model, or with `without_forget` a retrained oracle."""
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
-        with _Clock(self.engine) as clock:
+        with Clock(self.engine) as clock:
             train(model, source, self.recipe, engine=self.engine, seed=seed, log=log)
         return clock.made(model)
 
@@ -157,7 +121,8 @@ class Experiment:
         if self.retain_fraction > 0:
             rows = retain_sample(self.split.retain, self.data.train_index.labels, self.retain_fraction, seed)
             kept = self.data.train.subset(rows)
-        with _Clock(self.engine) as clock:
+        watched = log and self._watched(model, log, seed)
+        with Clock(self.engine) as clock:
             result = unlearn(
                 model,
                 forget=self.forget if only is None else self.data.train.subset(only),
@@ -166,9 +131,14 @@ class Experiment:
                 forgotten_classes=self.split.forgotten_classes,
                 engine=self.engine,
                 seed=seed,
-                log=log,
+                log=watched,
             )
-        return clock.made(result)
+        return clock.made(result, watched.spent if isinstance(watched, Probed) else None)
+
+    def _watched(self, model: nn.Module, log: Log, seed: int) -> Probed:
+        """The log with a glance at the model after each epoch."""
+        k = self.data.num_classes - len(self.split.forgotten_classes)
+        return Probed(log, Glance(self.engine, model, (self.forget, self.retain), k=k, layer=self.layer, seed=seed))
 
     def panel(self, *, seed: int = 0, layer: str | None = None, **more: Any) -> Panel:
         """Everything that is measured on each model; `more` are further fields of Panel."""

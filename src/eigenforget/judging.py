@@ -88,8 +88,9 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
             else:
                 measured = board.measure(model, origin.job.get("role", "unlearned") if origin else "unlearned", peers=peers)
             job = {"seed": seed, "checkpoint": path.name} | ({"method": origin.job["method"]} if origin and "method" in origin.job else {})
+            trace = origin.series.get("trace") if origin else None
             spent = origin.outcome if origin else Outcome("ok", 0.0)
-            records.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), measured, job=job))
+            records.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), measured, job=job, trace=trace))
             done({})
     return list(record.chained(records))
 

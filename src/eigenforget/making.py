@@ -15,7 +15,7 @@ from eigenforget.methods import known_methods
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome
 from eigenforget.spec import parse
-from eigenforget.study import Study, rows_of
+from eigenforget.study import Study, both, rows_of
 from eigenforget.terminal import console, one_thread, progress
 from eigenforget.twins import few_enough, twins
 from eigenforget.types import Diverged, EigenforgetError, Refused
@@ -65,13 +65,15 @@ def unlearn(
     job = {"seed": seed, "method": described(chosen), "role": chosen.role, "retain_fraction": retain_fraction}
     job |= _near_duplicates(experiment)
     inputs = {"input_model": checkpoint.digest(model)}
+    trace: list[Mapping[str, Any]] = []
     try:
         with progress() as watch:
-            made = experiment.unlearn(model, chosen, seed=seed, log=watch(f"unlearn: {chosen.name}", rows_of(chosen)))
+            log = both(trace.append, watch(f"unlearn: {chosen.name}", rows_of(chosen)))
+            made = experiment.unlearn(model, chosen, seed=seed, log=log)
     except (Refused, Diverged) as error:
         write_record(experiment.record("unlearn", out.stem, problem(error), job=job, inputs=inputs), out, overwrite)
         raise
-    _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, overwrite=overwrite)
+    _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, series={"trace": trace}, overwrite=overwrite)
     given = "".join(f" --{name} '{spec}'" for name, spec in (("data", specs.data), ("model", specs.model)) if spec)
     console.print(f"Next: eigenforget evaluate {out} --original {source}{given} --forget '{specs.request}' --out results", highlight=False)
 
@@ -88,7 +90,8 @@ def _near_duplicates(experiment: Experiment) -> dict[str, Any]:
 
 
 def _save(
-    experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None, overwrite: bool
+    experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None,
+    series: Any = None, overwrite: bool
 ) -> None:
     spelled = {key: value["spec"] for key, value in experiment.job().items()}
     if "method" in job:
@@ -96,5 +99,5 @@ def _save(
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)
     outcome = Outcome("ok", made.seconds, cost=made.cost, outputs={"model": checkpoint.digest(made.model)})
-    write_record(experiment.record(kind, out.stem, outcome, job=dict(job), inputs=inputs or {}), out, overwrite)
+    write_record(experiment.record(kind, out.stem, outcome, job=dict(job), inputs=inputs or {}, series=series or {}), out, overwrite)
     console.print(f"wrote {out} and {out.with_suffix('.json')} ({made.seconds:.1f} s)", highlight=False)

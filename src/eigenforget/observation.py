@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from eigenforget.alignment import alignment_of_rows
 from eigenforget.audits.evidence import PartOutputs, Seen
 from eigenforget.engine import Engine
 from eigenforget.features import _NOTE as NOTE
 from eigenforget.features import settle_head
 from eigenforget.models.checkpoint import check_labels
+from eigenforget.seeds import derive
 from eigenforget.sources import Source
 from eigenforget.types import Batch, EigenforgetError, Outputs, Part
 
@@ -62,6 +64,41 @@ def pairs(mine: PartOutputs, other: PartOutputs, reads: str) -> Iterator[tuple[T
         raise EigenforgetError("two models can be compared on the same samples in the same order only")
     for (batch, ours), (_, theirs) in zip(batches(mine), batches(other), strict=True):
         yield batch.labels, getattr(ours, reads), getattr(theirs, reads)
+
+
+LOOKED_AT = 256
+"""Samples of each side that a training trace is taken from: enough to see a course, few enough to cost little."""
+
+
+class Glance:
+    """What a training trace shows of a model after an epoch: accuracy on samples to forget and to keep, and their DA.
+
+    On at most LOOKED_AT samples a side, the same ones each time, so that the values wander less than the model; they are no scores. A module
+    whose parameters are not those of `model`, as a method may train one on its way, is not looked at. Counted in no meter.
+    """
+
+    def __init__(self, engine: Engine, model: nn.Module, sides: tuple[Source, Source], *, k: int, layer: str | None, seed: int) -> None:
+        self.engine, self.layer = engine, layer
+        self.names = [name for name, _ in model.named_parameters()]
+        self.forget, self.retain = (
+            side.subset(np.random.default_rng(derive(seed, "glance")).permutation(len(side))[:LOOKED_AT]) for side in sides
+        )
+        self.k = k
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        if [name for name, _ in model.named_parameters()] != self.names:
+            return {}
+        counted = self.engine.meter.forwarded
+        view = View(self.layer, ())
+        seen = observe(self.engine, model, {"forget": self.forget, "retain": self.retain}, view)
+        self.engine.meter.forwarded = counted
+        found = {f"{part}_accuracy": float(np.mean(rows.logits.argmax(1) == rows.labels)) for part, rows in seen.items()}
+        forget, retain = (torch.from_numpy(seen[part].features) for part in ("forget", "retain"))
+        k = min(self.k, forget.shape[1] - 1, len(retain))
+        try:
+            return {**found, "da": float(alignment_of_rows(forget, retain, k))}
+        except EigenforgetError:
+            return found  # features that span fewer than k directions, or none, have no DA
 
 
 def _on_cpu(outputs: Outputs) -> Outputs:

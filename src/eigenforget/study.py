@@ -66,7 +66,7 @@ class Study:
     def _unlearned_record(self, name: str, method: Method, original: nn.Module, board: Board, watch: Watch) -> RunRecord:
         trace: list[Mapping[str, Any]] = []
         job = {"seed": self.seed, "method": described(method)}
-        made = self._unlearned(original, method, _both(trace.append, watch(f"unlearn: {name}", rows_of(method))))
+        made = self._unlearned(original, method, both(trace.append, watch(f"unlearn: {name}", rows_of(method))))
         if not isinstance(made, Made):
             return self.experiment.record("evaluate", name, problem(made), role=method.role, job=job)
         done = watch(f"measure: {name}", 1)
@@ -132,7 +132,8 @@ def rows_of(method: Method) -> int:
     return 2 * cycles if "forget" in method.needs else cycles
 
 
-def _both(first: Log, second: Log) -> Log:
+def both(first: Log, second: Log) -> Log:
+    """A log that hands each row to two."""
     def log(row: Mapping[str, Any]) -> None:
         first(row)
         second(row)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from eigenforget import seeds
 from eigenforget.engine import Log, Momentum, Optimizer, Part, Phase, ScheduleName, WeightDecay
 from eigenforget.losses import cross_entropy, kl_between
+from eigenforget.probing import changed
 from eigenforget.sources import Source
 from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
@@ -170,4 +171,4 @@ def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weight
 
 
 def _shifted(log: Log, cycles: int) -> Log:
-    return lambda row: log({**row, "cycle": row["cycle"] + cycles})
+    return changed(log, lambda row: {**row, "cycle": row["cycle"] + cycles})
