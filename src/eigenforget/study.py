@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +13,9 @@ from eigenforget import record
 from eigenforget.engine import Log
 from eigenforget.evaluation import Board
 from eigenforget.jobs import Experiment, Made, described, problem
-from eigenforget.models import checkpoint
+from eigenforget.model_cache import Kind, ModelCache
 from eigenforget.record import RunRecord
-from eigenforget.types import Diverged, EigenforgetError, Method, Refused
+from eigenforget.types import Diverged, Method, Refused
 
 Watch = Callable[[str, int], Log]
 """watch(title, total rows) -> a log to be called once per row: how a caller shows progress."""
@@ -88,36 +87,13 @@ class Study:
         """A model retrained without the forget data, from the store where it is there."""
         return self._trained("oracle", seed, watch)
 
-    def _trained(self, kind: str, seed: int, watch: Watch) -> Made:
-        path = None if self.store is None else self.store / self._file(kind, seed)
-        if path is not None and path.exists():
-            return self._stored(path, kind)
-        log = watch(f"train: {kind}, seed {seed}", self.experiment.recipe.epochs)
-        made = self.experiment.train(seed=seed, without_forget=kind == "oracle", log=log)
-        if path is not None and not path.exists():  # another process may have made the same model meanwhile
-            path.parent.mkdir(parents=True, exist_ok=True)
-            spent = {"seconds": f"{made.seconds:.3f}", "cost": json.dumps(dict(made.cost))}
-            checkpoint.save(made.model, path, self._identity(kind) | spent)
-        return made
+    def _trained(self, kind: Kind, seed: int, watch: Watch) -> Made:
+        def log() -> Log:
+            return watch(f"train: {kind}, seed {seed}", self.experiment.recipe.epochs)
 
-    def _stored(self, path: Path, kind: str) -> Made:
-        loaded = checkpoint.load_state(path)
-        for key, value in self._identity(kind).items():
-            if key == "request":  # one request may be spelled in two ways; the file's name says the split
-                continue
-            if loaded.metadata.get(key) != value:
-                raise EigenforgetError(f"{path} was made with {key} {loaded.metadata.get(key)!r}, this study has {value!r}")
-        return Made(self.experiment.stored_model(loaded), float(loaded.metadata["seconds"]), json.loads(loaded.metadata["cost"]))
-
-    def _file(self, kind: str, seed: int) -> str:
-        """Oracles of different requests may share a store."""
-        which = f"-{self.experiment.split.digest[7:15]}" if kind == "oracle" else ""
-        return f"{kind}{which}-seed{seed}.safetensors"
-
-    def _identity(self, kind: str) -> dict[str, str]:
-        job = self.experiment.job()
-        keys = ("data", "model", "recipe") + (("request",) if kind == "oracle" else ())
-        return {key: job[key]["spec"] for key in keys}
+        if self.store is None:
+            return self.experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
+        return ModelCache(self.store, warn=lambda text: watch(text, 1)({})).get(self.experiment, kind, seed, log)
 
 
 def display_names(methods: Sequence[Method]) -> list[str]:

@@ -32,6 +32,9 @@ class Recipe:
 
 RECIPES: list[type] = [Recipe]
 
+REVISION = 1
+"""Raised whenever the same recipe, data, model and seed would no longer give the same weights: stored models are not used beyond it."""
+
 
 def supervised(part: Part) -> Tensor:
     """Cross-entropy [B] of the batch's own labels: the loss of plain training and of every recover phase."""

@@ -135,10 +135,14 @@ def digest(model: nn.Module) -> str:
 
     It depends on neither device, memory layout nor order of registration. A tied weight counts under each of its names.
     """
+    return digest_of(dict(_named(model)))
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """The digest of these tensors: that of a model whose parameters and buffers they are."""
     total = hashlib.sha256()
-    entries = dict(_named(model))
-    for name in sorted(entries):
-        tensor = entries[name]
+    for name in sorted(tensors):
+        tensor = tensors[name]
         total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
         total.update(_raw(tensor))
     return f"sha256:{total.hexdigest()}"

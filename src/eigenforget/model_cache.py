@@ -1,0 +1,179 @@
+"""Trained models kept by what they were trained from: found again by every study, plan and process, never trained twice at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+import eigenforget
+from eigenforget.clock import Made
+from eigenforget.engine import Log
+from eigenforget.jobs import Experiment, described
+from eigenforget.models import checkpoint
+from eigenforget.record import canonical, digest
+from eigenforget.training import REVISION
+from eigenforget.types import EigenforgetError
+
+Kind = Literal["original", "oracle"]
+
+
+class Entry(NamedTuple):
+    """A kept model: its file, its size, when it was last used (seconds since 1970), and what its metadata say."""
+
+    path: Path
+    size: int
+    used: float
+    about: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ModelCache:
+    """Originals and oracles in a folder, each under the digest of all that decides its weights.
+
+    That is: data (by content digest), model spec, recipe, split (oracles), seed, precision, memory order, kind of device, and the version of
+    the training code. A file whose tensors do not have the digest written in it is set aside (its name gets .damaged), said through
+    `warn`, and trained anew. Locks are held by the operating system, so a process that dies leaves none.
+    """
+
+    folder: Path
+    warn: Callable[[str], None] = field(default=lambda text: None, compare=False)
+
+    def get(self, experiment: Experiment, kind: Kind, seed: int, log: Callable[[], Log | None] = lambda: None) -> Made:
+        """The model, trained now if it is not there; `log` is asked for a log only then. One process trains, others wait for it."""
+        identity = identity_of(experiment, kind, seed)
+        path = self.path_of(identity, kind, seed)
+        found = self._load(experiment, path, identity)
+        if found is not None:
+            return found
+        with self._locked(path):
+            found = self._load(experiment, path, identity)
+            if found is None:
+                made = experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
+                self._save(experiment, made, path, identity, kind)
+                return made
+            return found
+
+    def has(self, experiment: Experiment, kind: Kind, seed: int) -> bool:
+        """Whether a file is there; it is read and checked only when it is used."""
+        return self.path_of(identity_of(experiment, kind, seed), kind, seed).exists()
+
+    def path_of(self, identity: dict[str, Any], kind: Kind, seed: int) -> Path:
+        return self.folder / f"{kind}-seed{seed}-{digest(identity)[7:23]}.safetensors"
+
+    def entries(self) -> list[Entry]:
+        """What is kept, least recently used first. Files that are no checkpoints of a cache are left out."""
+        found = []
+        for path in self.folder.glob("*.safetensors"):
+            about = _metadata(path)
+            if about is not None and "identity" in about:
+                status = path.stat()
+                found.append(Entry(path, status.st_size, status.st_mtime, about))
+        return sorted(found, key=lambda e: (e.used, e.path.name))
+
+    def prune(self, max_bytes: int) -> list[Entry]:
+        """Removes the least recently used models until the rest takes at most max_bytes; one that is being made or used is skipped."""
+        if max_bytes < 0:
+            raise EigenforgetError(f"the size to prune to must be 0 bytes or more, got {max_bytes}")
+        entries = self.entries()
+        total, removed = sum(e.size for e in entries), []
+        for entry in entries:
+            if total <= max_bytes:
+                break
+            try:
+                with self._locked(entry.path, wait=False):
+                    entry.path.unlink(missing_ok=True)
+            except Timeout:
+                continue
+            total -= entry.size
+            removed.append(entry)
+        return removed
+
+    def damaged(self) -> list[str]:
+        """One line for each kept model whose tensors are not those that were written."""
+        lines = []
+        for entry in self.entries():
+            try:
+                stored = checkpoint.load_state(entry.path)
+                problem = "" if _whole(stored) else "its tensors are not those that were written"
+            except EigenforgetError as error:
+                problem = str(error)
+            if problem:
+                lines.append(f"{entry.path}: {problem}")
+        return lines
+
+    def _load(self, experiment: Experiment, path: Path, identity: dict[str, Any]) -> Made | None:
+        if not path.exists():
+            return None
+        try:
+            stored = checkpoint.load_state(path)
+            if stored.metadata.get("identity") != canonical(identity) or not _whole(stored):
+                raise EigenforgetError(f"{path}: its tensors or its identity are not those that were written")
+            made = Made(
+                experiment.stored_model(stored), float(stored.metadata["seconds"]), json.loads(stored.metadata["cost"])
+            )
+        except EigenforgetError as error:
+            self._set_aside(path, error)
+            return None
+        os.utime(path)  # for prune(): this one was used now
+        return made
+
+    def _set_aside(self, path: Path, error: EigenforgetError) -> None:
+        """A damaged file is kept for who wants to look into it, under a name that nothing finds."""
+        try:
+            path.replace(path.with_suffix(f".{int(time.time())}.damaged"))
+        except FileNotFoundError:
+            return  # another process did it first
+        self.warn(f"a stored model is damaged and is trained anew: {error}")
+
+    def _save(self, experiment: Experiment, made: Made, path: Path, identity: dict[str, Any], kind: Kind) -> None:
+        specs = {key: value["spec"] for key, value in experiment.job().items() if key != "request" or kind == "oracle"}
+        about = {
+            "eigenforget": "train", **specs, "identity": canonical(identity), "tensors": checkpoint.digest_of(made.model.state_dict()),
+            "seconds": f"{made.seconds:.3f}", "cost": json.dumps(dict(made.cost)),
+        }  # fmt: skip
+        checkpoint.save(made.model, path, about, overwrite=True)
+
+    @contextmanager
+    def _locked(self, path: Path, *, wait: bool = True) -> Iterator[None]:
+        lock = self.folder / ".locks" / f"{path.stem}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=-1 if wait else 0):
+            yield
+
+
+def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
+    """All that decides the weights. Specs are resolved: two spellings of one model are one model."""
+    engine = experiment.engine
+    return {
+        "data": experiment.data.digest,
+        "model": described(experiment.model_spec)["resolved"],
+        "recipe": described(experiment.recipe)["resolved"],
+        "split": experiment.split.digest if kind == "oracle" else None,
+        "seed": seed,
+        "precision": engine.precision,
+        "channels_last": engine.channels_last,
+        "device": engine.fabric.device.type,
+        "code": f"{eigenforget.__version__}/{REVISION}",
+    }
+
+
+def _whole(stored: checkpoint.Checkpoint) -> bool:
+    return checkpoint.digest_of(stored.tensors) == stored.metadata.get("tensors")
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    """The metadata of a safetensors file, without its tensors; None where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return None

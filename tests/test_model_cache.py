@@ -1,0 +1,139 @@
+"""Trained models by content address: found again, never mixed up, never trained twice at once, damage is found and mended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eigenforget.data import DATASETS
+from eigenforget.engine import Engine
+from eigenforget.jobs import Experiment
+from eigenforget.model_cache import ModelCache, identity_of
+from eigenforget.models import MODELS, checkpoint
+from eigenforget.requests import REQUESTS
+from eigenforget.spec import parse
+from eigenforget.training import Recipe
+from eigenforget.types import EigenforgetError
+
+
+def experiment(*, epochs: int = 1, request: str = "by_class(label=3)", model: str = "mlp(hidden=(16,))") -> Experiment:
+    data = parse("digits()", DATASETS, "data set")
+    chosen = parse(request, REQUESTS, "request")
+    return Experiment(data, parse(model, MODELS, "model"), Recipe(epochs=epochs), chosen, Engine(device="cpu"))
+
+
+def test_a_model_is_trained_once_and_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    cache, job, asked = ModelCache(tmp_path / "models"), experiment(), []
+    first = cache.get(job, "oracle", 4, lambda: asked.append("log"))
+    again = ModelCache(tmp_path / "models").get(experiment(), "oracle", 4, lambda: asked.append("log"))
+    assert checkpoint.digest(first.model) == checkpoint.digest(again.model) and asked == ["log"]
+    assert again.cost == first.cost and again.seconds == pytest.approx(first.seconds, abs=1e-3)
+    alone = job.train(seed=4, without_forget=True)
+    assert checkpoint.digest(alone.model) == checkpoint.digest(first.model)
+
+
+def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
+    base = identity_of(experiment(), "oracle", 0)
+    changed = [
+        identity_of(experiment(), "oracle", 1),
+        identity_of(experiment(), "original", 0),
+        identity_of(experiment(epochs=2), "oracle", 0),
+        identity_of(experiment(request="by_class(label=4)"), "oracle", 0),
+        identity_of(experiment(model="mlp(hidden=(17,))"), "oracle", 0),
+        identity_of(replace(experiment(), engine=Engine(device="cpu", precision="bf16-mixed")), "oracle", 0),
+        identity_of(replace(experiment(), engine=Engine(device="cpu", channels_last=True)), "oracle", 0),
+    ]
+    texts = [str(sorted(i.items(), key=lambda kv: kv[0])) for i in [base, *changed]]
+    assert len(set(texts)) == len(texts)
+    # One request in two spellings is one split; an original does not depend on the request.
+    ids = experiment().data.train_index.ids[experiment().split.forget]
+    spelled = f"by_ids(ids=({', '.join(repr(str(i)) for i in ids)},))"
+    assert identity_of(experiment(request=spelled), "oracle", 0) == base
+    assert identity_of(experiment(request="by_class(label=4)"), "original", 0) == identity_of(experiment(), "original", 0)
+
+
+def test_a_damaged_file_is_named_set_aside_and_trained_anew(tmp_path: Path) -> None:
+    said: list[str] = []
+    cache, job = ModelCache(tmp_path, warn=said.append), experiment()
+    good = checkpoint.digest(cache.get(job, "original", 0).model)
+    (path,) = tmp_path.glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(bytes(content))
+    assert len(cache.damaged()) == 1 and path.name in cache.damaged()[0]
+    assert checkpoint.digest(cache.get(job, "original", 0).model) == good
+    assert len(said) == 1 and path.name in said[0] and "trained anew" in said[0]
+    assert len(list(tmp_path.glob("*.damaged"))) == 1 and cache.damaged() == []
+    path.write_bytes(path.read_bytes()[:200])  # cut short
+    assert checkpoint.digest(cache.get(job, "original", 0).model) == good and len(said) == 2
+
+
+def test_a_file_under_the_address_of_another_is_not_taken(tmp_path: Path) -> None:
+    cache, job = ModelCache(tmp_path), experiment()
+    cache.get(job, "original", 0)
+    wrong = cache.path_of(identity_of(job, "original", 1), "original", 1)
+    next(tmp_path.glob("*.safetensors")).replace(wrong)
+    fresh = job.train(seed=1)
+    assert checkpoint.digest(cache.get(job, "original", 1).model) == checkpoint.digest(fresh.model)
+
+
+def test_the_least_recently_used_models_are_pruned_first(tmp_path: Path) -> None:
+    cache, job = ModelCache(tmp_path), experiment()
+    for seed in (0, 1, 2):
+        cache.get(job, "original", seed)
+        path = cache.path_of(identity_of(job, "original", seed), "original", seed)
+        os.utime(path, (1000 + seed, 1000 + seed))
+    cache.get(job, "original", 0)  # used now
+    size = cache.entries()[0].size
+    removed = cache.prune(2 * size)
+    assert [("seed1" in e.path.name) for e in removed] == [True]
+    assert {e.path.name.split("-")[1] for e in cache.entries()} == {"seed0", "seed2"}
+    assert cache.prune(2 * size) == [] and len(cache.prune(0)) == 2
+    with pytest.raises(EigenforgetError, match="0 bytes or more"):
+        cache.prune(-1)
+
+
+_WORKER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.test_model_cache import experiment
+from eigenforget.model_cache import ModelCache
+job = experiment(epochs={epochs})
+def log():
+    with open({notes!r}, "a") as file:
+        file.write("trains\\n")
+    return lambda row: time.sleep({pause})
+ModelCache(Path({folder!r})).get(job, "original", 0, log)
+"""
+
+
+def start(tmp_path: Path, *, epochs: int, pause: float) -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).parent.parent)
+    code = _WORKER.format(root=root, epochs=epochs, pause=pause, notes=str(tmp_path / "notes"), folder=str(tmp_path / "models"))
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_two_processes_never_train_the_same_model(tmp_path: Path) -> None:
+    workers = [start(tmp_path, epochs=5, pause=0.2) for _ in range(3)]
+    assert [w.wait(timeout=120) for w in workers] == [0, 0, 0]
+    assert (tmp_path / "notes").read_text() == "trains\n"
+
+
+def test_a_killed_process_leaves_no_lock_and_no_half_model(tmp_path: Path) -> None:
+    first = start(tmp_path, epochs=20, pause=5.0)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "notes").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert list((tmp_path / "models").glob("*.safetensors")) == []
+    second = start(tmp_path, epochs=20, pause=0.0)  # the same model: it must not wait for the dead
+    assert second.wait(timeout=60) == 0 and len(list((tmp_path / "models").glob("*.safetensors"))) == 1
