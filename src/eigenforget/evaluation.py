@@ -15,7 +15,7 @@ from eigenforget import bands
 from eigenforget.audits.evidence import Evidence, Seen
 from eigenforget.engine import Engine
 from eigenforget.features import find_head
-from eigenforget.figure_data import class_series, feature_map, group_accuracy
+from eigenforget.figure_data import check_maps, class_series, feature_maps, group_accuracy
 from eigenforget.metrics import Measurement, derived
 from eigenforget.models.module import ready
 from eigenforget.observation import View, observe, settled
@@ -102,8 +102,9 @@ class Panel:
     """What is measured, and on which parts. `k` None is the number of retained classes.
 
     layers: further layers, each once, on which all that reads features is measured again, as "score@layer". test_ids name the held-out samples
-    (test_forget, then test_retain); map_points of them go into the map of features. skip: names of metrics and audits to leave out.
-    forget_groups: rows of the forget samples by a name, whose accuracies go into the series.
+    (test_forget, then test_retain); map_points of them go into the map of features, and into the further maps that
+    `maps` names (figure_data.MAPS). skip: names of metrics and audits to leave out. forget_groups: rows of the forget samples by a name,
+    whose accuracies go into the series.
     """
 
     parts: Mapping[Part, Source]
@@ -116,12 +117,14 @@ class Panel:
     k: int | None = None
     test_ids: Sequence[str] | None = None
     map_points: int = 800
+    maps: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     forget_groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(set(self.layers)) < len(self.layers):
             raise EigenforgetError(f"further layers must differ, got {listed(self.layers)}")
+        check_maps(self.maps)
 
     def observe(self, model: nn.Module) -> Seen:
         """One forward pass over every part. Errors: unknown layers, labels outside the head."""
@@ -145,9 +148,9 @@ class Panel:
     def series(self, seen: Seen) -> dict[str, Any]:
         """The series that need outputs only."""
         gone = self.forgotten_classes
-        pca = feature_map(seen, forgotten_classes=gone, ids=self.test_ids, points=self.map_points, seed=self.seed)
+        drawn = feature_maps(seen, self.maps, forgotten_classes=gone, ids=self.test_ids, points=self.map_points, seed=self.seed)
         groups = {"forget_groups": group_accuracy(seen["forget"], self.forget_groups)} if self.forget_groups else {}
-        return {"pca": pca, **class_series(seen, self.num_classes), **groups}
+        return {**drawn, **class_series(seen, self.num_classes, gone), **groups}
 
 
 class Board:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from eigenforget import record
+from eigenforget.analysis import analyse, earlier_layers
 from eigenforget.data import DATASETS
 from eigenforget.engine import Engine
 from eigenforget.evaluation import Board, Role
 from eigenforget.jobs import Experiment, Made
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord
-from eigenforget.report import write_page
-from eigenforget.report.console import rich_table
+from eigenforget.report.analysis import headlines, render_analysis
 from eigenforget.requests import REQUESTS
 from eigenforget.spec import parse
 from eigenforget.terminal import console, progress
@@ -39,15 +42,66 @@ def evaluate(paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed:
     write_results(records, out, title=f"eigenforget: {specs.request}", overwrite=overwrite)
 
 
-def analyze(paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, overwrite: bool) -> None:
-    """`eigenforget analyze`: the paper's first observation on the user's own models, as one page."""
+def analyze(
+    paths: Checkpoints, specs: Specs, *, out: Path, records: Path | None, scope: Scope, seed: int, engine: Engine, overwrite: bool
+) -> None:
+    """`eigenforget analyze`: the paper's first observation on the user's own models, as one page made from records beside it."""
+    beside = records or out.with_name(f"{out.stem}-records")
     check_file(out, overwrite)
+    _check_records(beside, overwrite)
     if not paths.oracles:
         raise EigenforgetError("analyze compares the original with at least one --oracle")
-    records = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
-    console.print(rich_table(records, console.width))
-    write_page(records, out, title=f"Features of seen and unseen data: {specs.request}")
-    console.print(f"wrote {out}", highlight=False)
+    found = _analysed(paths, specs, scope=scope, seed=seed, engine=engine)
+    title = f"Features of seen and unseen data: {specs.request}"
+    text = render_analysis(found, title)
+    _write_chain(found, beside)
+    record.write_text(out, text)
+    for line in headlines(found):
+        console.print(line, highlight=False)
+    console.print(f"wrote {out} and {len(found)} records in {beside}", highlight=False)
+
+
+def _analysed(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engine: Engine) -> list[RunRecord]:
+    files = (paths.original, *paths.oracles)
+    loaded = [checkpoint.load_state(path) for path in files]
+    experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
+    models = [experiment.stored_model(item) for item in loaded]
+    layers = scope.layers or earlier_layers(models[0], experiment.retain, engine=engine, layer=scope.layer or None)
+    panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=layers)
+    roles: list[Role] = ["original"]
+    roles += ["oracle"] * len(paths.oracles)
+    names = ["original", *(f"oracle {i}" for i in range(1, len(files)))]
+    chosen = {"layers": list(layers), "layers_chosen": "by the user" if scope.layers else "automatically"}
+    with progress() as watch:
+        done = watch(f"features at {len(layers) + 1} layers", len(models))
+        measured = analyse(panel, models, roles, log=done)
+    unsealed = []
+    for name, path, model, found in zip(names, files, models, measured, strict=True):
+        origin = _origin(path)
+        job = {"seed": seed, "checkpoint": path.name, **chosen} | ({"layer": scope.layer} if scope.layer else {})
+        spent = origin.outcome if origin else Outcome("ok", 0.0)
+        unsealed.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), found, job=job))
+    return list(record.chained(unsealed))
+
+
+def _check_records(folder: Path, overwrite: bool) -> None:
+    """Errors: something is there already; with --overwrite only what is no folder of records."""
+    if folder.exists() and not overwrite:
+        raise EigenforgetError(f"{folder} exists; say --overwrite to replace it")
+    if folder.exists() and (not folder.is_dir() or any(p.suffix != ".json" for p in folder.iterdir())):
+        raise EigenforgetError(f"--records {folder} holds other things than records and is not replaced")
+
+
+def _write_chain(records: Sequence[RunRecord], folder: Path) -> None:
+    """A folder of records; made as a draft beside it first, so that a failure leaves the old one whole."""
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for number, item in enumerate(records):
+        record.write(item, draft / f"{number:02d}-{item.name.replace(' ', '-')}.json")
+    if folder.exists():
+        shutil.rmtree(folder)
+    draft.replace(folder)
 
 
 def duplicates(data: str, request: str, *, threshold: float) -> int:
@@ -71,7 +125,7 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
     loaded = [checkpoint.load_state(path) for path in (*(path for _, _, path in named), *paths.peers)]
     experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
     models = [experiment.stored_model(item) for item in loaded]
-    panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=scope.layers, skip=scope.skip)
+    panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=scope.layers, skip=scope.skip, maps=scope.maps)
     with progress() as watch:
         done = watch("observe: original and retrained models", 1)
         board = Board(panel, models[:1], models[1 : 1 + len(paths.oracles)], peers=len(paths.peers) or None)
@@ -87,12 +141,17 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
                 measured = board.measure_original()
             else:
                 measured = board.measure(model, origin.job.get("role", "unlearned") if origin else "unlearned", peers=peers)
-            job = {"seed": seed, "checkpoint": path.name} | ({"method": origin.job["method"]} if origin and "method" in origin.job else {})
+            job = {"seed": seed, "checkpoint": path.name} | _kept(origin) | ({"layer": scope.layer} if scope.layer else {})
             trace = origin.series.get("trace") if origin else None
             spent = origin.outcome if origin else Outcome("ok", 0.0)
             records.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), measured, job=job, trace=trace))
             done({})
     return list(record.chained(records))
+
+
+def _kept(origin: RunRecord | None) -> dict[str, Any]:
+    """What the evaluate record says again of how the model was made."""
+    return {key: origin.job[key] for key in ("method", "near_duplicates") if origin and key in origin.job}
 
 
 def _origin(path: Path) -> RunRecord | None:

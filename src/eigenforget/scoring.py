@@ -10,8 +10,8 @@ import numpy as np
 
 from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
 from eigenforget.audits.evidence import Audit, Evidence, Findings, Seen
-from eigenforget.figure_data import alignment_series
-from eigenforget.metrics import COMPARISONS, METRICS, Kind, Measurement, PairedMetric, PanelAlignment
+from eigenforget.figure_data import alignment_series, roc_series
+from eigenforget.metrics import COMPARISONS, METRICS, Kind, Measurement, PairedMetric, PanelAlignment, PopulationMIA
 from eigenforget.observation import at_layer, batches, pairs
 from eigenforget.types import EigenforgetError, Part, Score, listed
 
@@ -65,6 +65,8 @@ class Scoring:
             scores += metric.scores()
             if isinstance(metric, PanelAlignment):
                 series |= alignment_series(metric)
+            if isinstance(metric, PopulationMIA):
+                series |= roc_series(metric)
         return Findings(tuple(scores), series)
 
     def _comparisons(self, evidence: Evidence, reads: Collection[Reads]) -> Findings:

@@ -42,11 +42,12 @@ class Checkpoints(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """What is measured: the headline layer ("": the input of the classifier head), further layers, and what is left out."""
+    """What is measured: the headline layer ("": the input of the classifier head), further layers, what is left out, and further maps."""
 
     layer: str = ""
     layers: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
 
 
 def engine(*, device: str, precision: str = "32-true", channels_last: bool = False) -> Engine:

@@ -13,6 +13,7 @@ from eigenforget.cli.options import (
     Device,
     Layer,
     Layers,
+    Maps,
     ModelSpec,
     Out,
     Overwrite,
@@ -40,6 +41,7 @@ def evaluate(
     layer: Layer = "",
     also_layer: Layers = (),
     skip: Skip = (),
+    maps: Maps = (),
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -52,7 +54,7 @@ def evaluate(
 
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     judging.evaluate(
-        workflows.Checkpoints(original, oracle, models, peer), specs, out=out, scope=workflows.Scope(layer, also_layer, skip), seed=seed,
+        workflows.Checkpoints(original, oracle, models, peer), specs, out=out, scope=workflows.Scope(layer, also_layer, skip, maps), seed=seed,
         engine=workflows.engine(device=device), overwrite=overwrite,
     )  # fmt: skip
 
@@ -64,22 +66,26 @@ def analyze(
     oracle: Annotated[tuple[Path, ...], Parameter(help="checkpoint retrained without it; repeatable", negative=())],
     forget: RequestSpec,
     out: Out = Path("analysis.html"),
+    records: Annotated[str, Parameter(help="folder of the records; default: beside the page, analysis-records for analysis.html")] = "",
     data: DataSpec = "",
     model: ModelSpec = "",
     layer: Layer = "",
     also_layer: Layers = (),
-    skip: Skip = ("relearning",),
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """How features differ between a model that saw the data and one that did not: spectra, alignment curves, projections."""
+    """Where do features of data lie that a model never saw? Original beside retrained models, layer by layer, in words and figures.
+
+    Three oracles or more say how far retrained models differ among each other. Without --also-layer, up to three earlier blocks are chosen,
+    evenly over the depth of the model.
+    """
     from eigenforget import judging, workflows
 
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     judging.analyze(
-        workflows.Checkpoints(original, oracle, ()), specs, out=out, scope=workflows.Scope(layer, also_layer, skip), seed=seed,
-        engine=workflows.engine(device=device), overwrite=overwrite,
+        workflows.Checkpoints(original, oracle, ()), specs, out=out, records=Path(records) if records else None,
+        scope=workflows.Scope(layer, also_layer), seed=seed, engine=workflows.engine(device=device), overwrite=overwrite,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ Precision = Annotated[str, Parameter(help="32-true, bf16-mixed, … for training
 Layer = Annotated[str, Parameter(help="module whose output is the feature; default: the head's input")]
 Layers = Annotated[tuple[str, ...], Parameter(name="--also-layer", help="further module to measure features at; repeatable", negative=())]
 Skip = Annotated[tuple[str, ...], Parameter(help="metric or audit to leave out, such as relearning; repeatable", negative=())]
+Maps = Annotated[tuple[str, ...], Parameter(name="--map", help="further map of the features, tsne or umap; repeatable", negative=())]
 ChannelsLast = Annotated[bool, Parameter(help="keep images in channels-last memory order", negative=())]
 
 
