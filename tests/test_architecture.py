@@ -31,7 +31,7 @@ LAYERS = [
     {"bench", "metric_audit", "sequences"},
     {"terminal"},
     {"workflows"},
-    {"auditing", "judging", "listing", "making", "sequencing"},
+    {"auditing", "benching", "judging", "listing", "making", "ranking", "sequencing"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -11,3 +11,7 @@ class Refused(EigenforgetError):
 
 class Diverged(EigenforgetError):
     """Training produced a non-finite loss or weight; nothing of it may be saved."""
+
+
+class NotWritten(EigenforgetError):
+    """A file could not be written, as where a disk is full; what was there before is whole."""

@@ -18,6 +18,7 @@ from eigenforget.features import find_head
 from eigenforget.figure_data import check_maps, class_series, feature_maps, group_accuracy
 from eigenforget.metrics import Measurement, derived
 from eigenforget.models.module import ready
+from eigenforget.models.precision import widened
 from eigenforget.observation import View, observe, settled
 from eigenforget.observation import gone_classes as gone_classes
 from eigenforget.observation import parts_of as parts_of
@@ -128,7 +129,7 @@ class Panel:
 
     def observe(self, model: nn.Module) -> Seen:
         """One forward pass over every part. Errors: unknown layers, labels outside the head."""
-        return observe(self.engine, model, self.parts, View(self.layer, self.layers))
+        return observe(self.engine, widened(model), self.parts, View(self.layer, self.layers))
 
     def measure(self, model: nn.Module, role: Role = "unlearned") -> Measured:
         """Scores and series of one model that stands alone; what compares models is not applicable then. See Board."""
@@ -143,7 +144,8 @@ class Panel:
 
     def evidence(self, model: nn.Module, seen: Seen) -> Evidence:
         """The model alone, as audits see it."""
-        return Evidence(model, seen, self.num_classes, self.forgotten_classes, sources=self.parts, engine=self.engine, layer=self.layer)
+        wide, gone = widened(model), self.forgotten_classes
+        return Evidence(wide, seen, self.num_classes, gone, sources=self.parts, engine=self.engine, layer=self.layer)
 
     def series(self, seen: Seen) -> dict[str, Any]:
         """The series that need outputs only."""
@@ -160,12 +162,13 @@ class Board:
     for each training seed; an oracle is compared with the one whose number `pairs` gives (by default the first). peers: how many models of
     the same kind an audit of ensembles gets beside the one it judges; an oracle takes as many of the others as its peers. The rest of the
     others, and as many oracles for every other model, are what it is compared with: such audits depend on the sizes of ensembles, so a
-    model with fewer peers than an oracle has counts as having none.
+    model with fewer peers than an oracle has counts as having none. known: `oracle_values` of an earlier board with the same oracles, which
+    are then not measured again.
     """
 
     def __init__(
         self, panel: Panel, originals: Sequence[nn.Module], oracles: Sequence[nn.Module], *,
-        pairs: Sequence[int] | None = None, peers: int | None = None,
+        pairs: Sequence[int] | None = None, peers: int | None = None, known: Sequence[Values] | None = None,
     ) -> None:  # fmt: skip
         self.panel, self.originals, self.oracles = panel, tuple(originals), tuple(oracles)
         self.pairs = tuple(pairs) if pairs is not None else (0,) * len(self.oracles)
@@ -174,6 +177,7 @@ class Board:
             raise EigenforgetError(f"pairs says for each oracle which original it goes with; got {len(self.pairs)} for {len(self.oracles)}")
         for number in self.pairs:
             self._check(number)
+        self._known = known
         self._originals = [panel.observe(model) for model in self.originals]
         self._oracles = [panel.observe(model) for model in self.oracles]
 
@@ -199,7 +203,7 @@ class Board:
         """The oracle of this number, from 0, beside the others."""
         if not 0 <= number < len(self.oracles):
             raise EigenforgetError(f"this board has {len(self.oracles)} oracles, there is no number {number}")
-        others = [v for i, v in enumerate(self._oracle_values) if i != number]
+        others = [v for i, v in enumerate(self.oracle_values) if i != number]
         return _with_derived(self._base_of_oracles[number], "oracle", others)
 
     @cached_property
@@ -207,15 +211,16 @@ class Board:
         return [self._base(*self._oracle_evidence(i)) for i in range(len(self.oracles))]
 
     @cached_property
-    def _oracle_values(self) -> list[Values]:
-        return [values_of(found.scores) for found in self._base_of_oracles]
+    def oracle_values(self) -> list[Values]:
+        """Each oracle's scores, by name, as it has them beside the others; without those that are derived from the others'."""
+        return [values_of(found.scores) for found in self._base_of_oracles] if self._known is None else list(self._known)
 
     def _measure(self, model: nn.Module, seen: Seen, role: Role, peers: Sequence[Seen], number: int) -> Measured:
         original = self._originals[number] if self._originals else None
         evidence = replace(self.panel.evidence(model, seen), original=original, oracles=tuple(self._oracles))
         enough = peers[: self.peers] if len(peers) >= self.peers else ()
         ensemble = replace(evidence, peers=tuple(enough), oracles=tuple(self._oracles[: self._left]))
-        return _with_derived(self._base(evidence, ensemble), role, self._oracle_values)
+        return _with_derived(self._base(evidence, ensemble), role, self.oracle_values)
 
     def _check(self, number: int) -> None:
         """Errors: no original of this number; without originals it is 0."""

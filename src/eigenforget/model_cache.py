@@ -64,7 +64,11 @@ class ModelCache:
 
     def has(self, experiment: Experiment, kind: Kind, seed: int) -> bool:
         """Whether a file is there; it is read and checked only when it is used."""
-        return self.path_of(identity_of(experiment, kind, seed), kind, seed).exists()
+        return self.path_for(experiment, kind, seed).exists()
+
+    def path_for(self, experiment: Experiment, kind: Kind, seed: int) -> Path:
+        """Where the model is kept, or will be."""
+        return self.path_of(identity_of(experiment, kind, seed), kind, seed)
 
     def path_of(self, identity: dict[str, Any], kind: Kind, seed: int) -> Path:
         return self.folder / f"{kind}-seed{seed}-{digest(identity)[7:23]}.safetensors"

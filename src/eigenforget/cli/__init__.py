@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from eigenforget.cli import certificates, exports, judging, making, records  # noqa: F401  (importing them registers their commands)
+from eigenforget.cli import benching, certificates, exports, judging, making, records, scores  # noqa: F401  (importing them registers their commands)
 from eigenforget.cli.options import app
 from eigenforget.errors import EigenforgetError
 from eigenforget.record import RecordError

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from eigenforget.errors import NotWritten
 from eigenforget.initialisation import is_mask
 from eigenforget.types import EigenforgetError, listed
 
@@ -74,7 +75,7 @@ def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, ove
             os.fsync(written.fileno())
         os.replace(temporary, target)
     except (OSError, safetensors.SafetensorError) as error:
-        raise EigenforgetError(f"{target}: cannot be written: {_first_line(error)}") from None
+        raise NotWritten(f"{target}: cannot be written: {_first_line(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -135,7 +136,7 @@ def digest(model: nn.Module) -> str:
 
     It depends on neither device, memory layout nor order of registration. A tied weight counts under each of its names.
     """
-    return digest_of(dict(_named(model)))
+    return digest_of(dict(named_tensors(model)))
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
@@ -156,7 +157,8 @@ def check_labels(labels: np.ndarray, head_size: int) -> None:
         raise EigenforgetError(f"{subject} outside the model's head of {head_size} outputs")
 
 
-def _named(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    """All parameters, then all buffers, under each of their names."""
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
 

@@ -1,0 +1,171 @@
+"""A plan's results as people and other programs read them: chained records for each setting, one table, a leaderboard."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eigenforget import record
+from eigenforget.bench.cells import Cell, Setting
+from eigenforget.bench.run import Bench
+from eigenforget.record import RunRecord, write_text
+from eigenforget.report import leaderboard
+from eigenforget.report.leaderboard import Problem
+from eigenforget.report.table import build
+from eigenforget.spec import spell
+
+COLUMNS = (
+    "problem", "seed", "role", "name", "method", "retain_fraction", "status", "reason", "seconds", "cpu_seconds", "score", "value", "low",
+    "high", "gap", "units", "verdict", "data", "model", "recipe", "request", "cell",
+)  # fmt: skip
+
+
+class Place(NamedTuple):
+    """A setting's folder below the results, problem/seedN, and its finished records in the order of the plan, not chained."""
+
+    problem: str
+    setting: Setting
+    records: tuple[RunRecord, ...]
+
+    @property
+    def folder(self) -> str:
+        return f"{self.problem}/seed{self.setting.seed}"
+
+
+def places(bench: Bench) -> list[Place]:
+    """What is finished of the plan. A setting without measured retrained models is left out."""
+    by_setting: dict[Setting, list[Cell]] = {}
+    for cell in bench.cells():
+        by_setting.setdefault(cell.setting, []).append(cell)
+    names: dict[Setting, str] = {}
+    found = []
+    for setting, cells in by_setting.items():
+        problem = _named(replace(setting, seed=0), names)
+        anchors = bench.store.anchors(setting)
+        if anchors is not None:
+            found.append(Place(problem, setting, (*anchors.records, *_methods(bench, cells))))
+    return found
+
+
+def write_out(bench: Bench, out: Path) -> list[Place]:
+    """problem/seedN/records, table.csv (and table.parquet where pyarrow is there), leaderboard.md and problem/summary.md and .svg."""
+    found = places(bench)
+    for place in found:
+        _write_chain(place, out / place.folder)
+    rows = [row for place in found for row in _rows(place)]
+    _write_tables(rows, out)
+    problems = _problems(found)
+    for name, problem in problems.items():
+        write_text(out / name / "summary.md", f"# {problem.title}\n\n{leaderboard.details(problem)}\n![](summary.svg)\n")
+        write_text(out / name / "summary.svg", leaderboard.draw(problem))
+    if problems:
+        text = leaderboard.leaderboard([p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()])
+        write_text(out / "leaderboard.md", f"# {bench.plan.title}\n\n{text}")
+    return found
+
+
+def read_problems(folder: Path) -> dict[str, Problem]:
+    """The problems in a folder that write_out made: by name, with the records of each seed."""
+    seeds: dict[str, list[Sequence[RunRecord]]] = {}
+    for path in sorted(folder.glob("*/seed*/records")):
+        seeds.setdefault(path.parent.parent.name, []).append(record.read_folder(path))
+    return {name: Problem(_title(found[0]), found) for name, found in seeds.items()}
+
+
+def _title(records: Sequence[RunRecord]) -> str:
+    job = records[0].job
+    return ", ".join(job[key]["spec"] for key in ("data", "model", "request"))
+
+
+def _problems(found: Sequence[Place]) -> dict[str, Problem]:
+    seeds: dict[str, list[Sequence[RunRecord]]] = {}
+    for place in found:
+        if any(r.role in ("unlearned", "control") for r in place.records):
+            seeds.setdefault(place.problem, []).append(place.records)
+    titles = {place.problem: place.setting.title for place in found}
+    return {name: Problem(titles[name], records) for name, records in seeds.items()}
+
+
+def _named(problem: Setting, names: dict[Setting, str]) -> str:
+    """digits-small_resnet-by_class-label-3; a number behind it where two problems would share the name."""
+    if problem not in names:
+        request = re.sub(r"[^A-Za-z0-9_.]+", "-", spell(problem.request)).strip("-.")
+        stem = f"{problem.data.name}-{problem.model.name}-{request}"[:100]
+        taken = set(names.values())
+        names[problem] = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+    return names[problem]
+
+
+def _methods(bench: Bench, cells: Sequence[Cell]) -> Iterator[RunRecord]:
+    """The finished cells' records, with a number behind a name that stands more than once."""
+    seen: dict[str, int] = {}
+    for cell in cells:
+        seen[cell.name] = seen.get(cell.name, 0) + 1
+        found = bench.store.result(cell)
+        if found is not None:
+            yield replace(found, name=cell.name if seen[cell.name] == 1 else f"{cell.name} {seen[cell.name]}")
+
+
+def _write_chain(place: Place, folder: Path) -> None:
+    """records/, made as a draft and moved in whole; left alone where it holds these very results."""
+    target, draft = folder / "records", folder / ".records.draft"
+    unsealed = [replace(item, previous=None, digest=None) for item in place.records]
+    chain = list(record.chained(unsealed))
+    names = [f"{number:03d}-{re.sub(r'[^A-Za-z0-9_.%-]+', '-', item.name)}.json" for number, item in enumerate(chain)]
+    newest = target / names[-1]
+    if newest.exists() and len(list(target.glob("*.json"))) == len(names) and record.read(newest).digest == chain[-1].digest:
+        return
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for name, item in zip(names, chain, strict=True):
+        record.write(item, draft / name)
+    if target.exists():
+        shutil.rmtree(target)
+    draft.replace(target)
+
+
+def _rows(place: Place) -> Iterator[dict[str, Any]]:
+    """One row for each score of each model; one without a score for a cell that has no result."""
+    of = {item.name: item for item in place.records}
+    for row in build(place.records).rows:
+        item = of[row.model]
+        job = item.job
+        common: dict[str, Any] = {
+            "problem": place.problem, "seed": job.get("seed"), "role": row.role, "name": row.model,
+            "method": (job.get("method") or {}).get("spec", ""), "retain_fraction": job.get("retain_fraction"), "status": row.status,
+            "reason": row.reason, "seconds": row.seconds, "cpu_seconds": item.outcome.cost.get("cpu_seconds"), "cell": job.get("cell", ""),
+            **{key: job[key]["spec"] for key in ("data", "model", "recipe", "request")},
+        }  # fmt: skip
+        if not row.cells:
+            yield common
+        for name, cell in row.cells.items():
+            own = {"value": cell.value, "low": cell.low, "high": cell.high, "gap": cell.gap, "units": cell.units, "verdict": cell.verdict}
+            yield {**common, "score": name, **own, "reason": cell.reason or row.reason}
+
+
+def _write_tables(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    write_text(out / "table.csv", text.getvalue())
+    if importlib.util.find_spec("pyarrow") is None:
+        return
+    import pyarrow
+    import pyarrow.parquet
+
+    numbers = {"seed", "retain_fraction", "seconds", "cpu_seconds", "value", "low", "high", "gap", "units"}
+    kinds = {name: pyarrow.float64() if name in numbers else pyarrow.string() for name in COLUMNS}
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    columns |= {name: [None if v is None else float(v) for v in columns[name]] for name in numbers}
+    draft = out / ".table.parquet.tmp"
+    pyarrow.parquet.write_table(pyarrow.table(columns, schema=pyarrow.schema(kinds)), draft)
+    draft.replace(out / "table.parquet")

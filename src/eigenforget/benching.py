@@ -1,0 +1,175 @@
+"""`eigenforget bench`, `cache` and `leaderboard`: plans of any size, the models they share, and one table over all of them."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from eigenforget.bench import Bench, Outline, pool_of, read_plan, store_of
+from eigenforget.bench.results import read_problems, write_out
+from eigenforget.bench.run import Done, Observer
+from eigenforget.bench.work import Answer, Task
+from eigenforget.engine import Engine
+from eigenforget.model_cache import ModelCache
+from eigenforget.record import write_text
+from eigenforget.report.leaderboard import Problem, leaderboard
+from eigenforget.terminal import console
+from eigenforget.types import EigenforgetError
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_BEGIN, _END = "<!-- leaderboard: {} -->", "<!-- end of leaderboard -->"
+
+
+def bench(
+    path: Path, *, store: Path, out: Path, backend: str, workers: int | None, threads: int | None, device: str, retry: bool, dry_run: bool
+) -> int:
+    """`eigenforget bench`: 0 when every cell has a result, 1 where some failed or were refused."""
+    plan = read_plan(path)
+    pool = pool_of(backend, workers, threads)
+    if out.exists() and not out.is_dir():
+        raise EigenforgetError(f"--out {out} is a file; results go into a folder")
+    made = Bench(plan, store_of(store, lambda text: say(f"warning: {text}")), pool, Engine(device=device).fabric.device.type)
+    if retry:
+        made.store.forget(made.cells(), ("failed", "refused"))
+    outline = made.outline()
+    say(f"{plan.title}: {described(outline, pool.workers)}")
+    if dry_run:
+        for task in (*outline.models, *outline.settings, *outline.cells):
+            say(f"  {task.title}: {task.setting.title}")
+        return 0
+    try:
+        with _progress() as observer:
+            made.run(outline, observer)
+    finally:
+        places = write_out(made, out)
+    statuses = made.store.statuses()
+    bad = [cell for cell in made.cells() if statuses.get(cell.digest) != "ok"]
+    say(f"wrote {out}/leaderboard.md, table.csv and the records of {len(places)} settings")
+    say(f"a page of one of them: eigenforget report {out}/PROBLEM/seedN/records")
+    if bad:
+        say(f"{len(bad)} of {len(plan.cells)} cells have no model; the table says why. What was refused or failed is run again with --retry")
+    return 1 if bad else 0
+
+
+def described(outline: Outline, workers: int) -> str:
+    """The outline in one line."""
+    done = ", ".join(f"{number} {status}" for status, number in outline.done.items())
+    parts = [f"{outline.total} cells" + (f" ({done} already)" if done else "")]
+    parts.append(f"to do: {len(outline.cells)} cells, {len(outline.models)} models to train, {len(outline.settings)} settings to measure")
+    if outline.cells:
+        known = outline.seconds is not None
+        parts.append(f"about {_time(outline.seconds / workers)}" if known else "no estimate before something alike is finished")  # type: ignore[operator]
+    return "; ".join(parts)
+
+
+def write_leaderboard(folders: tuple[Path, ...], into: Path | None) -> None:
+    """`eigenforget leaderboard`: one table over the results of any number of plans, printed or put into a document."""
+    problems: dict[str, Problem] = {}
+    for folder in folders:
+        found = read_problems(folder)
+        if not found:
+            raise EigenforgetError(f"{folder} has no results of a bench (PROBLEM/seedN/records)")
+        problems |= {f"{folder}/{name}": problem for name, problem in found.items()}
+    text = leaderboard([p._replace(title=f"[{Path(name).name}]({name}/summary.md)") for name, p in problems.items()])
+    if into is None:
+        print(text, end="")
+        return
+    _put(into, " ".join(map(str, folders)), text)
+    say(f"wrote the table into {into}")
+
+
+def list_cache(folder: Path) -> None:
+    """`eigenforget cache list`."""
+    entries = _cache(folder).entries()
+    table = Table("file", "MiB", "last used", "model", "data")
+    for entry in entries:
+        used = datetime.datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.path.name, f"{entry.size / 2**20:.1f}", used, entry.about.get("model", ""), entry.about.get("data", ""))
+    console.print(table)
+    say(f"{len(entries)} models, {sum(e.size for e in entries) / 2**20:.1f} MiB")
+
+
+def prune_cache(folder: Path, max_size: str) -> None:
+    """`eigenforget cache prune`."""
+    limit = bytes_of(max_size)
+    removed = _cache(folder).prune(limit)
+    say(f"removed {len(removed)} models, {sum(e.size for e in removed) / 2**20:.1f} MiB, the longest unused first")
+
+
+def check_cache(folder: Path) -> int:
+    """`eigenforget cache check`: 1 where a model is damaged."""
+    cache = _cache(folder)
+    lines = cache.damaged()
+    for line in lines:
+        say(line)
+    say(f"{len(cache.entries())} models, {len(lines)} damaged" + ("; they are trained anew when they are needed" if lines else ""))
+    return 1 if lines else 0
+
+
+def bytes_of(text: str) -> int:
+    """20G, 500M, 0. Errors: it is no size."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise EigenforgetError(f"--max-size {text!r} is no size such as 20G, 500M or 0")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Observer]:
+    """A bar for each stage with the time left, and a line for each answer."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=console.is_terminal) as bars:
+
+        def observer(stage: str, total: int) -> Done:
+            row = bars.add_task(stage, total=total, visible=total > 0)
+            count = 0
+
+            def done(task: Task, answer: Answer) -> None:
+                nonlocal count
+                count += 1
+                bars.update(row, advance=1)
+                why = f": {answer.reason}" if answer.reason else ""
+                say(f"{stage} {count}/{total}: {task.title} {answer.status} ({answer.seconds:.1f} s){why}")
+
+            return done
+
+        yield observer
+
+
+def _cache(folder: Path) -> ModelCache:
+    """The cache in this folder, or in the store in this folder."""
+    path = folder / "models" if (folder / "models").is_dir() else folder
+    if not path.is_dir():
+        raise EigenforgetError(f"{folder} is no folder of a store or of trained models")
+    return ModelCache(path)
+
+
+def _put(into: Path, source: str, text: str) -> None:
+    """Replaces what stands between the marks in the document."""
+    begin = _BEGIN.format(source)
+    try:
+        old = into.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EigenforgetError(f"{into}: cannot be read: {error.strerror or error}") from None
+    before, mark, rest = old.partition(begin)
+    _, end, after = rest.partition(_END)
+    if not mark or not end:
+        raise EigenforgetError(f"{into} has no lines {begin!r} and {_END!r}, between which the table goes")
+    write_text(into, f"{before}{begin}\n\n{text}\n{_END}{after}")
+
+
+def _time(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,84 @@
+"""Small plans and methods that misbehave, for the tests of benches; workers import this module."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from eigenforget.bench import Plan, Setting
+from eigenforget.bench.cells import Cell
+from eigenforget.data import DATASETS
+from eigenforget.methods import known_methods
+from eigenforget.models import MODELS
+from eigenforget.requests import REQUESTS
+from eigenforget.spec import configured, parse
+from eigenforget.training import Recipe
+from eigenforget.types import Method, Task
+
+TEXT = """
+title = "Small"
+data = "digits()"
+model = "mlp(hidden=(16,))"
+recipe = "recipe(epochs=2, batch_size=64)"
+[[grid]]
+request = ["by_class(label=3)", "by_class(label=4)"]
+method = ["finetune(epochs=1)", "head_mask()", "gradient_ascent(epochs=1)"]
+seeds = [0, 1]
+oracles = [10, 11]
+skip = ["relearning"]
+"""
+
+
+def setting(**changes: object) -> Setting:
+    base = {
+        "data": parse("digits()", DATASETS, "data set"), "model": parse("mlp(hidden=(16,))", MODELS, "model"),
+        "recipe": Recipe(epochs=2, batch_size=64), "request": parse("by_class(label=3)", REQUESTS, "request"), "seed": 0,
+        "oracles": (10, 11), "skip": ("relearning",),
+    }  # fmt: skip
+    return Setting(**{**base, **changes})  # type: ignore[arg-type]
+
+
+def plan(*methods: Method | str, **changes: object) -> Plan:
+    parsed = [parse(m, known_methods(), "method") if isinstance(m, str) else m for m in methods]
+    return Plan("Small", tuple(Cell(setting(**changes), method) for method in parsed))
+
+
+@configured
+class Deadly:
+    """Kills its own process: always, or the first `times` times, counted in a file."""
+
+    name: ClassVar[str] = "deadly"
+    source: ClassVar[str] = "tests"
+    needs: ClassVar[tuple[str, ...]] = ()
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "none"
+
+    count: str
+    times: int = 1_000_000
+
+    def __call__(self, task: Task) -> nn.Module:
+        with Path(self.count).open("a", encoding="utf-8") as file:
+            file.write("x")
+        if len(Path(self.count).read_text(encoding="utf-8")) <= self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task.student().eval()
+
+
+@configured
+class Buggy:
+    """Raises what no method should."""
+
+    name: ClassVar[str] = "buggy"
+    source: ClassVar[str] = "tests"
+    needs: ClassVar[tuple[str, ...]] = ()
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "none"
+
+    def __call__(self, task: Task) -> nn.Module:
+        raise ZeroDivisionError("a bug\nof two lines")

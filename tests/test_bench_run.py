@@ -1,0 +1,285 @@
+"""Benches: the numbers of a study, nothing done twice, and nothing lost or taken for whole, whatever dies and whenever."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigenforget import record
+from eigenforget.bench import Bench, pool_of, read_plan, store_of, work
+from eigenforget.bench.results import write_out
+from eigenforget.bench.store import Store
+from eigenforget.bench.work import Home, Task, do, experiment_of
+from eigenforget.cli import main
+from eigenforget.data import DATASETS
+from eigenforget.models import checkpoint
+from eigenforget.requests import REQUESTS
+from eigenforget.spec import parse
+from eigenforget.study import Study
+from eigenforget.types import EigenforgetError
+from tests import bench_plans
+
+
+def bench(store: Path, plan: Any, backend: str = "sequential", workers: int = 1) -> Bench:
+    return Bench(plan, store_of(store), pool_of(backend, workers, 1))
+
+
+def command(folder: Path, *more: str, seconds: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`eigenforget bench plan.toml` in a process of its own."""
+    words = [sys.executable, "-m", "eigenforget.cli", "bench", "plan.toml", "--store", "store", "--out", "out", "--device", "cpu", *more]
+    return subprocess.run(words, cwd=folder, text=True, capture_output=True, timeout=seconds, check=False, **options)
+
+
+def scores(records: Any) -> dict[str, dict[str, float | None]]:
+    return {r.name: {s.name: s.value for s in r.scores} for r in records}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The small plan, run in this process: its folder, and the CSV table without times."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    made = bench(folder / "store", read_plan(folder / "plan.toml"))
+    made.run(made.outline())
+    write_out(made, folder / "out")
+    return folder, timeless(folder / "out")
+
+
+def timeless(out: Path) -> str:
+    """Problems, models, scores, values and verdicts: what must not depend on when, where and how often a bench was stopped."""
+    lines = (out / "table.csv").read_text(encoding="utf-8").splitlines()
+    columns = lines[0].split(",")
+    dropped = {columns.index("seconds"), columns.index("cpu_seconds")}
+    rows = [line.split(",", 9) for line in lines]
+    return "\n".join(",".join(part for i, part in enumerate(row) if i not in dropped) for row in rows)
+
+
+def test_a_bench_gives_the_numbers_of_a_study(tmp_path: Path) -> None:
+    plan = bench_plans.plan("finetune(epochs=1)", "muda(alternations=1)", "head_mask()", skip=())
+    made = bench(tmp_path / "store", plan)
+    assert made.run(made.outline()) == {"ok": 3}
+    (place,) = write_out(made, tmp_path / "out")
+    experiment = experiment_of(plan.cells[0].setting, "cpu")
+    study = Study(experiment, [cell.method for cell in plan.cells], seed=0, oracle_seeds=(10, 11))
+    assert scores(place.records) == scores(study.records())
+    chain = record.read_folder(tmp_path / "out" / place.folder / "records")
+    assert [r.name for r in chain] == ["original", "oracle 1", "oracle 2", "finetune", "muda", "head_mask"]
+    assert {r.job["cell"] for r in chain[3:]} == {cell.digest for cell in made.cells()}
+
+
+def test_what_is_finished_is_not_done_again(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = uninterrupted
+    before = {path: path.stat().st_mtime_ns for path in (folder / "store").rglob("*.json")}
+    again = bench(folder / "store", read_plan(folder / "plan.toml"))
+    outline = again.outline()
+    assert (outline.models, outline.settings, outline.cells, outline.done, outline.seconds) == ((), (), (), {"ok": 12}, 0.0)
+    assert again.run(outline) == {}
+    write_out(again, folder / "out")
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "store").rglob("*.json")}
+    # A wider plan runs what is new only; its models are there already.
+    wider = bench(folder / "store", bench_plans.plan("finetune(epochs=1)", "head_mask()", "identity()"))
+    outline = wider.outline()
+    assert (outline.models, outline.settings) == ((), ()) and [task.cell.name for task in outline.cells if task.cell] == ["identity"]
+    assert outline.seconds is not None and 0 < outline.seconds < 60
+
+
+def test_refused_failed_and_buggy_cells_are_on_record_and_cost_no_other(tmp_path: Path) -> None:
+    plan = bench_plans.plan("unsir()", bench_plans.Buggy(), "gradient_ascent(lr=1e30, epochs=2)", "head_mask()")
+    plan = plan._replace(cells=(replace(plan.cells[0], retain_fraction=0.0), *plan.cells[1:]))
+    made = bench(tmp_path / "store", plan)
+    told: list[tuple[str, str, str]] = []
+    assert made.run(made.outline(), lambda stage, total: lambda task, answer: told.append((task.title, answer.status, answer.reason))) == {
+        "refused": 1, "failed": 2, "ok": 1,
+    }  # fmt: skip
+    unsealed = {r.name: r for place in write_out(made, tmp_path / "out") for r in place.records}
+    assert unsealed["unsir 0%"].outcome.status == "refused" and "retain" in unsealed["unsir 0%"].outcome.reason
+    assert "ZeroDivisionError: a bug of two lines (bench_plans.py:" in unsealed["buggy"].outcome.reason
+    assert unsealed["gradient_ascent"].outcome.status == "failed" and "diverged" in unsealed["gradient_ascent"].outcome.reason
+    assert ("buggy, seed 0", "failed", unsealed["buggy"].outcome.reason) in told
+    # They are left alone until someone asks; then only they are run again.
+    assert made.outline().cells == ()
+    made.store.forget(made.cells(), ("failed", "refused"))
+    assert [task.cell.name for task in made.outline().cells if task.cell] == ["unsir 0%", "buggy", "gradient_ascent"]
+    text = (tmp_path / "out" / "leaderboard.md").read_text(encoding="utf-8")
+    assert "| `buggy` | – | no result | – |" in text
+
+
+def test_an_original_that_diverges_fails_its_own_cells_only(tmp_path: Path) -> None:
+    good = bench_plans.plan("head_mask()")
+    bad = bench_plans.plan("head_mask()", "identity()", recipe=replace(good.cells[0].setting.recipe, lr=1e30))
+    made = bench(tmp_path / "store", good._replace(cells=(*good.cells, *bad.cells)))
+    assert made.run(made.outline()) == {"failed": 2, "ok": 1}
+    reasons = [r.outcome.reason for cell in made.cells() if (r := made.store.result(cell)) and r.outcome.status == "failed"]
+    assert len(reasons) == 2 and all("diverged" in reason and "seed" in reason for reason in reasons)
+
+
+def test_data_that_changed_under_its_name_is_noticed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.integers(0, 255, (60, 4, 4, 1), dtype=np.uint8), "y_train": np.arange(60) % 3}
+    arrays |= {"x_test": rng.integers(0, 255, (30, 4, 4, 1), dtype=np.uint8), "y_test": np.arange(30) % 3}
+    np.savez(tmp_path / "d.npz", **arrays)
+    spec = parse(f"npz(path={str(tmp_path / 'd.npz')!r})", DATASETS, "data set")
+    changes = {"data": spec, "request": parse("by_class(label=1)", REQUESTS, "request")}
+    made = bench(tmp_path / "store", bench_plans.plan("head_mask()", **changes))
+    assert made.run(made.outline()) == {"ok": 1}
+    arrays["x_train"][0] += 1
+    np.savez(tmp_path / "d.npz", **arrays)
+    work._data.clear()
+    more = bench(tmp_path / "store", bench_plans.plan("identity()", **changes))
+    with pytest.raises(EigenforgetError, match=r"is not what it was when results in .* take another --store"):
+        more.outline()
+
+
+@pytest.mark.parametrize("times", [1, 1_000_000])
+def test_a_worker_that_dies_costs_its_cell_only(times: int, tmp_path: Path) -> None:
+    """Killed once, the cell is tried again and has a result; killed each time, it is on record as failed."""
+    deadly = bench_plans.Deadly(count=str(tmp_path / "count"), times=times)
+    plan = bench_plans.plan("finetune(epochs=1)", deadly, "head_mask()", "identity()")
+    made = bench(tmp_path / "store", plan, "processes", 2)
+    counts = made.run(made.outline())
+    assert counts == ({"ok": 4} if times == 1 else {"ok": 3, "failed": 1})
+    assert len((tmp_path / "count").read_text(encoding="utf-8")) == 2
+    found = {cell.name: made.store.result(cell) for cell in made.cells()}
+    deadly_record = found.pop("deadly")
+    assert all(item is not None and item.outcome.status == "ok" for item in found.values())
+    assert deadly_record is not None
+    if times > 1:
+        assert deadly_record.outcome.status == "failed" and "its worker died" in deadly_record.outcome.reason
+    assert made.outline().cells == () and not list((tmp_path / "store").glob("running/*/*"))
+
+
+def test_killed_at_random_moments_a_bench_ends_with_the_same_results(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    _, expected = uninterrupted
+    (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    words = [sys.executable, "-m", "eigenforget.cli", "bench", "plan.toml", "--store", "store", "--out", "out", "--device", "cpu"]
+    moments, kills = random.Random(7), 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*words, "--workers", "2"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+        assert process.stdout is not None
+        # Counted in lines of progress and not in seconds, so that a slow machine does not kill it before it begins.
+        for _ in range(moments.randint(2, 7)):
+            process.stdout.readline()
+        time.sleep(moments.random() * 0.1)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL) if kills % 2 else process.kill()
+            kills += 1
+        process.wait()
+        process.stdout.close()
+    assert kills >= 2
+    last = command(tmp_path, "--workers", "2")
+    assert last.returncode == 0, last.stderr
+    assert timeless(tmp_path / "out") == expected
+    cells = list((tmp_path / "store" / "cells").glob("*.json"))
+    assert len(cells) == 12 and all(record.read(path).outcome.status == "ok" for path in cells)
+
+
+def test_two_benches_share_a_store(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    _, expected = uninterrupted
+    (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    words = [sys.executable, "-m", "eigenforget.cli", "bench", "plan.toml", "--store", "store", "--device", "cpu", "--workers", "2"]
+    both = [subprocess.Popen([*words, "--out", name], cwd=tmp_path, stdout=subprocess.PIPE, text=True) for name in ("a", "b")]
+    texts = [process.communicate(timeout=180)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert timeless(tmp_path / "a") == timeless(tmp_path / "b") == expected
+    assert len(list((tmp_path / "store" / "models").glob("*.safetensors"))) == 2 + 4
+
+
+def _small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+
+
+def test_a_full_disk_ends_with_one_line_and_no_half_result(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: writing stops in the midst of a file."""
+    _, expected = uninterrupted
+    (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    for backend in ("sequential", "processes"):
+        full = command(tmp_path, "--backend", backend, preexec_fn=_small_files)
+        assert full.returncode == 2 and full.stderr.count("\n") == 1 and "cannot be written" in full.stderr, full.stderr
+        assert not list((tmp_path / "store").rglob("*.tmp"))
+        for path in (tmp_path / "store" / "cells").glob("*.json"):
+            record.read(path)
+        for path in (tmp_path / "store" / "models").glob("*.safetensors"):
+            checkpoint.load_state(path)
+    made = bench(tmp_path / "store", read_plan(tmp_path / "plan.toml"))
+    made.run(made.outline())
+    write_out(made, tmp_path / "out")
+    assert timeless(tmp_path / "out") == expected
+
+
+def test_a_damaged_model_and_a_damaged_result_are_named_and_made_anew(
+    uninterrupted: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    shutil.copytree(uninterrupted[0] / "store", tmp_path / "store")
+    model = sorted((tmp_path / "store" / "models").glob("oracle-*.safetensors"))[0]
+    content = bytearray(model.read_bytes())
+    content[-3] ^= 1
+    model.write_bytes(content)
+    for cell in (tmp_path / "store" / "cells").glob("*.json"):
+        if record.read(cell).name == "head_mask":
+            cell.unlink()
+    kept = sorted((tmp_path / "store" / "cells").glob("*.json"))[0]
+    kept.write_text(kept.read_text(encoding="utf-8").replace('"value":', '"value": ', 1), encoding="utf-8")
+    work._last.clear()
+    words = ["bench", str(tmp_path / "plan.toml"), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    for status in (1, 0):
+        with pytest.raises(SystemExit) as caught:
+            main([*words, "--backend", "sequential"])
+        assert caught.value.code == status
+        text = capsys.readouterr().out
+        if status == 1:
+            assert model.name in text and "is damaged and is trained anew" in text and kept.name in text and "a result is damaged" in text
+    assert timeless(tmp_path / "out") == uninterrupted[1]
+
+
+def test_wrong_requests_and_folders_end_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.toml").write_text(bench_plans.TEXT.replace("by_class(label=4)", "by_class(label=44)"), encoding="utf-8")
+    words = ["bench", str(tmp_path / "plan.toml"), "--store", str(tmp_path / "s"), "--out", str(tmp_path / "o"), "--device", "cpu"]
+    cases = [([], "44"), (["--backend", "slum"], "backend 'slum'"), (["--workers", "0"], "workers must be 1 or more")]
+    for more, message in cases:
+        with pytest.raises(SystemExit) as caught:
+            main([*words, *more])
+        assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "s").exists() and not (tmp_path / "o").exists()
+
+
+def test_a_task_that_another_bench_works_on_is_left_for_later(tmp_path: Path) -> None:
+    cell = bench_plans.plan("head_mask()").cells[0]
+    store = Store(tmp_path)
+    with store.locked(f"cell-{cell.digest[7:]}", wait=True):
+        assert do(Task("cell", cell.setting, cell=cell), Home(Store(tmp_path))).status == "busy"
+    with store.locked(f"anchors-{cell.setting.digest[7:]}", wait=True):
+        assert do(Task("anchors", cell.setting), Home(Store(tmp_path))).status == "busy"
+    assert not list(tmp_path.glob("running/*/*"))
+
+
+def test_anchors_are_there_only_when_all_of_them_are(uninterrupted: tuple[Path, str]) -> None:
+    folder, _ = uninterrupted
+    made = bench(folder / "store", read_plan(folder / "plan.toml"))
+    setting = made.cells()[0].setting
+    found = made.store.anchors(setting)
+    assert found is not None and [r.role for r in found.records] == ["original", "oracle", "oracle"]
+    derived = {"tow", "tow_mia", "ain"}
+    for values, item in zip(found.values, found.records[1:], strict=True):
+        assert values == {s.name: s.value for s in item.scores if s.value is not None and s.name not in derived}
+    path = folder / "store" / "anchors" / setting.digest[7:] / "01-oracle-1.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[:-20], encoding="utf-8")
+    assert made.store.anchors(setting) is None
+    path.write_text(text, encoding="utf-8")
+    assert json.loads(text)["name"] == "oracle 1" and made.store.anchors(setting) is not None
