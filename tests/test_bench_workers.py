@@ -1,0 +1,77 @@
+"""Who does the work: a Ray cluster of two workers, Slurm's own way of running jobs, numbers of workers and threads, missing libraries."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import joblib
+import pytest
+
+from eigenforget.bench import Bench, Pool, pool_of, store_of
+from eigenforget.types import EigenforgetError
+from tests import bench_plans
+
+
+def test_cores_are_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    assert pool_of("processes") == Pool("processes", 8, 1)
+    assert pool_of("processes", workers=3) == Pool("processes", 3, 2)
+    assert pool_of("processes", threads=4) == Pool("processes", 2, 4)
+    assert pool_of("processes", workers=16) == Pool("processes", 16, 1)
+    assert pool_of("processes", 5, 5) == Pool("processes", 5, 5)
+    assert pool_of("sequential") == Pool("sequential", 1, 8)
+
+
+def test_wrong_pools_are_named() -> None:
+    for words, message in (
+        (("slum",), "backend 'slum'; there are processes, sequential, ray, slurm"),
+        (("processes", 0), "workers must be 1 or more, got 0"),
+        (("processes", 1, -1), "threads must be 1 or more, got -1"),
+    ):
+        with pytest.raises(EigenforgetError) as caught:
+            pool_of(*words)  # type: ignore[arg-type]
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("backend", "library"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_library_is_named_with_its_extra(backend: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(EigenforgetError, match=rf"--backend {backend} needs {library}: pip install 'eigenforget\[{backend}\]'"):
+        pool_of(backend)
+
+
+def test_a_store_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EigenforgetError, match="is a file; a store is a folder"):
+        store_of(tmp_path / "file")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
+def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
+    """The same results as in this process; a worker that dies costs its cell only."""
+    ray = importlib.import_module("ray")
+    try:
+        plan = bench_plans.plan("finetune(epochs=1)", "head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), "identity()")
+        here = Bench(plan._replace(cells=(*plan.cells[:2], plan.cells[3])), store_of(tmp_path / "here"), pool_of("sequential", threads=1))
+        here.run(here.outline())
+        there = Bench(plan, store_of(tmp_path / "there"), pool_of("ray", 2, 1))
+        assert there.run(there.outline()) == {"ok": 3, "failed": 1}
+        assert ray.is_initialized() and ray.cluster_resources()["CPU"] == 2
+        for cell in here.cells():
+            mine, theirs = here.store.result(cell), there.store.result(cell)
+            assert mine is not None and theirs is not None and mine.scores == theirs.scores
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="needs the extra slurm")
+def test_jobs_as_slurm_runs_them(tmp_path: Path) -> None:
+    """submitit's local cluster starts the very jobs that it would hand to Slurm, as processes."""
+    plan = bench_plans.plan("head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), oracles=(10,))
+    made = Bench(plan, store_of(tmp_path / "store"), pool_of("slurm", 2, 1)._replace(cluster="local"))
+    assert made.run(made.outline()) == {"ok": 1, "failed": 1}
+    dead = made.store.result(made.cells()[1])
+    assert dead is not None and "Slurm job" in dead.outcome.reason
