@@ -1,0 +1,122 @@
+"""Half precision: work is done in float32 on a copy, and what comes back has the types of what was given."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from eigenforget.models.checkpoint import named_tensors
+from eigenforget.types import Diverged, EigenforgetError
+
+HALF = (torch.float16, torch.bfloat16)
+_WEIGHTS = (*HALF, torch.float32, torch.float64)
+_NO_WEIGHTS = (torch.bool, torch.int16, torch.int32, torch.int64)
+"""What a parameter may be that holds positions or counts."""
+
+
+def types_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
+    """The types of a model's or a checkpoint's tensors, by name."""
+    return {name: tensor.dtype for name, tensor in tensors.items()}
+
+
+def first_half(types: Mapping[str, torch.dtype]) -> str | None:
+    """The name of the first tensor in half precision; None where there is none."""
+    return next((name for name, dtype in types.items() if dtype in HALF), None)
+
+
+def check_types(model: nn.Module) -> None:
+    """Error, with the first tensor and its type: weights that are quantised, complex or in 8 bits."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for name, tensor in named_tensors(model):
+        wrong = tensor.dtype not in (*_WEIGHTS, *_NO_WEIGHTS) if name in parameters else tensor.is_floating_point() and tensor.itemsize < 2
+        if wrong or tensor.is_quantized:
+            raise EigenforgetError(_unfit(name, tensor.dtype))
+    # Quantised layers of torch have no parameters: their weights are packed into tuples of the state dict.
+    for name, entry in model.state_dict().items():
+        for leaf in tree_leaves(entry):
+            if isinstance(leaf, Tensor) and leaf.is_quantized:
+                raise EigenforgetError(_unfit(name, leaf.dtype))
+
+
+def widened(model: nn.Module) -> nn.Module:
+    """The model itself, or where any of its tensors is float16 or bfloat16, a copy with float32 in their place.
+
+    What any module of the copy gets as float16 or bfloat16, inputs of the data included, is turned to float32 first, since a model of
+    several types casts between its parts. All other types stay. `narrowed` is the way back.
+    """
+    if first_half(types_of(dict(named_tensors(model)))) is None:
+        return model
+    wide = copy.deepcopy(model)
+    _cast(wide, {id(tensor): torch.float32 for _, tensor in named_tensors(wide) if tensor.dtype in HALF})
+    for module in wide.modules():
+        module.register_forward_pre_hook(_widen_inputs, with_kwargs=True)
+    return wide
+
+
+def is_widened(model: nn.Module) -> bool:
+    """Whether this is a copy that `widened` made, or a copy of one."""
+    return any(_widening(module) for module in model.modules())
+
+
+def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
+    """The model, in place, with those tensors in half precision that `types` (name -> type, as before `widened`) has so.
+
+    A tensor of another name takes the type of the tensors beside it in its module. What a training moved by less than the narrow type
+    can show is back where it was. Errors: Diverged, where a value is too large for its type.
+    """
+    if first_half(types) is None:
+        return model
+    wanted: dict[int, torch.dtype] = {}
+    for name, tensor in named_tensors(model):
+        dtype = types.get(name) or _beside(name, types)
+        if tensor.is_floating_point() and dtype in HALF:
+            if (torch.isfinite(tensor) & ~torch.isfinite(tensor.to(dtype))).any():
+                raise Diverged(f"{name} holds values that are too large for {dtype}")
+            wanted[id(tensor)] = dtype
+    _cast(model, wanted)
+    for module in model.modules():
+        for key in _widening(module):
+            del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
+    return model
+
+
+def _cast(model: nn.Module, wanted: Mapping[int, torch.dtype]) -> None:
+    """Turn the tensors of these identities, in place; what was one tensor stays one."""
+    done: dict[int, tuple[Tensor, Tensor]] = {}  # with the tensors, lest an identity be given out again
+
+    def cast(tensor: Tensor) -> Tensor:
+        if id(tensor) not in done:
+            done[id(tensor)] = tensor, tensor.to(wanted.get(id(tensor), tensor.dtype))
+        return done[id(tensor)][1]
+
+    model.zero_grad(set_to_none=True)
+    # What .float() and .half() are made of: recurrent layers keep a further list of their weights, which it renews.
+    model._apply(cast)
+
+
+def _widening(module: nn.Module) -> list[int]:
+    """The keys of the hooks that widen this module's inputs."""
+    return [key for key, hook in module._forward_pre_hooks.items() if hook is _widen_inputs]
+
+
+def _widen_inputs(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    return tree_map(_wide, args), tree_map(_wide, kwargs)
+
+
+def _wide(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALF else value
+
+
+def _beside(name: str, types: Mapping[str, torch.dtype]) -> torch.dtype | None:
+    owner = name.rpartition(".")[0]
+    return next((dtype for other, dtype in types.items() if other.rpartition(".")[0] == owner and dtype in _WEIGHTS), None)
+
+
+def _unfit(name: str, dtype: torch.dtype) -> str:
+    hint = "" if dtype.is_complex else "; of a quantised model give the one that it was made from"
+    return f"{name} is {dtype}, and weights must be float16, bfloat16, float32 or float64{hint}"
