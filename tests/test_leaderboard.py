@@ -1,0 +1,206 @@
+"""Leaderboards: which scores count, how often each method is in band, what it costs, and the commands around them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median, stdev
+
+import pytest
+from scipy import stats
+
+from eigenforget.bench import Bench, pool_of, read_plan, store_of
+from eigenforget.bench.results import read_problems, write_out
+from eigenforget.benching import bytes_of
+from eigenforget.cli import main
+from eigenforget.errors import EigenforgetError
+from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
+from eigenforget.report.leaderboard import PANEL, Problem, details, draw, entries, leaderboard
+from tests import bench_plans
+
+ORACLES = {"forget_accuracy": (0.0, 0.02, 0.01), "test_retain_accuracy": (0.9, 0.91, 0.92), "da": (0.98, 0.97, 0.975), "nmi": (0.7, 0.9, 0.8)}
+MODELS = {
+    "original": (1.0, 0.91, 0.6, 0.81), "good": (0.01, 0.905, 0.976, 0.8), "flat": (0.9, 0.5, 0.6, 0.81), "mask": (0.0, 0.91, 0.6, 0.81),
+}  # fmt: skip
+
+
+def made(name: str, values: tuple[float, ...], seconds: float = 10.0, optimises: tuple[str, ...] = ()) -> RunRecord:
+    role = "oracle" if name.startswith("oracle") else {"original": "original", "mask": "control"}.get(name, "unlearned")
+    rows = tuple(ScoreRow(n, v, "1", "reference", (0.0, 1.0)) for n, v in zip(ORACLES, values, strict=True))
+    job = {"method": {"spec": f"{name}()", "resolved": {}, "optimises": list(optimises)}}
+    return RunRecord(
+        "evaluate", name, "2026-11-24T13:00:00Z", job, {}, {}, Outcome("ok", 1.0, cost={"cpu_seconds": seconds}), role=role, scores=rows
+    )  # type: ignore[arg-type]
+
+
+def seed(shift: float = 0.0, **more: RunRecord) -> list[RunRecord]:
+    oracles = [made(f"oracle {i}", tuple(v[i] for v in ORACLES.values()), 100.0 + 10 * i) for i in range(3)]
+    own = [made(name, (v[0], v[1] - shift, v[2], v[3]), 11.0 + shift) for name, v in MODELS.items() if name not in more]
+    return [*oracles, *own, *more.values()]
+
+
+def inside(name: str, value: float) -> bool:
+    """By the formula of the band, written out here: mean ± t · s · √(1 + 1/n)."""
+    known = ORACLES[name]
+    half = stats.t.ppf(0.975, len(known) - 1) * stdev(known) * (1 + 1 / len(known)) ** 0.5
+    return abs(value - fmean(known)) <= half
+
+
+def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
+    problem = Problem("p", [seed(), seed(shift=0.1)])
+    found = {e.name: e for e in entries(problem)}
+    # NMI calls the original retrained as well, so it is left out; what measures the kept data counts whatever the original has.
+    assert inside("nmi", MODELS["original"][3]) and inside("test_retain_accuracy", MODELS["original"][1])
+    assert not inside("da", MODELS["original"][2]) and not inside("forget_accuracy", 1.0)
+    for name in ("good", "flat", "mask"):
+        forget, kept, da, _ = MODELS[name]
+        marks = [[inside("forget_accuracy", forget)] * 2, [inside("da", da)] * 2]
+        marks.append([inside("test_retain_accuracy", kept), inside("test_retain_accuracy", kept - 0.1)])
+        assert found[name].inside == pytest.approx(sum(fmean(m) for m in marks)) and len(found[name].counted) == 3
+    assert found["good"].inside == 2.5 and found["flat"].inside == 0.0 and found["mask"].inside == 1.5
+    assert list(found) == ["good", "mask", "flat"] and found["mask"].role == "control"
+
+
+def test_cost_is_the_share_of_the_mean_retraining_in_processor_seconds() -> None:
+    (good, *_) = entries(Problem("p", [seed(), seed(shift=0.1)]))
+    assert good.shares == pytest.approx([11.0 / 110, 11.1 / 110])
+    without = [replace(r, outcome=replace(r.outcome, cost={}, seconds=4.0 if r.role == "oracle" else 1.0)) for r in seed()]
+    (good, *_) = entries(Problem("p", [without]))
+    assert good.shares == [0.25]
+
+
+def test_what_a_method_trains_on_does_not_count_for_it() -> None:
+    trained = made("good", MODELS["good"], 11.0, ("da",))
+    (first, *_) = entries(Problem("p", [seed(good=trained)]))
+    assert first.name == "good" and first.counted == ["forget_accuracy", "test_retain_accuracy"] and "da" in first.marks
+    text = details(Problem("p", [seed(good=trained)]))
+    assert "0.976 ✓†" in text and "† does not count" in text and "| 2.0/2 |" in text
+
+
+def test_methods_without_a_result_stand_last_with_their_reason() -> None:
+    refused = replace(made("good", MODELS["good"]), outcome=Outcome("refused", 0.0, "needs | retained data"), scores=())
+    problem = Problem("p", [seed(), seed(good=refused)])
+    half = {e.name: e for e in entries(problem)}["good"]
+    assert half.runs == (1, 2) and half.inside == 3.0 and "(1 of 2 runs)" in details(problem)
+    none = Problem("q", [seed(good=refused)])
+    assert [e.name for e in entries(none)] == ["mask", "flat", "good"]
+    assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(none)
+    lines = leaderboard([problem, none]).splitlines()
+    assert lines[0] == "| method | in band | p | q | cost |"
+    assert lines[2].startswith("| `mask` (control) | 67%") and lines[-1].startswith("| `good` | – | 3.0/3 (1 of 2 runs) | no result |")
+    shares = [s for p in (problem, none) for e in entries(p) if e.name == "mask" for s in e.shares]
+    assert lines[2].endswith(f"| {100 * median(shares):.0f}% |")
+
+
+def test_the_picture_has_every_method_and_escapes_names() -> None:
+    svg = draw(Problem("a < b", [seed(), seed()]))
+    assert "a &lt; b" in svg and all(name in svg for name in ("good", "flat", "mask", "2.0/3", "3.0/3"))
+    assert "nan" not in svg
+
+
+def test_a_board_needs_retrained_models() -> None:
+    with pytest.raises(RecordError, match="p: a leaderboard needs records of retrained models for every training seed"):
+        entries(Problem("p", [seed(), [made("good", MODELS["good"])]]))
+    assert set(ORACLES) <= set(PANEL)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    (folder / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    bench = Bench(read_plan(folder / "plan.toml"), store_of(folder / "store"), pool_of("sequential", threads=1))
+    bench.run(bench.outline())
+    write_out(bench, folder / "out")
+    return folder
+
+
+def run(*words: str) -> int:
+    try:
+        main(list(words))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(results)
+    problems = read_problems(Path("out"))
+    assert len(problems) == 2 and all(len(p.seeds) == 2 for p in problems.values())
+    assert run("leaderboard", "out") == 0
+    printed = capsys.readouterr().out
+    assert printed == leaderboard([p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in problems.items()])
+    board = (results / "out" / "leaderboard.md").read_text(encoding="utf-8")
+    assert board == "# Small\n\n" + printed.replace("(out/", "(")
+    document = tmp_path / "README.md"
+    document.write_text("before\n<!-- leaderboard: out -->\nold\n<!-- end of leaderboard -->\nafter\n", encoding="utf-8")
+    for _ in range(2):  # and again into what it made
+        assert run("leaderboard", "out", "--into", str(document)) == 0
+        text = document.read_text(encoding="utf-8")
+        assert text == f"before\n<!-- leaderboard: out -->\n\n{printed}\n<!-- end of leaderboard -->\nafter\n"
+    document.write_text("no marks", encoding="utf-8")
+    assert run("leaderboard", "out", "--into", str(document)) == 2 and document.read_text(encoding="utf-8") == "no marks"
+    assert run("leaderboard", str(tmp_path)) == 2 and run("leaderboard") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "has no lines '<!-- leaderboard: out -->'" in errors[0] and "has no results of a bench" in errors[1] and len(errors) == 3
+
+
+def test_the_tables_have_a_row_for_each_score(results: Path) -> None:
+    import csv
+
+    with (results / "out" / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    problems = read_problems(results / "out")
+    assert len(rows) == sum(len(r.scores) for p in problems.values() for records in p.seeds for r in records)
+    one = next(r for r in rows if r["name"] == "finetune" and r["score"] == "da" and r["seed"] == "1")
+    (record,) = [
+        r for r in problems[one["problem"]].seeds[1] if r.name == "finetune"
+    ]  # fmt: skip
+    assert float(one["value"]) == next(s.value for s in record.scores if s.name == "da") and one["method"] == "finetune(epochs=1)"
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(results / "out" / "table.parquet").to_pylist()
+    assert [(p["name"], p["score"], p["value"]) for p in parquet] == [
+        (r["name"], r["score"], float(r["value"]) if r["value"] else None) for r in rows
+    ]
+
+
+def test_a_dry_run_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    words = ("bench", str(tmp_path / "plan.toml"), "--store", str(tmp_path / "s"), "--out", str(tmp_path / "o"), "--dry-run")
+    assert run(*words) == 0
+    text = capsys.readouterr().out
+    assert "12 cells; to do: 12 cells, 6 models to train, 4 settings to measure; no estimate" in text
+    assert text.count("head_mask, seed") == 4 and not (tmp_path / "s").exists() and not (tmp_path / "o").exists()
+
+
+def test_a_cache_is_listed_checked_and_pruned_longest_unused_first(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(results / "store" / "models", store / "models")
+    models = sorted((store / "models").glob("*.safetensors"))
+    for age, path in enumerate(models):
+        os.utime(path, (1_700_000_000 + age, 1_700_000_000 + age))
+    assert run("cache", "list", str(store)) == 0 and "6 models" in capsys.readouterr().out
+    assert run("cache", "check", str(store)) == 0
+    content = bytearray(models[-1].read_bytes())
+    content[-1] ^= 1
+    models[-1].write_bytes(content)
+    os.utime(models[-1], (1_800_000_000, 1_800_000_000))
+    assert run("cache", "check", str(store)) == 1
+    assert models[-1].name in capsys.readouterr().out
+    keep = sum(path.stat().st_size for path in models[-2:])
+    assert run("cache", "prune", str(store), "--max-size", str(keep)) == 0
+    assert sorted((store / "models").glob("*.safetensors")) == models[-2:]
+    assert run("cache", "prune", str(store), "--max-size", "some") == 2 and run("cache", "list", str(tmp_path / "no")) == 2
+    errors = capsys.readouterr().err
+    assert "--max-size 'some' is no size such as 20G, 500M or 0" in errors and "is no folder of a store" in errors
+
+
+def test_sizes() -> None:
+    assert [bytes_of(t) for t in ("0", "10", "1.5K", "2 MB", "3GiB", "1t")] == [0, 10, 1536, 2**21, 3 * 2**30, 2**40]
+    for wrong in ("", "-1", "1X", "K"):
+        with pytest.raises(EigenforgetError):
+            bytes_of(wrong)
