@@ -109,7 +109,8 @@ def test_by_order_and_by_width() -> None:
     assert find_head(model, CLASSES) == ("head", model.head)
     assert find_head(model, 99)[0] == "project"  # a head may have more outputs than the data has classes
     assert find_head(Both(), CLASSES)[0] == "head_dist"
-    with pytest.raises(EigenforgetError, match=r"^ReLU has no nn\.Linear layer, so no classifier head was found$"):
+    line = r"^ReLU has no nn\.Linear layer, so no classifier head was found; name the feature layer \(--layer\)$"
+    with pytest.raises(EigenforgetError, match=line):
         find_head(nn.ReLU(), CLASSES)
 
 

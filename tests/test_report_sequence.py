@@ -105,6 +105,18 @@ def test_the_table_has_a_row_for_each_step_and_for_all_at_once() -> None:
     assert {line.count("|") for line in lines} == {9}
 
 
+@pytest.mark.parametrize(
+    ("reason", "cell"),
+    [("needs |A| > 3", r"needs \|A\| > 3"), ("two\nlines", "two lines"), ("a\\|b", r"a\\\|b"), ("path\\", r"path\\")],
+)
+def test_a_reason_ends_no_cell_of_the_table(reason: str, cell: str) -> None:
+    rows = report.markdown([StepSummary(1, {}, {}, None, reason)]).splitlines()
+    assert rows[2].startswith(f"| 1 | {cell} |") and len(rows) == 3
+    # As GitHub cuts rows: an escaped character never ends a cell.
+    cuts = [len(re.sub(r"\\.", "", row).split("|")) for row in rows]
+    assert cuts[0] == cuts[1] == cuts[2]
+
+
 def test_a_refused_step_is_a_row_with_its_reason() -> None:
     records = [*second_step()[:3], refused("step 2"), second_step()[4]]
     found = report.summarise(2, records)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import chain
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from eigenforget.seeds import generator
 from eigenforget.types import Refused, listed
 
 _OTHERS = {"retrain": "; a new model of your builder is the way out: eigenforget train --without"}
 
 
-def reinitialise(modules: Mapping[str, nn.Module], *, seed: int, method: str) -> None:
+def reinitialise(
+    modules: Mapping[str, nn.Module], *, seed: int, method: str, without_reset: Literal["refused", "own scale"] = "refused"
+) -> None:
     """Set all parameters and buffers that these modules (name -> module, parents first) own, in place, from the seed alone.
 
     Children are reset before their parents, so a container's own reset_parameters() has the last word. Modules on the CPU
@@ -21,16 +25,26 @@ def reinitialise(modules: Mapping[str, nn.Module], *, seed: int, method: str) ->
     no state dict holds, masks (see `is_mask`) and positions 0, 1, 2, …. Refused, by name: a module with other tensors and no
     reset_parameters() (attention and transformers of torch have one of another name), or one whose reset_parameters() leaves part of
     them as it was.
+
+    without_reset="own scale": floating-point parameters of a module without reset_parameters(), such as class tokens and position
+    embeddings, are drawn from N(0, s²), s the standard deviation of what they hold, from the seed and their name. Nothing but s stays of
+    them, and a constant tensor (of one element, too) stays as it is: enough for a network that shall know nothing, not for one that shall
+    be as if it had never seen the data. Integers there stay; floating-point buffers are refused, since a variance must not be negative.
     """
     tensors: dict[str, Tensor] = {}
+    drawn: dict[str, Tensor] = {}
     for name, module in modules.items():
         own = dict(chain(module.named_parameters(name, recurse=False), _drawn_buffers(name, module)))
-        if own and _reset_of(module) is None:
-            what = f"{type(module).__name__} owns {listed(own)} and has no reset_parameters()"
+        if _reset_of(module) is None and without_reset == "own scale":
+            own = {key: tensor for key, tensor in own.items() if tensor.is_floating_point()}
+            drawn |= {key: _at_own_scale(key, tensor, seed) for key, tensor in own.items() if isinstance(tensor, nn.Parameter)}
+        bare = [key for key in own if key not in drawn]
+        if bare and _reset_of(module) is None:
+            what = f"{type(module).__name__} owns {listed(bare)} and has no reset_parameters()"
             raise Refused(f"{method} cannot draw every weight anew: {what}{_OTHERS.get(method, '')}")
         tensors |= own
     # Two resets over different contents agree exactly where the old content has no influence.
-    first, second = (_reset(modules, tensors, fill, seed) for fill in (0, 1))
+    first, second = (_reset(modules, tensors, fill, seed, drawn) for fill in (0, 1))
     for name, a, b in zip(tensors, first, second, strict=True):
         if not torch.equal(a, b):
             raise Refused(f"{method} cannot draw every weight anew: reset_parameters() leaves (part of) {name} as it was")
@@ -78,12 +92,25 @@ def _are_positions(tensor: Tensor) -> bool:
     return integers and torch.equal(tensor, torch.arange(tensor.shape[-1], device=tensor.device).to(tensor).expand_as(tensor))
 
 
-def _reset(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], fill: int, seed: int) -> list[Tensor]:
+def _at_own_scale(name: str, tensor: Tensor, seed: int) -> Tensor:
+    """A draw from N(0, s²), s the standard deviation of these values; values that are all one stay."""
+    values = tensor.detach().double().cpu()
+    if not len(values.unique()) > 1:
+        return tensor.detach().clone()
+    noise = torch.randn(values.shape, generator=generator(seed, "own scale", name), dtype=torch.float64)
+    return (noise * values.std(correction=0)).to(tensor)
+
+
+def _reset(
+    modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], fill: int, seed: int, drawn: Mapping[str, Tensor]
+) -> list[Tensor]:
     # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does not restore.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for tensor in tensors.values():
             tensor.fill_(fill)
+        for name, values in drawn.items():
+            tensors[name].copy_(values)
         for module in reversed(list(modules.values())):
             reset = _reset_of(module)
             if reset is not None:

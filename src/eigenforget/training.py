@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.engine import Engine, Log, Momentum, Optimizer, Part, Phase, Schedule
 from eigenforget.losses import cross_entropy
+from eigenforget.models.checkpoint import named_tensors
+from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.sources import Source
 from eigenforget.spec import configured
 
@@ -41,12 +44,24 @@ def supervised(part: Part) -> Tensor:
     return cross_entropy(part.outputs.logits, part.batch.labels)
 
 
-def train(model: nn.Module, source: Source, recipe: Recipe, *, engine: Engine, seed: int, log: Log | None = None) -> nn.Module:
-    """Train `model` in place with cross-entropy on the source and return it in eval mode."""
+def train(
+    model: nn.Module, source: Source, recipe: Recipe, *, engine: Engine, seed: int, layer: str | None = None, log: Log | None = None
+) -> nn.Module:
+    """Train `model` in place with cross-entropy on the source and return it in eval mode.
+
+    layer: whose output are the features; a model without a linear head needs one, although it changes no weight. A model with tensors in
+    half precision trains as a float32 copy (see `models.precision`), whose weights then go back into it.
+    """
+    wide = widened(model)
     optimizer = Optimizer(
         kind=recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, schedule=recipe.schedule
     )
-    phase = Phase(
-        "train", (source,), supervised, optimizer, recipe.batch_size
-    )
-    return engine.fit(model, [phase], cycles=recipe.epochs, seed=seed, log=log)
+    phase = Phase("train", (source,), supervised, optimizer, recipe.batch_size)
+    engine.fit(wide, [phase], cycles=recipe.epochs, seed=seed, layer=layer, log=log)
+    if wide is not model:
+        given = dict(named_tensors(model))
+        trained = dict(named_tensors(narrowed(wide, types_of(given))))
+        with torch.no_grad():
+            for name, tensor in given.items():
+                tensor.copy_(trained[name])
+    return model.eval()

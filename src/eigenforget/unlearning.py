@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from eigenforget.engine import Engine, Log
-from eigenforget.initialisation import infinite_constants, unsound
-from eigenforget.models.checkpoint import check_labels
-from eigenforget.models.module import ready
+from eigenforget.initialisation import infinite_constants, is_mask, unsound
+from eigenforget.models.checkpoint import check_labels, named_tensors
+from eigenforget.models.module import bare
+from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.observation import gone_classes, settled
 from eigenforget.sources import Source, as_source
 from eigenforget.types import EigenforgetError, Method, Refused, Task
@@ -34,9 +36,12 @@ def unlearn(
     None, for methods that work without. forgotten_classes: classes that are gone as a whole; by default those in forget and not in retain.
     layer: whose output are the features; a model without a linear head needs it. Where the last nn.Linear is not the head, a pass of two
     samples finds it, and the result bears its name in the attribute `eigenforget_head`. Parameters with requires_grad=False stay as they
-    are (retrain draws them anew). Errors: EigenforgetError (labels outside the head, NaN weights, empty data), Refused, Diverged.
+    are (retrain draws them anew). Where tensors are float16 or bfloat16, all is computed in float32 on a copy, and the result has the
+    types of the model again. Errors: EigenforgetError (labels outside the head, NaN weights, empty data, quantised or complex weights),
+    Refused, Diverged.
     """
-    plain = ready(model)
+    given = bare(model)
+    plain, types = widened(given), types_of(dict(named_tensors(given)))
     forget_source = as_source(forget, "forget")
     retain_source = None if retain is None else as_source(retain, "retain")
     with settled([plain], forget_source) as (num_classes,):
@@ -51,7 +56,7 @@ def unlearn(
             layer=layer,
             log=log or (lambda row: None),
         )
-        return run(method, task)
+        return narrowed(run(method, task), types)
 
 
 def run(method: Method, task: Task) -> nn.Module:
@@ -72,6 +77,61 @@ def check_weights(model: nn.Module, what: str, constants: Mapping[str, Tensor]) 
     """Error if a parameter or buffer holds NaN or infinite values, other than in these constants (the tensor is named)."""
     for name in unsound(model, constants):
         raise EigenforgetError(f"{what} has NaN or infinite values in {name}")
+
+
+class Unchanged(NamedTuple):
+    """What of a model's saved weights is still the original's, bit for bit.
+
+    share: of the elements of trainable floating-point parameters, in [0, 1]; buffers: of the elements of saved floating-point buffers, None
+    where there are none. names: tensors of which no element differs, parameters first, each in the order of the original.
+    """
+
+    share: float
+    buffers: float | None
+    names: tuple[str, ...]
+
+
+def unchanged(before: nn.Module, after: nn.Module) -> Unchanged:
+    """Which weights of `after` are those of `before`: copies that take no part in the forward pass, such as a moving average, are.
+
+    Both are compared by name, a tied weight once. A tensor that is gone or has another shape or type has changed. Left out: parameters
+    with requires_grad=False in `before` (and so a frozen copy of the model inside of it), and buffers of a module whose own parameters
+    all are; buffers that are not saved; additive masks of 0 and ±∞. A constant buffer (a table of positions) cannot be told from a kept
+    copy, and methods that change a part on purpose leave the rest: whoever judges has to know. Errors: no trainable floating-point
+    parameter.
+    """
+    parameters = {name: p.detach() for name, p in before.named_parameters() if p.requires_grad and p.is_floating_point()}
+    if not parameters:
+        raise EigenforgetError(f"{type(before).__name__} has no trainable floating-point parameter to compare")
+    buffers, now = _moving_buffers(before), dict(named_tensors(after))
+    same = {name: _same_elements(old, now.get(name)) for name, old in (parameters | buffers).items()}
+    whole = tuple(name for name, old in (parameters | buffers).items() if same[name] == old.numel() > 0)
+    return Unchanged(_share(parameters, same) or 0.0, _share(buffers, same), whole)
+
+
+def _moving_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The saved floating-point buffers that training may move."""
+    found: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if not own or any(p.requires_grad for p in own):
+            buffers = module.named_buffers(prefix, recurse=False)
+            found |= {k: v for k, v in buffers if k.rpartition(".")[2] not in module._non_persistent_buffers_set}
+    return {name: value for name, value in found.items() if value.is_floating_point() and not is_mask(value)}
+
+
+def _same_elements(old: Tensor, new: Tensor | None) -> int:
+    """How many elements have the same bits; 0 for another shape or type."""
+    if new is None or new.shape != old.shape or new.dtype != old.dtype:
+        return 0
+    # As bytes: by value −0.0 would be 0.0, and NaN would not be itself.
+    mine, theirs = (t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).view(-1, t.itemsize) for t in (old, new))
+    return int((mine == theirs).all(1).sum())
+
+
+def _share(tensors: Mapping[str, Tensor], same: Mapping[str, int]) -> float | None:
+    total = sum(tensor.numel() for tensor in tensors.values())
+    return sum(same[name] for name in tensors) / total if total else None
 
 
 def _gone(forget: Source, retain: Source | None, given: Sequence[int] | None) -> tuple[int, ...]:

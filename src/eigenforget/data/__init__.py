@@ -27,4 +27,20 @@ DATASETS: list[type] = [
     Backdoored,
 ]
 
-__all__ = ["AUGMENTS", "DATASETS", "Arrays", "Data", "from_arrays"]
+__all__ = [
+    "AUGMENTS",
+    "DATASETS",
+    "Arrays",
+    "Backdoored",
+    "Builtin",
+    "Data",
+    "Digits",
+    "FashionMnist",
+    "HfDataset",
+    "ImageFolder",
+    "Npz",
+    "Table",
+    "Text",
+    "TorchvisionSet",
+    "from_arrays",
+]

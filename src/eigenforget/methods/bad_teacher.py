@@ -22,18 +22,19 @@ class BadTeacher:
     """KL(q ‖ student) over shuffled forget and retained samples, q = l_u · incompetent + (1 − l_u) · competent teacher.
 
     l_u is 1 for a forget sample and 0 for a retained one. The competent teacher is the frozen original; the incompetent one
-    the same architecture with random weights (its batch-norm statistics are the initial 0 and 1). Both are softened by the
-    temperature, as is the student, without a factor T². Labels are not used. An epoch is one pass over the forget data and
-    the retain sample together.
+    the same architecture with random weights (its batch-norm statistics are the initial 0 and 1; parameters of a module without
+    reset_parameters(), such as class tokens, are drawn from N(0, s²) with s their own standard deviation, see
+    `initialisation.reinitialise`). Both are softened by the temperature, as is the student, without a factor T². Labels are not used.
+    An epoch is one pass over the forget data and the retain sample together.
     """
 
     name: ClassVar[str] = "bad_teacher"
     source: ClassVar[str] = (
         "Chundawat et al.: Can Bad Teaching Induce Forgetting?, arXiv 2205.08096, the blindspot objective; deviation: "
         "the KL divergence is summed over classes (the published code averages over classes too, which divides the loss "
-        "by their number)"
+        "by their number); parameters that no reset_parameters() draws keep their own standard deviation in the random network"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "modules with reset_parameters()")
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "reset_parameters() where modules have buffers")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: epochs × (forget + retain_share × retain); forward: twice that"
@@ -53,7 +54,8 @@ class BadTeacher:
         order = torch.randperm(len(retain), generator=seeds.generator(task.seed, self.name, "retain"))
         mixed = Joined((task.forget, retain.subset(order[:count].numpy())))
         incompetent = task.teacher().cpu()
-        reinitialise(dict(incompetent.named_modules()), seed=seeds.derive(task.seed, self.name), method=self.name)
+        modules = dict(incompetent.named_modules())
+        reinitialise(modules, seed=seeds.derive(task.seed, self.name), method=self.name, without_reset="own scale")
 
         def loss(part: Part) -> Tensor:
             competent, bad = (soft_target(teacher.logits, self.temperature) for teacher in part.teachers)

@@ -66,6 +66,10 @@ class MUDA:
         Literal["train", "frozen"], Field(description="batch-norm statistics in the forget phase: updated, or kept as they are")
     ] = "frozen"
 
+    @property
+    def optimises(self) -> tuple[str, ...]:
+        return ("da",) if self.w_da > 0 else ()
+
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         target = self._target(task)

@@ -82,7 +82,9 @@ class UNSIR:
             raise Refused("unsir needs inputs that are a real-valued tensor, to make noise of")
         n = self.noise_samples
         start = torch.randn(n, *like.shape[1:], generator=seeds.generator(task.seed, "unsir", label))
-        module = _Noise(task.teacher(), start.to(like))
+        # Never in half precision, in which the norms of the penalty overflow.
+        noise = start.to(like.device, torch.promote_types(like.dtype, start.dtype))
+        module = _Noise(task.teacher(), noise)
         rows = TensorSource(torch.arange(n), torch.full((n,), label))
         phase = Phase(
             "noise", (rows,), lambda part: -cross_entropy(part.outputs.logits, part.batch.labels), _adam(self.noise_lr), n,

@@ -18,4 +18,16 @@ from eigenforget.models.vit_tiny import VitTiny
 
 MODELS: list[type] = [Mlp, SmallResnet, Resnet18, VitTiny, TextMlp, TextTransformer, Module, Torchvision, Timm, HuggingFace]
 
-__all__ = ["MODELS"]
+__all__ = [
+    "MODELS",
+    "HuggingFace",
+    "Mlp",
+    "Module",
+    "Resnet18",
+    "SmallResnet",
+    "TextMlp",
+    "TextTransformer",
+    "Timm",
+    "Torchvision",
+    "VitTiny",
+]

@@ -21,6 +21,7 @@ from torch import nn
 from eigenforget.features import find_head, note_head, settle_head
 from eigenforget.models import checkpoint
 from eigenforget.models.building import check_classes, initial_weights
+from eigenforget.models.precision import check_types, widened
 from eigenforget.spec import configured
 from eigenforget.types import EigenforgetError, listed
 
@@ -82,11 +83,19 @@ class Module:
 
 
 def ready(model: nn.Module) -> nn.Module:
-    """The plain module that methods and measurements work on, or an error that says why there is none.
+    """The module that methods and measurements work on: `bare(model)`, and a float32 copy where it has tensors in half precision.
+
+    Small training steps would round to nothing in float16 and bfloat16; see `precision.widened` for what the copy does.
+    """
+    return widened(bare(model))
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The plain module in the types that it has, or an error that says why there is none.
 
     torch.compile, DataParallel and DistributedDataParallel are taken off: the module inside shares its weights with the given one, but a
-    module compiled in place is copied, since compiled code does not run hooks that come later. Refused: weights in float16,
-    bfloat16 or 8-bit types (small steps round to nothing there), without storage or shape, in shards, and TorchScript.
+    module compiled in place is copied, since compiled code does not run hooks that come later. Refused: weights that are quantised,
+    complex or in 8-bit types, without storage or shape, in shards, and TorchScript.
     """
     while (inner := _inside(model)) is not None:
         model = inner
@@ -99,9 +108,7 @@ def ready(model: nn.Module) -> nn.Module:
     for name, tensor in model.named_parameters():
         if nn.parameter.is_lazy(tensor) or tensor.is_meta:
             raise EigenforgetError(f"{name} has no {'storage' if tensor.is_meta else 'shape'} yet; load or run the model first")
-        if tensor.is_floating_point() and tensor.itemsize < 4:
-            what = f"{name} is {tensor.dtype}, in which small training steps round to nothing"
-            raise EigenforgetError(f"{what}; give model.float() and float32 inputs, and turn the result back with .to({tensor.dtype})")
+    check_types(model)
     compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
     return copy.deepcopy(model) if compiled else model
 

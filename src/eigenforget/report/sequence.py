@@ -74,7 +74,7 @@ def markdown(steps: Sequence[StepSummary], at_once: StepSummary | None = None) -
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for label, s in [*((str(s.number), s) for s in steps), *([("at once", at_once)] if at_once is not None else [])]:
         if s.reason:
-            lines.append(f"| {label} | {s.reason} |{' |' * (len(heads) - 2)}")
+            lines.append(f"| {label} | {_cell(s.reason)} |{' |' * (len(heads) - 2)}")
             continue
         worst = resurrection(s)
         kept = s.scores.get("test_retain_accuracy")
@@ -85,6 +85,11 @@ def markdown(steps: Sequence[StepSummary], at_once: StepSummary | None = None) -
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text as a cell of a Markdown table: one line, whose bars end no cell."""
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
 
 
 def draw(steps: Sequence[StepSummary], title: str) -> str:

@@ -14,7 +14,7 @@ from eigenforget.requests.combined import Difference, Union
 from eigenforget.requests.poisoned import Poisoned
 from eigenforget.requests.ranked import ByMemorisation, Ranked, WorstCase
 from eigenforget.requests.request import Duplicates, ForgetRequest
-from eigenforget.requests.scores import memorisation_scores, read_scores, write_scores
+from eigenforget.requests.scores import memorisation_scores, model_scores, read_scores, subsampled_memorisation, write_scores
 from eigenforget.requests.sequential import Sequential, Step, steps
 from eigenforget.requests.splitting import retain_sample, split
 from eigenforget.requests.where import Where
@@ -42,9 +42,11 @@ __all__ = [
     "Where",
     "WorstCase",
     "memorisation_scores",
+    "model_scores",
     "read_scores",
     "retain_sample",
     "split",
     "steps",
+    "subsampled_memorisation",
     "write_scores",
 ]

@@ -7,12 +7,14 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from eigenforget.record import RecordError, write_text
 from eigenforget.types import EigenforgetError, listed
+
+ModelScore = Literal["loss", "confidence", "margin"]
 
 _LINES = (".jsonl", ".ndjson")
 
@@ -31,6 +33,47 @@ def memorisation_scores(with_sample: Any, without: Any, labels: Any) -> np.ndarr
     if seen.shape[2] != unseen.shape[2]:
         raise EigenforgetError(f"with_sample has {seen.shape[2]} classes and without has {unseen.shape[2]}")
     return _label_probability(seen, truth).mean(axis=0) - _label_probability(unseen, truth).mean(axis=0)
+
+
+def subsampled_memorisation(probabilities: Any, included: Any) -> np.ndarray:
+    """mem(i) from models trained on subsets: mean p(y_i | x_i) of those whose subset has sample i, minus that of the others; [N] in [−1, 1].
+
+    probabilities: [M, N], of the sample's label under each model; included: bools [M, N], whether the model was trained with the sample.
+    Errors: other shapes or types, probabilities outside [0, 1], a sample that all models or none were trained with.
+    Source: Feldman, Zhang, arXiv 2008.03703, the estimator from models trained on random subsets. Deviation: as in `memorisation_scores`.
+    """
+    found, inside = np.asarray(probabilities, dtype=np.float64), np.asarray(included)
+    if found.ndim != 2 or inside.shape != found.shape or inside.dtype != np.bool_:
+        what = f"got {list(found.shape)} and {inside.dtype} {list(inside.shape)}"
+        raise EigenforgetError(f"probabilities and bools of one shape [models, samples] are needed, {what}")
+    if not ((found >= 0) & (found <= 1)).all():
+        raise EigenforgetError("probabilities must be numbers from 0 to 1")
+    counts = inside.sum(axis=0)
+    lacking = np.flatnonzero((counts == 0) | (counts == len(found)))
+    if len(lacking):
+        raise EigenforgetError(f"samples {listed(lacking)} are in the subsets of all {len(found)} models or of none")
+    seen = np.where(inside, found, 0).sum(axis=0) / counts
+    return seen - np.where(inside, 0, found).sum(axis=0) / (len(found) - counts)
+
+
+def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
+    """What one model makes of each sample, float64 [N], from its logits [N, C] and the labels [N].
+
+    "loss": cross-entropy −log p(y) in nats. "confidence": the largest softmax probability, of whichever class. "margin": the label's logit
+    minus the largest other one, which is negative where the model is wrong. Errors: as in `memorisation_scores`, fewer than 2 classes.
+    """
+    truth = np.asarray(labels)
+    wide = _logits(np.asarray(logits)[np.newaxis], truth, "logits")[0]
+    if wide.shape[1] < 2:
+        raise EigenforgetError(f"a score of a classifier needs at least 2 classes, got {wide.shape[1]}")
+    rows = np.arange(len(truth))
+    own, top = wide[rows, truth], wide.max(axis=1)
+    if what == "margin":
+        others = wide.copy()
+        others[rows, truth] = -np.inf
+        return own - others.max(axis=1)
+    total = np.exp(wide - top[:, np.newaxis]).sum(axis=1)
+    return 1 / total if what == "confidence" else np.log(total) + (top - own)
 
 
 def write_scores(path: str | Path, ids: Sequence[str] | np.ndarray, scores: Any, *, column: str = "score") -> Path:
@@ -78,6 +121,16 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
         values.append(_number(row[column]))
     _check_rows(names, np.asarray(values, dtype=np.float64), str(path))
     return dict(zip(names, values, strict=True))
+
+
+def check_scores_path(path: Path) -> None:
+    """Errors: scores are not kept in files with this ending, the path is a folder, its folder is a file."""
+    _format(path)
+    if path.is_dir():
+        raise EigenforgetError(f"{path} is a folder; scores go into a file")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise EigenforgetError(f"{path} cannot be written: {above} is no folder")
 
 
 def _format(path: Path) -> str:
