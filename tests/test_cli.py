@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eigenforget.cli import main
+from eigenforget.record.verify import verify
 
 MODEL = "small_resnet(width=8)"
 RECIPE = "recipe(epochs=4, batch_size=64)"
@@ -47,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     after = files(folder)
     assert {k: after[k] for k in before} == before, "unlearn only reads its input"
-    assert set(after) - set(before) == {"muda.safetensors", "muda.json"}
+    assert set(after) - set(before) == {"muda.safetensors", "muda.json", "muda.split.json"}
     return folder
 
 
@@ -87,7 +88,7 @@ def test_evaluate_writes_table_records_and_page(made: Path, tmp_path: Path, caps
     assert float(muda["test_forget_accuracy"]) <= 0.05 < 0.8 < float(original["test_forget_accuracy"])
     assert float(original["da"]) < float(muda["da"]) and float(original["da"]) < float(oracle["da"])
     assert float(muda["seconds"]) > 0 and all(0 <= float(r["nmi"]) <= 1 for r in rows)
-    assert len(list((out / "records").glob("*.json"))) == 3
+    assert len(list((out / "records").glob("[0-9]*.json"))) == 3
     page = (out / "report.html").read_text()
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', page), "the page needs no network"
     run("report", out / "records", "-o", tmp_path / "again.html")
@@ -276,6 +277,7 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     if case in ("refused", "diverged"):  # the refusal itself goes on record, a checkpoint is never written
         status = {"refused": "refused", "diverged": "failed"}[case]
         assert json.loads(after.pop("out.json"))["outcome"]["status"] == status
+        assert json.loads(after.pop("out.split.json"))["schema"] == "eigenforget.split/1"
     assert after == before and files(made) == source
 
 
@@ -288,7 +290,7 @@ def test_overwrite_replaces(made: Path, tmp_path: Path) -> None:
             "evaluate", out, "--original", made / "original.safetensors", "--forget", CLASS3, "--out", tmp_path / "r", "--overwrite",
             "--skip", "relearning",
         )
-    assert len(list((tmp_path / "r" / "records").iterdir())) == 2
+    assert sorted(p.name for p in (tmp_path / "r" / "records").iterdir()) == ["00-original.json", "01-o.json", "split.json"]
 
 
 def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -309,4 +311,6 @@ def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert float(rows["muda"]["test_forget_accuracy"]) <= 0.02 >= float(rows["head_mask"]["test_forget_accuracy"])
     assert float(rows["muda"]["test_retain_accuracy"]) >= float(rows["oracle 1"]["test_retain_accuracy"]) - 0.03
     assert done.stdout.strip().splitlines()[-1].strip().startswith("eigenforget train")
-    assert len(list((out / "records").glob("*.json"))) == 8 and (out / "report.html").stat().st_size < 8e6
+    assert len(list((out / "records").glob("[0-9]*.json"))) == 8 and (out / "report.html").stat().st_size < 8e6
+    checked = verify([out / "records"])
+    assert checked.status == 0 and sum(f.where == str(out / "records" / "split.json") for f in checked.findings) == 2

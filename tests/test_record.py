@@ -372,10 +372,15 @@ def test_verify_needs_the_standard_library_only_and_tells_good_from_bad(bare: An
     assert good.stdout.splitlines() == [
         f"ok  {tmp_path / 'b.json'}  train  'm0'  ok  {sealed[0].digest}",
         f"ok  {tmp_path / 'a.json'}  evaluate unlearned  'm1'  ok  {sealed[1].digest}",
+        f"ok  {tmp_path}  a chain of 2 records; its tip is {sealed[1].digest}",
+        *(
+            f"not checked  {tmp_path / name}  model {B}: no checkpoint with these weights; name its folder with --files"
+            for name in ("b.json", "a.json")
+        ),
     ]
     (tmp_path / "b.json").write_bytes((tmp_path / "b.json").read_bytes().replace(b"5.5", b"5.4"))
     bad = bare("-m", "eigenforget.record.verify", tmp_path, tmp_path / "absent.json")
-    assert bad.returncode == 2 and bad.stdout.count("\n") == 1 and "a.json" in bad.stdout
+    assert bad.returncode == 2 and bad.stdout.count("\n") == 2 and "b.json" not in bad.stdout
     first, second = bad.stderr.splitlines()
     assert first.startswith(f"error: {tmp_path / 'b.json'}: ") and second.startswith(f"error: {tmp_path / 'absent.json'}: ")
 

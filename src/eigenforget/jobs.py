@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
@@ -41,10 +42,19 @@ NON_CLAIMS = (
     "A score inside the band of the retrained models does not tell this model from them by this measure; others may.",
 )
 
+LEFT_ALONE = (
+    "Weights that take no part in the forward pass, such as a moving average in buffers or in a second module of the model, keep the "
+    "original's values, and so do frozen ones: they are still in the checkpoint."
+)
+"""What a record of unlearning says besides; `unlearning.unchanged` finds such weights."""
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """Data, model, recipe and request as parsed specs, and where to compute. Loading and splitting happen once, on first use."""
+    """Data, model, recipe and request as parsed specs, and where to compute. Loading and splitting happen once, on first use.
+
+    layer: whose output are the features; None takes the input of the linear head, and a model without one needs a layer.
+    """
 
     data_spec: Any
     model_spec: Any
@@ -106,7 +116,7 @@ class Experiment:
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
         with Clock(self.engine) as clock:
-            train(model, source, self.recipe, engine=self.engine, seed=seed, log=log)
+            train(model, source, self.recipe, engine=self.engine, seed=seed, layer=self.layer, log=log)
         return clock.made(model)
 
     def unlearn(
@@ -131,6 +141,7 @@ class Experiment:
                 forgotten_classes=self.split.forgotten_classes,
                 engine=self.engine,
                 seed=seed,
+                layer=self.layer,
                 log=watched,
             )
         return clock.made(result, watched.spent if isinstance(watched, Probed) else None)
@@ -141,7 +152,7 @@ class Experiment:
         return Probed(log, Glance(self.engine, model, (self.forget, self.retain), k=k, layer=self.layer, seed=seed))
 
     def panel(self, *, seed: int = 0, layer: str | None = None, **more: Any) -> Panel:
-        """Everything that is measured on each model; `more` are further fields of Panel."""
+        """Everything that is measured on each model, at the experiment's layer unless another is named; `more` are further fields of Panel."""
         gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
         held_out = [str(name) for name in self.data.test_index.ids[np.concatenate([gone, rest])]]
         parts = parts_of(self.forget, self.retain, self.data.test, forgotten_classes=self.split.forgotten_classes)
@@ -153,7 +164,7 @@ class Experiment:
             forgotten_classes=self.split.forgotten_classes,
             engine=self.engine,
             seed=seed,
-            layer=layer,
+            layer=layer or self.layer,
             test_ids=held_out,
             **more,
         )
@@ -163,6 +174,12 @@ class Experiment:
         named = {"data": self.data_spec, "model": self.model_spec, "recipe": self.recipe, "request": self.request}
         return {key: described(value) for key, value in named.items() if value is not None} | more
 
+    def sizes(self) -> dict[str, int]:
+        """How many samples are to forget, retained, held out, and held out of the classes that are gone as a whole."""
+        gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
+        forget, retain = len(self.split.forget), len(self.split.retain)
+        return {"forget": forget, "retain": retain, "test": len(gone) + len(rest), "test_forget": len(gone)}
+
     def inputs(self) -> dict[str, str]:
         """Digests of what the run acted on."""
         digests = {"data": self.data.digest}
@@ -170,7 +187,7 @@ class Experiment:
 
     def record(self, kind: str, name: str, outcome: Outcome, **fields: Any) -> RunRecord:
         """An unsealed record of one run of this experiment; `job` and `inputs` are added to the experiment's own."""
-        job = self.job(**fields.pop("job", {}))
+        job = self.job(**({"layer": self.layer} if self.layer else {}) | fields.pop("job", {}))
         inputs = self.inputs() | fields.pop("inputs", {})
         return RunRecord(
             kind=kind,  # type: ignore[arg-type]
@@ -180,7 +197,7 @@ class Experiment:
             inputs=inputs,
             environment=environment(self.engine),
             outcome=outcome,
-            non_claims=fields.pop("non_claims", NON_CLAIMS if kind != "train" else ()),
+            non_claims=fields.pop("non_claims", _non_claims(kind)),
             **fields,
         )
 
@@ -190,6 +207,8 @@ class Experiment:
         trace = fields.pop("trace", None)
         if trace:
             series["trace"] = list(trace)
+        fields["job"] = {"sizes": self.sizes(), **fields.get("job", {})}
+        fields["inputs"] = {"checked_model": checkpoint.digest(made.model), **fields.get("inputs", {})}
         return self.record(
             "evaluate",
             name,
@@ -198,9 +217,12 @@ class Experiment:
             scores=tuple(score_row(score) for score in measured.scores),
             series=series,
             claims=claims(measured.scores, measured.role, self.split),
-            inputs={"checked_model": checkpoint.digest(made.model)},
             **fields,
         )
+
+
+def _non_claims(kind: str) -> tuple[str, ...]:
+    return () if kind == "train" else (*NON_CLAIMS, LEFT_ALONE) if kind == "unlearn" else NON_CLAIMS
 
 
 def problem(error: Refused | Diverged) -> Outcome:
@@ -209,8 +231,20 @@ def problem(error: Refused | Diverged) -> Outcome:
 
 
 def described(value: Any) -> dict[str, Any]:
-    """{"spec": "muda(k=9)", "resolved": {…every field…}}."""
-    return {"spec": spell(value), "resolved": as_json(value)}
+    """{"spec": "muda(k=9)", "resolved": {…every field…}}, and of a method that says so the scores that it optimises."""
+    entry = {"spec": spell(value), "resolved": as_json(value)}
+    scores = optimised(value)
+    return entry if scores is None else entry | {"optimises": sorted(scores)}
+
+
+def optimised(value: Any) -> set[str] | None:
+    """The scores that a method trains on, with those of the methods it wraps; None where none of them says so."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return None
+    own = getattr(value, "optimises", None)
+    found = [None if own is None else set(own), *(optimised(getattr(value, f.name)) for f in dataclasses.fields(value))]
+    said = [scores for scores in found if scores is not None]
+    return set().union(*said) if said else None
 
 
 def environment(engine: Engine) -> dict[str, Any]:

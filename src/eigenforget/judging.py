@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eigenforget import record
 from eigenforget.analysis import analyse, earlier_layers
@@ -23,47 +22,69 @@ from eigenforget.training import Recipe
 from eigenforget.twins import twins
 from eigenforget.types import EigenforgetError, listed
 from eigenforget.workflows import (
+    SPLIT,
     Checkpoints,
+    Kept,
+    Recording,
     Scope,
     Specs,
+    append,
     check_file,
     check_folder,
     completed,
     engine,
     experiment_of,
+    file_of,
+    keep,
     write_results,
 )
 
 
-def evaluate(paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, overwrite: bool) -> None:
+class _Found(NamedTuple):
+    """Records of measured models, not sealed yet, and the experiment that they belong to."""
+
+    experiment: Experiment
+    records: list[RunRecord]
+
+
+def evaluate(
+    paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, recording: Recording, overwrite: bool
+) -> None:
     """`eigenforget evaluate`: records, table.csv and report.html in a folder."""
     check_folder(out, overwrite)
-    records = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
-    write_results(records, out, title=f"eigenforget: {specs.request}", overwrite=overwrite)
+    recording.check()
+    found = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
+    kept = keep(found.records, found.experiment, SPLIT, recording)
+    title = f"eigenforget: {recording.shown(found.experiment, specs.request)}"
+    write_results(kept.records, out, title=title, overwrite=overwrite, split=kept.split)
+    append(kept.records, recording)
 
 
 def analyze(
-    paths: Checkpoints, specs: Specs, *, out: Path, records: Path | None, scope: Scope, seed: int, engine: Engine, overwrite: bool
-) -> None:
+    paths: Checkpoints, specs: Specs, *, out: Path, records: Path | None, scope: Scope, seed: int, engine: Engine, recording: Recording,
+    overwrite: bool,
+) -> None:  # fmt: skip
     """`eigenforget analyze`: the paper's first observation on the user's own models, as one page made from records beside it."""
     beside = records or out.with_name(f"{out.stem}-records")
     check_file(out, overwrite)
     _check_records(beside, overwrite)
+    recording.check()
     if not paths.oracles:
         raise EigenforgetError("analyze compares the original with at least one --oracle")
     found = _analysed(paths, specs, scope=scope, seed=seed, engine=engine)
-    title = f"Features of seen and unseen data: {specs.request}"
-    text = render_analysis(found, title)
-    _write_chain(found, beside)
+    kept = keep(found.records, found.experiment, SPLIT, recording)
+    title = f"Features of seen and unseen data: {recording.shown(found.experiment, specs.request)}"
+    text = render_analysis(kept.records, title)
+    _write_chain(kept, beside)
     record.write_text(out, text)
-    for line in headlines(found):
+    for line in headlines(kept.records):
         console.print(line, highlight=False)
-    console.print(f"wrote {out} and {len(found)} records in {beside}", highlight=False)
+    console.print(f"wrote {out} and {len(kept.records)} records in {beside}", highlight=False)
 
 
-def _analysed(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engine: Engine) -> list[RunRecord]:
+def _analysed(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engine: Engine) -> _Found:
     files = (paths.original, *paths.oracles)
-    loaded = [checkpoint.load_state(path) for path in files]
+    loaded, digests = [checkpoint.load_state(path) for path in files], [file_of(path) for path in files]
     experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
     models = [experiment.stored_model(item) for item in loaded]
     layers = scope.layers or earlier_layers(models[0], experiment.retain, engine=engine, layer=scope.layer or None)
@@ -76,29 +97,30 @@ def _analysed(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
         done = watch(f"features at {len(layers) + 1} layers", len(models))
         measured = analyse(panel, models, roles, log=done)
     unsealed = []
-    for name, path, model, found in zip(names, files, models, measured, strict=True):
+    for name, path, model, found, inputs in zip(names, files, models, measured, digests, strict=True):
         origin = _origin(path)
         job = {"seed": seed, "checkpoint": path.name, **chosen} | ({"layer": scope.layer} if scope.layer else {})
         spent = origin.outcome if origin else Outcome("ok", 0.0)
-        unsealed.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), found, job=job))
-    return list(record.chained(unsealed))
+        unsealed.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), found, job=job, inputs=inputs))
+    return _Found(experiment, unsealed)
 
 
 def _check_records(folder: Path, overwrite: bool) -> None:
     """Errors: something is there already; with --overwrite only what is no folder of records."""
     if folder.exists() and not overwrite:
         raise EigenforgetError(f"{folder} exists; say --overwrite to replace it")
-    if folder.exists() and (not folder.is_dir() or any(p.suffix != ".json" for p in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(p.suffix not in (".json", ".sig") for p in folder.iterdir())):
         raise EigenforgetError(f"--records {folder} holds other things than records and is not replaced")
 
 
-def _write_chain(records: Sequence[RunRecord], folder: Path) -> None:
+def _write_chain(kept: Kept, folder: Path) -> None:
     """A folder of records; made as a draft beside it first, so that a failure leaves the old one whole."""
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for number, item in enumerate(records):
+    for number, item in enumerate(kept.records):
         record.write(item, draft / f"{number:02d}-{item.name.replace(' ', '-')}.json")
+    record.write_text(draft / SPLIT, kept.split)
     if folder.exists():
         shutil.rmtree(folder)
     draft.replace(folder)
@@ -113,7 +135,7 @@ def duplicates(data: str, request: str, *, threshold: float) -> int:
     return 1 if found.pairs else 0
 
 
-def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engine: Engine) -> list[RunRecord]:
+def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engine: Engine) -> _Found:
     if paths.peers and len(paths.models) != 1:
         raise EigenforgetError(f"--peer names models made like the one that is evaluated; {len(paths.models)} models were given")
     named: list[tuple[str, Role | None, Path]] = [("original", "original", paths.original)]
@@ -124,7 +146,7 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
         raise EigenforgetError(f"models take their file names, which must differ: {listed(names)}")
     loaded = [checkpoint.load_state(path) for path in (*(path for _, _, path in named), *paths.peers)]
     experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
-    models = [experiment.stored_model(item) for item in loaded]
+    models, files = [experiment.stored_model(item) for item in loaded], [file_of(path) for _, _, path in named]
     panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=scope.layers, skip=scope.skip, maps=scope.maps)
     with progress() as watch:
         done = watch("observe: original and retrained models", 1)
@@ -144,9 +166,10 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
             job = {"seed": seed, "checkpoint": path.name} | _kept(origin) | ({"layer": scope.layer} if scope.layer else {})
             trace = origin.series.get("trace") if origin else None
             spent = origin.outcome if origin else Outcome("ok", 0.0)
-            records.append(experiment.evaluation_record(name, Made(model, spent.seconds, spent.cost), measured, job=job, trace=trace))
+            made = Made(model, spent.seconds, spent.cost)
+            records.append(experiment.evaluation_record(name, made, measured, job=job, trace=trace, inputs=files[number]))
             done({})
-    return list(record.chained(records))
+    return _Found(experiment, records)
 
 
 def _kept(origin: RunRecord | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from eigenforget.engine import Engine
+from eigenforget.features import find_layer
 from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.methods import known_methods
 from eigenforget.models import checkpoint
@@ -19,7 +20,20 @@ from eigenforget.study import Study, both, rows_of
 from eigenforget.terminal import console, one_thread, progress
 from eigenforget.twins import few_enough, twins
 from eigenforget.types import Diverged, EigenforgetError, Refused
-from eigenforget.workflows import Specs, check_file, check_folder, completed, engine, experiment_of, write_record, write_results
+from eigenforget.workflows import (
+    SPLIT,
+    Recording,
+    Specs,
+    check_file,
+    check_folder,
+    completed,
+    engine,
+    experiment_of,
+    file_of,
+    keep,
+    write_record,
+    write_results,
+)
 
 
 def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
@@ -30,8 +44,8 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     study.experiment.split  # noqa: B018  (an unknown class must fail before any output is made)
     check_folder(out, overwrite)
     with progress() as watch, one_thread():
-        records = list(study.records(watch))
-    write_results(records, out, title=f"eigenforget demo: forget digit {label}", overwrite=overwrite)
+        kept = keep(study.records(watch), study.experiment, SPLIT)
+    write_results(kept.records, out, title=f"eigenforget demo: forget digit {label}", overwrite=overwrite, split=kept.split)
     console.print(f"Open {out}/report.html in a browser. Next, a job of your own, from the same data:")
     console.print(
         "  eigenforget train --data 'digits()' --model 'small_resnet(width=16)' --out original.safetensors",
@@ -39,42 +53,51 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     )  # fmt: skip
 
 
-def train(specs: Specs, *, out: Path, seed: int, engine: Engine, overwrite: bool) -> None:
+def train(specs: Specs, *, out: Path, seed: int, layer: str, engine: Engine, recording: Recording, overwrite: bool) -> None:
     """`eigenforget train`: a checkpoint and a record beside it."""
-    experiment = experiment_of(specs, engine)
+    experiment = replace(experiment_of(specs, engine), layer=layer or None)
     check_file(out, overwrite)
+    recording.check()
     if specs.request:
         experiment.split  # noqa: B018  (fail before training)
     with progress() as watch:
         log = watch("train", experiment.recipe.epochs)
         made = experiment.train(seed=seed, without_forget=bool(specs.request), log=log)
-    _save(experiment, made, out, kind="train", job={"seed": seed}, overwrite=overwrite)
+    _save(experiment, made, out, kind="train", job={"seed": seed}, recording=recording, overwrite=overwrite)
 
 
 def unlearn(
-    source: Path, specs: Specs, *, method: str, out: Path, seed: int, retain_fraction: float, engine: Engine, overwrite: bool
-) -> None:
-    """`eigenforget unlearn`: a new checkpoint and a record beside it; a refused or failed run leaves the record only."""
+    source: Path, specs: Specs, *, method: str, out: Path, seed: int, retain_fraction: float, layer: str, engine: Engine,
+    recording: Recording, overwrite: bool,
+) -> None:  # fmt: skip
+    """`eigenforget unlearn`: a new checkpoint, a record and the split beside it; a refused or failed run leaves no checkpoint."""
     chosen = parse(method, known_methods(), "method")
-    loaded = checkpoint.load_state(source)
-    experiment = replace(experiment_of(completed(specs, loaded.metadata), engine), retain_fraction=retain_fraction)
+    loaded, inputs = checkpoint.load_state(source), file_of(source)
+    experiment = experiment_of(completed(specs, loaded.metadata), engine)
+    experiment = replace(experiment, retain_fraction=retain_fraction, layer=layer or None)
     check_file(out, overwrite)
     if out.resolve() == source.resolve():
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
+    recording.check()
     model = experiment.stored_model(loaded)
+    if layer:
+        find_layer(model, layer)
     job = {"seed": seed, "method": described(chosen), "role": chosen.role, "retain_fraction": retain_fraction}
     job |= _near_duplicates(experiment)
-    inputs = {"input_model": checkpoint.digest(model)}
+    inputs["input_model"] = checkpoint.digest(model)
     trace: list[Mapping[str, Any]] = []
     try:
         with progress() as watch:
             log = both(trace.append, watch(f"unlearn: {chosen.name}", rows_of(chosen)))
             made = experiment.unlearn(model, chosen, seed=seed, log=log)
     except (Refused, Diverged) as error:
-        write_record(experiment.record("unlearn", out.stem, problem(error), job=job, inputs=inputs), out, overwrite)
+        refused = experiment.record("unlearn", out.stem, problem(error), job=job, inputs=inputs)
+        write_record(refused, experiment, out, recording=recording, overwrite=overwrite)
         raise
-    _save(experiment, made, out, kind="unlearn", job=job, inputs=inputs, series={"trace": trace}, overwrite=overwrite)
-    given = "".join(f" --{name} '{spec}'" for name, spec in (("data", specs.data), ("model", specs.model)) if spec)
+    more = {"job": job, "inputs": inputs, "series": {"trace": trace}}
+    _save(experiment, made, out, kind="unlearn", recording=recording, overwrite=overwrite, **more)
+    said = (("data", specs.data), ("model", specs.model), ("layer", layer), ("hash-ids", recording.salt), ("ledger", recording.ledger))
+    given = "".join(f" --{name} '{value}'" for name, value in said if value)
     console.print(f"Next: eigenforget evaluate {out} --original {source}{given} --forget '{specs.request}' --out results", highlight=False)
 
 
@@ -90,14 +113,16 @@ def _near_duplicates(experiment: Experiment) -> dict[str, Any]:
 
 
 def _save(
-    experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], inputs: Any = None,
-    series: Any = None, overwrite: bool
+    experiment: Experiment, made: Made, out: Path, *, kind: str, job: Mapping[str, Any], recording: Recording, overwrite: bool, **more: Any
 ) -> None:
     spelled = {key: value["spec"] for key, value in experiment.job().items()}
     if "method" in job:
         spelled["method"] = job["method"]["spec"]
+    if "request" in spelled:
+        spelled["request"] = recording.shown(experiment, spelled["request"])
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)
-    outcome = Outcome("ok", made.seconds, cost=made.cost, outputs={"model": checkpoint.digest(made.model)})
-    write_record(experiment.record(kind, out.stem, outcome, job=dict(job), inputs=inputs or {}, series=series or {}), out, overwrite)
+    outcome = Outcome("ok", made.seconds, cost=made.cost, outputs={"model": checkpoint.digest(made.model), **file_of(out)})
+    unsealed = experiment.record(kind, out.stem, outcome, job=dict(job), **more)
+    write_record(unsealed, experiment, out, recording=recording, overwrite=overwrite)
     console.print(f"wrote {out} and {out.with_suffix('.json')} ({made.seconds:.1f} s)", highlight=False)

@@ -11,8 +11,10 @@ from eigenforget.cli.options import (
     ChannelsLast,
     DataSpec,
     Device,
+    HashIds,
     Layer,
     Layers,
+    Ledger,
     Maps,
     ModelSpec,
     Out,
@@ -44,6 +46,8 @@ def evaluate(
     maps: Maps = (),
     seed: Seed = 0,
     device: Device = "auto",
+    hash_ids: HashIds = None,
+    ledger: Ledger = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure models beside the original and the oracles: a table, records and one HTML page in the folder --out.
@@ -55,7 +59,7 @@ def evaluate(
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     judging.evaluate(
         workflows.Checkpoints(original, oracle, models, peer), specs, out=out, scope=workflows.Scope(layer, also_layer, skip, maps), seed=seed,
-        engine=workflows.engine(device=device), overwrite=overwrite,
+        engine=workflows.engine(device=device), recording=workflows.Recording(hash_ids, ledger), overwrite=overwrite,
     )  # fmt: skip
 
 
@@ -73,6 +77,7 @@ def analyze(
     also_layer: Layers = (),
     seed: Seed = 0,
     device: Device = "auto",
+    hash_ids: HashIds = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Where do features of data lie that a model never saw? Original beside retrained models, layer by layer, in words and figures.
@@ -85,7 +90,8 @@ def analyze(
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     judging.analyze(
         workflows.Checkpoints(original, oracle, ()), specs, out=out, records=Path(records) if records else None,
-        scope=workflows.Scope(layer, also_layer), seed=seed, engine=workflows.engine(device=device), overwrite=overwrite,
+        scope=workflows.Scope(layer, also_layer), seed=seed, engine=workflows.engine(device=device),
+        recording=workflows.Recording(hash_ids), overwrite=overwrite,
     )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from eigenforget.cli.options import (
     ChannelsLast,
     DataSpec,
     Device,
+    HashIds,
+    Layer,
+    Ledger,
     MethodSpec,
     ModelSpec,
     Out,
@@ -40,10 +43,13 @@ def train(
     out: Out,
     recipe: RecipeSpec = "recipe()",
     without: RequestSpec = "",
+    layer: Layer = "",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "32-true",
     channels_last: ChannelsLast = False,
+    hash_ids: HashIds = None,
+    ledger: Ledger = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model; with --without REQUEST train the oracle that never saw the forgotten data."""
@@ -51,7 +57,8 @@ def train(
 
     engine = workflows.engine(device=device, precision=precision, channels_last=channels_last)
     specs = workflows.Specs(data=data, model=model, recipe=recipe, request=without)
-    making.train(specs, out=out, seed=seed, engine=engine, overwrite=overwrite)
+    recording = workflows.Recording(hash_ids, ledger)
+    making.train(specs, out=out, seed=seed, layer=layer, engine=engine, recording=recording, overwrite=overwrite)
 
 
 @app.command
@@ -64,10 +71,13 @@ def unlearn(
     data: DataSpec = "",
     model: ModelSpec = "",
     retain_fraction: Annotated[float, Parameter(help="share of the retained data that the method may use; 0 for none")] = 1.0,
+    layer: Layer = "",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "32-true",
     channels_last: ChannelsLast = False,
+    hash_ids: HashIds = None,
+    ledger: Ledger = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model forget, and write the new checkpoint with a record beside it. The given checkpoint is only read.
@@ -79,8 +89,9 @@ def unlearn(
     engine = workflows.engine(device=device, precision=precision, channels_last=channels_last)
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     making.unlearn(
-        checkpoint, specs, method=method, out=out, seed=seed, retain_fraction=retain_fraction, engine=engine, overwrite=overwrite
-    )
+        checkpoint, specs, method=method, out=out, seed=seed, retain_fraction=retain_fraction, layer=layer, engine=engine,
+        recording=workflows.Recording(hash_ids, ledger), overwrite=overwrite,
+    )  # fmt: skip
 
 
 @app.command

@@ -32,4 +32,5 @@ Skip = Annotated[tuple[str, ...], Parameter(help="metric or audit to leave out, 
 Maps = Annotated[tuple[str, ...], Parameter(name="--map", help="further map of the features, tsne or umap; repeatable", negative=())]
 ChannelsLast = Annotated[bool, Parameter(help="keep images in channels-last memory order", negative=())]
 
-
+HashIds = Annotated[Path | None, Parameter(help="file with a salt (see keygen): ids, groups and values go into records as salted hashes")]
+Ledger = Annotated[Path | None, Parameter(help="folder with one chain of records, to which every record is appended as well")]

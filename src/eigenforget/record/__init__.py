@@ -1,27 +1,45 @@
 """Run records: what was asked, done and measured, as canonical JSON files in a hash chain. Standard library only."""
 
-from eigenforget.record.canonical import RecordError, canonical, digest
-from eigenforget.record.schema import SCHEMA, Outcome, RunRecord, ScoreRow, from_json, score_row, to_json
-from eigenforget.record.store import chained, in_force, read, read_chain, read_folder, seal, tip, write, write_text
+from .canonical import RecordError, canonical, digest
+from .digests import file_digest, text_digest, weights_digest
+from .ledger import append
+from .manifest import Manifest, manifest_of, manifest_text, read_manifest
+from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonymised_text, read_salt
+from .schema import SCHEMA, Outcome, RunRecord, ScoreRow, from_json, score_row, to_json
+from .store import chained, in_force, read, read_chain, read_folder, record_files, seal, tip, write, write_text
 
 __all__ = [
     "SCHEMA",
+    "Manifest",
     "Outcome",
     "RecordError",
     "RunRecord",
     "ScoreRow",
+    "append",
     "canonical",
     "chained",
     "digest",
+    "file_digest",
     "from_json",
     "in_force",
+    "make_salt",
+    "manifest_of",
+    "manifest_text",
+    "pseudonymised",
+    "pseudonymised_split",
+    "pseudonymised_text",
     "read",
     "read_chain",
     "read_folder",
+    "read_manifest",
+    "read_salt",
+    "record_files",
     "score_row",
     "seal",
+    "text_digest",
     "tip",
     "to_json",
+    "weights_digest",
     "write",
     "write_text",
 ]

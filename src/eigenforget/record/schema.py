@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
-from eigenforget.record import fields
-from eigenforget.record.canonical import RecordError
+from . import fields
+from .canonical import RecordError
 
 SCHEMA = "eigenforget.record/1"
 

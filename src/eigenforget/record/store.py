@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from eigenforget.record.canonical import RecordError, canonical, digest
-from eigenforget.record.schema import RunRecord, from_json, to_json
+from .canonical import RecordError, canonical, digest
+from .manifest import is_manifest
+from .schema import RunRecord, from_json, to_json
 
 
 class Stored(NamedTuple):
@@ -110,7 +111,7 @@ def record_files(path: str | Path) -> list[Path]:
     folder = Path(path)
     if not folder.is_dir():
         raise RecordError(f"{folder}: not a folder")
-    files = _json_files(folder)
+    files = json_files(folder)
     if not files:
         raise RecordError(f"{folder}: holds no records (*.json)")
     return files
@@ -119,7 +120,7 @@ def record_files(path: str | Path) -> list[Path]:
 def tip(path: str | Path) -> str | None:
     """The digest that the next record of a folder takes as `previous`; None when the folder has no records yet."""
     folder = Path(path)
-    if not folder.exists() or (folder.is_dir() and not _json_files(folder)):
+    if not folder.exists() or (folder.is_dir() and not json_files(folder)):
         return None
     return read_folder(folder)[-1].digest
 
@@ -161,15 +162,21 @@ def in_order(stored: Sequence[Stored]) -> list[Stored]:
     return ordered
 
 
-def _json_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
+def json_files(folder: Path) -> list[Path]:
+    """The folder's *.json files by name, without hidden ones and split manifests."""
+    return sorted(p for p in folder.glob("*.json") if not p.name.startswith(".") and not is_manifest(p))
+
+
+def subject(record: RunRecord) -> tuple[str, str | None]:
+    """What an evaluate record is about: the model's name and the split. In one chain only one record about it is in force."""
+    return record.name, record.inputs.get("split")
 
 
 def _content_problems(ordered: Sequence[Stored]) -> list[str]:
     problems: list[str] = []
     corrected = {item.record.job["corrects"] for item in ordered if "corrects" in item.record.job}
     earlier: set[str | None] = set()
-    named: dict[str, Path] = {}
+    named: dict[tuple[str, str | None], Path] = {}
     for record, path in ordered:
         target = record.job.get("corrects")
         if target is not None and target not in earlier:
@@ -177,10 +184,10 @@ def _content_problems(ordered: Sequence[Stored]) -> list[str]:
         earlier.add(record.digest)
         if record.kind != "evaluate" or record.digest in corrected:
             continue
-        if record.name in named:
-            other = named[record.name]
+        if subject(record) in named:
+            other = named[subject(record)]
             problems.append(f"{path}: evaluates {record.name!r} as {other} does; a correction sets job.corrects")
-        named.setdefault(record.name, path)
+        named.setdefault(subject(record), path)
     return problems
 
 

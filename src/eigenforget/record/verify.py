@@ -1,59 +1,179 @@
-"""python -m eigenforget.record.verify FILE_OR_FOLDER…: are the records as they were written?
+"""python -m eigenforget.record.verify FILE_OR_FOLDER…: are the records, and the files they name, as they were written?
 
-A file is checked alone, a folder as one chain. One line per record; exit status 0 when all is good, 2 with one line per
-problem on standard error otherwise. Needs the standard library only.
+A file is checked alone, a folder as one chain. One line for each thing: "ok" and "not checked: why" on standard output, "error" on
+standard error. Exit status 0 when nothing is wrong, 2 otherwise. Needs the standard library only; the folder of this module may be copied
+to another place alone and run there as python -m record.verify. Signatures need the package cryptography.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from eigenforget.record.canonical import RecordError
-from eigenforget.record.store import Stored, chain_problems, in_order, read, record_files
+from .canonical import RecordError
+from .checks import Files, Finding, file_findings
+from .fields import sha256
+from .manifest import is_manifest, read_manifest
+from .signing import NoCryptography, check_signature, read_public_key, signature_path
+from .store import Stored, chain_problems, in_order, read, record_files
 
 
-def verify(path: str | Path) -> tuple[list[str], list[str]]:
-    """(lines about good records, problems) of a file or of a folder."""
-    path = Path(path)
+class Options(NamedTuple):
+    """files: folders in which named files may stand. public_key: a PEM file; every record must be signed with its key. expect_tip: a
+    digest that was noted elsewhere and must be in the chain. strict: what could not be checked is an error."""
+
+    files: tuple[Path, ...] = ()
+    public_key: Path | None = None
+    expect_tip: str | None = None
+    strict: bool = False
+
+
+class Verified(NamedTuple):
+    """Findings in order, and the digest of the newest record of each folder whose chain is whole."""
+
+    findings: list[Finding]
+    tips: dict[str, str]
+
+    @property
+    def status(self) -> int:
+        """Exit status."""
+        return 2 if any(finding.status == "error" for finding in self.findings) else 0
+
+
+def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verified:
+    """All findings about these files and folders. Errors: RecordError for options that cannot be used."""
+    options = options or Options()
+    given = [Path(path) for path in paths]
+    if options.expect_tip is not None:
+        sha256(options.expect_tip, "--expect-tip")
+        if len(given) != 1 or not given[0].is_dir():
+            raise RecordError("--expect-tip is for one folder of records")
+    files = Files(options.files)
+    key = None if options.public_key is None else read_public_key(options.public_key)
+    findings: list[Finding] = []
+    tips: dict[str, str] = {}
+    for path in given:
+        stored, found = _records(path)
+        whole = path.is_dir() and not any(finding.status == "error" for finding in found)
+        findings += found
+        if whole:
+            tips[str(path)] = str(stored[-1].record.digest)
+            findings.append(Finding("ok", str(path), f"a chain of {len(stored)} records; its tip is {tips[str(path)]}"))
+        if options.expect_tip is not None:
+            findings.append(_expected(path, stored, options.expect_tip, whole))
+        findings += file_findings(stored, files)
+        findings += [finding for item in stored for finding in _signature(item, key)]
+    if options.strict:
+        findings = [f._replace(status="error", what=f"not checked: {f.what}") if f.status == "not checked" else f for f in findings]
+    return Verified(findings, tips)
+
+
+def run(paths: Sequence[str | Path], options: Options, *, as_json: bool = False) -> int:
+    """Verifies, prints and returns the exit status."""
     try:
-        files = record_files(path) if path.is_dir() else [path]
+        result = verify(paths, options)
     except RecordError as error:
-        return [], [str(error)]
-    stored: list[Stored] = []
-    problems: list[str] = []
-    for file in files:
-        try:
-            stored.append(Stored(read(file), file))
-        except RecordError as error:
-            problems.append(str(error))
-    if path.is_dir() and not problems:
-        # An unreadable link breaks the chain by itself, so the chain is judged only when every record can be read.
-        problems = chain_problems(stored)
-        stored = stored if problems else in_order(stored)
-    return [_line(item) for item in stored], problems
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if as_json:
+        rows = [finding._asdict() for finding in result.findings]
+        print(json.dumps({"findings": rows, "tips": result.tips, "status": result.status}, indent=1, ensure_ascii=False))
+        return result.status
+    for status, where, what in result.findings:
+        if status == "error":
+            print(f"error: {where}: {what}", file=sys.stderr)
+        else:
+            print(f"{status}  {where}  {what}")
+    return result.status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m eigenforget.record.verify", description="Check records.")
+    parser = argparse.ArgumentParser(prog="python -m eigenforget.record.verify", description="Check records and the files they name.")
     parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="a record, or a folder that holds one chain")
-    status = 0
-    for path in parser.parse_args(argv).paths:
-        good, problems = verify(path)
-        for line in good:
-            print(line)
-        for problem in problems:
-            print(f"error: {problem}", file=sys.stderr)
-            status = 2
-    return status
+    parser.add_argument("--files", action="append", default=[], type=Path, metavar="DIR", help="folder with files that records name")
+    parser.add_argument("--public-key", type=Path, metavar="PEM", help="every record must be signed with this key")
+    parser.add_argument("--expect-tip", metavar="DIGEST", help="digest noted elsewhere that must be in the folder's chain")
+    parser.add_argument("--strict", action="store_true", help="what could not be checked is an error")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    given = parser.parse_args(argv)
+    options = Options(tuple(given.files), given.public_key, given.expect_tip, given.strict)
+    return run(given.paths, options, as_json=given.json)
+
+
+def _records(path: Path) -> tuple[list[Stored], list[Finding]]:
+    """The records that can be read, in chain order where there is one, and a finding for each record and each fault."""
+    if is_manifest(path):
+        return [], [_manifest(path)]
+    try:
+        paths = record_files(path) if path.is_dir() else [path]
+    except RecordError as error:
+        return [], [_error(error, path)]
+    stored: list[Stored] = []
+    problems: list[Finding] = []
+    for file in paths:
+        try:
+            stored.append(Stored(read(file), file))
+        except RecordError as error:
+            problems.append(_error(error, file))
+    if path.is_dir() and not problems:
+        # An unreadable link breaks the chain by itself, so the chain is judged only when every record can be read.
+        faults = [Finding("error", *_parted(line, path)) for line in chain_problems(stored)]
+        problems = list(dict.fromkeys(faults))
+        stored = stored if problems else in_order(stored)
+    return stored, [*(Finding("ok", str(item.path), _line(item)) for item in stored), *problems]
+
+
+def _manifest(path: Path) -> Finding:
+    """A list of ids that is given in place of a record, as in *.json."""
+    try:
+        found = read_manifest(path)
+    except RecordError as error:
+        return _error(error, path)
+    return Finding("ok", str(path), f"ids of the split {found.digest}: {len(found.forget)} forgotten and {len(found.retain)} retained ones")
+
+
+def _expected(path: Path, stored: Sequence[Stored], tip: str, whole: bool) -> Finding:
+    digests = [item.record.digest for item in stored]
+    if tip not in digests:
+        return Finding("error", str(path), f"the expected tip {tip} is in no record: records were taken off the end, or others are here")
+    if not whole:
+        return Finding("not checked", str(path), f"the expected tip {tip}: the chain is broken")
+    later = len(digests) - 1 - digests.index(tip)
+    return Finding("ok", str(path), f"the expected tip {tip} is in the chain, {later} records before its end")
+
+
+def _signature(item: Stored, key: bytes | None) -> list[Finding]:
+    path = signature_path(item.path)
+    if not path.exists():
+        return [] if key is None else [Finding("error", str(item.path), f"is not signed: there is no {path.name}")]
+    try:
+        return [Finding("ok", str(path), check_signature(item.record, path, key))]
+    except NoCryptography as error:
+        return [Finding("not checked", str(path), f"signature not checked: {error}")]
+    except RecordError as error:
+        return [_error(error, path)]
+
+
+def _error(error: RecordError, path: Path) -> Finding:
+    return Finding("error", *_parted(str(error), path))
+
+
+def _parted(message: str, path: Path) -> tuple[str, str]:
+    """Where and what: a message begins with the file that it is about."""
+    if message.startswith(f"{path}: "):
+        return str(path), message.removeprefix(f"{path}: ")
+    where, colon, what = message.partition(": ")
+    return (where, what) if colon else (str(path), message)
 
 
 def _line(item: Stored) -> str:
     record = item.record
     what = record.kind if record.role is None else f"{record.kind} {record.role}"
-    return f"ok  {item.path}  {what}  {record.name!r}  {record.outcome.status}  {record.digest}"
+    return f"{what}  {record.name!r}  {record.outcome.status}  {record.digest}"
 
 
 if __name__ == "__main__":

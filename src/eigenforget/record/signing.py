@@ -1,0 +1,196 @@
+"""Ed25519 signatures beside records: RECORD.json.sig. The only module of this package that needs one from outside, on use."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import fields
+from .canonical import RecordError, canonical
+from .manifest import is_manifest
+from .pseudonyms import write_secret
+from .schema import SCHEMA, RunRecord
+from .store import read, read_folder, record_files, write_text
+
+SIGNATURE_SCHEMA = "eigenforget.signature/1"
+PASSPHRASE = "EIGENFORGET_KEY_PASSPHRASE"
+"""Environment variable with the passphrase of a private key; not set or empty: the key has none."""
+_ALGORITHM = "ed25519"
+_FIELDS = ("schema", "algorithm", "public_key", "digest", "signature")
+
+
+class NoCryptography(RecordError):
+    """The package that knows Ed25519 is not installed."""
+
+
+class Signature(NamedTuple):
+    """What stands in a .sig file: the raw public key [32 bytes], the digest of the record, the signature [64 bytes]."""
+
+    public_key: bytes
+    digest: str
+    signature: bytes
+
+
+def make_key(path: str | Path) -> tuple[Path, Path]:
+    """A new private key (PKCS 8, PEM, mode 0600) and its public key beside it, X.pem and X.pub.pem. Errors: one of them exists."""
+    path = Path(path)
+    public = path.with_suffix(".pub.pem")
+    ed25519, serialization = _cryptography()
+    if path.suffix != ".pem":
+        raise RecordError(f"a key is kept in a .pem file, got {str(path)!r}")
+    for file in (path, public):
+        if file.exists():
+            raise RecordError(f"{file} exists; a key is never replaced")
+    key, word = ed25519.Ed25519PrivateKey.generate(), _passphrase()
+    lock = serialization.BestAvailableEncryption(word) if word else serialization.NoEncryption()
+    write_secret(path, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
+    spelled = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return path, write_text(public, spelled.decode())
+
+
+def sign_all(paths: Iterable[str | Path], key_path: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """Writes RECORD.json.sig beside each of these records, and each in these folders; returns the signatures' files.
+
+    Lists of ids among the files are passed over: a record names their digests. Errors, before anything is written: a record is not as it
+    was written, a folder's chain is broken, a signature exists, the key cannot be used.
+    """
+    key = _private_key(Path(key_path))
+    stored: dict[Path, RunRecord] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            read_folder(path)
+        stored |= {file: read(file) for file in (record_files(path) if path.is_dir() else [path]) if not is_manifest(file)}
+    taken = [signature_path(path) for path in stored if signature_path(path).exists()]
+    if taken and not overwrite:
+        raise RecordError(f"{taken[0]}: exists already; say --overwrite to sign again")
+    return [_signed(record, path, key) for path, record in stored.items()]
+
+
+def _signed(record: RunRecord, path: Path, key: Any) -> Path:
+    _, serialization = _cryptography()
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    value = {
+        "schema": SIGNATURE_SCHEMA, "algorithm": _ALGORITHM, "public_key": base64.b64encode(public).decode(),
+        "digest": record.digest, "signature": base64.b64encode(key.sign(message(str(record.digest)))).decode(),
+    }  # fmt: skip
+    return write_text(signature_path(path), canonical(value) + "\n")
+
+
+def message(digest: str) -> bytes:
+    """What is signed. The name of the schema in front keeps it from being read as a signature over anything else."""
+    return f"{SCHEMA} {digest}".encode("ascii")
+
+
+def signature_path(record_path: str | Path) -> Path:
+    return Path(f"{record_path}.sig")
+
+
+def read_signature(path: str | Path) -> Signature:
+    """The signature file as it stands, not yet checked. Errors: RecordError naming the file when it is none, or was changed."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        value = json.loads(content.decode())
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise RecordError(f"{path}: not a whole JSON text (truncated or damaged)") from None
+    try:
+        raw = fields.obj(value, "signature", _FIELDS)
+        fields.choice(raw["schema"], "schema", (SIGNATURE_SCHEMA,))
+        fields.choice(raw["algorithm"], "algorithm", (_ALGORITHM,))
+        digest = fields.sha256(raw["digest"], "digest")
+        found = Signature(_bytes(raw["public_key"], "public_key", 32), digest, _bytes(raw["signature"], "signature", 64))
+        written = canonical(value) + "\n"
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from None
+    if content != written.encode():
+        raise RecordError(f"{path}: not in canonical form (changed after writing)")
+    return found
+
+
+def check_signature(record: RunRecord, path: Path, public_key: bytes | None = None) -> str:
+    """Who signed the record, as one line. public_key: only this one will do.
+
+    Errors: RecordError when the file was changed, is of another record, by another key, or not valid; NoCryptography.
+    """
+    found = read_signature(path)
+    if found.digest != record.digest:
+        raise RecordError(f"{path}: signs another record, {found.digest[:19]}…")
+    if public_key is not None and found.public_key != public_key:
+        raise RecordError(f"{path}: signed with another key, {fingerprint(found.public_key)}, and not {fingerprint(public_key)}")
+    ed25519, _ = _cryptography()
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(found.public_key).verify(found.signature, message(found.digest))
+    except (InvalidSignature, ValueError):
+        raise RecordError(f"{path}: the signature is not valid for this record and key") from None
+    whose = "the given key" if public_key is not None else "the key in the file; say whose it must be with --public-key"
+    return f"signed by {fingerprint(found.public_key)} ({whose})"
+
+
+def read_public_key(path: str | Path) -> bytes:
+    """The raw public key [32 bytes] of a PEM file. Errors: RecordError when it is no Ed25519 public key; NoCryptography."""
+    ed25519, serialization = _cryptography()
+    try:
+        key = serialization.load_pem_public_key(Path(path).read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        key = None
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise RecordError(f"{path}: not an Ed25519 public key in PEM; eigenforget keygen writes one")
+    raw: bytes = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return raw
+
+
+def fingerprint(public_key: bytes) -> str:
+    """A short name of a key: the first 16 hex digits of the SHA-256 of its 32 bytes."""
+    return f"key {hashlib.sha256(public_key).hexdigest()[:16]}"
+
+
+def _private_key(path: Path) -> Any:
+    ed25519, serialization = _cryptography()
+    word = _passphrase()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    try:
+        key = serialization.load_pem_private_key(content, None if b"ENCRYPTED" not in content else word)
+    except (ValueError, TypeError):
+        hint = f"; its passphrase is read from {PASSPHRASE}" if b"ENCRYPTED" in content else ""
+        raise RecordError(f"{path}: not a private key that can be read{hint}") from None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise RecordError(f"{path}: not an Ed25519 private key; eigenforget keygen makes one")
+    return key
+
+
+def _passphrase() -> bytes | None:
+    return os.environ.get(PASSPHRASE, "").encode() or None
+
+
+def _bytes(value: Any, where: str, length: int) -> bytes:
+    try:
+        found = base64.b64decode(fields.text(value, where), validate=True)
+    except (binascii.Error, ValueError):
+        found = b""
+    if len(found) != length or base64.b64encode(found).decode() != value:
+        raise RecordError(f"{where} must be {length} bytes in base64")
+    return found
+
+
+def _cryptography() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError:
+        raise NoCryptography("signatures need the package cryptography: pip install 'eigenforget[sign]'") from None
+    return ed25519, serialization
