@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Mapping
@@ -85,6 +86,7 @@ _data: dict[tuple[Any, str], Data] = {}
 def do(task: Task, home: Home) -> Answer:
     """Does the task and says how it went. Errors: NotWritten, RecordError where the store cannot be written: no other would fare better."""
     torch.set_num_threads(home.threads)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     started = time.perf_counter()
     _notes.clear()
     home = home._replace(store=replace(home.store, warn=_notes.append))
