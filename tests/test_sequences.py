@@ -22,6 +22,7 @@ from eigenforget.jobs import Experiment
 from eigenforget.methods import Finetune
 from eigenforget.models import checkpoint
 from eigenforget.models.mlp import Mlp
+from eigenforget.record.verify import verify
 from eigenforget.requests import AtRandom, ByClass, Sequential, Union, split
 from eigenforget.scoring import measurement_names
 from eigenforget.sequences import SequentialStudy, StepRecords
@@ -266,6 +267,8 @@ def test_the_command_leaves_a_folder_for_each_step_and_a_summary(tmp_path: Path,
         assert {p.name for p in folder.iterdir()} == {"records", "table.csv", "report.html"}
         kept = [r.name for r in record.read_folder(folder / "records")]
         assert kept == ["original", "oracle 1", "oracle 2", f"step {number}", *(["at once"] if number == 3 else [])]
+        checked = verify([folder / "records"])
+        assert checked.status == 0 and any("split sha256:" in f.what and f.status == "ok" for f in checked.findings)
     rows = re.findall(r"^\| (1|2|3|at once) \| ", (out / "sequence.md").read_text(), re.MULTILINE)
     assert rows == ["1", "2", "3", "at once"] and "`finetune(epochs=1)`" in (out / "sequence.md").read_text()
     words = [t.text for t in ET.parse(out / "sequence.svg").iter("{http://www.w3.org/2000/svg}text")]

@@ -18,7 +18,7 @@ from eigenforget.sequences import SequentialStudy
 from eigenforget.spec import build, parse
 from eigenforget.terminal import console, one_thread, progress
 from eigenforget.types import EigenforgetError
-from eigenforget.workflows import Specs, experiment_of, write_results
+from eigenforget.workflows import SPLIT, Specs, experiment_of, keep, write_results
 
 
 class Plan(NamedTuple):
@@ -58,7 +58,8 @@ def run_sequence(
         for step in study.run(watch):
             title = f"step {step.number} of {len(study.steps)}: {plan.requests[step.number - 1]}"
             written.add(out / f"step{step.number:02d}")
-            write_results(step.records, out / f"step{step.number:02d}", title=title, overwrite=True, shown=False)
+            kept = keep(step.records, study.at(step.number), SPLIT)
+            write_results(kept.records, out / f"step{step.number:02d}", title=title, overwrite=True, shown=False, split=kept.split)
     _remove_others(out, written)
     write_summary(out)
     console.print(f"wrote {out}/sequence.md, {out}/sequence.svg and a folder with records and a page for each step", highlight=False)
