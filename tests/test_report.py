@@ -148,7 +148,7 @@ def test_forgotten_samples_are_drawn_once_where_their_class_is_kept_too() -> Non
     pca = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "label": [0, 1, 1], "id": ["a", "b", "c"],
            "forget": [False, False, True], "explained": [0.6, 0.3]}  # fmt: skip
     fig = figures.feature_maps([replace(REFERENCES[0], series={"pca": pca})])
-    assert {t.name: [c[0] for c in t.customdata] for t in fig.data} == {
+    assert {t.name: list(t.text) for t in fig.data} == {
         "class 0": ["a"],
         "class 1": ["b"],
         "forgotten": ["c"],

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
 from eigenforget.audits.evidence import Audit, Evidence, Findings, Seen
 from eigenforget.figure_data import alignment_series, roc_series
-from eigenforget.metrics import COMPARISONS, METRICS, Kind, Measurement, PairedMetric, PanelAlignment, PopulationMIA
+from eigenforget.metrics import COMPARISONS, METRICS, Kind, Measurement, PairedMetric, PanelAlignment, PanelMetric, PopulationMIA
 from eigenforget.observation import at_layer, batches, pairs
 from eigenforget.types import EigenforgetError, Part, Score, listed
 
@@ -58,7 +58,7 @@ class Scoring:
         for kind in METRICS:
             if kind.name in self.skip or kind.reads not in reads:
                 continue
-            metric = kind.made_for(self.what)
+            metric = _whole(kind.made_for(self.what))
             for part, rows in evidence.parts.items():
                 for batch, outputs in batches(rows):
                     metric.update(part, batch, outputs)
@@ -76,7 +76,7 @@ class Scoring:
                 continue
             for against in kind.against:
                 others = evidence.oracles if against == "oracle" else () if evidence.original is None else (evidence.original,)
-                found = [_values(kind.made_for(self.what), evidence.parts, other) for other in others]
+                found = [_values(_whole(kind.made_for(self.what)), evidence.parts, other) for other in others]
                 scores += [_mean(f"{stem}_{against}", declared, [f[stem] for f in found]) for stem, declared in kind.kinds.items()]
         return Findings(tuple(scores), {})
 
@@ -100,6 +100,19 @@ def check_skip(names: Collection[str]) -> None:
     unknown = sorted(set(names) - set(measurement_names()))
     if unknown:
         raise EigenforgetError(f"cannot skip {listed(unknown)}; there are: {listed(measurement_names(), 100)}")
+
+
+Fed = TypeVar("Fed", PanelMetric, PairedMetric)
+
+
+def _whole(metric: Fed) -> Fed:
+    """The metric, which merges nothing: where a job has several ranks, each feeds it all samples."""
+    metric.distributed_available_fn = _nobody
+    return metric
+
+
+def _nobody() -> bool:
+    return False
 
 
 def _values(metric: PairedMetric, mine: Seen, other: Seen) -> dict[str, float | str]:

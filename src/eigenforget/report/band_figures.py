@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report import series
 from eigenforget.report.glossary import GROUPS, group, label
-from eigenforget.report.style import GREEN, Panels, axis, dress, key, lay_out, shown, styles, title_panels
+from eigenforget.report.style import GREEN, Panels, axis, dress, key, lay_out, shown, stand, styles, title_panels
 from eigenforget.report.table import build, in_units, number
 
 # Green in the band; orange above and purple below, darker with each doubling of the distance, and light enough for black numbers on all.
@@ -22,7 +22,7 @@ STEPS = (1.0, 2.0, 4.0, 8.0)
 ABOVE, BELOW, INSIDE = ("#fde0b5", "#f7b765", "#e58a2c", "#c96a12"), ("#e6e0f2", "#c9bce3", "#ad98d4", "#8f70c4"), "#8fd0b0"
 MAX_NUMBERED = 30
 """With more classes the lines are half as high, without a number in each cell."""
-_AROUND, _BESIDE, _COLUMN = 170, 260, 42
+_AROUND, _BESIDE, COLUMN = 170, 260, 42
 """Pixels for the margins of a heat map and the models' names above it, for the names beside it, and for a number in a cell."""
 
 
@@ -68,7 +68,7 @@ def heatmap(records: Sequence[RunRecord]) -> go.Figure:
         texttemplate="%{text}", textfont={"size": 11, "color": "#111111"},
         hovertemplate="%{customdata[0]}, %{text} halves of the band: %{customdata[1]}<extra></extra>",
     )  # fmt: skip
-    return _named(go.Figure(cells), [row.model for row in rows], [shown(label(c), 34) for c in columns])
+    return named(go.Figure(cells), [row.model for row in rows], [shown(label(c), 34) for c in columns])
 
 
 def relearning(records: Sequence[RunRecord]) -> go.Figure:
@@ -148,16 +148,20 @@ def classes(records: Sequence[RunRecord]) -> go.Figure:
         textfont={"size": 11, "color": "#111111"}, hovertemplate="%{text}: %{z:.3f}<extra></extra>",
     )  # fmt: skip
     height = 20 if len(names) <= MAX_NUMBERED else 10
-    return _named(go.Figure(cells), [r.name for r in found], [f"class {shown(n)}" for n in names], height=height)
+    return named(go.Figure(cells), [r.name for r in found], [f"class {shown(n)}" for n in names], height=height)
 
 
-def _named(fig: go.Figure, models: Sequence[str], lines: Sequence[str], *, height: int = 20) -> go.Figure:
-    """Names beside the lines, of `height` pixels each, and above the columns of a heat map.
+def named(
+    fig: go.Figure, models: Sequence[str], lines: Sequence[str], *, height: int = 20, column: int = COLUMN, around: int = _AROUND
+) -> go.Figure:
+    """Names beside the lines, of `height` pixels each, and above the columns, of at least `column` pixels, of a heat map.
+
+    around: pixels for its margins and the names above.
 
     Its axes count: two names may be the same once they are cut, and plotly would draw the one over the other.
     """
     every = 1 if height >= 16 else 2
-    dress(fig, height=_AROUND + height * len(lines)).update_layout(meta={"least_width": _BESIDE + _COLUMN * len(models)})
+    stand(dress(fig, height=400), around + height * len(lines), least_width=_BESIDE + column * len(models))
     fig.update_yaxes(tickvals=list(range(0, len(lines), every)), ticktext=list(lines[::every]), autorange="reversed", automargin=True)
     names = [shown(m, 16) for m in models]
     return fig.update_xaxes(tickvals=list(range(len(models))), ticktext=names, side="top", automargin=True)

@@ -28,6 +28,7 @@ from eigenforget.report.style import (
     shown,
     styles,
     title_panels,
+    with_choices,
 )
 from eigenforget.report.table import Table, build, number
 
@@ -65,7 +66,7 @@ def metric_dots(records: Sequence[RunRecord]) -> go.Figure:
 
 
 def da_curves(records: Sequence[RunRecord]) -> go.Figure:
-    """DA over k, one line per model; a menu switches form and centering; a vertical line marks the table's k."""
+    """DA over k, one line per model; a vertical line marks the table's k. Form and centering are the choices in layout.meta."""
     found = series.having(records, "da_curve")
     curves = {r.name: series.da_curve(r) for r in found}
     forms = [form for form in series.DA_FORMS if any(form in c.forms for c in curves.values())]
@@ -80,31 +81,26 @@ def da_curves(records: Sequence[RunRecord]) -> go.Figure:
                     line={"color": looks[name].colour, "dash": looks[name].dash, "width": 2},
                     hovertemplate="k = %{x}: %{y:.3f}",
                 )  # fmt: skip
-    buttons = []
-    for form in forms:
-        seen = {"visible": [d == form for d in drawn]}
-        buttons.append({"label": series.DA_FORMS[form], "method": "restyle", "args": [seen]})
     dress(fig, height=400)
     for k in sorted({c.headline_k for c in curves.values() if c.headline_k is not None}):
         mark = {"color": GREY, "dash": "dot", "width": 1.5}
         fig.add_shape(type="line", x0=k, x1=k, y0=0, y1=1, yref="paper", line=mark)
         place = {"x": math.log10(k), "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
         fig.add_annotation(text=f"k = {k}", **place)
-    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 28}}
-    fig.update_layout(updatemenus=[{**menu, "bgcolor": "#f3f3f3", "bordercolor": GREY, "font": {"color": "#111111"}}])
     fig.update_layout(hovermode="x unified")
     fig.update_xaxes(type="log", title_text="k, the number of directions (logarithmic)")
     fig.update_yaxes(title_text="DA", range=[0, 1.03])
-    return lay_out(fig, Panels(1, 280, entries=len(found), menu=56), wide=1)
+    lay_out(fig, Panels(1, 280, entries=len(found)), wide=1)
+    return with_choices(fig, {series.DA_FORMS[form]: [d == form for d in drawn] for form in forms})
 
 
-def feature_maps(records: Sequence[RunRecord], models: Sequence[str] | None = None) -> go.Figure:
-    """Held-out samples in two principal directions, a panel per model; × marks samples of what is forgotten.
+def feature_maps(records: Sequence[RunRecord], models: Sequence[str] | None = None, *, kind: str = "pca") -> go.Figure:
+    """Held-out samples in two dimensions, a panel per model; × marks samples of what is forgotten.
 
-    models: names in the order wanted; by default the original, one retrained model and the others, six at most.
+    models: names in the order wanted; by default the original, one retrained model and the others, six at most. kind: one of series.MAPS.
     """
-    chosen = _chosen(series.having(records, "pca"), models)
-    maps = [series.feature_map(r) for r in chosen]
+    picked = chosen(series.having(records, kind), models)
+    maps = [series.feature_map(r, kind) for r in picked]
     classes = sorted({c for m in maps for c, f in zip(m.label, m.forget, strict=True) if not f}, key=series.natural)
     fig = go.Figure()
     listed: set[str] = set()
@@ -112,13 +108,14 @@ def feature_maps(records: Sequence[RunRecord], models: Sequence[str] | None = No
         for made in _map_traces(m, classes):
             fig.add_scatter(**made, xaxis=axis("x", i), yaxis=axis("y", i), showlegend=made["name"] not in listed)
             listed.add(made["name"])
-        first, second = (f"direction {d} ({m.explained[d - 1]:.0%} of variance)" for d in (1, 2))
         bare = {"showticklabels": False, "ticks": ""}
-        fig.update_layout({key("x", i): {"title": {"text": first}, **bare}})
-        fig.update_layout({key("y", i): {"title": {"text": second}, **bare}})
+        fig.update_layout({key("x", i): bare, key("y", i): bare})
+        # Only principal directions have a share of the variance; the axes of other maps mean nothing by themselves.
+        for letter, d, share in zip("xy", (1, 2), m.explained or (), strict=False):
+            fig.update_layout({key(letter, i): {"title": {"text": f"direction {d} ({share:.0%} of variance)"}}})
     dress(fig, height=400)
-    title_panels(fig, [shown(r.name) for r in chosen])
-    return lay_out(fig, Panels(len(chosen), 280, entries=len(listed)), wide=3)
+    title_panels(fig, [shown(r.name) for r in picked])
+    return lay_out(fig, Panels(len(picked), 280, entries=len(listed)), wide=3)
 
 
 def spectra(records: Sequence[RunRecord]) -> go.Figure:
@@ -143,28 +140,34 @@ def spectra(records: Sequence[RunRecord]) -> go.Figure:
 
 
 def training_trace(records: Sequence[RunRecord]) -> go.Figure:
-    """Loss of each training epoch in order, one panel per phase (their losses differ in kind), one line per model."""
+    """Training epochs in order, one line per model: a panel per phase for its loss, and one each for DA and the accuracies after it."""
     found = series.having(records, "trace")
     traces = {r.name: series.trace(r) for r in found}
-    phases = list(dict.fromkeys(p.phase for t in traces.values() for p in t))
+    panels: list[tuple[str, dict[str, dict[int, float]]]] = []
+    for phase in dict.fromkeys(p.phase for t in traces.values() for p in t):
+        panels.append((f"loss: {shown(phase)}", {n: {j + 1: p.loss for j, p in enumerate(t) if p.phase == phase} for n, t in traces.items()}))
+    for glance, title in series.GLANCES.items():
+        panels.append((title, {n: {j + 1: p.seen[glance] for j, p in enumerate(t) if glance in p.seen} for n, t in traces.items()}))
+    panels = [(title, lines) for title, lines in panels if any(lines.values())]
     looks, fig = styles(records), go.Figure()
     listed: set[str] = set()
-    for i, phase in enumerate(phases):
-        for name, points in traces.items():
-            rows = [j for j, p in enumerate(points) if p.phase == phase]
-            if not rows:
+    # Without it plotly also marks halves of epochs.
+    whole = {"dtick": 1} if max(map(len, traces.values())) <= 10 else {}
+    for i, (_, lines) in enumerate(panels):
+        for name, line in lines.items():
+            if not line:
                 continue
             fig.add_scatter(
-                x=[j + 1 for j in rows], y=[points[j].loss for j in rows], xaxis=axis("x", i), yaxis=axis("y", i),
+                x=list(line), y=list(line.values()), xaxis=axis("x", i), yaxis=axis("y", i),
                 mode="lines+markers", name=shown(name), legendgroup=name, showlegend=name not in listed,
                 marker={"color": looks[name].colour, "symbol": looks[name].symbol, "size": 7},
                 line={"color": looks[name].colour, "dash": looks[name].dash}, hovertemplate="%{x}: %{y:.3g}",
             )  # fmt: skip
             listed.add(name)
-        fig.update_layout({key("x", i): {"title": {"text": "training epoch"}}, key("y", i): {"automargin": True}})
+        fig.update_layout({key("x", i): {"title": {"text": "training epoch"}, **whole}, key("y", i): {"automargin": True}})
     dress(fig, height=400)
-    title_panels(fig, [shown(phase) for phase in phases])
-    return lay_out(fig, Panels(len(phases), 260, entries=len(found)), wide=min(len(phases), 3))
+    title_panels(fig, [title for title, _ in panels])
+    return lay_out(fig, Panels(len(panels), 260, entries=len(found)), wide=min(len(panels), 3))
 
 
 def _add_reference(fig: go.Figure, table: Table, name: str, panel: int) -> None:
@@ -177,7 +180,8 @@ def _add_reference(fig: go.Figure, table: Table, name: str, panel: int) -> None:
     fig.add_shape(type="line", x0=reference.mean, x1=reference.mean, line={"color": GREEN, "width": 1.5}, **refs)
 
 
-def _chosen(records: Sequence[RunRecord], models: Sequence[str] | None) -> list[RunRecord]:
+def chosen(records: Sequence[RunRecord], models: Sequence[str] | None = None) -> list[RunRecord]:
+    """Those of these names, or the original, one retrained model and the others, six at most. Errors: RecordError for an unknown name."""
     by_name = {r.name: r for r in records}
     if models is not None:
         missing = [m for m in models if m not in by_name]
@@ -199,15 +203,22 @@ def _map_traces(m: series.FeatureMap, classes: Sequence[str]) -> list[dict[str, 
     groups.append(("forgotten", [j for j, f in enumerate(m.forget) if f], marked))
     return [
         {
-            "x": [m.x[j] for j in rows],
-            "y": [m.y[j] for j in rows],
+            "x": [_short(m.x[j]) for j in rows],
+            "y": [_short(m.y[j]) for j in rows],
             "mode": "markers",
             "marker": look,
             "name": name,
             "legendgroup": name,
-            "customdata": [[shown(m.id[j], 60), shown(m.label[j])] for j in rows],
-            "hovertemplate": "id %{customdata[0]}<br>class %{customdata[1]}",
+            "text": [shown(m.id[j], 60) for j in rows],
+            # The name of a kept class's trace says the class of all its samples.
+            **({"customdata": [shown(m.label[j]) for j in rows]} if look is marked else {}),
+            "hovertemplate": "id %{text}" + ("<br>class %{customdata}" if look is marked else ""),
         }
         for name, rows, look in groups
         if rows
     ]
+
+
+def _short(place: float) -> float:
+    """Four significant digits: finer than a pixel of a panel, and a third less to store for each of many samples."""
+    return float(f"{place:.4g}")

@@ -5,15 +5,20 @@
     spec: JSON.parse(holder.textContent),
   }));
 
+  // The width of what is printed is that of A4 or Letter, whatever the width of the screen.
+  const PAPER_WIDTH = 700;
+  let printing = false;
+
   function shape(width) {
-    return width >= 820 ? "wide" : width >= 520 ? "medium" : "narrow";
+    return printing ? "paper" : width >= 820 ? "wide" : width >= 520 ? "medium" : "narrow";
   }
 
   // Text colour and the number of columns depend on the reader's screen, so they are set here and not in the records.
   function changes(chart) {
     const folded = (chart.spec.layout.meta || {})[shape(chart.node.clientWidth)] || {};
     const colour = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
-    return Object.assign({ "font.color": colour }, folded);
+    const sheet = printing ? { width: PAPER_WIDTH, "font.color": "#000000" } : { width: null, autosize: true, "font.color": colour };
+    return Object.assign(sheet, folded);
   }
 
   function draw(chart) {
@@ -29,8 +34,23 @@
   }
 
   charts.forEach(draw);
+
+  // A figure's choices are lists of the traces that are seen; without this script the first one's are drawn and no list is shown.
+  document.querySelectorAll("select[data-choices]").forEach((list) => {
+    const chart = charts.find((c) => c.node.id === list.dataset.choices);
+    list.closest(".choice").hidden = false;
+    list.addEventListener("change", () => Plotly.restyle(chart.node, { visible: chart.spec.layout.meta.choices[list.value].visible }));
+  });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
-  window.matchMedia("print").addEventListener("change", again);
+  // Before the pages are counted, which the change of the medium is not; it stands for tools that only change the medium.
+  function print(started) {
+    if (started === printing) return;
+    printing = started;
+    again();
+  }
+  window.addEventListener("beforeprint", () => print(true));
+  window.addEventListener("afterprint", () => print(false));
+  window.matchMedia("print").addEventListener("change", (medium) => print(medium.matches));
   let waiting = 0;
   let last = window.innerWidth;
   window.addEventListener("resize", () => {

@@ -15,6 +15,14 @@ DA_FORMS = {
     "energy_each": "energy, centred",
 }
 
+MAPS = {"pca": "principal directions", "tsne": "t-SNE", "umap": "UMAP"}
+
+GLANCES = {"da": "DA", "forget_accuracy": "forget accuracy", "retain_accuracy": "retain accuracy"}
+"""What the rows of a training trace may hold beside the loss."""
+
+RATES = {0.001: "0.001", 0.01: "0.01", 0.1: "0.1"}
+"""False-positive rates, with their names in the series, at which a ROC says how many are found."""
+
 
 class DaCurve(NamedTuple):
     """DA over k, one list per form and centering that was measured; headline_k is the k of the table's number."""
@@ -25,14 +33,14 @@ class DaCurve(NamedTuple):
 
 
 class FeatureMap(NamedTuple):
-    """Held-out samples in the first two principal directions; explained: their shares of the variance."""
+    """Held-out samples in two dimensions; explained: of principal directions, their shares of the variance."""
 
     x: list[float]
     y: list[float]
     label: list[str]
     id: list[str]
     forget: list[bool]
-    explained: tuple[float, float]
+    explained: tuple[float, float] | None
 
 
 class Spectrum(NamedTuple):
@@ -50,8 +58,31 @@ class Relearning(NamedTuple):
 
 
 class TracePoint(NamedTuple):
+    """A training epoch. seen: what the model was after it, by the names in GLANCES, where that was looked at."""
+
     phase: str
     loss: float
+    seen: dict[str, float]
+
+
+class Roc(NamedTuple):
+    """How many of the `members` and of the `others` each threshold calls members, from none to all.
+
+    at: true-positive rates by false-positive rate, for those that the number of others allows.
+    """
+
+    members: int
+    others: int
+    true: list[int]
+    false: list[int]
+    at: dict[float, float]
+
+
+class Confusion(NamedTuple):
+    """Counts of held-out samples, a row per true class and a column per output; the classes that were forgotten as a whole."""
+
+    counts: list[list[int]]
+    forgotten: list[int]
 
 
 def having(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
@@ -79,14 +110,15 @@ def da_curve(record: RunRecord) -> DaCurve:
     return DaCurve(k, forms, headline)
 
 
-def feature_map(record: RunRecord) -> FeatureMap:
-    raw = _Reader(record, "pca")
+def feature_map(record: RunRecord, kind: str = "pca") -> FeatureMap:
+    """kind: the series, one of MAPS."""
+    raw = _Reader(record, kind)
     x = raw.numbers("x")
     n = len(x)
-    explained = raw.numbers("explained", 2)
+    shares = raw.numbers("explained", 2) if kind == "pca" else None
     labels, ids = ([str(v) for v in raw.listed(name, n)] for name in ("label", "id"))
     forget = [bool(v) for v in raw.listed("forget", n)]
-    return FeatureMap(x, raw.numbers("y", n), labels, ids, forget, (explained[0], explained[1]))
+    return FeatureMap(x, raw.numbers("y", n), labels, ids, forget, None if shares is None else (shares[0], shares[1]))
 
 
 def spectrum(record: RunRecord) -> Spectrum:
@@ -98,7 +130,14 @@ def trace(record: RunRecord) -> list[TracePoint]:
     rows = record.series["trace"]
     if not isinstance(rows, list) or not all(isinstance(r, dict) and _is_number(r.get("loss")) for r in rows):
         raise RecordError(f"record {record.name!r}: series trace must be a list of rows with a number as loss")
-    return [TracePoint(str(row.get("phase", "training")), float(row["loss"])) for row in rows]
+    points = []
+    for row in rows:
+        seen = {name: row[name] for name in GLANCES if row.get(name) is not None}
+        for name, value in seen.items():
+            if not _is_number(value):
+                raise RecordError(f"record {record.name!r}: series trace has a value in {name!r} that is not a finite number")
+        points.append(TracePoint(str(row.get("phase", "training")), float(row["loss"]), seen))
+    return points
 
 
 def relearning(record: RunRecord) -> Relearning:
@@ -119,6 +158,34 @@ def class_accuracy(record: RunRecord) -> dict[str, float | None]:
     if not all(v is None or _is_number(v) for v in values):
         raise raw.error("has a value in 'test' that is neither a finite number nor null")
     return dict(zip(labels, values, strict=True))
+
+
+def roc(record: RunRecord) -> Roc:
+    raw = _Reader(record, "mia_roc")
+    members, others = raw.value.get("members"), raw.value.get("others")
+    if not (_is_count(members) and _is_count(others) and members and others):
+        raise raw.error("needs whole numbers from 1 as 'members' and 'others'")
+    true, false = raw.listed("true"), raw.listed("false", len(raw.listed("true")))
+    for name, counts, total in (("true", true, members), ("false", false, others)):
+        if not all(_is_count(n) for n in counts) or counts != sorted(counts) or counts[-1] > total:
+            raise raw.error(f"needs whole numbers in {name!r} that rise to at most {total}")
+    at = raw.value.get("at", {})
+    if not isinstance(at, dict) or not all(name in at and (at[name] is None or _is_number(at[name])) for name in RATES.values() if at):
+        raise raw.error(f"needs in 'at' a number or null for each of {', '.join(RATES.values())}")
+    return Roc(members, others, true, false, {rate: at[name] for rate, name in RATES.items() if at.get(name) is not None})
+
+
+def confusion(record: RunRecord) -> Confusion:
+    raw = _Reader(record, "confusion")
+    counts = raw.listed("counts")
+    width = len(counts[0]) if isinstance(counts[0], list) else 0
+    if not all(isinstance(row, list) and len(row) == width > 0 and all(map(_is_count, row)) for row in counts):
+        raise raw.error("needs in 'counts' rows of the same length, of whole numbers from 0")
+    # Records from before this was told mark no class.
+    forgotten = raw.value.get("forgotten", [])
+    if not isinstance(forgotten, list) or not all(_is_count(c) and c < len(counts) for c in forgotten):
+        raise raw.error(f"needs in 'forgotten' numbers of classes, from 0 to {len(counts) - 1}")
+    return Confusion(counts, forgotten)
 
 
 class _Reader:
@@ -144,6 +211,10 @@ class _Reader:
         if not all(_is_number(v) for v in items):
             raise self.error(f"has a value in {key!r} that is not a finite number")
         return items
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_number(value: Any) -> bool:

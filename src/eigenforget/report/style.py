@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -17,6 +17,10 @@ GRID = "rgba(128,128,128,0.25)"
 FAINT = "rgba(0,158,115,0.18)"
 PANEL_GAP = 64
 """Pixels between rows of panels: the title of the next row and the ticks of this one."""
+
+PAPER = 840
+"""Pixels of height that a page of A4 or Letter has for a chart, beside its title and caption."""
+_FONT, _FONT_ON_PAPER, _COLUMNS_ON_PAPER = 13, 10, 5
 
 _MODEL_COLOURS = (VERMILLION, BLUE, PURPLE, ORANGE, SKY)
 _CLASS_COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, GREY)
@@ -84,7 +88,7 @@ def dress(fig: go.Figure, *, height: int) -> go.Figure:
         margin=MARGINS,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13},
+        font={"family": "system-ui, sans-serif", "size": _FONT},
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         # Hover boxes and menus keep a white ground in dark mode too, so their text colour is fixed.
         hoverlabel={"font": {"size": 12, "color": "#111111"}, "bgcolor": "#ffffff", "bordercolor": GREY},
@@ -128,6 +132,7 @@ def fold(panels: Panels, columns: int, *, screen: int) -> dict[str, Any]:
         "height": inner + MARGINS["t"] + panels.menu + MARGINS["b"] + below,
         "margin.t": MARGINS["t"] + panels.menu,
         "margin.b": MARGINS["b"] + below,
+        "font.size": _FONT,
     }
     for i in range(panels.total):
         row, column = divmod(i, columns)
@@ -139,9 +144,36 @@ def fold(panels: Panels, columns: int, *, screen: int) -> dict[str, Any]:
     return changes
 
 
+def with_choices(fig: go.Figure, choices: Mapping[str, Sequence[bool]]) -> go.Figure:
+    """Keeps in layout.meta which traces are seen under each name; the page makes a list of them that works with keys. The first is drawn."""
+    made = [{"label": name, "visible": list(seen)} for name, seen in choices.items()]
+    return fig.update_layout(meta={**(fig.layout.meta or {}), "choices": made if len(made) > 1 else []})
+
+
 def lay_out(fig: go.Figure, panels: Panels, *, wide: int) -> go.Figure:
-    """Sets `wide` columns, and keeps in layout.meta the changes for wide, medium and narrow screens."""
+    """Sets `wide` columns, and keeps in layout.meta the changes for wide, medium and narrow screens and for paper."""
     for i in range(panels.total):
         fig.update_layout({key("x", i): {"anchor": axis("y", i)}, key("y", i): {"anchor": axis("x", i)}})
     meta = {name: fold(panels, min(wide, n), screen=n) for name, n in (("wide", 3), ("medium", 2), ("narrow", 1))}
+    meta["paper"] = _fold_for_paper(panels, wide)
     return fig.update_layout({name.replace(".", "_"): v for name, v in meta["wide"].items()}, meta=meta)
+
+
+def stand(fig: go.Figure, height: int, *, least_width: int) -> go.Figure:
+    """Sets the height of a figure that does not fold, and keeps in layout.meta how wide it must be, and what changes on paper."""
+    screen, paper = ({"height": h, "font.size": font} for h, font in ((height, _FONT), (min(height, PAPER), _FONT_ON_PAPER)))
+    meta = {"least_width": least_width, "wide": screen, "medium": screen, "narrow": screen, "paper": paper}
+    return fig.update_layout(height=height, meta=meta)
+
+
+def _fold_for_paper(panels: Panels, wide: int) -> dict[str, Any]:
+    """As many columns as it takes to stay on a page, and where even the most do not, lower panels."""
+    for columns in range(wide, max(wide, _COLUMNS_ON_PAPER) + 1):
+        changes = fold(panels, columns, screen=2)
+        if changes["height"] <= PAPER:
+            break
+    else:
+        rows = -(-panels.total // min(columns, panels.total))
+        over = changes["height"] - PAPER
+        changes = fold(panels._replace(height=max(panels.height // 2, panels.height - -(-over // rows))), columns, screen=2)
+    return changes | {"font.size": _FONT_ON_PAPER}

@@ -1,0 +1,137 @@
+"""Further maps of features: the same bits each time, the same samples in each map, structure that survives, and refusals."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from sklearn.manifold import trustworthiness
+
+from eigenforget.audits.evidence import PartOutputs
+from eigenforget.evaluation import Panel
+from eigenforget.figure_data import check_maps, feature_maps
+from eigenforget.record import from_json, to_json
+from eigenforget.report import figures
+from eigenforget.report.attack_figures import roc
+from eigenforget.report.confusion_figures import confusion
+from eigenforget.types import EigenforgetError
+from tests.report_toys import made, whole
+from tests.toys import world
+
+BAD = '"><script>alert(1)</script>'
+
+
+def held_out(n: int = 60, width: int = 5, seed: int = 0) -> dict[str, PartOutputs]:
+    """Three clusters; class 2 is forgotten."""
+    rng, labels = np.random.default_rng(seed), np.arange(n) % 3
+    features = rng.normal(size=(n, width)) + 12 * np.eye(3, width)[labels]
+    sides = {"test_forget": labels == 2, "test_retain": labels != 2}
+    return {part: PartOutputs(np.zeros((s.sum(), 3)), features[s], labels[s], np.flatnonzero(s)) for part, s in sides.items()}
+
+
+def maps(seen: dict[str, PartOutputs], *, points: int = 45, seed: int = 0, ids: list[str] | None = None) -> dict[str, dict[str, list[float]]]:
+    return feature_maps(seen, ("tsne",), forgotten_classes=(2,), ids=ids, points=points, seed=seed)  # type: ignore[arg-type]
+
+
+def test_t_sne_has_the_same_bits_each_time_and_others_with_another_seed() -> None:
+    one, two, other = maps(held_out()), maps(held_out()), maps(held_out(), seed=1)
+    assert one == two and one["tsne"]["x"] != other["tsne"]["x"]
+
+
+def test_each_map_shows_the_same_samples() -> None:
+    ids = [f"test/{i}" for i in range(60)]
+    found = maps(held_out(), ids=ids)
+    for what in ("label", "id", "forget"):
+        assert found["pca"][what] == found["tsne"][what] and len(found["tsne"][what]) == 45
+    assert len(set(found["tsne"]["id"])) == 45 and found["tsne"]["forget"] == [label == 2 for label in found["tsne"]["label"]]
+    # ids name the samples of test_forget first.
+    assert all((int(str(i).removeprefix("test/")) < 20) == f for i, f in zip(found["tsne"]["id"], found["tsne"]["forget"], strict=True))
+    assert "explained" in found["pca"] and "explained" not in found["tsne"]
+
+
+def test_neighbours_stay_neighbours() -> None:
+    seen = held_out()
+    found = maps(seen, points=60)["tsne"]
+    features = np.concatenate([seen[p].features for p in ("test_forget", "test_retain")])
+    places = np.stack([found["x"], found["y"]], 1)
+    assert trustworthiness(features, places, n_neighbors=8) > 0.8
+    labels = np.array(found["label"])
+    nearest = ((places[:, None] - places) ** 2).sum(-1) + np.diag(np.full(60, np.inf))
+    assert (labels[nearest.argmin(1)] == labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("seen", [held_out(4), {"test_retain": held_out(30)["test_retain"]._replace(features=np.ones((20, 5)))}])
+def test_nothing_to_spread_makes_no_map(seen: dict[str, PartOutputs]) -> None:
+    found = maps(seen)
+    assert found["tsne"] == {} and found["pca"]
+
+
+def test_unknown_kinds_are_refused_before_anything_is_measured() -> None:
+    for kinds in (("pca",), ("tsne", "tsne"), ("t-sne",)):
+        with pytest.raises(EigenforgetError, match=f"further maps are of tsne, umap, each once; got {', '.join(kinds)}"):
+            world().panel(maps=kinds)
+    check_maps(("tsne",))
+
+
+def test_umap_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(EigenforgetError, match=r"a UMAP map needs umap, which is not installed: pip install 'eigenforget\[umap\]'"):
+        world().panel(maps=("umap",))
+
+
+def test_umap_gets_a_seed_and_no_more_neighbours_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a stand-in: the library is an extra."""
+    calls = []
+
+    class UMAP:
+        def __init__(self, **settings: int) -> None:
+            calls.append(settings)
+
+        def fit_transform(self, rows: np.ndarray) -> np.ndarray:
+            return rows[:, :2].astype(np.float32)
+
+    module = type(sys)("umap")
+    module.UMAP = UMAP  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "umap", module)
+    settings = {"forgotten_classes": (2,), "ids": None, "seed": 0}
+    for points in (10, 40):
+        found = feature_maps(held_out(), ("umap",), points=points, **settings)  # type: ignore[arg-type]
+        assert len(found["umap"]["x"]) == points and found["umap"]["id"] == found["pca"]["id"]
+    assert [c["n_neighbors"] for c in calls] == [9, 15] and calls[0]["random_state"] == calls[1]["random_state"] and calls[0]["n_jobs"] == 1
+
+
+def test_a_panel_makes_the_maps_that_it_is_asked_for() -> None:
+    w = world()
+    plain, asked = (w.panel(maps=kinds, map_points=30) for kinds in ((), ("tsne",)))
+    assert isinstance(asked, Panel)
+    series = [panel.series(panel.observe(w.originals[0])) for panel in (plain, asked)]
+    assert "tsne" not in series[0] and series[1]["tsne"]["id"] == series[0]["pca"]["id"] == series[1]["pca"]["id"]
+
+
+def test_what_a_panel_measures_is_what_the_report_draws() -> None:
+    w = world()
+    measured = w.panel(maps=("tsne",), map_points=30, skip=("relearning",)).measure(w.originals[0])
+    record = made("original", "original", [], series=measured.series)
+    assert from_json(json.loads(json.dumps(to_json(record)))) == record
+    assert len(roc([record]).data) == 3 and figures.feature_maps([record], kind="tsne").data
+    fig = confusion([record])
+    counts = np.array(fig.data[0].text)
+    accuracy = {s.name: s.value for s in measured.scores}["test_retain_accuracy"]
+    kept = [c for c in range(len(counts)) if c not in w.gone]
+    assert counts.diagonal()[kept].sum() / counts[kept].sum() == pytest.approx(accuracy)
+    assert [s.y0 for s in fig.layout.shapes] == [c - 0.5 for c in w.gone]
+
+
+@pytest.mark.parametrize("kind", ["tsne", "umap"])
+def test_figures_of_further_maps_claim_no_variance_and_escape_what_they_show(kind: str) -> None:
+    records = whole(points=30)
+    fig = figures.feature_maps(records, kind=kind)
+    assert [a.text for a in fig.layout.annotations] == [f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")]
+    assert "variance" not in fig.to_json() and "direction" not in fig.to_json()
+    first = records[0].series[kind]
+    assert sorted(i for t in fig.data if t.xaxis == "x" for i in t.text) == sorted(first["id"])
+    hostile = {**first, "label": [BAD] * 30, "id": [BAD] * 30}
+    text = figures.feature_maps([made(BAD, "original", [], series={kind: hostile})], kind=kind).to_json()
+    assert "<script" not in text and "&lt;script" in text
