@@ -215,7 +215,11 @@ def test_curves_draw_the_mean_and_the_range(records: list[RunRecord]) -> None:
     area = next(t for t in mine if t.name == "retrained" and t.fill == "toself")
     np.testing.assert_allclose(area.y[: len(mean.y)], np.max([c["frobenius_none"] for c in own[1:]], axis=0))
     assert list(next(t for t in mine if t.name == "original").y) == own[0]["frobenius_none"]
-    assert len(fig.layout.updatemenus[0].buttons) == 4
+    choices = fig.layout.meta["choices"]
+    assert len(choices) == 4 and not fig.layout.updatemenus
+    for number, choice in enumerate(choices):
+        assert len(choice["visible"]) == len(fig.data) and [t.visible for t in fig.data] == choice["visible"] or number > 0
+    assert all(sum(c["visible"][i] for c in choices) == 1 for i in range(len(fig.data)))
 
 
 def test_the_page_is_whole_in_itself_and_shows_its_records(html: str, records: list[RunRecord]) -> None:

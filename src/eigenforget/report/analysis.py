@@ -34,6 +34,7 @@ class Drawn(NamedTuple):
     chart: Chart
     alt: str
     height: int
+    choices: list[str]
     json: Markup
 
 
@@ -56,7 +57,7 @@ CHARTS = (
     Chart("curves", figures.curves, "Alignment over k",
           "How much of the forgotten features' energy lies in the k main directions of the kept features. Full lines: forgotten training"
           " samples, which only the original saw; dotted: held-out samples of forgotten classes, which no model saw. Green area: from the"
-          " lowest to the highest retrained model. The vertical line is the k of the words above. The menu switches form and centering."),
+          " lowest to the highest retrained model. The vertical line is the k of the words above. The list switches form and centering."),
     Chart("shares", figures.shares, "How much of each sample lies in the kept directions",
           "The share of one sample's feature energy that lies in the k main directions of the kept features, over samples. Left of the"
           " kept samples: the model holds directions for these samples that the kept data does not have."),
@@ -165,7 +166,8 @@ def _drawn(chart: Chart, found: Models) -> Drawn:
     # The plain json engine, so that the bytes do not depend on whether a faster one is installed. It escapes < and >.
     text = plotly.io.to_json(figure, engine="json")
     alt = f"Chart: {chart.title}. Layers: {', '.join(layers(found))}. {chart.caption}"
-    return Drawn(chart, alt, int(figure.layout.height), Markup(text))
+    choices = [choice["label"] for choice in figure.layout.meta.get("choices", ())]
+    return Drawn(chart, alt, int(figure.layout.height), choices, Markup(text))
 
 
 def _inline(name: str) -> Markup:

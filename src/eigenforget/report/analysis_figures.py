@@ -29,6 +29,7 @@ from eigenforget.report.style import (
     lay_out,
     shown,
     title_panels,
+    with_choices,
 )
 
 COLOURS = {"retain": BLUE, "forget": VERMILLION, "test_forget": ORANGE, "test_retain": SKY}
@@ -36,11 +37,10 @@ _SYMBOLS = {"retain": "circle", "forget": "x", "test_forget": "cross", "test_ret
 _DASHES = {"retain": "solid", "forget": "solid", "test_forget": "dot", "test_retain": "dash"}
 _CENTERINGS = {"none": "features as they are", "each": "each side centred"}
 _DISTANCES = {"neighbours": "to the nearest kept samples", "class_mean": "to the nearest kept class mean"}
-_MENU_HEIGHT = 56
 
 
 class _Board:
-    """A figure with a panel each, whose traces belong to choices of a menu; each legend entry stands once for each choice."""
+    """A figure with a panel each, whose traces belong to choices of a list; each legend entry stands once for each choice."""
 
     def __init__(self, choices: Sequence[str]) -> None:
         self.fig, self.choices = go.Figure(), list(choices)
@@ -66,17 +66,10 @@ class _Board:
     def finish(self, titles: Sequence[str], labels: dict[str, str], *, height: int, wide: int, gap: int = 64) -> go.Figure:
         dress(self.fig, height=400)
         title_panels(self.fig, titles)
-        menu = _MENU_HEIGHT if len(self.choices) > 1 else 0
-        if menu:
-            buttons = [
-                {"label": labels[c], "method": "restyle", "args": [{"visible": [o == c for o in self._of]}]} for c in self.choices
-            ]
-            place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 28}}
-            look = {"bgcolor": "#f3f3f3", "bordercolor": GREY, "font": {"color": "#111111"}}
-            self.fig.update_layout(updatemenus=[{"buttons": buttons, **place, **look}])
         entries = max((sum(c == choice for c, _ in self._listed) for choice in self.choices), default=0)
         # Names here are longer than models' names, for which a legend line is reckoned.
-        return lay_out(self.fig, Panels(len(titles), height, entries=2 * entries, gap=gap, menu=menu), wide=wide)
+        lay_out(self.fig, Panels(len(titles), height, entries=2 * entries, gap=gap), wide=wide)
+        return with_choices(self.fig, {labels.get(c, c): [o == c for o in self._of] for c in self.choices})
 
 
 def curves(found: Models) -> go.Figure:

@@ -109,14 +109,13 @@ def title_panels(fig: go.Figure, titles: Sequence[str]) -> None:
 
 
 class Panels(NamedTuple):
-    """`total` panels of `height` pixels, `gap` pixels between their rows, the number of legend entries below them, pixels for a menu above."""
+    """`total` panels of `height` pixels, `gap` pixels between their rows, the number of legend entries below them."""
 
     total: int
     height: int
     entries: int = 0
     shared_labels: bool = False
     gap: int = PANEL_GAP
-    menu: int = 0
 
 
 def fold(panels: Panels, columns: int, *, screen: int) -> dict[str, Any]:
@@ -129,8 +128,8 @@ def fold(panels: Panels, columns: int, *, screen: int) -> dict[str, Any]:
     # A legend entry with a long name takes about 180 pixels, of 300 in a column, and a line of them 30.
     below = 30 * -(-panels.entries * 180 // (screen * 300)) + panels.gap - PANEL_GAP
     changes: dict[str, Any] = {
-        "height": inner + MARGINS["t"] + panels.menu + MARGINS["b"] + below,
-        "margin.t": MARGINS["t"] + panels.menu,
+        "height": inner + MARGINS["t"] + MARGINS["b"] + below,
+        "margin.t": MARGINS["t"],
         "margin.b": MARGINS["b"] + below,
         "font.size": _FONT,
     }

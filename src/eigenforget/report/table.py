@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,6 +18,7 @@ FEATURE_METRICS = ("da", "lp_forget", "nmi", "cluster_f1")
 FIRST = (*OUTPUT_METRICS, *FEATURE_METRICS)
 """The scores that stand first wherever scores are listed."""
 
+_MUDA = re.compile(r"\bmuda\(")
 _ROLE_ORDER: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
 
 
@@ -45,7 +47,10 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A model. seconds is None unless the run was ok; share = seconds / mean seconds of the retrained models."""
+    """A model. seconds is None unless the run was ok; share = seconds / mean seconds of the retrained models.
+
+    optimises: the scores that the method which made it trains on.
+    """
 
     model: str
     role: Role
@@ -54,6 +59,7 @@ class Row(NamedTuple):
     cells: dict[str, Cell]
     seconds: float | None
     share: float | None
+    optimises: tuple[str, ...] = ()
 
 
 class Reference(NamedTuple):
@@ -106,6 +112,18 @@ def build(records: Sequence[RunRecord]) -> Table:
     return Table(tuple(columns.values()), rows, reference, {k: v for k, v in original.items() if v is not None})
 
 
+def optimises(record: RunRecord) -> tuple[str, ...]:
+    """The scores that the record's method trains on: as the job says, or by its name where the record is from before it did."""
+    method = record.job.get("method")
+    said = method.get("optimises") if isinstance(method, dict) else None
+    if said is not None:
+        if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+            raise RecordError(f"record {record.name!r}: job.method.optimises must be a list of names of scores")
+        return tuple(said)
+    spec = method.get("spec") if isinstance(method, dict) else method
+    return ("da",) if isinstance(spec, str) and _MUDA.search(spec) else ()
+
+
 def write_csv(records: Sequence[RunRecord], path: str | Path) -> Path:
     """One line per model: name, role, every score in full precision (empty where not applicable), seconds."""
     table = build(records)
@@ -146,7 +164,7 @@ def _row(
     seconds = record.outcome.seconds if ok else None
     share = seconds / oracle_seconds if seconds is not None and oracle_seconds else None
     cells = {s.name: _cell(s, columns[s.name], reference.get(s.name), record.role == "oracle") for s in record.scores}
-    return Row(record.name, _role(record), record.outcome.status, record.outcome.reason, cells, seconds, share)
+    return Row(record.name, _role(record), record.outcome.status, record.outcome.reason, cells, seconds, share, optimises(record))
 
 
 def _cell(score: ScoreRow, column: Column, reference: Reference | None, is_oracle: bool) -> Cell:
