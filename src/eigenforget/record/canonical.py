@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 
@@ -31,6 +32,23 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """"sha256:…" of the canonical JSON text in UTF-8."""
     return f"sha256:{hashlib.sha256(canonical(value).encode()).hexdigest()}"
+
+
+def read_json(path: Path) -> tuple[Any, bytes]:
+    """The value in a JSON file, and the file's bytes. Errors: RecordError naming the file when it cannot be read or is no whole JSON text."""
+    try:
+        content = path.read_bytes()
+        return json.loads(content.decode()), content
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise RecordError(f"{path}: not a whole JSON text (truncated or damaged)") from None
+
+
+def check_canonical(path: Path, content: bytes, written: str) -> None:
+    """Error naming the file: its bytes are not those that were written."""
+    if content != written.encode():
+        raise RecordError(f"{path}: not in canonical form (changed after writing)")
 
 
 def _refuse_other_keys(value: Any) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import fields
-from .canonical import RecordError, canonical
+from .canonical import RecordError, canonical, check_canonical, read_json
 
 SPLIT_SCHEMA = "eigenforget.split/1"
 _FIELDS = ("schema", "hashed", "forget", "retain", "digest")
@@ -55,13 +54,7 @@ def manifest_text(item: Manifest) -> str:
 def read_manifest(path: str | Path) -> Manifest:
     """The manifest in a file. Errors: RecordError naming the file when it is none, or not as it was written."""
     path = Path(path)
-    try:
-        content = path.read_bytes()
-        value = json.loads(content.decode())
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise RecordError(f"{path}: not a whole JSON text (truncated or damaged)") from None
+    value, content = read_json(path)
     try:
         told, found = _checked(value)
         written = manifest_text(found)
@@ -69,8 +62,7 @@ def read_manifest(path: str | Path) -> Manifest:
         raise RecordError(f"{path}: {error}") from None
     if told != found.digest:
         raise RecordError(f"{path}: its ids do not have the digest that is written in it (changed after writing)")
-    if content != written.encode():
-        raise RecordError(f"{path}: not in canonical form (changed after writing)")
+    check_canonical(path, content, written)
     return found
 
 

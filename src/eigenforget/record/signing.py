@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import fields
-from .canonical import RecordError, canonical
+from .canonical import RecordError, canonical, check_canonical, read_json
 from .manifest import is_manifest
 from .pseudonyms import write_secret
 from .schema import SCHEMA, RunRecord
@@ -94,13 +93,7 @@ def signature_path(record_path: str | Path) -> Path:
 def read_signature(path: str | Path) -> Signature:
     """The signature file as it stands, not yet checked. Errors: RecordError naming the file when it is none, or was changed."""
     path = Path(path)
-    try:
-        content = path.read_bytes()
-        value = json.loads(content.decode())
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise RecordError(f"{path}: not a whole JSON text (truncated or damaged)") from None
+    value, content = read_json(path)
     try:
         raw = fields.obj(value, "signature", _FIELDS)
         fields.choice(raw["schema"], "schema", (SIGNATURE_SCHEMA,))
@@ -110,8 +103,7 @@ def read_signature(path: str | Path) -> Signature:
         written = canonical(value) + "\n"
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
-    if content != written.encode():
-        raise RecordError(f"{path}: not in canonical form (changed after writing)")
+    check_canonical(path, content, written)
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from .canonical import RecordError, canonical, digest
+from .canonical import RecordError, canonical, check_canonical, digest, read_json
 from .manifest import is_manifest
 from .schema import RunRecord, from_json, to_json
 
@@ -72,14 +72,7 @@ def write_text(path: str | Path, text: str) -> Path:
 def read(path: str | Path) -> RunRecord:
     """The record in a file. Errors: RecordError naming the file when a single byte is not as it was written."""
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
-    try:
-        value = json.loads(content.decode())
-    except (ValueError, RecursionError):
-        raise RecordError(f"{path}: not a whole JSON text (truncated or damaged)") from None
+    value, content = read_json(path)
     try:
         record = from_json(value)
         written = canonical(value) + "\n"
@@ -87,8 +80,7 @@ def read(path: str | Path) -> RunRecord:
         raise RecordError(f"{path}: {error}") from None
     if record.digest != _content_digest(record):
         raise RecordError(f"{path}: the content does not have the digest that is written in it (changed after sealing)")
-    if content != written.encode():
-        raise RecordError(f"{path}: not in canonical form (changed after writing)")
+    check_canonical(path, content, written)
     return record
 
 
