@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "types", "spec", "seeds", "record", "bands"},
     {"sources", "alignment", "losses", "features", "initialisation", "memory", "neighbours", "probing", "report"},
-    {"phases"},
+    {"phases", "ranks"},
     {"engine"},
     {"clock", "gradients"},
     {"requests", "data", "models", "metrics", "audits", "methods", "training"},
@@ -29,9 +29,9 @@ LAYERS = [
     {"model_cache"},
     {"study", "twins"},
     {"bench", "metric_audit", "sequences"},
-    {"terminal"},
+    {"terminal", "trackers"},
     {"workflows"},
-    {"auditing", "benching", "judging", "listing", "making", "ranking", "sequencing"},
+    {"auditing", "benching", "exporting", "judging", "listing", "making", "ranking", "sequencing"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

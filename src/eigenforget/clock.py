@@ -17,8 +17,8 @@ from eigenforget.probing import Spent
 class Made(NamedTuple):
     """A model, the wall seconds it took to make, and its cost in terms that load on the machine does not move.
 
-    cost: cpu_seconds (all threads), trained_samples (forward and backward), forwarded_samples (forward only), and where it can be measured
-    peak_memory_mib, of the device's allocator or of the whole process.
+    cost: cpu_seconds (all threads of all processes), trained_samples (forward and backward), forwarded_samples (forward only), and where
+    it can be measured peak_memory_mib, of the device's allocator or of the whole process.
     """
 
     model: nn.Module
@@ -30,7 +30,7 @@ class Clock:
     """Time, samples and peak memory of a block; made() after it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._meter, self._memory = engine.meter, peak_memory(engine.fabric.device)
+        self._ranks, self._meter, self._memory = engine.ranks, engine.meter, peak_memory(engine.fabric.device)
 
     def __enter__(self) -> Clock:
         self._before, self._peak = replace(self._meter), self._memory.__enter__()
@@ -45,7 +45,7 @@ class Clock:
         """`without`: what was spent inside the block on looking at the model, which is no part of making it."""
         aside = without or Spent()
         cost: dict[str, float] = {
-            "cpu_seconds": round(max(self._cpu - aside.cpu_seconds, 0.0), 3),
+            "cpu_seconds": round(self._ranks.summed(max(self._cpu - aside.cpu_seconds, 0.0)), 3),
             "trained_samples": self._meter.trained - self._before.trained,
             "forwarded_samples": self._meter.forwarded - self._before.forwarded,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +20,13 @@ from eigenforget.features import Tap, capture
 from eigenforget.initialisation import infinite_constants, unsound
 from eigenforget.phases import Momentum, Optimizer, Part, Phase, Schedule, ScheduleName, WeightDecay
 from eigenforget.probing import Probed
+from eigenforget.ranks import Ranks, Strategy, fabric_over, ranks_of
 from eigenforget.sources import Source
 from eigenforget.types import Batch, Diverged, EigenforgetError, Outputs
 
 __all__ = [
-    "Engine", "Log", "Meter", "Momentum", "Optimizer", "Part", "Phase", "Schedule", "ScheduleName", "WeightDecay", "in_eval_mode",
+    "Engine", "Log", "Meter", "Momentum", "Optimizer", "Part", "Phase", "Schedule", "ScheduleName", "Strategy", "WeightDecay",
+    "in_eval_mode",
 ]  # fmt: skip
 
 Log = Callable[[Mapping[str, Any]], None]
@@ -42,34 +45,65 @@ class Meter:
 class Engine:
     """Where and how computation runs. precision as in Lightning Fabric ("32-true", "bf16-mixed", …); evaluation is always float32.
 
-    `meter` counts the samples of everything that ran on this engine.
+    devices: processes, one for each device, that share the work of this engine; each of them makes the same calls, after
+    engine.fabric.launch(). A batch size is that of all together. strategy: "ddp", which "auto" is with several devices.
+    accumulate: batches whose mean gradient makes one step. compile: torch.compile the model while it trains.
+    `meter` counts the samples of everything that ran on this engine, on all its devices.
     """
 
     device: str = "auto"
     precision: str = "32-true"
     channels_last: bool = False
+    devices: int = 1
+    strategy: Strategy = "auto"
+    accumulate: int = 1
+    compile: bool = False
     fabric: Fabric = field(init=False, repr=False, compare=False)
     meter: Meter = field(default_factory=Meter, init=False, repr=False, compare=False)
+    _alone: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        try:
-            fabric = Fabric(accelerator=self.device, devices=1, precision=self.precision)  # type: ignore[arg-type]
-        except (ValueError, RuntimeError) as error:
-            raise EigenforgetError(f"device {self.device!r} with precision {self.precision!r}: {error}") from None
+        if self.accumulate < 1:
+            raise EigenforgetError(f"accumulate {self.accumulate} must be 1 or more")
+        fabric = fabric_over(self.device, self.precision, devices=self.devices, strategy=self.strategy)
         object.__setattr__(self, "fabric", fabric)
+
+    @property
+    def ranks(self) -> Ranks:
+        """This process among those that share the work. Errors: devices > 1 and they were not launched."""
+        return Ranks(0, 1, self.fabric.device) if self._alone else ranks_of(self.fabric, self.devices)
+
+    def alone(self) -> Engine:
+        """This engine with each process computing all by itself, batch for batch: for audits, whose training is to have the same bits
+        on any number of devices.
+        """
+        found = copy.copy(self)
+        for name, value in {"_alone": True, "accumulate": 1, "compile": False}.items():
+            object.__setattr__(found, name, value)
+        return found
+
+    @contextmanager
+    def led(self) -> Iterator[bool]:
+        """Whether this process is the one that writes files; all wait for each other before, and for it after."""
+        if self.devices > 1:
+            self.fabric.barrier()
+        yield self.ranks.rank == 0
+        if self.devices > 1:
+            self.fabric.barrier()
 
     def fit(
         self, model: nn.Module, phases: Sequence[Phase], *, cycles: int, seed: int, layer: str | None = None, log: Log | None = None
     ) -> nn.Module:
         """Train `model` in place: every cycle runs one epoch of each phase in order. Returns the same module, in eval mode.
 
-        Batch order, augmentation and dropout depend on the seed and the phase name only. Errors: Diverged on a non-finite loss or
-        weight; buffers that were infinite before and did not change, such as masks, are none.
+        Batch order, augmentation and dropout depend on the seed and the phase name only; with several devices dropout also on their number.
+        Errors: Diverged on a non-finite loss or weight; buffers that were infinite before and did not change, such as masks, are none.
         """
         constants = infinite_constants(model)
-        run = _Run(self, self.placed(model), phases, cycles, layer)
-        with torch.random.fork_rng(devices=self._cuda()):
-            torch.manual_seed(seeds.derive(seed, "dropout"))
+        ranks, run = self.ranks, _Run(self, self.placed(model), phases, cycles, layer)
+        ranks.check_alike(model, "before training: build or load it in the same way on each")
+        with torch.random.fork_rng(devices=self._cuda()), run.capturing():
+            torch.manual_seed(seeds.derive(seed, "dropout", *([ranks.rank] if ranks.rank else [])))
             for cycle, index in product(range(cycles), range(len(phases))):
                 row = run.epoch(index, cycle, seeds.generator(seed, "order", phases[index].name, cycle))
                 if row is None:
@@ -78,6 +112,7 @@ class Engine:
                     log(log.seen(row, model) if isinstance(log, Probed) else row)
         for name in unsound(model, constants):
             raise Diverged(f"training diverged: {name} holds NaN or infinite values")
+        ranks.check_alike(model, "after training: a layer keeps statistics of the rows it sees; train on one device")
         model.zero_grad(set_to_none=True)
         return model.eval()
 
@@ -86,16 +121,22 @@ class Engine:
     ) -> Iterator[tuple[Batch, Outputs]]:
         """The outputs of a model in eval mode on each batch, in order, in float32 and without gradients.
 
-        The model's training flags are as before when the pass ends or is abandoned.
+        The model's training flags are as before when the pass ends or is abandoned. Several devices take turns at whole batches, and each
+        receives all outputs, the bits that one device computes.
         """
-        model = self.placed(model)
+        model, ranks = self.placed(model), self.ranks
+        divided = ranks.is_divided(source, batch_size)
+        place = ranks.rank if divided else 0
         with in_eval_mode(model), capture(model, layer, layers) as tap:
-            for batch in source.batches(batch_size):
-                with torch.no_grad():
-                    moved = self.fabric.to_device(batch)
-                    outputs = _float(tap(self.formatted(moved.inputs)))
-                self.meter.forwarded += len(moved.labels)
-                yield moved, outputs
+            for turn in ranks.turns(source, batch_size):
+                own = None
+                if place < len(turn):
+                    turn[place] = self.fabric.to_device(turn[place])
+                    with torch.no_grad():
+                        own = _float(tap(self.formatted(turn[place].inputs)))
+                for batch, outputs in zip(turn, ranks.exchanged(own, len(turn), layers) if divided else [own], strict=True):
+                    self.meter.forwarded += len(batch.labels)
+                    yield self.fabric.to_device(batch), outputs  # type: ignore[misc]
 
     def placed(self, model: nn.Module) -> nn.Module:
         """The model on this engine's device, in its memory order."""
@@ -138,11 +179,24 @@ class _Run:
     def __init__(self, engine: Engine, model: nn.Module, phases: Sequence[Phase], cycles: int, layer: str | None) -> None:
         self.engine, self.model, self.phases, self.layer = engine, model, phases, layer
         trained = [_trained(model, phase) for phase in phases]
-        wrapped = engine.fabric.setup(model, *[p.optimizer.over(t) for p, t in zip(phases, trained, strict=True)])
+        called: Any = torch.compile(model) if engine.compile else model
+        wrapped = engine.fabric.setup(called, *[p.optimizer.over(t) for p, t in zip(phases, trained, strict=True)])
         self.wrapped, *self.optimizers = wrapped if isinstance(wrapped, tuple) else (wrapped,)
         self.trained = trained
         self.steps = [0] * len(phases)
-        self.totals = [cycles * phase.steps() for phase in phases]
+        self.totals = [cycles * math.ceil(phase.steps() / engine.accumulate) for phase in phases]
+        self.ranks = engine.ranks
+        self.tap: Tap | None = None
+
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
+        """Compiled code keeps the hooks that it was traced with: they stand until the training ends."""
+        if not self.engine.compile:
+            yield
+            return
+        with capture(self.model, self.layer) as self.tap:
+            self.tap.model = self.wrapped
+            yield
 
     def epoch(self, index: int, cycle: int, generator: torch.Generator) -> dict[str, Any] | None:
         """One epoch of one phase and its log row; None where the phase has ended the training."""
@@ -154,24 +208,21 @@ class _Run:
         total, count = 0.0, 0
         with ExitStack() as stack:
             taps = self._taps(phase, stack)
-            for batches in _aligned(phase, generator):
-                loss = self._step(index, cycle, self._parts(taps, batches))
-                total += loss * len(batches[0].labels)
-                count += len(batches[0].labels)
+            batches = _aligned(phase, generator)
+            while group := list(islice(batches, self.engine.accumulate)):
+                samples = sum(len(first.labels) for first, *_ in group)
+                total += self._step(index, cycle, [(self._parts(taps, step), len(step[0].labels) / samples) for step in group]) * samples
+                count += samples
         return {"cycle": cycle, "phase": phase.name, "loss": total / count, "seconds": time.perf_counter() - started}
 
-    def _step(self, index: int, cycle: int, parts: Iterator[Part]) -> float:
+    def _step(self, index: int, cycle: int, group: Sequence[tuple[Iterator[Part], float]]) -> float:
+        """One step along the weighted mean of the gradients of a group of batches; answers with that mean of the losses."""
         phase, optimizer = self.phases[index], self.optimizers[index]
-        for group in optimizer.param_groups:
-            group["lr"] = phase.optimizer.lr * phase.optimizer.factor(self.steps[index], self.totals[index])
+        for settings in optimizer.param_groups:
+            settings["lr"] = phase.optimizer.lr * phase.optimizer.factor(self.steps[index], self.totals[index])
         self.model.zero_grad(set_to_none=True)
-        loss = phase.loss(*parts).mean()
-        if phase.penalty is not None:
-            loss = loss + phase.penalty(self.model, cycle)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise Diverged(f"training diverged: the {phase.name} loss is {value} in cycle {cycle}, step {self.steps[index]}")
-        self.engine.fabric.backward(loss)
+        value = sum(self._backward(index, cycle, parts, weight) for parts, weight in group)
+        self.ranks.average_gradients(self.model.parameters())
         if phase.optimizer.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.trained[index], phase.optimizer.clip)
         if phase.on_gradients is not None:
@@ -182,20 +233,34 @@ class _Run:
         self.steps[index] += 1
         return value
 
+    def _backward(self, index: int, cycle: int, parts: Iterator[Part], weight: float) -> float:
+        phase = self.phases[index]
+        loss = phase.loss(*parts).mean()
+        if phase.penalty is not None:
+            loss = loss + phase.penalty(self.model, cycle)
+        value = self.ranks.summed(float(loss.detach())) / self.ranks.world
+        if not math.isfinite(value):
+            raise Diverged(f"training diverged: the {phase.name} loss is {value} in cycle {cycle}, step {self.steps[index]}")
+        self.engine.fabric.backward(loss if weight == 1 else loss * weight)
+        return value * weight
+
     def _taps(self, phase: Phase, stack: ExitStack) -> _Taps:
-        student = stack.enter_context(capture(self.model, self.layer))
+        student = self.tap or stack.enter_context(capture(self.model, self.layer))
         student.model = self.wrapped
         return _Taps(student, tuple(stack.enter_context(capture(teacher, self.layer)) for teacher in phase.teachers))
 
     def _parts(self, taps: _Taps, batches: tuple[Batch, ...]) -> Iterator[Part]:
         for batch in batches:
             batch = self.engine.fabric.to_device(batch)
-            inputs = self.engine.formatted(batch.inputs)
-            with torch.no_grad(), self.engine.fabric.autocast():
-                taught = tuple(_float(teacher(inputs)) for teacher in taps.teachers)
+            share = self.ranks.share(len(batch.labels))
+            inputs = self.engine.formatted(share.of(batch.inputs))
+            with share.whole_batch():
+                with torch.no_grad(), self.engine.fabric.autocast():
+                    taught = tuple(share.gathered(_float(teacher(inputs))) for teacher in taps.teachers)
+                outputs = share.gathered(_float(taps.student(inputs)))
             self.engine.meter.trained += len(batch.labels)
             self.engine.meter.forwarded += len(batch.labels) * len(taps.teachers)
-            yield Part(batch, _float(taps.student(inputs)), taught)
+            yield Part(batch, outputs, taught)
 
     def _set_mode(self, index: int) -> None:
         phase, trained = self.phases[index], {id(p) for p in self.trained[index]}

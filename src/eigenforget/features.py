@@ -85,7 +85,8 @@ def find_head(model: nn.Module, num_classes: int | None = None) -> tuple[str, nn
         return declared
     linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linears:
-        raise EigenforgetError(f"{type(model).__name__} has no nn.Linear layer, so no classifier head was found")
+        what = f"{type(model).__name__} has no nn.Linear layer, so no classifier head was found"
+        raise EigenforgetError(f"{what}; name the feature layer (--layer)")
     fitting = [(name, module) for name, module in linears if module.out_features == num_classes]
     return (fitting or linears)[-1]
 

@@ -66,12 +66,11 @@ def mean_gradient(
 ) -> Weights:
     """(1/N) Σ_i ∇ loss_i."""
     weights, logits = _functional(engine, model)
-    total = {k: torch.zeros_like(v) for k, v in weights.items()}
-    for inputs, labels in _batches(engine, model, source, batch_size):
-        summed = grad(lambda w, x=inputs, y=labels: loss(logits(w, x), y).sum())(weights)
-        for name, value in summed.items():
-            total[name] += value
-    return {name: value / len(source) for name, value in total.items()}
+
+    def summed(inputs: Any, labels: Tensor) -> Weights:
+        return grad(lambda w: loss(logits(w, inputs), labels).sum())(weights)  # type: ignore[no-any-return]
+
+    return _mean(engine, model, source, batch_size, summed, weights)
 
 
 @_differentiating()
@@ -98,12 +97,16 @@ def fisher_diagonal(
         return loss(logits(values, tree_map(lambda t: t.unsqueeze(0), x)), y.unsqueeze(0)).squeeze(0)
 
     per_sample = _PerSample(grad(sample_loss))
-    total = {k: torch.zeros_like(v) for k, v in weights.items()}
-    for inputs, true in _batches(engine, model, source, chunk):
+
+    def squares(inputs: Any, true: Tensor) -> Weights:
+        total: Weights = {}
         for targets, shares in _targets(logits, weights, inputs, true, labels):
             for name, value in per_sample(weights, inputs, targets).items():
-                total[name] += torch.tensordot(shares.to(value.dtype), value.square(), 1)
-    return {name: value / len(source) for name, value in total.items()}
+                found = torch.tensordot(shares.to(value.dtype), value.square(), 1)
+                total[name] = total[name] + found if name in total else found
+        return total
+
+    return _mean(engine, model, source, chunk, squares, weights)
 
 
 @_differentiating()
@@ -123,20 +126,18 @@ def curvature_product(
     are linear in the weights.
     """
     weights, logits = _functional(engine, model)
-    total = {k: torch.zeros_like(v) for k, v in weights.items()}
-    for inputs, labels in _batches(engine, model, source, batch_size):
+
+    def product(inputs: Any, labels: Tensor) -> Weights:
         if kind == "hessian":
-            gradient = grad(lambda w, x=inputs, y=labels: sample_cross_entropy(logits(w, x), y).sum())
-            product = jvp(gradient, (weights,), (vector,))[1]
-        else:
-            at = partial(logits, inputs=inputs)
-            moved = jvp(at, (weights,), (vector,))[1]
-            out, pull, *_ = vjp(at, weights)
-            p = out.softmax(1)
-            (product,) = pull(p * (moved - (p * moved).sum(1, keepdim=True)))
-        for name, value in product.items():
-            total[name] += value
-    return {name: value / len(source) for name, value in total.items()}
+            gradient = grad(lambda w: sample_cross_entropy(logits(w, inputs), labels).sum())
+            return jvp(gradient, (weights,), (vector,))[1]  # type: ignore[no-any-return]
+        at = partial(logits, inputs=inputs)
+        moved = jvp(at, (weights,), (vector,))[1]
+        out, pull, *_ = vjp(at, weights)
+        p = out.softmax(1)
+        return pull(p * (moved - (p * moved).sum(1, keepdim=True)))[0]  # type: ignore[no-any-return]
+
+    return _mean(engine, model, source, batch_size, product, weights)
 
 
 class _PerSample:
@@ -189,9 +190,26 @@ def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
     return weights, logits
 
 
-def _batches(engine: Engine, model: nn.Module, source: Source, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
+def _mean(
+    engine: Engine, model: nn.Module, source: Source, batch_size: int, summed: Callable[[Any, Tensor], Weights], like: Weights
+) -> Weights:
+    """The mean over the samples of what `summed` gives as sums over a batch.
+
+    Several devices take turns at whole batches, and all add them up in their order: methods compare such values with thresholds, where the
+    last bit decides.
+    """
+    ranks = engine.ranks
+    divided = ranks.is_divided(source, batch_size)
+    place = ranks.rank if divided else 0
+    total = {name: torch.zeros_like(value) for name, value in like.items()}
     with in_eval_mode(model):
-        for batch in source.batches(batch_size):
-            moved = engine.fabric.to_device(batch)
-            engine.meter.trained += len(moved.labels)
-            yield engine.formatted(moved.inputs), moved.labels
+        for turn in ranks.turns(source, batch_size):
+            engine.meter.trained += sum(len(batch.labels) for batch in turn)
+            own: Weights = {}
+            if place < len(turn):
+                moved = engine.fabric.to_device(turn[place])
+                own = summed(engine.formatted(moved.inputs), moved.labels)
+            for name, value in total.items():
+                for found in ranks.received(own.get(name), len(turn), value) if divided else [own[name]]:
+                    value += found
+    return {name: value / len(source) for name, value in total.items()}

@@ -231,8 +231,10 @@ def problem(error: Refused | Diverged) -> Outcome:
 
 
 def described(value: Any) -> dict[str, Any]:
-    """{"spec": "muda(k=9)", "resolved": {…every field…}}, and of a method that says so the scores that it optimises."""
+    """{"spec": "muda(k=9)", "resolved": {…every field…}}; of a method also its guarantee and, where it says so, the scores it optimises."""
     entry = {"spec": spell(value), "resolved": as_json(value)}
+    if hasattr(value, "guarantee"):
+        entry["guarantee"] = value.guarantee
     scores = optimised(value)
     return entry if scores is None else entry | {"optimises": sorted(scores)}
 
@@ -248,9 +250,10 @@ def optimised(value: Any) -> set[str] | None:
 
 
 def environment(engine: Engine) -> dict[str, Any]:
-    """Where the run happened: versions, device, threads, precision."""
+    """Where the run happened: versions, device, threads, precision; and how many devices and batches made a step, where there were several."""
     device = engine.fabric.device
-    return {
+    several = {name: value for name, value in (("devices", engine.devices), ("accumulate", engine.accumulate)) if value > 1}
+    return several | {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "eigenforget": eigenforget.__version__,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eigenforget import record
+from eigenforget import record, trackers
 from eigenforget.analysis import analyse, earlier_layers
 from eigenforget.data import DATASETS
 from eigenforget.engine import Engine
@@ -15,12 +16,15 @@ from eigenforget.jobs import Experiment, Made
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord
 from eigenforget.report.analysis import headlines, render_analysis
+from eigenforget.report.requirements import Requirement, judge
+from eigenforget.report.requirements import parse as parse_requirement
 from eigenforget.requests import REQUESTS
 from eigenforget.spec import parse
 from eigenforget.terminal import console, progress
 from eigenforget.training import Recipe
 from eigenforget.twins import twins
 from eigenforget.types import EigenforgetError, listed
+from eigenforget.unlearning import unchanged_weights
 from eigenforget.workflows import (
     SPLIT,
     Checkpoints,
@@ -48,16 +52,38 @@ class _Found(NamedTuple):
 
 
 def evaluate(
-    paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, recording: Recording, overwrite: bool
-) -> None:
-    """`eigenforget evaluate`: records, table.csv and report.html in a folder."""
+    paths: Checkpoints, specs: Specs, *, out: Path, scope: Scope, seed: int, engine: Engine, recording: Recording, require: Sequence[str],
+    track: Sequence[str], overwrite: bool,
+) -> int:  # fmt: skip
+    """`eigenforget evaluate`: records, table.csv and report.html in a folder; 1 where a requirement does not hold, otherwise 0.
+
+    track: trackers that also get the scores.
+    """
+    wanted = [parse_requirement(text) for text in require]
+    if wanted and not paths.models:
+        raise EigenforgetError("--require judges unlearned models, and no model was given to evaluate")
+    trackers.check(track)
     check_folder(out, overwrite)
     recording.check()
-    found = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
-    kept = keep(found.records, found.experiment, SPLIT, recording)
-    title = f"eigenforget: {recording.shown(found.experiment, specs.request)}"
-    write_results(kept.records, out, title=title, overwrite=overwrite, split=kept.split)
-    append(kept.records, recording)
+    with trackers.tracking(track, name=out.name, leads=engine.ranks.rank == 0) as tracked:
+        found = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
+        kept = keep(found.records, found.experiment, SPLIT, recording)
+        title = f"eigenforget: {recording.shown(found.experiment, specs.request)}"
+        with engine.led() as leads:
+            if leads:
+                write_results(kept.records, out, title=title, overwrite=overwrite, split=kept.split)
+                append(kept.records, recording)
+        for item in kept.records:
+            tracked.scores(item.name, {score.name: score.value for score in item.scores})
+    return _judged(wanted, kept.records) if leads and wanted else 0
+
+
+def _judged(wanted: Sequence[Requirement], records: Sequence[RunRecord]) -> int:
+    """A line for each requirement and model; 1 where one does not hold."""
+    judged = judge(wanted, records)
+    for item in judged:
+        console.print(item.line, highlight=False, markup=False, soft_wrap=True)
+    return 0 if all(item.holds for item in judged) else 1
 
 
 def analyze(
@@ -75,8 +101,10 @@ def analyze(
     kept = keep(found.records, found.experiment, SPLIT, recording)
     title = f"Features of seen and unseen data: {recording.shown(found.experiment, specs.request)}"
     text = render_analysis(kept.records, title)
-    _write_chain(kept, beside)
-    record.write_text(out, text)
+    with engine.led() as leads:
+        if leads:
+            _write_chain(kept, beside)
+            record.write_text(out, text)
     for line in headlines(kept.records):
         console.print(line, highlight=False)
     console.print(f"wrote {out} and {len(kept.records)} records in {beside}", highlight=False)
@@ -164,6 +192,8 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
             else:
                 measured = board.measure(model, origin.job.get("role", "unlearned") if origin else "unlearned", peers=peers)
             job = {"seed": seed, "checkpoint": path.name} | _kept(origin) | ({"layer": scope.layer} if scope.layer else {})
+            if role is None:
+                job |= unchanged_weights(models[0], model)
             trace = origin.series.get("trace") if origin else None
             spent = origin.outcome if origin else Outcome("ok", 0.0)
             made = Made(model, spent.seconds, spent.cost)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from eigenforget import trackers
 from eigenforget.engine import Engine
 from eigenforget.features import find_layer
 from eigenforget.jobs import Experiment, Made, described, problem
@@ -20,6 +21,7 @@ from eigenforget.study import Study, both, rows_of
 from eigenforget.terminal import console, one_thread, progress
 from eigenforget.twins import few_enough, twins
 from eigenforget.types import Diverged, EigenforgetError, Refused
+from eigenforget.unlearning import unchanged_weights
 from eigenforget.workflows import (
     SPLIT,
     Recording,
@@ -53,24 +55,33 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     )  # fmt: skip
 
 
-def train(specs: Specs, *, out: Path, seed: int, layer: str, engine: Engine, recording: Recording, overwrite: bool) -> None:
-    """`eigenforget train`: a checkpoint and a record beside it."""
+def train(
+    specs: Specs, *, out: Path, seed: int, layer: str, engine: Engine, recording: Recording, track: Sequence[str], overwrite: bool
+) -> None:
+    """`eigenforget train`: a checkpoint and a record beside it. track: trackers that also get the log."""
+    trackers.check(track)
     experiment = replace(experiment_of(specs, engine), layer=layer or None)
     check_file(out, overwrite)
     recording.check()
     if specs.request:
         experiment.split  # noqa: B018  (fail before training)
-    with progress() as watch:
-        log = watch("train", experiment.recipe.epochs)
+    with progress() as watch, trackers.tracking(track, name=out.stem, leads=engine.ranks.rank == 0) as tracked:
+        log = both(tracked.row, watch("train", experiment.recipe.epochs))
         made = experiment.train(seed=seed, without_forget=bool(specs.request), log=log)
-    _save(experiment, made, out, kind="train", job={"seed": seed}, recording=recording, overwrite=overwrite)
+    with engine.led() as leads:
+        if leads:
+            _save(experiment, made, out, kind="train", job={"seed": seed}, recording=recording, overwrite=overwrite)
 
 
 def unlearn(
     source: Path, specs: Specs, *, method: str, out: Path, seed: int, retain_fraction: float, layer: str, engine: Engine,
-    recording: Recording, overwrite: bool,
+    recording: Recording, track: Sequence[str], overwrite: bool,
 ) -> None:  # fmt: skip
-    """`eigenforget unlearn`: a new checkpoint, a record and the split beside it; a refused or failed run leaves no checkpoint."""
+    """`eigenforget unlearn`: a new checkpoint, a record and the split beside it; a refused or failed run leaves no checkpoint.
+
+    track: trackers that also get the log.
+    """
+    trackers.check(track)
     chosen = parse(method, known_methods(), "method")
     loaded, inputs = checkpoint.load_state(source), file_of(source)
     experiment = experiment_of(completed(specs, loaded.metadata), engine)
@@ -83,19 +94,24 @@ def unlearn(
     if layer:
         find_layer(model, layer)
     job = {"seed": seed, "method": described(chosen), "role": chosen.role, "retain_fraction": retain_fraction}
-    job |= _near_duplicates(experiment)
+    job |= {"sizes": experiment.sizes()} | _near_duplicates(experiment)
     inputs["input_model"] = checkpoint.digest(model)
     trace: list[Mapping[str, Any]] = []
     try:
-        with progress() as watch:
-            log = both(trace.append, watch(f"unlearn: {chosen.name}", rows_of(chosen)))
+        with progress() as watch, trackers.tracking(track, name=out.stem, leads=engine.ranks.rank == 0) as tracked:
+            log = both(both(trace.append, tracked.row), watch(f"unlearn: {chosen.name}", rows_of(chosen)))
             made = experiment.unlearn(model, chosen, seed=seed, log=log)
     except (Refused, Diverged) as error:
         refused = experiment.record("unlearn", out.stem, problem(error), job=job, inputs=inputs)
-        write_record(refused, experiment, out, recording=recording, overwrite=overwrite)
+        with engine.led() as leads:
+            if leads:
+                write_record(refused, experiment, out, recording=recording, overwrite=overwrite)
         raise
+    job |= unchanged_weights(model, made.model)
     more = {"job": job, "inputs": inputs, "series": {"trace": trace}}
-    _save(experiment, made, out, kind="unlearn", recording=recording, overwrite=overwrite, **more)
+    with engine.led() as leads:
+        if leads:
+            _save(experiment, made, out, kind="unlearn", recording=recording, overwrite=overwrite, **more)
     said = (("data", specs.data), ("model", specs.model), ("layer", layer), ("hash-ids", recording.salt), ("ledger", recording.ledger))
     given = "".join(f" --{name} '{value}'" for name, value in said if value)
     console.print(f"Next: eigenforget evaluate {out} --original {source}{given} --forget '{specs.request}' --out results", highlight=False)

@@ -157,7 +157,9 @@ class ModelCache:
 def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
     """All that decides the weights. Specs are resolved: two spellings of one model are one model."""
     engine = experiment.engine
-    return {
+    if engine.devices > 1:
+        raise EigenforgetError("trained models are kept for jobs on one device only: of several processes one would wait for another's lock")
+    return ({"accumulate": engine.accumulate} if engine.accumulate > 1 else {}) | {
         "data": experiment.data.digest,
         "model": described(experiment.model_spec)["resolved"],
         "recipe": described(experiment.recipe)["resolved"],

@@ -17,6 +17,7 @@ from eigenforget.engine import Engine
 from eigenforget.features import _NOTE as NOTE
 from eigenforget.features import settle_head
 from eigenforget.models.checkpoint import check_labels
+from eigenforget.models.precision import is_widened
 from eigenforget.seeds import derive
 from eigenforget.sources import Source
 from eigenforget.types import Batch, EigenforgetError, Outputs, Part
@@ -124,13 +125,24 @@ def settled(models: Iterable[nn.Module], source: Source) -> Iterator[list[int]]:
     try:
         for model in models:
             bare = NOTE not in vars(model)
-            outputs.append(settle_head(model, _sample(model, source)))
+            outputs.append(_settled(model, _sample(model, source)))
             if bare and NOTE in vars(model):
                 fresh.append(model)
         yield outputs
     finally:
         for model in fresh:
             delattr(model, NOTE)
+
+
+def _settled(model: nn.Module, inputs: Any) -> int:
+    """`settle_head`, or an error where a model casts inside of its forward pass to what weights in float32 cannot go with."""
+    try:
+        return settle_head(model, inputs)
+    except RuntimeError as error:
+        if not is_widened(model):
+            raise
+        first = str(error).strip().splitlines()[0]
+        raise EigenforgetError(f"the model does not run with its float16 or bfloat16 weights in float32: {first}") from None
 
 
 def _sample(model: nn.Module, source: Source) -> Any:

@@ -16,6 +16,7 @@ from eigenforget.jobs import Experiment, Made, described, problem
 from eigenforget.model_cache import Kind, ModelCache
 from eigenforget.record import RunRecord
 from eigenforget.types import Diverged, Method, Refused
+from eigenforget.unlearning import unchanged_weights
 
 Watch = Callable[[str, int], Log]
 """watch(title, total rows) -> a log to be called once per row: how a caller shows progress."""
@@ -71,6 +72,7 @@ class Study:
         done = watch(f"measure: {name}", 1)
         measured = board.measure(made.model, method.role)
         done({})
+        job |= unchanged_weights(original, made.model)
         return self.experiment.evaluation_record(name, made, measured, job=job, trace=trace)
 
     def _unlearned(self, model: nn.Module, method: Method, log: Log) -> Made | Refused | Diverged:

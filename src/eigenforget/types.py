@@ -164,7 +164,8 @@ class Method(Protocol):
     needs: what of the task it uses. guarantee: "exact" or "empirical". source: paper, equation, deviations. role: "unlearned", or
     "control" for cheats that exist to test metrics and are never recommended. passes: what it costs, in samples that go through a
     model, masks, teachers and bases included. A method whose result has other tensors than the model names them in `adds` and offers
-    adapt(model), which makes a fresh model ready to load them.
+    adapt(model), which makes a fresh model ready to load them. One that trains on a score names it in `optimises`: reports do not
+    count that score as evidence for it.
     """
 
     name: ClassVar[str]

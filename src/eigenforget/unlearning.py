@@ -109,6 +109,18 @@ def unchanged(before: nn.Module, after: nn.Module) -> Unchanged:
     return Unchanged(_share(parameters, same) or 0.0, _share(buffers, same), whole)
 
 
+def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
+    """{"unchanged_weights": {"share", "buffers"}} as it goes into the job of a record, see `unchanged`.
+
+    {} where a trainable parameter of `before` is not in `after` under its name: a copy under another name cannot be told from a new weight.
+    """
+    now = {name for name, _ in named_tensors(after)}
+    if any(p.requires_grad and name not in now for name, p in before.named_parameters()):
+        return {}
+    found = unchanged(before, after)
+    return {"unchanged_weights": {"share": found.share, "buffers": found.buffers}}
+
+
 def _moving_buffers(model: nn.Module) -> dict[str, Tensor]:
     """The saved floating-point buffers that training may move."""
     found: dict[str, Tensor] = {}

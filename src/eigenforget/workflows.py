@@ -46,6 +46,15 @@ class Checkpoints(NamedTuple):
     peers: tuple[Path, ...] = ()
 
 
+class Sharing(NamedTuple):
+    """Fields of an engine: how many devices share the work and how, batches to a step, and whether training is compiled."""
+
+    devices: int = 1
+    strategy: str = "auto"
+    accumulate: int = 1
+    compile: bool = False
+
+
 class Scope(NamedTuple):
     """What is measured: the headline layer ("": the input of the classifier head), further layers, what is left out, and further maps."""
 
@@ -82,10 +91,15 @@ class Kept(NamedTuple):
     split: str
 
 
-def engine(*, device: str, precision: str = "32-true", channels_last: bool = False) -> Engine:
-    """The engine of a command; Fabric's own notices are silenced, the table is what the user reads."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Engine(device=device, precision=precision, channels_last=channels_last)
+def engine(*, device: str, precision: str = "32-true", channels_last: bool = False, sharing: Sharing | None = None) -> Engine:
+    """The engine of a command; Fabric's own notices are silenced, the table is what the user reads. Of several processes the first speaks."""
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    found = Engine(device, precision, channels_last, **(sharing or Sharing())._asdict())
+    if found.devices > 1:
+        found.fabric.launch()
+        console.quiet = found.ranks.rank > 0
+    return found
 
 
 def experiment_of(specs: Specs, engine: Engine) -> Experiment:

@@ -180,8 +180,9 @@ class _Run:
         return max(known, key=sum) if known else curves[0]
 
     def _from(self, start: Start, sources: tuple[Source, ...]) -> list[float] | str:
-        engine, settings = self.evidence.engine, self.settings
-        assert engine is not None  # checked in Relearning._slices
+        settings = self.settings
+        assert self.evidence.engine is not None  # checked in Relearning._slices
+        engine = self.evidence.engine.alone()
         model = attackable(self.evidence.model)
         if start == "neutral":
             neutralise(model, self.evidence.forgotten_classes)

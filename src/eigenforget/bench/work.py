@@ -23,6 +23,7 @@ from eigenforget.jobs import Experiment, described, problem
 from eigenforget.model_cache import Kind
 from eigenforget.record import Outcome, RunRecord
 from eigenforget.types import Diverged, EigenforgetError, Refused
+from eigenforget.unlearning import unchanged_weights
 
 _BUGS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What costs one cell. An OSError (a full disk, a folder that is gone) is not among them: it would cost every cell."""
@@ -189,7 +190,8 @@ def _run(cell: Cell, home: Home) -> RunRecord:
     trace: list[Mapping[str, Any]] = []
     made = experiment.unlearn(loaded.original.model, cell.method, seed=cell.setting.seed, log=trace.append)
     measured: Measured = loaded.board.measure(made.model, cell.method.role)
-    return experiment.evaluation_record(cell.name, made, measured, job=_job(cell), trace=trace)
+    job = _job(cell) | unchanged_weights(loaded.original.model, made.model)
+    return experiment.evaluation_record(cell.name, made, measured, job=job, trace=trace)
 
 
 def _load(setting: Setting, home: Home, anchors: Anchors | None) -> _Loaded:

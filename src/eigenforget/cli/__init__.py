@@ -9,6 +9,7 @@ from typing import Any
 from cyclopts import CycloptsError
 
 from eigenforget.cli import benching, certificates, exports, judging, making, records, scores  # noqa: F401  (importing them registers their commands)
+from eigenforget.cli.launching import SeveralRanks, prefix, supervise
 from eigenforget.cli.options import app
 from eigenforget.errors import EigenforgetError
 from eigenforget.record import RecordError
@@ -18,8 +19,11 @@ __all__ = ["app", "main"]
 
 def main(argv: Sequence[str] | None = None) -> Any:
     """Entry point: bad input ends with one line on standard error and exit code 2."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        return app(sys.argv[1:] if argv is None else list(argv), exit_on_error=False, print_error=False)
+        return app(arguments, exit_on_error=False, print_error=False)
+    except SeveralRanks as wanted:
+        raise SystemExit(supervise(arguments, wanted.count)) from None
     except CycloptsError as error:
         fail(str(error))
     except (EigenforgetError, RecordError) as error:
@@ -31,5 +35,5 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 def fail(message: str) -> None:
     """One line on standard error, exit code 2."""
-    print("eigenforget: " + " ".join(message.split()), file=sys.stderr)
+    print("eigenforget: " + prefix() + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(2)

@@ -7,10 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from eigenforget.cli.launching import check_launched
 from eigenforget.cli.options import (
     ChannelsLast,
     DataSpec,
     Device,
+    Devices,
     HashIds,
     Layer,
     Layers,
@@ -22,8 +24,11 @@ from eigenforget.cli.options import (
     Precision,
     RecipeSpec,
     RequestSpec,
+    Require,
     Seed,
     Skip,
+    Strategy,
+    Track,
     app,
 )
 
@@ -46,21 +51,30 @@ def evaluate(
     maps: Maps = (),
     seed: Seed = 0,
     device: Device = "auto",
+    devices: Devices = 1,
+    strategy: Strategy = "auto",
     hash_ids: HashIds = None,
     ledger: Ledger = None,
+    require: Require = (),
+    track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
     """Measure models beside the original and the oracles: a table, records and one HTML page in the folder --out.
 
     Three oracles or more make a band for every score. Two peers or more, of one model, let attacks with shadow models (U-LiRA) run.
+    Exit code 1 where a --require does not hold; the results are written all the same.
     """
+    check_launched(devices)
     from eigenforget import judging, workflows
 
+    engine = workflows.engine(device=device, sharing=workflows.Sharing(devices, strategy))
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
-    judging.evaluate(
+    status = judging.evaluate(
         workflows.Checkpoints(original, oracle, models, peer), specs, out=out, scope=workflows.Scope(layer, also_layer, skip, maps), seed=seed,
-        engine=workflows.engine(device=device), recording=workflows.Recording(hash_ids, ledger), overwrite=overwrite,
+        engine=engine, recording=workflows.Recording(hash_ids, ledger), require=require, track=track, overwrite=overwrite,
     )  # fmt: skip
+    if status:
+        raise SystemExit(status)
 
 
 @app.command
@@ -77,6 +91,8 @@ def analyze(
     also_layer: Layers = (),
     seed: Seed = 0,
     device: Device = "auto",
+    devices: Devices = 1,
+    strategy: Strategy = "auto",
     hash_ids: HashIds = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -85,12 +101,14 @@ def analyze(
     Three oracles or more say how far retrained models differ among each other. Without --also-layer, up to three earlier blocks are chosen,
     evenly over the depth of the model.
     """
+    check_launched(devices)
     from eigenforget import judging, workflows
 
+    engine = workflows.engine(device=device, sharing=workflows.Sharing(devices, strategy))
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     judging.analyze(
         workflows.Checkpoints(original, oracle, ()), specs, out=out, records=Path(records) if records else None,
-        scope=workflows.Scope(layer, also_layer), seed=seed, engine=workflows.engine(device=device),
+        scope=workflows.Scope(layer, also_layer), seed=seed, engine=engine,
         recording=workflows.Recording(hash_ids), overwrite=overwrite,
     )  # fmt: skip
 

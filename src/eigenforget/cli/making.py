@@ -7,10 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from eigenforget.cli.launching import check_launched
 from eigenforget.cli.options import (
+    Accumulate,
     ChannelsLast,
+    Compile,
     DataSpec,
     Device,
+    Devices,
     HashIds,
     Layer,
     Ledger,
@@ -23,6 +27,8 @@ from eigenforget.cli.options import (
     RequestSpec,
     Seed,
     Skip,
+    Strategy,
+    Track,
     app,
 )
 
@@ -48,17 +54,24 @@ def train(
     device: Device = "auto",
     precision: Precision = "32-true",
     channels_last: ChannelsLast = False,
+    devices: Devices = 1,
+    strategy: Strategy = "auto",
+    accumulate: Accumulate = 1,
+    compile: Compile = False,
     hash_ids: HashIds = None,
     ledger: Ledger = None,
+    track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model; with --without REQUEST train the oracle that never saw the forgotten data."""
+    check_launched(devices)
     from eigenforget import making, workflows
 
-    engine = workflows.engine(device=device, precision=precision, channels_last=channels_last)
+    sharing = workflows.Sharing(devices, strategy, accumulate, compile)
+    engine = workflows.engine(device=device, precision=precision, channels_last=channels_last, sharing=sharing)
     specs = workflows.Specs(data=data, model=model, recipe=recipe, request=without)
     recording = workflows.Recording(hash_ids, ledger)
-    making.train(specs, out=out, seed=seed, layer=layer, engine=engine, recording=recording, overwrite=overwrite)
+    making.train(specs, out=out, seed=seed, layer=layer, engine=engine, recording=recording, track=track, overwrite=overwrite)
 
 
 @app.command
@@ -76,21 +89,28 @@ def unlearn(
     device: Device = "auto",
     precision: Precision = "32-true",
     channels_last: ChannelsLast = False,
+    devices: Devices = 1,
+    strategy: Strategy = "auto",
+    accumulate: Accumulate = 1,
+    compile: Compile = False,
     hash_ids: HashIds = None,
     ledger: Ledger = None,
+    track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model forget, and write the new checkpoint with a record beside it. The given checkpoint is only read.
 
     --data and --model default to what the checkpoint says it was trained with.
     """
+    check_launched(devices)
     from eigenforget import making, workflows
 
-    engine = workflows.engine(device=device, precision=precision, channels_last=channels_last)
+    sharing = workflows.Sharing(devices, strategy, accumulate, compile)
+    engine = workflows.engine(device=device, precision=precision, channels_last=channels_last, sharing=sharing)
     specs = workflows.Specs(data=data, model=model, recipe="", request=forget)
     making.unlearn(
         checkpoint, specs, method=method, out=out, seed=seed, retain_fraction=retain_fraction, layer=layer, engine=engine,
-        recording=workflows.Recording(hash_ids, ledger), overwrite=overwrite,
+        recording=workflows.Recording(hash_ids, ledger), track=track, overwrite=overwrite,
     )  # fmt: skip
 
 

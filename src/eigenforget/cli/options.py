@@ -30,7 +30,15 @@ Layer = Annotated[str, Parameter(help="module whose output is the feature; defau
 Layers = Annotated[tuple[str, ...], Parameter(name="--also-layer", help="further module to measure features at; repeatable", negative=())]
 Skip = Annotated[tuple[str, ...], Parameter(help="metric or audit to leave out, such as relearning; repeatable", negative=())]
 Maps = Annotated[tuple[str, ...], Parameter(name="--map", help="further map of the features, tsne or umap; repeatable", negative=())]
+Devices = Annotated[int, Parameter(help="devices that share the work, one process each; needs no launcher, and runs under torchrun")]
+Strategy = Annotated[str, Parameter(help="how several devices work together: auto or ddp, which are the same")]
+Accumulate = Annotated[int, Parameter(help="batches whose mean gradient makes one step")]
+Compile = Annotated[bool, Parameter(help="torch.compile the model while it trains", negative=())]
 ChannelsLast = Annotated[bool, Parameter(help="keep images in channels-last memory order", negative=())]
 
 HashIds = Annotated[Path | None, Parameter(help="file with a salt (see keygen): ids, groups and values go into records as salted hashes")]
 Ledger = Annotated[Path | None, Parameter(help="folder with one chain of records, to which every record is appended as well")]
+Require = Annotated[tuple[str, ...], Parameter(help="what must hold, as in 'lp_gap<=band'; repeatable; see docs/exports.md", negative=())]
+Track = Annotated[
+    tuple[str, ...], Parameter(help="tensorboard:FOLDER, mlflow:URI or trackio:PROJECT, which also gets the numbers; repeatable", negative=())
+]
