@@ -43,6 +43,10 @@ from eigenforget.types import Task
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write the pages in tests/golden anew")
+
+
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     return Engine(device="cpu")
