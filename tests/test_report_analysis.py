@@ -218,7 +218,8 @@ def test_curves_draw_the_mean_and_the_range(records: list[RunRecord]) -> None:
     choices = fig.layout.meta["choices"]
     assert len(choices) == 4 and not fig.layout.updatemenus
     for number, choice in enumerate(choices):
-        assert len(choice["visible"]) == len(fig.data) and [t.visible for t in fig.data] == choice["visible"] or number > 0
+        assert len(choice["visible"]) == len(fig.data)
+        assert number > 0 or [t.visible for t in fig.data] == choice["visible"]
     assert all(sum(c["visible"][i] for c in choices) == 1 for i in range(len(fig.data)))
 
 

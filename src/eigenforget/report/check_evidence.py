@@ -30,10 +30,15 @@ _GROUPS = {OUTPUT: "outputs", MEMBERSHIP: "membership", FEATURE: "features", BEH
 
 
 class Sides(NamedTuple):
-    """How many samples a membership attack tells apart."""
+    """How many samples a membership attack tells apart. RMIA needs half of the others for itself where no class is gone as a whole."""
 
     members: int
     others: int
+    rmia_others: int
+
+    def beside(self, name: str) -> int:
+        """The others that the attack behind this score had."""
+        return self.rmia_others if name.startswith("rmia_") else self.others
 
 
 def oracles(case: Case) -> Finding:
@@ -138,7 +143,7 @@ def signal(case: Case) -> Finding:
 
 def corrected(case: Case) -> Finding:
     gone = {r.digest: r for r in case.records}
-    pairs = [(gone[r.job["corrects"]], r) for r in case.records if r.job.get("corrects") in gone]
+    pairs = [(gone[r.job["corrects"]], r) for r in case.records if "corrects" in r.job and r.job["corrects"] in gone]
     if not pairs:
         return passed("No record is corrected by a later one.")
     said = [f"{old.name} of {old.created} ({str(old.digest)[7:15]}) by {new.name} of {new.created}" for old, new in pairs]
@@ -169,7 +174,11 @@ def surroundings(case: Case) -> Finding:
         values = dict.fromkeys(str(r.environment[key]) for r in models if r.environment.get(key))
         if len(values) > 1:
             said.append(f"different {what}: {some(list(values))}")
-    return found(f"The models were measured with {some(said)}.") if said else passed("One version and one kind of device throughout.")
+    if said:
+        return found(f"The models were measured with {some(said)}.")
+    if not any(r.environment.get(key) for r in models for key in ("eigenforget", "torch", "device")):
+        return not_applicable("the records do not say where the models were measured")
+    return passed("One version and one kind of device throughout.")
 
 
 def _value(row: Row, name: str) -> bool:
@@ -189,7 +198,7 @@ def _sides(record: RunRecord) -> Sides | None:
     if not isinstance(sizes, dict):
         raise RecordError(f"record {record.name!r}: job.sizes must be an object of counts")
     forget, test, gone = (whole(record, f"job.sizes.{key}", sizes.get(key, 0)) for key in ("forget", "test", "test_forget"))
-    return Sides(forget, gone or test)
+    return Sides(forget, gone or test, gone or test // 2)
 
 
 def _weak(row: Row, sides: Sides | None) -> dict[str, float]:
@@ -198,14 +207,18 @@ def _weak(row: Row, sides: Sides | None) -> dict[str, float]:
     for name in (n for n in _AUCS if _value(row, n)):
         width = _interval(row, name)
         if width is None and sides is not None and min(sides) > 0:
-            # The standard error of an AUC of 0.5 by Hanley and McNeil (1982), times 2 · 1.96.
-            width = 3.92 * math.sqrt((sides.members + sides.others + 1) / (12 * sides.members * sides.others))
+            width = _width_by_chance(sides.members, sides.beside(name))
         if width is not None and width > WIDE:
             weak[name] = width
     for name, rate in _RATES.items():
-        if sides is not None and _value(row, name) and sides.others * rate < FALSE_ALARMS:
-            weak[name] = sides.others * rate
+        if sides is not None and _value(row, name) and sides.beside(name) * rate < FALSE_ALARMS:
+            weak[name] = sides.beside(name) * rate
     return weak
+
+
+def _width_by_chance(members: int, others: int) -> float:
+    """The width of the 95 % interval of an AUC of 0.5: its variance is (m + n + 1) / (12 m n), that of the Mann-Whitney U over m² n²."""
+    return 3.92 * math.sqrt((members + others + 1) / (12 * members * others))
 
 
 def _too_few(name: str, by_model: dict[str, float]) -> str:

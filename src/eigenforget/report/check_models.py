@@ -21,13 +21,10 @@ from eigenforget.report.findings import (
 )
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.table import Cell, Row, number, percent, signed
-from eigenforget.report.verdict import ACCURACY_TOLERANCE, Recovery, features_kept, forgotten_by_accuracy, recoveries
-
-STRONG = 2.0
-"""Halves of the band beyond which a score counts: of some forty scores one or two lie just outside by chance."""
+from eigenforget.report.verdict import ACCURACY_TOLERANCE, STRONG, Recovery, features_kept, forgotten_by_accuracy, recoveries
 
 HALF = 0.5
-"""The share of retraining's cost, and of the weights, from which on it is worth saying."""
+"""Beyond this share of retraining's cost, and from this share of the weights on, it is worth saying."""
 
 _KEPT = ("retain_accuracy", "test_retain_accuracy")
 
@@ -92,22 +89,22 @@ def original_weights(case: Case) -> Finding:
     records = case.of("unlearned", "control")
     if not records:
         return not_applicable(NO_MODEL)
-    told = [(r, share) for r in records if (share := _unchanged(r)) is not None]
-    adding = [r for r in records if _method(r).get("adds")]
-    left = [(r, share) for r, share in told if share >= HALF]
-    if not told and not adding:
+    shares = {r.name: _unchanged(r) for r in records}
+    told = {name: share for name, share in shares.items() if share is not None}
+    left = [r for r in records if told.get(r.name, 0.0) >= HALF or _plug_in(r)]
+    if not told and not left:
         return not_applicable("the records do not say which weights are still the original's")
-    if not left and not adding:
-        return passed(f"In every model at least {percent(HALF)} of the weights differ from the original's.")
-    same = _digests(case.of("original"))
-    said = [
-        f"{_named(r)}: {percent(share)}" + (" (the very model)" if r.inputs.get("checked_model") in same else "") for r, share in left
-    ]  # fmt: skip
-    said += [f"{_named(r)}: puts new parts around the original ({some([str(a) for a in _method(r)['adds']])})" for r in adding]
-    strong = [r for r in (*(r for r, _ in left), *adding) if r.role != "control" and r.inputs.get("checked_model") not in same]
+    if not left:
+        silent = [name for name in shares if name not in told]
+        rest = f" Nothing is known of {some(silent)}." if silent else ""
+        return passed(f"In {'every model' if not silent else some(list(told))} more than half of the weights differ from the original's.{rest}")
+    same = {r.inputs.get("checked_model", "") for r in case.of("original")} - {""}
+    very = {r.name for r in left if r.inputs.get("checked_model") in same}
+    said = [f"{_named(r)} {_how_much(told.get(r.name), r.name in very)}" for r in left]
+    controls_only = all(r.role == "control" for r in left)
     return found(
-        "The original's weights are still there, bit for bit: who has the file may take the change away again. "
-        + _lines(said), dict.fromkeys(r.name for r in (*(r for r, _ in left), *adding)), None if strong else "note",
+        "Trainable weights are the original's, bit for bit: what they computed, they still compute, and only the rest stands in front of it."
+        f" {_lines(said)}", [r.name for r in left], "note" if controls_only else None,
     )  # fmt: skip
 
 
@@ -137,8 +134,10 @@ def cost(case: Case) -> Finding:
     # Processor time where all have it: the load on the machine does not move it.
     by_cpu = all(_cpu(r) for r in retrained)
     spent: Callable[[RunRecord], float | None] = _cpu if by_cpu else _wall
-    whole = sum(spent(r) or 0.0 for r in retrained) / len(retrained)
-    known = {r.name: seconds / whole for r in models if whole > 0 and (seconds := spent(r)) is not None}
+    # A retrained model whose record is not beside its file took 0.0 s as far as is known, which is no part of the mean.
+    times = [seconds for r in retrained if (seconds := spent(r)) is not None]
+    whole = sum(times) / len(times) if times else 0.0
+    known = {r.name: seconds / whole for r in models if times and (seconds := spent(r)) is not None}
     if not known:
         return not_applicable("the records do not say how long unlearning or retraining took")
     dear = {name: share for name, share in known.items() if share > HALF}
@@ -159,11 +158,11 @@ def relearning(case: Case) -> Finding:
         return not_applicable("relearning has no band of retrained models here")
     fast: dict[str, list[str]] = {}
     for row, name, c in told:
-        if c.verdict == "residual" and c.value is not None:
+        if c.verdict == "residual" and c.value is not None and abs(c.units or 0.0) > STRONG:
             beside = case.table.reference[name].mean
             fast.setdefault(row.model, []).append(f"{label(name)} {number(c.value)} (retrained {number(beside)})")
     if not fast:
-        return passed("No unlearned model relearns the forgotten faster than the retrained models learn it.")
+        return passed(f"No unlearned model relearns the forgotten faster than retrained models by over {STRONG:.0f} halves of the band.")
     return found(
         "The forgotten comes back faster than retrained models learn it, so something of it was kept."
         f" {_lines([f'{model}: {some(parts, 2)}' for model, parts in fast.items()])}", fast,
@@ -207,17 +206,21 @@ def _unchanged(record: RunRecord) -> float | None:
     return share
 
 
-def _method(record: RunRecord) -> dict[str, Any]:
+def _plug_in(record: RunRecord) -> bool:
+    """Whether the method says of itself that it leaves the original in place."""
     method = record.job.get("method")
-    return method if isinstance(method, dict) else {}
+    guarantee = method.get("guarantee") if isinstance(method, dict) else None
+    return isinstance(guarantee, str) and "plug-in" in guarantee
+
+
+def _how_much(share: float | None, very: bool) -> str:
+    if very:
+        return "is the original itself"
+    return "is made by a plug-in, by its method's own word" if share is None else percent(share)
 
 
 def _named(record: RunRecord) -> str:
     return f"{record.name} (control)" if record.role == "control" else record.name
-
-
-def _digests(records: Sequence[RunRecord]) -> set[str]:
-    return {r.inputs["checked_model"] for r in records if "checked_model" in r.inputs}
 
 
 def _cpu(record: RunRecord) -> float | None:

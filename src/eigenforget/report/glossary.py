@@ -126,6 +126,9 @@ _KNOWN = {
     "ain": Entry("Anamnesis index", BEHAVIOUR, "Steps to relearn over a retrained model's; 1 is equal, less is faster."),
 }  # fmt: skip
 
+NAMES = tuple(_KNOWN)
+"""Every score that this package measures, without those at further layers (NAME@LAYER)."""
+
 _WANTED = {
     "higher": "higher is better",
     "lower": "lower is better",

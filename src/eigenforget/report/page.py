@@ -15,10 +15,11 @@ from plotly.offline import get_plotlyjs
 
 from eigenforget.record import RunRecord, in_force, write_text
 from eigenforget.report import attack_figures, band_figures, comparison_figures, confusion_figures, figures
+from eigenforget.report.checks import checks
 from eigenforget.report.glossary import GROUPS, group, label, meaning, unit
 from eigenforget.report.settings import settings, spelled, statements
 from eigenforget.report.table import Column, Table, build, evaluated, in_units, number, percent, signed
-from eigenforget.report.verdict import ACCURACY_TOLERANCE, MIN_SEPARATION, NEAR, limits, verdicts
+from eigenforget.report.verdict import ACCURACY_TOLERANCE, MIN_SEPARATION, NEAR, STRONG, limits, verdicts
 
 _HERE = Path(__file__).parent
 
@@ -109,7 +110,7 @@ CHARTS = (
 def render(records: Sequence[RunRecord], title: str) -> str:
     """The page for these records, of which the evaluate ones are the models; other kinds are listed with their digests.
 
-    Errors: RecordError when there is no evaluate record, two share a name, or a series is malformed.
+    Errors: RecordError when there is no evaluate record, two share a name, or a series or a field that a check reads is malformed.
     """
     table, models = build(records), evaluated(records)
     present = [c for c in CHARTS if _has(c, models)]
@@ -135,7 +136,8 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         setup={part: settings(models, part) for part in ("job", "environment", "inputs")},
         claims=statements(models, "claims"),
         non_claims=statements(models, "non_claims"),
-        rules={"tolerance": ACCURACY_TOLERANCE, "separation": MIN_SEPARATION, "near": NEAR},
+        rules={"tolerance": ACCURACY_TOLERANCE, "separation": MIN_SEPARATION, "near": NEAR, "strong": f"{STRONG:.0f}"},
+        checks=checks(records),
         css=_inline("page.css"),
         js=_inline("page.js"),
         plotly=Markup(get_plotlyjs()),

@@ -15,6 +15,9 @@ MIN_SEPARATION = 0.02
 """A feature metric speaks only where original and retrained differ by more than this: with random-sample forgetting,
 where DA has nothing to show, they differ by up to this much."""
 
+STRONG = 2.0
+"""Halves of the band beyond which a score counts: of some forty scores one or two lie just outside by chance."""
+
 NEAR = 0.1
 """At least 1 − NEAR of the way, and at most 1 + NEAR, counts as having arrived."""
 
@@ -225,11 +228,10 @@ def _features(recoveries: Sequence[Recovery]) -> str:
 
 
 def _strong_traces(row: Row) -> list[str]:
-    """Scores of features, behaviour and membership that call the model residual by more than two halves of the band: of some forty scores
-    one or two lie just outside by chance."""
+    """Scores of features, behaviour and membership that call the model residual by more than STRONG halves of the band."""
     groups = (FEATURE, BEHAVIOUR, MEMBERSHIP)
     found = [(abs(c.units or 0.0), label(name)) for name, c in row.cells.items() if c.verdict == "residual" and group(name) in groups]
-    return [name for units, name in sorted(found, reverse=True) if units > 2][:3]
+    return [name for units, name in sorted(found, reverse=True) if units > STRONG][:3]
 
 
 def _bands(row: Row) -> str:

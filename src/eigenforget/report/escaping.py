@@ -1,0 +1,55 @@
+"""Names that others chose, made safe for the format that they are written into."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_MARKDOWN = {c: f"\\{c}" for c in "\\`*_[]|~$#!"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+_ADDRESS = re.compile(r"(?i)(?<=www)\.|:(?=//)")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"{\char34}", "`": r"\textasciigrave{}",
+    # After \\ a bracket would be its argument and an asterisk a part of it; two hyphens would become a dash, ?` and !` other marks.
+    "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "?": "{?}", "!": "{!}",
+}  # fmt: skip
+_BIDIRECTIONAL = {chr(code) for code in (0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def one_line(text: str) -> str:
+    """The text on one line: control characters, line ends and marks that turn the direction of writing become spaces."""
+    return "".join(" " if c in _BIDIRECTIONAL or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text).strip()
+
+
+def markdown(text: str) -> str:
+    """As plain text in a markdown document or table: no markup, link, formula or HTML."""
+    escaped = "".join(_MARKDOWN.get(c, c) for c in one_line(text))
+    # What looks like an address becomes a link without any markup.
+    return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", escaped)
+
+
+def code(text: str) -> str:
+    """As code in a markdown document; not for table cells, in which a bar ends a cell also within code."""
+    line = one_line(text) or " "
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
+
+
+def latex(text: str) -> str:
+    """As text in a LaTeX document or tabular."""
+    return "".join(_LATEX.get(c, c) for c in one_line(text))
+
+
+def yaml(text: str) -> str:
+    """A double-quoted YAML scalar on one line with exactly this content: everything but printable ASCII is escaped."""
+    return '"' + "".join(map(_in_yaml, text)) + '"'
+
+
+def _in_yaml(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if " " <= character <= "~":
+        return character
+    point = ord(character)
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
