@@ -19,6 +19,7 @@ from eigenforget.requests import Sequential, Step, Union, steps
 from eigenforget.seeds import derive
 from eigenforget.study import Study, Watch, rows_of, unwatched
 from eigenforget.types import Diverged, EigenforgetError, Method, Refused
+from eigenforget.unlearning import unchanged_weights
 
 
 class StepRecords(NamedTuple):
@@ -98,6 +99,7 @@ class SequentialStudy:
         for name, found in models.items():
             own = {**job, "method": described(self.method)}
             if isinstance(found, Made):
+                own |= unchanged_weights(original.model, found.model)
                 unsealed.append(here.evaluation_record(name, found, board.measure(found.model, self.method.role), job=own))
             else:
                 unsealed.append(here.record("evaluate", name, problem(found), role=self.method.role, job=own))
