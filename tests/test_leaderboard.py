@@ -13,7 +13,8 @@ from scipy import stats
 
 from eigenforget.bench import Bench, pool_of, read_plan, store_of
 from eigenforget.bench.results import read_problems, write_out
-from eigenforget.benching import bytes_of
+from eigenforget.bench.work import Answer, Task
+from eigenforget.benching import _Refreshed, bytes_of
 from eigenforget.cli import main
 from eigenforget.errors import EigenforgetError
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
@@ -164,6 +165,23 @@ def test_the_tables_have_a_row_for_each_score(results: Path) -> None:
     assert [(p["name"], p["score"], p["value"]) for p in parquet] == [
         (r["name"], r["score"], float(r["value"]) if r["value"] else None) for r in rows
     ]
+
+
+def test_results_are_written_while_the_bench_runs(tmp_path: Path) -> None:
+    bench = Bench(bench_plans.plan("head_mask()", "identity()"), store_of(tmp_path / "store"), pool_of("sequential", threads=1))
+    refresh, rows = _Refreshed(bench, tmp_path / "out", seconds=0.0), []
+
+    def done(task: Task, answer: Answer) -> None:
+        refresh._next = 0.0  # however soon it is again
+        refresh()
+        path = tmp_path / "out" / "table.csv"
+        rows.append(path.read_text(encoding="utf-8").count("\n") if path.exists() else 0)
+
+    bench.run(bench.outline(), lambda stage, total: done)
+    assert rows[2] == 1 and 1 < rows[3] < rows[4] < rows[5], "three models, the retrained models' scores, and then each cell's"
+    late = _Refreshed(bench, tmp_path / "late")
+    late()
+    assert not (tmp_path / "late").exists()
 
 
 def test_a_dry_run_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def bench(
             say(f"  {task.title}: {task.setting.title}")
         return 0
     try:
-        with _progress() as observer:
+        with _progress(_Refreshed(made, out)) as observer:
             made.run(outline, observer)
     finally:
         places = write_out(made, out)
@@ -124,8 +125,23 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+class _Refreshed:
+    """The results folder, made anew from time to time while a bench runs, so that they can be looked at as they come."""
+
+    def __init__(self, bench: Bench, out: Path, seconds: float = 300.0) -> None:
+        self._bench, self._out, self._wait, self._next = bench, out, seconds, time.monotonic() + seconds
+
+    def __call__(self) -> None:
+        started = time.monotonic()
+        if started < self._next:
+            return
+        write_out(self._bench, self._out)
+        # At most a twentieth of the time goes into it, however many cells there are.
+        self._next = time.monotonic() + max(self._wait, 20 * (time.monotonic() - started))
+
+
 @contextmanager
-def _progress() -> Iterator[Observer]:
+def _progress(refresh: Callable[[], None]) -> Iterator[Observer]:
     """A bar for each stage with the time left, and a line for each answer."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -142,6 +158,7 @@ def _progress() -> Iterator[Observer]:
                 bars.update(row, advance=1)
                 why = f": {answer.reason}" if answer.reason else ""
                 say(f"{stage} {count}/{total}: {task.title} {answer.status} ({answer.seconds:.1f} s){why}")
+                refresh()
 
             return done
 
