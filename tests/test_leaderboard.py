@@ -101,6 +101,34 @@ def test_the_picture_has_every_method_and_escapes_names() -> None:
     assert "nan" not in svg
 
 
+def test_where_no_score_about_the_forgotten_can_tell_nobody_wins() -> None:
+    """On one seed of two the original is out of band and the score counts; where it never is, doing nothing must not be rewarded."""
+    def quiet(forget: float) -> list[RunRecord]:
+        records = [r for r in seed() if r.name != "original"]
+        return [*records, made("original", (forget, 0.91, 0.975, 0.81))]
+
+    half = Problem("half", [quiet(0.01), quiet(1.0)])
+    assert {e.name: e.counted for e in entries(half)}["mask"] == ["forget_accuracy", "test_retain_accuracy"]
+    never = Problem("never", [quiet(0.01), quiet(0.01)])
+    assert all(e.counted == [] and e.inside is None for e in entries(never))
+    assert "No score about the forgotten can tell here." in details(never)
+    alone, both = leaderboard([half]).splitlines(), leaderboard([half, never]).splitlines()
+    assert [line.split("|")[2] for line in alone[2:5]] == [line.split("|")[2] for line in both[2:5]]
+    assert both[-1] == "No score about the forgotten can tell here, so it is in no mean: never."
+
+
+def test_a_seed_without_any_record_of_a_method_is_a_run_without_a_result() -> None:
+    less = [r for r in seed() if r.name != "good"]
+    found = {e.name: e for e in entries(Problem("p", [seed(), less]))}
+    assert found["good"].runs == (1, 2) and "(1 of 2 runs)" in details(Problem("p", [seed(), less]))
+    assert "- `good`: `good()`" in details(Problem("p", [seed(), less]))
+
+
+def test_without_a_band_the_page_says_so() -> None:
+    one = [r for r in seed() if r.name not in ("oracle 1", "oracle 2")]
+    assert "a band takes two retrained models" in details(Problem("p", [one]))
+
+
 def test_a_board_needs_retrained_models() -> None:
     with pytest.raises(RecordError, match="p: a leaderboard needs records of retrained models for every training seed"):
         entries(Problem("p", [seed(), [made("good", MODELS["good"])]]))
@@ -141,7 +169,8 @@ def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
     for _ in range(2):  # and again into what it made
         assert run("leaderboard", "out", "--into", str(document)) == 0
         text = document.read_text(encoding="utf-8")
-        assert text == f"before\n<!-- leaderboard: out -->\n\n{printed}\n<!-- end of leaderboard -->\nafter\n"
+        linked = printed.replace("(out/", f"({os.path.relpath(results / 'out', tmp_path)}/")  # from where the document is
+        assert text == f"before\n<!-- leaderboard: out -->\n\n{linked}\n<!-- end of leaderboard -->\nafter\n"
     document.write_text("no marks", encoding="utf-8")
     assert run("leaderboard", "out", "--into", str(document)) == 2 and document.read_text(encoding="utf-8") == "no marks"
     assert run("leaderboard", str(tmp_path)) == 2 and run("leaderboard") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -32,14 +33,17 @@ def bench(
 ) -> int:
     """`eigenforget bench`: 0 when every cell has a result, 1 where some failed or were refused."""
     plan = read_plan(path)
-    pool = pool_of(backend, workers, threads)
-    if out.exists() and not out.is_dir():
-        raise EigenforgetError(f"--out {out} is a file; results go into a folder")
-    made = Bench(plan, store_of(store, lambda text: say(f"warning: {text}")), pool, Engine(device=device).fabric.device.type)
-    if retry:
-        made.store.forget(made.cells(), ("failed", "refused"))
-    outline = made.outline()
-    say(f"{plan.title}: {described(outline, pool.workers)}")
+    for name, folder in (("--out", out), ("--store", store)):
+        inside = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+        if inside.exists() and not inside.is_dir():
+            raise EigenforgetError(f"{name} {folder}: {inside} is a file; results go into a folder")
+    kind = Engine(device=device).fabric.device.type
+    pool = pool_of(backend, workers, threads, cuda=kind == "cuda")
+    made = Bench(plan, store_of(store, lambda text: say(f"warning: {text}")), pool, kind)
+    outline = made.outline(again=retry)
+    say(f"{plan.title} on {kind}: {described(outline, pool.workers)}")
+    if any(len(setting.oracles) < 2 for setting in plan.settings):
+        say("a band takes two retrained models: with one, methods are measured and not judged")
     if dry_run:
         for task in (*outline.models, *outline.settings, *outline.cells):
             say(f"  {task.title}: {task.setting.title}")
@@ -47,6 +51,9 @@ def bench(
     try:
         with _progress(_Refreshed(made, out)) as observer:
             made.run(outline, observer)
+    except KeyboardInterrupt:
+        say("stopped: what is finished is kept, and the same command goes on from there")
+        raise
     finally:
         places = write_out(made, out)
     statuses = made.store.statuses()
@@ -64,8 +71,9 @@ def described(outline: Outline, workers: int) -> str:
     parts = [f"{outline.total} cells" + (f" ({done} already)" if done else "")]
     parts.append(f"to do: {len(outline.cells)} cells, {len(outline.models)} models to train, {len(outline.settings)} settings to measure")
     if outline.cells:
-        known = outline.seconds is not None
-        parts.append(f"about {_time(outline.seconds / workers)}" if known else "no estimate before something alike is finished")  # type: ignore[operator]
+        at_once = min(workers, len(outline.cells))
+        unknown = "no estimate before something alike is finished"
+        parts.append(unknown if outline.seconds is None else f"about {_time(outline.seconds / at_once)}")
     return "; ".join(parts)
 
 
@@ -77,7 +85,13 @@ def write_leaderboard(folders: tuple[Path, ...], into: Path | None) -> None:
         if not found:
             raise EigenforgetError(f"{folder} has no results of a bench (PROBLEM/seedN/records)")
         problems |= {f"{folder}/{name}": problem for name, problem in found.items()}
-    text = leaderboard([p._replace(title=f"[{Path(name).name}]({name}/summary.md)") for name, p in problems.items()])
+    below = Path.cwd() if into is None else into.absolute().parent
+    links = {name: os.path.relpath(Path(name).absolute(), below).replace(os.sep, "/") for name in problems}
+    short = {name: Path(name).name for name in problems}
+    for name in problems:  # two plans may share a problem
+        if list(short.values()).count(short[name]) > 1:
+            short[name] = "/".join(Path(name).parts[-2:])
+    text = leaderboard([p._replace(title=f"[{short[name]}]({links[name]}/summary.md)") for name, p in problems.items()])
     if into is None:
         print(text, end="")
         return
@@ -87,19 +101,24 @@ def write_leaderboard(folders: tuple[Path, ...], into: Path | None) -> None:
 
 def list_cache(folder: Path) -> None:
     """`eigenforget cache list`."""
-    entries = _cache(folder).entries()
+    cache = _cache(folder)
+    entries = cache.entries()
     table = Table("file", "MiB", "last used", "model", "data")
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
         table.add_row(entry.path.name, f"{entry.size / 2**20:.1f}", used, entry.about.get("model", ""), entry.about.get("data", ""))
     console.print(table)
-    say(f"{len(entries)} models, {sum(e.size for e in entries) / 2**20:.1f} MiB")
+    aside = cache.set_aside()
+    say(f"{len(entries)} models, {sum(e.size for e in entries) / 2**20:.1f} MiB" + (f"; {len(aside)} damaged ones set aside" if aside else ""))
 
 
 def prune_cache(folder: Path, max_size: str) -> None:
     """`eigenforget cache prune`."""
     limit = bytes_of(max_size)
-    removed = _cache(folder).prune(limit)
+    cache = _cache(folder)
+    for path in cache.set_aside():
+        path.unlink(missing_ok=True)
+    removed = cache.prune(limit)
     say(f"removed {len(removed)} models, {sum(e.size for e in removed) / 2**20:.1f} MiB, the longest unused first")
 
 
@@ -109,7 +128,8 @@ def check_cache(folder: Path) -> int:
     lines = cache.damaged()
     for line in lines:
         say(line)
-    say(f"{len(cache.entries())} models, {len(lines)} damaged" + ("; they are trained anew when they are needed" if lines else ""))
+    count = len(list(cache.folder.glob("*.safetensors")))
+    say(f"{count} models, {len(lines)} damaged" + ("; they are trained anew when they are needed" if lines else ""))
     return 1 if lines else 0
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,9 +17,11 @@ from safetensors import SafetensorError, safe_open
 import eigenforget
 from eigenforget.clock import Made
 from eigenforget.engine import Log
+from eigenforget.errors import NotWritten
 from eigenforget.jobs import Experiment, described
 from eigenforget.models import checkpoint
-from eigenforget.record import canonical, digest
+from eigenforget.record import canonical, digest, file_digest
+from eigenforget.spec import as_json
 from eigenforget.training import REVISION
 from eigenforget.types import EigenforgetError
 
@@ -55,7 +57,8 @@ class ModelCache:
         if found is not None:
             return found
         with self._locked(path):
-            found = self._load(experiment, path, identity)
+            # Only who has the lock sets a damaged file aside: it could be the good one that another process has just put there.
+            found = self._load(experiment, path, identity, mend=True)
             if found is None:
                 made = experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
                 self._save(experiment, made, path, identity, kind)
@@ -79,8 +82,9 @@ class ModelCache:
         for path in self.folder.glob("*.safetensors"):
             about = _metadata(path)
             if about is not None and "identity" in about:
-                status = path.stat()
-                found.append(Entry(path, status.st_size, status.st_mtime, about))
+                with suppress(FileNotFoundError):  # pruned meanwhile
+                    status = path.stat()
+                    found.append(Entry(path, status.st_size, status.st_mtime, about))
         return sorted(found, key=lambda e: (e.used, e.path.name))
 
     def prune(self, max_bytes: int) -> list[Entry]:
@@ -102,19 +106,23 @@ class ModelCache:
         return removed
 
     def damaged(self) -> list[str]:
-        """One line for each kept model whose tensors are not those that were written."""
+        """One line for each kept model that is not whole, or whose tensors are not those that were written."""
         lines = []
-        for entry in self.entries():
+        for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                stored = checkpoint.load_state(entry.path)
-                problem = "" if _whole(stored) else "its tensors are not those that were written"
+                stored = checkpoint.load_state(path)
             except EigenforgetError as error:
-                problem = str(error)
-            if problem:
-                lines.append(f"{entry.path}: {problem}")
+                lines.append(str(error))
+                continue
+            if not _whole(stored):
+                lines.append(f"{path}: its tensors are not those that were written")
         return lines
 
-    def _load(self, experiment: Experiment, path: Path, identity: dict[str, Any]) -> Made | None:
+    def set_aside(self) -> list[Path]:
+        """Damaged files that were put aside; nothing uses them."""
+        return sorted(self.folder.glob("*.damaged"))
+
+    def _load(self, experiment: Experiment, path: Path, identity: dict[str, Any], *, mend: bool = False) -> Made | None:
         if not path.exists():
             return None
         try:
@@ -125,9 +133,11 @@ class ModelCache:
                 experiment.stored_model(stored), float(stored.metadata["seconds"]), json.loads(stored.metadata["cost"])
             )
         except EigenforgetError as error:
-            self._set_aside(path, error)
+            if mend:
+                self._set_aside(path, error)
             return None
-        os.utime(path)  # for prune(): this one was used now
+        with suppress(FileNotFoundError):  # pruned meanwhile
+            os.utime(path)  # for prune(): this one was used now
         return made
 
     def _set_aside(self, path: Path, error: EigenforgetError) -> None:
@@ -149,13 +159,22 @@ class ModelCache:
     @contextmanager
     def _locked(self, path: Path, *, wait: bool = True) -> Iterator[None]:
         lock = self.folder / ".locks" / f"{path.stem}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=-1 if wait else 0):
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(lock, timeout=-1 if wait else 0)
+            held.acquire()
+        except OSError as error:
+            if isinstance(error, Timeout):
+                raise
+            raise NotWritten(f"{lock}: cannot be written: {error.strerror or error}") from None
+        try:
             yield
+        finally:
+            held.release()
 
 
 def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
-    """All that decides the weights. Specs are resolved: two spellings of one model are one model."""
+    """All that decides the weights. Specs are resolved: two spellings of one model are one model. Files that the model's spec names count."""
     engine = experiment.engine
     if engine.devices > 1:
         raise EigenforgetError("trained models are kept for jobs on one device only: of several processes one would wait for another's lock")
@@ -170,6 +189,25 @@ def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]
         "device": engine.fabric.device.type,
         "code": f"{eigenforget.__version__}/{REVISION}",
     }
+
+
+def named_files(spec: Any) -> dict[str, str]:
+    """Digests of the files that a spec names in any of its fields, as in module(path="models.py:Net"), by the name as it is spelled there."""
+    found: dict[str, str] = {}
+    pending = [as_json(spec)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending += item.values()
+        elif isinstance(item, (list, tuple)):
+            pending += [as_json(part) for part in item]
+        elif isinstance(item, str):
+            for name in (item, item.rpartition(":")[0]):
+                # A text may be anything; what is too long or has a NUL in it is no file.
+                if 0 < len(name) < 1024 and "\0" not in name and os.path.isfile(name):
+                    found[item] = file_digest(name)
+                    break
+    return dict(sorted(found.items()))
 
 
 def _whole(stored: checkpoint.Checkpoint) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import eigenforget
+from eigenforget.model_cache import named_files
 from eigenforget.record import digest
 from eigenforget.requests import ForgetRequest
 from eigenforget.spec import as_json, spell
@@ -34,9 +35,13 @@ class Setting:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Every field resolved, so that two spellings of one setting are one, and the version of the code."""
+        """Every field resolved, so that two spellings of one setting are one; the files that model and request name; the version of the code.
+
+        Data is no part of it but by its spec: whoever loads it compares its digest with that of the results.
+        """
         own = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
-        return {**own, "code": f"{eigenforget.__version__}/{REVISION}"}
+        files = named_files((self.model, self.request))
+        return {**own, **({"files": files} if files else {}), "code": f"{eigenforget.__version__}/{REVISION}"}
 
     @cached_property
     def digest(self) -> str:

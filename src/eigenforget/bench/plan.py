@@ -16,7 +16,7 @@ from eigenforget.methods import known_methods
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
 from eigenforget.scoring import check_skip
-from eigenforget.spec import parse
+from eigenforget.spec import parse, spell
 from eigenforget.training import RECIPES, Recipe
 from eigenforget.types import EigenforgetError, listed
 
@@ -117,13 +117,15 @@ class _Reader:
             if key not in valid:
                 near = difflib.get_close_matches(key, valid, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise EigenforgetError(f"{self.where(key, number)}: unknown key {key!r}{hint}; the keys are {listed(valid)}")
+                raise EigenforgetError(f"{self.where(key, number)}: unknown key {key!r}{hint}; the keys are {listed(valid, 100)}")
 
     def _cells(self, grid: dict[str, Any], common: dict[str, Any], number: int) -> Iterator[Cell]:
         found = {key: self._values(key, grid, common, number) for key in KEYS}
-        once = {key: found[key] for key in ("oracles", "skip")} | {key: found[key][0] for key, k in KEYS.items() if k.form == "one"}
+        # In any order they are one setting.
+        once: dict[str, Any] = {key: tuple(sorted(found[key])) for key in ("oracles", "skip")}
+        once |= {key: found[key][0] for key, k in KEYS.items() if k.form == "one"}
         self._check_fixed(once, found["seeds"], self._home("oracles", grid, number), self._home("skip", grid, number))
-        once["layers"] = found["also_layer"]
+        once["layers"] = tuple(sorted(found["also_layer"]))
         combinations = itertools.product(*(found[key] for key in ("data", "model", "recipe", "request", "seeds")))
         for data, model, recipe, request, seed in combinations:
             setting = Setting(data=data, model=model, recipe=recipe, request=request, seed=seed, **once)
@@ -155,6 +157,8 @@ class _Reader:
             value = float(value)
         if type(value) is not kind:
             raise EigenforgetError(f"{self.where(key, section)}: {key} takes values of type {kind.__name__}, got {value!r}")
+        if key == "map_points" and value < 1:
+            raise EigenforgetError(f"{self.where(key, section)}: map_points is 1 or more, got {value}")
         if key == "retain_fraction" and not 0 <= value <= 1:
             raise EigenforgetError(f"{self.where(key, section)}: retain_fraction is from 0 (none) to 1 (all), got {value}")
         return self._parsed(key, value, section) if key in _CHOICES else value
@@ -165,10 +169,15 @@ class _Reader:
                 self.parsed[key, spec] = parse(spec, _CHOICES[key](), _SPEC_NAMES.get(key, key))
             except EigenforgetError as error:
                 raise EigenforgetError(f"{self.where(key, section, spec)}: {error}") from None
+        if key == "request" and "path='-'" in spell(self.parsed[key, spec]):
+            what = "a plan is run by many processes, which cannot share standard input; name a file"
+            raise EigenforgetError(f"{self.where(key, section, spec)}: {what}")
         return self.parsed[key, spec]
 
     def _check_fixed(self, once: dict[str, Any], seeds: tuple[int, ...], oracles_at: str, skip_at: str) -> None:
         oracles = once["oracles"]
+        if not oracles:
+            raise EigenforgetError(f"{oracles_at}: oracles needs the seed of one retrained model or more; two make a band")
         shared = sorted(set(oracles) & set(seeds))
         if shared or len(set(oracles)) < len(oracles):
             what = f"{shared[0]} is a training seed too" if shared else f"got {listed(oracles)}"

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from eigenforget import record
 from eigenforget.bench.cells import Cell, Setting
 from eigenforget.bench.run import Bench
-from eigenforget.record import RunRecord, write_text
+from eigenforget.errors import NotWritten
+from eigenforget.record import RunRecord, canonical, to_json, write_text
 from eigenforget.report import leaderboard
 from eigenforget.report.leaderboard import Problem
 from eigenforget.report.table import build
@@ -40,35 +41,68 @@ class Place(NamedTuple):
 
 
 def places(bench: Bench) -> list[Place]:
-    """What is finished of the plan. A setting without measured retrained models is left out."""
+    """What is finished of the plan; settings of which nothing is are left out. A method has one name throughout, see `names_of`."""
     by_setting: dict[Setting, list[Cell]] = {}
     for cell in bench.cells():
         by_setting.setdefault(cell.setting, []).append(cell)
-    names: dict[Setting, str] = {}
+    problems: dict[Setting, str] = {}
+    names = names_of(bench.cells())
     found = []
     for setting, cells in by_setting.items():
-        problem = _named(replace(setting, seed=0), names)
+        problem = _named(replace(setting, seed=0), problems)
         anchors = bench.store.anchors(setting)
-        if anchors is not None:
-            found.append(Place(problem, setting, (*anchors.records, *_methods(bench, cells))))
+        results = [(cell, bench.store.result(cell)) for cell in cells]
+        methods = [replace(item, name=names[cell.digest]) for cell, item in results if item is not None]
+        records = (*(anchors.records if anchors else ()), *methods)
+        if records:
+            found.append(Place(problem, setting, records))
     return found
+
+
+def names_of(cells: Sequence[Cell]) -> dict[str, str]:
+    """By the cell's digest: the method and its share of the retained data, numbered where a plan has several settings of one method."""
+    known: dict[str, list[str]] = {}
+    names = {}
+    for cell in cells:
+        same = known.setdefault(cell.name, [])
+        spec = spell(cell.method)
+        if spec not in same:
+            same.append(spec)
+        number = same.index(spec) + 1
+        names[cell.digest] = cell.name if number == 1 else f"{cell.name} {number}"
+    return names
 
 
 def write_out(bench: Bench, out: Path) -> list[Place]:
-    """problem/seedN/records, table.csv (and table.parquet where pyarrow is there), leaderboard.md and problem/summary.md and .svg."""
+    """problem/seedN/records, table.csv (and table.parquet where pyarrow is there), leaderboard.md and problem/summary.md and .svg.
+
+    Problems that an earlier run of the plan put there and that it no longer has are removed. Errors: RecordError, NotWritten.
+    """
     found = places(bench)
-    for place in found:
-        _write_chain(place, out / place.folder)
-    rows = [row for place in found for row in _rows(place)]
-    _write_tables(rows, out)
-    problems = _problems(found)
-    for name, problem in problems.items():
-        write_text(out / name / "summary.md", f"# {problem.title}\n\n{leaderboard.details(problem)}\n![](summary.svg)\n")
-        write_text(out / name / "summary.svg", leaderboard.draw(problem))
-    if problems:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _remove_others(out, {place.problem for place in found})
+        for place in found:
+            _write_chain(place, out / place.folder)
+        _write_tables([row for place in found for row in _rows(place)], out)
+        problems = _problems(found)
+        for name, problem in problems.items():
+            write_text(out / name / "summary.md", f"# {problem.title}\n\n{leaderboard.details(problem)}\n![](summary.svg)\n")
+            write_text(out / name / "summary.svg", leaderboard.draw(problem))
         text = leaderboard.leaderboard([p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()])
         write_text(out / "leaderboard.md", f"# {bench.plan.title}\n\n{text}")
+    except OSError as error:
+        raise NotWritten(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
     return found
+
+
+def _remove_others(out: Path, problems: set[str]) -> None:
+    known = out / "problems.txt"
+    before = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+    for name in before:
+        if name not in problems and name == Path(name).name:
+            shutil.rmtree(out / name, ignore_errors=True)
+    write_text(known, "".join(f"{name}\n" for name in sorted(problems)))
 
 
 def read_problems(folder: Path) -> dict[str, Problem]:
@@ -76,7 +110,14 @@ def read_problems(folder: Path) -> dict[str, Problem]:
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
     for path in sorted(folder.glob("*/seed*/records")):
         seeds.setdefault(path.parent.parent.name, []).append(record.read_folder(path))
-    return {name: Problem(_title(found[0]), found) for name, found in seeds.items()}
+    return {name: Problem(_title(found[0]), found) for name, found in seeds.items() if _judged(found)}
+
+
+def _judged(seeds: Sequence[Sequence[RunRecord]]) -> bool:
+    """Whether there is a method, beside retrained models on every seed."""
+    return any(r.role in ("unlearned", "control") for records in seeds for r in records) and all(
+        any(r.role == "oracle" for r in records) for records in seeds
+    )
 
 
 def _title(records: Sequence[RunRecord]) -> str:
@@ -87,10 +128,10 @@ def _title(records: Sequence[RunRecord]) -> str:
 def _problems(found: Sequence[Place]) -> dict[str, Problem]:
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
     for place in found:
-        if any(r.role in ("unlearned", "control") for r in place.records):
+        if any(r.role == "oracle" for r in place.records):
             seeds.setdefault(place.problem, []).append(place.records)
     titles = {place.problem: place.setting.title for place in found}
-    return {name: Problem(titles[name], records) for name, records in seeds.items()}
+    return {name: Problem(titles[name], records) for name, records in seeds.items() if _judged(records)}
 
 
 def _named(problem: Setting, names: dict[Setting, str]) -> str:
@@ -103,29 +144,19 @@ def _named(problem: Setting, names: dict[Setting, str]) -> str:
     return names[problem]
 
 
-def _methods(bench: Bench, cells: Sequence[Cell]) -> Iterator[RunRecord]:
-    """The finished cells' records, with a number behind a name that stands more than once."""
-    seen: dict[str, int] = {}
-    for cell in cells:
-        seen[cell.name] = seen.get(cell.name, 0) + 1
-        found = bench.store.result(cell)
-        if found is not None:
-            yield replace(found, name=cell.name if seen[cell.name] == 1 else f"{cell.name} {seen[cell.name]}")
-
-
 def _write_chain(place: Place, folder: Path) -> None:
     """records/, made as a draft and moved in whole; left alone where it holds these very results."""
     target, draft = folder / "records", folder / ".records.draft"
     unsealed = [replace(item, previous=None, digest=None) for item in place.records]
     chain = list(record.chained(unsealed))
     names = [f"{number:03d}-{re.sub(r'[^A-Za-z0-9_.%-]+', '-', item.name)}.json" for number, item in enumerate(chain)]
-    newest = target / names[-1]
-    if newest.exists() and len(list(target.glob("*.json"))) == len(names) and record.read(newest).digest == chain[-1].digest:
+    texts = {name: canonical(to_json(item)) + "\n" for name, item in zip(names, chain, strict=True)}
+    if target.is_dir() and {path.name: path.read_text(encoding="utf-8", errors="replace") for path in target.glob("*.json")} == texts:
         return
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for name, item in zip(names, chain, strict=True):
-        record.write(item, draft / name)
+    for name, text in texts.items():
+        write_text(draft / name, text)
     if target.exists():
         shutil.rmtree(target)
     draft.replace(target)
@@ -151,7 +182,6 @@ def _rows(place: Place) -> Iterator[dict[str, Any]]:
 
 
 def _write_tables(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()

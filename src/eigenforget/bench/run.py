@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -9,9 +10,10 @@ from typing import NamedTuple
 
 from eigenforget.bench.cells import Cell, Setting
 from eigenforget.bench.plan import Plan
-from eigenforget.bench.store import Status, Store
-from eigenforget.bench.work import Answer, Home, Task, experiment_of, failed_record
+from eigenforget.bench.store import Anchors, Status, Store
+from eigenforget.bench.work import Answer, Home, Task, experiment_of, failed, failed_record
 from eigenforget.bench.workers import Pool, answers
+from eigenforget.features import capture
 from eigenforget.model_cache import Kind
 from eigenforget.spec import spell
 from eigenforget.types import EigenforgetError
@@ -59,27 +61,43 @@ class Bench:
         settings = {setting: replace(setting, device=self.device) for setting in self.plan.settings}
         return tuple(replace(cell, setting=settings[cell.setting]) for cell in self.plan.cells)
 
-    def outline(self) -> Outline:
-        """What is to do. Loads each data set once and splits it. Errors: data, request, model or layer do not fit each other."""
+    def outline(self, *, again: bool = False) -> Outline:
+        """What is to do; again: cells that were refused or failed as well. Loads each data set once and splits it.
+
+        Errors: data, request, model or layer do not fit each other; data or split are not those of results in the store.
+        """
         cells, statuses = self.cells(), self.store.statuses()
-        todo = [cell for cell in cells if cell.digest not in statuses]
-        done: dict[Status, int] = {}
+        todo = [cell for cell in cells if statuses.get(cell.digest) != "ok" and (again or cell.digest not in statuses)]
+        left = {cell.digest for cell in todo}
+        done = Counter(statuses[cell.digest] for cell in cells if cell.digest not in left)
+        by_setting: dict[Setting, list[Cell]] = {}
         for cell in cells:
-            if cell.digest in statuses:
-                done[statuses[cell.digest]] = done.get(statuses[cell.digest], 0) + 1
-        settings = list(dict.fromkeys(cell.setting for cell in todo))
+            by_setting.setdefault(cell.setting, []).append(cell)
         models: dict[str, Task] = {}
-        for setting in sorted(settings, key=lambda s: spell(s.data)):  # data sets one after the other: only one is held
-            models |= self._missing(setting)
-        unmeasured = tuple(Task("anchors", setting) for setting in settings if self.store.anchors(setting) is None)
-        work = tuple(Task("cell", cell.setting, cell=cell) for cell in todo)
-        return Outline(tuple(models.values()), unmeasured, work, done, self._estimate(cells, statuses, models.values(), unmeasured, todo))
+        unmeasured = []
+        for setting in sorted(by_setting, key=lambda s: spell(s.data)):  # one data set after the other: only one is held
+            own = by_setting[setting]
+            work = any(cell.digest in left for cell in own)
+            measure = self._checked(setting) is None and (work or any(statuses[cell.digest] == "ok" for cell in own))
+            if measure:
+                unmeasured.append(Task("anchors", setting))
+            if work or measure:
+                models |= self._missing(setting)
+        seconds = self._estimate(cells, statuses, models.values(), unmeasured, todo)
+        tasks = tuple(Task("cell", cell.setting, cell=cell, again=again) for cell in todo)
+        return Outline(tuple(models.values()), tuple(unmeasured), tasks, dict(done), seconds)
 
     def run(self, outline: Outline, observer: Observer = unobserved) -> dict[str, int]:
         """Does what the outline says; returns the number of answers by status. What fails costs its cells only.
 
         Errors: NotWritten or RecordError when the store cannot be written. All that was finished is kept then.
         """
+        try:
+            return self._run(outline, observer)
+        finally:
+            self.store.tidy()
+
+    def _run(self, outline: Outline, observer: Observer) -> dict[str, int]:
         counts: dict[str, int] = {}
         broken: dict[Setting, str] = {}
         for stage, tasks in (("train models", outline.models), ("measure retrained models", outline.settings), ("cells", outline.cells)):
@@ -95,7 +113,6 @@ class Bench:
                     self._keep_death(task, answer)
                 elif answer.status != "ok":
                     broken |= dict.fromkeys(self._users(task, outline), answer.reason)
-        self.store.tidy()
         return {status: number for status, number in counts.items() if number}
 
     def _answers(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
@@ -109,15 +126,24 @@ class Bench:
         if busy:
             yield from answers(busy, home, self.pool)
 
+    def _checked(self, setting: Setting) -> Anchors | None:
+        """The setting's anchors. Errors: it cannot be run, or results of it in the store are of other data."""
+        experiment, anchors = experiment_of(setting, self.device), self.store.anchors(setting)
+        now = experiment.data.digest, experiment.split.digest
+        if anchors is not None and anchors.inputs != now:
+            what = "content" if anchors.inputs[0] != now[0] else "split by the request"
+            raise EigenforgetError(
+                f"{spell(setting.data)}: its {what} is not what it was when results in {self.store.folder} were made; take another --store"
+            )
+        if anchors is None:
+            experiment.panel(layer=setting.layer or None, layers=setting.layers)
+            with capture(experiment.new_model(0), setting.layer or None, setting.layers):
+                pass  # the layers are there
+        return anchors
+
     def _missing(self, setting: Setting) -> dict[str, Task]:
         """Tasks for the models that the setting needs and the cache lacks, by their files."""
         experiment, cache = experiment_of(setting, self.device), self.store.cache()
-        experiment.split  # noqa: B018  (a wrong request must fail before anything is trained)
-        experiment.new_model(0)
-        anchors = self.store.anchors(setting)
-        if anchors is not None and anchors.data != experiment.data.digest:
-            what = f"the content of {spell(setting.data)} is not what it was when results in {self.store.folder} were made"
-            raise EigenforgetError(f"{what}; take another --store")
         wanted: list[tuple[Kind, int]] = [("original", setting.seed), *(("oracle", seed) for seed in setting.oracles)]
         tasks = {str(cache.path_for(experiment, kind, seed)): Task(kind, setting, seed) for kind, seed in wanted}
         return {path: task for path, task in tasks.items() if not cache.has(experiment, task.kind, task.seed)}  # type: ignore[arg-type]
@@ -137,9 +163,13 @@ class Bench:
         return users
 
     def _fail(self, tasks: Sequence[Task], reasons: dict[Setting, str]) -> None:
+        """Puts on record that the cells failed, but for those that another bench has finished meanwhile."""
         for task in tasks:
             if task.cell is not None:
-                self.store.keep(task.cell, failed_record(task.cell, experiment_of(task.setting, self.device), reasons[task.setting]))
+                with self.store.locked(f"cell-{task.cell.digest[7:]}", wait=True):
+                    if self.store.result(task.cell) is None or task.again:
+                        why = failed(reasons[task.setting])
+                        self.store.keep(task.cell, failed_record(task.cell, experiment_of(task.setting, self.device), why))
 
     def _keep_death(self, task: Task, answer: Answer) -> None:
         """A worker that died could not write down that the cell failed."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -16,21 +15,30 @@ from filelock import FileLock, Timeout
 
 from eigenforget import record
 from eigenforget.bench.cells import Cell, Setting
+from eigenforget.errors import NotWritten
 from eigenforget.model_cache import ModelCache
-from eigenforget.record import RecordError, RunRecord, canonical, write_text
+from eigenforget.record import RecordError, RunRecord
 
 Status = Literal["ok", "refused", "failed"]
-Values = dict[str, float]
+Values = dict[str, float | None]
 _STATUSES: tuple[Status, ...] = get_args(Status)
 _STALE = 24 * 3600
 
 
 class Anchors(NamedTuple):
-    """What the methods of a setting stand beside. values: each oracle's scores as it has them beside the others, by name."""
+    """Sealed records of what the methods of a setting stand beside: the original, then each oracle."""
 
-    data: str
-    values: tuple[Values, ...]
     records: tuple[RunRecord, ...]
+
+    @property
+    def values(self) -> list[Values]:
+        """Each oracle's scores by name, as it has them beside the others."""
+        return [{score.name: score.value for score in item.scores} for item in self.records[1:]]
+
+    @property
+    def inputs(self) -> tuple[str, str]:
+        """Digests of the data and of the split that they were measured on."""
+        return self.records[0].inputs["data"], self.records[0].inputs["split"]
 
 
 @dataclass(frozen=True)
@@ -66,52 +74,41 @@ class Store:
     def result(self, cell: Cell) -> RunRecord | None:
         """The cell's record; None where it is not finished. A damaged file is set aside (its name gets .damaged) and said through `warn`."""
         for status in _STATUSES:
-            path = self._cell_path(cell, status)
-            if not path.exists():
-                continue
-            try:
-                return record.read(path)
-            except RecordError as error:
-                path.replace(path.with_suffix(f".{int(time.time())}.damaged"))
-                self.warn(f"a result is damaged and is made anew by the next run: {error}")
+            found = self._read(self._cell_path(cell, status), "cell", cell.digest)
+            if found is not None:
+                return found
         return None
 
     def keep(self, cell: Cell, unsealed: RunRecord) -> RunRecord:
-        """Writes the cell's record, and then removes one of an earlier try."""
+        """Writes the cell's record in the place of one of an earlier try; a result stays where it is, whatever came of another try.
+
+        Only for who has the cell's lock. Returns the record that is there now.
+        """
         sealed = record.seal(unsealed, None)
-        path = self._cell_path(cell, sealed.outcome.status)
+        status = sealed.outcome.status
+        kept = self.result(cell) if status != "ok" else None
+        if kept is not None and kept.outcome.status == "ok":
+            return kept
+        path = self._cell_path(cell, status)
         _made(path.parent)
         record.write(sealed, path, overwrite=True)
-        for status in _STATUSES:
-            if status != sealed.outcome.status:
-                self._cell_path(cell, status).unlink(missing_ok=True)
+        for other in _STATUSES:
+            if other != status:
+                self._cell_path(cell, other).unlink(missing_ok=True)
         return sealed
 
-    def forget(self, cells: Iterable[Cell], statuses: Sequence[Status]) -> None:
-        """Removes the records of these cells that have one of these statuses, so that they are run again."""
-        for cell in cells:
-            for status in statuses:
-                self._cell_path(cell, status).unlink(missing_ok=True)
-
     def anchors(self, setting: Setting) -> Anchors | None:
-        """None where they are not measured yet, or where a file of them is damaged: they are then measured anew."""
-        folder = self._anchors_path(setting)
-        try:
-            about = json.loads((folder / "values.json").read_text(encoding="utf-8"))
-            records = tuple(record.read(folder / name) for name in about["records"])
-            return Anchors(about["data"], tuple(about["oracles"]), records)
-        except (OSError, ValueError, LookupError, TypeError):  # RecordError is a ValueError
-            return None
+        """None where they are not all measured yet. A damaged file is set aside and said through `warn`; all are then measured anew."""
+        paths = self._anchor_paths(setting)
+        found = [self._read(path, "setting", setting.digest) for path in paths]
+        whole = [item for item in found if item is not None and item.outcome.status == "ok"]
+        return Anchors(tuple(whole)) if len(whole) == len(paths) else None
 
-    def keep_anchors(self, setting: Setting, data: str, values: Sequence[Values], unsealed: Sequence[RunRecord]) -> None:
-        """Records of the original and the oracles; values.json, written last, says that all are there."""
-        folder = self._anchors_path(setting)
-        _made(folder)
-        (folder / "values.json").unlink(missing_ok=True)
-        names = [f"{number:02d}-{item.name.replace(' ', '-')}.json" for number, item in enumerate(unsealed)]
-        for name, item in zip(names, unsealed, strict=True):
-            record.write(record.seal(item, None), folder / name, overwrite=True)
-        write_text(folder / "values.json", canonical({"data": data, "oracles": list(values), "records": names}) + "\n")
+    def keep_anchors(self, setting: Setting, unsealed: Sequence[RunRecord]) -> None:
+        """Records of the original and of the oracles in their order; they count when all are there."""
+        for path, item in zip(self._anchor_paths(setting), unsealed, strict=True):
+            _made(path.parent)
+            record.write(record.seal(item, None), path, overwrite=True)
 
     @contextmanager
     def locked(self, name: str, *, wait: bool) -> Iterator[bool]:
@@ -123,6 +120,8 @@ class Store:
         except Timeout:
             yield False
             return
+        except OSError as error:
+            raise _not_written(path, error) from None
         try:
             yield True
         finally:
@@ -132,9 +131,14 @@ class Store:
     def running(self, task: str) -> Iterator[None]:
         """A mark while a task runs; one that stays tells that the task's process died."""
         mark = _made(self.folder / "running" / self.bench) / task
-        mark.touch()
-        yield
-        mark.unlink(missing_ok=True)
+        try:
+            mark.touch()
+        except OSError as error:
+            raise _not_written(mark, error) from None
+        try:
+            yield
+        finally:  # which a killed process does not reach
+            mark.unlink(missing_ok=True)
 
     def died(self) -> set[str]:
         """Tasks of this bench that began and did not end; the marks are taken away."""
@@ -150,22 +154,45 @@ class Store:
         stale = time.time() - _STALE
         drafts = [*self.folder.glob("*/.*.tmp"), *self.folder.glob("anchors/*/.*.tmp"), *self.folder.glob("running/*/*")]
         for path in drafts:
-            if path.exists() and path.stat().st_mtime < stale:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another bench tidies up as well
+                if path.stat().st_mtime < stale:
+                    path.unlink()
         for folder in self.folder.glob("running/*"):
-            if not any(folder.iterdir()) and (folder.name == self.bench or folder.stat().st_mtime < stale):
-                folder.rmdir()
+            with suppress(OSError):  # not empty, or gone
+                if folder.name == self.bench or folder.stat().st_mtime < stale:
+                    folder.rmdir()
 
     def _cell_path(self, cell: Cell, status: str) -> Path:
         return self.folder / "cells" / f"{cell.digest[7:]}.{status}.json"
 
-    def _anchors_path(self, setting: Setting) -> Path:
-        return self.folder / "anchors" / setting.digest[7:]
+    def _anchor_paths(self, setting: Setting) -> list[Path]:
+        folder = self.folder / "anchors" / setting.digest[7:]
+        return [folder / "00-original.json", *(folder / f"{i:02d}-oracle-{i}.json" for i in range(1, len(setting.oracles) + 1))]
+
+    def _read(self, path: Path, key: str, digest: str) -> RunRecord | None:
+        """The record in the file, if it is whole and is that of this cell or setting."""
+        if not path.exists():
+            return None
+        try:
+            found = record.read(path)
+            if found.job.get(key) == digest:
+                return found
+            problem = f"{path}: is the result of another {key}"
+        except RecordError as error:
+            problem = str(error)
+        with suppress(FileNotFoundError):
+            path.replace(path.with_suffix(f".{int(time.time())}.damaged"))
+        self.warn(f"a result is damaged and is made anew by the next run: {problem}")
+        return None
 
 
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecordError(f"{folder}: cannot be made: {error.strerror or error}") from None
+        raise _not_written(folder, error) from None
     return folder
+
+
+def _not_written(path: Path, error: OSError) -> NotWritten:
+    return NotWritten(f"{path}: cannot be written: {error.strerror or error}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
@@ -19,14 +19,15 @@ from eigenforget.data import Data
 from eigenforget.engine import Engine
 from eigenforget.errors import NotWritten
 from eigenforget.evaluation import Board, Measured
-from eigenforget.jobs import Experiment, described, problem
+from eigenforget.jobs import Experiment, described
 from eigenforget.model_cache import Kind
-from eigenforget.record import Outcome, RunRecord
-from eigenforget.types import Diverged, EigenforgetError, Refused
+from eigenforget.record import Outcome, RunRecord, canonical, to_json
+from eigenforget.types import EigenforgetError, Refused
 from eigenforget.unlearning import unchanged_weights
 
-_BUGS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-"""What costs one cell. An OSError (a full disk, a folder that is gone) is not among them: it would cost every cell."""
+_MOST_REASON = 500
+
+T = TypeVar("T")
 
 
 class Home(NamedTuple):
@@ -38,13 +39,17 @@ class Home(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A piece of work. seed: of the model that is trained. wait: for a lock that another holds, instead of coming back to it later."""
+    """A piece of work. seed: of the model that is trained. wait: for a lock that another holds, instead of coming back to it later.
+
+    again: a cell that was refused or failed is tried once more.
+    """
 
     kind: Literal["original", "oracle", "anchors", "cell"]
     setting: Setting
     seed: int = 0
     cell: Cell | None = None
     wait: bool = False
+    again: bool = False
 
     @property
     def id(self) -> str:
@@ -93,7 +98,7 @@ def do(task: Task, home: Home) -> Answer:
     home = home._replace(store=replace(home.store, warn=_notes.append))
     with home.store.running(task.id):
         if task.cell is not None:
-            answer = _cell(task.cell, task.wait, home)
+            answer = _cell(task.cell, task, home)
         elif task.kind == "anchors":
             answer = _anchors(task.setting, task.wait, home)
         else:
@@ -114,20 +119,43 @@ def experiment_of(setting: Setting, device: str) -> Experiment:
     return found
 
 
-def failed_record(cell: Cell, experiment: Experiment, reason: str) -> RunRecord:
+class Failed(NamedTuple):
+    """Why something has no result."""
+
+    status: Literal["refused", "failed"]
+    reason: str
+
+
+def failed(reason: str) -> Failed:
+    return Failed("failed", reason)
+
+
+def failed_record(cell: Cell, experiment: Experiment, why: Failed) -> RunRecord:
     """The record of a cell that made no model."""
-    return experiment.record("evaluate", cell.name, Outcome("failed", 0.0, reason), role=cell.method.role, job=_job(cell))
+    return experiment.record("evaluate", cell.name, Outcome(why.status, 0.0, why.reason), role=cell.method.role, job=_job(cell))
+
+
+def _tried(work: Callable[[], T]) -> T | Failed:
+    """What the work gives, or why it gives nothing. Here a plan meets code that others wrote: whatever it raises costs one cell.
+
+    Errors: NotWritten, since a full disk costs every cell.
+    """
+    try:
+        return work()
+    except NotWritten:
+        raise
+    except Refused as error:
+        return Failed("refused", _reason(error))
+    except (Exception, SystemExit) as error:  # see above; the only place that does
+        return Failed("failed", _reason(error))
 
 
 def _model(task: Task, home: Home) -> Answer:
     kind: Kind = "original" if task.kind == "original" else "oracle"
-    try:
-        made = home.store.cache().get(experiment_of(task.setting, home.device), kind, task.seed)
-    except NotWritten:
-        raise
-    except _BUGS as error:
-        return Answer("failed", f"{kind} of seed {task.seed}: {_reason(error)}")
-    return Answer("ok", own_seconds=made.seconds)
+    found = _tried(lambda: home.store.cache().get(experiment_of(task.setting, home.device), kind, task.seed))
+    if isinstance(found, Failed):
+        return Answer("failed", f"{kind} of seed {task.seed}: {found.reason}")
+    return Answer("ok", own_seconds=found.seconds)
 
 
 def _anchors(setting: Setting, wait: bool, home: Home) -> Answer:
@@ -138,41 +166,36 @@ def _anchors(setting: Setting, wait: bool, home: Home) -> Answer:
 
 
 def _measured_anchors(setting: Setting, home: Home) -> Answer:
-    try:
-        loaded = _load(setting, home, None)
-        board, experiment = loaded.board, loaded.experiment
-        measured = [board.measure_original(), *(board.measure_oracle(i) for i in range(len(setting.oracles)))]
-    except NotWritten:
-        raise
-    except _BUGS as error:
-        return Answer("failed", _reason(error))
+    loaded = _tried(lambda: _load(setting, home, None))
+    records = loaded if isinstance(loaded, Failed) else _tried(lambda: _anchor_records(loaded))
+    if isinstance(records, Failed) or isinstance(loaded, Failed):
+        return Answer("failed", records.reason)  # type: ignore[union-attr]
+    home.store.keep_anchors(setting, records)
+    _last[home.store.folder] = loaded
+    return Answer("ok", own_seconds=sum(float(r.outcome.cost["measure_seconds"]) for r in records))
+
+
+def _anchor_records(loaded: _Loaded) -> list[RunRecord]:
+    board, setting = loaded.board, loaded.setting
+    measured = [board.measure_original(), *(board.measure_oracle(i) for i in range(len(setting.oracles)))]
     names = ["original", *(f"oracle {i}" for i in range(1, len(measured)))]
     made = (loaded.original, *loaded.oracles)
-    records = [
-        experiment.evaluation_record(name, m, found, job={"seed": seed, **_place(setting)})
+    return [
+        loaded.experiment.evaluation_record(name, m, found, job={"seed": seed, **_place(setting)})
         for name, m, found, seed in zip(names, made, measured, (setting.seed, *setting.oracles), strict=True)
     ]
-    home.store.keep_anchors(setting, experiment.data.digest, [_known(v) for v in board.oracle_values], records)
-    _last[home.store.folder] = loaded
-    return Answer("ok", own_seconds=sum(found.seconds for found in measured))
 
 
-def _cell(cell: Cell, wait: bool, home: Home) -> Answer:
-    with home.store.locked(f"cell-{cell.digest[7:]}", wait=wait) as mine:
+def _cell(cell: Cell, task: Task, home: Home) -> Answer:
+    with home.store.locked(f"cell-{cell.digest[7:]}", wait=task.wait) as mine:
         if not mine:
             return Answer("busy")
         kept = home.store.result(cell)
-        if kept is not None:
+        if kept is not None and (kept.outcome.status == "ok" or not task.again):
             return Answer(kept.outcome.status, kept.outcome.reason)
-        experiment = experiment_of(cell.setting, home.device)
-        try:
-            found = _run(cell, home)
-        except NotWritten:
-            raise
-        except (Refused, Diverged) as error:
-            found = experiment.record("evaluate", cell.name, problem(error), role=cell.method.role, job=_job(cell))
-        except _BUGS as error:
-            found = failed_record(cell, experiment, _reason(error))
+        found = _tried(lambda: _run(cell, home))
+        if isinstance(found, Failed):
+            found = failed_record(cell, experiment_of(cell.setting, home.device), found)
         home.store.keep(cell, found)
         own = found.outcome.seconds + float(found.outcome.cost.get("measure_seconds", 0.0))
         return Answer(found.outcome.status, found.outcome.reason, own_seconds=own)
@@ -191,14 +214,16 @@ def _run(cell: Cell, home: Home) -> RunRecord:
     made = experiment.unlearn(loaded.original.model, cell.method, seed=cell.setting.seed, log=trace.append)
     measured: Measured = loaded.board.measure(made.model, cell.method.role)
     job = _job(cell) | unchanged_weights(loaded.original.model, made.model)
-    return experiment.evaluation_record(cell.name, made, measured, job=job, trace=trace)
+    made_record = experiment.evaluation_record(cell.name, made, measured, job=job, trace=trace)
+    canonical(to_json(made_record))  # a method may have logged what no record can hold
+    return made_record
 
 
 def _load(setting: Setting, home: Home, anchors: Anchors | None) -> _Loaded:
     """Models from the cache, trained where they are missing, on a board."""
     experiment, cache = experiment_of(setting, home.device), home.store.cache()
-    if anchors is not None and anchors.data != experiment.data.digest:
-        raise EigenforgetError("the data is not what it was when the retrained models were measured")
+    if anchors is not None and anchors.inputs != (experiment.data.digest, experiment.split.digest):
+        raise EigenforgetError("data or split are not what they were when the retrained models were measured")
     original = cache.get(experiment, "original", setting.seed)
     oracles = tuple(cache.get(experiment, "oracle", seed) for seed in setting.oracles)
     panel = experiment.panel(
@@ -218,13 +243,9 @@ def _place(setting: Setting) -> dict[str, Any]:
     return {"setting": setting.digest} | ({"layer": setting.layer} if setting.layer else {})
 
 
-def _known(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _reason(error: BaseException) -> str:
     """One line; for what is no error of this package also where it happened."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())[:_MOST_REASON].encode("utf-8", "backslashreplace").decode() or type(error).__name__
     if isinstance(error, EigenforgetError):
         return text
     place = traceback.extract_tb(error.__traceback__)[-1]

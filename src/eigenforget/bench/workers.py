@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -13,12 +16,17 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from eigenforget.bench.store import Store
 from eigenforget.bench.work import Answer, Home, Task, do
+from eigenforget.errors import NotWritten
+from eigenforget.record import RecordError
 from eigenforget.types import EigenforgetError, listed
 
 Backend = Literal["processes", "sequential", "ray", "slurm"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 _EXTRAS = {"ray": "ray", "slurm": "submitit"}
+_WATCH = "eigenforget bench: watch the parent"
+_ARRAY = 1000
+"""Jobs of one Slurm array; clusters refuse larger ones."""
 _DEATHS = 2
 """Of a worker under the same task, after which the task counts as failed."""
 _DIED = "its worker died (killed, or out of memory), more than once"
@@ -33,9 +41,10 @@ class Pool(NamedTuple):
     cluster: str = "slurm"
 
 
-def pool_of(backend: str, workers: int | None = None, threads: int | None = None) -> Pool:
+def pool_of(backend: str, workers: int | None = None, threads: int | None = None, *, cuda: bool = False) -> Pool:
     """A pool that uses each processor core of this machine once, or as many workers and threads as are named.
 
+    cuda: the work goes to a GPU, which local processes would share, so that by default there is one.
     Errors: EigenforgetError for another backend, one whose library is not installed, and numbers below 1.
     """
     if backend not in BACKENDS:
@@ -48,7 +57,7 @@ def pool_of(backend: str, workers: int | None = None, threads: int | None = None
     cores = _cores()
     if backend == "sequential":
         return Pool("sequential", 1, threads or cores)
-    count = workers or max(1, cores // (threads or 1))
+    count = workers or (1 if cuda and backend == "processes" else max(1, cores // (threads or 1)))
     return Pool(backend, count, threads or max(1, cores // count))  # type: ignore[arg-type]
 
 
@@ -68,12 +77,14 @@ def _restarted(tasks: Sequence[Task], home: Home, pool: Pool) -> Iterator[tuple[
     """When a worker dies, joblib ends the others as well: who had begun is suspected, and the rest goes on without them."""
     left = {task.id: task for task in tasks}
     suspects: dict[str, Task] = {}
+    strange = 0
     while left:
         for task_id, answer in _until_death(list(left.values()), home, pool):
             yield left.pop(task_id), answer
         died = {task_id: left.pop(task_id) for task_id in home.store.died() if task_id in left}
         suspects |= died
-        if left and not died:
+        strange += bool(left and not died)
+        if strange > 1:  # once a worker may have died between two tasks
             raise EigenforgetError(f"workers die before they begin; {len(left)} tasks are left. Take fewer --workers, or --backend sequential")
     for task in suspects.values():
         yield task, _alone(task, home, pool)
@@ -97,13 +108,22 @@ def _until_death(tasks: Sequence[Task], home: Home, pool: Pool) -> Iterator[tupl
             n_jobs=max(2, count), pre_dispatch=1 if count == 1 else "2 * n_jobs", return_as="generator_unordered", batch_size=1
         )
         try:
-            yield from parallel(joblib.delayed(_named)(do, task, home) for task in tasks)
+            yield from parallel(joblib.delayed(_named)(do, task, home, os.getpid()) for task in tasks)
         except BrokenProcessPool:
             return
 
 
-def _named(work: Callable[[Task, Home], Answer], task: Task, home: Home) -> tuple[str, Answer]:
+def _named(work: Callable[[Task, Home], Answer], task: Task, home: Home, parent: int) -> tuple[str, Answer]:
+    if not any(thread.name == _WATCH for thread in threading.enumerate()):
+        threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
     return task.id, work(task, home)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker when the bench is gone: killed, it could not tell its workers, which would keep memory and locks for minutes."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _ray(tasks: Sequence[Task], home: Home, pool: Pool) -> Iterator[tuple[Task, Answer]]:
@@ -111,9 +131,12 @@ def _ray(tasks: Sequence[Task], home: Home, pool: Pool) -> Iterator[tuple[Task, 
     ray = _needed("ray", "ray")
     if not ray.is_initialized():
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        named = os.environ.get("RAY_ADDRESS")
         try:
-            ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
-        except ConnectionError:
+            ray.init(address=named or "auto", **quiet)
+        except ConnectionError as error:
+            if named:
+                raise EigenforgetError(f"no Ray cluster at RAY_ADDRESS={named}: {str(error).splitlines()[0]}") from None
             ray.init(num_cpus=pool.workers * pool.threads, include_dashboard=False, **quiet)
     work = ray.remote(num_cpus=pool.threads, num_gpus=int(home.device == "cuda"), max_retries=_DEATHS - 1)(do)
     waiting = list(tasks)
@@ -137,18 +160,55 @@ def _ray_answer(ray: Any, reference: Any) -> Answer:
 
 
 def _slurm(tasks: Sequence[Task], home: Home, pool: Pool) -> Iterator[tuple[Task, Answer]]:
-    """One job of an array for each task; submitit's files are in the store."""
+    """One job of an array for each task; one that did not end is submitted once more. submitit's files are in the store until all is done."""
     submitit = _needed("submitit", "slurm")
-    executor = submitit.AutoExecutor(folder=home.store.folder / "slurm", cluster=pool.cluster)
-    executor.update_parameters(name="eigenforget", cpus_per_task=pool.threads, timeout_min=24 * 60, slurm_array_parallelism=pool.workers)
-    jobs = executor.map_array(do, list(tasks), [home] * len(tasks))
+    folder = home.store.folder / "slurm"
+    executor = submitit.AutoExecutor(folder=folder, cluster=pool.cluster)
+    gpus = {"gpus_per_node": 1} if home.device == "cuda" else {}
+    limits = {"cpus_per_task": pool.threads, "timeout_min": 24 * 60, "slurm_array_parallelism": pool.workers}
+    executor.update_parameters(name="eigenforget", **limits, **gpus)
+    todo = list(tasks)
+    for _ in range(_DEATHS):
+        dead: list[Task] = []
+        for first in range(0, len(todo), _ARRAY):
+            for task, answer in _array(submitit, executor, todo[first : first + _ARRAY], home):
+                if answer is None:
+                    dead.append(task)
+                else:
+                    yield task, answer
+        todo = dead
+        if not todo:
+            break
+    yield from ((task, Answer("failed", f"its Slurm job did not end, {_DEATHS} times; see {folder}")) for task in todo)
+    if not todo:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _array(submitit: Any, executor: Any, tasks: Sequence[Task], home: Home) -> Iterator[tuple[Task, Answer | None]]:
+    """Each task of one array with its answer, None where its job was killed."""
+    utils = submitit.core.utils
+    try:
+        jobs = executor.map_array(_carried, tasks, [home] * len(tasks))
+    except utils.FailedSubmissionError as error:
+        raise EigenforgetError(f"Slurm took no job: {' '.join(str(error).split())[:300]}") from None
     of = {job.job_id: task for job, task in zip(jobs, tasks, strict=True)}
     for job in submitit.helpers.as_completed(jobs):
-        task = of[job.job_id]
         try:
-            yield task, job.result()
-        except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
-            yield task, Answer("failed", f"its Slurm job {job.job_id} did not end: {str(error).strip().splitlines()[0]}")
+            found = job.result()
+        except (utils.FailedJobError, utils.UncompletedJobError):
+            yield of[job.job_id], None
+            continue
+        if isinstance(found, str):
+            raise NotWritten(found)
+        yield of[job.job_id], found
+
+
+def _carried(task: Task, home: Home) -> Answer | str:
+    """The answer, or in a text why the store cannot be written: Slurm's jobs give back what they raise as a page of traceback."""
+    try:
+        return do(task, home)
+    except (NotWritten, RecordError, OSError) as error:
+        return str(error)
 
 
 def _needed(library: str, backend: str) -> Any:

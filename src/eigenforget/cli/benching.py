@@ -17,7 +17,7 @@ StoreFolder = Annotated[Path, Parameter(help="the folder of a store, or of train
 
 @app.command
 def bench(
-    plan: Annotated[Path, Parameter(help="TOML file: what is crossed with what; see docs/scaling.md")],
+    plan: Annotated[Path, Parameter(help="TOML file: what is crossed with what; see docs/bench.md")],
     /,
     *,
     store: Annotated[Path, Parameter(help="folder that keeps models and finished cells, for any number of plans")] = Path("store"),

@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     """A method on a problem. marks: by score, one for each training seed where it applies. shares: of the cost of retraining, by seed.
 
     left_out: scores that do not count: those that the method trains on, and those that cannot tell the original here (see `silent`). runs:
-    how many have a result, of how many.
+    how many have a result, of how many training seeds. specs: how it was spelled.
     """
 
     name: str
@@ -47,10 +47,13 @@ class Entry(NamedTuple):
     left_out: frozenset[str]
     runs: tuple[int, int]
     reasons: tuple[str, ...]
+    specs: tuple[str, ...]
 
     @property
     def counted(self) -> list[str]:
-        return [name for name in PANEL if self.marks.get(name) and name not in self.left_out]
+        """In the order of the panel; empty where nothing that counts is about the forgotten, as good marks would then be for doing nothing."""
+        found = [name for name in PANEL if self.marks.get(name) and name not in self.left_out]
+        return found if any(group(name) != UTILITY for name in found) else []
 
     @property
     def inside(self) -> float | None:
@@ -77,12 +80,13 @@ def entries(problem: Problem) -> list[Entry]:
             if row.role in ("unlearned", "control"):
                 rows.setdefault(row.model, []).append((row, shares.get(row.model)))
     unheard = silent(tables)
-    found = [_entry(name, of, unheard) for name, of in rows.items()]
+    specs = {name: _specs(name, problem.seeds) for name in rows}
+    found = [_entry(name, of, unheard, (len(tables), specs[name])) for name, of in rows.items()]
     return sorted(found, key=lambda e: (e.fraction is None, -(e.fraction or 0.0), e.name))
 
 
 def silent(tables: Sequence[Table]) -> frozenset[str]:
-    """Scores that call the original itself retrained, on half of the training seeds or more: they would reward whatever changes nothing.
+    """Scores that call the original itself retrained, on more than half of the training seeds: they would reward whatever changes nothing.
 
     What measures the kept data counts in any case.
     """
@@ -90,7 +94,7 @@ def silent(tables: Sequence[Table]) -> frozenset[str]:
     for name in PANEL:
         cells = [row.cells[name] for table in tables for row in table.rows if row.role == "original" and name in row.cells]
         inside = [cell.verdict == "in" for cell in cells if cell.units is not None]
-        if group(name) != UTILITY and inside and 2 * sum(inside) >= len(inside):
+        if group(name) != UTILITY and inside and 2 * sum(inside) > len(inside):
             found.add(name)
     return frozenset(found)
 
@@ -98,15 +102,17 @@ def silent(tables: Sequence[Table]) -> frozenset[str]:
 def leaderboard(problems: Sequence[Problem]) -> str:
     """A markdown table: a line for each method, a column for each problem, best mean share of scores in band first.
 
-    Only methods with a result on every problem have a mean; the others follow.
+    Only methods with a result on every problem have a mean; the others follow. A problem on which no score about the forgotten can tell is in
+    no mean.
     """
     found = [{entry.name: entry for entry in entries(problem)} for problem in problems]
+    telling = [any(entry.fraction is not None for entry in each.values()) for each in found]
     names = list(dict.fromkeys(name for each in found for name in each))
     lines = []
     for name in names:
         own = [each.get(name) for each in found]
         fractions = [entry.fraction for entry in own if entry is not None and entry.fraction is not None]
-        whole = len(fractions) == len(problems)
+        whole = len(fractions) == sum(telling) > 0
         costs = [share for entry in own if entry is not None for share in entry.shares]
         role = next(entry.role for entry in own if entry is not None)
         cells = [f"`{name}`" + (" (control)" if role == "control" else ""), percent(fmean(fractions)) if whole else "–"]
@@ -114,7 +120,9 @@ def leaderboard(problems: Sequence[Problem]) -> str:
         lines.append(((not whole, -fmean(fractions) if whole else 0.0, name), cells))
     lines.sort(key=lambda line: line[0])
     head = ["method", "in band", *(problem.title for problem in problems), "cost"]
-    return _table(head, [cells for _, cells in lines])
+    silent_ones = [problem.title for problem, tells in zip(problems, telling, strict=True) if not tells]
+    notes = "".join(f"\nNo score about the forgotten can tell here, so it is in no mean: {title}.\n" for title in silent_ones)
+    return _table(head, [cells for _, cells in lines]) + notes
 
 
 def details(problem: Problem) -> str:
@@ -127,6 +135,10 @@ def details(problem: Problem) -> str:
     notes = list(dict.fromkeys(f"- `{entry.name}`: {reason}" for entry in found for reason in entry.reasons))
     if any(entry.marks.get(name) for entry in found for name in entry.left_out):
         table += "\n† does not count: the original has it in the band too, or the method trains on it.\n"
+    if not any(entry.counted for entry in found):
+        table += f"\nNo score about the forgotten can tell here{'' if _has_bands(problem) else ': a band takes two retrained models'}.\n"
+    spelled = [f"- `{entry.name}`: `{'`, `'.join(entry.specs)}`" for entry in found if entry.specs]
+    table += "\nMethods:\n\n" + "\n".join(spelled) + "\n" if spelled else ""
     return table + ("\nWithout a result:\n\n" + "\n".join(notes) + "\n" if notes else "")
 
 
@@ -138,7 +150,12 @@ def draw(problem: Problem) -> str:
     return heatmap(problem.title, [label(name) for name in columns], lines, after="in band")
 
 
-def _entry(name: str, rows: Sequence[tuple[Row, float | None]], unheard: frozenset[str]) -> Entry:
+def _specs(name: str, seeds: Sequence[Sequence[RunRecord]]) -> tuple[str, ...]:
+    methods = [r.job.get("method") for records in seeds for r in records if r.name == name and r.role in ("unlearned", "control")]
+    return tuple(dict.fromkeys(str(m["spec"]) for m in methods if isinstance(m, dict) and "spec" in m))
+
+
+def _entry(name: str, rows: Sequence[tuple[Row, float | None]], unheard: frozenset[str], of: tuple[int, tuple[str, ...]]) -> Entry:
     marks: dict[str, list[Mark]] = {}
     for row, _ in rows:
         for score in PANEL:
@@ -148,7 +165,12 @@ def _entry(name: str, rows: Sequence[tuple[Row, float | None]], unheard: frozens
     left_out = unheard | {score for row, _ in rows for score in row.optimises}
     good = [share for row, share in rows if row.status == "ok"]
     reasons = tuple(dict.fromkeys(f"{row.status}: {row.reason}" for row, _ in rows if row.status != "ok"))
-    return Entry(name, rows[0][0].role, marks, [s for s in good if s is not None], left_out, (len(good), len(rows)), reasons)
+    seeds, specs = of
+    return Entry(name, rows[0][0].role, marks, [s for s in good if s is not None], left_out, (len(good), seeds), reasons, specs)
+
+
+def _has_bands(problem: Problem) -> bool:
+    return all(sum(r.role == "oracle" for r in records) > 1 for records in problem.seeds)
 
 
 def _shares(records: Sequence[RunRecord]) -> dict[str, float]:
