@@ -326,7 +326,8 @@ def test_what_a_request_or_a_model_reads_from_files_is_part_of_the_cell(tmp_path
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("AssertionError('no')", "AssertionError: no"), ("OSError(2, 'gone')", "FileNotFoundError: [Errno 2] gone"), ("SystemExit(3)", "SystemExit: 3"),
+        ("AssertionError('no')", "AssertionError: no"),
+        ("OSError(2, 'gone')", "FileNotFoundError: [Errno 2] gone"), ("SystemExit(3)", "SystemExit: 3"),
         ("Own('mine')", "Own: mine"), ("ValueError('\\ud800')", r"ValueError: \ud800"), ("ValueError('x' * 9999)", "x" * 400),
         ("nan", "not plain JSON"),
     ],

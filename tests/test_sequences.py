@@ -285,6 +285,7 @@ def test_the_command_leaves_a_folder_for_each_step_and_a_summary(tmp_path: Path,
     [
         (("by_class(label=3)",), {}, "needs at least 2 requests, got 1; `eigenforget unlearn` honours one"),
         (("by_class(label=3)", "by_clas(label=5)"), {}, "unknown request 'by_clas' (did you mean by_class?)"),
+        (("by_class(label=3)", "by_class(label=5)"), {"layer": "nope"}, "nope"),
         (("by_class(label=3)", "by_class(label=5)"), {"method": "muda(k=0)"}, "method muda: k:"),
         (("by_class(label=3)", "by_class(label=5)"), {"again": "maybe"}, "request sequence: again: Input should be 'error' or 'skip'"),
         (("by_class(label=3)", "by_class(label=5)"), {"skip": "relerning"}, "cannot skip relerning"),

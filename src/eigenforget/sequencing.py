@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eigenforget.engine import Engine
+from eigenforget.features import find_layer
 from eigenforget.methods import known_methods
 from eigenforget.record import read_folder, write_text
 from eigenforget.report import sequence as report
@@ -31,6 +32,7 @@ class Plan(NamedTuple):
     requests: tuple[str, ...]
     again: str = "error"
     retain_fraction: float = 1.0
+    layer: str = ""
 
 
 class Oracles(NamedTuple):
@@ -92,7 +94,10 @@ def _remove_others(out: Path, written: Collection[Path]) -> None:
 
 
 def _study(plan: Plan, seed: int, oracles: Oracles, engine: Engine, skip: tuple[str, ...]) -> SequentialStudy:
-    experiment = replace(experiment_of(Specs(plan.data, plan.model, plan.recipe, ""), engine), retain_fraction=plan.retain_fraction)
+    experiment = experiment_of(Specs(plan.data, plan.model, plan.recipe, ""), engine)
+    experiment = replace(experiment, retain_fraction=plan.retain_fraction, layer=plan.layer or None)
+    if plan.layer:
+        find_layer(experiment.new_model(0), plan.layer)
     requests = tuple(parse(request, REQUESTS, "request") for request in plan.requests)
     sequence = build("sequence", {"requests": requests, "again": plan.again}, [Sequential], "request")
     method = parse(plan.method, known_methods(), "method")

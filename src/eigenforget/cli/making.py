@@ -127,6 +127,7 @@ def sequence(
     retain_fraction: Annotated[float, Parameter(help="share of the retained data that the method may use; 0 for none")] = 1.0,
     oracle_seed: Annotated[tuple[int, ...], Parameter(help="seed of a model retrained at each step; repeatable", negative=())] = (),
     store: Annotated[str, Parameter(help="folder that keeps trained models and finds them again")] = "",
+    layer: Layer = "",
     skip: Skip = ("relearning",),
     seed: Seed = 0,
     device: Device = "auto",
@@ -136,7 +137,7 @@ def sequence(
     """Honour requests one after the other, measure after each whether earlier ones stay forgotten, and compare with all at once."""
     from eigenforget import sequencing, workflows
 
-    plan = sequencing.Plan(data, model, recipe, method, forget, again, retain_fraction)
+    plan = sequencing.Plan(data, model, recipe, method, forget, again, retain_fraction, layer)
     oracles = sequencing.Oracles(oracle_seed, Path(store) if store else None)
     engine = workflows.engine(device=device, precision=precision)
     sequencing.run_sequence(plan, out=out, seed=seed, oracles=oracles, engine=engine, skip=skip, overwrite=overwrite)
