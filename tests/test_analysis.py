@@ -174,10 +174,16 @@ def test_the_order_of_samples_does_not_matter(rows: dict[Any, np.ndarray], serie
             assert again["values"][part][name] == pytest.approx(value, rel=1e-9), (part, name)
 
 
+def test_with_more_classes_than_dimensions_k_is_half_of_these(rows: dict[Any, np.ndarray]) -> None:
+    many, half = (of_layer(rows, Setting(k, 0, labels(rows))) for k in (10 * WIDTH, WIDTH // 2))
+    assert many == half and many["k"] == WIDTH // 2
+
+
 def test_what_is_not_defined_is_null_with_a_reason(rows: dict[Any, np.ndarray]) -> None:
-    found = of_layer(rows, Setting(WIDTH, 0, labels(rows)))
-    assert found["values"]["forget"]["da"] is None and "exceeds 6" in found["reasons"]["da"]
-    assert found["values"]["forget"]["share"] is None and "below the feature width" in found["reasons"]["share"]
+    flat = {part: np.outer(r[:, 0], np.arange(1, WIDTH + 1)) for part, r in rows.items()}  # they span one direction
+    found = of_layer(flat, Setting(K, 0, labels(rows)))
+    assert found["values"]["forget"]["da"] is None and "exceeds 1" in found["reasons"]["da"]
+    assert found["values"]["forget"]["share"] is None and "span only 1" in found["reasons"]["share"]
     gone = of_layer({**rows, "forget": np.zeros((20, WIDTH))}, Setting(K, 0, labels(rows)))
     assert gone["values"]["forget"]["da"] is None and "all forget features are zero" in gone["reasons"]["da"]
     assert gone["rank"]["none"]["forget"] == {"participation": None, "entropy": None} and gone["spectrum"]["none"]["forget"] == []

@@ -16,10 +16,12 @@ from eigenforget.audits.evidence import Evidence, Findings, Seen
 from eigenforget.audits.klom import KLoM
 from eigenforget.engine import Engine
 from eigenforget.evaluation import Board, Evaluation, Measured, Panel, evaluate
+from eigenforget.methods import MUDA
 from eigenforget.metrics import derived
 from eigenforget.scoring import Scoring, measurement_names, values_of
 from eigenforget.types import EigenforgetError, Score
-from tests.toys import net, source, world
+from eigenforget.unlearning import unlearn
+from tests.toys import ENGINE, GONE, net, source, world
 
 RUN_MODELS = ("relearning", "zrf")
 """Audits that run a model themselves."""
@@ -228,3 +230,17 @@ def test_boards_do_not_draw_from_the_global_random_state() -> None:
     state = torch.get_rng_state()
     Board(w.panel(), w.originals[:1], w.oracles[:2]).measure_original()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_with_more_classes_than_dimensions_muda_runs_and_alignment_is_measured() -> None:
+    """Twenty classes, six dimensions: k is three, for the method as for the metric."""
+    parts = world().parts
+    model = net(3, outputs=20)
+    made = unlearn(model, forget=parts["forget"], retain=parts["retain"], method=MUDA(alternations=1, batch_size=16))
+    panel = Panel(parts=parts, num_classes=20, forgotten_classes=GONE, engine=ENGINE)
+    found = panel.measure(made)
+    seen = panel.observe(made)
+    f, r = (seen[part].features.astype(np.float64) for part in ("forget", "retain"))
+    vectors = np.linalg.eigh(r.T @ r)[1][:, ::-1][:, :3]
+    g = f.T @ f
+    assert found.value("da") == pytest.approx(np.linalg.norm(g @ vectors @ vectors.T) / np.linalg.norm(g), rel=1e-6)

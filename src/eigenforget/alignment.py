@@ -118,6 +118,15 @@ def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
     return space.vectors[:, :k]
 
 
+def default_k(classes: int, width: int) -> int:
+    """How many directions stand for `classes` retained classes in features of this width, where none is named.
+
+    One for each class, as their means span at most as many; features that have no more dimensions than that would lie in them as a whole,
+    so there it is half of the dimensions. Our choice: the paper leaves k open.
+    """
+    return classes if classes < width else max(1, width // 2)
+
+
 def alignment_curve(forget: Moments, retain: Moments, *, form: Form = "frobenius", centering: Centering = "none") -> Tensor:
     """DA_k(f | r) for k = 1 … K as a float64 tensor [K].
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from eigenforget import bands
+from eigenforget.alignment import default_k
 from eigenforget.audits.evidence import Evidence, Seen
 from eigenforget.engine import Engine
 from eigenforget.features import find_head
@@ -100,7 +101,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is measured, and on which parts. `k` None is the number of retained classes.
+    """What is measured, and on which parts. `k` None is the number of retained classes, see alignment.default_k.
 
     layers: further layers, each once, on which all that reads features is measured again, as "score@layer". test_ids name the held-out samples
     (test_forget, then test_retain); map_points of them go into the map of features, and into the further maps that
@@ -138,8 +139,8 @@ class Panel:
     def scoring(self, model: nn.Module, seen: Seen) -> Scoring:
         """What to measure of this model."""
         head = find_head(model)[1].weight.detach().cpu() if self.layer is None else None
-        k = self.k or self.num_classes - len(self.forgotten_classes)
         width = next(iter(seen.values())).features.shape[1]
+        k = self.k or default_k(self.num_classes - len(self.forgotten_classes), width)
         return Scoring(Measurement(width, self.num_classes, self.forgotten_classes, k, self.seed, head), self.skip)
 
     def evidence(self, model: nn.Module, seen: Seen) -> Evidence:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from eigenforget.alignment import alignment_of_rows
+from eigenforget.alignment import alignment_of_rows, default_k
 from eigenforget.audits.evidence import PartOutputs, Seen
 from eigenforget.engine import Engine
 from eigenforget.features import _NOTE as NOTE
@@ -95,7 +95,7 @@ class Glance:
         self.engine.meter.forwarded = counted
         found = {f"{part}_accuracy": float(np.mean(rows.logits.argmax(1) == rows.labels)) for part, rows in seen.items()}
         forget, retain = (torch.from_numpy(seen[part].features) for part in ("forget", "retain"))
-        k = min(self.k, forget.shape[1] - 1, len(retain))
+        k = min(default_k(self.k, forget.shape[1]), len(retain))
         try:
             return {**found, "da": float(alignment_of_rows(forget, retain, k))}
         except EigenforgetError:

@@ -8,12 +8,16 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from eigenforget.alignment import default_k
 from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
 from eigenforget.audits.evidence import Audit, Evidence, Findings, Seen
 from eigenforget.figure_data import alignment_series, roc_series
 from eigenforget.metrics import COMPARISONS, METRICS, Kind, Measurement, PairedMetric, PanelAlignment, PanelMetric, PopulationMIA
 from eigenforget.observation import at_layer, batches, pairs
 from eigenforget.types import EigenforgetError, Part, Score, listed
+
+REVISION = 2
+"""Raised whenever a score of the same models would no longer be the same: results of benches are not used beyond it."""
 
 Reads = Literal["logits", "features", "model"]
 EVERYTHING: tuple[Reads, ...] = ("logits", "features", "model")
@@ -46,7 +50,7 @@ class Scoring:
             original=None if evidence.original is None else at_layer(evidence.original, layer),
         )  # fmt: skip
         width = next(iter(there.parts.values())).features.shape[1]
-        other = replace(self, what=self.what._replace(head=None, num_features=width))
+        other = replace(self, what=self.what._replace(head=None, num_features=width, k=default_k(self.what.k, width)))
         found = _together([
             other._metrics(there, FEATURES), other._comparisons(there, FEATURES), other._audits(AUDITS, there, FEATURES),
         ])  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor
 from eigenforget.alignment import (
     alignment_curve,
     alignment_of_rows,
+    default_k,
     dimensional_alignment_loss,
     eigenspace,
     eigenspace_of_rows,
@@ -204,3 +205,9 @@ def test_wrong_input_is_one_line_that_names_the_value(call: object, message: str
     with pytest.raises(EigenforgetError, match=message) as caught:
         call()  # type: ignore[operator]
     assert "\n" not in str(caught.value)
+
+
+def test_where_classes_outnumber_dimensions_half_of_them_are_taken() -> None:
+    """In all D directions DA would be 1 whatever the features; below D the number of classes stands."""
+    assert [default_k(classes, 64) for classes in (1, 9, 63, 64, 99, 1000)] == [1, 9, 63, 32, 32, 32]
+    assert [default_k(classes, width) for classes, width in ((1, 2), (5, 2), (5, 3), (9, 5))] == [1, 1, 1, 2]

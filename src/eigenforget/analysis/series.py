@@ -20,6 +20,7 @@ from eigenforget.alignment import (
     Form,
     Moments,
     alignment_curve,
+    default_k,
     eigenspace,
     empty_moments,
     leading,
@@ -67,20 +68,21 @@ def of_layer(features: Rows, setting: Setting) -> dict[str, Any]:
     a value is null. Beside them curves over k, spectra, ranks, quantiles and histograms of shares, a map.
     """
     sides = {part: _moments(rows) for part, rows in features.items()}
+    k = default_k(setting.k, sides["retain"].width)
     reasons: dict[str, str] = {}
     values: dict[str, dict[str, float | None]] = {part: {} for part in features}
-    curves = {part: _curves(part, sides, setting.k, values[part], reasons) for part in features if part != "retain"}
+    curves = {part: _curves(part, sides, k, values[part], reasons) for part in features if part != "retain"}
     rows = {part: features[part][draw(len(features[part]), setting.seed, part)].astype(np.float64) for part in features}
     return {
         "width": sides["retain"].width,
-        "k": setting.k,
+        "k": k,
         "samples": {part: len(f) for part, f in features.items()},
         "drawn": {part: len(r) for part, r in rows.items()},
         "curves": curves,
         "spectrum": {c: {part: _spectrum(side, c) for part, side in sides.items()} for c in get_args(Centering)},
         "rank": {c: {part: _ranks(side, c) for part, side in sides.items()} for c in get_args(Centering)},
-        "shares": _shares(features, sides["retain"], setting.k, values, reasons),
-        "angles": _angles(sides, setting.k, values, reasons),
+        "shares": _shares(features, sides["retain"], k, values, reasons),
+        "angles": _angles(sides, k, values, reasons),
         "distances": _distances(rows, features, setting.labels, values, reasons),
         "map": _map(rows, setting),
         "values": values,

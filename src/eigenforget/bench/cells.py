@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Any
 
 import eigenforget
+from eigenforget import scoring, training
 from eigenforget.model_cache import named_files
 from eigenforget.record import digest
 from eigenforget.requests import ForgetRequest
 from eigenforget.spec import as_json, spell
-from eigenforget.training import REVISION, Recipe
+from eigenforget.training import Recipe
 from eigenforget.types import Method
 
 
@@ -41,7 +42,7 @@ class Setting:
         """
         own = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
         files = named_files((self.model, self.request))
-        return {**own, **({"files": files} if files else {}), "code": f"{eigenforget.__version__}/{REVISION}"}
+        return {**own, **({"files": files} if files else {}), "code": f"{eigenforget.__version__}/{training.REVISION}/{scoring.REVISION}"}
 
     @cached_property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.alignment import Centering, dimensional_alignment_loss, eigenspace, leading, merge, moments
+from eigenforget.alignment import Centering, default_k, dimensional_alignment_loss, eigenspace, leading, merge, moments
 from eigenforget.engine import Optimizer, Part, Phase, ScheduleName
 from eigenforget.losses import kl_to_target, masked_target, masked_true_class_target, soft_target
 from eigenforget.sources import Source
@@ -42,7 +42,10 @@ class MUDA:
     alternations: Annotated[int, Field(ge=1, description="number of forget + recover rounds")] = 10
     w_da: Annotated[float, Field(ge=0, description="weight of L_DA, which lies in [−1, 0]")] = 1.0
     w_sd: Annotated[float, Field(ge=0, description="weight of L_SD, in nats")] = 1.0
-    k: Annotated[int | None, Field(ge=1, description="directions of U; None is the number of retained classes")] = None
+    k: Annotated[
+        int | None,
+        Field(ge=1, description="directions of U; None is the number of retained classes, or half of the feature width where it is no larger"),
+    ] = None
     centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = "none"
     target: Annotated[
         Literal["auto", "masked", "masked_label", "self", "self_soft"],
@@ -125,7 +128,6 @@ class _Basis:
 
     def __init__(self, method: MUDA, task: Task, retain: Source) -> None:
         self._method, self._task, self._retain = method, task, retain
-        self._k = method.k or task.retained_classes
         self.vectors = torch.empty(0)
 
     def refresh(self, model: nn.Module, cycle: int) -> None:
@@ -138,7 +140,9 @@ class _Basis:
             part = moments(outputs.features)
             total = part if total is None else merge(total, part)
         assert total is not None  # a Source is never empty
-        self.vectors = leading(eigenspace(total.gram(self._method.centering)), self._k, count)
+        space = eigenspace(total.gram(self._method.centering))
+        k = self._method.k or default_k(self._task.retained_classes, space.vectors.shape[0])
+        self.vectors = leading(space, k, count)
 
     def shift(self, features: Tensor) -> Tensor:
         return features - features.mean(0) if self._method.centering == "each" else features
