@@ -17,12 +17,12 @@ from eigenforget.bench import Bench, Outline, pool_of, read_plan, store_of
 from eigenforget.bench.results import read_problems, write_out
 from eigenforget.bench.run import Done, Observer
 from eigenforget.bench.work import Answer, Task
-from eigenforget.engine import Engine
 from eigenforget.model_cache import ModelCache
 from eigenforget.record import write_text
 from eigenforget.report.leaderboard import Problem, leaderboard
 from eigenforget.terminal import console
 from eigenforget.types import EigenforgetError
+from eigenforget.workflows import engine
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _BEGIN, _END = "<!-- leaderboard: {} -->", "<!-- end of leaderboard -->"
@@ -37,7 +37,7 @@ def bench(
         inside = next((p for p in (folder, *folder.parents) if p.exists()), folder)
         if inside.exists() and not inside.is_dir():
             raise EigenforgetError(f"{name} {folder}: {inside} is a file; results go into a folder")
-    kind = Engine(device=device).fabric.device.type
+    kind = engine(device=device).fabric.device.type
     pool = pool_of(backend, workers, threads, cuda=kind == "cuda")
     made = Bench(plan, store_of(store, lambda text: say(f"warning: {text}")), pool, kind)
     outline = made.outline(again=retry)
