@@ -41,12 +41,15 @@ class Place(NamedTuple):
 
 
 def places(bench: Bench) -> list[Place]:
-    """What is finished of the plan; settings of which nothing is are left out. A method has one name throughout, see `names_of`."""
+    """What is finished of the plan; settings of which nothing is are left out. A method has one name on all seeds of a problem."""
     by_setting: dict[Setting, list[Cell]] = {}
     for cell in bench.cells():
         by_setting.setdefault(cell.setting, []).append(cell)
+    of_problem: dict[Setting, list[Cell]] = {}
+    for setting, cells in by_setting.items():
+        of_problem.setdefault(replace(setting, seed=0), []).extend(cells)
     problems: dict[Setting, str] = {}
-    names = names_of(bench.cells())
+    names = {key: name for cells in of_problem.values() for key, name in names_of(cells).items()}
     found = []
     for setting, cells in by_setting.items():
         problem = _named(replace(setting, seed=0), problems)
@@ -60,7 +63,7 @@ def places(bench: Bench) -> list[Place]:
 
 
 def names_of(cells: Sequence[Cell]) -> dict[str, str]:
-    """By the cell's digest: the method and its share of the retained data, numbered where a plan has several settings of one method."""
+    """By the cell's digest: the method and its share of the retained data, numbered where a problem has several settings of one method."""
     known: dict[str, list[str]] = {}
     names = {}
     for cell in cells:
