@@ -138,10 +138,11 @@ def _problems(found: Sequence[Place]) -> dict[str, Problem]:
 
 
 def _named(problem: Setting, names: dict[Setting, str]) -> str:
-    """digits-small_resnet-by_class-label-3; a number behind it where two problems would share the name."""
+    """digits-small_resnet-by_class-label-3, data in a file by its name; a number behind it where two problems would share the name."""
     if problem not in names:
         request = re.sub(r"[^A-Za-z0-9_.]+", "-", spell(problem.request)).strip("-.")
-        stem = f"{problem.data.name}-{problem.model.name}-{request}"[:100]
+        data = re.sub(r"[^A-Za-z0-9_.]+", "-", Path(str(getattr(problem.data, "path", ""))).stem).strip("-.") or problem.data.name
+        stem = f"{data}-{problem.model.name}-{request}"[:100]
         taken = set(names.values())
         names[problem] = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
     return names[problem]
