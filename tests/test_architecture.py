@@ -27,7 +27,7 @@ LAYERS = [
     {"unlearning", "analysis"},
     {"jobs"},
     {"model_cache"},
-    {"study", "twins"},
+    {"provenance", "study", "twins"},
     {"bench", "metric_audit", "sequences"},
     {"terminal", "trackers"},
     {"workflows"},

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from eigenforget import record, trackers
 from eigenforget.analysis import analyse, earlier_layers
 from eigenforget.data import DATASETS
@@ -14,11 +16,13 @@ from eigenforget.engine import Engine
 from eigenforget.evaluation import Board, Role
 from eigenforget.jobs import Experiment, Made
 from eigenforget.models import checkpoint
+from eigenforget.provenance import Given, check_references, doubts
 from eigenforget.record import Outcome, RunRecord
 from eigenforget.report.analysis import headlines, render_analysis
 from eigenforget.report.requirements import Requirement, judge
 from eigenforget.report.requirements import parse as parse_requirement
 from eigenforget.requests import REQUESTS
+from eigenforget.scoring import check_skip
 from eigenforget.spec import parse
 from eigenforget.terminal import console, progress
 from eigenforget.training import Recipe
@@ -114,6 +118,8 @@ def _analysed(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
     files = (paths.original, *paths.oracles)
     loaded, digests = [checkpoint.load_state(path) for path in files], [file_of(path) for path in files]
     experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
+    given = [Given(path, item) for path, item in zip(files, loaded, strict=True)]
+    check_references(given[0], given[1:], experiment)
     models = [experiment.stored_model(item) for item in loaded]
     layers = scope.layers or earlier_layers(models[0], experiment.retain, engine=engine, layer=scope.layer or None)
     panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=layers)
@@ -164,6 +170,7 @@ def duplicates(data: str, request: str, *, threshold: float) -> int:
 
 
 def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engine: Engine) -> _Found:
+    check_skip(scope.skip)
     if paths.peers and len(paths.models) != 1:
         raise EigenforgetError(f"--peer names models made like the one that is evaluated; {len(paths.models)} models were given")
     named: list[tuple[str, Role | None, Path]] = [("original", "original", paths.original)]
@@ -172,9 +179,8 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
     names = [name for name, _, _ in named]
     if len(set(names)) < len(names):
         raise EigenforgetError(f"models take their file names, which must differ: {listed(names)}")
-    loaded = [checkpoint.load_state(path) for path in (*(path for _, _, path in named), *paths.peers)]
-    experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
-    models, files = [experiment.stored_model(item) for item in loaded], [file_of(path) for _, _, path in named]
+    experiment, models = _opened([path for _, _, path in named], paths, specs, engine)
+    files = [file_of(path) for _, _, path in named]
     panel = experiment.panel(seed=seed, layer=scope.layer or None, layers=scope.layers, skip=scope.skip, maps=scope.maps)
     with progress() as watch:
         done = watch("observe: original and retrained models", 1)
@@ -200,6 +206,17 @@ def _measured(paths: Checkpoints, specs: Specs, *, scope: Scope, seed: int, engi
             records.append(experiment.evaluation_record(name, made, measured, job=job, trace=trace, inputs=files[number]))
             done({})
     return _Found(experiment, records)
+
+
+def _opened(files: Sequence[Path], paths: Checkpoints, specs: Specs, engine: Engine) -> tuple[Experiment, list[nn.Module]]:
+    """The experiment, and the models of these files and of the peers. Errors: they cannot be compared; warnings: they may not be meant."""
+    loaded = [checkpoint.load_state(path) for path in (*files, *paths.peers)]
+    experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
+    given, last = [Given(path, item) for path, item in zip(files, loaded, strict=False)], 1 + len(paths.oracles)
+    check_references(given[0], given[1:last], experiment)
+    for line in doubts(given[last:], experiment):
+        console.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
+    return experiment, [experiment.stored_model(item) for item in loaded]
 
 
 def _kept(origin: RunRecord | None) -> dict[str, Any]:

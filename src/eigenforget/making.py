@@ -61,8 +61,10 @@ def train(
     """`eigenforget train`: a checkpoint and a record beside it. track: trackers that also get the log."""
     trackers.check(track)
     experiment = replace(experiment_of(specs, engine), layer=layer or None)
+    checkpoint.check_target(out)
     check_file(out, overwrite)
     recording.check()
+    experiment.new_model(seed)  # data and model fit each other, or nothing begins
     if specs.request:
         experiment.split  # noqa: B018  (fail before training)
     with progress() as watch, trackers.tracking(track, name=out.stem, leads=engine.ranks.rank == 0) as tracked:
@@ -86,6 +88,7 @@ def unlearn(
     loaded, inputs = checkpoint.load_state(source), file_of(source)
     experiment = experiment_of(completed(specs, loaded.metadata), engine)
     experiment = replace(experiment, retain_fraction=retain_fraction, layer=layer or None)
+    checkpoint.check_target(out)
     check_file(out, overwrite)
     if out.resolve() == source.resolve():
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")

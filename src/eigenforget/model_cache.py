@@ -110,12 +110,9 @@ class ModelCache:
         lines = []
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                stored = checkpoint.load_state(path)
+                checkpoint.load_state(path)
             except EigenforgetError as error:
                 lines.append(str(error))
-                continue
-            if not _whole(stored):
-                lines.append(f"{path}: its tensors are not those that were written")
         return lines
 
     def set_aside(self) -> list[Path]:
@@ -127,8 +124,8 @@ class ModelCache:
             return None
         try:
             stored = checkpoint.load_state(path)
-            if stored.metadata.get("identity") != canonical(identity) or not _whole(stored):
-                raise EigenforgetError(f"{path}: its tensors or its identity are not those that were written")
+            if stored.metadata.get("identity") != canonical(identity):
+                raise EigenforgetError(f"{path}: its identity is not the one that was written")
             made = Made(
                 experiment.stored_model(stored), float(stored.metadata["seconds"]), json.loads(stored.metadata["cost"])
             )
@@ -151,7 +148,7 @@ class ModelCache:
     def _save(self, experiment: Experiment, made: Made, path: Path, identity: dict[str, Any], kind: Kind) -> None:
         specs = {key: value["spec"] for key, value in experiment.job().items() if key != "request" or kind == "oracle"}
         about = {
-            "eigenforget": "train", **specs, "identity": canonical(identity), "tensors": checkpoint.digest_of(made.model.state_dict()),
+            "eigenforget": "train", **specs, "identity": canonical(identity),
             "seconds": f"{made.seconds:.3f}", "cost": json.dumps(dict(made.cost)),
         }  # fmt: skip
         checkpoint.save(made.model, path, about, overwrite=True)
@@ -208,10 +205,6 @@ def named_files(spec: Any) -> dict[str, str]:
                     found[item] = file_digest(name)
                     break
     return dict(sorted(found.items()))
-
-
-def _whole(stored: checkpoint.Checkpoint) -> bool:
-    return checkpoint.digest_of(stored.tensors) == stored.metadata.get("tensors")
 
 
 def _metadata(path: Path) -> dict[str, str] | None:

@@ -36,6 +36,8 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
         raise EigenforgetError("strategy fsdp is not offered: methods, penalties and audits read whole weights on each device; use ddp")
     if strategy not in get_args(Strategy):
         raise EigenforgetError(f"strategy {strategy!r} must be one of {', '.join(get_args(Strategy))}")
+    if device == "cpu" and precision.startswith("16"):
+        raise EigenforgetError(f"precision {precision!r} needs a GPU; on a CPU there are 32-true, 64-true, bf16-mixed and bf16-true")
     over: Any = Replicas() if devices > 1 else "auto"
     try:
         return Fabric(accelerator=device, devices=devices, precision=precision, strategy=over)  # type: ignore[arg-type]

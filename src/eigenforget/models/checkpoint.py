@@ -24,6 +24,8 @@ from eigenforget.initialisation import is_mask
 from eigenforget.types import EigenforgetError, listed
 
 _PICKLED = (".pt", ".pth")
+DIGEST = "tensors"
+"""Of the metadata: the digest of the weights that were saved, by which damage is found."""
 _WRAPPERS = ("state_dict", "model")
 _CONVERT = "where it was made, save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 _UNREADABLE = (
@@ -48,6 +50,12 @@ class Checkpoint(NamedTuple):
     metadata: dict[str, str]
 
 
+def check_target(path: str | Path) -> None:
+    """Error: no checkpoint can be saved under this name."""
+    if Path(path).suffix != ".safetensors":
+        raise EigenforgetError(f"a checkpoint is saved as .safetensors, got {str(path)!r}")
+
+
 def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, overwrite: bool = False) -> None:
     """Write the state dict as safetensors: completely or not at all.
 
@@ -56,8 +64,7 @@ def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, ove
     tensors, metadata that are no strings, the file cannot be written.
     """
     target = Path(path)
-    if target.suffix != ".safetensors":
-        raise EigenforgetError(f"a checkpoint is saved as .safetensors, got {str(target)!r}")
+    check_target(target)
     if target.exists() and not overwrite:
         raise EigenforgetError(f"{target} exists; say overwrite to replace it")
     for key, value in metadata.items():
@@ -70,7 +77,7 @@ def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, ove
     # In the same folder, because a rename is atomic within one file system only.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        save_file(tensors, temporary, dict(metadata))
+        save_file(tensors, temporary, {**metadata, DIGEST: digest_of(tensors)})
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
@@ -84,7 +91,8 @@ def load_state(path: str | Path) -> Checkpoint:
     """The weights in a .safetensors file, or in a .pt or .pth file that holds a state dict.
 
     The state dict may stand under "state_dict" or "model". Pickles are read with weights_only, so that loading runs
-    no code; a "module." that begins every name is taken off them. Errors, which name the file: missing, damaged,
+    no code; a "module." that begins every name is taken off them. Errors, which name the file: missing, damaged (also by a
+    digest of the weights, which `save` writes),
     Python objects in it, no tensors, non-finite weights. A mask of 0 and ±∞ passes; `load_into` sees whether it is one.
     """
     source = Path(path)
@@ -95,7 +103,11 @@ def load_state(path: str | Path) -> Checkpoint:
     tensors, metadata = _read_pickled(source) if source.suffix in _PICKLED else _read_safetensors(source)
     if not tensors:
         raise EigenforgetError(f"{source}: the checkpoint is empty")
-    return Checkpoint({name: _storable(str(source), name, value) for name, value in tensors.items()}, metadata)
+    stored = {name: _storable(str(source), name, value) for name, value in tensors.items()}
+    told = metadata.pop(DIGEST, None)
+    if told is not None and told != digest_of(stored):
+        raise EigenforgetError(f"{source}: the checkpoint is damaged: its weights are not those that were saved")
+    return Checkpoint(stored, metadata)
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -105,7 +105,9 @@ def record_files(path: str | Path) -> list[Path]:
         raise RecordError(f"{folder}: not a folder")
     files = json_files(folder)
     if not files:
-        raise RecordError(f"{folder}: holds no records (*.json)")
+        inner = folder / "records"
+        hint = f"; {inner} does" if inner.is_dir() and json_files(inner) else ""
+        raise RecordError(f"{folder}: holds no records (*.json){hint}")
     return files
 
 
