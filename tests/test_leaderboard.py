@@ -61,7 +61,7 @@ def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
         marks.append([inside("test_retain_accuracy", kept), inside("test_retain_accuracy", kept - 0.1)])
         assert found[name].inside == pytest.approx(sum(fmean(m) for m in marks)) and len(found[name].counted) == 3
     assert found["good"].inside == 2.5 and found["flat"].inside == 0.0 and found["mask"].inside == 1.5
-    assert list(found) == ["good", "mask", "flat"] and found["mask"].role == "control"
+    assert list(found) == ["good", "flat", "mask"] and found["mask"].role == "control"
 
 
 def test_cost_is_the_share_of_the_mean_retraining_in_processor_seconds() -> None:
@@ -86,13 +86,14 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
     half = {e.name: e for e in entries(problem)}["good"]
     assert half.runs == (1, 2) and half.inside == 3.0 and "(1 of 2 runs)" in details(problem)
     none = Problem("q", [seed(good=refused)])
-    assert [e.name for e in entries(none)] == ["mask", "flat", "good"]
+    assert [e.name for e in entries(none)] == ["flat", "good", "mask"]
     assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(none)
     lines = leaderboard([problem, none]).splitlines()
     assert lines[0] == "| method | in band | p | q | cost |"
-    assert lines[2].startswith("| `mask` (control) | 67%") and lines[-1].startswith("| `good` | – | 3.0/3 (1 of 2 runs) | no result |")
+    assert lines[2].startswith("| `flat` |") and lines[3].startswith("| `good` | – | 3.0/3 (1 of 2 runs) | no result |")
+    assert lines[4].startswith("| `mask` (control) | 67%") and lines[-1].startswith("In band: ")
     shares = [s for p in (problem, none) for e in entries(p) if e.name == "mask" for s in e.shares]
-    assert lines[2].endswith(f"| {100 * median(shares):.0f}% |")
+    assert lines[4].endswith(f"| {100 * median(shares):.0f}% |")
 
 
 def test_the_picture_has_every_method_and_escapes_names() -> None:

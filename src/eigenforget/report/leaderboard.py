@@ -18,6 +18,12 @@ PANEL = (
 """The scores that may count: of each kind a few, lest one kind that has many decide alone."""
 
 
+_LEGEND = (
+    "In band: scores in the band of the retrained models, of those that can tell here (mean over training seeds); cost: processor time"
+    " beside that of retraining. Controls are cheats, built to pass some scores."
+)
+
+
 class Problem(NamedTuple):
     """A data set, model and request. seeds: for each training seed the evaluate records of one table."""
 
@@ -66,7 +72,7 @@ class Entry(NamedTuple):
 
 
 def entries(problem: Problem) -> list[Entry]:
-    """The unlearned models and controls by name, most scores in band first; those without a result last.
+    """The unlearned models and controls by name, most scores in band first; those without a result after them, controls last.
 
     Errors: RecordError for a problem without records, or without retrained models.
     """
@@ -82,7 +88,7 @@ def entries(problem: Problem) -> list[Entry]:
     unheard = silent(tables)
     specs = {name: _specs(name, problem.seeds) for name in rows}
     found = [_entry(name, of, unheard, (len(tables), specs[name])) for name, of in rows.items()]
-    return sorted(found, key=lambda e: (e.fraction is None, -(e.fraction or 0.0), e.name))
+    return sorted(found, key=lambda e: (e.role == "control", e.fraction is None, -(e.fraction or 0.0), e.name))
 
 
 def silent(tables: Sequence[Table]) -> frozenset[str]:
@@ -102,8 +108,8 @@ def silent(tables: Sequence[Table]) -> frozenset[str]:
 def leaderboard(problems: Sequence[Problem]) -> str:
     """A markdown table: a line for each method, a column for each problem, best mean share of scores in band first.
 
-    Only methods with a result on every problem have a mean; the others follow. A problem on which no score about the forgotten can tell is in
-    no mean.
+    Only methods with a result on every problem have a mean; the others follow, and negative controls come last. A problem on which no score
+    about the forgotten can tell is in no mean.
     """
     found = [{entry.name: entry for entry in entries(problem)} for problem in problems]
     telling = [any(entry.fraction is not None for entry in each.values()) for each in found]
@@ -115,13 +121,14 @@ def leaderboard(problems: Sequence[Problem]) -> str:
         whole = len(fractions) == sum(telling) > 0
         costs = [share for entry in own if entry is not None for share in entry.shares]
         role = next(entry.role for entry in own if entry is not None)
-        cells = [f"`{name}`" + (" (control)" if role == "control" else ""), percent(fmean(fractions)) if whole else "–"]
+        cells = [_named(name, role), percent(fmean(fractions)) if whole else "–"]
         cells += [_in_band(entry) for entry in own] + [percent(median(costs)) if costs else "–"]
-        lines.append(((not whole, -fmean(fractions) if whole else 0.0, name), cells))
+        lines.append(((role == "control", not whole, -fmean(fractions) if whole else 0.0, name), cells))
     lines.sort(key=lambda line: line[0])
     head = ["method", "in band", *(problem.title for problem in problems), "cost"]
     silent_ones = [problem.title for problem, tells in zip(problems, telling, strict=True) if not tells]
-    notes = "".join(f"\nNo score about the forgotten can tell here, so it is in no mean: {title}.\n" for title in silent_ones)
+    notes = f"\n{_LEGEND}\n"
+    notes += "".join(f"\nNo score about the forgotten can tell here, so it is in no mean: {title}.\n" for title in silent_ones)
     return _table(head, [cells for _, cells in lines]) + notes
 
 
@@ -130,7 +137,7 @@ def details(problem: Problem) -> str:
     does not count."""
     found = entries(problem)
     columns = [name for name in PANEL if any(entry.marks.get(name) for entry in found)]
-    rows = [[f"`{entry.name}`", *(_cell(entry, name) for name in columns), _in_band(entry), _cost(entry)] for entry in found]
+    rows = [[_named(entry.name, entry.role), *(_cell(entry, name) for name in columns), _in_band(entry), _cost(entry)] for entry in found]
     table = _table(["method", *map(label, columns), "in band", "cost"], rows)
     notes = list(dict.fromkeys(f"- `{entry.name}`: {reason}" for entry in found for reason in entry.reasons))
     if any(entry.marks.get(name) for entry in found for name in entry.left_out):
@@ -148,6 +155,10 @@ def draw(problem: Problem) -> str:
     columns = [name for name in PANEL if any(entry.marks.get(name) for entry in found)]
     lines = [Line(entry.name, [_shade(entry, name) for name in columns], _in_band(entry)) for entry in found]
     return heatmap(problem.title, [label(name) for name in columns], lines, after="in band")
+
+
+def _named(name: str, role: str) -> str:
+    return f"`{name}` (control)" if role == "control" else f"`{name}`"
 
 
 def _specs(name: str, seeds: Sequence[Sequence[RunRecord]]) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from eigenforget.report.table import Column, Table, build, evaluated, in_units, 
 from eigenforget.report.verdict import ACCURACY_TOLERANCE, MIN_SEPARATION, NEAR, STRONG, limits, verdicts
 
 _HERE = Path(__file__).parent
+_WIDEST = 7
+"""Scores of one table: more do not fit the width of a sheet."""
 
 
 class Chart(NamedTuple):
@@ -178,9 +180,19 @@ def _drawn(chart: Chart, models: Sequence[RunRecord]) -> Drawn:
 
 
 def _groups(table: Table) -> list[tuple[str, list[Column]]]:
-    """The groups that have scores, with these; without any score one without columns, so that every model is listed with its status."""
-    groups = [(name, [c for c in table.columns if group(c.name) == name]) for name in GROUPS]
-    return [(name, columns) for name, columns in groups if columns] or [("models", [])]
+    """The groups of scores that some model has, each in tables that fit a sheet of paper; the notes below say why others are not there.
+
+    Without any score one group without columns, so that every model is listed with its status.
+    """
+    had = {name for row in table.rows for name, cell in row.cells.items() if cell.value is not None}
+    parts = []
+    for name in GROUPS:
+        columns = [c for c in table.columns if group(c.name) == name and c.name in had]
+        count = -(-len(columns) // _WIDEST)
+        for i in range(count):
+            own = columns[len(columns) * i // count : len(columns) * (i + 1) // count]
+            parts.append((name if i == 0 else f"{name}, continued", own))
+    return parts or [("models", [])]
 
 
 def _lead(table: Table, models: Sequence[RunRecord]) -> str:
