@@ -40,6 +40,11 @@ class Band(NamedTuple):
     def high(self) -> float:
         return self.mean + self.half
 
+    def within(self, span: tuple[float | None, float | None]) -> tuple[float, float]:
+        """The ends as far as the score can reach, for people: a share has no band below 0."""
+        low, high = span
+        return (self.low if low is None else max(self.low, low)), (self.high if high is None else min(self.high, high))
+
 
 class PairedDifference(NamedTuple):
     """mean of a − b over the pairs and its 95 % interval."""

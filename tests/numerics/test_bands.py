@@ -206,3 +206,9 @@ def test_agreement_refuses_what_is_no_ranking() -> None:
         agreement([1.0] * 6, range(6))
     with pytest.raises(EigenforgetError, match="finite"):
         agreement([0, 1, 2, 3, 4, math.nan], range(6))
+
+
+def test_a_band_is_shown_as_far_as_the_score_can_reach() -> None:
+    found = Band(mean=0.98, half=0.05, models=3)
+    assert found.within((0.0, 1.0)) == (0.98 - 0.05, 1.0) and found.within((None, None)) == (found.low, found.high)
+    assert Band(0.01, 0.05, 3).within((0.0, None)) == (0.0, 0.01 + 0.05)

@@ -226,8 +226,9 @@ def _shown(row: Row, name: str, table: Table) -> Shown:
     if cell.value is None:
         return Shown(label(name), "", "", "", "", clipped(cell.reason, _NAME))
     interval = f"{number(cell.low)} to {number(cell.high)}" if cell.low is not None and cell.high is not None else ""
-    band = reference.band if reference else None
-    return Shown(label(name), number(cell.value), interval, f"{number(band.low)} to {number(band.high)}" if band else "", cell.verdict, "")
+    column = next(c for c in table.columns if c.name == name)
+    ends = reference.band.within(column.range) if reference and reference.band else None
+    return Shown(label(name), number(cell.value), interval, f"{number(ends[0])} to {number(ends[1])}" if ends else "", cell.verdict, "")
 
 
 def _claims(record: RunRecord, other: RunRecord | None) -> list[str]:

@@ -176,7 +176,8 @@ def _add_reference(fig: go.Figure, table: Table, name: str, panel: int) -> None:
     reference = table.reference[name]
     refs = {"xref": axis("x", panel), "yref": f"{axis('y', panel)} domain", "y0": 0, "y1": 1, "layer": "below"}
     if reference.band is not None:
-        fig.add_shape(type="rect", x0=reference.band.low, x1=reference.band.high, fillcolor=FAINT, line={"width": 0}, **refs)
+        low, high = reference.band.within(next(c.range for c in table.columns if c.name == name))
+        fig.add_shape(type="rect", x0=low, x1=high, fillcolor=FAINT, line={"width": 0}, **refs)
     fig.add_shape(type="line", x0=reference.mean, x1=reference.mean, line={"color": GREEN, "width": 1.5}, **refs)
 
 
