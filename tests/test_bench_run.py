@@ -211,14 +211,13 @@ def test_a_full_disk_ends_with_one_line_and_no_half_result(uninterrupted: tuple[
     """A limit on the size of files stands for the full disk: writing stops in the midst of a file."""
     _, expected = uninterrupted
     (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
-    for backend in ("sequential", "processes"):
-        full = command(tmp_path, "--backend", backend, preexec_fn=_small_files)
-        assert full.returncode == 2 and full.stderr.count("\n") == 1 and "cannot be written" in full.stderr, full.stderr
-        assert not list((tmp_path / "store").rglob("*.tmp"))
-        for path in (tmp_path / "store" / "cells").glob("*.json"):
-            record.read(path)
-        for path in (tmp_path / "store" / "models").glob("*.safetensors"):
-            checkpoint.load_state(path)
+    full = command(tmp_path, "--workers", "2", preexec_fn=_small_files)
+    assert full.returncode == 2 and full.stderr.count("\n") == 1 and "cannot be written" in full.stderr, full.stderr
+    assert not list((tmp_path / "store").rglob("*.tmp"))
+    for path in (tmp_path / "store" / "cells").glob("*.json"):
+        record.read(path)
+    for path in (tmp_path / "store" / "models").glob("*.safetensors"):
+        checkpoint.load_state(path)
     made = bench(tmp_path / "store", read_plan(tmp_path / "plan.toml"))
     made.run(made.outline())
     write_out(made, tmp_path / "out")
