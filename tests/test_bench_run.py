@@ -24,7 +24,7 @@ from eigenforget.bench.store import Store
 from eigenforget.bench.work import Home, Task, do, experiment_of
 from eigenforget.cli import main
 from eigenforget.data import DATASETS
-from eigenforget.model_cache import named_files
+from eigenforget.model_cache import identity_of, named_files
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.requests import REQUESTS
 from eigenforget.spec import parse, spell
@@ -313,12 +313,15 @@ def test_what_a_request_or_a_model_reads_from_files_is_part_of_the_cell(tmp_path
     code.write_text("from torch import nn\ndef make(num_classes):\n    return nn.Linear(64, num_classes)\n", encoding="utf-8")
     by_ids = {"request": parse(f"by_ids(path={str(ids)!r})", REQUESTS, "request")}
     own = {"model": parse(f"module(path={str(code) + ':make'!r})", MODELS, "model")}
+    weights = identity_of(experiment_of(bench_plans.plan("identity()", **own).cells[0].setting, "cpu"), "original", 0)
     before = [bench_plans.plan("identity()", **changes).cells[0].digest for changes in (by_ids, own)]
     assert before == [bench_plans.plan("identity()", **changes).cells[0].digest for changes in (by_ids, own)]
     ids.write_text("digit9", encoding="utf-8")
     code.write_text(code.read_text(encoding="utf-8") + "# another\n", encoding="utf-8")
     after = [bench_plans.plan("identity()", **changes).cells[0].digest for changes in (by_ids, own)]
     assert all(a != b for a, b in zip(before, after, strict=True))
+    again = identity_of(experiment_of(bench_plans.plan("identity()", **own).cells[0].setting, "cpu"), "original", 0)
+    assert weights != again, "weights of other code are other weights"
     assert named_files(own["model"]) == {str(code) + ":make": record.file_digest(code)} and named_files("no such file") == {}
 
 

@@ -56,7 +56,7 @@ class ModelCache:
         found = self._load(experiment, path, identity)
         if found is not None:
             return found
-        with self._locked(path):
+        with held(self._lock(path), wait=True):
             # Only who has the lock sets a damaged file aside: it could be the good one that another process has just put there.
             found = self._load(experiment, path, identity, mend=True)
             if found is None:
@@ -96,11 +96,10 @@ class ModelCache:
         for entry in entries:
             if total <= max_bytes:
                 break
-            try:
-                with self._locked(entry.path, wait=False):
-                    entry.path.unlink(missing_ok=True)
-            except Timeout:
-                continue
+            with held(self._lock(entry.path), wait=False) as mine:
+                if not mine:
+                    continue
+                entry.path.unlink(missing_ok=True)
             total -= entry.size
             removed.append(entry)
         return removed
@@ -153,21 +152,29 @@ class ModelCache:
         }  # fmt: skip
         checkpoint.save(made.model, path, about, overwrite=True)
 
-    @contextmanager
-    def _locked(self, path: Path, *, wait: bool = True) -> Iterator[None]:
-        lock = self.folder / ".locks" / f"{path.stem}.lock"
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            held = FileLock(lock, timeout=-1 if wait else 0)
-            held.acquire()
-        except OSError as error:
-            if isinstance(error, Timeout):
-                raise
-            raise NotWritten(f"{lock}: cannot be written: {error.strerror or error}") from None
-        try:
-            yield
-        finally:
-            held.release()
+    def _lock(self, path: Path) -> Path:
+        return self.folder / ".locks" / f"{path.stem}.lock"
+
+
+@contextmanager
+def held(lock: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process has the lock, a file. It is the operating system's, so a process that dies leaves none.
+
+    Errors: NotWritten where there can be no such file.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        own = FileLock(lock, timeout=-1 if wait else 0)
+        own.acquire()
+    except Timeout:  # an OSError as well
+        yield False
+        return
+    except OSError as error:
+        raise NotWritten(f"{lock}: cannot be written: {error.strerror or error}") from None
+    try:
+        yield True
+    finally:
+        own.release()
 
 
 def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
@@ -175,7 +182,9 @@ def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]
     engine = experiment.engine
     if engine.devices > 1:
         raise EigenforgetError("trained models are kept for jobs on one device only: of several processes one would wait for another's lock")
-    return ({"accumulate": engine.accumulate} if engine.accumulate > 1 else {}) | {
+    files = named_files(experiment.model_spec)
+    more = ({"accumulate": engine.accumulate} if engine.accumulate > 1 else {}) | ({"files": files} if files else {})
+    return more | {
         "data": experiment.data.digest,
         "model": described(experiment.model_spec)["resolved"],
         "recipe": described(experiment.recipe)["resolved"],

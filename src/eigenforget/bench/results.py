@@ -42,9 +42,7 @@ class Place(NamedTuple):
 
 def places(bench: Bench) -> list[Place]:
     """What is finished of the plan; settings of which nothing is are left out. A method has one name on all seeds of a problem."""
-    by_setting: dict[Setting, list[Cell]] = {}
-    for cell in bench.cells():
-        by_setting.setdefault(cell.setting, []).append(cell)
+    by_setting = bench.by_setting()
     of_problem: dict[Setting, list[Cell]] = {}
     for setting, cells in by_setting.items():
         of_problem.setdefault(replace(setting, seed=0), []).extend(cells)

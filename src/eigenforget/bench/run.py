@@ -61,6 +61,13 @@ class Bench:
         settings = {setting: replace(setting, device=self.device) for setting in self.plan.settings}
         return tuple(replace(cell, setting=settings[cell.setting]) for cell in self.plan.cells)
 
+    def by_setting(self) -> dict[Setting, list[Cell]]:
+        """The cells of each setting, both in the order of the plan."""
+        found: dict[Setting, list[Cell]] = {}
+        for cell in self.cells():
+            found.setdefault(cell.setting, []).append(cell)
+        return found
+
     def outline(self, *, again: bool = False) -> Outline:
         """What is to do; again: cells that were refused or failed as well. Loads each data set once and splits it.
 
@@ -70,9 +77,7 @@ class Bench:
         todo = [cell for cell in cells if statuses.get(cell.digest) != "ok" and (again or cell.digest not in statuses)]
         left = {cell.digest for cell in todo}
         done = Counter(statuses[cell.digest] for cell in cells if cell.digest not in left)
-        by_setting: dict[Setting, list[Cell]] = {}
-        for cell in cells:
-            by_setting.setdefault(cell.setting, []).append(cell)
+        by_setting = self.by_setting()
         models: dict[str, Task] = {}
         unmeasured = []
         for setting in sorted(by_setting, key=lambda s: spell(s.data)):  # one data set after the other: only one is held

@@ -6,17 +6,15 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from filelock import FileLock, Timeout
-
 from eigenforget import record
 from eigenforget.bench.cells import Cell, Setting
 from eigenforget.errors import NotWritten
-from eigenforget.model_cache import ModelCache
+from eigenforget.model_cache import ModelCache, held
 from eigenforget.record import RecordError, RunRecord
 
 Status = Literal["ok", "refused", "failed"]
@@ -110,22 +108,9 @@ class Store:
             _made(path.parent)
             record.write(record.seal(item, None), path, overwrite=True)
 
-    @contextmanager
-    def locked(self, name: str, *, wait: bool) -> Iterator[bool]:
-        """Whether this process has the lock. It is the operating system's, so a process that dies leaves none."""
-        path = _made(self.folder / ".locks") / f"{name}.lock"
-        lock = FileLock(path, timeout=-1 if wait else 0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        except OSError as error:
-            raise _not_written(path, error) from None
-        try:
-            yield True
-        finally:
-            lock.release()
+    def locked(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """Whether this process has the lock of this name, see model_cache.held."""
+        return held(self.folder / ".locks" / f"{name}.lock", wait=wait)
 
     @contextmanager
     def running(self, task: str) -> Iterator[None]:
