@@ -158,27 +158,39 @@ def alignment_of_rows(forget: Tensor, retain: Tensor, k: int, *, form: Form = "f
     return _squared_alignment(rows, basis).sqrt()
 
 
-def dimensional_alignment_loss(features: Tensor, basis: Tensor) -> Tensor:
-    """L_DA = −DA_k² in [−1, 0] of one batch of features [B, D] against a fixed basis U [D, k]; a scalar.
+def dimensional_alignment_loss(features: Tensor, basis: Tensor, *, form: Form = "frobenius") -> Tensor:
+    """L_DA in [−1, 0] of one batch of features [B, D] against a fixed basis U [D, k]; a scalar.
 
+    −DA_k² for the Frobenius form, which is the source's (2407.17710); −tr(Uᵀ G U) / tr(G), the energy itself, for "energy".
     It is a ratio over the batch and has no per-sample form (the one deviation from this package's losses). The basis is
-    detached: gradients move the forget features into the retained eigenspace, never the eigenspace. Source: 2407.17710.
+    detached: gradients move the forget features into the retained eigenspace, never the eigenspace.
     """
     if features.ndim != 2 or basis.ndim != 2 or features.shape[1] != basis.shape[0]:
         raise EigenforgetError(f"features [B, D] and basis [D, k] do not fit: {list(features.shape)} and {list(basis.shape)}")
-    return -_squared_alignment(features, basis.detach().to(features))
+    share = _energy if form == "energy" else _squared_alignment
+    return -share(features, basis.detach().to(features))
 
 
 def _squared_alignment(rows: Tensor, basis: Tensor) -> Tensor:
     """‖G U‖²_F / ‖G‖²_F with G = rowsᵀ rows, through the smaller of [N, N] and [D, D]."""
-    # The ratio does not depend on scale; a unit largest entry keeps fourth powers finite in float32.
-    rows = rows / rows.detach().abs().amax().clamp_min(torch.finfo(rows.dtype).tiny)
+    rows = _scaled(rows)
     if rows.shape[0] < rows.shape[1]:
         inner = rows @ rows.T
         projected = rows @ basis
         return (projected * (inner @ projected)).sum() / inner.square().sum()
     gram = rows.T @ rows
     return (gram @ basis).square().sum() / gram.square().sum()
+
+
+def _energy(rows: Tensor, basis: Tensor) -> Tensor:
+    """tr(Uᵀ G U) / tr(G) with G = rowsᵀ rows: the share of the rows' squared length that lies in span(U)."""
+    rows = _scaled(rows)
+    return (rows @ basis).square().sum() / rows.square().sum()
+
+
+def _scaled(rows: Tensor) -> Tensor:
+    # Neither ratio depends on scale; a unit largest entry keeps fourth powers finite in float32.
+    return rows / rows.detach().abs().amax().clamp_min(torch.finfo(rows.dtype).tiny)
 
 
 def _curve(gram: Tensor, basis: Tensor, form: Form) -> Tensor:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from eigenforget.alignment import (
+    Form,
     alignment_curve,
     alignment_of_rows,
     default_k,
@@ -24,7 +25,7 @@ from eigenforget.alignment import (
 from eigenforget.metrics import DimensionalAlignment
 from eigenforget.types import EigenforgetError
 
-FORMS = ("frobenius", "energy")
+FORMS: tuple[Form, ...] = ("frobenius", "energy")
 CENTERINGS = ("none", "each")
 
 
@@ -144,21 +145,30 @@ def test_loss_is_minus_the_squared_alignment(b: int, d: int, k: int) -> None:
     assert loss.item() == pytest.approx(-(reference(forget.numpy(), retain.numpy(), k, "frobenius", "none") ** 2), rel=1e-10)
 
 
+@pytest.mark.parametrize(("b", "d", "k"), [(4, 9, 3), (12, 5, 2)])
+def test_energy_loss_is_minus_the_energy_in_the_eigenspace(b: int, d: int, k: int) -> None:
+    forget, retain = rows(b, d, 15, 0.1), rows(30, d, 16, 0.1)
+    loss = dimensional_alignment_loss(forget, leading(eigenspace_of_rows(retain), k, 30), form="energy")
+    assert loss.item() == pytest.approx(-reference(forget.numpy(), retain.numpy(), k, "energy", "none"), rel=1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("b", "d"), [(4, 7), (9, 5)])
-def test_loss_gradient(b: int, d: int) -> None:
+def test_loss_gradient(b: int, d: int, form: Form) -> None:
     basis = leading(eigenspace_of_rows(rows(20, d, 17)), 2, 20)
     features = rows(b, d, 18).requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda f: dimensional_alignment_loss(f, basis), (features,))
+    assert torch.autograd.gradcheck(lambda f: dimensional_alignment_loss(f, basis, form=form), (features,))
     basis = basis.clone().requires_grad_(True)
-    dimensional_alignment_loss(features, basis).backward()
+    dimensional_alignment_loss(features, basis, form=form).backward()
     assert basis.grad is None, "the eigenspace is never moved"
 
 
-def test_loss_is_finite_for_extreme_features() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_loss_is_finite_for_extreme_features(form: Form) -> None:
     basis = torch.eye(6, 2)
-    for scale in (1e-20, 1e15):
+    for scale in (1e-20, 1e-30, 1e15, 1e30):
         features = (torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) * scale).requires_grad_(True)
-        loss = dimensional_alignment_loss(features, basis)
+        loss = dimensional_alignment_loss(features, basis, form=form)
         loss.backward()
         assert -1 <= loss.item() < 0 and features.grad is not None and torch.isfinite(features.grad).all()
 
@@ -196,6 +206,7 @@ BAD = [
     (lambda: alignment_curve(empty_moments(4), moments(torch.rand(5, 4))), "needs forget features"),
     (lambda: merge(empty_moments(4), empty_moments(5)), "width 4 and 5"),
     (lambda: dimensional_alignment_loss(torch.rand(3, 4), torch.rand(5, 2)), "do not fit"),
+    (lambda: dimensional_alignment_loss(torch.rand(3, 4), torch.rand(5, 2), form="energy"), "do not fit"),
     (lambda: DimensionalAlignment(4).update(torch.rand(2, 5), torch.tensor([True, False])), r"\[B, 4\]"),
 ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +18,8 @@ from eigenforget import seeds
 from eigenforget.engine import Engine
 from eigenforget.evaluation import evaluate
 from eigenforget.methods import MUDA, Finetune, HeadMask, RandomLabel
-from eigenforget.sources import TensorSource
-from eigenforget.types import Refused, Task
+from eigenforget.sources import Source, TensorSource
+from eigenforget.types import Batch, Refused, Task
 
 
 @pytest.fixture
@@ -39,10 +41,11 @@ def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
 
 
 def muda_loss(model: nn.Module, original: nn.Module, x: Tensor, u: Tensor, method: MUDA) -> Tensor:
-    """L = −w_da ‖G U Uᵀ‖²/‖G‖² + w_sd KL(q ‖ p), with G as a D×D matrix and KL as an explicit sum."""
+    """L = −w_da ‖G U Uᵀ‖²/‖G‖² (or −w_da tr(Uᵀ G U)/tr(G)) + w_sd KL(q ‖ p), with G as a D×D matrix and KL as an explicit sum."""
     features = model[:2](x)  # type: ignore[index]
     gram = features.T @ features
-    alignment = ((gram @ u @ u.T) ** 2).sum() / (gram**2).sum()
+    frobenius = ((gram @ u @ u.T) ** 2).sum() / (gram**2).sum()
+    alignment = frobenius if method.form == "frobenius" else torch.trace(u.T @ gram @ u) / torch.trace(gram)
     masked = original(x).detach().numpy().copy()
     masked[:, 2] = -np.inf
     q = torch.as_tensor(softmax(masked, axis=1))
@@ -62,25 +65,68 @@ def sgd(model: nn.Module, velocity: list[Tensor], loss: Tensor, lr: float, metho
             p.sub_(lr * (g + method.momentum * v))
 
 
-def test_muda_equals_the_algorithm_written_out(small: Task) -> None:
-    """Two whole alternations: U refreshed from retain features, one forget epoch, one recover epoch, own momentum each."""
-    method = MUDA(alternations=2, batch_size=5, w_da=0.7, w_sd=1.3, k=2, schedule="constant", forget_lr=0.05, recover_lr=0.03)
+def drawn(source: Source, name: str, cycle: int, steps: int) -> Iterator[Batch]:
+    """That many batches of five in the order of this cycle, again where a pass runs out."""
+    generator = seeds.generator(3, "order", name, cycle)
+    passes = (source.batches(5, generator) for _ in range(steps))
+    return itertools.islice(itertools.chain.from_iterable(passes), steps)
+
+
+SPELLINGS: list[tuple[dict[str, object], int, int, tuple[int, ...]]] = [
+    # fields, forget steps and recover steps of one alternation, cycles in which U is computed
+    ({}, 2, 2, (0, 1, 2)),
+    ({"form": "energy"}, 2, 2, (0, 1, 2)),
+    ({"refresh": 2}, 2, 2, (0, 2)),
+    ({"refresh": 9}, 2, 2, (0,)),
+    ({"steps": 1}, 1, 1, (0, 1, 2)),
+    ({"steps": 1, "recover_ratio": 0.2}, 1, 1, (0, 1, 2)),
+    ({"steps": 5, "recover_ratio": 0.5}, 5, 3, (0, 1, 2)),
+    ({"recover_ratio": 2.0}, 2, 4, (0, 1, 2)),
+    ({"recover_ratio": 0.0}, 2, 0, (0, 1, 2)),
+]
+
+
+@pytest.mark.parametrize(("fields", "forget_steps", "recover_steps", "refreshed"), SPELLINGS, ids=lambda v: str(v))
+def test_muda_equals_the_algorithm_written_out(
+    small: Task, fields: dict[str, object], forget_steps: int, recover_steps: int, refreshed: tuple[int, ...]
+) -> None:
+    """Three whole alternations: U from retain features where it is refreshed, forget steps, recover steps, own momentum each."""
+    method = MUDA(
+        alternations=3, batch_size=5, w_da=0.7, w_sd=1.3, k=2, schedule="constant", forget_lr=0.05, recover_lr=0.03,
+        **fields,  # type: ignore[arg-type]
+    )  # fmt: skip
     result = method(small)
-    hand, original = copy.deepcopy(small.model), small.model
+    hand, original, retain = copy.deepcopy(small.model), small.model, small.retain
+    assert retain is not None
     speeds = {name: [torch.zeros_like(p) for p in hand.parameters()] for name in ("forget", "recover")}
-    for cycle in range(2):
-        retained = small.retain.inputs  # type: ignore[union-attr]
-        u = torch.as_tensor(numpy_leading(hand[:2](retained).detach().numpy(), 2))  # type: ignore[index]
-        for batch in small.forget.batches(5, seeds.generator(3, "order", "forget", cycle)):
+    for cycle in range(3):
+        if cycle in refreshed:
+            u = torch.as_tensor(numpy_leading(hand[:2](retain.inputs).detach().numpy(), 2))  # type: ignore[attr-defined, index]
+        for batch in drawn(small.forget, "forget", cycle, forget_steps):
             sgd(hand, speeds["forget"], muda_loss(hand, original, batch.inputs, u, method), 0.05, method)
-        recover = list(small.retain.batches(5, seeds.generator(3, "order", "recover", cycle)))[:2]  # type: ignore[union-attr]
-        for batch in recover:
+        for batch in drawn(retain, "recover", cycle, recover_steps):
             sgd(hand, speeds["recover"], nn.functional.cross_entropy(hand(batch.inputs), batch.labels), 0.03, method)
     moved = 0.0
     for a, b, c in zip(result.parameters(), hand.parameters(), original.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # losses are float32 in the engine
         moved = max(moved, (a - c).detach().abs().max().item())
     assert moved > 1e-2
+
+
+def test_muda_takes_retained_data_only_where_it_uses_them(small: Task) -> None:
+    bare = replace(small, retain=None)
+    for uses in (MUDA(k=2, recover_ratio=0.0), MUDA(w_da=0.0), MUDA(k=2)):
+        with pytest.raises(Refused, match="needs retain data"):
+            uses(bare)
+    alone = MUDA(w_da=0.0, recover_ratio=0.0, alternations=2, batch_size=5)
+    with_retain = alone(small)
+    for a, b in zip(alone(bare).parameters(), with_retain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_muda_names_the_scores_that_it_trains_on() -> None:
+    assert MUDA().optimises == ("da",) and MUDA(w_da=0.0).optimises == ()
+    assert MUDA(form="energy").optimises == ("da", "da_energy") and MUDA(form="energy", w_da=0.0).optimises == ()
 
 
 def test_muda_raises_alignment_and_forgets_outputs(task: Task) -> None:

@@ -32,6 +32,7 @@ from eigenforget.methods.masked import Masked
 from eigenforget.methods.muda import MUDA
 from eigenforget.methods.neg_grad_plus import NegGradPlus
 from eigenforget.methods.not_ import NoT
+from eigenforget.methods.probed_muda import ProbedMUDA
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.methods.retrain import Retrain
 from eigenforget.methods.scrub import Scrub
@@ -40,6 +41,7 @@ from eigenforget.methods.unsir import UNSIR
 
 METHODS: list[type] = [
     MUDA,
+    ProbedMUDA,
     Retrain,
     Finetune,
     GradientAscent,

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.alignment import Centering, default_k, dimensional_alignment_loss, eigenspace, leading, merge, moments
+from eigenforget.alignment import Centering, Form, default_k, dimensional_alignment_loss, eigenspace, leading, merge, moments
 from eigenforget.engine import Optimizer, Part, Phase, ScheduleName
 from eigenforget.losses import kl_to_target, masked_target, masked_true_class_target, soft_target
 from eigenforget.sources import Source
@@ -25,8 +25,14 @@ class MUDA:
 
     Every alternation runs a forget phase, L = w_da · L_DA + w_sd · L_SD on the forget data, and then a recover phase,
     cross-entropy on retained data. L_DA = −DA_k² against U, the leading eigenvectors of the retain features, refreshed at the
-    start of every alternation and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits. The paper leaves k, centering,
-    weights, target and schedule open: they are fields here. Each phase keeps its own optimizer over all alternations.
+    start of every alternation (every `refresh` of them) and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits.
+    The paper leaves k, centering, weights, target and schedule open: they are fields here. Each phase keeps its own optimizer over all
+    alternations.
+
+    A forget phase is one pass over the forget data, or `steps` batches of them; every alternation draws its batches anew, so that with fewer
+    steps than a pass some samples come up again before others were seen. A recover phase is recover_ratio × the steps of the
+    forget phase, rounded up in every alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves it out;
+    then retained data serve U only, and where w_da = 0 too none is needed.
     """
 
     name: ClassVar[str] = "muda"
@@ -37,7 +43,10 @@ class MUDA:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: alternations × (1 + recover_ratio) × forget; forward: alternations × (forget + basis_samples)"
+    passes: ClassVar[str] = (
+        "trained: alternations × (1 + recover_ratio) × forget; forward: alternations × (forget + basis_samples / refresh); "
+        "with steps, steps × batch_size stands for forget"
+    )
 
     alternations: Annotated[int, Field(ge=1, description="number of forget + recover rounds")] = 10
     w_da: Annotated[float, Field(ge=0, description="weight of L_DA, which lies in [−1, 0]")] = 1.0
@@ -62,42 +71,46 @@ class MUDA:
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty of both phases")] = 5e-4
     schedule: Annotated[ScheduleName, Field(description="schedule of both learning rates")] = "cosine"
     clip: Annotated[float, Field(ge=0, description="gradient-norm limit of both phases, 0 for none")] = 1.0
-    recover_ratio: Annotated[float, Field(gt=0, description="recover steps per forget step")] = 1.0
+    recover_ratio: Annotated[float, Field(ge=0, description="recover steps per forget step, rounded up in each round; 0 for none")] = 1.0
     basis_samples: Annotated[int, Field(ge=1, description="retain samples, drawn anew, that U is computed from")] = 5000
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
         Literal["train", "frozen"], Field(description="batch-norm statistics in the forget phase: updated, or kept as they are")
     ] = "frozen"
+    form: Annotated[Form, Field(description="L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')")] = "frobenius"
+    refresh: Annotated[int, Field(ge=1, description="alternations from one computation of U to the next")] = 1
+    steps: Annotated[int | None, Field(ge=1, description="forget steps of one alternation; None is one pass over the forget data")] = None
 
     @property
     def optimises(self) -> tuple[str, ...]:
-        return ("da",) if self.w_da > 0 else ()
+        if self.w_da == 0:
+            return ()
+        return ("da",) if self.form == "frobenius" else ("da", "da_energy")
 
     def __call__(self, task: Task) -> nn.Module:
-        retain = task.needs_retain(self.name)
+        retain = task.needs_retain(self.name) if self.w_da > 0 or self.recover_ratio > 0 else None
         target = self._target(task)
         if self.w_da == 0 and self.w_sd == 0:
             raise Refused("muda needs w_da or w_sd above 0")
-        basis = _Basis(self, task, retain)
+        basis = None if self.w_da == 0 or retain is None else _Basis(self, task, retain)
 
         def forget_loss(part: Part) -> Tensor:
             loss = self.w_sd * kl_to_target(target(part.teachers[0].logits, part.batch.labels), part.outputs.logits)
-            if self.w_da > 0:
-                loss = loss + self.w_da * dimensional_alignment_loss(basis.shift(part.outputs.features), basis.vectors)
+            if basis is not None:
+                loss = loss + self.w_da * basis.loss(part.outputs.features)
             return loss
 
         forget = Phase(
             "forget", (task.forget,), forget_loss, self._optimizer(self.forget_lr), batch_size=self.batch_size,
-            teachers=(task.teacher(),), prepare=basis.refresh if self.w_da > 0 else None, norm=self.norm,
+            teachers=(task.teacher(),), prepare=None if basis is None else basis.refresh, norm=self.norm, steps_per_epoch=self.steps,
         )  # fmt: skip
-        recover = Phase(
-            "recover", (retain,), supervised,
-            self._optimizer(self.recover_lr), batch_size=min(self.batch_size, len(retain)),
-            steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
-        )  # fmt: skip
-        return task.engine.fit(
-            task.student(), [forget, recover], cycles=self.alternations, seed=task.seed, layer=task.layer, log=task.log
-        )
+        phases = [forget]
+        if retain is not None and self.recover_ratio > 0:
+            phases.append(Phase(
+                "recover", (retain,), supervised, self._optimizer(self.recover_lr), batch_size=min(self.batch_size, len(retain)),
+                steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
+            ))  # fmt: skip
+        return task.engine.fit(task.student(), phases, cycles=self.alternations, seed=task.seed, layer=task.layer, log=task.log)
 
     def _optimizer(self, lr: float) -> Optimizer:
         return Optimizer(lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule, clip=self.clip)
@@ -124,14 +137,16 @@ class MUDA:
 
 
 class _Basis:
-    """U and, under centering "each", nothing else of the retain side: each side subtracts its own mean."""
+    """U, and L_DA against it."""
 
     def __init__(self, method: MUDA, task: Task, retain: Source) -> None:
         self._method, self._task, self._retain = method, task, retain
         self.vectors = torch.empty(0)
 
     def refresh(self, model: nn.Module, cycle: int) -> None:
-        """U from a fresh draw of retained samples through the model as it stands."""
+        """U from a fresh draw of retained samples through the model as it stands; kept until `refresh` cycles are over."""
+        if cycle % self._method.refresh:
+            return
         count = min(len(self._retain), self._method.basis_samples)
         order = torch.randperm(len(self._retain), generator=seeds.generator(self._task.seed, "basis", cycle))
         sample = self._retain.subset(order[:count].numpy())
@@ -144,5 +159,7 @@ class _Basis:
         k = self._method.k or default_k(self._task.retained_classes, space.vectors.shape[0])
         self.vectors = leading(space, k, count)
 
-    def shift(self, features: Tensor) -> Tensor:
-        return features - features.mean(0) if self._method.centering == "each" else features
+    def loss(self, features: Tensor) -> Tensor:
+        """L_DA of a forget batch [B, D]; under centering "each" less its own mean."""
+        rows = features - features.mean(0) if self._method.centering == "each" else features
+        return dimensional_alignment_loss(rows, self.vectors, form=self._method.form)
