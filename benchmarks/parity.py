@@ -1,0 +1,143 @@
+"""How near probed_muda is to retrained models, and where it wins and loses against each other method, from the records of the parity plans.
+
+    eigenforget bench benchmarks/plans/parity_cifar10.toml --out benchmarks/results/plans/parity_cifar10
+    eigenforget bench benchmarks/plans/parity_cifar100.toml --out benchmarks/results/plans/parity_cifar100
+    python benchmarks/parity.py
+
+Writes benchmarks/results/parity.md. All scores of the leaderboard's panel are counted, those that the method trains on and those that cannot
+tell too; the leaderboard's count, which leaves them out, stands beside. Exit code 0 whether or not the bounds hold: the page says which do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from cyclopts import App
+
+from eigenforget.bench.results import read_problems
+from eigenforget.record import write_text
+from eigenforget.report.glossary import label
+from eigenforget.report.leaderboard import PANEL, Problem, entries
+from eigenforget.report.table import build
+
+HERE = Path(__file__).parent
+OURS = "probed_muda"
+WITHIN = 2.0  # halves of the band
+POINTS = {"10%": 0.5, "1%": 1.0}  # of retained test accuracy below the retrained models' mean, at most
+SHARE = 1 / 20  # of retraining's processor time, at most
+RATIO = 1.25  # nearer or farther by less than this factor, and both within the band, are no win
+
+app = App(help=__doc__)
+
+
+class Method(NamedTuple):
+    """On one problem, by score one value for each seed: gaps to the retrained models' mean, and those in halves of their band."""
+
+    name: str
+    gaps: dict[str, list[float]]
+    units: dict[str, list[float]]
+    shares: list[float]
+    counted: tuple[float | None, int]
+
+    def distance(self, score: str) -> float:
+        """Mean distance from the retrained models, in halves of their band."""
+        return fmean(abs(u) for u in self.units[score])
+
+
+@app.default
+def main(
+    folders: tuple[Path, ...] = (HERE / "results" / "plans" / "parity_cifar10", HERE / "results" / "plans" / "parity_cifar100"),
+    *,
+    into: Path = HERE / "results" / "parity.md",
+) -> None:
+    """Make the page of FOLDERS."""
+    found = [(p, methods(p)) for folder in folders for p in read_problems(folder).values()]
+    if not found:
+        raise SystemExit(f"no records of methods beside retrained models in {', '.join(map(str, folders))}")
+    write_text(into, page(found))
+    print(f"wrote {into}")
+
+
+def methods(problem: Problem) -> list[Method]:
+    """Every method of the problem that has a result."""
+    tables = [build(records) for records in problem.seeds]
+    made = []
+    for entry in entries(problem):
+        rows = [row for table in tables for row in table.rows if row.model == entry.name and row.status == "ok"]
+        cells = {s: [c for row in rows if (c := row.cells.get(s)) is not None and c.gap is not None and c.units is not None] for s in PANEL}
+        gaps = {s: [c.gap for c in of if c.gap is not None] for s, of in cells.items() if of}
+        units = {s: [c.units for c in of if c.units is not None] for s, of in cells.items() if of}
+        if rows:
+            made.append(Method(entry.name, gaps, units, entry.shares, (entry.inside, len(entry.counted))))
+    return made
+
+
+def page(found: Sequence[tuple[Problem, Sequence[Method]]]) -> str:
+    """The markdown text: a section for each problem."""
+    head = "# Parity with retrained models\n\nMade by `python benchmarks/parity.py` from the records of `benchmarks/plans/parity_*.toml`.\n"
+    return head + "".join(section(problem, of) for problem, of in found)
+
+
+def section(problem: Problem, of: Sequence[Method]) -> str:
+    rows = [table_row(m) for m in of]
+    lines = [
+        f"\n## {problem.title}, training seeds {', '.join(str(records[0].job['seed']) for records in problem.seeds)}\n",
+        "| method | within two halves of the band | not within | retained test accuracy, points | cost | in band (leaderboard) |",
+        "|---|---|---|---|---|---|", *rows, "",
+    ]  # fmt: skip
+    for own in (m for m in of if m.name.startswith(OURS)):
+        lines += [f"`{own.name}`: {verdict(own)}", ""]
+    first = next((m for m in of if m.name.startswith(OURS) and not m.name.endswith(" 1%")), None)
+    if first is not None:
+        lines += [f"`{first.name}` against each other method, score by score (nearer to the retrained models is a win):", ""]
+        lines += ["| method | wins | losses |", "|---|---|---|"]
+        lines += [duel(first, other) for other in of if not other.name.startswith(OURS)]
+    return "\n".join(lines) + "\n"
+
+
+def within(method: Method, score: str) -> bool:
+    """Whether it is within two halves of the band on every seed."""
+    return all(abs(u) <= WITHIN for u in method.units[score])
+
+
+def table_row(m: Method) -> str:
+    out = [f"{label(s)} ({fmean(m.units[s]):+.1f})" for s in m.units if not within(m, s)]
+    gap = 100 * fmean(m.gaps["test_retain_accuracy"])
+    inside = "–" if m.counted[0] is None else f"{m.counted[0]:.1f}/{m.counted[1]}"
+    good = sum(within(m, s) for s in m.units)
+    return f"| `{m.name}` | {good}/{len(m.units)} | {', '.join(out) or '–'} | {gap:+.1f} | {summary(m.shares)} | {inside} |"
+
+
+def summary(shares: Sequence[float]) -> str:
+    return f"{100 * fmean(shares):.1f} %" if shares else "–"
+
+
+def verdict(m: Method) -> str:
+    """Each bound and what was measured, on the worst seed."""
+    allowed = next((points for share, points in POINTS.items() if m.name.endswith(f" {share}")), min(POINTS.values()))
+    worst = -100 * min(m.gaps["test_retain_accuracy"])
+    cost = max(m.shares, default=float("nan"))
+    checks = [
+        (all(within(m, s) for s in m.units), "every score within two halves of the band on every seed"),
+        (worst <= allowed, f"retained test accuracy at most {allowed} points below (worst seed {worst:.1f} below)"),
+        (cost <= SHARE, f"at most 1/20 of retraining (worst seed {100 * cost:.1f} %)"),
+    ]
+    return "; ".join(f"{'holds' if ok else '**does not hold**'}: {text}" for ok, text in checks) + "."
+
+
+def duel(own: Method, other: Method) -> str:
+    """Scores on which one is nearer by a factor, where not both lie in the band."""
+    wins, losses = [], []
+    for score in (s for s in own.units if s in other.units):
+        mine, theirs = own.distance(score), other.distance(score)
+        if max(mine, theirs) <= 1 or max(mine, theirs) < RATIO * min(mine, theirs):
+            continue
+        (wins if mine < theirs else losses).append(f"{label(score)} ({mine:.1f} / {theirs:.1f})")
+    return f"| `{other.name}` | {len(wins)}: {', '.join(wins) or '–'} | {len(losses)}: {', '.join(losses) or '–'} |"
+
+
+if __name__ == "__main__":
+    app()

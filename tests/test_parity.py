@@ -1,0 +1,52 @@
+"""The parity page: which bounds it says hold, and who wins, on values known in advance."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import parity  # noqa: E402
+
+RESULTS = BENCHMARKS / "results" / "plans" / "parity_tune"
+
+
+def method(name: str, units: dict[str, list[float]], *, gap: float = 0.0, shares: tuple[float, ...] = (0.03,)) -> parity.Method:
+    gaps = {score: [gap for _ in of] for score, of in units.items()}
+    return parity.Method(name, gaps, units, list(shares), (1.0, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "gap", "share", "held"),
+    [
+        ("probed_muda 10%", 1.9, -0.004, 0.049, 3),
+        ("probed_muda 10%", -2.1, -0.004, 0.049, 2),
+        ("probed_muda 10%", 0.0, -0.006, 0.049, 2),
+        ("probed_muda 1%", 0.0, -0.006, 0.049, 3),
+        ("probed_muda 1%", 0.0, -0.011, 0.051, 1),
+        ("probed_muda", 0.0, -0.006, 0.05, 2),
+    ],
+)
+def test_bounds_are_judged_on_the_worst_seed(name: str, units: float, gap: float, share: float, held: int) -> None:
+    text = parity.verdict(method(name, {"test_retain_accuracy": [0.0, units]}, gap=gap, shares=(0.01, share)))
+    assert text.count("holds: ") == held and text.count("does not hold") == 3 - held
+
+
+def test_a_win_is_nearer_where_not_both_are_in_the_band() -> None:
+    own = method("probed_muda 10%", {"da": [0.5, -0.5], "nmi": [3.0, 3.0], "lp_forget": [0.9, 0.9], "ncm_forget": [2.0, 2.0]})
+    other = method("eu_k 10%", {"da": [-2.0, 2.0], "nmi": [1.0, 1.0], "lp_forget": [0.1, 0.1], "ncm_forget": [2.1, 2.1]})
+    row = parity.duel(own, other)
+    assert row == "| `eu_k 10%` | 1: DA (0.5 / 2.0) | 1: NMI (3.0 / 1.0) |"
+    assert parity.duel(other, own) == "| `probed_muda 10%` | 1: NMI (1.0 / 3.0) | 1: DA (2.0 / 0.5) |"
+
+
+def test_reads_the_committed_records_and_refuses_a_folder_without(tmp_path: Path) -> None:
+    parity.main((RESULTS,), into=tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| `probed_muda 10% 2` | 12/12 | – | -0.3 |" in text and "| `eu_k 10% 2` | 10/12 |" in text
+    with pytest.raises(SystemExit, match="no records of methods"):
+        parity.main((tmp_path,), into=tmp_path / "none.md")
+    assert not (tmp_path / "none.md").exists()
