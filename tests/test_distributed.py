@@ -50,6 +50,7 @@ METHODS = (
     "masked(inner=random_label(epochs=1, batch_size=8), keep_top=0.5)",
     "ssd(chunk=5)",
     "influence(iterations=4)",
+    "probed_muda(rounds=2, steps=3, batch_size=8, probe_every=2)",
     "esc()",
 )
 
