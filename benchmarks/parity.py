@@ -2,6 +2,7 @@
 
     eigenforget bench benchmarks/plans/parity_cifar10.toml --out benchmarks/results/plans/parity_cifar10
     eigenforget bench benchmarks/plans/parity_cifar100.toml --out benchmarks/results/plans/parity_cifar100
+    eigenforget bench benchmarks/plans/parity_fashion.toml --out benchmarks/results/plans/parity_fashion
     python benchmarks/parity.py
 
 Writes benchmarks/results/parity.md. All scores of the leaderboard's panel are counted, those that the method trains on and those that cannot
@@ -49,7 +50,11 @@ class Method(NamedTuple):
 
 @app.default
 def main(
-    folders: tuple[Path, ...] = (HERE / "results" / "plans" / "parity_cifar10", HERE / "results" / "plans" / "parity_cifar100"),
+    folders: tuple[Path, ...] = (
+        HERE / "results" / "plans" / "parity_cifar10",
+        HERE / "results" / "plans" / "parity_cifar100",
+        HERE / "results" / "plans" / "parity_fashion",
+    ),
     *,
     into: Path = HERE / "results" / "parity.md",
 ) -> None:
