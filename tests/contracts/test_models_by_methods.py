@@ -147,7 +147,7 @@ CASES = {
 }
 REFUSES = {
     ("conv_head", name): f"{name} needs a linear classifier head"
-    for name in ("boundary_expand", "esc", "esc_t", "cmf", "head_mask", "head_distill")
+    for name in ("boundary_expand", "esc", "esc_t", "cmf", "head_mask", "head_distill", "probed_muda")
 } | {
     ("text", "unsir"): "unsir needs inputs that are a real-valued tensor",
     ("text", "boundary_shrink"): "boundary_shrink needs inputs that are a real-valued tensor",
