@@ -23,7 +23,8 @@ from cyclopts import App
 
 from eigenforget.bench.results import read_problems
 from eigenforget.record import RunRecord, write_text
-from eigenforget.report.glossary import UTILITY, group, label
+from eigenforget.report.glossary import label
+from eigenforget.report.leaderboard import silent
 from eigenforget.report.table import Row, Table, build
 
 SCORES = (
@@ -181,7 +182,7 @@ def answer(question: Question, seeds: Sequence[Sequence[RunRecord]]) -> Answer:
     results = tuple(_result(s, [(records, *own[i]) for _, records, own in found]) for i, s in enumerate(question.settings))
     seen = tuple(int(records[0].job["seed"]) for _, records, _ in found)
     original = {s: statistics.fmean(t.original[s] for t in tables) for s in SCORES if all(s in t.original for t in tables)}
-    return Answer(question, seen, results, _bands(tables), original, _silent(tables))
+    return Answer(question, seen, results, _bands(tables), original, silent(tables, SCORES))
 
 
 def fits(setting: Setting, record: RunRecord, records: Sequence[RunRecord]) -> bool:
@@ -218,16 +219,6 @@ def _bands(tables: Sequence[Table]) -> dict[str, tuple[float, float]]:
         if ends:
             found[name] = (statistics.fmean(e[0] for e in ends), statistics.fmean(e[1] for e in ends))
     return found
-
-
-def _silent(tables: Sequence[Table]) -> frozenset[str]:
-    """Scores that have the original in the band on more than half of the seeds; what measures the kept data counts in any case."""
-    found = set()
-    for name in SCORES:
-        cells = [row.cells[name] for t in tables for row in t.rows if row.role == "original" and name in row.cells]
-        if group(name) != UTILITY and 2 * sum(cell.verdict == "in" for cell in cells) > len(cells):
-            found.add(name)
-    return frozenset(found)
 
 
 def number(score: str, value: float) -> str:

@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 from cyclopts import App
 
 from eigenforget.bench.results import read_problems
 from eigenforget.record import write_text
 from eigenforget.report.glossary import label
-from eigenforget.report.leaderboard import PANEL, Problem, entries
-from eigenforget.report.table import build
+from eigenforget.report.leaderboard import PANEL, Entry, Problem, entries
 
 HERE = Path(__file__).parent
 OURS = "probed_muda"
@@ -36,20 +34,6 @@ HOW = (
 RATIO = 1.25  # nearer or farther by less than this factor, and both within the band, are no win
 
 app = App(help=__doc__)
-
-
-class Method(NamedTuple):
-    """On one problem, by score one value for each seed: gaps to the retrained models' mean, and those in halves of their band."""
-
-    name: str
-    gaps: dict[str, list[float]]
-    units: dict[str, list[float]]
-    shares: list[float]
-    counted: tuple[float | None, int]
-
-    def distance(self, score: str) -> float:
-        """Mean distance from the retrained models, in halves of their band."""
-        return fmean(abs(u) for u in self.units[score])
 
 
 @app.default
@@ -69,27 +53,18 @@ def main(
     print(f"wrote {into}")
 
 
-def methods(problem: Problem) -> list[Method]:
+def methods(problem: Problem) -> list[Entry]:
     """Every method of the problem that has a result."""
-    tables = [build(records) for records in problem.seeds]
-    made = []
-    for entry in entries(problem):
-        rows = [row for table in tables for row in table.rows if row.model == entry.name and row.status == "ok"]
-        cells = {s: [c for row in rows if (c := row.cells.get(s)) is not None and c.gap is not None and c.units is not None] for s in PANEL}
-        gaps = {s: [c.gap for c in of if c.gap is not None] for s, of in cells.items() if of}
-        units = {s: [c.units for c in of if c.units is not None] for s, of in cells.items() if of}
-        if rows:
-            made.append(Method(entry.name, gaps, units, entry.shares, (entry.inside, len(entry.counted))))
-    return made
+    return [entry for entry in entries(problem) if entry.marks]
 
 
-def page(found: Sequence[tuple[Problem, Sequence[Method]]]) -> str:
+def page(found: Sequence[tuple[Problem, Sequence[Entry]]]) -> str:
     """The markdown text: a section for each problem."""
     made = "Made by `python benchmarks/parity.py` from the records of `benchmarks/plans/parity_*.toml`.\n"
     return f"# Parity with retrained models\n\n{made}{HOW}" + "".join(section(problem, of) for problem, of in found)
 
 
-def section(problem: Problem, of: Sequence[Method]) -> str:
+def section(problem: Problem, of: Sequence[Entry]) -> str:
     rows = [table_row(m) for m in of]
     lines = [
         f"\n## {problem.title}, training seeds {', '.join(str(records[0].job['seed']) for records in problem.seeds)}\n",
@@ -106,41 +81,51 @@ def section(problem: Problem, of: Sequence[Method]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def within(method: Method, score: str) -> bool:
+def scores_of(method: Entry) -> list[str]:
+    """The scores that the method has, in the panel's order."""
+    return [s for s in PANEL if s in method.marks]
+
+
+def within(method: Entry, score: str) -> bool:
     """Whether it is within two halves of the band on every seed."""
-    return all(abs(u) <= WITHIN for u in method.units[score])
+    return all(abs(mark.units) <= WITHIN for mark in method.marks[score])
 
 
-def table_row(m: Method) -> str:
-    out = [f"{label(s)} ({fmean(m.units[s]):+.1f})" for s in m.units if not within(m, s)]
-    gap = 100 * fmean(m.gaps["test_retain_accuracy"])
-    inside = "–" if m.counted[0] is None else f"{m.counted[0]:.1f}/{m.counted[1]}"
-    good = sum(within(m, s) for s in m.units)
-    return f"| `{m.name}` | {good}/{len(m.units)} | {', '.join(out) or '–'} | {gap:+.1f} | {summary(m.shares)} | {inside} |"
+def distance(method: Entry, score: str) -> float:
+    """Mean distance from the retrained models, in halves of their band."""
+    return fmean(abs(mark.units) for mark in method.marks[score])
+
+
+def table_row(m: Entry) -> str:
+    out = [f"{label(s)} ({fmean(mark.units for mark in m.marks[s]):+.1f})" for s in scores_of(m) if not within(m, s)]
+    gap = 100 * fmean(mark.gap for mark in m.marks["test_retain_accuracy"])
+    inside = "–" if m.inside is None else f"{m.inside:.1f}/{len(m.counted)}"
+    good = sum(within(m, s) for s in m.marks)
+    return f"| `{m.name}` | {good}/{len(m.marks)} | {', '.join(out) or '–'} | {gap:+.1f} | {summary(m.shares)} | {inside} |"
 
 
 def summary(shares: Sequence[float]) -> str:
     return f"{100 * fmean(shares):.1f} %" if shares else "–"
 
 
-def verdict(m: Method) -> str:
+def verdict(m: Entry) -> str:
     """Each bound and what was measured, on the worst seed."""
     allowed = next((points for share, points in POINTS.items() if m.name.endswith(f" {share}")), min(POINTS.values()))
-    worst = -100 * min(m.gaps["test_retain_accuracy"])
+    worst = -100 * min(mark.gap for mark in m.marks["test_retain_accuracy"])
     cost = max(m.shares, default=float("nan"))
     checks = [
-        (all(within(m, s) for s in m.units), "every score within two halves of the band on every seed"),
+        (all(within(m, s) for s in m.marks), "every score within two halves of the band on every seed"),
         (worst <= allowed, f"retained test accuracy at most {allowed} points below (worst seed {worst:.1f} below)"),
         (cost <= SHARE, f"at most 1/20 of retraining (worst seed {100 * cost:.1f} %)"),
     ]
     return "; ".join(f"{'holds' if ok else '**does not hold**'}: {text}" for ok, text in checks) + "."
 
 
-def duel(own: Method, other: Method) -> str:
+def duel(own: Entry, other: Entry) -> str:
     """Scores on which one is nearer by a factor, where not both lie in the band."""
     wins, losses = [], []
-    for score in (s for s in own.units if s in other.units):
-        mine, theirs = own.distance(score), other.distance(score)
+    for score in (s for s in scores_of(own) if s in other.marks):
+        mine, theirs = distance(own, score), distance(other, score)
         if max(mine, theirs) <= 1 or max(mine, theirs) < RATIO * min(mine, theirs):
             continue
         (wins if mine < theirs else losses).append(f"{label(score)} ({mine:.1f} / {theirs:.1f})")

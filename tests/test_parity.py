@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from eigenforget.report.leaderboard import Entry, Mark
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 import parity  # noqa: E402
@@ -14,9 +16,9 @@ import parity  # noqa: E402
 RESULTS = BENCHMARKS / "results" / "plans" / "parity_tune"
 
 
-def method(name: str, units: dict[str, list[float]], *, gap: float = 0.0, shares: tuple[float, ...] = (0.03,)) -> parity.Method:
-    gaps = {score: [gap for _ in of] for score, of in units.items()}
-    return parity.Method(name, gaps, units, list(shares), (1.0, 2))
+def method(name: str, units: dict[str, list[float]], *, gap: float = 0.0, shares: tuple[float, ...] = (0.03,)) -> Entry:
+    marks = {score: [Mark(value=0.5, gap=gap, units=u, inside=abs(u) <= 1) for u in of] for score, of in units.items()}
+    return Entry(name, "unlearned", marks, list(shares), frozenset(), (1, 1), (), ())
 
 
 @pytest.mark.parametrize(

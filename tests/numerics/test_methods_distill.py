@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
 from eigenforget import seeds
-from eigenforget.engine import Engine, Optimizer, Phase
+from eigenforget.engine import Optimizer, Phase
 from eigenforget.features import find_head
 from eigenforget.losses import cross_entropy
 from eigenforget.methods.boundary_expand import BoundaryExpand, widened
@@ -36,18 +36,6 @@ from eigenforget.types import EigenforgetError, Refused, Task
 
 SEED = 3
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
-
-
-@pytest.fixture
-def small() -> Task:
-    """Two linear layers without normalisation on 4 classes, class 2 to be forgotten, in float64."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)).double()
-    g = torch.Generator().manual_seed(1)
-    x, y = torch.randn(40, 6, generator=g, dtype=torch.float64), torch.arange(40) % 4
-    forget, retain = TensorSource(x[y == 2], y[y == 2]), TensorSource(x[y != 2], y[y != 2])
-    engine = Engine(device="cpu", precision="64-true")
-    return Task(model=model, forget=forget, retain=retain, engine=engine, seed=SEED, num_classes=4, forgotten_classes=(2,))
 
 
 def accuracy(task: Task, model: nn.Module, source: TensorSource) -> float:

@@ -36,19 +36,6 @@ def engine64() -> Engine:
     return Engine(device="cpu", precision="64-true")
 
 
-@pytest.fixture
-def small() -> Task:
-    """Two linear layers without normalisation on 4 classes, class 2 to be forgotten, in float64."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)).double()
-    g = torch.Generator().manual_seed(1)
-    x, y = torch.randn(40, 6, generator=g, dtype=torch.float64), torch.arange(40) % 4
-    forget, retain = TensorSource(x[y == 2], y[y == 2]), TensorSource(x[y != 2], y[y != 2])
-    return Task(
-        model=model, forget=forget, retain=retain, engine=engine64(), seed=3, num_classes=4, forgotten_classes=(2,)
-    )
-
-
 def rows(source: Any) -> list[tuple[Tensor, int]]:
     return [(x, int(y)) for x, y in zip(source.inputs, source.targets, strict=True)]
 

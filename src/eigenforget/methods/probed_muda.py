@@ -70,8 +70,7 @@ class ProbedMUDA:
         if self.w_sd == 0 and self.w_probe == 0:
             raise Refused(f"{self.name} needs w_sd or w_probe above 0")
         student, gone = task.student(), torch.tensor(task.forgotten_classes)
-        if self.redraw_head:
-            self._head(student)
+        head = self._head(student) if self.redraw_head else None
         probe = FittedProbe(task.num_classes, batches=2 * self.memory, decay=self.probe_decay)
         seen = 0
 
@@ -97,7 +96,9 @@ class ProbedMUDA:
             teachers=(task.teacher(),), norm=self.norm, steps_per_epoch=self.steps,
         )  # fmt: skip
         result = task.engine.fit(student, [phase], cycles=self.rounds, seed=task.seed, layer=task.layer, log=task.log)
-        return self._redrawn(result, task.forgotten_classes) if self.redraw_head else result
+        if head is not None:
+            self._redraw(head, list(task.forgotten_classes))
+        return result
 
     def _head(self, model: nn.Module) -> nn.Linear:
         name, head = linear_head(model, self.name, changes=("weight", "bias"))
@@ -106,12 +107,10 @@ class ProbedMUDA:
         return head
 
     @torch.no_grad()
-    def _redrawn(self, model: nn.Module, gone: tuple[int, ...]) -> nn.Module:
-        head = self._head(model)
+    def _redraw(self, head: nn.Linear, gone: list[int]) -> None:
         kept = [c for c in range(head.out_features) if c not in gone]
-        head.weight[list(gone)] = head.weight[kept].mean(0)
-        head.bias[list(gone)] = head.bias[kept].mean() - self.margin
-        return model
+        head.weight[gone] = head.weight[kept].mean(0)
+        head.bias[gone] = head.bias[kept].mean() - self.margin
 
 
 def feature_error(features: Tensor, original: Tensor) -> Tensor:

@@ -32,9 +32,10 @@ class Problem(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A score of one model: its value, the gap in halves of the band, and whether it lies in the band."""
+    """A score of one model: its value, the gap to the retrained models' mean, that in halves of their band, and whether it lies in the band."""
 
     value: float
+    gap: float
     units: float
     inside: bool
 
@@ -91,13 +92,13 @@ def entries(problem: Problem) -> list[Entry]:
     return sorted(found, key=lambda e: (e.role == "control", e.fraction is None, -(e.fraction or 0.0), e.name))
 
 
-def silent(tables: Sequence[Table]) -> frozenset[str]:
-    """Scores that call the original itself retrained, on more than half of the training seeds: they would reward whatever changes nothing.
+def silent(tables: Sequence[Table], scores: Sequence[str] = PANEL) -> frozenset[str]:
+    """Those of the scores that call the original itself retrained, on more than half of the training seeds: they would reward doing nothing.
 
     What measures the kept data counts in any case.
     """
     found = set()
-    for name in PANEL:
+    for name in scores:
         cells = [row.cells[name] for table in tables for row in table.rows if row.role == "original" and name in row.cells]
         inside = [cell.verdict == "in" for cell in cells if cell.units is not None]
         if group(name) != UTILITY and inside and 2 * sum(inside) > len(inside):
@@ -171,8 +172,8 @@ def _entry(name: str, rows: Sequence[tuple[Row, float | None]], unheard: frozens
     for row, _ in rows:
         for score in PANEL:
             cell = row.cells.get(score)
-            if cell is not None and cell.value is not None and cell.units is not None:
-                marks.setdefault(score, []).append(Mark(cell.value, cell.units, cell.verdict == "in"))
+            if cell is not None and cell.value is not None and cell.gap is not None and cell.units is not None:
+                marks.setdefault(score, []).append(Mark(cell.value, cell.gap, cell.units, cell.verdict == "in"))
     left_out = unheard | {score for row, _ in rows for score in row.optimises}
     good = [share for row, share in rows if row.status == "ok"]
     reasons = tuple(dict.fromkeys(f"{row.status}: {row.reason}" for row, _ in rows if row.status != "ok"))
