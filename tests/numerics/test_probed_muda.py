@@ -65,6 +65,8 @@ def by_hand(task: Task, method: ProbedMUDA) -> nn.Module:
             loss = method.w_sd * divergence(q_f, model[2](z_f)) + method.w_logits * divergence(q_r, model[2](z_r))  # type: ignore[index]
             centred = o_r - o_r.mean(0)
             loss = loss + method.w_features * ((z_r - o_r) ** 2).sum() / (centred**2).sum()
+            chosen = torch.log_softmax(model[2](z_r), 1)[torch.arange(len(r.labels)), r.labels]  # type: ignore[index]
+            loss = loss - method.w_labels * chosen.sum() / len(chosen)
             if method.w_probe > 0:
                 rows += [z_f.detach().numpy(), z_r.detach().numpy()]
                 labels += [f.labels.numpy(), r.labels.numpy()]
@@ -98,7 +100,8 @@ def solved(rows: list[np.ndarray], labels: list[np.ndarray], decay: float) -> tu
 
 
 FIELDS: list[dict[str, float]] = [
-    {"w_probe": 0}, {"w_sd": 0, "redraw_head": False}, {}, {"probe_every": 1, "memory": 1}, {"w_logits": 0}, {"w_features": 0}, {"margin": 2.0},
+    {"w_probe": 0}, {"w_sd": 0, "redraw_head": False}, {}, {"probe_every": 1, "memory": 1}, {"w_labels": 0}, {"w_logits": 0}, {"w_features": 0},
+    {"margin": 2.0},
 ]  # fmt: skip
 
 

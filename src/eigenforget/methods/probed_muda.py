@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eigenforget.engine import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
 from eigenforget.fitted_probe import FittedProbe
-from eigenforget.losses import kl_to_target, masked_target
+from eigenforget.losses import cross_entropy, kl_to_target, masked_target
 from eigenforget.methods.heads import linear_head
 from eigenforget.spec import configured
 from eigenforget.types import Refused, Task
@@ -22,7 +22,7 @@ class ProbedMUDA:
 
     Every step takes a forget and a retain batch. With q = softmax of the frozen original's logits without the forgotten classes,
         forget   w_sd · KL(q ‖ p_θ) + w_probe · KL(q ‖ softmax(A f_θ + a))
-        retain   w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
+        retain   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
     f_θ are the features, f_0 the original's, Var the trace of their covariance over the batch. (A, a) is the multinomial logistic regression
     with true labels, forgotten classes included, on the standardised features of the last `memory` steps; it is fitted anew every
     `probe_every` steps and constant in between. At last the head's rows of the forgotten classes are drawn anew: the mean row and bias of
@@ -32,7 +32,7 @@ class ProbedMUDA:
     name: ClassVar[str] = "probed_muda"
     source: ClassVar[str] = (
         "our successor of MUDA (Seo, Kim, Han, arXiv 2407.17710): its self-distillation also goes through fitted probes, in the place of "
-        "L_DA; joint steps in the place of alternation; retained outputs are distilled from the original, without labels"
+        "L_DA; joint steps in the place of alternation; retained outputs are distilled from the original, beside their labels"
     )
     needs: ClassVar[tuple[str, ...]] = ("whole classes forgotten", "retain", "labels", "a linear head with bias, or redraw_head=False")
     guarantee: ClassVar[str] = "empirical"
@@ -40,11 +40,12 @@ class ProbedMUDA:
     passes: ClassVar[str] = "trained: rounds × steps × 2 batches; forward: as much again"
 
     rounds: Annotated[int, Field(ge=1, description="rounds of steps; each begins a fresh random order and gives a row of the trace")] = 3
-    steps: Annotated[int, Field(ge=1, description="steps of one round")] = 20
+    steps: Annotated[int, Field(ge=1, description="steps of one round")] = 30
     w_sd: Annotated[float, Field(ge=0, description="weight of the self-distillation of the forget data, in nats")] = 1.0
-    w_probe: Annotated[float, Field(ge=0, description="weight of the self-distillation through the probe, in nats")] = 0.2
-    w_logits: Annotated[float, Field(ge=0, description="weight of the retained logits' distillation, in nats")] = 3.0
-    w_features: Annotated[float, Field(ge=0, description="weight of the retained features' squared error over their variance")] = 3.0
+    w_probe: Annotated[float, Field(ge=0, description="weight of the self-distillation through the probe, in nats")] = 0.6
+    w_labels: Annotated[float, Field(ge=0, description="weight of the retained labels' cross-entropy, in nats")] = 3.0
+    w_logits: Annotated[float, Field(ge=0, description="weight of the retained logits' distillation, in nats")] = 10.0
+    w_features: Annotated[float, Field(ge=0, description="weight of the retained features' squared error over their variance")] = 20.0
     probe_every: Annotated[int, Field(ge=1, description="steps between two fits of the probe")] = 5
     memory: Annotated[int, Field(ge=1, description="steps whose features the probe is fitted on")] = 8
     probe_decay: Annotated[float, Field(gt=0, description="L2 penalty of the probe's weights on its mean loss")] = 1e-3
@@ -85,6 +86,7 @@ class ProbedMUDA:
                     probe.fit()
                 seen += 1
                 found = found + self.w_probe * kl_to_target(of_forget, probe(forget.outputs.features)).mean()
+            found = found + self.w_labels * cross_entropy(kept.outputs.logits, kept.batch.labels).mean()
             found = found + self.w_logits * kl_to_target(of_kept, kept.outputs.logits).mean()
             return found + self.w_features * feature_error(kept.outputs.features, kept.teachers[0].features)
 
