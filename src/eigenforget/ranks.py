@@ -239,9 +239,10 @@ def _batch_norm(
         return nn.functional.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     normal, mean, variance, count = _Normalised.apply(input, eps, ranks)
     if running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_((variance * count / (count - 1)).to(running_var.dtype), momentum)
+        # Through `data`, which no backward pass watches: where another batch of the step had fewer rows than ranks, torch's own kernel has
+        # saved these very tensors for its backward pass, although it reads none of their values there.
+        running_mean.data.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.data.lerp_((variance * count / (count - 1)).to(running_var.dtype), momentum)
     shape = (1, -1, *[1] * (input.ndim - 2))
     scaled = normal if weight is None else normal * weight.view(shape)
     return (scaled if bias is None else scaled + bias.view(shape)).to(input.dtype)

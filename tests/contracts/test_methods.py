@@ -17,6 +17,7 @@ from eigenforget.unlearning import run, unlearn
 QUICK: dict[str, dict[str, object]] = {
     "muda": {"alternations": 2, "batch_size": 32},
     "probed_muda": {"rounds": 1, "steps": 3, "batch_size": 32},
+    "unseen_distill": {"epochs": 1, "stand_in_epochs": 1, "batch_size": 32},
     "fisher_forgetting": {"importance_samples": 100},
     "ssd": {"importance_samples": 100},
     "influence": {"iterations": 3, "hessian_samples": 100},

@@ -20,6 +20,7 @@ _LR = Range(1e-3, 0.2)
 SPACES: dict[str, dict[str, Range]] = {
     "muda": {"forget_lr": Range(0.01, 0.2), "recover_lr": Range(0.01, 0.2), "w_da": Range(0.1, 10.0)},
     "probed_muda": {"lr": Range(0.01, 0.2), "w_probe": Range(0.1, 3.0)},
+    "unseen_distill": {"lr": _LR, "w_margin": Range(0.1, 2.0)},
     "finetune": {"lr": _LR},
     "gradient_ascent": {"lr": Range(1e-4, 0.1)},
     "neg_grad_plus": {"lr": _LR},

@@ -37,6 +37,7 @@ from eigenforget.methods.random_label import RandomLabel
 from eigenforget.methods.retrain import Retrain
 from eigenforget.methods.scrub import Scrub
 from eigenforget.methods.ssd import SSD
+from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.methods.unsir import UNSIR
 
 METHODS: list[type] = [
@@ -65,6 +66,7 @@ METHODS: list[type] = [
     NoT,
     CFk,
     EUk,
+    UnseenDistill,
     Identity,
     HeadMask,
     HeadDistill,

@@ -72,9 +72,10 @@ class Entry(NamedTuple):
         return None if self.inside is None else self.inside / len(self.counted)
 
 
-def entries(problem: Problem) -> list[Entry]:
+def entries(problem: Problem, also: Sequence[str] = ()) -> list[Entry]:
     """The unlearned models and controls by name, most scores in band first; those without a result after them, controls last.
 
+    also: scores beside the panel that get marks and do not count.
     Errors: RecordError for a problem without records, or without retrained models.
     """
     tables = [build(records) for records in problem.seeds]
@@ -88,7 +89,7 @@ def entries(problem: Problem) -> list[Entry]:
                 rows.setdefault(row.model, []).append((row, shares.get(row.model)))
     unheard = silent(tables)
     specs = {name: _specs(name, problem.seeds) for name in rows}
-    found = [_entry(name, of, unheard, (len(tables), specs[name])) for name, of in rows.items()]
+    found = [_entry(name, of, unheard, (len(tables), specs[name]), (*PANEL, *also)) for name, of in rows.items()]
     return sorted(found, key=lambda e: (e.role == "control", e.fraction is None, -(e.fraction or 0.0), e.name))
 
 
@@ -167,10 +168,12 @@ def _specs(name: str, seeds: Sequence[Sequence[RunRecord]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(m["spec"]) for m in methods if isinstance(m, dict) and "spec" in m))
 
 
-def _entry(name: str, rows: Sequence[tuple[Row, float | None]], unheard: frozenset[str], of: tuple[int, tuple[str, ...]]) -> Entry:
+def _entry(
+    name: str, rows: Sequence[tuple[Row, float | None]], unheard: frozenset[str], of: tuple[int, tuple[str, ...]], scores: Sequence[str]
+) -> Entry:
     marks: dict[str, list[Mark]] = {}
     for row, _ in rows:
-        for score in PANEL:
+        for score in scores:
             cell = row.cells.get(score)
             if cell is not None and cell.value is not None and cell.gap is not None and cell.units is not None:
                 marks.setdefault(score, []).append(Mark(cell.value, cell.gap, cell.units, cell.verdict == "in"))

@@ -1,0 +1,218 @@
+"""Unseen distillation against the algorithm written out by hand, and what it guarantees of the stand-in and of the result."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from eigenforget import seeds
+from eigenforget.engine import Engine, Optimizer, Phase
+from eigenforget.initialisation import reinitialise
+from eigenforget.methods import UnseenDistill
+from eigenforget.methods.unseen_distill import margin
+from eigenforget.sources import Source, TensorSource
+from eigenforget.training import supervised
+from eigenforget.types import EigenforgetError, Refused, Task
+
+
+@pytest.fixture
+def small() -> Task:
+    """Three linear layers without normalisation on 4 classes, a quarter of the samples to be forgotten, in float64."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 4)).double()
+    g = torch.Generator().manual_seed(1)
+    x, y = 2 * torch.randn(60, 6, generator=g, dtype=torch.float64), torch.randint(4, (60,), generator=g)
+    engine = Engine(device="cpu", precision="64-true")
+    return Task(model, TensorSource(x[:15], y[:15]), TensorSource(x[15:], y[15:]), engine, seed=3, num_classes=4)
+
+
+def batches(task: Task, phase: str, sources: tuple[Source, ...], size: int, cycle: int) -> Iterator[tuple[Tensor, ...]]:
+    """(inputs, labels) of one pass over the last source, those of the others beside it; all take turns at one generator."""
+    generator = seeds.generator(task.seed, "order", phase, cycle)
+
+    def endless(source: Source) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from ((batch.inputs, batch.labels) for batch in source.batches(size, generator))
+
+    flows = [endless(source) for source in sources]
+    for _ in range(math.ceil(len(sources[-1]) / size)):
+        yield tuple(itertools.chain.from_iterable(next(flow) for flow in flows))
+
+
+def log_p(logits: Tensor) -> Tensor:
+    return logits - logits.exp().sum(1, keepdim=True).log()
+
+
+def divergence(q: Tensor, logits: Tensor) -> Tensor:
+    return (q * (q.log() - log_p(logits))).sum(1).mean()
+
+
+def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    p = log_p(logits).exp()[torch.arange(len(labels)), labels]
+    return p.log() - (1 - p).log()
+
+
+def held(task: Task, model: nn.Module, x: Tensor, y: Tensor, over: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    """The retained side's loss; `over` are the inputs whose features give the variance."""
+    known = task.model[:4](over).detach().numpy()  # type: ignore[index]
+    features, original = model[:4](x), task.model[:4](x).detach()  # type: ignore[index]
+    error = ((features - original) ** 2).sum(1).mean() / float(known.var(0).sum())
+    right = log_p(model(x))[torch.arange(len(y)), y].mean()
+    return -weights[0] * right + weights[1] * divergence(log_p(task.model(x)).exp().detach(), model(x)) + weights[2] * error
+
+
+def descend(model: nn.Module, parameters: list[nn.Parameter], losses: Iterator[Tensor], rate: Callable[[int], float], clip: float) -> None:
+    """SGD with Nesterov momentum 0.9 and an L2 penalty of 5e-4."""
+    velocity = [torch.zeros_like(p) for p in parameters]
+    for step, loss in enumerate(losses):
+        grads = torch.autograd.grad(loss, parameters)
+        norm = math.sqrt(sum(float((g**2).sum()) for g in grads))
+        with torch.no_grad():
+            for p, v, g in zip(parameters, velocity, grads, strict=True):
+                d = g * (min(1.0, clip / (norm + 1e-6)) if clip else 1.0) + 5e-4 * p
+                v.mul_(0.9).add_(d)
+                p.sub_(rate(step) * (d + 0.9 * v))
+
+
+def by_hand(task: Task, method: UnseenDistill, redrawn: int) -> tuple[nn.Module, nn.Module]:
+    """(stand-in, result); the stand-in's last `redrawn` linear layers are drawn anew."""
+    assert isinstance(task.forget, TensorSource) and isinstance(task.retain, TensorSource)
+    order = torch.randperm(len(task.retain), generator=seeds.generator(task.seed, "unseen_distill", "retain")).numpy()
+    size, steps = method.batch_size, method.epochs * math.ceil(len(task.forget) / method.batch_size)
+    sample = task.retain.subset(order[: method.stand_in_samples])
+    kept = task.retain.subset(order[: steps * size])
+
+    stand_in = copy.deepcopy(task.model)
+    later = {str(i): stand_in[i] for i in (0, 2, 4)[-redrawn:]}  # type: ignore[index]
+    reinitialise(later, seed=seeds.derive(task.seed, "unseen_distill"), method="by hand")
+    total = method.stand_in_epochs * math.ceil(len(sample) / size)
+    losses = (
+        held(task, stand_in, x, y, sample.inputs, (1, 1, 1))  # type: ignore[arg-type]
+        for cycle in range(method.stand_in_epochs) for x, y in batches(task, "stand-in", (sample,), size, cycle)
+    )  # fmt: skip
+    trained = [p for layer in later.values() for p in layer.parameters()]
+    descend(stand_in, trained, losses, lambda i: method.stand_in_lr * max(min(i / total / 0.2, (1 - i / total) / 0.8), 1e-3), 0)
+
+    model = copy.deepcopy(task.model)
+
+    def both() -> Iterator[Tensor]:
+        for cycle in range(method.epochs):
+            for x_r, y_r, x_f, y_f in batches(task, "forget", (kept, task.forget), size, cycle):
+                z = stand_in(x_f).detach() * method.sharpness
+                loss = method.w_target * divergence(log_p(z).exp(), model(x_f))
+                loss = loss + method.w_margin * (log_odds(model(x_f), y_f) - log_odds(z, y_f)).abs().mean()
+                weights = (method.w_labels, method.w_logits, method.w_features)
+                yield loss + held(task, model, x_r, y_r, kept.inputs, weights)  # type: ignore[arg-type]
+
+    descend(model, list(model.parameters()), both(), lambda i: method.lr * 0.5 * (1 + math.cos(math.pi * i / steps)), method.clip)
+    return stand_in, model
+
+
+FIELDS: list[tuple[dict[str, float], int]] = [
+    ({}, 3), ({"redrawn": 0.4}, 2), ({"redrawn": 0.3}, 1), ({"w_margin": 0, "sharpness": 2.0}, 3), ({"w_target": 0}, 3),
+    ({"w_labels": 0, "w_features": 0}, 3), ({"w_logits": 0, "clip": 0.1}, 3), ({"stand_in_samples": 10, "epochs": 1}, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "redrawn"), FIELDS, ids=str)
+def test_is_the_algorithm_written_out_by_hand(small: Task, fields: dict[str, float], redrawn: int) -> None:
+    method = UnseenDistill(**({"epochs": 2, "batch_size": 8, "stand_in_epochs": 2, "stand_in_samples": 30} | fields))  # type: ignore[arg-type]
+    stand_in, expected = by_hand(small, method, redrawn)
+    found = method(small)
+    for (name, a), b in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=2e-5, err_msg=name)  # losses are float32 in the engine
+    assert not torch.allclose(found[0].weight, small.model[0].weight, atol=1e-3)  # type: ignore[index]
+    assert not torch.allclose(stand_in[4].weight, small.model[4].weight, atol=1e-3)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_margin_is_the_log_odds_of_the_label_and_does_not_saturate(size: float) -> None:
+    logits = size * torch.randn(20, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.arange(20) % 5
+    p = logits.softmax(1).numpy()[range(20), labels.numpy()]
+    others = 1 - p if size == 1 else np.array([np.delete(row, y).sum() for row, y in zip(logits.softmax(1).numpy(), labels, strict=True)])
+    np.testing.assert_allclose(margin(logits, labels).numpy(), np.log(p) - np.log(others), rtol=1e-8)
+    sure = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+    found = margin(sure, torch.tensor([0]))
+    assert found.item() == 1e4 and torch.autograd.grad(found.sum(), sure)[0].tolist() == [[1.0, 0.0, -1.0]]
+
+
+def test_stand_in_never_sees_the_forget_data_and_keeps_the_earlier_layers(small: Task) -> None:
+    assert small.retain is not None
+    method = UnseenDistill(batch_size=8, redrawn=0.4)
+    found = method.stand_in(small, small.retain)
+    other = method.stand_in(replace(small, forget=small.retain.subset(np.arange(3))), small.retain)
+    given = small.model.state_dict()
+    for (name, a), b in zip(found.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b) and torch.equal(a, given[name]) == name.startswith("0."), name
+    assert all(p.requires_grad for p in small.model.parameters())
+
+
+def test_stand_in_keeps_the_earlier_statistics_and_trains_the_later_ones(small: Task) -> None:
+    torch.manual_seed(4)
+    layers = [nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 4)]
+    model = nn.Sequential(*layers).double()
+    assert small.retain is not None
+    found = UnseenDistill(batch_size=8, redrawn=0.6).stand_in(replace(small, model=model), small.retain).state_dict()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, found[name])}
+    assert moved == {name for name in found if int(name[0]) >= 3}
+
+
+def test_nothing_moves_where_the_stand_in_says_what_the_original_does(small: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UnseenDistill, "stand_in", lambda self, task, sample: task.teacher())
+    still = UnseenDistill(sharpness=1.0, w_margin=0, w_labels=0, weight_decay=0, batch_size=8)
+    moved = UnseenDistill(sharpness=1.5, w_margin=0, w_labels=0, weight_decay=0, batch_size=8)
+    for method, same in ((still, True), (moved, False)):
+        pairs = zip(method(small).parameters(), small.model.parameters(), strict=True)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs) == same
+
+
+def test_memorised_random_labels_go_to_chance_and_not_below_while_the_others_stay() -> None:
+    """Labels that nothing predicts: a retrained model has them right by chance, here with 1 in 4; the original has all."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(400, 24, generator=g), torch.randint(4, (400,), generator=g)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 96), nn.ReLU(), nn.Linear(96, 48), nn.ReLU(), nn.Linear(48, 4))
+    engine, forget, retain = Engine(device="cpu"), TensorSource(x[:100], y[:100]), TensorSource(x[100:], y[100:])
+    phase = Phase("train", (TensorSource(x, y),), supervised, Optimizer(kind="adamw", lr=5e-3, weight_decay=0), 50)
+    engine.fit(model, [phase], cycles=60, seed=0)
+    task = Task(model, forget, retain, engine, seed=0, num_classes=4)
+
+    def accuracy(of: nn.Module, source: Source) -> float:
+        hits = [(o.logits.argmax(1) == b.labels).float() for b, o in engine.forward(of, source)]
+        return float(torch.cat(hits).mean())
+
+    assert accuracy(model, forget) == accuracy(model, retain) == 1
+    result = UnseenDistill(redrawn=1.0, batch_size=25, epochs=20)(task)
+    # Binomial(100, 1/4) lies in [0.13, 0.38] with 99 %.
+    assert 0.13 <= accuracy(result, forget) <= 0.38 and accuracy(result, retain) >= 0.97
+
+
+def test_costs_the_passes_that_it_declares(small: Task) -> None:
+    UnseenDistill(batch_size=8, epochs=2, stand_in_epochs=3, stand_in_samples=20)(small)
+    # 2 passes over 15 forget samples in batches of 8 are 4 steps: 32 retained samples are enough, in batches of 8.
+    assert small.engine.meter.trained == 3 * 20 + 2 * 15 + 4 * 8
+    assert small.engine.meter.forwarded == 20 + 15 + 32
+
+
+def test_refuses_what_it_cannot_do(small: Task) -> None:
+    with pytest.raises(Refused, match="unseen_distill needs retain data"):
+        UnseenDistill()(replace(small, retain=None))
+    with pytest.raises(Refused, match="needs w_target or w_margin above 0"):
+        UnseenDistill(w_target=0, w_margin=0)(small)
+    with pytest.raises(Refused, match="needs a layer that is not frozen among the last"):
+        frozen = copy.deepcopy(small.model).requires_grad_(False)
+        UnseenDistill()(replace(small, model=frozen))
+    with pytest.raises(EigenforgetError, match="redrawn"):
+        from eigenforget.methods import METHODS
+        from eigenforget.spec import parse
+
+        parse("unseen_distill(redrawn=0)", METHODS, "method")
