@@ -15,9 +15,11 @@ tell too; the leaderboard's count, which leaves them out, stands beside. Exit co
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from cyclopts import App
 
@@ -46,6 +48,32 @@ RATIO = 1.25  # nearer or farther by less than this factor, and both within the 
 app = App(help=__doc__)
 
 
+class Shown(NamedTuple):
+    """A section of the page; figure: a path from the page, of scores × methods."""
+
+    problem: Problem
+    of: Sequence[Entry]
+    figure: str
+
+    @property
+    def random(self) -> bool:
+        return any(m.name.startswith(OURS_RANDOM) for m in self.of)
+
+    @property
+    def ours(self) -> list[Entry]:
+        name = OURS_RANDOM if self.random else OURS
+        return [m for m in self.of if m.name.startswith(name)]
+
+    @property
+    def first(self) -> Entry | None:
+        """Ours with the larger share of the retained data."""
+        return next((m for m in self.ours if not m.name.endswith(" 1%")), None)
+
+    @property
+    def others(self) -> list[Entry]:
+        return [m for m in self.of if m not in self.ours and m.role != "control"]
+
+
 @app.default
 def main(
     folders: tuple[Path, ...] = (
@@ -59,7 +87,11 @@ def main(
     into: Path = HERE / "results" / "parity.md",
 ) -> None:
     """Make the page of FOLDERS."""
-    found = [(p, methods(p)) for folder in folders for p in read_problems(folder).values()]
+    found = [
+        Shown(problem, methods(problem), os.path.relpath(folder / name / "summary.svg", into.parent))
+        for folder in folders
+        for name, problem in read_problems(folder).items()
+    ]
     if not found:
         raise SystemExit(f"no records of methods beside retrained models in {', '.join(map(str, folders))}")
     write_text(into, page(found))
@@ -97,28 +129,39 @@ def methods(problem: Problem) -> list[Entry]:
     return [e for e in entries(problem, ALSO) if e.marks] if any(e.name.startswith(OURS_RANDOM) for e in found) else found
 
 
-def page(found: Sequence[tuple[Problem, Sequence[Entry]]]) -> str:
-    """The markdown text: a section for each problem."""
+def page(found: Sequence[Shown]) -> str:
+    """The markdown text: an overview, then a section for each problem."""
     made = "Made by `python benchmarks/parity.py` from the records of `benchmarks/plans/parity_*.toml` and `random_*.toml`.\n"
-    return f"# Parity with retrained models\n\n{made}{HOW}" + "".join(section(problem, of) for problem, of in found)
+    head = ["problem", "ours", "within two halves", "best other", "in band", "best other", "wins", "losses", "cost"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(overview(shown, m) for shown in found for m in shown.ours)]
+    return f"# Parity with retrained models\n\n{made}{HOW}\n" + "\n".join(lines) + "\n" + "".join(map(section, found))
 
 
-def section(problem: Problem, of: Sequence[Entry]) -> str:
-    random = any(m.name.startswith(OURS_RANDOM) for m in of)
-    ours, judged = (OURS_RANDOM, verdict_random) if random else (OURS, verdict)
+def overview(shown: Shown, own: Entry) -> str:
+    """A line: ours beside the best of the others in either count, and over all others together how often it is nearer and farther."""
+    near = max((sum(within(m, s) for s in m.marks) for m in shown.others), default=0)
+    band = max((m.fraction or 0.0 for m in shown.others), default=0.0)
+    sides = [sides_of(own, other) for other in shown.others]
+    wins, losses = sum(len(w) for w, _ in sides), sum(len(lost) for _, lost in sides)
+    good, inside = sum(within(own, s) for s in own.marks), "–" if own.fraction is None else f"{100 * own.fraction:.0f} %"
+    cells = [shown.problem.title, f"`{own.name}`", f"{good}/{len(own.marks)}", near, inside, f"{100 * band:.0f} %", wins, losses]
+    return f"| {' | '.join(map(str, cells))} | {summary(own.shares)} |"
+
+
+def section(shown: Shown) -> str:
+    problem, of, random = shown.problem, shown.of, shown.random
     columns = ["method", "within two halves of the band", "not within", "retained test accuracy, points", "cost", "in band (leaderboard)"]
     columns[1:1] = map(label, SHOWN) if random else []
     lines = [
         f"\n## {problem.title}, training seeds {', '.join(str(records[0].job['seed']) for records in problem.seeds)}\n",
+        f"![scores of each method, in halves of the retrained models' band]({shown.figure})\n",
         f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(table_row(m, of if random else ()) for m in of), "",
     ]  # fmt: skip
-    for own in (m for m in of if m.name.startswith(ours)):
-        lines += [f"`{own.name}`: {judged(own, of)}", ""]
-    first = next((m for m in of if m.name.startswith(ours) and not m.name.endswith(" 1%")), None)
-    if first is not None:
-        lines += [f"`{first.name}` against each other method, score by score (nearer to the retrained models is a win):", ""]
-        lines += ["| method | wins | losses |", "|---|---|---|"]
-        lines += [duel(first, other) for other in of if not other.name.startswith(ours) and other.role != "control"]
+    for own in shown.ours:
+        lines += [f"`{own.name}`: {(verdict_random if random else verdict)(own, of)}", ""]
+    if shown.first is not None:
+        lines += [f"`{shown.first.name}` against each other method, score by score (nearer to the retrained models is a win):", ""]
+        lines += ["| method | wins | losses |", "|---|---|---|", *(duel(shown.first, other) for other in shown.others)]
     return "\n".join(lines) + "\n"
 
 
@@ -197,14 +240,21 @@ def said(checks: Sequence[tuple[bool, str]]) -> str:
 
 
 def duel(own: Entry, other: Entry) -> str:
+    """A line: the scores on which ours is nearer, and those on which the other is, each with both distances in halves of the band."""
+    wins, losses = sides_of(own, other)
+    return f"| `{other.name}` | {len(wins)}: {', '.join(wins) or '–'} | {len(losses)}: {', '.join(losses) or '–'} |"
+
+
+def sides_of(own: Entry, other: Entry) -> tuple[list[str], list[str]]:
     """Scores on which one is nearer by a factor, where not both lie in the band."""
-    wins, losses = [], []
+    wins: list[str] = []
+    losses: list[str] = []
     for score in (s for s in scores_of(own) if s in other.marks):
         mine, theirs = distance(own, score), distance(other, score)
         if max(mine, theirs) <= 1 or max(mine, theirs) < RATIO * min(mine, theirs):
             continue
         (wins if mine < theirs else losses).append(f"{label(score)} ({mine:.1f} / {theirs:.1f})")
-    return f"| `{other.name}` | {len(wins)}: {', '.join(wins) or '–'} | {len(losses)}: {', '.join(losses) or '–'} |"
+    return wins, losses
 
 
 if __name__ == "__main__":
