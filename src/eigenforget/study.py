@@ -105,9 +105,11 @@ def display_names(methods: Sequence[Method]) -> list[str]:
 
 
 def rows_of(method: Method) -> int:
-    """How many rows the method will log, as far as its fields tell; for a progress bar."""
-    cycles = getattr(method, "alternations", None) or getattr(method, "epochs", None) or 1
-    return 2 * cycles if "forget" in method.needs else cycles
+    """How many rows the method will log, for a progress bar: what it says itself, else what its inner method logs, else its epochs, else 1."""
+    if hasattr(method, "rows"):
+        return int(method.rows)
+    inner = getattr(method, "inner", None)
+    return int(getattr(method, "epochs", 1)) if inner is None else rows_of(inner)
 
 
 def both(first: Log, second: Log) -> Log:

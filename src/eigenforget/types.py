@@ -165,7 +165,7 @@ class Method(Protocol):
     "control" for cheats that exist to test metrics and are never recommended. passes: what it costs, in samples that go through a
     model, masks, teachers and bases included. A method whose result has other tensors than the model names them in `adds` and offers
     adapt(model), which makes a fresh model ready to load them. One that trains on a score names it in `optimises`: reports do not
-    count that score as evidence for it.
+    count that score as evidence for it. One that logs another number of rows than its epochs, or its inner method's, has it as `rows`.
     """
 
     name: ClassVar[str]

@@ -11,6 +11,7 @@ from torch import nn
 
 from eigenforget.methods import METHODS
 from eigenforget.models import checkpoint
+from eigenforget.study import rows_of
 from eigenforget.types import EigenforgetError, Method, Refused, Task
 from eigenforget.unlearning import run, unlearn
 
@@ -62,6 +63,15 @@ def test_moves_a_copy_and_leaves_the_input_bit_identical(kind: type, task: Task)
     assert not {p.data_ptr() for p in result.parameters()} & {p.data_ptr() for p in task.model.parameters()}
     assert all(p.requires_grad for p in result.parameters()) and not any(m.training for m in result.modules())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in result.modules())
+
+
+@EVERY
+@pytest.mark.parametrize("more", [0, 1])
+def test_logs_as_many_rows_as_a_progress_bar_expects(kind: type, task: Task, more: int) -> None:
+    counts = {name: value + more for name, value in QUICK.get(kind.name, {}).items() if name in ("epochs", "alternations", "rounds")}  # type: ignore[operator]
+    method, rows = kind(**(QUICK.get(kind.name, {}) | counts)), []  # type: ignore[var-annotated]
+    run(method, replace(task, log=rows.append))
+    assert len(rows) in (0, rows_of(method))  # one that trains nothing logs nothing
 
 
 @EVERY

@@ -87,6 +87,11 @@ class MUDA:
             return ()
         return ("da",) if self.form == "frobenius" else ("da", "da_energy")
 
+    @property
+    def rows(self) -> int:
+        """Of its log: a forget and a recover phase in each round."""
+        return self.alternations * (2 if self.recover_ratio > 0 else 1)
+
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name) if self.w_da > 0 or self.recover_ratio > 0 else None
         target = self._target(task)

@@ -64,6 +64,11 @@ class ProbedMUDA:
         """A probe's accuracy on the forgotten side is what w_probe trains against; dimensional alignment is not."""
         return ("lp_forget", "lp_few_forget") if self.w_probe > 0 else ()
 
+    @property
+    def rows(self) -> int:
+        """Of its log."""
+        return self.rounds
+
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         if not task.forgotten_classes:

@@ -41,6 +41,11 @@ class RandomLabel:
     schedule: Schedule = "cosine"
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
+    @property
+    def rows(self) -> int:
+        """Of its log: a forget and a recover phase each epoch."""
+        return 2 * self.epochs
+
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         wrong = self.labels(task)

@@ -83,6 +83,11 @@ class Scrub:
             raise ValueError(f"msteps={self.msteps} must not exceed epochs={self.epochs}")
         return self
 
+    @property
+    def rows(self) -> int:
+        """Of its log: both phases while the student disobeys, one after."""
+        return 2 * self.msteps + max(0, self.epochs - self.msteps)
+
     def __call__(self, task: Task) -> nn.Module:
         retain, student, states = task.needs_retain(self.name), task.student(), _States(task)
         if not self.rewind:

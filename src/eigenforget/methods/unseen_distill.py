@@ -76,6 +76,11 @@ class UnseenDistill:
     batch_size: Annotated[int, Field(ge=2, description="samples of either side per step")] = 128
     norm: Annotated[Literal["train", "frozen"], Field(description="batch-norm statistics: updated, or kept as they are")] = "train"
 
+    @property
+    def rows(self) -> int:
+        """Of its log: the stand-in's epochs and its own."""
+        return self.stand_in_epochs + self.epochs
+
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         if self.w_target == 0 and self.w_margin == 0:

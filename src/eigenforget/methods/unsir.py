@@ -55,6 +55,11 @@ class UNSIR:
     repair_epochs: Annotated[int, Field(ge=1, description="passes over the retain sample in the repair phase")] = 3
     batch_size: Annotated[int, Field(ge=2, description="samples per step of the impair and repair phases")] = 256
 
+    @property
+    def rows(self) -> int:
+        """Of its log where one class is forgotten: noise, impair, repair."""
+        return 3
+
     def __call__(self, task: Task) -> nn.Module:
         if not task.forgotten_classes:
             raise Refused("unsir needs a class that is forgotten as a whole")
