@@ -99,7 +99,8 @@ def by_hand(task: Task, method: UnseenDistill, redrawn: int) -> tuple[nn.Module,
         for cycle in range(method.stand_in_epochs) for x, y in batches(task, "stand-in", (sample,), size, cycle)
     )  # fmt: skip
     trained = [p for layer in later.values() for p in layer.parameters()]
-    descend(stand_in, trained, losses, lambda i: method.stand_in_lr * max(min(i / total / 0.2, (1 - i / total) / 0.8), 1e-3), 0)
+    rising = [max(min(i / total / 0.2, (1 - i / total) / 0.8), 1e-3) for i in range(total)]
+    descend(stand_in, trained, losses, lambda i: method.stand_in_lr * rising[i], method.stand_in_clip)
 
     model = copy.deepcopy(task.model)
 
@@ -166,6 +167,46 @@ def test_stand_in_keeps_the_earlier_statistics_and_trains_the_later_ones(small: 
     assert moved == {name for name in found if int(name[0]) >= 3}
 
 
+def test_stand_in_draws_what_is_not_frozen_of_a_layer_and_keeps_bare_statistics(small: Task) -> None:
+    torch.manual_seed(4)
+    layers = [nn.LayerNorm(6), nn.Linear(6, 5), nn.BatchNorm1d(5, affine=False), nn.Tanh(), nn.Linear(5, 4)]
+    model = nn.Sequential(*layers).double()
+    model[0].weight.data.fill_(2)
+    model[2].running_mean.fill_(2.0)  # type: ignore[union-attr, operator]
+    model[4].bias.requires_grad_(False)
+    assert small.retain is not None
+    task = replace(small, model=model)
+    for redrawn, drawn in ((0.9, {"1.weight", "1.bias", "4.weight"}), (1.0, {"0.weight", "0.bias", "1.weight", "1.bias", "4.weight"})):
+        found = UnseenDistill(batch_size=8, redrawn=redrawn).stand_in(task, small.retain).state_dict()
+        assert {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, found[name])} == drawn
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stand_in_learns_without_batch_norm(seed: int) -> None:
+    """Its first steps have large gradients where all layers but the first are new: unlimited they end it at chance."""
+    g = torch.Generator().manual_seed(seed)
+    y = torch.arange(240) % 4
+    x = torch.randn(240, 1, 8, 8, generator=g) + 3 * torch.eye(4)[y].repeat_interleave(16, 1).view(240, 1, 8, 8)
+    torch.manual_seed(seed)
+    convolutions = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16, 4))
+    engine, data = Engine(device="cpu"), TensorSource(x, y)
+    engine.fit(model, [Phase("train", (data,), supervised, Optimizer(kind="adamw", lr=3e-3, weight_decay=0), 32)], cycles=15, seed=0)
+    task = Task(model, data.subset(np.arange(20)), data.subset(np.arange(20, 240)), engine, seed=seed, num_classes=4)
+    assert task.retain is not None
+    found = UnseenDistill(batch_size=32).stand_in(task, task.retain)
+    hits = [(o.logits.argmax(1) == b.labels).float() for b, o in engine.forward(found, task.retain)]
+    assert float(torch.cat(hits).mean()) > 0.9
+
+
+def test_statistics_stay_where_they_are_frozen(small: Task) -> None:
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 4)).double()
+    for norm in ("train", "frozen"):
+        found = UnseenDistill(batch_size=5, epochs=1, stand_in_epochs=1, norm=norm)(replace(small, model=model))  # type: ignore[arg-type]
+        assert torch.equal(found[1].running_mean, model[1].running_mean) == (norm == "frozen")  # type: ignore[index, arg-type]
+
+
 def test_nothing_moves_where_the_stand_in_says_what_the_original_does(small: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UnseenDistill, "stand_in", lambda self, task, sample: task.teacher())
     still = UnseenDistill(sharpness=1.0, w_margin=0, w_labels=0, weight_decay=0, batch_size=8)
@@ -206,6 +247,10 @@ def test_costs_the_passes_that_it_declares(small: Task) -> None:
 def test_refuses_what_it_cannot_do(small: Task) -> None:
     with pytest.raises(Refused, match="unseen_distill needs retain data"):
         UnseenDistill()(replace(small, retain=None))
+    with pytest.raises(Refused, match="needs two retained samples"):
+        UnseenDistill()(replace(small, retain=small.retain.subset(np.arange(1))))  # type: ignore[union-attr]
+    with pytest.raises(Refused, match="this model has none; redrawn=1"):
+        UnseenDistill()(replace(small, model=nn.Sequential(nn.Tanh())))
     with pytest.raises(Refused, match="needs w_target or w_margin above 0"):
         UnseenDistill(w_target=0, w_margin=0)(small)
     with pytest.raises(Refused, match="needs a layer that is not frozen among the last"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
 from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.initialisation import reinitialise
 from eigenforget.spec import configured
 from eigenforget.training import supervised
 from eigenforget.types import Refused, Task
@@ -66,6 +68,30 @@ def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
     if k > len(starts):
         raise Refused(f"{method}(k={k}) needs a model with {k} convolutions and linear layers; this one has {len(starts)}")
     return dict(modules[starts[-k] :])
+
+
+def draw_anew(
+    model: nn.Module, layers: Mapping[str, nn.Module], *, seed: int, method: str, without_reset: Literal["refused", "own scale"] = "refused"
+) -> set[str]:
+    """Draw anew, in place, what these layers of the model hold and is not frozen; returns the names of the parameters that were.
+
+    Batch norms without parameters keep their statistics: a phase that moves the statistics of trained layers alone would leave drawn ones at
+    mean 0 and variance 1. Refusals are those of `reinitialise`.
+    """
+    own = {name: list(layer.parameters(recurse=False)) for name, layer in layers.items()}
+    frozen = [(p, p.detach().clone()) for parameters in own.values() for p in parameters if not p.requires_grad]
+    bare = {name for name, layer in layers.items() if isinstance(layer, nn.modules.batchnorm._NormBase) and not own[name]}
+    drawn = {name: layer for name, layer in layers.items() if name not in bare and not _is_frozen(own[name])}
+    reinitialise(drawn, seed=seed, method=method, without_reset=without_reset)
+    with torch.no_grad():
+        for parameter, original in frozen:
+            parameter.copy_(original)
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return owned(model, drawn) & trainable
+
+
+def _is_frozen(own: Sequence[nn.Parameter]) -> bool:
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
 
 
 def owned(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:

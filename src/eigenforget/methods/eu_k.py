@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import nn
 
 from eigenforget import seeds
 from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
-from eigenforget.initialisation import reinitialise
-from eigenforget.methods.cf_k import last_layers, owned
+from eigenforget.methods.cf_k import draw_anew, last_layers
 from eigenforget.spec import configured
 from eigenforget.training import supervised
 from eigenforget.types import Task
@@ -22,7 +20,7 @@ class EUk:
     """Re-initialise the last k layers and train them from scratch on the retained data ("exactly unlearning k").
 
     Which layers are trained, and what is kept, frozen parameters included, is as in cf_k. Re-initialised batch norms also lose their
-    statistics. Exact for the last k layers alone: the frozen ones were fitted to the forget data.
+    statistics, but for those without parameters. Exact for the last k layers alone: the frozen ones were fitted to the forget data.
     """
 
     name: ClassVar[str] = "eu_k"
@@ -48,20 +46,10 @@ class EUk:
         retain = task.needs_retain(self.name)
         student = task.student().cpu()
         layers = last_layers(student, self.k, self.name)
-        frozen = [(p, p.detach().clone()) for layer in layers.values() for p in layer.parameters(recurse=False) if not p.requires_grad]
-        drawn = {name: layer for name, layer in layers.items() if not _is_frozen(layer)}
-        reinitialise(drawn, seed=seeds.derive(task.seed, self.name), method=self.name)
-        with torch.no_grad():
-            for parameter, original in frozen:
-                parameter.copy_(original)
+        trains = draw_anew(student, layers, seed=seeds.derive(task.seed, self.name), method=self.name)
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
         phase = Phase(
             "recover", (retain,), supervised, optimizer,
-            batch_size=self.batch_size, trains=owned(student, layers).__contains__, norm="trained",
+            batch_size=self.batch_size, trains=trains.__contains__, norm="trained",
         )  # fmt: skip
         return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
-
-
-def _is_frozen(layer: nn.Module) -> bool:
-    own = list(layer.parameters(recurse=False))
-    return bool(own) and not any(parameter.requires_grad for parameter in own)

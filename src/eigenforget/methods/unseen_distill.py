@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from eigenforget import seeds
 from eigenforget.engine import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
-from eigenforget.initialisation import reinitialise
 from eigenforget.losses import cross_entropy, kl_to_target, soft_target
-from eigenforget.methods.cf_k import last_layers, owned
+from eigenforget.methods.cf_k import draw_anew, last_layers
 from eigenforget.sources import Source, steps_in_epoch
 from eigenforget.spec import configured
 from eigenforget.types import Outputs, Refused, Task
@@ -33,10 +32,12 @@ class UnseenDistill:
        q = softmax(z), and m the margin log p_y − log(1 − p_y) of the label,
            forget   w_target · KL(q ‖ p_θ) + w_margin · |m(p_θ) − m(q)|
            retain   w_labels · CE + w_logits · KL(p_0 ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
-       The margin's gradient does not fade where p_y is near 1, as that of KL does; both pull up what lies too low, so nothing is driven
-       below what the stand-in says.
+       The margin's gradient does not fade where p_y and q_y both are near 1, as that of KL does; both pull up what lies too low, so nothing
+       is driven below what the stand-in says.
 
-    All targets are computed once, without augmentation. No more retained samples are drawn than the steps need. A forgotten class gets the
+    All targets are computed once, without augmentation, of as many retained samples as the steps have places for. What is registered before
+    the first layer drawn anew (embeddings, an input normalisation) stays in the stand-in, but for redrawn = 1; frozen tensors stay in any
+    case, and a weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class gets the
     stand-in's logits as well, which it learnt from data without that class; methods for classes do that better.
 
     The defaults suit a random draw, an overfitted model and retained data in plenty. What of the forget data the earlier layers hold, the
@@ -57,10 +58,11 @@ class UnseenDistill:
         "trained: stand_in_epochs × stand_in_samples, later layers, then epochs × 2 × forget; forward: forget + retained samples of both"
     )
 
-    redrawn: Annotated[float, Field(gt=0, le=1, description="share of the convolutions and linear layers drawn anew, from the end")] = 0.7
+    redrawn: Annotated[float, Field(gt=0, le=1, description="share of convolutions and linear layers drawn anew, from the end; 1: all")] = 0.7
     stand_in_samples: Annotated[int, Field(ge=2, description="retained samples that the stand-in is trained on, at most")] = 3000
     stand_in_epochs: Annotated[int, Field(ge=1, description="passes over them")] = 6
     stand_in_lr: Annotated[float, Field(gt=0, description="peak SGD learning rate of the stand-in, one-cycle")] = 0.1
+    stand_in_clip: Annotated[float, Field(ge=0, description="its gradient-norm limit, 0 for none; without batch norm it needs one")] = 5.0
     sharpness: Annotated[float, Field(gt=0, description="factor on the stand-in's logits, which are less sure than a full training's")] = 1.5
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data, with as many retained samples beside it")] = 20
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.1
@@ -85,11 +87,13 @@ class UnseenDistill:
         retain = task.needs_retain(self.name)
         if self.w_target == 0 and self.w_margin == 0:
             raise Refused(f"{self.name} needs w_target or w_margin above 0")
+        if len(retain) < 2:
+            raise Refused(f"{self.name} needs two retained samples or more: errors of features are in units of their variance")
         order = torch.randperm(len(retain), generator=seeds.generator(task.seed, self.name, "retain")).numpy()
         steps = steps_in_epoch(len(task.forget), self.batch_size)
         sample, kept = (retain.subset(order[:n]) for n in (self.stand_in_samples, self.epochs * steps * self.batch_size))
         unseen = _outputs(task, self.stand_in(task, sample), task.forget).logits * self.sharpness
-        guide = _towards(_outputs(task, task.model, kept), labels=self.w_labels, logits=self.w_logits, features=self.w_features)
+        guide = _towards(_outputs(task, task.teacher(), kept), labels=self.w_labels, logits=self.w_logits, features=self.w_features)
 
         def loss(held: Part, forget: Part) -> Tensor:
             target, labels = unseen[forget.batch.positions], forget.batch.labels
@@ -104,23 +108,31 @@ class UnseenDistill:
         return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
-        """The original with its later layers drawn anew and trained on these retained samples. Only layers that are not frozen are drawn."""
+        """The original with its later layers drawn anew and trained on these retained samples. What is frozen is not drawn."""
         model = task.student().cpu()
-        count = sum(isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) for module in model.modules())
-        layers = last_layers(model, max(1, math.ceil(self.redrawn * count)), self.name)
-        drawn = {name: layer for name, layer in layers.items() if all(p.requires_grad for p in layer.parameters(recurse=False))}
-        if not any(True for layer in drawn.values() for _ in layer.parameters(recurse=False)):
+        layers = self._later(model)
+        trains = draw_anew(model, layers, seed=seeds.derive(task.seed, self.name), method=self.name, without_reset="own scale")
+        if not trains:
             raise Refused(f"{self.name} needs a layer that is not frozen among the last {len(layers)} modules, to draw it anew")
-        reinitialise(drawn, seed=seeds.derive(task.seed, self.name), method=self.name, without_reset="own scale")
-        trains = owned(model, drawn)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trains)  # so no gradients are computed for the earlier layers, and the engine trains none of them
-        optimizer = Optimizer(lr=self.stand_in_lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule="onecycle")
+        optimizer = Optimizer(
+            lr=self.stand_in_lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule="onecycle", clip=self.stand_in_clip
+        )
         phase = Phase(
-            "stand-in", (sample,), _towards(_outputs(task, task.model, sample), labels=1.0, logits=1.0, features=1.0), optimizer,
+            "stand-in", (sample,), _towards(_outputs(task, task.teacher(), sample), labels=1.0, logits=1.0, features=1.0), optimizer,
             batch_size=self.batch_size, norm="trained",
         )  # fmt: skip
         return task.engine.fit(model, [phase], cycles=self.stand_in_epochs, seed=task.seed, layer=task.layer, log=task.log)
+
+    def _later(self, model: nn.Module) -> dict[str, nn.Module]:
+        """The share of layers to draw anew with what is registered after the first of them, by name; at 1 all there is."""
+        if self.redrawn == 1:
+            return dict(model.named_modules())
+        count = sum(isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) for module in model.modules())
+        if count == 0:
+            raise Refused(f"{self.name} draws convolutions and linear layers anew, and this model has none; redrawn=1 draws everything")
+        return last_layers(model, math.ceil(round(self.redrawn * count, 9)), self.name)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
