@@ -9,8 +9,9 @@ Whole classes (probed_muda), random samples and a fine class (unseen_distill), e
 
     python benchmarks/parity.py choose benchmarks/results/plans/parity_tune    # which of three settings each method has in the plans
 
-Writes benchmarks/results/parity.md. All scores of the leaderboard's panel are counted, those that the method trains on and those that cannot
-tell too; the leaderboard's count, which leaves them out, stands beside. Exit code 0 whether or not the bounds hold: the page says which do.
+Writes benchmarks/results/parity.md. All scores of the leaderboard's panel are counted, and where single samples are forgotten RMIA's TPR and
+the JSD, those that the method trains on and those that cannot tell too; the leaderboard's count, which leaves them out, stands beside. Exit
+code 0 whether or not the bounds hold: the page says which do.
 """
 
 from __future__ import annotations
@@ -40,11 +41,13 @@ WITHIN = 2.0  # halves of the band
 POINTS = {"10%": 0.5, "1%": 1.0}  # of retained test accuracy below the retrained models' mean, at most
 LOST = 5.0  # points of retained test accuracy: a setting that costs more is not chosen where another costs less
 SHARE = 1 / 20  # of retraining's processor time, at most
-HOW = (
-    "A score is within two halves of the band where it is on every training seed; the numbers in brackets are mean gaps in halves.\n"
-    "Retained test accuracy is in points beside the retrained models' mean. `10%` and `1%` are the shares of the retained data\n"
-    "that the method was given. A win is a score that is nearer by a factor of 1.25, where not both are in the band.\n"
-)
+HOW = """\
+A score is within two halves of the band where it is on every training seed; the numbers in brackets are mean gaps in halves. Retained test
+accuracy is in points beside the retrained models' mean. `10%` and `1%` are the shares of the retained data that the method was given; all of
+it where none stands. A win is a score that is nearer by a factor of 1.25, where not both are in the band. Both count all scores of the
+tables, the linear probe that `probed_muda` trains on too. `in band` is the leaderboard's count, without those that a method trains on and
+those that the untouched original passes.
+"""
 RATIO = 1.25  # nearer or farther by less than this factor, and both within the band, are no win
 
 app = App(help=__doc__)
@@ -90,15 +93,17 @@ def main(
     into: Path = HERE / "results" / "parity.md",
 ) -> None:
     """Make the page of FOLDERS."""
-    found = [
-        Shown(problem, methods(problem), os.path.relpath(folder / name / "summary.svg", into.parent))
-        for folder in folders
-        for name, problem in read_problems(folder).items()
-    ]
-    if not found:
-        raise SystemExit(f"no records of methods beside retrained models in {', '.join(map(str, folders))}")
-    write_text(into, page(found))
+    write_text(into, page([shown for folder in folders for shown in sections_of(folder, into.parent)]))
     print(f"wrote {into}")
+
+
+def sections_of(folder: Path, beside: Path) -> list[Shown]:
+    """What the results of a plan show, with paths of figures from a folder. Errors: there is nothing."""
+    found = read_problems(folder)
+    if not found:
+        raise SystemExit(f"no records of methods beside retrained models in {folder}")
+    figures = {name: Path(os.path.relpath(folder / name / "summary.svg", beside)).as_posix() for name in found}
+    return [Shown(problem, methods(problem), figures[name]) for name, problem in found.items()]
 
 
 @app.command
@@ -114,9 +119,9 @@ def choose(folder: Path) -> None:
 
 
 def chosen(of: Sequence[Entry]) -> list[str]:
-    """A spec for each method, in order of the names."""
+    """A spec for each method but controls, in order of the names."""
     found: dict[str, list[Entry]] = {}
-    for entry in of:
+    for entry in (e for e in of if e.role != "control"):
         found.setdefault(entry.specs[0].split("(")[0], []).append(entry)
     return [max(group, key=_rank).specs[0] for _, group in sorted(found.items())]
 
@@ -134,7 +139,8 @@ def methods(problem: Problem) -> list[Entry]:
 
 def page(found: Sequence[Shown]) -> str:
     """The markdown text: an overview, then a section for each problem."""
-    made = "Made by `python benchmarks/parity.py` from the records of `benchmarks/plans/parity_*.toml` and `random_*.toml`.\n"
+    plans = ", ".join(f"`benchmarks/plans/{name}_*.toml`" for name in ("parity", "random", "subclass"))
+    made = f"Made by `python benchmarks/parity.py` from the records of {plans}.\n"
     head = ["problem", "ours", "within two halves", "best other", "in band", "best other", "wins", "losses", "cost"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(overview(shown, m) for shown in found for m in shown.ours)]
     return f"# Parity with retrained models\n\n{made}{HOW}\n" + "\n".join(lines) + "\n" + "".join(map(section, found))
@@ -158,10 +164,10 @@ def section(shown: Shown) -> str:
     lines = [
         f"\n## {problem.title}, training seeds {', '.join(str(records[0].job['seed']) for records in problem.seeds)}\n",
         f"![scores of each method, in halves of the retrained models' band]({shown.figure})\n",
-        f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(table_row(m, of if random else ()) for m in of), "",
+        f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(table_row(m, random=random) for m in of), "",
     ]  # fmt: skip
     for own in shown.ours:
-        lines += [f"`{own.name}`: {(verdict_random if random else verdict)(own, of)}", ""]
+        lines += [f"`{own.name}`: {verdict_random(own, of) if random else verdict(own)}", ""]
     if shown.first is not None:
         lines += [f"`{shown.first.name}` against each other method, score by score (nearer to the retrained models is a win):", ""]
         lines += ["| method | wins | losses |", "|---|---|---|", *(duel(shown.first, other) for other in shown.others)]
@@ -183,28 +189,28 @@ def distance(method: Entry, score: str) -> float:
     return fmean(abs(mark.units) for mark in method.marks[score])
 
 
-def table_row(m: Entry, random: Sequence[Entry] = ()) -> str:
-    """A line of the table. random: all methods of a random request, whose membership and divergence have columns of their own."""
+def table_row(m: Entry, *, random: bool = False) -> str:
+    """A line of the table. random: the problem is one of single samples, whose membership and divergence have columns of their own."""
     out = [f"{label(s)} ({fmean(mark.units for mark in m.marks[s]):+.1f})" for s in scores_of(m) if not within(m, s)]
     gap = 100 * fmean(mark.gap for mark in m.marks["test_retain_accuracy"])
-    inside = "–" if m.inside is None else f"{m.inside:.1f}/{len(m.counted)}"
+    counted = "–" if m.inside is None else f"{m.inside:.1f}/{len(m.counted)}"
     good = sum(within(m, s) for s in m.marks)
     name = f"`{m.name}` (control)" if m.role == "control" else f"`{m.name}`"
     values = [valued(m, score) for score in SHOWN] if random else []
-    return f"| {' | '.join([name, *values, f'{good}/{len(m.marks)}', ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), inside])} |"
+    return f"| {' | '.join([name, *values, f'{good}/{len(m.marks)}', ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), counted])} |"
 
 
 def valued(m: Entry, score: str) -> str:
     """Mean value over the seeds, with ✓ where it is in the band on every seed."""
     marks = m.marks.get(score, [])
-    return f"{fmean(mark.value for mark in marks):.3f}{' ✓' if all(mark.inside for mark in marks) else ''}" if marks else "–"
+    return f"{fmean(mark.value for mark in marks):.3f}{' ✓' if inside(m, score) else ''}" if marks else "–"
 
 
 def summary(shares: Sequence[float]) -> str:
     return f"{100 * fmean(shares):.1f} %" if shares else "–"
 
 
-def verdict(m: Entry, of: Sequence[Entry] = ()) -> str:
+def verdict(m: Entry) -> str:
     """Each bound of a class request and what was measured, on the worst seed."""
     allowed = next((points for share, points in POINTS.items() if m.name.endswith(f" {share}")), min(POINTS.values()))
     gaps = [100 * mark.gap for mark in m.marks["test_retain_accuracy"]]
@@ -222,26 +228,32 @@ def verdict(m: Entry, of: Sequence[Entry] = ()) -> str:
 
 def verdict_random(m: Entry, of: Sequence[Entry]) -> str:
     """Each bound of a random request and what was measured: the retrained models' band holds their accuracy on unseen data."""
-    accuracy = m.marks["forget_accuracy"]
     others = [e for e in of if JSD in e.marks and e.role == "unlearned" and e is not m]
     keeping = [e for e in others if all(within(e, s) for s in UTILITY)]
+    gaps = ", ".join(f"{mark.gap:+.3f}" for mark in m.marks.get("forget_accuracy", ())) or "not measured"
     checks = [
-        (all(mark.inside for s in MEMBERSHIP for mark in m.marks.get(s, ())), "RMIA AUC and TPR at 1 % in the band on every seed"),
-        (
-            all(mark.inside for mark in accuracy),
-            f"forget accuracy that of unseen data, in the band on every seed (gaps {', '.join(f'{mark.gap:+.3f}' for mark in accuracy)})",
-        ),
+        (all(inside(m, s) for s in MEMBERSHIP), "RMIA AUC and TPR at 1 % in the band on every seed"),
+        (inside(m, "forget_accuracy"), f"forget accuracy that of unseen data, in the band on every seed (gaps {gaps})"),
         lowest(m, others, "lowest JSD to retrained models"),
         lowest(m, keeping, "lowest JSD of those whose retained accuracies are within two halves of the band"),
     ]
     return said(checks)
 
 
+def inside(m: Entry, score: str) -> bool:
+    """Whether it was measured and lies in the band on every seed."""
+    marks = m.marks.get(score, [])
+    return bool(marks) and all(mark.inside for mark in marks)
+
+
 def lowest(m: Entry, others: Sequence[Entry], what: str) -> tuple[bool, str]:
-    """Whether its mean divergence from the retrained models is below that of each other."""
+    """Whether its mean divergence from the retrained models is below that of each of the others, of whom there must be one."""
+    if JSD not in m.marks:
+        return False, f"{what} (not measured)"
     own, best = divergence(m), min(others, key=divergence, default=None)
-    beside = "no other" if best is None else f"next {divergence(best):.4f} of `{best.name}`"
-    return best is None or own < divergence(best), f"{what} ({own:.4f}, {beside})"
+    if best is None:
+        return False, f"{what} ({own:.4f}, no other to compare with)"
+    return own < divergence(best), f"{what} ({own:.4f}, next {divergence(best):.4f} of `{best.name}`)"
 
 
 def divergence(m: Entry) -> float:

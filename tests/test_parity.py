@@ -75,8 +75,42 @@ def test_bounds_of_random_requests(jsd: float, outside: str, fails: list[str]) -
 
 def test_a_row_of_a_random_request_has_its_values() -> None:
     own = random_method("unseen_distill", 0.16, outside="rmia_auc")
-    assert parity.table_row(own, [own]) == "| `unseen_distill` | 0.600 ✓ | 0.600 | 0.600 ✓ | 0.160 ✓ | 6/6 | – | +1.0 | 30.0 % | 3.0/4 |"
+    assert parity.table_row(own, random=True) == "| `unseen_distill` | 0.600 ✓ | 0.600 | 0.600 ✓ | 0.160 ✓ | 6/6 | – | +1.0 | 30.0 % | 3.0/4 |"
     assert parity.table_row(own) == "| `unseen_distill` | 6/6 | – | +1.0 | 30.0 % | 3.0/4 |"
+
+
+def test_what_was_not_measured_does_not_hold() -> None:
+    bare = random_method("unseen_distill", 0.16)
+    alone = parity.verdict_random(bare, [bare])
+    assert alone.count("no other to compare with") == 2 and alone.count("does not hold") == 2
+    bare.marks.clear()
+    assert parity.verdict_random(bare, [bare, random_method("not_", 0.17)]).count("does not hold") == 4
+
+
+def tuned(spec: str, units: float, gap: float, role: str = "unlearned") -> Entry:
+    marks = {"test_retain_accuracy": [Mark(0.5, gap, 0.0, inside=True)], "forget_accuracy": [Mark(0.5, 0.0, units, abs(units) <= 1)]}
+    return Entry("a", role, marks, [0.1], frozenset(), (1, 1), (), (spec,))
+
+
+def test_chooses_the_setting_with_most_in_band_that_keeps_accuracy() -> None:
+    of = [
+        tuned("a(lr=1)", 0.0, -0.051), tuned("a(lr=2)", 2.0, -0.04), tuned("a(lr=3)", 0.5, -0.049), tuned("a(lr=4)", 0.5, -0.048),
+        tuned("b(x=1)", 0.0, -0.3), tuned("b(x=2)", 3.0, -0.2), tuned("identity()", 0.0, 0.0, "control"),
+    ]  # fmt: skip
+    assert parity.chosen(of) == ["a(lr=4)", "b(x=2)"]
+
+
+def test_a_section_of_a_random_request_and_its_line_of_the_overview() -> None:
+    of = [random_method("unseen_distill", 0.16, outside="rmia_auc"), random_method("not_", 0.17)]
+    of.append(random_method("ssd", 0.2, outside="rmia_tpr_1"))
+    of.append(random_method("identity", 0.1)._replace(role="control"))
+    shown = parity.Shown(parity.Problem("digits", []), of, "plans/x/summary.svg")
+    assert shown.random and shown.first is of[0] and shown.others == of[1:3]
+    text = parity.section(shown)
+    assert "](plans/x/summary.svg)" in text and "| forget accuracy | RMIA AUC | RMIA TPR at 1 % | JSD (forget) |" in text
+    assert "| `not_` | 0: – | 1: RMIA AUC (1.5 / 0.5) |" in text and "| `identity` |" not in text
+    # Against not_ it loses RMIA, against ssd it wins the rate and loses RMIA.
+    assert parity.overview(shown, of[0]) == "| digits | `unseen_distill` | 6/6 | 6 | 75 % | 100 % | 1 | 2 | 30.0 % |"
 
 
 def test_reads_the_committed_records_and_refuses_a_folder_without(tmp_path: Path) -> None:
@@ -85,4 +119,6 @@ def test_reads_the_committed_records_and_refuses_a_folder_without(tmp_path: Path
     assert "| `probed_muda 10% 2` | 12/12 | – | +0.1 |" in text and "| `eu_k 10% 2` | 10/12 |" in text
     with pytest.raises(SystemExit, match="no records of methods"):
         parity.main((tmp_path,), into=tmp_path / "none.md")
+    with pytest.raises(SystemExit, match="no records of methods"):
+        parity.main((RESULTS, tmp_path), into=tmp_path / "none.md")
     assert not (tmp_path / "none.md").exists()
