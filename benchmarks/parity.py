@@ -46,7 +46,8 @@ A score is within two halves of the band where it is on every training seed; the
 accuracy is in points beside the retrained models' mean. `10%` and `1%` are the shares of the retained data that the method was given; all of
 it where none stands. A win is a score that is nearer by a factor of 1.25, where not both are in the band. Both count all scores of the
 tables, the linear probe that `probed_muda` trains on too. `in band` is the leaderboard's count, without those that a method trains on and
-those that the untouched original passes.
+those that the untouched original passes. Controls do not forget (`head_mask` forbids an answer, `identity` does nothing): where one has as many
+scores within two halves as a method, the scores there cannot tell, and the count is no evidence of forgetting in the features.
 """
 RATIO = 1.25  # nearer or farther by less than this factor, and both within the band, are no win
 
@@ -141,19 +142,22 @@ def page(found: Sequence[Shown]) -> str:
     """The markdown text: an overview, then a section for each problem."""
     plans = ", ".join(f"`benchmarks/plans/{name}_*.toml`" for name in ("parity", "random", "subclass"))
     made = f"Made by `python benchmarks/parity.py` from the records of {plans}.\n"
-    head = ["problem", "ours", "within two halves", "best other", "in band", "best other", "wins", "losses", "cost"]
+    head = ["problem", "ours", "within two halves", "best other", "control", "in band", "best other", "wins", "losses", "cost"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(overview(shown, m) for shown in found for m in shown.ours)]
     return f"# Parity with retrained models\n\n{made}{HOW}\n" + "\n".join(lines) + "\n" + "".join(map(section, found))
 
 
 def overview(shown: Shown, own: Entry) -> str:
-    """A line: ours beside the best of the others in either count, and over all others together how often it is nearer and farther."""
+    """A line: ours beside the best of the others in either count and the best control in one, and over all others together how often it is
+    nearer and farther.
+    """
     near = max((sum(within(m, s) for s in m.marks) for m in shown.others), default=0)
+    cheat = max((sum(within(m, s) for s in m.marks) for m in shown.of if m.role == "control"), default="–")
     band = max((m.fraction or 0.0 for m in shown.others), default=0.0)
     sides = [sides_of(own, other) for other in shown.others]
     wins, losses = sum(len(w) for w, _ in sides), sum(len(lost) for _, lost in sides)
     good, inside = sum(within(own, s) for s in own.marks), "–" if own.fraction is None else f"{100 * own.fraction:.0f} %"
-    cells = [shown.problem.title, f"`{own.name}`", f"{good}/{len(own.marks)}", near, inside, f"{100 * band:.0f} %", wins, losses]
+    cells = [shown.problem.title, f"`{own.name}`", f"{good}/{len(own.marks)}", near, cheat, inside, f"{100 * band:.0f} %", wins, losses]
     return f"| {' | '.join(map(str, cells))} | {summary(own.shares)} |"
 
 

@@ -110,7 +110,7 @@ def test_a_section_of_a_random_request_and_its_line_of_the_overview() -> None:
     assert "](plans/x/summary.svg)" in text and "| forget accuracy | RMIA AUC | RMIA TPR at 1 % | JSD (forget) |" in text
     assert "| `not_` | 0: – | 1: RMIA AUC (1.5 / 0.5) |" in text and "| `identity` |" not in text
     # Against not_ it loses RMIA, against ssd it wins the rate and loses RMIA.
-    assert parity.overview(shown, of[0]) == "| digits | `unseen_distill` | 6/6 | 6 | 75 % | 100 % | 1 | 2 | 30.0 % |"
+    assert parity.overview(shown, of[0]) == "| digits | `unseen_distill` | 6/6 | 6 | 6 | 75 % | 100 % | 1 | 2 | 30.0 % |"
 
 
 def test_reads_the_committed_records_and_refuses_a_folder_without(tmp_path: Path) -> None:
