@@ -37,13 +37,14 @@ class UnseenDistill:
 
     All targets are computed once, without augmentation, of as many retained samples as the steps have places for. What is registered before
     the first layer drawn anew (embeddings, an input normalisation) stays in the stand-in, but for redrawn = 1; frozen tensors stay in any
-    case, and a weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class gets the
-    stand-in's logits as well, which it learnt from data without that class; methods for classes do that better.
+    case, and a weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class gets the stand-in's logits as
+    well, which it learnt from data without that class; methods for classes do that better.
 
     The defaults suit a random draw, an overfitted model and retained data in plenty. What of the forget data the earlier layers hold, the
-    stand-in knows; with more layers drawn anew it knows less, of anything. Where the original hardly overfits there is little to forget, and the
-    defaults cost two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one, at a twentieth of retraining. Where the forget data is of a kind of its own (a fine class, a patient), norm = "frozen": its
-    batches would move the batch-norm statistics away from those of everything else. Frozen statistics forget a random draw less.
+    stand-in knows; with more layers drawn anew it knows less, of anything. Where the original hardly overfits there is little to forget, and
+    the defaults cost two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one, at a twentieth of retraining. Where the forget
+    data is of a kind of its own (a fine class, a patient), norm = "frozen": its batches would move the batch-norm statistics away from those
+    of everything else. Frozen statistics forget a random draw less.
     """
 
     name: ClassVar[str] = "unseen_distill"
