@@ -26,15 +26,15 @@ from cyclopts import App
 
 from eigenforget.bench.results import read_problems
 from eigenforget.record import write_text
-from eigenforget.report.glossary import label
-from eigenforget.report.leaderboard import PANEL, Entry, Problem, entries
+from eigenforget.report.glossary import UTILITY, group, label
+from eigenforget.report.leaderboard import PANEL, Entry, Problem, entries, named
 
 HERE = Path(__file__).parent
 OURS = "probed_muda"  # for whole classes
 OURS_RANDOM = "unseen_distill"  # for random samples and groups
 MEMBERSHIP = ("rmia_auc", "rmia_tpr_1")
 JSD = "jsd_forget_oracle"
-UTILITY = ("retain_accuracy", "test_retain_accuracy")
+KEPT = tuple(score for score in PANEL if group(score) == UTILITY)  # accuracies on what is retained
 ALSO = ("rmia_tpr_1", JSD)  # beside the leaderboard's panel, where random samples are forgotten
 SHOWN = ("forget_accuracy", *MEMBERSHIP, JSD)  # with their values, there
 WITHIN = 2.0  # halves of the band
@@ -134,8 +134,8 @@ def _rank(m: Entry) -> tuple[float, ...]:
 
 def methods(problem: Problem) -> list[Entry]:
     """Every method of the problem that has a result, with the scores that are asked of random requests where it is one."""
-    found = [entry for entry in entries(problem) if entry.marks]
-    return [e for e in entries(problem, ALSO) if e.marks] if any(e.name.startswith(OURS_RANDOM) for e in found) else found
+    random = any(record.name.startswith(OURS_RANDOM) for records in problem.seeds for record in records)
+    return [entry for entry in entries(problem, ALSO if random else ()) if entry.marks]
 
 
 def page(found: Sequence[Shown]) -> str:
@@ -151,13 +151,13 @@ def overview(shown: Shown, own: Entry) -> str:
     """A line: ours beside the best of the others in either count and the best control in one, and over all others together how often it is
     nearer and farther.
     """
-    near = max((sum(within(m, s) for s in m.marks) for m in shown.others), default=0)
-    cheat = max((sum(within(m, s) for s in m.marks) for m in shown.of if m.role == "control"), default="–")
+    best = max(map(near, shown.others), default=0)
+    cheat = max((near(m) for m in shown.of if m.role == "control"), default="–")
     band = max((m.fraction or 0.0 for m in shown.others), default=0.0)
     sides = [sides_of(own, other) for other in shown.others]
     wins, losses = sum(len(w) for w, _ in sides), sum(len(lost) for _, lost in sides)
-    good, inside = sum(within(own, s) for s in own.marks), "–" if own.fraction is None else f"{100 * own.fraction:.0f} %"
-    cells = [shown.problem.title, f"`{own.name}`", f"{good}/{len(own.marks)}", near, cheat, inside, f"{100 * band:.0f} %", wins, losses]
+    counted = "–" if own.fraction is None else f"{100 * own.fraction:.0f} %"
+    cells = [shown.problem.title, f"`{own.name}`", f"{near(own)}/{len(own.marks)}", best, cheat, counted, f"{100 * band:.0f} %", wins, losses]
     return f"| {' | '.join(map(str, cells))} | {summary(own.shares)} |"
 
 
@@ -188,6 +188,11 @@ def within(method: Entry, score: str) -> bool:
     return all(abs(mark.units) <= WITHIN for mark in method.marks[score])
 
 
+def near(method: Entry) -> int:
+    """How many of its scores are within two halves of the band."""
+    return sum(within(method, score) for score in method.marks)
+
+
 def distance(method: Entry, score: str) -> float:
     """Mean distance from the retrained models, in halves of their band."""
     return fmean(abs(mark.units) for mark in method.marks[score])
@@ -198,10 +203,9 @@ def table_row(m: Entry, *, random: bool = False) -> str:
     out = [f"{label(s)} ({fmean(mark.units for mark in m.marks[s]):+.1f})" for s in scores_of(m) if not within(m, s)]
     gap = 100 * fmean(mark.gap for mark in m.marks["test_retain_accuracy"])
     counted = "–" if m.inside is None else f"{m.inside:.1f}/{len(m.counted)}"
-    good = sum(within(m, s) for s in m.marks)
-    name = f"`{m.name}` (control)" if m.role == "control" else f"`{m.name}`"
     values = [valued(m, score) for score in SHOWN] if random else []
-    return f"| {' | '.join([name, *values, f'{good}/{len(m.marks)}', ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), counted])} |"
+    good = f"{near(m)}/{len(m.marks)}"
+    return f"| {' | '.join([named(m.name, m.role), *values, good, ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), counted])} |"
 
 
 def valued(m: Entry, score: str) -> str:
@@ -233,7 +237,7 @@ def verdict(m: Entry) -> str:
 def verdict_random(m: Entry, of: Sequence[Entry]) -> str:
     """Each bound of a random request and what was measured: the retrained models' band holds their accuracy on unseen data."""
     others = [e for e in of if JSD in e.marks and e.role == "unlearned" and e is not m]
-    keeping = [e for e in others if all(within(e, s) for s in UTILITY)]
+    keeping = [e for e in others if all(within(e, s) for s in KEPT)]
     gaps = ", ".join(f"{mark.gap:+.3f}" for mark in m.marks.get("forget_accuracy", ())) or "not measured"
     checks = [
         (all(inside(m, s) for s in MEMBERSHIP), "RMIA AUC and TPR at 1 % in the band on every seed"),

@@ -15,7 +15,7 @@ from eigenforget.spec import configured
 from eigenforget.training import supervised
 from eigenforget.types import Refused, Task
 
-_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 @configured
@@ -64,7 +64,7 @@ def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
     layers.
     """
     modules = list(model.named_modules())
-    starts = [i for i, (_, module) in enumerate(modules) if isinstance(module, _LAYERS)]
+    starts = [i for i, (_, module) in enumerate(modules) if isinstance(module, LAYERS)]
     if k > len(starts):
         raise Refused(f"{method}(k={k}) needs a model with {k} convolutions and linear layers; this one has {len(starts)}")
     return dict(modules[starts[-k] :])

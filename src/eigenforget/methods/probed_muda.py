@@ -122,5 +122,9 @@ class ProbedMUDA:
 
 def feature_error(features: Tensor, original: Tensor) -> Tensor:
     """Mean of ‖f − f_0‖² over the batch, in units of the total variance of f_0 [B, D] in it: 1 where all features became their mean."""
-    variance = original.var(0, correction=0).sum().clamp_min(torch.finfo(original.dtype).tiny)
-    return (features - original).square().sum(1).mean() / variance
+    return (features - original).square().sum(1).mean() / total_variance(original)
+
+
+def total_variance(features: Tensor) -> Tensor:
+    """The trace of the covariance of features [B, D], above 0 so that it can divide."""
+    return features.var(0, correction=0).sum().clamp_min(torch.finfo(features.dtype).tiny)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from eigenforget import seeds
 from eigenforget.engine import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
 from eigenforget.losses import cross_entropy, kl_to_target, soft_target
-from eigenforget.methods.cf_k import draw_anew, last_layers
+from eigenforget.methods.cf_k import LAYERS, draw_anew, last_layers
+from eigenforget.methods.probed_muda import total_variance
 from eigenforget.sources import Source, steps_in_epoch
 from eigenforget.spec import configured
 from eigenforget.types import Outputs, Refused, Task
@@ -130,7 +131,7 @@ class UnseenDistill:
         """The share of layers to draw anew with what is registered after the first of them, by name; at 1 all there is."""
         if self.redrawn == 1:
             return dict(model.named_modules())
-        count = sum(isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) for module in model.modules())
+        count = sum(isinstance(module, LAYERS) for module in model.modules())
         if count == 0:
             raise Refused(f"{self.name} draws convolutions and linear layers anew, and this model has none; redrawn=1 draws everything")
         return last_layers(model, math.ceil(round(self.redrawn * count, 9)), self.name)
@@ -144,7 +145,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _towards(original: Outputs, *, labels: float, logits: float, features: float) -> _Guide:
     """The weighted distance per sample [B] from the labels and from the original's outputs, known by position."""
-    variance = original.features.var(0, correction=0).sum().clamp_min(torch.finfo(original.features.dtype).tiny)
+    variance = total_variance(original.features)
     targets = soft_target(original.logits, 1.0)
 
     def loss(part: Part) -> Tensor:

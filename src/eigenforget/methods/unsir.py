@@ -37,6 +37,7 @@ class UNSIR:
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: noise_steps × noise + repeats × noise + (1 + repair_epochs) × retain sample"
+    rows: ClassVar[int] = 3  # of its log where one class is forgotten: noise, impair, repair
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {
             "noise_samples": 256, "noise_steps": 40, "noise_lr": 0.1, "noise_penalty": 0.1, "repeats": 20,
@@ -54,11 +55,6 @@ class UNSIR:
     repair_lr: Annotated[float, Field(gt=0, description="Adam learning rate of the repair phase")] = 0.01
     repair_epochs: Annotated[int, Field(ge=1, description="passes over the retain sample in the repair phase")] = 3
     batch_size: Annotated[int, Field(ge=2, description="samples per step of the impair and repair phases")] = 256
-
-    @property
-    def rows(self) -> int:
-        """Of its log where one class is forgotten: noise, impair, repair."""
-        return 3
 
     def __call__(self, task: Task) -> nn.Module:
         if not task.forgotten_classes:

@@ -123,7 +123,7 @@ def leaderboard(problems: Sequence[Problem]) -> str:
         whole = len(fractions) == sum(telling) > 0
         costs = [share for entry in own if entry is not None for share in entry.shares]
         role = next(entry.role for entry in own if entry is not None)
-        cells = [_named(name, role), percent(fmean(fractions)) if whole else "–"]
+        cells = [named(name, role), percent(fmean(fractions)) if whole else "–"]
         cells += [_in_band(entry) for entry in own] + [percent(median(costs)) if costs else "–"]
         lines.append(((role == "control", not whole, -fmean(fractions) if whole else 0.0, name), cells))
     lines.sort(key=lambda line: line[0])
@@ -139,7 +139,7 @@ def details(problem: Problem) -> str:
     does not count."""
     found = entries(problem)
     columns = [name for name in PANEL if any(entry.marks.get(name) for entry in found)]
-    rows = [[_named(entry.name, entry.role), *(_cell(entry, name) for name in columns), _in_band(entry), _cost(entry)] for entry in found]
+    rows = [[named(entry.name, entry.role), *(_cell(entry, name) for name in columns), _in_band(entry), _cost(entry)] for entry in found]
     table = _table(["method", *map(label, columns), "in band", "cost"], rows)
     notes = list(dict.fromkeys(f"- `{entry.name}`: {reason}" for entry in found for reason in entry.reasons))
     if any(entry.marks.get(name) for entry in found for name in entry.left_out):
@@ -159,7 +159,8 @@ def draw(problem: Problem) -> str:
     return heatmap(problem.title, [label(name) for name in columns], lines, after="in band")
 
 
-def _named(name: str, role: str) -> str:
+def named(name: str, role: str) -> str:
+    """The name as a cell of a markdown table; controls say that they are some."""
     return f"`{name}` (control)" if role == "control" else f"`{name}`"
 
 
