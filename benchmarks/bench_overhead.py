@@ -1,8 +1,10 @@
-"""What a bench costs beyond its work: planning, listing, overhead of a cell, two workers against one, and running a finished plan again.
+"""What a bench costs beyond its work: planning, listing, overhead of a cell, two workers against
+one, and running a finished plan again.
 
     python benchmarks/bench_overhead.py --into benchmarks/results/bench_overhead.md
 
-Digits, single-thread cells. On a machine that does other things the numbers mean little: two workers need two free cores.
+Digits, single-thread cells. On a machine that does other things the numbers mean little: two
+workers need two free cores.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from statistics import fmean
 
 from cyclopts import App
 
-from eigenforget.bench import Bench, Plan, pool_of, read_plan, store_of
-from eigenforget.bench.run import Outline
-from eigenforget.bench.work import Answer, Task
+from eigenforget.experiments.bench import Bench, Plan, pool_of, read_plan, store_of
+from eigenforget.experiments.bench.run import Outline
+from eigenforget.experiments.bench.work import Answer, Task
 from eigenforget.record import write_text
 
 GRID = """
@@ -57,16 +59,24 @@ def main(*, into: Path | None = None, cells: int = 12, epochs: int = 12) -> None
             "# What a bench costs beyond its work\n",
             f"`python benchmarks/bench_overhead.py --cells {cells} --epochs {epochs}` on "
             f"{os.cpu_count()} cores ({platform.machine()}), one thread a cell.\n",
-            "| what | measured | bound |", "|---|---|---|", *lines, "",
+            "| what | measured | bound |",
+            "|---|---|---|",
+            *lines,
+            "",
         ]
-    )  # fmt: skip
+    )
     print(text)
     if into is not None:
         write_text(into, text)
 
 
 def planning(folder: Path) -> list[str]:
-    bench, seconds = timed(lambda: outlined(plan(folder, THOUSAND, [f"finetune(epochs={i + 1})" for i in range(25)]), folder / "empty"))
+    bench, seconds = timed(
+        lambda: outlined(
+            plan(folder, THOUSAND, [f"finetune(epochs={i + 1})" for i in range(25)]),
+            folder / "empty",
+        )
+    )
     made, outline = bench
     (folder / "empty" / "cells").mkdir(parents=True)
     for cell in made.cells():
@@ -81,7 +91,12 @@ def planning(folder: Path) -> list[str]:
 def running(folder: Path, cells: int, epochs: int) -> list[str]:
     small = plan(folder, GRID, [f"finetune(epochs={epochs + i})" for i in range(cells)])
     ready = folder / "ready"
-    run(small._replace(cells=small.cells[:1] + small.cells[cells : cells + 1]), ready, "sequential", 1)
+    run(
+        small._replace(cells=small.cells[:1] + small.cells[cells : cells + 1]),
+        ready,
+        "sequential",
+        1,
+    )
     for path in (ready / "cells").glob("*"):
         path.unlink()
     answers, walls = {}, {}
@@ -92,16 +107,31 @@ def running(folder: Path, cells: int, epochs: int) -> list[str]:
         run(warm, folder / f"store{workers}", "processes", workers)
         for path in (folder / f"store{workers}" / "cells").glob("*"):
             path.unlink()
-        answers[workers], walls[workers] = run(small, folder / f"store{workers}", "processes", workers)
+        answers[workers], walls[workers] = run(
+            small, folder / f"store{workers}", "processes", workers
+        )
     overhead = [a.seconds - a.own_seconds for a in answers[1]]
     again, seconds = timed(lambda: outlined(small, folder / "store2")[1])
     return [
-        row(f"two workers against one, {len(small.cells)} cells of {fmean(a.own_seconds for a in answers[1]):.1f} s",
-            f"{walls[1] / walls[2]:.2f}× ({walls[1]:.1f} s, {walls[2]:.1f} s)", "≥ 1.7×"),
-        row("overhead of a cell beyond making and measuring its model, mean", f"{fmean(overhead):.3f} s", "≤ 0.5 s"),
-        row("the same, in the worst cell (it loads data and models)", f"{max(overhead):.3f} s", "–"),
-        row("cells run again by a finished plan", f"{len(again.cells)} (looked up in {seconds:.2f} s)", "0"),
-    ]  # fmt: skip
+        row(
+            f"two workers against one, {len(small.cells)} cells of {fmean(a.own_seconds for a in answers[1]):.1f} s",
+            f"{walls[1] / walls[2]:.2f}× ({walls[1]:.1f} s, {walls[2]:.1f} s)",
+            "≥ 1.7×",
+        ),
+        row(
+            "overhead of a cell beyond making and measuring its model, mean",
+            f"{fmean(overhead):.3f} s",
+            "≤ 0.5 s",
+        ),
+        row(
+            "the same, in the worst cell (it loads data and models)", f"{max(overhead):.3f} s", "–"
+        ),
+        row(
+            "cells run again by a finished plan",
+            f"{len(again.cells)} (looked up in {seconds:.2f} s)",
+            "0",
+        ),
+    ]
 
 
 def plan(folder: Path, text: str, methods: list[str]) -> Plan:

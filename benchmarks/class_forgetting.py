@@ -1,9 +1,11 @@
-"""Forget a class of a real data set: originals, retrained oracles, methods and the cheat, over several training seeds.
+"""Forget a class of a real data set: originals, retrained oracles, methods and the cheat, over
+several training seeds.
 
     python benchmarks/class_forgetting.py --preset cifar10 --seeds 0 --seeds 1 --seeds 2
 
-Each seed leaves records, table.csv and report.html in benchmarks/results/<preset>/seed<n>; finished seeds are not run again, and
-trained originals and oracles are kept in --store. Then `python benchmarks/summarise.py benchmarks/results/<preset>` makes the tables.
+Each seed leaves records, table.csv and report.html in benchmarks/results/<preset>/seed<n>; finished
+seeds are not run again, and trained originals and oracles are kept in --store. Then `python
+benchmarks/summarise.py benchmarks/results/<preset>` makes the tables.
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ import torch
 from cyclopts import App
 
 from eigenforget import record
+from eigenforget.cli.terminal import engine, progress
+from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
-from eigenforget.jobs import Experiment
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.results import write_results
+from eigenforget.experiments.study import Study
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import parse
-from eigenforget.study import Study
-from eigenforget.terminal import progress
-from eigenforget.training import RECIPES
-from eigenforget.workflows import engine, write_results
+from eigenforget.training.recipe import RECIPES
 
 PRESETS = {
     "cifar10": {
@@ -72,10 +74,14 @@ def main(
         if (folder / "records").exists():
             print(f"{folder} is finished ({len(record.read_folder(folder / 'records'))} records)")
             continue
-        study = Study(experiment, methods, seed=seed, oracle_seeds=oracle_seeds, store=store / preset)
+        study = Study(
+            experiment, methods, seed=seed, oracle_seeds=oracle_seeds, store=store / preset
+        )
         with progress() as watch:
             records = list(study.records(watch))
-        write_results(records, folder, title=f"{preset}: {chosen['forget']}, seed {seed}", overwrite=False)
+        write_results(
+            records, folder, title=f"{preset}: {chosen['forget']}, seed {seed}", overwrite=False
+        )
 
 
 if __name__ == "__main__":

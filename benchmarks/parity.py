@@ -1,17 +1,22 @@
-"""How near our methods are to retrained models, and where they win and lose against each other method, from the records of the plans.
+"""How near our methods are to retrained models, and where they win and lose against each other
+method, from the records of the plans.
 
-Whole classes (probed_muda), random samples and a fine class (unseen_distill), each plan by one command before:
+Whole classes (probed_muda), random samples and a fine class (unseen_distill), each plan by one
+command before:
 
-    for plan in parity_cifar10 parity_cifar100 random_cifar10_10k random_cifar100_20k random_cifar10 subclass_cifar100; do
+    for plan in parity_cifar10 parity_cifar100 random_cifar10_10k random_cifar100_20k random_cifar10
+    subclass_cifar100; do
       eigenforget bench benchmarks/plans/$plan.toml --out benchmarks/results/plans/$plan
     done
     python benchmarks/parity.py
 
-    python benchmarks/parity.py choose benchmarks/results/plans/parity_tune    # which of three settings each method has in the plans
+    python benchmarks/parity.py choose benchmarks/results/plans/parity_tune    # which of three
+    settings each method has in the plans
 
-Writes benchmarks/results/parity.md. All scores of the leaderboard's panel are counted, and where single samples are forgotten RMIA's TPR and
-the JSD, those that the method trains on and those that cannot tell too; the leaderboard's count, which leaves them out, stands beside. Exit
-code 0 whether or not the bounds hold: the page says which do.
+Writes benchmarks/results/parity.md. All scores of the leaderboard's panel are counted, and where
+single samples are forgotten RMIA's TPR and the JSD, those that the method trains on and those that
+cannot tell too; the leaderboard's count, which leaves them out, stands beside. Exit code 0 whether
+or not the bounds hold: the page says which do.
 """
 
 from __future__ import annotations
@@ -24,10 +29,10 @@ from typing import NamedTuple
 
 from cyclopts import App
 
-from eigenforget.bench.results import read_problems
+from eigenforget.experiments.bench.results import read_problems
 from eigenforget.record import write_text
 from eigenforget.report.glossary import UTILITY, group, label
-from eigenforget.report.leaderboard import PANEL, Entry, Problem, entries, named
+from eigenforget.report.pages.leaderboard import PANEL, Entry, Problem, entries, named
 
 HERE = Path(__file__).parent
 OURS = "probed_muda"  # for whole classes
@@ -38,8 +43,12 @@ KEPT = tuple(score for score in PANEL if group(score) == UTILITY)  # accuracies 
 ALSO = ("rmia_tpr_1", JSD)  # beside the leaderboard's panel, where random samples are forgotten
 SHOWN = ("forget_accuracy", *MEMBERSHIP, JSD)  # with their values, there
 WITHIN = 2.0  # halves of the band
-POINTS = {"10%": 0.5, "1%": 1.0}  # of retained test accuracy below the retrained models' mean, at most
-LOST = 5.0  # points of retained test accuracy: a setting that costs more is not chosen where another costs less
+POINTS = {
+    "10%": 0.5,
+    "1%": 1.0,
+}  # of retained test accuracy below the retrained models' mean, at most
+# points of retained test accuracy: a setting that costs more is not chosen where another costs less
+LOST = 5.0
 SHARE = 1 / 20  # of retraining's processor time, at most
 HOW = """\
 A score is within two halves of the band where it is on every training seed; the numbers in brackets are mean gaps in halves. Retained test
@@ -72,8 +81,12 @@ class Shown(NamedTuple):
 
     @property
     def first(self) -> Entry | None:
-        """Ours with the larger share of the retained data; of several settings the plan's first, whichever came out best."""
-        return min((m for m in self.ours if not m.name.endswith(" 1%")), key=lambda m: m.name, default=None)
+        """Ours with the larger share of the retained data; of several settings the plan's first,
+        whichever came out best.
+        """
+        return min(
+            (m for m in self.ours if not m.name.endswith(" 1%")), key=lambda m: m.name, default=None
+        )
 
     @property
     def others(self) -> list[Entry]:
@@ -94,16 +107,23 @@ def main(
     into: Path = HERE / "results" / "parity.md",
 ) -> None:
     """Make the page of FOLDERS."""
-    write_text(into, page([shown for folder in folders for shown in sections_of(folder, into.parent)]))
+    write_text(
+        into, page([shown for folder in folders for shown in sections_of(folder, into.parent)])
+    )
     print(f"wrote {into}")
 
 
 def sections_of(folder: Path, beside: Path) -> list[Shown]:
-    """What the results of a plan show, with paths of figures from a folder. Errors: there is nothing."""
+    """What the results of a plan show, with paths of figures from a folder. Errors: there is
+    nothing.
+    """
     found = read_problems(folder)
     if not found:
         raise SystemExit(f"no records of methods beside retrained models in {folder}")
-    figures = {name: Path(os.path.relpath(folder / name / "summary.svg", beside)).as_posix() for name in found}
+    figures = {
+        name: Path(os.path.relpath(folder / name / "summary.svg", beside)).as_posix()
+        for name in found
+    }
     return [Shown(problem, methods(problem), figures[name]) for name, problem in found.items()]
 
 
@@ -111,8 +131,9 @@ def sections_of(folder: Path, beside: Path) -> list[Shown]:
 def choose(folder: Path) -> None:
     """Print the best setting of each method in the results of a tuning plan.
 
-    Most scores in band by the leaderboard's count, of those that keep retained test accuracy within five points; where none does, the one
-    that loses least. Of equal ones the one with the higher retained test accuracy.
+    Most scores in band by the leaderboard's count, of those that keep retained test accuracy within
+    five points; where none does, the one that loses least. Of equal ones the one with the higher
+    retained test accuracy.
     """
     for problem in read_problems(folder).values():
         for spec in chosen(methods(problem)):
@@ -133,23 +154,49 @@ def _rank(m: Entry) -> tuple[float, ...]:
 
 
 def methods(problem: Problem) -> list[Entry]:
-    """Every method of the problem that has a result, with the scores that are asked of random requests where it is one."""
-    random = any(record.name.startswith(OURS_RANDOM) for records in problem.seeds for record in records)
+    """Every method of the problem that has a result, with the scores that are asked of random
+    requests where it is one.
+    """
+    random = any(
+        record.name.startswith(OURS_RANDOM) for records in problem.seeds for record in records
+    )
     return [entry for entry in entries(problem, ALSO if random else ()) if entry.marks]
 
 
 def page(found: Sequence[Shown]) -> str:
     """The markdown text: an overview, then a section for each problem."""
-    plans = ", ".join(f"`benchmarks/plans/{name}_*.toml`" for name in ("parity", "random", "subclass"))
+    plans = ", ".join(
+        f"`benchmarks/plans/{name}_*.toml`" for name in ("parity", "random", "subclass")
+    )
     made = f"Made by `python benchmarks/parity.py` from the records of {plans}.\n"
-    head = ["problem", "ours", "within two halves", "best other", "control", "in band", "best other", "wins", "losses", "cost"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(overview(shown, m) for shown in found for m in shown.ours)]
-    return f"# Parity with retrained models\n\n{made}{HOW}\n" + "\n".join(lines) + "\n" + "".join(map(section, found))
+    head = [
+        "problem",
+        "ours",
+        "within two halves",
+        "best other",
+        "control",
+        "in band",
+        "best other",
+        "wins",
+        "losses",
+        "cost",
+    ]
+    lines = [
+        f"| {' | '.join(head)} |",
+        "|" + "---|" * len(head),
+        *(overview(shown, m) for shown in found for m in shown.ours),
+    ]
+    return (
+        f"# Parity with retrained models\n\n{made}{HOW}\n"
+        + "\n".join(lines)
+        + "\n"
+        + "".join(map(section, found))
+    )
 
 
 def overview(shown: Shown, own: Entry) -> str:
-    """A line: ours beside the best of the others in either count and the best control in one, and over all others together how often it is
-    nearer and farther.
+    """A line: ours beside the best of the others in either count and the best control in one, and
+    over all others together how often it is nearer and farther.
     """
     best = max(map(near, shown.others), default=0)
     cheat = max((near(m) for m in shown.of if m.role == "control"), default="–")
@@ -157,24 +204,51 @@ def overview(shown: Shown, own: Entry) -> str:
     sides = [sides_of(own, other) for other in shown.others]
     wins, losses = sum(len(w) for w, _ in sides), sum(len(lost) for _, lost in sides)
     counted = "–" if own.fraction is None else f"{100 * own.fraction:.0f} %"
-    cells = [shown.problem.title, f"`{own.name}`", f"{near(own)}/{len(own.marks)}", best, cheat, counted, f"{100 * band:.0f} %", wins, losses]
+    cells = [
+        shown.problem.title,
+        f"`{own.name}`",
+        f"{near(own)}/{len(own.marks)}",
+        best,
+        cheat,
+        counted,
+        f"{100 * band:.0f} %",
+        wins,
+        losses,
+    ]
     return f"| {' | '.join(map(str, cells))} | {summary(own.shares)} |"
 
 
 def section(shown: Shown) -> str:
     problem, of, random = shown.problem, shown.of, shown.random
-    columns = ["method", "within two halves of the band", "not within", "retained test accuracy, points", "cost", "in band (leaderboard)"]
+    columns = [
+        "method",
+        "within two halves of the band",
+        "not within",
+        "retained test accuracy, points",
+        "cost",
+        "in band (leaderboard)",
+    ]
     columns[1:1] = map(label, SHOWN) if random else []
     lines = [
         f"\n## {problem.title}, training seeds {', '.join(str(records[0].job['seed']) for records in problem.seeds)}\n",
         f"![scores of each method, in halves of the retrained models' band]({shown.figure})\n",
-        f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(table_row(m, random=random) for m in of), "",
-    ]  # fmt: skip
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+        *(table_row(m, random=random) for m in of),
+        "",
+    ]
     for own in shown.ours:
         lines += [f"`{own.name}`: {verdict_random(own, of) if random else verdict(own)}", ""]
     if shown.first is not None:
-        lines += [f"`{shown.first.name}` against each other method, score by score (nearer to the retrained models is a win):", ""]
-        lines += ["| method | wins | losses |", "|---|---|---|", *(duel(shown.first, other) for other in shown.others)]
+        lines += [
+            f"`{shown.first.name}` against each other method, score by score (nearer to the retrained models is a win):",
+            "",
+        ]
+        lines += [
+            "| method | wins | losses |",
+            "|---|---|---|",
+            *(duel(shown.first, other) for other in shown.others),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -199,8 +273,14 @@ def distance(method: Entry, score: str) -> float:
 
 
 def table_row(m: Entry, *, random: bool = False) -> str:
-    """A line of the table. random: the problem is one of single samples, whose membership and divergence have columns of their own."""
-    out = [f"{label(s)} ({fmean(mark.units for mark in m.marks[s]):+.1f})" for s in scores_of(m) if not within(m, s)]
+    """A line of the table. random: the problem is one of single samples, whose membership and
+    divergence have columns of their own.
+    """
+    out = [
+        f"{label(s)} ({fmean(mark.units for mark in m.marks[s]):+.1f})"
+        for s in scores_of(m)
+        if not within(m, s)
+    ]
     gap = 100 * fmean(mark.gap for mark in m.marks["test_retain_accuracy"])
     counted = "–" if m.inside is None else f"{m.inside:.1f}/{len(m.counted)}"
     values = [valued(m, score) for score in SHOWN] if random else []
@@ -211,7 +291,11 @@ def table_row(m: Entry, *, random: bool = False) -> str:
 def valued(m: Entry, score: str) -> str:
     """Mean value over the seeds, with ✓ where it is in the band on every seed."""
     marks = m.marks.get(score, [])
-    return f"{fmean(mark.value for mark in marks):.3f}{' ✓' if inside(m, score) else ''}" if marks else "–"
+    return (
+        f"{fmean(mark.value for mark in marks):.3f}{' ✓' if inside(m, score) else ''}"
+        if marks
+        else "–"
+    )
 
 
 def summary(shares: Sequence[float]) -> str:
@@ -220,11 +304,17 @@ def summary(shares: Sequence[float]) -> str:
 
 def verdict(m: Entry) -> str:
     """Each bound of a class request and what was measured, on the worst seed."""
-    allowed = next((points for share, points in POINTS.items() if m.name.endswith(f" {share}")), min(POINTS.values()))
+    allowed = next(
+        (points for share, points in POINTS.items() if m.name.endswith(f" {share}")),
+        min(POINTS.values()),
+    )
     gaps = [100 * mark.gap for mark in m.marks["test_retain_accuracy"]]
     cost = max(m.shares, default=float("nan"))
     checks = [
-        (all(within(m, s) for s in m.marks), "every score within two halves of the band on every seed"),
+        (
+            all(within(m, s) for s in m.marks),
+            "every score within two halves of the band on every seed",
+        ),
         (
             -min(gaps) <= allowed,
             f"retained test accuracy at most {allowed} points below (worst seed {-min(gaps):.1f} below, mean {-fmean(gaps):.1f})",
@@ -235,15 +325,30 @@ def verdict(m: Entry) -> str:
 
 
 def verdict_random(m: Entry, of: Sequence[Entry]) -> str:
-    """Each bound of a random request and what was measured: the retrained models' band holds their accuracy on unseen data."""
+    """Each bound of a random request and what was measured: the retrained models' band holds their
+    accuracy on unseen data.
+    """
     others = [e for e in of if JSD in e.marks and e.role == "unlearned" and e is not m]
     keeping = [e for e in others if all(within(e, s) for s in KEPT)]
-    gaps = ", ".join(f"{mark.gap:+.3f}" for mark in m.marks.get("forget_accuracy", ())) or "not measured"
+    gaps = (
+        ", ".join(f"{mark.gap:+.3f}" for mark in m.marks.get("forget_accuracy", ()))
+        or "not measured"
+    )
     checks = [
-        (all(inside(m, s) for s in MEMBERSHIP), "RMIA AUC and TPR at 1 % in the band on every seed"),
-        (inside(m, "forget_accuracy"), f"forget accuracy that of unseen data, in the band on every seed (gaps {gaps})"),
+        (
+            all(inside(m, s) for s in MEMBERSHIP),
+            "RMIA AUC and TPR at 1 % in the band on every seed",
+        ),
+        (
+            inside(m, "forget_accuracy"),
+            f"forget accuracy that of unseen data, in the band on every seed (gaps {gaps})",
+        ),
         lowest(m, others, "lowest JSD to retrained models"),
-        lowest(m, keeping, "lowest JSD of those whose retained accuracies are within two halves of the band"),
+        lowest(
+            m,
+            keeping,
+            "lowest JSD of those whose retained accuracies are within two halves of the band",
+        ),
     ]
     return said(checks)
 
@@ -255,13 +360,17 @@ def inside(m: Entry, score: str) -> bool:
 
 
 def lowest(m: Entry, others: Sequence[Entry], what: str) -> tuple[bool, str]:
-    """Whether its mean divergence from the retrained models is below that of each of the others, of whom there must be one."""
+    """Whether its mean divergence from the retrained models is below that of each of the others, of
+    whom there must be one.
+    """
     if JSD not in m.marks:
         return False, f"{what} (not measured)"
     own, best = divergence(m), min(others, key=divergence, default=None)
     if best is None:
         return False, f"{what} ({own:.4f}, no other to compare with)"
-    return own < divergence(best), f"{what} ({own:.4f}, next {divergence(best):.4f} of `{best.name}`)"
+    return own < divergence(
+        best
+    ), f"{what} ({own:.4f}, next {divergence(best):.4f} of `{best.name}`)"
 
 
 def divergence(m: Entry) -> float:
@@ -269,11 +378,15 @@ def divergence(m: Entry) -> float:
 
 
 def said(checks: Sequence[tuple[bool, str]]) -> str:
-    return "; ".join(f"{'holds' if ok else '**does not hold**'}: {text}" for ok, text in checks) + "."
+    return (
+        "; ".join(f"{'holds' if ok else '**does not hold**'}: {text}" for ok, text in checks) + "."
+    )
 
 
 def duel(own: Entry, other: Entry) -> str:
-    """A line: the scores on which ours is nearer, and those on which the other is, each with both distances in halves of the band."""
+    """A line: the scores on which ours is nearer, and those on which the other is, each with both
+    distances in halves of the band.
+    """
     wins, losses = sides_of(own, other)
     return f"| `{other.name}` | {len(wins)}: {', '.join(wins) or '–'} | {len(losses)}: {', '.join(losses) or '–'} |"
 

@@ -1,10 +1,11 @@
-"""Tables over seeds from benchmark records: mean ± standard deviation over training seeds, beside the oracles.
+"""Tables over seeds from benchmark records: mean ± standard deviation over training seeds, beside
+the oracles.
 
     python benchmarks/summarise.py benchmarks/results/cifar10
     python benchmarks/summarise.py benchmarks/results/cifar10 --into README.md
 
-Writes summary.md into the folder; with --into it also replaces the text between `<!-- table: NAME -->` and `<!-- end -->` in a file.
-Exit code 1 when a bound does not hold.
+Writes summary.md into the folder; with --into it also replaces the text between `<!-- table: NAME
+-->` and `<!-- end -->` in a file. Exit code 1 when a bound does not hold.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def main(folder: Path, *, into: Path | None = None) -> None:
     text = table(seeds)
     checks, held = bounds(seeds)
     text = f"{text}\n\n{checks}\n"
-    (folder / "summary.md").write_text(f"# {folder.name}: {seeds[0][0].job['request']['spec']}\n\n{text}", encoding="utf-8")
+    (folder / "summary.md").write_text(
+        f"# {folder.name}: {seeds[0][0].job['request']['spec']}\n\n{text}", encoding="utf-8"
+    )
     if into is not None:
         replace_between(into, folder.name, text)
     print(text)
@@ -50,11 +53,19 @@ def main(folder: Path, *, into: Path | None = None) -> None:
 
 def table(seeds: list[list[RunRecord]]) -> str:
     """One row per model; "oracle" pools the retrained models of all seeds (each counted once)."""
-    rows = [f"| model | {' | '.join(COLUMNS.values())} | share of retraining |", "|---" * (len(COLUMNS) + 2) + "|"]
+    rows = [
+        f"| model | {' | '.join(COLUMNS.values())} | share of retraining |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
     for name in names(seeds):
         found = [value_of(r) for r in group(seeds, name)]
         cells = [spread([f[column] for f in found if column in f]) for column in COLUMNS]
-        shares = [share(records, r) for records in seeds for r in records if label(r) == name and r.outcome.status == "ok"]
+        shares = [
+            share(records, r)
+            for records in seeds
+            for r in records
+            if label(r) == name and r.outcome.status == "ok"
+        ]
         rows.append(f"| {name} | {' | '.join(cells)} | {spread(shares)} |")
     return "\n".join(rows)
 
@@ -63,16 +74,25 @@ def bounds(seeds: list[list[RunRecord]]) -> tuple[str, bool]:
     """The bounds that the benchmark has to show, each over every seed."""
     found: list[tuple[str, bool, str]] = []
 
-    def check(text: str, measure: Callable[[dict[str, dict[str, float]], list[RunRecord]], tuple[bool, float]]) -> None:
+    def check(
+        text: str,
+        measure: Callable[[dict[str, dict[str, float]], list[RunRecord]], tuple[bool, float]],
+    ) -> None:
         results = [measure(by_name(records), records) for records in seeds]
-        found.append((text, all(ok for ok, _ in results), ", ".join(f"{value:.3f}" for _, value in results)))
+        found.append(
+            (text, all(ok for ok, _ in results), ", ".join(f"{value:.3f}" for _, value in results))
+        )
 
     check(
-        "DA(MUDA) above DA(original)", lambda v, _: (v["muda"]["da"] > v["original"]["da"], v["muda"]["da"] - v["original"]["da"])
+        "DA(MUDA) above DA(original)",
+        lambda v, _: (v["muda"]["da"] > v["original"]["da"], v["muda"]["da"] - v["original"]["da"]),
     )
     check(
         "DA(oracle) above DA(original)",
-        lambda v, _: (v["oracle"]["da"] > v["original"]["da"], v["oracle"]["da"] - v["original"]["da"]),
+        lambda v, _: (
+            v["oracle"]["da"] > v["original"]["da"],
+            v["oracle"]["da"] - v["original"]["da"],
+        ),
     )
     check(
         "MUDA: forget test accuracy ≤ 0.02",
@@ -80,10 +100,15 @@ def bounds(seeds: list[list[RunRecord]]) -> tuple[str, bool]:
     )
     check(
         "MUDA: retained test accuracy at most 0.02 below the oracle",
-        lambda v, _: (v["oracle"]["test_retain_accuracy"] - v["muda"]["test_retain_accuracy"] <= 0.02,
-                      v["muda"]["test_retain_accuracy"] - v["oracle"]["test_retain_accuracy"]),
-    )  # fmt: skip
-    check("MUDA: at most 1/5 of the retraining time", lambda v, records: ((s := muda_share(records)) <= 0.2, s))
+        lambda v, _: (
+            v["oracle"]["test_retain_accuracy"] - v["muda"]["test_retain_accuracy"] <= 0.02,
+            v["muda"]["test_retain_accuracy"] - v["oracle"]["test_retain_accuracy"],
+        ),
+    )
+    check(
+        "MUDA: at most 1/5 of the retraining time",
+        lambda v, records: ((s := muda_share(records)) <= 0.2, s),
+    )
     for metric in ("da", "lp_forget", "nmi"):
         check(
             f"head_mask: {COLUMNS[metric]} is the original's",
@@ -116,11 +141,15 @@ def names(seeds: list[list[RunRecord]]) -> list[str]:
 def group(seeds: list[list[RunRecord]], name: str) -> list[RunRecord]:
     """Records of that label; an oracle that several seeds share counts once."""
     found = [r for records in seeds for r in records if label(r) == name]
-    return list({r.inputs["checked_model"]: r for r in found}.values()) if name == "oracle" else found
+    return (
+        list({r.inputs["checked_model"]: r for r in found}.values()) if name == "oracle" else found
+    )
 
 
 def share(records: list[RunRecord], record: RunRecord) -> float:
-    """Processor seconds as a share of the oracles' mean: unlike wall time, other load on the machine does not move it."""
+    """Processor seconds as a share of the oracles' mean: unlike wall time, other load on the
+    machine does not move it.
+    """
     oracles = [r.outcome.cost["cpu_seconds"] for r in records if r.role == "oracle"]
     return record.outcome.cost["cpu_seconds"] / statistics.fmean(oracles)
 

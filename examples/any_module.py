@@ -1,4 +1,6 @@
-"""One call on an nn.Module of your own and plain DataLoaders: unlearn a class, then compare with a retrained model."""
+"""One call on an nn.Module of your own and plain DataLoaders: unlearn a class, then compare with a
+retrained model.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from eigenforget import MUDA, Engine, evaluate, unlearn
-from eigenforget.sources import as_source
-from eigenforget.training import Recipe, train
+from eigenforget.data.sources import as_source
+from eigenforget.training.recipe import Recipe, train
 
 FORGOTTEN = 2
 
 
 class Wines(nn.Module):
-    """A model that eigenforget has never seen: features, then the last Linear layer as the classifier head."""
+    """A model that eigenforget has never seen: features, then the last Linear layer as the
+    classifier head.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,15 +33,25 @@ class Wines(nn.Module):
 
 
 def loader(x: np.ndarray, y: np.ndarray) -> DataLoader:
-    return DataLoader(TensorDataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y)), batch_size=32, shuffle=True)
+    return DataLoader(
+        TensorDataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y)),
+        batch_size=32,
+        shuffle=True,
+    )
 
 
 def main() -> None:
     x, y = load_wine(return_X_y=True)
     x = (x - x.mean(0)) / x.std(0)
-    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.3, random_state=0, stratify=y)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=0.3, random_state=0, stratify=y
+    )
     gone = y_train == FORGOTTEN
-    forget, retain, test = loader(x_train[gone], y_train[gone]), loader(x_train[~gone], y_train[~gone]), loader(x_test, y_test)
+    forget, retain, test = (
+        loader(x_train[gone], y_train[gone]),
+        loader(x_train[~gone], y_train[~gone]),
+        loader(x_test, y_test),
+    )
 
     engine, recipe = Engine(device="cpu"), Recipe(epochs=40, batch_size=16, lr=0.02)
     torch.manual_seed(0)
@@ -45,15 +59,29 @@ def main() -> None:
     train(original, as_source(loader(x_train, y_train)), recipe, engine=engine, seed=0)
     train(oracle, as_source(retain), recipe, engine=engine, seed=1)
 
-    unlearned = unlearn(original, forget=forget, retain=retain, method=MUDA(alternations=10, batch_size=16), engine=engine)
+    unlearned = unlearn(
+        original,
+        forget=forget,
+        retain=retain,
+        method=MUDA(alternations=10, batch_size=16),
+        engine=engine,
+    )
     found = evaluate(
-        {"original": original, "muda": unlearned}, oracles={"oracle": oracle}, forget=forget, retain=retain, test=test,
+        {"original": original, "muda": unlearned},
+        oracles={"oracle": oracle},
+        forget=forget,
+        retain=retain,
+        test=test,
         panel={"engine": engine},
-    )  # fmt: skip
+    )
     for name in ("test_forget_accuracy", "test_retain_accuracy", "da", "nmi"):
-        values = "  ".join(f"{model} {measured.value(name):.3f}" for model, measured in found.models.items())
+        values = "  ".join(
+            f"{model} {measured.value(name):.3f}" for model, measured in found.models.items()
+        )
         print(f"{name:22s} {values}  gap of muda to the oracle {found.gap('muda', name):+.3f}")
-    if not found.models["muda"].value("test_forget_accuracy") < found.models["original"].value("test_forget_accuracy"):
+    if not found.models["muda"].value("test_forget_accuracy") < found.models["original"].value(
+        "test_forget_accuracy"
+    ):
         raise SystemExit("muda did not forget")
 
 

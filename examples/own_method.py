@@ -5,7 +5,8 @@ Your package declares it in its pyproject.toml and needs no change in eigenforge
     [project.entry-points."eigenforget.methods"]
     shrink_head = "own_method:ShrinkHead"
 
-This script plays both sides: it lays out such an installed package in a temporary folder, then uses the method from the command line.
+This script plays both sides: it lays out such an installed package in a temporary folder, then uses
+the method from the command line.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from eigenforget.features import find_head
-from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.models.features import find_head
 
 
 @configured
 class ShrinkHead:
-    """Scale the head's rows of the forgotten classes: a deliberately simple method that shows the parts a method has."""
+    """Scale the head's rows of the forgotten classes: a deliberately simple method that shows the
+    parts a method has.
+    """
 
     name: ClassVar[str] = "shrink_head"
     source: ClassVar[str] = "an example; no paper"
@@ -38,7 +42,9 @@ class ShrinkHead:
     role: ClassVar[Literal["unlearned", "control"]] = "control"
     passes: ClassVar[str] = "none"
 
-    factor: Annotated[float, Field(ge=0, lt=1, description="what the rows are multiplied with")] = 0.0
+    factor: Annotated[float, Field(ge=0, lt=1, description="what the rows are multiplied with")] = (
+        0.0
+    )
 
     def __call__(self, task: Task) -> nn.Module:
         if not task.forgotten_classes:
@@ -56,8 +62,12 @@ def install(folder: Path) -> dict[str, str]:
     info = folder / "your_package-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: your-package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[eigenforget.methods]\nshrink_head = own_method:ShrinkHead\n")
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+    (info / "entry_points.txt").write_text(
+        "[eigenforget.methods]\nshrink_head = own_method:ShrinkHead\n"
+    )
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    }
 
 
 def main() -> None:
@@ -66,17 +76,35 @@ def main() -> None:
         environment = install(folder)
 
         def eigenforget(*argv: str) -> None:
-            subprocess.run([sys.executable, "-m", "eigenforget.cli", *argv], env=environment, cwd=folder, check=True)
+            subprocess.run(
+                [sys.executable, "-m", "eigenforget.cli", *argv],
+                env=environment,
+                cwd=folder,
+                check=True,
+            )
 
         eigenforget("methods", "shrink_head")
         eigenforget(
-            "train", "--data", "digits()", "--model", "mlp(hidden=(32, 16))", "--recipe", "recipe(epochs=3, lr=0.05)",
-            "--out", "original.safetensors",
-        )  # fmt: skip
+            "train",
+            "--data",
+            "digits()",
+            "--model",
+            "mlp(hidden=(32, 16))",
+            "--recipe",
+            "recipe(epochs=3, lr=0.05)",
+            "--out",
+            "original.safetensors",
+        )
         eigenforget(
-            "unlearn", "original.safetensors", "--forget", "by_class(label=3)", "--method", "shrink_head(factor=0.1)",
-            "--out", "shrunk.safetensors",
-        )  # fmt: skip
+            "unlearn",
+            "original.safetensors",
+            "--forget",
+            "by_class(label=3)",
+            "--method",
+            "shrink_head(factor=0.1)",
+            "--out",
+            "shrunk.safetensors",
+        )
         print((folder / "shrunk.json").read_text()[:300])
 
 

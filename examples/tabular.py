@@ -1,9 +1,11 @@
-"""Forget rows of a table: one hospital had mixed up many of its labels, and one person asked to be forgotten.
+"""Forget rows of a table: one hospital had mixed up many of its labels, and one person asked to be
+forgotten.
 
     python examples/tabular.py   # a few seconds
 
-Writes a CSV file (scikit-learn's breast cancer measurements; the hospitals, persons and wrong labels are made up), trains, forgets, and
-prints every model beside three that were retrained without those rows.
+Writes a CSV file (scikit-learn's breast cancer measurements; the hospitals, persons and wrong
+labels are made up), trains, forgets, and prints every model beside three that were retrained
+without those rows.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ from sklearn.datasets import load_breast_cancer
 
 from eigenforget import MUDA, ByIds, Engine, Finetune, RandomLabel
 from eigenforget.data import Table
-from eigenforget.jobs import Experiment
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.study import Study
 from eigenforget.models import Mlp
 from eigenforget.requests import ByGroup, Union
-from eigenforget.study import Study
-from eigenforget.training import Recipe
+from eigenforget.training.recipe import Recipe
 
 HOSPITALS, WRONG = 8, 0.4
 
 
 def write(path: Path, seed: int = 0) -> None:
-    """One row per person: measurements, diagnosis, hospital, id, and train or test. Hospital 3's training labels are partly wrong."""
+    """One row per person: measurements, diagnosis, hospital, id, and train or test. Hospital 3's
+    training labels are partly wrong.
+    """
     rng, bunch = np.random.default_rng(seed), load_breast_cancer()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -47,10 +51,16 @@ def main() -> None:
         write(path)
         experiment = Experiment(
             Table(path=str(path), label="diagnosis", group="hospital", id="person", split="side"),
-            Mlp(hidden=(64, 32)), Recipe(epochs=60, batch_size=32, lr=0.1),
-            Union(requests=(ByGroup(group="hospital3"), ByIds(ids=("person2",)))), Engine(device="cpu"),
-        )  # fmt: skip
-        methods = [MUDA(alternations=8, batch_size=32), Finetune(batch_size=32), RandomLabel(batch_size=32)]
+            Mlp(hidden=(64, 32)),
+            Recipe(epochs=60, batch_size=32, lr=0.1),
+            Union(requests=(ByGroup(group="hospital3"), ByIds(ids=("person2",)))),
+            Engine(device="cpu"),
+        )
+        methods = [
+            MUDA(alternations=8, batch_size=32),
+            Finetune(batch_size=32),
+            RandomLabel(batch_size=32),
+        ]
         records = list(Study(experiment, methods, seed=0).records())
     shown = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy", "mia_auc")
     print(f"{'':14s}" + "".join(f"{name:>22s}" for name in shown))

@@ -1,10 +1,12 @@
-"""Forget everything one author wrote: texts from a CSV file, a small text model, and three retrained models to compare with.
+"""Forget everything one author wrote: texts from a CSV file, a small text model, and three
+retrained models to compare with.
 
     python examples/text.py                         # about ten seconds
     python examples/text.py --corpus data/texts.csv # write the corpus only
 
-The corpus is made up, so that it is known what there is to forget: four topics, eight authors, and words that one author alone uses
-for one topic. A model retrained without an author cannot know what that author's words mean.
+The corpus is made up, so that it is known what there is to forget: four topics, eight authors, and
+words that one author alone uses for one topic. A model retrained without an author cannot know what
+that author's words mean.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ import torch
 
 from eigenforget import MUDA, Engine, Finetune, RandomLabel
 from eigenforget.data import Text
-from eigenforget.jobs import Experiment
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.study import Study
 from eigenforget.models import TextMlp
 from eigenforget.requests import ByGroup
-from eigenforget.study import Study
-from eigenforget.training import Recipe
+from eigenforget.training.recipe import Recipe
 
 TOPICS = {
     "cooking": "oven salt butter simmer dough onion pan taste recipe boil",
@@ -37,7 +39,9 @@ AUTHORS, HABITS = 8, 4
 
 
 def corpus(texts: int, seed: int) -> list[dict[str, str]]:
-    """Rows of text, topic and author. A text has two or three words of its topic, one or two of another and of its author's habits."""
+    """Rows of text, topic and author. A text has two or three words of its topic, one or two of
+    another and of its author's habits.
+    """
     rng = np.random.default_rng(seed)
     topics, fillers = {topic: words.split() for topic, words in TOPICS.items()}, FILLERS.split()
     habits = {
@@ -49,7 +53,10 @@ def corpus(texts: int, seed: int) -> list[dict[str, str]]:
     for _ in range(texts):
         topic, other = map(str, rng.choice(list(topics), 2, replace=False))
         author = f"author{rng.integers(AUTHORS)}"
-        words = [*rng.choice(topics[topic], rng.integers(2, 4)), *rng.choice(topics[other], rng.integers(1, 3))]
+        words = [
+            *rng.choice(topics[topic], rng.integers(2, 4)),
+            *rng.choice(topics[other], rng.integers(1, 3)),
+        ]
         words += [*rng.choice(habits[author, topic], rng.integers(1, 3)), *rng.choice(fillers, 7)]
         rows.append({"text": " ".join(rng.permutation(words)), "topic": topic, "author": author})
     return rows
@@ -70,8 +77,11 @@ def main() -> None:
         write(path)
         experiment = Experiment(
             Text(path=str(path), label="topic", group="author", max_length=16),
-            TextMlp(dim=64, hidden=(32,)), Recipe(epochs=10, batch_size=64, lr=0.5), ByGroup(group="author3"), Engine(device="cpu"),
-        )  # fmt: skip
+            TextMlp(dim=64, hidden=(32,)),
+            Recipe(epochs=10, batch_size=64, lr=0.5),
+            ByGroup(group="author3"),
+            Engine(device="cpu"),
+        )
         methods = [MUDA(alternations=4), Finetune(), RandomLabel(lr=0.2, batch_size=64)]
         records = list(Study(experiment, methods, seed=0).records())
     shown = ("forget_accuracy", "test_retain_accuracy", "mia_auc")

@@ -9,15 +9,15 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from eigenforget.bench import Plan, Setting
-from eigenforget.bench.cells import Cell
+from eigenforget.core.spec import configured, parse
 from eigenforget.data import DATASETS
+from eigenforget.experiments.bench import Plan, Setting
+from eigenforget.experiments.bench.cells import Cell
 from eigenforget.methods import known_methods
+from eigenforget.methods.base import Method, Task
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import configured, parse
-from eigenforget.training import Recipe
-from eigenforget.types import Method, Task
+from eigenforget.training.recipe import Recipe
 
 TEXT = """
 title = "Small"
@@ -35,10 +35,14 @@ skip = ["relearning"]
 
 def setting(**changes: object) -> Setting:
     base = {
-        "data": parse("digits()", DATASETS, "data set"), "model": parse("mlp(hidden=(16,))", MODELS, "model"),
-        "recipe": Recipe(epochs=2, batch_size=64), "request": parse("by_class(label=3)", REQUESTS, "request"), "seed": 0,
-        "oracles": (10, 11), "skip": ("relearning",),
-    }  # fmt: skip
+        "data": parse("digits()", DATASETS, "data set"),
+        "model": parse("mlp(hidden=(16,))", MODELS, "model"),
+        "recipe": Recipe(epochs=2, batch_size=64),
+        "request": parse("by_class(label=3)", REQUESTS, "request"),
+        "seed": 0,
+        "oracles": (10, 11),
+        "skip": ("relearning",),
+    }
     return Setting(**{**base, **changes})  # type: ignore[arg-type]
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: tiny kernels lose time to thread hand-over
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch loads: tiny kernels lose time to thread hand-over
 
 import importlib.util
 
@@ -15,8 +17,9 @@ import torch
 
 
 def _torchvision_without_operators() -> torch.library.Library | None:
-    """Where the build of torchvision does not match torch, its import fails, and with it those of torchmetrics and timm. Declaring the two
-    operators that it looks for is enough, as no test calls them."""
+    """Where the build of torchvision does not match torch, its import fails, and with it those of
+    torchmetrics and timm. Declaring the two operators that it looks for is enough, as no test calls
+    them."""
     if importlib.util.find_spec("torchvision") is None:
         return None
     try:
@@ -33,18 +36,20 @@ def _torchvision_without_operators() -> torch.library.Library | None:
 _OPERATORS = _torchvision_without_operators()  # kept, since the operators go with it
 
 from eigenforget.data.digits import Digits
-from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.methods.base import Task
 from eigenforget.models.small_resnet import SmallResnet
 from eigenforget.requests import ByClass
-from eigenforget.training import Recipe
-from eigenforget.types import Task
+from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import Recipe
 
 torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite-golden", action="store_true", help="write the pages in tests/golden anew")
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="write the pages in tests/golden anew"
+    )
 
 
 @pytest.fixture(scope="session")

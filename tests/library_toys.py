@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eigenforget.engine import Engine
-from eigenforget.sources import TensorSource
-from eigenforget.types import Task
+from eigenforget.data.sources import TensorSource
+from eigenforget.methods.base import Task
+from eigenforget.training.engine import Engine
 
 CLASSES, WIDTH, INF = 3, 6, float("inf")
 LABELS = torch.arange(30) % CLASSES
@@ -23,7 +23,9 @@ def made(kind: type[nn.Module]) -> Any:
 def task(model: nn.Module, *shape: int, layer: str | None = None) -> Task:
     inputs = torch.randn(30, *(shape or (WIDTH,)), generator=torch.Generator().manual_seed(1))
     inputs = inputs + LABELS.view(-1, *[1] * len(shape or (WIDTH,)))
-    forget, retain = (TensorSource(inputs[side], LABELS[side]) for side in (LABELS == 2, LABELS != 2))
+    forget, retain = (
+        TensorSource(inputs[side], LABELS[side]) for side in (LABELS == 2, LABELS != 2)
+    )
     return Task(model, forget, retain, Engine(device="cpu"), 0, CLASSES, (2,), layer)
 
 
@@ -31,7 +33,14 @@ class ConvHead(nn.Sequential):
     """A head that is a convolution, as in squeezenet."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, CLASSES, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(
+            nn.Conv2d(2, 5, 3),
+            nn.BatchNorm2d(5),
+            nn.ReLU(),
+            nn.Conv2d(5, CLASSES, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
 
 
 class Encoder(nn.Module):
@@ -47,7 +56,9 @@ class Encoder(nn.Module):
 
 
 class Asks(nn.Module):
-    """Asks whether a mask hides anything, as BERT does: vmap has no answer. Positions and a mask of −∞ are constants."""
+    """Asks whether a mask hides anything, as BERT does: vmap has no answer. Positions and a mask of
+    −∞ are constants.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +80,11 @@ class Tied(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.mid, self.head = nn.Embedding(CLASSES, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+        self.embed, self.mid, self.head = (
+            nn.Embedding(CLASSES, 6),
+            nn.Linear(6, 6),
+            nn.Linear(6, CLASSES),
+        )
         self.head.weight = self.embed.weight
 
     def forward(self, x: Tensor) -> Tensor:

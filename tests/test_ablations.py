@@ -1,4 +1,6 @@
-"""The page of ablations: which records answer which question, and that what is drawn and tabled is what they say."""
+"""The page of ablations: which records answer which question, and that what is drawn and tabled is
+what they say.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
-from eigenforget.bench.cells import Cell
-from eigenforget.bench.plan import Plan, read_plan
+from eigenforget.core.spec import as_json, spell
+from eigenforget.experiments.bench.cells import Cell
+from eigenforget.experiments.bench.plan import Plan, read_plan
 from eigenforget.record import Outcome, RunRecord, ScoreRow, chained, to_json, write_text
 from eigenforget.record.canonical import canonical
-from eigenforget.report.band_figures import ABOVE, BELOW, INSIDE
-from eigenforget.spec import as_json, spell
+from eigenforget.report.figures.band_figures import ABOVE, BELOW, INSIDE
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -28,45 +30,87 @@ ablations: Any = importlib.import_module("ablations")
 figures: Any = importlib.import_module("ablation_figures")
 
 ORACLES = {
-    "da": (0.98, 0.99, 0.985), "lp_forget": (0.8, 0.82, 0.85), "nmi": (0.7, 0.9, 0.8), "test_forget_accuracy": (0.0, 0.0, 0.0),
+    "da": (0.98, 0.99, 0.985),
+    "lp_forget": (0.8, 0.82, 0.85),
+    "nmi": (0.7, 0.9, 0.8),
+    "test_forget_accuracy": (0.0, 0.0, 0.0),
     "test_retain_accuracy": (0.9, 0.91, 0.92),
-}  # fmt: skip
-ORIGINAL = {"da": 0.7, "lp_forget": 0.95, "nmi": 0.81, "test_forget_accuracy": 0.9, "test_retain_accuracy": 0.91}
+}
+ORIGINAL = {
+    "da": 0.7,
+    "lp_forget": 0.95,
+    "nmi": 0.81,
+    "test_forget_accuracy": 0.9,
+    "test_retain_accuracy": 0.91,
+}
 Values = Callable[[Cell], dict[str, float]]
 
 
-def record(name: str, role: Any, values: dict[str, float], job: dict[str, Any], seconds: float) -> RunRecord:
-    rows = tuple(ScoreRow(n, v, "1", "reference", (0.0, 1.0), trace="above") for n, v in values.items())
+def record(
+    name: str, role: Any, values: dict[str, float], job: dict[str, Any], seconds: float
+) -> RunRecord:
+    rows = tuple(
+        ScoreRow(n, v, "1", "reference", (0.0, 1.0), trace="above") for n, v in values.items()
+    )
     outcome = Outcome("ok", 1.0, cost={"cpu_seconds": seconds})
-    return RunRecord("evaluate", name, "2026-11-24T13:00:00Z", job, {}, {}, outcome, role=role, scores=rows)
+    return RunRecord(
+        "evaluate", name, "2026-11-24T13:00:00Z", job, {}, {}, outcome, role=role, scores=rows
+    )
 
 
 def steady(cell: Cell) -> dict[str, float]:
     """Values that depend on the setting and the training seed only."""
     size = sum(map(ord, spell(cell.method))) % 97 / 1000 + cell.retain_fraction / 100
-    return {name: value + size + 0.001 * cell.setting.seed for name, value in {**ORIGINAL, "da": 0.85, "test_forget_accuracy": 0.0}.items()}
+    return {
+        name: value + size + 0.001 * cell.setting.seed
+        for name, value in {**ORIGINAL, "da": 0.85, "test_forget_accuracy": 0.0}.items()
+    }
 
 
-def records(cells: Sequence[Cell], values: Values = steady, **changes: Any) -> dict[str, list[list[RunRecord]]]:
-    """By request, for each training seed what a bench would write. changes: of the resolved fields of every MUDA."""
+def records(
+    cells: Sequence[Cell], values: Values = steady, **changes: Any
+) -> dict[str, list[list[RunRecord]]]:
+    """By request, for each training seed what a bench would write. changes: of the resolved fields
+    of every MUDA.
+    """
     settings: dict[str, dict[int, list[Cell]]] = {}
     for cell in cells:
-        settings.setdefault(spell(cell.setting.request), {}).setdefault(cell.setting.seed, []).append(cell)
-    return {request: [_seed(of, values, changes) for of in seeds.values()] for request, seeds in settings.items()}
+        settings.setdefault(spell(cell.setting.request), {}).setdefault(
+            cell.setting.seed, []
+        ).append(cell)
+    return {
+        request: [_seed(of, values, changes) for of in seeds.values()]
+        for request, seeds in settings.items()
+    }
 
 
 def _seed(cells: Sequence[Cell], values: Values, changes: dict[str, Any]) -> list[RunRecord]:
     setting = cells[0].setting
-    specs = {name: {"spec": spell(getattr(setting, name))} for name in ("data", "model", "recipe", "request")}
+    specs = {
+        name: {"spec": spell(getattr(setting, name))}
+        for name in ("data", "model", "recipe", "request")
+    }
     job: dict[str, Any] = {**specs, "seed": setting.seed}
     found = [record("original", "original", ORIGINAL, job, 90.0)]
-    found += [record(f"oracle {i}", "oracle", {n: v[i] for n, v in ORACLES.items()}, job, 100.0) for i in range(3)]
+    found += [
+        record(f"oracle {i}", "oracle", {n: v[i] for n, v in ORACLES.items()}, job, 100.0)
+        for i in range(3)
+    ]
     for i, cell in enumerate(cells):
         resolved = as_json(cell.method)
         if cell.method.name == "muda":
             resolved = {**resolved, "fields": {**changes, **resolved["fields"]}}
-        method = {"spec": spell(cell.method), "resolved": resolved, "optimises": list(getattr(cell.method, "optimises", ()))}
-        own = {**job, "method": method, "retain_fraction": cell.retain_fraction, "cell": cell.digest}
+        method = {
+            "spec": spell(cell.method),
+            "resolved": resolved,
+            "optimises": list(getattr(cell.method, "optimises", ())),
+        }
+        own = {
+            **job,
+            "method": method,
+            "retain_fraction": cell.retain_fraction,
+            "cell": cell.digest,
+        }
         found.append(record(f"{cell.name} {i}", "unlearned", values(cell), own, 25.0))
     return found
 
@@ -87,7 +131,9 @@ def band(name: str) -> tuple[float, float]:
     return max(0.0, fmean(known) - half), min(1.0, fmean(known) + half)
 
 
-def test_every_cell_of_the_plan_answers_a_question_and_every_setting_is_in_the_plan(plan: Plan) -> None:
+def test_every_cell_of_the_plan_answers_a_question_and_every_setting_is_in_the_plan(
+    plan: Plan,
+) -> None:
     seeds = records(plan.cells)
     used, shown = set(), {}
     for question in ablations.QUESTIONS:
@@ -96,7 +142,9 @@ def test_every_cell_of_the_plan_answers_a_question_and_every_setting_is_in_the_p
         for rows in of:
             for setting in question.settings:
                 fitting = [r for r in rows if ablations.fits(setting, r, rows)]
-                assert len({canonical(r.job["method"]["resolved"]) for r in fitting}) <= 1, f"{question.key}, {setting}: two settings fit"
+                assert len({canonical(r.job["method"]["resolved"]) for r in fitting}) <= 1, (
+                    f"{question.key}, {setting}: two settings fit"
+                )
                 used |= {r.job["cell"] for r in fitting}
     assert {c.digest for c in plan.cells} == used
     assert shown["weight"] == (0,) and shown["parts"] == shown["rates"] == (0, 1)
@@ -107,17 +155,33 @@ def test_a_setting_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
     rows = records(plan.cells)["by_class(label=3)"][0]
 
     def found(setting: Any, among: Sequence[RunRecord] = rows) -> list[str]:
-        return [f"{r.job['method']['spec']} {r.job['retain_fraction']:g}" for r in among if ablations.fits(setting, r, among)]
+        return [
+            f"{r.job['method']['spec']} {r.job['retain_fraction']:g}"
+            for r in among
+            if ablations.fits(setting, r, among)
+        ]
 
     assert found(ablations._muda("", w_da=0)) == ["muda(w_da=0.0) 1"]
-    assert found(ablations._muda("", w_da=0, recover_ratio=0)) == ["muda(w_da=0.0, recover_ratio=0.0) 1"]
-    assert found(ablations._muda("", steps=1, alternations=160)) == ["muda(alternations=160, steps=1) 1"]
+    assert found(ablations._muda("", w_da=0, recover_ratio=0)) == [
+        "muda(w_da=0.0, recover_ratio=0.0) 1"
+    ]
+    assert found(ablations._muda("", steps=1, alternations=160)) == [
+        "muda(alternations=160, steps=1) 1"
+    ]
     assert found(ablations.Setting("", {}, fraction=0.05)) == ["muda() 0.05"]
-    assert found(ablations.Setting("", {"lr": 0.001}, "gradient_ascent")) == ["gradient_ascent(lr=0.001) 1"]
+    assert found(ablations.Setting("", {"lr": 0.001}, "gradient_ascent")) == [
+        "gradient_ascent(lr=0.001) 1"
+    ]
     assert found(ablations._muda("", w_da=0.7)) == []
-    # Records of a time when MUDA had other defaults, and a field that is gone: the base is the one in the records.
+    # Records of a time when MUDA had other defaults, and a field that is gone: the base is the one
+    # in the records.
     older = records(plan.cells, gone=7)["by_class(label=3)"][0]
-    older = [_with(r, momentum=0.5) if (r.job.get("method") or {}).get("spec", "").startswith("muda") else r for r in older]
+    older = [
+        _with(r, momentum=0.5)
+        if (r.job.get("method") or {}).get("spec", "").startswith("muda")
+        else r
+        for r in older
+    ]
     assert found(ablations._muda("", w_da=0), older) == ["muda(w_da=0.0) 1"]
 
 
@@ -128,19 +192,38 @@ def _with(r: RunRecord, **fields: Any) -> RunRecord:
 
 
 def two(plan: Plan, first: dict[str, float], second: dict[str, float], key: str = "refresh") -> Any:
-    """The answer where "every round" has these values on the two seeds, and every other setting the original's."""
+    """The answer where "every round" has these values on the two seeds, and every other setting the
+    original's.
+    """
+
     def values(cell: Cell) -> dict[str, float]:
-        return ({**ORIGINAL, **(first, second)[cell.setting.seed]}) if spell(cell.method) == "muda()" and cell.setting.seed < 2 else ORIGINAL
+        return (
+            ({**ORIGINAL, **(first, second)[cell.setting.seed]})
+            if spell(cell.method) == "muda()" and cell.setting.seed < 2
+            else ORIGINAL
+        )
+
     return ablations.answer(ask(key), records(plan.cells, values)["by_class(label=3)"])
 
 
 def test_tables_say_mean_spread_and_what_is_in_band(plan: Plan) -> None:
-    lines = ablations.table(two(plan, {"da": 0.98, "lp_forget": 0.8, "test_forget_accuracy": 0.001},
-                                {"da": 0.99, "lp_forget": 0.99, "test_forget_accuracy": 0.003})).splitlines()  # fmt: skip
-    cells = {line.split(" | ")[0].strip("| "): [c.strip(" |") for c in line.split(" | ")[1:]] for line in lines if line.startswith("| ")}
+    lines = ablations.table(
+        two(
+            plan,
+            {"da": 0.98, "lp_forget": 0.8, "test_forget_accuracy": 0.001},
+            {"da": 0.99, "lp_forget": 0.99, "test_forget_accuracy": 0.003},
+        )
+    ).splitlines()
+    cells = {
+        line.split(" | ")[0].strip("| "): [c.strip(" |") for c in line.split(" | ")[1:]]
+        for line in lines
+        if line.startswith("| ")
+    }
     head = cells["setting"]
     row = dict(zip(head, cells["every round"], strict=True))
-    assert row["DA"] == f"0.985 ± {stdev((0.98, 0.99)):.3f} ✓†", "in band on both seeds, and trained on"
+    assert row["DA"] == f"0.985 ± {stdev((0.98, 0.99)):.3f} ✓†", (
+        "in band on both seeds, and trained on"
+    )
     assert row["LP"] == f"0.895 ± {stdev((0.8, 0.99)):.3f}", "in band on one seed only"
     assert row["forget test acc."] == "0.002 ± 0.001 ✓" and row["cost"] == "25.0 %"
     assert "NMI†" in head, "the original is in the band of NMI, so it tells nothing"
@@ -159,7 +242,9 @@ def test_extremes_of_the_seeds_are_told_where_a_question_asks_for_them(plan: Pla
 
 def test_a_setting_without_a_result_is_named_with_its_reason(plan: Plan) -> None:
     seeds = records(plan.cells)["by_class(label=3)"]
-    found = ablations.answer(ask("refresh"), [[_without_result(r, "muda(refresh=5)") for r in of] for of in seeds])
+    found = ablations.answer(
+        ask("refresh"), [[_without_result(r, "muda(refresh=5)") for r in of] for of in seeds]
+    )
     assert found.seeds == (0, 1) and "- every 5 rounds: it said no\n" in ablations.table(found)
     assert ablations.draw(found).count("no result") == len(ORACLES) + 1
 
@@ -171,24 +256,37 @@ def _without_result(r: RunRecord, spec: str) -> RunRecord:
 
 
 def shapes(svg: str, kind: str) -> list[dict[str, str]]:
-    return [dict(e.attrib) for e in ElementTree.fromstring(svg).iter(f"{{http://www.w3.org/2000/svg}}{kind}")]
+    return [
+        dict(e.attrib)
+        for e in ElementTree.fromstring(svg).iter(f"{{http://www.w3.org/2000/svg}}{kind}")
+    ]
 
 
 def test_dots_bands_and_the_original_stand_where_their_values_are() -> None:
     panel = figures.Panel("LP", (0.6, 0.7), 1.0, "{:.3f}".format)
-    svg = figures.strips("title", [panel], [("one", [[0.5, 0.9]]), ("two", [[0.8]]), ("none", [[]])])
+    svg = figures.strips(
+        "title", [panel], [("one", [[0.5, 0.9]]), ("two", [[0.8]]), ("none", [[]])]
+    )
     assert figures.axis(panel, [[0.5, 0.9], [0.8]]) == (0.5, 1.0)
     left, wide = figures.BESIDE + figures.INNER, figures.WIDE - 2 * figures.INNER
 
     def at(value: float) -> float:
         return left + wide * (value - 0.5) / 0.5
 
-    rings = [float(c["cx"]) for c in shapes(svg, "circle") if c["fill"] == "none"][1:]  # the first is the legend's
-    dots = [(float(c["cx"]), float(c["cy"])) for c in shapes(svg, "circle") if c["fill"] != "none"][1:]
-    assert rings == pytest.approx([at(0.5), at(0.9)], abs=0.06) and [x for x, _ in dots] == pytest.approx([at(0.7), at(0.8)], abs=0.06)
+    rings = [float(c["cx"]) for c in shapes(svg, "circle") if c["fill"] == "none"][
+        1:
+    ]  # the first is the legend's
+    dots = [(float(c["cx"]), float(c["cy"])) for c in shapes(svg, "circle") if c["fill"] != "none"][
+        1:
+    ]
+    assert rings == pytest.approx([at(0.5), at(0.9)], abs=0.06) and [
+        x for x, _ in dots
+    ] == pytest.approx([at(0.7), at(0.8)], abs=0.06)
     assert dots[1][1] - dots[0][1] == pytest.approx(figures.LINE)
     bands = [r for r in shapes(svg, "rect") if r["fill"] == figures.BAND][1:]
-    assert [(float(r["x"]), float(r["width"])) for r in bands] == [pytest.approx((at(0.6), at(0.7) - at(0.6)), abs=0.06)]
+    assert [(float(r["x"]), float(r["width"])) for r in bands] == [
+        pytest.approx((at(0.6), at(0.7) - at(0.6)), abs=0.06)
+    ]
     dashes = [r for r in shapes(svg, "line") if r["stroke"] == figures.ORIGINAL][1:]
     assert [float(r["x1"]) for r in dashes] == pytest.approx([at(1.0)], abs=0.06)
     texts = [e.text for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
@@ -198,15 +296,30 @@ def test_dots_bands_and_the_original_stand_where_their_values_are() -> None:
 
 def test_maps_say_the_mean_and_take_the_colour_of_the_gap(plan: Plan) -> None:
     low, high = band("lp_forget")
-    wanted = {0.0125: (low + high) / 2, 0.05: high + 0.6 * (high - low), 0.2: low - 0.1 * (high - low)}
-    values = {spell(c.method): wanted[c.method.recover_lr] for c in plan.cells if c.method.name == "muda"}  # type: ignore[attr-defined]
+    wanted = {
+        0.0125: (low + high) / 2,
+        0.05: high + 0.6 * (high - low),
+        0.2: low - 0.1 * (high - low),
+    }
+    values = {
+        spell(c.method): wanted[c.method.recover_lr] for c in plan.cells if c.method.name == "muda"
+    }  # type: ignore[attr-defined]
     values |= {"muda(forget_lr=0.2, recover_lr=0.2)": 0.123}
-    seeds = records(plan.cells, lambda c: {**ORIGINAL, "lp_forget": values.get(spell(c.method), 0.9)})["by_class(label=3)"]
+    seeds = records(
+        plan.cells, lambda c: {**ORIGINAL, "lp_forget": values.get(spell(c.method), 0.9)}
+    )["by_class(label=3)"]
     found = ablations.answer(ask("rates"), seeds)
     svg = ablations.draw(found)
     texts = [e.text for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
-    assert [texts.count(f"{wanted[rate]:.3f}") for rate in (0.0125, 0.05, 0.2)] == [3, 3, 2] and texts.count("0.123") == 1
-    gaps = {rate: 2 * (value - fmean(ORACLES["lp_forget"])) / (2 * _half()) for rate, value in wanted.items()}
+    assert [texts.count(f"{wanted[rate]:.3f}") for rate in (0.0125, 0.05, 0.2)] == [
+        3,
+        3,
+        2,
+    ] and texts.count("0.123") == 1
+    gaps = {
+        rate: 2 * (value - fmean(ORACLES["lp_forget"])) / (2 * _half())
+        for rate, value in wanted.items()
+    }
     assert abs(gaps[0.0125]) < 1 < 2 < gaps[0.05] < 4 and -2 < gaps[0.2] < -1
     fills = [r["fill"] for r in shapes(svg, "rect")]
     assert fills.count(ABOVE[1]) == 3 and fills.count(BELOW[0]) == 2
@@ -214,15 +327,30 @@ def test_maps_say_the_mean_and_take_the_colour_of_the_gap(plan: Plan) -> None:
     assert len(framed) >= 3 and all(r["stroke"] == figures.INK for r in framed)
 
 
-def test_a_map_has_each_value_at_its_row_and_column_and_the_mean_gap_of_the_seeds(plan: Plan) -> None:
+def test_a_map_has_each_value_at_its_row_and_column_and_the_mean_gap_of_the_seeds(
+    plan: Plan,
+) -> None:
     panel = figures.Panel("LP", (0.6, 0.7), 1.0, "{:.3f}".format)
-    places = {(r, c): [figures.Spot(float(f"0.{i}{j}1"), None)] for i, r in enumerate("abc") for j, c in enumerate("xy")}
+    places = {
+        (r, c): [figures.Spot(float(f"0.{i}{j}1"), None)]
+        for i, r in enumerate("abc")
+        for j, c in enumerate("xy")
+    }
     svg = figures.maps("title", [panel], places, across="letters")
-    found = {e.text: (float(e.attrib["x"]), float(e.attrib["y"])) for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
+    found = {
+        e.text: (float(e.attrib["x"]), float(e.attrib["y"]))
+        for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    }
     for (row, column), (spot,) in places.items():
-        assert found[f"{spot.value:.3f}"] == pytest.approx((found[column][0], found[row][1]), abs=0.1)
+        assert found[f"{spot.value:.3f}"] == pytest.approx(
+            (found[column][0], found[row][1]), abs=0.1
+        )
     assert found["a"][1] < found["b"][1] < found["c"][1] and found["x"][0] < found["y"][0]
-    result = next(r for r in two(plan, {"lp_forget": 0.8}, {"lp_forget": 0.9}).results if r.setting.label == "every round")
+    result = next(
+        r
+        for r in two(plan, {"lp_forget": 0.8}, {"lp_forget": 0.9}).results
+        if r.setting.label == "every round"
+    )
     gaps = [(v - fmean(ORACLES["lp_forget"])) / _half() for v in (0.8, 0.9)]
     assert ablations._spot(result, "lp_forget") == pytest.approx((0.85, fmean(gaps)))
 
@@ -242,7 +370,10 @@ def write_folder(folder: Path, seeds: dict[str, list[list[RunRecord]]]) -> Path:
 
 
 def blank(path: Path, keys: Sequence[str]) -> Path:
-    path.write_text("".join(f"## {k}\n\nBy hand: {k}.\n\n<!-- table: {k} -->\n<!-- end -->\n" for k in keys), encoding="utf-8")
+    path.write_text(
+        "".join(f"## {k}\n\nBy hand: {k}.\n\n<!-- table: {k} -->\n<!-- end -->\n" for k in keys),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -264,9 +395,15 @@ def test_what_cannot_be_told_is_refused(plan: Plan, tmp_path: Path) -> None:
         ablations.main(tmp_path, page=page, figures=tmp_path / "figures")
     some = [c for c in plan.cells if not spell(c.method).startswith("finetune")]
     with pytest.raises(SystemExit, match="no training seed has all 7 settings of 'parts'"):
-        ablations.main(write_folder(tmp_path / "some", records(some)), page=page, figures=tmp_path / "figures")
+        ablations.main(
+            write_folder(tmp_path / "some", records(some)), page=page, figures=tmp_path / "figures"
+        )
     with pytest.raises(SystemExit, match="no block <!-- table: parts_second_class -->"):
-        ablations.main(write_folder(tmp_path / "all", records(plan.cells)), page=page, figures=tmp_path / "figures")
+        ablations.main(
+            write_folder(tmp_path / "all", records(plan.cells)),
+            page=page,
+            figures=tmp_path / "figures",
+        )
 
 
 def test_the_committed_page_is_what_the_committed_records_say(tmp_path: Path) -> None:
@@ -275,4 +412,6 @@ def test_the_committed_page_is_what_the_committed_records_say(tmp_path: Path) ->
     ablations.main(page=page, figures=tmp_path / "figures")
     assert page.read_text(encoding="utf-8") == (docs / "ablations.md").read_text(encoding="utf-8")
     for made in (tmp_path / "figures").glob("*.svg"):
-        assert made.read_bytes() == (docs / "ablations" / made.name).read_bytes(), f"{made.name}: run benchmarks/ablations.py"
+        assert made.read_bytes() == (docs / "ablations" / made.name).read_bytes(), (
+            f"{made.name}: run benchmarks/ablations.py"
+        )

@@ -1,4 +1,6 @@
-"""The shape of the package, held by tests: import direction, public names, where hooks and loops may stand, sizes."""
+"""The shape of the package, held by tests: import direction, public names, where hooks and loops
+may stand, sizes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,27 +17,17 @@ import eigenforget
 
 ROOT = Path(eigenforget.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-LAYERS = [
-    {"errors", "types", "spec", "seeds", "record", "bands"},
-    {"sources", "alignment", "losses", "features", "initialisation", "memory", "neighbours", "probing", "report", "fitted_probe"},
-    {"phases", "ranks"},
-    {"engine"},
-    {"clock", "gradients"},
-    {"requests", "data", "models", "metrics", "audits", "methods", "training"},
-    {"observation", "figure_data"},
-    {"scoring"},
-    {"evaluation"},
-    {"unlearning", "analysis"},
-    {"jobs"},
-    {"model_cache"},
-    {"provenance", "study", "twins"},
-    {"bench", "metric_audit", "sequences"},
-    {"terminal", "trackers"},
-    {"workflows"},
-    {"auditing", "benching", "exporting", "judging", "listing", "making", "ranking", "sequencing"},
+FLOORS = (
+    {"core", "record"},
+    {"alignment", "data", "report"},
+    {"requests", "models"},
+    {"training"},
+    {"methods", "evaluation"},
+    {"experiments"},
     {"cli"},
-]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+)
+"""Who may import whom: only from floors below; parts of one floor are strangers."""
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 
 
 def part_of(path: Path) -> str:
@@ -43,49 +36,83 @@ def part_of(path: Path) -> str:
 
 
 def imports(tree: ast.AST) -> list[str]:
-    """Modules that are imported at run time (not under TYPE_CHECKING)."""
-    guarded = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
-    }
+    """Modules that are imported anywhere, under TYPE_CHECKING too."""
     found = []
     for node in ast.walk(tree):
-        if id(node) in guarded:
-            continue
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.append(node.module)
-            found += [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "eigenforget" else []
+            found += [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
     return found
 
 
 def relative_imports(path: Path) -> list[ast.ImportFrom]:
-    return [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom) and n.level]
+    return [
+        n
+        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(n, ast.ImportFrom) and n.level
+    ]
+
+
+MODULES = {
+    ".".join(("eigenforget", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in FILES
+}
+
+
+def modules_of(path: Path) -> set[str]:
+    """Modules of the package that a file imports: the named module, not the packages around it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            inside = ".".join(("eigenforget", *path.relative_to(ROOT).parent.parts))
+            found |= {
+                f"{inside}.{node.module}" if node.module else f"{inside}.{alias.name}"
+                for alias in node.names
+            }
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {n for n in names if n in MODULES} or {str(node.module)}
+    return {name for name in found if name in MODULES}
 
 
 def own_parts(path: Path) -> set[str]:
     names = [name.split(".") for name in imports(ast.parse(path.read_text(encoding="utf-8")))]
-    return {name[1] for name in names if name[0] == "eigenforget" and len(name) > 1 and name[1] in LEVEL}
+    return {
+        name[1] for name in names if name[0] == "eigenforget" and len(name) > 1 and name[1] in LEVEL
+    }
 
 
-@pytest.mark.parametrize("path", [f for f in FILES if f.name != "__init__.py" or f.parent != ROOT], ids=lambda p: p.name)
-def test_imports_point_downwards(path: Path) -> None:
+def test_the_package_has_twelve_entries() -> None:
+    entries = {
+        path.name.removesuffix(".py")
+        for path in ROOT.iterdir()
+        if path.suffix == ".py" or (path.is_dir() and path.name != "__pycache__")
+    }
+    assert entries == set(LEVEL) | {"__init__"} and len(entries) == 13
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f for f in FILES if f.parent != ROOT or f.name != "__init__.py"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_imports_come_from_lower_floors(path: Path) -> None:
     own = part_of(path)
-    assert own in LEVEL, f"{own} stands in no layer"
     for other in own_parts(path) - {own}:
-        assert LEVEL[other] <= LEVEL[own], f"{path.name} ({own}) imports {other} from a layer above"
+        assert LEVEL[other] < LEVEL[own], f"{path.relative_to(ROOT)} imports {other}"
 
 
-def test_methods_metrics_and_audits_do_not_know_each_other() -> None:
-    for part, strangers in {"methods": {"metrics", "audits"}, "metrics": {"methods", "audits"}, "audits": {"methods"}}.items():
-        for path in (ROOT / part).rglob("*.py"):
-            assert not own_parts(path) & strangers, path
+def test_no_circle_of_modules() -> None:
+    graph = {name: modules_of(path) - {name} for name, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize(("part", "allowed"), [("record", set()), ("report", {"record", "bands"})])
+@pytest.mark.parametrize(("part", "allowed"), [("record", set()), ("report", {"record", "core"})])
 def test_record_and_report_stand_alone(part: str, allowed: set[str]) -> None:
     third_party = {"jinja2", "plotly", "markupsafe", "rich", "scipy"} if part == "report" else set()
     # What signs needs a package from outside, imported where it is used.
@@ -94,17 +121,28 @@ def test_record_and_report_stand_alone(part: str, allowed: set[str]) -> None:
         assert own_parts(path) <= allowed | {part}, path
         for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
             top = name.split(".")[0]
-            known = sys.stdlib_module_names | third_party | {"eigenforget"} | on_use.get(path.name, set())
+            known = (
+                sys.stdlib_module_names
+                | third_party
+                | {"eigenforget"}
+                | on_use.get(path.name, set())
+            )
             assert top in known, f"{path.name} imports {name}"
 
 
 def test_only_record_imports_relatively_and_from_itself() -> None:
-    """Its folder can be copied to another place, alone; elsewhere full names say where a name comes from."""
+    """Its folder can be copied to another place, alone; elsewhere full names say where a name comes
+    from.
+    """
     for path in FILES:
         for node in relative_imports(path):
-            assert path.parent.name == "record" and node.level == 1, f"{path.name} imports {'.' * node.level}{node.module or ''}"
+            assert path.parent.name == "record" and node.level == 1, (
+                f"{path.name} imports {'.' * node.level}{node.module or ''}"
+            )
     for path in (ROOT / "record").glob("*.py"):
-        assert "eigenforget." not in {name[:12] for name in imports(ast.parse(path.read_text(encoding="utf-8")))}, path
+        assert "eigenforget." not in {
+            name[:12] for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+        }, path
 
 
 def test_public_names_resolve_and_are_few() -> None:
@@ -118,7 +156,9 @@ def test_public_names_resolve_and_are_few() -> None:
 def test_every_all_resolves() -> None:
     for path in FILES:
         module = importlib.import_module(
-            ".".join(("eigenforget", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+            ".".join(("eigenforget", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+                ".__init__"
+            )
         )
         for name in getattr(module, "__all__", []):
             assert hasattr(module, name), f"{module.__name__}.{name}"
@@ -129,7 +169,10 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
         "register_forward_hook": {"features.py"},
         "register_forward_pre_hook": {"features.py", "precision.py"},
         "register_hook": set(),
-        "torch.optim": {"phases.py", "fitted_probe.py"},  # there it solves a convex problem over its own weights
+        "torch.optim": {
+            "phases.py",
+            "fitted_probe.py",
+        },  # there it solves a convex problem over its own weights
         ".backward(": {"engine.py"},
         "optimizer.step(": {"engine.py"},
         "weights_only=False": set(),
@@ -145,8 +188,13 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ExceptHandler):
                 caught = "" if node.type is None else ast.unparse(node.type)
-                # A bench runs methods of anyone: whatever one raises is on record as its cell's failure, and the others go on.
-                if path.parent.name == "bench" and path.name == "work.py" and caught == "(Exception, SystemExit)":
+                # A bench runs methods of anyone: whatever one raises is on record as its cell's
+                # failure, and the others go on.
+                if (
+                    path.parent.name == "bench"
+                    and path.name == "work.py"
+                    and caught == "(Exception, SystemExit)"
+                ):
                     continue
                 wide = ("", "(Exception, SystemExit)", "Exception", "BaseException")
                 assert caught not in wide, f"{path.name}:{node.lineno} catches {caught or 'all'}"
@@ -155,12 +203,14 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
 def test_files_and_functions_stay_small() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) <= 300, f"{path.name} has {len(text.splitlines())} lines"
+        assert len(text.splitlines()) <= 400, f"{path.name} has {len(text.splitlines())} lines"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                first = (
+                    node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                )
                 length = (node.end_lineno or 0) - first.lineno + 1
-                assert length <= 40, f"{path.name}:{node.name} has {length} lines"
+                assert length <= 70, f"{path.name}:{node.name} has {length} lines"
 
 
 def test_command_line_starts_without_torch() -> None:

@@ -1,4 +1,6 @@
-"""Plans: what a TOML file expands to, what it is known by, and what is wrong with it, by file and line."""
+"""Plans: what a TOML file expands to, what it is known by, and what is wrong with it, by file and
+line.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from eigenforget.bench import Bench, Cell, Setting, pool_of, read_plan, store_of
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import parse, spell
 from eigenforget.data import DATASETS
+from eigenforget.experiments.bench import Bench, Cell, Setting, pool_of, read_plan, store_of
 from eigenforget.methods import known_methods
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import parse, spell
-from eigenforget.training import Recipe
-from eigenforget.types import EigenforgetError
+from eigenforget.training.recipe import Recipe
 
 PLAN = """
 title = "Two grids"
@@ -51,15 +53,29 @@ def test_a_grid_is_the_product_of_its_lists_and_a_cell_stands_once(tmp_path: Pat
     assert plan.title == "Two grids"
     expected = set(
         itertools.product(
-            ("mlp(hidden=(8,))", "mlp(hidden=(16,))"), ("by_class(label=3)", "at_random(fraction=0.1)"), (0, 1), (1.0, 0.1),
+            ("mlp(hidden=(8,))", "mlp(hidden=(16,))"),
+            ("by_class(label=3)", "at_random(fraction=0.1)"),
+            (0, 1),
+            (1.0, 0.1),
             ("finetune(epochs=1)", "head_mask()"),
         )
-    )  # fmt: skip
+    )
     found = [
-        (spell(c.setting.model), spell(c.setting.request), c.setting.seed, c.retain_fraction, spell(c.method)) for c in plan.cells
+        (
+            spell(c.setting.model),
+            spell(c.setting.request),
+            c.setting.seed,
+            c.retain_fraction,
+            spell(c.method),
+        )
+        for c in plan.cells
     ]
-    assert len(found) == 32 and set(found) == expected  # the second grid spells cells of the first one again
-    assert len(plan.settings) == 8 and all(s.oracles == (5, 6) and s.skip == ("relearning",) for s in plan.settings)
+    assert (
+        len(found) == 32 and set(found) == expected
+    )  # the second grid spells cells of the first one again
+    assert len(plan.settings) == 8 and all(
+        s.oracles == (5, 6) and s.skip == ("relearning",) for s in plan.settings
+    )
     assert len({c.digest for c in plan.cells}) == 32 and len({s.digest for s in plan.settings}) == 8
 
 
@@ -67,61 +83,125 @@ def test_defaults_are_those_of_a_study(tmp_path: Path) -> None:
     text = 'data = "digits()"\nmodel = "mlp()"\nrequest = "by_class(label=1)"\n[[grid]]\nmethod = "muda()"\n'
     (cell,) = read_plan(written(tmp_path, text)).cells
     assert cell.setting == Setting(
-        data=parse("digits()", DATASETS, "d"), model=parse("mlp()", MODELS, "m"), recipe=Recipe(), seed=0, oracles=(10, 11, 12),
+        data=parse("digits()", DATASETS, "d"),
+        model=parse("mlp()", MODELS, "m"),
+        recipe=Recipe(),
+        seed=0,
+        oracles=(10, 11, 12),
         request=parse("by_class(label=1)", REQUESTS, "r"),
-    )  # fmt: skip
-    assert (cell.retain_fraction, cell.name) == (1.0, "muda") and replace(cell, retain_fraction=0.05).name == "muda 5%"
+    )
+    assert (cell.retain_fraction, cell.name) == (1.0, "muda") and replace(
+        cell, retain_fraction=0.05
+    ).name == "muda 5%"
 
 
 def test_a_cell_is_known_by_its_resolved_spec_and_by_nothing_else(tmp_path: Path) -> None:
     base = read_plan(written(tmp_path, PLAN)).cells[0]
-    spelled = PLAN.replace("by_class(label=3)", "by_class( label = 3, duplicates='error' )").replace('"Two grids"', '"Other"')
+    spelled = PLAN.replace(
+        "by_class(label=3)", "by_class( label = 3, duplicates='error' )"
+    ).replace('"Two grids"', '"Other"')
     other = read_plan(written(tmp_path, spelled)).cells[0]
     assert other.digest == base.digest
     method = parse("muda()", known_methods(), "method")
     same = parse("muda(k=None)", known_methods(), "method")
     assert Cell(base.setting, method).digest == Cell(base.setting, same).digest
     changes = {
-        "data": parse("digits(test_fraction=0.3)", DATASETS, "d"), "model": parse("mlp(hidden=(9,))", MODELS, "m"),
-        "recipe": Recipe(epochs=31), "request": parse("by_class(label=4)", REQUESTS, "r"), "seed": 7, "oracles": (5, 7), "layer": "0",
-        "layers": ("0",), "skip": (), "map_points": 10, "precision": "bf16-mixed", "channels_last": True, "device": "cuda",
-    }  # fmt: skip
+        "data": parse("digits(test_fraction=0.3)", DATASETS, "d"),
+        "model": parse("mlp(hidden=(9,))", MODELS, "m"),
+        "recipe": Recipe(epochs=31),
+        "request": parse("by_class(label=4)", REQUESTS, "r"),
+        "seed": 7,
+        "oracles": (5, 7),
+        "layer": "0",
+        "layers": ("0",),
+        "skip": (),
+        "map_points": 10,
+        "precision": "bf16-mixed",
+        "channels_last": True,
+        "device": "cuda",
+    }
     assert set(changes) == set(base.setting.identity) - {"code"}
-    digests = {replace(base, setting=replace(base.setting, **{key: value})).digest for key, value in changes.items()}
-    digests |= {base.digest, replace(base, retain_fraction=0.5).digest, replace(base, method=method).digest}
+    digests = {
+        replace(base, setting=replace(base.setting, **{key: value})).digest
+        for key, value in changes.items()
+    }
+    digests |= {
+        base.digest,
+        replace(base, retain_fraction=0.5).digest,
+        replace(base, method=method).digest,
+    }
     assert len(digests) == len(changes) + 3
 
 
 WRONG = {
     "misspelt key": (
-        PLAN.replace("seeds = [0, 1]", "seed = [0, 1]"), r"line 8: unknown key 'seed' \(did you mean 'seeds'\?\); the keys are data, model",
+        PLAN.replace("seeds = [0, 1]", "seed = [0, 1]"),
+        r"line 8: unknown key 'seed' \(did you mean 'seeds'\?\); the keys are data, model",
     ),
     "misspelt key above": (
-        PLAN.replace('data = "digits()"', 'dataset = "digits()"'), r"line 3: unknown key 'dataset'.*title, grid, data, model",
+        PLAN.replace('data = "digits()"', 'dataset = "digits()"'),
+        r"line 3: unknown key 'dataset'.*title, grid, data, model",
     ),
-    "misspelt method": (PLAN.replace("head_mask()\"]", "hed_mask()\"]"), r"line 7: unknown method 'hed_mask'.*head_mask"),
-    "misspelt field": (PLAN.replace("finetune(epochs=1)", "finetune(epoch=1)"), r"line 7: method finetune has no field 'epoch'"),
+    "misspelt method": (
+        PLAN.replace('head_mask()"]', 'hed_mask()"]'),
+        r"line 7: unknown method 'hed_mask'.*head_mask",
+    ),
+    "misspelt field": (
+        PLAN.replace("finetune(epochs=1)", "finetune(epoch=1)"),
+        r"line 7: method finetune has no field 'epoch'",
+    ),
     "spec below the key": (
-        PLAN.replace('method = ["finetune(epochs=1)", "head_mask()"]', 'method = [\n  "finetune()",\n  "mudda()",\n]'),
+        PLAN.replace(
+            'method = ["finetune(epochs=1)", "head_mask()"]',
+            'method = [\n  "finetune()",\n  "mudda()",\n]',
+        ),
         r"line 9: unknown method 'mudda'",
     ),
-    "type": (PLAN.replace("seeds = [0, 1]", 'seeds = ["0", 1]'), r"line 8: seeds takes values of type int, got '0'"),
-    "bool is no number": (PLAN.replace("seeds = [0, 1]", "seeds = true"), r"line 8: seeds takes values of type int, got True"),
-    "fraction": (PLAN.replace("[1, 0.1]", "[1, 10]"), r"line 9: retain_fraction is from 0 \(none\) to 1 \(all\), got 10.0"),
-    "empty": (PLAN.replace("seeds = [0, 1]", "seeds = []"), r"line 8: seeds is an empty list"),
-    "list": (PLAN.replace("seeds = 0\n", 'seeds = 0\nlayer = ["a"]\n'), r"line 17: layer takes one value"),
-    "shared seed": (
-        PLAN.replace("seeds = [0, 1]", "seeds = [0, 5]"), r"line 10: seeds of retrained models must differ.*5 is a training seed too",
+    "type": (
+        PLAN.replace("seeds = [0, 1]", 'seeds = ["0", 1]'),
+        r"line 8: seeds takes values of type int, got '0'",
     ),
-    "no oracle": (PLAN.replace("oracles = [5, 6]", "oracles = []", 1), r"line 10: oracles needs the seed of one retrained model or more"),
-    "points": (PLAN.replace("seeds = 0\n", "seeds = 0\nmap_points = 0\n"), r"line 17: map_points is 1 or more, got 0"),
-    "standard input": (PLAN.replace("by_class(label=3)", "by_ids(path='-')", 1), r"line 6: .*cannot share standard input; name a file"),
-    "skip": (PLAN.replace('skip = ["relearning"]', 'skip = ["relerning"]', 1), r"line 11: .*relerning"),
-    "missing": (PLAN.replace('data = "digits()"\n', ""), r"grid 1 has no data; it needs data, model, request, method"),
+    "bool is no number": (
+        PLAN.replace("seeds = [0, 1]", "seeds = true"),
+        r"line 8: seeds takes values of type int, got True",
+    ),
+    "fraction": (
+        PLAN.replace("[1, 0.1]", "[1, 10]"),
+        r"line 9: retain_fraction is from 0 \(none\) to 1 \(all\), got 10.0",
+    ),
+    "empty": (PLAN.replace("seeds = [0, 1]", "seeds = []"), r"line 8: seeds is an empty list"),
+    "list": (
+        PLAN.replace("seeds = 0\n", 'seeds = 0\nlayer = ["a"]\n'),
+        r"line 17: layer takes one value",
+    ),
+    "shared seed": (
+        PLAN.replace("seeds = [0, 1]", "seeds = [0, 5]"),
+        r"line 10: seeds of retrained models must differ.*5 is a training seed too",
+    ),
+    "no oracle": (
+        PLAN.replace("oracles = [5, 6]", "oracles = []", 1),
+        r"line 10: oracles needs the seed of one retrained model or more",
+    ),
+    "points": (
+        PLAN.replace("seeds = 0\n", "seeds = 0\nmap_points = 0\n"),
+        r"line 17: map_points is 1 or more, got 0",
+    ),
+    "standard input": (
+        PLAN.replace("by_class(label=3)", "by_ids(path='-')", 1),
+        r"line 6: .*cannot share standard input; name a file",
+    ),
+    "skip": (
+        PLAN.replace('skip = ["relearning"]', 'skip = ["relerning"]', 1),
+        r"line 11: .*relerning",
+    ),
+    "missing": (
+        PLAN.replace('data = "digits()"\n', ""),
+        r"grid 1 has no data; it needs data, model, request, method",
+    ),
     "no grid": ('title = "x"\n', r"a plan has one \[\[grid\]\] table or more"),
     "title": (PLAN.replace('"Two grids"', "3"), r"line 2: title must be a text, got 3"),
     "TOML": (PLAN + "x = = 3\n", r"line \d+"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -134,11 +214,16 @@ def test_what_is_wrong_is_named_with_file_and_line(name: str, tmp_path: Path) ->
 
 
 def test_a_plan_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(EigenforgetError, match=re.escape(f"plan {tmp_path / 'no.toml'} cannot be read: No such file")):
+    with pytest.raises(
+        EigenforgetError,
+        match=re.escape(f"plan {tmp_path / 'no.toml'} cannot be read: No such file"),
+    ):
         read_plan(tmp_path / "no.toml")
 
 
-def test_a_thousand_cells_are_planned_within_two_seconds_and_listed_within_one(tmp_path: Path) -> None:
+def test_a_thousand_cells_are_planned_within_two_seconds_and_listed_within_one(
+    tmp_path: Path,
+) -> None:
     methods = ", ".join(f'"finetune(epochs={i + 1})"' for i in range(25))
     text = (
         'data = "digits()"\nmodel = ["mlp(hidden=(8,))", "mlp(hidden=(9,))"]\nrequest = ["by_class(label=3)", "by_class(label=4)"]\n'
@@ -154,7 +239,12 @@ def test_a_thousand_cells_are_planned_within_two_seconds_and_listed_within_one(t
     assert len(outline.models) == 2 * 5 + 2 * 2 * 3
     (tmp_path / "store" / "cells").mkdir(parents=True)
     for number, cell in enumerate(bench.cells()):
-        (tmp_path / "store" / "cells" / f"{cell.digest[7:]}.{('ok', 'refused', 'failed')[number % 3]}.json").write_text("{}", encoding="utf-8")
+        (
+            tmp_path
+            / "store"
+            / "cells"
+            / f"{cell.digest[7:]}.{('ok', 'refused', 'failed')[number % 3]}.json"
+        ).write_text("{}", encoding="utf-8")
     started = time.perf_counter()
     statuses = bench.store.statuses()
     assert time.perf_counter() - started < 1.0

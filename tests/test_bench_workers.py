@@ -1,4 +1,6 @@
-"""Who does the work: a Ray cluster of two workers, Slurm's own way of running jobs, numbers of workers and threads, missing libraries."""
+"""Who does the work: a Ray cluster of two workers, Slurm's own way of running jobs, numbers of
+workers and threads, missing libraries.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from pathlib import Path
 import joblib
 import pytest
 
-from eigenforget.bench import Bench, Pool, pool_of, store_of
-from eigenforget.types import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.experiments.bench import Bench, Pool, pool_of, store_of
 from tests import bench_plans
 
 
@@ -37,9 +39,14 @@ def test_wrong_pools_are_named() -> None:
 
 
 @pytest.mark.parametrize(("backend", "library"), [("ray", "ray"), ("slurm", "submitit")])
-def test_a_missing_library_is_named_with_its_extra(backend: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named_with_its_extra(
+    backend: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(EigenforgetError, match=rf"--backend {backend} needs {library}: pip install 'eigenforget\[{backend}\]'"):
+    with pytest.raises(
+        EigenforgetError,
+        match=rf"--backend {backend} needs {library}: pip install 'eigenforget\[{backend}\]'",
+    ):
         pool_of(backend)
 
 
@@ -54,8 +61,17 @@ def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
     """The same results as in this process; a worker that dies costs its cell only."""
     ray = importlib.import_module("ray")
     try:
-        plan = bench_plans.plan("finetune(epochs=1)", "head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), "identity()")
-        here = Bench(plan._replace(cells=(*plan.cells[:2], plan.cells[3])), store_of(tmp_path / "here"), pool_of("sequential", threads=1))
+        plan = bench_plans.plan(
+            "finetune(epochs=1)",
+            "head_mask()",
+            bench_plans.Deadly(count=str(tmp_path / "count")),
+            "identity()",
+        )
+        here = Bench(
+            plan._replace(cells=(*plan.cells[:2], plan.cells[3])),
+            store_of(tmp_path / "here"),
+            pool_of("sequential", threads=1),
+        )
         here.run(here.outline())
         there = Bench(plan, store_of(tmp_path / "there"), pool_of("ray", 2, 1))
         assert there.run(there.outline()) == {"ok": 3, "failed": 1}
@@ -70,8 +86,12 @@ def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="needs the extra slurm")
 def test_jobs_as_slurm_runs_them(tmp_path: Path) -> None:
     """submitit's local cluster starts the very jobs that it would hand to Slurm, as processes."""
-    plan = bench_plans.plan("head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), oracles=(10,))
-    made = Bench(plan, store_of(tmp_path / "store"), pool_of("slurm", 2, 1)._replace(cluster="local"))
+    plan = bench_plans.plan(
+        "head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), oracles=(10,)
+    )
+    made = Bench(
+        plan, store_of(tmp_path / "store"), pool_of("slurm", 2, 1)._replace(cluster="local")
+    )
     assert made.run(made.outline()) == {"ok": 1, "failed": 1}
     dead = made.store.result(made.cells()[1])
     assert dead is not None and "Slurm job" in dead.outcome.reason

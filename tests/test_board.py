@@ -1,4 +1,6 @@
-"""Who is measured beside whom: oracles beside the others, ensembles of one size, the right original, each model seen once."""
+"""Who is measured beside whom: oracles beside the others, ensembles of one size, the right
+original, each model seen once.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from eigenforget import bands
-from eigenforget.audits.evidence import Evidence, Findings, Seen
-from eigenforget.audits.klom import KLoM
-from eigenforget.engine import Engine
-from eigenforget.evaluation import Board, Evaluation, Measured, Panel, evaluate
+from eigenforget.core import bands
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Score
+from eigenforget.evaluation.audits.evidence import Evidence, Findings, Seen
+from eigenforget.evaluation.audits.klom import KLoM
+from eigenforget.evaluation.board import Board, Evaluation, Measured, Panel, evaluate
+from eigenforget.evaluation.metrics import derived
+from eigenforget.evaluation.scoring import Scoring, measurement_names, values_of
 from eigenforget.methods import MUDA
-from eigenforget.metrics import derived
-from eigenforget.scoring import Scoring, measurement_names, values_of
-from eigenforget.types import EigenforgetError, Score
-from eigenforget.unlearning import unlearn
+from eigenforget.methods.unlearn import unlearn
+from eigenforget.training.engine import Engine
 from tests.toys import ENGINE, GONE, net, source, world
 
 RUN_MODELS = ("relearning", "zrf")
@@ -34,12 +37,16 @@ Beside = tuple[Evidence, Evidence]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Beside]:
-    """What each measurement was given: the evidence, and that of audits of ensembles. Nothing is measured."""
+    """What each measurement was given: the evidence, and that of audits of ensembles. Nothing is
+    measured.
+    """
     calls: list[Beside] = []
 
     def findings(self: Scoring, evidence: Evidence, ensemble: Evidence) -> Findings:
         calls.append((evidence, ensemble))
-        return Findings((Score("x", float(len(calls)), "1", "reference", (0.0, 99.0), trace="both"),), {})
+        return Findings(
+            (Score("x", float(len(calls)), "1", "reference", (0.0, 99.0), trace="both"),), {}
+        )
 
     monkeypatch.setattr(Scoring, "findings", findings)
     return calls
@@ -66,12 +73,20 @@ def test_an_oracle_is_measured_beside_the_others_only() -> None:
         others = tuple(other for j, other in enumerate(seen) if j != i)
         return replace(panel.evidence(w.oracles[i], seen[i]), original=original, oracles=others)
 
-    of_each = [panel.scoring(w.oracles[i], seen[i]).findings(by_hand(i), by_hand(i)).scores for i in range(4)]
-    expected = (*of_each[1], *derived(values_of(of_each[1]), [values_of(of_each[i]) for i in (0, 2, 3)]))
+    of_each = [
+        panel.scoring(w.oracles[i], seen[i]).findings(by_hand(i), by_hand(i)).scores
+        for i in range(4)
+    ]
+    expected = (
+        *of_each[1],
+        *derived(values_of(of_each[1]), [values_of(of_each[i]) for i in (0, 2, 3)]),
+    )
     assert [s.name for s in found.scores] == [s.name for s in expected] and found.role == "oracle"
     for score, other in zip(found.scores, expected, strict=True):
         assert score.reason == other.reason
-        assert score.value == (None if other.value is None else pytest.approx(other.value, rel=1e-12, abs=1e-12)), score.name
+        assert score.value == (
+            None if other.value is None else pytest.approx(other.value, rel=1e-12, abs=1e-12)
+        ), score.name
 
 
 def test_another_model_is_measured_beside_all_oracles(asked: list[Beside]) -> None:
@@ -79,29 +94,52 @@ def test_another_model_is_measured_beside_all_oracles(asked: list[Beside]) -> No
     board = Board(panel, w.originals[:2], w.oracles)
     board.measure(net(77), "control", number=1)
     evidence, _ = asked[0]  # those after it are of the oracles, for what is derived
-    assert everyone(evidence, w.oracles, panel) == [0, 1, 2, 3, 4] and whose(evidence.original, w.originals, panel) == 1
-    assert np.array_equal(evidence.parts["forget"].logits, panel.observe(net(77))["forget"].logits) and evidence.peers == ()
+    assert (
+        everyone(evidence, w.oracles, panel) == [0, 1, 2, 3, 4]
+        and whose(evidence.original, w.originals, panel) == 1
+    )
+    assert (
+        np.array_equal(evidence.parts["forget"].logits, panel.observe(net(77))["forget"].logits)
+        and evidence.peers == ()
+    )
 
 
 @pytest.mark.parametrize("peers", [None, 0, 1, 2])
-def test_ensembles_are_of_one_size_for_oracles_and_others_and_never_hold_the_model_itself(asked: list[Beside], peers: int | None) -> None:
+def test_ensembles_are_of_one_size_for_oracles_and_others_and_never_hold_the_model_itself(
+    asked: list[Beside], peers: int | None
+) -> None:
     w, panel = world(), world().panel()
     board = Board(panel, w.originals, w.oracles, peers=peers)
     count = 2 if peers is None else peers
     board.measure_oracle(0)
     assert len(asked) == 5, "each oracle once, since scores are derived from those of the others"
     for number, (evidence, ensemble) in enumerate(asked):
-        ours, theirs = ([whose(seen, w.oracles, panel) for seen in side] for side in (ensemble.peers, ensemble.oracles))
+        ours, theirs = (
+            [whose(seen, w.oracles, panel) for seen in side]
+            for side in (ensemble.peers, ensemble.oracles)
+        )
         assert (len(ours), len(theirs)) == (count, 4 - count)
-        assert sorted([*ours, *theirs, number]) == [0, 1, 2, 3, 4], "each of the others once, the oracle itself never"
-        assert sorted(everyone(evidence, w.oracles, panel)) == [i for i in range(5) if i != number] and evidence.peers == ()
+        assert sorted([*ours, *theirs, number]) == [0, 1, 2, 3, 4], (
+            "each of the others once, the oracle itself never"
+        )
+        assert (
+            sorted(everyone(evidence, w.oracles, panel)) == [i for i in range(5) if i != number]
+            and evidence.peers == ()
+        )
     made_alike = [panel.observe(net(s)) for s in (7, 8, 9)]
     board.measure(net(6), "unlearned", peers=made_alike)
     board.measure_original(1)
-    for (evidence, ensemble), alike in zip(asked[-2:], (made_alike, [panel.observe(w.originals[i]) for i in (0, 2)]), strict=True):
+    for (evidence, ensemble), alike in zip(
+        asked[-2:], (made_alike, [panel.observe(w.originals[i]) for i in (0, 2)]), strict=True
+    ):
         assert (len(ensemble.peers), len(ensemble.oracles)) == (count, 4 - count)
-        assert all(np.array_equal(a["forget"].logits, b["forget"].logits) for a, b in zip(ensemble.peers, alike[:count], strict=True))
-        assert everyone(ensemble, w.oracles, panel) == list(range(4 - count)) and evidence.peers == ()
+        assert all(
+            np.array_equal(a["forget"].logits, b["forget"].logits)
+            for a, b in zip(ensemble.peers, alike[:count], strict=True)
+        )
+        assert (
+            everyone(ensemble, w.oracles, panel) == list(range(4 - count)) and evidence.peers == ()
+        )
 
 
 def test_too_few_peers_are_none_since_ensembles_of_other_sizes_do_not_compare() -> None:
@@ -110,8 +148,12 @@ def test_too_few_peers_are_none_since_ensembles_of_other_sizes_do_not_compare() 
     peers = [panel.observe(m) for m in w.originals[1:]]
     enough = board.measure(w.originals[0], "unlearned", peers=peers)
     seen, oracles = panel.observe(w.originals[0]), tuple(panel.observe(m) for m in w.oracles[:2])
-    by_hand = KLoM()(replace(panel.evidence(w.originals[0], seen), peers=tuple(peers), oracles=oracles), 0)
-    assert [enough.value(s.name) for s in by_hand] == [s.value for s in by_hand] and by_hand[0].value is not None
+    by_hand = KLoM()(
+        replace(panel.evidence(w.originals[0], seen), peers=tuple(peers), oracles=oracles), 0
+    )
+    assert [enough.value(s.name) for s in by_hand] == [s.value for s in by_hand] and by_hand[
+        0
+    ].value is not None
     few = board.measure(w.originals[0], "unlearned", peers=peers[:1])
     assert few.value("klom_forget") is None and few.score("klom_forget").reason
     assert [s for s in few.scores if not s.name.startswith(OF_ENSEMBLES)] == [
@@ -126,7 +168,9 @@ def test_an_oracle_goes_with_the_original_that_pairs_names(asked: list[Beside]) 
     assert [whose(ensemble.original, w.originals, panel) for _, ensemble in asked] == [2, 0, 1, 1]
     asked.clear()
     Board(panel, w.originals, w.oracles[:2]).measure_oracle(0)
-    assert [whose(evidence.original, w.originals, panel) for evidence, _ in asked] == [0, 0], "by default the first"
+    assert [whose(evidence.original, w.originals, panel) for evidence, _ in asked] == [0, 0], (
+        "by default the first"
+    )
     asked.clear()
     Board(panel, (), w.oracles[:2]).measure_oracle(0)
     assert [evidence.original for evidence, _ in asked] == [None, None]
@@ -135,9 +179,13 @@ def test_an_oracle_goes_with_the_original_that_pairs_names(asked: list[Beside]) 
 def test_an_original_stands_beside_itself_and_the_oracles() -> None:
     w, panel = world(), world().panel(skip=QUICK)
     found = Board(panel, w.originals[:2], w.oracles[:3]).measure_original(1)
-    assert found.role == "original" and found.value("cka_forget_original") == pytest.approx(1, abs=1e-12)
+    assert found.role == "original" and found.value("cka_forget_original") == pytest.approx(
+        1, abs=1e-12
+    )
     alone = Board(panel, [w.originals[1]], w.oracles[:3]).measure_original()
-    one, two = ([s for s in m.scores if not s.name.startswith(OF_ENSEMBLES)] for m in (alone, found))
+    one, two = (
+        [s for s in m.scores if not s.name.startswith(OF_ENSEMBLES)] for m in (alone, found)
+    )
     assert one == two and len(one) >= 15
 
 
@@ -180,13 +228,19 @@ def test_evaluate_observes_every_model_once() -> None:
     engine = Engine(device="cpu")
     forget, retain, test = source([2] * 12), source([0, 1, 3] * 10, 1), source([0, 1, 2, 3] * 5, 2)
     evaluate(
-        {"original": net(0), "m": net(1)}, oracles={"o": net(2), "p": net(3)}, forget=forget, retain=retain, test=test,
+        {"original": net(0), "m": net(1)},
+        oracles={"o": net(2), "p": net(3)},
+        forget=forget,
+        retain=retain,
+        test=test,
         panel={"engine": engine, "skip": (*QUICK, *RUN_MODELS)},
-    )  # fmt: skip
+    )
     assert engine.meter.forwarded == 4 * (len(forget) + len(retain) + len(test))
 
 
-@pytest.mark.parametrize(("value", "verdict"), [(0.9, "residual"), (0.62, "in"), (0.1, "over-forgotten")])
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(0.9, "residual"), (0.62, "in"), (0.1, "over-forgotten")]
+)
 def test_standing_is_the_band_of_the_oracles_by_hand(value: float, verdict: str) -> None:
     oracles = [0.5, 0.6, 0.7]
     found = evaluation(m=value, **{f"o{i}": v for i, v in enumerate(oracles)})
@@ -194,18 +248,24 @@ def test_standing_is_the_band_of_the_oracles_by_hand(value: float, verdict: str)
     half = 4.302652729911275 * 0.1 * (4 / 3) ** 0.5  # t(0.975, 2) · s · √(1 + 1/3)
     assert standing is not None and standing.band == bands.band(oracles, span=(0.0, 1.0))
     assert standing.band.mean == pytest.approx(0.6) and standing.band.half == pytest.approx(half)
-    assert standing.units == pytest.approx((value - 0.6) / half) and standing.verdict == ("in" if abs(value - 0.6) <= half else verdict)
+    assert standing.units == pytest.approx((value - 0.6) / half) and standing.verdict == (
+        "in" if abs(value - 0.6) <= half else verdict
+    )
     assert found.gap("m", "lp") == pytest.approx(value - 0.6)
 
 
-def test_standing_needs_two_oracles_with_values_three_where_they_are_compared_with_each_other() -> None:
+def test_standing_needs_two_oracles_with_values_three_where_they_are_compared_with_each_other() -> (
+    None
+):
     assert evaluation(m=0.5, o1=0.4).standing("m", "lp") is None
     assert evaluation(m=None, o1=0.4, o2=0.5).standing("m", "lp") is None
     assert evaluation(m=0.5, o1=None, o2=0.5, o3=0.4).standing("m", "lp") is None
     assert evaluation(m=0.5, o1=0.4, o2=0.5).standing("m", "lp") is not None
     assert evaluation("jsd_oracle", m=0.5, o1=0.4, o2=0.4).standing("m", "jsd_oracle") is None
     three = evaluation("jsd_oracle", m=0.5, o1=0.4, o2=0.45, o3=0.5).standing("m", "jsd_oracle")
-    assert three is not None and three.band == bands.band([0.4, 0.45, 0.5], span=(0.0, 1.0), pairs=True)
+    assert three is not None and three.band == bands.band(
+        [0.4, 0.45, 0.5], span=(0.0, 1.0), pairs=True
+    )
 
 
 def test_the_mean_of_equal_oracles_is_their_value_to_the_bit() -> None:
@@ -218,7 +278,15 @@ def evaluation(name: str = "lp", **values: float | None) -> Evaluation:
     """One score; models named o… are oracles."""
 
     def measured(model: str, value: float | None) -> Measured:
-        score = Score(name, value, "share", "reference", (0.0, 1.0), reason="" if value is not None else "none", trace="above")
+        score = Score(
+            name,
+            value,
+            "share",
+            "reference",
+            (0.0, 1.0),
+            reason="" if value is not None else "none",
+            trace="above",
+        )
         role: Any = "oracle" if model.startswith("o") else "unlearned"
         return Measured(role, (score,), {}, 0.0)
 
@@ -236,11 +304,18 @@ def test_with_more_classes_than_dimensions_muda_runs_and_alignment_is_measured()
     """Twenty classes, six dimensions: k is three, for the method as for the metric."""
     parts = world().parts
     model = net(3, outputs=20)
-    made = unlearn(model, forget=parts["forget"], retain=parts["retain"], method=MUDA(alternations=1, batch_size=16))
+    made = unlearn(
+        model,
+        forget=parts["forget"],
+        retain=parts["retain"],
+        method=MUDA(alternations=1, batch_size=16),
+    )
     panel = Panel(parts=parts, num_classes=20, forgotten_classes=GONE, engine=ENGINE)
     found = panel.measure(made)
     seen = panel.observe(made)
     f, r = (seen[part].features.astype(np.float64) for part in ("forget", "retain"))
     vectors = np.linalg.eigh(r.T @ r)[1][:, ::-1][:, :3]
     g = f.T @ f
-    assert found.value("da") == pytest.approx(np.linalg.norm(g @ vectors @ vectors.T) / np.linalg.norm(g), rel=1e-6)
+    assert found.value("da") == pytest.approx(
+        np.linalg.norm(g @ vectors @ vectors.T) / np.linalg.norm(g), rel=1e-6
+    )

@@ -21,9 +21,18 @@ MODEL = "small_resnet(width=8)"
 RECIPE = "recipe(epochs=4, batch_size=64)"
 CLASS3 = "by_class(label=3)"
 COLUMNS = [
-    "model", "forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "mia_auc", "da",
-    "lp_forget", "nmi", "cluster_f1", "seconds",
-]  # fmt: skip
+    "model",
+    "forget_accuracy",
+    "retain_accuracy",
+    "test_forget_accuracy",
+    "test_retain_accuracy",
+    "mia_auc",
+    "da",
+    "lp_forget",
+    "nmi",
+    "cluster_f1",
+    "seconds",
+]
 
 
 def run(*argv: object) -> None:
@@ -31,7 +40,9 @@ def run(*argv: object) -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +54,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(*base, "--seed", 1, "--without", CLASS3, "--out", folder / "oracle.safetensors")
     before = files(folder)
     run(
-        "unlearn", folder / "original.safetensors", "--forget", CLASS3, "--method", "muda(alternations=6, batch_size=32)",
-        "--retain-fraction", 0.5, "--out", folder / "muda.safetensors",
-    )  # fmt: skip
+        "unlearn",
+        folder / "original.safetensors",
+        "--forget",
+        CLASS3,
+        "--method",
+        "muda(alternations=6, batch_size=32)",
+        "--retain-fraction",
+        0.5,
+        "--out",
+        folder / "muda.safetensors",
+    )
     after = files(folder)
     assert {k: after[k] for k in before} == before, "unlearn only reads its input"
     assert set(after) - set(before) == {"muda.safetensors", "muda.json", "muda.split.json"}
@@ -56,7 +75,9 @@ def test_unlearn_writes_a_checkpoint_that_forgot_and_a_record(made: Path) -> Non
     record = json.loads((made / "muda.json").read_text())
     assert record["kind"] == "unlearn" and record["outcome"]["status"] == "ok"
     assert record["job"]["method"]["spec"] == "muda(alternations=6, batch_size=32)"
-    assert record["job"]["retain_fraction"] == 0.5 and record["inputs"]["split"].startswith("sha256:")
+    assert record["job"]["retain_fraction"] == 0.5 and record["inputs"]["split"].startswith(
+        "sha256:"
+    )
     cost = record["outcome"]["cost"]
     steps = 6 * -(-145 // 32) * 32  # six alternations over about 145 forget samples
     assert 0.5 * steps < cost["trained_samples"] / 2 < 1.5 * steps and cost["forwarded_samples"] > 0
@@ -67,30 +88,52 @@ def test_unlearn_writes_a_checkpoint_that_forgot_and_a_record(made: Path) -> Non
 def test_a_rerun_gives_the_same_weights(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "again.safetensors"
     run(
-        "unlearn", made / "original.safetensors", "--forget", CLASS3, "--method", "muda(alternations=6, batch_size=32)",
-        "--retain-fraction", 0.5, "--out", out,
-    )  # fmt: skip
+        "unlearn",
+        made / "original.safetensors",
+        "--forget",
+        CLASS3,
+        "--method",
+        "muda(alternations=6, batch_size=32)",
+        "--retain-fraction",
+        0.5,
+        "--out",
+        out,
+    )
     old, new = load_file(made / "muda.safetensors"), load_file(out)
     assert all(torch.equal(old[k], new[k]) for k in old)
 
 
-def test_evaluate_writes_table_records_and_page(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_writes_table_records_and_page(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "results"
     run(
-        "evaluate", made / "muda.safetensors", "--original", made / "original.safetensors",
-        "--oracle", made / "oracle.safetensors", "--forget", CLASS3, "--out", out,
-    )  # fmt: skip
+        "evaluate",
+        made / "muda.safetensors",
+        "--original",
+        made / "original.safetensors",
+        "--oracle",
+        made / "oracle.safetensors",
+        "--forget",
+        CLASS3,
+        "--out",
+        out,
+    )
     with open(out / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert set(COLUMNS) <= set(rows[0]) and list(rows[0])[:2] == ["model", "role"]
     assert [r["model"] for r in rows] == ["original", "oracle 1", "muda"]
     original, oracle, muda = rows
-    assert float(muda["test_forget_accuracy"]) <= 0.05 < 0.8 < float(original["test_forget_accuracy"])
+    assert (
+        float(muda["test_forget_accuracy"]) <= 0.05 < 0.8 < float(original["test_forget_accuracy"])
+    )
     assert float(original["da"]) < float(muda["da"]) and float(original["da"]) < float(oracle["da"])
     assert float(muda["seconds"]) > 0 and all(0 <= float(r["nmi"]) <= 1 for r in rows)
     assert len(list((out / "records").glob("[0-9]*.json"))) == 3
     page = (out / "report.html").read_text()
-    assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', page), "the page needs no network"
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', page), (
+        "the page needs no network"
+    )
     run("report", out / "records", "-o", tmp_path / "again.html")
     assert (tmp_path / "again.html").stat().st_size > 100_000
     with pytest.raises(SystemExit) as ended:
@@ -126,10 +169,33 @@ def test_ids_and_random_requests(made: Path, tmp_path: Path) -> None:
 
     data = Digits().load()
     record.write_text("\n".join(data.train_index.ids[:40]))
-    for request, name in ((f'by_ids(path="{record}")', "ids"), ("at_random(fraction=0.1, seed=0)", "random")):
+    for request, name in (
+        (f'by_ids(path="{record}")', "ids"),
+        ("at_random(fraction=0.1, seed=0)", "random"),
+    ):
         out = tmp_path / f"{name}.safetensors"
-        run("unlearn", made / "original.safetensors", "--forget", request, "--method", "muda(alternations=1)", "--out", out)
-        run("evaluate", out, "--original", made / "original.safetensors", "--forget", request, "--out", tmp_path / name, "--skip", "relearning")
+        run(
+            "unlearn",
+            made / "original.safetensors",
+            "--forget",
+            request,
+            "--method",
+            "muda(alternations=1)",
+            "--out",
+            out,
+        )
+        run(
+            "evaluate",
+            out,
+            "--original",
+            made / "original.safetensors",
+            "--forget",
+            request,
+            "--out",
+            tmp_path / name,
+            "--skip",
+            "relearning",
+        )
         with open(tmp_path / name / "table.csv", newline="") as file:
             row = list(csv.DictReader(file))[1]
         assert row["test_forget_accuracy"] == "" and 0 <= float(row["mia_auc"]) <= 1
@@ -138,9 +204,29 @@ def test_ids_and_random_requests(made: Path, tmp_path: Path) -> None:
 
 def test_a_result_with_another_head_is_loaded_again(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "cmf.safetensors"
-    run("unlearn", made / "original.safetensors", "--forget", CLASS3, "--method", "cmf(inner=finetune(epochs=1))", "--out", out)
+    run(
+        "unlearn",
+        made / "original.safetensors",
+        "--forget",
+        CLASS3,
+        "--method",
+        "cmf(inner=finetune(epochs=1))",
+        "--out",
+        out,
+    )
     assert "fc.mean" in load_file(out)
-    run("evaluate", out, "--original", made / "original.safetensors", "--forget", CLASS3, "--out", tmp_path / "r", "--skip", "relearning")
+    run(
+        "evaluate",
+        out,
+        "--original",
+        made / "original.safetensors",
+        "--forget",
+        CLASS3,
+        "--out",
+        tmp_path / "r",
+        "--skip",
+        "relearning",
+    )
     with open(tmp_path / "r" / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["retain_accuracy"]) > 0.9 and rows[1]["da"] != rows[0]["da"]
@@ -172,7 +258,14 @@ def test_npz_from_end_to_end(tmp_path: Path) -> None:
         "--out",
         tmp_path / "m.safetensors",
     )
-    run("unlearn", tmp_path / "m.safetensors", "--forget", "by_class(label=1)", "--out", tmp_path / "u.safetensors")
+    run(
+        "unlearn",
+        tmp_path / "m.safetensors",
+        "--forget",
+        "by_class(label=1)",
+        "--out",
+        tmp_path / "u.safetensors",
+    )
     run(
         "evaluate",
         tmp_path / "u.safetensors",
@@ -189,7 +282,10 @@ def test_npz_from_end_to_end(tmp_path: Path) -> None:
 def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
     original, out = made / "original.safetensors", tmp_path / "out.safetensors"
     unlearn = ["unlearn", original, "--out", out, "--forget"]
-    damaged = {name: tmp_path / f"{name}.safetensors" for name in ("truncated", "empty", "nan", "shape", "text")}
+    damaged = {
+        name: tmp_path / f"{name}.safetensors"
+        for name in ("truncated", "empty", "nan", "shape", "text")
+    }
     whole = original.read_bytes()
     damaged["truncated"].write_bytes(whole[: len(whole) // 2])
     damaged["empty"].write_bytes(b"")
@@ -201,7 +297,11 @@ def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
     given = ["--data", "digits()", "--model", MODEL, "--out", out, "--forget", CLASS3]
     ids = tmp_path / "ids.txt"
     ids.write_text("nobody\n")
-    np.savez(tmp_path / "big.npz", x=np.random.default_rng(0).integers(0, 255, (120, 8, 8), dtype=np.uint8), y=np.arange(120) % 12)
+    np.savez(
+        tmp_path / "big.npz",
+        x=np.random.default_rng(0).integers(0, 255, (120, 8, 8), dtype=np.uint8),
+        y=np.arange(120) % 12,
+    )
     taken = tmp_path / "taken.safetensors"
     taken.write_text("mine")
     busy = tmp_path / "busy"
@@ -213,8 +313,14 @@ def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
         "unknown method": ([*unlearn, CLASS3, "--method", "mudda()"], "choose from"),
         "unknown field": ([*unlearn, CLASS3, "--method", "muda(kk=3)"], "its fields: alternations"),
         "bad value": ([*unlearn, CLASS3, "--method", "muda(forget_lr=-1.0)"], "got -1.0"),
-        "k too large": ([*unlearn, CLASS3, "--method", "muda(k=32)"], "k = 32 must be from 1 to 31"),
-        "unknown data": (["train", "--data", "digit()", "--model", MODEL, "--out", out], "did you mean digits"),
+        "k too large": (
+            [*unlearn, CLASS3, "--method", "muda(k=32)"],
+            "k = 32 must be from 1 to 31",
+        ),
+        "unknown data": (
+            ["train", "--data", "digit()", "--model", MODEL, "--out", out],
+            "did you mean digits",
+        ),
         "unknown request": ([*unlearn, "by_klass(label=3)"], "did you mean by_class"),
         "unknown class": ([*unlearn, "by_class(label=77)"], "unknown class 77"),
         "unknown ids": ([*unlearn, f'by_ids(path="{ids}")'], "nobody"),
@@ -222,7 +328,16 @@ def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
         "empty request": ([*unlearn, "by_ids()"], "selects nothing"),
         "everything": ([*unlearn, "by_class(label=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9))"], "forgets all"),
         "labels outside the head": (
-            ["unlearn", original, "--data", f'npz(path="{tmp_path}/big.npz")', "--forget", "by_class(label=11)", "--out", out],
+            [
+                "unlearn",
+                original,
+                "--data",
+                f'npz(path="{tmp_path}/big.npz")',
+                "--forget",
+                "by_class(label=11)",
+                "--out",
+                out,
+            ],
             "labels 10, 11 are outside the model's head of 10 outputs|label 11 is outside",
         ),
         "retain fraction": ([*unlearn, CLASS3, "--retain-fraction", 1.5], "from 0 .none. to 1"),
@@ -231,31 +346,81 @@ def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
         "empty file": (["unlearn", damaged["empty"], *given], "empty.safetensors"),
         "text": (["unlearn", damaged["text"], *given], "text.safetensors"),
         "nan weights": (["unlearn", damaged["nan"], *given], "nan.safetensors.*(NaN|finite)"),
-        "wrong shape": (["unlearn", damaged["shape"], *given], "does not fit the model.*checkpoint \\[3\\]"),
-        "wrong model": ([*unlearn, CLASS3, "--model", "mlp()"], "does not fit the model"),
-        "existing output": (["unlearn", original, "--forget", CLASS3, "--out", taken], "taken.safetensors exists"),
-        "existing folder": (
-            ["evaluate", original, "--original", original, "--forget", CLASS3, "--out", busy], "holds records already",
+        "wrong shape": (
+            ["unlearn", damaged["shape"], *given],
+            "does not fit the model.*checkpoint \\[3\\]",
         ),
-        "output is input": (["unlearn", original, "--forget", CLASS3, "--out", original, "--overwrite"], "never overwritten"),
-        "refused": ([*unlearn, "at_random(fraction=0.1)", "--method", "head_mask()"], "needs a class"),
+        "wrong model": ([*unlearn, CLASS3, "--model", "mlp()"], "does not fit the model"),
+        "existing output": (
+            ["unlearn", original, "--forget", CLASS3, "--out", taken],
+            "taken.safetensors exists",
+        ),
+        "existing folder": (
+            ["evaluate", original, "--original", original, "--forget", CLASS3, "--out", busy],
+            "holds records already",
+        ),
+        "output is input": (
+            ["unlearn", original, "--forget", CLASS3, "--out", original, "--overwrite"],
+            "never overwritten",
+        ),
+        "refused": (
+            [*unlearn, "at_random(fraction=0.1)", "--method", "head_mask()"],
+            "needs a class",
+        ),
         "diverged": ([*unlearn, CLASS3, "--method", "finetune(lr=1e30)"], "diverged"),
         "device": ([*unlearn, CLASS3, "--device", "abacus"], "abacus"),
         "no records": (["report", tmp_path / "nothing"], "nothing"),
         "layer": (
-            ["evaluate", made / "muda.safetensors", "--original", original, "--forget", CLASS3, "--layer", "x", "--out", tmp_path / "l"],
+            [
+                "evaluate",
+                made / "muda.safetensors",
+                "--original",
+                original,
+                "--forget",
+                CLASS3,
+                "--layer",
+                "x",
+                "--out",
+                tmp_path / "l",
+            ],
             "no layer 'x'; the model has: ",
         ),
-    }  # fmt: skip
+    }
 
 
 CASES = [
-    "unknown command", "unknown option", "missing option", "unknown method", "unknown field", "bad value", "k too large",
-    "unknown data", "unknown request", "unknown class", "unknown ids", "no id file", "empty request", "everything",
-    "labels outside the head", "retain fraction", "missing checkpoint", "truncated", "empty file", "text", "nan weights",
-    "wrong shape", "wrong model", "existing output", "existing folder", "output is input", "refused", "diverged", "device",
-    "no records", "layer",
-]  # fmt: skip
+    "unknown command",
+    "unknown option",
+    "missing option",
+    "unknown method",
+    "unknown field",
+    "bad value",
+    "k too large",
+    "unknown data",
+    "unknown request",
+    "unknown class",
+    "unknown ids",
+    "no id file",
+    "empty request",
+    "everything",
+    "labels outside the head",
+    "retain fraction",
+    "missing checkpoint",
+    "truncated",
+    "empty file",
+    "text",
+    "nan weights",
+    "wrong shape",
+    "wrong model",
+    "existing output",
+    "existing folder",
+    "output is input",
+    "refused",
+    "diverged",
+    "device",
+    "no records",
+    "layer",
+]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -274,7 +439,10 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
     assert re.search(message, error), error
     assert len(error.splitlines()) == 1 and "Traceback" not in error
     after = files(tmp_path)
-    if case in ("refused", "diverged"):  # the refusal itself goes on record, a checkpoint is never written
+    if case in (
+        "refused",
+        "diverged",
+    ):  # the refusal itself goes on record, a checkpoint is never written
         status = {"refused": "refused", "diverged": "failed"}[case]
         assert json.loads(after.pop("out.json"))["outcome"]["status"] == status
         assert json.loads(after.pop("out.split.json"))["schema"] == "eigenforget.split/1"
@@ -284,13 +452,36 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
 def test_overwrite_replaces(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.safetensors"
     for _ in range(2):
-        run("unlearn", made / "original.safetensors", "--forget", CLASS3, "--method", "head_mask()", "--out", out, "--overwrite")
+        run(
+            "unlearn",
+            made / "original.safetensors",
+            "--forget",
+            CLASS3,
+            "--method",
+            "head_mask()",
+            "--out",
+            out,
+            "--overwrite",
+        )
     for _ in range(2):
         run(
-            "evaluate", out, "--original", made / "original.safetensors", "--forget", CLASS3, "--out", tmp_path / "r", "--overwrite",
-            "--skip", "relearning",
+            "evaluate",
+            out,
+            "--original",
+            made / "original.safetensors",
+            "--forget",
+            CLASS3,
+            "--out",
+            tmp_path / "r",
+            "--overwrite",
+            "--skip",
+            "relearning",
         )
-    assert sorted(p.name for p in (tmp_path / "r" / "records").iterdir()) == ["00-original.json", "01-o.json", "split.json"]
+    assert sorted(p.name for p in (tmp_path / "r" / "records").iterdir()) == [
+        "00-original.json",
+        "01-o.json",
+        "split.json",
+    ]
 
 
 def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -304,13 +495,35 @@ def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
     )
     with open(out / "table.csv", newline="") as file:
         rows = {r["model"]: r for r in csv.DictReader(file)}
-    assert list(rows) == ["original", "oracle 1", "oracle 2", "oracle 3", "muda", "finetune", "random_label", "head_mask"]
+    assert list(rows) == [
+        "original",
+        "oracle 1",
+        "oracle 2",
+        "oracle 3",
+        "muda",
+        "finetune",
+        "random_label",
+        "head_mask",
+    ]
     da = {name: float(r["da"]) for name, r in rows.items()}
     assert da["original"] + 0.1 < min(da["muda"], da["oracle 1"], da["oracle 2"])
     assert da["head_mask"] == da["original"] and rows["head_mask"]["nmi"] == rows["original"]["nmi"]
-    assert float(rows["muda"]["test_forget_accuracy"]) <= 0.02 >= float(rows["head_mask"]["test_forget_accuracy"])
-    assert float(rows["muda"]["test_retain_accuracy"]) >= float(rows["oracle 1"]["test_retain_accuracy"]) - 0.03
+    assert (
+        float(rows["muda"]["test_forget_accuracy"])
+        <= 0.02
+        >= float(rows["head_mask"]["test_forget_accuracy"])
+    )
+    assert (
+        float(rows["muda"]["test_retain_accuracy"])
+        >= float(rows["oracle 1"]["test_retain_accuracy"]) - 0.03
+    )
     assert done.stdout.strip().splitlines()[-1].strip().startswith("eigenforget train")
-    assert len(list((out / "records").glob("[0-9]*.json"))) == 8 and (out / "report.html").stat().st_size < 8e6
+    assert (
+        len(list((out / "records").glob("[0-9]*.json"))) == 8
+        and (out / "report.html").stat().st_size < 8e6
+    )
     checked = verify([out / "records"])
-    assert checked.status == 0 and sum(f.where == str(out / "records" / "split.json") for f in checked.findings) == 2
+    assert (
+        checked.status == 0
+        and sum(f.where == str(out / "records" / "split.json") for f in checked.findings) == 2
+    )

@@ -11,20 +11,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from eigenforget import seeds
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.data import Data
 from eigenforget.data.augment import FlipCrop
 from eigenforget.data.image_folder import ImageFolder
 from eigenforget.data.images import Images, Keeping, image_data
 from eigenforget.data.npz import Npz
-from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
+from eigenforget.data.sources import DatasetSource, TensorSource
+from eigenforget.experiments.experiment import Experiment
 from eigenforget.models.small_resnet import SmallResnet
 from eigenforget.requests import ByClass, split
 from eigenforget.requests.by_subclass import BySubclass
-from eigenforget.sources import DatasetSource, TensorSource
-from eigenforget.training import Recipe
-from eigenforget.types import EigenforgetError
+from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import Recipe
 
 
 def paint(folder: Path, *, coloured: bool, n: int = 48) -> str:
@@ -34,7 +34,9 @@ def paint(folder: Path, *, coloured: bool, n: int = 48) -> str:
         name.parent.mkdir(parents=True, exist_ok=True)
         # The last file alone has colours, which turns all the grey ones before it into RGB.
         shape = (6, 5, 3) if coloured and number == n - 1 else (6, 5)
-        Image.fromarray((rng.integers(0, 100, shape) + 70 * (number % 3)).astype(np.uint8)).save(name)
+        Image.fromarray((rng.integers(0, 100, shape) + 70 * (number % 3)).astype(np.uint8)).save(
+            name
+        )
     return str(folder)
 
 
@@ -46,13 +48,22 @@ def refusal(call: Any) -> str:
 
 
 def both(folder: str, **fields: Any) -> tuple[Data, Data]:
-    memory, disk = (ImageFolder(path=folder, size=8, keep=keep, **fields).load() for keep in ("memory", "disk"))
-    assert isinstance(memory.train, TensorSource) and isinstance(disk.train, DatasetSource) and isinstance(disk.test, DatasetSource)
+    memory, disk = (
+        ImageFolder(path=folder, size=8, keep=keep, **fields).load() for keep in ("memory", "disk")
+    )
+    assert (
+        isinstance(memory.train, TensorSource)
+        and isinstance(disk.train, DatasetSource)
+        and isinstance(disk.test, DatasetSource)
+    )
     return memory, disk
 
 
 def passes(source: Any, seed: int | None) -> list[tuple[Tensor, ...]]:
-    return [tuple(batch) for batch in source.batches(7, None if seed is None else seeds.generator(seed, "order"))]
+    return [
+        tuple(batch)
+        for batch in source.batches(7, None if seed is None else seeds.generator(seed, "order"))
+    ]
 
 
 def assert_same(one: Any, two: Any, seed: int | None) -> None:
@@ -68,21 +79,36 @@ def test_memory_and_disk_give_the_same_bits(tmp_path: Path, coloured: bool, work
     assert memory.input_shape == disk.input_shape == (3 if coloured else 1, 8, 8)
     for seed in (None, 4):
         assert_same(memory.train, disk.train, seed)
-        assert_same(memory.test.subset(np.array([5, 1, 2])), disk.test.subset(np.array([5, 1, 2])), seed)
-    augmented = [type(source)(**{**vars(source), "augment": FlipCrop(padding=2)}) for source in (memory.train, disk.train)]
+        assert_same(
+            memory.test.subset(np.array([5, 1, 2])), disk.test.subset(np.array([5, 1, 2])), seed
+        )
+    augmented = [
+        type(source)(**{**vars(source), "augment": FlipCrop(padding=2)})
+        for source in (memory.train, disk.train)
+    ]
     assert_same(*augmented, 3)
     assert not torch.equal(passes(augmented[1], 3)[0][0], passes(disk.train, 3)[0][0])
     assert_same(augmented[1], disk.train, None)
-    assert disk.train.labels().tolist() == memory.train.labels().tolist() == disk.train_index.labels.tolist()
+    assert (
+        disk.train.labels().tolist()
+        == memory.train.labels().tolist()
+        == disk.train_index.labels.tolist()
+    )
 
 
-def test_training_and_scores_do_not_depend_on_how_images_are_kept(tmp_path: Path, engine: Engine) -> None:
+def test_training_and_scores_do_not_depend_on_how_images_are_kept(
+    tmp_path: Path, engine: Engine
+) -> None:
     folder = paint(tmp_path, coloured=True)
     found = []
     for keep in ("memory", "disk"):
         recipe = Recipe(epochs=2, batch_size=16, augment="crop")
         experiment = Experiment(
-            ImageFolder(path=folder, size=8, keep=keep), SmallResnet(width=4), recipe, ByClass(label=1, duplicates="forget"), engine
+            ImageFolder(path=folder, size=8, keep=keep),
+            SmallResnet(width=4),
+            recipe,
+            ByClass(label=1, duplicates="forget"),
+            engine,
         )
         model = experiment.train(seed=0).model
         measured = experiment.panel().measure(model)
@@ -94,7 +120,11 @@ def test_training_and_scores_do_not_depend_on_how_images_are_kept(tmp_path: Path
 def test_auto_keeps_small_sets_in_memory_and_large_ones_on_disk(tmp_path: Path) -> None:
     folder = paint(tmp_path, coloured=False)
     size = 48 * 8 * 8 * 3 * 4 / 2**30
-    for gib, kind in ((size * 1.001, TensorSource), (size * 0.999, DatasetSource), (2.0, TensorSource)):
+    for gib, kind in (
+        (size * 1.001, TensorSource),
+        (size * 0.999, DatasetSource),
+        (2.0, TensorSource),
+    ):
         assert isinstance(ImageFolder(path=folder, size=8, memory_gib=gib).load().train, kind)
 
 
@@ -102,23 +132,36 @@ def test_images_from_anywhere_must_have_one_size() -> None:
     arrays = [np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8), np.zeros((4, 5), np.uint8)]
     side = Images(lambda n: arrays[n], np.array([0, 1, 1]))
     for keep in ("memory", "disk"):
-        line = refusal(lambda keep=keep: image_data({"train": side, "test": side}, keeping=Keeping(keep, 1.0, 0)))
-        assert line == "images must have one size: the first has 4×4 pixels, train image 2 has 4×5; give size"
+        line = refusal(
+            lambda keep=keep: image_data(
+                {"train": side, "test": side}, keeping=Keeping(keep, 1.0, 0)
+            )
+        )
+        assert (
+            line
+            == "images must have one size: the first has 4×4 pixels, train image 2 has 4×5; give size"
+        )
         few = Images(side.read, np.array([0, 1]))
         far = few._replace(labels=np.array([0, 7]))
-        assert refusal(lambda keep=keep, few=few, far=far: image_data({"train": few, "test": far}, keeping=Keeping(keep, 1.0, 0))) == (
-            "test labels must be below the 2 classes, got 7"
-        )
+        assert refusal(
+            lambda keep=keep, few=few, far=far: image_data(
+                {"train": few, "test": far}, keeping=Keeping(keep, 1.0, 0)
+            )
+        ) == ("test labels must be below the 2 classes, got 7")
         none = few._replace(labels=np.array([], np.int64))
         assert "there are no test samples" in refusal(
-            lambda keep=keep, few=few, none=none: image_data({"train": few, "test": none}, keeping=Keeping(keep, 1.0, 0))
+            lambda keep=keep, few=few, none=none: image_data(
+                {"train": few, "test": none}, keeping=Keeping(keep, 1.0, 0)
+            )
         )
 
 
 def test_a_broken_image_on_disk_is_named(tmp_path: Path) -> None:
     folder = paint(tmp_path, coloured=False)
     (tmp_path / "b/04.png").write_bytes(b"no image")
-    assert refusal(ImageFolder(path=folder, size=8, keep="disk").load).startswith(f"{tmp_path}/b/04.png: not a readable image: ")
+    assert refusal(ImageFolder(path=folder, size=8, keep="disk").load).startswith(
+        f"{tmp_path}/b/04.png: not a readable image: "
+    )
 
 
 # ---- columns of .npz files
@@ -131,13 +174,24 @@ def arrays(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_npz_columns_reach_the_index(tmp_path: Path) -> None:
     path = str(tmp_path / "d.npz")
     (x, y), (far, other) = arrays(8, 0), arrays(4, 1)
-    fine, score = np.array([b"cat", b"dog", "löwe".encode()] * 2 + [b"cat"] * 2), np.linspace(0, 1, 8)
+    fine, score = (
+        np.array([b"cat", b"dog", "löwe".encode()] * 2 + [b"cat"] * 2),
+        np.linspace(0, 1, 8),
+    )
     split_up = {"x_train": x, "y_train": y, "x_test": far, "y_test": other}
-    columns = {"columns_fine_train": fine, "columns_fine_test": fine[:4], "columns_a_b_train": score, "columns_a_b_test": score[:4]}
+    columns = {
+        "columns_fine_train": fine,
+        "columns_fine_test": fine[:4],
+        "columns_a_b_train": score,
+        "columns_a_b_test": score[:4],
+    }
     np.savez(path, **split_up, **columns)
     data = Npz(path=path).load()
     assert data.train_index.columns["fine"].tolist() == ["cat", "dog", "löwe"] * 2 + ["cat"] * 2
-    assert data.train_index.columns["a_b"].tolist() == score.tolist() and data.test_index.columns["a_b"].tolist() == score[:4].tolist()
+    assert (
+        data.train_index.columns["a_b"].tolist() == score.tolist()
+        and data.test_index.columns["a_b"].tolist() == score[:4].tolist()
+    )
     assert split(BySubclass(value="dog"), data.train_index).forget.tolist() == [1, 4]
     np.savez(path, **split_up)
     assert Npz(path=path).load().digest != data.digest
@@ -145,16 +199,30 @@ def test_npz_columns_reach_the_index(tmp_path: Path) -> None:
     whole = Npz(path=path, test_fraction=0.25).load()
     for index in (whole.train_index, whole.test_index):
         rows = [int(i.removeprefix("row/")) for i in index.ids]
-        assert index.columns["fine"].tolist() == rows and index.columns["ok"].tolist() == [bool(y[row]) for row in rows]
+        assert index.columns["fine"].tolist() == rows and index.columns["ok"].tolist() == [
+            bool(y[row]) for row in rows
+        ]
 
 
 @pytest.mark.parametrize(
     ("columns", "line"),
     [
-        ({"columns_fine_train": np.arange(8)}, "columns_fine_train is there but columns_fine_test is not: a column is needed on both sides"),
-        ({"columns_fine": np.arange(8)}, "columns_fine: beside x_train and x_test a column is named columns_<name>_train or "),
-        ({"columns_": np.arange(8)}, "has the keys x_train, y_train, x_test, y_test, columns_; needed: "),
-        ({"columns_a_train": np.arange(7), "columns_a_test": np.arange(4)}, "train column 'a' must be one per sample, [8], got int64 [7]"),
+        (
+            {"columns_fine_train": np.arange(8)},
+            "columns_fine_train is there but columns_fine_test is not: a column is needed on both sides",
+        ),
+        (
+            {"columns_fine": np.arange(8)},
+            "columns_fine: beside x_train and x_test a column is named columns_<name>_train or ",
+        ),
+        (
+            {"columns_": np.arange(8)},
+            "has the keys x_train, y_train, x_test, y_test, columns_; needed: ",
+        ),
+        (
+            {"columns_a_train": np.arange(7), "columns_a_test": np.arange(4)},
+            "train column 'a' must be one per sample, [8], got int64 [7]",
+        ),
         (
             {"columns_a_train": np.ones((8, 2)), "columns_a_test": np.ones((4, 2))},
             "train column 'a' must be one per sample, [8], got float64 [8, 2]",
@@ -169,15 +237,22 @@ def test_npz_columns_reach_the_index(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bad_npz_columns_are_refused(tmp_path: Path, columns: dict[str, np.ndarray], line: str) -> None:
+def test_bad_npz_columns_are_refused(
+    tmp_path: Path, columns: dict[str, np.ndarray], line: str
+) -> None:
     (x, y), (far, other) = arrays(8, 0), arrays(4, 1)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=far, y_test=other, **columns)
     assert refusal(Npz(path=str(tmp_path / "d.npz")).load).startswith(f"{tmp_path}/d.npz: {line}")
 
 
-def test_a_user_model_on_streamed_images_gives_the_same_outputs(tmp_path: Path, engine: Engine) -> None:
+def test_a_user_model_on_streamed_images_gives_the_same_outputs(
+    tmp_path: Path, engine: Engine
+) -> None:
     memory, disk = both(paint(tmp_path, coloured=False))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3))
-    outputs = [torch.cat([o.features for _, o in engine.forward(model, data.test, batch_size=4)]) for data in (memory, disk)]
+    outputs = [
+        torch.cat([o.features for _, o in engine.forward(model, data.test, batch_size=4)])
+        for data in (memory, disk)
+    ]
     assert torch.equal(*outputs)

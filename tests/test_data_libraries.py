@@ -1,4 +1,6 @@
-"""Data sets of torchvision and Hugging Face, made by the tests; skipped where the library is not installed."""
+"""Data sets of torchvision and Hugging Face, made by the tests; skipped where the library is not
+installed.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eigenforget import spec
+from eigenforget.core import spec
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
 from eigenforget.data import DATASETS, Arrays, from_arrays
-from eigenforget.data.extras import needed
 from eigenforget.data.hf_dataset import HfDataset
+from eigenforget.data.sources import DatasetSource
 from eigenforget.data.text import Text
 from eigenforget.data.torchvision_set import TorchvisionSet
-from eigenforget.sources import DatasetSource
-from eigenforget.types import EigenforgetError
 
 
 def refusal(call: Any) -> str:
@@ -38,7 +40,9 @@ def test_missing_libraries_say_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         "torchvision_set needs torchvision, which is not installed: pip install 'eigenforget[vision]'"
     )
     line = refusal(HfDataset(path="x", text="text").load)
-    assert line == "hf_dataset needs datasets, which is not installed: pip install 'eigenforget[hf]'"
+    assert (
+        line == "hf_dataset needs datasets, which is not installed: pip install 'eigenforget[hf]'"
+    )
 
     def broken(name: str) -> Any:
         raise RuntimeError("operator torchvision::nms does not exist\nmore")
@@ -51,7 +55,9 @@ def test_missing_libraries_say_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 def test_one_input_is_named() -> None:
     for fields in ("", ", image='a', text='b'"):
-        line = refusal(lambda fields=fields: spec.parse(f"hf_dataset(path='x'{fields})", DATASETS, "data set"))
+        line = refusal(
+            lambda fields=fields: spec.parse(f"hf_dataset(path='x'{fields})", DATASETS, "data set")
+        )
         assert "give one of image='column' and text='column'" in line
 
 
@@ -66,7 +72,9 @@ def mnist(folder: Path, n: dict[str, int]) -> dict[str, tuple[np.ndarray, np.nda
         images = np.random.default_rng(seed).integers(0, 256, (count, 28, 28), dtype=np.uint8)
         labels = (np.arange(count) % 10).astype(np.uint8)
         for name, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = bytes((0, 0, 8, array.ndim)) + b"".join(struct.pack(">I", length) for length in array.shape)
+            head = bytes((0, 0, 8, array.ndim)) + b"".join(
+                struct.pack(">I", length) for length in array.shape
+            )
             (folder / f"FashionMNIST/raw/{side}-{name}-ubyte").write_bytes(head + array.tobytes())
         made[side] = images, labels
     return made
@@ -81,22 +89,47 @@ def test_torchvision_sets_are_read_as_arrays_are(tmp_path: Path, keep: str) -> N
     expected = from_arrays(train=Arrays(*made["train"]), test=Arrays(*made["t10k"]))
     for source, want in ((data.train, expected.train), (data.test, expected.test)):
         batch, wanted = next(source.batches(100)), next(want.batches(100))
-        assert (batch.inputs == wanted.inputs).all() and batch.labels.tolist() == wanted.labels.tolist()
+        assert (
+            batch.inputs == wanted.inputs
+        ).all() and batch.labels.tolist() == wanted.labels.tolist()
     assert data.digest == expected.digest and data.class_names[:2] == ("T-shirt/top", "Trouser")
     assert isinstance(data.train, DatasetSource) == (keep == "disk")
     small = TorchvisionSet(dataset="FashionMNIST", root=str(tmp_path), size=7).load()
-    resized = np.asarray(Image.fromarray(made["train"][0][3]).resize((7, 7), Image.Resampling.BILINEAR)) / 255
+    resized = (
+        np.asarray(Image.fromarray(made["train"][0][3]).resize((7, 7), Image.Resampling.BILINEAR))
+        / 255
+    )
     assert small.input_shape == (1, 7, 7)
-    scale = np.array([np.asarray(Image.fromarray(i).resize((7, 7), Image.Resampling.BILINEAR)) for i in made["train"][0]]) / 255
-    np.testing.assert_allclose(small.train.inputs[3, 0].numpy(), (resized - scale.mean()) / scale.std(), rtol=1e-4, atol=1e-5)
+    scale = (
+        np.array(
+            [
+                np.asarray(Image.fromarray(i).resize((7, 7), Image.Resampling.BILINEAR))
+                for i in made["train"][0]
+            ]
+        )
+        / 255
+    )
+    np.testing.assert_allclose(
+        small.train.inputs[3, 0].numpy(),
+        (resized - scale.mean()) / scale.std(),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_what_torchvision_cannot_give_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("torchvision", reason="torchvision (extra vision) is not installed")
-    assert "torchvision has no data set 'CIFAR11'; it has: " in refusal(TorchvisionSet(dataset="CIFAR11").load)
-    assert "FakeData has no training and test side" in refusal(TorchvisionSet(dataset="FakeData").load)
+    assert "torchvision has no data set 'CIFAR11'; it has: " in refusal(
+        TorchvisionSet(dataset="CIFAR11").load
+    )
+    assert "FakeData has no training and test side" in refusal(
+        TorchvisionSet(dataset="FakeData").load
+    )
     missing = refusal(TorchvisionSet(root=str(tmp_path)).load)
-    assert missing.startswith(f"CIFAR10 in {str(tmp_path)!r}: Dataset not found") and "download=True" in missing
+    assert (
+        missing.startswith(f"CIFAR10 in {str(tmp_path)!r}: Dataset not found")
+        and "download=True" in missing
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,7 +145,9 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.random.default_rng(seed).integers(0, 256, (n, 6, 6, 3), dtype=np.uint8), np.arange(n) % 3
+    return np.random.default_rng(seed).integers(0, 256, (n, 6, 6, 3), dtype=np.uint8), np.arange(
+        n
+    ) % 3
 
 
 def picture_set(library: Any, images: np.ndarray, labels: np.ndarray) -> Any:
@@ -123,15 +158,19 @@ def picture_set(library: Any, images: np.ndarray, labels: np.ndarray) -> Any:
         "tags": [["a", "b"]] * len(labels),
     }
     features = library.Features(
-        picture=library.Image(), kind=library.ClassLabel(names=["cat", "dog", "owl", "fox"]), age=library.Value("float64"),
+        picture=library.Image(),
+        kind=library.ClassLabel(names=["cat", "dog", "owl", "fox"]),
+        age=library.Value("float64"),
         tags=[library.Value("string")],
-    )  # fmt: skip
+    )
     return library.Dataset.from_dict(columns, features=features)
 
 
 @pytest.mark.parametrize("stored", ["parquet", "save_to_disk"])
 @pytest.mark.parametrize("keep", ["memory", "disk"])
-def test_hugging_face_images_are_read_as_arrays_are(tmp_path: Path, library: Any, stored: str, keep: str) -> None:
+def test_hugging_face_images_are_read_as_arrays_are(
+    tmp_path: Path, library: Any, stored: str, keep: str
+) -> None:
     train, test = pictures(18, 0), pictures(9, 1)
     folder = tmp_path / "set"
     sides = {"train": picture_set(library, *train), "test": picture_set(library, *test)}
@@ -142,13 +181,20 @@ def test_hugging_face_images_are_read_as_arrays_are(tmp_path: Path, library: Any
     else:
         library.DatasetDict(sides).save_to_disk(folder)
     data = HfDataset(path=str(folder), image="picture", label="kind", keep=keep).load()
-    expected = from_arrays(train=Arrays(*train), test=Arrays(*test), class_names=["cat", "dog", "owl", "fox"])
+    expected = from_arrays(
+        train=Arrays(*train), test=Arrays(*test), class_names=["cat", "dog", "owl", "fox"]
+    )
     for source, want in ((data.train, expected.train), (data.test, expected.test)):
         batch, wanted = next(source.batches(100)), next(want.batches(100))
-        assert (batch.inputs == wanted.inputs).all() and batch.labels.tolist() == wanted.labels.tolist()
+        assert (
+            batch.inputs == wanted.inputs
+        ).all() and batch.labels.tolist() == wanted.labels.tolist()
     assert data.train_index.content.tolist() == expected.train_index.content.tolist()
     assert data.train_index.ids[4] == "train/4" and data.test_index.ids[8] == "test/8"
-    assert set(data.train_index.columns) == {"kind", "age"} and data.train_index.columns["age"][3] == 1.5
+    assert (
+        set(data.train_index.columns) == {"kind", "age"}
+        and data.train_index.columns["age"][3] == 1.5
+    )
     assert data.class_names == ("cat", "dog", "owl", "fox")
 
 
@@ -159,19 +205,41 @@ def test_encoded_images_without_a_feature_type_and_one_split(tmp_path: Path, lib
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, "PNG")
         encoded.append({"bytes": stream.getvalue(), "path": None})
-    library.Dataset.from_dict({"img": encoded, "label": ["abc"[n] for n in labels]}).save_to_disk(tmp_path / "set")
+    library.Dataset.from_dict({"img": encoded, "label": ["abc"[n] for n in labels]}).save_to_disk(
+        tmp_path / "set"
+    )
     data = HfDataset(path=str(tmp_path / "set"), image="img", test="", seed=2).load()
-    assert len(data.train) == 24 and np.bincount(data.test.labels()).tolist() == [2, 2, 2] and data.class_names == ("a", "b", "c")
+    assert (
+        len(data.train) == 24
+        and np.bincount(data.test.labels()).tolist() == [2, 2, 2]
+        and data.class_names == ("a", "b", "c")
+    )
     rows = [int(i.removeprefix("train/")) for i in data.train_index.ids]
     pixels = images[rows] / 255
     expected = (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2))
-    np.testing.assert_allclose(data.train.inputs.numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        data.train.inputs.numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_hugging_face_texts_are_read_as_files_are(tmp_path: Path, library: Any) -> None:
-    rows = [{"id": f"r{n}", "text": ("fine film", "dull, dull")[n % 2] + f" {n}", "label": n % 2, "who": f"w{n % 3}"} for n in range(20)]
+    rows = [
+        {
+            "id": f"r{n}",
+            "text": ("fine film", "dull, dull")[n % 2] + f" {n}",
+            "label": n % 2,
+            "who": f"w{n % 3}",
+        }
+        for n in range(20)
+    ]
     library.Dataset.from_list(rows).to_json(tmp_path / "train.jsonl")
-    fields: dict[str, Any] = {"text": "text", "id": "id", "group": "who", "max_length": 5, "seed": 1}
+    fields: dict[str, Any] = {
+        "text": "text",
+        "id": "id",
+        "group": "who",
+        "max_length": 5,
+        "seed": 1,
+    }
     ours = Text(path=str(tmp_path / "train.jsonl"), **fields).load()
     data = HfDataset(path=str(tmp_path), test="", **fields).load()
     assert data.digest == ours.digest and data.vocabulary == ours.vocabulary
@@ -181,11 +249,17 @@ def test_hugging_face_texts_are_read_as_files_are(tmp_path: Path, library: Any) 
 
 def test_what_hugging_face_cannot_give_is_refused(tmp_path: Path, library: Any) -> None:
     folder = str(tmp_path / "set")
-    assert refusal(HfDataset(path=folder, image="img").load) == f"{folder}: no such folder; a name on the hub needs download=True"
+    assert (
+        refusal(HfDataset(path=folder, image="img").load)
+        == f"{folder}: no such folder; a name on the hub needs download=True"
+    )
     library.DatasetDict(train=picture_set(library, *pictures(18, 0))).save_to_disk(folder)
     fields: dict[str, Any] = {"path": folder, "image": "picture", "label": "kind", "test": ""}
     for change, line in (
-        ({"test": "valid"}, "there is no split valid; the splits: train; test='' holds out a share"),
+        (
+            {"test": "valid"},
+            "there is no split valid; the splits: train; test='' holds out a share",
+        ),
         ({"image": "img"}, "there is no column 'img'; the columns: picture, kind, age, tags"),
         ({"label": "tags"}, "there is no column 'tags' (label); the columns: kind, age"),
         ({"drop": ("no",)}, "there is no column no (drop); the columns: picture, kind, age, tags"),
@@ -193,4 +267,6 @@ def test_what_hugging_face_cannot_give_is_refused(tmp_path: Path, library: Any) 
     ):
         assert refusal(HfDataset(**(fields | change)).load) == f"{folder}: {line}"
     (tmp_path / "empty").mkdir()
-    assert refusal(HfDataset(path=str(tmp_path / "empty"), image="i").load).startswith(f"{tmp_path}/empty: cannot be loaded: ")
+    assert refusal(HfDataset(path=str(tmp_path / "empty"), image="i").load).startswith(
+        f"{tmp_path}/empty: cannot be loaded: "
+    )

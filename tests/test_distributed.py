@@ -1,4 +1,6 @@
-"""Several processes against one: weights, outputs, scores and costs, the launcher of the command line, gradient accumulation."""
+"""Several processes against one: weights, outputs, scores and costs, the launcher of the command
+line, gradient accumulation.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +23,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import eigenforget
-import eigenforget.engine as engine_module
-from eigenforget.audits.relearning import Relearning
+import eigenforget.training.engine as engine_module
 from eigenforget.cli import launching, main
-from eigenforget.clock import Clock
-from eigenforget.engine import Engine, Optimizer, Part, Phase
-from eigenforget.gradients import curvature_product, mean_gradient
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import parse
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.data.sources import TensorSource
+from eigenforget.evaluation.audits.relearning import Relearning
+from eigenforget.evaluation.metrics import COMPARISONS, METRICS
+from eigenforget.evaluation.observe import batches, pairs
 from eigenforget.methods import known_methods
-from eigenforget.metrics import COMPARISONS, METRICS
-from eigenforget.observation import batches, pairs
-from eigenforget.ranks import Ranks
-from eigenforget.sources import TensorSource
-from eigenforget.spec import parse
-from eigenforget.training import Recipe, supervised, train
-from eigenforget.types import Batch, EigenforgetError, Outputs
+from eigenforget.training.cost import Clock
+from eigenforget.training.engine import Engine
+from eigenforget.training.gradients import curvature_product, mean_gradient
+from eigenforget.training.phases import Optimizer, Part, Phase
+from eigenforget.training.ranks import Ranks
+from eigenforget.training.recipe import Recipe, supervised, train
 from tests import toys
 
 WORLDS = (2, 3)
@@ -65,10 +69,18 @@ class Net(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.body = nn.Sequential(
-                nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
-                nn.Conv2d(4, 6, 3, stride=2, bias=False), nn.BatchNorm2d(6, momentum=None), nn.ReLU(),
-                nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 7), nn.BatchNorm1d(7, affine=False), nn.ReLU(),
-            )  # fmt: skip
+                nn.Conv2d(1, 4, 3, padding=1, bias=False),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.Conv2d(4, 6, 3, stride=2, bias=False),
+                nn.BatchNorm2d(6, momentum=None),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(2),
+                nn.Flatten(),
+                nn.Linear(24, 7),
+                nn.BatchNorm1d(7, affine=False),
+                nn.ReLU(),
+            )
             self.head = nn.Linear(7, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,7 +97,10 @@ def images(n: int, classes: tuple[int, ...] = (0, 1, 2, 3), seed: int = 0) -> Te
     return TensorSource(x, y)
 
 
-FORGET, RETAIN = images(18, (3,), 1), images(42, (0, 1, 2), 2)  # batches of 8 end with one of 2 samples
+FORGET, RETAIN = (
+    images(18, (3,), 1),
+    images(42, (0, 1, 2), 2),
+)  # batches of 8 end with one of 2 samples
 
 
 def fitted(engine: Engine, model: nn.Module, *phases: Phase, cycles: int = 2) -> dict[str, Tensor]:
@@ -111,9 +126,19 @@ def trained(engine: Engine) -> dict[str, Any]:
     """Weights after training in several ways, with what each cost."""
     sgd, both = Optimizer(lr=0.05, weight_decay=0.01, clip=1.0), (FORGET, RETAIN)
     plain = Phase("plain", (RETAIN,), supervised, sgd, 8)
-    coupled = Phase("coupled", both, whole_batch, sgd, 5, teachers=(Net(9).double().eval(),), penalty=penalty)
+    coupled = Phase(
+        "coupled", both, whole_batch, sgd, 5, teachers=(Net(9).double().eval(),), penalty=penalty
+    )
     features = Phase("features", (RETAIN,), of_features, sgd, 8)
-    adam = Phase("adam", (RETAIN,), supervised, Optimizer(kind="adamw", lr=0.01), 16, trains=lambda name: "head" in name, norm="frozen")
+    adam = Phase(
+        "adam",
+        (RETAIN,),
+        supervised,
+        Optimizer(kind="adamw", lr=0.01),
+        16,
+        trains=lambda name: "head" in name,
+        norm="frozen",
+    )
     found = {
         "plain": fitted(engine, Net().double(), plain),
         "coupled": fitted(engine, Net().double(), coupled, plain),
@@ -125,15 +150,39 @@ def trained(engine: Engine) -> dict[str, Any]:
 
 def unlearned(engine: Engine) -> dict[str, Any]:
     model = Net().double()
-    train(model, TensorSource(torch.cat([FORGET.inputs, RETAIN.inputs]), torch.cat([FORGET.targets, RETAIN.targets])),
-          Recipe(epochs=3, batch_size=8, lr=0.05), engine=engine.alone(), seed=0)  # fmt: skip
+    train(
+        model,
+        TensorSource(
+            torch.cat([FORGET.inputs, RETAIN.inputs]), torch.cat([FORGET.targets, RETAIN.targets])
+        ),
+        Recipe(epochs=3, batch_size=8, lr=0.05),
+        engine=engine.alone(),
+        seed=0,
+    )
     found, before = {}, copy.deepcopy(engine.meter)
     for text in METHODS:
         method = parse(text, known_methods(), "method")
         rows: list[Any] = []
-        result = eigenforget.unlearn(model, forget=FORGET, retain=RETAIN, method=method, engine=engine, seed=1, log=rows.append)
-        found[text] = {**result.state_dict(), "losses": torch.tensor([row["loss"] for row in rows], dtype=torch.float64)}
-    return {"weights": found, "samples": (engine.meter.trained - before.trained, engine.meter.forwarded - before.forwarded)}
+        result = eigenforget.unlearn(
+            model,
+            forget=FORGET,
+            retain=RETAIN,
+            method=method,
+            engine=engine,
+            seed=1,
+            log=rows.append,
+        )
+        found[text] = {
+            **result.state_dict(),
+            "losses": torch.tensor([row["loss"] for row in rows], dtype=torch.float64),
+        }
+    return {
+        "weights": found,
+        "samples": (
+            engine.meter.trained - before.trained,
+            engine.meter.forwarded - before.forwarded,
+        ),
+    }
 
 
 def measured(double: Engine) -> dict[str, Any]:
@@ -144,21 +193,32 @@ def measured(double: Engine) -> dict[str, Any]:
     passes = engine.forward(model, RETAIN, layers=("body.0",), batch_size=8)
     rows = [(o.logits, o.features, o.layers["body.0"], b.labels, b.inputs) for b, o in passes]
     forget, retain, test = toys.sides(by_class=True)
-    parts = eigenforget.evaluation.parts_of(forget, retain, test, forgotten_classes=toys.GONE)
-    panel = eigenforget.evaluation.Panel(parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=engine)
-    board = eigenforget.evaluation.Board(panel, [toys.net(0)], [toys.net(1)])
+    parts = eigenforget.evaluation.board.parts_of(forget, retain, test, forgotten_classes=toys.GONE)
+    panel = eigenforget.evaluation.board.Panel(
+        parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=engine
+    )
+    board = eigenforget.evaluation.board.Board(panel, [toys.net(0)], [toys.net(1)])
     scores = board.measure(toys.net(2), "unlearned").scores
     slope = mean_gradient(engine, model, RETAIN, batch_size=8)
     bend = curvature_product(engine, model, RETAIN, slope, kind="hessian", batch_size=8)
     outputs = [torch.cat(column) for column in zip(*rows, strict=True)]
-    return {"slope": slope, "bend": bend, "outputs": outputs, "scores": {s.name: s.value for s in scores}}
+    return {
+        "slope": slope,
+        "bend": bend,
+        "outputs": outputs,
+        "scores": {s.name: s.value for s in scores},
+    }
 
 
 def sharded(engine: Engine) -> dict[str, float]:
-    """Scores of metrics that are fed with the rows of this rank only, as in a user's own job of several processes."""
+    """Scores of metrics that are fed with the rows of this rank only, as in a user's own job of
+    several processes.
+    """
     forget, retain, test = toys.sides(by_class=True)
-    parts = eigenforget.evaluation.parts_of(forget, retain, test, forgotten_classes=toys.GONE)
-    panel = eigenforget.evaluation.Panel(parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=toys.ENGINE)
+    parts = eigenforget.evaluation.board.parts_of(forget, retain, test, forgotten_classes=toys.GONE)
+    panel = eigenforget.evaluation.board.Panel(
+        parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=toys.ENGINE
+    )
     model, other = toys.net(2), toys.net(1)
     seen, beside = panel.observe(model), panel.observe(other)
     what = panel.scoring(model, seen).what
@@ -166,34 +226,57 @@ def sharded(engine: Engine) -> dict[str, float]:
     for kind in METRICS:
         metric = kind.made_for(what)
         for part, rows in seen.items():
-            (whole, outputs), = batches(rows)
+            ((whole, outputs),) = batches(rows)
             own = slice(*engine.ranks.share(len(whole.labels)).bounds(engine.ranks.rank))
-            metric.update(part, Batch(None, whole.labels[own], whole.positions[own]), Outputs(outputs.logits[own], outputs.features[own]))
+            metric.update(
+                part,
+                Batch(None, whole.labels[own], whole.positions[own]),
+                Outputs(outputs.logits[own], outputs.features[own]),
+            )
         found |= {score.name: score.value for score in metric.scores() if score.value is not None}
     for comparison in COMPARISONS:
         paired = comparison.made_for(what)
         for part, rows in seen.items():
-            (labels, mine, theirs), = pairs(rows, beside[part], comparison.reads)
+            ((labels, mine, theirs),) = pairs(rows, beside[part], comparison.reads)
             own = slice(*engine.ranks.share(len(labels)).bounds(engine.ranks.rank))
             paired.update(part, labels[own], mine[own], theirs[own])
         with paired.sync_context():
-            found |= {f"{comparison.name} {stem}": value for stem, value in paired.values().items() if not isinstance(value, str)}
+            found |= {
+                f"{comparison.name} {stem}": value
+                for stem, value in paired.values().items()
+                if not isinstance(value, str)
+            }
     return found
 
 
 def in_double(patch: pytest.MonkeyPatch) -> None:
-    """Without the casts to float32, so that nothing but a wrong division of labour makes weights differ."""
+    """Without the casts to float32, so that nothing but a wrong division of labour makes weights
+    differ.
+    """
     patch.setattr(engine_module, "_float", lambda outputs: outputs)
     patch.setattr(DoublePrecision, "convert_output", lambda self, outputs: outputs)
 
 
 def unequal(engine: Engine) -> dict[str, str]:
-    """What several ranks refuse: weights that differ between them, statistics of their own rows, a loss that one step makes infinite."""
+    """What several ranks refuse: weights that differ between them, statistics of their own rows, a
+    loss that one step makes infinite.
+    """
     found = {}
     phase = Phase("plain", (RETAIN,), supervised, Optimizer(lr=0.05), 8)
-    tracked = nn.Sequential(nn.Conv2d(1, 3, 3), nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten(), nn.Linear(108, 4)).double()
-    wild = Phase("wild", (RETAIN,), lambda part: supervised(part) * 1e300 * 1e300, Optimizer(lr=1.0), 8)
-    for name, model, chosen in (("seeds", Net(engine.fabric.global_rank).double(), phase), ("tracked", tracked, phase), ("wild", Net(), wild)):
+    tracked = nn.Sequential(
+        nn.Conv2d(1, 3, 3),
+        nn.InstanceNorm2d(3, track_running_stats=True),
+        nn.Flatten(),
+        nn.Linear(108, 4),
+    ).double()
+    wild = Phase(
+        "wild", (RETAIN,), lambda part: supervised(part) * 1e300 * 1e300, Optimizer(lr=1.0), 8
+    )
+    for name, model, chosen in (
+        ("seeds", Net(engine.fabric.global_rank).double(), phase),
+        ("tracked", tracked, phase),
+        ("wild", Net(), wild),
+    ):
         try:
             engine.fit(model, [chosen], cycles=1, seed=0)
         except EigenforgetError as error:
@@ -206,7 +289,9 @@ def one_rank(rank: int, world: int, folder: Path, what: str) -> None:
     torch.set_num_threads(1)
     in_double(pytest.MonkeyPatch())
     os.environ["LOCAL_RANK"] = str(rank)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world
+    )
     engine = Engine(device="cpu", precision="64-true", devices=world)
     engine.fabric.launch()
     torch.save({name: JOBS[name](engine) for name in what.split()}, folder / f"{rank}.pt")
@@ -215,17 +300,28 @@ def one_rank(rank: int, world: int, folder: Path, what: str) -> None:
 def failing(engine: Engine) -> None:
     if engine.ranks.rank == 1:
         raise EigenforgetError("rank 1 gives up")
-    engine.fit(Net().double(), [Phase("plain", (RETAIN,), supervised, Optimizer(), 8)], cycles=1, seed=0)
+    engine.fit(
+        Net().double(), [Phase("plain", (RETAIN,), supervised, Optimizer(), 8)], cycles=1, seed=0
+    )
 
 
-JOBS = {"trained": trained, "unlearned": unlearned, "measured": measured, "sharded": sharded, "unequal": unequal, "failing": failing}
+JOBS = {
+    "trained": trained,
+    "unlearned": unlearned,
+    "measured": measured,
+    "sharded": sharded,
+    "unequal": unequal,
+    "failing": failing,
+}
 
 
 def launched(world: int, folder: Path, what: str, seconds: float = 120) -> list[int | None]:
     """The exit codes of `world` processes that do the jobs."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.test_distributed"])
-    processes = [context.Process(target=one_rank, args=(rank, world, folder, what)) for rank in range(world)]
+    processes = [
+        context.Process(target=one_rank, args=(rank, world, folder, what)) for rank in range(world)
+    ]
     for process in processes:
         process.start()
     end = time.monotonic() + seconds
@@ -241,11 +337,16 @@ def launched(world: int, folder: Path, what: str, seconds: float = 120) -> list[
 def alone() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         in_double(patch)
-        return {name: JOBS[name](Engine(device="cpu", precision="64-true")) for name in ("trained", "unlearned", "measured", "sharded")}
+        return {
+            name: JOBS[name](Engine(device="cpu", precision="64-true"))
+            for name in ("trained", "unlearned", "measured", "sharded")
+        }
 
 
 @pytest.fixture(scope="module", params=WORLDS)
-def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def together(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
     """The results of each rank."""
     folder = tmp_path_factory.mktemp("ranks")
     codes = launched(request.param, folder, "trained unlearned measured sharded unequal")
@@ -253,27 +354,43 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 
-def compare(found: dict[str, Any], wanted: dict[str, Any], *, rtol: float = 1e-9, atol: float = 1e-11) -> None:
+def compare(
+    found: dict[str, Any], wanted: dict[str, Any], *, rtol: float = 1e-9, atol: float = 1e-11
+) -> None:
     assert list(found) == list(wanted)
     for name, state in wanted.items():
         assert list(found[name]) == list(state)
         for key, value in state.items():
-            torch.testing.assert_close(found[name][key], value, rtol=rtol, atol=atol, msg=lambda m, n=name, k=key: f"{n} {k}: {m}")
+            torch.testing.assert_close(
+                found[name][key],
+                value,
+                rtol=rtol,
+                atol=atol,
+                msg=lambda m, n=name, k=key: f"{n} {k}: {m}",
+            )
 
 
 @pytest.mark.parametrize("job", ["trained", "unlearned"])
-def test_weights_are_those_of_one_process(alone: dict[str, Any], together: list[dict[str, Any]], job: str) -> None:
+def test_weights_are_those_of_one_process(
+    alone: dict[str, Any], together: list[dict[str, Any]], job: str
+) -> None:
     for mine in together:
         compare(mine[job]["weights"], alone[job]["weights"])
     for other in together[1:]:
         for name, state in together[0][job]["weights"].items():
-            assert all(torch.equal(value, other[job]["weights"][name][key]) for key, value in state.items()), name
+            assert all(
+                torch.equal(value, other[job]["weights"][name][key]) for key, value in state.items()
+            ), name
 
 
-def test_costs_do_not_depend_on_the_number_of_ranks(alone: dict[str, Any], together: list[dict[str, Any]]) -> None:
+def test_costs_do_not_depend_on_the_number_of_ranks(
+    alone: dict[str, Any], together: list[dict[str, Any]]
+) -> None:
     for mine in together:
         assert mine["unlearned"]["samples"] == alone["unlearned"]["samples"]
-        assert all(mine["trained"][key] == alone["trained"][key] > 0 for key in ("trained", "forwarded"))
+        assert all(
+            mine["trained"][key] == alone["trained"][key] > 0 for key in ("trained", "forwarded")
+        )
 
 
 def test_a_layer_that_the_loss_does_not_reach_stays(together: list[dict[str, Any]]) -> None:
@@ -282,16 +399,26 @@ def test_a_layer_that_the_loss_does_not_reach_stays(together: list[dict[str, Any
     assert not torch.equal(state["body.0.weight"], cast("Tensor", Net().double().body[0].weight))
 
 
-def test_outputs_and_scores_are_those_of_one_process(alone: dict[str, Any], together: list[dict[str, Any]]) -> None:
+def test_outputs_and_scores_are_those_of_one_process(
+    alone: dict[str, Any], together: list[dict[str, Any]]
+) -> None:
     for mine in together:
         found, wanted = mine["measured"], alone["measured"]
-        assert all(torch.equal(a, b) for a, b in zip(found["outputs"], wanted["outputs"], strict=True))
-        assert all(torch.equal(value, found[key][name]) for key in ("slope", "bend") for name, value in wanted[key].items())
+        assert all(
+            torch.equal(a, b) for a, b in zip(found["outputs"], wanted["outputs"], strict=True)
+        )
+        assert all(
+            torch.equal(value, found[key][name])
+            for key in ("slope", "bend")
+            for name, value in wanted[key].items()
+        )
         assert found["scores"].keys() == wanted["scores"].keys() and len(wanted["scores"]) > 50
         assert found["scores"] == pytest.approx(wanted["scores"], abs=1e-10)
 
 
-def test_metrics_fed_with_shards_merge_to_the_whole(alone: dict[str, Any], together: list[dict[str, Any]]) -> None:
+def test_metrics_fed_with_shards_merge_to_the_whole(
+    alone: dict[str, Any], together: list[dict[str, Any]]
+) -> None:
     for mine in together:
         assert mine["sharded"] == pytest.approx(alone["sharded"], abs=1e-10)
 
@@ -299,8 +426,14 @@ def test_metrics_fed_with_shards_merge_to_the_whole(alone: dict[str, Any], toget
 def test_what_ranks_cannot_agree_on_is_an_error(together: list[dict[str, Any]]) -> None:
     for mine in together:
         found = mine["unequal"]
-        assert "is not the same on all" in found["seeds"] and "before training: build or load it in the same way" in found["seeds"]
-        assert found["tracked"].startswith("EigenforgetError: 1.running_mean") and "train on one device" in found["tracked"]
+        assert (
+            "is not the same on all" in found["seeds"]
+            and "before training: build or load it in the same way" in found["seeds"]
+        )
+        assert (
+            found["tracked"].startswith("EigenforgetError: 1.running_mean")
+            and "train on one device" in found["tracked"]
+        )
         assert found["wild"].startswith("Diverged")
 
 
@@ -327,16 +460,27 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
 
 def test_an_engine_that_was_not_launched_says_so() -> None:
     engine = Engine(device="cpu", devices=2)
-    for call in (lambda: engine.fit(Net(), [], cycles=1, seed=0), lambda: next(engine.forward(Net(), RETAIN)), lambda: Clock(engine)):
-        with pytest.raises(EigenforgetError, match=r"engine on 2 devices works after engine\.fabric\.launch"):
+    for call in (
+        lambda: engine.fit(Net(), [], cycles=1, seed=0),
+        lambda: next(engine.forward(Net(), RETAIN)),
+        lambda: Clock(engine),
+    ):
+        with pytest.raises(
+            EigenforgetError, match=r"engine on 2 devices works after engine\.fabric\.launch"
+        ):
             call()
 
 
 def test_an_audit_that_trains_is_not_divided_and_follows_no_option_of_training() -> None:
-    evidence, audit = toys.evidence(toys.world(originals=1, oracles=1)), Relearning(budgets=(10,), steps=4)
+    evidence, audit = (
+        toys.evidence(toys.world(originals=1, oracles=1)),
+        Relearning(budgets=(10,), steps=4),
+    )
     wanted = audit(evidence, 0).scores
     other = Engine(device="cpu", accumulate=3)
-    assert audit(replace(evidence, engine=other), 0).scores == wanted and wanted[0].value is not None
+    assert (
+        audit(replace(evidence, engine=other), 0).scores == wanted and wanted[0].value is not None
+    )
     alone = Engine(device="cpu", devices=2, compile=True).alone()
     assert (alone.ranks.rank, alone.ranks.world, alone.compile) == (0, 1, False)
     assert other.alone().meter is other.meter and other.accumulate == 3
@@ -346,11 +490,17 @@ def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
     for world in (2, 3, 5):
         for count in range(1, 23):
             shares = [Ranks(rank, world, torch.device("cpu")).share(count) for rank in range(world)]
-            rows = [share.of({"x": torch.arange(count), "flag": torch.ones(())})["x"].tolist() for share in shares]
+            rows = [
+                share.of({"x": torch.arange(count), "flag": torch.ones(())})["x"].tolist()
+                for share in shares
+            ]
             if count < world:
                 assert rows == [list(range(count))] * world
                 continue
-            assert list(chain(*rows)) == list(range(count)) and max(map(len, rows)) - min(map(len, rows)) <= 1
+            assert (
+                list(chain(*rows)) == list(range(count))
+                and max(map(len, rows)) - min(map(len, rows)) <= 1
+            )
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -366,10 +516,14 @@ def test_accumulated_batches_are_one_larger_batch(schedule: str) -> None:
         found[n] = dict(model.state_dict())
         assert engine.meter.trained == 3 * len(RETAIN)
     compare({"": found[2]}, {"": found[1]}, rtol=1e-5, atol=1e-7)
-    assert [row["loss"] for row in rows[2]] == pytest.approx([row["loss"] for row in rows[1]], rel=1e-6)
+    assert [row["loss"] for row in rows[2]] == pytest.approx(
+        [row["loss"] for row in rows[1]], rel=1e-6
+    )
 
 
-def test_compiled_training_gives_the_same_weights_under_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_training_gives_the_same_weights_under_the_same_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     compiled: list[nn.Module] = []
 
     def record(model: nn.Module, real: Any = torch.compile, **more: Any) -> Any:
@@ -377,13 +531,25 @@ def test_compiled_training_gives_the_same_weights_under_the_same_names(monkeypat
         return real(model, backend="eager")
 
     monkeypatch.setattr(torch, "compile", record)
-    method = parse("muda(alternations=2, batch_size=8, basis_samples=20)", known_methods(), "method")
+    method = parse(
+        "muda(alternations=2, batch_size=8, basis_samples=20)", known_methods(), "method"
+    )
     sides = {"forget": _single(FORGET), "retain": _single(RETAIN)}
     engines = [Engine(device="cpu", compile=flag) for flag in (False, True)]
-    results = [eigenforget.unlearn(Net(), **sides, method=method, engine=engine, seed=1) for engine in engines]
+    results = [
+        eigenforget.unlearn(Net(), **sides, method=method, engine=engine, seed=1)
+        for engine in engines
+    ]
     assert compiled
-    compare({"": dict(results[1].state_dict())}, {"": dict(results[0].state_dict())}, rtol=1e-5, atol=1e-6)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in results[1].modules())
+    compare(
+        {"": dict(results[1].state_dict())},
+        {"": dict(results[0].state_dict())},
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in results[1].modules()
+    )
 
 
 def _single(source: TensorSource) -> TensorSource:
@@ -403,15 +569,27 @@ print(f"rank {rank} of {world} {sys.argv[1]}", flush=True)
     [
         ("", 0, "rank 0 of 3 x", ""),
         ("print('wrong', rank, file=sys.stderr); sys.exit(2)", 2, "rank 0 of 3 x", "wrong 0"),
-        ("time.sleep(60) if rank != '1' else (print('alone', file=sys.stderr), sys.exit(3))", 3, "rank 0 of 3 x", "alone"),
+        (
+            "time.sleep(60) if rank != '1' else (print('alone', file=sys.stderr), sys.exit(3))",
+            3,
+            "rank 0 of 3 x",
+            "alone",
+        ),
         ("time.sleep(60) if rank != '0' else sys.exit(4)", 4, "rank 0 of 3 x", ""),
         ("time.sleep(60) if rank != '2' else os.kill(os.getpid(), 9)", 137, "rank 0 of 3 x", ""),
     ],
 )
 def test_the_launcher_speaks_with_one_voice(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], does: str, code: int, said: str, complained: str
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    does: str,
+    code: int,
+    said: str,
+    complained: str,
 ) -> None:
-    monkeypatch.setattr(launching, "_command", lambda arguments: [sys.executable, "-c", SAYS + does, *arguments])
+    monkeypatch.setattr(
+        launching, "_command", lambda arguments: [sys.executable, "-c", SAYS + does, *arguments]
+    )
     monkeypatch.setattr(launching, "GRACE", 0.3)
     started = time.monotonic()
     assert launching.supervise(["x"], 3) == code and time.monotonic() - started < 15
@@ -419,10 +597,22 @@ def test_the_launcher_speaks_with_one_voice(
     assert (found.out.strip(), found.err.strip()) == (said, complained)
 
 
-def test_a_command_on_two_devices(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_on_two_devices(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    words = ["train", "--data", "digits()", "--model", "small_resnet(width=8)", "--recipe", "recipe(epochs=1)", "--device", "cpu"]
+    words = [
+        "train",
+        "--data",
+        "digits()",
+        "--model",
+        "small_resnet(width=8)",
+        "--recipe",
+        "recipe(epochs=1)",
+        "--device",
+        "cpu",
+    ]
     words += ["--precision", "64-true"]
     codes = []
     for devices in ("1", "2"):
@@ -437,4 +627,7 @@ def test_a_command_on_two_devices(tmp_path: Path, capfd: pytest.CaptureFixture[s
     compare({"": two}, {"": one})
     records = [json.loads((tmp_path / f"{devices}.json").read_text()) for devices in ("1", "2")]
     assert [item["environment"].get("devices") for item in records] == [None, 2]
-    assert records[0]["outcome"]["cost"]["trained_samples"] == records[1]["outcome"]["cost"]["trained_samples"]
+    assert (
+        records[0]["outcome"]["cost"]["trained_samples"]
+        == records[1]["outcome"]["cost"]["trained_samples"]
+    )

@@ -1,4 +1,6 @@
-"""Every score is explained: in the glossary of the report, and in docs/metrics.md with the class that makes it."""
+"""Every score is explained: in the glossary of the report, and in docs/metrics.md with the class
+that makes it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.evaluation import Board, Panel
-from eigenforget.jobs import Experiment
-from eigenforget.metrics import COMPARISONS, METRICS
+from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
+from eigenforget.evaluation.board import Board, Panel
+from eigenforget.evaluation.metrics import COMPARISONS, METRICS
+from eigenforget.experiments.experiment import Experiment
 from eigenforget.report.glossary import GROUPS, OTHER, group, label, meaning
 from eigenforget.report.table import Column
 
@@ -21,7 +23,10 @@ PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding
 def scores(digits: Experiment) -> dict[str, Column]:
     panel: Panel = digits.panel()
     board = Board(panel, [digits.new_model(0)], [digits.new_model(s) for s in (1, 2, 3, 4)])
-    return {s.name: Column(s.name, s.unit, s.better, s.range, s.trace) for s in board.measure_oracle(0).scores}
+    return {
+        s.name: Column(s.name, s.unit, s.better, s.range, s.trace)
+        for s in board.measure_oracle(0).scores
+    }
 
 
 def test_every_score_has_a_name_a_group_and_a_meaning(scores: dict[str, Column]) -> None:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
 
-from eigenforget import seeds
-from eigenforget.engine import Engine, Optimizer, Part, Phase
-from eigenforget.features import capture, find_head
-from eigenforget.losses import cross_entropy, kl_between
-from eigenforget.sources import DatasetSource, TensorSource, as_source
-from eigenforget.types import Diverged, EigenforgetError
+from eigenforget.core import seeds
+from eigenforget.core.errors import Diverged, EigenforgetError
+from eigenforget.data.sources import DatasetSource, TensorSource, as_source
+from eigenforget.models.features import capture, find_head
+from eigenforget.training.engine import Engine
+from eigenforget.training.losses import cross_entropy, kl_between
+from eigenforget.training.phases import Optimizer, Part, Phase
 
 
 def net(d: int = 5, c: int = 3, seed: int = 0) -> nn.Module:
@@ -26,7 +27,9 @@ def net(d: int = 5, c: int = 3, seed: int = 0) -> nn.Module:
 
 def data(n: int = 23, d: int = 5, c: int = 3, seed: int = 1) -> TensorSource:
     g = torch.Generator().manual_seed(seed)
-    return TensorSource(torch.randn(n, d, generator=g, dtype=torch.float64), torch.randint(0, c, (n,), generator=g))
+    return TensorSource(
+        torch.randn(n, d, generator=g, dtype=torch.float64), torch.randint(0, c, (n,), generator=g)
+    )
 
 
 def ce(part: Part) -> Tensor:
@@ -37,7 +40,13 @@ def double(engine: Engine) -> Engine:
     return Engine(device="cpu", precision="64-true")
 
 
-def plain_sgd(model: nn.Module, loss_of: object, batches: list[tuple[Tensor, Tensor]], optimizer: Optimizer, total: int) -> None:
+def plain_sgd(
+    model: nn.Module,
+    loss_of: object,
+    batches: list[tuple[Tensor, Tensor]],
+    optimizer: Optimizer,
+    total: int,
+) -> None:
     """SGD with Nesterov momentum and L2 by explicit arithmetic on each parameter."""
     velocity = [torch.zeros_like(p) for p in model.parameters()]
     for step, (x, y) in enumerate(batches):
@@ -54,12 +63,22 @@ def plain_sgd(model: nn.Module, loss_of: object, batches: list[tuple[Tensor, Ten
 def test_fit_equals_explicit_sgd(engine: Engine, schedule: str) -> None:
     source, model, hand = data(), net(), net()
     optimizer = Optimizer(lr=0.1, momentum=0.9, weight_decay=0.01, schedule=schedule)  # type: ignore[arg-type]
-    double(engine).fit(model, [Phase("p", (source,), ce, optimizer, batch_size=8)], cycles=3, seed=4)
-    batches = [(b.inputs, b.labels) for cycle in range(3) for b in source.batches(8, seeds.generator(4, "order", "p", cycle))]
+    double(engine).fit(
+        model, [Phase("p", (source,), ce, optimizer, batch_size=8)], cycles=3, seed=4
+    )
+    batches = [
+        (b.inputs, b.labels)
+        for cycle in range(3)
+        for b in source.batches(8, seeds.generator(4, "order", "p", cycle))
+    ]
     assert len(batches) == 9
-    plain_sgd(hand.train(), lambda m, x, y: nn.functional.cross_entropy(m(x), y), batches, optimizer, 9)
+    plain_sgd(
+        hand.train(), lambda m, x, y: nn.functional.cross_entropy(m(x), y), batches, optimizer, 9
+    )
     for a, b in zip(model.state_dict().values(), hand.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)  # cross-entropy is computed in float32
+        torch.testing.assert_close(
+            a, b, rtol=1e-5, atol=1e-7
+        )  # cross-entropy is computed in float32
 
 
 def test_phases_alternate_with_their_own_optimizers(engine: Engine) -> None:
@@ -67,10 +86,23 @@ def test_phases_alternate_with_their_own_optimizers(engine: Engine) -> None:
     order: list[str] = []
 
     def phase(name: str, source: TensorSource, steps: int | None) -> Phase:
-        return Phase(name, (source,), lambda p: (order.append(name), ce(p))[1], Optimizer(lr=0.01), 8, steps_per_epoch=steps)
+        return Phase(
+            name,
+            (source,),
+            lambda p: (order.append(name), ce(p))[1],
+            Optimizer(lr=0.01),
+            8,
+            steps_per_epoch=steps,
+        )
 
     rows: list[dict[str, object]] = []
-    engine.fit(model.float(), [phase("a", _float(a), None), phase("b", _float(b), 5)], cycles=2, seed=0, log=rows.append)
+    engine.fit(
+        model.float(),
+        [phase("a", _float(a), None), phase("b", _float(b), 5)],
+        cycles=2,
+        seed=0,
+        log=rows.append,
+    )
     assert order == (["a"] * 3 + ["b"] * 5) * 2
     assert [(r["cycle"], r["phase"]) for r in rows] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
 
@@ -84,7 +116,9 @@ def test_teachers_see_the_same_batch_and_are_never_moved(engine: Engine) -> None
         seen.append((part.batch.inputs, part.teachers[0].logits))
         return kl_between(part.teachers[0].logits, part.outputs.logits, 1.0)
 
-    engine.fit(model, [Phase("p", (source,), loss, Optimizer(), 8, teachers=(teacher,))], cycles=2, seed=0)
+    engine.fit(
+        model, [Phase("p", (source,), loss, Optimizer(), 8, teachers=(teacher,))], cycles=2, seed=0
+    )
     assert all(torch.equal(v, frozen[k]) for k, v in teacher.state_dict().items())
     for inputs, logits in seen:
         torch.testing.assert_close(logits, teacher(inputs))
@@ -98,14 +132,30 @@ def test_companion_sources_cycle_beside_the_first(engine: Engine) -> None:
         sizes.append((len(first.batch.labels), len(second.batch.labels)))
         return ce(first).mean() + ce(second).mean()
 
-    engine.fit(net().float(), [Phase("p", (long, short), loss, Optimizer(lr=0.01), 4)], cycles=1, seed=0)
-    assert [first for first, _ in sizes] == [4] * 5 and [second for _, second in sizes] == [4, 2, 4, 2, 4]
+    engine.fit(
+        net().float(), [Phase("p", (long, short), loss, Optimizer(lr=0.01), 4)], cycles=1, seed=0
+    )
+    assert [first for first, _ in sizes] == [4] * 5 and [second for _, second in sizes] == [
+        4,
+        2,
+        4,
+        2,
+        4,
+    ]
 
 
 def test_frozen_norm_and_chosen_parameters(engine: Engine) -> None:
     model = net().float()
     before = copy.deepcopy(model.state_dict())
-    phase = Phase("p", (_float(data()),), ce, Optimizer(), 8, norm="frozen", trains=lambda name: name.startswith("3."))
+    phase = Phase(
+        "p",
+        (_float(data()),),
+        ce,
+        Optimizer(),
+        8,
+        norm="frozen",
+        trains=lambda name: name.startswith("3."),
+    )
     engine.fit(model, [phase], cycles=1, seed=0)
     moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert moved == {"3.weight", "3.bias"}
@@ -121,10 +171,22 @@ def test_gradient_hook_and_penalty(engine: Engine) -> None:
             p.grad = torch.zeros_like(p)
 
     optimizer = Optimizer(weight_decay=0.0)
-    engine.fit(still, [Phase("p", (source,), ce, optimizer, 8, on_gradients=zero, norm="frozen")], cycles=1, seed=0)
+    engine.fit(
+        still,
+        [Phase("p", (source,), ce, optimizer, 8, on_gradients=zero, norm="frozen")],
+        cycles=1,
+        seed=0,
+    )
     assert all(torch.equal(v, before[k]) for k, v in still.state_dict().items())
     shrunk = net().float()
-    big = Phase("p", (source,), lambda p: 0 * ce(p), optimizer, 8, penalty=lambda m, c: sum(p.abs().sum() for p in m.parameters()))
+    big = Phase(
+        "p",
+        (source,),
+        lambda p: 0 * ce(p),
+        optimizer,
+        8,
+        penalty=lambda m, c: sum(p.abs().sum() for p in m.parameters()),
+    )
     engine.fit(shrunk, [big], cycles=5, seed=0)
     size = lambda m: sum(float(p.abs().sum()) for p in m.parameters())  # noqa: E731
     assert size(shrunk) < 0.9 * size(net())
@@ -150,7 +212,12 @@ def test_same_seed_same_bits_and_global_randomness_untouched(engine: Engine) -> 
 
 def test_divergence_is_an_error(engine: Engine) -> None:
     with pytest.raises(Diverged, match="diverged"):
-        engine.fit(net().float(), [Phase("p", (_float(data()),), ce, Optimizer(lr=1e30), 8)], cycles=4, seed=0)
+        engine.fit(
+            net().float(),
+            [Phase("p", (_float(data()),), ce, Optimizer(lr=1e30), 8)],
+            cycles=4,
+            seed=0,
+        )
 
 
 def test_forward_restores_modes_and_changes_nothing(engine: Engine) -> None:
@@ -177,14 +244,19 @@ def test_capture_takes_the_head_input_or_a_named_layer() -> None:
         torch.testing.assert_close(tap(x).features, model[0](x))
     assert not model[3]._forward_pre_hooks and not model[0]._forward_hooks
     assert find_head(model)[0] == "3"
-    with pytest.raises(EigenforgetError, match="no layer 'x'; the model has: 0, 1, 2, 3"), capture(model, "x"):
+    with (
+        pytest.raises(EigenforgetError, match="no layer 'x'; the model has: 0, 1, 2, 3"),
+        capture(model, "x"),
+    ):
         pass
     with pytest.raises(EigenforgetError, match=r"no nn\.Linear"), capture(nn.Conv2d(1, 1, 1)):
         pass
 
 
 def test_feature_maps_are_averaged_over_space() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
     x = torch.rand(2, 1, 6, 6)
     with capture(model, "0") as layer, capture(model) as head:
         model_out, pooled = layer(x), head(x)
@@ -198,7 +270,9 @@ class Wrapped(nn.Module):
 
     def forward(self, x: Tensor) -> object:
         logits = self.inner(x)
-        return {"dict": {"logits": logits}, "tuple": (logits, None), "bad": logits[0], "none": {}}[self.kind]
+        return {"dict": {"logits": logits}, "tuple": (logits, None), "bad": logits[0], "none": {}}[
+            self.kind
+        ]
 
 
 def test_models_that_return_dicts_or_tuples(engine: Engine) -> None:
@@ -235,7 +309,9 @@ def test_tensors_datasets_and_loaders_give_the_same_batches() -> None:
     for source in kinds:
         np.testing.assert_array_equal(source.labels(), tensors.labels())
         for generator in (None, 5):
-            for got, want in zip(_passes(source, generator), _passes(tensors, generator), strict=True):
+            for got, want in zip(
+                _passes(source, generator), _passes(tensors, generator), strict=True
+            ):
                 assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
         part = source.subset(np.array([4, 1, 9]))
         assert torch.equal(next(part.batches(8)).inputs, tensors.inputs[[4, 1, 9]])
@@ -243,7 +319,9 @@ def test_tensors_datasets_and_loaders_give_the_same_batches() -> None:
 
 def test_a_loader_with_its_own_sampler_keeps_its_selection() -> None:
     tensors = _float(data())
-    source = as_source(DataLoader(Pairs(tensors), batch_size=4, sampler=SubsetRandomSampler([7, 3, 11])))
+    source = as_source(
+        DataLoader(Pairs(tensors), batch_size=4, sampler=SubsetRandomSampler([7, 3, 11]))
+    )
     assert torch.equal(next(source.batches(8)).inputs, tensors.inputs[[3, 7, 11]])
 
 

@@ -1,4 +1,6 @@
-"""The table for other tools: what each format holds, read back with other readers, and names that try to be more than a name."""
+"""The table for other tools: what each format holds, read back with other readers, and names that
+try to be more than a name.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +13,31 @@ import pytest
 
 from eigenforget.cli import main
 from eigenforget.record import RecordError, RunRecord, ScoreRow, seal, write
-from eigenforget.report import export
 from eigenforget.report.escaping import code, latex, markdown, one_line, yaml
-from eigenforget.report.export import frame, to_csv, to_latex, to_markdown
 from eigenforget.report.glossary import HEADLINE, label
+from eigenforget.report.pages import export
+from eigenforget.report.pages.export import frame, to_csv, to_latex, to_markdown
 from eigenforget.report.table import build
 from tests.report_toys import made, score, whole
 
-HOSTILE = "a|b\\c*d*_e_`f`<script>x</script>[l](http://h.example)&amp;$1$~~g~~\n# {h} 100% ^2 --?` \"q\" \u202eх\x1b é"
+HOSTILE = 'a|b\\c*d*_e_`f`<script>x</script>[l](http://h.example)&amp;$1$~~g~~\n# {h} 100% ^2 --?` "q" \u202eх\x1b é'
 
 
 def hostile() -> list[RunRecord]:
     records = [made(f"oracle {i}", "oracle", [score("da", 0.5 + i / 100)]) for i in range(3)]
-    return [*records, made(HOSTILE, "unlearned", [score("da", 0.7)]), made("[b]*", "unlearned", [score("da", None)])]
+    return [
+        *records,
+        made(HOSTILE, "unlearned", [score("da", 0.7)]),
+        made("[b]*", "unlearned", [score("da", None)]),
+    ]
 
 
 def bounded() -> list[RunRecord]:
     row = ScoreRow("da", 0.5, "share", "reference", (0.0, 1.0), low=0.4, high=0.625)
-    return [made("oracle 1", "oracle", [score("da", 0.25)]), made("m", "unlearned", [row, score("nmi", None)])]
+    return [
+        made("oracle 1", "oracle", [score("da", 0.25)]),
+        made("m", "unlearned", [row, score("nmi", None)]),
+    ]
 
 
 @pytest.fixture
@@ -54,7 +63,11 @@ def test_csv_has_every_number_of_the_table_in_full() -> None:
     assert list(found) == [row.model for row in table.rows]
     for row in table.rows:
         line = found[row.model]
-        assert (line["role"], line["status"], float(line["seconds"])) == (row.role, row.status, row.seconds)
+        assert (line["role"], line["status"], float(line["seconds"])) == (
+            row.role,
+            row.status,
+            row.seconds,
+        )
         for name, cell in row.cells.items():
             wanted = {name: cell.value, f"{name}_gap": cell.gap, f"{name}_units": cell.units}
             assert {key: None if line[key] == "" else float(line[key]) for key in wanted} == wanted
@@ -65,8 +78,13 @@ def test_csv_has_every_number_of_the_table_in_full() -> None:
 def test_intervals_stand_where_there_are_any() -> None:
     found = list(csv.DictReader(io.StringIO(to_csv(bounded()))))
     assert [(line["da_low"], line["da_high"]) for line in found] == [("", ""), ("0.4", "0.625")]
-    assert "nmi_low" not in found[0] and found[1]["nmi"] == found[1]["nmi_gap"] == found[1]["nmi_verdict"] == ""
-    assert "0.500 [0.400, 0.625] (+0.250)" in to_markdown(bounded()) and "$0.500$ $[0.400, 0.625]$ ($+0.250$)" in to_latex(bounded())
+    assert (
+        "nmi_low" not in found[0]
+        and found[1]["nmi"] == found[1]["nmi_gap"] == found[1]["nmi_verdict"] == ""
+    )
+    assert "0.500 [0.400, 0.625] (+0.250)" in to_markdown(
+        bounded()
+    ) and "$0.500$ $[0.400, 0.625]$ ($+0.250$)" in to_latex(bounded())
 
 
 def test_zero_is_a_number() -> None:
@@ -80,12 +98,25 @@ def test_columns_of_one_name_are_refused() -> None:
     records = [made("m", "unlearned", [score("da", 0.5), score("da_gap", 0.5)])]
     with pytest.raises(RecordError, match="'da_gap'"):
         frame(records)
-    assert frame(records, ["da"]).names == ("model", "role", "status", "da", "da_gap", "da_units", "da_verdict", "seconds")
+    assert frame(records, ["da"]).names == (
+        "model",
+        "role",
+        "status",
+        "da",
+        "da_gap",
+        "da_units",
+        "da_verdict",
+        "seconds",
+    )
 
 
 def test_scores_are_chosen_by_name_or_alias_in_the_order_given() -> None:
     names = frame(whole(), ["nmi", "lp", "da@first", "nmi"]).names
-    assert [n for n in names if n in ("nmi", "lp_forget", "da@first", "da")] == ["nmi", "lp_forget", "da@first"]
+    assert [n for n in names if n in ("nmi", "lp_forget", "da@first", "da")] == [
+        "nmi",
+        "lp_forget",
+        "da@first",
+    ]
     with pytest.raises(RecordError, match="no score 'dda'; the nearest are da"):
         frame(whole(), ["dda"])
     with pytest.raises(RecordError, match="no score 'zrf'"):
@@ -95,7 +126,10 @@ def test_scores_are_chosen_by_name_or_alias_in_the_order_given() -> None:
 def test_documents_show_the_main_scores_and_data_all() -> None:
     head = to_markdown(whole()).splitlines()[0]
     shown = [name for name in HEADLINE if name in frame(whole()).names]
-    assert head == f"| model | role | status | {' | '.join(label(name) for name in shown)} |" and "da@first" in frame(whole()).names
+    assert (
+        head == f"| model | role | status | {' | '.join(label(name) for name in shown)} |"
+        and "da@first" in frame(whole()).names
+    )
     others = [made("m", "unlearned", [score("mine", 0.5)])]
     assert "mine" in to_markdown(others).splitlines()[0]
 
@@ -114,7 +148,11 @@ def test_markdown_lines_have_as_many_cells_as_the_head() -> None:
 
 def test_markdown_says_the_name_and_nothing_else() -> None:
     markdown_it = pytest.importorskip("markdown_it")
-    parser = markdown_it.MarkdownIt("gfm-like", {"linkify": False}) if hasattr(markdown_it, "MarkdownIt") else None
+    parser = (
+        markdown_it.MarkdownIt("gfm-like", {"linkify": False})
+        if hasattr(markdown_it, "MarkdownIt")
+        else None
+    )
     assert parser is not None
     (inline,) = [t for t in parser.parse(markdown(HOSTILE)) if t.type == "inline"]
     assert {t.type for t in inline.children} <= {"text", "text_special"}
@@ -124,19 +162,46 @@ def test_markdown_says_the_name_and_nothing_else() -> None:
 def test_markdown_by_known_answers() -> None:
     assert markdown("a|b*c_d`e`[f](g)") == r"a\|b\*c\_d\`e\`\[f\](g)"
     assert markdown("<b> & \\ $x$ ~y~ #1 !") == r"&lt;b&gt; &amp; \\ \$x\$ \~y\~ \#1 \!"
-    assert markdown("http://x www.y a@b") == "http&#58;//x www&#46;y a&#64;b" and markdown("a\n\nb\tc") == "a  b c"
-    assert code("by_class(label=3)") == "`by_class(label=3)`" and code("a`b``c") == "``` a`b``c ```" and code("") == "` `"
+    assert (
+        markdown("http://x www.y a@b") == "http&#58;//x www&#46;y a&#64;b"
+        and markdown("a\n\nb\tc") == "a  b c"
+    )
+    assert (
+        code("by_class(label=3)") == "`by_class(label=3)`"
+        and code("a`b``c") == "``` a`b``c ```"
+        and code("") == "` `"
+    )
 
 
 LATEX_MEANING = {
-    r"\textbackslash{}": "\\", r"\{": "{", r"\}": "}", r"\$": "$", r"\&": "&", r"\#": "#", r"\_": "_", r"\%": "%",
-    r"\textasciitilde{}": "~", r"\textasciicircum{}": "^", r"\textless{}": "<", r"\textgreater{}": ">", r"\textbar{}": "|",
-    r"{\char34}": '"', r"\textasciigrave{}": "`", "{[}": "[", "{]}": "]", "{*}": "*", "{-}": "-", "{?}": "?", "{!}": "!",
-}  # fmt: skip
+    r"\textbackslash{}": "\\",
+    r"\{": "{",
+    r"\}": "}",
+    r"\$": "$",
+    r"\&": "&",
+    r"\#": "#",
+    r"\_": "_",
+    r"\%": "%",
+    r"\textasciitilde{}": "~",
+    r"\textasciicircum{}": "^",
+    r"\textless{}": "<",
+    r"\textgreater{}": ">",
+    r"\textbar{}": "|",
+    r"{\char34}": '"',
+    r"\textasciigrave{}": "`",
+    "{[}": "[",
+    "{]}": "]",
+    "{*}": "*",
+    "{-}": "-",
+    "{?}": "?",
+    "{!}": "!",
+}
 
 
 def read_latex(text: str) -> str:
-    """What a reader of the LaTeX sees; fails on anything that is neither a plain character nor one of these commands."""
+    """What a reader of the LaTeX sees; fails on anything that is neither a plain character nor one
+    of these commands.
+    """
     found, at = "", 0
     while at < len(text):
         command = next((c for c in LATEX_MEANING if text.startswith(c, at)), None)
@@ -148,26 +213,41 @@ def read_latex(text: str) -> str:
 
 def test_latex_says_the_name_and_nothing_else() -> None:
     every = "".join(map(chr, range(32, 127)))
-    assert read_latex(latex(every)) == every.strip() and read_latex(latex(HOSTILE)) == one_line(HOSTILE)
+    assert read_latex(latex(every)) == every.strip() and read_latex(latex(HOSTILE)) == one_line(
+        HOSTILE
+    )
     text = to_latex(hostile())
     body = [line for line in text.splitlines() if line.endswith(r" \\")]
     assert len(body) == 2 + 5 and all(len(re.findall(r"(?<!\\)&", line)) == 3 for line in body)
     assert body[-1].startswith(r"{[}b{]}{*} & unlearned & ok & --") and latex(HOSTILE) in body[-2]
-    assert text.count(r"\midrule") == 2 and text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+    assert (
+        text.count(r"\midrule") == 2 and text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+    )
 
 
 def test_latex_without_retrained_models_has_one_line_less() -> None:
     values = {"da": 0.5, "nmi": 12345.0, "nc1": 1.5e-7}
-    records = [made("m", "unlearned", [score(name, value, (None, None)) for name, value in values.items()])]
+    records = [
+        made("m", "unlearned", [score(name, value, (None, None)) for name, value in values.items()])
+    ]
     assert to_latex(records, ["da", "nmi", "nc1"]).splitlines()[2:] == [
-        r"\begin{tabular}{llllll}", r"\toprule", r"model & role & status & DA & NMI & NC1 \\", r"\midrule",
-        r"m & unlearned & ok & $0.500$ & $1.23 \cdot 10^{4}$ & $1.5 \cdot 10^{-7}$ \\", r"\bottomrule", r"\end{tabular}",
-    ]  # fmt: skip
+        r"\begin{tabular}{llllll}",
+        r"\toprule",
+        r"model & role & status & DA & NMI & NC1 \\",
+        r"\midrule",
+        r"m & unlearned & ok & $0.500$ & $1.23 \cdot 10^{4}$ & $1.5 \cdot 10^{-7}$ \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
 
 
 def test_yaml_text_is_read_back() -> None:
     reader = pytest.importorskip("yaml")
-    every = "".join(map(chr, (*range(0x250), 0x2028, 0x2029, 0xFEFF, 0x1F600))) + HOSTILE + ": - # '''\n---\n"
+    every = (
+        "".join(map(chr, (*range(0x250), 0x2028, 0x2029, 0xFEFF, 0x1F600)))
+        + HOSTILE
+        + ": - # '''\n---\n"
+    )
     assert reader.safe_load(f"- name: {yaml(every)}") == [{"name": every}]
     assert yaml('a"b\\c\n\u202e😀') == r'"a\"b\\c\x0a\u202e\U0001f600"'
 
@@ -176,40 +256,75 @@ def test_parquet_is_the_frame(folder: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     main(["export", str(folder), "--format", "parquet", "-o", str(tmp_path / "t.parquet")])
     found, wanted = parquet.read_table(tmp_path / "t.parquet"), frame(whole())
-    assert tuple(found.column_names) == wanted.names and [tuple(r.values()) for r in found.to_pylist()] == list(wanted.rows)
-    assert {str(found.schema.field(n).type) for n in wanted.names if n in wanted.texts} == {"string"}
-    assert {str(found.schema.field(n).type) for n in wanted.names if n not in wanted.texts} == {"double"}
+    assert tuple(found.column_names) == wanted.names and [
+        tuple(r.values()) for r in found.to_pylist()
+    ] == list(wanted.rows)
+    assert {str(found.schema.field(n).type) for n in wanted.names if n in wanted.texts} == {
+        "string"
+    }
+    assert {str(found.schema.field(n).type) for n in wanted.names if n not in wanted.texts} == {
+        "double"
+    }
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("form", ["csv", "markdown", "latex"])
-def test_export_prints_or_writes(form: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_prints_or_writes(
+    form: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["export", str(folder), "--format", form, "--score", "da", "--score", "lp"])
     printed = capsys.readouterr().out
     assert printed == getattr(export, f"to_{form}")(whole(), ["da", "lp_forget"])
-    main(["export", str(folder), "--format", form, "--score", "da", "--score", "lp", "-o", str(tmp_path / "out")])
+    main(
+        [
+            "export",
+            str(folder),
+            "--format",
+            form,
+            "--score",
+            "da",
+            "--score",
+            "lp",
+            "-o",
+            str(tmp_path / "out"),
+        ]
+    )
     assert (tmp_path / "out").read_text(encoding="utf-8") == printed
 
 
-def test_nothing_is_overwritten_unasked(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten_unasked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "kept"
     out.write_text("mine", encoding="utf-8")
-    for given in (["export", folder, "--format", "csv"], ["export", folder, "--format", "parquet"], ["card", folder]):
+    for given in (
+        ["export", folder, "--format", "csv"],
+        ["export", folder, "--format", "parquet"],
+        ["card", folder],
+    ):
         assert status(*given, "-o", out) == 2 and "say --overwrite" in capsys.readouterr().err
     assert out.read_text(encoding="utf-8") == "mine"
-    assert status("export", folder, "--format", "csv", "-o", out, "--overwrite", "--score", "nothing") == 2
+    assert (
+        status("export", folder, "--format", "csv", "-o", out, "--overwrite", "--score", "nothing")
+        == 2
+    )
     assert out.read_text(encoding="utf-8") == "mine"
     main(["export", str(folder), "--format", "csv", "-o", str(out), "--overwrite"])
     assert out.read_text(encoding="utf-8").startswith("model,role,status,")
 
 
-def test_bad_input_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for given, message in (
         (["--format", "csv"], "RECORDS"),
         ([folder, "--format", "parquet"], "needs a file: -o FILE"),
         ([folder, "--format", "xlsx"], "xlsx"),
         ([folder, "--format", "csv", "-o", tmp_path / "none" / "t.csv"], "cannot be written"),
-        ([folder, "--format", "parquet", "-o", tmp_path / "none" / "t.parquet"], "cannot be written"),
+        (
+            [folder, "--format", "parquet", "-o", tmp_path / "none" / "t.parquet"],
+            "cannot be written",
+        ),
         ([tmp_path / "no.json", "--format", "csv"], "cannot be read"),
     ):
         assert status("export", *given) == 2
@@ -218,12 +333,16 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "none").exists()
 
 
-def test_single_files_and_folders_are_read_alike(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_single_files_and_folders_are_read_alike(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["export", *map(str, sorted(folder.glob("*.json"))), "--format", "csv"])
     assert capsys.readouterr().out == to_csv(whole())
 
 
-def test_sealed_records_of_hostile_names_can_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sealed_records_of_hostile_names_can_be_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(seal(hostile()[3]), tmp_path / "a.json")
     main(["export", str(tmp_path / "a.json"), "--format", "csv"])
     (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""))

@@ -1,4 +1,6 @@
-"""The search for the classifier head: by order, by width, by a traced pass, by a note on the model; and that a search leaves no trace."""
+"""The search for the classifier head: by order, by width, by a traced pass, by a note on the model;
+and that a search leaves no trace.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eigenforget.features import capture, find_head, note_head, settle_head, trace_head
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import parse
 from eigenforget.models import MODELS, checkpoint
-from eigenforget.spec import parse
-from eigenforget.types import EigenforgetError
+from eigenforget.models.features import capture, find_head, note_head, settle_head, trace_head
 
 CLASSES = 4
 
@@ -34,7 +36,11 @@ class Auxiliary(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.main, self.aux = nn.Linear(3, 6), nn.Linear(6, CLASSES), nn.Linear(6, CLASSES)
+        self.body, self.main, self.aux = (
+            nn.Linear(3, 6),
+            nn.Linear(6, CLASSES),
+            nn.Linear(6, CLASSES),
+        )
 
     def forward(self, x: Tensor) -> Any:
         x = self.body(x)
@@ -46,7 +52,11 @@ class Both(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.head, self.head_dist = nn.Linear(3, 6), nn.Linear(6, CLASSES), nn.Linear(6, CLASSES)
+        self.body, self.head, self.head_dist = (
+            nn.Linear(3, 6),
+            nn.Linear(6, CLASSES),
+            nn.Linear(6, CLASSES),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)
@@ -68,7 +78,11 @@ class ConvHead(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.gate, self.out = nn.Conv2d(3, CLASSES, 1), nn.Linear(CLASSES, CLASSES), nn.Conv2d(CLASSES, CLASSES, 1)
+        self.conv, self.gate, self.out = (
+            nn.Conv2d(3, CLASSES, 1),
+            nn.Linear(CLASSES, CLASSES),
+            nn.Conv2d(CLASSES, CLASSES, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
@@ -76,7 +90,9 @@ class ConvHead(nn.Module):
 
 
 class Tokens(nn.Module):
-    """A decoder's kind: logits of every token, of which the last one's are given; a hidden layer as wide as the logits."""
+    """A decoder's kind: logits of every token, of which the last one's are given; a hidden layer as
+    wide as the logits.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +108,9 @@ class Keyword(Late):
 
 
 def sequential(*more: nn.Module) -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Sequential(nn.Dropout(0.5), nn.Linear(6, CLASSES)), *more)
+    return nn.Sequential(
+        nn.Linear(3, 6), nn.ReLU(), nn.Sequential(nn.Dropout(0.5), nn.Linear(6, CLASSES)), *more
+    )
 
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -105,9 +123,13 @@ def made(kind: Any, *args: Any) -> nn.Module:
 
 def test_by_order_and_by_width() -> None:
     model = Late()
-    assert find_head(model)[0] == "project"  # the rule without more knowledge: the last one registered
+    assert (
+        find_head(model)[0] == "project"
+    )  # the rule without more knowledge: the last one registered
     assert find_head(model, CLASSES) == ("head", model.head)
-    assert find_head(model, 99)[0] == "project"  # a head may have more outputs than the data has classes
+    assert (
+        find_head(model, 99)[0] == "project"
+    )  # a head may have more outputs than the data has classes
     assert find_head(Both(), CLASSES)[0] == "head_dist"
     line = r"^ReLU has no nn\.Linear layer, so no classifier head was found; name the feature layer \(--layer\)$"
     with pytest.raises(EigenforgetError, match=line):
@@ -144,7 +166,9 @@ def test_a_traced_pass_finds_the_head(model: nn.Module, inputs: Tensor, name: st
 def test_the_built_in_models_need_no_note() -> None:
     for text in ("mlp(hidden=(8,))", "small_resnet(width=4)", "vit_tiny(dim=12, depth=1)"):
         model = parse(text, MODELS, "model").build(CLASSES, (3, 8, 8), 0)
-        assert settle_head(model, torch.randn(2, 3, 8, 8)) == CLASSES and not hasattr(model, "eigenforget_head"), text
+        assert settle_head(model, torch.randn(2, 3, 8, 8)) == CLASSES and not hasattr(
+            model, "eigenforget_head"
+        ), text
 
 
 def test_what_a_pass_leaves_open_is_an_error_that_lists_it_until_the_model_says_more() -> None:
@@ -197,14 +221,21 @@ def test_the_note_may_stand_on_the_class_and_inside_wrappers() -> None:
     for wrong, what in (("nope", "no layer"), ("act", "a ReLU and no nn.Linear")):
         model.act = nn.ReLU()
         note_head(model, wrong)
-        with pytest.raises(EigenforgetError, match=f"^Named.eigenforget_head names '{wrong}' as the classifier head, which is {what}"):
+        with pytest.raises(
+            EigenforgetError,
+            match=f"^Named.eigenforget_head names '{wrong}' as the classifier head, which is {what}",
+        ):
             find_head(model)
 
 
 def test_a_search_leaves_the_model_as_it_is_and_its_note_is_no_weight() -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), Late()).train()
     model[0].eval()
-    modes, before, keys = [m.training for m in model.modules()], checkpoint.digest(model), list(model.state_dict())
+    modes, before, keys = (
+        [m.training for m in model.modules()],
+        checkpoint.digest(model),
+        list(model.state_dict()),
+    )
     torch.manual_seed(3)
     draw = torch.rand(2)
     torch.manual_seed(3)
@@ -238,4 +269,9 @@ def test_dict_inputs_are_passed_by_name() -> None:
         def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
             return self.out(self.embed(ids).sum(1) * mask)
 
-    assert trace_head(Named(), {"ids": torch.ones(2, 3, dtype=torch.long), "mask": torch.ones(2, 1)})[0] == "out"
+    assert (
+        trace_head(Named(), {"ids": torch.ones(2, 3, dtype=torch.long), "mask": torch.ones(2, 1)})[
+            0
+        ]
+        == "out"
+    )

@@ -1,4 +1,6 @@
-"""Further maps of features: the same bits each time, the same samples in each map, structure that survives, and refusals."""
+"""Further maps of features: the same bits each time, the same samples in each map, structure that
+survives, and refusals.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ import numpy as np
 import pytest
 from sklearn.manifold import trustworthiness
 
-from eigenforget.audits.evidence import PartOutputs
-from eigenforget.evaluation import Panel
-from eigenforget.figure_data import check_maps, feature_maps
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.audits.evidence import PartOutputs
+from eigenforget.evaluation.board import Panel
+from eigenforget.evaluation.series import check_maps, feature_maps
 from eigenforget.record import from_json, to_json
-from eigenforget.report import figures
-from eigenforget.report.attack_figures import roc
-from eigenforget.report.confusion_figures import confusion
-from eigenforget.types import EigenforgetError
+from eigenforget.report.figures import overview as figures
+from eigenforget.report.figures.attack_figures import roc
+from eigenforget.report.figures.confusion_figures import confusion
 from tests.report_toys import made, whole
 from tests.toys import world
 
@@ -28,10 +30,15 @@ def held_out(n: int = 60, width: int = 5, seed: int = 0) -> dict[str, PartOutput
     rng, labels = np.random.default_rng(seed), np.arange(n) % 3
     features = rng.normal(size=(n, width)) + 12 * np.eye(3, width)[labels]
     sides = {"test_forget": labels == 2, "test_retain": labels != 2}
-    return {part: PartOutputs(np.zeros((s.sum(), 3)), features[s], labels[s], np.flatnonzero(s)) for part, s in sides.items()}
+    return {
+        part: PartOutputs(np.zeros((s.sum(), 3)), features[s], labels[s], np.flatnonzero(s))
+        for part, s in sides.items()
+    }
 
 
-def maps(seen: dict[str, PartOutputs], *, points: int = 45, seed: int = 0, ids: list[str] | None = None) -> dict[str, dict[str, list[float]]]:
+def maps(
+    seen: dict[str, PartOutputs], *, points: int = 45, seed: int = 0, ids: list[str] | None = None
+) -> dict[str, dict[str, list[float]]]:
     return feature_maps(seen, ("tsne",), forgotten_classes=(2,), ids=ids, points=points, seed=seed)  # type: ignore[arg-type]
 
 
@@ -45,9 +52,14 @@ def test_each_map_shows_the_same_samples() -> None:
     found = maps(held_out(), ids=ids)
     for what in ("label", "id", "forget"):
         assert found["pca"][what] == found["tsne"][what] and len(found["tsne"][what]) == 45
-    assert len(set(found["tsne"]["id"])) == 45 and found["tsne"]["forget"] == [label == 2 for label in found["tsne"]["label"]]
+    assert len(set(found["tsne"]["id"])) == 45 and found["tsne"]["forget"] == [
+        label == 2 for label in found["tsne"]["label"]
+    ]
     # ids name the samples of test_forget first.
-    assert all((int(str(i).removeprefix("test/")) < 20) == f for i, f in zip(found["tsne"]["id"], found["tsne"]["forget"], strict=True))
+    assert all(
+        (int(str(i).removeprefix("test/")) < 20) == f
+        for i, f in zip(found["tsne"]["id"], found["tsne"]["forget"], strict=True)
+    )
     assert "explained" in found["pca"] and "explained" not in found["tsne"]
 
 
@@ -62,7 +74,10 @@ def test_neighbours_stay_neighbours() -> None:
     assert (labels[nearest.argmin(1)] == labels).mean() > 0.9
 
 
-@pytest.mark.parametrize("seen", [held_out(4), {"test_retain": held_out(30)["test_retain"]._replace(features=np.ones((20, 5)))}])
+@pytest.mark.parametrize(
+    "seen",
+    [held_out(4), {"test_retain": held_out(30)["test_retain"]._replace(features=np.ones((20, 5)))}],
+)
 def test_nothing_to_spread_makes_no_map(seen: dict[str, PartOutputs]) -> None:
     found = maps(seen)
     assert found["tsne"] == {} and found["pca"]
@@ -70,18 +85,26 @@ def test_nothing_to_spread_makes_no_map(seen: dict[str, PartOutputs]) -> None:
 
 def test_unknown_kinds_are_refused_before_anything_is_measured() -> None:
     for kinds in (("pca",), ("tsne", "tsne"), ("t-sne",)):
-        with pytest.raises(EigenforgetError, match=f"further maps are of tsne, umap, each once; got {', '.join(kinds)}"):
+        with pytest.raises(
+            EigenforgetError,
+            match=f"further maps are of tsne, umap, each once; got {', '.join(kinds)}",
+        ):
             world().panel(maps=kinds)
     check_maps(("tsne",))
 
 
 def test_umap_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(EigenforgetError, match=r"a UMAP map needs umap, which is not installed: pip install 'eigenforget\[umap\]'"):
+    with pytest.raises(
+        EigenforgetError,
+        match=r"a UMAP map needs umap, which is not installed: pip install 'eigenforget\[umap\]'",
+    ):
         world().panel(maps=("umap",))
 
 
-def test_umap_gets_a_seed_and_no_more_neighbours_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_umap_gets_a_seed_and_no_more_neighbours_than_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Against a stand-in: the library is an extra."""
     calls = []
 
@@ -99,7 +122,11 @@ def test_umap_gets_a_seed_and_no_more_neighbours_than_there_are(monkeypatch: pyt
     for points in (10, 40):
         found = feature_maps(held_out(), ("umap",), points=points, **settings)  # type: ignore[arg-type]
         assert len(found["umap"]["x"]) == points and found["umap"]["id"] == found["pca"]["id"]
-    assert [c["n_neighbors"] for c in calls] == [9, 15] and calls[0]["random_state"] == calls[1]["random_state"] and calls[0]["n_jobs"] == 1
+    assert (
+        [c["n_neighbors"] for c in calls] == [9, 15]
+        and calls[0]["random_state"] == calls[1]["random_state"]
+        and calls[0]["n_jobs"] == 1
+    )
 
 
 def test_a_panel_makes_the_maps_that_it_is_asked_for() -> None:
@@ -107,7 +134,10 @@ def test_a_panel_makes_the_maps_that_it_is_asked_for() -> None:
     plain, asked = (w.panel(maps=kinds, map_points=30) for kinds in ((), ("tsne",)))
     assert isinstance(asked, Panel)
     series = [panel.series(panel.observe(w.originals[0])) for panel in (plain, asked)]
-    assert "tsne" not in series[0] and series[1]["tsne"]["id"] == series[0]["pca"]["id"] == series[1]["pca"]["id"]
+    assert (
+        "tsne" not in series[0]
+        and series[1]["tsne"]["id"] == series[0]["pca"]["id"] == series[1]["pca"]["id"]
+    )
 
 
 def test_what_a_panel_measures_is_what_the_report_draws() -> None:
@@ -128,10 +158,14 @@ def test_what_a_panel_measures_is_what_the_report_draws() -> None:
 def test_figures_of_further_maps_claim_no_variance_and_escape_what_they_show(kind: str) -> None:
     records = whole(points=30)
     fig = figures.feature_maps(records, kind=kind)
-    assert [a.text for a in fig.layout.annotations] == [f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")]
+    assert [a.text for a in fig.layout.annotations] == [
+        f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")
+    ]
     assert "variance" not in fig.to_json() and "direction" not in fig.to_json()
     first = records[0].series[kind]
     assert sorted(i for t in fig.data if t.xaxis == "x" for i in t.text) == sorted(first["id"])
     hostile = {**first, "label": [BAD] * 30, "id": [BAD] * 30}
-    text = figures.feature_maps([made(BAD, "original", [], series={kind: hostile})], kind=kind).to_json()
+    text = figures.feature_maps(
+        [made(BAD, "original", [], series={kind: hostile})], kind=kind
+    ).to_json()
     assert "<script" not in text and "&lt;script" in text

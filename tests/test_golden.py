@@ -1,12 +1,13 @@
-"""Frozen records, and the pages made of them: what was written once is read, verified and shown in the same way ever after.
+"""Frozen records, and the pages made of them: what was written once is read, verified and shown in
+the same way ever after.
 
-The records in tests/golden/records are of a real run and are never made anew: readers of every later version must take them. The pages are
-rewritten, on purpose only, by
+The records in tests/golden/records are of a real run and are never made anew: readers of every
+later version must take them. The pages are rewritten, on purpose only, by
 
     python -m pytest tests/test_golden.py --rewrite-golden
 
-and the difference is looked at before it is committed. Scripts are left out of them: plotly's, and the data of the charts, of which traces
-and their lengths are kept in charts.json.
+and the difference is looked at before it is committed. Scripts are left out of them: plotly's, and
+the data of the charts, of which traces and their lengths are kept in charts.json.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eigenforget.report.certificate import render_certificate
+from eigenforget.report.leaderboard import Problem, details
 
 from eigenforget.record import RunRecord, canonical, from_json, read, read_folder, to_json
 from eigenforget.record.verify import verify
-from eigenforget.report import analysis, page
-from eigenforget.report.certificate import render_certificate
-from eigenforget.report.leaderboard import Problem, details
+from eigenforget.report import page
+from eigenforget.report.pages import analysis
 from eigenforget.report.table import write_csv
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,9 +44,13 @@ def without_scripts(html: str) -> str:
 def charts(html: str) -> dict[str, Any]:
     """Of every chart: its height, and of every trace type, name and number of points."""
     found = {}
-    for name, text in re.findall(r'<script type="application/json" data-chart="([^"]+)">(.*?)</script>', html, re.DOTALL):
+    for name, text in re.findall(
+        r'<script type="application/json" data-chart="([^"]+)">(.*?)</script>', html, re.DOTALL
+    ):
         figure = json.loads(text)
-        traces = [[t.get("type"), t.get("name"), len(t.get("y", t.get("z", ())))] for t in figure["data"]]
+        traces = [
+            [t.get("type"), t.get("name"), len(t.get("y", t.get("z", ())))] for t in figure["data"]
+        ]
         found[name] = {"height": figure["layout"]["height"], "traces": traces}
     return found
 
@@ -65,14 +71,25 @@ def pages(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", ["report.html", "analysis.html", "charts.json", "certificate.html", "summary.md", "table.csv"])
+@pytest.mark.parametrize(
+    "name",
+    ["report.html", "analysis.html", "charts.json", "certificate.html", "summary.md", "table.csv"],
+)
 def test_pages_are_as_they_were(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     made, path = pages(tmp_path)[name], GOLDEN / name
     if request.config.getoption("--rewrite-golden"):
         path.write_text(made, encoding="utf-8")
     expected = path.read_text(encoding="utf-8")
-    different = [i for i, (a, b) in enumerate(zip(made.splitlines(), expected.splitlines(), strict=False), start=1) if a != b]
-    assert made == expected, f"{path} differs first in line {different[0] if different else 'at the end'}; see the head of this file"
+    different = [
+        i
+        for i, (a, b) in enumerate(
+            zip(made.splitlines(), expected.splitlines(), strict=False), start=1
+        )
+        if a != b
+    ]
+    assert made == expected, (
+        f"{path} differs first in line {different[0] if different else 'at the end'}; see the head of this file"
+    )
 
 
 def test_making_a_page_twice_gives_the_same_bytes() -> None:
@@ -85,7 +102,11 @@ def test_golden_records_are_read_verified_and_written_as_they_are(folder: Path) 
     assert len(paths) >= 4
     for path in paths:
         text = path.read_text(encoding="utf-8")
-        assert canonical(to_json(read(path))) + "\n" == text == canonical(to_json(from_json(json.loads(text)))) + "\n"
+        assert (
+            canonical(to_json(read(path))) + "\n"
+            == text
+            == canonical(to_json(from_json(json.loads(text)))) + "\n"
+        )
     found = verify([folder])
     assert found.status == 0 and not [f for f in found.findings if f.status == "error"]
     assert any(f.status == "ok" and f.what.startswith("split sha256:") for f in found.findings)
@@ -95,4 +116,13 @@ def test_golden_records_hold_every_kind_of_outcome_and_role() -> None:
     found = records()
     assert {r.role for r in found} == {"original", "oracle", "unlearned", "control"}
     assert {r.outcome.status for r in found} == {"ok", "refused"}
-    assert {"pca", "mia_roc", "da_curve", "spectrum", "relearning", "per_class", "confusion", "trace"} <= {k for r in found for k in r.series}
+    assert {
+        "pca",
+        "mia_roc",
+        "da_curve",
+        "spectrum",
+        "relearning",
+        "per_class",
+        "confusion",
+        "trace",
+    } <= {k for r in found for k in r.series}

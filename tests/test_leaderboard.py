@@ -1,4 +1,6 @@
-"""Leaderboards: which scores count, how often each method is in band, what it costs, and the commands around them."""
+"""Leaderboards: which scores count, how often each method is in band, what it costs, and the
+commands around them.
+"""
 
 from __future__ import annotations
 
@@ -11,34 +13,64 @@ from statistics import fmean, median, stdev
 import pytest
 from scipy import stats
 
-from eigenforget.bench import Bench, pool_of, read_plan, store_of
-from eigenforget.bench.results import read_problems, write_out
-from eigenforget.bench.work import Answer, Task
-from eigenforget.benching import _Refreshed, bytes_of
 from eigenforget.cli import main
-from eigenforget.errors import EigenforgetError
+from eigenforget.cli.benching_ import _Refreshed, bytes_of
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.experiments.bench import Bench, pool_of, read_plan, store_of
+from eigenforget.experiments.bench.results import read_problems, write_out
+from eigenforget.experiments.bench.work import Answer, Task
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
-from eigenforget.report.leaderboard import PANEL, Problem, details, draw, entries, leaderboard
+from eigenforget.report.pages.leaderboard import PANEL, Problem, details, draw, entries, leaderboard
 from tests import bench_plans
 
-ORACLES = {"forget_accuracy": (0.0, 0.02, 0.01), "test_retain_accuracy": (0.9, 0.91, 0.92), "da": (0.98, 0.97, 0.975), "nmi": (0.7, 0.9, 0.8)}
+ORACLES = {
+    "forget_accuracy": (0.0, 0.02, 0.01),
+    "test_retain_accuracy": (0.9, 0.91, 0.92),
+    "da": (0.98, 0.97, 0.975),
+    "nmi": (0.7, 0.9, 0.8),
+}
 MODELS = {
-    "original": (1.0, 0.91, 0.6, 0.81), "good": (0.01, 0.905, 0.976, 0.8), "flat": (0.9, 0.5, 0.6, 0.81), "mask": (0.0, 0.91, 0.6, 0.81),
-}  # fmt: skip
+    "original": (1.0, 0.91, 0.6, 0.81),
+    "good": (0.01, 0.905, 0.976, 0.8),
+    "flat": (0.9, 0.5, 0.6, 0.81),
+    "mask": (0.0, 0.91, 0.6, 0.81),
+}
 
 
-def made(name: str, values: tuple[float, ...], seconds: float = 10.0, optimises: tuple[str, ...] = ()) -> RunRecord:
-    role = "oracle" if name.startswith("oracle") else {"original": "original", "mask": "control"}.get(name, "unlearned")
-    rows = tuple(ScoreRow(n, v, "1", "reference", (0.0, 1.0)) for n, v in zip(ORACLES, values, strict=True))
+def made(
+    name: str, values: tuple[float, ...], seconds: float = 10.0, optimises: tuple[str, ...] = ()
+) -> RunRecord:
+    role = (
+        "oracle"
+        if name.startswith("oracle")
+        else {"original": "original", "mask": "control"}.get(name, "unlearned")
+    )
+    rows = tuple(
+        ScoreRow(n, v, "1", "reference", (0.0, 1.0)) for n, v in zip(ORACLES, values, strict=True)
+    )
     job = {"method": {"spec": f"{name}()", "resolved": {}, "optimises": list(optimises)}}
     return RunRecord(
-        "evaluate", name, "2026-11-24T13:00:00Z", job, {}, {}, Outcome("ok", 1.0, cost={"cpu_seconds": seconds}), role=role, scores=rows
+        "evaluate",
+        name,
+        "2026-11-24T13:00:00Z",
+        job,
+        {},
+        {},
+        Outcome("ok", 1.0, cost={"cpu_seconds": seconds}),
+        role=role,
+        scores=rows,
     )  # type: ignore[arg-type]
 
 
 def seed(shift: float = 0.0, **more: RunRecord) -> list[RunRecord]:
-    oracles = [made(f"oracle {i}", tuple(v[i] for v in ORACLES.values()), 100.0 + 10 * i) for i in range(3)]
-    own = [made(name, (v[0], v[1] - shift, v[2], v[3]), 11.0 + shift) for name, v in MODELS.items() if name not in more]
+    oracles = [
+        made(f"oracle {i}", tuple(v[i] for v in ORACLES.values()), 100.0 + 10 * i) for i in range(3)
+    ]
+    own = [
+        made(name, (v[0], v[1] - shift, v[2], v[3]), 11.0 + shift)
+        for name, v in MODELS.items()
+        if name not in more
+    ]
     return [*oracles, *own, *more.values()]
 
 
@@ -52,22 +84,35 @@ def inside(name: str, value: float) -> bool:
 def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
     problem = Problem("p", [seed(), seed(shift=0.1)])
     found = {e.name: e for e in entries(problem)}
-    # NMI calls the original retrained as well, so it is left out; what measures the kept data counts whatever the original has.
-    assert inside("nmi", MODELS["original"][3]) and inside("test_retain_accuracy", MODELS["original"][1])
+    # NMI calls the original retrained as well, so it is left out; what measures the kept data
+    # counts whatever the original has.
+    assert inside("nmi", MODELS["original"][3]) and inside(
+        "test_retain_accuracy", MODELS["original"][1]
+    )
     assert not inside("da", MODELS["original"][2]) and not inside("forget_accuracy", 1.0)
     for name in ("good", "flat", "mask"):
         forget, kept, da, _ = MODELS[name]
         marks = [[inside("forget_accuracy", forget)] * 2, [inside("da", da)] * 2]
-        marks.append([inside("test_retain_accuracy", kept), inside("test_retain_accuracy", kept - 0.1)])
-        assert found[name].inside == pytest.approx(sum(fmean(m) for m in marks)) and len(found[name].counted) == 3
-    assert found["good"].inside == 2.5 and found["flat"].inside == 0.0 and found["mask"].inside == 1.5
+        marks.append(
+            [inside("test_retain_accuracy", kept), inside("test_retain_accuracy", kept - 0.1)]
+        )
+        assert (
+            found[name].inside == pytest.approx(sum(fmean(m) for m in marks))
+            and len(found[name].counted) == 3
+        )
+    assert (
+        found["good"].inside == 2.5 and found["flat"].inside == 0.0 and found["mask"].inside == 1.5
+    )
     assert list(found) == ["good", "flat", "mask"] and found["mask"].role == "control"
 
 
 def test_cost_is_the_share_of_the_mean_retraining_in_processor_seconds() -> None:
     (good, *_) = entries(Problem("p", [seed(), seed(shift=0.1)]))
     assert good.shares == pytest.approx([11.0 / 110, 11.1 / 110])
-    without = [replace(r, outcome=replace(r.outcome, cost={}, seconds=4.0 if r.role == "oracle" else 1.0)) for r in seed()]
+    without = [
+        replace(r, outcome=replace(r.outcome, cost={}, seconds=4.0 if r.role == "oracle" else 1.0))
+        for r in seed()
+    ]
     (good, *_) = entries(Problem("p", [without]))
     assert good.shares == [0.25]
 
@@ -75,22 +120,34 @@ def test_cost_is_the_share_of_the_mean_retraining_in_processor_seconds() -> None
 def test_what_a_method_trains_on_does_not_count_for_it() -> None:
     trained = made("good", MODELS["good"], 11.0, ("da",))
     (first, *_) = entries(Problem("p", [seed(good=trained)]))
-    assert first.name == "good" and first.counted == ["forget_accuracy", "test_retain_accuracy"] and "da" in first.marks
+    assert (
+        first.name == "good"
+        and first.counted == ["forget_accuracy", "test_retain_accuracy"]
+        and "da" in first.marks
+    )
     text = details(Problem("p", [seed(good=trained)]))
     assert "0.976 ✓†" in text and "† does not count" in text and "| 2.0/2 |" in text
 
 
 def test_methods_without_a_result_stand_last_with_their_reason() -> None:
-    refused = replace(made("good", MODELS["good"]), outcome=Outcome("refused", 0.0, "needs | retained data"), scores=())
+    refused = replace(
+        made("good", MODELS["good"]),
+        outcome=Outcome("refused", 0.0, "needs | retained data"),
+        scores=(),
+    )
     problem = Problem("p", [seed(), seed(good=refused)])
     half = {e.name: e for e in entries(problem)}["good"]
     assert half.runs == (1, 2) and half.inside == 3.0 and "(1 of 2 runs)" in details(problem)
     none = Problem("q", [seed(good=refused)])
     assert [e.name for e in entries(none)] == ["flat", "good", "mask"]
-    assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(none)
+    assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(
+        none
+    )
     lines = leaderboard([problem, none]).splitlines()
     assert lines[0] == "| method | in band | p | q | cost |"
-    assert lines[2].startswith("| `flat` |") and lines[3].startswith("| `good` | – | 3.0/3 (1 of 2 runs) | no result |")
+    assert lines[2].startswith("| `flat` |") and lines[3].startswith(
+        "| `good` | – | 3.0/3 (1 of 2 runs) | no result |"
+    )
     assert lines[4].startswith("| `mask` (control) | 67%") and lines[-1].startswith("In band: ")
     shares = [s for p in (problem, none) for e in entries(p) if e.name == "mask" for s in e.shares]
     assert lines[4].endswith(f"| {100 * median(shares):.0f}% |")
@@ -98,18 +155,26 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
 
 def test_the_picture_has_every_method_and_escapes_names() -> None:
     svg = draw(Problem("a < b", [seed(), seed()]))
-    assert "a &lt; b" in svg and all(name in svg for name in ("good", "flat", "mask", "2.0/3", "3.0/3"))
+    assert "a &lt; b" in svg and all(
+        name in svg for name in ("good", "flat", "mask", "2.0/3", "3.0/3")
+    )
     assert "nan" not in svg
 
 
 def test_where_no_score_about_the_forgotten_can_tell_nobody_wins() -> None:
-    """On one seed of two the original is out of band and the score counts; where it never is, doing nothing must not be rewarded."""
+    """On one seed of two the original is out of band and the score counts; where it never is, doing
+    nothing must not be rewarded.
+    """
+
     def quiet(forget: float) -> list[RunRecord]:
         records = [r for r in seed() if r.name != "original"]
         return [*records, made("original", (forget, 0.91, 0.975, 0.81))]
 
     half = Problem("half", [quiet(0.01), quiet(1.0)])
-    assert {e.name: e.counted for e in entries(half)}["mask"] == ["forget_accuracy", "test_retain_accuracy"]
+    assert {e.name: e.counted for e in entries(half)}["mask"] == [
+        "forget_accuracy",
+        "test_retain_accuracy",
+    ]
     never = Problem("never", [quiet(0.01), quiet(0.01)])
     assert all(e.counted == [] and e.inside is None for e in entries(never))
     assert "No score about the forgotten can tell here." in details(never)
@@ -131,7 +196,10 @@ def test_without_a_band_the_page_says_so() -> None:
 
 
 def test_a_board_needs_retrained_models() -> None:
-    with pytest.raises(RecordError, match="p: a leaderboard needs records of retrained models for every training seed"):
+    with pytest.raises(
+        RecordError,
+        match="p: a leaderboard needs records of retrained models for every training seed",
+    ):
         entries(Problem("p", [seed(), [made("good", MODELS["good"])]]))
     assert set(ORACLES) <= set(PANEL)
 
@@ -140,7 +208,11 @@ def test_a_board_needs_retrained_models() -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     (folder / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
-    bench = Bench(read_plan(folder / "plan.toml"), store_of(folder / "store"), pool_of("sequential", threads=1))
+    bench = Bench(
+        read_plan(folder / "plan.toml"),
+        store_of(folder / "store"),
+        pool_of("sequential", threads=1),
+    )
     bench.run(bench.outline())
     write_out(bench, folder / "out")
     return folder
@@ -155,28 +227,48 @@ def run(*words: str) -> int:
 
 
 def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
-    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(results)
     problems = read_problems(Path("out"))
     assert len(problems) == 2 and all(len(p.seeds) == 2 for p in problems.values())
     assert run("leaderboard", "out") == 0
     printed = capsys.readouterr().out
-    assert printed == leaderboard([p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in problems.items()])
+    assert printed == leaderboard(
+        [p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in problems.items()]
+    )
     board = (results / "out" / "leaderboard.md").read_text(encoding="utf-8")
     assert board == "# Small\n\n" + printed.replace("(out/", "(")
     document = tmp_path / "README.md"
-    document.write_text("before\n<!-- leaderboard: out -->\nold\n<!-- end of leaderboard -->\nafter\n", encoding="utf-8")
+    document.write_text(
+        "before\n<!-- leaderboard: out -->\nold\n<!-- end of leaderboard -->\nafter\n",
+        encoding="utf-8",
+    )
     for _ in range(2):  # and again into what it made
         assert run("leaderboard", "out", "--into", str(document)) == 0
         text = document.read_text(encoding="utf-8")
-        linked = printed.replace("(out/", f"({os.path.relpath(results / 'out', tmp_path)}/")  # from where the document is
-        assert text == f"before\n<!-- leaderboard: out -->\n\n{linked}\n<!-- end of leaderboard -->\nafter\n"
+        linked = printed.replace(
+            "(out/", f"({os.path.relpath(results / 'out', tmp_path)}/"
+        )  # from where the document is
+        assert (
+            text
+            == f"before\n<!-- leaderboard: out -->\n\n{linked}\n<!-- end of leaderboard -->\nafter\n"
+        )
     document.write_text("no marks", encoding="utf-8")
-    assert run("leaderboard", "out", "--into", str(document)) == 2 and document.read_text(encoding="utf-8") == "no marks"
+    assert (
+        run("leaderboard", "out", "--into", str(document)) == 2
+        and document.read_text(encoding="utf-8") == "no marks"
+    )
     assert run("leaderboard", str(tmp_path)) == 2 and run("leaderboard") == 2
     errors = capsys.readouterr().err.splitlines()
-    assert "has no lines '<!-- leaderboard: out -->'" in errors[0] and "has no results of a bench" in errors[1] and len(errors) == 3
+    assert (
+        "has no lines '<!-- leaderboard: out -->'" in errors[0]
+        and "has no results of a bench" in errors[1]
+        and len(errors) == 3
+    )
 
 
 def test_the_tables_have_a_row_for_each_score(results: Path) -> None:
@@ -185,20 +277,33 @@ def test_the_tables_have_a_row_for_each_score(results: Path) -> None:
     with (results / "out" / "table.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     problems = read_problems(results / "out")
-    assert len(rows) == sum(len(r.scores) for p in problems.values() for records in p.seeds for r in records)
-    one = next(r for r in rows if r["name"] == "finetune" and r["score"] == "da" and r["seed"] == "1")
-    (record,) = [
-        r for r in problems[one["problem"]].seeds[1] if r.name == "finetune"
-    ]  # fmt: skip
-    assert float(one["value"]) == next(s.value for s in record.scores if s.name == "da") and one["method"] == "finetune(epochs=1)"
-    parquet = pytest.importorskip("pyarrow.parquet").read_table(results / "out" / "table.parquet").to_pylist()
+    assert len(rows) == sum(
+        len(r.scores) for p in problems.values() for records in p.seeds for r in records
+    )
+    one = next(
+        r for r in rows if r["name"] == "finetune" and r["score"] == "da" and r["seed"] == "1"
+    )
+    (record,) = [r for r in problems[one["problem"]].seeds[1] if r.name == "finetune"]
+    assert (
+        float(one["value"]) == next(s.value for s in record.scores if s.name == "da")
+        and one["method"] == "finetune(epochs=1)"
+    )
+    parquet = (
+        pytest.importorskip("pyarrow.parquet")
+        .read_table(results / "out" / "table.parquet")
+        .to_pylist()
+    )
     assert [(p["name"], p["score"], p["value"]) for p in parquet] == [
         (r["name"], r["score"], float(r["value"]) if r["value"] else None) for r in rows
     ]
 
 
 def test_results_are_written_while_the_bench_runs(tmp_path: Path) -> None:
-    bench = Bench(bench_plans.plan("head_mask()", "identity()"), store_of(tmp_path / "store"), pool_of("sequential", threads=1))
+    bench = Bench(
+        bench_plans.plan("head_mask()", "identity()"),
+        store_of(tmp_path / "store"),
+        pool_of("sequential", threads=1),
+    )
     refresh, rows = _Refreshed(bench, tmp_path / "out", seconds=0.0), []
 
     def done(task: Task, answer: Answer) -> None:
@@ -208,7 +313,9 @@ def test_results_are_written_while_the_bench_runs(tmp_path: Path) -> None:
         rows.append(path.read_text(encoding="utf-8").count("\n") if path.exists() else 0)
 
     bench.run(bench.outline(), lambda stage, total: done)
-    assert rows[2] == 1 and 1 < rows[3] < rows[4] < rows[5], "three models, the retrained models' scores, and then each cell's"
+    assert rows[2] == 1 and 1 < rows[3] < rows[4] < rows[5], (
+        "three models, the retrained models' scores, and then each cell's"
+    )
     late = _Refreshed(bench, tmp_path / "late")
     late()
     assert not (tmp_path / "late").exists()
@@ -216,11 +323,25 @@ def test_results_are_written_while_the_bench_runs(tmp_path: Path) -> None:
 
 def test_a_dry_run_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
-    words = ("bench", str(tmp_path / "plan.toml"), "--store", str(tmp_path / "s"), "--out", str(tmp_path / "o"), "--dry-run")
+    words = (
+        "bench",
+        str(tmp_path / "plan.toml"),
+        "--store",
+        str(tmp_path / "s"),
+        "--out",
+        str(tmp_path / "o"),
+        "--dry-run",
+    )
     assert run(*words) == 0
     text = capsys.readouterr().out
-    assert "12 cells; to do: 12 cells, 6 models to train, 4 settings to measure; no estimate" in text
-    assert text.count("head_mask, seed") == 4 and not (tmp_path / "s").exists() and not (tmp_path / "o").exists()
+    assert (
+        "12 cells; to do: 12 cells, 6 models to train, 4 settings to measure; no estimate" in text
+    )
+    assert (
+        text.count("head_mask, seed") == 4
+        and not (tmp_path / "s").exists()
+        and not (tmp_path / "o").exists()
+    )
 
 
 def test_a_cache_is_listed_checked_and_pruned_longest_unused_first(
@@ -242,13 +363,26 @@ def test_a_cache_is_listed_checked_and_pruned_longest_unused_first(
     keep = sum(path.stat().st_size for path in models[-2:])
     assert run("cache", "prune", str(store), "--max-size", str(keep)) == 0
     assert sorted((store / "models").glob("*.safetensors")) == models[-2:]
-    assert run("cache", "prune", str(store), "--max-size", "some") == 2 and run("cache", "list", str(tmp_path / "no")) == 2
+    assert (
+        run("cache", "prune", str(store), "--max-size", "some") == 2
+        and run("cache", "list", str(tmp_path / "no")) == 2
+    )
     errors = capsys.readouterr().err
-    assert "--max-size 'some' is no size such as 20G, 500M or 0" in errors and "is no folder of a store" in errors
+    assert (
+        "--max-size 'some' is no size such as 20G, 500M or 0" in errors
+        and "is no folder of a store" in errors
+    )
 
 
 def test_sizes() -> None:
-    assert [bytes_of(t) for t in ("0", "10", "1.5K", "2 MB", "3GiB", "1t")] == [0, 10, 1536, 2**21, 3 * 2**30, 2**40]
+    assert [bytes_of(t) for t in ("0", "10", "1.5K", "2 MB", "3GiB", "1t")] == [
+        0,
+        10,
+        1536,
+        2**21,
+        3 * 2**30,
+        2**40,
+    ]
     for wrong in ("", "-1", "1X", "K"):
         with pytest.raises(EigenforgetError):
             bytes_of(wrong)

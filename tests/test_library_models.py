@@ -1,4 +1,6 @@
-"""What modules of other libraries have that ours do not: fused attention, masks of −∞, heads that are no nn.Linear, tied and frozen weights."""
+"""What modules of other libraries have that ours do not: fused attention, masks of −∞, heads that
+are no nn.Linear, tied and frozen weights.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eigenforget.engine import Engine, Optimizer, Phase
-from eigenforget.evaluation import evaluate
-from eigenforget.gradients import curvature_product, fisher_diagonal, mean_gradient
-from eigenforget.initialisation import is_mask, reinitialise
+from eigenforget.core.errors import Diverged, EigenforgetError, Refused
+from eigenforget.data.sources import Source, TensorSource
+from eigenforget.evaluation.board import evaluate
 from eigenforget.methods import (
     CMF,
     ESC,
@@ -35,13 +36,28 @@ from eigenforget.methods import (
     RandomLabel,
     Retrain,
 )
+from eigenforget.methods.base import Task
+from eigenforget.methods.unlearn import run, unlearn
 from eigenforget.models import checkpoint
+from eigenforget.models.initialisation import is_mask, reinitialise
 from eigenforget.models.module import Module
-from eigenforget.sources import Source, TensorSource
-from eigenforget.training import supervised
-from eigenforget.types import Diverged, EigenforgetError, Refused, Task
-from eigenforget.unlearning import run, unlearn
-from tests.library_toys import CLASSES, INF, WIDTH, Asks, ConvHead, Encoder, Gated, Normed, Tied, made, task
+from eigenforget.training.engine import Engine
+from eigenforget.training.gradients import curvature_product, fisher_diagonal, mean_gradient
+from eigenforget.training.phases import Optimizer, Phase
+from eigenforget.training.recipe import supervised
+from tests.library_toys import (
+    CLASSES,
+    INF,
+    WIDTH,
+    Asks,
+    ConvHead,
+    Encoder,
+    Gated,
+    Normed,
+    Tied,
+    made,
+    task,
+)
 
 
 def moved(result: nn.Module, model: nn.Module) -> set[str]:
@@ -52,7 +68,9 @@ def moved(result: nn.Module, model: nn.Module) -> set[str]:
 
 
 def fit(model: nn.Module, given: Task, **more: Any) -> nn.Module:
-    return given.engine.fit(model, [Phase("p", (given.forget,), supervised, Optimizer(), 5, **more)], cycles=1, seed=0)
+    return given.engine.fit(
+        model, [Phase("p", (given.forget,), supervised, Optimizer(), 5, **more)], cycles=1, seed=0
+    )
 
 
 @pytest.mark.parametrize("persistent", [True, False])
@@ -60,14 +78,20 @@ def test_an_infinite_mask_is_a_constant_but_one_that_moves_has_diverged(persiste
     model = made(Normed)
     model.register_buffer("mask", torch.tensor([[0.0, -INF], [INF, 0.0]]), persistent=persistent)
     given = task(model)
-    result = unlearn(model, forget=given.forget, retain=given.retain, method=NoT(epochs=1), engine=given.engine)
+    result = unlearn(
+        model, forget=given.forget, retain=given.retain, method=NoT(epochs=1), engine=given.engine
+    )
     assert torch.equal(result.mask, model.mask)
     with pytest.raises(Diverged, match="mask holds NaN or infinite values"):
         fit(copy.deepcopy(model), given, after_step=lambda m: m.mask.abs_())
-    with pytest.raises(EigenforgetError, match="the result of identity has NaN or infinite values in mask"):
+    with pytest.raises(
+        EigenforgetError, match="the result of identity has NaN or infinite values in mask"
+    ):
         run(Changed(), given)  # type: ignore[arg-type]
     model.mask[0, 0] = torch.nan
-    with pytest.raises(EigenforgetError, match="the model to unlearn has NaN or infinite values in mask"):
+    with pytest.raises(
+        EigenforgetError, match="the model to unlearn has NaN or infinite values in mask"
+    ):
         run(Identity(), given)
 
 
@@ -84,7 +108,9 @@ def test_statistics_and_parameters_that_are_infinite_are_no_constants() -> None:
     for name in ("1.running_mean", "0.weight"):
         model = made(Normed)
         model.state_dict()[name].view(-1)[0] = INF
-        with pytest.raises(EigenforgetError, match=f"the model to unlearn has NaN or infinite values in {name}"):
+        with pytest.raises(
+            EigenforgetError, match=f"the model to unlearn has NaN or infinite values in {name}"
+        ):
             run(Identity(), task(model))
 
 
@@ -106,22 +132,40 @@ def test_masks_are_saved_and_loaded_into_buffers_only(tmp_path: Path) -> None:
         other.mask.copy_(model.mask)
     with pytest.raises(EigenforgetError, match="mask has weights that are not finite"):
         checkpoint.save(other, path, {}, overwrite=True)
-    wrong = [torch.zeros(2, 2), torch.tensor([0.0, -INF]), torch.tensor([[0.0, torch.nan, INF]]), torch.tensor([[1.0, INF]])]
+    wrong = [
+        torch.zeros(2, 2),
+        torch.tensor([0.0, -INF]),
+        torch.tensor([[0.0, torch.nan, INF]]),
+        torch.tensor([[1.0, INF]]),
+    ]
     assert is_mask(model.mask) and not any(is_mask(t) for t in wrong)
 
 
 # ---- heads
 
 
-@pytest.mark.parametrize("method", [Retrain(epochs=1), UNSIR(noise_samples=4, noise_steps=2, batch_size=8, repair_epochs=1), Lotus(epochs=1)])
+@pytest.mark.parametrize(
+    "method",
+    [
+        Retrain(epochs=1),
+        UNSIR(noise_samples=4, noise_steps=2, batch_size=8, repair_epochs=1),
+        Lotus(epochs=1),
+    ],
+)
 def test_methods_pass_the_layer_on_where_there_is_no_linear_head(method: Any) -> None:
     model = made(ConvHead)
     given = task(model, 2, 6, 6)
     before = checkpoint.digest(model)
     data = {"forget": given.forget, "retain": given.retain, "engine": given.engine}
     result = unlearn(model, **data, method=method, layer="2")
-    assert moved(result, model) and checkpoint.digest(model) == before and not hasattr(model, "eigenforget_head")
-    with pytest.raises(EigenforgetError, match=r"ConvHead has no nn\.Linear layer, so no classifier head was found"):
+    assert (
+        moved(result, model)
+        and checkpoint.digest(model) == before
+        and not hasattr(model, "eigenforget_head")
+    )
+    with pytest.raises(
+        EigenforgetError, match=r"ConvHead has no nn\.Linear layer, so no classifier head was found"
+    ):
         unlearn(model, **data, method=RandomLabel(epochs=1))
 
 
@@ -130,12 +174,20 @@ def test_fisher_forgetting_marks_no_head_where_there_is_none() -> None:
     assert moved(run(FisherForgetting(), task(model, 2, 6, 6, layer="2")), model)
 
 
-def test_a_stored_model_without_a_linear_head_is_built_for_the_classes_of_the_data(digits: Any, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text("from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())\n")
+def test_a_stored_model_without_a_linear_head_is_built_for_the_classes_of_the_data(
+    digits: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())\n"
+    )
     job = replace(digits, model_spec=Module(path=f"{tmp_path}/net.py:make"))
     checkpoint.save(job.new_model(3), tmp_path / "m.safetensors", {})
     loaded = job.stored_model(checkpoint.load_state(tmp_path / "m.safetensors"))
-    assert checkpoint.digest(loaded) == checkpoint.digest(job.new_model(3)) != checkpoint.digest(job.new_model(0))
+    assert (
+        checkpoint.digest(loaded)
+        == checkpoint.digest(job.new_model(3))
+        != checkpoint.digest(job.new_model(0))
+    )
 
 
 HEADS = [BoundaryExpand(epochs=1), ESC(), ESCT(epochs=1), CMF(), HeadMask(), HeadDistill(epochs=1)]
@@ -144,28 +196,56 @@ BY_NAME = pytest.mark.parametrize("method", HEADS, ids=lambda m: m.name)
 
 @BY_NAME
 def test_methods_of_the_head_refuse_none_a_frozen_and_a_shared_one(method: Any) -> None:
-    with pytest.raises(Refused, match=f"^{method.name} needs a linear classifier head: ConvHead has no nn.Linear layer"):
+    with pytest.raises(
+        Refused,
+        match=f"^{method.name} needs a linear classifier head: ConvHead has no nn.Linear layer",
+    ):
         run(method, task(made(ConvHead), 2, 6, 6, layer="2"))
     frozen = made(Normed)
     frozen[3].requires_grad_(False)
-    with pytest.raises(Refused, match=rf"^{method.name} changes the classifier head 3, whose .* is frozen \(requires_grad is False\)$"):
+    with pytest.raises(
+        Refused,
+        match=rf"^{method.name} changes the classifier head 3, whose .* is frozen \(requires_grad is False\)$",
+    ):
         run(method, task(frozen))
     if method.name != "head_mask":
-        with pytest.raises(Refused, match=rf"^{method.name} changes the classifier head head alone, which shares its weight with embed$"):
+        with pytest.raises(
+            Refused,
+            match=rf"^{method.name} changes the classifier head head alone, which shares its weight with embed$",
+        ):
             run(method, task(made(Tied), CLASSES))
 
 
-def test_a_head_that_is_not_the_last_linear_is_found_by_a_pass_and_the_model_stays_as_it_is() -> None:
+def test_a_head_that_is_not_the_last_linear_is_found_by_a_pass_and_the_model_stays_as_it_is() -> (
+    None
+):
     model = made(Gated)
     given = task(model)
     names = set(vars(model))
     data = {"forget": given.forget, "retain": given.retain}
     result = unlearn(model, **data, method=HeadMask(), engine=given.engine, forgotten_classes=(2,))
-    assert moved(result, model) == {"head.bias"} and set(vars(model)) == names and result.eigenforget_head == "head"
+    assert (
+        moved(result, model) == {"head.bias"}
+        and set(vars(model)) == names
+        and result.eigenforget_head == "head"
+    )
     for given_model in (model, nn.DataParallel(model)):
-        found = evaluate({"m": given_model}, **data, test=given.retain, panel={"engine": given.engine, "skip": ("relearning",)})
-        by_name = evaluate({"m": result}, **data, test=given.retain, panel={"engine": given.engine, "skip": ("relearning",)})
-        assert found.models["m"].value("da") == by_name.models["m"].value("da") and set(vars(model)) == names
+        found = evaluate(
+            {"m": given_model},
+            **data,
+            test=given.retain,
+            panel={"engine": given.engine, "skip": ("relearning",)},
+        )
+        by_name = evaluate(
+            {"m": result},
+            **data,
+            test=given.retain,
+            panel={"engine": given.engine, "skip": ("relearning",)},
+        )
+        assert (
+            found.models["m"].value("da") == by_name.models["m"].value("da")
+            and set(vars(model)) == names
+        )
 
 
 def test_the_number_of_classes_is_that_of_the_logits() -> None:
@@ -179,7 +259,13 @@ def test_the_number_of_classes_is_that_of_the_logits() -> None:
     model = nn.Sequential(nn.Linear(WIDTH, CLASSES), nn.Softmax(1))
     given = task(model)
     unlearn(model, forget=given.forget, retain=given.retain, method=Spy(), engine=given.engine)
-    unlearn(made(ConvHead), forget=task(model, 2, 6, 6).forget, method=Spy(), engine=given.engine, layer="2")
+    unlearn(
+        made(ConvHead),
+        forget=task(model, 2, 6, 6).forget,
+        method=Spy(),
+        engine=given.engine,
+        layer="2",
+    )
     assert seen == [CLASSES, CLASSES]
 
 
@@ -191,18 +277,28 @@ def slow(model: nn.Module, source: Source) -> list[dict[str, Tensor]]:
     for x, y in zip(batch.inputs, batch.labels, strict=True):
         value = nn.functional.cross_entropy(model.train(False)(x[None]), y[None])
         weights = dict(model.named_parameters())
-        rows.append(dict(zip(weights, torch.autograd.grad(value, list(weights.values())), strict=True)))
+        rows.append(
+            dict(zip(weights, torch.autograd.grad(value, list(weights.values())), strict=True))
+        )
     return rows
 
 
 @pytest.mark.parametrize(("kind", "shape"), [(Asks, (WIDTH,)), (Encoder, (4, 8))])
-def test_derivatives_of_attention_and_of_models_that_vmap_cannot_run(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
+def test_derivatives_of_attention_and_of_models_that_vmap_cannot_run(
+    kind: type[nn.Module], shape: tuple[int, ...]
+) -> None:
     model = made(kind).double()
     given = task(model, *shape)
     source = TensorSource(given.forget.inputs.double(), given.forget.targets)  # type: ignore[attr-defined]
-    engine, fast = Engine(device="cpu", precision="64-true"), torch.backends.mha.get_fastpath_enabled()
+    engine, fast = (
+        Engine(device="cpu", precision="64-true"),
+        torch.backends.mha.get_fastpath_enabled(),
+    )
     singles = slow(model, source)
-    gradient, fisher = mean_gradient(engine, model, source), fisher_diagonal(engine, model, source, chunk=4)
+    gradient, fisher = (
+        mean_gradient(engine, model, source),
+        fisher_diagonal(engine, model, source, chunk=4),
+    )
     for name in gradient:
         rows = torch.stack([s[name] for s in singles])
         torch.testing.assert_close(gradient[name], rows.mean(0), rtol=1e-9, atol=1e-12)
@@ -217,7 +313,9 @@ def test_derivatives_of_attention_and_of_models_that_vmap_cannot_run(kind: type[
                 weight.add_(sign * step * gradient[name])
         sides.append(mean_gradient(engine, shifted, source))
     for name, value in product.items():
-        torch.testing.assert_close(value, (sides[0][name] - sides[1][name]) / (2 * step), rtol=1e-4, atol=1e-8)
+        torch.testing.assert_close(
+            value, (sides[0][name] - sides[1][name]) / (2 * step), rtol=1e-4, atol=1e-8
+        )
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
@@ -233,19 +331,25 @@ class Closed(torch.autograd.Function):
         return gradient * 2
 
 
-def test_operations_without_such_derivatives_are_a_refusal_and_errors_of_the_model_are_not() -> None:
+def test_operations_without_such_derivatives_are_a_refusal_and_errors_of_the_model_are_not() -> (
+    None
+):
     class Old(Normed):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(Closed.apply(x @ self[0].weight.T @ self[0].weight))
 
     for method in (Influence(), SSD()):
-        with pytest.raises(Refused, match=r"^this method needs derivatives that an operation of the model does not have: [^\n]+$"):
+        with pytest.raises(
+            Refused,
+            match=r"^this method needs derivatives that an operation of the model does not have: [^\n]+$",
+        ):
             run(method, task(made(Old)))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         mean_gradient(Engine(device="cpu"), made(Normed), task(made(Normed), 5).forget)
 
 
 # ---- drawn anew
+
 
 def test_attention_is_drawn_anew_and_constants_stay() -> None:
     one, two = made(Encoder), Encoder()
@@ -254,12 +358,20 @@ def test_attention_is_drawn_anew_and_constants_stay() -> None:
             parameter.fill_(7.0)
     for model in (one, two):
         reinitialise(dict(model.named_modules()), seed=3, method="retrain")
-    assert checkpoint.digest(one) == checkpoint.digest(two) and one.body.layers[0].self_attn.in_proj_weight.std() > 0
+    assert (
+        checkpoint.digest(one) == checkpoint.digest(two)
+        and one.body.layers[0].self_attn.in_proj_weight.std() > 0
+    )
     model = made(Asks)
     result = run(Retrain(epochs=1), task(model))
-    assert moved(result, model) == {k for k, _ in model.named_parameters()} and torch.equal(result.scale, model.scale)  # type: ignore[arg-type]
+    assert moved(result, model) == {k for k, _ in model.named_parameters()} and torch.equal(
+        result.scale, model.scale
+    )  # type: ignore[arg-type]
     model.positions = torch.tensor([[0, 1, 2, 4]])
-    with pytest.raises(Refused, match=r"Asks owns positions and has no reset_parameters\(\); .* eigenforget train --without$"):
+    with pytest.raises(
+        Refused,
+        match=r"Asks owns positions and has no reset_parameters\(\); .* eigenforget train --without$",
+    ):
         run(Retrain(epochs=1), task(model))
 
 
@@ -270,7 +382,10 @@ def test_attention_is_drawn_anew_and_constants_stay() -> None:
 def test_the_last_layer_trains_although_its_weight_has_another_name(method: Any) -> None:
     model = made(Tied)
     result = run(method, task(model, CLASSES))
-    assert moved(result, model) == {"embed.weight", "head.weight", "head.bias"} and result.head.weight is result.embed.weight
+    assert (
+        moved(result, model) == {"embed.weight", "head.weight", "head.bias"}
+        and result.head.weight is result.embed.weight
+    )
 
 
 def test_frozen_layers_are_neither_negated_nor_drawn_anew_and_keep_their_statistics() -> None:
@@ -288,7 +403,17 @@ def test_frozen_layers_are_neither_negated_nor_drawn_anew_and_keep_their_statist
     assert "1.weight" not in moved(run(EUk(k=2, epochs=1), task(model)), model)
 
 
-EVERY_KIND = [Masked(), Influence(), SSD(), FisherForgetting(), NoT(), CFk(), Retrain(), ESC(), CMF()]
+EVERY_KIND = [
+    Masked(),
+    Influence(),
+    SSD(),
+    FisherForgetting(),
+    NoT(),
+    CFk(),
+    Retrain(),
+    ESC(),
+    CMF(),
+]
 
 
 @pytest.mark.parametrize("method", EVERY_KIND, ids=lambda m: m.name)

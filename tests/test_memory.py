@@ -1,4 +1,6 @@
-"""Peak memory: about what a block allocates, for nested and overlapping blocks too, and no number where there is none."""
+"""Peak memory: about what a block allocates, for nested and overlapping blocks too, and no number
+where there is none.
+"""
 
 import sys
 from pathlib import Path
@@ -7,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from eigenforget import memory
-from eigenforget.memory import Peak, peak_memory
+from eigenforget.training import cost as memory
+from eigenforget.training.cost import Peak, peak_memory
 
 MIB = 2**20
 
@@ -27,7 +29,8 @@ def measurable():
 
 
 cpu = pytest.mark.skipif(
-    sys.platform != "linux" or not measurable(), reason="this kernel does not let a process reset its high-water mark"
+    sys.platform != "linux" or not measurable(),
+    reason="this kernel does not let a process reset its high-water mark",
 )
 
 
@@ -102,7 +105,9 @@ def test_no_number_where_the_counter_cannot_be_reset(monkeypatch, tmp_path):
 
 def test_no_number_where_the_reset_does_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
-    monkeypatch.setattr(memory, "_STATUS", status(tmp_path, "VmHWM:\t  900000 kB", "VmRSS:\t  100000 kB"))
+    monkeypatch.setattr(
+        memory, "_STATUS", status(tmp_path, "VmHWM:\t  900000 kB", "VmRSS:\t  100000 kB")
+    )
     assert nothing()
 
 
@@ -115,7 +120,9 @@ def test_no_number_without_the_counters(monkeypatch, tmp_path):
 
 def test_a_counter_that_is_lost_midway_leaves_no_number(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
-    monkeypatch.setattr(memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  1024 kB"))
+    monkeypatch.setattr(
+        memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  1024 kB")
+    )
     with peak_memory() as peak:
         assert (peak.mib, peak.start) == (2.0, 1.0)
         memory._STATUS.unlink()
@@ -124,7 +131,9 @@ def test_a_counter_that_is_lost_midway_leaves_no_number(monkeypatch, tmp_path):
 
 def test_kib_are_read_as_mib(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
-    monkeypatch.setattr(memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  2048 kB"))
+    monkeypatch.setattr(
+        memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  2048 kB")
+    )
     with peak_memory() as peak:
         status(tmp_path, "VmHWM:\t  10240 kB", "VmRSS:\t  3072 kB")
     assert (peak.mib, peak.start, peak.added) == (10.0, 2.0, 8.0)

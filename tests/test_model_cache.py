@@ -1,4 +1,6 @@
-"""Trained models by content address: found again, never mixed up, never trained twice at once, damage is found and mended."""
+"""Trained models by content address: found again, never mixed up, never trained twice at once,
+damage is found and mended.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +14,33 @@ from pathlib import Path
 
 import pytest
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
-from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
-from eigenforget.model_cache import ModelCache, identity_of
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.model_cache import ModelCache, identity_of
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import parse
-from eigenforget.training import Recipe
-from eigenforget.types import EigenforgetError
+from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import Recipe
 
 
-def experiment(*, epochs: int = 1, request: str = "by_class(label=3)", model: str = "mlp(hidden=(16,))") -> Experiment:
+def experiment(
+    *, epochs: int = 1, request: str = "by_class(label=3)", model: str = "mlp(hidden=(16,))"
+) -> Experiment:
     data = parse("digits()", DATASETS, "data set")
     chosen = parse(request, REQUESTS, "request")
-    return Experiment(data, parse(model, MODELS, "model"), Recipe(epochs=epochs), chosen, Engine(device="cpu"))
+    return Experiment(
+        data, parse(model, MODELS, "model"), Recipe(epochs=epochs), chosen, Engine(device="cpu")
+    )
 
 
 def test_a_model_is_trained_once_and_comes_back_bit_for_bit(tmp_path: Path) -> None:
     cache, job, asked = ModelCache(tmp_path / "models"), experiment(), []
     first = cache.get(job, "oracle", 4, lambda: asked.append("log"))
-    again = ModelCache(tmp_path / "models").get(experiment(), "oracle", 4, lambda: asked.append("log"))
+    again = ModelCache(tmp_path / "models").get(
+        experiment(), "oracle", 4, lambda: asked.append("log")
+    )
     assert checkpoint.digest(first.model) == checkpoint.digest(again.model) and asked == ["log"]
     assert again.cost == first.cost and again.seconds == pytest.approx(first.seconds, abs=1e-3)
     alone = job.train(seed=4, without_forget=True)
@@ -47,8 +55,12 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
         identity_of(experiment(epochs=2), "oracle", 0),
         identity_of(experiment(request="by_class(label=4)"), "oracle", 0),
         identity_of(experiment(model="mlp(hidden=(17,))"), "oracle", 0),
-        identity_of(replace(experiment(), engine=Engine(device="cpu", precision="bf16-mixed")), "oracle", 0),
-        identity_of(replace(experiment(), engine=Engine(device="cpu", channels_last=True)), "oracle", 0),
+        identity_of(
+            replace(experiment(), engine=Engine(device="cpu", precision="bf16-mixed")), "oracle", 0
+        ),
+        identity_of(
+            replace(experiment(), engine=Engine(device="cpu", channels_last=True)), "oracle", 0
+        ),
     ]
     texts = [str(sorted(i.items(), key=lambda kv: kv[0])) for i in [base, *changed]]
     assert len(set(texts)) == len(texts)
@@ -56,7 +68,9 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
     ids = experiment().data.train_index.ids[experiment().split.forget]
     spelled = f"by_ids(ids=({', '.join(repr(str(i)) for i in ids)},))"
     assert identity_of(experiment(request=spelled), "oracle", 0) == base
-    assert identity_of(experiment(request="by_class(label=4)"), "original", 0) == identity_of(experiment(), "original", 0)
+    assert identity_of(experiment(request="by_class(label=4)"), "original", 0) == identity_of(
+        experiment(), "original", 0
+    )
 
 
 def test_a_damaged_file_is_named_set_aside_and_trained_anew(tmp_path: Path) -> None:
@@ -105,7 +119,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.test_model_cache import experiment
-from eigenforget.model_cache import ModelCache
+from eigenforget.experiments.model_cache import ModelCache
 job = experiment(epochs={epochs})
 def log():
     with open({notes!r}, "a") as file:
@@ -117,8 +131,16 @@ ModelCache(Path({folder!r})).get(job, "original", 0, log)
 
 def start(tmp_path: Path, *, epochs: int, pause: float) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).parent.parent)
-    code = _WORKER.format(root=root, epochs=epochs, pause=pause, notes=str(tmp_path / "notes"), folder=str(tmp_path / "models"))
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    code = _WORKER.format(
+        root=root,
+        epochs=epochs,
+        pause=pause,
+        notes=str(tmp_path / "notes"),
+        folder=str(tmp_path / "models"),
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
 
 
 def test_two_processes_never_train_the_same_model(tmp_path: Path) -> None:
@@ -136,4 +158,6 @@ def test_a_killed_process_leaves_no_lock_and_no_half_model(tmp_path: Path) -> No
     first.wait()
     assert list((tmp_path / "models").glob("*.safetensors")) == []
     second = start(tmp_path, epochs=20, pause=0.0)  # the same model: it must not wait for the dead
-    assert second.wait(timeout=60) == 0 and len(list((tmp_path / "models").glob("*.safetensors"))) == 1
+    assert (
+        second.wait(timeout=60) == 0 and len(list((tmp_path / "models").glob("*.safetensors"))) == 1
+    )

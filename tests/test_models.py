@@ -14,17 +14,21 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from eigenforget import spec
-from eigenforget.features import capture, find_head
+from eigenforget.core import spec
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.models.building import initial_weights
+from eigenforget.models.features import capture, find_head
 from eigenforget.models.residual import BasicBlock
 from eigenforget.models.vit_tiny import Attention, Width
-from eigenforget.types import EigenforgetError
 
 
-def build(text: str, *, classes: int = 10, shape: tuple[int, ...] = (3, 32, 32), seed: int = 0) -> nn.Module:
-    return spec.parse(text, MODELS, "model").build(num_classes=classes, input_shape=shape, seed=seed)
+def build(
+    text: str, *, classes: int = 10, shape: tuple[int, ...] = (3, 32, 32), seed: int = 0
+) -> nn.Module:
+    return spec.parse(text, MODELS, "model").build(
+        num_classes=classes, input_shape=shape, seed=seed
+    )
 
 
 def size(model: nn.Module) -> int:
@@ -106,7 +110,9 @@ def test_modules_are_made_on_the_cpu_whatever_the_default_device():
 
 
 def numpy_conv(inputs: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
-    """Cross-correlation with zero padding of half the kernel, [C, H, W] -> [K, H', W'], one output value at a time."""
+    """Cross-correlation with zero padding of half the kernel, [C, H, W] -> [K, H', W'], one output
+    value at a time.
+    """
     edge = weight.shape[2] // 2
     padded = np.pad(inputs, ((0, 0), (edge, edge), (edge, edge)))
     height, width = (-(-side // stride) for side in inputs.shape[1:])
@@ -114,7 +120,11 @@ def numpy_conv(inputs: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarra
     for k in range(len(weight)):
         for i in range(height):
             for j in range(width):
-                window = padded[:, i * stride : i * stride + weight.shape[2], j * stride : j * stride + weight.shape[3]]
+                window = padded[
+                    :,
+                    i * stride : i * stride + weight.shape[2],
+                    j * stride : j * stride + weight.shape[3],
+                ]
                 out[k, i, j] = (window * weight[k]).sum()
     return out
 
@@ -125,23 +135,34 @@ def numpy_norm(inputs: np.ndarray, state: dict[str, np.ndarray], name: str) -> n
     return inputs * scale[:, None, None] + shift[:, None, None]
 
 
-@pytest.mark.parametrize(("before", "after", "stride"), [(3, 3, 1), (3, 5, 1), (3, 6, 2), (4, 4, 2)])
+@pytest.mark.parametrize(
+    ("before", "after", "stride"), [(3, 3, 1), (3, 5, 1), (3, 6, 2), (4, 4, 2)]
+)
 def test_basic_block_is_the_numpy_formula(before, after, stride):
     block = randomise(BasicBlock(before=before, after=after, stride=stride)).eval()
     inputs = noise(2, before, 5, 6)
     state = {name: tensor.numpy() for name, tensor in block.state_dict().items()}
     assert (block.downsample is None) == (before == after and stride == 1)
     for sample, found in zip(inputs.numpy(), block(inputs).detach().numpy(), strict=True):
-        hidden = np.maximum(numpy_norm(numpy_conv(sample, state["conv1.weight"], stride), state, "bn1"), 0)
+        hidden = np.maximum(
+            numpy_norm(numpy_conv(sample, state["conv1.weight"], stride), state, "bn1"), 0
+        )
         hidden = numpy_norm(numpy_conv(hidden, state["conv2.weight"], 1), state, "bn2")
         shortcut = sample
         if block.downsample is not None:
-            shortcut = numpy_norm(numpy_conv(sample, state["downsample.0.weight"], stride), state, "downsample.1")
+            shortcut = numpy_norm(
+                numpy_conv(sample, state["downsample.0.weight"], stride), state, "downsample.1"
+            )
         np.testing.assert_allclose(found, np.maximum(hidden + shortcut, 0), rtol=1e-10, atol=1e-10)
 
 
 def resnet_by_hand(
-    state: dict[str, torch.Tensor], inputs: torch.Tensor, *, stem: tuple[int, bool], stages: int, blocks: int
+    state: dict[str, torch.Tensor],
+    inputs: torch.Tensor,
+    *,
+    stem: tuple[int, bool],
+    stages: int,
+    blocks: int,
 ):
     """The published network from its weights alone, with torchvision's names."""
 
@@ -156,15 +177,23 @@ def resnet_by_hand(
 
     stride, pool = stem
     kernel = state["conv1.weight"]
-    x = norm(functional.conv2d(inputs, kernel, stride=stride, padding=kernel.shape[2] // 2), "bn1").relu()
+    x = norm(
+        functional.conv2d(inputs, kernel, stride=stride, padding=kernel.shape[2] // 2), "bn1"
+    ).relu()
     x = functional.max_pool2d(x, 3, 2, 1) if pool else x
     for stage in range(1, stages + 1):
         for block in range(blocks):
             name, step = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
-            y = norm(functional.conv2d(x, state[f"{name}.conv1.weight"], stride=step, padding=1), f"{name}.bn1").relu()
+            y = norm(
+                functional.conv2d(x, state[f"{name}.conv1.weight"], stride=step, padding=1),
+                f"{name}.bn1",
+            ).relu()
             y = norm(functional.conv2d(y, state[f"{name}.conv2.weight"], padding=1), f"{name}.bn2")
             if step == 2:
-                x = norm(functional.conv2d(x, state[f"{name}.downsample.0.weight"], stride=2), f"{name}.downsample.1")
+                x = norm(
+                    functional.conv2d(x, state[f"{name}.downsample.0.weight"], stride=2),
+                    f"{name}.downsample.1",
+                )
             x = (x + y).relu()
     return functional.linear(x.mean((2, 3)), state["fc.weight"], state["fc.bias"])
 
@@ -182,7 +211,9 @@ def test_residual_networks_are_the_published_ones(text, stem, stages, blocks):
     model = randomise(build(text)).eval()
     inputs = noise(2, 3, 32, 32)
     with torch.no_grad():
-        expected = resnet_by_hand(model.state_dict(), inputs, stem=stem, stages=stages, blocks=blocks)
+        expected = resnet_by_hand(
+            model.state_dict(), inputs, stem=stem, stages=stages, blocks=blocks
+        )
         torch.testing.assert_close(model(inputs), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -195,13 +226,17 @@ def test_mlp_is_the_numpy_formula():
     model = randomise(build("mlp(hidden=(6, 5))", classes=3, shape=(2, 2, 2)))
     inputs = noise(4, 2, 2, 2)
     (a, b), (c, d), (e, f) = [
-        (m.weight.detach().numpy(), m.bias.detach().numpy()) for m in model if isinstance(m, nn.Linear)
+        (m.weight.detach().numpy(), m.bias.detach().numpy())
+        for m in model
+        if isinstance(m, nn.Linear)
     ]
     hidden = np.maximum(np.maximum(inputs.numpy().reshape(4, 8) @ a.T + b, 0) @ c.T + d, 0)
     np.testing.assert_allclose(model(inputs).detach().numpy(), hidden @ e.T + f, rtol=1e-12)
 
 
-def attention_by_hand(tokens: np.ndarray, state: dict[str, np.ndarray], heads: int, prefix: str = "") -> np.ndarray:
+def attention_by_hand(
+    tokens: np.ndarray, state: dict[str, np.ndarray], heads: int, prefix: str = ""
+) -> np.ndarray:
     """One query at a time, [T, D] -> [T, D]."""
     length, dim = tokens.shape
     packed = tokens @ state[f"{prefix}qkv.weight"].T + state[f"{prefix}qkv.bias"]
@@ -210,7 +245,9 @@ def attention_by_hand(tokens: np.ndarray, state: dict[str, np.ndarray], heads: i
     for head in range(heads):
         part = slice(head * dim // heads, (head + 1) * dim // heads)
         for t in range(length):
-            scores = np.array([query[t, part] @ key[s, part] for s in range(length)]) / sqrt(dim / heads)
+            scores = np.array([query[t, part] @ key[s, part] for s in range(length)]) / sqrt(
+                dim / heads
+            )
             weights = np.exp(scores) / np.exp(scores).sum()
             mixed[t, part] = sum(weights[s] * value[s, part] for s in range(length))
     return mixed @ state[f"{prefix}proj.weight"].T + state[f"{prefix}proj.bias"]
@@ -222,7 +259,9 @@ def test_attention_is_the_explicit_loop_and_pytorchs():
     found = attention(tokens)
     state = {name: tensor.numpy() for name, tensor in attention.state_dict().items()}
     for n in range(2):
-        np.testing.assert_allclose(found[n].detach(), attention_by_hand(tokens[n].numpy(), state, 3), rtol=1e-10)
+        np.testing.assert_allclose(
+            found[n].detach(), attention_by_hand(tokens[n].numpy(), state, 3), rtol=1e-10
+        )
     weights = (
         attention.qkv.weight,
         attention.qkv.bias,
@@ -233,7 +272,9 @@ def test_attention_is_the_explicit_loop_and_pytorchs():
         attention.proj.weight,
         attention.proj.bias,
     )
-    by_torch, _ = functional.multi_head_attention_forward(*[tokens.transpose(0, 1)] * 3, 12, 3, *weights)
+    by_torch, _ = functional.multi_head_attention_forward(
+        *[tokens.transpose(0, 1)] * 3, 12, 3, *weights
+    )
     torch.testing.assert_close(found, by_torch.transpose(0, 1))
 
 
@@ -242,13 +283,17 @@ def test_attention_has_second_derivatives():
     assert torch.autograd.gradgradcheck(attention, noise(1, 3, 4).requires_grad_())
 
 
-def vit_by_hand(state: dict[str, np.ndarray], image: np.ndarray, *, patch: int, heads: int, depth: int) -> np.ndarray:
+def vit_by_hand(
+    state: dict[str, np.ndarray], image: np.ndarray, *, patch: int, heads: int, depth: int
+) -> np.ndarray:
     """Logits of one image [C, H, W], patch by patch."""
 
     def norm(x, name):
         centred = x - x.mean(axis=1, keepdims=True)
         return (
-            centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-6) * state[f"{name}.weight"]
+            centred
+            / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-6)
+            * state[f"{name}.weight"]
             + state[f"{name}.bias"]
         )
 
@@ -271,11 +316,15 @@ def vit_by_hand(state: dict[str, np.ndarray], image: np.ndarray, *, patch: int, 
 
 
 def test_vision_transformer_is_the_numpy_formula():
-    model = randomise(build("vit_tiny(patch=2, dim=8, depth=2, heads=2)", classes=4, shape=(3, 4, 6))).eval()
+    model = randomise(
+        build("vit_tiny(patch=2, dim=8, depth=2, heads=2)", classes=4, shape=(3, 4, 6))
+    ).eval()
     inputs = noise(2, 3, 4, 6)
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     for image, logits in zip(inputs.numpy(), model(inputs).detach().numpy(), strict=True):
-        np.testing.assert_allclose(logits, vit_by_hand(state, image, patch=2, heads=2, depth=2), rtol=1e-9)
+        np.testing.assert_allclose(
+            logits, vit_by_hand(state, image, patch=2, heads=2, depth=2), rtol=1e-9
+        )
 
 
 def test_vision_transformer_dropout_acts_in_training_only():
@@ -300,8 +349,16 @@ def test_vision_transformer_starts_small():
     [
         ("vit_tiny(patch=5)", (3, 32, 32), "vit_tiny: 32×32 pixels are no multiple of patch=5"),
         ("vit_tiny(patch=8)", (3, 32, 36), "vit_tiny: 32×36 pixels are no multiple of patch=8"),
-        ("small_resnet", (12,), r"small_resnet needs images \(C, H, W\), got inputs of shape \(12,\)"),
-        ("resnet18", (0, 8, 8), r"resnet18 needs images \(C, H, W\), got inputs of shape \(0, 8, 8\)"),
+        (
+            "small_resnet",
+            (12,),
+            r"small_resnet needs images \(C, H, W\), got inputs of shape \(12,\)",
+        ),
+        (
+            "resnet18",
+            (0, 8, 8),
+            r"resnet18 needs images \(C, H, W\), got inputs of shape \(0, 8, 8\)",
+        ),
         ("mlp", (), r"mlp needs inputs that are not empty, got shape \(\)"),
         ("vit_tiny(dim=10)", (3, 32, 32), "model vit_tiny: dim=10 must be a multiple of heads=3"),
         ('resnet18(stem="big")', (3, 32, 32), "model resnet18: stem: .*'cifar' or 'imagenet'"),
@@ -324,7 +381,10 @@ def test_specs_are_described_and_survive_json_and_classes_are_checked(kind):
         == kind()
         == spec.parse(spec.spell(kind()), MODELS, "model")
     )
-    assert refusal(lambda: kind().build(1, SHAPES.get(kind.name, (3, 8, 8)), 0)) == f"{kind.name} needs at least 2 classes, got 1"
+    assert (
+        refusal(lambda: kind().build(1, SHAPES.get(kind.name, (3, 8, 8)), 0))
+        == f"{kind.name} needs at least 2 classes, got 1"
+    )
 
 
 def test_the_spec_spelling_of_the_brief_parses():
@@ -351,11 +411,15 @@ def small(seed: int = 0) -> nn.Module:
 
 def test_save_and_load_give_the_same_bits_and_metadata(tmp_path):
     model, path = small(), tmp_path / "m.safetensors"
-    checkpoint.save(model.to(memory_format=torch.channels_last), path, {"model": "small_resnet(width=2)"})
+    checkpoint.save(
+        model.to(memory_format=torch.channels_last), path, {"model": "small_resnet(width=2)"}
+    )
     loaded = checkpoint.load_state(path)
     assert loaded.metadata == {"model": "small_resnet(width=2)"}
     assert loaded.tensors.keys() == model.state_dict().keys()
-    assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(
+        torch.equal(loaded.tensors[name], tensor) for name, tensor in model.state_dict().items()
+    )
     other = small(seed=1)
     assert checkpoint.digest(other) != checkpoint.digest(model)
     checkpoint.load_into(other, loaded)
@@ -380,7 +444,10 @@ def test_an_existing_file_is_replaced_only_when_told(tmp_path):
     path = tmp_path / "m.safetensors"
     checkpoint.save(small(), path, {})
     content = path.read_bytes()
-    assert refusal(lambda: checkpoint.save(small(1), path, {})) == f"{path} exists; say overwrite to replace it"
+    assert (
+        refusal(lambda: checkpoint.save(small(1), path, {}))
+        == f"{path} exists; say overwrite to replace it"
+    )
     assert path.read_bytes() == content
     checkpoint.save(small(1), path, {}, overwrite=True)
     assert torch.equal(load_file(path)["conv1.weight"], small(1).state_dict()["conv1.weight"])
@@ -412,28 +479,42 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
             args[1].write_bytes(b"half a file")
         raise error
 
-    monkeypatch.setattr(checkpoint, "save_file", fail) if moment == "while writing" else monkeypatch.setattr(
-        "os.replace", fail
-    )
+    monkeypatch.setattr(
+        checkpoint, "save_file", fail
+    ) if moment == "while writing" else monkeypatch.setattr("os.replace", fail)
     if isinstance(error, OSError):
         line = refusal(lambda: checkpoint.save(small(1), path, {}, overwrite=True))
         assert line == f"{path}: cannot be written: No space left on device"
     else:
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(small(1), path, {}, overwrite=True)
-    assert path.read_bytes() == content and [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+    assert path.read_bytes() == content and [p.name for p in tmp_path.iterdir()] == [
+        "m.safetensors"
+    ]
 
 
 def test_saves_that_cannot_be_are_refused(tmp_path):
     path = tmp_path / "m.safetensors"
-    assert "saved as .safetensors, got" in refusal(lambda: checkpoint.save(small(), tmp_path / "m.pt", {}))
-    assert refusal(lambda: checkpoint.save(small(), path, {"seed": 1})) == "metadata 'seed' must be a string, got int"
-    assert refusal(lambda: checkpoint.save(nn.ReLU(), path, {})) == f"{path}: the model has no weights to save"
+    assert "saved as .safetensors, got" in refusal(
+        lambda: checkpoint.save(small(), tmp_path / "m.pt", {})
+    )
+    assert (
+        refusal(lambda: checkpoint.save(small(), path, {"seed": 1}))
+        == "metadata 'seed' must be a string, got int"
+    )
+    assert (
+        refusal(lambda: checkpoint.save(nn.ReLU(), path, {}))
+        == f"{path}: the model has no weights to save"
+    )
     missing = tmp_path / "no" / "m.safetensors"
-    assert refusal(lambda: checkpoint.save(small(), missing, {})).startswith(f"{missing}: cannot be written: ")
+    assert refusal(lambda: checkpoint.save(small(), missing, {})).startswith(
+        f"{missing}: cannot be written: "
+    )
     with torch.device("meta"):
         ghost = nn.Linear(2, 2)
-    assert f"{path}: weight is no plain tensor of weights" in refusal(lambda: checkpoint.save(ghost, path, {}))
+    assert f"{path}: weight is no plain tensor of weights" in refusal(
+        lambda: checkpoint.save(ghost, path, {})
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -444,7 +525,10 @@ def test_tied_weights_are_kept_under_each_name(tmp_path):
     assert torch.equal(loaded.tensors["first.weight"], loaded.tensors["second.weight"])
     other = Tied()
     checkpoint.load_into(other, loaded)
-    assert torch.equal(other.first.weight, model.first.weight) and other.first.weight is other.second.weight
+    assert (
+        torch.equal(other.first.weight, model.first.weight)
+        and other.first.weight is other.second.weight
+    )
     loaded.tensors["second.weight"][0, 0] += 1
     before = checkpoint.digest(other)
     assert "1 tied in the model but different: first.weight and second.weight" in refusal(
@@ -488,7 +572,8 @@ def test_pickles_with_code_are_refused_and_not_run(tmp_path, monkeypatch):
         torch.save(held, path)
         line = refusal(lambda: checkpoint.load_state(path))
         assert (
-            line.startswith(f"{path}: holds Python objects") and "torch.save(model.state_dict(), 'weights.pt')" in line
+            line.startswith(f"{path}: holds Python objects")
+            and "torch.save(model.state_dict(), 'weights.pt')" in line
         )
     path.write_bytes(pickle.dumps(Evil()))
     assert refusal(lambda: checkpoint.load_state(path)).startswith(f"{path}: ")
@@ -499,12 +584,17 @@ def test_pickles_with_code_are_refused_and_not_run(tmp_path, monkeypatch):
 def test_damaged_files_are_refused(tmp_path, name):
     path = tmp_path / name
     assert refusal(lambda: checkpoint.load_state(path)) == f"{path}: there is no such file"
-    save_file(small().state_dict(), path) if name == "m.safetensors" else torch.save(small().state_dict(), path)
+    save_file(small().state_dict(), path) if name == "m.safetensors" else torch.save(
+        small().state_dict(), path
+    )
     whole = path.read_bytes()
     for content in (b"", b"text of no kind", whole[:5], whole[: len(whole) // 2], whole[:-1]):
         path.write_bytes(content)
         line = refusal(lambda: checkpoint.load_state(path))
-        assert re.match(f"{path}: (not a readable safetensors file: |damaged, or not written by torch.save)", line)
+        assert re.match(
+            f"{path}: (not a readable safetensors file: |damaged, or not written by torch.save)",
+            line,
+        )
 
 
 @pytest.mark.parametrize(
@@ -515,7 +605,10 @@ def test_damaged_files_are_refused(tmp_path, name):
         ([1, 2], "holds a list, not a state dict; where it was made"),
         (torch.ones(2), "holds a Tensor, not a state dict"),
         ({"a": torch.ones(1), "b": 3}, "b is no plain tensor of weights, got int"),
-        ({"a": torch.ones(2).to_sparse()}, "a is no plain tensor of weights, got torch.float32 torch.sparse_coo"),
+        (
+            {"a": torch.ones(2).to_sparse()},
+            "a is no plain tensor of weights, got torch.float32 torch.sparse_coo",
+        ),
         (
             {"state_dict": {"a": torch.ones(1)}, "model": {"a": torch.ones(1)}},
             "has weights under both state_dict and model",
@@ -530,7 +623,10 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path, held, line):
 
 def test_other_file_names_are_refused(tmp_path):
     path = tmp_path / "m.ckpt"
-    assert refusal(lambda: checkpoint.load_state(path)) == f"{path}: a checkpoint ends in .safetensors, .pt or .pth"
+    assert (
+        refusal(lambda: checkpoint.load_state(path))
+        == f"{path}: a checkpoint ends in .safetensors, .pt or .pth"
+    )
 
 
 def test_a_checkpoint_that_does_not_fit_is_listed_in_one_line_and_not_loaded():
@@ -543,7 +639,10 @@ def test_a_checkpoint_that_does_not_fit_is_listed_in_one_line_and_not_loaded():
     del tensors["conv1.weight"]
     tensors |= {f"extra{n}": torch.ones(1) for n in range(12)}
     line = refusal(lambda: checkpoint.load_into(model, checkpoint.Checkpoint(tensors, {})))
-    assert "1 missing: conv1.weight; 12 unexpected: extra0, extra1" in line and "extra9, … (12 in all)" in line
+    assert (
+        "1 missing: conv1.weight; 12 unexpected: extra0, extra1" in line
+        and "extra9, … (12 in all)" in line
+    )
     assert "extra10" not in line
     assert "1 of another shape: fc.weight (checkpoint [7, 8], model [10, 8])" in line
     assert "fc.bias (checkpoint torch.float64, model torch.float32)" in line
@@ -572,7 +671,11 @@ def test_a_narrower_float_type_is_widened():
 def test_a_type_that_cannot_hold_the_values_is_refused(given, own):
     module = nn.Module()
     module.register_buffer("a", torch.zeros(2, dtype=own))
-    line = refusal(lambda: checkpoint.load_into(module, checkpoint.Checkpoint({"a": torch.ones(2).to(given)}, {})))
+    line = refusal(
+        lambda: checkpoint.load_into(
+            module, checkpoint.Checkpoint({"a": torch.ones(2).to(given)}, {})
+        )
+    )
     assert line.endswith(f"1 of another type: a (checkpoint {given}, model {own})")
 
 
@@ -580,7 +683,12 @@ def test_digest_does_not_see_layout_order_or_gradients():
     model = small()
     digest = checkpoint.digest(model)
     assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
-    assert checkpoint.digest(copy.deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(False)) == digest
+    assert (
+        checkpoint.digest(
+            copy.deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(False)
+        )
+        == digest
+    )
     strided, dense = nn.Module(), nn.Module()
     strided.register_buffer("a", torch.arange(6.0)[::2])
     dense.register_buffer("a", torch.tensor([0.0, 2.0, 4.0]))
@@ -598,7 +706,9 @@ def test_digest_does_not_see_the_device():
     assert checkpoint.digest(copy.deepcopy(model).cuda()) == checkpoint.digest(model)
 
 
-@pytest.mark.parametrize("name", ["layer1.0.conv2.weight", "fc.bias", "bn1.running_var", "bn1.num_batches_tracked"])
+@pytest.mark.parametrize(
+    "name", ["layer1.0.conv2.weight", "fc.bias", "bn1.running_var", "bn1.num_batches_tracked"]
+)
 def test_digest_sees_every_bit_of_parameters_and_buffers(name):
     model = small()
     before = checkpoint.digest(model)
@@ -619,7 +729,9 @@ def test_digest_sees_names_shapes_types_and_unsaved_buffers():
     assert digest(zeros, persistent=False) == digest(zeros) != digest(zeros + 1, persistent=False)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.bool, torch.complex64, torch.float8_e4m3fn])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.bool, torch.complex64, torch.float8_e4m3fn]
+)
 def test_other_number_types_are_saved_and_digested(tmp_path, dtype):
     module = nn.Module()
     module.register_buffer("a", torch.tensor([0.0, 1.0]).to(dtype))

@@ -1,4 +1,6 @@
-"""Models that are not ours: a factory by path, and what happens to every kind of weight that other people's modules have."""
+"""Models that are not ours: a factory by path, and what happens to every kind of weight that other
+people's modules have.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eigenforget import spec
-from eigenforget.engine import Engine
-from eigenforget.features import find_head
+from eigenforget.core import spec
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.methods import MUDA, Finetune, NegGradPlus
 from eigenforget.methods.l1_sparse import L1Sparse
+from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import MODELS, checkpoint
+from eigenforget.models.features import find_head
 from eigenforget.models.module import Module, ready
-from eigenforget.types import EigenforgetError
-from eigenforget.unlearning import unlearn
+from eigenforget.training.engine import Engine
 
 CLASSES, WIDTH = 3, 5
-FACTORY = '''
+FACTORY = """
 import torch
 from torch import nn
 from beside import WIDTH
@@ -48,7 +50,7 @@ def any_width(**more):
 def wrong(): return 3
 def breaks(num_classes): raise ZeroDivisionError("mine")
 number, instance = 3, nn.Linear(2, 2)
-'''
+"""
 
 
 def refusal(call: Any) -> str:
@@ -59,7 +61,9 @@ def refusal(call: Any) -> str:
 
 
 def build(text: str, seed: int = 0, classes: int = CLASSES) -> nn.Module:
-    return spec.parse(text, MODELS, "model").build(num_classes=classes, input_shape=(WIDTH,), seed=seed)
+    return spec.parse(text, MODELS, "model").build(
+        num_classes=classes, input_shape=(WIDTH,), seed=seed
+    )
 
 
 @pytest.fixture
@@ -81,13 +85,19 @@ def test_a_factory_gets_what_its_signature_names(folder: Path) -> None:
     made = build('module(path="nets.py:Outer.make", arguments={"hidden": 6})', seed=4)
     assert made.got == ((WIDTH,), 4) and made.body.out_features == 6  # type: ignore[union-attr]
     assert build('module(path="nets.py:any_width")').head.out_features == CLASSES  # type: ignore[union-attr]
-    linear = build('module(path="torch.nn:Linear", arguments={"in_features": 2, "out_features": 3})')
+    linear = build(
+        'module(path="torch.nn:Linear", arguments={"in_features": 2, "out_features": 3})'
+    )
     assert type(linear) is nn.Linear
 
 
 def test_weights_depend_on_the_seed_alone(folder: Path) -> None:
     text, before = 'module(path="nets.py:Net")', torch.random.get_rng_state()
-    one, two, other = checkpoint.digest(build(text, 1)), checkpoint.digest(build(text, 1)), checkpoint.digest(build(text, 2))
+    one, two, other = (
+        checkpoint.digest(build(text, 1)),
+        checkpoint.digest(build(text, 1)),
+        checkpoint.digest(build(text, 2)),
+    )
     assert one == two != other and torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -102,19 +112,55 @@ def test_a_changed_file_is_run_again_and_an_unchanged_one_is_not(folder: Path) -
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("module()", r"^module needs path='package.module:factory' or path='file.py:factory', got ''$"),
+        (
+            "module()",
+            r"^module needs path='package.module:factory' or path='file.py:factory', got ''$",
+        ),
         ('module(path="nets.py")', r"needs path=.*, got 'nets.py'"),
-        ('module(path="none.py:Net")', r"^module 'none.py:Net' cannot be imported: none.py: No such file or directory$"),
-        ('module(path="no_such_pkg.x:Net")', r"cannot be imported: No module named 'no_such_pkg' \(for a file of yours say file.py:f"),
-        ('module(path="nets.py:Nets")', r"^module 'nets.py:Nets': module '_eigenforget_nets_\w+' has no attribute 'Nets'$"),
-        ('module(path="nets.py:number")', r"must be a function or class that makes the module, got int$"),
-        ('module(path="nets.py:instance")', r"must be a function or class that makes the module, got Linear$"),
-        ('module(path="nets.py:wrong")', r"^module 'nets.py:wrong' must make an nn.Module, got int$"),
-        ('module(path="nets.py:Net", arguments={"width": 2})', r"called as Net\(num_classes, hidden=4\): got an unexpected .*'width'$"),
-        ('module(path="torch.nn:Linear")', r"called as Linear\(in_features.*: missing a required argument: 'in_features'$"),
-        ('module(path="nets.py:Net", arguments={"num_classes": 2})', r"num_classes cannot stand in arguments; the package gives it$"),
-        ('module(path="broken.py:Net")', r"^module 'broken.py:Net' cannot be imported: invalid syntax"),
-        ('module(path="needy.py:Net")', r"^module 'needy.py:Net' cannot be imported: No module named 'not_there'$"),
+        (
+            'module(path="none.py:Net")',
+            r"^module 'none.py:Net' cannot be imported: none.py: No such file or directory$",
+        ),
+        (
+            'module(path="no_such_pkg.x:Net")',
+            r"cannot be imported: No module named 'no_such_pkg' \(for a file of yours say file.py:f",
+        ),
+        (
+            'module(path="nets.py:Nets")',
+            r"^module 'nets.py:Nets': module '_eigenforget_nets_\w+' has no attribute 'Nets'$",
+        ),
+        (
+            'module(path="nets.py:number")',
+            r"must be a function or class that makes the module, got int$",
+        ),
+        (
+            'module(path="nets.py:instance")',
+            r"must be a function or class that makes the module, got Linear$",
+        ),
+        (
+            'module(path="nets.py:wrong")',
+            r"^module 'nets.py:wrong' must make an nn.Module, got int$",
+        ),
+        (
+            'module(path="nets.py:Net", arguments={"width": 2})',
+            r"called as Net\(num_classes, hidden=4\): got an unexpected .*'width'$",
+        ),
+        (
+            'module(path="torch.nn:Linear")',
+            r"called as Linear\(in_features.*: missing a required argument: 'in_features'$",
+        ),
+        (
+            'module(path="nets.py:Net", arguments={"num_classes": 2})',
+            r"num_classes cannot stand in arguments; the package gives it$",
+        ),
+        (
+            'module(path="broken.py:Net")',
+            r"^module 'broken.py:Net' cannot be imported: invalid syntax",
+        ),
+        (
+            'module(path="needy.py:Net")',
+            r"^module 'needy.py:Net' cannot be imported: No module named 'not_there'$",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(folder: Path, text: str, line: str) -> None:
@@ -131,12 +177,26 @@ def test_errors_of_the_factory_itself_are_not_hidden(folder: Path) -> None:
 
 
 def test_arguments_have_one_spelling_and_survive_json() -> None:
-    made = spec.parse('module(path="a:b", arguments={"w": 8, "sizes": [1, (2, 3)], "on": True})', MODELS, "model")
-    assert made == Module(path="a:b", arguments=(("w", 8), ("sizes", (1, (2, 3))), ("on", True))) and hash(made)
-    assert spec.parse(spec.spell(made), MODELS, "model") == made == spec.from_json(spec.as_json(made), MODELS, "model")
+    made = spec.parse(
+        'module(path="a:b", arguments={"w": 8, "sizes": [1, (2, 3)], "on": True})', MODELS, "model"
+    )
+    assert made == Module(
+        path="a:b", arguments=(("w", 8), ("sizes", (1, (2, 3))), ("on", True))
+    ) and hash(made)
+    assert (
+        spec.parse(spec.spell(made), MODELS, "model")
+        == made
+        == spec.from_json(spec.as_json(made), MODELS, "model")
+    )
     for wrong, line in (
-        ('{"a": {"b": 1}}', "a value is a number, a string, True, False, None or a tuple of these, got dict"),
-        ('(("a", 1), ("a", 2))', "names of arguments are identifiers, each given once, got 'a', 'a'"),
+        (
+            '{"a": {"b": 1}}',
+            "a value is a number, a string, True, False, None or a tuple of these, got dict",
+        ),
+        (
+            '(("a", 1), ("a", 2))',
+            "names of arguments are identifiers, each given once, got 'a', 'a'",
+        ),
         ('{"a b": 1}', "names of arguments are identifiers"),
         ("3", "arguments are a dict, or a tuple of .name, value. pairs"),
     ):
@@ -149,7 +209,11 @@ class Body(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner, self.norm, self.group = nn.Linear(WIDTH, 8), nn.BatchNorm1d(8), nn.GroupNorm(2, 8)
+        self.inner, self.norm, self.group = (
+            nn.Linear(WIDTH, 8),
+            nn.BatchNorm1d(8),
+            nn.GroupNorm(2, 8),
+        )
         self.drop, self.head = nn.Dropout(0.1), nn.Linear(8, CLASSES)
 
     def forward(self, x: Tensor) -> Any:
@@ -165,12 +229,17 @@ def sides() -> dict[str, Any]:
     labels = torch.arange(30) % CLASSES
     inputs = torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(0)) + labels[:, None]
     return {
-        "forget": (inputs[labels == 2], labels[labels == 2]), "retain": (inputs[labels != 2], labels[labels != 2]),
+        "forget": (inputs[labels == 2], labels[labels == 2]),
+        "retain": (inputs[labels != 2], labels[labels != 2]),
         "engine": Engine(device="cpu"),
-    }  # fmt: skip
+    }
 
 
-QUICK = [MUDA(alternations=1, batch_size=8, k=2), Finetune(epochs=1, batch_size=8), NegGradPlus(epochs=1, batch_size=8)]
+QUICK = [
+    MUDA(alternations=1, batch_size=8, k=2),
+    Finetune(epochs=1, batch_size=8),
+    NegGradPlus(epochs=1, batch_size=8),
+]
 EVERY = pytest.mark.parametrize("method", QUICK, ids=lambda m: m.name)
 
 
@@ -193,7 +262,11 @@ class Shared(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.mid, self.head = nn.Embedding(CLASSES, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES, bias=False)
+        self.embed, self.mid, self.head = (
+            nn.Embedding(CLASSES, 6),
+            nn.Linear(6, 6),
+            nn.Linear(6, CLASSES, bias=False),
+        )
         self.head.weight, self.again = self.embed.weight, self.mid
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -201,12 +274,18 @@ class Shared(nn.Module):
 
 
 @EVERY
-def test_shared_weights_are_still_shared_after_unlearning_saving_and_loading(method: Any, tmp_path: Path) -> None:
+def test_shared_weights_are_still_shared_after_unlearning_saving_and_loading(
+    method: Any, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model, labels = Shared().eval(), torch.arange(30) % CLASSES
     tokens = labels[:, None].repeat(1, 4)
     gone = labels == 2
-    data = {"forget": (tokens[gone], labels[gone]), "retain": (tokens[~gone], labels[~gone]), "engine": Engine(device="cpu")}
+    data = {
+        "forget": (tokens[gone], labels[gone]),
+        "retain": (tokens[~gone], labels[~gone]),
+        "engine": Engine(device="cpu"),
+    }
     result = unlearn(model, method=method, **data)
     assert not torch.equal(result.head.weight, model.head.weight)
     checkpoint.save(result, tmp_path / "m.safetensors", {})
@@ -218,7 +297,9 @@ def test_shared_weights_are_still_shared_after_unlearning_saving_and_loading(met
 
 
 class Averaged(Body):
-    """A moving average of the head's weight as a buffer, which nothing but its owner's training loop updates."""
+    """A moving average of the head's weight as a buffer, which nothing but its owner's training
+    loop updates.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +311,9 @@ def test_a_moving_average_in_a_buffer_keeps_the_originals_weights(method: Any) -
     """Not a wish but a fact to know: what a model keeps of its past in buffers is not unlearned."""
     model = Averaged().eval()
     result = unlearn(model, method=method, **sides())
-    assert torch.equal(result.ema, model.ema) and not torch.equal(result.head.weight, model.head.weight)
+    assert torch.equal(result.ema, model.ema) and not torch.equal(
+        result.head.weight, model.head.weight
+    )
 
 
 def test_an_averaged_model_of_torch_is_a_model_like_any_other() -> None:
@@ -239,7 +322,9 @@ def test_an_averaged_model_of_torch_is_a_model_like_any_other() -> None:
     assert find_head(result)[0] == "module.head" and result.n_averaged == model.n_averaged
 
 
-@pytest.mark.parametrize("answer", [lambda y: {"logits": y}, lambda y: (y, 1), lambda y: type("O", (), {"logits": y})()])
+@pytest.mark.parametrize(
+    "answer", [lambda y: {"logits": y}, lambda y: (y, 1), lambda y: type("O", (), {"logits": y})()]
+)
 def test_every_kind_of_output_gives_the_same_weights(answer: Any) -> None:
     class Wrapped(Body):
         def forward(self, x: Tensor) -> Any:
@@ -264,22 +349,41 @@ def test_an_infinite_mask_that_is_not_saved_is_no_divergence() -> None:
 def test_wrappers_are_taken_off() -> None:
     model = body()
     assert ready(model) is model
-    for wrapped in (nn.DataParallel(model), torch.compile(model, backend="eager"), nn.DataParallel(torch.compile(model))):
+    for wrapped in (
+        nn.DataParallel(model),
+        torch.compile(model, backend="eager"),
+        nn.DataParallel(torch.compile(model)),
+    ):
         assert ready(wrapped) is model
     compiled = body()
     compiled.compile(backend="eager")
     plain = ready(compiled)
-    assert plain is not compiled and plain._compiled_call_impl is None and checkpoint.digest(plain) == checkpoint.digest(model)
-    assert checkpoint.digest(unlearn(plain, method=QUICK[0], **sides())) == checkpoint.digest(unlearn(model, method=QUICK[0], **sides()))
+    assert (
+        plain is not compiled
+        and plain._compiled_call_impl is None
+        and checkpoint.digest(plain) == checkpoint.digest(model)
+    )
+    assert checkpoint.digest(unlearn(plain, method=QUICK[0], **sides())) == checkpoint.digest(
+        unlearn(model, method=QUICK[0], **sides())
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: nn.Sequential(nn.LazyLinear(3)), r"^0.weight has no shape yet; load or run the model first$"),
+        (
+            lambda: nn.Sequential(nn.LazyLinear(3)),
+            r"^0.weight has no shape yet; load or run the model first$",
+        ),
         (lambda: body().to("meta"), r"^inner.weight has no storage yet"),
-        (lambda: torch.jit.script(nn.Sequential(nn.Linear(2, 2))), r"^RecursiveScriptModule cannot be unlearned; give the plain nn.Module"),
-        (lambda: nn.Sequential(torch.compile(body())), r"^0 inside Sequential is wrapped or compiled; give the model without$"),
+        (
+            lambda: torch.jit.script(nn.Sequential(nn.Linear(2, 2))),
+            r"^RecursiveScriptModule cannot be unlearned; give the plain nn.Module",
+        ),
+        (
+            lambda: nn.Sequential(torch.compile(body())),
+            r"^0 inside Sequential is wrapped or compiled; give the model without$",
+        ),
     ],
 )
 def test_what_cannot_be_unlearned_is_refused_with_the_reason(make: Any, line: str) -> None:

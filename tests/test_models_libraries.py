@@ -1,4 +1,6 @@
-"""Models of torchvision, timm and transformers, where these are installed; what is said where they are not."""
+"""Models of torchvision, timm and transformers, where these are installed; what is said where they
+are not.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from eigenforget import spec
-from eigenforget.engine import Engine
-from eigenforget.features import find_head
+from eigenforget.core import spec
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.data.sources import DatasetSource
 from eigenforget.methods import MUDA
+from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import MODELS, checkpoint
-from eigenforget.sources import DatasetSource
-from eigenforget.types import EigenforgetError
-from eigenforget.unlearning import unlearn
+from eigenforget.models.features import find_head
+from eigenforget.training.engine import Engine
 
 CLASSES = 3
 VIT = '{"model_type": "vit", "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 8}'
@@ -30,8 +32,12 @@ def needs(*libraries: str) -> None:
         pytest.importorskip(name)
 
 
-def build(text: str, *, shape: tuple[int, ...] = (3, 32, 32), classes: int = CLASSES, seed: int = 0) -> nn.Module:
-    return spec.parse(text, MODELS, "model").build(num_classes=classes, input_shape=shape, seed=seed)
+def build(
+    text: str, *, shape: tuple[int, ...] = (3, 32, 32), classes: int = CLASSES, seed: int = 0
+) -> nn.Module:
+    return spec.parse(text, MODELS, "model").build(
+        num_classes=classes, input_shape=shape, seed=seed
+    )
 
 
 def refusal(text: str, **more: Any) -> str:
@@ -41,10 +47,17 @@ def refusal(text: str, **more: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "text", "extra"), [
-    ("torchvision", "torchvision()", "vision"), ("timm", "timm()", "vision"), ("transformers", f"hf(config={BERT})", "hf"),
-])  # fmt: skip
-def test_a_missing_library_is_one_line_with_the_extra(name: str, text: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "extra"),
+    [
+        ("torchvision", "torchvision()", "vision"),
+        ("timm", "timm()", "vision"),
+        ("transformers", f"hf(config={BERT})", "hf"),
+    ],
+)
+def test_a_missing_library_is_one_line_with_the_extra(
+    name: str, text: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     assert refusal(text) == f"{name} is not installed: pip install 'eigenforget[{extra}]'"
 
@@ -53,7 +66,12 @@ def test_a_missing_library_is_one_line_with_the_extra(name: str, text: str, extr
     ("libraries", "text", "shape", "head"),
     [
         (VISION, 'torchvision(arch="resnet18")', (3, 32, 32), "fc"),
-        (VISION, 'torchvision(arch="mobilenet_v3_small", arguments={"dropout": 0.5})', (3, 32, 32), "classifier.3"),
+        (
+            VISION,
+            'torchvision(arch="mobilenet_v3_small", arguments={"dropout": 0.5})',
+            (3, 32, 32),
+            "classifier.3",
+        ),
         (VISION, 'torchvision(arch="googlenet")', (3, 32, 32), "fc"),
         (TIMM, 'timm(arch="test_resnet")', (1, 32, 32), "fc"),
         (TIMM, 'timm(arch="test_vit")', (5, 32, 32), "head"),
@@ -68,7 +86,9 @@ def test_models_are_built_for_the_data_and_from_the_seed(
     needs(*libraries)
     model, before = build(text, shape=shape), torch.random.get_rng_state()
     assert find_head(model)[0] == head and find_head(model)[1].out_features == CLASSES
-    assert model.training and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
+    assert model.training and all(
+        p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters()
+    )
     assert not any(getattr(module, "fused_attn", False) for module in model.modules())
     same, other = build(text, shape=shape), build(text, shape=shape, seed=1)
     assert checkpoint.digest(model) == checkpoint.digest(same) != checkpoint.digest(other)
@@ -78,23 +98,63 @@ def test_models_are_built_for_the_data_and_from_the_seed(
 @pytest.mark.parametrize(
     ("libraries", "text", "line"),
     [
-        (VISION, 'torchvision(arch="resnet19")', "torchvision has no classifier 'resnet19'; did you mean resnet18, "),
-        (VISION, 'torchvision(arch="vit_b_16")', "torchvision model vit_b_16 cannot take inputs [1, 3, 32, 32]: Wrong image height!"),
-        (VISION, 'torchvision(arguments={"foo": 1})', "torchvision model resnet18 cannot be made with {'weights': None, 'num_classes': 3, 'f"),
-        (VISION, 'torchvision(arguments={"num_classes": 1})', "torchvision model resnet18: num_classes cannot stand in arguments;"),
+        (
+            VISION,
+            'torchvision(arch="resnet19")',
+            "torchvision has no classifier 'resnet19'; did you mean resnet18, ",
+        ),
+        (
+            VISION,
+            'torchvision(arch="vit_b_16")',
+            "torchvision model vit_b_16 cannot take inputs [1, 3, 32, 32]: Wrong image height!",
+        ),
+        (
+            VISION,
+            'torchvision(arguments={"foo": 1})',
+            "torchvision model resnet18 cannot be made with {'weights': None, 'num_classes': 3, 'f",
+        ),
+        (
+            VISION,
+            'torchvision(arguments={"num_classes": 1})',
+            "torchvision model resnet18: num_classes cannot stand in arguments;",
+        ),
         (VISION, 'torchvision(weights="no.pth")', "no.pth: there is no such file"),
         (TIMM, 'timm(arch="reznet18")', "timm has no classifier 'reznet18'; did you mean "),
-        (TIMM, 'timm(arguments={"pretrained": True})', "timm model resnet18: pretrained cannot stand in arguments;"),
+        (
+            TIMM,
+            'timm(arguments={"pretrained": True})',
+            "timm model resnet18: pretrained cannot stand in arguments;",
+        ),
         (HF, "hf()", 'hf needs path="folder or name", or config with a model_type'),
-        (HF, 'hf(config={"model_type": "vitt"})', "transformers has no classifier 'vitt'; did you mean vit, "),
-        (HF, 'hf(config={"model_type": "vit", "hidden_size": "x"})', "hf vit: no usable config: Validation error for field 'hidden_size'"),
-        (HF, 'hf(config={"model_type": "vit"}, kind="text")', "hf vit is a ViTConfig, of which transformers has image classifiers; kind="),
-        (HF, 'hf(path="no/such")', "hf no/such: no usable config (no such folder, and not in the local cache; hub=True may download it)"),
+        (
+            HF,
+            'hf(config={"model_type": "vitt"})',
+            "transformers has no classifier 'vitt'; did you mean vit, ",
+        ),
+        (
+            HF,
+            'hf(config={"model_type": "vit", "hidden_size": "x"})',
+            "hf vit: no usable config: Validation error for field 'hidden_size'",
+        ),
+        (
+            HF,
+            'hf(config={"model_type": "vit"}, kind="text")',
+            "hf vit is a ViTConfig, of which transformers has image classifiers; kind=",
+        ),
+        (
+            HF,
+            'hf(path="no/such")',
+            "hf no/such: no usable config (no such folder, and not in the local cache; hub=True may download it)",
+        ),
         (HF, 'hf(path=".")', "hf .: the folder has no config.json"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(
-    libraries: tuple[str, ...], text: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    libraries: tuple[str, ...],
+    text: str,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     needs(*libraries)
     monkeypatch.chdir(tmp_path)
@@ -103,17 +163,25 @@ def test_what_does_not_fit_is_said_in_one_line(
 
 def test_one_channel_needs_timm() -> None:
     needs("torchvision")
-    assert refusal("torchvision()", shape=(1, 32, 32)).startswith("torchvision model resnet18 takes images of 3 channels, got 1")
+    assert refusal("torchvision()", shape=(1, 32, 32)).startswith(
+        "torchvision model resnet18 takes images of 3 channels, got 1"
+    )
 
 
 def test_averaged_heads_are_an_error_and_not_a_guess() -> None:
     needs("timm")
-    model = build('timm(arch="deit_tiny_distilled_patch16_224", arguments={"depth": 1, "embed_dim": 24, "num_heads": 2})')
-    with pytest.raises(EigenforgetError, match="several layers that may be the classifier head: head, head_dist"):
+    model = build(
+        'timm(arch="deit_tiny_distilled_patch16_224", arguments={"depth": 1, "embed_dim": 24, "num_heads": 2})'
+    )
+    with pytest.raises(
+        EigenforgetError, match="several layers that may be the classifier head: head, head_dist"
+    ):
         find_head(model)
 
 
-@pytest.mark.parametrize(("libraries", "text"), [(VISION, "torchvision({})"), (TIMM, 'timm(arch="test_resnet"{})')])
+@pytest.mark.parametrize(
+    ("libraries", "text"), [(VISION, "torchvision({})"), (TIMM, 'timm(arch="test_resnet"{})')]
+)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_pretrained_weights_come_from_a_file_but_for_the_head(
     libraries: tuple[str, ...], text: str, suffix: str, tmp_path: Path
@@ -138,23 +206,51 @@ def test_a_folder_of_transformers_with_and_without_weights(tmp_path: Path) -> No
     assert checkpoint.digest(build(text)) == checkpoint.digest(first)
     wider = build(text, classes=5)
     assert find_head(wider)[1].out_features == 5
-    assert all(torch.equal(v, first.state_dict()[k]) for k, v in wider.state_dict().items() if not k.startswith("classifier"))
+    assert all(
+        torch.equal(v, first.state_dict()[k])
+        for k, v in wider.state_dict().items()
+        if not k.startswith("classifier")
+    )
     assert "cannot take inputs [1, 3, 16, 16]" in refusal(text, shape=(3, 16, 16))
     resized = f'hf(path="{tmp_path}", config={{"image_size": 16}})'
-    assert refusal(resized, shape=(3, 16, 16)).endswith("of another shape than the config says: vit.embeddings.position_embeddings")
+    assert refusal(resized, shape=(3, 16, 16)).endswith(
+        "of another shape than the config says: vit.embeddings.position_embeddings"
+    )
     (tmp_path / "model.safetensors").unlink()
     assert checkpoint.digest(build(text, seed=1)) == checkpoint.digest(first)
     torch.save(first.state_dict(), tmp_path / "pytorch_model.bin")
     line = refusal(text)
-    assert "only safetensors are loaded, the folder has pytorch_model.bin; where they are trusted:" in line
+    assert (
+        "only safetensors are loaded, the folder has pytorch_model.bin; where they are trusted:"
+        in line
+    )
 
 
 def test_muda_on_a_text_classifier_of_transformers() -> None:
     needs("transformers")
     labels = torch.arange(18) % CLASSES
-    rows = [({"input_ids": torch.full((6,), int(y) + 1), "attention_mask": torch.ones(6, dtype=torch.long)}, int(y)) for y in labels]
-    sides = [DatasetSource([row for row in rows if (row[1] == 2) == gone]) for gone in (True, False)]  # type: ignore[arg-type]
+    rows = [
+        (
+            {
+                "input_ids": torch.full((6,), int(y) + 1),
+                "attention_mask": torch.ones(6, dtype=torch.long),
+            },
+            int(y),
+        )
+        for y in labels
+    ]
+    sides = [
+        DatasetSource([row for row in rows if (row[1] == 2) == gone]) for gone in (True, False)
+    ]  # type: ignore[arg-type]
     model = build(f"hf(config={BERT})", shape=(6,))
     before = checkpoint.digest(model)
-    result = unlearn(model, forget=sides[0], retain=sides[1], method=MUDA(alternations=1, batch_size=6), engine=Engine(device="cpu"))
-    assert checkpoint.digest(result) != before == checkpoint.digest(model) and type(result) is type(model)
+    result = unlearn(
+        model,
+        forget=sides[0],
+        retain=sides[1],
+        method=MUDA(alternations=1, batch_size=6),
+        engine=Engine(device="cpu"),
+    )
+    assert checkpoint.digest(result) != before == checkpoint.digest(model) and type(result) is type(
+        model
+    )

@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import eigenforget.neighbours as neighbours
-from eigenforget.neighbours import near_duplicates
-from eigenforget.types import EigenforgetError
+import eigenforget.experiments.near_duplicates as neighbours
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.experiments.near_duplicates import near_duplicates
 
 
 def ids(letter: str, count: int) -> np.ndarray:
     return np.array([f"{letter}{i:03d}" for i in range(count)])
 
 
-def slow(forget: np.ndarray, retain: np.ndarray, threshold: float, k: int) -> list[tuple[str, str, float]]:
+def slow(
+    forget: np.ndarray, retain: np.ndarray, threshold: float, k: int
+) -> list[tuple[str, str, float]]:
     found = []
     for f, a in zip(ids("f", len(forget)), forget, strict=True):
         row = []
@@ -34,15 +36,22 @@ def slow(forget: np.ndarray, retain: np.ndarray, threshold: float, k: int) -> li
 
 def check(found: list[neighbours.Pair], wanted: list[tuple[str, str, float]]) -> None:
     assert [pair[:2] for pair in found] == [pair[:2] for pair in wanted]
-    np.testing.assert_allclose([p.cosine for p in found], [c for _, _, c in wanted], rtol=0, atol=2e-12)
+    np.testing.assert_allclose(
+        [p.cosine for p in found], [c for _, _, c in wanted], rtol=0, atol=2e-12
+    )
 
 
 @pytest.mark.parametrize("block", [2, 5, 2048])
 @pytest.mark.parametrize("k", [1, 3, 50])
 @pytest.mark.parametrize("threshold", [0.3, 0.9, 1.0])
-def test_pairs_are_those_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch, block: int, k: int, threshold: float) -> None:
+def test_pairs_are_those_of_a_plain_loop(
+    monkeypatch: pytest.MonkeyPatch, block: int, k: int, threshold: float
+) -> None:
     rng = np.random.default_rng(1)
-    forget, retain = rng.integers(-2, 3, (13, 3)).astype(float), rng.integers(-2, 3, (21, 3)).astype(float)  # many ties and zeros
+    forget, retain = (
+        rng.integers(-2, 3, (13, 3)).astype(float),
+        rng.integers(-2, 3, (21, 3)).astype(float),
+    )  # many ties and zeros
     forget[0], retain[4] = 0, 0
     monkeypatch.setattr(neighbours, "_BLOCK", block)
     found = near_duplicates(forget, retain, ids("f", 13), ids("r", 21), threshold=threshold, k=k)
@@ -53,7 +62,9 @@ def test_pairs_are_those_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch, block:
 
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(12)), st.permutations(range(17)), st.integers(1, 4))
-def test_the_order_of_the_samples_does_not_matter(here: list[int], there: list[int], k: int) -> None:
+def test_the_order_of_the_samples_does_not_matter(
+    here: list[int], there: list[int], k: int
+) -> None:
     rng = np.random.default_rng(2)
     forget, retain = rng.integers(0, 3, (12, 2)) + 0.5, rng.integers(0, 3, (17, 2)) + 0.5
     f, r = ids("f", 12), ids("r", 17)
@@ -74,8 +85,15 @@ def test_the_list_is_capped_and_the_count_is_said(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(neighbours, "_MOST_PAIRS", 4)
     found = near_duplicates(same, same, ids("f", 6), ids("r", 6), k=3)
     assert found.total == 18 and found.samples == 6
-    assert [p[:2] for p in found.pairs] == [("f000", "r000"), ("f000", "r001"), ("f000", "r002"), ("f001", "r000")]
-    assert found.warning().startswith("6 forgotten samples have near duplicates among the retained ones: f000 ~ r000 (1.0000), ")
+    assert [p[:2] for p in found.pairs] == [
+        ("f000", "r000"),
+        ("f000", "r001"),
+        ("f000", "r002"),
+        ("f001", "r000"),
+    ]
+    assert found.warning().startswith(
+        "6 forgotten samples have near duplicates among the retained ones: f000 ~ r000 (1.0000), "
+    )
     assert found.warning().endswith("… (18 pairs in all)")
 
 
@@ -92,16 +110,33 @@ ONE = np.ones((2, 3))
 @pytest.mark.parametrize(
     ("forget", "retain", "more", "message"),
     [
-        (np.ones(3), ONE, {}, r"forget features must be \[N, D\] with one id each, got \[3\] and 2 ids"),
-        (ONE, np.ones((3, 3)), {}, r"retain features must be \[N, D\] with one id each, got \[3, 3\] and 2 ids"),
+        (
+            np.ones(3),
+            ONE,
+            {},
+            r"forget features must be \[N, D\] with one id each, got \[3\] and 2 ids",
+        ),
+        (
+            ONE,
+            np.ones((3, 3)),
+            {},
+            r"retain features must be \[N, D\] with one id each, got \[3, 3\] and 2 ids",
+        ),
         (ONE, np.ones((2, 4)), {}, "forget features have 3 columns and retain features 4"),
-        (ONE, np.array([[1.0, 2.0, np.nan], [1, 2, 3]]), {}, "retain features are not finite: r000"),
+        (
+            ONE,
+            np.array([[1.0, 2.0, np.nan], [1, 2, 3]]),
+            {},
+            "retain features are not finite: r000",
+        ),
         (ONE, ONE, {"threshold": 0.0}, "threshold 0.0 must be above 0 and at most 1"),
         (ONE, ONE, {"threshold": 1.5}, "threshold 1.5"),
         (ONE, ONE, {"k": 0}, "k 0 at least 1"),
     ],
 )
-def test_wrong_input(forget: np.ndarray, retain: np.ndarray, more: dict[str, Any], message: str) -> None:
+def test_wrong_input(
+    forget: np.ndarray, retain: np.ndarray, more: dict[str, Any], message: str
+) -> None:
     with pytest.raises(EigenforgetError, match=message):
         near_duplicates(forget, retain, ids("f", 2), ids("r", 2), **more)
 

@@ -1,4 +1,6 @@
-"""A training trace: what it holds, that looking changes nothing, and that it is not counted as a cost."""
+"""A training trace: what it holds, that looking changes nothing, and that it is not counted as a
+cost.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,24 @@ import numpy as np
 import pytest
 import torch
 
+from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
-from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
+from eigenforget.evaluation.observe import Glance
+from eigenforget.experiments.experiment import Experiment
 from eigenforget.methods import known_methods
 from eigenforget.models import MODELS, checkpoint
-from eigenforget.observation import Glance
-from eigenforget.probing import Probed, changed
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import parse
-from eigenforget.training import Recipe
+from eigenforget.training.engine import Engine
+from eigenforget.training.log import Probed, changed
+from eigenforget.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
-    data, model = parse("digits()", DATASETS, "data set"), parse("mlp(hidden=(16,))", MODELS, "model")
+    data, model = (
+        parse("digits()", DATASETS, "data set"),
+        parse("mlp(hidden=(16,))", MODELS, "model"),
+    )
     request = parse("by_class(label=3)", REQUESTS, "request")
     return Experiment(data, model, Recipe(epochs=2), request, Engine(device="cpu"))
 
@@ -33,8 +38,19 @@ def original(experiment: Experiment) -> torch.nn.Module:
     return experiment.train(seed=0).model
 
 
-@pytest.mark.parametrize("spec", ["muda(alternations=2)", "scrub(epochs=3, msteps=2)", "unsir()", "esc_t(epochs=1)", "finetune(epochs=2)"])
-def test_looking_changes_no_bit_of_the_model_and_no_count_of_its_cost(spec: str, experiment: Experiment, original: torch.nn.Module) -> None:
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "muda(alternations=2)",
+        "scrub(epochs=3, msteps=2)",
+        "unsir()",
+        "esc_t(epochs=1)",
+        "finetune(epochs=2)",
+    ],
+)
+def test_looking_changes_no_bit_of_the_model_and_no_count_of_its_cost(
+    spec: str, experiment: Experiment, original: torch.nn.Module
+) -> None:
     method = parse(spec, known_methods(), "method")
     rows: list[Any] = []
     blind = experiment.unlearn(original, method, seed=3)
@@ -49,11 +65,19 @@ def test_looking_changes_no_bit_of_the_model_and_no_count_of_its_cost(spec: str,
         assert {"da", "forget_accuracy", "retain_accuracy"} <= set(rows[-1])
 
 
-def test_the_last_glance_is_the_accuracy_of_the_model_that_came_out(experiment: Experiment, original: torch.nn.Module) -> None:
+def test_the_last_glance_is_the_accuracy_of_the_model_that_came_out(
+    experiment: Experiment, original: torch.nn.Module
+) -> None:
     rows: list[Any] = []
-    made = experiment.unlearn(original, parse("finetune(epochs=1)", known_methods(), "method"), seed=0, log=rows.append)
-    glance = Glance(experiment.engine, original, (experiment.forget, experiment.retain), k=9, layer=None, seed=0)
-    assert {name: rows[-1][name] for name in ("da", "forget_accuracy", "retain_accuracy")} == glance(made.model)
+    made = experiment.unlearn(
+        original, parse("finetune(epochs=1)", known_methods(), "method"), seed=0, log=rows.append
+    )
+    glance = Glance(
+        experiment.engine, original, (experiment.forget, experiment.retain), k=9, layer=None, seed=0
+    )
+    assert {
+        name: rows[-1][name] for name in ("da", "forget_accuracy", "retain_accuracy")
+    } == glance(made.model)
     # By hand: every forget sample (there are fewer than the glance takes), through plain torch.
     made.model.eval()
     inputs, labels = experiment.forget.inputs, experiment.forget.labels()
@@ -62,7 +86,9 @@ def test_the_last_glance_is_the_accuracy_of_the_model_that_came_out(experiment: 
     assert rows[-1]["forget_accuracy"] == pytest.approx(right, abs=1e-12)
 
 
-def test_time_spent_looking_is_taken_off(experiment: Experiment, original: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_spent_looking_is_taken_off(
+    experiment: Experiment, original: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import time
 
     def slow(self: Glance, model: torch.nn.Module) -> dict[str, float]:
@@ -84,10 +110,14 @@ def test_a_changed_log_still_looks() -> None:
     assert rows == [{"cycle": 3, "da": 0.5}, {"cycle": 0, "x": 1}]
 
 
-def test_features_without_an_eigenspace_leave_da_out(experiment: Experiment, original: torch.nn.Module) -> None:
+def test_features_without_an_eigenspace_leave_da_out(
+    experiment: Experiment, original: torch.nn.Module
+) -> None:
     dead = replace(experiment).new_model(0)
     with torch.no_grad():
         for parameter in dead.parameters():
             parameter.zero_()
-    found = Glance(experiment.engine, dead, (experiment.forget, experiment.retain), k=9, layer=None, seed=0)(dead)
+    found = Glance(
+        experiment.engine, dead, (experiment.forget, experiment.retain), k=9, layer=None, seed=0
+    )(dead)
     assert set(found) == {"forget_accuracy", "retain_accuracy"}

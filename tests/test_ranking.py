@@ -1,4 +1,6 @@
-"""Scores of training samples: closed forms and loops in plain Python, an estimator with a known answer, and the command's round trip."""
+"""Scores of training samples: closed forms and loops in plain Python, an estimator with a known
+answer, and the command's round trip.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,19 @@ import torch
 from scipy import special
 from torch import Tensor, nn
 
-from eigenforget import ranking
-from eigenforget.cli import main
-from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
+from eigenforget.cli import main, ranking
+from eigenforget.cli.ranking import Subsampling, logits_of, memorisation_of, subsets
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import parse
+from eigenforget.core.types import Index
+from eigenforget.data.sources import TensorSource
+from eigenforget.experiments.experiment import Experiment
 from eigenforget.models import MODELS, checkpoint
-from eigenforget.ranking import Subsampling, logits_of, memorisation_of, subsets
 from eigenforget.record import read
 from eigenforget.requests import REQUESTS, model_scores, read_scores, split, subsampled_memorisation
-from eigenforget.sources import TensorSource
-from eigenforget.spec import parse
-from eigenforget.study import unwatched
-from eigenforget.training import Recipe
-from eigenforget.types import EigenforgetError, Index
+from eigenforget.training.engine import Engine
+from eigenforget.training.log import unwatched
+from eigenforget.training.recipe import Recipe
 
 RNG = np.random.default_rng(5)
 
@@ -35,21 +37,31 @@ RNG = np.random.default_rng(5)
 def test_model_scores_are_those_of_a_loop_in_plain_python() -> None:
     logits, labels = RNG.normal(0, 3, (40, 5)), RNG.integers(0, 5, 40)
     for row, label, loss, confidence, margin in zip(
-        logits.tolist(), labels.tolist(), *(model_scores(logits, labels, what) for what in ("loss", "confidence", "margin")), strict=True
+        logits.tolist(),
+        labels.tolist(),
+        *(model_scores(logits, labels, what) for what in ("loss", "confidence", "margin")),
+        strict=True,
     ):
         total = math.fsum(math.exp(z) for z in row)
         assert loss == pytest.approx(-math.log(math.exp(row[label]) / total), rel=1e-12)
         assert confidence == pytest.approx(max(math.exp(z) / total for z in row), rel=1e-12)
-        assert margin == pytest.approx(row[label] - max(z for c, z in enumerate(row) if c != label), rel=1e-12)
+        assert margin == pytest.approx(
+            row[label] - max(z for c, z in enumerate(row) if c != label), rel=1e-12
+        )
         assert (margin < 0) == (max(row) != row[label])
 
 
 def test_model_scores_keep_their_digits_at_the_ends() -> None:
-    logits, labels = np.array([[1e4, 0.0], [0.0, 1e4], [0.0, 40.0], [3.0, 3.0]]), np.array([0, 0, 1, 1])
+    logits, labels = (
+        np.array([[1e4, 0.0], [0.0, 1e4], [0.0, 40.0], [3.0, 3.0]]),
+        np.array([0, 0, 1, 1]),
+    )
     losses = [0.0, 1e4, -special.log_softmax([0.0, 40.0])[1], math.log(2)]
     assert model_scores(logits, labels, "loss").tolist() == pytest.approx(losses, rel=1e-9)
     assert model_scores(logits, labels, "margin").tolist() == [1e4, -1e4, 40.0, 0.0]
-    assert model_scores(logits, labels, "confidence").tolist() == pytest.approx([1, 1, 1, 0.5], abs=1e-12)
+    assert model_scores(logits, labels, "confidence").tolist() == pytest.approx(
+        [1, 1, 1, 0.5], abs=1e-12
+    )
     for wrong, message in (
         (np.zeros((4, 1)), "labels must be integers from 0 to 0"),
         (np.full((4, 2), np.nan), "logits has logits that are not finite"),
@@ -67,7 +79,9 @@ def test_subsampled_memorisation_is_a_difference_of_means() -> None:
     for i in range(30):
         seen = [probabilities[t, i] for t in range(7) if included[t, i]]
         unseen = [probabilities[t, i] for t in range(7) if not included[t, i]]
-        assert found[i] == pytest.approx(math.fsum(seen) / len(seen) - math.fsum(unseen) / len(unseen), abs=1e-14)
+        assert found[i] == pytest.approx(
+            math.fsum(seen) / len(seen) - math.fsum(unseen) / len(unseen), abs=1e-14
+        )
     assert subsampled_memorisation(included.astype(float), included).tolist() == [1.0] * 30
     assert subsampled_memorisation((~included).astype(float), included).tolist() == [-1.0] * 30
 
@@ -75,15 +89,29 @@ def test_subsampled_memorisation_is_a_difference_of_means() -> None:
 @pytest.mark.parametrize(
     ("probabilities", "included", "message"),
     [
-        (np.zeros((3, 2)), np.array([[1, 1], [1, 0], [1, 0]], bool), "samples 0 are in the subsets of all 3 models or of none"),
-        (np.zeros((3, 2)), np.array([[1, 0], [1, 0], [0, 0]], bool), "samples 1 are in the subsets of all 3 models or of none"),
-        (np.zeros((3, 2)), np.zeros((2, 3), bool), r"one shape \[models, samples\] are needed, got \[3, 2\] and bool \[2, 3\]"),
+        (
+            np.zeros((3, 2)),
+            np.array([[1, 1], [1, 0], [1, 0]], bool),
+            "samples 0 are in the subsets of all 3 models or of none",
+        ),
+        (
+            np.zeros((3, 2)),
+            np.array([[1, 0], [1, 0], [0, 0]], bool),
+            "samples 1 are in the subsets of all 3 models or of none",
+        ),
+        (
+            np.zeros((3, 2)),
+            np.zeros((2, 3), bool),
+            r"one shape \[models, samples\] are needed, got \[3, 2\] and bool \[2, 3\]",
+        ),
         (np.zeros((3, 2)), np.zeros((3, 2)), "and float64"),
         (np.full((2, 1), 1.5), np.array([[True], [False]]), "numbers from 0 to 1"),
         (np.full((2, 1), np.nan), np.array([[True], [False]]), "numbers from 0 to 1"),
     ],
 )
-def test_what_gives_no_memorisation_is_said(probabilities: Any, included: Any, message: str) -> None:
+def test_what_gives_no_memorisation_is_said(
+    probabilities: Any, included: Any, message: str
+) -> None:
     with pytest.raises(EigenforgetError, match=message):
         subsampled_memorisation(probabilities, included)
 
@@ -95,12 +123,20 @@ def test_every_sample_is_in_as_many_subsets_and_each_is_drawn_for_itself() -> No
     # Two samples meet as often as independent draws would: (7/10)² of all models.
     together = (found[:, :2000] & found[:, 2000:]).mean()
     assert abs(together - 0.49) < 4 * math.sqrt(0.49 * 0.51 / 20000)
-    assert np.array_equal(found, subsets(4000, 10, 7, seed=3)) and not np.array_equal(found, subsets(4000, 10, 7, seed=4))
+    assert np.array_equal(found, subsets(4000, 10, 7, seed=3)) and not np.array_equal(
+        found, subsets(4000, 10, 7, seed=4)
+    )
 
 
-@pytest.mark.parametrize(("models", "share"), [(1, 0.5), (0, 0.5), (-3, 0.5), (20, 0.0), (20, 1.0), (20, 0.01), (20, 0.99), (20, math.nan)])
+@pytest.mark.parametrize(
+    ("models", "share"),
+    [(1, 0.5), (0, 0.5), (-3, 0.5), (20, 0.0), (20, 1.0), (20, 0.01), (20, 0.99), (20, math.nan)],
+)
 def test_a_design_without_models_on_both_sides_is_refused(models: int, share: float) -> None:
-    with pytest.raises(EigenforgetError, match=f"^{models} models on a share {share:g} of the samples: each sample needs models"):
+    with pytest.raises(
+        EigenforgetError,
+        match=f"^{models} models on a share {share:g} of the samples: each sample needs models",
+    ):
         Subsampling(models, share).inside()
 
 
@@ -108,7 +144,9 @@ def test_a_design_without_models_on_both_sides_is_refused(models: int, share: fl
 
 
 class Counts(nn.Module):
-    """p(y | x) is the share of label y among the training samples with this x, and uniform where there is none."""
+    """p(y | x) is the share of label y among the training samples with this x, and uniform where
+    there is none.
+    """
 
     def __init__(self, points: int, classes: int) -> None:
         super().__init__()
@@ -118,7 +156,9 @@ class Counts(nn.Module):
         rows = self.counts[x.long().flatten()]
         total = rows.sum(1, keepdim=True)
         # exp(−60) stands for a probability of 0.
-        return torch.where(total > 0, (rows / total.clamp_min(1)).clamp_min(1e-26).log(), torch.zeros_like(rows))
+        return torch.where(
+            total > 0, (rows / total.clamp_min(1)).clamp_min(1e-26).log(), torch.zeros_like(rows)
+        )
 
 
 class Toy:
@@ -126,7 +166,9 @@ class Toy:
 
     def __init__(self, points: Tensor, labels: Tensor) -> None:
         self.points, self.classes = int(points.max()) + 1, int(labels.max()) + 1
-        self.data: Any = type("Data", (), {"train": TensorSource(points[:, None].float(), labels)})()
+        self.data: Any = type(
+            "Data", (), {"train": TensorSource(points[:, None].float(), labels)}
+        )()
         self.recipe, self.engine, self.layer = Recipe(epochs=1), Engine(device="cpu"), "counts"
 
     def new_model(self, seed: int) -> nn.Module:
@@ -139,26 +181,37 @@ def counted(model: Any, source: Any, *args: Any, **settings: Any) -> None:
             model.counts[x, y] += 1
 
 
-def test_memorisation_of_a_classifier_that_counts_is_the_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memorisation_of_a_classifier_that_counts_is_the_known_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Alone at its point: 1 − 1/C. Mislabelled among ten others: about 1/n. Typical: nothing."""
     points = torch.tensor([0] * 12 + [1] * 11 + [2, 3, 4])
     labels = torch.tensor([0] * 11 + [1] + [1] * 11 + [0, 1, 2])
     monkeypatch.setattr(ranking, "train", counted)
     monkeypatch.setattr(
-        ranking, "logits_of", lambda model, source, engine, layer: model(source.inputs).detach().numpy()
+        ranking,
+        "logits_of",
+        lambda model, source, engine, layer: model(source.inputs).detach().numpy(),
     )
     toy: Any = Toy(points, labels)
     found = memorisation_of(toy, Subsampling(models=400, share=0.5), seed=1, watch=unwatched)
-    assert found[23:].tolist() == pytest.approx([2 / 3] * 3, abs=1e-6), "seen: 1, unseen: one of three classes"
-    assert found[12:23].tolist() == pytest.approx([0.0] * 11, abs=0.02), "the others at its point have its label"
-    # Brute force: the mislabelled one among k of 11 others has p = 1/(k+1) when it is seen and 0 when not.
+    assert found[23:].tolist() == pytest.approx([2 / 3] * 3, abs=1e-6), (
+        "seen: 1, unseen: one of three classes"
+    )
+    assert found[12:23].tolist() == pytest.approx([0.0] * 11, abs=0.02), (
+        "the others at its point have its label"
+    )
+    # Brute force: the mislabelled one among k of 11 others has p = 1/(k+1) when it is seen and 0
+    # when not.
     share = sum(math.comb(11, k) / 2**11 / (k + 1) for k in range(12))
     assert found[11] == pytest.approx(share, abs=0.02)
     again = memorisation_of(toy, Subsampling(models=400, share=0.5), seed=1, watch=unwatched)
     assert np.array_equal(found, again)
 
 
-def test_models_are_trained_on_their_subsets_with_seeds_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_trained_on_their_subsets_with_seeds_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trained: list[tuple[list[float], int]] = []
 
     def spy(model: Any, source: Any, recipe: Any, *, seed: int, **settings: Any) -> None:
@@ -166,7 +219,9 @@ def test_models_are_trained_on_their_subsets_with_seeds_of_their_own(monkeypatch
 
     shown: list[tuple[str, int]] = []
     monkeypatch.setattr(ranking, "train", spy)
-    monkeypatch.setattr(ranking, "logits_of", lambda model, source, engine, layer: np.zeros((10, 2)))
+    monkeypatch.setattr(
+        ranking, "logits_of", lambda model, source, engine, layer: np.zeros((10, 2))
+    )
     toy: Any = Toy(torch.arange(10), torch.arange(10) % 2)
     watch: Any = lambda title, total: shown.append((title, total))  # noqa: E731
     assert memorisation_of(toy, Subsampling(4, 0.5), seed=2, watch=watch).tolist() == [0.0] * 10
@@ -200,8 +255,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_scores_of_a_checkpoint_are_those_of_its_model(original: Path, tmp_path: Path, digits: Experiment) -> None:
-    model = parse(MODEL, MODELS, "model").build(num_classes=10, input_shape=digits.data.input_shape, seed=0)
+def test_scores_of_a_checkpoint_are_those_of_its_model(
+    original: Path, tmp_path: Path, digits: Experiment
+) -> None:
+    model = parse(MODEL, MODELS, "model").build(
+        num_classes=10, input_shape=digits.data.input_shape, seed=0
+    )
     checkpoint.load_into(model, checkpoint.load_state(original))
     train, index = digits.data.train, digits.data.train_index
     with torch.no_grad():
@@ -221,50 +280,111 @@ def test_scores_of_a_checkpoint_are_those_of_its_model(original: Path, tmp_path:
 
 
 def test_scores_then_train_then_unlearn_what_they_rank_first(
-    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits: Experiment
+    original: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    digits: Experiment,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    base = ("scores", "--data", "digits()", "--model", MODEL, "--recipe", RECIPE, "--models", 4, "--share", 0.5, "--out")
+    base = (
+        "scores",
+        "--data",
+        "digits()",
+        "--model",
+        MODEL,
+        "--recipe",
+        RECIPE,
+        "--models",
+        4,
+        "--share",
+        0.5,
+        "--out",
+    )
     run(*base, "s.csv")
     shown = capsys.readouterr().out
-    assert "memorisation: model 4 of 4" in shown and "wrote s.csv: memorisation of 1437 training samples" in shown
+    assert (
+        "memorisation: model 4 of 4" in shown
+        and "wrote s.csv: memorisation of 1437 training samples" in shown
+    )
     first = (tmp_path / "s.csv").read_bytes()
-    assert failing(capsys, *base, "s.csv") == "eigenforget: s.csv exists; say --overwrite to replace it"
+    assert (
+        failing(capsys, *base, "s.csv")
+        == "eigenforget: s.csv exists; say --overwrite to replace it"
+    )
     run(*base, "t.csv")
     assert (tmp_path / "t.csv").read_bytes() == first, "a rerun gives the same bytes"
     run(*base, "s.csv", "--overwrite", "--seed", 1)
     assert (tmp_path / "s.csv").read_bytes() != first
     request = 'ranked(path="t.csv", n=30)'
-    run("unlearn", original, "--forget", request, "--method", "finetune(epochs=1)", "--out", "u.safetensors")
+    run(
+        "unlearn",
+        original,
+        "--forget",
+        request,
+        "--method",
+        "finetune(epochs=1)",
+        "--out",
+        "u.safetensors",
+    )
     index: Index = digits.data.train_index
     scores = read_scores("t.csv")
     best = set(sorted(scores, key=lambda name: (-scores[name], name))[:30])
     record = read(tmp_path / "u.json")
     assert set(index.ids[split(parse(request, REQUESTS, "request"), index).forget]) == best
-    assert parse(record.job["request"]["spec"], REQUESTS, "request") == parse(request, REQUESTS, "request")
+    assert parse(record.job["request"]["spec"], REQUESTS, "request") == parse(
+        request, REQUESTS, "request"
+    )
     assert record.outcome.status == "ok"
 
 
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
-    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    original: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.csv").mkdir()
     anew = ("scores", "--data", "digits()", "--model", MODEL)
     for argv, line in (
-        (("scores", "--out", "s.csv"), "memorisation is estimated from models trained anew; give --data and --model"),
-        (("scores", "--data", "digits()", "--out", "s.csv"), "memorisation is estimated from models trained anew; give --model"),
-        (("scores", original, "--out", "s.csv"), f"memorisation is estimated from models trained anew, not from {original}; --score loss, "),
-        (("scores", "--score", "loss", "--out", "s.csv"), "--score loss is read off one trained model; give its checkpoint"),
-        (("scores", "none.safetensors", "--score", "loss", "--out", "s.csv"), "none.safetensors: there is no such file"),
+        (
+            ("scores", "--out", "s.csv"),
+            "memorisation is estimated from models trained anew; give --data and --model",
+        ),
+        (
+            ("scores", "--data", "digits()", "--out", "s.csv"),
+            "memorisation is estimated from models trained anew; give --model",
+        ),
+        (
+            ("scores", original, "--out", "s.csv"),
+            f"memorisation is estimated from models trained anew, not from {original}; --score loss, ",
+        ),
+        (
+            ("scores", "--score", "loss", "--out", "s.csv"),
+            "--score loss is read off one trained model; give its checkpoint",
+        ),
+        (
+            ("scores", "none.safetensors", "--score", "loss", "--out", "s.csv"),
+            "none.safetensors: there is no such file",
+        ),
         ((*anew, "--models", 1, "--out", "s.csv"), "1 models on a share 0.7 of the samples"),
         ((*anew, "--out", "s.txt"), "s.txt: scores are kept in .csv, .jsonl or .ndjson files"),
         ((*anew, "--out", "folder.csv"), "folder.csv is a folder; scores go into a file"),
         ((*anew, "--out", "file/s.csv"), "file/s.csv cannot be written: "),
-        ((*anew, "--layer", "tail", "--models", 2, "--share", 0.5, "--out", "s.csv"), "no layer 'tail'; the model has: "),
-        (("scores", original, "--score", "loss", "--layer", "tail", "--out", "s.csv"), "no layer 'tail'; the model has: "),
-        (("scores", original, "--score", "lossy", "--out", "s.csv"), 'Invalid value "lossy" for --score'),
+        (
+            (*anew, "--layer", "tail", "--models", 2, "--share", 0.5, "--out", "s.csv"),
+            "no layer 'tail'; the model has: ",
+        ),
+        (
+            ("scores", original, "--score", "loss", "--layer", "tail", "--out", "s.csv"),
+            "no layer 'tail'; the model has: ",
+        ),
+        (
+            ("scores", original, "--score", "lossy", "--out", "s.csv"),
+            'Invalid value "lossy" for --score',
+        ),
     ):
         said = failing(capsys, *argv)
         assert said.splitlines()[-1].startswith(f"eigenforget: {line}"), said

@@ -1,4 +1,6 @@
-"""Records: canonical text and digests against hashlib, every damaged byte noticed, the chain, the checker without torch."""
+"""Records: canonical text and digests against hashlib, every damaged byte noticed, the chain, the
+checker without torch.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def made(name: str = "müda", **changes: Any) -> RunRecord:
     return replace(record, **changes)
 
 
-def chain(folder: Path, records: list[RunRecord], names: list[str] | None = None) -> list[RunRecord]:
+def chain(
+    folder: Path, records: list[RunRecord], names: list[str] | None = None
+) -> list[RunRecord]:
     """Seals the records one after the other and writes them under these file names."""
     folder.mkdir(exist_ok=True)
     sealed: list[RunRecord] = []
@@ -83,11 +87,17 @@ def refusal(call: Any, *args: Any, **kwargs: Any) -> str:
 
 
 def test_canonical_text_is_sorted_compact_raw_unicode_and_shortest_floats() -> None:
-    value = {"b": [1, 2.5, 1e-7, 1e16, 0.1, -0.0, True, None], "ä": "é\n\"", "Z": {}, "a": ()}
-    assert canonical(value) == '{"Z":{},"a":[],"b":[1,2.5,1e-07,1e+16,0.1,-0.0,true,null],"ä":"é\\n\\""}'
+    value = {"b": [1, 2.5, 1e-7, 1e16, 0.1, -0.0, True, None], "ä": 'é\n"', "Z": {}, "a": ()}
+    assert (
+        canonical(value)
+        == '{"Z":{},"a":[],"b":[1,2.5,1e-07,1e+16,0.1,-0.0,true,null],"ä":"é\\n\\""}'
+    )
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), {1: 2}, {"a": {None: 1}}, {1}, "\ud800", b"x"])
+@pytest.mark.parametrize(
+    "bad",
+    [float("nan"), float("inf"), -float("inf"), {1: 2}, {"a": {None: 1}}, {1}, "\ud800", b"x"],
+)
 def test_canonical_refuses_what_json_cannot_hold(bad: Any) -> None:
     assert "not plain JSON" in refusal(canonical, {"deep": [bad]})
 
@@ -95,11 +105,18 @@ def test_canonical_refuses_what_json_cannot_hold(bad: Any) -> None:
 def test_digests_of_known_texts() -> None:
     # Published digest of the two bytes {}.
     assert digest({}) == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-    assert digest({"b": 1, "a": "é"}) == "sha256:" + hashlib.sha256('{"a":"é","b":1}'.encode()).hexdigest()
+    assert (
+        digest({"b": 1, "a": "é"})
+        == "sha256:" + hashlib.sha256('{"a":"é","b":1}'.encode()).hexdigest()
+    )
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -125,7 +142,10 @@ def test_seal_write_read_round_trip(tmp_path: Path) -> None:
     sealed = seal(made(), A)
     path = write(sealed, tmp_path / "r.json")
     assert read(path) == sealed and sealed.previous == A
-    assert sealed.job["fractions"] == [0.1, 1e-7]  # plain JSON types: equal before and after the disk
+    assert sealed.job["fractions"] == [
+        0.1,
+        1e-7,
+    ]  # plain JSON types: equal before and after the disk
     content = json.loads(path.read_text(encoding="utf-8"))
     told = content.pop("digest")
     body = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -139,12 +159,18 @@ def test_digest_depends_on_content_and_predecessor_only() -> None:
     assert seal(made(name="muda")).digest != first.digest
 
 
-def test_every_changed_byte_and_every_kind_of_cut_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+def test_every_changed_byte_and_every_kind_of_cut_is_an_error_that_names_the_file(
+    tmp_path: Path,
+) -> None:
     path = write(seal(made()), tmp_path / "r.json")
     content = path.read_bytes()
     assert len(content) > 800
-    damaged = [content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :] for i in range(len(content))]
-    damaged += [content[:i] for i in (*range(0, len(content), 29), len(content) - 2, len(content) - 1)]
+    damaged = [
+        content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :] for i in range(len(content))
+    ]
+    damaged += [
+        content[:i] for i in (*range(0, len(content), 29), len(content) - 2, len(content) - 1)
+    ]
     damaged += [content + b"\n", content + content, b" " + content, b"\xef\xbb\xbf" + content]
     for blob in damaged:
         path.write_bytes(blob)
@@ -153,7 +179,9 @@ def test_every_changed_byte_and_every_kind_of_cut_is_an_error_that_names_the_fil
     assert read(path).name == "müda"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"not json", b"\xff\xfe", b"[]", b"null", b"3", b"{}", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"not json", b"\xff\xfe", b"[]", b"null", b"3", b"{}", b"[" * 100_000]
+)
 def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(content)
@@ -164,7 +192,11 @@ def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_the_same_content_in_another_spelling_is_refused(tmp_path: Path) -> None:
     path = write(seal(made()), tmp_path / "r.json")
     value = json.loads(path.read_bytes())
-    for text in (json.dumps(value), canonical(value), canonical(value).replace('"seed":0', '"seed":0,"seed":0') + "\n"):
+    for text in (
+        json.dumps(value),
+        canonical(value),
+        canonical(value).replace('"seed":0', '"seed":0,"seed":0') + "\n",
+    ):
         path.write_text(text, encoding="utf-8")
         assert "not in canonical form" in refusal(read, path)
 
@@ -182,7 +214,10 @@ def test_numbers_that_json_does_not_know_are_refused(tmp_path: Path) -> None:
 def test_write_does_not_replace_and_does_not_take_unsealed_records(tmp_path: Path) -> None:
     path = write(seal(made()), tmp_path / "r.json")
     before = path.read_bytes()
-    assert "exists already" in refusal(write, seal(made("other")), path) and path.read_bytes() == before
+    assert (
+        "exists already" in refusal(write, seal(made("other")), path)
+        and path.read_bytes() == before
+    )
     new = tmp_path / "new.json"
     for record in (made(), replace(seal(made()), name="changed after sealing")):
         assert "must be sealed" in refusal(write, record, new) and not new.exists()
@@ -204,7 +239,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
         patch.setattr(os, call, fail)
         with pytest.raises((RecordError, KeyboardInterrupt)) as caught:
             write_text(path, "new")
-    assert isinstance(caught.value, KeyboardInterrupt) or str(caught.value) == f"{path}: cannot be written: No space left on device"
+    assert (
+        isinstance(caught.value, KeyboardInterrupt)
+        or str(caught.value) == f"{path}: cannot be written: No space left on device"
+    )
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     assert "cannot be written" in refusal(write_text, tmp_path / "absent" / "r.json", "new")
 
@@ -216,15 +254,25 @@ def test_json_and_back() -> None:
     sealed = seal(made(), A)
     assert from_json(to_json(sealed)) == sealed
     assert to_json(sealed)["scores"][1] == {
-        "name": "mia_auc", "value": None, "unit": "AUC", "better": "reference", "range": [0.0, None], "low": None,
-        "high": None, "reason": "no finite loss",
-    }  # fmt: skip
+        "name": "mia_auc",
+        "value": None,
+        "unit": "AUC",
+        "better": "reference",
+        "range": [0.0, None],
+        "low": None,
+        "high": None,
+        "reason": "no finite loss",
+    }
 
 
 def test_score_row_opens_infinite_ends() -> None:
     ends = {"range": (0.0, float("inf")), "low": 0.4, "high": 0.6}
-    score = SimpleNamespace(name="kl", value=0.5, unit="nats", better="lower", reason="", trace="both", **ends)
-    assert score_row(score) == ScoreRow("kl", 0.5, "nats", "lower", (0.0, None), 0.4, 0.6, trace="both")
+    score = SimpleNamespace(
+        name="kl", value=0.5, unit="nats", better="lower", reason="", trace="both", **ends
+    )
+    assert score_row(score) == ScoreRow(
+        "kl", 0.5, "nats", "lower", (0.0, None), 0.4, 0.6, trace="both"
+    )
 
 
 # Path into the JSON, the value put there ("-" deletes the field), and words of the message.
@@ -258,11 +306,17 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     (("scores", 1, "name"), "da", "'da' appears more than once"),
     (("claims",), [""], "claims[0] must be a non-empty text"),
     (("previous",), "sha256:" + "A" * 64, "previous must be a digest"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("place", "value", "words"), WRONG, ids=[f"{'.'.join(map(str, w[0]))}-{i}" for i, w in enumerate(WRONG)])
-def test_a_wrong_field_is_refused_in_one_line(place: tuple[Any, ...], value: Any, words: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    WRONG,
+    ids=[f"{'.'.join(map(str, w[0]))}-{i}" for i, w in enumerate(WRONG)],
+)
+def test_a_wrong_field_is_refused_in_one_line(
+    place: tuple[Any, ...], value: Any, words: str
+) -> None:
     body = json.loads(canonical(to_json(seal(made()))))
     holder = body
     for step in place[:-1]:
@@ -296,7 +350,9 @@ def test_tip_is_what_the_next_record_follows(tmp_path: Path) -> None:
     assert tip(folder) == sealed[1].digest
     write(seal(made("m2"), tip(folder)), folder / "b.json")
     assert [r.name for r in read_folder(folder)] == ["m0", "m1", "m2"]
-    assert "not a folder" in refusal(tip, folder / "a.json") and "holds no records" in refusal(read_folder, tmp_path)
+    assert "not a folder" in refusal(tip, folder / "a.json") and "holds no records" in refusal(
+        read_folder, tmp_path
+    )
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -304,19 +360,27 @@ def test_a_missing_predecessor_is_named(tmp_path: Path, lost: int) -> None:
     sealed = chain(tmp_path, [made(f"m{i}") for i in range(3)])
     (tmp_path / f"{lost}.json").unlink()
     message = refusal(read_folder, tmp_path)
-    assert message == f"{tmp_path / f'{lost + 1}.json'}: its previous record {str(sealed[lost].digest)[:19]}… is missing"
+    assert (
+        message
+        == f"{tmp_path / f'{lost + 1}.json'}: its previous record {str(sealed[lost].digest)[:19]}… is missing"
+    )
 
 
 def test_forks_and_repeated_records_are_named(tmp_path: Path) -> None:
     sealed = chain(tmp_path, [made("m0"), made("m1")])
     other = write(seal(made("m2"), sealed[0].digest), tmp_path / "fork.json")
-    assert refusal(read_folder, tmp_path).startswith(f"{other}: has the same previous record as {tmp_path / '1.json'}")
+    assert refusal(read_folder, tmp_path).startswith(
+        f"{other}: has the same previous record as {tmp_path / '1.json'}"
+    )
     other.unlink()
     second = write(seal(made("m3")), tmp_path / "second.json")
     assert "both begin a chain" in refusal(read_folder, tmp_path)
     second.unlink()
     copy = write_text(tmp_path / "copy.json", (tmp_path / "1.json").read_text(encoding="utf-8"))
-    assert refusal(read_folder, tmp_path) == f"{copy.parent / 'copy.json'}: the same record as {tmp_path / '1.json'}"
+    assert (
+        refusal(read_folder, tmp_path)
+        == f"{copy.parent / 'copy.json'}: the same record as {tmp_path / '1.json'}"
+    )
 
 
 def test_a_name_is_evaluated_once_unless_corrected(tmp_path: Path) -> None:
@@ -328,14 +392,19 @@ def test_a_name_is_evaluated_once_unless_corrected(tmp_path: Path) -> None:
     assert read_folder(tmp_path / "corrected") == records
     assert [r.name for r in in_force(records)] == ["n", "m"] and in_force(records)[1] is records[2]
     trained = made("m", kind="train", role=None)
-    assert len(chain(tmp_path / "kinds", [trained, made("m")])) == len(read_folder(tmp_path / "kinds")) == 2
+    assert (
+        len(chain(tmp_path / "kinds", [trained, made("m")]))
+        == len(read_folder(tmp_path / "kinds"))
+        == 2
+    )
     chain(tmp_path / "wrong", [made("n"), better])
     assert "is not an earlier record of the chain" in refusal(read_folder, tmp_path / "wrong")
 
 
 # --- python -m eigenforget.record.verify ---
 
-# Python runs a module of this name at its start: from then on only the standard library and eigenforget can be imported.
+# Python runs a module of this name at its start: from then on only the standard library and
+# eigenforget can be imported.
 _ONLY_STDLIB = """
 import sys
 class Only:
@@ -355,7 +424,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Any:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(start), str(source)])}
 
     def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, *map(str, args)], env=env, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, *map(str, args)], env=env, capture_output=True, text=True, check=False
+        )
 
     return run
 
@@ -365,8 +436,12 @@ def test_the_bare_python_is_bare(bare: Any, name: str) -> None:
     assert f"{name} is blocked" in bare("-c", f"import {name}").stderr
 
 
-def test_verify_needs_the_standard_library_only_and_tells_good_from_bad(bare: Any, tmp_path: Path) -> None:
-    sealed = chain(tmp_path, [made("m0", kind="train", role=None), made("m1")], ["b.json", "a.json"])
+def test_verify_needs_the_standard_library_only_and_tells_good_from_bad(
+    bare: Any, tmp_path: Path
+) -> None:
+    sealed = chain(
+        tmp_path, [made("m0", kind="train", role=None), made("m1")], ["b.json", "a.json"]
+    )
     good = bare("-m", "eigenforget.record.verify", tmp_path)
     assert (good.returncode, good.stderr) == (0, "")
     assert good.stdout.splitlines() == [
@@ -382,7 +457,9 @@ def test_verify_needs_the_standard_library_only_and_tells_good_from_bad(bare: An
     bad = bare("-m", "eigenforget.record.verify", tmp_path, tmp_path / "absent.json")
     assert bad.returncode == 2 and bad.stdout.count("\n") == 2 and "b.json" not in bad.stdout
     first, second = bad.stderr.splitlines()
-    assert first.startswith(f"error: {tmp_path / 'b.json'}: ") and second.startswith(f"error: {tmp_path / 'absent.json'}: ")
+    assert first.startswith(f"error: {tmp_path / 'b.json'}: ") and second.startswith(
+        f"error: {tmp_path / 'absent.json'}: "
+    )
 
 
 def test_verify_judges_a_folder_as_a_chain_and_a_file_alone(bare: Any, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The ledger: one chain from several processes at a time, nothing built on a broken chain, evaluations that are made again."""
+"""The ledger: one chain from several processes at a time, nothing built on a broken chain,
+evaluations that are made again.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,15 @@ def test_processes_that_append_at_the_same_time_make_one_chain(tmp_path: Path) -
     told = [line for writer in writers for line in writer.communicate(timeout=60)[0].split()]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     records = read_folder(folder)
-    assert len(records) == 36 and {r.digest for r in records} == set(told) and verify([folder]).status == 0
+    assert (
+        len(records) == 36
+        and {r.digest for r in records} == set(told)
+        and verify([folder]).status == 0
+    )
     for name in "abc":
-        assert [r.name for r in records if r.name.startswith(name)] == [f"{name}{i}" for i in range(12)]
+        assert [r.name for r in records if r.name.startswith(name)] == [
+            f"{name}{i}" for i in range(12)
+        ]
     numbers = [int(path.name[:6]) for path in sorted(folder.glob("*.json"))]
     assert numbers == list(range(1, 37)) and records[-1].digest == tip(folder)
 
@@ -100,7 +108,10 @@ def test_a_record_is_linked_to_the_newest_and_named_by_number(tmp_path: Path) ->
     first = append(tmp_path, made("m ü/0"))
     second = append(tmp_path, made("m1"), "evaluate m1")
     assert first.previous is None and second.previous == first.digest
-    assert sorted(p.name for p in tmp_path.glob("*.json")) == ["000001-m-ü-0.json", "000002-evaluate-m1.json"]
+    assert sorted(p.name for p in tmp_path.glob("*.json")) == [
+        "000001-m-ü-0.json",
+        "000002-evaluate-m1.json",
+    ]
     third = append(tmp_path, seal(made("../..")))  # sealed for another chain before
     assert third.previous == second.digest and (tmp_path / "000003-record.json").exists()
 
@@ -109,7 +120,9 @@ def test_a_record_is_linked_to_the_newest_and_named_by_number(tmp_path: Path) ->
 def test_a_broken_chain_is_not_built_on(tmp_path: Path, damage: str) -> None:
     sealed = chain(tmp_path, [made(f"m{i}") for i in range(3)])
     if damage == "changed":
-        (tmp_path / "1.json").write_bytes((tmp_path / "1.json").read_bytes().replace(b"5.5", b"5.4"))
+        (tmp_path / "1.json").write_bytes(
+            (tmp_path / "1.json").read_bytes().replace(b"5.5", b"5.4")
+        )
     elif damage == "removed":
         (tmp_path / "1.json").unlink()
     elif damage == "forked":
@@ -123,15 +136,23 @@ def test_a_broken_chain_is_not_built_on(tmp_path: Path, damage: str) -> None:
 
 def test_what_would_break_the_chain_is_not_written(tmp_path: Path) -> None:
     append(tmp_path, made("m"))
-    assert "evaluates 'm' as" in refusal(append, tmp_path, made("m", created="2026-11-24T14:00:00Z"))
-    assert "which is not an earlier record" in refusal(append, tmp_path, made("n", job={"corrects": "sha256:" + "0" * 64}))
+    assert "evaluates 'm' as" in refusal(
+        append, tmp_path, made("m", created="2026-11-24T14:00:00Z")
+    )
+    assert "which is not an earlier record" in refusal(
+        append, tmp_path, made("n", job={"corrects": "sha256:" + "0" * 64})
+    )
     assert len(read_folder(tmp_path)) == 1
 
 
 def test_an_evaluation_that_is_made_again_corrects_the_one_in_force(tmp_path: Path) -> None:
     def add(split: str, hour: int, **more: Any) -> Any:
         inputs = {"split": "sha256:" + split * 64}
-        return append(tmp_path, made("original", created=f"2026-11-24T{hour}:00:00Z", inputs=inputs, **more), again=True)
+        return append(
+            tmp_path,
+            made("original", created=f"2026-11-24T{hour}:00:00Z", inputs=inputs, **more),
+            again=True,
+        )
 
     first, other, second, third = add("a", 10), add("b", 11), add("a", 12), add("a", 13)
     assert "corrects" not in first.job and "corrects" not in other.job
@@ -139,12 +160,19 @@ def test_an_evaluation_that_is_made_again_corrects_the_one_in_force(tmp_path: Pa
     trained = add("a", 14, kind="train", role=None, scores=())
     assert "corrects" not in trained.job
     records = read_folder(tmp_path)
-    assert records == [first, other, second, third, trained] and in_force(records) == [other, third, trained]
+    assert records == [first, other, second, third, trained] and in_force(records) == [
+        other,
+        third,
+        trained,
+    ]
 
 
 def test_a_ledger_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "is a file; a ledger is a folder" in refusal(check, tmp_path / "file")
-    assert "cannot be made" in refusal(append, tmp_path / "file", made()) and (tmp_path / "file").read_text() == "mine"
+    assert (
+        "cannot be made" in refusal(append, tmp_path / "file", made())
+        and (tmp_path / "file").read_text() == "mine"
+    )
     check(tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,6 @@
-"""Ids as salted hashes: against HMAC by hand, every place where one can stand, what is left as it is, and salts."""
+"""Ids as salted hashes: against HMAC by hand, every place where one can stand, what is left as it
+is, and salts.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eigenforget.core.spec import as_json, parse, spell
 from eigenforget.record import (
     Outcome,
     ScoreRow,
@@ -28,7 +31,6 @@ from eigenforget.record import (
 )
 from eigenforget.record.pseudonyms import Pseudonyms
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import as_json, parse, spell
 from tests.test_record import made, refusal
 
 SALT = bytes(range(32))
@@ -36,7 +38,9 @@ SALT = bytes(range(32))
 
 def name_of(value: str, kind: str = "id", salt: bytes = SALT) -> str:
     """By hand: the first 16 hex digits of HMAC-SHA-256."""
-    return hmac.new(salt, f"eigenforget.pseudonym/1\x1f{kind}\x1f{value}".encode(), hashlib.sha256).hexdigest()[:16]
+    return hmac.new(
+        salt, f"eigenforget.pseudonym/1\x1f{kind}\x1f{value}".encode(), hashlib.sha256
+    ).hexdigest()[:16]
 
 
 def described(spec: str) -> dict[str, Any]:
@@ -56,7 +60,13 @@ def test_a_pseudonym_is_a_keyed_hash_of_kind_and_value() -> None:
     names = Pseudonyms(SALT)
     assert names.of("id", "ann") == name_of("ann") == names.of("id", "ann")
     assert names.of("id", 7) == name_of("7")
-    assert len({names.of(kind, "ann") for kind in ("id", "group", "column:name")} | {Pseudonyms(SALT[::-1]).of("id", "ann")}) == 4
+    assert (
+        len(
+            {names.of(kind, "ann") for kind in ("id", "group", "column:name")}
+            | {Pseudonyms(SALT[::-1]).of("id", "ann")}
+        )
+        == 4
+    )
     assert names.of("id", "\ud800") != names.of("id", "\ud801")
     assert "at least 16 bytes, got 15" in refusal(Pseudonyms, b"x" * 15)
 
@@ -72,8 +82,17 @@ def test_salts(tmp_path: Path) -> None:
     assert len(first) == len(second) == 32 and first != second
     (tmp_path / "upper").write_text(first.hex().upper())
     assert read_salt(tmp_path / "upper") == first
-    assert "never replaced" in refusal(make_salt, tmp_path / "a") and read_salt(tmp_path / "a") == first
-    for content, words in ((b"", "got 0"), (b"00" * 15, "got 15"), (b"xyz", "hex"), (b"\xff" * 64, "hex"), (b"0" * 33, "hex")):
+    assert (
+        "never replaced" in refusal(make_salt, tmp_path / "a")
+        and read_salt(tmp_path / "a") == first
+    )
+    for content, words in (
+        (b"", "got 0"),
+        (b"00" * 15, "got 15"),
+        (b"xyz", "hex"),
+        (b"\xff" * 64, "hex"),
+        (b"0" * 33, "hex"),
+    ):
         (tmp_path / "bad").write_bytes(content)
         assert words in refusal(read_salt, tmp_path / "bad")
     assert "cannot be read" in refusal(read_salt, tmp_path / "none")
@@ -81,7 +100,10 @@ def test_salts(tmp_path: Path) -> None:
 
 def test_a_split_of_pseudonyms() -> None:
     split = pseudonymised_split(manifest_of(["ann", "bob"], ["cec"]), SALT)
-    assert split == manifest_of([name_of("ann"), name_of("bob")], [name_of("cec")], hashed=True) and split.hashed
+    assert (
+        split == manifest_of([name_of("ann"), name_of("bob")], [name_of("cec")], hashed=True)
+        and split.hashed
+    )
 
 
 # --- requests ---
@@ -99,31 +121,64 @@ SPECS = [
 
 
 @pytest.mark.parametrize(("spec", "field", "values", "kind"), SPECS)
-def test_values_in_requests_are_hidden_in_fields_and_in_the_spelling(spec: str, field: str, values: Any, kind: str) -> None:
-    wanted = [name_of(str(v), kind) for v in values] if isinstance(values, list) else name_of(str(values), kind)
+def test_values_in_requests_are_hidden_in_fields_and_in_the_spelling(
+    spec: str, field: str, values: Any, kind: str
+) -> None:
+    wanted = (
+        [name_of(str(v), kind) for v in values]
+        if isinstance(values, list)
+        else name_of(str(values), kind)
+    )
     for text in (spec, f"union(requests=({spec}, by_class(label=3)))"):
         told = described(text)
         job = hidden(made(job={"request": told}))["job"]
-        at, plain = (x["resolved"] if text == spec else x["resolved"]["fields"]["requests"][0] for x in (job["request"], told))
-        assert at["fields"][field] == wanted and {**at["fields"], field: 0} == {**plain["fields"], field: 0}
+        at, plain = (
+            x["resolved"] if text == spec else x["resolved"]["fields"]["requests"][0]
+            for x in (job["request"], told)
+        )
+        assert at["fields"][field] == wanted and {**at["fields"], field: 0} == {
+            **plain["fields"],
+            field: 0,
+        }
         for value in values if isinstance(values, list) else [values]:
             assert repr(value) not in job["request"]["spec"]
         parsed = parse(job["request"]["spec"], REQUESTS, "request")
-        assert json.loads(canonical(as_json(parsed))) == job["request"]["resolved"], "the spelling says what the fields say"
+        assert json.loads(canonical(as_json(parsed))) == job["request"]["resolved"], (
+            "the spelling says what the fields say"
+        )
 
 
-@pytest.mark.parametrize("spec", ["by_class(label=3)", "at_random(fraction=0.1, seed=4)", "where(column='label', op='==', value=3)"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "by_class(label=3)",
+        "at_random(fraction=0.1, seed=4)",
+        "where(column='label', op='==', value=3)",
+    ],
+)
 def test_classes_and_draws_name_no_one(spec: str) -> None:
     told = described(spec)
-    assert hidden(made(job={"request": told}))["job"] == {"request": json.loads(canonical(told)), "ids": "hmac-sha256"}
+    assert hidden(made(job={"request": told}))["job"] == {
+        "request": json.loads(canonical(told)),
+        "ids": "hmac-sha256",
+    }
 
 
 def test_specs_in_running_text() -> None:
     ann = name_of("ann", "group")
     text = "Forget by_group(group='ann'), then by_class(label=1)."
-    assert pseudonymised_text(text, SALT) == f"Forget by_group(group='{ann}'), then by_class(label=1)."
+    assert (
+        pseudonymised_text(text, SALT) == f"Forget by_group(group='{ann}'), then by_class(label=1)."
+    )
     assert "ann" not in pseudonymised_text('by_group (\n  group = "ann" )', SALT)
-    for text in ("by_group(", "by_group('ann", "my_by_group(group='ann')", "by_group(group=ann)", "by_group(*x)", "plain"):
+    for text in (
+        "by_group(",
+        "by_group('ann",
+        "my_by_group(group='ann')",
+        "by_group(group=ann)",
+        "by_group(*x)",
+        "plain",
+    ):
         assert pseudonymised_text(text, SALT) == text, "what is no whole spec stays"
 
 
@@ -133,20 +188,32 @@ def test_specs_in_running_text() -> None:
 def test_ids_groups_and_pairs_are_hidden_wherever_they_stand() -> None:
     record = made(
         job={"near_duplicates": {"total": 1, "pairs": [["ann", "bob", 0.99]]}, "group": ["ward 1"]},
-        series={"pca": {"id": ["ann", "bob"], "x": [1, 2]}, "deep": [{"groups": ["ward 1"]}], "forget_groups": {"1 by_ids(ids='ann')": 0.5}},
+        series={
+            "pca": {"id": ["ann", "bob"], "x": [1, 2]},
+            "deep": [{"groups": ["ward 1"]}],
+            "forget_groups": {"1 by_ids(ids='ann')": 0.5},
+        },
     )
     told = hidden(record)
     pair = [name_of("ann"), name_of("bob"), 0.99]
     assert told["job"] == {
-        "near_duplicates": {"total": 1, "ids": "hmac-sha256", "pairs": [pair]}, "group": [name_of("ward 1", "group")], "ids": "hmac-sha256",
-    }  # fmt: skip
+        "near_duplicates": {"total": 1, "ids": "hmac-sha256", "pairs": [pair]},
+        "group": [name_of("ward 1", "group")],
+        "ids": "hmac-sha256",
+    }
     key = f"1 by_ids(ids='{name_of('ann')}')"
     deep = [{"groups": [name_of("ward 1", "group")]}]
-    assert told["series"] == {"pca": {"id": pair[:2], "x": [1, 2]}, "deep": deep, "forget_groups": {key: 0.5}}
+    assert told["series"] == {
+        "pca": {"id": pair[:2], "x": [1, 2]},
+        "deep": deep,
+        "forget_groups": {key: 0.5},
+    }
 
 
 def test_pairs_of_a_record_whose_ids_were_hidden_are_not_hidden_twice() -> None:
-    first = pseudonymised(made(job={"near_duplicates": {"total": 1, "pairs": [["ann", "bob", 0.99]]}}), SALT)
+    first = pseudonymised(
+        made(job={"near_duplicates": {"total": 1, "pairs": [["ann", "bob", 0.99]]}}), SALT
+    )
     again = pseudonymised(made(job={"near_duplicates": first.job["near_duplicates"]}), SALT)
     assert again.job["near_duplicates"] == first.job["near_duplicates"]
 
@@ -154,13 +221,17 @@ def test_pairs_of_a_record_whose_ids_were_hidden_are_not_hidden_twice() -> None:
 def test_what_texts_quote_is_hidden_as_whole_words_and_numbers_are_left() -> None:
     split = manifest_of(["ann", "ann lee", "7"], ["x.y"])
     record = made(
-        "ann", claims=("ann lee and ann, not anna or 7.",), non_claims=("x.y but not xzy",),
+        "ann",
+        claims=("ann lee and ann, not anna or 7.",),
+        non_claims=("x.y but not xzy",),
         scores=(ScoreRow("da", None, "1", "reference", (0.0, 1.0), reason="no row of ward 1"),),
         outcome=Outcome("refused", 0.0, reason="ids not in the training data: ann"),
-    )  # fmt: skip
+    )
     told = hidden(record, split=split, known={"group": ["ward 1"]})
     ann = name_of("ann")
-    assert told["claims"] == [f"{name_of('ann lee')} and {ann}, not anna or 7."] and told["non_claims"] == [f"{name_of('x.y')} but not xzy"]
+    assert told["claims"] == [f"{name_of('ann lee')} and {ann}, not anna or 7."] and told[
+        "non_claims"
+    ] == [f"{name_of('x.y')} but not xzy"]
     assert told["scores"][0]["reason"] == f"no row of {name_of('ward 1', 'group')}"
     assert told["outcome"]["reason"] == f"ids not in the training data: {ann}"
     assert told["name"] == "ann", "names of models are not hidden"
@@ -168,13 +239,20 @@ def test_what_texts_quote_is_hidden_as_whole_words_and_numbers_are_left() -> Non
 
 def test_the_digest_of_the_split_becomes_that_of_its_pseudonyms_or_goes() -> None:
     split = manifest_of(["ann"], ["bob"])
-    record = seal(made(inputs={"data": "sha256:" + "a" * 64, "split": split.digest}), "sha256:" + "c" * 64)
-    assert hidden(record, split=split)["inputs"]["split"] == manifest_of([name_of("ann")], [name_of("bob")]).digest
+    record = seal(
+        made(inputs={"data": "sha256:" + "a" * 64, "split": split.digest}), "sha256:" + "c" * 64
+    )
+    assert (
+        hidden(record, split=split)["inputs"]["split"]
+        == manifest_of([name_of("ann")], [name_of("bob")]).digest
+    )
     alone = pseudonymised(record, SALT)
     assert list(alone.inputs) == ["data"] and alone.digest is alone.previous is None and seal(alone)
 
 
-_IDS = st.text("abcdefg_'\"\\() ,\n", min_size=3, max_size=9).filter(lambda text: len(text.strip()) > 2)
+_IDS = st.text("abcdefg_'\"\\() ,\n", min_size=3, max_size=9).filter(
+    lambda text: len(text.strip()) > 2
+)
 
 
 @settings(max_examples=60, deadline=None)

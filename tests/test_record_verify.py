@@ -1,4 +1,6 @@
-"""The checker of records: every change of a sealed record is found, the chain, the noted tip, and a copy of record/ that stands alone."""
+"""The checker of records: every change of a sealed record is found, the chain, the noted tip, and a
+copy of record/ that stands alone.
+"""
 
 from __future__ import annotations
 
@@ -39,15 +41,27 @@ from tests.test_record import chain, made, refusal
 SEALED = json.loads(canonical(to_json(seal(made()))))
 TEXT = canonical(SEALED) + "\n"
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=3,
 )
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The way to every value inside."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in items:
         yield (*at, key)
         yield from places(item, (*at, key))
@@ -89,7 +103,12 @@ def other_spellings(draw: st.DrawFn) -> str:
     if draw(st.booleans()):
         keys = list(SEALED)
         order = draw(st.permutations(keys))
-        return json.dumps({key: SEALED[key] for key in order}, separators=(",", ":"), ensure_ascii=False) + "\n"
+        return (
+            json.dumps(
+                {key: SEALED[key] for key in order}, separators=(",", ":"), ensure_ascii=False
+            )
+            + "\n"
+        )
     where = draw(st.integers(0, len(TEXT)))
     return TEXT[:where] + draw(st.sampled_from([" ", "\n", "\t", "\r\n"])) + TEXT[where:]
 
@@ -101,11 +120,15 @@ def slate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=300, deadline=None)
 @given(text=other_values() | other_spellings())
-def test_any_other_text_than_the_sealed_one_is_an_error_that_names_the_file(slate: Path, text: str) -> None:
+def test_any_other_text_than_the_sealed_one_is_an_error_that_names_the_file(
+    slate: Path, text: str
+) -> None:
     assume(text != TEXT)
     slate.write_bytes(text.encode("utf-8", "surrogatepass"))
     result = verify([slate])
-    assert result.status == 2 and [f.where for f in result.findings if f.status == "error"] == [str(slate)]
+    assert result.status == 2 and [f.where for f in result.findings if f.status == "error"] == [
+        str(slate)
+    ]
     slate.write_bytes(TEXT.encode())
     assert verify([slate]).status == 0
 
@@ -115,7 +138,9 @@ def test_any_other_text_than_the_sealed_one_is_an_error_that_names_the_file(slat
 def test_a_digest_that_is_made_to_fit_breaks_the_chain_and_the_noted_tip(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[Any, ...], value: Any
 ) -> None:
-    """Who can write the file can seal it anew: then the next record misses its predecessor, or the tip is another one."""
+    """Who can write the file can seal it anew: then the next record misses its predecessor, or the
+    tip is another one.
+    """
     folder = tmp_path_factory.mktemp("chain")
     sealed = chain(folder, [made(), made("next", created="2026-11-24T14:00:00Z")])
     body = json.loads((folder / "0.json").read_text(encoding="utf-8"))
@@ -123,7 +148,9 @@ def test_a_digest_that_is_made_to_fit_breaks_the_chain_and_the_noted_tip(
     del body["digest"]
     assume(digest(body) != sealed[0].digest)
     for name, tip in (("0.json", sealed[1].digest), ("only", sealed[0].digest)):
-        (folder / "0.json").write_text(canonical({**body, "digest": digest(body)}) + "\n", encoding="utf-8")
+        (folder / "0.json").write_text(
+            canonical({**body, "digest": digest(body)}) + "\n", encoding="utf-8"
+        )
         if name == "only":
             (folder / "1.json").unlink()
         assert verify([folder], Options(expect_tip=str(tip))).status == 2
@@ -138,7 +165,9 @@ def run_folder(tmp_path: Path) -> Path:
     """A checkpoint, its ids and its record: run/m.json, run/m.safetensors, run/m.split.json."""
     folder = tmp_path / "run"
     folder.mkdir()
-    save_file({"w": torch.arange(6.0).reshape(2, 3)}, folder / "m.safetensors", {"method": "muda()"})
+    save_file(
+        {"w": torch.arange(6.0).reshape(2, 3)}, folder / "m.safetensors", {"method": "muda()"}
+    )
     split = manifest_of(["ann", "bob"], ["cec", "dan"])
     write_text(folder / "m.split.json", manifest_text(split))
     write(sealed_run(folder, split.digest), folder / "m.json")
@@ -147,7 +176,10 @@ def run_folder(tmp_path: Path) -> Path:
 
 def sealed_run(folder: Path, split: str) -> Any:
     record = made("m", kind="unlearn", role=None, scores=())
-    outputs = {"model": weights_digest(folder / "m.safetensors"), "file:m.safetensors": file_digest(folder / "m.safetensors")}
+    outputs = {
+        "model": weights_digest(folder / "m.safetensors"),
+        "file:m.safetensors": file_digest(folder / "m.safetensors"),
+    }
     inputs = {"split": split, "file:m.split.json": file_digest(folder / "m.split.json")}
     return seal(replace(record, inputs=inputs, outcome=replace(record.outcome, outputs=outputs)))
 
@@ -157,7 +189,9 @@ def errors(result: Any) -> list[tuple[str, str]]:
 
 
 def test_files_and_split_are_checked_wherever_they_stand(run_folder: Path, tmp_path: Path) -> None:
-    assert [f.status for f in verify([run_folder / "m.json"], Options(strict=True)).findings] == ["ok"] * 5
+    assert [f.status for f in verify([run_folder / "m.json"], Options(strict=True)).findings] == [
+        "ok"
+    ] * 5
     away = tmp_path / "archive" / "deep"
     shutil.copytree(run_folder, away)
     for name in ("m.safetensors", "m.split.json"):
@@ -165,27 +199,51 @@ def test_files_and_split_are_checked_wherever_they_stand(run_folder: Path, tmp_p
     alone = verify([run_folder / "m.json"])
     assert alone.status == 0 and {f.status for f in alone.findings[1:]} == {"not checked"}
     assert verify([run_folder / "m.json"], Options(strict=True)).status == 2
-    assert verify([run_folder / "m.json"], Options((tmp_path / "archive",), strict=True)).status == 0
+    assert (
+        verify([run_folder / "m.json"], Options((tmp_path / "archive",), strict=True)).status == 0
+    )
     assert "not a folder" in refusal(verify, [run_folder / "m.json"], Options((tmp_path / "none",)))
 
 
-def test_a_split_of_other_ids_is_an_error_even_where_its_file_is_the_named_one(run_folder: Path) -> None:
-    write(sealed_run(run_folder, manifest_of(["ann"], ["bob"]).digest), run_folder / "m.json", overwrite=True)
-    assert [(name, what[:30]) for name, what in errors(verify([run_folder / "m.json"]))] == [("m.split.json", "its ids have the split digest ")]
+def test_a_split_of_other_ids_is_an_error_even_where_its_file_is_the_named_one(
+    run_folder: Path,
+) -> None:
+    write(
+        sealed_run(run_folder, manifest_of(["ann"], ["bob"]).digest),
+        run_folder / "m.json",
+        overwrite=True,
+    )
+    assert [(name, what[:30]) for name, what in errors(verify([run_folder / "m.json"]))] == [
+        ("m.split.json", "its ids have the split digest ")
+    ]
 
 
-def test_other_weights_under_the_named_file_and_another_header_are_told_apart(run_folder: Path) -> None:
-    save_file({"w": torch.arange(6.0).reshape(2, 3)}, run_folder / "m.safetensors", {"method": "retrain()"})
+def test_other_weights_under_the_named_file_and_another_header_are_told_apart(
+    run_folder: Path,
+) -> None:
+    save_file(
+        {"w": torch.arange(6.0).reshape(2, 3)},
+        run_folder / "m.safetensors",
+        {"method": "retrain()"},
+    )
     [(name, what)] = errors(verify([run_folder / "m.json"]))
-    assert name == "m.safetensors" and what.endswith("its weights are those of the record, its header is not")
-    save_file({"w": torch.arange(6.0).reshape(3, 2)}, run_folder / "m.safetensors", {"method": "muda()"})
+    assert name == "m.safetensors" and what.endswith(
+        "its weights are those of the record, its header is not"
+    )
+    save_file(
+        {"w": torch.arange(6.0).reshape(3, 2)}, run_folder / "m.safetensors", {"method": "muda()"}
+    )
     [(name, what)] = errors(verify([run_folder / "m.json"]))
     assert name == "m.safetensors" and what.endswith("its weights are not those of the record")
 
 
 def test_a_record_names_plain_files_only(tmp_path: Path) -> None:
     for name in ("../m.safetensors", "a/b", "..", ""):
-        write(seal(made(inputs={f"file:{name}": "sha256:" + "a" * 64})), tmp_path / "r.json", overwrite=True)
+        write(
+            seal(made(inputs={f"file:{name}": "sha256:" + "a" * 64})),
+            tmp_path / "r.json",
+            overwrite=True,
+        )
         [(_, what)] = errors(verify([tmp_path / "r.json"]))
         assert what == f"names the file {name!r}, which is no plain name"
 
@@ -195,9 +253,10 @@ def test_a_list_of_ids_may_be_given_beside_records(run_folder: Path) -> None:
     assert result.status == 0 and "2 forgotten and 2 retained ones" in result.findings[-1].what
     text = (run_folder / "m.split.json").read_text()
     (run_folder / "m.split.json").write_text(text.replace("ann", "amy"))
-    assert ("m.split.json", "its ids do not have the digest that is written in it (changed after writing)") in errors(
-        verify([run_folder / "m.split.json"])
-    )
+    assert (
+        "m.split.json",
+        "its ids do not have the digest that is written in it (changed after writing)",
+    ) in errors(verify([run_folder / "m.split.json"]))
 
 
 # --- the chain and the command ---
@@ -207,10 +266,18 @@ def test_the_tip_tells_records_that_were_taken_off_the_end(tmp_path: Path) -> No
     sealed = chain(tmp_path, [made(f"m{i}") for i in range(3)])
     whole = verify([tmp_path])
     assert whole.tips == {str(tmp_path): sealed[2].digest}
-    assert verify([tmp_path], Options(expect_tip=str(sealed[1].digest))).findings[4].what.endswith("is in the chain, 1 records before its end")
+    assert (
+        verify([tmp_path], Options(expect_tip=str(sealed[1].digest)))
+        .findings[4]
+        .what.endswith("is in the chain, 1 records before its end")
+    )
     (tmp_path / "2.json").unlink()
     cut = verify([tmp_path], Options(expect_tip=str(sealed[2].digest)))
-    assert verify([tmp_path]).status == 0 and cut.status == 2 and "taken off the end" in errors(cut)[0][1]
+    assert (
+        verify([tmp_path]).status == 0
+        and cut.status == 2
+        and "taken off the end" in errors(cut)[0][1]
+    )
     assert "sha256:<64 hex digits>" in refusal(verify, [tmp_path], Options(expect_tip="abc"))
     for paths in ([tmp_path, tmp_path], [tmp_path / "0.json"]):
         assert "one folder" in refusal(verify, paths, Options(expect_tip=str(sealed[0].digest)))
@@ -220,7 +287,10 @@ def test_evaluations_of_one_name_on_two_splits_stand_in_one_chain(tmp_path: Path
     a, b = ({"split": "sha256:" + c * 64} for c in "ab")
     chain(tmp_path / "two", [made("m", inputs=a), made("m", inputs=b)])
     assert verify([tmp_path / "two"]).status == 0
-    chain(tmp_path / "same", [made("m", inputs=a), made("m", inputs=a, created="2026-11-24T14:00:00Z")])
+    chain(
+        tmp_path / "same",
+        [made("m", inputs=a), made("m", inputs=a, created="2026-11-24T14:00:00Z")],
+    )
     [(name, what)] = errors(verify([tmp_path / "same"]))
     assert name == "1.json" and what.startswith("evaluates 'm' as")
 
@@ -234,25 +304,50 @@ def test_json_holds_every_finding(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "0.json").write_bytes(b"{")
     assert main([str(tmp_path), "--json"]) == 2
     told = json.loads(capsys.readouterr().out)
-    assert told["status"] == 2 and {"status": "error", "where": str(tmp_path / "0.json"),
-                                    "what": "not a whole JSON text (truncated or damaged)"} in told["findings"]  # fmt: skip
+    assert (
+        told["status"] == 2
+        and {
+            "status": "error",
+            "where": str(tmp_path / "0.json"),
+            "what": "not a whole JSON text (truncated or damaged)",
+        }
+        in told["findings"]
+    )
 
 
-def test_a_copy_of_the_folder_alone_checks_chain_files_and_split(run_folder: Path, tmp_path: Path) -> None:
+def test_a_copy_of_the_folder_alone_checks_chain_files_and_split(
+    run_folder: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "empty"
     home.mkdir()
-    shutil.copytree(Path(eigenforget.__file__).parent / "record", home / "record", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(eigenforget.__file__).parent / "record",
+        home / "record",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
 
     def alone(*args: object) -> subprocess.CompletedProcess[str]:
         # -S: no site-packages; -E and -s: no other folder of modules.
-        return subprocess.run([sys.executable, "-S", "-E", "-s", *map(str, args)], cwd=home, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-S", "-E", "-s", *map(str, args)],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     for name in ("torch", "cryptography", "eigenforget"):
         assert "No module named" in alone("-c", f"import {name}").stderr
     good = alone("-m", "record.verify", run_folder, "--strict")
-    assert (good.returncode, good.stderr) == (0, "") and [line[:4] for line in good.stdout.splitlines()] == ["ok  "] * 6
+    assert (good.returncode, good.stderr) == (0, "") and [
+        line[:4] for line in good.stdout.splitlines()
+    ] == ["ok  "] * 6
     blob = bytearray((run_folder / "m.safetensors").read_bytes())
     blob[-1] ^= 1
     (run_folder / "m.safetensors").write_bytes(blob)
     bad = alone("-m", "record.verify", run_folder)
-    assert bad.returncode == 2 and bad.stderr.startswith(f"error: {run_folder / 'm.safetensors'}: ") and bad.stderr.count("\n") == 1
+    assert (
+        bad.returncode == 2
+        and bad.stderr.startswith(f"error: {run_folder / 'm.safetensors'}: ")
+        and bad.stderr.count("\n") == 1
+    )

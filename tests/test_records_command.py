@@ -1,4 +1,6 @@
-"""verify, keygen and sign as a user types them, and what train, unlearn, evaluate and analyze leave for them to check."""
+"""verify, keygen and sign as a user types them, and what train, unlearn, evaluate and analyze leave
+for them to check.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,18 @@ def status(*argv: object) -> int:
 
 def train(folder: Path, name: str, *more: object) -> None:
     data = f'npz(path="{folder / "people.npz"}")'
-    run("train", "--data", data, "--model", MODEL, "--recipe", RECIPE, "--out", folder / f"{name}.safetensors", *more)
+    run(
+        "train",
+        "--data",
+        data,
+        "--model",
+        MODEL,
+        "--recipe",
+        RECIPE,
+        "--out",
+        folder / f"{name}.safetensors",
+        *more,
+    )
 
 
 def people(folder: Path) -> None:
@@ -44,7 +57,9 @@ def people(folder: Path) -> None:
     y = np.arange(180) % 3
     x = (rng.normal(size=(180, 6)) + 3 * np.eye(6)[y]).astype(np.float32)
     x[5] = x[2] + 1e-4
-    np.savez_compressed(folder / "people.npz", x=x, y=y, ids=np.array(PEOPLE), groups=np.array(FAMILIES))
+    np.savez_compressed(
+        folder / "people.npz", x=x, y=y, ids=np.array(PEOPLE), groups=np.array(FAMILIES)
+    )
 
 
 def a_round(folder: Path, *more: object, evaluated: tuple[object, ...] = ()) -> Path:
@@ -53,9 +68,33 @@ def a_round(folder: Path, *more: object, evaluated: tuple[object, ...] = ()) -> 
     train(folder, "original", *more)
     train(folder, "oracle", "--without", GONE, *more)
     original = folder / "original.safetensors"
-    run("unlearn", original, "--forget", GONE, "--method", METHOD, "--out", folder / "gone.safetensors", *more)
-    run("evaluate", folder / "gone.safetensors", "--original", original, "--oracle", folder / "oracle.safetensors", "--forget", GONE,
-        "--skip", "relearning", "--out", folder / "results", *more, *evaluated)  # fmt: skip
+    run(
+        "unlearn",
+        original,
+        "--forget",
+        GONE,
+        "--method",
+        METHOD,
+        "--out",
+        folder / "gone.safetensors",
+        *more,
+    )
+    run(
+        "evaluate",
+        folder / "gone.safetensors",
+        "--original",
+        original,
+        "--oracle",
+        folder / "oracle.safetensors",
+        "--forget",
+        GONE,
+        "--skip",
+        "relearning",
+        "--out",
+        folder / "results",
+        *more,
+        *evaluated,
+    )
     return folder
 
 
@@ -69,7 +108,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hashed")
     run("keygen", "--salt", folder / "salt")
-    return a_round(folder, "--hash-ids", folder / "salt", "--ledger", folder / "ledger", evaluated=("--map", "tsne"))
+    return a_round(
+        folder,
+        "--hash-ids",
+        folder / "salt",
+        "--ledger",
+        folder / "ledger",
+        evaluated=("--map", "tsne"),
+    )
 
 
 @pytest.fixture
@@ -88,19 +134,32 @@ def check(folder: Path, *more: object) -> int:
 # --- the full round ---
 
 
-def test_a_full_round_verifies_and_every_changed_file_is_named(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_round_verifies_and_every_changed_file_is_named(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert check(made, "--strict") == 0
     out, err = capsys.readouterr()
     assert err == "" and {line[:4] for line in out.splitlines()} == {"ok  "}
-    names = ["original.json", "original.safetensors", "oracle.safetensors", "oracle.split.json", "gone.json", "gone.safetensors",
-             "gone.split.json", "results/records/00-original.json", "results/records/split.json",
-             "ledger/000003-unlearn-gone.json"]  # fmt: skip
+    names = [
+        "original.json",
+        "original.safetensors",
+        "oracle.safetensors",
+        "oracle.split.json",
+        "gone.json",
+        "gone.safetensors",
+        "gone.split.json",
+        "results/records/00-original.json",
+        "results/records/split.json",
+        "ledger/000003-unlearn-gone.json",
+    ]
     rng = np.random.default_rng(1)
     for name in names:
         path = made / name
         whole = path.read_bytes()
         at = int(rng.integers(len(whole)))
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ int(rng.integers(1, 256))]) + whole[at + 1 :])
+        path.write_bytes(
+            whole[:at] + bytes([whole[at] ^ int(rng.integers(1, 256))]) + whole[at + 1 :]
+        )
         assert check(made) == 2
         assert f"error: {path}: " in capsys.readouterr().err, name
         path.write_bytes(whole)
@@ -114,60 +173,137 @@ def test_records_name_the_files_that_they_are_about(plain: Path) -> None:
     def of(*names: str) -> dict[str, str]:
         return {f"file:{name}": file_digest(next(plain.rglob(name))) for name in names}
 
-    original, oracle, gone = (read(plain / f"{name}.json") for name in ("original", "oracle", "gone"))
-    assert named(original.inputs) == {} and named(original.outcome.outputs) == of("original.safetensors")
-    assert named(oracle.inputs) == of("oracle.split.json") and named(oracle.outcome.outputs) == of("oracle.safetensors")
-    assert named(gone.inputs) == of("original.safetensors", "gone.split.json") and named(gone.outcome.outputs) == of("gone.safetensors")
-    for record, name in zip(read_folder(plain / "results" / "records"), ("original", "oracle", "gone"), strict=True):
-        assert named(record.inputs) == of(f"{name}.safetensors", "split.json") and record.job["checkpoint"] == f"{name}.safetensors"
+    original, oracle, gone = (
+        read(plain / f"{name}.json") for name in ("original", "oracle", "gone")
+    )
+    assert named(original.inputs) == {} and named(original.outcome.outputs) == of(
+        "original.safetensors"
+    )
+    assert named(oracle.inputs) == of("oracle.split.json") and named(oracle.outcome.outputs) == of(
+        "oracle.safetensors"
+    )
+    assert named(gone.inputs) == of("original.safetensors", "gone.split.json") and named(
+        gone.outcome.outputs
+    ) == of("gone.safetensors")
+    for record, name in zip(
+        read_folder(plain / "results" / "records"), ("original", "oracle", "gone"), strict=True
+    ):
+        assert (
+            named(record.inputs) == of(f"{name}.safetensors", "split.json")
+            and record.job["checkpoint"] == f"{name}.safetensors"
+        )
     split = read_manifest(plain / "gone.split.json")
-    assert split.digest == gone.inputs["split"] and not split.hashed and split.forget == ("person-002", "person-004", "person-011")
-    assert (plain / "results" / "records" / "split.json").read_bytes() == (plain / "gone.split.json").read_bytes()
+    assert (
+        split.digest == gone.inputs["split"]
+        and not split.hashed
+        and split.forget == ("person-002", "person-004", "person-011")
+    )
+    assert (plain / "results" / "records" / "split.json").read_bytes() == (
+        plain / "gone.split.json"
+    ).read_bytes()
 
 
 def test_every_record_is_in_the_ledger_in_the_order_of_the_work(plain: Path) -> None:
     kept = read_folder(plain / "ledger")
     assert [(r.kind, r.name) for r in kept] == [
-        ("train", "original"), ("train", "oracle"), ("unlearn", "gone"),
-        ("evaluate", "original"), ("evaluate", "oracle 1"), ("evaluate", "gone"),
-    ]  # fmt: skip
-    beside = [read(plain / f"{name}.json") for name in ("original", "oracle", "gone")] + read_folder(plain / "results" / "records")
+        ("train", "original"),
+        ("train", "oracle"),
+        ("unlearn", "gone"),
+        ("evaluate", "original"),
+        ("evaluate", "oracle 1"),
+        ("evaluate", "gone"),
+    ]
+    beside = [
+        read(plain / f"{name}.json") for name in ("original", "oracle", "gone")
+    ] + read_folder(plain / "results" / "records")
     for entry, record in zip(kept, beside, strict=True):
-        assert (entry.job, entry.inputs, entry.scores, entry.series) == (record.job, record.inputs, record.scores, record.series)
+        assert (entry.job, entry.inputs, entry.scores, entry.series) == (
+            record.job,
+            record.inputs,
+            record.scores,
+            record.series,
+        )
 
 
-def test_the_noted_tip_is_found_again_and_missed_when_it_is_gone(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_noted_tip_is_found_again_and_missed_when_it_is_gone(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert status("verify", made / "ledger", "--json") == 0
     tip = json.loads(capsys.readouterr().out)["tips"][str(made / "ledger")]
-    evaluate = ("evaluate", made / "gone.safetensors", "--original", made / "original.safetensors", "--forget", GONE, "--skip", "relearning")
+    evaluate = (
+        "evaluate",
+        made / "gone.safetensors",
+        "--original",
+        made / "original.safetensors",
+        "--forget",
+        GONE,
+        "--skip",
+        "relearning",
+    )
     run(*evaluate, "--out", made / "again", "--ledger", made / "ledger")
     kept = read_folder(made / "ledger")
-    assert [(r.name, r.job["corrects"]) for r in kept[6:]] == [("original", kept[3].digest), ("gone", kept[5].digest)]
+    assert [(r.name, r.job["corrects"]) for r in kept[6:]] == [
+        ("original", kept[3].digest),
+        ("gone", kept[5].digest),
+    ]
     assert status("verify", made / "ledger", "--expect-tip", tip) == 0
     for path in sorted((made / "ledger").glob("*.json"))[5:]:
         path.unlink()
-    assert status("verify", made / "ledger") == 0 and status("verify", made / "ledger", "--expect-tip", tip) == 2
+    assert (
+        status("verify", made / "ledger") == 0
+        and status("verify", made / "ledger", "--expect-tip", tip) == 2
+    )
 
 
 def test_a_refused_run_is_on_record_with_its_split(made: Path) -> None:
     out = made / "refused.safetensors"
-    refused = ("unlearn", made / "original.safetensors", "--forget", GONE, "--method", "head_mask()", "--out", out)
+    refused = (
+        "unlearn",
+        made / "original.safetensors",
+        "--forget",
+        GONE,
+        "--method",
+        "head_mask()",
+        "--out",
+        out,
+    )
     assert status(*refused, "--ledger", made / "ledger") == 2
     assert not out.exists() and read(made / "refused.json").outcome.status == "refused"
-    assert status("verify", made / "refused.json", "--strict") == 0 and read_folder(made / "ledger")[-1].outcome.status == "refused"
+    assert (
+        status("verify", made / "refused.json", "--strict") == 0
+        and read_folder(made / "ledger")[-1].outcome.status == "refused"
+    )
 
 
 # --- outputs that are there already ---
 
 
-def test_no_file_is_replaced_unless_it_is_said(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_file_is_replaced_unless_it_is_said(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("gone.safetensors", "gone.json", "gone.split.json"):
-        others = [made / other for other in ("gone.safetensors", "gone.json", "gone.split.json") if other != name]
+        others = [
+            made / other
+            for other in ("gone.safetensors", "gone.json", "gone.split.json")
+            if other != name
+        ]
         kept = {path: path.read_bytes() for path in others}
         for path in others:
             path.unlink()
         before = (made / name).read_bytes()
-        assert status("unlearn", made / "original.safetensors", "--forget", GONE, "--method", METHOD, "--out", made / "gone.safetensors") == 2
+        assert (
+            status(
+                "unlearn",
+                made / "original.safetensors",
+                "--forget",
+                GONE,
+                "--method",
+                METHOD,
+                "--out",
+                made / "gone.safetensors",
+            )
+            == 2
+        )
         assert f"{made / name} exists; say --overwrite to replace it" in capsys.readouterr().err
         assert (made / name).read_bytes() == before and not any(path.exists() for path in others)
         for path, content in kept.items():
@@ -182,10 +318,19 @@ def test_overwriting_leaves_no_split_and_no_signature_of_what_was_replaced(made:
     assert status("verify", made / "oracle.json", "--strict") == 0
 
 
-def test_a_ledger_that_is_broken_ends_a_run_before_it_begins(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ledger_that_is_broken_ends_a_run_before_it_begins(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = made / "ledger" / "000002-train-oracle.json"
     target.write_bytes(target.read_bytes().replace(b'"seed":0', b'"seed":1'))
-    argv = ("unlearn", made / "original.safetensors", "--forget", GONE, "--out", made / "new.safetensors")
+    argv = (
+        "unlearn",
+        made / "original.safetensors",
+        "--forget",
+        GONE,
+        "--out",
+        made / "new.safetensors",
+    )
     assert status(*argv, "--ledger", made / "ledger") == 2
     error = capsys.readouterr().err
     assert str(target) in error and error.count("\n") == 1 and not list(made.glob("new.*"))
@@ -196,24 +341,51 @@ def test_a_ledger_that_is_broken_ends_a_run_before_it_begins(made: Path, capsys:
 
 def test_with_hash_ids_no_file_names_anyone(hashed: Path, tmp_path: Path) -> None:
     page = tmp_path / "analysis.html"
-    run("analyze", "--original", hashed / "original.safetensors", "--oracle", hashed / "oracle.safetensors", "--forget", GONE, "--out", page,
-        "--hash-ids", hashed / "salt")  # fmt: skip
-    files = [p for folder in (hashed, tmp_path) for p in folder.rglob("*") if p.is_file() and p.name != "people.npz"]
+    run(
+        "analyze",
+        "--original",
+        hashed / "original.safetensors",
+        "--oracle",
+        hashed / "oracle.safetensors",
+        "--forget",
+        GONE,
+        "--out",
+        page,
+        "--hash-ids",
+        hashed / "salt",
+    )
+    files = [
+        p
+        for folder in (hashed, tmp_path)
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != "people.npz"
+    ]
     assert len(files) > 20
     assert [p.name for p in files if ANYONE.search(p.read_bytes())] == []
     names = Pseudonyms(read_salt(hashed / "salt"))
     gone = sorted(names.of("id", person) for person in ("person-002", "person-004", "person-011"))
-    assert list(read_manifest(hashed / "gone.split.json").forget) == gone and read_manifest(hashed / "gone.split.json").hashed
+    assert (
+        list(read_manifest(hashed / "gone.split.json").forget) == gone
+        and read_manifest(hashed / "gone.split.json").hashed
+    )
     for path in (page, hashed / "results" / "report.html"):
         text = path.read_text(encoding="utf-8")
         assert all(name in text for name in gone), "the request is told by pseudonyms"
     with safe_open(hashed / "gone.safetensors", "pt") as opened:
         assert gone[0] in opened.metadata()["request"]
-    pairs = [read(path).job["near_duplicates"]["pairs"] for path in (hashed / "gone.json", hashed / "results" / "records" / "02-gone.json")]
-    assert pairs[0] == pairs[1] and [names.of("id", "person-002"), names.of("id", "person-005")] in [pair[:2] for pair in pairs[0]]
+    pairs = [
+        read(path).job["near_duplicates"]["pairs"]
+        for path in (hashed / "gone.json", hashed / "results" / "records" / "02-gone.json")
+    ]
+    assert pairs[0] == pairs[1] and [
+        names.of("id", "person-002"),
+        names.of("id", "person-005"),
+    ] in [pair[:2] for pair in pairs[0]]
 
 
-def test_hashed_records_verify_as_others_do_and_others_do_name_people(hashed: Path, plain: Path) -> None:
+def test_hashed_records_verify_as_others_do_and_others_do_name_people(
+    hashed: Path, plain: Path
+) -> None:
     assert check(hashed, "--strict") == 0
     splits = {read(folder / "gone.json").inputs["split"] for folder in (hashed, plain)}
     assert len(splits) == 2
@@ -221,10 +393,24 @@ def test_hashed_records_verify_as_others_do_and_others_do_name_people(hashed: Pa
     assert all(ANYONE.search((plain / name).read_bytes()) for name in names)
 
 
-def test_a_bad_salt_ends_a_run_before_it_begins(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_salt_ends_a_run_before_it_begins(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "salt").write_text("short")
-    for salt, words in ((tmp_path / "salt", "written in hex"), (tmp_path / "none", "cannot be read")):
-        argv = ("--forget", GONE, "--original", plain / "original.safetensors", "--out", tmp_path / "r", "--hash-ids", salt)
+    for salt, words in (
+        (tmp_path / "salt", "written in hex"),
+        (tmp_path / "none", "cannot be read"),
+    ):
+        argv = (
+            "--forget",
+            GONE,
+            "--original",
+            plain / "original.safetensors",
+            "--out",
+            tmp_path / "r",
+            "--hash-ids",
+            salt,
+        )
         assert status("evaluate", *argv) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "r").exists()
 
@@ -232,8 +418,18 @@ def test_a_bad_salt_ends_a_run_before_it_begins(plain: Path, tmp_path: Path, cap
 # --- splits in folders of demo and analyze ---
 
 
-def test_analyze_leaves_one_list_of_ids_in_its_folder_and_replaces_it(plain: Path, tmp_path: Path) -> None:
-    argv = ("analyze", "--original", plain / "original.safetensors", "--oracle", plain / "oracle.safetensors", "--forget", GONE)
+def test_analyze_leaves_one_list_of_ids_in_its_folder_and_replaces_it(
+    plain: Path, tmp_path: Path
+) -> None:
+    argv = (
+        "analyze",
+        "--original",
+        plain / "original.safetensors",
+        "--oracle",
+        plain / "oracle.safetensors",
+        "--forget",
+        GONE,
+    )
     run(*argv, "--out", tmp_path / "a.html")
     folder = tmp_path / "a-records"
     assert status("verify", folder, "--files", plain, "--strict") == 0
@@ -241,21 +437,41 @@ def test_analyze_leaves_one_list_of_ids_in_its_folder_and_replaces_it(plain: Pat
     run("keygen", tmp_path / "key.pem")
     run("sign", folder, "--key", tmp_path / "key.pem")
     run(*argv, "--out", tmp_path / "a.html", "--overwrite")
-    assert sorted(p.name for p in folder.iterdir()) == ["00-original.json", "01-oracle-1.json", "split.json"]
-    assert all(r.inputs["file:split.json"] == text_digest((folder / "split.json").read_text()) for r in read_folder(folder))
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "00-original.json",
+        "01-oracle-1.json",
+        "split.json",
+    ]
+    assert all(
+        r.inputs["file:split.json"] == text_digest((folder / "split.json").read_text())
+        for r in read_folder(folder)
+    )
 
 
 # --- keys and signatures ---
 
 
-def test_keys_signatures_and_their_check(made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_signatures_and_their_check(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("EIGENFORGET_KEY_PASSPHRASE", raising=False)
     run("keygen", made / "key.pem", "--salt", made / "salt")
     told = capsys.readouterr().out
-    assert f"wrote {made / 'salt'}" in told and re.search(r"key\.pem \(keep it secret\) and \S*key\.pub\.pem: key [0-9a-f]{16}\n", told)
+    assert f"wrote {made / 'salt'}" in told and re.search(
+        r"key\.pem \(keep it secret\) and \S*key\.pub\.pem: key [0-9a-f]{16}\n", told
+    )
     run("sign", made / "gone.json", made / "results" / "records", "--key", made / "key.pem")
     assert capsys.readouterr().out == "signed 4 records\n"
-    verify = ("verify", made / "gone.json", made / "results" / "records", "--files", made, "--public-key", made / "key.pub.pem", "--strict")
+    verify = (
+        "verify",
+        made / "gone.json",
+        made / "results" / "records",
+        "--files",
+        made,
+        "--public-key",
+        made / "key.pub.pem",
+        "--strict",
+    )
     assert status(*verify) == 0
     assert status("sign", made / "gone.json", "--key", made / "key.pem") == 2
     run("sign", made / "gone.json", "--key", made / "key.pem", "--overwrite")
@@ -270,8 +486,14 @@ def test_keys_signatures_and_their_check(made: Path, capsys: pytest.CaptureFixtu
 BAD = {
     "verify nothing": (["verify"], "RECORDS requires an argument"),
     "verify no such": (["verify", "none.json"], "none.json"),
-    "no such folder of files": (["verify", "none.json", "--files", "nowhere"], "nowhere: not a folder"),
-    "no such key": (["verify", "none.json", "--public-key", "none.pem"], "none.pem: cannot be read"),
+    "no such folder of files": (
+        ["verify", "none.json", "--files", "nowhere"],
+        "nowhere: not a folder",
+    ),
+    "no such key": (
+        ["verify", "none.json", "--public-key", "none.pem"],
+        "none.pem: cannot be read",
+    ),
     "tip": (["verify", ".", "--expect-tip", "sha256:12"], "--expect-tip must be a digest"),
     "sign nothing": (["sign", "--key", "k.pem"], "RECORDS requires an argument"),
     "sign without a key": (["sign", "r.json"], "--key"),
@@ -289,4 +511,10 @@ def test_bad_input_is_one_line_and_exit_2(
     argv, words = BAD[case]
     assert status(*argv) == 2
     out, err = capsys.readouterr()
-    assert words in err and err.count("\n") == 1 and "Traceback" not in err and out == "" and list(tmp_path.iterdir()) == []
+    assert (
+        words in err
+        and err.count("\n") == 1
+        and "Traceback" not in err
+        and out == ""
+        and list(tmp_path.iterdir()) == []
+    )

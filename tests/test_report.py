@@ -1,6 +1,8 @@
-"""Report, the edges of its rules: who counts as a reference, when a fraction means something, rounding, folding, grouping.
+"""Report, the edges of its rules: who counts as a reference, when a fraction means something,
+rounding, folding, grouping.
 
-The table, figures and page as a whole are tested in test_report_page.py; every test here fails on a change that passes there.
+The table, figures and page as a whole are tested in test_report_page.py; every test here fails on a
+change that passes there.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 
 from eigenforget.record import Outcome, RunRecord, ScoreRow, seal
-from eigenforget.report import figures, page, style, table, verdict
+from eigenforget.report import page, table, verdict
+from eigenforget.report.figures import overview as figures
+from eigenforget.report.figures import style
 from eigenforget.report.settings import settings, statements
 
 METRICS = table.FIRST
@@ -22,7 +26,9 @@ ALSO_RETRAINED = [0.0, 0.995, 0.0, 0.913, 0.498, 0.970, 0.816, 0.760, 0.737]
 
 
 def made(name: str, role: Any, values: list[float], **own: float) -> RunRecord:
-    """An evaluate record with these scores, some replaced by name; it took 10 s. Numbers are made up."""
+    """An evaluate record with these scores, some replaced by name; it took 10 s. Numbers are made
+    up.
+    """
     scores = {**dict(zip(METRICS, values, strict=True)), **own}
     return RunRecord(
         kind="evaluate",
@@ -60,36 +66,63 @@ def way(records: list[RunRecord], metric: str) -> verdict.Recovery:
 
 def test_the_seconds_of_a_failed_retraining_are_no_reference() -> None:
     failed = replace(ORACLES[1], outcome=Outcome("failed", 900.0, "loss is nan"), scores=())
-    row = row_of([ORACLES[0], failed, replace(judged(RETRAINED), outcome=Outcome("ok", 2.5))], "judged")
+    row = row_of(
+        [ORACLES[0], failed, replace(judged(RETRAINED), outcome=Outcome("ok", 2.5))], "judged"
+    )
     assert row.share == 0.25
 
 
 def test_rounding_keeps_the_sign_and_never_shows_negative_zero() -> None:
-    assert [table.signed(g) for g in (0.0104, -0.0104, -0.0001, 0.0)] == ["+0.010", "-0.010", "+0.000", "+0.000"]
-    assert [table.percent(s) for s in (1.07, 0.16, 0.0996, 0.0948, 0.002)] == ["107%", "16%", "10%", "9.5%", "0.2%"]
+    assert [table.signed(g) for g in (0.0104, -0.0104, -0.0001, 0.0)] == [
+        "+0.010",
+        "-0.010",
+        "+0.000",
+        "+0.000",
+    ]
+    assert [table.percent(s) for s in (1.07, 0.16, 0.0996, 0.0948, 0.002)] == [
+        "107%",
+        "16%",
+        "10%",
+        "9.5%",
+        "0.2%",
+    ]
     gaps = (0.04, -0.04, -1.25, 99.94, 99.96, -1e9)
     assert [table.in_units(u) for u in gaps] == ["+0.0", "+0.0", "-1.2", "+99.9", ">99", "<-99"]
 
 
 def test_long_names_keep_both_their_ends() -> None:
-    assert [style.shown(n, 7) for n in ("seven_7", "eight_88", "<" * 9)] == ["seven_7", "eig…_88", "&lt;&lt;&lt;…&lt;&lt;&lt;"]
+    assert [style.shown(n, 7) for n in ("seven_7", "eight_88", "<" * 9)] == [
+        "seven_7",
+        "eig…_88",
+        "&lt;&lt;&lt;…&lt;&lt;&lt;",
+    ]
 
 
 def test_distances_to_the_other_retrained_models_need_three_of_them() -> None:
-    """Two retrained models are at one and the same distance from each other, so these do not make a band."""
+    """Two retrained models are at one and the same distance from each other, so these do not make a
+    band.
+    """
     third = made("oracle_3", "oracle", RETRAINED)
     for count, has_band in ((2, False), (3, True)):
         models = [
-            made(r.name, r.role, RETRAINED, cka_forget_oracle=0.9 + i / 100) for i, r in enumerate([*ORACLES, third][:count])
-        ]  # fmt: skip
+            made(r.name, r.role, RETRAINED, cka_forget_oracle=0.9 + i / 100)
+            for i, r in enumerate([*ORACLES, third][:count])
+        ]
         cells = row_of([*models, judged(RETRAINED, cka_forget_oracle=0.2)], "judged").cells
-        assert (cells["cka_forget_oracle"].units is not None) == has_band and cells["cka_forget_oracle"].gap is not None
+        assert (cells["cka_forget_oracle"].units is not None) == has_band and cells[
+            "cka_forget_oracle"
+        ].gap is not None
         assert cells["nmi"].units is not None
 
 
 def test_a_heat_map_scrolls_where_the_screen_is_too_narrow_for_its_numbers() -> None:
-    few, many = (page.render([*REFERENCES, *(made(f"m{i}", "unlearned", RETRAINED) for i in range(n))], "t") for n in (1, 30))
-    widths = [int(re.findall(r'id="chart-bands"[^>]*min-width: (\d+)px', html)[0]) for html in (few, many)]
+    few, many = (
+        page.render([*REFERENCES, *(made(f"m{i}", "unlearned", RETRAINED) for i in range(n))], "t")
+        for n in (1, 30)
+    )
+    widths = [
+        int(re.findall(r'id="chart-bands"[^>]*min-width: (\d+)px', html)[0]) for html in (few, many)
+    ]
     assert widths[1] - widths[0] >= 29 * 40 and "chart-metrics" in few
     assert re.search(r'<div class="scroll"[^>]*>\s*<div class="chart" id="chart-bands"', few)
     assert not re.search(r'id="chart-metrics"[^>]*min-width', few)
@@ -104,17 +137,25 @@ def test_no_fraction_where_original_and_retrained_differ_by_too_little() -> None
 
 
 def test_a_value_among_the_retrained_ones_has_arrived_and_is_not_past() -> None:
-    """LP of the retrained models 0.72 and 0.824, mean 0.772: 0.824 went 73 % of the way, 0.73 went 122 %."""
+    """LP of the retrained models 0.72 and 0.824, mean 0.772: 0.824 went 73 % of the way, 0.73 went
+    122 %.
+    """
     wide = [REFERENCES[0], ORACLES[0], made("oracle_2", "oracle", ALSO_RETRAINED, lp_forget=0.72)]
     short, long = (way([*wide, judged(RETRAINED, lp_forget=v)], "lp_forget") for v in (0.824, 0.73))
-    assert short.fraction == pytest.approx(0.138 / 0.190) and long.fraction == pytest.approx(0.232 / 0.190)
+    assert short.fraction == pytest.approx(0.138 / 0.190) and long.fraction == pytest.approx(
+        0.232 / 0.190
+    )
     assert short.arrived and long.arrived and not long.past
     outside = way([*wide, judged(RETRAINED, lp_forget=0.70)], "lp_forget")
     assert outside.past and not outside.arrived
 
 
 def test_only_what_went_less_than_half_the_way_is_nearer_the_original() -> None:
-    half = {"lp_forget": 0.962 - 0.49 * 0.142, "nmi": 0.801 - 0.51 * 0.039, "cluster_f1": 0.797 - 0.85 * 0.062}
+    half = {
+        "lp_forget": 0.962 - 0.49 * 0.142,
+        "nmi": 0.801 - 0.51 * 0.039,
+        "cluster_f1": 0.797 - 0.85 * 0.062,
+    }
     said = " ".join(verdict_of([*REFERENCES, judged(RETRAINED, **half)]).sentences)
     assert "Nearer the original than the retrained models: LP." in said
 
@@ -122,17 +163,24 @@ def test_only_what_went_less_than_half_the_way_is_nearer_the_original() -> None:
 @pytest.mark.parametrize("kept", ["forget_accuracy", "test_forget_accuracy"])
 def test_one_forget_accuracy_off_is_enough_not_to_be_forgotten(kept: str) -> None:
     found = verdict_of([*REFERENCES, judged(RETRAINED, **{kept: 0.3})])
-    assert (found.tone, found.headline) == ("bad", "accuracy is not that of a retrained model, though the features are")
+    assert (found.tone, found.headline) == (
+        "bad",
+        "accuracy is not that of a retrained model, though the features are",
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.800, "it is less accurate than the retrained models (-0.112)"),
-     (0.960, "it is more accurate than the retrained models (+0.048)"),
-     (0.892, "it is as accurate as the retrained models (-0.020)")],
-)  # fmt: skip
+    [
+        (0.800, "it is less accurate than the retrained models (-0.112)"),
+        (0.960, "it is more accurate than the retrained models (+0.048)"),
+        (0.892, "it is as accurate as the retrained models (-0.020)"),
+    ],
+)
 def test_what_is_kept_is_compared_in_the_right_direction(value: float, words: str) -> None:
-    said = " ".join(verdict_of([*REFERENCES, judged(RETRAINED, test_retain_accuracy=value)]).sentences)
+    said = " ".join(
+        verdict_of([*REFERENCES, judged(RETRAINED, test_retain_accuracy=value)]).sentences
+    )
     assert f"On held-out samples of what is kept {words}." in said
 
 
@@ -140,13 +188,24 @@ def test_a_cell_of_the_page_holds_value_gap_and_verdict() -> None:
     """The band is 0.820 ± 12.706 · 0.00566 · √1.5 = ± 0.088, so that 0.048 is +0.5 of its half."""
     html = page.render([*REFERENCES, judged(RETRAINED, lp_forget=0.868)], "t")
     cell = re.search(r'<td data-value="0\.868">(.*?)</td>', html)
-    assert cell is not None and re.sub(r"<[^>]+>", "", cell[1]).split() == ["0.868", "+0.048", "+0.5", "in"]
+    assert cell is not None and re.sub(r"<[^>]+>", "", cell[1]).split() == [
+        "0.868",
+        "+0.048",
+        "+0.5",
+        "in",
+    ]
 
 
 def test_forgotten_samples_are_drawn_once_where_their_class_is_kept_too() -> None:
     """At random: class 1 has a kept and a forgotten sample."""
-    pca = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "label": [0, 1, 1], "id": ["a", "b", "c"],
-           "forget": [False, False, True], "explained": [0.6, 0.3]}  # fmt: skip
+    pca = {
+        "x": [0.0, 1.0, 2.0],
+        "y": [0.0, 1.0, 2.0],
+        "label": [0, 1, 1],
+        "id": ["a", "b", "c"],
+        "forget": [False, False, True],
+        "explained": [0.6, 0.3],
+    }
     fig = figures.feature_maps([replace(REFERENCES[0], series={"pca": pca})])
     assert {t.name: list(t.text) for t in fig.data} == {
         "class 0": ["a"],
@@ -158,7 +217,10 @@ def test_forgotten_samples_are_drawn_once_where_their_class_is_kept_too() -> Non
 @pytest.mark.parametrize(("screen", "columns"), [("narrow", 1), ("medium", 2), ("wide", 3)])
 def test_folded_panels_do_not_overlap_and_stay_on_the_paper(screen: str, columns: int) -> None:
     changes = figures.metric_dots(REFERENCES).layout.meta[screen]
-    boxes = [(changes[f"xaxis{n}.domain"], changes[f"yaxis{n}.domain"]) for n in ("", *range(2, len(METRICS) + 1))]
+    boxes = [
+        (changes[f"xaxis{n}.domain"], changes[f"yaxis{n}.domain"])
+        for n in ("", *range(2, len(METRICS) + 1))
+    ]
     assert len({tuple(x) for x, _ in boxes}) == columns
     for i, (x, y) in enumerate(boxes):
         assert 0 <= x[0] < x[1] <= 1 and 0 <= y[0] < y[1] <= 1
@@ -173,7 +235,10 @@ def test_settings_and_statements_say_which_models_they_hold_for() -> None:
         ("method", "oracle_2()", "oracle_2"),
     ]
     own = replace(ORACLES[1], claims=("measured", "only here"))
-    assert statements([ORACLES[0], own], "claims") == [("measured", "all models"), ("only here", "oracle_2")]
+    assert statements([ORACLES[0], own], "claims") == [
+        ("measured", "all models"),
+        ("only here", "oracle_2"),
+    ]
 
 
 def test_the_page_counts_corrected_records_and_shows_the_correction() -> None:

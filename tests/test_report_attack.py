@@ -1,4 +1,6 @@
-"""The ROC of the membership attack, from a model's losses to the figure: scikit-learn's points, the score's area, and log axes."""
+"""The ROC of the membership attack, from a model's losses to the figure: scikit-learn's points, the
+score's area, and log axes.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,18 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from eigenforget.figure_data import MAX_CORNERS, roc_series
-from eigenforget.metrics.membership import PopulationMIA
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.evaluation.metrics.membership import PopulationMIA
+from eigenforget.evaluation.series import MAX_CORNERS, roc_series
 from eigenforget.record import RecordError
-from eigenforget.report.attack_figures import roc
-from eigenforget.types import Batch, Outputs
+from eigenforget.report.figures.attack_figures import roc
 from tests.report_toys import further_series, made
 
 
 def attack(members: np.ndarray, others: np.ndarray) -> PopulationMIA:
-    """The attack on samples of class 2, whose logits are these, and 0 for the other classes: the larger, the lower the loss."""
+    """The attack on samples of class 2, whose logits are these, and 0 for the other classes: the
+    larger, the lower the loss.
+    """
     metric = PopulationMIA(forgotten_classes=(2,))
     for part, values in (("forget", members), ("test_forget", others)):
         logits = torch.zeros(len(values), 3, dtype=torch.float64)
@@ -50,7 +54,9 @@ def test_the_line_is_scikit_learns_without_what_has_no_logarithm(seed: int) -> N
     fpr, tpr, _ = roc_curve(y, np.r_[members, others], drop_intermediate=False)
     kept = (fpr > 0) & (tpr > 0)
     assert 0 < kept.sum() < len(fpr)
-    np.testing.assert_allclose(np.stack([line.x, line.y]), np.stack([fpr[kept], tpr[kept]]), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        np.stack([line.x, line.y]), np.stack([fpr[kept], tpr[kept]]), rtol=0, atol=1e-12
+    )
     assert fig.layout.xaxis.type == fig.layout.yaxis.type == "log"
 
 
@@ -60,7 +66,9 @@ def test_the_area_of_trapezoids_is_the_score(seed: int) -> None:
     metric = attack(members, others)
     series = roc_series(metric)["mia_roc"]
     area = np.trapezoid(np.array(series["true"]) / 80, np.array(series["false"]) / 120)
-    assert area == pytest.approx(roc_auc_score(np.r_[np.ones(80), np.zeros(120)], np.r_[members, others]), abs=1e-12)
+    assert area == pytest.approx(
+        roc_auc_score(np.r_[np.ones(80), np.zeros(120)], np.r_[members, others]), abs=1e-12
+    )
     score = next(s for s in metric.scores() if s.name == "mia_auc")
     assert area == pytest.approx(score.value, abs=1e-9)
 
@@ -72,10 +80,14 @@ def test_marks_are_the_rates_of_the_scores_and_a_thinned_curve_keeps_them() -> N
     assert len(series["mia_roc"]["true"]) <= MAX_CORNERS
     line, marks, fig = drawn(series)
     for fpr, tpr in zip(marks.x, marks.y, strict=True):
-        # The largest threshold order that allows so many false alarms: all members above the next lower other.
+        # The largest threshold order that allows so many false alarms: all members above the next
+        # lower other.
         allowed = np.sort(others)[::-1][math.floor(fpr * 2000)]
         assert tpr == pytest.approx((members > allowed).mean())
-        assert any(y == pytest.approx(tpr) and x <= fpr + 1e-12 for x, y in zip(line.x, line.y, strict=True))
+        assert any(
+            y == pytest.approx(tpr) and x <= fpr + 1e-12
+            for x, y in zip(line.x, line.y, strict=True)
+        )
     assert list(marks.x) == [0.001, 0.01, 0.1]
     assert [s.x0 for s in fig.layout.shapes] == [0.001, 0.01, 0.1]
     assert [a.text for a in fig.layout.annotations] == ["0.1 %", "1 %", "10 %"]
@@ -94,7 +106,9 @@ def test_guessing_is_the_diagonal_and_counts_are_told() -> None:
     assert guessing.name == "guessing" and guessing.x == guessing.y == (1 / 1000, 1)
     f, t = line.customdata[-1]
     assert (f, t) == (1000, 40) and (line.x[-1], line.y[-1]) == (1, 1)
-    assert "%{customdata[1]} of 40 found, %{customdata[0]} of 1000 false alarms" in line.hovertemplate
+    assert (
+        "%{customdata[1]} of 40 found, %{customdata[0]} of 1000 false alarms" in line.hovertemplate
+    )
 
 
 def test_an_attack_that_does_not_apply_draws_nothing() -> None:

@@ -1,4 +1,6 @@
-"""Report beside the retrained models' band: cells, verdicts, groups, heat maps, relearning, layers and classes, by hand calculation."""
+"""Report beside the retrained models' band: cells, verdicts, groups, heat maps, relearning, layers
+and classes, by hand calculation.
+"""
 
 from __future__ import annotations
 
@@ -16,32 +18,65 @@ from rich.console import Console
 from scipy import stats
 
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, from_json, seal, to_json
-from eigenforget.report import band_figures, glossary, page, style, table
-from eigenforget.report.console import rich_table
+from eigenforget.report import glossary, page, table
+from eigenforget.report.figures import band_figures, style
+from eigenforget.report.pages.console import rich_table
 from eigenforget.report.verdict import limits, verdicts
 
 ORACLES = {"o1": 0.50, "o2": 0.549, "o3": 0.55}
-BAD = '"<b>\'&</script>'
+BAD = "\"<b>'&</script>"
 
 
-def row(name: str, value: float | None, *, better: Any = "reference", trace: Any = "above", **own: Any) -> ScoreRow:
-    return ScoreRow(name, value, own.pop("unit", "share"), better, (0.0, 1.0), trace=trace, reason="" if value is not None else "none", **own)
+def row(
+    name: str, value: float | None, *, better: Any = "reference", trace: Any = "above", **own: Any
+) -> ScoreRow:
+    return ScoreRow(
+        name,
+        value,
+        own.pop("unit", "share"),
+        better,
+        (0.0, 1.0),
+        trace=trace,
+        reason="" if value is not None else "none",
+        **own,
+    )
 
 
 def record(name: str, role: Any, *scores: ScoreRow, **series: Any) -> RunRecord:
-    return RunRecord("evaluate", name, "2026-11-24T13:00:00Z", {}, {}, {}, Outcome("ok", 10.0), role, scores, series)
+    return RunRecord(
+        "evaluate",
+        name,
+        "2026-11-24T13:00:00Z",
+        {},
+        {},
+        {},
+        Outcome("ok", 10.0),
+        role,
+        scores,
+        series,
+    )
 
 
 def family(value: float, oracles: int = 3, **own: Any) -> list[RunRecord]:
     """An original, retrained models and one model called x, with one score s; numbers are made up."""
-    retrained = [record(n, "oracle", row("s", v, **own)) for n, v in list(ORACLES.items())[:oracles]]
-    return [record("original", "original", row("s", 0.9, **own)), *retrained, record("x", "unlearned", row("s", value, **own))]
+    retrained = [
+        record(n, "oracle", row("s", v, **own)) for n, v in list(ORACLES.items())[:oracles]
+    ]
+    return [
+        record("original", "original", row("s", 0.9, **own)),
+        *retrained,
+        record("x", "unlearned", row("s", value, **own)),
+    ]
 
 
 def band_of(values: list[float]) -> tuple[float, float]:
-    """Mean and half of the band: Student's t with n − 1 degrees of freedom, for one more value; half a point at least."""
+    """Mean and half of the band: Student's t with n − 1 degrees of freedom, for one more value;
+    half a point at least.
+    """
     n, quantile = len(values), float(stats.t.ppf(0.975, len(values) - 1))
-    return float(np.mean(values)), max(0.005, quantile * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n))
+    return float(np.mean(values)), max(
+        0.005, quantile * float(np.std(values, ddof=1)) * math.sqrt(1 + 1 / n)
+    )
 
 
 def cell(records: list[RunRecord], model: str, name: str = "s") -> table.Cell:
@@ -53,10 +88,14 @@ def test_units_are_the_gap_in_halves_of_the_band(oracles: int) -> None:
     records = family(0.7, oracles)
     mean, half = band_of(list(ORACLES.values())[:oracles])
     reference = table.build(records).reference["s"]
-    assert reference.band == pytest.approx((mean, half, oracles)) and reference.mean == pytest.approx(mean)
+    assert reference.band == pytest.approx(
+        (mean, half, oracles)
+    ) and reference.mean == pytest.approx(mean)
     for model, value in (("x", 0.7), ("original", 0.9)):
         found = cell(records, model)
-        assert found.gap == pytest.approx(value - mean) and found.units == pytest.approx((value - mean) / half)
+        assert found.gap == pytest.approx(value - mean) and found.units == pytest.approx(
+            (value - mean) / half
+        )
         assert found.verdict == ("residual" if value > mean + half else "in")
 
 
@@ -66,21 +105,37 @@ def test_a_retrained_model_is_judged_by_the_others() -> None:
         found = cell(family(0.7), name)
         assert found.gap is None and found.units == pytest.approx((value - mean) / half)
         assert found.verdict == ("in" if abs(value - mean) <= half else "over-forgotten")
-    assert {n: cell(family(0.7), n).verdict for n in ORACLES} == {"o1": "over-forgotten", "o2": "in", "o3": "in"}
+    assert {n: cell(family(0.7), n).verdict for n in ORACLES} == {
+        "o1": "over-forgotten",
+        "o2": "in",
+        "o3": "in",
+    }
     for name in ("o1", "o2"):
         assert cell(family(0.7, 2), name)[3:] == (None, "", None, "")
 
 
 @pytest.mark.parametrize(
-    ("oracles", "words"), [(0, "no retrained model"), (1, "one retrained model only"), (2, "A band of two is wide"), (3, "")]
+    ("oracles", "words"),
+    [
+        (0, "no retrained model"),
+        (1, "one retrained model only"),
+        (2, "A band of two is wide"),
+        (3, ""),
+    ],
 )
 def test_what_few_retrained_models_leave_unsaid(oracles: int, words: str) -> None:
     records = family(0.7, oracles)
     said = " ".join(limits(table.build(records)))
     assert words in said and bool(words) == bool(said)
-    assert (cell(records, "x").units is None) == (oracles < 2) and (cell(records, "x").gap is None) == (oracles == 0)
-    assert cell(records, "x").verdict == ("" if oracles < 2 else "in" if oracles == 2 else "residual")
-    assert ("with a band" in " ".join(verdicts(table.build(records))[0].sentences)) == (oracles >= 2)
+    assert (cell(records, "x").units is None) == (oracles < 2) and (
+        cell(records, "x").gap is None
+    ) == (oracles == 0)
+    assert cell(records, "x").verdict == (
+        "" if oracles < 2 else "in" if oracles == 2 else "residual"
+    )
+    assert ("with a band" in " ".join(verdicts(table.build(records))[0].sentences)) == (
+        oracles >= 2
+    )
     assert band_figures.has_bands(records) == (oracles >= 2)
 
 
@@ -96,41 +151,84 @@ def test_what_few_retrained_models_leave_unsaid(oracles: int, words: str) -> Non
         ("higher", "both", "in", "off"),
     ],
 )
-def test_the_verdict_follows_from_better_and_trace(better: Any, trace: Any, above: str, below: str) -> None:
+def test_the_verdict_follows_from_better_and_trace(
+    better: Any, trace: Any, above: str, below: str
+) -> None:
     mean, half = band_of(list(ORACLES.values()))
-    for value, wanted in ((mean + 1.01 * half, above), (mean - 1.01 * half, below), (mean + 0.99 * half, "in"), (mean - 0.99 * half, "in")):
+    for value, wanted in (
+        (mean + 1.01 * half, above),
+        (mean - 1.01 * half, below),
+        (mean + 0.99 * half, "in"),
+        (mean - 0.99 * half, "in"),
+    ):
         assert cell(family(value, better=better, trace=trace), "x").verdict == wanted
 
 
 def test_the_verdict_counts_scores_and_names_what_is_left_and_what_is_lost() -> None:
     def scores(value: float) -> list[ScoreRow]:
         kept = row("test_retain_accuracy", value, better="higher", trace="")
-        return [row("lp_forget", value), row("da", value, trace="below"), row("nmi", value, trace="both"), kept, row("lp_forget@b", value)]
+        return [
+            row("lp_forget", value),
+            row("da", value, trace="below"),
+            row("nmi", value, trace="both"),
+            kept,
+            row("lp_forget@b", value),
+        ]
 
     oracles = [record(n, "oracle", *scores(v)) for n, v in ORACLES.items()]
-    said = [" ".join(verdicts(table.build([*oracles, record("x", "unlearned", *scores(v))]))[0].sentences) for v in (0.9, 0.1, 0.53)]
-    assert "Of 4 scores with a band of retrained models, 1 are in it. A trace is left by LP. Over-forgotten by DA." in said[0]
-    assert "0 are in it. A trace is left by DA. Over-forgotten by LP and test retain accuracy." in said[1]
+    said = [
+        " ".join(
+            verdicts(table.build([*oracles, record("x", "unlearned", *scores(v))]))[0].sentences
+        )
+        for v in (0.9, 0.1, 0.53)
+    ]
+    assert (
+        "Of 4 scores with a band of retrained models, 1 are in it. A trace is left by LP. Over-forgotten by DA."
+        in said[0]
+    )
+    assert (
+        "0 are in it. A trace is left by DA. Over-forgotten by LP and test retain accuracy."
+        in said[1]
+    )
     assert "4 are in it." in said[2] and "trace" not in said[2] and "Over-forgotten" not in said[2]
 
 
 def test_the_csv_file_holds_every_score_and_the_role(tmp_path: Path) -> None:
-    records = [replace(r, scores=(*r.scores, row(f'own, "{BAD}"', 1 / 3), row("da@b.1", None))) for r in family(2 / 3)]
+    records = [
+        replace(r, scores=(*r.scores, row(f'own, "{BAD}"', 1 / 3), row("da@b.1", None)))
+        for r in family(2 / 3)
+    ]
     text = table.write_csv(records, tmp_path / "t.csv").read_text(encoding="utf-8")
     lines = list(csv.DictReader(io.StringIO(text)))
-    assert list(lines[0]) == ["model", "role", "s", f'own, "{BAD}"', "da@b.1", "seconds"] and len(lines) == len(records)
+    assert list(lines[0]) == ["model", "role", "s", f'own, "{BAD}"', "da@b.1", "seconds"] and len(
+        lines
+    ) == len(records)
     for line, r in zip(lines, records, strict=True):
         assert (line["model"], line["role"], float(line["seconds"])) == (r.name, r.role, 10.0)
-        assert [float(line[s.name]) if line[s.name] else None for s in r.scores] == [s.value for s in r.scores]
+        assert [float(line[s.name]) if line[s.name] else None for s in r.scores] == [
+            s.value for s in r.scores
+        ]
 
 
 def test_every_score_is_in_one_group_and_its_table() -> None:
-    names = [*table.FIRST, *(n for n in glossary._KNOWN if n not in table.FIRST), "never_heard_of", "da@block1"]
-    assert glossary.group("never_heard_of") == glossary.OTHER and glossary.group("da@block1") == glossary.LAYERS
-    assert {glossary.group(n) for n in names} == set(glossary.GROUPS) and set(glossary.HEADLINE) <= set(names)
+    names = [
+        *table.FIRST,
+        *(n for n in glossary._KNOWN if n not in table.FIRST),
+        "never_heard_of",
+        "da@block1",
+    ]
+    assert (
+        glossary.group("never_heard_of") == glossary.OTHER
+        and glossary.group("da@block1") == glossary.LAYERS
+    )
+    assert {glossary.group(n) for n in names} == set(glossary.GROUPS) and set(
+        glossary.HEADLINE
+    ) <= set(names)
     html = page.render([record("x", "unlearned", *(row(n, 0.5) for n in names))], "t")
     headings = re.findall(r'<h3 id="group-\d+">(.*?)</h3>', html)
-    assert [h for h in headings if ", continued" not in h] == [g.capitalize() for g in glossary.GROUPS]
+    assert [h for h in headings if ", continued" not in h] == [
+        g.capitalize() for g in glossary.GROUPS
+    ]
     tables = re.findall(r'<table class="metric-table".*?</table>', html, re.DOTALL)
     buttons = [re.findall(r"<button[^>]*>(.*?)</button>", t) for t in tables]
     assert [b.pop(0) for b in buttons] == ["model"] * len(tables) and buttons[0].pop() == "seconds"
@@ -139,23 +237,44 @@ def test_every_score_is_in_one_group_and_its_table() -> None:
     for heading, found in zip(headings, buttons, strict=True):
         together.setdefault(heading.removesuffix(", continued"), []).extend(found)
     for g in glossary.GROUPS:
-        assert together[g.capitalize()] == [glossary.label(n) for n in names if glossary.group(n) == g]
+        assert together[g.capitalize()] == [
+            glossary.label(n) for n in names if glossary.group(n) == g
+        ]
     lonely = page.render([record("x", "unlearned", row("da", 0.5), row("nmi", None))], "t")
     shown = re.search(r'<table class="metric-table".*</table>', lonely, re.DOTALL)
-    assert shown and ">DA<" in shown[0] and ">NMI<" not in shown[0] and "NMI of x" in lonely, "what no model has is in the notes only"
+    assert shown and ">DA<" in shown[0] and ">NMI<" not in shown[0] and "NMI of x" in lonely, (
+        "what no model has is in the notes only"
+    )
     assert len({glossary.label(n) for n in names}) == len(names)
 
 
 def test_steps_and_colours_double() -> None:
-    limits_of_steps = {0.0: 0, 1.0: 0, 1.0 + 1e-12: 0, 1.01: 1, 2.0: 1, 2.01: 2, 4.01: 3, 8.0: 3, 8.01: 4, 1e9: 4}
+    limits_of_steps = {
+        0.0: 0,
+        1.0: 0,
+        1.0 + 1e-12: 0,
+        1.01: 1,
+        2.0: 1,
+        2.01: 2,
+        4.01: 3,
+        8.0: 3,
+        8.01: 4,
+        1e9: 4,
+    }
     for units, wanted in limits_of_steps.items():
         assert band_figures.step(units) == wanted and band_figures.step(-units) == -wanted
     shades = [band_figures.colour(u) for u in (-9, -5, -3, -1.5, 0, 1.5, 3, 5, 9)]
-    assert shades == [*reversed(band_figures.BELOW), band_figures.INSIDE, *band_figures.ABOVE] and len(set(shades)) == 9
+    assert (
+        shades == [*reversed(band_figures.BELOW), band_figures.INSIDE, *band_figures.ABOVE]
+        and len(set(shades)) == 9
+    )
 
     def luminance(colour: str) -> float:
         parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-        return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722))
+        return float(
+            np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+            @ (0.2126, 0.7152, 0.0722)
+        )
 
     # WCAG's 4.5 to 1 for the numbers in the cells.
     assert all((luminance(shade) + 0.05) / (luminance("#111111") + 0.05) >= 4.5 for shade in shades)
@@ -163,7 +282,11 @@ def test_steps_and_colours_double() -> None:
 
 def test_the_heat_map_holds_a_cell_per_band() -> None:
     long = "a_name_that_is_far_too_long_for_a_column_and_ends_in_"
-    records = [*family(0.7), record(long + "1", "unlearned", row("s", 0.1)), record(long + "2", "control", row("s", None), row("p", 0.5))]
+    records = [
+        *family(0.7),
+        record(long + "1", "unlearned", row("s", 0.1)),
+        record(long + "2", "control", row("s", None), row("p", 0.5)),
+    ]
     further = (row("retain_accuracy", 0.9), row("test_forget_accuracy", 0.0), row("s@b", 0.5))
     records[1:4] = [replace(r, scores=(*r.scores, *further)) for r in records[1:4]]
     fig = band_figures.heatmap(records)
@@ -171,44 +294,98 @@ def test_the_heat_map_holds_a_cell_per_band() -> None:
     models = [r.name for r in records]
     assert [list(line) for line in drawn.z] == [
         *2 * [[None, 0, 0, 0, None, None, None]],
-        [band_figures.step(u) if (u := cell(records, m).units) is not None else None for m in models],
+        [
+            band_figures.step(u) if (u := cell(records, m).units) is not None else None
+            for m in models
+        ],
     ]
-    assert drawn.text[2][4] == table.in_units(cell(records, "x").units or 0.0) and drawn.text[2][-1] == ""
+    assert (
+        drawn.text[2][4] == table.in_units(cell(records, "x").units or 0.0)
+        and drawn.text[2][-1] == ""
+    )
     assert list(drawn.customdata[2][4]) == ["x, s: 0.700", "residual"]
     # By groups: outputs, what is kept, others.
-    assert list(fig.layout.yaxis.ticktext) == ["test forget accuracy", "retain accuracy", "s"] and list(fig.layout.yaxis.tickvals) == [0, 1, 2]
+    assert list(fig.layout.yaxis.ticktext) == [
+        "test forget accuracy",
+        "retain accuracy",
+        "s",
+    ] and list(fig.layout.yaxis.tickvals) == [0, 1, 2]
     # Two long names stay two columns and can be told apart.
-    assert list(fig.layout.xaxis.tickvals) == list(range(7)) and len(set(fig.layout.xaxis.ticktext)) == 7
+    assert (
+        list(fig.layout.xaxis.tickvals) == list(range(7))
+        and len(set(fig.layout.xaxis.ticktext)) == 7
+    )
     by_edge = dict(drawn.colorscale)
-    assert by_edge[0.0] == band_figures.BELOW[-1] and by_edge[1.0] == band_figures.ABOVE[-1] and (drawn.zmin, drawn.zmax) == (-4.5, 4.5)
-    with pytest.raises(RecordError, match="no score has a band; it takes two or three retrained models"):
+    assert (
+        by_edge[0.0] == band_figures.BELOW[-1]
+        and by_edge[1.0] == band_figures.ABOVE[-1]
+        and (drawn.zmin, drawn.zmax) == (-4.5, 4.5)
+    )
+    with pytest.raises(
+        RecordError, match="no score has a band; it takes two or three retrained models"
+    ):
         band_figures.heatmap(family(0.7, 1))
 
 
 def test_relearning_draws_every_curve_and_lists_each_model_once() -> None:
-    given = {"a": {"100": [0.0, 0.5], "10": [0.1, 0.2]}, "b": {"all": [0.3, 0.9], "0": [0.0, 0.1], "10": [0.0, 0.3]}}
-    fig = band_figures.relearning([record(n, "unlearned", relearning={"steps": [0, 4], "curves": c}) for n, c in given.items()])
-    titles = [f"<b>from {t}</b>" for t in ("kept samples alone", "10 forgotten samples", "100 forgotten samples", "all of them")]
+    given = {
+        "a": {"100": [0.0, 0.5], "10": [0.1, 0.2]},
+        "b": {"all": [0.3, 0.9], "0": [0.0, 0.1], "10": [0.0, 0.3]},
+    }
+    fig = band_figures.relearning(
+        [
+            record(n, "unlearned", relearning={"steps": [0, 4], "curves": c})
+            for n, c in given.items()
+        ]
+    )
+    titles = [
+        f"<b>from {t}</b>"
+        for t in (
+            "kept samples alone",
+            "10 forgotten samples",
+            "100 forgotten samples",
+            "all of them",
+        )
+    ]
     assert [a.text for a in fig.layout.annotations] == titles
     panels = {"x": "0", "x2": "10", "x3": "100", "x4": "all"}
     drawn = [(t.name, panels[t.xaxis], list(t.y)) for t in fig.data]
     assert sorted(drawn) == sorted((n, b, y) for n, c in given.items() for b, y in c.items())
-    assert all(list(t.x) == [0, 4] for t in fig.data) and sorted(t.name for t in fig.data if t.showlegend) == ["a", "b"]
+    assert all(list(t.x) == [0, 4] for t in fig.data) and sorted(
+        t.name for t in fig.data if t.showlegend
+    ) == ["a", "b"]
 
 
 def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
     records = [
-        record("m", "unlearned", row("da", 0.5), row("da@1", 0.1), row("da@2020-01-01", 0.2), row("nmi@1", 0.7)),
-        record("n", "unlearned", row("da@1", 0.3), row("da@2020-01-01", None), row("lp_forget", 0.4)),
+        record(
+            "m",
+            "unlearned",
+            row("da", 0.5),
+            row("da@1", 0.1),
+            row("da@2020-01-01", 0.2),
+            row("nmi@1", 0.7),
+        ),
+        record(
+            "n", "unlearned", row("da@1", 0.3), row("da@2020-01-01", None), row("lp_forget", 0.4)
+        ),
         record("none", "unlearned", row("lp_forget", 0.4)),
     ]
     fig = band_figures.layers(records)
     drawn = [(t.name, t.xaxis, list(t.x), list(t.y)) for t in fig.data]
     assert drawn == [
-        ("m", "x", [0, 1, 2], [0.1, 0.2, 0.5]), ("n", "x", [0, 1, 2], [0.3, None, None]), ("m", "x2", [0, 1, 2], [0.7, None, None]),
-    ]  # fmt: skip
-    assert list(fig.layout.xaxis.ticktext) == list(fig.layout.xaxis2.ticktext) == ["1", "2020-01-01", "head's input"]
-    assert fig.layout.xaxis2.gridcolor == fig.layout.yaxis2.gridcolor == style.GRID and [bool(t.showlegend) for t in fig.data] == [1, 1, 0]
+        ("m", "x", [0, 1, 2], [0.1, 0.2, 0.5]),
+        ("n", "x", [0, 1, 2], [0.3, None, None]),
+        ("m", "x2", [0, 1, 2], [0.7, None, None]),
+    ]
+    assert (
+        list(fig.layout.xaxis.ticktext)
+        == list(fig.layout.xaxis2.ticktext)
+        == ["1", "2020-01-01", "head's input"]
+    )
+    assert fig.layout.xaxis2.gridcolor == fig.layout.yaxis2.gridcolor == style.GRID and [
+        bool(t.showlegend) for t in fig.data
+    ] == [1, 1, 0]
     assert band_figures.has_layers(records) and not band_figures.has_layers(records[2:])
     with pytest.raises(RecordError, match="no record has scores at further layers"):
         band_figures.layers(records[2:])
@@ -216,12 +393,19 @@ def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
 
 def test_classes_are_cells_and_an_absent_class_is_none() -> None:
     first, second = {"label": [0, 1], "test": [0.5, None]}, {"label": [1, "cat"], "test": [0.25, 1]}
-    fig = band_figures.classes([record("m", "original", per_class=first), record("n", "unlearned", per_class=second)])
+    fig = band_figures.classes(
+        [record("m", "original", per_class=first), record("n", "unlearned", per_class=second)]
+    )
     assert [list(line) for line in fig.data[0].z] == [[0.5, None], [None, 0.25], [None, 1]]
-    assert list(fig.layout.yaxis.ticktext) == ["class 0", "class 1", "class cat"] and list(fig.layout.xaxis.ticktext) == ["m", "n"]
+    assert list(fig.layout.yaxis.ticktext) == ["class 0", "class 1", "class cat"] and list(
+        fig.layout.xaxis.ticktext
+    ) == ["m", "n"]
     many = {"label": list(range(100)), "test": [0.5] * 100}
     tall = band_figures.classes([record("m", "original", per_class=many)])
-    assert list(tall.layout.yaxis.ticktext) == [f"class {i}" for i in range(0, 100, 2)] and tall.data[0].texttemplate == ""
+    assert (
+        list(tall.layout.yaxis.ticktext) == [f"class {i}" for i in range(0, 100, 2)]
+        and tall.data[0].texttemplate == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,11 +414,23 @@ def test_classes_are_cells_and_an_absent_class_is_none() -> None:
         ("relearning", [1], "must be an object"),
         ("relearning", {"steps": [0, 1], "curves": []}, "needs an object 'curves'"),
         ("relearning", {"steps": [0, 1], "curves": {}}, "needs an object 'curves'"),
-        ("relearning", {"steps": [0, 1], "curves": {"10": [0.5]}}, "has 1 values in '10' where 2 are due"),
-        ("relearning", {"steps": [0, math.inf], "curves": {"10": [0.5, 0.5]}}, "has a value in 'steps' that is not a finite number"),
+        (
+            "relearning",
+            {"steps": [0, 1], "curves": {"10": [0.5]}},
+            "has 1 values in '10' where 2 are due",
+        ),
+        (
+            "relearning",
+            {"steps": [0, math.inf], "curves": {"10": [0.5, 0.5]}},
+            "has a value in 'steps' that is not a finite number",
+        ),
         ("relearning", {"curves": {"10": [0.5]}}, "needs a list 'steps'"),
         ("per_class", {"label": [0, 1], "test": [0.5]}, "has 1 values in 'test' where 2 are due"),
-        ("per_class", {"label": [0], "test": ["much"]}, "has a value in 'test' that is neither a finite number nor null"),
+        (
+            "per_class",
+            {"label": [0], "test": ["much"]},
+            "has a value in 'test' that is neither a finite number nor null",
+        ),
         ("per_class", {"test": [0.5]}, "needs a list 'label'"),
     ],
 )
@@ -249,31 +445,52 @@ def test_malformed_series_are_named(name: str, bad: Any, words: str) -> None:
 @pytest.mark.parametrize("oracles", [0, 1, 2, 3])
 def test_the_terminal_never_writes_past_80_columns(oracles: int) -> None:
     rng = np.random.default_rng(0)
-    roles = {"original": "original", **dict.fromkeys(list(ORACLES)[:oracles], "oracle"), "finetune_with_a_very_long_name": "unlearned"}
+    roles = {
+        "original": "original",
+        **dict.fromkeys(list(ORACLES)[:oracles], "oracle"),
+        "finetune_with_a_very_long_name": "unlearned",
+    }
     roles |= {f"model_{i}": "unlearned" for i in range(6)} | {BAD: "control"}
     records = []
     for name, role in roles.items():
-        scores = [replace(row(s, float(rng.normal() * 10.0 ** rng.integers(-6, 9))), range=(None, None)) for s in glossary._KNOWN]
-        records.append(replace(record(name, role, *scores), outcome=Outcome("ok", float(rng.uniform(1, 1e5)))))
+        scores = [
+            replace(row(s, float(rng.normal() * 10.0 ** rng.integers(-6, 9))), range=(None, None))
+            for s in glossary._KNOWN
+        ]
+        records.append(
+            replace(record(name, role, *scores), outcome=Outcome("ok", float(rng.uniform(1, 1e5))))
+        )
     file = io.StringIO()
     Console(file=file, width=80).print(rich_table(records, 80))
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert ("±" in text) == (oracles >= 2) and f"{len(glossary._KNOWN) - len(glossary.HEADLINE)} further scores" in " ".join(text.split())
-    assert all(re.search(rf"^{re.escape(glossary.label(n))} ", text, re.MULTILINE) for n in glossary.HEADLINE)
+    assert ("±" in text) == (
+        oracles >= 2
+    ) and f"{len(glossary._KNOWN) - len(glossary.HEADLINE)} further scores" in " ".join(
+        text.split()
+    )
+    assert all(
+        re.search(rf"^{re.escape(glossary.label(n))} ", text, re.MULTILINE)
+        for n in glossary.HEADLINE
+    )
 
 
 def test_records_without_a_trace_still_report() -> None:
     old = family(0.9, trace="")
     assert cell(old, "x").verdict == "off" and "trace" not in str(to_json(old[0])["scores"])
     assert page.render(old, "t")
-    # One record that says it is enough, whatever the order; two that disagree are not of the same score.
+    # One record that says it is enough, whatever the order; two that disagree are not of the same
+    # score.
     for new in (0, -1):
         mixed = list(old)
-        mixed[new] = replace(mixed[new], scores=tuple(replace(s, trace="above") for s in mixed[new].scores))
+        mixed[new] = replace(
+            mixed[new], scores=tuple(replace(s, trace="above") for s in mixed[new].scores)
+        )
         assert cell(mixed, "x").verdict == "residual"
     mixed[0] = replace(mixed[0], scores=tuple(replace(s, trace="below") for s in mixed[0].scores))
-    with pytest.raises(RecordError, match="a trace in score 's' shows 'above' in 'x' and 'below' elsewhere"):
+    with pytest.raises(
+        RecordError, match="a trace in score 's' shows 'above' in 'x' and 'below' elsewhere"
+    ):
         table.build(mixed)
 
 
@@ -284,15 +501,34 @@ def test_a_trace_is_written_only_where_it_says_something() -> None:
         assert ("trace" in written["scores"][0]) == bool(trace) and from_json(written) == sealed
     for wrong in ("sideways", "", None):
         written["scores"][0]["trace"] = wrong
-        with pytest.raises(RecordError, match=r"scores\[0\]\.trace must be one of above, below, both, got"):
+        with pytest.raises(
+            RecordError, match=r"scores\[0\]\.trace must be one of above, below, both, got"
+        ):
             from_json(written)
 
 
 def test_markup_in_new_places_stays_text() -> None:
-    series = {"relearning": {"steps": [0], "curves": {BAD: [0.5]}}, "per_class": {"label": [BAD], "test": [0.5]}}
-    models = [record(n, role, row(BAD, v, unit=BAD), row(f"{BAD}@{BAD}", v), **series) for n, role, v in (
-        (BAD, "unlearned", 0.9), ("o1", "oracle", 0.5), ("o2", "oracle", 0.6), ("o3", "oracle", 0.5))]  # fmt: skip
+    series = {
+        "relearning": {"steps": [0], "curves": {BAD: [0.5]}},
+        "per_class": {"label": [BAD], "test": [0.5]},
+    }
+    models = [
+        record(n, role, row(BAD, v, unit=BAD), row(f"{BAD}@{BAD}", v), **series)
+        for n, role, v in (
+            (BAD, "unlearned", 0.9),
+            ("o1", "oracle", 0.5),
+            ("o2", "oracle", 0.6),
+            ("o3", "oracle", 0.5),
+        )
+    ]
     html = page.render(models, BAD)
     assert BAD not in html.replace("&#34;", '"').replace("&#39;", "'") and "<b>'" not in html
-    for make in (band_figures.heatmap, band_figures.relearning, band_figures.layers, band_figures.classes):
-        assert "&lt;b&gt;" in str(make(models).to_dict()) and "<b>'" not in str(make(models).to_json()).replace("legendgroup", "")
+    for make in (
+        band_figures.heatmap,
+        band_figures.relearning,
+        band_figures.layers,
+        band_figures.classes,
+    ):
+        assert "&lt;b&gt;" in str(make(models).to_dict()) and "<b>'" not in str(
+            make(models).to_json()
+        ).replace("legendgroup", "")

@@ -1,4 +1,6 @@
-"""The report in a browser: every chart drawn, no word on the console, its list of choices, paper, and how large it may be."""
+"""The report in a browser: every chart drawn, no word on the console, its list of choices, paper,
+and how large it may be.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,27 @@ from pathlib import Path
 import pytest
 
 from eigenforget.report import page
-from eigenforget.report.style import PAPER
+from eigenforget.report.figures.style import PAPER
 from tests.report_toys import ROLES, whole
 from tests.test_report_page import Read, hostile
 
-_BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 needs_browser = pytest.mark.skipif(_BROWSER is None, reason="no Chromium to render the page with")
 HEATMAPS = ("bands", "ranks", "agreement", "classes", "confusion")
 
 
 def dumped(path: Path, width: int = 1200) -> str:
     """The document after its scripts ran. Fails where anything was written on the console."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom", "--enable-logging=stderr"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=8000",
+        "--dump-dom",
+        "--enable-logging=stderr",
+    ]
     profile = f"--user-data-dir={path.parent / 'profile'}"
     command = [str(_BROWSER), *flags, f"--window-size={width},900", profile, path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
@@ -42,7 +53,9 @@ def test_a_browser_draws_every_chart_without_an_error(tmp_path: Path) -> None:
         if re.search(r'id="chart-([\w-]+)"', body)[1] in HEATMAPS:  # type: ignore[index]
             assert re.search(r'<image [^>]*href="data:image/png', body) and "<text" in body
         else:
-            assert body.count('class="scatterlayer') >= 1 and re.search(r'class="(lines|points)"><path', body)
+            assert body.count('class="scatterlayer') >= 1 and re.search(
+                r'class="(lines|points)"><path', body
+            )
 
 
 _PROBE = """<script>addEventListener("load", () => {
@@ -76,7 +89,10 @@ def test_the_list_switches_the_traces_and_paper_the_size(tmp_path: Path) -> None
     path.write_text(html[:end] + _PROBE + html[end:], encoding="utf-8")
     told = json.loads(re.search(r'<pre id="told">(.*?)</pre>', dumped(path, width=520))[1])  # type: ignore[index]
     models = len(ROLES)
-    assert told["before"] == [True] * models + [False] * models and told["after"] == [False] * models + [True] * models
+    assert (
+        told["before"] == [True] * models + [False] * models
+        and told["after"] == [False] * models + [True] * models
+    )
     assert told["drawn"] == models and told["focus"] == 0 and not told["hidden"]
     assert max(told["paper"]) <= PAPER and told["width"] == 700
     assert told["again"] == told["screen"] and max(told["screen"]) > PAPER and all(told["wide"])
@@ -88,7 +104,9 @@ def test_a_list_stands_where_a_figure_has_choices_and_is_hidden_without_the_scri
     assert [a["data-choices"] for a in lists] == ["chart-da-curve"]
     charts = read.charts()
     labels = [choice["label"] for choice in charts["chart-da-curve"]["layout"]["meta"]["choices"]]
-    assert labels == ["Frobenius, raw", "energy, centred"] and f"Show {' '.join(labels)}" in read.text
+    assert (
+        labels == ["Frobenius, raw", "energy, centred"] and f"Show {' '.join(labels)}" in read.text
+    )
     assert sum(tag == "option" for tag, _ in read.tags) == 2
     assert any(tag == "p" and a.get("class") == "choice" and "hidden" in a for tag, a in read.tags)
     assert all("updatemenus" not in chart["layout"] for chart in charts.values())
@@ -97,18 +115,26 @@ def test_a_list_stands_where_a_figure_has_choices_and_is_hidden_without_the_scri
 def test_every_chart_is_described_and_fits_a_page_of_paper() -> None:
     read = Read(page.render(whole(), "t"))
     nodes = [a for tag, a in read.tags if tag == "div" and a.get("class") == "chart"]
-    assert len(nodes) == len(page.CHARTS) and all(a["role"] == "img" and len(str(a["aria-label"])) > 80 for a in nodes)
+    assert len(nodes) == len(page.CHARTS) and all(
+        a["role"] == "img" and len(str(a["aria-label"])) > 80 for a in nodes
+    )
     for name, chart in read.charts().items():
         meta = chart["layout"]["meta"]
-        assert {"wide", "medium", "narrow", "paper"} <= set(meta) and meta["paper"]["height"] <= PAPER, name
+        assert {"wide", "medium", "narrow", "paper"} <= set(meta) and meta["paper"][
+            "height"
+        ] <= PAPER, name
         assert chart["layout"]["height"] == meta["wide"]["height"]
     css = (Path(page.__file__).parent / "page.css").read_text(encoding="utf-8")
     assert "figure, .chart { break-inside: avoid; }" in css.split("@media print")[1]
 
 
-def test_six_models_with_five_thousand_points_in_three_maps_each_stay_below_eight_megabytes() -> None:
+def test_six_models_with_five_thousand_points_in_three_maps_each_stay_below_eight_megabytes() -> (
+    None
+):
     # All of these are drawn; of several retrained models only the first is.
-    models = {name: role for name, role in ROLES.items() if name not in ("oracle 2", "oracle 3", "mask")}
+    models = {
+        name: role for name, role in ROLES.items() if name not in ("oracle 2", "oracle 3", "mask")
+    }
     html = page.render(whole(points=5000, models=models), "t")
     assert len(models) == 6 and len(html.encode()) < 8_000_000
     charts = Read(html).charts()

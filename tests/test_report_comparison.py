@@ -1,4 +1,6 @@
-"""Ranks, their agreement and the Pareto front against loops by hand; what draws nothing; training traces and confusion matrices."""
+"""Ranks, their agreement and the Pareto front against loops by hand; what draws nothing; training
+traces and confusion matrices.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,24 @@ import numpy as np
 import pytest
 
 from eigenforget.record import RecordError, RunRecord
-from eigenforget.report import comparison_figures as comparison
-from eigenforget.report import figures
-from eigenforget.report.confusion_figures import confusion
+from eigenforget.report.figures import comparison_figures as comparison
+from eigenforget.report.figures import overview as figures
+from eigenforget.report.figures.confusion_figures import confusion
 from eigenforget.report.table import build
 from tests.report_toys import CLASSES, GONE, ROLES, SCORES, further_series, made, score, whole
 
-ORACLES = [made(f"o{i}", "oracle", [score("da", v), score("own", 10 * v, (0.0, None))]) for i, v in enumerate((0.5, 0.6, 0.7))]
+ORACLES = [
+    made(f"o{i}", "oracle", [score("da", v), score("own", 10 * v, (0.0, None))])
+    for i, v in enumerate((0.5, 0.6, 0.7))
+]
 
 
 def judged(**values: tuple[float | None, ...]) -> list[RunRecord]:
     """Unlearned models beside three retrained ones: (da, own) by name."""
-    rows = {n: [score(s, v, (0.0, None)) for s, v in zip(("da", "own"), vs, strict=False)] for n, vs in values.items()}
+    rows = {
+        n: [score(s, v, (0.0, None)) for s, v in zip(("da", "own"), vs, strict=False)]
+        for n, vs in values.items()
+    }
     return [*ORACLES, *(made(name, "unlearned", scores) for name, scores in rows.items())]
 
 
@@ -31,12 +39,18 @@ def judged(**values: tuple[float | None, ...]) -> list[RunRecord]:
 
 def brute_ranks(distances: list[float]) -> list[float]:
     """1 + how many are nearer + half of those as near, without itself."""
-    return [1 + sum(e < d for e in distances) + (sum(e == d for e in distances) - 1) / 2 for d in distances]
+    return [
+        1 + sum(e < d for e in distances) + (sum(e == d for e in distances) - 1) / 2
+        for d in distances
+    ]
 
 
 def brute_tau(one: list[float], other: list[float]) -> float:
     """(concordant − discordant) / √(pairs not tied in one · pairs not tied in the other)."""
-    signs = [((a > b) - (a < b), (c > d) - (c < d)) for (a, c), (b, d) in combinations(zip(one, other, strict=True), 2)]
+    signs = [
+        ((a > b) - (a < b), (c > d) - (c < d))
+        for (a, c), (b, d) in combinations(zip(one, other, strict=True), 2)
+    ]
     total = sum(s * t for s, t in signs)
     return total / math.sqrt(sum(s != 0 for s, _ in signs) * sum(t != 0 for _, t in signs))
 
@@ -54,16 +68,28 @@ def test_ranks_and_tau_are_those_of_loops() -> None:
     for i, one in enumerate(found.ranks):
         for j, other in enumerate(found.ranks):
             assert tau[i][j] == pytest.approx(brute_tau(one, other), abs=1e-6)  # type: ignore[arg-type]
-    assert len(table.rows) == len(ROLES) and any(t is not None and t < 0 for line in tau for t in line)
+    assert len(table.rows) == len(ROLES) and any(
+        t is not None and t < 0 for line in tau for t in line
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_agreement_counts_ties_and_leaves_out_what_only_one_side_ranks(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    one, other = ([None if hole else float(v) for v, hole in zip(rng.integers(1, 4, 9), rng.random(9) < 0.2, strict=True)] for _ in "ab")
+    one, other = (
+        [
+            None if hole else float(v)
+            for v, hole in zip(rng.integers(1, 4, 9), rng.random(9) < 0.2, strict=True)
+        ]
+        for _ in "ab"
+    )
     both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     tau = comparison.agreement([one, other])
-    assert tau[0][1] == tau[1][0] == pytest.approx(brute_tau([a for a, _ in both], [b for _, b in both]), abs=1e-6)
+    assert (
+        tau[0][1]
+        == tau[1][0]
+        == pytest.approx(brute_tau([a for a, _ in both], [b for _, b in both]), abs=1e-6)
+    )
     assert tau[0][0] == 1
 
 
@@ -73,13 +99,22 @@ def test_what_cannot_agree_is_empty() -> None:
 
 
 def test_models_as_far_on_either_side_are_tied_whatever_the_last_bit() -> None:
-    # The mean is 0.6 and 6: 0.4 and 0.8 are as far, 0.6 is nearest; 0.7 and 0.5 share the places 2 and 3.
-    records = judged(low=(0.4, 9.0), high=(0.8, 3.0), mid=(0.6, 6.0), near=(0.7, None), other=(0.5, 5.0))
+    # The mean is 0.6 and 6: 0.4 and 0.8 are as far, 0.6 is nearest; 0.7 and 0.5 share the places 2
+    # and 3.
+    records = judged(
+        low=(0.4, 9.0), high=(0.8, 3.0), mid=(0.6, 6.0), near=(0.7, None), other=(0.5, 5.0)
+    )
     found = comparison.ranking(records)
     assert found.models == ("low", "high", "mid", "near", "other")
-    assert dict(zip(found.metrics, found.ranks, strict=True)) == {"da": [4.5, 4.5, 1, 2.5, 2.5], "own": [3.5, 3.5, 1, None, 2]}
+    assert dict(zip(found.metrics, found.ranks, strict=True)) == {
+        "da": [4.5, 4.5, 1, 2.5, 2.5],
+        "own": [3.5, 3.5, 1, None, 2],
+    }
     fig = comparison.ranks(records)
-    assert [list(t) for t in fig.data[0].text] == [["4.5", "4.5", "1", "2.5", "2.5"], ["3.5", "3.5", "1", "", "2"]]
+    assert [list(t) for t in fig.data[0].text] == [
+        ["4.5", "4.5", "1", "2.5", "2.5"],
+        ["3.5", "3.5", "1", "", "2"],
+    ]
     assert fig.data[0].z[1][3] is None and fig.data[0].z[0][2] == 0
 
 
@@ -92,11 +127,18 @@ def test_without_a_band_the_gap_ranks() -> None:
 def test_ranks_take_three_unlearned_models_and_a_retrained_one() -> None:
     three = judged(a=(0.9, 1.0), b=(0.4, 2.0), c=(0.2, 3.0))
     assert comparison.can_rank(three) and comparison.can_compare(three)
-    for records in (three[:-1], three[3:], [*three[:-1], replace(three[-1], role="control")], [*three[:-1], replace(three[-1], scores=())]):
+    for records in (
+        three[:-1],
+        three[3:],
+        [*three[:-1], replace(three[-1], role="control")],
+        [*three[:-1], replace(three[-1], scores=())],
+    ):
         assert not comparison.can_rank(records) and not comparison.can_compare(records)
         with pytest.raises(RecordError, match="3 unlearned models and a retrained one"):
             comparison.ranks(records)
-        with pytest.raises(RecordError, match="takes two of them, 3 unlearned models and a retrained one"):
+        with pytest.raises(
+            RecordError, match="takes two of them, 3 unlearned models and a retrained one"
+        ):
             comparison.agreements(records)
     one_score = judged(a=(0.9,), b=(0.4,), c=(0.2,))
     assert comparison.can_rank(one_score) and not comparison.can_compare(one_score)
@@ -106,7 +148,9 @@ def test_layers_are_not_ranked_and_cells_hold_the_numbers() -> None:
     records = whole()
     assert not any("@" in name for name in comparison.ranking(records).metrics)
     fig = comparison.agreements(records)
-    assert fig.data[0].z[0][0] == 1 and len(fig.data[0].z) == len(SCORES) == len(fig.layout.xaxis.ticktext)
+    assert fig.data[0].z[0][0] == 1 and len(fig.data[0].z) == len(SCORES) == len(
+        fig.layout.xaxis.ticktext
+    )
     words = comparison.ranks(records).data[0].customdata
     assert "halves of the band" in words[0][0] and words[0][0].startswith("one, forget accuracy: ")
 
@@ -135,7 +179,10 @@ def test_the_front_is_that_of_all_comparisons(seed: int) -> None:
 
 
 def test_equal_points_stand_on_the_front_together() -> None:
-    assert comparison.front([(1, 2), (1, 2), (1, 3), (2, 2), (0, 5)]) == [0, 1, 4] and comparison.front([]) == []
+    assert (
+        comparison.front([(1, 2), (1, 2), (1, 3), (2, 2), (0, 5)]) == [0, 1, 4]
+        and comparison.front([]) == []
+    )
 
 
 def dot(fig: Any, name: str, panel: str = "x") -> Any:
@@ -145,7 +192,10 @@ def dot(fig: Any, name: str, panel: str = "x") -> Any:
 def test_costs_and_qualities_by_hand() -> None:
     records = whole()
     fig = comparison.pareto(records)
-    units = {row.model: [c.units for n, c in row.cells.items() if "@" not in n] for row in build(records).rows}
+    units = {
+        row.model: [c.units for n, c in row.cells.items() if "@" not in n]
+        for row in build(records).rows
+    }
     for i, name in enumerate(ROLES):
         if name == "original":
             continue
@@ -153,14 +203,20 @@ def test_costs_and_qualities_by_hand() -> None:
         inside, far = dot(fig, name), dot(fig, name, "x2")
         assert inside.x == far.x == pytest.approx((cost,))
         assert inside.y[0] == pytest.approx(np.mean([abs(u) <= 1 for u in units[name]]))
-        assert far.y[0] == pytest.approx(np.mean([min(abs(u), comparison.CLIP) for u in units[name]]))
-    assert fig.layout.xaxis.type == fig.layout.xaxis2.type == "log" and not any(t.name == "original" for t in fig.data)
+        assert far.y[0] == pytest.approx(
+            np.mean([min(abs(u), comparison.CLIP) for u in units[name]])
+        )
+    assert fig.layout.xaxis.type == fig.layout.xaxis2.type == "log" and not any(
+        t.name == "original" for t in fig.data
+    )
     unlearned = [n for n, role in ROLES.items() if role == "unlearned"]
     for panel, sign in (("x", -1), ("x2", 1)):
         dots = [dot(fig, name, panel) for name in unlearned]
         front = brute_front([(d.x[0], sign * d.y[0]) for d in dots])
         line = next(t for t in fig.data if t.mode == "lines" and t.xaxis == panel)
-        assert list(zip(line.x, line.y, strict=True)) == sorted((dots[i].x[0], dots[i].y[0]) for i in front)
+        assert list(zip(line.x, line.y, strict=True)) == sorted(
+            (dots[i].x[0], dots[i].y[0]) for i in front
+        )
         assert [d.marker.size > 10 for d in dots] == [i in front for i in range(len(dots))]
     assert dot(fig, "mask").marker.symbol.endswith("-open") and dot(fig, "mask").marker.size < 10
 
@@ -170,27 +226,44 @@ def test_what_a_method_trains_on_does_not_count_for_it() -> None:
     one = next(r for r in records if r.name == "one")
     own = replace(one, job={"method": {"spec": "one()", "optimises": ["da"]}})
     fig = comparison.pareto([own if r is one else r for r in records])
-    units = {n: c.units for row in build(records).rows if row.model == "one" for n, c in row.cells.items() if "@" not in n and n != "da"}
+    units = {
+        n: c.units
+        for row in build(records).rows
+        if row.model == "one"
+        for n, c in row.cells.items()
+        if "@" not in n and n != "da"
+    }
     assert dot(fig, "one").y[0] == pytest.approx(np.mean([abs(u) <= 1 for u in units.values()]))  # type: ignore[arg-type]
-    assert f"of {len(SCORES) - 1} scores" in dot(fig, "one").hovertemplate and f"of {len(SCORES)} scores" in dot(fig, "two").hovertemplate
+    assert (
+        f"of {len(SCORES) - 1} scores" in dot(fig, "one").hovertemplate
+        and f"of {len(SCORES)} scores" in dot(fig, "two").hovertemplate
+    )
 
 
 def test_unknown_costs_are_left_out_and_never_nothing() -> None:
     records = whole()
 
     def with_cost(name: str, seconds: float, **cost: Any) -> list[RunRecord]:
-        return [replace(r, outcome=replace(r.outcome, seconds=seconds, cost=cost)) if r.name == name else r for r in records]
+        return [
+            replace(r, outcome=replace(r.outcome, seconds=seconds, cost=cost))
+            if r.name == name
+            else r
+            for r in records
+        ]
 
     names = {t.name for t in comparison.pareto(with_cost("one", 0.0)).data}
     assert "one" not in names and "two" in names
-    # Without the processor time of a retrained model all are compared by wall time: 6 s of a mean of (60 + 60 + 30) / 3.
+    # Without the processor time of a retrained model all are compared by wall time: 6 s of a mean
+    # of (60 + 60 + 30) / 3.
     assert dot(comparison.pareto(with_cost("oracle 2", 30.0)), "one").x[0] == pytest.approx(6 / 50)
     bare = [replace(r, outcome=replace(r.outcome, seconds=0.0, cost={})) for r in records]
     elsewhere = [replace(r, environment={"device": r.name}) for r in records]
     no_bands = [r for r in records if r.name not in ("oracle 2", "oracle 3")]
     for made_up in (bare, elsewhere, no_bands, [r for r in records if r.role != "unlearned"]):
         assert not comparison.has_costs(made_up)
-        with pytest.raises(RecordError, match="no unlearned model has both a cost and scores with a band"):
+        with pytest.raises(
+            RecordError, match="no unlearned model has both a cost and scores with a band"
+        ):
             comparison.pareto(made_up)
     assert comparison.has_costs(records)
 
@@ -205,35 +278,59 @@ def test_a_trace_shows_what_was_seen_after_each_epoch() -> None:
         {"phase": "a", "loss": 1.0, "da": 0.7, "forget_accuracy": 0.1, "retain_accuracy": 0.7},
     ]
     old = [{"phase": "a", "loss": 5.0}, {"phase": "a", "loss": 4.0}]
-    fig = figures.training_trace([made(n, "unlearned", [], series={"trace": t}) for n, t in (("new", rows), ("old", old))])
+    fig = figures.training_trace(
+        [made(n, "unlearned", [], series={"trace": t}) for n, t in (("new", rows), ("old", old))]
+    )
     titles = [a.text for a in fig.layout.annotations]
-    assert titles == [f"<b>{t}</b>" for t in ("loss: a", "loss: b", "DA", "forget accuracy", "retain accuracy")]
+    assert titles == [
+        f"<b>{t}</b>" for t in ("loss: a", "loss: b", "DA", "forget accuracy", "retain accuracy")
+    ]
     assert [(t.name, t.xaxis, list(t.x), list(t.y)) for t in fig.data] == [
-        ("new", "x", [1, 3], [3.0, 1.0]), ("old", "x", [1, 2], [5.0, 4.0]), ("new", "x2", [2], [2.0]),
-        ("new", "x3", [1, 3], [0.5, 0.7]), ("new", "x4", [1, 2, 3], [1.0, 0.4, 0.1]), ("new", "x5", [1, 2, 3], [0.9, 0.8, 0.7]),
-    ]  # fmt: skip
+        ("new", "x", [1, 3], [3.0, 1.0]),
+        ("old", "x", [1, 2], [5.0, 4.0]),
+        ("new", "x2", [2], [2.0]),
+        ("new", "x3", [1, 3], [0.5, 0.7]),
+        ("new", "x4", [1, 2, 3], [1.0, 0.4, 0.1]),
+        ("new", "x5", [1, 2, 3], [0.9, 0.8, 0.7]),
+    ]
     assert [bool(t.showlegend) for t in fig.data] == [True, True, False, False, False, False]
-    with pytest.raises(RecordError, match="record 'x': series trace has a value in 'da' that is not a finite number"):
-        figures.training_trace([made("x", "unlearned", [], series={"trace": [{"loss": 1.0, "da": "high"}]})])
+    with pytest.raises(
+        RecordError,
+        match="record 'x': series trace has a value in 'da' that is not a finite number",
+    ):
+        figures.training_trace(
+            [made("x", "unlearned", [], series={"trace": [{"loss": 1.0, "da": "high"}]})]
+        )
 
 
 def test_confusion_rows_are_shares_of_their_class() -> None:
     records = whole()
     fig = confusion(records)
-    assert [a.text for a in fig.layout.annotations] == [f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")]
+    assert [a.text for a in fig.layout.annotations] == [
+        f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")
+    ]
     counts = further_series(0)["confusion"]["counts"]
     for row in range(CLASSES):
         for column in range(CLASSES):
-            assert fig.data[0].z[row][column] == pytest.approx(counts[row][column] / sum(counts[row]), abs=5e-5)
+            assert fig.data[0].z[row][column] == pytest.approx(
+                counts[row][column] / sum(counts[row]), abs=5e-5
+            )
             assert fig.data[0].text[row][column] == counts[row][column]
     frames = [s for s in fig.layout.shapes if s.xref == "x"]
-    assert [(s.x0, s.x1, s.y0, s.y1) for s in frames] == [(-0.5, CLASSES - 0.5, GONE - 0.5, GONE + 0.5)]
+    assert [(s.x0, s.x1, s.y0, s.y1) for s in frames] == [
+        (-0.5, CLASSES - 0.5, GONE - 0.5, GONE + 0.5)
+    ]
 
 
 def test_a_class_without_samples_and_a_head_with_more_outputs() -> None:
-    matrix = {"counts": [[0, 0, 0], [1, 2, 1]]}  # as records were before forgotten classes were told
+    matrix = {
+        "counts": [[0, 0, 0], [1, 2, 1]]
+    }  # as records were before forgotten classes were told
     fig = confusion([made("m", "original", [], series={"confusion": matrix})])
-    assert [list(row) for row in fig.data[0].z] == [[None] * 3, [0.25, 0.5, 0.25]] and not fig.layout.shapes
+    assert [list(row) for row in fig.data[0].z] == [
+        [None] * 3,
+        [0.25, 0.5, 0.25],
+    ] and not fig.layout.shapes
 
 
 @pytest.mark.parametrize(
@@ -248,5 +345,8 @@ def test_a_class_without_samples_and_a_head_with_more_outputs() -> None:
     ],
 )
 def test_malformed_confusion_matrices_are_named(bad: Any, words: str) -> None:
-    with pytest.raises(RecordError, match=f"record 'm': series confusion .*{words}" if bad else "no record has the series"):
+    with pytest.raises(
+        RecordError,
+        match=f"record 'm': series confusion .*{words}" if bad else "no record has the series",
+    ):
         confusion([made("m", "original", [], series={"confusion": bad})])

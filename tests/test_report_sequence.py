@@ -14,54 +14,121 @@ import pytest
 from scipy import stats
 
 from eigenforget import record
+from eigenforget.cli.sequencing import write_summary
+from eigenforget.experiments.results import write_results
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
-from eigenforget.report import sequence as report
-from eigenforget.report.sequence import Standing, StepSummary
-from eigenforget.sequencing import write_summary
-from eigenforget.workflows import write_results
+from eigenforget.report.pages import sequence as report
+from eigenforget.report.pages.sequence import Standing, StepSummary
 
 REFUSED = Outcome("refused", 0.0, reason="head_mask needs a class that is forgotten as a whole")
 SCORES = {"forget_accuracy": 0.5, "test_retain_accuracy": 0.9, "mia_auc": 0.6, "da": 0.8}
 FIRST, SECOND = "1 by_class(label=3)", "2 at_random(n=5)"
 
 
-def made(name: str, role: Any, groups: Mapping[str, float], *, seconds: float = 10.0, **scores: float | None) -> RunRecord:
+def made(
+    name: str,
+    role: Any,
+    groups: Mapping[str, float],
+    *,
+    seconds: float = 10.0,
+    **scores: float | None,
+) -> RunRecord:
     """A sealed evaluate record; None leaves a score without a value."""
     values = {**SCORES, **scores}
-    rows = [ScoreRow(n, v, "share", "reference", (0.0, 1.0), reason="" if v is not None else "no samples") for n, v in values.items()]
+    rows = [
+        ScoreRow(
+            n, v, "share", "reference", (0.0, 1.0), reason="" if v is not None else "no samples"
+        )
+        for n, v in values.items()
+    ]
     unsealed = RunRecord(
-        kind="evaluate", name=name, role=role, created="2026-11-24T13:00:00Z", job={"method": {"spec": "muda()", "resolved": {}}},
-        inputs={}, environment={"device": "cpu"}, outcome=Outcome("ok", seconds), scores=tuple(rows), series={"forget_groups": dict(groups)},
+        kind="evaluate",
+        name=name,
+        role=role,
+        created="2026-11-24T13:00:00Z",
+        job={"method": {"spec": "muda()", "resolved": {}}},
+        inputs={},
+        environment={"device": "cpu"},
+        outcome=Outcome("ok", seconds),
+        scores=tuple(rows),
+        series={"forget_groups": dict(groups)},
         claims=("measured",),
-    )  # fmt: skip
+    )
     return record.seal(unsealed)
 
 
 def refused(name: str) -> RunRecord:
-    return record.seal(replace(made(name, "unlearned", {}), outcome=REFUSED, scores=(), series={}, claims=()))
+    return record.seal(
+        replace(made(name, "unlearned", {}), outcome=REFUSED, scores=(), series={}, claims=())
+    )
 
 
 def second_step() -> list[RunRecord]:
     """Step 2 of 2: oracles with 0.1 and 0.3 on the first request, 0.5 twice on the second."""
     return [
         made("original", "original", {FIRST: 1.0, SECOND: 1.0}),
-        made("oracle 1", "oracle", {FIRST: 0.1, SECOND: 0.5}, forget_accuracy=0.2, test_retain_accuracy=0.95, mia_auc=0.5, da=0.9),
-        made("oracle 2", "oracle", {FIRST: 0.3, SECOND: 0.5}, seconds=30, forget_accuracy=0.3, test_retain_accuracy=0.93, mia_auc=0.52,
-             da=0.92),
-        made("step 2", "unlearned", {FIRST: 0.7, SECOND: 0.49}, seconds=2, forget_accuracy=0.6, test_retain_accuracy=0.9, mia_auc=0.61),
-        made("at once", "unlearned", {FIRST: 0.2, SECOND: 0.5}, seconds=5, forget_accuracy=0.25, test_retain_accuracy=0.95, da=None),
-    ]  # fmt: skip
+        made(
+            "oracle 1",
+            "oracle",
+            {FIRST: 0.1, SECOND: 0.5},
+            forget_accuracy=0.2,
+            test_retain_accuracy=0.95,
+            mia_auc=0.5,
+            da=0.9,
+        ),
+        made(
+            "oracle 2",
+            "oracle",
+            {FIRST: 0.3, SECOND: 0.5},
+            seconds=30,
+            forget_accuracy=0.3,
+            test_retain_accuracy=0.93,
+            mia_auc=0.52,
+            da=0.92,
+        ),
+        made(
+            "step 2",
+            "unlearned",
+            {FIRST: 0.7, SECOND: 0.49},
+            seconds=2,
+            forget_accuracy=0.6,
+            test_retain_accuracy=0.9,
+            mia_auc=0.61,
+        ),
+        made(
+            "at once",
+            "unlearned",
+            {FIRST: 0.2, SECOND: 0.5},
+            seconds=5,
+            forget_accuracy=0.25,
+            test_retain_accuracy=0.95,
+            da=None,
+        ),
+    ]
 
 
 def test_gap_units_scores_and_share_by_hand() -> None:
     found = report.summarise(2, second_step())
-    half = stats.t.ppf(0.975, 1) * math.sqrt(((0.1 - 0.2) ** 2 + (0.3 - 0.2) ** 2) / 1) * math.sqrt(1 + 1 / 2)
+    half = (
+        stats.t.ppf(0.975, 1)
+        * math.sqrt(((0.1 - 0.2) ** 2 + (0.3 - 0.2) ** 2) / 1)
+        * math.sqrt(1 + 1 / 2)
+    )
     first, second = found.groups[FIRST], found.groups[SECOND]
     assert list(found.groups) == [FIRST, SECOND] and (found.number, found.reason) == (2, "")
-    assert first[:2] == pytest.approx((0.7, 0.2), abs=1e-12) and first.units == pytest.approx((0.7 - 0.2) / half, abs=1e-12)
+    assert first[:2] == pytest.approx((0.7, 0.2), abs=1e-12) and first.units == pytest.approx(
+        (0.7 - 0.2) / half, abs=1e-12
+    )
     # Oracles that agree have a band of half a point.
-    assert second[:2] == pytest.approx((0.49, 0.5), abs=1e-12) and second.units == pytest.approx(-0.01 / 0.005, abs=1e-9)
-    expected = {"forget_accuracy": (0.6, 0.25), "test_retain_accuracy": (0.9, 0.94), "mia_auc": (0.61, 0.51), "da": (0.8, 0.91)}
+    assert second[:2] == pytest.approx((0.49, 0.5), abs=1e-12) and second.units == pytest.approx(
+        -0.01 / 0.005, abs=1e-9
+    )
+    expected = {
+        "forget_accuracy": (0.6, 0.25),
+        "test_retain_accuracy": (0.9, 0.94),
+        "mia_auc": (0.61, 0.51),
+        "da": (0.8, 0.91),
+    }
     assert found.scores.keys() == expected.keys()
     for name, pair in expected.items():
         assert found.scores[name] == pytest.approx(pair, abs=1e-12)
@@ -69,16 +136,26 @@ def test_gap_units_scores_and_share_by_hand() -> None:
 
 
 def test_resurrection_is_the_largest_gap_of_an_earlier_request() -> None:
-    groups = {"1 a()": Standing(0.1, 0.3, None), "2 b()": Standing(0.5, 0.4, None), "3 c()": Standing(1.0, 0.0, None)}
-    assert report.resurrection(StepSummary(3, groups, {}, None, "")) == pytest.approx(0.1, abs=1e-12), "the newest does not count"
+    groups = {
+        "1 a()": Standing(0.1, 0.3, None),
+        "2 b()": Standing(0.5, 0.4, None),
+        "3 c()": Standing(1.0, 0.0, None),
+    }
+    assert report.resurrection(StepSummary(3, groups, {}, None, "")) == pytest.approx(
+        0.1, abs=1e-12
+    ), "the newest does not count"
     first = dict(list(groups.items())[:1])
     assert report.resurrection(StepSummary(1, first, {}, None, "")) is None
     lower = dict(list(groups.items())[:2])
-    assert report.resurrection(StepSummary(2, lower, {}, None, "")) == pytest.approx(-0.2, abs=1e-12), "lower than retrained is no rise"
+    assert report.resurrection(StepSummary(2, lower, {}, None, "")) == pytest.approx(
+        -0.2, abs=1e-12
+    ), "lower than retrained is no rise"
 
 
 def test_the_tenth_request_is_the_newest_although_its_name_sorts_before_the_second() -> None:
-    own = {f"{i} by_class(label={i})": i / 100 for i in range(1, 11)} | {"10 by_class(label=10)": 1.0}
+    own = {f"{i} by_class(label={i})": i / 100 for i in range(1, 11)} | {
+        "10 by_class(label=10)": 1.0
+    }
     oracle = dict.fromkeys(own, 0.0)
     records = [made("oracle 1", "oracle", oracle), made("step 10", "unlearned", own)]
     assert list(records[1].series["forget_groups"])[1].startswith("10 "), "sealing sorts the names"
@@ -93,7 +170,10 @@ def test_one_oracle_gives_a_gap_and_no_band() -> None:
 
 
 def test_the_table_has_a_row_for_each_step_and_for_all_at_once() -> None:
-    one = [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25}, seconds=0.5, mia_auc=None)]
+    one = [
+        made("oracle 1", "oracle", {FIRST: 0.0}),
+        made("step 1", "unlearned", {FIRST: 0.25}, seconds=0.5, mia_auc=None),
+    ]
     steps = [report.summarise(1, one), report.summarise(2, second_step())]
     lines = report.markdown(steps, report.summarise(2, second_step(), "at once")).split("\n")
     assert lines[2:] == [
@@ -107,7 +187,12 @@ def test_the_table_has_a_row_for_each_step_and_for_all_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "cell"),
-    [("needs |A| > 3", r"needs \|A\| > 3"), ("two\nlines", "two lines"), ("a\\|b", r"a\\\|b"), ("path\\", r"path\\")],
+    [
+        ("needs |A| > 3", r"needs \|A\| > 3"),
+        ("two\nlines", "two lines"),
+        ("a\\|b", r"a\\\|b"),
+        ("path\\", r"path\\"),
+    ],
 )
 def test_a_reason_ends_no_cell_of_the_table(reason: str, cell: str) -> None:
     rows = report.markdown([StepSummary(1, {}, {}, None, reason)]).splitlines()
@@ -120,7 +205,9 @@ def test_a_reason_ends_no_cell_of_the_table(reason: str, cell: str) -> None:
 def test_a_refused_step_is_a_row_with_its_reason() -> None:
     records = [*second_step()[:3], refused("step 2"), second_step()[4]]
     found = report.summarise(2, records)
-    assert found == StepSummary(2, {}, {}, None, REFUSED.reason) and report.resurrection(found) is None
+    assert (
+        found == StepSummary(2, {}, {}, None, REFUSED.reason) and report.resurrection(found) is None
+    )
     line = report.markdown([found]).split("\n")[2]
     assert line.startswith(f"| 2 | {REFUSED.reason} |") and line.count("|") == 9
     assert report.summarise(2, records, "at once").reason == ""
@@ -128,9 +215,14 @@ def test_a_refused_step_is_a_row_with_its_reason() -> None:
 
 @pytest.mark.parametrize(
     ("left_out", "message"),
-    [("step 2", "step 2 has no record of 'step 2' beside retrained models"), ("oracle", "step 2 has no record of 'step 2' beside retrained")],
+    [
+        ("step 2", "step 2 has no record of 'step 2' beside retrained models"),
+        ("oracle", "step 2 has no record of 'step 2' beside retrained"),
+    ],
 )
-def test_a_step_without_its_model_or_without_oracles_is_an_error(left_out: str, message: str) -> None:
+def test_a_step_without_its_model_or_without_oracles_is_an_error(
+    left_out: str, message: str
+) -> None:
     with pytest.raises(RecordError, match=message):
         report.summarise(2, [r for r in second_step() if not r.name.startswith(left_out)])
 
@@ -146,18 +238,26 @@ def texts(svg: str) -> list[str]:
 
 
 def test_the_figure_has_a_line_for_each_request_and_a_dash_where_it_had_not_come_yet() -> None:
-    one = report.summarise(1, [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25})])
-    svg = report.draw([one, report.summarise(2, second_step())], 'after each step: muda(target="self") <b> & c')
+    one = report.summarise(
+        1, [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25})]
+    )
+    svg = report.draw(
+        [one, report.summarise(2, second_step())], 'after each step: muda(target="self") <b> & c'
+    )
     found = texts(svg)
     assert found[0] == 'after each step: muda(target="self") <b> & c'
     at = {name: found.index(name) for name in (FIRST, SECOND)}
-    assert found[at[FIRST] + 1 : at[FIRST] + 3] == ["0.250", "0.700"] and found[at[SECOND] + 1 : at[SECOND] + 3] == ["–", "0.490"]
+    assert found[at[FIRST] + 1 : at[FIRST] + 3] == ["0.250", "0.700"] and found[
+        at[SECOND] + 1 : at[SECOND] + 3
+    ] == ["–", "0.490"]
     assert [t for t in found if t.startswith("step ")] == ["step 1", "step 2"]
     assert len(re.findall(r'<rect [^>]*rx="3"', svg)) == 2, "a cell without a band has no colour"
 
 
 def test_a_refused_step_leaves_its_column_empty() -> None:
-    one = report.summarise(1, [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25})])
+    one = report.summarise(
+        1, [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25})]
+    )
     found = texts(report.draw([one, StepSummary(2, {}, {}, None, "refused")], "t"))
     assert found[found.index(FIRST) + 1 : found.index(FIRST) + 3] == ["0.250", "–"]
 
@@ -166,21 +266,28 @@ def written(out: Path, number: int, records: list[RunRecord]) -> None:
     chain: list[RunRecord] = []
     for item in records:
         chain.append(record.seal(item, chain[-1].digest if chain else None))
-    write_results(chain, out / f"step{number:02d}", title="t", overwrite=True, shown=False)
+    write_results(chain, out / f"step{number:02d}", title="t", overwrite=True)
 
 
 def test_the_summary_reads_folders_by_number_and_nothing_else(tmp_path: Path) -> None:
     for number in (1, 2):
         groups = {FIRST: 0.1, SECOND: 0.1} if number == 2 else {FIRST: 0.1}
         names = [f"step {number}", "at once"] if number == 2 else ["step 1"]
-        written(tmp_path, number, [made("oracle 1", "oracle", groups), *(made(n, "unlearned", groups) for n in names)])
+        written(
+            tmp_path,
+            number,
+            [made("oracle 1", "oracle", groups), *(made(n, "unlearned", groups) for n in names)],
+        )
     (tmp_path / "step02").rename(tmp_path / "step002")  # sorts before step01 as a word
     (tmp_path / "steps of mine" / "records").mkdir(parents=True)
     text = write_summary(tmp_path)
     assert [line.split(" | ")[0] for line in text.split("\n")[2:]] == ["| 1", "| 2", "| at once"]
     whole = (tmp_path / "sequence.md").read_text()
     assert whole == f"# 2 requests, one after the other: `muda()`\n\n{text}\n\n![](sequence.svg)\n"
-    assert texts((tmp_path / "sequence.svg").read_text())[0] == "Accuracy on the samples of each request after each step: muda()"
+    assert (
+        texts((tmp_path / "sequence.svg").read_text())[0]
+        == "Accuracy on the samples of each request after each step: muda()"
+    )
 
 
 def test_a_sequence_that_ended_at_its_first_step_has_a_summary(tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import from_json, parse, spell
+from eigenforget.core.types import Index
 from eigenforget.requests import REQUESTS as KINDS
 from eigenforget.requests import AtRandom, ByClass, ByIds, ForgetRequest, retain_sample, split
-from eigenforget.spec import from_json, parse, spell
-from eigenforget.types import EigenforgetError, Index
 
 
-def index(labels: list[int], content: list[str] | None = None, order: np.ndarray | None = None) -> Index:
+def index(
+    labels: list[int], content: list[str] | None = None, order: np.ndarray | None = None
+) -> Index:
     n = len(labels)
     order = np.arange(n) if order is None else order
     ids = np.array([f"id{i:03d}" for i in range(n)])
@@ -61,7 +64,10 @@ def test_by_ids_reads_a_file_and_a_list_alike(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
     path.write_text("id004\n\n  id001\nid004\n", encoding="utf-8")
     labels = [0, 1, 0, 1, 0, 1]
-    from_file, from_list = split(ByIds(path=str(path)), index(labels)), split(ByIds(ids=("id001", "id004")), index(labels))
+    from_file, from_list = (
+        split(ByIds(path=str(path)), index(labels)),
+        split(ByIds(ids=("id001", "id004")), index(labels)),
+    )
     assert list(from_file.forget) == [1, 4] and from_file.digest == from_list.digest
 
 
@@ -79,9 +85,15 @@ def test_by_ids_reads_standard_input_once_and_takes_lists(monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdin", io.StringIO("id002\n"))
     assert list(split(ByIds(path="-", ids=("id000",)), data).forget) == [0, 2]
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(EigenforgetError, match="cannot read the id list '-': there is no standard input"):
+    with pytest.raises(
+        EigenforgetError, match="cannot read the id list '-': there is no standard input"
+    ):
         split(ByIds(path="-"), data)
-    assert ByIds(ids=["id001"]) == ByIds(ids=("id001",)) == parse('by_ids(ids=["id001"])', KINDS, "request")  # type: ignore[arg-type]
+    assert (
+        ByIds(ids=["id001"])
+        == ByIds(ids=("id001",))
+        == parse('by_ids(ids=["id001"])', KINDS, "request")
+    )  # type: ignore[arg-type]
 
 
 def test_by_ids_passes_over_a_byte_order_mark(tmp_path: Path) -> None:
@@ -103,14 +115,20 @@ GOLDEN = {
 def test_stored_splits_stay_valid(text: str) -> None:
     """Digests made before the requests became a package: records and checkpoints hold such."""
     data = index([i % 4 for i in range(40)])
-    assert data.digest() == "sha256:9f2ada5f26fe7c7a06e73802096f9fcafae017fe17be042844e0ab85dd10ca9d"
+    assert (
+        data.digest() == "sha256:9f2ada5f26fe7c7a06e73802096f9fcafae017fe17be042844e0ab85dd10ca9d"
+    )
     assert split(parse(text, KINDS, "request"), data).digest == f"sha256:{GOLDEN[text]}"
 
 
 def test_at_random_has_one_size_and_reads_stored_specs() -> None:
     stored = {"name": "at_random", "fields": {"duplicates": "error", "fraction": 0.1, "seed": 0}}
-    assert AtRandom() == AtRandom(fraction=0.1) == from_json(stored, KINDS, "request") != AtRandom(n=4)
-    assert spell(AtRandom()) == "at_random(fraction=0.1)" and spell(AtRandom(n=4)) == "at_random(n=4)"
+    assert (
+        AtRandom() == AtRandom(fraction=0.1) == from_json(stored, KINDS, "request") != AtRandom(n=4)
+    )
+    assert (
+        spell(AtRandom()) == "at_random(fraction=0.1)" and spell(AtRandom(n=4)) == "at_random(n=4)"
+    )
     with pytest.raises(ValueError, match="give fraction or n, not both"):
         AtRandom(fraction=0.1, n=4)
 
@@ -118,7 +136,9 @@ def test_at_random_has_one_size_and_reads_stored_specs() -> None:
 def test_at_random_draws_a_number_and_within_classes() -> None:
     labels = np.arange(40) % 4
     data = index(list(labels))
-    assert list(split(AtRandom(n=12, seed=5), data).forget) == list(split(AtRandom(fraction=0.3, seed=5), data).forget)
+    assert list(split(AtRandom(n=12, seed=5), data).forget) == list(
+        split(AtRandom(fraction=0.3, seed=5), data).forget
+    )
     inside = split(AtRandom(n=4, label=2), data).forget
     assert len(inside) == 4 and set(labels[inside]) == {2}
     half = split(AtRandom(fraction=0.5, label=(1, 3)), data).forget
@@ -128,12 +148,18 @@ def test_at_random_draws_a_number_and_within_classes() -> None:
 
 def test_digest_tells_sides_apart() -> None:
     labels = [0, 1, 0, 1]
-    assert split(ByIds(ids=("id000",)), index(labels)).digest != split(ByIds(ids=("id001",)), index(labels)).digest
+    assert (
+        split(ByIds(ids=("id000",)), index(labels)).digest
+        != split(ByIds(ids=("id001",)), index(labels)).digest
+    )
 
 
 def test_copies_on_both_sides_are_an_error_or_forgotten() -> None:
     data = index([0, 1, 0, 1], content=["a", "b", "b", "c"])
-    with pytest.raises(EigenforgetError, match=r"1 retained samples are identical to forgotten ones: id002.*duplicates"):
+    with pytest.raises(
+        EigenforgetError,
+        match=r"1 retained samples are identical to forgotten ones: id002.*duplicates",
+    ):
         split(ByIds(ids=("id001",)), data)
     assert list(split(ByIds(ids=("id001",), duplicates="forget"), data).forget) == [1, 2]
     assert list(split(ByIds(ids=("id003",)), data).forget) == [3]
@@ -168,7 +194,11 @@ def test_retain_sample_is_stratified_seeded_and_inside_retain() -> None:
     kept = retain_sample(retain, labels, 0.1, seed=0)
     assert [int((labels[kept] == c).sum()) for c in (0, 1, 2)] == [10, 4, 1]
     assert set(kept) <= set(retain) and len(set(kept)) == len(kept)
-    assert list(kept) == list(retain_sample(retain, labels, 0.1, seed=0)) != list(retain_sample(retain, labels, 0.1, seed=1))
+    assert (
+        list(kept)
+        == list(retain_sample(retain, labels, 0.1, seed=0))
+        != list(retain_sample(retain, labels, 0.1, seed=1))
+    )
     assert list(retain_sample(retain, labels, 1.0, seed=0)) == list(retain)
     with pytest.raises(EigenforgetError, match="above 0 and at most 1"):
         retain_sample(retain, labels, 0.0, seed=0)

@@ -10,13 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Index
 from eigenforget.requests import ByClass, ByGroup, BySubclass, ForgetRequest, Where, split
-from eigenforget.types import EigenforgetError, Index
 
 N = 24
 LABELS = np.arange(N) % 3
 FINE = np.array([f"{'abc'[i % 3]}{i % 6}" for i in range(N)])  # two fine labels inside each class
-PYTHON = {"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+PYTHON = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def index(order: np.ndarray | None = None, **columns: Any) -> Index:
@@ -31,7 +39,12 @@ def index(order: np.ndarray | None = None, **columns: Any) -> Index:
         **columns,
     }
     groups = np.array([f"patient{i % 5}" for i in range(N)])
-    return Index(ids[order], LABELS[order], groups[order], columns={k: np.asarray(v)[order] for k, v in made.items()})
+    return Index(
+        ids[order],
+        LABELS[order],
+        groups[order],
+        columns={k: np.asarray(v)[order] for k, v in made.items()},
+    )
 
 
 REQUESTS: list[ForgetRequest] = [
@@ -92,8 +105,12 @@ def test_where_is_pythons_comparison(op: str, values: list[int], value: float) -
 )
 def test_where_orders_and_searches_strings(op: str, values: list[str], value: str) -> None:
     data = index(x=np.array(values))
-    assert list(Where(column="x", op=op, value=value).select(data)) == [i for i, v in enumerate(values) if PYTHON[op](v, value)]  # type: ignore[arg-type]
-    assert list(Where(column="x", op="contains", value=value).select(data)) == [i for i, v in enumerate(values) if value in v]
+    assert list(Where(column="x", op=op, value=value).select(data)) == [
+        i for i, v in enumerate(values) if PYTHON[op](v, value)
+    ]  # type: ignore[arg-type]
+    assert list(Where(column="x", op="contains", value=value).select(data)) == [
+        i for i, v in enumerate(values) if value in v
+    ]
     assert list(Where(column="x", op="in", value=(value, "a")).select(data)) == [
         i for i, v in enumerate(values) if v in (value, "a")
     ]
@@ -102,14 +119,23 @@ def test_where_orders_and_searches_strings(op: str, values: list[str], value: st
 @given(st.sets(st.integers(0, 2), min_size=1, max_size=2))
 def test_where_on_labels_is_by_class(labels: set[int]) -> None:
     chosen = tuple(sorted(labels))
-    assert split(Where(column="label", op="in", value=chosen), index()).digest == split(ByClass(label=chosen), index()).digest
+    assert (
+        split(Where(column="label", op="in", value=chosen), index()).digest
+        == split(ByClass(label=chosen), index()).digest
+    )
     if len(chosen) == 1:
-        assert split(Where(column="label", value=chosen[0]), index()).digest == split(ByClass(label=chosen[0]), index()).digest
+        assert (
+            split(Where(column="label", value=chosen[0]), index()).digest
+            == split(ByClass(label=chosen[0]), index()).digest
+        )
 
 
 def test_a_missing_number_equals_nothing_and_has_no_order() -> None:
     data = index(x=np.where(np.arange(N) == 5, np.nan, 1.0))
-    assert all(5 not in Where(column="x", op=op, value=1).select(data) for op in ("==", "<", "<=", ">", ">="))  # type: ignore[arg-type]
+    assert all(
+        5 not in Where(column="x", op=op, value=1).select(data)
+        for op in ("==", "<", "<=", ">", ">=")
+    )  # type: ignore[arg-type]
     assert list(Where(column="x", op="!=", value=1).select(data)) == [5]
 
 
@@ -120,13 +146,19 @@ def test_a_missing_number_equals_nothing_and_has_no_order() -> None:
             Where(column="fine", op="<", value=3),
             r"'fine' holds strings \(str\d+\) and 3 is a number: < cannot compare them; quote it",
         ),
-        (Where(column="age", op="==", value="3"), r"'age' holds numbers \(int64\) and '3' is a string"),
+        (
+            Where(column="age", op="==", value="3"),
+            r"'age' holds numbers \(int64\) and '3' is a string",
+        ),
         (Where(column="age", value=True), "holds numbers .* and True is a bool"),
         (Where(column="checked", value=1), r"holds bools \(bool\) and 1 is a number"),
         (Where(column="checked", op="<", value=True), "bools, which have no order"),
         (Where(column="age", op="contains", value=3), "'contains' looks for a part of strings"),
         (Where(column="age", op="in", value=(2, "x")), "and 'x' is a string"),
-        (Where(column="nothing", value=3), "no column 'nothing'; its columns: id, label, group, fine, age, weight, checked, day"),
+        (
+            Where(column="nothing", value=3),
+            "no column 'nothing'; its columns: id, label, group, fine, age, weight, checked, day",
+        ),
         (Where(column="age", value=1000), "where forgets none of the 24"),
         (Where(column="age", op=">=", value=0), "where forgets all 24"),
         (BySubclass(column="sort", value="a"), "no column 'sort'"),
@@ -167,11 +199,21 @@ def test_wrong_columns(columns: dict[str, Any], message: str) -> None:
 
 def test_columns_enter_the_digest_by_name_type_and_value() -> None:
     ids, labels = np.array(["a", "b"]), np.array([0, 1])
-    made: list[dict[str, Any]] = [{}, {"x": [1, 2]}, {"x": [2, 1]}, {"y": [1, 2]}, {"x": ["1", "2"]}, {"x": [1, 2], "y": [1, 2]}]
+    made: list[dict[str, Any]] = [
+        {},
+        {"x": [1, 2]},
+        {"x": [2, 1]},
+        {"y": [1, 2]},
+        {"x": ["1", "2"]},
+        {"x": [1, 2], "y": [1, 2]},
+    ]
     assert len({Index(ids, labels, columns=columns).digest() for columns in made}) == len(made)
     assert Index(ids, labels, columns={}).digest() == Index(ids, labels).digest()
     both = {"x": [1, 2], "y": [3, 4]}
-    assert Index(ids, labels, columns=both).digest() == Index(ids, labels, columns=dict(reversed(both.items()))).digest()
+    assert (
+        Index(ids, labels, columns=both).digest()
+        == Index(ids, labels, columns=dict(reversed(both.items()))).digest()
+    )
 
 
 def test_the_index_keeps_its_columns_when_the_callers_mapping_changes() -> None:
@@ -180,4 +222,6 @@ def test_the_index_keeps_its_columns_when_the_callers_mapping_changes() -> None:
     before = data.digest()
     given_["y"] = np.array([3, 4])
     assert data.digest() == before and list(data.columns) == ["x"]
-    assert list(Index(data.ids, data.labels, columns={"s": np.array(["p", "q"], dtype=object)}).column("s")) == ["p", "q"]
+    assert list(
+        Index(data.ids, data.labels, columns={"s": np.array(["p", "q"], dtype=object)}).column("s")
+    ) == ["p", "q"]

@@ -1,4 +1,6 @@
-"""Scores of one model: what is skipped, further layers, the mean over oracles, and the outputs that all of it is fed from."""
+"""Scores of one model: what is skipped, further layers, the mean over oracles, and the outputs that
+all of it is fed from.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,16 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.audits.evidence import Evidence, PartOutputs, Seen
-from eigenforget.evaluation import Board, Panel
-from eigenforget.features import capture
-from eigenforget.figure_data import class_series
-from eigenforget.metrics import COMPARISONS, METRICS
-from eigenforget.observation import CHUNK, batches, pairs
-from eigenforget.scoring import check_skip, measurement_names
-from eigenforget.types import EigenforgetError, Score
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Score
+from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs, Seen
+from eigenforget.evaluation.board import Board, Panel
+from eigenforget.evaluation.metrics import COMPARISONS, METRICS
+from eigenforget.evaluation.observe import CHUNK, batches, pairs
+from eigenforget.evaluation.scoring import check_skip, measurement_names
+from eigenforget.evaluation.series import class_series
+from eigenforget.models.features import capture
 from tests.toys import CLASSES, ENGINE, WIDTH, net, without, world
 
 SLOW = ("relearning",)
@@ -26,19 +29,30 @@ LAYER = "2"
 
 
 def scores(panel: Panel, evidence: Evidence) -> dict[str, Score]:
-    return {s.name: s for s in panel.scoring(evidence.model, evidence.parts).findings(evidence, evidence).scores}
+    return {
+        s.name: s
+        for s in panel.scoring(evidence.model, evidence.parts).findings(evidence, evidence).scores
+    }
 
 
 def beside(panel: Panel) -> Evidence:
     """The first original of the world, its own original, with three oracles."""
     w = world()
     seen = panel.observe(w.originals[0])
-    return replace(panel.evidence(w.originals[0], seen), original=seen, oracles=tuple(panel.observe(m) for m in w.oracles[:3]))
+    return replace(
+        panel.evidence(w.originals[0], seen),
+        original=seen,
+        oracles=tuple(panel.observe(m) for m in w.oracles[:3]),
+    )
 
 
 def test_every_measurement_has_a_name_of_its_own() -> None:
     names = measurement_names()
-    assert len(set(names)) == len(names) == len(METRICS) + len(COMPARISONS) + len(AUDITS) + len(ENSEMBLE_AUDITS)
+    assert (
+        len(set(names))
+        == len(names)
+        == len(METRICS) + len(COMPARISONS) + len(AUDITS) + len(ENSEMBLE_AUDITS)
+    )
 
 
 def test_skip_leaves_out_the_named_scores_and_moves_no_other() -> None:
@@ -47,38 +61,60 @@ def test_skip_leaves_out_the_named_scores_and_moves_no_other() -> None:
     whole = scores(panel, evidence)
     gone: list[set[str]] = []
     for name in measurement_names():
-        if name in SLOW or name == "attack_success":  # no trigger is planted in this world, so there is no such score
+        if (
+            name in SLOW or name == "attack_success"
+        ):  # no trigger is planted in this world, so there is no such score
             continue
         left = scores(replace(panel, skip=(*SLOW, name)), evidence)
         gone.append(set(whole) - set(left))
         assert gone[-1], f"skipping {name} leaves out nothing"
         assert left == {key: score for key, score in whole.items() if key in left}
-    assert sum(map(len, gone)) == len(whole) == len(set().union(*gone)), "each score is of one measurement"
+    assert sum(map(len, gone)) == len(whole) == len(set().union(*gone)), (
+        "each score is of one measurement"
+    )
 
 
 def test_skipping_everything_leaves_what_is_derived() -> None:
     panel = world().panel(skip=tuple(measurement_names()))
     assert scores(panel, beside(panel)) == {}
     found = panel.measure(world().originals[0])
-    assert {s.name for s in found.scores} == {"tow", "tow_mia", "ain"} and all(s.value is None and s.reason for s in found.scores)
+    assert {s.name for s in found.scores} == {"tow", "tow_mia", "ain"} and all(
+        s.value is None and s.reason for s in found.scores
+    )
     assert found.series["pca"] and found.series["per_class"]
 
 
 def test_unknown_names_to_skip_are_refused_with_the_list() -> None:
     check_skip(measurement_names())
-    with pytest.raises(EigenforgetError, match=r"cannot skip nonsense, relearnin; there are: accuracies, .*relearning") as error:
+    with pytest.raises(
+        EigenforgetError,
+        match=r"cannot skip nonsense, relearnin; there are: accuracies, .*relearning",
+    ) as error:
         check_skip(["relearnin", "klom", "nonsense"])
-    assert "\n" not in str(error.value) and all(name in str(error.value) for name in measurement_names())
+    assert "\n" not in str(error.value) and all(
+        name in str(error.value) for name in measurement_names()
+    )
     with pytest.raises(EigenforgetError, match="cannot skip nonsense"):
         world().panel(skip=("nonsense",)).measure(world().originals[0])
 
 
 def test_a_further_layer_is_measured_as_if_it_were_the_headline_layer() -> None:
-    further, direct = world().panel(skip=SLOW, layers=(LAYER,)), world().panel(skip=SLOW, layer=LAYER)
+    further, direct = (
+        world().panel(skip=SLOW, layers=(LAYER,)),
+        world().panel(skip=SLOW, layer=LAYER),
+    )
     evidence = beside(further)
-    at = {s.name: s for s in further.scoring(evidence.model, evidence.parts).at_layer(evidence, LAYER).scores}
+    at = {
+        s.name: s
+        for s in further.scoring(evidence.model, evidence.parts).at_layer(evidence, LAYER).scores
+    }
     expected = scores(direct, beside(direct))
-    reads_features = {name for kind in (*METRICS, *COMPARISONS, *AUDITS) if kind.reads == "features" for name in _names(kind, expected)}
+    reads_features = {
+        name
+        for kind in (*METRICS, *COMPARISONS, *AUDITS)
+        if kind.reads == "features"
+        for name in _names(kind, expected)
+    }
     assert set(at) == {f"{name}@{LAYER}" for name in reads_features} and len(at) >= 15
     for name in reads_features:
         assert replace(at[f"{name}@{LAYER}"], name=name) == expected[name], name
@@ -95,8 +131,12 @@ def _names(kind: type, whole: dict[str, Score]) -> set[str]:
 
 def test_a_board_measures_every_layer_and_the_layers_do_not_move_the_headline() -> None:
     w, skip = world(), (*SLOW, "zrf", "rmia", "few_label_probe", "prototypes")
-    plain = Board(w.panel(skip=skip), w.originals[:1], w.oracles[:3]).measure(w.originals[1], "unlearned")
-    both = Board(w.panel(skip=skip, layers=("0", LAYER)), w.originals[:1], w.oracles[:3]).measure(w.originals[1], "unlearned")
+    plain = Board(w.panel(skip=skip), w.originals[:1], w.oracles[:3]).measure(
+        w.originals[1], "unlearned"
+    )
+    both = Board(w.panel(skip=skip, layers=("0", LAYER)), w.originals[:1], w.oracles[:3]).measure(
+        w.originals[1], "unlearned"
+    )
     assert [s for s in both.scores if "@" not in s.name] == list(plain.scores)
     assert {s.name.partition("@")[2] for s in both.scores} == {"", "0", LAYER}
     assert both.series == plain.series
@@ -116,10 +156,18 @@ def test_a_comparison_is_the_mean_over_the_oracles_and_one_with_the_original() -
         for against in kind.against:
             others = evidence.oracles if against == "oracle" else (evidence.original,)
             for stem, declared in kind.kinds.items():
-                by_hand = [_compared(panel, kind, evidence, other, stem) for other in others if other is not None]
+                by_hand = [
+                    _compared(panel, kind, evidence, other, stem)
+                    for other in others
+                    if other is not None
+                ]
                 score = whole[f"{stem}_{against}"]
                 assert score.value == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-12)
-                assert (score.unit, score.range, score.better) == (declared.unit, declared.range, declared.better)
+                assert (score.unit, score.range, score.better) == (
+                    declared.unit,
+                    declared.range,
+                    declared.better,
+                )
                 special = against == "original" and declared.to_original is not None
                 assert score.trace == (declared.to_original if special else declared.trace)
 
@@ -145,36 +193,58 @@ def test_without_models_to_compare_with_there_is_a_reason_and_a_missing_part_is_
 def test_one_oracle_without_a_value_leaves_the_mean_without_one() -> None:
     panel = world().panel(skip=SLOW)
     evidence = beside(panel)
-    flat = {part: rows._replace(features=np.ones_like(rows.features)) for part, rows in evidence.oracles[0].items()}
-    found = scores(panel, replace(evidence, oracles=(evidence.oracles[0], flat, evidence.oracles[1])))
-    assert found["cka_forget_oracle"].value is None and "do not vary" in found["cka_forget_oracle"].reason
+    flat = {
+        part: rows._replace(features=np.ones_like(rows.features))
+        for part, rows in evidence.oracles[0].items()
+    }
+    found = scores(
+        panel, replace(evidence, oracles=(evidence.oracles[0], flat, evidence.oracles[1]))
+    )
+    assert (
+        found["cka_forget_oracle"].value is None
+        and "do not vary" in found["cka_forget_oracle"].reason
+    )
     assert found["jsd_forget_oracle"].value is not None
 
 
 def rows_of(n: int, *, first: int = 0, width: int = 3) -> PartOutputs:
     rng = np.random.default_rng(n)
     return PartOutputs(
-        rng.normal(size=(n, CLASSES)).astype(np.float32), rng.normal(size=(n, width)).astype(np.float32), np.arange(n) % CLASSES,
+        rng.normal(size=(n, CLASSES)).astype(np.float32),
+        rng.normal(size=(n, width)).astype(np.float32),
+        np.arange(n) % CLASSES,
         np.arange(first, first + n),
-    )  # fmt: skip
+    )
 
 
 def test_batches_and_pairs_give_all_rows_once_in_order() -> None:
-    rows, other = rows_of(2 * CHUNK + 5), rows_of(2 * CHUNK + 5, width=7)._replace(logits=np.zeros((2 * CHUNK + 5, 4), np.float32))
+    rows, other = (
+        rows_of(2 * CHUNK + 5),
+        rows_of(2 * CHUNK + 5, width=7)._replace(logits=np.zeros((2 * CHUNK + 5, 4), np.float32)),
+    )
     fed = list(batches(rows))
     assert [len(b.labels) for b, _ in fed] == [CHUNK, CHUNK, 5]
     assert np.array_equal(torch.cat([o.features for _, o in fed]), rows.features)
     assert np.array_equal(torch.cat([b.positions for b, _ in fed]), rows.positions)
     for reads in ("logits", "features"):
-        labels, mine, theirs = (torch.cat(column) for column in zip(*pairs(rows, other, reads), strict=True))
+        labels, mine, theirs = (
+            torch.cat(column) for column in zip(*pairs(rows, other, reads), strict=True)
+        )
         assert np.array_equal(labels, rows.labels)
-        assert np.array_equal(mine, getattr(rows, reads)) and np.array_equal(theirs, getattr(other, reads))
+        assert np.array_equal(mine, getattr(rows, reads)) and np.array_equal(
+            theirs, getattr(other, reads)
+        )
 
 
 def test_pairs_of_other_samples_are_refused() -> None:
     rows = rows_of(8)
     swapped = rows._replace(positions=rows.positions[[1, 0, *range(2, 8)]])
-    for other in (rows_of(7), rows_of(8, first=1), swapped, rows._replace(labels=rows.labels[::-1].copy())):
+    for other in (
+        rows_of(7),
+        rows_of(8, first=1),
+        swapped,
+        rows._replace(labels=rows.labels[::-1].copy()),
+    ):
         with pytest.raises(EigenforgetError, match="same samples in the same order"):
             list(pairs(rows, other, "logits"))
 
@@ -196,7 +266,11 @@ def test_capture_of_several_layers_is_several_captures_and_leaves_no_hook() -> N
     assert list(found.layers) == ["2", "0", "4"] and hooks(model) == 0
     by_part = ENGINE.forward(model, world().parts["retain"], layers=["2"], batch_size=50)
     with torch.no_grad():
-        assert all(torch.allclose(o.layers["2"], model[:3](b.inputs)) and torch.equal(model[:4](b.inputs), o.features) for b, o in by_part)
+        assert all(
+            torch.allclose(o.layers["2"], model[:3](b.inputs))
+            and torch.equal(model[:4](b.inputs), o.features)
+            for b, o in by_part
+        )
 
 
 def test_capture_takes_a_layer_before_a_later_one_changes_it_in_place() -> None:
@@ -218,7 +292,10 @@ def test_hooks_are_gone_after_an_error(fails: str) -> None:
         passes.close()  # type: ignore[attr-defined]
     else:
         layers = ["0", "x" if fails == "unknown layer" else "2"]
-        with pytest.raises((EigenforgetError, RuntimeError, ZeroDivisionError)), capture(model, None, layers) as tap:
+        with (
+            pytest.raises((EigenforgetError, RuntimeError, ZeroDivisionError)),
+            capture(model, None, layers) as tap,
+        ):
             tap(torch.randn(3, WIDTH + 1)) if fails == "in the model" else 1 / 0
     assert hooks(model) == 0
 
@@ -230,7 +307,9 @@ def test_the_series_by_class_are_counts(outputs: int) -> None:
     seen = {}
     for part, n in sizes.items():
         labels = np.full(n, 2) if part.endswith("forget") else rng.choice([0, 3], n)
-        seen[part] = PartOutputs(rng.normal(size=(n, outputs)), np.zeros((n, 1)), labels, np.arange(n))
+        seen[part] = PartOutputs(
+            rng.normal(size=(n, outputs)), np.zeros((n, 1)), labels, np.arange(n)
+        )
     found = class_series(seen, CLASSES)  # type: ignore[arg-type]
     for side, parts in (("train", ("forget", "retain")), ("test", ("test_forget", "test_retain"))):
         right, count = [0] * CLASSES, [0] * CLASSES
@@ -241,7 +320,10 @@ def test_the_series_by_class_are_counts(outputs: int) -> None:
         assert found["per_class"][f"{side}_count"] == count
         for value, k, n in zip(found["per_class"][side], right, count, strict=True):
             assert value is None if n == 0 else value == pytest.approx(k / n, rel=1e-5)
-    labels, logits = (np.concatenate([getattr(seen[p], c) for p in ("test_forget", "test_retain")]) for c in ("labels", "logits"))
+    labels, logits = (
+        np.concatenate([getattr(seen[p], c) for p in ("test_forget", "test_retain")])
+        for c in ("labels", "logits")
+    )
     matrix = confusion_matrix(labels, logits.argmax(axis=1), labels=range(outputs))
     assert np.array_equal(found["confusion"]["counts"], matrix[:CLASSES])
     assert class_series({"retain": seen["retain"]}, 101)["confusion"] == {}  # type: ignore[dict-item]

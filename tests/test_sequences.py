@@ -1,4 +1,6 @@
-"""Requests one after the other: what each step is given, what its records hold, where a sequence ends, and the command."""
+"""Requests one after the other: what each step is given, what its records hold, where a sequence
+ends, and the command.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,20 @@ from torch import Tensor, nn
 
 from eigenforget import record
 from eigenforget.cli import main
+from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.data import Data
 from eigenforget.data.digits import Digits
-from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
+from eigenforget.evaluation.scoring import measurement_names
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.sequence import SequentialStudy, StepRecords
 from eigenforget.methods import Finetune
+from eigenforget.methods.base import Method, Task
 from eigenforget.models import checkpoint
 from eigenforget.models.mlp import Mlp
 from eigenforget.record.verify import verify
 from eigenforget.requests import AtRandom, ByClass, Sequential, Union, split
-from eigenforget.scoring import measurement_names
-from eigenforget.sequences import SequentialStudy, StepRecords
-from eigenforget.training import Recipe
-from eigenforget.types import Diverged, EigenforgetError, Method, Refused, Task
+from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import Recipe
 
 QUICK = ("accuracies", "population_mia", "alignment")
 REQUESTS = (ByClass(label=3), AtRandom(n=150, seed=4), ByClass(label=5))
@@ -64,13 +67,23 @@ class Spy:
     def __call__(self, task: Task) -> nn.Module:
         self.asked.append(task.seed)
         if len(self.asked) == self.fail_at:
-            raise Refused("spy has seen enough") if self.how == "refused" else Diverged("spy's loss is infinite")
+            raise (
+                Refused("spy has seen enough")
+                if self.how == "refused"
+                else Diverged("spy's loss is infinite")
+            )
         student = task.student()
         with torch.no_grad():
             for parameter in student.parameters():
                 parameter.mul_(0.9)
         retained = None if task.retain is None else len(task.retain)
-        here = checkpoint.digest(task.model), task.forget.labels(), retained, task.forgotten_classes, task.seed
+        here = (
+            checkpoint.digest(task.model),
+            task.forget.labels(),
+            retained,
+            task.forgotten_classes,
+            task.seed,
+        )
         self.calls.append(Call(*here, student, checkpoint.digest(student)))
         return student
 
@@ -86,9 +99,13 @@ def _nothing_noted() -> None:
     Spy.asked.clear()
 
 
-def study(experiment: Experiment, method: Method, sequence: Sequential = SKIPPING, **more: Any) -> SequentialStudy:
+def study(
+    experiment: Experiment, method: Method, sequence: Sequential = SKIPPING, **more: Any
+) -> SequentialStudy:
     skip = tuple(name for name in measurement_names() if name not in QUICK)
-    return SequentialStudy(experiment, sequence, method, **{"oracle_seeds": (1, 2), "skip": skip, **more})
+    return SequentialStudy(
+        experiment, sequence, method, **{"oracle_seeds": (1, 2), "skip": skip, **more}
+    )
 
 
 def right(model: nn.Module, data: Data, rows: np.ndarray) -> np.ndarray:
@@ -110,36 +127,57 @@ def test_splits_add_up_and_the_last_is_that_of_the_union(experiment: Experiment)
         assert set(step.new) == set(wanted) - set(gone) and len(step.new)
         gone = np.union1d(gone, wanted)
         here = found.at(number).split
-        assert np.array_equal(here.forget, gone) and np.array_equal(here.retain, np.setdiff1d(np.arange(len(index)), gone))
+        assert np.array_equal(here.forget, gone) and np.array_equal(
+            here.retain, np.setdiff1d(np.arange(len(index)), gone)
+        )
         assert step.split.digest == here.digest and np.array_equal(step.split.forget, gone)
     whole = split(Union(requests=REQUESTS), index)
     assert found.steps[-1].split.digest == whole.digest and whole.forgotten_classes == (3, 5)
-    assert len(found.steps[1].new) < 150, "the draw overlaps with class 3, and the overlap is passed over"
+    assert len(found.steps[1].new) < 150, (
+        "the draw overlaps with class 3, and the overlap is passed over"
+    )
 
 
 def test_groups_are_the_rows_of_each_request(experiment: Experiment) -> None:
     found = study(experiment, Spy())
     for number in (1, 2, 3):
         groups, gone = found.groups(number), found.at(number).split.forget
-        assert list(groups) == ["1 by_class(label=3)", "2 at_random(n=150, seed=4)", "3 by_class(label=5)"][:number]
+        assert (
+            list(groups)
+            == ["1 by_class(label=3)", "2 at_random(n=150, seed=4)", "3 by_class(label=5)"][:number]
+        )
         for rows, step in zip(groups.values(), found.steps, strict=False):
-            assert rows.tolist() == [i for i, position in enumerate(gone) if position in set(step.new.tolist())]
+            assert rows.tolist() == [
+                i for i, position in enumerate(gone) if position in set(step.new.tolist())
+            ]
         assert sorted(np.concatenate(list(groups.values())).tolist()) == list(range(len(gone)))
 
 
-def test_each_step_starts_from_the_model_before_and_forgets_what_is_new(experiment: Experiment) -> None:
+def test_each_step_starts_from_the_model_before_and_forgets_what_is_new(
+    experiment: Experiment,
+) -> None:
     found = study(experiment, Spy())
     done = list(found.run())
     labels, calls = experiment.data.train_index.labels, Spy.calls
     original = done[0].records[0].inputs["checked_model"]
-    assert len(calls) == 4 and [c.model for c in calls] == [original, calls[0].digest, calls[1].digest, original]
+    assert len(calls) == 4 and [c.model for c in calls] == [
+        original,
+        calls[0].digest,
+        calls[1].digest,
+        original,
+    ]
     for number, call in enumerate(calls[:3], start=1):
         assert np.array_equal(call.labels, labels[found.steps[number - 1].new])
         assert call.retained == len(found.at(number).split.retain)
         assert done[number - 1].records[3].inputs["checked_model"] == call.digest
-    assert [c.gone for c in calls] == [(3,), (3,), (3, 5), (3, 5)], "the classes that earlier requests took are gone too"
+    assert [c.gone for c in calls] == [(3,), (3,), (3, 5), (3, 5)], (
+        "the classes that earlier requests took are gone too"
+    )
     assert len({c.seed for c in calls[:3]}) == 3
-    assert np.array_equal(calls[3].labels, labels[found.at(3).split.forget]) and calls[3].retained == calls[2].retained
+    assert (
+        np.array_equal(calls[3].labels, labels[found.at(3).split.forget])
+        and calls[3].retained == calls[2].retained
+    )
     assert done[2].records[4].inputs["checked_model"] == calls[3].digest
 
 
@@ -148,51 +186,101 @@ def test_a_sequence_may_go_without_retained_data(experiment: Experiment) -> None
     assert [c.retained for c in Spy.calls] == [None] * 4
 
 
-def test_records_are_sealed_chained_and_hold_the_accuracy_on_each_request(experiment: Experiment) -> None:
+def test_records_are_sealed_chained_and_hold_the_accuracy_on_each_request(
+    experiment: Experiment,
+) -> None:
     found = study(experiment, Spy())
     done = list(found.run())
-    assert [names(s) for s in done] == [["original", "oracle 1", "oracle 2", f"step {n}", *(["at once"] if n == 3 else [])] for n in (1, 2, 3)]
+    assert [names(s) for s in done] == [
+        ["original", "oracle 1", "oracle 2", f"step {n}", *(["at once"] if n == 3 else [])]
+        for n in (1, 2, 3)
+    ]
     for step in done:
         previous = None
         for item in step.records:
             assert item.previous == previous and record.seal(item, previous).digest == item.digest
-            assert item.job["step"] == step.number and item.job["sequence"]["resolved"]["fields"]["again"] == "skip"
+            assert (
+                item.job["step"] == step.number
+                and item.job["sequence"]["resolved"]["fields"]["again"] == "skip"
+            )
             assert item.inputs["split"] == found.steps[step.number - 1].split.digest
             previous = item.digest
         assert {r.role for r in step.records} == {"original", "oracle", "unlearned"}
         assert [r.job["seed"] for r in step.records[:3]] == [0, 1, 2]
-    original, oracle = experiment.train(seed=0).model, found.at(2).train(seed=2, without_forget=True).model
-    models = {(1, 0): original, (2, 0): original, (2, 2): oracle, (3, 0): original, (3, 4): Spy.calls[3].made}
+    original, oracle = (
+        experiment.train(seed=0).model,
+        found.at(2).train(seed=2, without_forget=True).model,
+    )
+    models = {
+        (1, 0): original,
+        (2, 0): original,
+        (2, 2): oracle,
+        (3, 0): original,
+        (3, 4): Spy.calls[3].made,
+    }
     models |= {(n, 3): Spy.calls[n - 1].made for n in (1, 2, 3)}
     for (number, place), model in models.items():
         series = done[number - 1].records[place].series["forget_groups"]
-        expected = {g: right(model, experiment.data, s.new).mean() for g, s in zip(found.groups(number), found.steps, strict=False)}
+        expected = {
+            g: right(model, experiment.data, s.new).mean()
+            for g, s in zip(found.groups(number), found.steps, strict=False)
+        }
         assert series == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("how", "status"), [("refused", "refused"), ("diverged", "failed")])
-def test_a_step_that_makes_no_model_is_on_record_and_ends_the_sequence(experiment: Experiment, how: str, status: str) -> None:
+def test_a_step_that_makes_no_model_is_on_record_and_ends_the_sequence(
+    experiment: Experiment, how: str, status: str
+) -> None:
     done = list(study(experiment, Spy(fail_at=2, how=how), oracle_seeds=(1,)).run())
-    assert [names(s) for s in done] == [["original", "oracle 1", "step 1"], ["original", "oracle 1", "step 2"]]
+    assert [names(s) for s in done] == [
+        ["original", "oracle 1", "step 1"],
+        ["original", "oracle 1", "step 2"],
+    ]
     last = done[1].records[-1]
     assert last.outcome.status == status and "spy" in last.outcome.reason and not last.scores
-    assert last.job["step"] == 2 and last.job["method"]["spec"].startswith("spy(fail_at=2") and last.previous == done[1].records[1].digest
+    assert (
+        last.job["step"] == 2
+        and last.job["method"]["spec"].startswith("spy(fail_at=2")
+        and last.previous == done[1].records[1].digest
+    )
     assert len(Spy.asked) == 2, "neither step 3 nor all at once is tried"
 
 
 @pytest.mark.parametrize(("fail_at", "statuses"), [(2, ["refused", "ok"]), (3, ["ok", "refused"])])
-def test_the_last_step_and_all_at_once_do_not_depend_on_each_other(experiment: Experiment, fail_at: int, statuses: list[str]) -> None:
-    done = list(study(experiment, Spy(fail_at=fail_at), Sequential(requests=REQUESTS[::2]), oracle_seeds=(1,)).run())
-    assert names(done[1])[2:] == ["step 2", "at once"] and [r.outcome.status for r in done[1].records[2:]] == statuses
+def test_the_last_step_and_all_at_once_do_not_depend_on_each_other(
+    experiment: Experiment, fail_at: int, statuses: list[str]
+) -> None:
+    done = list(
+        study(
+            experiment, Spy(fail_at=fail_at), Sequential(requests=REQUESTS[::2]), oracle_seeds=(1,)
+        ).run()
+    )
+    assert (
+        names(done[1])[2:] == ["step 2", "at once"]
+        and [r.outcome.status for r in done[1].records[2:]] == statuses
+    )
 
 
 @pytest.mark.parametrize(
     ("requests", "again", "message"),
     [
-        (REQUESTS, "error", r"step 2 \(at_random\): \d+ samples are forgotten already by an earlier step: digits/"),
-        ((ByClass(label=3), ByClass(label=(3,))), "skip", r"step 2 \(by_class\) forgets nothing that earlier steps left"),
+        (
+            REQUESTS,
+            "error",
+            r"step 2 \(at_random\): \d+ samples are forgotten already by an earlier step: digits/",
+        ),
+        (
+            (ByClass(label=3), ByClass(label=(3,))),
+            "skip",
+            r"step 2 \(by_class\) forgets nothing that earlier steps left",
+        ),
         ((ByClass(label=3), ByClass(label=11)), "skip", r"step 2 \(by_class\): unknown class 11"),
-        ((ByClass(label=(0, 1, 2, 3, 4)), ByClass(label=(5, 6, 7, 8, 9))), "error", r"step 2 \(by_class\) forgets all 14\d\d training samples"),
+        (
+            (ByClass(label=(0, 1, 2, 3, 4)), ByClass(label=(5, 6, 7, 8, 9))),
+            "error",
+            r"step 2 \(by_class\) forgets all 14\d\d training samples",
+        ),
     ],
 )
 def test_wrong_requests_are_refused_before_anything_is_trained(
@@ -208,14 +296,20 @@ def test_wrong_requests_are_refused_before_anything_is_trained(
     assert not titles and not Spy.calls
 
 
-def test_the_same_seed_gives_the_same_models_and_another_seed_others(experiment: Experiment) -> None:
+def test_the_same_seed_gives_the_same_models_and_another_seed_others(
+    experiment: Experiment,
+) -> None:
     def models(seed: int) -> list[str]:
         finetune = Finetune(epochs=1, batch_size=64)
-        found = study(experiment, finetune, Sequential(requests=REQUESTS[::2]), seed=seed, oracle_seeds=(5,))
+        found = study(
+            experiment, finetune, Sequential(requests=REQUESTS[::2]), seed=seed, oracle_seeds=(5,)
+        )
         return [r.inputs["checked_model"] for step in found.run() for r in step.records]
 
     first = models(0)
-    assert models(0) == first and len(set(first)) == 6, "one original; an oracle and a model for each step, and all at once"
+    assert models(0) == first and len(set(first)) == 6, (
+        "one original; an oracle and a model for each step, and all at once"
+    )
     assert not {first[0], first[2], first[5], first[6]} & set(models(1))
 
 
@@ -236,17 +330,35 @@ def test_the_data_are_read_once(engine: Engine) -> None:
 
 
 def arguments(out: Path, *requests: str, **more: str) -> list[str]:
-    fields = {"method": "finetune(epochs=1)", "recipe": "recipe(epochs=2)", "model": "mlp(hidden=(16,))", "oracle-seed": "1", **more}
-    left_out = [part for name in measurement_names() if name not in QUICK for part in ("--skip", name)]
+    fields = {
+        "method": "finetune(epochs=1)",
+        "recipe": "recipe(epochs=2)",
+        "model": "mlp(hidden=(16,))",
+        "oracle-seed": "1",
+        **more,
+    }
+    left_out = [
+        part for name in measurement_names() if name not in QUICK for part in ("--skip", name)
+    ]
     asked = [part for request in requests for part in ("--forget", request)]
     return [
-        "sequence", "--data", "digits()", "--out", str(out), *asked, *left_out, *(p for k, v in fields.items() for p in (f"--{k}", v)),
-        "--oracle-seed", "2",
-    ]  # fmt: skip
+        "sequence",
+        "--data",
+        "digits()",
+        "--out",
+        str(out),
+        *asked,
+        *left_out,
+        *(p for k, v in fields.items() for p in (f"--{k}", v)),
+        "--oracle-seed",
+        "2",
+    ]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def fails(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -258,44 +370,106 @@ def fails(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
-def test_the_command_leaves_a_folder_for_each_step_and_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_leaves_a_folder_for_each_step_and_a_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, three = tmp_path / "run", ("by_class(label=3)", "at_random(n=20)", "by_class(label=5)")
     main(arguments(out, *three, again="skip"))
-    assert {p.name for p in out.iterdir()} == {"step01", "step02", "step03", "sequence.md", "sequence.svg"}
+    assert {p.name for p in out.iterdir()} == {
+        "step01",
+        "step02",
+        "step03",
+        "sequence.md",
+        "sequence.svg",
+    }
     for number in (1, 2, 3):
         folder = out / f"step{number:02d}"
         assert {p.name for p in folder.iterdir()} == {"records", "table.csv", "report.html"}
         kept = [r.name for r in record.read_folder(folder / "records")]
-        assert kept == ["original", "oracle 1", "oracle 2", f"step {number}", *(["at once"] if number == 3 else [])]
+        assert kept == [
+            "original",
+            "oracle 1",
+            "oracle 2",
+            f"step {number}",
+            *(["at once"] if number == 3 else []),
+        ]
         checked = verify([folder / "records"])
-        assert checked.status == 0 and any("split sha256:" in f.what and f.status == "ok" for f in checked.findings)
+        assert checked.status == 0 and any(
+            "split sha256:" in f.what and f.status == "ok" for f in checked.findings
+        )
     rows = re.findall(r"^\| (1|2|3|at once) \| ", (out / "sequence.md").read_text(), re.MULTILINE)
-    assert rows == ["1", "2", "3", "at once"] and "`finetune(epochs=1)`" in (out / "sequence.md").read_text()
-    words = [t.text for t in ET.parse(out / "sequence.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert (
+        rows == ["1", "2", "3", "at once"]
+        and "`finetune(epochs=1)`" in (out / "sequence.md").read_text()
+    )
+    words = [
+        t.text for t in ET.parse(out / "sequence.svg").iter("{http://www.w3.org/2000/svg}text")
+    ]
     assert {"step 1", "step 3", "1 by_class(label=3)", "3 by_class(label=5)"} <= set(words)
     before = files(out)
-    assert "holds a sequence already; say --overwrite" in fails(arguments(out, *three), capsys) and files(out) == before
-    main([*arguments(out, "by_class(label=1)", "at_random(n=20)", again="skip", method="head_mask()"), "--overwrite"])
-    assert {p.name for p in out.glob("step*")} == {"step01", "step02"}, "the longer sequence that was here is gone"
-    assert "by_class(label=1)" in (out / "sequence.svg").read_text() and "by_class(label=5)" not in (out / "sequence.svg").read_text()
+    assert (
+        "holds a sequence already; say --overwrite" in fails(arguments(out, *three), capsys)
+        and files(out) == before
+    )
+    main(
+        [
+            *arguments(
+                out, "by_class(label=1)", "at_random(n=20)", again="skip", method="head_mask()"
+            ),
+            "--overwrite",
+        ]
+    )
+    assert {p.name for p in out.glob("step*")} == {"step01", "step02"}, (
+        "the longer sequence that was here is gone"
+    )
+    assert (
+        "by_class(label=1)" in (out / "sequence.svg").read_text()
+        and "by_class(label=5)" not in (out / "sequence.svg").read_text()
+    )
 
 
 @pytest.mark.parametrize(
     ("requests", "more", "message"),
     [
-        (("by_class(label=3)",), {}, "needs at least 2 requests, got 1; `eigenforget unlearn` honours one"),
-        (("by_class(label=3)", "by_clas(label=5)"), {}, "unknown request 'by_clas' (did you mean by_class?)"),
+        (
+            ("by_class(label=3)",),
+            {},
+            "needs at least 2 requests, got 1; `eigenforget unlearn` honours one",
+        ),
+        (
+            ("by_class(label=3)", "by_clas(label=5)"),
+            {},
+            "unknown request 'by_clas' (did you mean by_class?)",
+        ),
         (("by_class(label=3)", "by_class(label=5)"), {"layer": "nope"}, "nope"),
         (("by_class(label=3)", "by_class(label=5)"), {"method": "muda(k=0)"}, "method muda: k:"),
-        (("by_class(label=3)", "by_class(label=5)"), {"again": "maybe"}, "request sequence: again: Input should be 'error' or 'skip'"),
-        (("by_class(label=3)", "by_class(label=5)"), {"skip": "relerning"}, "cannot skip relerning"),
-        (("by_class(label=3)", "by_class(label=3)"), {"again": "skip"}, "step 2 (by_class) forgets nothing"),
+        (
+            ("by_class(label=3)", "by_class(label=5)"),
+            {"again": "maybe"},
+            "request sequence: again: Input should be 'error' or 'skip'",
+        ),
+        (
+            ("by_class(label=3)", "by_class(label=5)"),
+            {"skip": "relerning"},
+            "cannot skip relerning",
+        ),
+        (
+            ("by_class(label=3)", "by_class(label=3)"),
+            {"again": "skip"},
+            "step 2 (by_class) forgets nothing",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(
-    requests: tuple[str, ...], more: dict[str, str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    requests: tuple[str, ...],
+    more: dict[str, str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "taken").write_text("mine")
     assert message in fails(arguments(tmp_path / "run", *requests, **more), capsys)
-    assert "is a file" in fails(arguments(tmp_path / "taken", "by_class(label=3)", "by_class(label=5)"), capsys)
+    assert "is a file" in fails(
+        arguments(tmp_path / "taken", "by_class(label=3)", "by_class(label=5)"), capsys
+    )
     assert files(tmp_path) == {"taken": b"mine"}

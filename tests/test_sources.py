@@ -1,4 +1,6 @@
-"""Sources of one or several tensors, of datasets and of joined ones: the same batches whatever keeps the samples."""
+"""Sources of one or several tensors, of datasets and of joined ones: the same batches whatever
+keeps the samples.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from eigenforget import seeds
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.augment import Crop
-from eigenforget.engine import Engine, Optimizer, Part, Phase
-from eigenforget.losses import cross_entropy
+from eigenforget.data.sources import DatasetSource, Joined, TensorSource, as_source, unaugmented
 from eigenforget.models.text import TextMlp
-from eigenforget.sources import DatasetSource, Joined, TensorSource, as_source, unaugmented
-from eigenforget.types import EigenforgetError
+from eigenforget.training.engine import Engine
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Optimizer, Part, Phase
 
 N, LENGTH = 23, 6
 
@@ -45,7 +48,9 @@ class Dicts(Dataset[dict[str, Any]]):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         assert isinstance(self.source.inputs, dict)
-        return {name: value[i] for name, value in self.source.inputs.items()} | {"labels": int(self.source.targets[i])}
+        return {name: value[i] for name, value in self.source.inputs.items()} | {
+            "labels": int(self.source.targets[i])
+        }
 
 
 class Pairs(Dataset[tuple[Tensor, int]]):
@@ -106,7 +111,9 @@ def test_a_dict_batch_is_what_indexing_gives_and_engines_call_by_name(engine: En
     first = next(source.batches(8, generator))
     for name, value in source.inputs.items():
         assert torch.equal(first.inputs[name], value[order[:8]])
-    assert torch.equal(first.labels, source.targets[order[:8]]) and torch.equal(first.positions, order[:8])
+    assert torch.equal(first.labels, source.targets[order[:8]]) and torch.equal(
+        first.positions, order[:8]
+    )
 
     def loss(part: Part) -> Tensor:
         return cross_entropy(part.outputs.logits, part.batch.labels)
@@ -121,14 +128,21 @@ def test_joined_dicts_are_the_samples_one_after_the_other(seed: int | None) -> N
     one, two = texts(9), texts(8, seed=1)
     assert isinstance(one.inputs, dict) and isinstance(two.inputs, dict)
     both = TensorSource(
-        {name: torch.cat([one.inputs[name], two.inputs[name]]) for name in one.inputs}, torch.cat([one.targets, two.targets])
+        {name: torch.cat([one.inputs[name], two.inputs[name]]) for name in one.inputs},
+        torch.cat([one.targets, two.targets]),
     )
     for joined in (Joined((one, two)), Joined((one, as_source(Dicts(two))))):
         assert joined.labels().tolist() == both.labels().tolist()
         generator = None if seed is None else seeds.generator(seed, "order")
-        order = torch.arange(17) if seed is None else torch.randperm(17, generator=seeds.generator(seed, "order"))
+        order = (
+            torch.arange(17)
+            if seed is None
+            else torch.randperm(17, generator=seeds.generator(seed, "order"))
+        )
         batches = list(joined.batches(4, generator))
-        assert len(batches) == (5 if seed is None else 4)  # a last batch of one is left out of training
+        assert len(batches) == (
+            5 if seed is None else 4
+        )  # a last batch of one is left out of training
         for batch, chunk in zip(batches, order.split(4), strict=False):
             assert sorted(batch.positions.tolist()) == sorted(chunk.tolist())
             assert torch.equal(batch.labels, both.targets[batch.positions])
@@ -137,13 +151,18 @@ def test_joined_dicts_are_the_samples_one_after_the_other(seed: int | None) -> N
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_augmentation_is_the_same_for_tensors_and_datasets_and_only_in_training(workers: int) -> None:
+def test_augmentation_is_the_same_for_tensors_and_datasets_and_only_in_training(
+    workers: int,
+) -> None:
     tensors = images(augment=Crop(padding=2))
     stream = DatasetSource(Pairs(tensors), workers=workers, augment=Crop(padding=2))
     assert_same(flat(stream, 4, 7), flat(tensors, 4, 7))
     assert_same(flat(stream, 4, None), flat(images(), 4, None))
     assert_same(flat(stream.subset(np.arange(7)), 4, 7), flat(tensors.subset(np.arange(7)), 4, 7))
-    changed = [not torch.equal(a["inputs"], b["inputs"]) for a, b in zip(flat(stream, 4, 7), flat(images(), 4, 7), strict=True)]
+    changed = [
+        not torch.equal(a["inputs"], b["inputs"])
+        for a, b in zip(flat(stream, 4, 7), flat(images(), 4, 7), strict=True)
+    ]
     assert any(changed)
     for source in (unaugmented(stream), unaugmented(tensors), unaugmented(Joined((stream,)))):
         assert all(
@@ -161,8 +180,16 @@ def test_streaming_leaves_all_global_randomness_alone_and_dropout_equal(engine: 
     results = []
     for source in (tensors, DatasetSource(Pairs(tensors))):
         torch.manual_seed(0)
-        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
-        phase = Phase("p", (source,), lambda p: cross_entropy(p.outputs.logits, p.batch.labels), Optimizer(), 8)
+        model = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(20, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+        )
+        phase = Phase(
+            "p",
+            (source,),
+            lambda p: cross_entropy(p.outputs.logits, p.batch.labels),
+            Optimizer(),
+            8,
+        )
         results.append(engine.fit(model, [phase], cycles=3, seed=0).state_dict())
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
 
@@ -180,8 +207,18 @@ def test_own_transforms_stay_in_force_and_differ_from_pass_to_pass() -> None:
     for workers in (0, 2):
         source = DatasetSource(Noisy(plain), workers=workers)
         generator = seeds.generator(0)
-        passes = [torch.cat([(b.inputs - plain.inputs[b.positions]).mean((1, 2, 3)) for b in source.batches(8, generator)]) for _ in "ab"]
-        assert (passes[0] > 0).all() and not torch.allclose(passes[0].sort().values, passes[1].sort().values)
+        passes = [
+            torch.cat(
+                [
+                    (b.inputs - plain.inputs[b.positions]).mean((1, 2, 3))
+                    for b in source.batches(8, generator)
+                ]
+            )
+            for _ in "ab"
+        ]
+        assert (passes[0] > 0).all() and not torch.allclose(
+            passes[0].sort().values, passes[1].sort().values
+        )
 
 
 class Named(Pairs):
@@ -194,16 +231,24 @@ class Named(Pairs):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         self.reads += 1
         label = self.targets[i]
-        return super().__getitem__(i)[0], self.target_transform(label) if self.target_transform else int(label)
+        return super().__getitem__(i)[0], self.target_transform(
+            label
+        ) if self.target_transform else int(label)
 
 
 def test_offered_targets_are_taken_unless_the_dataset_changes_them() -> None:
     named = Named([2, 0, 1, 1, 2])
     source = as_source(named)
-    assert source.labels().tolist() == [2, 0, 1, 1, 2] and source.subset(np.array([4, 1])).labels().tolist() == [2, 0]
+    assert source.labels().tolist() == [2, 0, 1, 1, 2] and source.subset(
+        np.array([4, 1])
+    ).labels().tolist() == [2, 0]
     assert named.reads == 0
     changed = as_source(Named([2, 0, 1, 1, 2], lambda label: label % 2))
-    assert changed.labels().tolist() == [0, 0, 1, 1, 0] == [int(y) for b in changed.batches(2) for y in b.labels]
+    assert (
+        changed.labels().tolist()
+        == [0, 0, 1, 1, 0]
+        == [int(y) for b in changed.batches(2) for y in b.labels]
+    )
     floats = Named(np.array([1.0, 0.0, 2.0]))
     assert as_source(floats).labels().tolist() == [1, 0, 2] and floats.reads == 3
 
@@ -213,15 +258,32 @@ def test_numpy_arrays_of_every_layout() -> None:
     frozen = wide.copy()
     frozen.flags.writeable = False
     labels = np.array([0, 1, 2, 0, 1, 2])
-    for array in (wide, frozen, wide[:, ::-1][:, ::-1], np.asfortranarray(wide), wide.astype(">f8"), wide.astype(np.longdouble)):
+    for array in (
+        wide,
+        frozen,
+        wide[:, ::-1][:, ::-1],
+        np.asfortranarray(wide),
+        wide.astype(">f8"),
+        wide.astype(np.longdouble),
+    ):
         source = as_source((array, labels[::-1]))
         assert isinstance(source, TensorSource) and isinstance(source.inputs, Tensor)
-        assert source.inputs.dtype == torch.float32 and torch.equal(source.inputs, torch.arange(24.0).view(6, 4))
+        assert source.inputs.dtype == torch.float32 and torch.equal(
+            source.inputs, torch.arange(24.0).view(6, 4)
+        )
         assert source.labels().tolist() == [2, 1, 0, 2, 1, 0]
     double = as_source((torch.ones(2, 3, dtype=torch.float64), torch.tensor([0, 1])))
-    assert isinstance(double, TensorSource) and isinstance(double.inputs, Tensor) and double.inputs.dtype == torch.float64
+    assert (
+        isinstance(double, TensorSource)
+        and isinstance(double.inputs, Tensor)
+        and double.inputs.dtype == torch.float64
+    )
     small = as_source((np.ones((2, 3), np.float16), labels[:2]))
-    assert isinstance(small, TensorSource) and isinstance(small.inputs, Tensor) and small.inputs.dtype == torch.float16
+    assert (
+        isinstance(small, TensorSource)
+        and isinstance(small.inputs, Tensor)
+        and small.inputs.dtype == torch.float16
+    )
     # Two samples in a list are a dataset, not a pair of inputs and labels.
     pairs = as_source([(torch.ones(3), 1), (torch.zeros(3), 0)])
     assert isinstance(pairs, DatasetSource) and pairs.labels().tolist() == [1, 0]
@@ -229,11 +291,20 @@ def test_numpy_arrays_of_every_layout() -> None:
 
 IDS = torch.zeros(2, 3, dtype=torch.long)
 BAD = {
-    "counts": (({"ids": IDS, "mask": IDS[:1]}, torch.tensor([0, 1])), "^1 mask and 2 labels: the counts must be equal$"),
-    "float labels": (({"ids": IDS}, np.array([0.0, 1.0])), "labels must be a 1-D integer tensor, got torch.float32"),
+    "counts": (
+        ({"ids": IDS, "mask": IDS[:1]}, torch.tensor([0, 1])),
+        "^1 mask and 2 labels: the counts must be equal$",
+    ),
+    "float labels": (
+        ({"ids": IDS}, np.array([0.0, 1.0])),
+        "labels must be a 1-D integer tensor, got torch.float32",
+    ),
     "2-D labels": ((IDS, IDS), r"labels must be a 1-D integer tensor, got torch.int64 \[2, 3\]"),
     "words as labels": ((IDS, np.array(["a", "b"])), r"^x: labels must be numbers, got <U1 \[2\]$"),
-    "objects": (({"ids": np.array([[None], [1]])}, np.array([0, 1])), "^x: ids must be numbers, got object"),
+    "objects": (
+        ({"ids": np.array([[None], [1]])}, np.array([0, 1])),
+        "^x: ids must be numbers, got object",
+    ),
     "empty": (({"ids": IDS[:0]}, torch.zeros(0, dtype=torch.long)), "^x is empty$"),
 }
 
@@ -247,18 +318,27 @@ def test_bad_pairs_are_refused_in_one_line(case: str) -> None:
 
 
 def test_what_cannot_be_augmented_or_joined_is_refused() -> None:
-    with pytest.raises(EigenforgetError, match="these inputs are a dict of input_ids, attention_mask; choose none"):
+    with pytest.raises(
+        EigenforgetError, match="these inputs are a dict of input_ids, attention_mask; choose none"
+    ):
         TensorSource(texts().inputs, texts().targets, Crop())
     stream = DatasetSource(Dicts(texts()), augment=Crop())
     assert len(list(stream.batches(8))) == 3
-    with pytest.raises(EigenforgetError, match="these inputs are a dict of input_ids, attention_mask"):
+    with pytest.raises(
+        EigenforgetError, match="these inputs are a dict of input_ids, attention_mask"
+    ):
         next(stream.batches(8, seeds.generator(0)))
     mixed = Joined((texts(4), images(4)))
-    with pytest.raises(EigenforgetError, match=r"joined sources give different inputs: .*'attention_mask': \[6\].* and .*\[1, 5, 4\]"):
+    with pytest.raises(
+        EigenforgetError,
+        match=r"joined sources give different inputs: .*'attention_mask': \[6\].* and .*\[1, 5, 4\]",
+    ):
         next(mixed.batches(8))
     with pytest.raises(EigenforgetError, match="without any tensor"):
         TensorSource({}, torch.tensor([0]))
     soft = as_source(TensorDataset(torch.ones(2, 3), torch.ones(2, 2)[:, 0].long(), torch.ones(2)))
     assert soft.labels().tolist() == [1, 1]
-    with pytest.raises(EigenforgetError, match=r"labels must be a 1-D integer tensor, got torch\.float64"):
+    with pytest.raises(
+        EigenforgetError, match=r"labels must be a 1-D integer tensor, got torch\.float64"
+    ):
         as_source([(torch.ones(2), 0.5), (torch.ones(2), 1.0)]).labels()

@@ -6,22 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import as_json, describe, from_json, parse, spell
 from eigenforget.data import DATASETS
 from eigenforget.methods import METHODS, MUDA
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS, ByClass, ByIds
-from eigenforget.spec import as_json, describe, from_json, parse, spell
-from eigenforget.training import RECIPES
-from eigenforget.types import EigenforgetError
+from eigenforget.training.recipe import RECIPES
 
 ALL = [(kind, group) for group in (DATASETS, METHODS, MODELS, REQUESTS, RECIPES) for kind in group]
 REQUIRED = {
-    "by_class": "label=1", "npz": "path='x.npz'", "fashion_mnist": "root='x'", "image_folder": "path='x'",
-    "by_subclass": "value='x'", "by_group": "group='x'", "where": "column='x', value=1", "ranked": "path='x.csv', n=1",
-    "by_memorisation": "path='x.csv', n=1", "worst_case": "path='x.csv', n=1", "union": "requests=(by_class(label=1),)",
-    "difference": "of=by_class(label=1), without=at_random(n=1)", "table": "path='x.csv', label='y'",
-    "text": "path='x.csv', text='t', label='y'", "hf_dataset": "path='x', image='i'", "backdoored": "inner=digits()",
-}  # fmt: skip
+    "by_class": "label=1",
+    "npz": "path='x.npz'",
+    "fashion_mnist": "root='x'",
+    "image_folder": "path='x'",
+    "by_subclass": "value='x'",
+    "by_group": "group='x'",
+    "where": "column='x', value=1",
+    "ranked": "path='x.csv', n=1",
+    "by_memorisation": "path='x.csv', n=1",
+    "worst_case": "path='x.csv', n=1",
+    "union": "requests=(by_class(label=1),)",
+    "difference": "of=by_class(label=1), without=at_random(n=1)",
+    "table": "path='x.csv', label='y'",
+    "text": "path='x.csv', text='t', label='y'",
+    "hf_dataset": "path='x', image='i'",
+    "backdoored": "inner=digits()",
+}
 
 
 @pytest.mark.parametrize(("kind", "group"), ALL, ids=lambda v: getattr(v, "name", ""))
@@ -34,7 +45,9 @@ def test_every_spec_round_trips_and_explains_its_fields(kind: type, group: list[
         assert description, f"{kind.name}.{field} has no description"
 
 
-@given(st.integers(1, 50), st.floats(0, 10), st.sampled_from(["auto", "masked", "self", "self_soft"]))
+@given(
+    st.integers(1, 50), st.floats(0, 10), st.sampled_from(["auto", "masked", "self", "self_soft"])
+)
 def test_spelling_is_exact(alternations: int, w_da: float, target: str) -> None:
     value = MUDA(alternations=alternations, w_da=w_da, target=target)  # type: ignore[arg-type]
     assert parse(spell(value), METHODS, "method") == value
@@ -77,7 +90,9 @@ def test_recipes_stand_for_published_settings() -> None:
     assert scrub == type(scrub)(**type(scrub).recipes["cifar10-resnet18"]) != type(scrub)()
     assert parse('scrub(recipe="cifar10-resnet18", lr=0.25)', METHODS, "method").lr == 0.25
     assert parse(spell(scrub), METHODS, "method") == scrub
-    with pytest.raises(EigenforgetError, match="scrub has no recipe 'x'; its recipes: cifar10-resnet18"):
+    with pytest.raises(
+        EigenforgetError, match="scrub has no recipe 'x'; its recipes: cifar10-resnet18"
+    ):
         parse('scrub(recipe="x")', METHODS, "method")
     for kind in METHODS:
         for fields in getattr(kind, "recipes", {}).values():

@@ -1,4 +1,6 @@
-"""A study goes on when a method refuses or diverges, keeps what it trained, and never mixes up stored models."""
+"""A study goes on when a method refuses or diverges, keeps what it trained, and never mixes up
+stored models.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from eigenforget import record
-from eigenforget.jobs import Experiment
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.study import Study, display_names
 from eigenforget.methods import Finetune, HeadMask, Identity
 from eigenforget.models import checkpoint
-from eigenforget.report.page import render
+from eigenforget.report.pages.page import render
 from eigenforget.requests import AtRandom
-from eigenforget.study import Study, display_names
-from eigenforget.training import Recipe
+from eigenforget.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +25,17 @@ def quick(digits: Experiment) -> Experiment:
 
 
 def test_refused_and_failed_methods_are_on_record_and_the_study_goes_on(quick: Experiment) -> None:
-    study = Study(quick, [HeadMask(), Finetune(lr=1e30), Finetune(epochs=1)], seed=0, oracle_seeds=(1,))
+    study = Study(
+        quick, [HeadMask(), Finetune(lr=1e30), Finetune(epochs=1)], seed=0, oracle_seeds=(1,)
+    )
     records = {r.name: r for r in study.records()}
     assert list(records) == ["original", "oracle 1", "head_mask", "finetune 1", "finetune 2"]
     statuses = [r.outcome.status for r in records.values()]
     assert statuses == ["ok", "ok", "refused", "failed", "ok"]
-    assert "needs a class" in records["head_mask"].outcome.reason and "diverged" in records["finetune 1"].outcome.reason
+    assert (
+        "needs a class" in records["head_mask"].outcome.reason
+        and "diverged" in records["finetune 1"].outcome.reason
+    )
     assert not records["finetune 1"].scores and records["finetune 2"].scores
     ordered = list(records.values())
     assert [r.previous for r in ordered] == [None, *(r.digest for r in ordered[:-1])]
@@ -48,11 +55,26 @@ def test_stored_models_are_found_again_and_checked(quick: Experiment, tmp_path: 
         return lambda row: None
 
     assert [r.inputs["checked_model"] for r in study.records(watch)] == first
-    assert not any(t.startswith("train") for t in titles) and {p: p.read_bytes() for p in tmp_path.glob("*.safetensors")} == files
-    other = Study(replace(quick, recipe=Recipe(epochs=2)), [], seed=0, oracle_seeds=(1,), store=tmp_path)
-    assert checkpoint.digest(other.original().model) != first[0], "a model of another recipe is another file"
-    other_request = Study(replace(quick, request=AtRandom(fraction=0.2)), [], seed=0, oracle_seeds=(1,), store=tmp_path)
-    assert checkpoint.digest(other_request.oracle(1).model) != first[1], "an oracle of another request is another file"
+    assert (
+        not any(t.startswith("train") for t in titles)
+        and {p: p.read_bytes() for p in tmp_path.glob("*.safetensors")} == files
+    )
+    other = Study(
+        replace(quick, recipe=Recipe(epochs=2)), [], seed=0, oracle_seeds=(1,), store=tmp_path
+    )
+    assert checkpoint.digest(other.original().model) != first[0], (
+        "a model of another recipe is another file"
+    )
+    other_request = Study(
+        replace(quick, request=AtRandom(fraction=0.2)),
+        [],
+        seed=0,
+        oracle_seeds=(1,),
+        store=tmp_path,
+    )
+    assert checkpoint.digest(other_request.oracle(1).model) != first[1], (
+        "an oracle of another request is another file"
+    )
 
 
 def test_records_of_a_study_can_be_written_and_verified(quick: Experiment, tmp_path: Path) -> None:
@@ -62,4 +84,8 @@ def test_records_of_a_study_can_be_written_and_verified(quick: Experiment, tmp_p
 
 
 def test_methods_of_one_name_are_numbered() -> None:
-    assert display_names([Finetune(), HeadMask(), Finetune(lr=0.1)]) == ["finetune 1", "head_mask", "finetune 2"]
+    assert display_names([Finetune(), HeadMask(), Finetune(lr=0.1)]) == [
+        "finetune 1",
+        "head_mask",
+        "finetune 2",
+    ]

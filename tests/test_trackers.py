@@ -1,4 +1,6 @@
-"""Trackers: which numbers arrive, at which step, under which name; what is missing or fails; and --track on the commands."""
+"""Trackers: which numbers arrive, at which step, under which name; what is missing or fails; and
+--track on the commands.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +15,34 @@ import pytest
 import torch
 
 from eigenforget.cli import main
-from eigenforget.engine import Engine
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.methods.finetune import Finetune
+from eigenforget.methods.unlearn import unlearn
 from eigenforget.record import read, read_folder
-from eigenforget.trackers import Tracker, check, tracker, tracking
-from eigenforget.types import EigenforgetError
-from eigenforget.unlearning import unlearn
+from eigenforget.training.engine import Engine
+from eigenforget.training.trackers import Tracker, check, tracker, tracking
 
 ROWS = [
-    {"cycle": 0, "phase": "forget", "loss": 2.0, "seconds": 0.5, "da": None, "note": "text", "done": True, "bad": float("nan")},
+    {
+        "cycle": 0,
+        "phase": "forget",
+        "loss": 2.0,
+        "seconds": 0.5,
+        "da": None,
+        "note": "text",
+        "done": True,
+        "bad": float("nan"),
+    },
     {"cycle": 0, "phase": "retain", "loss": 1.0},
     {"cycle": 1, "phase": "forget", "loss": 0.5, "da": 0.25},
     {"cycle": 0, "phase": "forget", "loss": 0.125},
 ]
 LOGGED = [
-    ({"forget/loss": 2.0, "forget/seconds": 0.5}, 0), ({"retain/loss": 1.0}, 0), ({"forget/loss": 0.5, "forget/da": 0.25}, 1),
+    ({"forget/loss": 2.0, "forget/seconds": 0.5}, 0),
+    ({"retain/loss": 1.0}, 0),
+    ({"forget/loss": 0.5, "forget/da": 0.25}, 1),
     ({"forget/loss": 0.125}, 2),
-]  # fmt: skip
+]
 SCORES = {"da": 0.5, "da@block.1": -1.25, "lp_forget": None}
 
 
@@ -95,7 +108,10 @@ def feed(found: Tracker) -> None:
 def test_numbers_go_to_every_sink_with_steps_of_their_phase() -> None:
     first, second = Kept(), Kept()
     feed(Tracker([first, second]))
-    assert first.calls == second.calls == [*LOGGED, ({"one/da": 0.5, "one/da@block.1": -1.25}, 0)] and first.closed == [True]
+    assert first.calls == second.calls == [
+        *LOGGED,
+        ({"one/da": 0.5, "one/da@block.1": -1.25}, 0),
+    ] and first.closed == [True]
 
 
 def test_a_row_without_numbers_is_no_call() -> None:
@@ -107,14 +123,25 @@ def test_a_row_without_numbers_is_no_call() -> None:
     assert sink.calls == [({"a/loss": 1.0}, 1)]
 
 
-def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     failing, good = Kept(after=1), Kept()
     feed(Tracker([failing, good]))
-    assert len(failing.calls) == 1 and not failing.closed and len(good.calls) == 5 and good.closed == [True]
+    assert (
+        len(failing.calls) == 1
+        and not failing.closed
+        and len(good.calls) == 5
+        and good.closed == [True]
+    )
     assert capsys.readouterr().err == "warning: kept:here gets no further numbers: disk full\n"
     last = Kept(after=0)
     Tracker([last, good]).close()
-    assert last.closed == [True] and good.closed == [True, True] and "disk full" in capsys.readouterr().err
+    assert (
+        last.closed == [True]
+        and good.closed == [True, True]
+        and "disk full" in capsys.readouterr().err
+    )
 
 
 def test_other_errors_are_not_hidden() -> None:
@@ -139,7 +166,9 @@ def test_tracking_ends_the_run_in_any_case(trackio: FakeTrackio) -> None:
     assert len(trackio.calls) == 2
 
 
-def test_a_second_tracker_that_cannot_be_opened_ends_the_first(trackio: FakeTrackio, tmp_path: Path) -> None:
+def test_a_second_tracker_that_cannot_be_opened_ends_the_first(
+    trackio: FakeTrackio, tmp_path: Path
+) -> None:
     with pytest.raises(EigenforgetError, match="is not tensorboard:FOLDER"):
         tracker("trackio:p", "nothing:p")
     assert trackio.calls == []
@@ -148,19 +177,31 @@ def test_a_second_tracker_that_cannot_be_opened_ends_the_first(trackio: FakeTrac
         tracker("trackio:p")
 
 
-@pytest.mark.parametrize("spec", ["", "trackio", "trackio:", "mlflow: ", "wandb:x", "tensorboard", ":x", "Tensorboard:x"])
+@pytest.mark.parametrize(
+    "spec", ["", "trackio", "trackio:", "mlflow: ", "wandb:x", "tensorboard", ":x", "Tensorboard:x"]
+)
 def test_what_is_no_tracker(spec: str) -> None:
     for call in (tracker, lambda s: check([s])):
-        with pytest.raises(EigenforgetError, match="is not tensorboard:FOLDER, mlflow:URI or trackio:PROJECT"):
+        with pytest.raises(
+            EigenforgetError, match="is not tensorboard:FOLDER, mlflow:URI or trackio:PROJECT"
+        ):
             call(spec)
 
 
-@pytest.mark.parametrize(("module", "extra"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow"), ("trackio", "trackio")])
-def test_a_missing_library_is_one_line(module: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("tensorboard", "tensorboard"), ("mlflow", "mlflow"), ("trackio", "trackio")],
+)
+def test_a_missing_library_is_one_line(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     for call in (tracker, lambda s: check([s])):
-        with pytest.raises(EigenforgetError, match=rf"needs {module}, which is not installed: pip install 'eigenforget\[{extra}\]'$"):
+        with pytest.raises(
+            EigenforgetError,
+            match=rf"needs {module}, which is not installed: pip install 'eigenforget\[{extra}\]'$",
+        ):
             call(f"{extra}:{tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
 
@@ -172,11 +213,18 @@ def test_tensorboard_files_are_read_back(tmp_path: Path) -> None:
     feed(tracker(f"tensorboard:{tmp_path}", name="run"))
     found = EventAccumulator(str(tmp_path / "run"))
     found.Reload()
-    read_back = {tag.replace("@", "_"): [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    read_back = {
+        tag.replace("@", "_"): [(e.step, e.value) for e in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }
     assert read_back == {
-        "forget/loss": [(0, 2.0), (1, 0.5), (2, 0.125)], "forget/seconds": [(0, 0.5)], "retain/loss": [(0, 1.0)], "forget/da": [(1, 0.25)],
-        "one/da": [(0, 0.5)], "one/da_block.1": [(0, -1.25)],
-    }  # fmt: skip
+        "forget/loss": [(0, 2.0), (1, 0.5), (2, 0.125)],
+        "forget/seconds": [(0, 0.5)],
+        "retain/loss": [(0, 1.0)],
+        "forget/da": [(1, 0.25)],
+        "one/da": [(0, 0.5)],
+        "one/da_block.1": [(0, -1.25)],
+    }
     feed(tracker(f"tensorboard:{tmp_path / 'plain'}"))
     assert len(list((tmp_path / "plain").glob("events.*"))) == 1
     (tmp_path / "file").write_text("mine", encoding="utf-8")
@@ -193,13 +241,26 @@ def test_mlflow_files_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         found.scores("../x@y", {"..": 1.0})
         raise ZeroDivisionError
     client = mlflow.MlflowClient(tracking_uri=uri)
-    runs = {run.info.run_name: run for run in client.search_runs([client.get_experiment_by_name("eigenforget").experiment_id])}
-    assert {name: run.info.status for name, run in runs.items()} == {"run": "FINISHED", "two": "FAILED"}
-    history = {key: [(m.step, m.value) for m in client.get_metric_history(runs["run"].info.run_id, key)] for key in runs["run"].data.metrics}
+    runs = {
+        run.info.run_name: run
+        for run in client.search_runs([client.get_experiment_by_name("eigenforget").experiment_id])
+    }
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "run": "FINISHED",
+        "two": "FAILED",
+    }
+    history = {
+        key: [(m.step, m.value) for m in client.get_metric_history(runs["run"].info.run_id, key)]
+        for key in runs["run"].data.metrics
+    }
     assert history == {
-        "forget/loss": [(0, 2.0), (1, 0.5), (2, 0.125)], "forget/seconds": [(0, 0.5)], "retain/loss": [(0, 1.0)], "forget/da": [(1, 0.25)],
-        "one/da": [(0, 0.5)], "one/da_block.1": [(0, -1.25)],
-    }  # fmt: skip
+        "forget/loss": [(0, 2.0), (1, 0.5), (2, 0.125)],
+        "forget/seconds": [(0, 0.5)],
+        "retain/loss": [(0, 1.0)],
+        "forget/da": [(1, 0.25)],
+        "one/da": [(0, 0.5)],
+        "one/da_block.1": [(0, -1.25)],
+    }
     assert runs["two"].data.metrics == {"_/x_y/_": 1.0}
     with pytest.raises(EigenforgetError, match="cannot be opened"):
         tracker("mlflow:nothing://x")
@@ -210,9 +271,18 @@ def test_from_python(trackio: FakeTrackio) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     x, y = torch.randn(60, 4), torch.arange(60) % 3
     found = tracker("trackio:p")
-    unlearn(model, forget=(x[:9], y[:9]), retain=(x[9:], y[9:]), method=Finetune(epochs=3), engine=Engine(device="cpu"), log=found.row)
+    unlearn(
+        model,
+        forget=(x[:9], y[:9]),
+        retain=(x[9:], y[9:]),
+        method=Finetune(epochs=3),
+        engine=Engine(device="cpu"),
+        log=found.row,
+    )
     found.close()
-    assert [step for _, step in trackio.logged()] == [0, 1, 2] and all(any(k.endswith("/loss") for k in v) for v, _ in trackio.logged())
+    assert [step for _, step in trackio.logged()] == [0, 1, 2] and all(
+        any(k.endswith("/loss") for k in v) for v, _ in trackio.logged()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -220,43 +290,114 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("tracked")
     rng = np.random.default_rng(0)
     y = np.arange(120) % 3
-    np.savez_compressed(place / "points.npz", x=(rng.normal(size=(120, 6)) + 3 * np.eye(6)[y]).astype(np.float32), y=y)
+    np.savez_compressed(
+        place / "points.npz",
+        x=(rng.normal(size=(120, 6)) + 3 * np.eye(6)[y]).astype(np.float32),
+        y=y,
+    )
     yield place
 
 
 def train(folder: Path, *more: str) -> list[str]:
-    return ["train", "--data", f'npz(path="{folder / "points.npz"}")', "--model", "mlp(hidden=(8,))", "--recipe", "recipe(epochs=2)",
-            "--out", str(folder / "original.safetensors"), "--overwrite", *more]  # fmt: skip
+    return [
+        "train",
+        "--data",
+        f'npz(path="{folder / "points.npz"}")',
+        "--model",
+        "mlp(hidden=(8,))",
+        "--recipe",
+        "recipe(epochs=2)",
+        "--out",
+        str(folder / "original.safetensors"),
+        "--overwrite",
+        *more,
+    ]
 
 
 def test_the_commands_track_what_their_records_hold(folder: Path, trackio: FakeTrackio) -> None:
     original, gone = str(folder / "original.safetensors"), str(folder / "gone.safetensors")
     main(train(folder, "--track", "trackio:p"))
     assert trackio.calls[0] == ("init", "p", "original") and trackio.calls[-1] == ("finish",)
-    assert [(set(values) >= {"train/loss", "train/seconds"}, step) for values, step in trackio.logged()] == [(True, 0), (True, 1)]
+    assert [
+        (set(values) >= {"train/loss", "train/seconds"}, step) for values, step in trackio.logged()
+    ] == [(True, 0), (True, 1)]
     trackio.calls.clear()
-    main(["unlearn", original, "--forget", "by_class(label=1)", "--method", "finetune(epochs=2)", "--out", gone, "--track", "trackio:p"])
+    main(
+        [
+            "unlearn",
+            original,
+            "--forget",
+            "by_class(label=1)",
+            "--method",
+            "finetune(epochs=2)",
+            "--out",
+            gone,
+            "--track",
+            "trackio:p",
+        ]
+    )
     trace = read(folder / "gone.json").series["trace"]
     assert trackio.calls[0] == ("init", "p", "gone") and len(trace) == len(trackio.logged()) == 2
     for row, (values, step) in zip(trace, trackio.logged(), strict=True):
-        numbers = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("cycle", "phase") and v is not None}
-        assert step == row["cycle"] and values == pytest.approx(numbers, rel=1e-5) and len(values) > 2
+        numbers = {
+            f"{row['phase']}/{k}": v
+            for k, v in row.items()
+            if k not in ("cycle", "phase") and v is not None
+        }
+        assert (
+            step == row["cycle"] and values == pytest.approx(numbers, rel=1e-5) and len(values) > 2
+        )
     trackio.calls.clear()
-    main(["evaluate", gone, "--original", original, "--forget", "by_class(label=1)", "--skip", "relearning", "--out", str(folder / "results"),
-          "--track", "trackio:p"])  # fmt: skip
+    main(
+        [
+            "evaluate",
+            gone,
+            "--original",
+            original,
+            "--forget",
+            "by_class(label=1)",
+            "--skip",
+            "relearning",
+            "--out",
+            str(folder / "results"),
+            "--track",
+            "trackio:p",
+        ]
+    )
     wanted = [
-        ({f"{r.name}/{s.name}": s.value for s in r.scores if s.value is not None}, 0) for r in read_folder(folder / "results" / "records")
+        ({f"{r.name}/{s.name}": s.value for s in r.scores if s.value is not None}, 0)
+        for r in read_folder(folder / "results" / "records")
     ]
-    assert trackio.calls[0] == ("init", "p", "results") and trackio.calls[-1] == ("finish",) and len(wanted) == 2
+    assert (
+        trackio.calls[0] == ("init", "p", "results")
+        and trackio.calls[-1] == ("finish",)
+        and len(wanted) == 2
+    )
     assert trackio.logged() == [(pytest.approx(values, rel=1e-5), step) for values, step in wanted]
 
 
 def test_a_run_that_fails_ends_its_tracking(folder: Path, trackio: FakeTrackio) -> None:
     main(train(folder))
     with pytest.raises(SystemExit, match="2"):
-        main(["unlearn", str(folder / "original.safetensors"), "--forget", "by_class(label=1)", "--method", "finetune()", "--retain-fraction",
-              "0", "--out", str(folder / "refused.safetensors"), "--track", "trackio:p"])  # fmt: skip
-    assert [call[0] for call in trackio.calls] == ["init", "finish"] and (folder / "refused.json").exists()
+        main(
+            [
+                "unlearn",
+                str(folder / "original.safetensors"),
+                "--forget",
+                "by_class(label=1)",
+                "--method",
+                "finetune()",
+                "--retain-fraction",
+                "0",
+                "--out",
+                str(folder / "refused.safetensors"),
+                "--track",
+                "trackio:p",
+            ]
+        )
+    assert [call[0] for call in trackio.calls] == ["init", "finish"] and (
+        folder / "refused.json"
+    ).exists()
 
 
 def test_a_missing_library_stops_the_commands_before_they_work(
@@ -267,9 +408,18 @@ def test_a_missing_library_stops_the_commands_before_they_work(
     before = sorted(folder.iterdir())
     original, out = str(folder / "original.safetensors"), str(folder / "new.safetensors")
     for given in (
-        train(folder, "--out", out), ["unlearn", original, "--forget", "by_class(label=1)", "--out", out],
-        ["evaluate", "--original", original, "--forget", "by_class(label=1)", "--out", str(folder / "new")],
-    ):  # fmt: skip
+        train(folder, "--out", out),
+        ["unlearn", original, "--forget", "by_class(label=1)", "--out", out],
+        [
+            "evaluate",
+            "--original",
+            original,
+            "--forget",
+            "by_class(label=1)",
+            "--out",
+            str(folder / "new"),
+        ],
+    ):
         given = [g for i, g in enumerate(given) if g != "--overwrite"]
         if given[0] == "train":
             del given[given.index("--out") : given.index("--out") + 2]

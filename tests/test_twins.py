@@ -10,35 +10,49 @@ import pytest
 from torch import nn
 
 from eigenforget.cli import main
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
-from eigenforget.engine import Engine
-from eigenforget.jobs import Experiment
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.near_duplicates import few_enough, twins
 from eigenforget.methods import MUDA, Delete
 from eigenforget.record import read
 from eigenforget.requests import REQUESTS
-from eigenforget.spec import parse
-from eigenforget.training import Recipe
-from eigenforget.twins import few_enough, twins
-from eigenforget.types import Refused
+from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import Recipe
 
 
 def planted(folder: Path, side: int) -> Experiment:
-    """60 noise images of side × side; the last 5 retained ones are the first 5 forgotten ones with one pixel changed a little."""
+    """60 noise images of side × side; the last 5 retained ones are the first 5 forgotten ones with
+    one pixel changed a little.
+    """
     rng = np.random.default_rng(side)
     images = rng.integers(0, 256, (60, side, side), dtype=np.uint8)
     images[55:] = images[:5]
     images[55:, 0, 0] ^= 8
     labels = np.array([0] * 20 + [1] * 40)
-    np.savez(folder / "d.npz", x_train=images, y_train=labels, x_test=images[::3] // 2, y_test=labels[::3])
+    np.savez(
+        folder / "d.npz",
+        x_train=images,
+        y_train=labels,
+        x_test=images[::3] // 2,
+        y_test=labels[::3],
+    )
     data = parse(f'npz(path="{folder / "d.npz"}")', DATASETS, "data set")
-    return Experiment(data, None, Recipe(), parse("by_class(label=0)", REQUESTS, "request"), Engine(device="cpu"))
+    return Experiment(
+        data, None, Recipe(), parse("by_class(label=0)", REQUESTS, "request"), Engine(device="cpu")
+    )
 
 
-@pytest.mark.parametrize("side", [8, 24])  # below and above the width from which on inputs are projected first
+@pytest.mark.parametrize(
+    "side", [8, 24]
+)  # below and above the width from which on inputs are projected first
 def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None:
     experiment = planted(tmp_path, side)
     found = twins(experiment)
-    assert {(p.forget, p.retain) for p in found.pairs} == {(f"train/{i}", f"train/{55 + i}") for i in range(5)}
+    assert {(p.forget, p.retain) for p in found.pairs} == {
+        (f"train/{i}", f"train/{55 + i}") for i in range(5)
+    }
     assert found.total == found.samples == 5 and few_enough(experiment)
     x = experiment.data.train.inputs.flatten(1).double().numpy()  # type: ignore[union-attr]
     for pair in found.pairs:
@@ -47,30 +61,77 @@ def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None
     assert not twins(experiment, threshold=0.999999).pairs
 
 
-def test_the_command_says_so_with_ids_and_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_so_with_ids_and_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     planted(tmp_path, 8)
     for threshold, code in (("0.98", 1), ("0.999999", 0)):
         with pytest.raises(SystemExit) as ended:
-            main(["duplicates", "--data", f'npz(path="{tmp_path / "d.npz"}")', "--forget", "by_class(label=0)", "--threshold", threshold])
+            main(
+                [
+                    "duplicates",
+                    "--data",
+                    f'npz(path="{tmp_path / "d.npz"}")',
+                    "--forget",
+                    "by_class(label=0)",
+                    "--threshold",
+                    threshold,
+                ]
+            )
         assert ended.value.code == code
     shown = capsys.readouterr().out
-    assert "5 forgotten samples have near duplicates" in " ".join(shown.split()) and "train/0 ~ train/55" in " ".join(shown.split())
+    assert "5 forgotten samples have near duplicates" in " ".join(
+        shown.split()
+    ) and "train/0 ~ train/55" in " ".join(shown.split())
 
 
-def test_unlearning_warns_and_records_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unlearning_warns_and_records_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     planted(tmp_path, 8)
     original, out = tmp_path / "o.safetensors", tmp_path / "u.safetensors"
-    main(["train", "--data", f'npz(path="{tmp_path / "d.npz"}")', "--model", "mlp(hidden=(8,))", "--recipe", "recipe(epochs=1)", "--device",
-          "cpu", "--out", str(original)])  # fmt: skip
-    main(["unlearn", str(original), "--forget", "by_class(label=0)", "--method", "finetune(epochs=1)", "--device", "cpu", "--out", str(out)])
+    main(
+        [
+            "train",
+            "--data",
+            f'npz(path="{tmp_path / "d.npz"}")',
+            "--model",
+            "mlp(hidden=(8,))",
+            "--recipe",
+            "recipe(epochs=1)",
+            "--device",
+            "cpu",
+            "--out",
+            str(original),
+        ]
+    )
+    main(
+        [
+            "unlearn",
+            str(original),
+            "--forget",
+            "by_class(label=0)",
+            "--method",
+            "finetune(epochs=1)",
+            "--device",
+            "cpu",
+            "--out",
+            str(out),
+        ]
+    )
     assert "warning: 5 forgotten samples" in " ".join(capsys.readouterr().out.split())
     noted = read(out.with_suffix(".json")).job["near_duplicates"]
     assert noted["total"] == 5 and ["train/0", "train/55"] in [pair[:2] for pair in noted["pairs"]]
 
 
-def test_no_retained_data_is_what_a_share_of_zero_means(digits: Experiment, trained: nn.Module) -> None:
+def test_no_retained_data_is_what_a_share_of_zero_means(
+    digits: Experiment, trained: nn.Module
+) -> None:
     none = replace(digits, retain_fraction=0.0)
     with pytest.raises(Refused, match="muda needs retain data"):
         none.unlearn(trained, MUDA(), seed=0)
     made = none.unlearn(trained, Delete(epochs=1), seed=0)
-    assert any(not (a == b).all() for a, b in zip(made.model.parameters(), trained.parameters(), strict=True))
+    assert any(
+        not (a == b).all()
+        for a, b in zip(made.model.parameters(), trained.parameters(), strict=True)
+    )

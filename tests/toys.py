@@ -1,4 +1,6 @@
-"""Tiny data, networks and evidence for tests of the evaluation: four clusters, three linear layers, trained in well under a second."""
+"""Tiny data, networks and evidence for tests of the evaluation: four clusters, three linear layers,
+trained in well under a second.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from eigenforget.audits.evidence import Evidence, Seen
-from eigenforget.engine import Engine
-from eigenforget.evaluation import Panel, parts_of
-from eigenforget.sources import Source, TensorSource
-from eigenforget.training import Recipe, train
-from eigenforget.types import Part
+from eigenforget.core.types import Part
+from eigenforget.data.sources import Source, TensorSource
+from eigenforget.evaluation.audits.evidence import Evidence, Seen
+from eigenforget.evaluation.board import Panel
+from eigenforget.evaluation.observe import parts_of
+from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import Recipe, train
 
 CLASSES, WIDTH, GONE = 4, 8, (2,)
 RECIPE = Recipe(epochs=4, batch_size=32)
@@ -29,7 +32,9 @@ def source(labels: list[int], seed: int = 0) -> TensorSource:
     return TensorSource(torch.eye(WIDTH)[y] * 2 + 0.7 * torch.randn(len(y), WIDTH, generator=g), y)
 
 
-def sides(*, by_class: bool, forget: int = 40, test_forget: int = 40) -> tuple[TensorSource, TensorSource, TensorSource]:
+def sides(
+    *, by_class: bool, forget: int = 40, test_forget: int = 40
+) -> tuple[TensorSource, TensorSource, TensorSource]:
     """forget, retain and test data; class 2 is forgotten, or samples of all classes."""
     gone = [2] * forget if by_class else [i % CLASSES for i in range(forget)]
     kept = [0, 1, 3] * 40 if by_class else [0, 1, 2, 3] * 30
@@ -40,11 +45,15 @@ def net(seed: int = 0, outputs: int = CLASSES) -> nn.Module:
     """8 -> 12 -> 6 -> outputs."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(WIDTH, 12), nn.ReLU(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, outputs)).eval()
+        return nn.Sequential(
+            nn.Linear(WIDTH, 12), nn.ReLU(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, outputs)
+        ).eval()
 
 
 class World(NamedTuple):
-    """The parts of a request, and models: originals saw all training data, oracles the retained data only."""
+    """The parts of a request, and models: originals saw all training data, oracles the retained
+    data only.
+    """
 
     parts: Mapping[Part, Source]
     gone: tuple[int, ...]
@@ -52,30 +61,63 @@ class World(NamedTuple):
     oracles: tuple[nn.Module, ...]
 
     def panel(self, **settings: object) -> Panel:
-        return Panel(**{"parts": self.parts, "num_classes": CLASSES, "forgotten_classes": self.gone, "engine": ENGINE, **settings})  # type: ignore[arg-type]
+        return Panel(
+            **{
+                "parts": self.parts,
+                "num_classes": CLASSES,
+                "forgotten_classes": self.gone,
+                "engine": ENGINE,
+                **settings,
+            }
+        )  # type: ignore[arg-type]
 
     def seen(self, model: nn.Module, **settings: object) -> Seen:
         return self.panel(**settings).observe(model)
 
 
 @cache
-def world(*, by_class: bool = True, originals: int = 3, oracles: int = 5, forget: int = 40, test_forget: int = 40) -> World:
+def world(
+    *,
+    by_class: bool = True,
+    originals: int = 3,
+    oracles: int = 5,
+    forget: int = 40,
+    test_forget: int = 40,
+) -> World:
     """Trained once for each request and size; nobody may change what is in it."""
     forgotten, retain, test = sides(by_class=by_class, forget=forget, test_forget=test_forget)
-    whole = TensorSource(torch.cat([forgotten.inputs, retain.inputs]), torch.cat([forgotten.targets, retain.targets]))
+    whole = TensorSource(
+        torch.cat([forgotten.inputs, retain.inputs]), torch.cat([forgotten.targets, retain.targets])
+    )
     gone = GONE if by_class else ()
     made = [train(net(s), whole, RECIPE, engine=ENGINE, seed=s) for s in range(originals)]
-    retrained = [train(net(s), retain, RECIPE, engine=ENGINE, seed=s) for s in range(10, 10 + oracles)]
-    return World(parts_of(forgotten, retain, test, forgotten_classes=gone), gone, tuple(made), tuple(retrained))
+    retrained = [
+        train(net(s), retain, RECIPE, engine=ENGINE, seed=s) for s in range(10, 10 + oracles)
+    ]
+    return World(
+        parts_of(forgotten, retain, test, forgotten_classes=gone),
+        gone,
+        tuple(made),
+        tuple(retrained),
+    )
 
 
 def evidence(found: World, *, peers: int = 2) -> Evidence:
-    """All that an audit may ask for: the first original among oracles, the other originals as its peers."""
+    """All that an audit may ask for: the first original among oracles, the other originals as its
+    peers.
+    """
     seen = [found.seen(model) for model in found.originals]
     return Evidence(
-        found.originals[0], seen[0], CLASSES, found.gone, original=seen[0], oracles=tuple(found.seen(m) for m in found.oracles),
-        peers=tuple(seen[1 : 1 + peers]), sources=found.parts, engine=ENGINE,
-    )  # fmt: skip
+        found.originals[0],
+        seen[0],
+        CLASSES,
+        found.gone,
+        original=seen[0],
+        oracles=tuple(found.seen(m) for m in found.oracles),
+        peers=tuple(seen[1 : 1 + peers]),
+        sources=found.parts,
+        engine=ENGINE,
+    )
 
 
 def without(seen: Seen, part: Part) -> Seen:
@@ -85,4 +127,8 @@ def without(seen: Seen, part: Part) -> Seen:
 
 def arrays(seen: Seen) -> dict[str, np.ndarray]:
     """Copies of all arrays by part and column."""
-    return {f"{part} {column}": np.array(getattr(rows, column)) for part, rows in seen.items() for column in rows._fields[:4]}
+    return {
+        f"{part} {column}": np.array(getattr(rows, column))
+        for part, rows in seen.items()
+        for column in rows._fields[:4]
+    }

@@ -1,4 +1,5 @@
-"""eigenforget: make a trained PyTorch classifier forget chosen training data, and measure in feature space whether it did.
+"""eigenforget: make a trained PyTorch classifier forget chosen training data, and measure in
+feature space whether it did.
 
 The names below load on first use, so that `eigenforget.record` works where torch is not installed.
 """
@@ -8,47 +9,50 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from eigenforget.core.version import __version__
 
 if TYPE_CHECKING:
     from eigenforget.alignment import alignment_curve, dimensional_alignment_loss
-    from eigenforget.audits import LinearProbe
-    from eigenforget.engine import Engine
-    from eigenforget.evaluation import Evaluation, Panel, evaluate
+    from eigenforget.core.errors import Diverged, EigenforgetError, Refused
+    from eigenforget.core.types import Index, Score
+    from eigenforget.evaluation.audits import LinearProbe
+    from eigenforget.evaluation.board import Evaluation, Panel, evaluate
+    from eigenforget.evaluation.metrics import DimensionalAlignment
     from eigenforget.methods import METHODS, MUDA, Finetune, HeadMask, RandomLabel
-    from eigenforget.metrics import DimensionalAlignment
+    from eigenforget.methods.base import Task
+    from eigenforget.methods.unlearn import unlearn
     from eigenforget.requests import AtRandom, ByClass, ByIds, split
-    from eigenforget.types import Diverged, EigenforgetError, Index, Refused, Score, Task
-    from eigenforget.unlearning import unlearn
+    from eigenforget.training.engine import Engine
 
 _HOME = {
     "alignment_curve": "alignment",
     "dimensional_alignment_loss": "alignment",
-    "LinearProbe": "audits",
-    "Engine": "engine",
-    "Evaluation": "evaluation",
-    "Panel": "evaluation",
-    "evaluate": "evaluation",
+    "LinearProbe": "evaluation.audits",
+    "Engine": "training.engine",
+    "Evaluation": "evaluation.board",
+    "Panel": "evaluation.board",
+    "evaluate": "evaluation.board",
     "METHODS": "methods",
     "MUDA": "methods",
     "Finetune": "methods",
     "HeadMask": "methods",
     "RandomLabel": "methods",
-    "DimensionalAlignment": "metrics",
+    "DimensionalAlignment": "evaluation.metrics",
     "AtRandom": "requests",
     "ByClass": "requests",
     "ByIds": "requests",
     "split": "requests",
-    "Diverged": "types",
-    "EigenforgetError": "types",
-    "Index": "types",
-    "Refused": "types",
-    "Score": "types",
-    "Task": "types",
-    "unlearn": "unlearning",
+    "Diverged": "core.errors",
+    "EigenforgetError": "core.errors",
+    "Index": "core.types",
+    "Refused": "core.errors",
+    "Score": "core.types",
+    "Task": "methods.base",
+    "unlearn": "methods.unlearn",
 }
 
 __all__ = [
+    "__version__",
     "METHODS",
     "MUDA",
     "AtRandom",

@@ -1,14 +1,17 @@
-"""Dimensional alignment: how much of the forget features' energy lies in the retain features' principal eigenspace.
+"""Dimensional alignment: how much of the forget features' energy lies in the retain features'
+principal eigenspace.
 
-Source: "Revisiting Machine Unlearning with Dimensional Alignment" (arXiv 2407.17710). With feature columns F_f [D, N_f]
-and F_r [D, N_r], G_f = F_f F_fᵀ, G_r likewise, and U [D, k] the leading eigenvectors of G_r:
+Source: "Revisiting Machine Unlearning with Dimensional Alignment" (arXiv 2407.17710). With feature
+columns F_f [D, N_f] and F_r [D, N_r], G_f = F_f F_fᵀ, G_r likewise, and U [D, k] the leading
+eigenvectors of G_r:
 
     frobenius   DA_k(f | r) = ‖G_f U Uᵀ‖_F / ‖G_f‖_F        in [0, 1]
     energy      DA_k(f | r) = tr(Uᵀ G_f U) / tr(G_f)        in [0, 1], never decreasing in k
 
-Both are 1 when the forget features lie in span(U) and 0 when they are orthogonal to it. The Frobenius form is the paper's;
-the energy form is our second reading. k and centering are not published: we report the whole curve over k and both conventions.
-Everything is float64. Features come as rows [N, D], as models produce them.
+Both are 1 when the forget features lie in span(U) and 0 when they are orthogonal to it. The
+Frobenius form is the paper's; the energy form is our second reading. k and centering are not
+published: we report the whole curve over k and both conventions. Everything is float64. Features
+come as rows [N, D], as models produce them.
 """
 
 from __future__ import annotations
@@ -18,16 +21,19 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from eigenforget.types import EigenforgetError, listed
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import listed
 
 Form = Literal["frobenius", "energy"]
 Centering = Literal["none", "each"]
 
 
 class Moments(NamedTuple):
-    """Number of samples [], mean [D] and centred second moment Σ (x−μ)(x−μ)ᵀ [D, D] of feature rows, in float64.
+    """Number of samples [], mean [D] and centred second moment Σ (x−μ)(x−μ)ᵀ [D, D] of feature
+    rows, in float64.
 
-    Centred moments merge without cancellation (Chan et al. 1983), so any sharding gives the one-pass result to rounding.
+    Centred moments merge without cancellation (Chan et al. 1983), so any sharding gives the
+    one-pass result to rounding.
     """
 
     samples: Tensor
@@ -46,7 +52,9 @@ class Moments(NamedTuple):
 
 
 class Eigenspace(NamedTuple):
-    """Eigenvalues [R] in descending order and eigenvectors [D, R] of a Gram matrix; R ≤ D is its numerical rank."""
+    """Eigenvalues [R] in descending order and eigenvectors [D, R] of a Gram matrix; R ≤ D is its
+    numerical rank.
+    """
 
     values: Tensor
     vectors: Tensor
@@ -59,7 +67,9 @@ def empty_moments(width: int, device: torch.device | str = "cpu") -> Moments:
 
 
 def moments(features: Tensor) -> Moments:
-    """Moments of feature rows [N, D]. Errors: not 2-D, no rows, NaN or infinite values (the rows are named)."""
+    """Moments of feature rows [N, D]. Errors: not 2-D, no rows, NaN or infinite values (the rows
+    are named).
+    """
     rows = _checked(features)
     mean = rows.mean(0)
     centred = rows - mean
@@ -83,7 +93,8 @@ def merge(a: Moments, b: Moments) -> Moments:
 def eigenspace(gram: Tensor) -> Eigenspace:
     """Eigenvectors of a symmetric Gram matrix [D, D] whose eigenvalues stand above rounding error.
 
-    Directions with no energy have no defined eigenvector (dead units are common after a ReLU), so they are left out.
+    Directions with no energy have no defined eigenvector (dead units are common after a ReLU), so
+    they are left out.
     """
     values, vectors = torch.linalg.eigh(gram.double())
     values, vectors = values.flip(0), vectors.flip(1)
@@ -94,7 +105,9 @@ def eigenspace(gram: Tensor) -> Eigenspace:
 
 
 def eigenspace_of_rows(features: Tensor, centering: Centering = "none") -> Eigenspace:
-    """The eigenspace of feature rows [N, D]; for D > N through the [N, N] Gram matrix, without forming a [D, D] one."""
+    """The eigenspace of feature rows [N, D]; for D > N through the [N, N] Gram matrix, without
+    forming a [D, D] one.
+    """
     rows = _checked(features)
     rows = rows - rows.mean(0) if centering == "each" else rows
     if rows.shape[1] <= rows.shape[0]:
@@ -107,31 +120,42 @@ def eigenspace_of_rows(features: Tensor, centering: Centering = "none") -> Eigen
 
 
 def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
-    """U [D, k]. Errors: k < 1, k ≥ D (both forms would be 1), fewer than k samples, fewer than k directions with energy."""
+    """U [D, k]. Errors: k < 1, k ≥ D (both forms would be 1), fewer than k samples, fewer than k
+    directions with energy.
+    """
     width = space.vectors.shape[0]
     if not 1 <= k < width:
-        raise EigenforgetError(f"k = {k} must be from 1 to {width - 1}: below the feature width {width}")
+        raise EigenforgetError(
+            f"k = {k} must be from 1 to {width - 1}: below the feature width {width}"
+        )
     if samples < k:
         raise EigenforgetError(f"k = {k} needs at least {k} retained samples, got {samples}")
     if space.vectors.shape[1] < k:
-        raise EigenforgetError(f"k = {k}, but the retained features span only {space.vectors.shape[1]} dimensions")
+        raise EigenforgetError(
+            f"k = {k}, but the retained features span only {space.vectors.shape[1]} dimensions"
+        )
     return space.vectors[:, :k]
 
 
 def default_k(classes: int, width: int) -> int:
-    """How many directions stand for `classes` retained classes in features of this width, where none is named.
+    """How many directions stand for `classes` retained classes in features of this width, where
+    none is named.
 
-    One for each class, as their means span at most as many; features that have no more dimensions than that would lie in them as a whole,
-    so there it is half of the dimensions. Our choice: the paper leaves k open.
+    One for each class, as their means span at most as many; features that have no more dimensions
+    than that would lie in them as a whole, so there it is half of the dimensions. Our choice: the
+    paper leaves k open.
     """
     return classes if classes < width else max(1, width // 2)
 
 
-def alignment_curve(forget: Moments, retain: Moments, *, form: Form = "frobenius", centering: Centering = "none") -> Tensor:
+def alignment_curve(
+    forget: Moments, retain: Moments, *, form: Form = "frobenius", centering: Centering = "none"
+) -> Tensor:
     """DA_k(f | r) for k = 1 … K as a float64 tensor [K].
 
-    K is the smaller of D−1, the number of retained samples and the rank of the retained features: beyond it, DA is not defined.
-    "each" subtracts each side's own mean. Errors: no samples on a side, all-zero features.
+    K is the smaller of D−1, the number of retained samples and the rank of the retained features:
+    beyond it, DA is not defined. "each" subtracts each side's own mean. Errors: no samples on a
+    side, all-zero features.
     """
     for side, what in ((forget, "forget"), (retain, "retain")):
         if side.samples < 1:
@@ -144,11 +168,22 @@ def alignment_curve(forget: Moments, retain: Moments, *, form: Form = "frobenius
     return _curve(g, leading(space, last, int(retain.samples)), form)
 
 
-def alignment_of_rows(forget: Tensor, retain: Tensor, k: int, *, form: Form = "frobenius", centering: Centering = "none") -> Tensor:
-    """DA_k of feature rows [N_f, D] and [N_r, D] at one k, in O(N·D·k): never forms a [D, D] matrix when D exceeds N."""
+def alignment_of_rows(
+    forget: Tensor,
+    retain: Tensor,
+    k: int,
+    *,
+    form: Form = "frobenius",
+    centering: Centering = "none",
+) -> Tensor:
+    """DA_k of feature rows [N_f, D] and [N_r, D] at one k, in O(N·D·k): never forms a [D, D] matrix
+    when D exceeds N.
+    """
     rows, other = _checked(forget), _checked(retain)
     if rows.shape[1] != other.shape[1]:
-        raise EigenforgetError(f"forget features have width {rows.shape[1]}, retain features {other.shape[1]}")
+        raise EigenforgetError(
+            f"forget features have width {rows.shape[1]}, retain features {other.shape[1]}"
+        )
     rows = rows - rows.mean(0) if centering == "each" else rows
     if not rows.any():
         raise EigenforgetError("all forget features are zero: their alignment is not defined")
@@ -158,15 +193,20 @@ def alignment_of_rows(forget: Tensor, retain: Tensor, k: int, *, form: Form = "f
     return _squared_alignment(rows, basis).sqrt()
 
 
-def dimensional_alignment_loss(features: Tensor, basis: Tensor, *, form: Form = "frobenius") -> Tensor:
+def dimensional_alignment_loss(
+    features: Tensor, basis: Tensor, *, form: Form = "frobenius"
+) -> Tensor:
     """L_DA in [−1, 0] of one batch of features [B, D] against a fixed basis U [D, k]; a scalar.
 
-    −DA_k² for the Frobenius form, which is the source's (2407.17710); −tr(Uᵀ G U) / tr(G), the energy itself, for "energy".
-    It is a ratio over the batch and has no per-sample form (the one deviation from this package's losses). The basis is
-    detached: gradients move the forget features into the retained eigenspace, never the eigenspace.
+    −DA_k² for the Frobenius form, which is the source's (2407.17710); −tr(Uᵀ G U) / tr(G), the
+    energy itself, for "energy". It is a ratio over the batch and has no per-sample form (the one
+    deviation from this package's losses). The basis is detached: gradients move the forget features
+    into the retained eigenspace, never the eigenspace.
     """
     if features.ndim != 2 or basis.ndim != 2 or features.shape[1] != basis.shape[0]:
-        raise EigenforgetError(f"features [B, D] and basis [D, k] do not fit: {list(features.shape)} and {list(basis.shape)}")
+        raise EigenforgetError(
+            f"features [B, D] and basis [D, k] do not fit: {list(features.shape)} and {list(basis.shape)}"
+        )
     share = _energy if form == "energy" else _squared_alignment
     return -share(features, basis.detach().to(features))
 
@@ -183,7 +223,9 @@ def _squared_alignment(rows: Tensor, basis: Tensor) -> Tensor:
 
 
 def _energy(rows: Tensor, basis: Tensor) -> Tensor:
-    """tr(Uᵀ G U) / tr(G) with G = rowsᵀ rows: the share of the rows' squared length that lies in span(U)."""
+    """tr(Uᵀ G U) / tr(G) with G = rowsᵀ rows: the share of the rows' squared length that lies in
+    span(U).
+    """
     rows = _scaled(rows)
     return (rows @ basis).square().sum() / rows.square().sum()
 
@@ -203,10 +245,14 @@ def _curve(gram: Tensor, basis: Tensor, form: Form) -> Tensor:
 
 def _checked(features: Tensor) -> Tensor:
     if features.ndim != 2 or features.shape[0] == 0:
-        raise EigenforgetError(f"features must be rows [N, D] with N ≥ 1, got shape {list(features.shape)}")
+        raise EigenforgetError(
+            f"features must be rows [N, D] with N ≥ 1, got shape {list(features.shape)}"
+        )
     bad = ~torch.isfinite(features).all(1)
     if bad.any():
-        raise EigenforgetError(f"features hold NaN or infinite values in rows {listed(bad.nonzero().flatten().tolist())}")
+        raise EigenforgetError(
+            f"features hold NaN or infinite values in rows {listed(bad.nonzero().flatten().tolist())}"
+        )
     return features.detach().double()
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from eigenforget.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.audits.evidence import Audit, Evidence, Findings, Seen
-from eigenforget.types import Part, Score
+from eigenforget.core.types import Part, Score
+from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
+from eigenforget.evaluation.audits.evidence import Audit, Evidence, Findings, Seen
 from tests.toys import arrays, evidence, without, world
 
 EVERY = pytest.mark.parametrize("kind", [*AUDITS, *ENSEMBLE_AUDITS], ids=lambda kind: kind.__name__)
@@ -25,10 +25,15 @@ SLOW_TO_COME_BACK = {"relearn_steps"}
 
 def complete(*, by_class: bool) -> Evidence:
     """Enough samples for every score: 1,000 unseen samples for a false-positive rate of 0.1 %."""
-    sizes = {"forget": 210, "test_forget": 1000} if by_class else {"forget": 220, "test_forget": 2000}
+    sizes = (
+        {"forget": 210, "test_forget": 1000} if by_class else {"forget": 220, "test_forget": 2000}
+    )
     found = evidence(world(by_class=by_class, **sizes))
     held = found.parts["test_retain"]
-    return replace(found, parts={**found.parts, "test_trigger": held._replace(labels=np.zeros_like(held.labels))})
+    return replace(
+        found,
+        parts={**found.parts, "test_trigger": held._replace(labels=np.zeros_like(held.labels))},
+    )
 
 
 def scores_of(kind: type[Audit], found: Evidence, seed: int = 0) -> tuple[Score, ...]:
@@ -42,13 +47,21 @@ def declared(score: Score) -> tuple[object, ...]:
 
 @EVERY
 @REQUESTS
-def test_scores_are_declared_have_a_value_and_are_in_range(kind: type[Audit], by_class: bool) -> None:
+def test_scores_are_declared_have_a_value_and_are_in_range(
+    kind: type[Audit], by_class: bool
+) -> None:
     scores = scores_of(kind, complete(by_class=by_class))
     assert scores and len({s.name for s in scores}) == len(scores)
     assert kind.reads in ("logits", "features", "model")
     for s in scores:
-        assert s.unit and s.better in ("higher", "lower", "reference") and s.trace in ("above", "below", "both", "")
-        assert s.better != "reference" or s.trace, f"{s.name}: on which side of the retrained models does a trace show?"
+        assert (
+            s.unit
+            and s.better in ("higher", "lower", "reference")
+            and s.trace in ("above", "below", "both", "")
+        )
+        assert s.better != "reference" or s.trace, (
+            f"{s.name}: on which side of the retrained models does a trace show?"
+        )
         if kind.name in NEEDS_A_CLASS and not by_class:
             assert s.value is None and "class" in s.reason
             continue
@@ -68,13 +81,20 @@ def test_names_and_what_is_declared_do_not_depend_on_the_request(kind: type[Audi
 
 @EVERY
 @REQUESTS
-def test_one_seed_gives_the_same_bits_and_nothing_is_touched(kind: type[Audit], by_class: bool) -> None:
+def test_one_seed_gives_the_same_bits_and_nothing_is_touched(
+    kind: type[Audit], by_class: bool
+) -> None:
     found = evidence(world(by_class=by_class))
     model = found.model
-    model[1].train()  # one module's flag differs from the others': all must be as they were, not all alike
+    model[
+        1
+    ].train()  # one module's flag differs from the others': all must be as they were, not all alike
     model[0].weight.requires_grad_(False)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    flags = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+    flags = (
+        [module.training for module in model.modules()],
+        [p.requires_grad for p in model.parameters()],
+    )
     everyone = [found.parts, found.original, *found.oracles, *found.peers]
     before = [arrays(seen) for seen in everyone if seen is not None]
     inputs = {part: source.inputs.clone() for part, source in found.sources.items()}  # type: ignore[attr-defined]
@@ -84,12 +104,17 @@ def test_one_seed_gives_the_same_bits_and_nothing_is_touched(kind: type[Audit], 
         random.seed(5)
         drawn = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index, union-attr]
         first = scores_of(kind, found)
-        assert torch.equal(torch.get_rng_state(), drawn[0]), "the global random state of torch is nobody's to move"
+        assert torch.equal(torch.get_rng_state(), drawn[0]), (
+            "the global random state of torch is nobody's to move"
+        )
         assert np.array_equal(np.random.get_state()[1], drawn[1]) and random.getstate() == drawn[2]  # type: ignore[index]
         torch.manual_seed(6)
         assert scores_of(kind, found) == first
         assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
-        assert ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]) == flags
+        assert (
+            [m.training for m in model.modules()],
+            [p.requires_grad for p in model.parameters()],
+        ) == flags
         assert all(p.grad is None for p in model.parameters())
     finally:
         model.eval()
@@ -101,19 +126,30 @@ def test_one_seed_gives_the_same_bits_and_nothing_is_touched(kind: type[Audit], 
 
 @EVERY
 @REQUESTS
-@pytest.mark.parametrize("missing", [*PARTS, "original", "oracles", "peers", "sources", "engine", "all but the model"])
-def test_what_is_missing_is_said_never_a_number(kind: type[Audit], by_class: bool, missing: str) -> None:
+@pytest.mark.parametrize(
+    "missing", [*PARTS, "original", "oracles", "peers", "sources", "engine", "all but the model"]
+)
+def test_what_is_missing_is_said_never_a_number(
+    kind: type[Audit], by_class: bool, missing: str
+) -> None:
     whole = evidence(world(by_class=by_class))
     if missing in PARTS:
         part: Part = missing  # type: ignore[assignment]
         found = replace(
-            whole, parts=without(whole.parts, part), oracles=tuple(without(o, part) for o in whole.oracles),
-            peers=tuple(without(p, part) for p in whole.peers), original=without(whole.original or {}, part),
+            whole,
+            parts=without(whole.parts, part),
+            oracles=tuple(without(o, part) for o in whole.oracles),
+            peers=tuple(without(p, part) for p in whole.peers),
+            original=without(whole.original or {}, part),
             sources={p: s for p, s in whole.sources.items() if p != part},
-        )  # fmt: skip
+        )
     else:
         empty = {"original": None, "oracles": (), "peers": (), "sources": {}, "engine": None}
-        found = replace(whole, parts={}, **empty) if missing == "all but the model" else replace(whole, **{missing: empty[missing]})
+        found = (
+            replace(whole, parts={}, **empty)
+            if missing == "all but the model"
+            else replace(whole, **{missing: empty[missing]})
+        )
     full = {s.name: s for s in scores_of(kind, whole)}
     scores = scores_of(kind, found)
     assert [s.name for s in scores] == list(full)
@@ -125,7 +161,12 @@ def test_what_is_missing_is_said_never_a_number(kind: type[Audit], by_class: boo
 
 
 def emptied_at(seen: Seen, part: Part) -> Seen:
-    return {p: rows._replace(**{c: getattr(rows, c)[:0] for c in rows._fields[:4]}) if p == part else rows for p, rows in seen.items()}
+    return {
+        p: rows._replace(**{c: getattr(rows, c)[:0] for c in rows._fields[:4]})
+        if p == part
+        else rows
+        for p, rows in seen.items()
+    }
 
 
 @EVERY
@@ -133,10 +174,21 @@ def test_empty_parts_are_missing_parts(kind: type[Audit]) -> None:
     whole = evidence(world())
     for part in PARTS:
         emptied = replace(
-            whole, parts=emptied_at(whole.parts, part), oracles=tuple(emptied_at(o, part) for o in whole.oracles),
-            peers=tuple(emptied_at(p, part) for p in whole.peers), original=emptied_at(whole.original or {}, part),
-            sources={p: s.subset(np.arange(0)) if p == part else s for p, s in whole.sources.items()},
-        )  # fmt: skip
-        gone = replace(whole, parts=without(whole.parts, part), sources={p: s for p, s in whole.sources.items() if p != part})
+            whole,
+            parts=emptied_at(whole.parts, part),
+            oracles=tuple(emptied_at(o, part) for o in whole.oracles),
+            peers=tuple(emptied_at(p, part) for p in whole.peers),
+            original=emptied_at(whole.original or {}, part),
+            sources={
+                p: s.subset(np.arange(0)) if p == part else s for p, s in whole.sources.items()
+            },
+        )
+        gone = replace(
+            whole,
+            parts=without(whole.parts, part),
+            sources={p: s for p, s in whole.sources.items() if p != part},
+        )
         for one, two in zip(scores_of(kind, emptied), scores_of(kind, gone), strict=True):
-            assert (one.value is None) == (two.value is None), f"{one.name} without {part}: {one.value}, {two.value}"
+            assert (one.value is None) == (two.value is None), (
+                f"{one.name} without {part}: {one.value}, {two.value}"
+            )

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from eigenforget.engine import Engine
+from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.data.sources import TensorSource
 from eigenforget.methods import METHODS
+from eigenforget.methods.base import Method, Task, rows_of
+from eigenforget.methods.unlearn import run, unlearn
 from eigenforget.models import checkpoint
-from eigenforget.sources import TensorSource
-from eigenforget.study import rows_of
-from eigenforget.types import EigenforgetError, Method, Refused, Task
-from eigenforget.unlearning import run, unlearn
+from eigenforget.training.engine import Engine
 
 QUICK: dict[str, dict[str, object]] = {
     "muda": {"alternations": 2, "batch_size": 32},
@@ -28,12 +28,28 @@ QUICK: dict[str, dict[str, object]] = {
     "unsir": {"noise_samples": 16, "noise_steps": 3, "repeats": 1},
     "collapse": {"steps": 5},
     "esc_t": {"epochs": 3},
-    **{name: {"epochs": 1} for name in (
-        "retrain", "finetune", "neg_grad_plus", "random_label", "bad_teacher", "l1_sparse", "boundary_shrink",
-        "boundary_expand", "delete", "lotus", "not_", "cf_k", "eu_k", "head_distill", "gradient_ascent",
-    )},
+    **{
+        name: {"epochs": 1}
+        for name in (
+            "retrain",
+            "finetune",
+            "neg_grad_plus",
+            "random_label",
+            "bad_teacher",
+            "l1_sparse",
+            "boundary_shrink",
+            "boundary_expand",
+            "delete",
+            "lotus",
+            "not_",
+            "cf_k",
+            "eu_k",
+            "head_distill",
+            "gradient_ascent",
+        )
+    },
     "scrub": {"epochs": 2, "msteps": 1},
-}  # fmt: skip
+}
 SAME_OUTPUT = {"identity"}  # a control that is meant to change nothing
 TRAINS_NOTHING = {"ssd", "fisher_forgetting", "influence", "esc", "identity", "head_mask"}
 EVERY = pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
@@ -45,13 +61,22 @@ def quick(kind: type) -> Method:
 
 @EVERY
 def test_declares_what_it_is(kind: type) -> None:
-    assert kind.role in ("unlearned", "control") and kind.guarantee and kind.source and kind.needs and kind.passes
+    assert (
+        kind.role in ("unlearned", "control")
+        and kind.guarantee
+        and kind.source
+        and kind.needs
+        and kind.passes
+    )
     assert (kind.__doc__ or "").strip()
 
 
 @EVERY
 def test_moves_a_copy_and_leaves_the_input_bit_identical(kind: type, task: Task) -> None:
-    before, flags = checkpoint.digest(task.model), [p.requires_grad for p in task.model.parameters()]
+    before, flags = (
+        checkpoint.digest(task.model),
+        [p.requires_grad for p in task.model.parameters()],
+    )
     modes = [m.training for m in task.model.modules()]
     result = run(quick(kind), task)
     assert checkpoint.digest(task.model) == before and result is not task.model
@@ -61,11 +86,17 @@ def test_moves_a_copy_and_leaves_the_input_bit_identical(kind: type, task: Task)
     added = getattr(kind, "adds", ())
     mine, theirs = result.state_dict(), task.model.state_dict()
     mine = {k: v for k, v in mine.items() if k.rpartition(".")[2] not in added}
-    assert [(k, v.shape, v.dtype) for k, v in mine.items()] == [(k, v.shape, v.dtype) for k, v in theirs.items()]
+    assert [(k, v.shape, v.dtype) for k, v in mine.items()] == [
+        (k, v.shape, v.dtype) for k, v in theirs.items()
+    ]
     assert all(torch.isfinite(v).all() for v in mine.values() if v.is_floating_point())
     assert len(mine) + len(added) == len(result.state_dict())
-    assert not {p.data_ptr() for p in result.parameters()} & {p.data_ptr() for p in task.model.parameters()}
-    assert all(p.requires_grad for p in result.parameters()) and not any(m.training for m in result.modules())
+    assert not {p.data_ptr() for p in result.parameters()} & {
+        p.data_ptr() for p in task.model.parameters()
+    }
+    assert all(p.requires_grad for p in result.parameters()) and not any(
+        m.training for m in result.modules()
+    )
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in result.modules())
 
 
@@ -73,11 +104,21 @@ def test_moves_a_copy_and_leaves_the_input_bit_identical(kind: type, task: Task)
 def test_the_given_model_keeps_its_memory_format(kind: type) -> None:
     """What runs on the engine's device and in its format is a copy."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 4))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 4)
+    )
     x, y = torch.randn(40, 1, 6, 6), torch.arange(40) % 4
     gone = y == 3
     engine = Engine(device="cpu", channels_last=True)
-    task = Task(model, TensorSource(x[gone], y[gone]), TensorSource(x[~gone], y[~gone]), engine, seed=0, num_classes=4, forgotten_classes=(3,))
+    task = Task(
+        model,
+        TensorSource(x[gone], y[gone]),
+        TensorSource(x[~gone], y[~gone]),
+        engine,
+        seed=0,
+        num_classes=4,
+        forgotten_classes=(3,),
+    )
     layout = [p.stride() for p in model.parameters()]
     with suppress(Refused):
         run(quick(kind), task)
@@ -87,7 +128,11 @@ def test_the_given_model_keeps_its_memory_format(kind: type) -> None:
 @EVERY
 @pytest.mark.parametrize("more", [0, 1])
 def test_logs_as_many_rows_as_a_progress_bar_expects(kind: type, task: Task, more: int) -> None:
-    counts = {name: value + more for name, value in QUICK.get(kind.name, {}).items() if name in ("epochs", "alternations", "rounds")}  # type: ignore[operator]
+    counts = {
+        name: value + more
+        for name, value in QUICK.get(kind.name, {}).items()
+        if name in ("epochs", "alternations", "rounds")
+    }  # type: ignore[operator]
     method, rows = kind(**(QUICK.get(kind.name, {}) | counts)), []  # type: ignore[var-annotated]
     run(method, replace(task, log=rows.append))
     assert len(rows) == (0 if kind.name in TRAINS_NOTHING else rows_of(method))
@@ -119,5 +164,7 @@ def test_wrong_models_and_labels_are_refused_before_work(kind: type, task: Task)
     with pytest.raises(EigenforgetError, match=r"NaN or infinite values in \S+"):
         run(quick(kind), replace(task, model=broken))
     inputs, labels = task.forget.inputs, task.forget.targets  # type: ignore[attr-defined]
-    with pytest.raises(EigenforgetError, match="label 12 is outside the model's head of 10 outputs"):
+    with pytest.raises(
+        EigenforgetError, match="label 12 is outside the model's head of 10 outputs"
+    ):
         unlearn(task.model, forget=(inputs, labels + 9), retain=task.retain, method=quick(kind))

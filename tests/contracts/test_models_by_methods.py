@@ -1,4 +1,6 @@
-"""Every entry of METHODS on seven kinds of model: it runs and keeps the contract, or refuses with a reason that is written down here."""
+"""Every entry of METHODS on seven kinds of model: it runs and keeps the contract, or refuses with a
+reason that is written down here.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +14,44 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from eigenforget.engine import Engine, Optimizer, Phase
-from eigenforget.features import settle_head
+from eigenforget.core.errors import Refused
+from eigenforget.data.sources import Source, TensorSource, as_source
 from eigenforget.methods import METHODS
-from eigenforget.methods.heads import head_if_any
+from eigenforget.methods.base import Method, Task
+from eigenforget.methods.unlearn import run
 from eigenforget.models import checkpoint
+from eigenforget.models.features import settle_head
+from eigenforget.models.heads import head_if_any
 from eigenforget.models.mlp import Mlp
 from eigenforget.models.vit_tiny import VitTiny
-from eigenforget.sources import Source, TensorSource, as_source
-from eigenforget.training import supervised
-from eigenforget.types import Method, Refused, Task
-from eigenforget.unlearning import run
+from eigenforget.training.engine import Engine
+from eigenforget.training.phases import Optimizer, Phase
+from eigenforget.training.recipe import supervised
 
 CLASSES, FORGOTTEN, ROWS = 4, 3, 40
 TOKENS, LENGTH = 20, 6
 SHORT = {
-    "alternations": 1, "epochs": 1, "steps": 3, "importance_samples": 16, "iterations": 2, "hessian_samples": 16, "noise_samples": 8,
-    "noise_steps": 2, "repeats": 1, "retain_per_class": 8, "repair_epochs": 1, "basis_samples": 30, "batch_size": 16, "k": 1,
-}  # fmt: skip
+    "alternations": 1,
+    "epochs": 1,
+    "steps": 3,
+    "importance_samples": 16,
+    "iterations": 2,
+    "hessian_samples": 16,
+    "noise_samples": 8,
+    "noise_steps": 2,
+    "repeats": 1,
+    "retain_per_class": 8,
+    "repair_epochs": 1,
+    "basis_samples": 30,
+    "batch_size": 16,
+    "k": 1,
+}
 """Fields that shorten a method, where it has them."""
-OWN: dict[str, dict[str, Any]] = {"ssd": {"alpha": 1.0}, "scrub": {"epochs": 2, "msteps": 1}, "esc_t": {"epochs": 20, "lr": 2.0}}
+OWN: dict[str, dict[str, Any]] = {
+    "ssd": {"alpha": 1.0},
+    "scrub": {"epochs": 2, "msteps": 1},
+    "esc_t": {"epochs": 20, "lr": 2.0},
+}
 """Settings without which a tiny run moves nothing."""
 
 
@@ -39,7 +59,14 @@ class ConvNet(nn.Sequential):
     """Convolution, batch normalisation, pooling, dropout and a head."""
 
     def __init__(self) -> None:
-        body = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1)]
+        body = [
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.1),
+        ]
         super().__init__(*body, nn.Linear(6, CLASSES))
 
 
@@ -47,17 +74,27 @@ class ConvHead(nn.Sequential):
     """No linear layer at all: logits are the average over space of a last convolution."""
 
     def __init__(self) -> None:
-        body = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.1), nn.Conv2d(6, CLASSES, 1)]
+        body = [
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Conv2d(6, CLASSES, 1),
+        ]
         super().__init__(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class TorchAttention(nn.Module):
-    """torch's own encoder layer over six columns as tokens, with a constant mask of −∞; its head is not its last linear layer."""
+    """torch's own encoder layer over six columns as tokens, with a constant mask of −∞; its head is
+    not its last linear layer.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(8, CLASSES)
-        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, dropout=0.1, batch_first=True), 1)
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(8, 2, 8, dropout=0.1, batch_first=True), 1
+        )
         self.embed = nn.Linear(1, 8)
         self.register_buffer("mask", torch.full((6, 6), float("-inf")).triu(1), persistent=False)
 
@@ -70,7 +107,11 @@ class Tabular(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm, self.hidden, self.out = nn.BatchNorm1d(5), nn.Linear(5, 12), nn.Linear(12, CLASSES)
+        self.norm, self.hidden, self.out = (
+            nn.BatchNorm1d(5),
+            nn.Linear(5, 12),
+            nn.Linear(12, CLASSES),
+        )
 
     def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.hidden(self.norm(columns)).relu()
@@ -78,7 +119,9 @@ class Tabular(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """One attention block over tokens [B, T] with a padding mask [B, T], mean over the real tokens, logits in a dict."""
+    """One attention block over tokens [B, T] with a padding mask [B, T], mean over the real tokens,
+    logits in a dict.
+    """
 
     def __init__(self, dim: int = 12) -> None:
         super().__init__()
@@ -89,7 +132,9 @@ class TextTransformer(nn.Module):
         self.classifier = nn.Linear(dim, CLASSES)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        x = self.embed(input_ids) + self.place(torch.arange(input_ids.shape[1], device=input_ids.device))
+        x = self.embed(input_ids) + self.place(
+            torch.arange(input_ids.shape[1], device=input_ids.device)
+        )
         query, key, value = self.qkv(self.before(x)).chunk(3, dim=-1)
         scores = query @ key.transpose(-2, -1) / key.shape[-1] ** 0.5
         hidden = attention_mask.unsqueeze(-2) == 0
@@ -100,11 +145,15 @@ class TextTransformer(nn.Module):
 
 
 class Texts(Dataset[Any]):
-    """Token sequences of which the first token gives the class, as ({"input_ids": …, "attention_mask": …}, label)."""
+    """Token sequences of which the first token gives the class, as ({"input_ids": …,
+    "attention_mask": …}, label).
+    """
 
     def __init__(self, labels: Tensor) -> None:
         self.labels = labels.tolist()
-        self.tokens = torch.randint(CLASSES, TOKENS, (len(labels), LENGTH), generator=torch.Generator().manual_seed(1))
+        self.tokens = torch.randint(
+            CLASSES, TOKENS, (len(labels), LENGTH), generator=torch.Generator().manual_seed(1)
+        )
         self.tokens[:, 0] = labels
 
     def __len__(self) -> int:
@@ -121,13 +170,17 @@ def rows(*shape: int) -> Callable[[Tensor], Source]:
     def made(labels: Tensor) -> Source:
         generator = torch.Generator().manual_seed(2)
         centres = 2 * torch.randn(CLASSES, shape[0], *[1] * (len(shape) - 1), generator=generator)
-        return TensorSource(centres[labels] + torch.randn(len(labels), *shape, generator=generator), labels)
+        return TensorSource(
+            centres[labels] + torch.randn(len(labels), *shape, generator=generator), labels
+        )
 
     return made
 
 
 class Case(NamedTuple):
-    """A model's builder, its data for given labels, for how many epochs it trains, and a feature layer where it has no linear head."""
+    """A model's builder, its data for given labels, for how many epochs it trains, and a feature
+    layer where it has no linear head.
+    """
 
     build: Callable[[], nn.Module]
     data: Callable[[Tensor], Source]
@@ -147,7 +200,15 @@ CASES = {
 }
 REFUSES = {
     ("conv_head", name): f"{name} needs a linear classifier head"
-    for name in ("boundary_expand", "esc", "esc_t", "cmf", "head_mask", "head_distill", "probed_muda")
+    for name in (
+        "boundary_expand",
+        "esc",
+        "esc_t",
+        "cmf",
+        "head_mask",
+        "head_distill",
+        "probed_muda",
+    )
 } | {
     ("text", "unsir"): "unsir needs inputs that are a real-valued tensor",
     ("text", "boundary_shrink"): "boundary_shrink needs inputs that are a real-valued tensor",
@@ -157,7 +218,9 @@ REFUSES = {
 def quick(kind: type) -> Method:
     """The method with few passes."""
     names = {f.name for f in dataclasses.fields(kind)}
-    made = kind(**{name: value for name, value in (SHORT | OWN.get(kind.name, {})).items() if name in names})
+    made = kind(
+        **{name: value for name, value in (SHORT | OWN.get(kind.name, {})).items() if name in names}
+    )
     if "inner" in names:
         made = dataclasses.replace(made, inner=quick(type(made.inner)))
     return made
@@ -196,13 +259,22 @@ def test_runs_and_keeps_the_contract_or_refuses_with_a_reason(name: str, kind: t
 def check_result(result: nn.Module, given: Task, kind: type) -> None:
     mine, theirs = result.state_dict(), given.model.state_dict()
     mine = {k: v for k, v in mine.items() if k.rpartition(".")[2] not in getattr(kind, "adds", ())}
-    assert [(k, v.shape, v.dtype) for k, v in mine.items()] == [(k, v.shape, v.dtype) for k, v in theirs.items()]
+    assert [(k, v.shape, v.dtype) for k, v in mine.items()] == [
+        (k, v.shape, v.dtype) for k, v in theirs.items()
+    ]
     assert type(result) is type(given.model) and head_name(result) == head_name(given.model)
     changed = [k for k, v in mine.items() if not torch.equal(v, theirs[k])]
     assert bool(changed) == (kind.name != "identity"), "nothing moved"
     assert all(torch.isfinite(v).all() for v in mine.values() if v.is_floating_point())
-    assert all(p.requires_grad for p in result.parameters()) and not any(m.training for m in result.modules())
-    logits = torch.cat([outputs.logits for _, outputs in given.engine.forward(result, given.retain, layer=given.layer)])
+    assert all(p.requires_grad for p in result.parameters()) and not any(
+        m.training for m in result.modules()
+    )
+    logits = torch.cat(
+        [
+            outputs.logits
+            for _, outputs in given.engine.forward(result, given.retain, layer=given.layer)
+        ]
+    )
     assert logits.shape == (len(given.retain), CLASSES) and torch.isfinite(logits).all()
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from eigenforget.engine import Engine
-from eigenforget.sources import TensorSource
-from eigenforget.types import Task
+from eigenforget.data.sources import TensorSource
+from eigenforget.methods.base import Task
+from eigenforget.training.engine import Engine
 
 
 @pytest.fixture
@@ -20,6 +20,11 @@ def small() -> Task:
     x, y = torch.randn(40, 6, generator=g, dtype=torch.float64), torch.arange(40) % 4
     forget, retain = TensorSource(x[y == 2], y[y == 2]), TensorSource(x[y != 2], y[y != 2])
     return Task(
-        model=model, forget=forget, retain=retain, engine=Engine(device="cpu", precision="64-true"), seed=3, num_classes=4,
+        model=model,
+        forget=forget,
+        retain=retain,
+        engine=Engine(device="cpu", precision="64-true"),
+        seed=3,
+        num_classes=4,
         forgotten_classes=(2,),
-    )  # fmt: skip
+    )

@@ -1,4 +1,6 @@
-"""Small models that memorise, trained in seconds: half of them saw planted canaries (mislabelled samples), half of them did not."""
+"""Small models that memorise, trained in seconds: half of them saw planted canaries (mislabelled
+samples), half of them did not.
+"""
 
 from functools import cache
 
@@ -6,22 +8,27 @@ import numpy as np
 import torch
 from torch import nn
 
-from eigenforget.audits.evidence import Evidence, PartOutputs
-from eigenforget.seeds import generator
+from eigenforget.core.seeds import generator
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 
 CLASSES, WIDTH, STEPS = 4, 20, 120
 SIZES = {"retain": 240, "forget": 120, "test_retain": 300}
 
 
 def world():
-    """Inputs and labels by part; labels of forget and test_retain are wrong, drawn alike, and can only be learned by heart."""
+    """Inputs and labels by part; labels of forget and test_retain are wrong, drawn alike, and can
+    only be learned by heart.
+    """
     g = generator(0, "world")
     centres = torch.randn(CLASSES, WIDTH, generator=g)
     parts = {}
     for part, n in SIZES.items():
         true = torch.randint(CLASSES, (n,), generator=g)
         wrong = (true + torch.randint(1, CLASSES, (n,), generator=g)) % CLASSES
-        parts[part] = (centres[true] + torch.randn(n, WIDTH, generator=g), true if part == "retain" else wrong)
+        parts[part] = (
+            centres[true] + torch.randn(n, WIDTH, generator=g),
+            true if part == "retain" else wrong,
+        )
     return parts
 
 
@@ -29,7 +36,9 @@ def seen_by(model, parts):
     model.eval()
     with torch.no_grad():
         return {
-            part: PartOutputs(model(x).numpy(), np.zeros((len(y), 1), np.float32), y.numpy(), np.arange(len(y)))
+            part: PartOutputs(
+                model(x).numpy(), np.zeros((len(y), 1), np.float32), y.numpy(), np.arange(len(y))
+            )
             for part, (x, y) in parts.items()
         }
 
@@ -64,7 +73,9 @@ def random_seen(seed, sizes, *, labels, scale=3.0, shift=0.0, classes=CLASSES):
         y = labels[part]
         logits = rng.normal(size=(n, classes)) * scale
         logits[np.arange(n), y] += shift
-        found[part] = PartOutputs(logits.astype(np.float32), np.zeros((n, 1), np.float32), y, np.arange(n))
+        found[part] = PartOutputs(
+            logits.astype(np.float32), np.zeros((n, 1), np.float32), y, np.arange(n)
+        )
     return found
 
 

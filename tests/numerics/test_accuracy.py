@@ -1,12 +1,15 @@
-"""Accuracies against counting by hand, Wilson's interval against scipy, sharding, and what is refused."""
+"""Accuracies against counting by hand, Wilson's interval against scipy, sharding, and what is
+refused.
+"""
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
 
-from eigenforget.metrics.accuracy import PARTS, Accuracies, wilson_interval
-from eigenforget.types import Batch, EigenforgetError, Outputs
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.evaluation.metrics.accuracy import PARTS, Accuracies, wilson_interval
 
 
 def samples(n, seed=0, classes=4):
@@ -17,7 +20,9 @@ def samples(n, seed=0, classes=4):
 
 def feed(metric, part, logits, labels, rows=None):
     rows = torch.arange(len(labels)) if rows is None else rows
-    metric.update(part, Batch(None, labels[rows], rows), Outputs(logits[rows], torch.zeros(len(rows), 0)))
+    metric.update(
+        part, Batch(None, labels[rows], rows), Outputs(logits[rows], torch.zeros(len(rows), 0))
+    )
 
 
 def by_name(metric):
@@ -29,15 +34,24 @@ def test_each_part_is_counted_apart_with_its_interval_and_direction():
     for seed, part in enumerate(PARTS):
         feed(metric, part, *samples(20 + 7 * seed, seed))
     found = by_name(metric)
-    assert list(found) == ["forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy"]
+    assert list(found) == [
+        "forget_accuracy",
+        "retain_accuracy",
+        "test_forget_accuracy",
+        "test_retain_accuracy",
+    ]
     for seed, part in enumerate(PARTS):
         logits, labels = samples(20 + 7 * seed, seed)
         n = len(labels)
-        right = sum(int(np.argmax(row)) == y for row, y in zip(logits.numpy(), labels.tolist(), strict=True))
+        right = sum(
+            int(np.argmax(row)) == y for row, y in zip(logits.numpy(), labels.tolist(), strict=True)
+        )
         score = found[f"{part}_accuracy"]
         assert 0 < right < n and score.value == right / n
         interval = binomtest(right, n).proportion_ci(method="wilson")
-        np.testing.assert_allclose((score.low, score.high), (interval.low, interval.high), atol=1e-12)
+        np.testing.assert_allclose(
+            (score.low, score.high), (interval.low, interval.high), atol=1e-12
+        )
         assert score.better == ("reference" if "forget" in part else "higher")
         assert (score.unit, score.range) == ("share", (0.0, 1.0))
 

@@ -1,4 +1,6 @@
-"""Dimensional alignment against explicit numpy loops, and the theorems it has to obey. All in float64."""
+"""Dimensional alignment against explicit numpy loops, and the theorems it has to obey. All in
+float64.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ from eigenforget.alignment import (
     merge,
     moments,
 )
-from eigenforget.metrics import DimensionalAlignment
-from eigenforget.types import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.metrics import DimensionalAlignment
 
 FORMS: tuple[Form, ...] = ("frobenius", "energy")
 CENTERINGS = ("none", "each")
@@ -38,7 +40,9 @@ def rows(n: int, d: int, seed: int, spread: float = 0.6) -> Tensor:
 
 
 def reference(forget: np.ndarray, retain: np.ndarray, k: int, form: str, centering: str) -> float:
-    """The definition by explicit loops over samples, with U from numpy's singular value decomposition."""
+    """The definition by explicit loops over samples, with U from numpy's singular value
+    decomposition.
+    """
     if centering == "each":
         forget, retain = forget - forget.mean(0), retain - retain.mean(0)
     d = forget.shape[1]
@@ -47,9 +51,13 @@ def reference(forget: np.ndarray, retain: np.ndarray, k: int, form: str, centeri
         gram += np.outer(x, x)
     u = np.linalg.svd(retain.T)[0][:, :k]
     if form == "energy":
-        return float(sum(u[:, j] @ gram @ u[:, j] for j in range(k)) / sum(gram[i, i] for i in range(d)))
+        return float(
+            sum(u[:, j] @ gram @ u[:, j] for j in range(k)) / sum(gram[i, i] for i in range(d))
+        )
     projected = gram @ u @ u.T
-    return float(np.sqrt(sum(v * v for v in projected.flat)) / np.sqrt(sum(v * v for v in gram.flat)))
+    return float(
+        np.sqrt(sum(v * v for v in projected.flat)) / np.sqrt(sum(v * v for v in gram.flat))
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,11 +72,15 @@ def test_curve_equals_the_loops_at_every_k(form: str, centering: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("centering", CENTERINGS)
 @pytest.mark.parametrize(("n", "d"), [(9, 31), (40, 6)])
-def test_rows_equal_the_loops_on_both_sides_of_the_gram_trick(form: str, centering: str, n: int, d: int) -> None:
+def test_rows_equal_the_loops_on_both_sides_of_the_gram_trick(
+    form: str, centering: str, n: int, d: int
+) -> None:
     forget, retain = rows(n, d, 2, 0.1), rows(n + 3, d, 3, 0.1)
     for k in (1, 3, 5):
         got = alignment_of_rows(forget, retain, k, form=form, centering=centering)
-        assert got.item() == pytest.approx(reference(forget.numpy(), retain.numpy(), k, form, centering), rel=1e-9)
+        assert got.item() == pytest.approx(
+            reference(forget.numpy(), retain.numpy(), k, form, centering), rel=1e-9
+        )
 
 
 def test_gram_trick_gives_the_same_eigenspace() -> None:
@@ -92,31 +104,49 @@ def test_bounds_and_monotony(seed: int, d: int, n_f: int, n_r: int) -> None:
 
 def test_invariance_under_rotation_scale_and_order() -> None:
     forget, retain = rows(12, 6, 5), rows(30, 6, 6)
-    turn, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64))
+    turn, _ = torch.linalg.qr(
+        torch.randn(6, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    )
     shuffled = forget[torch.randperm(12, generator=torch.Generator().manual_seed(8))]
     for form in FORMS:
         for centering in CENTERINGS:
             base = alignment_curve(moments(forget), moments(retain), form=form, centering=centering)
-            for f, r in ((forget @ turn, retain @ turn), (forget * 1e3, retain * 1e-3), (shuffled, retain.flip(0))):
-                torch.testing.assert_close(alignment_curve(moments(f), moments(r), form=form, centering=centering), base)
+            for f, r in (
+                (forget @ turn, retain @ turn),
+                (forget * 1e3, retain * 1e-3),
+                (shuffled, retain.flip(0)),
+            ):
+                torch.testing.assert_close(
+                    alignment_curve(moments(f), moments(r), form=form, centering=centering), base
+                )
 
 
 def test_one_inside_the_span_and_zero_when_orthogonal() -> None:
-    basis, _ = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64))
+    basis, _ = torch.linalg.qr(
+        torch.randn(8, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    )
     g = torch.Generator().manual_seed(10)
     retain = torch.randn(40, 3, generator=g, dtype=torch.float64) @ basis[:, :3].T
     inside = torch.randn(15, 3, generator=g, dtype=torch.float64) @ basis[:, :3].T
     outside = torch.randn(15, 4, generator=g, dtype=torch.float64) @ basis[:, 3:7].T
     for form in FORMS:
-        assert alignment_curve(moments(inside), moments(retain), form=form)[2].item() == pytest.approx(1.0, abs=1e-10)
-        assert alignment_curve(moments(outside), moments(retain), form=form)[2].item() == pytest.approx(0.0, abs=1e-7)
-    assert alignment_curve(moments(inside), moments(retain)).shape == (3,), "beyond the rank the curve is not defined"
+        assert alignment_curve(moments(inside), moments(retain), form=form)[
+            2
+        ].item() == pytest.approx(1.0, abs=1e-10)
+        assert alignment_curve(moments(outside), moments(retain), form=form)[
+            2
+        ].item() == pytest.approx(0.0, abs=1e-7)
+    assert alignment_curve(moments(inside), moments(retain)).shape == (3,), (
+        "beyond the rank the curve is not defined"
+    )
 
 
 def test_centred_moments_survive_a_huge_mean() -> None:
     features = rows(50, 5, 11)
     shifted = merge(moments(features[:20] + 1e6), moments(features[20:] + 1e6))
-    torch.testing.assert_close(shifted.gram("each"), moments(features).gram("each"), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(
+        shifted.gram("each"), moments(features).gram("each"), rtol=1e-7, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7])
@@ -128,7 +158,9 @@ def test_any_sharding_gives_the_one_pass_result(shards: int) -> None:
         total = merge(total, moments(shard))
     whole = moments(features)
     for name in ("samples", "mean", "scatter"):
-        torch.testing.assert_close(getattr(total, name), getattr(whole, name), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(
+            getattr(total, name), getattr(whole, name), rtol=1e-12, atol=1e-13
+        )
 
 
 def test_merge_changes_neither_input() -> None:
@@ -142,14 +174,20 @@ def test_merge_changes_neither_input() -> None:
 def test_loss_is_minus_the_squared_alignment(b: int, d: int, k: int) -> None:
     forget, retain = rows(b, d, 15, 0.1), rows(30, d, 16, 0.1)
     loss = dimensional_alignment_loss(forget, leading(eigenspace_of_rows(retain), k, 30))
-    assert loss.item() == pytest.approx(-(reference(forget.numpy(), retain.numpy(), k, "frobenius", "none") ** 2), rel=1e-10)
+    assert loss.item() == pytest.approx(
+        -(reference(forget.numpy(), retain.numpy(), k, "frobenius", "none") ** 2), rel=1e-10
+    )
 
 
 @pytest.mark.parametrize(("b", "d", "k"), [(4, 9, 3), (12, 5, 2)])
 def test_energy_loss_is_minus_the_energy_in_the_eigenspace(b: int, d: int, k: int) -> None:
     forget, retain = rows(b, d, 15, 0.1), rows(30, d, 16, 0.1)
-    loss = dimensional_alignment_loss(forget, leading(eigenspace_of_rows(retain), k, 30), form="energy")
-    assert loss.item() == pytest.approx(-reference(forget.numpy(), retain.numpy(), k, "energy", "none"), rel=1e-10)
+    loss = dimensional_alignment_loss(
+        forget, leading(eigenspace_of_rows(retain), k, 30), form="energy"
+    )
+    assert loss.item() == pytest.approx(
+        -reference(forget.numpy(), retain.numpy(), k, "energy", "none"), rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -157,7 +195,9 @@ def test_energy_loss_is_minus_the_energy_in_the_eigenspace(b: int, d: int, k: in
 def test_loss_gradient(b: int, d: int, form: Form) -> None:
     basis = leading(eigenspace_of_rows(rows(20, d, 17)), 2, 20)
     features = rows(b, d, 18).requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda f: dimensional_alignment_loss(f, basis, form=form), (features,))
+    assert torch.autograd.gradcheck(
+        lambda f: dimensional_alignment_loss(f, basis, form=form), (features,)
+    )
     basis = basis.clone().requires_grad_(True)
     dimensional_alignment_loss(features, basis, form=form).backward()
     assert basis.grad is None, "the eigenspace is never moved"
@@ -167,10 +207,16 @@ def test_loss_gradient(b: int, d: int, form: Form) -> None:
 def test_loss_is_finite_for_extreme_features(form: Form) -> None:
     basis = torch.eye(6, 2)
     for scale in (1e-20, 1e-30, 1e15, 1e30):
-        features = (torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) * scale).requires_grad_(True)
+        features = (
+            torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) * scale
+        ).requires_grad_(True)
         loss = dimensional_alignment_loss(features, basis, form=form)
         loss.backward()
-        assert -1 <= loss.item() < 0 and features.grad is not None and torch.isfinite(features.grad).all()
+        assert (
+            -1 <= loss.item() < 0
+            and features.grad is not None
+            and torch.isfinite(features.grad).all()
+        )
 
 
 def test_metric_equals_the_loops_for_any_batching_and_merging() -> None:
@@ -182,7 +228,9 @@ def test_metric_equals_the_loops_for_any_batching_and_merging() -> None:
     for metric, part in ((one, order[:10]), (one, order[10:23]), (two, order[23:])):
         metric.update(features[part], side[part])
     one.merge_state(two)
-    expected = [reference(forget.numpy(), retain.numpy(), k, "frobenius", "none") for k in range(1, 6)]
+    expected = [
+        reference(forget.numpy(), retain.numpy(), k, "frobenius", "none") for k in range(1, 6)
+    ]
     np.testing.assert_allclose(one.compute().numpy(), expected, rtol=1e-10)
     np.testing.assert_allclose(
         one.curve("energy", "each").numpy(),
@@ -198,16 +246,31 @@ BAD = [
     (lambda: leading(eigenspace(torch.eye(4)), 4, 9), "k = 4 must be from 1 to 3"),
     (lambda: leading(eigenspace(torch.eye(4)), 0, 9), "k = 0 must be"),
     (lambda: leading(eigenspace(torch.eye(4)), 3, 2), "at least 3 retained samples, got 2"),
-    (lambda: leading(eigenspace(torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0]))), 3, 9), "span only 2 dimensions"),
+    (
+        lambda: leading(eigenspace(torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0]))), 3, 9),
+        "span only 2 dimensions",
+    ),
     (lambda: moments(torch.zeros(0, 3)), "N ≥ 1"),
     (lambda: moments(torch.tensor([[1.0, float("nan")], [1.0, 1.0]])), "rows 0"),
-    (lambda: alignment_curve(moments(torch.zeros(3, 4)), moments(torch.rand(5, 4))), "all forget features are zero"),
-    (lambda: alignment_curve(moments(torch.rand(3, 4)), moments(torch.zeros(5, 4))), "all features are zero"),
+    (
+        lambda: alignment_curve(moments(torch.zeros(3, 4)), moments(torch.rand(5, 4))),
+        "all forget features are zero",
+    ),
+    (
+        lambda: alignment_curve(moments(torch.rand(3, 4)), moments(torch.zeros(5, 4))),
+        "all features are zero",
+    ),
     (lambda: alignment_curve(empty_moments(4), moments(torch.rand(5, 4))), "needs forget features"),
     (lambda: merge(empty_moments(4), empty_moments(5)), "width 4 and 5"),
     (lambda: dimensional_alignment_loss(torch.rand(3, 4), torch.rand(5, 2)), "do not fit"),
-    (lambda: dimensional_alignment_loss(torch.rand(3, 4), torch.rand(5, 2), form="energy"), "do not fit"),
-    (lambda: DimensionalAlignment(4).update(torch.rand(2, 5), torch.tensor([True, False])), r"\[B, 4\]"),
+    (
+        lambda: dimensional_alignment_loss(torch.rand(3, 4), torch.rand(5, 2), form="energy"),
+        "do not fit",
+    ),
+    (
+        lambda: DimensionalAlignment(4).update(torch.rand(2, 5), torch.tensor([True, False])),
+        r"\[B, 4\]",
+    ),
 ]
 
 
@@ -219,6 +282,20 @@ def test_wrong_input_is_one_line_that_names_the_value(call: object, message: str
 
 
 def test_where_classes_outnumber_dimensions_half_of_them_are_taken() -> None:
-    """In all D directions DA would be 1 whatever the features; below D the number of classes stands."""
-    assert [default_k(classes, 64) for classes in (1, 9, 63, 64, 99, 1000)] == [1, 9, 63, 32, 32, 32]
-    assert [default_k(classes, width) for classes, width in ((1, 2), (5, 2), (5, 3), (9, 5))] == [1, 1, 1, 2]
+    """In all D directions DA would be 1 whatever the features; below D the number of classes
+    stands.
+    """
+    assert [default_k(classes, 64) for classes in (1, 9, 63, 64, 99, 1000)] == [
+        1,
+        9,
+        63,
+        32,
+        32,
+        32,
+    ]
+    assert [default_k(classes, width) for classes, width in ((1, 2), (5, 2), (5, 3), (9, 5))] == [
+        1,
+        1,
+        1,
+        2,
+    ]

@@ -1,4 +1,6 @@
-"""The retrained models' band, verdicts beside it and intervals over training seeds, against scipy, simulation and enumeration."""
+"""The retrained models' band, verdicts beside it and intervals over training seeds, against scipy,
+simulation and enumeration.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eigenforget.bands import MIN_ITEMS, Band, agreement, band, bootstrap_interval, paired_difference, units, verdict
-from eigenforget.errors import EigenforgetError
+from eigenforget.core.bands import (
+    MIN_ITEMS,
+    Band,
+    agreement,
+    band,
+    bootstrap_interval,
+    paired_difference,
+    units,
+    verdict,
+)
+from eigenforget.core.errors import EigenforgetError
 
 OPEN = (None, None)
 
@@ -24,12 +35,16 @@ def test_a_band_is_the_students_t_prediction_interval(count: int) -> None:
     scale = values.std(ddof=1) * np.sqrt(1 + 1 / count)
     low, high = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=scale)
     assert found is not None and found.models == count
-    assert (found.low, found.mean, found.high) == pytest.approx((low, values.mean(), high), rel=1e-12)
+    assert (found.low, found.mean, found.high) == pytest.approx(
+        (low, values.mean(), high), rel=1e-12
+    )
 
 
 def test_two_values_by_hand() -> None:
     found = band([0.0, 1.0], span=(0.0, 1.0))
-    quantile = math.tan(math.pi * 0.475)  # Student's t with one degree of freedom is Cauchy's distribution
+    quantile = math.tan(
+        math.pi * 0.475
+    )  # Student's t with one degree of freedom is Cauchy's distribution
     assert found == pytest.approx((0.5, quantile * math.sqrt(0.5) * math.sqrt(1.5), 2))
 
 
@@ -62,7 +77,9 @@ def test_too_few_values_and_values_that_are_none() -> None:
 @given(st.permutations([0.1, 0.7, 1e-9, 0.30000000000000004, 5e3]))
 def test_order_of_the_oracles_changes_no_bit(values: list[float]) -> None:
     assert band(values, span=OPEN) == band(sorted(values), span=OPEN)
-    assert bootstrap_interval(values, seed=1, resamples=50) == bootstrap_interval(sorted(values), seed=1, resamples=50)
+    assert bootstrap_interval(values, seed=1, resamples=50) == bootstrap_interval(
+        sorted(values), seed=1, resamples=50
+    )
 
 
 BELOW_AND_ABOVE = {
@@ -81,7 +98,10 @@ BELOW_AND_ABOVE = {
 }
 
 
-@pytest.mark.parametrize(("better", "trace"), itertools.product(["higher", "lower", "reference"], ["above", "below", "both", ""]))
+@pytest.mark.parametrize(
+    ("better", "trace"),
+    itertools.product(["higher", "lower", "reference"], ["above", "below", "both", ""]),
+)
 def test_every_verdict(better: str, trace: str) -> None:
     around = Band(0.5, 0.25, 3)
     below, above = BELOW_AND_ABOVE[better, trace]
@@ -108,7 +128,12 @@ def test_bootstrap_is_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(3).gamma(2.0, size=12)
     mine = bootstrap_interval(values, seed=0, resamples=20_000)
     reference = stats.bootstrap(
-        (values,), np.mean, confidence_level=0.95, n_resamples=20_000, method="percentile", random_state=np.random.default_rng(1)
+        (values,),
+        np.mean,
+        confidence_level=0.95,
+        n_resamples=20_000,
+        method="percentile",
+        random_state=np.random.default_rng(1),
     ).confidence_interval
     assert mine == pytest.approx(tuple(reference), abs=0.03 * values.std())
     narrow = bootstrap_interval(values, seed=0, level=0.5)
@@ -119,13 +144,18 @@ def test_bootstrap_is_scipys_percentile_bootstrap() -> None:
 def test_bootstrap_of_four_seeds_against_all_256_resamples(level: float) -> None:
     values = [0.1, 0.25, 0.7, 1.9]
     means = np.sort([np.mean(rows) for rows in itertools.product(values, repeat=4)])
-    for found, share in zip(bootstrap_interval(values, seed=5, level=level), ((1 - level) / 2, (1 + level) / 2), strict=True):
+    for found, share in zip(
+        bootstrap_interval(values, seed=5, level=level),
+        ((1 - level) / 2, (1 + level) / 2),
+        strict=True,
+    ):
         below, up_to = (means < found - 1e-12).mean(), (means <= found + 1e-12).mean()
         assert below - 0.015 <= share <= up_to + 0.015
 
 
 def test_bootstrap_of_three_seeds_reaches_from_the_least_to_the_largest() -> None:
-    # One resample in 27 holds a single value three times, more than the 2.5 % outside on either side.
+    # One resample in 27 holds a single value three times, more than the 2.5 % outside on either
+    # side.
     assert bootstrap_interval([0.2, 0.9, 0.4], seed=0) == pytest.approx((0.2, 0.9))
     assert bootstrap_interval([0.3, 0.3], seed=0) == (0.3, 0.3)
 
@@ -174,8 +204,13 @@ def test_paired_difference_refuses() -> None:
 
 def slow_tau(a: np.ndarray, b: np.ndarray) -> float:
     """(concordant − discordant) / √((pairs not tied in a) (pairs not tied in b)), pair by pair."""
-    signs = [(np.sign(a[i] - a[j]), np.sign(b[i] - b[j])) for i, j in itertools.combinations(range(len(a)), 2)]
-    return sum(x * y for x, y in signs) / math.sqrt(sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs))
+    signs = [
+        (np.sign(a[i] - a[j]), np.sign(b[i] - b[j]))
+        for i, j in itertools.combinations(range(len(a)), 2)
+    ]
+    return sum(x * y for x, y in signs) / math.sqrt(
+        sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -183,7 +218,9 @@ def test_agreement_is_kendalls_tau_b(seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, 5, 9), rng.integers(0, 4, 9)
     found = agreement(a, b)
-    assert found.tau == pytest.approx(slow_tau(a, b)) and found.items == 9 and 0 <= found.p_value <= 1
+    assert (
+        found.tau == pytest.approx(slow_tau(a, b)) and found.items == 9 and 0 <= found.p_value <= 1
+    )
     assert agreement(b, a).tau == pytest.approx(found.tau)
     assert agreement(-a, b).tau == pytest.approx(-found.tau)
     assert agreement(a, a).tau == pytest.approx(1.0)
@@ -191,10 +228,16 @@ def test_agreement_is_kendalls_tau_b(seed: int) -> None:
 
 def test_six_items_can_be_told_from_chance_and_five_hardly() -> None:
     six = agreement(range(6), [0, 1, 2, 3, 5, 4])
-    assert six.p_value == pytest.approx(2 * 6 / math.factorial(6)) and six.p_value < 0.05 and MIN_ITEMS == 6
+    assert (
+        six.p_value == pytest.approx(2 * 6 / math.factorial(6))
+        and six.p_value < 0.05
+        and MIN_ITEMS == 6
+    )
     assert agreement(range(6), range(6)).p_value == pytest.approx(2 / math.factorial(6))
     assert stats.kendalltau(range(5), [0, 1, 2, 4, 3]).pvalue > 0.05
-    with pytest.raises(EigenforgetError, match=r"5 methods cannot tell .* at least 6 are needed") as refused:
+    with pytest.raises(
+        EigenforgetError, match=r"5 methods cannot tell .* at least 6 are needed"
+    ) as refused:
         agreement(range(5), range(5))
     assert "\n" not in str(refused.value)
 
@@ -210,5 +253,8 @@ def test_agreement_refuses_what_is_no_ranking() -> None:
 
 def test_a_band_is_shown_as_far_as_the_score_can_reach() -> None:
     found = Band(mean=0.98, half=0.05, models=3)
-    assert found.within((0.0, 1.0)) == (0.98 - 0.05, 1.0) and found.within((None, None)) == (found.low, found.high)
+    assert found.within((0.0, 1.0)) == (0.98 - 0.05, 1.0) and found.within((None, None)) == (
+        found.low,
+        found.high,
+    )
     assert Band(0.01, 0.05, 3).within((0.0, None)) == (0.0, 0.01 + 0.05)

@@ -1,14 +1,21 @@
-"""Nearest class mean against scikit-learn's NearestCentroid, closed cases, shards, classes without a mean."""
+"""Nearest class mean against scikit-learn's NearestCentroid, closed cases, shards, classes without
+a mean.
+"""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import NearestCentroid
 
-from eigenforget.metrics.accuracy import wilson_interval
-from eigenforget.metrics.class_means import NearestClassMean, means_coincide, nearest_mean
-from eigenforget.metrics.panel import Measurement
-from eigenforget.types import Batch, EigenforgetError, Outputs
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.evaluation.metrics.accuracy import wilson_interval
+from eigenforget.evaluation.metrics.class_means import (
+    NearestClassMean,
+    means_coincide,
+    nearest_mean,
+)
+from eigenforget.evaluation.metrics.panel import Measurement
 
 WIDTH, CLASSES = 6, 5
 
@@ -21,7 +28,11 @@ def samples(n, classes, seed, spread=1.5):
 
 
 def feed(metric, part, features, labels):
-    metric.update(part, Batch(None, labels, torch.arange(len(labels))), Outputs(torch.zeros(len(labels), CLASSES), features))
+    metric.update(
+        part,
+        Batch(None, labels, torch.arange(len(labels))),
+        Outputs(torch.zeros(len(labels), CLASSES), features),
+    )
 
 
 def made(parts, forgotten, classes=CLASSES, width=WIDTH):
@@ -33,14 +44,20 @@ def made(parts, forgotten, classes=CLASSES, width=WIDTH):
 
 def by_class():
     return {
-        "forget": samples(50, (1,), 0), "retain": samples(150, (0, 2, 3, 4), 1),
-        "test_forget": samples(40, (1,), 2), "test_retain": samples(90, (0, 2, 3, 4), 3),
-    }  # fmt: skip
+        "forget": samples(50, (1,), 0),
+        "retain": samples(150, (0, 2, 3, 4), 1),
+        "test_forget": samples(40, (1,), 2),
+        "test_retain": samples(90, (0, 2, 3, 4), 3),
+    }
 
 
 def at_random():
     everything = tuple(range(CLASSES))
-    return {"forget": samples(40, everything, 0), "retain": samples(120, everything, 1), "test_retain": samples(90, everything, 3)}
+    return {
+        "forget": samples(40, everything, 0),
+        "retain": samples(120, everything, 1),
+        "test_retain": samples(90, everything, 3),
+    }
 
 
 def joined(*parts):
@@ -57,8 +74,18 @@ def test_class_forgetting_uses_means_of_all_training_samples():
         assert 0.1 < score.value < 0.95
         hits = round(score.value * len(labels))
         assert (score.low, score.high) == tuple(wilson_interval(successes=hits, trials=len(labels)))
-    assert (forget.name, forget.better, forget.trace, forget.unit) == ("ncm_forget", "reference", "above", "share")
-    assert (retain.name, retain.better, retain.trace, retain.range) == ("ncm_retain", "higher", "", (0.0, 1.0))
+    assert (forget.name, forget.better, forget.trace, forget.unit) == (
+        "ncm_forget",
+        "reference",
+        "above",
+        "share",
+    )
+    assert (retain.name, retain.better, retain.trace, retain.range) == (
+        "ncm_retain",
+        "higher",
+        "",
+        (0.0, 1.0),
+    )
 
 
 def test_random_forgetting_scores_forget_samples_by_means_of_retain_alone():
@@ -79,9 +106,11 @@ def test_separated_classes_are_all_found_and_a_class_moved_onto_another_is_not()
         moved = corners.clone()
         moved[1] = of_forget
         parts = {
-            "forget": (moved[labels[labels == 1]], labels[labels == 1]), "retain": (moved[labels[labels != 1]], labels[labels != 1]),
-            "test_forget": (moved[labels[labels == 1]], labels[labels == 1]), "test_retain": (moved[labels[labels != 1]], labels[labels != 1]),
-        }  # fmt: skip
+            "forget": (moved[labels[labels == 1]], labels[labels == 1]),
+            "retain": (moved[labels[labels != 1]], labels[labels != 1]),
+            "test_forget": (moved[labels[labels == 1]], labels[labels == 1]),
+            "test_retain": (moved[labels[labels != 1]], labels[labels != 1]),
+        }
         return [s.value for s in made(parts, (1,), classes=3, width=3).scores()]
 
     assert run(corners[1]) == [1.0, 1.0]
@@ -118,13 +147,21 @@ def test_missing_parts_and_classes_are_named():
     assert forget.reason == "no sample of part test_forget was seen" and retain.value is not None
     without = {p: v for p, v in parts.items() if p != "forget"}
     for score in made(without, (1,)).scores():
-        assert score.value is None and score.reason == "no sample of class 1 in forget and retain to take a mean of"
+        assert (
+            score.value is None
+            and score.reason == "no sample of class 1 in forget and retain to take a mean of"
+        )
     kept = at_random()
     labels = kept["retain"][1]
     kept["retain"] = tuple(column[(labels != 3) & (labels != 4)] for column in kept["retain"])
-    assert [s.reason for s in made(kept, ()).scores()] == ["no sample of class 3, 4 in retain to take a mean of"] * 2
+    assert [s.reason for s in made(kept, ()).scores()] == [
+        "no sample of class 3, 4 in retain to take a mean of"
+    ] * 2
     assert [s.value for s in made({}, ()).scores()] == [None, None]
-    assert [(s.better, s.trace) for s in made({}, ()).scores()] == [("reference", "above"), ("higher", "")]
+    assert [(s.better, s.trace) for s in made({}, ()).scores()] == [
+        ("reference", "above"),
+        ("higher", ""),
+    ]
 
 
 def test_a_class_that_nobody_has_is_no_candidate():
@@ -133,10 +170,15 @@ def test_a_class_that_nobody_has_is_no_candidate():
 
 
 def test_constant_features_are_not_applicable():
-    parts = {part: (torch.full_like(features, 0.1), labels) for part, (features, labels) in by_class().items()}
+    parts = {
+        part: (torch.full_like(features, 0.1), labels)
+        for part, (features, labels) in by_class().items()
+    }
     for score in made(parts, (1,)).scores():
         assert score.value is None and score.reason == "the feature means of all 5 classes coincide"
-    assert means_coincide(np.zeros((3, 2))) and not means_coincide(np.array([[1e-9, 0.0], [0.0, 0.0]]))
+    assert means_coincide(np.zeros((3, 2))) and not means_coincide(
+        np.array([[1e-9, 0.0], [0.0, 0.0]])
+    )
 
 
 def test_later_changes_of_the_features_do_not_reach_the_metric():
@@ -150,8 +192,16 @@ def test_later_changes_of_the_features_do_not_reach_the_metric():
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [
-        (torch.full((2, WIDTH), torch.inf), [0, 1], "part retain: the model's features are not finite"),
-        (torch.zeros(2, WIDTH + 1), [0, 1], r"part retain: features must be \[B, 6\], got \[2, 7\]"),
+        (
+            torch.full((2, WIDTH), torch.inf),
+            [0, 1],
+            "part retain: the model's features are not finite",
+        ),
+        (
+            torch.zeros(2, WIDTH + 1),
+            [0, 1],
+            r"part retain: features must be \[B, 6\], got \[2, 7\]",
+        ),
         (torch.zeros(2, WIDTH), [0, CLASSES], "part retain: label 5 is not one of 0 … 4"),
         (torch.zeros(2, WIDTH), [-1, 0], "label -1 is not one of"),
     ],

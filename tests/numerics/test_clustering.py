@@ -1,4 +1,6 @@
-"""Clustering scores against loops over all pairs, scikit-learn on sorted features, sharding, degenerate features."""
+"""Clustering scores against loops over all pairs, scikit-learn on sorted features, sharding,
+degenerate features.
+"""
 
 import itertools
 
@@ -10,9 +12,15 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import f1_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from eigenforget.metrics.clustering import ClusteringScores, best_cluster_f1, contingency, pairwise_f1
-from eigenforget.seeds import derive
-from eigenforget.types import Batch, EigenforgetError, Outputs
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.evaluation.metrics.clustering import (
+    ClusteringScores,
+    best_cluster_f1,
+    contingency,
+    pairwise_f1,
+)
 
 
 def samples(n, classes, seed=0, spread=1.0, width=6):
@@ -24,7 +32,9 @@ def samples(n, classes, seed=0, spread=1.0, width=6):
 
 def feed(metric, part, features, labels, rows=None):
     rows = torch.arange(len(labels)) if rows is None else rows
-    metric.update(part, Batch(None, labels[rows], rows), Outputs(torch.zeros(len(rows), 4), features[rows]))
+    metric.update(
+        part, Batch(None, labels[rows], rows), Outputs(torch.zeros(len(rows), 4), features[rows])
+    )
 
 
 def slow_pair_f1(labels, clusters):
@@ -39,7 +49,9 @@ def slow_pair_f1(labels, clusters):
 
 
 def slow_nmi(labels, clusters):
-    joint = np.array([[np.mean((labels == c) & (clusters == k)) for k in set(clusters)] for c in set(labels)])
+    joint = np.array(
+        [[np.mean((labels == c) & (clusters == k)) for k in set(clusters)] for c in set(labels)]
+    )
     rows, columns = joint.sum(1), joint.sum(0)
     entropies = [-xlogy(p, p).sum() for p in (rows, columns)]
     mutual = xlogy(joint, joint).sum() - xlogy(joint, np.outer(rows, columns)).sum()
@@ -111,7 +123,9 @@ def test_without_clear_clusters_the_seed_and_float64_decide(seed):
     metric = ClusteringScores(num_classes=8, forgotten_classes=(), seed=seed)
     feed(metric, "test_retain", features, labels)
     expected_seed = derive(seed, "clustering") % 2**32
-    clusters = KMeans(8, n_init=10, random_state=expected_seed).fit_predict(features.double().numpy())
+    clusters = KMeans(8, n_init=10, random_state=expected_seed).fit_predict(
+        features.double().numpy()
+    )
     assert metric.scores()[0].value == pytest.approx(slow_nmi(labels.numpy(), clusters), rel=1e-10)
 
 
@@ -126,7 +140,9 @@ def test_float64_features_keep_what_float32_would_lose():
 def test_well_separated_classes_score_exactly_one():
     labels = torch.arange(40) % 4
     metric = ClusteringScores(num_classes=4, forgotten_classes=(2,), seed=0)
-    features = 100 * torch.eye(4)[labels] + torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    features = 100 * torch.eye(4)[labels] + torch.randn(
+        40, 4, generator=torch.Generator().manual_seed(0)
+    )
     feed(metric, "test_forget", features, labels, torch.where(labels == 2)[0])
     feed(metric, "test_retain", features, labels, torch.where(labels != 2)[0])
     assert [s.value for s in metric.scores()] == [1.0, 1.0, 1.0]
@@ -134,7 +150,10 @@ def test_well_separated_classes_score_exactly_one():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shuffles_batches_and_shards_give_the_one_pass_result_bit_for_bit(dtype):
-    parts = {"test_forget": samples(60, (1,), 0, 2.5), "test_retain": samples(140, (0, 2, 3), 1, 2.5)}
+    parts = {
+        "test_forget": samples(60, (1,), 0, 2.5),
+        "test_retain": samples(140, (0, 2, 3), 1, 2.5),
+    }
     whole = ClusteringScores(4, (1,), 0)
     shards = [ClusteringScores(4, (1,), 0) for _ in range(3)]
     for part, (features, labels) in parts.items():
@@ -167,8 +186,16 @@ def test_a_forgotten_class_without_held_out_samples_is_named():
 @pytest.mark.parametrize(
     ("features", "labels", "reason"),
     [
-        (torch.ones(30, 4), torch.arange(30) % 3, "1 distinct feature vectors cannot form 3 clusters"),
-        (torch.eye(4)[torch.arange(30) % 2], torch.arange(30) % 3, "2 distinct feature vectors cannot form 3 clusters"),
+        (
+            torch.ones(30, 4),
+            torch.arange(30) % 3,
+            "1 distinct feature vectors cannot form 3 clusters",
+        ),
+        (
+            torch.eye(4)[torch.arange(30) % 2],
+            torch.arange(30) % 3,
+            "2 distinct feature vectors cannot form 3 clusters",
+        ),
         (torch.randn(30, 4), torch.zeros(30, dtype=torch.long), "at least 2 classes, got 1"),
         (torch.randn(0, 4), torch.zeros(0, dtype=torch.long), "at least 2 classes, got 0"),
     ],
@@ -200,14 +227,28 @@ def test_later_changes_of_the_features_do_not_reach_the_metric():
 @pytest.mark.parametrize(
     ("features", "labels", "rows", "message"),
     [
-        (torch.full((2, 3), torch.inf), [0, 1], [0, 1], "part test_retain: the model's features are not finite"),
+        (
+            torch.full((2, 3), torch.inf),
+            [0, 1],
+            [0, 1],
+            "part test_retain: the model's features are not finite",
+        ),
         (torch.zeros(2, 3, 4), [0, 1], [0, 1], r"\[B, D\], got \[2, 3, 4\]"),
         (torch.zeros(2, 3), [0, 3], [0, 1], "label 3 is not one of 0 … 2"),
-        (torch.zeros(2, 3), [0, 1], [4, 4], "position 4 of part test_retain was given more than once"),
+        (
+            torch.zeros(2, 3),
+            [0, 1],
+            [4, 4],
+            "position 4 of part test_retain was given more than once",
+        ),
     ],
 )
 def test_wrong_batches_are_errors(features, labels, rows, message):
     metric = ClusteringScores(3, (1,), 0)
     with pytest.raises(EigenforgetError, match=message):
-        metric.update("test_retain", Batch(None, torch.tensor(labels), torch.tensor(rows)), Outputs(features, features))
+        metric.update(
+            "test_retain",
+            Batch(None, torch.tensor(labels), torch.tensor(rows)),
+            Outputs(features, features),
+        )
         metric.scores()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eigenforget.bench import SPACES
-from eigenforget.bench.compare import field_of, search, with_fields
+from eigenforget.core.errors import Diverged, EigenforgetError, Refused
+from eigenforget.evaluation.metrics import tug_of_war
+from eigenforget.experiments.bench import SPACES
+from eigenforget.experiments.bench.compare import field_of, search, with_fields
 from eigenforget.methods import METHODS, MUDA, Finetune, HeadMask, Masked, RandomLabel
-from eigenforget.metrics import tug_of_war
-from eigenforget.types import Diverged, EigenforgetError, Method, Refused
+from eigenforget.methods.base import Method
 
 
 def test_every_space_fits_its_method() -> None:
@@ -40,7 +41,10 @@ def test_search_starts_with_the_defaults_finds_the_better_and_repeats() -> None:
 
     found = search(Finetune(), value, trials=12, seed=0)
     assert len(found.trials) == 12 and found.trials[0]["spec"] == "finetune()"
-    assert value(found.best) == max(value(Finetune()), *(t["value"] for t in found.trials)) or value(found.best) > -0.5
+    assert (
+        value(found.best) == max(value(Finetune()), *(t["value"] for t in found.trials))
+        or value(found.best) > -0.5
+    )
     assert max(t["value"] for t in found.trials) == pytest.approx(value(found.best), abs=1e-5)
     assert found == search(Finetune(), value, trials=12, seed=0)
     assert found.trials != search(Finetune(), value, trials=12, seed=1).trials
@@ -60,7 +64,11 @@ def test_search_records_divergence_and_refusal() -> None:
         raise Refused("needs something")
 
     refused = search(Finetune(), refuses, trials=5, seed=0)
-    assert refused.best == Finetune() and len(refused.trials) == 1 and refused.trials[0]["reason"] == "needs something"
+    assert (
+        refused.best == Finetune()
+        and len(refused.trials) == 1
+        and refused.trials[0]["reason"] == "needs something"
+    )
     assert search(HeadMask(), refuses, trials=5, seed=0).trials == (), "nothing to tune"
 
 

@@ -1,4 +1,6 @@
-"""Divergences of two models' outputs against scipy and plain loops; order, shards, bounds and what cannot be measured."""
+"""Divergences of two models' outputs against scipy and plain loops; order, shards, bounds and what
+cannot be measured.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,16 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 from torch import Tensor
 
-from eigenforget.metrics.divergence import ActivationDistance, JensenShannon, RfJsd, jensen_shannon
-from eigenforget.metrics.paired import PairedMetric
-from eigenforget.metrics.panel import Measurement
-from eigenforget.types import EigenforgetError, Part
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Part
+from eigenforget.evaluation.metrics.divergence import (
+    ActivationDistance,
+    JensenShannon,
+    RfJsd,
+    jensen_shannon,
+)
+from eigenforget.evaluation.metrics.paired import PairedMetric
+from eigenforget.evaluation.metrics.panel import Measurement
 
 CLASSES = 4
 KINDS = [JensenShannon, ActivationDistance, RfJsd]
@@ -33,17 +41,23 @@ class Rows(NamedTuple):
 
 
 def make(kind: type[PairedMetric], forgotten: tuple[int, ...] = (2,)) -> PairedMetric:
-    return kind.made_for(Measurement(num_features=6, num_classes=CLASSES, forgotten_classes=forgotten, k=3, seed=0))
+    return kind.made_for(
+        Measurement(num_features=6, num_classes=CLASSES, forgotten_classes=forgotten, k=3, seed=0)
+    )
 
 
 def rows(part: Part, labels: list[int], seed: int, dtype: torch.dtype = torch.float32) -> Rows:
     g = torch.Generator().manual_seed(seed)
-    mine, other = (3 * torch.randn(len(labels), CLASSES, generator=g, dtype=dtype) for _ in range(2))
+    mine, other = (
+        3 * torch.randn(len(labels), CLASSES, generator=g, dtype=dtype) for _ in range(2)
+    )
     return Rows(part, torch.tensor(labels), mine, other)
 
 
 def everything(seed: int = 0) -> list[Rows]:
-    """Two forgotten classes, one of them among the retained samples too, with held-out samples of all classes."""
+    """Two forgotten classes, one of them among the retained samples too, with held-out samples of
+    all classes.
+    """
     return [
         rows("forget", [2] * 20 + [1] * 9, seed),
         rows("retain", [0, 1, 3] * 12, seed + 1),
@@ -69,7 +83,12 @@ def probabilities(logits: Tensor) -> np.ndarray:
 def test_jensen_shannon_is_the_mean_of_scipys_distance_squared() -> None:
     parts = everything()
     expected = {
-        stem: np.mean([jensenshannon(p, q) ** 2 for p, q in zip(probabilities(r.mine), probabilities(r.other), strict=True)])
+        stem: np.mean(
+            [
+                jensenshannon(p, q) ** 2
+                for p, q in zip(probabilities(r.mine), probabilities(r.other), strict=True)
+            ]
+        )
         for stem, r in {"jsd_forget": parts[0], "jsd_test": parts[3]}.items()
     }
     assert measured(JensenShannon, parts) == pytest.approx(expected, abs=1e-14)
@@ -88,15 +107,28 @@ def test_rf_jsd_is_the_mean_over_classes_of_the_divergence_of_class_means() -> N
     forget, held = parts[0], parts[2:]
     found = []
     for c in (1, 2):
-        mine = np.mean([p for p, y in zip(probabilities(forget.mine), forget.labels, strict=True) if y == c], axis=0)
-        other = np.mean([q for r in held for q, y in zip(probabilities(r.other), r.labels, strict=True) if y == c], axis=0)
+        mine = np.mean(
+            [p for p, y in zip(probabilities(forget.mine), forget.labels, strict=True) if y == c],
+            axis=0,
+        )
+        other = np.mean(
+            [
+                q
+                for r in held
+                for q, y in zip(probabilities(r.other), r.labels, strict=True)
+                if y == c
+            ],
+            axis=0,
+        )
         found.append(jensenshannon(mine, other) ** 2)
     assert measured(RfJsd, parts) == pytest.approx({"rf_jsd": np.mean(found)}, abs=1e-14)
 
 
 @EVERY
 @pytest.mark.parametrize("shards", [1, 2, 5])
-def test_any_shuffle_of_any_sharding_gives_the_one_pass_result(kind: type[PairedMetric], shards: int) -> None:
+def test_any_shuffle_of_any_sharding_gives_the_one_pass_result(
+    kind: type[PairedMetric], shards: int
+) -> None:
     g = torch.Generator().manual_seed(shards)
     pieces = [
         Rows(r.part, *(t[i] for t in r[1:]))
@@ -119,7 +151,9 @@ def test_every_rank_has_rows_of_one_shape_to_gather_whatever_parts_it_saw() -> N
     for state in ("forgotten", "unseen"):
         assert {tuple(getattr(m, state)[0].shape) for m in metrics} == {(1, CLASSES, CLASSES)}
         assert {getattr(m, state)[0].dtype for m in metrics} == {torch.float64}
-        gathered = torch.cat([row for m in metrics for row in getattr(m, state)])  # as torchmetrics leaves it after a sync
+        gathered = torch.cat(
+            [row for m in metrics for row in getattr(m, state)]
+        )  # as torchmetrics leaves it after a sync
         setattr(metrics[0], state, gathered)
     metrics[0].counts = sum(m.counts for m in metrics)
     assert metrics[0].values() == pytest.approx(measured(RfJsd, everything()), abs=1e-12)
@@ -131,7 +165,11 @@ def test_reset_asking_twice_and_inputs_stay(kind: type[PairedMetric]) -> None:
     metric = fed(make(kind), parts)
     first = metric.values()
     assert metric.values() == first and metric.compute() == first
-    assert all(torch.equal(a, b) for r, old in zip(parts, before, strict=True) for a, b in zip(r[1:], old[1:], strict=True))
+    assert all(
+        torch.equal(a, b)
+        for r, old in zip(parts, before, strict=True)
+        for a, b in zip(r[1:], old[1:], strict=True)
+    )
     metric.reset()
     assert "no sample" in str(next(iter(metric.values().values())))
     assert fed(metric, parts).values() == first != measured(kind, everything(seed=9))
@@ -143,43 +181,72 @@ def test_declared_kinds_hold(kind: type[PairedMetric]) -> None:
     assert set(found) == set(kind.kinds)
     for stem, declared in kind.kinds.items():
         low, high = declared.range
-        assert low < found[stem] < high and declared.better == "reference" and declared.trace == "both"
-    assert kind.reads == "logits" and kind.against == (("original",) if kind is RfJsd else ("oracle",))
+        assert (
+            low < found[stem] < high and declared.better == "reference" and declared.trace == "both"
+        )
+    assert kind.reads == "logits" and kind.against == (
+        ("original",) if kind is RfJsd else ("oracle",)
+    )
 
 
 @pytest.mark.parametrize("kind", [JensenShannon, ActivationDistance])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
-def test_identical_models_are_exactly_zero_and_the_two_sides_are_alike(kind: type[PairedMetric], scale: float) -> None:
+def test_identical_models_are_exactly_zero_and_the_two_sides_are_alike(
+    kind: type[PairedMetric], scale: float
+) -> None:
     parts = [r._replace(mine=r.mine * scale, other=r.other * scale) for r in everything()]
     assert set(measured(kind, [r._replace(other=r.mine) for r in parts]).values()) == {0.0}
     shifted = [r._replace(other=r.mine.double() + 7.0, mine=r.mine.double()) for r in parts]
-    assert all(v < 1e-12 for v in measured(kind, shifted).values()), "softmax does not see a constant"
-    assert measured(kind, parts) == measured(kind, [r._replace(mine=r.other, other=r.mine) for r in parts])
+    assert all(v < 1e-12 for v in measured(kind, shifted).values()), (
+        "softmax does not see a constant"
+    )
+    assert measured(kind, parts) == measured(
+        kind, [r._replace(mine=r.other, other=r.mine) for r in parts]
+    )
 
 
 def test_models_that_are_certain_of_different_classes_reach_the_bounds() -> None:
     labels = [2] * 7
-    one, two = (torch.full((7, CLASSES), -1e4).index_fill(1, torch.tensor([c]), 1e4) for c in (0, 1))
-    parts = [Rows(part, torch.tensor(labels), one, two) for part in ("forget", "test_forget", "test_retain")]
+    one, two = (
+        torch.full((7, CLASSES), -1e4).index_fill(1, torch.tensor([c]), 1e4) for c in (0, 1)
+    )
+    parts = [
+        Rows(part, torch.tensor(labels), one, two)
+        for part in ("forget", "test_forget", "test_retain")
+    ]
     assert measured(JensenShannon, parts) == {"jsd_forget": math.log(2), "jsd_test": math.log(2)}
     assert measured(ActivationDistance, parts) == {"l2_forget": math.sqrt(2)}
     assert measured(RfJsd, parts) == {"rf_jsd": math.log(2)}
 
 
-def test_rf_jsd_is_zero_where_forget_samples_are_answered_as_the_original_answers_unseen_ones() -> None:
+def test_rf_jsd_is_zero_where_forget_samples_are_answered_as_the_original_answers_unseen_ones() -> (
+    None
+):
     forget = rows("forget", [2] * 8 + [0] * 5, 0)
     held = Rows("test_retain", forget.labels, rows("retain", [0] * 13, 5).mine, forget.mine)
     assert measured(RfJsd, [forget, held]) == {"rf_jsd": 0.0}
     retain = rows("retain", [0, 1, 2, 3] * 5, 6)
-    assert measured(RfJsd, [forget, held, retain]) == {"rf_jsd": 0.0}, "retained samples are not looked at"
+    assert measured(RfJsd, [forget, held, retain]) == {"rf_jsd": 0.0}, (
+        "retained samples are not looked at"
+    )
 
 
 def test_rf_jsd_weighs_classes_alike_and_allows_more_logits_than_classes() -> None:
-    answers = {0: torch.tensor([0.0, 1.0, 2.0, 0.0, -1.0, 3.0]), 1: torch.tensor([2.0, 0.0, 0.0, 1.0, 1.0, 0.0])}
-    forget = Rows("forget", torch.tensor([0] * 30 + [1]), torch.stack([answers[0]] * 30 + [answers[1]]), torch.zeros(31, 6))
+    answers = {
+        0: torch.tensor([0.0, 1.0, 2.0, 0.0, -1.0, 3.0]),
+        1: torch.tensor([2.0, 0.0, 0.0, 1.0, 1.0, 0.0]),
+    }
+    forget = Rows(
+        "forget",
+        torch.tensor([0] * 30 + [1]),
+        torch.stack([answers[0]] * 30 + [answers[1]]),
+        torch.zeros(31, 6),
+    )
     held = Rows("test_retain", torch.tensor([0, 1]), torch.zeros(2, 6), torch.zeros(2, 6))
     flat = np.full(6, 1 / 6)
-    expected = np.mean([jensenshannon(softmax(a.double().numpy()), flat) ** 2 for a in answers.values()])
+    expected = np.mean(
+        [jensenshannon(softmax(a.double().numpy()), flat) ** 2 for a in answers.values()]
+    )
     assert measured(RfJsd, [forget, held]) == pytest.approx({"rf_jsd": expected}, abs=1e-14)
 
 
@@ -189,8 +256,12 @@ def test_what_cannot_be_measured_is_said() -> None:
         "jsd_forget": "no sample of part forget was seen",
         "jsd_test": measured(JensenShannon, parts)["jsd_test"],
     }
-    assert measured(JensenShannon, parts[:3])["jsd_test"] == "no sample of part test_retain was seen"
-    assert measured(ActivationDistance, parts[1:]) == {"l2_forget": "no sample of part forget was seen"}
+    assert (
+        measured(JensenShannon, parts[:3])["jsd_test"] == "no sample of part test_retain was seen"
+    )
+    assert measured(ActivationDistance, parts[1:]) == {
+        "l2_forget": "no sample of part forget was seen"
+    }
     assert measured(RfJsd, parts[1:]) == {"rf_jsd": "no sample of part forget was seen"}
     without = "no held-out sample of class {}, of which there are forget samples"
     assert measured(RfJsd, [parts[0], parts[3]]) == {"rf_jsd": without.format(2)}
@@ -201,10 +272,14 @@ def test_what_cannot_be_measured_is_said() -> None:
 @EVERY
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("side", ["mine", "other"])
-def test_logits_that_are_not_finite_are_an_error(kind: type[PairedMetric], wrong: float, side: str) -> None:
+def test_logits_that_are_not_finite_are_an_error(
+    kind: type[PairedMetric], wrong: float, side: str
+) -> None:
     part = everything()[0]
     getattr(part, side)[3, 1] = wrong
-    with pytest.raises(EigenforgetError, match=r"part forget: the (other )?model's logits are not finite") as error:
+    with pytest.raises(
+        EigenforgetError, match=r"part forget: the (other )?model's logits are not finite"
+    ) as error:
         make(kind).update(*part)
     assert ("other" in str(error.value)) == (side == "other") and "\n" not in str(error.value)
 
@@ -212,7 +287,11 @@ def test_logits_that_are_not_finite_are_an_error(kind: type[PairedMetric], wrong
 @EVERY
 def test_shapes_that_differ_are_an_error(kind: type[PairedMetric]) -> None:
     part = everything()[0]
-    for broken in (part._replace(other=part.other[:, :3]), part._replace(other=part.other[:5]), part._replace(mine=part.mine[0])):
+    for broken in (
+        part._replace(other=part.other[:, :3]),
+        part._replace(other=part.other[:5]),
+        part._replace(mine=part.mine[0]),
+    ):
         with pytest.raises(EigenforgetError, match="part forget: two models' outputs"):
             make(kind).update(*broken)
 
@@ -227,15 +306,22 @@ def test_rf_jsd_needs_labels_that_are_classes() -> None:
 
 
 def slow_divergence(p: list[float], q: list[float]) -> float:
-    """½ KL(p ‖ m) + ½ KL(q ‖ m), term by term. scipy's answer is infinite where a probability is subnormal: such terms are left out."""
+    """½ KL(p ‖ m) + ½ KL(q ‖ m), term by term. scipy's answer is infinite where a probability is
+    subnormal: such terms are left out.
+    """
     return sum(
-        a * math.log(2 * a / (a + b)) / 2 for one, other in ((p, q), (q, p)) for a, b in zip(one, other, strict=True) if a > 1e-300
+        a * math.log(2 * a / (a + b)) / 2
+        for one, other in ((p, q), (q, p))
+        for a, b in zip(one, other, strict=True)
+        if a > 1e-300
     )
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=3), min_size=2, max_size=2))
-def test_the_divergence_is_the_textbooks_at_any_logits_and_never_outside_its_range(logits: list[list[float]]) -> None:
+def test_the_divergence_is_the_textbooks_at_any_logits_and_never_outside_its_range(
+    logits: list[list[float]],
+) -> None:
     p, q = torch.tensor(logits, dtype=torch.float64).softmax(dim=1)
     found = float(jensen_shannon(p, q))
     assert 0 <= found <= math.log(2) and found == float(jensen_shannon(q, p))
@@ -247,5 +333,7 @@ def test_small_divergences_are_not_rounding_noise() -> None:
     p = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
     for step in (1e-4, 1e-6):
         q = p + step * torch.tensor([1.0, -3.0, 2.0], dtype=torch.float64)
-        leading = float(((q - p) ** 2 / (p + q)).sum()) / 4  # JS = ¼ Σ (q − p)² / (p + q) up to terms of the fourth order
+        leading = (
+            float(((q - p) ** 2 / (p + q)).sum()) / 4
+        )  # JS = ¼ Σ (q − p)² / (p + q) up to terms of the fourth order
         assert float(jensen_shannon(p, q)) == pytest.approx(leading, rel=1e-4)

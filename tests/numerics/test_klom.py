@@ -1,4 +1,6 @@
-"""KLoM against a loop over numpy's histograms and scipy's entropy; identical and disjoint ensembles; its bound."""
+"""KLoM against a loop over numpy's histograms and scipy's entropy; identical and disjoint
+ensembles; its bound.
+"""
 
 import dataclasses
 import math
@@ -9,10 +11,10 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import entropy
 
-from eigenforget.audits.klom import KLoM
-from eigenforget.seeds import generator
-from eigenforget.spec import parse
-from eigenforget.types import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import generator
+from eigenforget.core.spec import parse
+from eigenforget.evaluation.audits.klom import KLoM
 from tests.numerics.shadows import evidence_of, random_labels, random_seen, trained
 
 NAMES = ["klom_forget", "klom_retain", "klom_test"]
@@ -31,7 +33,9 @@ def margin(rows, i):
 
 
 def slow_klom(evidence, part, rows, *, bins=20, limit=100.0, epsilon=1e-5):
-    """Sample by sample: histograms over models by numpy, KL(oracles ‖ models) by scipy, which normalises."""
+    """Sample by sample: histograms over models by numpy, KL(oracles ‖ models) by scipy, which
+    normalises.
+    """
     edges, found = np.linspace(-limit, limit, bins + 1), []
     for i in rows:
         sides = []
@@ -57,7 +61,9 @@ def test_it_is_the_loop_over_histograms(peers, oracles, scale):
 def test_the_settings_are_used():
     evidence = made_up(2, 3, scale=3.0)
     found = KLoM(bins=7, limit=11.0, epsilon=1e-3)(evidence, seed=0)
-    assert found[0].value == pytest.approx(slow_klom(evidence, "forget", range(25), bins=7, limit=11.0, epsilon=1e-3), rel=1e-10)
+    assert found[0].value == pytest.approx(
+        slow_klom(evidence, "forget", range(25), bins=7, limit=11.0, epsilon=1e-3), rel=1e-10
+    )
     assert parse("klom(bins=7)", [KLoM], "audit") == KLoM(bins=7)
     with pytest.raises(EigenforgetError):
         parse("klom(bins=1)", [KLoM], "audit")
@@ -82,10 +88,15 @@ def test_identical_ensembles_are_at_zero():
 def test_ensembles_that_share_no_bin_are_at_the_bound():
     sizes = {"forget": 12}
     labels = random_labels(0, sizes)
-    low, high = ([random_seen(i, sizes, labels=labels, scale=0.1, shift=shift) for i in range(3)] for shift in (-54.0, 56.0))
+    low, high = (
+        [random_seen(i, sizes, labels=labels, scale=0.1, shift=shift) for i in range(3)]
+        for shift in (-54.0, 56.0)
+    )
     score = KLoM()(evidence_of(low[0], peers=low[1:], oracles=high), seed=0)[0]
     bound = math.log((1 + 1e-5) / 1e-5) / (1 + 20e-5)
-    assert score.range[1] == pytest.approx(bound, rel=1e-12) and bound == pytest.approx(11.51, abs=0.01)
+    assert score.range[1] == pytest.approx(bound, rel=1e-12) and bound == pytest.approx(
+        11.51, abs=0.01
+    )
     assert score.value == pytest.approx(bound, rel=1e-12) and score.value <= score.range[1]
 
 
@@ -99,7 +110,8 @@ def test_margins_on_an_edge_fall_as_in_numpys_histogram_and_far_ones_are_clipped
 
 
 def test_the_divergence_is_from_the_oracles_to_the_models():
-    # Oracles all in one bin, models in two: KL(P ‖ Q) is about log 2; the other way round half of Q's mass costs log(1 / ε).
+    # Oracles all in one bin, models in two: KL(P ‖ Q) is about log 2; the other way round half of
+    # Q's mass costs log(1 / ε).
     one, two = np.full((4, 1), 5.0), np.array([[5.0], [5.0], [25.0], [25.0]])
     assert KLoM().distances(oracles=one, models=two)[0] == pytest.approx(math.log(2), abs=1e-3)
     assert KLoM().distances(oracles=two, models=one)[0] > 4
@@ -109,11 +121,16 @@ def test_models_with_canaries_lie_further_than_retrained_ones_on_the_canaries():
     oracles = [trained(seed, with_canaries=False) for seed in (1, 2)]
     kept = [trained(seed, with_canaries=True) for seed in (11, 12)]
     retrained = [trained(seed, with_canaries=False) for seed in (3, 4)]
-    leak, clean = (KLoM(limit=20.0)(evidence_of(m[0], peers=m[1:], oracles=oracles), seed=0)[0].value for m in (kept, retrained))
+    leak, clean = (
+        KLoM(limit=20.0)(evidence_of(m[0], peers=m[1:], oracles=oracles), seed=0)[0].value
+        for m in (kept, retrained)
+    )
     assert leak > 1.5 * clean
 
 
-@pytest.mark.parametrize(("peers", "oracles", "counts"), [(0, 3, "1 and 3"), (2, 1, "3 and 1"), (0, 0, "1 and 0")])
+@pytest.mark.parametrize(
+    ("peers", "oracles", "counts"), [(0, 3, "1 and 3"), (2, 1, "3 and 1"), (0, 0, "1 and 0")]
+)
 def test_fewer_than_two_models_on_a_side_is_not_applicable(peers, oracles, counts):
     found = KLoM()(made_up(peers, oracles), seed=0)
     assert [s.name for s in found] == NAMES
@@ -123,7 +140,9 @@ def test_fewer_than_two_models_on_a_side_is_not_applicable(peers, oracles, count
 @pytest.mark.parametrize("part", list(SIZES))
 def test_a_part_that_is_missing_takes_its_score_with_it(part):
     evidence = made_up(1, 2)
-    left = dataclasses.replace(evidence, parts={p: rows for p, rows in evidence.parts.items() if p != part})
+    left = dataclasses.replace(
+        evidence, parts={p: rows for p, rows in evidence.parts.items() if p != part}
+    )
     for score, own in zip(KLoM()(left, seed=0), SIZES, strict=True):
         assert (score.value is None) == (own == part)
         assert own != part or score.reason == f"no sample of part {part}"

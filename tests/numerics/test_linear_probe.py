@@ -1,4 +1,6 @@
-"""Both linear probes against slow references of the same convex problem, their parts, their draws and their refusals."""
+"""Both linear probes against slow references of the same convex problem, their parts, their draws
+and their refusals.
+"""
 
 import numpy as np
 import pytest
@@ -11,10 +13,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from eigenforget import seeds, spec
-from eigenforget.audits.evidence import Evidence, PartOutputs
-from eigenforget.audits.linear_probe import FewLabelProbe, LinearProbe, averaged, few_of_each_class, standardiser, stratified_subset
-from eigenforget.types import EigenforgetError
+from eigenforget.core import seeds, spec
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.audits.linear_probe import (
+    FewLabelProbe,
+    LinearProbe,
+    averaged,
+    few_of_each_class,
+    standardiser,
+    stratified_subset,
+)
 
 CENTRES = np.random.default_rng(9).normal(size=(4, 5))
 
@@ -40,7 +49,9 @@ def class_parts():
 
 
 def slow_probe(features, labels, tests, c=1.0):
-    """Minimise the penalised multinomial loss directly (BFGS on an own objective), then count right answers."""
+    """Minimise the penalised multinomial loss directly (BFGS on an own objective), then count right
+    answers.
+    """
     features = features.astype(np.float64)
     mean, std = features.mean(0), features.std(0)
     x = np.c_[(features - mean) / std, np.ones(len(features))]
@@ -55,9 +66,14 @@ def slow_probe(features, labels, tests, c=1.0):
         return loss / len(x), gradient.ravel() / len(x)
 
     start = np.zeros(x.shape[1] * len(classes))
-    w = minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000}).x
+    w = minimize(
+        objective, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000}
+    ).x
     w = w.reshape(x.shape[1], -1)
-    answers = [classes[(np.c_[(t.features - mean) / std, np.ones(len(t.labels))] @ w).argmax(1)] for t in tests]
+    answers = [
+        classes[(np.c_[(t.features - mean) / std, np.ones(len(t.labels))] @ w).argmax(1)]
+        for t in tests
+    ]
     return [np.mean(a == t.labels) for a, t in zip(answers, tests, strict=True)]
 
 
@@ -65,13 +81,18 @@ def slow_probe(features, labels, tests, c=1.0):
 def test_class_requests_fit_on_all_training_samples_and_score_held_out_ones(c):
     parts = class_parts()
     scores = LinearProbe(c=c)(evidence(parts), seed=0)
-    both = [np.concatenate([a, b]) for a, b in zip(parts["forget"][1:3], parts["retain"][1:3], strict=True)]
+    both = [
+        np.concatenate([a, b])
+        for a, b in zip(parts["forget"][1:3], parts["retain"][1:3], strict=True)
+    ]
     expected = slow_probe(*both, [parts["test_forget"], parts["test_retain"]], c)
     assert [s.name for s in scores] == ["lp_forget", "lp_retain"]
     assert [s.value for s in scores] == pytest.approx(expected, abs=1e-12)
     assert 0.3 < scores[0].value < 0.95
     interval = binomtest(round(scores[0].value * 150), 150).proportion_ci(method="wilson")
-    np.testing.assert_allclose((scores[0].low, scores[0].high), (interval.low, interval.high), atol=1e-12)
+    np.testing.assert_allclose(
+        (scores[0].low, scores[0].high), (interval.low, interval.high), atol=1e-12
+    )
     assert [(s.better, s.trace) for s in scores] == [("reference", "above"), ("higher", "")]
     assert all(s.unit == "share" and s.range == (0.0, 1.0) for s in scores)
 
@@ -91,7 +112,10 @@ def test_other_requests_fit_on_retained_samples_and_score_the_forgotten_training
 def test_the_probe_does_not_depend_on_scale_or_shift_of_a_feature():
     parts = class_parts()
     scale, shift = np.array([1, 1e3, 1e-4, 5, 2]), np.array([0, 10, 3e-4, -7, 1])
-    moved = {k: p._replace(features=p.features.astype(np.float64) * scale + shift) for k, p in parts.items()}
+    moved = {
+        k: p._replace(features=p.features.astype(np.float64) * scale + shift)
+        for k, p in parts.items()
+    }
     wide = {k: p._replace(features=p.features.astype(np.float64)) for k, p in parts.items()}
     assert LinearProbe()(evidence(moved), 0) == LinearProbe()(evidence(wide), 0)
 
@@ -144,16 +168,23 @@ def test_within_a_class_every_sample_is_drawn_equally_often():
     drawn = np.zeros(40)
     for seed in range(600):
         drawn[stratified_subset(labels, 9, seed)] += 1
-    assert abs(drawn[:20].sum() - 2700) < 4.5 * np.sqrt(600 * 0.25)  # the odd ninth sample favours no class
+    assert abs(drawn[:20].sum() - 2700) < 4.5 * np.sqrt(
+        600 * 0.25
+    )  # the odd ninth sample favours no class
     assert np.abs(drawn - 600 * 9 / 40).max() < 4.5 * np.sqrt(600 * 9 / 40 * 31 / 40)
 
 
 def test_a_larger_training_set_is_fitted_on_its_subset():
     parts = class_parts()
     small = LinearProbe(max_train=100)(evidence(parts), seed=3)
-    features, labels = (np.concatenate([a, b]) for a, b in zip(parts["forget"][1:3], parts["retain"][1:3], strict=True))
+    features, labels = (
+        np.concatenate([a, b])
+        for a, b in zip(parts["forget"][1:3], parts["retain"][1:3], strict=True)
+    )
     rows = stratified_subset(labels, 100, seed=3)
-    expected = slow_probe(features[rows], labels[rows], [parts["test_forget"], parts["test_retain"]])
+    expected = slow_probe(
+        features[rows], labels[rows], [parts["test_forget"], parts["test_retain"]]
+    )
     assert [s.value for s in small] == pytest.approx(expected, abs=1e-12)
 
 
@@ -190,7 +221,11 @@ def test_missing_parts_are_named(absent, values, reason):
 
 
 def test_one_class_has_no_probe():
-    parts = {"forget": part(20, [2], 0), "retain": part(20, [2], 1), "test_retain": part(20, [2], 2)}
+    parts = {
+        "forget": part(20, [2], 0),
+        "retain": part(20, [2], 1),
+        "test_retain": part(20, [2], 2),
+    }
     assert "1 class, 2" in LinearProbe()(evidence(parts, forgotten=()), 0)[0].reason
 
 
@@ -199,7 +234,9 @@ def test_features_that_are_not_finite_are_an_error():
     for name in ("retain", "test_retain"):
         broken = parts[name].features.copy()
         broken[3, 1] = np.nan
-        with pytest.raises(EigenforgetError, match=f"part {name}: the model's features are not finite"):
+        with pytest.raises(
+            EigenforgetError, match=f"part {name}: the model's features are not finite"
+        ):
             LinearProbe()(evidence({**parts, name: parts[name]._replace(features=broken)}), 0)
 
 
@@ -213,7 +250,9 @@ def test_the_spec_spells_the_probe():
 
 
 def slow_draws(parts, sources, targets, seed, fraction, draws):
-    """An explicit loop over draws and classes around scikit-learn's own pipeline: right [draws, N] for each target."""
+    """An explicit loop over draws and classes around scikit-learn's own pipeline: right [draws, N]
+    for each target.
+    """
     features = np.concatenate([parts[s].features for s in sources]).astype(np.float64)
     labels = np.concatenate([parts[s].labels for s in sources])
     right = [[] for _ in targets]
@@ -223,15 +262,27 @@ def slow_draws(parts, sources, targets, seed, fraction, draws):
             own = [i for i, other in enumerate(labels) if other == label]
             order = torch.randperm(len(own), generator=rng).tolist()
             rows += [own[i] for i in order[: max(2, round(fraction * len(own)))]]
-        model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8, max_iter=10_000)).fit(features[rows], labels[rows])
+        model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8, max_iter=10_000)).fit(
+            features[rows], labels[rows]
+        )
         for side, target in zip(right, targets, strict=True):
-            side.append(model.predict(parts[target].features.astype(np.float64)) == parts[target].labels)
+            side.append(
+                model.predict(parts[target].features.astype(np.float64)) == parts[target].labels
+            )
     return [np.array(side) for side in right]
 
 
-@pytest.mark.parametrize(("fraction", "draws", "gone"), [(0.02, 5, (1,)), (0.1, 3, (1,)), (0.02, 5, ())])
+@pytest.mark.parametrize(
+    ("fraction", "draws", "gone"), [(0.02, 5, (1,)), (0.1, 3, (1,)), (0.02, 5, ())]
+)
 def test_few_labels_are_the_mean_over_an_explicit_loop_of_draws(fraction, draws, gone):
-    parts = class_parts() if gone else {k: part(90, [0, 1, 2, 3], i) for i, k in enumerate(("forget", "retain", "test_retain"))}
+    parts = (
+        class_parts()
+        if gone
+        else {
+            k: part(90, [0, 1, 2, 3], i) for i, k in enumerate(("forget", "retain", "test_retain"))
+        }
+    )
     scores = FewLabelProbe(share=fraction, draws=draws)(evidence(parts, gone), seed=4)
     sources, target = (("forget", "retain"), "test_forget") if gone else (("retain",), "forget")
     slow = slow_draws(parts, sources, (target, "test_retain"), 4, fraction, draws)
@@ -248,7 +299,10 @@ def test_few_labels_are_the_mean_over_an_explicit_loop_of_draws(fraction, draws,
 
 def test_all_labels_in_every_draw_are_the_linear_probe():
     parts = class_parts()
-    few, full = FewLabelProbe(share=1.0, draws=2)(evidence(parts), 0), LinearProbe()(evidence(parts), 0)
+    few, full = (
+        FewLabelProbe(share=1.0, draws=2)(evidence(parts), 0),
+        LinearProbe()(evidence(parts), 0),
+    )
     for a, b in zip(few, full, strict=True):
         assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-12)
 
@@ -257,12 +311,19 @@ def test_the_interval_adds_the_spread_of_draws_to_that_of_samples():
     right = np.random.default_rng(3).random((4, 50)) < np.array([0.5, 0.6, 0.7, 0.9])[:, None]
     score = averaged("x", right, "higher")
     p, z, n = right.mean(), norm.ppf(0.975), 50
-    centre, half = (p + z**2 / 2 / n) / (1 + z**2 / n), z * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n)
+    centre, half = (
+        (p + z**2 / 2 / n) / (1 + z**2 / n),
+        z * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n),
+    )
     spread = t.ppf(0.975, 3) * right.mean(1).std(ddof=1) / 2
     assert score.low == pytest.approx(p - np.sqrt((p - centre + half) ** 2 + spread**2), abs=1e-12)
-    assert score.high == pytest.approx(min(1.0, p + np.sqrt((centre + half - p) ** 2 + spread**2)), abs=1e-12)
+    assert score.high == pytest.approx(
+        min(1.0, p + np.sqrt((centre + half - p) ** 2 + spread**2)), abs=1e-12
+    )
     sure = averaged("x", np.ones((3, 40), dtype=bool), "reference")
-    assert sure.value == sure.high == 1.0 and 0.9 < sure.low < 0.95  # no spread at all is no certainty
+    assert (
+        sure.value == sure.high == 1.0 and 0.9 < sure.low < 0.95
+    )  # no spread at all is no certainty
     alone = averaged("x", right[:1], "higher")
     interval = binomtest(int(right[0].sum()), 50).proportion_ci(method="wilson")
     np.testing.assert_allclose((alone.low, alone.high), (interval.low, interval.high), atol=1e-12)
@@ -271,7 +332,12 @@ def test_the_interval_adds_the_spread_of_draws_to_that_of_samples():
 def test_the_interval_covers_new_draws_and_new_samples():
     rng, covered = np.random.default_rng(8), 0
     for _ in range(400):
-        latent = 0.5 + 0.4 * rng.normal(size=(5, 1)) + rng.normal(size=(1, 60)) + 0.5 * rng.normal(size=(5, 60))
+        latent = (
+            0.5
+            + 0.4 * rng.normal(size=(5, 1))
+            + rng.normal(size=(1, 60))
+            + 0.5 * rng.normal(size=(5, 60))
+        )
         score = averaged("x", latent > 0, "higher")
         covered += score.low <= norm.cdf(0.5 / np.sqrt(0.16 + 1 + 0.25)) <= score.high
     assert covered >= 0.93 * 400
@@ -291,9 +357,18 @@ def test_few_of_each_class_are_at_least_two_and_each_equally_likely():
 def test_few_labels_say_why_they_have_no_score():
     parts = class_parts()
     lonely = {**parts, "forget": PartOutputs(*(column[:1] for column in parts["forget"][:4]))}
-    assert "class 1 has 1 training sample; the probe needs 2" in FewLabelProbe()(evidence(lonely), 0)[0].reason
-    assert "in 1 iterations" in (stopped := FewLabelProbe(max_iter=1)(evidence(parts), 0)[1].reason) and "draw 1 of 5" in stopped
+    assert (
+        "class 1 has 1 training sample; the probe needs 2"
+        in FewLabelProbe()(evidence(lonely), 0)[0].reason
+    )
+    assert (
+        "in 1 iterations" in (stopped := FewLabelProbe(max_iter=1)(evidence(parts), 0)[1].reason)
+        and "draw 1 of 5" in stopped
+    )
     del parts["test_forget"]
-    assert [s.reason for s in FewLabelProbe()(evidence(parts), 0)] == ["no sample of part test_forget", ""]
+    assert [s.reason for s in FewLabelProbe()(evidence(parts), 0)] == [
+        "no sample of part test_forget",
+        "",
+    ]
     del parts["retain"]
     assert all("no sample of retain" in s.reason for s in FewLabelProbe()(evidence(parts), 0))

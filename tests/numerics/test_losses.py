@@ -1,4 +1,6 @@
-"""Losses against numpy / scipy references in float64, gradients by finite differences, extremes and errors."""
+"""Losses against numpy / scipy references in float64, gradients by finite differences, extremes and
+errors.
+"""
 
 import math
 
@@ -9,8 +11,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 from scipy.stats import entropy as scipy_entropy
 
-from eigenforget import losses
-from eigenforget.types import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.training import losses
 
 B, C = 7, 5
 
@@ -36,7 +38,10 @@ def same(found, expected):
 
 def test_cross_entropy_is_the_negative_log_of_the_softmax(logits):
     p = softmax(logits.numpy(), axis=1)
-    same(losses.cross_entropy(logits, LABELS), [-math.log(p[i, y]) for i, y in enumerate(LABELS.tolist())])
+    same(
+        losses.cross_entropy(logits, LABELS),
+        [-math.log(p[i, y]) for i, y in enumerate(LABELS.tolist())],
+    )
 
 
 def test_entropy_is_scipys(logits):
@@ -76,7 +81,10 @@ def test_targets_leave_the_logits_as_they_were(logits):
 
 def test_kl_to_target_is_rel_entr_with_exact_zeros(logits, other):
     q = losses.masked_target(other, FORGOTTEN)
-    same(losses.kl_to_target(q, logits), rel_entr(q.numpy(), softmax(logits.numpy(), axis=1)).sum(axis=1))
+    same(
+        losses.kl_to_target(q, logits),
+        rel_entr(q.numpy(), softmax(logits.numpy(), axis=1)).sum(axis=1),
+    )
 
 
 def test_kl_to_a_one_hot_target_is_the_cross_entropy(logits):
@@ -95,7 +103,9 @@ def test_kl_to_target_where_the_student_has_already_masked_the_class(low):
     np.testing.assert_allclose(logits.grad, [[0, p[0] - 0.25, p[1] - 0.75]], atol=1e-12)
 
 
-def test_the_gradient_of_kl_to_target_is_student_minus_target_and_none_for_the_target(logits, other):
+def test_the_gradient_of_kl_to_target_is_student_minus_target_and_none_for_the_target(
+    logits, other
+):
     logits.requires_grad_()
     other.requires_grad_()
     losses.kl_to_target(losses.masked_target(other, FORGOTTEN), logits).sum().backward()
@@ -194,7 +204,10 @@ def test_cross_entropy_at_extreme_logits_is_the_margin():
         (lambda x: losses.masked_target(x, torch.tensor([-1])), r"0 … 4, got -1"),
         (lambda x: losses.masked_target(x, torch.tensor([], dtype=torch.long)), "non-empty"),
         (lambda x: losses.masked_target(x, torch.tensor([1.0])), "integer"),
-        (lambda x: losses.masked_true_class_target(x[:, :1], torch.zeros(B, dtype=torch.long)), "at least 2 classes"),
+        (
+            lambda x: losses.masked_true_class_target(x[:, :1], torch.zeros(B, dtype=torch.long)),
+            "at least 2 classes",
+        ),
         (lambda x: losses.cross_entropy(x, torch.full((B,), -100)), r"0 … 4, got -100"),
         (lambda x: losses.cross_entropy(x, LABELS[:3]), "7 integers"),
         (lambda x: losses.cross_entropy(x[0], LABELS), r"\[B, C\], got torch.float64 \[5\]"),

@@ -1,4 +1,6 @@
-"""The population attack: AUC by brute-force pairs, scikit-learn and closed form; DeLong by loops and bootstrap."""
+"""The population attack: AUC by brute-force pairs, scikit-learn and closed form; DeLong by loops
+and bootstrap.
+"""
 
 import math
 
@@ -11,16 +13,34 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from eigenforget.metrics import membership
-from eigenforget.metrics.attacks import Delong, Sides, auc_interval, delong, threshold_attack
-from eigenforget.metrics.membership import PopulationMIA, attack_scores, forget_rate, logistic_auc
-from eigenforget.seeds import derive
-from eigenforget.types import Batch, EigenforgetError, Outputs
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.evaluation.metrics import membership
+from eigenforget.evaluation.metrics.attacks import (
+    Delong,
+    Sides,
+    auc_interval,
+    delong,
+    threshold_attack,
+)
+from eigenforget.evaluation.metrics.membership import (
+    PopulationMIA,
+    attack_scores,
+    forget_rate,
+    logistic_auc,
+)
 
 NAMES = [
-    "mia_auc", "mia_confidence_auc", "mia_entropy_auc", "mia_modified_entropy_auc", "mia_tpr_1", "mia_tpr_01", "mia_logistic_auc",
+    "mia_auc",
+    "mia_confidence_auc",
+    "mia_entropy_auc",
+    "mia_modified_entropy_auc",
+    "mia_tpr_1",
+    "mia_tpr_01",
+    "mia_logistic_auc",
     "mia_forget_rate",
-]  # fmt: skip
+]
 
 
 def slow_delong(x, y):
@@ -58,7 +78,9 @@ def test_minus_infinity_is_the_lowest_score_and_ties_with_itself():
 def test_delong_does_not_depend_on_the_order_by_a_single_bit():
     rng = np.random.default_rng(5)
     x, y = tied(rng, 300, 0.3, 50), tied(rng, 211, 0, 50)
-    assert delong(members=x, others=y) == delong(members=rng.permutation(x), others=rng.permutation(y))
+    assert delong(members=x, others=y) == delong(
+        members=rng.permutation(x), others=rng.permutation(y)
+    )
 
 
 def test_of_two_gaussians_auc_and_variance_are_those_in_closed_form():
@@ -66,7 +88,8 @@ def test_of_two_gaussians_auc_and_variance_are_those_in_closed_form():
     d, n = 0.8, 20_000
     found = delong(members=rng.normal(d, 1, n), others=rng.normal(0, 1, n))
     auc = norm.cdf(d / math.sqrt(2))
-    # By symmetry each side's component is Φ(X) with X ~ N(d, 1); E Φ(X)² is a bivariate normal probability.
+    # By symmetry each side's component is Φ(X) with X ~ N(d, 1); E Φ(X)² is a bivariate normal
+    # probability.
     second = multivariate_normal([0, 0], [[2, 1], [1, 2]]).cdf([d, d])
     assert found.variance == pytest.approx(2 * (second - auc**2) / n, rel=0.03)
     assert abs(found.auc - auc) < 4 * math.sqrt(found.variance)
@@ -81,7 +104,9 @@ def test_the_standard_error_is_near_a_bootstraps():
 
 
 def test_the_interval_is_symmetric_and_cut_to_the_unit_interval():
-    assert auc_interval(Delong(0.6, 0.01), m=20, n=20) == pytest.approx((0.6 - 0.1959964, 0.6 + 0.1959964), abs=1e-6)
+    assert auc_interval(Delong(0.6, 0.01), m=20, n=20) == pytest.approx(
+        (0.6 - 0.1959964, 0.6 + 0.1959964), abs=1e-6
+    )
     assert auc_interval(Delong(0.95, 0.01), m=20, n=20).high == 1.0
     assert auc_interval(Delong(0.05, 0.01), m=20, n=20).low == 0.0
 
@@ -89,7 +114,9 @@ def test_the_interval_is_symmetric_and_cut_to_the_unit_interval():
 @pytest.mark.parametrize(("auc", "wins"), [(1.0, 20), (0.0, 0), (0.5, 10)])
 def test_where_the_variance_is_zero_the_interval_is_wilsons_for_the_smaller_side(auc, wins):
     expected = binomtest(wins, 20).proportion_ci(method="wilson")
-    np.testing.assert_allclose(auc_interval(Delong(auc, 0.0), m=35, n=20), (expected.low, expected.high), atol=1e-12)
+    np.testing.assert_allclose(
+        auc_interval(Delong(auc, 0.0), m=35, n=20), (expected.low, expected.high), atol=1e-12
+    )
 
 
 def test_no_overlap_and_all_ties_have_variance_exactly_zero():
@@ -101,9 +128,13 @@ def slow_scores(logits, labels):
     """[B, 4] in float64 by loops over the definitions, where no probability rounds to 0 or 1."""
     wide = np.asarray(logits, dtype=np.float64)
     rows = []
-    for log_p, p, y in zip(log_softmax(wide, axis=1), softmax(wide, axis=1), np.asarray(labels), strict=True):
+    for log_p, p, y in zip(
+        log_softmax(wide, axis=1), softmax(wide, axis=1), np.asarray(labels), strict=True
+    ):
         entropy = -sum(q * math.log(q) for q in p)
-        modified = -(1 - p[y]) * math.log(p[y]) - sum(q * math.log(1 - q) for i, q in enumerate(p) if i != y)
+        modified = -(1 - p[y]) * math.log(p[y]) - sum(
+            q * math.log(1 - q) for i, q in enumerate(p) if i != y
+        )
         rows.append([log_p[y], max(p), -entropy, -modified])
     return np.array(rows)
 
@@ -120,20 +151,29 @@ def test_attack_scores_are_their_definitions():
 @pytest.mark.parametrize(("label", "loss"), [(0, 0.0), (1, 2e4)])
 def test_attack_scores_of_logits_of_ten_thousand_are_finite_and_right(label, loss):
     found = attack_scores(torch.tensor([[1e4, -1e4, -1e4]]), torch.tensor([label]))[0]
-    # Sure and right: nothing is uncertain. Sure and wrong: the loss once for p_y → 0, and −log(1 − p) of the wrong class.
+    # Sure and right: nothing is uncertain. Sure and wrong: the loss once for p_y → 0, and −log(1 −
+    # p) of the wrong class.
     expected = [-loss, 1.0, 0.0, -2 * loss + (math.log(2) if loss else 0.0)]
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def by_hand(sides, seed):
-    """Out-of-fold log-odds in a loop, with the standardisation and the weights of the classes written out."""
+    """Out-of-fold log-odds in a loop, with the standardisation and the weights of the classes
+    written out.
+    """
     rows = np.concatenate([np.array(sorted(map(tuple, side))) for side in sides[:2]])
     y = np.r_[np.ones(len(sides.members)), np.zeros(len(sides.others))]
     odds = np.empty(len(y))
-    for fit, test in StratifiedKFold(5, shuffle=True, random_state=derive(seed, "mia_logistic") % 2**32).split(rows, y):
+    for fit, test in StratifiedKFold(
+        5, shuffle=True, random_state=derive(seed, "mia_logistic") % 2**32
+    ).split(rows, y):
         mean, std = rows[fit].mean(axis=0), rows[fit].std(axis=0)
-        weight = np.where(y[fit] == 1, len(fit) / 2 / y[fit].sum(), len(fit) / 2 / (1 - y[fit]).sum())
-        model = LogisticRegression(max_iter=1000).fit((rows[fit] - mean) / std, y[fit], sample_weight=weight)
+        weight = np.where(
+            y[fit] == 1, len(fit) / 2 / y[fit].sum(), len(fit) / 2 / (1 - y[fit]).sum()
+        )
+        model = LogisticRegression(max_iter=1000).fit(
+            (rows[fit] - mean) / std, y[fit], sample_weight=weight
+        )
         odds[test] = (rows[test] - mean) / std @ model.coef_[0] + model.intercept_[0]
     return roc_auc_score(y, odds)
 
@@ -144,13 +184,18 @@ def test_the_logistic_attack_is_the_loop_over_folds_in_any_order_of_the_samples(
     sides = Sides(rng.normal(size=(40, 4)) + 0.5, rng.normal(size=(70, 4)))
     found = logistic_auc(sides, seed)
     assert found.value == pytest.approx(by_hand(sides, seed), abs=1e-3)
-    assert logistic_auc(Sides(rng.permutation(sides.members), rng.permutation(sides.others)), seed) == found
+    assert (
+        logistic_auc(Sides(rng.permutation(sides.members), rng.permutation(sides.others)), seed)
+        == found
+    )
 
 
 def test_the_logistic_attack_finds_what_no_single_score_shows():
     rng = np.random.default_rng(4)
     level = rng.normal(size=400) * 3
-    rows = np.stack([level, level + np.r_[np.full(200, 0.5), np.zeros(200)], *rng.normal(size=(2, 400))], axis=1)
+    rows = np.stack(
+        [level, level + np.r_[np.full(200, 0.5), np.zeros(200)], *rng.normal(size=(2, 400))], axis=1
+    )
     assert max(delong(members=rows[:200, i], others=rows[200:, i]).auc for i in range(4)) < 0.6
     assert logistic_auc(Sides(rows[:200], rows[200:]), 0).value > 0.95
 
@@ -158,18 +203,28 @@ def test_the_logistic_attack_finds_what_no_single_score_shows():
 def test_constant_scores_are_nothing_to_fit():
     same = np.ones((30, 4))
     assert "nothing to fit" in logistic_auc(Sides(same, same), 0).reason
-    assert "nothing to fit" in forget_rate(forget=same[:, :1], retain=same[:, :1], others=same[:, :1]).reason
+    assert (
+        "nothing to fit"
+        in forget_rate(forget=same[:, :1], retain=same[:, :1], others=same[:, :1]).reason
+    )
 
 
 def test_the_forget_rate_is_the_share_on_the_members_side_of_the_fitted_line():
     rng = np.random.default_rng(5)
-    retain, others, forget = (-rng.gamma(k, size=(n, 1)) for k, n in ((1.0, 300), (3.0, 80), (2.0, 120)))
+    retain, others, forget = (
+        -rng.gamma(k, size=(n, 1)) for k, n in ((1.0, 300), (3.0, 80), (2.0, 120))
+    )
     rows, y = np.concatenate([retain, others]), np.r_[np.ones(300), np.zeros(80)]
     model = LogisticRegression(class_weight="balanced").fit((rows - rows.mean()) / rows.std(), y)
     border = rows.mean() - rows.std() * model.intercept_[0] / model.coef_[0, 0]
     found = forget_rate(forget=forget, retain=retain, others=others)
-    assert found.value == float((forget > border).mean()) and 0 < found.low < found.value < found.high < 1
-    assert forget_rate(forget=forget * 0 - 1e4, retain=retain, others=others).value == 0.0, "wrong predictions fool it"
+    assert (
+        found.value == float((forget > border).mean())
+        and 0 < found.low < found.value < found.high < 1
+    )
+    assert forget_rate(forget=forget * 0 - 1e4, retain=retain, others=others).value == 0.0, (
+        "wrong predictions fool it"
+    )
 
 
 def samples(n, seed, signal, classes=(0, 1, 2)):
@@ -180,7 +235,9 @@ def samples(n, seed, signal, classes=(0, 1, 2)):
 
 def feed(metric, part, logits, labels, rows=None):
     rows = torch.arange(len(labels)) if rows is None else rows
-    metric.update(part, Batch(None, labels[rows], rows), Outputs(logits[rows], torch.zeros(len(rows), 0)))
+    metric.update(
+        part, Batch(None, labels[rows], rows), Outputs(logits[rows], torch.zeros(len(rows), 0))
+    )
 
 
 def expected_aucs(members, others):
@@ -199,13 +256,20 @@ def test_random_requests_compare_forget_with_test_retain():
     assert [s.name for s in found] == NAMES
     assert all((s.better, s.range, s.trace) == ("reference", (0.0, 1.0), "above") for s in found)
     assert [s.unit for s in found] == ["AUC"] * 4 + ["share"] * 2 + ["AUC", "share"]
-    np.testing.assert_allclose([s.value for s in found[:4]], expected_aucs(members, others), rtol=1e-12)
+    np.testing.assert_allclose(
+        [s.value for s in found[:4]], expected_aucs(members, others), rtol=1e-12
+    )
     losses = [attack_scores(*side)[:, 0].numpy() for side in (members, others)]
     assert found[4].value == threshold_attack(members=losses[0], others=losses[1], fpr=0.01)
-    assert found[5].value is None and "1000 non-members (test_retain), got 60 and 150" in found[5].reason
+    assert (
+        found[5].value is None
+        and "1000 non-members (test_retain), got 60 and 150" in found[5].reason
+    )
     half = 1.959963984540054 * math.sqrt(slow_delong(*losses)[1])
     loss = found[0]
-    np.testing.assert_allclose((loss.low, loss.high), (loss.value - half, min(loss.value + half, 1)), rtol=1e-10)
+    np.testing.assert_allclose(
+        (loss.low, loss.high), (loss.value - half, min(loss.value + half, 1)), rtol=1e-10
+    )
 
 
 def test_requests_without_a_class_prefer_test_forget_where_it_was_seen():
@@ -214,18 +278,30 @@ def test_requests_without_a_class_prefer_test_forget_where_it_was_seen():
     feed(metric, "forget", *members)
     feed(metric, "test_forget", *others)
     feed(metric, "test_retain", *samples(25, 3, -9.0))
-    np.testing.assert_allclose([s.value for s in metric.scores()[:4]], expected_aucs(members, others), rtol=1e-12)
+    np.testing.assert_allclose(
+        [s.value for s in metric.scores()[:4]], expected_aucs(members, others), rtol=1e-12
+    )
 
 
 def test_class_requests_compare_members_of_the_class_with_unseen_images_of_the_class():
     members, others = samples(40, 0, 2.0, classes=(1,)), samples(30, 1, 1.0, classes=(1,))
     retain, held = samples(90, 4, 3.0, classes=(0, 2)), samples(25, 3, 1.0, classes=(0, 2))
-    also = samples(25, 2, 5.0, classes=(0, 2))  # a mixed request: left out of the comparison, but part of the forget set
+    also = samples(
+        25, 2, 5.0, classes=(0, 2)
+    )  # a mixed request: left out of the comparison, but part of the forget set
     metric = PopulationMIA(forgotten_classes=(1,))
-    for part, rows in (("forget", members), ("forget", also), ("test_forget", others), ("retain", retain), ("test_retain", held)):
+    for part, rows in (
+        ("forget", members),
+        ("forget", also),
+        ("test_forget", others),
+        ("retain", retain),
+        ("test_retain", held),
+    ):
         feed(metric, part, *rows)
     found = {s.name: s for s in metric.scores()}
-    np.testing.assert_allclose([found[name].value for name in NAMES[:4]], expected_aucs(members, others), rtol=1e-12)
+    np.testing.assert_allclose(
+        [found[name].value for name in NAMES[:4]], expected_aucs(members, others), rtol=1e-12
+    )
     own = [attack_scores(*rows)[:, :1].numpy() for rows in (members, also, retain, held)]
     expected = forget_rate(forget=np.concatenate(own[:2]), retain=own[2], others=own[3])
     assert found["mia_forget_rate"] == expected and expected.value is not None
@@ -240,7 +316,9 @@ def test_a_class_request_without_test_forget_is_not_compared_with_other_classes(
     assert metric.scores()[-1].reason.endswith("got 40, 0 and 40")
 
 
-@pytest.mark.parametrize(("m", "n", "measured"), [(9, 10, False), (10, 9, False), (10, 10, True), (0, 0, False)])
+@pytest.mark.parametrize(
+    ("m", "n", "measured"), [(9, 10, False), (10, 9, False), (10, 10, True), (0, 0, False)]
+)
 def test_fewer_than_ten_on_a_side_is_not_applicable(m, n, measured):
     metric = PopulationMIA(forgotten_classes=())
     feed(metric, "retain", *samples(10, 2, 1.0))
@@ -249,12 +327,18 @@ def test_fewer_than_ten_on_a_side_is_not_applicable(m, n, measured):
     for score in metric.scores():
         if "tpr" not in score.name:
             assert (score.value is not None) == measured
-            assert measured or f"{m}, 10 and {n}" in score.reason or f"got {m} and {n}" in score.reason
+            assert (
+                measured or f"{m}, 10 and {n}" in score.reason or f"got {m} and {n}" in score.reason
+            )
 
 
 def test_shuffles_batches_and_shards_give_the_one_pass_result_bit_for_bit(monkeypatch):
     monkeypatch.setattr(membership, "MAX_RETAIN", 60)
-    parts = {"forget": samples(103, 0, 2.0), "test_retain": samples(139, 1, 1.0), "retain": samples(200, 2, 3.0)}
+    parts = {
+        "forget": samples(103, 0, 2.0),
+        "test_retain": samples(139, 1, 1.0),
+        "retain": samples(200, 2, 3.0),
+    }
     whole, shards = PopulationMIA(()), [PopulationMIA(()) for _ in range(3)]
     for part, (logits, labels) in parts.items():
         feed(whole, part, logits, labels)
@@ -273,7 +357,9 @@ def test_every_state_of_a_rank_can_be_gathered_after_any_part():
     metric = PopulationMIA(())
     feed(metric, "test_forget", *samples(5, 0, 1.0))
     states = (metric.members, metric.unseen_retain, metric.forget_losses, metric.retain_losses)
-    assert [(s[0].dtype, s[0].shape) for s in states] == [(torch.float64, (0, width)) for width in (4, 4, 1, 2)]
+    assert [(s[0].dtype, s[0].shape) for s in states] == [
+        (torch.float64, (0, width)) for width in (4, 4, 1, 2)
+    ]
 
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])

@@ -14,11 +14,13 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.evaluation import evaluate
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.types import Batch
+from eigenforget.data.sources import Source, TensorSource
+from eigenforget.evaluation.board import evaluate
 from eigenforget.methods import MUDA, Finetune, HeadMask, RandomLabel
-from eigenforget.sources import Source, TensorSource
-from eigenforget.types import Batch, Refused, Task
+from eigenforget.methods.base import Task
 
 
 def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
@@ -26,11 +28,15 @@ def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
 
 
 def muda_loss(model: nn.Module, original: nn.Module, x: Tensor, u: Tensor, method: MUDA) -> Tensor:
-    """L = −w_da ‖G U Uᵀ‖²/‖G‖² (or −w_da tr(Uᵀ G U)/tr(G)) + w_sd KL(q ‖ p), with G as a D×D matrix and KL as an explicit sum."""
+    """L = −w_da ‖G U Uᵀ‖²/‖G‖² (or −w_da tr(Uᵀ G U)/tr(G)) + w_sd KL(q ‖ p), with G as a D×D matrix
+    and KL as an explicit sum.
+    """
     features = model[:2](x)  # type: ignore[index]
     gram = features.T @ features
     frobenius = ((gram @ u @ u.T) ** 2).sum() / (gram**2).sum()
-    alignment = frobenius if method.form == "frobenius" else torch.trace(u.T @ gram @ u) / torch.trace(gram)
+    alignment = (
+        frobenius if method.form == "frobenius" else torch.trace(u.T @ gram @ u) / torch.trace(gram)
+    )
     masked = original(x).detach().numpy().copy()
     masked[:, 2] = -np.inf
     q = torch.as_tensor(softmax(masked, axis=1))
@@ -71,26 +77,55 @@ SPELLINGS: list[tuple[dict[str, object], int, int, tuple[int, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "forget_steps", "recover_steps", "refreshed"), SPELLINGS, ids=lambda v: str(v))
+@pytest.mark.parametrize(
+    ("fields", "forget_steps", "recover_steps", "refreshed"), SPELLINGS, ids=lambda v: str(v)
+)
 def test_muda_equals_the_algorithm_written_out(
-    small: Task, fields: dict[str, object], forget_steps: int, recover_steps: int, refreshed: tuple[int, ...]
+    small: Task,
+    fields: dict[str, object],
+    forget_steps: int,
+    recover_steps: int,
+    refreshed: tuple[int, ...],
 ) -> None:
-    """Three whole alternations: U from retain features where it is refreshed, forget steps, recover steps, own momentum each."""
+    """Three whole alternations: U from retain features where it is refreshed, forget steps, recover
+    steps, own momentum each.
+    """
     method = MUDA(
-        alternations=3, batch_size=5, w_da=0.7, w_sd=1.3, k=2, schedule="constant", forget_lr=0.05, recover_lr=0.03,
+        alternations=3,
+        batch_size=5,
+        w_da=0.7,
+        w_sd=1.3,
+        k=2,
+        schedule="constant",
+        forget_lr=0.05,
+        recover_lr=0.03,
         **fields,  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     result = method(small)
     hand, original, retain = copy.deepcopy(small.model), small.model, small.retain
     assert retain is not None
-    speeds = {name: [torch.zeros_like(p) for p in hand.parameters()] for name in ("forget", "recover")}
+    speeds = {
+        name: [torch.zeros_like(p) for p in hand.parameters()] for name in ("forget", "recover")
+    }
     for cycle in range(3):
         if cycle in refreshed:
             u = torch.as_tensor(numpy_leading(hand[:2](retain.inputs).detach().numpy(), 2))  # type: ignore[attr-defined, index]
         for batch in drawn(small.forget, "forget", cycle, forget_steps):
-            sgd(hand, speeds["forget"], muda_loss(hand, original, batch.inputs, u, method), 0.05, method)
+            sgd(
+                hand,
+                speeds["forget"],
+                muda_loss(hand, original, batch.inputs, u, method),
+                0.05,
+                method,
+            )
         for batch in drawn(retain, "recover", cycle, recover_steps):
-            sgd(hand, speeds["recover"], nn.functional.cross_entropy(hand(batch.inputs), batch.labels), 0.03, method)
+            sgd(
+                hand,
+                speeds["recover"],
+                nn.functional.cross_entropy(hand(batch.inputs), batch.labels),
+                0.03,
+                method,
+            )
     moved = 0.0
     for a, b, c in zip(result.parameters(), hand.parameters(), original.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # losses are float32 in the engine
@@ -111,12 +146,20 @@ def test_muda_takes_retained_data_only_where_it_uses_them(small: Task) -> None:
 
 def test_muda_names_the_scores_that_it_trains_on() -> None:
     assert MUDA().optimises == ("da",) and MUDA(w_da=0.0).optimises == ()
-    assert MUDA(form="energy").optimises == ("da", "da_energy") and MUDA(form="energy", w_da=0.0).optimises == ()
+    assert (
+        MUDA(form="energy").optimises == ("da", "da_energy")
+        and MUDA(form="energy", w_da=0.0).optimises == ()
+    )
 
 
 def test_muda_raises_alignment_and_forgets_outputs(task: Task) -> None:
     result = MUDA(alternations=15, batch_size=32)(task)
-    found = evaluate({"original": task.model, "muda": result}, forget=task.forget, retain=task.retain, test=task.retain)
+    found = evaluate(
+        {"original": task.model, "muda": result},
+        forget=task.forget,
+        retain=task.retain,
+        test=task.retain,
+    )
     assert found.models["muda"].value("forget_accuracy") == 0.0
     assert found.models["muda"].value("da") > found.models["original"].value("da") + 0.1  # type: ignore[operator]
     assert found.models["muda"].value("retain_accuracy") > 0.97  # type: ignore[operator]
@@ -153,13 +196,17 @@ def test_muda_targets(task: Task) -> None:
         got = MUDA(target=target, temperature=2.0)._target(which)(rows, labels)  # type: ignore[arg-type]
         np.testing.assert_allclose(got.numpy(), want, atol=1e-6)
         if which is at_random and target != "masked_label":
-            assert (got.argmax(1) == rows.argmax(1)).all(), "no decision of the original is pushed away"
+            assert (got.argmax(1) == rows.argmax(1)).all(), (
+                "no decision of the original is pushed away"
+            )
     # A class that an earlier request took has no place in the target of a later one.
     later = replace(task, forget=task.retain, forgotten_classes=(3,))
     halved = rows.double().numpy() / 2
     halved[:, 3] = -np.inf
     for target in ("auto", "self_soft"):
-        np.testing.assert_allclose(MUDA(target=target)._target(later)(rows, labels).numpy(), softmax(halved, 1), atol=1e-6)  # type: ignore[arg-type]
+        np.testing.assert_allclose(
+            MUDA(target=target)._target(later)(rows, labels).numpy(), softmax(halved, 1), atol=1e-6
+        )  # type: ignore[arg-type]
     with pytest.raises(Refused, match="forgotten as a whole"):
         MUDA(target="masked")(at_random)
     with pytest.raises(Refused, match="w_da or w_sd"):
@@ -172,7 +219,9 @@ def test_muda_at_random_keeps_forget_accuracy_at_or_above_unseen(task: Task) -> 
     unseen = task.retain.subset(np.flatnonzero(held))  # type: ignore[union-attr]
     forget = task.retain.subset(np.flatnonzero(~held)[::5])  # type: ignore[union-attr]
     rest = task.retain.subset(np.setdiff1d(np.flatnonzero(~held), np.flatnonzero(~held)[::5]))  # type: ignore[union-attr]
-    result = MUDA(alternations=3, batch_size=32)(replace(task, forget=forget, retain=rest, forgotten_classes=()))
+    result = MUDA(alternations=3, batch_size=32)(
+        replace(task, forget=forget, retain=rest, forgotten_classes=())
+    )
     found = evaluate({"muda": result}, forget=forget, retain=rest, test=unseen).models["muda"]
     assert found.value("forget_accuracy") >= found.value("test_retain_accuracy") - 0.02  # type: ignore[operator]
 
@@ -180,7 +229,9 @@ def test_muda_at_random_keeps_forget_accuracy_at_or_above_unseen(task: Task) -> 
 def test_finetune_is_sgd_on_the_retained_data_only(small: Task) -> None:
     method = Finetune(epochs=2, batch_size=8, lr=0.1, schedule="constant", weight_decay=0.01)
     result, hand = method(small), copy.deepcopy(small.model)
-    torch_sgd = torch.optim.SGD(hand.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    torch_sgd = torch.optim.SGD(
+        hand.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01
+    )
     for cycle in range(2):
         for batch in small.retain.batches(8, seeds.generator(3, "order", "recover", cycle)):  # type: ignore[union-attr]
             torch_sgd.zero_grad()
@@ -200,7 +251,9 @@ def test_random_labels_are_wrong_retained_and_uniform(task: Task) -> None:
     drawn = RandomLabel().labels(replace(task, forget=own, forgotten_classes=()))
     assert not (drawn == own.targets).any() and set(drawn.tolist()) == set(range(10))
     with pytest.raises(Refused, match="second class"):
-        RandomLabel().labels(replace(task, forget=own, num_classes=10, forgotten_classes=tuple(range(9))))
+        RandomLabel().labels(
+            replace(task, forget=own, num_classes=10, forgotten_classes=tuple(range(9)))
+        )
 
 
 def test_random_label_trains_towards_its_labels(task: Task) -> None:
@@ -214,11 +267,21 @@ def test_random_label_trains_towards_its_labels(task: Task) -> None:
 
 def test_head_mask_changes_one_bias_and_no_feature(task: Task) -> None:
     result = HeadMask()(task)
-    changed = [k for k, v in result.state_dict().items() if not torch.equal(v, task.model.state_dict()[k])]
+    changed = [
+        k for k, v in result.state_dict().items() if not torch.equal(v, task.model.state_dict()[k])
+    ]
     assert len(changed) == 1 and changed[0].endswith("bias")
     difference = result.state_dict()[changed[0]] - task.model.state_dict()[changed[0]]
-    assert difference.nonzero().flatten().tolist() == [3] and result.state_dict()[changed[0]][3] == -1e4
-    found = evaluate({"original": task.model, "cheat": result}, forget=task.forget, retain=task.retain, test=task.retain)
+    assert (
+        difference.nonzero().flatten().tolist() == [3]
+        and result.state_dict()[changed[0]][3] == -1e4
+    )
+    found = evaluate(
+        {"original": task.model, "cheat": result},
+        forget=task.forget,
+        retain=task.retain,
+        test=task.retain,
+    )
     original, cheat = found.models["original"], found.models["cheat"]
     assert cheat.value("forget_accuracy") == 0.0 and original.value("forget_accuracy") > 0.9  # type: ignore[operator]
     for name in ("da", "da_energy", "nmi", "cluster_f1"):

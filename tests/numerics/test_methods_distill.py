@@ -1,4 +1,6 @@
-"""Relabelling, distillation and control methods against their own formulas, written out again by hand in float64."""
+"""Relabelling, distillation and control methods against their own formulas, written out again by
+hand in float64.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ import torch
 from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Optimizer, Phase
-from eigenforget.features import find_head
-from eigenforget.losses import cross_entropy
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.core.spec import as_json, from_json, parse, spell
+from eigenforget.data.sources import DatasetSource, Joined, TensorSource
+from eigenforget.methods.base import Task
 from eigenforget.methods.boundary_expand import BoundaryExpand, widened
 from eigenforget.methods.boundary_shrink import BoundaryShrink
 from eigenforget.methods.cmf import CMF, ClassMeanHead, class_means
@@ -30,16 +33,18 @@ from eigenforget.methods.lotus import Lotus, smoothed_target
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.methods.unsir import UNSIR
 from eigenforget.models import checkpoint
-from eigenforget.sources import DatasetSource, Joined, TensorSource
-from eigenforget.spec import as_json, from_json, parse, spell
-from eigenforget.types import EigenforgetError, Refused, Task
+from eigenforget.models.features import find_head
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Optimizer, Phase
 
 SEED = 3
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 
 
 def accuracy(task: Task, model: nn.Module, source: TensorSource) -> float:
-    hits = sum(int((o.logits.argmax(1) == b.labels).sum()) for b, o in task.engine.forward(model, source))
+    hits = sum(
+        int((o.logits.argmax(1) == b.labels).sum()) for b, o in task.engine.forward(model, source)
+    )
     return hits / len(source)
 
 
@@ -51,7 +56,9 @@ def equal_weights(found: nn.Module, hand: nn.Module, start: nn.Module) -> None:
     assert moved > 1e-3, "the weights must have moved, or the comparison shows nothing"
 
 
-def trained_by_hand(task: Task, loss: Loss, *, phase: str, epochs: int, batch_size: int, sgd: dict[str, float]) -> nn.Module:
+def trained_by_hand(
+    task: Task, loss: Loss, *, phase: str, epochs: int, batch_size: int, sgd: dict[str, float]
+) -> nn.Module:
     """Nesterov SGD over the forget data; loss(model, x, y, positions)."""
     hand = copy.deepcopy(task.model)
     step = torch.optim.SGD(hand.parameters(), nesterov=True, **sgd)  # type: ignore[arg-type]
@@ -69,7 +76,8 @@ def differing(found: nn.Module, original: nn.Module) -> set[str]:
     return {name for name in mine if not torch.equal(mine[name], theirs[name])}
 
 
-# ---------------------------------------------------------------------------------------------- delete
+# ----------------------------------------------------------------------------------------------
+# delete
 
 
 def test_delete_is_the_published_kl_on_forget_data(small: Task) -> None:
@@ -83,7 +91,9 @@ def test_delete_is_the_published_kl_on_forget_data(small: Task) -> None:
         p = torch.softmax(model(x), 1)
         rows = []
         for i in range(len(y)):
-            rows.append(sum(q[i, c] * torch.log(q[i, c] / p[i, c]) for c in range(4) if q[i, c] > 0))
+            rows.append(
+                sum(q[i, c] * torch.log(q[i, c] / p[i, c]) for c in range(4) if q[i, c] > 0)
+            )
         return torch.stack(rows).mean()  # type: ignore[arg-type]
 
     sgd = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
@@ -105,7 +115,8 @@ def test_delete_forgets_and_keeps(task: Task) -> None:
     assert accuracy(task, result, task.forget) < 0.1 and accuracy(task, result, task.retain) > 0.97  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------- boundary shrink
+# ------------------------------------------------------------------------------------- boundary
+# shrink
 
 
 def input_gradient(model: nn.Module, x: np.ndarray, label: int) -> np.ndarray:
@@ -127,7 +138,9 @@ def nearest_by_hand(task: Task, step: float, gone: tuple[int, ...]) -> list[int]
     for x, y in zip(task.forget.inputs.numpy(), task.forget.labels(), strict=True):  # type: ignore[attr-defined]
         moved = x + step * np.sign(input_gradient(task.model, x, int(y)))
         scores = logits_by_hand(task.model, moved)
-        found.append(max((c for c in range(4) if c != y and c not in gone), key=lambda c: scores[c]))
+        found.append(
+            max((c for c in range(4) if c != y and c not in gone), key=lambda c: scores[c])
+        )
     return found
 
 
@@ -135,12 +148,23 @@ def test_boundary_shrink_labels_are_the_best_wrong_class_after_the_step(small: T
     step = 1.5
     want = nearest_by_hand(small, step, (2,))
     assert BoundaryShrink(step=step, batch_size=4).labels(small).tolist() == want
-    assert want != nearest_by_hand(small, 1e-9, (2,)) and want != nearest_by_hand(small, -step, (2,)), "the step must matter"
-    mixed = replace(small, forget=TensorSource(small.retain.inputs, small.retain.targets), forgotten_classes=())  # type: ignore[union-attr]
-    for size in (step, 1e-6):  # the tiny step leaves many samples on their own side, where the runner-up counts
+    assert want != nearest_by_hand(small, 1e-9, (2,)) and want != nearest_by_hand(
+        small, -step, (2,)
+    ), "the step must matter"
+    mixed = replace(
+        small, forget=TensorSource(small.retain.inputs, small.retain.targets), forgotten_classes=()
+    )  # type: ignore[union-attr]
+    for size in (
+        step,
+        1e-6,
+    ):  # the tiny step leaves many samples on their own side, where the runner-up counts
         want = nearest_by_hand(mixed, size, ())
         found = BoundaryShrink(step=size).labels(mixed)
-        assert found.tolist() == want and set(want) == {0, 1, 2, 3} and not (found == mixed.forget.targets).any()  # type: ignore[attr-defined]
+        assert (
+            found.tolist() == want
+            and set(want) == {0, 1, 2, 3}
+            and not (found == mixed.forget.targets).any()
+        )  # type: ignore[attr-defined]
 
 
 def test_boundary_shrink_trains_towards_these_labels(small: Task) -> None:
@@ -165,7 +189,8 @@ def test_boundary_shrink_refusals(small: Task) -> None:
     assert BoundaryShrink().labels(replace(small, forgotten_classes=(1, 2, 3))).tolist() == [0] * 10
 
 
-# ------------------------------------------------------------------------------------- boundary expand
+# ------------------------------------------------------------------------------------- boundary
+# expand
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -173,7 +198,9 @@ def test_boundary_expand_trains_a_shadow_class_and_cuts_it_off(small: Task, bias
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4, bias=bias)).double()
     task = replace(small, model=model)
-    result = BoundaryExpand(epochs=2, lr=0.1, weight_decay=0.01, batch_size=4)(replace(task, retain=None))
+    result = BoundaryExpand(epochs=2, lr=0.1, weight_decay=0.01, batch_size=4)(
+        replace(task, retain=None)
+    )
     wide = copy.deepcopy(model)
     wide[2] = widened(model[2], seeds.generator(SEED, "shadow"))  # type: ignore[arg-type]
 
@@ -183,13 +210,17 @@ def test_boundary_expand_trains_a_shadow_class_and_cuts_it_off(small: Task, bias
         return (logits.exp().sum(1).log() - logits[:, 4]).mean()
 
     sgd = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-    hand = trained_by_hand(replace(task, model=wide), loss, phase="forget", epochs=2, batch_size=4, sgd=sgd)
+    hand = trained_by_hand(
+        replace(task, model=wide), loss, phase="forget", epochs=2, batch_size=4, sgd=sgd
+    )
     cut = copy.deepcopy(model)
     cut[0].load_state_dict(hand[0].state_dict())  # type: ignore[index]
     cut[2].load_state_dict({k: v[:4] for k, v in hand[2].state_dict().items()})  # type: ignore[index]
     equal_weights(result, cut, model)
     assert type(result[2]) is nn.Linear and result[2].out_features == 4  # type: ignore[index]
-    assert [(k, v.shape) for k, v in result.state_dict().items()] == [(k, v.shape) for k, v in model.state_dict().items()]
+    assert [(k, v.shape) for k, v in result.state_dict().items()] == [
+        (k, v.shape) for k, v in model.state_dict().items()
+    ]
 
 
 def test_widened_head_copies_the_rows_and_starts_the_last_as_linear_does() -> None:
@@ -199,7 +230,11 @@ def test_widened_head_copies_the_rows_and_starts_the_last_as_linear_does() -> No
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(wide.weight[:3], head.weight) and torch.equal(wide.bias[:3], head.bias)
     row = wide.weight[3].detach()
-    assert 0.08 < row.abs().max() <= 0.1 and row.min() < -0.08 and row.std() == pytest.approx(0.1 / math.sqrt(3), rel=0.2)
+    assert (
+        0.08 < row.abs().max() <= 0.1
+        and row.min() < -0.08
+        and row.std() == pytest.approx(0.1 / math.sqrt(3), rel=0.2)
+    )
     assert wide.weight.requires_grad and wide.weight.dtype == torch.float64
 
 
@@ -213,7 +248,8 @@ def test_exchanged_heads_must_be_plain(small: Task) -> None:
                 method(replace(small, model=model))
 
 
-# ----------------------------------------------------------------------------------------------- unsir
+# -----------------------------------------------------------------------------------------------
+# unsir
 
 
 def test_unsir_noise_is_adam_on_minus_ce_plus_penalty(small: Task) -> None:
@@ -224,23 +260,39 @@ def test_unsir_noise_is_adam_on_minus_ce_plus_penalty(small: Task) -> None:
     start = torch.randn(n, 6, generator=seeds.generator(SEED, "unsir", 2)).double().numpy()
     x, m, v = start.copy(), np.zeros_like(start), np.zeros_like(start)
     for t in range(1, 4):
-        gradient = np.stack([-input_gradient(small.model, row, 2) / n + lam * 2 * row / n for row in x])
+        gradient = np.stack(
+            [-input_gradient(small.model, row, 2) / n + lam * 2 * row / n for row in x]
+        )
         m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
         x = x - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
     np.testing.assert_allclose(found.inputs.numpy(), x, rtol=1e-4, atol=1e-5)
     assert found.targets.tolist() == [2] * n and not found.inputs.requires_grad
     dropping = nn.Sequential(*small.model[:2], nn.Dropout(0.5), small.model[2])  # type: ignore[index,misc]
-    assert torch.equal(method.noise(replace(small, model=dropping), 2).inputs, found.inputs), "the model stays in eval mode"
+    assert torch.equal(method.noise(replace(small, model=dropping), 2).inputs, found.inputs), (
+        "the model stays in eval mode"
+    )
     far = UNSIR(noise_samples=n, noise_steps=40, noise_penalty=0.001).noise(small, 2).inputs.numpy()
-    errors = [np.mean([-log_softmax(logits_by_hand(small.model, r))[2] for r in rows]) for rows in (start, far)]
+    errors = [
+        np.mean([-log_softmax(logits_by_hand(small.model, r))[2] for r in rows])
+        for rows in (start, far)
+    ]
     assert errors[1] > errors[0] + 0.4, "the noise maximises the error of its class"
 
 
 def test_unsir_impairs_on_noise_and_retain_then_repairs(small: Task) -> None:
     method = UNSIR(
-        noise_samples=4, noise_steps=3, repeats=3, retain_per_class=5, impair_lr=0.02, repair_lr=0.01, repair_epochs=2, batch_size=8
+        noise_samples=4,
+        noise_steps=3,
+        repeats=3,
+        retain_per_class=5,
+        impair_lr=0.02,
+        repair_lr=0.01,
+        repair_epochs=2,
+        batch_size=8,
     )
-    result = method(replace(small, forget=TensorSource(torch.zeros(1, 6).double(), torch.tensor([2]))))
+    result = method(
+        replace(small, forget=TensorSource(torch.zeros(1, 6).double(), torch.tensor([2])))
+    )
     sample, noise = method.sample(small), method.noise(small, 2)
     assert sorted(sample.labels().tolist()) == [0] * 5 + [1] * 5 + [3] * 5
     seen = Joined((sample, noise.subset(np.tile(np.arange(4), 3))))
@@ -249,7 +301,10 @@ def test_unsir_impairs_on_noise_and_retain_then_repairs(small: Task) -> None:
     order = seeds.generator(SEED, "order", "repair", 0)
     plan = [(impair, list(seen.batches(8, seeds.generator(SEED, "order", "impair", 0))))]
     plan.append((repair, [b for _ in range(2) for b in sample.batches(8, order)]))
-    assert sum(len(b.labels) for b in plan[0][1]) == 27 and sum(int((b.labels == 2).sum()) for b in plan[0][1]) == 12
+    assert (
+        sum(len(b.labels) for b in plan[0][1]) == 27
+        and sum(int((b.labels == 2).sum()) for b in plan[0][1]) == 12
+    )
     for step, batches in plan:
         for batch in batches:
             step.zero_grad()
@@ -268,14 +323,20 @@ def test_unsir_forgets_and_refuses(task: Task, small: Task) -> None:
         UNSIR()(replace(small, retain=whole))
 
 
-# ----------------------------------------------------------------------------------------------- lotus
+# -----------------------------------------------------------------------------------------------
+# lotus
 
 
 def test_lotus_target_formula() -> None:
     rng = np.random.default_rng(0)
     logits, gumbel = rng.normal(size=(6, 4)) * 3, rng.gumbel(size=(6, 4))
     forget = np.array([True, False, True, True, False, False])
-    found = smoothed_target(torch.as_tensor(logits), torch.as_tensor(gumbel), forget=torch.as_tensor(forget), temperature=2.5)
+    found = smoothed_target(
+        torch.as_tensor(logits),
+        torch.as_tensor(gumbel),
+        forget=torch.as_tensor(forget),
+        temperature=2.5,
+    )
     for i in range(6):
         noisy = logits[i] + gumbel[i]
         want = softmax(noisy / 2.5) if forget[i] else np.eye(4)[int(np.argmax(noisy))]
@@ -284,7 +345,15 @@ def test_lotus_target_formula() -> None:
 
 def test_lotus_is_its_algorithm_written_out(small: Task) -> None:
     """Two epochs: accuracy, temperature, Gumbel noise, mixed batches and AdamW by hand."""
-    method = Lotus(epochs=2, lr=0.01, weight_decay=0.1, alpha=1.7, target_accuracy=0.05, retain_share=0.5, batch_size=7)
+    method = Lotus(
+        epochs=2,
+        lr=0.01,
+        weight_decay=0.1,
+        alpha=1.7,
+        target_accuracy=0.05,
+        retain_share=0.5,
+        batch_size=7,
+    )
     model = copy.deepcopy(small.model)
     with torch.no_grad():
         model[2].bias[2] += 0.7  # type: ignore[index]
@@ -296,15 +365,29 @@ def test_lotus_is_its_algorithm_written_out(small: Task) -> None:
     step = torch.optim.AdamW(hand.parameters(), lr=0.01, weight_decay=0.1)
     uniform, temperatures = seeds.generator(SEED, "gumbel"), []
     for cycle in range(2):
-        hits = sum(int(np.argmax(logits_by_hand(hand, x)) == 2) for x in small.forget.inputs.numpy())  # type: ignore[attr-defined,misc]
+        hits = sum(
+            int(np.argmax(logits_by_hand(hand, x)) == 2) for x in small.forget.inputs.numpy()
+        )  # type: ignore[attr-defined,misc]
         temperatures.append(math.exp(1.7 * (hits / 10 - 0.05)))
         for batch in mixed.batches(7, seeds.generator(SEED, "order", "lotus", cycle)):
-            noise = -torch.log(torch.empty(len(batch.labels), 4).exponential_(generator=uniform)).double().numpy()
+            noise = (
+                -torch.log(torch.empty(len(batch.labels), 4).exponential_(generator=uniform))
+                .double()
+                .numpy()
+            )
             targets = []
-            for t, g, y in zip(model(batch.inputs).detach().numpy(), noise, batch.labels.tolist(), strict=True):
-                targets.append(softmax((t + g) / temperatures[-1]) if y == 2 else np.eye(4)[np.argmax(t + g)])
+            for t, g, y in zip(
+                model(batch.inputs).detach().numpy(), noise, batch.labels.tolist(), strict=True
+            ):
+                targets.append(
+                    softmax((t + g) / temperatures[-1]) if y == 2 else np.eye(4)[np.argmax(t + g)]
+                )
             step.zero_grad()
-            (-(torch.as_tensor(np.stack(targets)) * torch.log_softmax(hand(batch.inputs), 1)).sum(1).mean()).backward()
+            (
+                -(torch.as_tensor(np.stack(targets)) * torch.log_softmax(hand(batch.inputs), 1))
+                .sum(1)
+                .mean()
+            ).backward()
             step.step()
     assert temperatures[0] > 1.5
     equal_weights(result, hand, model)
@@ -313,8 +396,12 @@ def test_lotus_is_its_algorithm_written_out(small: Task) -> None:
 def test_lotus_hard_targets_are_draws_from_the_softmax() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0]]).expand(40000, 3)
     gumbel = -torch.empty(40000, 3).exponential_(generator=torch.Generator().manual_seed(0)).log()
-    drawn = smoothed_target(logits, gumbel, forget=torch.zeros(40000, dtype=torch.bool), temperature=9.0).mean(0)
-    np.testing.assert_allclose(drawn.numpy(), softmax([2.0, 0.0, -1.0]), atol=0.0125)  # 5 standard deviations
+    drawn = smoothed_target(
+        logits, gumbel, forget=torch.zeros(40000, dtype=torch.bool), temperature=9.0
+    ).mean(0)
+    np.testing.assert_allclose(
+        drawn.numpy(), softmax([2.0, 0.0, -1.0]), atol=0.0125
+    )  # 5 standard deviations
 
 
 def test_lotus_stops_at_its_target(task: Task, small: Task) -> None:
@@ -324,7 +411,9 @@ def test_lotus_stops_at_its_target(task: Task, small: Task) -> None:
         model[2].bias[2] -= 100.0  # type: ignore[index]
     below = replace(small, model=model, log=rows.append)
     result = Lotus(target_accuracy=0.01)(below)
-    assert not rows and not differing(result, model) and not any(m.training for m in result.modules())
+    assert (
+        not rows and not differing(result, model) and not any(m.training for m in result.modules())
+    )
     assert all(p.grad is None for p in result.parameters())
     Lotus(target_accuracy=0.005, epochs=2)(below)
     assert len(rows) == 2, "a gap of −0.005 does not stop it"
@@ -351,24 +440,35 @@ def test_joined_sources_are_one_source() -> None:
     for generator in (None, torch.Generator().manual_seed(0)):
         seen = list(both.batches(5, generator))
         for batch in seen:
-            assert batch.inputs.squeeze(1).long().tolist() == batch.labels.tolist() == batch.positions.tolist()
+            assert (
+                batch.inputs.squeeze(1).long().tolist()
+                == batch.labels.tolist()
+                == batch.positions.tolist()
+            )
         order = torch.cat([b.positions for b in seen]).tolist()
         assert sorted(order) == list(range(12)) and [len(b.labels) for b in seen] == [5, 5, 2]
         assert (order == list(range(12))) == (generator is None)
     shuffled = [b.positions.tolist() for b in both.batches(5, torch.Generator().manual_seed(0))]
     assert any(min(b) < 5 <= max(b) for b in shuffled), "batches mix the sources"
     assert both.subset(np.array([1, 7, 11])).labels().tolist() == [1, 7, 11]
-    assert [len(b.labels) for b in both.batches(11, torch.Generator().manual_seed(0))] == [11], "no training batch of one"
+    assert [len(b.labels) for b in both.batches(11, torch.Generator().manual_seed(0))] == [11], (
+        "no training batch of one"
+    )
 
 
-# ---------------------------------------------------------------------------------------- head distill
+# ---------------------------------------------------------------------------------------- head
+# distill
 
 
 def test_head_distill_moves_the_head_and_not_one_other_bit(task: Task) -> None:
     result = HeadDistill()(task)
     assert differing(result, task.model) == {"fc.weight", "fc.bias"}
     for source in (task.forget, task.retain):
-        pairs = zip(task.engine.forward(result, source), task.engine.forward(task.model, source), strict=True)  # type: ignore[arg-type]
+        pairs = zip(
+            task.engine.forward(result, source),
+            task.engine.forward(task.model, source),
+            strict=True,
+        )  # type: ignore[arg-type]
         assert all(torch.equal(a.features, b.features) for (_, a), (_, b) in pairs)
     assert accuracy(task, result, task.forget) == 0 and accuracy(task, result, task.retain) > 0.98  # type: ignore[arg-type]
 
@@ -396,10 +496,13 @@ def test_head_distill_is_kl_to_the_masked_original(small: Task) -> None:
         HeadDistill()(replace(small, forgotten_classes=()))
 
 
-# ------------------------------------------------------------------------------------------------- cmf
+# -------------------------------------------------------------------------------------------------
+# cmf
 
 
-def means_by_hand(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def means_by_hand(
+    features: np.ndarray, labels: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     z = np.stack([f / np.linalg.norm(f) for f in features])
     mu = z.sum(0) / len(z)
     rows = []
@@ -425,17 +528,25 @@ def test_cmf_head_is_its_formula(small: Task) -> None:
     head.mean.copy_(torch.as_tensor(mu))
     for f, logits in zip(features, head(torch.as_tensor(features)).numpy(), strict=True):
         centred = f / np.linalg.norm(f) - mu
-        np.testing.assert_allclose(logits, [centred @ w / np.linalg.norm(centred) / 0.5 for w in weight], atol=1e-12)
+        np.testing.assert_allclose(
+            logits, [centred @ w / np.linalg.norm(centred) / 0.5 for w in weight], atol=1e-12
+        )
 
 
 def test_cmf_recomputes_the_head_before_every_cycle_and_at_the_end(small: Task) -> None:
-    """Two cycles of fine-tuning: the encoder moves under a constant head, which follows from true labels in between."""
-    result = CMF(inner=Finetune(epochs=2, lr=0.3, batch_size=8, schedule="constant", weight_decay=0.01))(small)
+    """Two cycles of fine-tuning: the encoder moves under a constant head, which follows from true
+    labels in between.
+    """
+    result = CMF(
+        inner=Finetune(epochs=2, lr=0.3, batch_size=8, schedule="constant", weight_decay=0.01)
+    )(small)
     sources = (small.retain, small.forget)
     x = torch.cat([s.inputs for s in sources])  # type: ignore[union-attr]
     y = np.concatenate([s.labels() for s in sources])  # type: ignore[union-attr]
     encoder = copy.deepcopy(small.model[:2])  # type: ignore[index]
-    step = torch.optim.SGD(encoder.parameters(), lr=0.3, momentum=0.9, nesterov=True, weight_decay=0.01)
+    step = torch.optim.SGD(
+        encoder.parameters(), lr=0.3, momentum=0.9, nesterov=True, weight_decay=0.01
+    )
 
     def head() -> list[Tensor]:
         return [torch.as_tensor(a) for a in means_by_hand(encoder(x).detach().numpy(), y, 4)]
@@ -460,20 +571,36 @@ def test_cmf_recomputes_the_head_before_every_cycle_and_at_the_end(small: Task) 
     torch.testing.assert_close(result(x), logits(x, weight, mu), rtol=1e-4, atol=1e-5)
 
 
-def test_cmf_wraps_any_method_and_its_result_can_be_loaded_again(task: Task, tmp_path: object) -> None:
+def test_cmf_wraps_any_method_and_its_result_can_be_loaded_again(
+    task: Task, tmp_path: object
+) -> None:
     before = checkpoint.digest(task.model)
-    for inner in (RandomLabel(epochs=1), Delete(epochs=1), UNSIR(noise_steps=2, repeats=1, retain_per_class=20, repair_epochs=1)):
+    for inner in (
+        RandomLabel(epochs=1),
+        Delete(epochs=1),
+        UNSIR(noise_steps=2, repeats=1, retain_per_class=20, repair_epochs=1),
+    ):
         method = CMF(inner=inner)
         result = method(task)
         mine, theirs = result.state_dict(), task.model.state_dict()
-        assert set(mine) - set(theirs) == {f"fc.{name}" for name in CMF.adds} and set(theirs) <= set(mine)
-        assert isinstance(find_head(result)[1], ClassMeanHead) and checkpoint.digest(task.model) == before
-        assert {n for n, _ in result.named_parameters()} == {n for n in dict(task.model.named_parameters()) if "fc." not in n}
+        assert set(mine) - set(theirs) == {f"fc.{name}" for name in CMF.adds} and set(
+            theirs
+        ) <= set(mine)
+        assert (
+            isinstance(find_head(result)[1], ClassMeanHead)
+            and checkpoint.digest(task.model) == before
+        )
+        assert {n for n, _ in result.named_parameters()} == {
+            n for n in dict(task.model.named_parameters()) if "fc." not in n
+        }
         checkpoint.save(result, f"{tmp_path}/{inner.name}.safetensors", {})
         again = method.adapt(task.model)
         checkpoint.load_into(again, checkpoint.load_state(f"{tmp_path}/{inner.name}.safetensors"))
         inputs = task.forget.inputs  # type: ignore[attr-defined]
-        assert torch.equal(again.eval()(inputs), result(inputs)) and result(inputs).abs().max() <= 1 + 1e-5
+        assert (
+            torch.equal(again.eval()(inputs), result(inputs))
+            and result(inputs).abs().max() <= 1 + 1e-5
+        )
         assert inner.name != "unsir" or accuracy(task, result, task.retain) > 0.8  # type: ignore[arg-type]
 
 
@@ -496,7 +623,12 @@ class _TrainsElsewhere:
 
     def __call__(self, task: Task) -> nn.Module:
         other = _Elsewhere()
-        phase = Phase("other", (task.forget,), lambda part: cross_entropy(part.outputs.logits, part.batch.labels), Optimizer())
+        phase = Phase(
+            "other",
+            (task.forget,),
+            lambda part: cross_entropy(part.outputs.logits, part.batch.labels),
+            Optimizer(),
+        )
         before = other.head.weight.detach().clone()
         task.engine.fit(other, [phase], cycles=2, seed=0)
         assert not torch.equal(other.head.weight, before)
@@ -505,28 +637,43 @@ class _TrainsElsewhere:
 
 def test_cmf_leaves_other_models_that_the_inner_method_trains_alone(small: Task) -> None:
     result = CMF(inner=_TrainsElsewhere())(small)
-    assert {n for n in differing(result, CMF().adapt(small.model)) if not n.startswith("2.")} == set()
+    assert {
+        n for n in differing(result, CMF().adapt(small.model)) if not n.startswith("2.")
+    } == set()
 
 
 def test_cmf_is_spelled_with_its_inner_method() -> None:
     kinds: list[type] = [CMF, Finetune, RandomLabel]
     value = parse("cmf(inner=finetune(epochs=3), temperature=0.1)", kinds, "method")
-    assert value == CMF(inner=Finetune(epochs=3), temperature=0.1) and parse(spell(value), kinds, "method") == value
+    assert (
+        value == CMF(inner=Finetune(epochs=3), temperature=0.1)
+        and parse(spell(value), kinds, "method") == value
+    )
     assert from_json(as_json(value), kinds, "method") == value and spell(CMF()) == "cmf()"
-    for text, message in (("cmf(inner=3)", "a method is needed"), ("cmf(inner=identity())", "identity is a control")):
+    for text, message in (
+        ("cmf(inner=3)", "a method is needed"),
+        ("cmf(inner=identity())", "identity is a control"),
+    ):
         with pytest.raises(EigenforgetError, match=message):
             parse(text, [*kinds, Identity], "method")
 
 
-# -------------------------------------------------------------------------------------------- controls
+# --------------------------------------------------------------------------------------------
+# controls
 
 
 def test_identity_is_the_original_bit_for_bit(task: Task) -> None:
     training = copy.deepcopy(task.model).train()
     result = Identity()(replace(task, model=training, retain=None))
     assert training.training and not differing(result, training) and result is not training
-    assert result is not task.model and not differing(result, task.model) and not any(m.training for m in result.modules())
-    assert not {p.data_ptr() for p in result.parameters()} & {p.data_ptr() for p in task.model.parameters()}
+    assert (
+        result is not task.model
+        and not differing(result, task.model)
+        and not any(m.training for m in result.modules())
+    )
+    assert not {p.data_ptr() for p in result.parameters()} & {
+        p.data_ptr() for p in task.model.parameters()
+    }
 
 
 def test_collapse_ruins_the_model_and_stays_finite(task: Task) -> None:
@@ -539,7 +686,9 @@ def test_collapse_ruins_the_model_and_stays_finite(task: Task) -> None:
 def test_collapse_is_clipped_ascent(small: Task) -> None:
     result = Collapse(steps=1, lr=0.5, momentum=0.0, clip=0.25, batch_size=10)(small)
     x, y = small.forget.inputs, small.forget.targets  # type: ignore[attr-defined]
-    found = torch.autograd.grad(nn.functional.cross_entropy(small.model(x), y), list(small.model.parameters()))
+    found = torch.autograd.grad(
+        nn.functional.cross_entropy(small.model(x), y), list(small.model.parameters())
+    )
     norm = math.sqrt(sum(float(g.square().sum()) for g in found))
     assert norm > 0.25
     for a, b, g in zip(result.parameters(), small.model.parameters(), found, strict=True):

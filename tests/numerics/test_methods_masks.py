@@ -1,4 +1,6 @@
-"""masked, ssd, fisher_forgetting, influence, esc and esc_t, each against its own formula written out again by hand."""
+"""masked, ssd, fisher_forgetting, influence, esc and esc_t, each against its own formula written
+out again by hand.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,13 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Engine, Optimizer, Phase
-from eigenforget.evaluation import evaluate
-from eigenforget.gradients import mean_gradient
-from eigenforget.losses import cross_entropy
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.core.spec import as_json, configured, from_json, parse, spell
+from eigenforget.data.sources import TensorSource
+from eigenforget.evaluation.board import evaluate
 from eigenforget.methods import METHODS, Finetune, HeadMask, RandomLabel
+from eigenforget.methods.base import Task
 from eigenforget.methods.cmf import CMF
 from eigenforget.methods.esc import ESC
 from eigenforget.methods.esc_t import ESCT
@@ -27,9 +30,10 @@ from eigenforget.methods.fisher_forgetting import FisherForgetting
 from eigenforget.methods.influence import Influence, conjugate_gradients
 from eigenforget.methods.masked import Masked, top_share
 from eigenforget.methods.ssd import SSD, adaptive_alpha
-from eigenforget.sources import TensorSource
-from eigenforget.spec import as_json, configured, from_json, parse, spell
-from eigenforget.types import EigenforgetError, Refused, Task
+from eigenforget.training.engine import Engine
+from eigenforget.training.gradients import mean_gradient
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Optimizer, Phase
 
 
 def engine64() -> Engine:
@@ -41,7 +45,9 @@ def rows(source: Any) -> list[tuple[Tensor, int]]:
 
 
 def loss_gradient(model: nn.Module, x: Tensor, label: int) -> list[Tensor]:
-    return list(torch.autograd.grad(-torch.log_softmax(model(x), -1)[label], list(model.parameters())))
+    return list(
+        torch.autograd.grad(-torch.log_softmax(model(x), -1)[label], list(model.parameters()))
+    )
 
 
 def same(mine: nn.Module, theirs: nn.Module, tolerance: float = 1e-10) -> None:
@@ -49,19 +55,24 @@ def same(mine: nn.Module, theirs: nn.Module, tolerance: float = 1e-10) -> None:
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-# --- masked ------------------------------------------------------------------------------------------------------
+# --- masked
+# ------------------------------------------------------------------------------------------------------
 
 
 def numpy_mask(task: Task, keep_top: float) -> list[np.ndarray]:
     """Entries above the (1 − keep_top) quantile of |mean forget gradient| over all weights."""
     singles = [loss_gradient(task.model, x, y) for x, y in rows(task.forget)]
-    mean = [np.abs(np.mean([s[i].numpy() for s in singles], axis=0)) for i in range(len(singles[0]))]
+    mean = [
+        np.abs(np.mean([s[i].numpy() for s in singles], axis=0)) for i in range(len(singles[0]))
+    ]
     threshold = np.quantile(np.concatenate([g.ravel() for g in mean]), 1 - keep_top)
     return [g > threshold for g in mean]
 
 
 def held_finetune(task: Task, masks: list[np.ndarray], method: Finetune) -> nn.Module:
-    """Nesterov SGD on the retained data, entry by entry, where fixed entries are set back after every step."""
+    """Nesterov SGD on the retained data, entry by entry, where fixed entries are set back after
+    every step.
+    """
     hand, free = copy.deepcopy(task.model), [torch.as_tensor(m) for m in masks]
     velocity = [torch.zeros_like(p) for p in hand.parameters()]
     for cycle in range(method.epochs):
@@ -70,7 +81,9 @@ def held_finetune(task: Task, masks: list[np.ndarray], method: Finetune) -> nn.M
             loss = nn.functional.cross_entropy(hand(batch.inputs), batch.labels)
             grads = torch.autograd.grad(loss, list(hand.parameters()))
             with torch.no_grad():
-                for p, v, g, m, o in zip(hand.parameters(), velocity, grads, free, task.model.parameters(), strict=True):
+                for p, v, g, m, o in zip(
+                    hand.parameters(), velocity, grads, free, task.model.parameters(), strict=True
+                ):
                     g = g + method.weight_decay * p
                     v.mul_(method.momentum).add_(g)
                     p.copy_(torch.where(m, p - method.lr * (g + method.momentum * v), o))
@@ -92,10 +105,14 @@ def test_masked_equals_sgd_with_fixed_entries_written_out(small: Task, keep_top:
 
 def test_masked_at_one_is_the_inner_method_and_counts_its_samples(small: Task) -> None:
     inner = Finetune(epochs=2, batch_size=7, lr=0.3)
-    plain, masked = inner(small), Masked(inner=inner, keep_top=1.0)(replace(small, engine=(meter := engine64())))
+    plain, masked = (
+        inner(small),
+        Masked(inner=inner, keep_top=1.0)(replace(small, engine=(meter := engine64()))),
+    )
     for a, b in zip(plain.parameters(), masked.parameters(), strict=True):
         assert torch.equal(a, b)
-    # Batches of 7 of 30 rows: four of 7 and one of 2; the mask adds one pass over the 10 forget rows.
+    # Batches of 7 of 30 rows: four of 7 and one of 2; the mask adds one pass over the 10 forget
+    # rows.
     assert meter.meter.trained == 2 * 30 + 10
 
 
@@ -111,12 +128,16 @@ def test_salun_on_a_network_with_batch_normalisation(task: Task) -> None:
         moved += int(differs.sum())
     assert moved > 0.95 * 0.5 * total
     buffers = dict(task.model.named_buffers())
-    assert any(not torch.equal(b, buffers[k]) for k, b in result.named_buffers()), "statistics are no weights"
+    assert any(not torch.equal(b, buffers[k]) for k, b in result.named_buffers()), (
+        "statistics are no weights"
+    )
 
 
 @configured
 class Wild:
-    """Starts from zeroed weights, and trains with AdamW, clipping and a probe of its own beside the model."""
+    """Starts from zeroed weights, and trains with AdamW, clipping and a probe of its own beside the
+    model.
+    """
 
     name: ClassVar[str] = "wild"
     source: ClassVar[str] = "test"
@@ -136,12 +157,18 @@ class Wild:
             return cross_entropy(part.outputs.logits, part.batch.labels)
 
         adam = Optimizer(kind="adamw", lr=0.1, weight_decay=0.5, clip=0.1)
-        task.engine.fit(student, [Phase("a", (task.forget,), loss, adam, 5)], cycles=2, seed=task.seed)
+        task.engine.fit(
+            student, [Phase("a", (task.forget,), loss, adam, 5)], cycles=2, seed=task.seed
+        )
         probe = nn.Sequential(nn.Linear(6, 4)).double()
         before = copy.deepcopy(probe)
-        phase = Phase("b", (task.forget,), lambda p: cross_entropy(p.outputs.logits, p.batch.labels), adam, 5)
+        phase = Phase(
+            "b", (task.forget,), lambda p: cross_entropy(p.outputs.logits, p.batch.labels), adam, 5
+        )
         task.engine.fit(probe, [phase], cycles=1, seed=task.seed)
-        assert all((a != b).all() for a, b in zip(probe.parameters(), before.parameters(), strict=True))
+        assert all(
+            (a != b).all() for a, b in zip(probe.parameters(), before.parameters(), strict=True)
+        )
         return student
 
 
@@ -164,16 +191,26 @@ def test_masks_nest_and_hold_methods_that_do_not_train(small: Task) -> None:
         np.testing.assert_array_equal((a != o).detach().numpy(), m)
     noisy = Masked(inner=FisherForgetting(), keep_top=0.2)(small)
     plain = FisherForgetting()(small)
-    for a, b, o, m in zip(noisy.parameters(), plain.parameters(), small.model.parameters(), few, strict=True):
+    for a, b, o, m in zip(
+        noisy.parameters(), plain.parameters(), small.model.parameters(), few, strict=True
+    ):
         assert torch.equal(a, torch.where(torch.as_tensor(m), b, o))
 
 
 def test_top_share_is_exact_with_ties() -> None:
-    gradient = {"a": torch.tensor([[0.0, -3.0], [0.0, 0.0]]), "b": torch.tensor([0.0, 1.0, 0.0, 0.0])}
+    gradient = {
+        "a": torch.tensor([[0.0, -3.0], [0.0, 0.0]]),
+        "b": torch.tensor([0.0, 1.0, 0.0, 0.0]),
+    }
     assert top_share(gradient, 0.25)["a"].tolist() == [[False, True], [False, False]]
     assert top_share(gradient, 0.25)["b"].tolist() == [False, True, False, False]
-    assert top_share(gradient, 0.5)["a"].tolist() == [[True, True], [True, False]], "ties go to the earlier entry"
-    assert [int(top_share(gradient, s)["a"].sum() + top_share(gradient, s)["b"].sum()) for s in (1e-9, 1.0)] == [1, 8]
+    assert top_share(gradient, 0.5)["a"].tolist() == [[True, True], [True, False]], (
+        "ties go to the earlier entry"
+    )
+    assert [
+        int(top_share(gradient, s)["a"].sum() + top_share(gradient, s)["b"].sum())
+        for s in (1e-9, 1.0)
+    ] == [1, 8]
 
 
 def test_masked_is_one_spec(small: Task) -> None:
@@ -181,11 +218,19 @@ def test_masked_is_one_spec(small: Task) -> None:
     text = "masked(inner=random_label(lr=0.01, epochs=3), keep_top=0.3)"
     value = parse(text, choices, "method")
     assert value == Masked(inner=RandomLabel(lr=0.01, epochs=3), keep_top=0.3)
-    assert parse(spell(value), choices, "method") == value == from_json(as_json(value), choices, "method")
+    assert (
+        parse(spell(value), choices, "method")
+        == value
+        == from_json(as_json(value), choices, "method")
+    )
     assert spell(value) == "masked(inner=random_label(epochs=3, lr=0.01), keep_top=0.3)"
-    assert spell(Masked()) == "masked()" and parse("masked", choices, "method") == Masked(inner=RandomLabel())
+    assert spell(Masked()) == "masked()" and parse("masked", choices, "method") == Masked(
+        inner=RandomLabel()
+    )
     deep = Masked(inner=Masked(inner=Finetune(), keep_top=0.1))
-    assert parse(spell(deep), choices, "method") == deep == from_json(as_json(deep), choices, "method")
+    assert (
+        parse(spell(deep), choices, "method") == deep == from_json(as_json(deep), choices, "method")
+    )
     for wrong in ("head_mask()", "3", "'finetune'"):
         with pytest.raises(EigenforgetError, match=r"inner: .*(a method is needed|is a control)"):
             parse(f"masked(inner={wrong})", choices, "method")
@@ -204,7 +249,8 @@ def test_masked_needs_what_its_inner_method_needs(small: Task) -> None:
     assert isinstance(Masked(inner=ESC())(bare), nn.Module)
 
 
-# --- ssd ---------------------------------------------------------------------------------------------------------
+# --- ssd
+# ---------------------------------------------------------------------------------------------------------
 
 
 def importance(model: nn.Module, data: list[tuple[Tensor, int]]) -> list[np.ndarray]:
@@ -226,25 +272,35 @@ def ssd_by_hand(task: Task, alpha: float, dampening: float) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("alpha", "dampening"), [(1.0, 1.0), (1.3, 0.4), (0.7, 3.0)])
-def test_ssd_equals_the_formula_weight_by_weight(small: Task, alpha: float, dampening: float) -> None:
+def test_ssd_equals_the_formula_weight_by_weight(
+    small: Task, alpha: float, dampening: float
+) -> None:
     result = SSD(alpha=alpha, dampening=dampening)(small)
     expected = ssd_by_hand(small, alpha, dampening)
     for a, b in zip(result.parameters(), expected, strict=True):
         np.testing.assert_allclose(a.detach().numpy(), b, rtol=1e-12)
-    kept = [float((torch.as_tensor(b) == o).double().mean()) for b, o in zip(expected, small.model.parameters(), strict=True)]
+    kept = [
+        float((torch.as_tensor(b) == o).double().mean())
+        for b, o in zip(expected, small.model.parameters(), strict=True)
+    ]
     assert 0.05 < np.mean(kept) < 0.95
 
 
 def test_ssd_ignores_batches_and_order_and_does_nothing_at_a_huge_alpha(small: Task) -> None:
     reference = SSD(alpha=1.2)(small)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0)).numpy()
-    mixed = replace(small, forget=small.forget.subset(order[order < 10]), retain=small.retain.subset(order))  # type: ignore[union-attr]
+    mixed = replace(
+        small, forget=small.forget.subset(order[order < 10]), retain=small.retain.subset(order)
+    )  # type: ignore[union-attr]
     for chunk, which in ((1, small), (7, mixed), (1000, mixed)):
         same(SSD(alpha=1.2, chunk=chunk)(which), reference, 1e-12)
     # I_D ≥ (N_f / N) I_f, so no ratio exceeds N / N_f = 4.
     for alpha in (4.0 + 1e-9, 1e9):
         untouched = SSD(alpha=alpha)(small)
-        assert all(torch.equal(a, b) for a, b in zip(untouched.parameters(), small.model.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(untouched.parameters(), small.model.parameters(), strict=True)
+        )
 
 
 def test_ssd_adaptive_alpha_is_the_percentile_of_all_ratios(small: Task) -> None:
@@ -253,23 +309,37 @@ def test_ssd_adaptive_alpha_is_the_percentile_of_all_ratios(small: Task) -> None
     ratios = np.concatenate([(f / d).ravel() for f, d in zip(of_forget, of_all, strict=True)])
     alpha = float(np.percentile(ratios, 100 - math.log(1 + 100 * 10 / 40)))
     same(SSD()(small), SSD(alpha=alpha)(small), 1e-12)
-    moved = sum(int((a != b).sum()) for a, b in zip(SSD()(small).parameters(), small.model.parameters(), strict=True))
+    moved = sum(
+        int((a != b).sum())
+        for a, b in zip(SSD()(small).parameters(), small.model.parameters(), strict=True)
+    )
     assert moved == int((ratios > alpha).sum()) and 1 <= moved <= math.ceil(0.0326 * len(ratios))
-    assert adaptive_alpha({"a": torch.tensor([1.0, 5.0, 7.0])}, {"a": torch.tensor([1.0, 2.5, 0.0])}, 0.0) == 2.0
+    assert (
+        adaptive_alpha(
+            {"a": torch.tensor([1.0, 5.0, 7.0])}, {"a": torch.tensor([1.0, 2.5, 0.0])}, 0.0
+        )
+        == 2.0
+    )
 
 
 def test_ssd_caps_its_samples_and_forgets_a_class(task: Task) -> None:
     result = SSD(importance_samples=60)(replace(task, engine=(meter := Engine(device="cpu"))))
     assert meter.meter.trained == 120
     same(SSD(importance_samples=10**6)(task), SSD()(task), 0.0)
-    assert any(not torch.equal(a, b) for a, b in zip(result.parameters(), SSD()(task).parameters(), strict=True))
-    found = evaluate({"ssd": SSD(alpha=2.5)(task)}, forget=task.forget, retain=task.retain, test=task.retain).models["ssd"]
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(result.parameters(), SSD()(task).parameters(), strict=True)
+    )
+    found = evaluate(
+        {"ssd": SSD(alpha=2.5)(task)}, forget=task.forget, retain=task.retain, test=task.retain
+    ).models["ssd"]
     assert found.value("forget_accuracy") < 0.5 and found.value("retain_accuracy") > 0.9  # type: ignore[operator]
     statistics = dict(task.model.named_buffers())
     assert all(torch.equal(b, statistics[k]) for k, b in result.named_buffers())
 
 
-# --- fisher_forgetting -------------------------------------------------------------------------------------------
+# --- fisher_forgetting
+# -------------------------------------------------------------------------------------------
 
 
 def model_fisher(task: Task) -> list[np.ndarray]:
@@ -286,7 +356,9 @@ def model_fisher(task: Task) -> list[np.ndarray]:
 def test_fisher_forgetting_published_code_by_hand(small: Task) -> None:
     result = FisherForgetting(alpha=1e-3, limit=30.0)(small)
     generator = seeds.generator(3, "fisher_forgetting", "noise")
-    for i, (new, old, f) in enumerate(zip(result.parameters(), small.model.parameters(), model_fisher(small), strict=True)):
+    for i, (new, old, f) in enumerate(
+        zip(result.parameters(), small.model.parameters(), model_fisher(small), strict=True)
+    ):
         in_head = i >= 2
         variance = 1e-3 * np.minimum(1 / (f + 1e-8), 3.0 if in_head else 30.0)
         if f.ndim == 2:
@@ -297,7 +369,9 @@ def test_fisher_forgetting_published_code_by_hand(small: Task) -> None:
         if in_head or f.ndim == 1:
             variance = variance * 10
         noise = torch.randn(f.shape, generator=generator, dtype=torch.float64).numpy()
-        np.testing.assert_allclose(new.detach().numpy(), center + np.sqrt(variance) * noise, rtol=1e-9)
+        np.testing.assert_allclose(
+            new.detach().numpy(), center + np.sqrt(variance) * noise, rtol=1e-9
+        )
 
 
 def test_fisher_forgetting_paper_variance_minimises_its_lagrangian(small: Task) -> None:
@@ -306,7 +380,9 @@ def test_fisher_forgetting_paper_variance_minimises_its_lagrangian(small: Task) 
     for f in fisher:
         variance = method.variance(torch.as_tensor(f), in_head=False).numpy()
         for at in list(np.ndindex(f.shape))[:4]:
-            cost = lambda log_v, f=f[at]: 0.5 * (f * math.exp(log_v[0]) + alpha**2 * math.exp(-log_v[0]))  # noqa: E731
+            cost = lambda log_v, f=f[at]: (
+                0.5 * (f * math.exp(log_v[0]) + alpha**2 * math.exp(-log_v[0]))
+            )  # noqa: E731
             best = minimize(cost, [0.0], method="BFGS", options={"gtol": 1e-10})
             assert math.exp(best.x[0]) == pytest.approx(variance[at], rel=1e-3)
     result = method(small)
@@ -315,24 +391,34 @@ def test_fisher_forgetting_paper_variance_minimises_its_lagrangian(small: Task) 
         noise = torch.randn(f.shape, generator=generator, dtype=torch.float64).numpy()
         want = old.detach().numpy() + np.sqrt(alpha) * (f + 1e-8) ** -0.25 * noise
         np.testing.assert_allclose(new.detach().numpy(), want, rtol=1e-9)
-    limited = FisherForgetting(alpha=alpha, form="paper", limit=2.0).variance(torch.tensor([1e-9, 1.0]), in_head=False)
+    limited = FisherForgetting(alpha=alpha, form="paper", limit=2.0).variance(
+        torch.tensor([1e-9, 1.0]), in_head=False
+    )
     np.testing.assert_allclose(limited.numpy(), [2 * alpha, alpha], rtol=1e-6)
 
 
 def test_fisher_forgetting_depends_on_its_seed_and_on_retained_inputs_only(small: Task) -> None:
     method = FisherForgetting(alpha=1e-3)
-    other_forget = replace(small, forget=TensorSource(small.forget.inputs * 9, small.forget.targets))  # type: ignore[attr-defined]
+    other_forget = replace(
+        small, forget=TensorSource(small.forget.inputs * 9, small.forget.targets)
+    )  # type: ignore[attr-defined]
     same(method(small), method(other_forget), 0.0)
-    relabelled = replace(small, retain=TensorSource(small.retain.inputs, (small.retain.targets + 1) % 4))  # type: ignore[union-attr]
+    relabelled = replace(
+        small, retain=TensorSource(small.retain.inputs, (small.retain.targets + 1) % 4)
+    )  # type: ignore[union-attr]
     same(method(small), method(relabelled), 0.0)
     different = method(replace(small, seed=4))
-    assert all((a != b).all() for a, b in zip(method(small).parameters(), different.parameters(), strict=True))
+    assert all(
+        (a != b).all()
+        for a, b in zip(method(small).parameters(), different.parameters(), strict=True)
+    )
     at_random = method(replace(small, forgotten_classes=()))
     row = at_random[2].weight[2] - method(small)[2].weight[2]  # type: ignore[index]
     assert row.abs().max() > 0.05, "without a forgotten class no head row is replaced"
 
 
-# --- influence ---------------------------------------------------------------------------------------------------
+# --- influence
+# ---------------------------------------------------------------------------------------------------
 
 L2 = 0.05
 
@@ -343,7 +429,9 @@ def logistic(x: Tensor, y: Tensor, start: nn.Module) -> nn.Module:
     for _ in range(30):
         gradient, hessian = dense_derivatives(model, x, y)
         flat = nn.utils.parameters_to_vector(model.parameters()).detach()
-        nn.utils.vector_to_parameters(flat - torch.linalg.solve(hessian, gradient), model.parameters())
+        nn.utils.vector_to_parameters(
+            flat - torch.linalg.solve(hessian, gradient), model.parameters()
+        )
     assert gradient.norm() < 1e-12
     return model
 
@@ -364,7 +452,9 @@ def dense_derivatives(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, T
 
 @pytest.fixture
 def convex() -> Task:
-    """Logistic regression at the optimum of 300 samples of which 6, drawn at random, are to be forgotten."""
+    """Logistic regression at the optimum of 300 samples of which 6, drawn at random, are to be
+    forgotten.
+    """
     g = torch.Generator().manual_seed(7)
     y = torch.arange(300) % 3
     x = torch.randn(300, 4, generator=g, dtype=torch.float64) + nn.functional.one_hot(y, 4) * 1.5
@@ -378,14 +468,21 @@ def convex() -> Task:
 @pytest.mark.parametrize("damping", [0.0, 0.3])
 def test_influence_equals_the_dense_solve(convex: Task, curvature: Any, damping: float) -> None:
     method = Influence(
-        damping=damping, weight_decay=L2, curvature=curvature, iterations=200, tolerance=1e-12, hessian_samples=None, scale=0.7
+        damping=damping,
+        weight_decay=L2,
+        curvature=curvature,
+        iterations=200,
+        tolerance=1e-12,
+        hessian_samples=None,
+        scale=0.7,
     )
     retain: Any = convex.retain
     gradient, hessian = dense_derivatives(convex.model, retain.inputs, retain.targets)
     of_forget, _ = dense_derivatives(convex.model, convex.forget.inputs, convex.forget.targets)  # type: ignore[attr-defined]
     damped = hessian + damping * torch.eye(len(hessian), dtype=torch.float64)
     start = nn.utils.parameters_to_vector(convex.model.parameters()).detach()
-    # At the optimum of all data the forget gradient is minus the retain gradient, so both write the same Newton step.
+    # At the optimum of all data the forget gradient is minus the retain gradient, so both write the
+    # same Newton step.
     torch.testing.assert_close(6 * of_forget, -294 * gradient, rtol=1e-8, atol=1e-10)
     expected = start + 0.7 * torch.linalg.solve(damped, 6 * of_forget / 294)
     moved = nn.utils.parameters_to_vector(method(convex).parameters()).detach()
@@ -395,7 +492,9 @@ def test_influence_equals_the_dense_solve(convex: Task, curvature: Any, damping:
 
 def test_one_influence_step_lands_near_the_retrained_optimum(convex: Task) -> None:
     retain: Any = convex.retain
-    retrained = nn.utils.parameters_to_vector(logistic(retain.inputs, retain.targets, convex.model).parameters())
+    retrained = nn.utils.parameters_to_vector(
+        logistic(retain.inputs, retain.targets, convex.model).parameters()
+    )
     start = nn.utils.parameters_to_vector(convex.model.parameters())
     method = Influence(damping=0.0, weight_decay=L2, iterations=100, tolerance=1e-10)
     moved = nn.utils.parameters_to_vector(method(convex).parameters())
@@ -410,39 +509,55 @@ def test_conjugate_gradients_against_numpy() -> None:
     loose = conjugate_gradients(lambda v: matrix @ v, b, iterations=50, tolerance=0.3)
     assert 1e-6 < (matrix @ loose - b).norm() <= 0.3 * b.norm()
     calls: list[int] = []
-    one = conjugate_gradients(lambda v: calls.append(1) or matrix @ v, b, iterations=1, tolerance=1e-12)  # type: ignore[func-returns-value]
+    one = conjugate_gradients(
+        lambda v: calls.append(1) or matrix @ v, b, iterations=1, tolerance=1e-12
+    )  # type: ignore[func-returns-value]
     torch.testing.assert_close(one, b * (b @ b) / (b @ matrix @ b))
     assert len(calls) == 1
-    assert not conjugate_gradients(lambda v: matrix @ v, torch.zeros(9).double(), iterations=5, tolerance=0.1).any()
+    assert not conjugate_gradients(
+        lambda v: matrix @ v, torch.zeros(9).double(), iterations=5, tolerance=0.1
+    ).any()
     with pytest.raises(Refused, match="curvature -2; raise damping"):
         conjugate_gradients(lambda v: -2 * v, b, iterations=5, tolerance=0.1)
 
 
 def test_influence_on_a_network(small: Task, task: Task) -> None:
     with pytest.raises(Refused, match="raise damping"):
-        Influence(curvature="hessian", damping=0.0, weight_decay=0.0, iterations=100, tolerance=1e-9)(small)
+        Influence(
+            curvature="hessian", damping=0.0, weight_decay=0.0, iterations=100, tolerance=1e-9
+        )(small)
     method = Influence(hessian_samples=200, iterations=8)
     result = method(replace(task, engine=(meter := Engine(device="cpu"))))
     assert meter.meter.trained <= len(task.forget) + 8 * 200
-    found = evaluate({"influence": result}, forget=task.forget, retain=task.retain, test=task.retain).models["influence"]
+    found = evaluate(
+        {"influence": result}, forget=task.forget, retain=task.retain, test=task.retain
+    ).models["influence"]
     assert found.value("forget_accuracy") < 0.6 and found.value("retain_accuracy") > 0.97  # type: ignore[operator]
 
 
-# --- esc and esc_t -----------------------------------------------------------------------------------------------
+# --- esc and esc_t
+# -----------------------------------------------------------------------------------------------
 
 
 def wide_task(forget_rows: int) -> Task:
     """A net with 12 features before its head, in float64."""
     torch.manual_seed(4)
     model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3)).double()
-    x = torch.randn(forget_rows + 20, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = torch.randn(
+        forget_rows + 20, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     with torch.no_grad():
         y = model(x).argmax(1)
-    forget, retain = TensorSource(x[:forget_rows], y[:forget_rows]), TensorSource(x[forget_rows:], y[forget_rows:])
+    forget, retain = (
+        TensorSource(x[:forget_rows], y[:forget_rows]),
+        TensorSource(x[forget_rows:], y[forget_rows:]),
+    )
     return Task(model=model, forget=forget, retain=retain, engine=engine64(), seed=0, num_classes=3)
 
 
-@pytest.mark.parametrize(("forget_rows", "percent", "k"), [(40, 1.5, 1), (40, 25.0, 3), (5, 25.0, 3), (2, 99.0, 2)])
+@pytest.mark.parametrize(
+    ("forget_rows", "percent", "k"), [(40, 1.5, 1), (40, 25.0, 3), (5, 25.0, 3), (2, 99.0, 2)]
+)
 def test_esc_equals_the_projection_by_numpy(forget_rows: int, percent: float, k: int) -> None:
     task = wide_task(forget_rows)
     result = ESC(drop_percent=percent)(replace(task, retain=None))
@@ -452,13 +567,19 @@ def test_esc_equals_the_projection_by_numpy(forget_rows: int, percent: float, k:
     np.testing.assert_allclose(p @ p, p, atol=1e-12)
     old, new = task.model[2], result[2]  # type: ignore[index]
     # Features come out of the engine in float32, hence the tolerances.
-    np.testing.assert_allclose(new.weight.detach().numpy(), old.weight.detach().numpy() @ p, atol=1e-6)
+    np.testing.assert_allclose(
+        new.weight.detach().numpy(), old.weight.detach().numpy() @ p, atol=1e-6
+    )
     for direction in u.T:
         logits = new(torch.as_tensor(37.0 * direction))
         torch.testing.assert_close(logits, old.bias, rtol=1e-5, atol=1e-5)
     rest = torch.as_tensor(p @ np.arange(12.0))
     torch.testing.assert_close(new(rest), old(rest), rtol=1e-5, atol=1e-5)
-    changed = [name for name, v in result.state_dict().items() if not torch.equal(v, task.model.state_dict()[name])]
+    changed = [
+        name
+        for name, v in result.state_dict().items()
+        if not torch.equal(v, task.model.state_dict()[name])
+    ]
     assert changed == ["2.weight"]
 
 
@@ -477,14 +598,21 @@ def test_esc_folds_a_projection_that_is_idempotent_and_symmetric() -> None:
 
 def test_esc_leaves_features_alone_and_says_so(task: Task) -> None:
     results = {"esc": ESC()(task), "esc_t": ESCT()(task)}
-    found = evaluate({"original": task.model, **results}, forget=task.forget, retain=task.retain, test=task.retain).models
+    found = evaluate(
+        {"original": task.model, **results},
+        forget=task.forget,
+        retain=task.retain,
+        test=task.retain,
+    ).models
     for name in results:
         assert found[name].value("forget_accuracy") < 0.1  # type: ignore[operator]
         assert found[name].value("retain_accuracy") > 0.95  # type: ignore[operator]
         for feature_score in ("da", "nmi", "cluster_f1"):
             assert found[name].value(feature_score) == found["original"].value(feature_score)
     for kind in (ESC, ESCT):
-        assert "original weights still present" in kind.guarantee and "the original's" in (kind.__doc__ or "")
+        assert "original weights still present" in kind.guarantee and "the original's" in (
+            kind.__doc__ or ""
+        )
 
 
 class Tokens(nn.Module):
@@ -501,7 +629,9 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize("kind", [ESC, ESCT])
 def test_esc_refuses_heads_that_do_not_read_one_vector(kind: Callable[[], Any]) -> None:
     task = replace(wide_task(5), model=Tokens().double())
-    with pytest.raises(Refused, match=r"esc(_t)? needs one feature vector .* head, got 6 values for 3 inputs"):
+    with pytest.raises(
+        Refused, match=r"esc(_t)? needs one feature vector .* head, got 6 values for 3 inputs"
+    ):
         kind()(task)
 
 
@@ -513,7 +643,9 @@ def esc_t_by_hand(task: Task, method: ESCT) -> tuple[Tensor, Tensor]:
     head, mask = task.model[2], torch.ones_like(u)  # type: ignore[index]
     source = TensorSource(features, task.forget.targets)  # type: ignore[attr-defined]
     for cycle in range(method.epochs):
-        for batch in source.batches(method.batch_size, seeds.generator(task.seed, "order", "mask", cycle)):
+        for batch in source.batches(
+            method.batch_size, seeds.generator(task.seed, "order", "mask", cycle)
+        ):
             mask = mask.detach().requires_grad_()
             v = u * mask
             kept = torch.eye(len(u), dtype=torch.float64) - u @ u.T
@@ -536,13 +668,19 @@ def test_esc_t_equals_projected_sgd_written_out(loss: Any, forget_rows: int) -> 
     method = ESCT(epochs=6, lr=6.0, loss=loss, batch_size=7, threshold=0.6)
     result = method(replace(task, retain=None))
     mask, u = esc_t_by_hand(task, method)
-    assert (mask - 0.6).abs().min() > 1e-4, "no entry is so near the threshold that rounding decides"
+    assert (mask - 0.6).abs().min() > 1e-4, (
+        "no entry is so near the threshold that rounding decides"
+    )
     assert (mask == 0).any() and (mask == 1).any() and ((mask > 0) & (mask < 1)).any()
     v = u * (mask > 0.6)
     old = task.model[2].weight.detach()  # type: ignore[index]
     expected = old @ (v @ v.T + torch.eye(12, dtype=torch.float64) - u @ u.T)
     torch.testing.assert_close(result[2].weight.detach(), expected, rtol=1e-4, atol=1e-5)  # type: ignore[index]
-    changed = [name for name, w in result.state_dict().items() if not torch.equal(w, task.model.state_dict()[name])]
+    changed = [
+        name
+        for name, w in result.state_dict().items()
+        if not torch.equal(w, task.model.state_dict()[name])
+    ]
     assert changed == ["2.weight"] and (expected - old).abs().max() > 0.05
 
 

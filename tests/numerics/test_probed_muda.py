@@ -1,4 +1,6 @@
-"""Probed MUDA against the algorithm written out by hand, its probe against scikit-learn, and what its redrawn head guarantees."""
+"""Probed MUDA against the algorithm written out by hand, its probe against scikit-learn, and what
+its redrawn head guarantees.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.fitted_probe import FittedProbe
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.types import Batch
+from eigenforget.data.sources import Source, TensorSource
 from eigenforget.methods import ProbedMUDA
+from eigenforget.methods.base import Task
+from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.probed_muda import feature_error
-from eigenforget.sources import Source, TensorSource
-from eigenforget.types import Batch, Refused, Task
 
 
 def drawn(task: Task, batch: int, cycle: int, steps: int) -> Iterator[tuple[Batch, Batch]]:
@@ -60,9 +64,15 @@ def by_hand(task: Task, method: ProbedMUDA) -> nn.Module:
     step, total = 0, method.rounds * method.steps
     for cycle in range(method.rounds):
         for f, r in drawn(task, method.batch_size, cycle, method.steps):
-            z_f, z_r, o_r = model[:2](f.inputs), model[:2](r.inputs), original[:2](r.inputs).detach()  # type: ignore[index]
+            z_f, z_r, o_r = (
+                model[:2](f.inputs),
+                model[:2](r.inputs),
+                original[:2](r.inputs).detach(),
+            )  # type: ignore[index]
             q_f, q_r = masked(original(f.inputs)), masked(original(r.inputs))
-            loss = method.w_sd * divergence(q_f, model[2](z_f)) + method.w_logits * divergence(q_r, model[2](z_r))  # type: ignore[index]
+            loss = method.w_sd * divergence(q_f, model[2](z_f)) + method.w_logits * divergence(
+                q_r, model[2](z_r)
+            )  # type: ignore[index]
             centred = o_r - o_r.mean(0)
             loss = loss + method.w_features * ((z_r - o_r) ** 2).sum() / (centred**2).sum()
             chosen = torch.log_softmax(model[2](z_r), 1)[torch.arange(len(r.labels)), r.labels]  # type: ignore[index]
@@ -71,9 +81,13 @@ def by_hand(task: Task, method: ProbedMUDA) -> nn.Module:
                 rows += [z_f.detach().numpy(), z_r.detach().numpy()]
                 labels += [f.labels.numpy(), r.labels.numpy()]
                 if step % method.probe_every == 0:
-                    probe = solved(rows[-2 * method.memory :], labels[-2 * method.memory :], method.probe_decay)
+                    probe = solved(
+                        rows[-2 * method.memory :], labels[-2 * method.memory :], method.probe_decay
+                    )
                 mean, scale, weight, bias = map(torch.as_tensor, probe)
-                loss = loss + method.w_probe * divergence(q_f, (z_f - mean) / scale @ weight.T + bias)
+                loss = loss + method.w_probe * divergence(
+                    q_f, (z_f - mean) / scale @ weight.T + bias
+                )
             grads = torch.autograd.grad(loss, parameters)
             norm = math.sqrt(sum(float((g**2).sum()) for g in grads))
             lr = method.lr * 0.5 * (1 + math.cos(math.pi * step / total))
@@ -91,29 +105,57 @@ def by_hand(task: Task, method: ProbedMUDA) -> nn.Module:
     return model
 
 
-def solved(rows: list[np.ndarray], labels: list[np.ndarray], decay: float) -> tuple[np.ndarray, ...]:
+def solved(
+    rows: list[np.ndarray], labels: list[np.ndarray], decay: float
+) -> tuple[np.ndarray, ...]:
     """scikit-learn's optimum of the same objective: mean, scale, weights, biases."""
     x, y = np.concatenate(rows), np.concatenate(labels)
     mean, scale = x.mean(0), x.std(0)
-    fitted = LogisticRegression(C=1 / (2 * decay * len(y)), tol=1e-12, max_iter=10_000).fit((x - mean) / scale, y)
+    fitted = LogisticRegression(C=1 / (2 * decay * len(y)), tol=1e-12, max_iter=10_000).fit(
+        (x - mean) / scale, y
+    )
     return mean, scale, fitted.coef_, fitted.intercept_
 
 
 FIELDS: list[dict[str, float]] = [
-    {"w_probe": 0}, {"w_sd": 0, "redraw_head": False}, {}, {"probe_every": 1, "memory": 1}, {"w_labels": 0}, {"w_logits": 0}, {"w_features": 0},
+    {"w_probe": 0},
+    {"w_sd": 0, "redraw_head": False},
+    {},
+    {"probe_every": 1, "memory": 1},
+    {"w_labels": 0},
+    {"w_logits": 0},
+    {"w_features": 0},
     {"margin": 2.0},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("fields", FIELDS, ids=str)
-def test_is_the_algorithm_written_out_by_hand(small: Task, fields: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    # With enough iterations the probe is the optimum, which does not depend on the solver; the penalty makes it unique but for a shift of
-    # all biases, which no softmax sees.
+def test_is_the_algorithm_written_out_by_hand(
+    small: Task, fields: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With enough iterations the probe is the optimum, which does not depend on the solver; the
+    # penalty makes it unique but for a shift of all biases, which no softmax sees.
     monkeypatch.setattr(FittedProbe.__init__, "__kwdefaults__", {"iterations": 500})
-    method = ProbedMUDA(**({"rounds": 2, "steps": 4, "batch_size": 8, "probe_every": 3, "memory": 2, "probe_decay": 0.05} | fields))  # type: ignore[arg-type]
+    method = ProbedMUDA(
+        **(
+            {
+                "rounds": 2,
+                "steps": 4,
+                "batch_size": 8,
+                "probe_every": 3,
+                "memory": 2,
+                "probe_decay": 0.05,
+            }
+            | fields
+        )
+    )  # type: ignore[arg-type]
     expected, found = by_hand(small, method), method(small)
-    for (name, a), b in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=2e-5, err_msg=name)  # losses are float32 in the engine
+    for (name, a), b in zip(
+        found.state_dict().items(), expected.state_dict().values(), strict=True
+    ):
+        np.testing.assert_allclose(
+            a.numpy(), b.numpy(), rtol=1e-4, atol=2e-5, err_msg=name
+        )  # losses are float32 in the engine
     assert not torch.allclose(found[0].weight, small.model[0].weight, atol=1e-3)  # type: ignore[index]
 
 
@@ -121,18 +163,25 @@ def test_is_the_algorithm_written_out_by_hand(small: Task, fields: dict[str, flo
 def test_probe_is_scikit_learns_logistic_regression(decay: float) -> None:
     g = torch.Generator().manual_seed(5)
     y = torch.arange(60) % 3
-    x = torch.randn(60, 4, generator=g, dtype=torch.float64) * torch.tensor([1.0, 5, 0.1, 2]) + y[:, None]
+    x = (
+        torch.randn(60, 4, generator=g, dtype=torch.float64) * torch.tensor([1.0, 5, 0.1, 2])
+        + y[:, None]
+    )
     probe = FittedProbe(3, batches=2, decay=decay, iterations=500)
     for part in range(3):  # the first third is forgotten by the memory of two
         probe.remember(x[part * 20 : part * 20 + 20], y[part * 20 : part * 20 + 20])
     probe.fit()
     mean, scale, weight, bias = solved([x[20:].numpy()], [y[20:].numpy()], decay)
     expected = (x.numpy() - mean) / scale @ weight.T + bias
-    np.testing.assert_allclose(probe(x).softmax(1).numpy(), torch.as_tensor(expected).softmax(1).numpy(), atol=2e-3)
+    np.testing.assert_allclose(
+        probe(x).softmax(1).numpy(), torch.as_tensor(expected).softmax(1).numpy(), atol=2e-3
+    )
 
 
 def test_probe_is_a_constant_for_the_features_gradient() -> None:
-    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    x = torch.randn(
+        12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).requires_grad_()
     probe = FittedProbe(2, batches=1, decay=0.1)
     probe.remember(x, torch.arange(12) % 2)
     probe.fit()
@@ -146,13 +195,19 @@ def test_feature_error_is_one_where_features_became_their_mean() -> None:
     assert feature_error(original.mean(0).expand(9, 4), original).item() == pytest.approx(1)
     assert feature_error(original, original).item() == 0
     assert math.isfinite(feature_error(torch.zeros(3, 4), torch.zeros(3, 4)).item())
-    assert torch.autograd.gradcheck(lambda f: feature_error(f, original), (torch.rand(9, 4, dtype=torch.float64, requires_grad=True),))
+    assert torch.autograd.gradcheck(
+        lambda f: feature_error(f, original),
+        (torch.rand(9, 4, dtype=torch.float64, requires_grad=True),),
+    )
 
 
 def test_redrawn_class_is_never_predicted_by_at_least_the_margin(small: Task) -> None:
-    # A redrawn logit is the mean of the retained ones less the margin, and a mean is at most the largest.
+    # A redrawn logit is the mean of the retained ones less the margin, and a mean is at most the
+    # largest.
     found = ProbedMUDA(rounds=1, steps=2, batch_size=8, margin=1.5)(small)
-    logits = found(torch.randn(500, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 10)
+    logits = found(
+        torch.randn(500, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 10
+    )
     kept = logits[:, [0, 1, 3]]
     torch.testing.assert_close(logits[:, 2], kept.mean(1) - 1.5)
     assert bool((logits[:, 2] <= kept.amax(1) - 1.5).all())
@@ -173,7 +228,10 @@ def test_a_probe_finds_the_class_less_than_without_w_probe(small: Task) -> None:
         solver.step()
     seen, gone = torch.arange(800) < 400, y == 2
     task = replace(
-        small, model=model, forget=TensorSource(x[seen & gone], y[seen & gone]), retain=TensorSource(x[seen & ~gone], y[seen & ~gone])
+        small,
+        model=model,
+        forget=TensorSource(x[seen & gone], y[seen & gone]),
+        retain=TensorSource(x[seen & ~gone], y[seen & ~gone]),
     )
 
     def found(w_probe: float) -> tuple[float, float]:
@@ -192,11 +250,16 @@ def test_refuses_with_a_reason(small: Task) -> None:
         ProbedMUDA()(replace(small, forgotten_classes=()))
     with pytest.raises(Refused, match="w_sd or w_probe above 0"):
         ProbedMUDA(w_sd=0, w_probe=0)(small)
-    bare = replace(small, model=nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4, bias=False)).double())
+    bare = replace(
+        small, model=nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4, bias=False)).double()
+    )
     with pytest.raises(Refused, match="2 has no bias; redraw_head=False"):
         ProbedMUDA()(bare)
     assert ProbedMUDA(rounds=1, steps=1, redraw_head=False)(bare)[2].weight.shape == (4, 5)  # type: ignore[index]
 
 
 def test_says_which_scores_it_trains_on() -> None:
-    assert ProbedMUDA().optimises == ("lp_forget", "lp_few_forget") and ProbedMUDA(w_probe=0).optimises == ()
+    assert (
+        ProbedMUDA().optimises == ("lp_forget", "lp_few_forget")
+        and ProbedMUDA(w_probe=0).optimises == ()
+    )

@@ -1,4 +1,6 @@
-"""The prototype attack against a plain loop over draws, classes and samples; its seeds, bounds and refusals."""
+"""The prototype attack against a plain loop over draws, classes and samples; its seeds, bounds and
+refusals.
+"""
 
 import math
 
@@ -7,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from eigenforget import seeds, spec
-from eigenforget.audits.evidence import Evidence, PartOutputs
-from eigenforget.audits.prototypes import Prototypes, unit_rows
-from eigenforget.types import EigenforgetError
+from eigenforget.core import seeds, spec
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.audits.prototypes import Prototypes, unit_rows
 
 CENTRES = np.random.default_rng(2).normal(size=(5, 6))
 
@@ -36,7 +38,9 @@ def evidence(parts, forgotten=(1, 4)):
 
 
 def cosine(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(
+        sum(x * x for x in a) * sum(y * y for y in b)
+    )
 
 
 def slow(parts, forgotten, seed, shots, draws):
@@ -46,12 +50,19 @@ def slow(parts, forgotten, seed, shots, draws):
         rng, means = seeds.generator(seed, "prototypes", draw), {}
         for label in range(5):
             rows = parts["forget" if label in forgotten else "retain"]
-            own = [f for f, y in zip(rows.features.astype(np.float64).tolist(), rows.labels, strict=True) if y == label]
+            own = [
+                f
+                for f, y in zip(rows.features.astype(np.float64).tolist(), rows.labels, strict=True)
+                if y == label
+            ]
             chosen = [own[i] for i in torch.randperm(len(own), generator=rng).tolist()[:shots]]
             means[label] = [sum(column) / shots for column in zip(*chosen, strict=True)]
         for name, shares in found.items():
             rows = parts[name]
-            answers = [max(means, key=lambda c: cosine(f, means[c])) for f in rows.features.astype(np.float64).tolist()]
+            answers = [
+                max(means, key=lambda c: cosine(f, means[c]))
+                for f in rows.features.astype(np.float64).tolist()
+            ]
             shares.append(np.mean(np.array(answers) == rows.labels))
     return found
 
@@ -62,7 +73,9 @@ def test_the_attack_is_the_plain_loop(shots, draws):
     scores = Prototypes(shots=shots, draws=draws)(evidence(parts), seed=7)
     expected = slow(parts, (1, 4), 7, shots, draws)
     assert [s.name for s in scores] == ["prototype_forget", "prototype_retain"]
-    assert [s.value for s in scores] == pytest.approx([np.mean(v) for v in expected.values()], abs=1e-12)
+    assert [s.value for s in scores] == pytest.approx(
+        [np.mean(v) for v in expected.values()], abs=1e-12
+    )
     assert [(s.better, s.trace, s.unit, s.range) for s in scores] == [
         ("reference", "above", "share", (0.0, 1.0)),
         ("higher", "", "share", (0.0, 1.0)),
@@ -75,9 +88,13 @@ def test_same_seed_same_bits_and_the_scale_of_samples_plays_no_part_in_who_is_ne
     scores = Prototypes()(evidence(parts), 0)
     assert scores == Prototypes()(evidence(parts), 0) != Prototypes()(evidence(parts), 1)
     scale = np.random.default_rng(0).uniform(0.01, 100, (60, 1))
-    tested = parts["test_forget"]._replace(features=parts["test_forget"].features.astype(np.float64) * scale)
+    tested = parts["test_forget"]._replace(
+        features=parts["test_forget"].features.astype(np.float64) * scale
+    )
     assert Prototypes()(evidence({**parts, "test_forget": tested}), 0) == scores
-    tiny = {k: p._replace(features=p.features.astype(np.float64) * 2.0**-700) for k, p in parts.items()}
+    tiny = {
+        k: p._replace(features=p.features.astype(np.float64) * 2.0**-700) for k, p in parts.items()
+    }
     assert Prototypes()(evidence(tiny), 0) == scores  # squares of these would vanish
 
 
@@ -86,8 +103,12 @@ def test_more_shots_bring_back_what_is_there_and_nothing_else():
     few, many = (Prototypes(shots=n)(evidence(parts), 0)[0].value for n in (1, 25))
     assert many > few + 0.1 and many > 0.6
     noise = np.random.default_rng(5)
-    blind = {k: p._replace(features=noise.normal(size=(len(p.labels), 6))) for k, p in parts.items()}
-    assert Prototypes()(evidence(blind), 0)[0].value == pytest.approx(0.2, abs=0.12)  # one of five classes
+    blind = {
+        k: p._replace(features=noise.normal(size=(len(p.labels), 6))) for k, p in parts.items()
+    }
+    assert Prototypes()(evidence(blind), 0)[0].value == pytest.approx(
+        0.2, abs=0.12
+    )  # one of five classes
 
 
 def test_of_a_mixed_request_only_whole_classes_get_forget_prototypes():
@@ -95,7 +116,9 @@ def test_of_a_mixed_request_only_whole_classes_get_forget_prototypes():
     alone = Prototypes()(evidence(parts, (1,)), 0)
     more = part(20, [0], 9)
     forget = parts["forget"]
-    mixed = forget._replace(features=np.r_[forget.features, more.features], labels=np.r_[forget.labels, more.labels])
+    mixed = forget._replace(
+        features=np.r_[forget.features, more.features], labels=np.r_[forget.labels, more.labels]
+    )
     assert Prototypes()(evidence({**parts, "forget": mixed}, (1,)), 0) == alone
 
 
@@ -103,14 +126,20 @@ def test_features_without_direction_count_as_wrong():
     parts = class_parts()
     whole = Prototypes()(evidence(parts), 0)[1].value
     features = np.r_[parts["test_retain"].features, np.zeros((80, 6), dtype=np.float32)]
-    labels = np.r_[parts["test_retain"].labels, np.zeros(80, dtype=int)]  # the first class, which a tie would name
+    labels = np.r_[
+        parts["test_retain"].labels, np.zeros(80, dtype=int)
+    ]  # the first class, which a tie would name
     rows = parts["test_retain"]._replace(features=features, labels=labels)
-    assert Prototypes()(evidence({**parts, "test_retain": rows}), 0)[1].value == pytest.approx(whole / 2, abs=1e-12)
+    assert Prototypes()(evidence({**parts, "test_retain": rows}), 0)[1].value == pytest.approx(
+        whole / 2, abs=1e-12
+    )
 
 
 def test_unit_rows_have_length_one_at_any_scale():
     rows = np.array([[3.0, 4.0], [3e-320, 4e-320], [3e300, 4e300], [0.0, 0.0]])
-    np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-3)
+    np.testing.assert_allclose(
+        unit_rows(rows), [[0.6, 0.8], [0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-3
+    )
     np.testing.assert_allclose(unit_rows(rows)[[0, 2]], [[0.6, 0.8]] * 2, rtol=1e-15)
 
 
@@ -124,12 +153,16 @@ def test_what_cannot_be_attacked_says_why():
 
     assert reasons(parts, ()) == "needs a class that is forgotten as a whole"
     assert reasons(parts, shots=26) == "class 1 has 25 training samples; a prototype needs 26"
-    assert reasons({k: p for k, p in parts.items() if k != "retain"}).endswith("no sample of retain")
+    assert reasons({k: p for k, p in parts.items() if k != "retain"}).endswith(
+        "no sample of retain"
+    )
     constant = {k: p._replace(features=np.full_like(p.features, 0.1)) for k, p in parts.items()}
     assert "constant" in reasons(constant)
     dead = parts["forget"].features.copy()
     dead[parts["forget"].labels == 4] = 0
-    assert "prototype of class 4 has length zero" in reasons({**parts, "forget": parts["forget"]._replace(features=dead)})
+    assert "prototype of class 4 has length zero" in reasons(
+        {**parts, "forget": parts["forget"]._replace(features=dead)}
+    )
 
 
 def test_a_missing_test_part_leaves_the_other_score():
@@ -145,7 +178,10 @@ def test_features_that_are_not_finite_are_an_error(name):
     parts = class_parts()
     broken = parts[name].features.copy()
     broken[3, 1] = np.inf
-    with pytest.raises(EigenforgetError, match=f"part {name}: the model's features are not finite; the prototype attack"):
+    with pytest.raises(
+        EigenforgetError,
+        match=f"part {name}: the model's features are not finite; the prototype attack",
+    ):
         Prototypes()(evidence({**parts, name: parts[name]._replace(features=broken)}), 0)
 
 

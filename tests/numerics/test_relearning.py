@@ -1,4 +1,6 @@
-"""Relearning against a hand-written loop of the same steps, its anchors, what it leaves alone, and its refusals."""
+"""Relearning against a hand-written loop of the same steps, its anchors, what it leaves alone, and
+its refusals.
+"""
 
 import copy
 import json
@@ -9,16 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from eigenforget import spec
-from eigenforget.audits.evidence import Evidence, PartOutputs
-from eigenforget.audits.linear_probe import stratified_subset
-from eigenforget.audits.relearning import Relearning, crossing
-from eigenforget.engine import Engine
-from eigenforget.features import find_head
+from eigenforget.core import spec
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.data.sources import DatasetSource, TensorSource
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.audits.linear_probe import stratified_subset
+from eigenforget.evaluation.audits.relearning import Relearning, crossing
+from eigenforget.methods.base import Task
 from eigenforget.methods.head_mask import HeadMask
-from eigenforget.seeds import derive
-from eigenforget.sources import DatasetSource, TensorSource
-from eigenforget.types import EigenforgetError, Task
+from eigenforget.models.features import find_head
+from eigenforget.training.engine import Engine
 
 CENTRES = torch.tensor(np.random.default_rng(1).normal(size=(4, 6)) * 1.5, dtype=torch.float32)
 QUICK = Relearning(budgets=(10,), steps=8, lr=0.03)
@@ -39,29 +42,54 @@ def network(seed=0):
 
 def data(gone=(1,)):
     if not gone:
-        return {"forget": source(60, [0, 1, 2, 3], 0), "retain": source(90, [0, 1, 2, 3], 1), "test_retain": source(40, [0, 1, 2, 3], 2)}
+        return {
+            "forget": source(60, [0, 1, 2, 3], 0),
+            "retain": source(90, [0, 1, 2, 3], 1),
+            "test_retain": source(40, [0, 1, 2, 3], 2),
+        }
     kept = [0, 2, 3]
-    return {"forget": source(30, [1], 0), "retain": source(30, kept, 1), "test_forget": source(150, [1], 2), "test_retain": source(60, kept, 3)}
+    return {
+        "forget": source(30, [1], 0),
+        "retain": source(30, kept, 1),
+        "test_forget": source(150, [1], 2),
+        "test_retain": source(60, kept, 3),
+    }
 
 
 def seen(engine, model, sources):
     found = {}
     for part, samples in sources.items():
-        rows = [(o.logits, o.features, b.labels, b.positions) for b, o in engine.forward(copy.deepcopy(model), samples)]
-        found[part] = PartOutputs(*(torch.cat(column).numpy() for column in zip(*rows, strict=True)))
+        rows = [
+            (o.logits, o.features, b.labels, b.positions)
+            for b, o in engine.forward(copy.deepcopy(model), samples)
+        ]
+        found[part] = PartOutputs(
+            *(torch.cat(column).numpy() for column in zip(*rows, strict=True))
+        )
     return found
 
 
 def evidence(model, sources, gone=(1,), original=None):
     engine = Engine(device="cpu")
     before = None if original is None else seen(engine, original, sources)
-    return Evidence(model, seen(engine, model, sources), 4, gone, original=before, sources=sources, engine=engine)
+    return Evidence(
+        model,
+        seen(engine, model, sources),
+        4,
+        gone,
+        original=before,
+        sources=sources,
+        engine=engine,
+    )
 
 
 @pytest.fixture(scope="module")
 def knows():
     """A model trained on all four classes."""
-    model, (x, y) = network().train(), (lambda s: (s.inputs, s.targets))(source(400, [0, 1, 2, 3], 5))
+    model, (x, y) = (
+        network().train(),
+        (lambda s: (s.inputs, s.targets))(source(400, [0, 1, 2, 3], 5)),
+    )
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(80):
         optimizer.zero_grad()
@@ -80,7 +108,9 @@ def neutral(model, gone):
 
 def by_hand(model, batch, target, *, steps, lr, momentum=0.9):
     """Nesterov steps on one fixed batch, written out; accuracy after each step of 0, 1, 2, 4, 8."""
-    return stepped(copy.deepcopy(model).eval(), batch, target, steps=steps, lr=lr, momentum=momentum)
+    return stepped(
+        copy.deepcopy(model).eval(), batch, target, steps=steps, lr=lr, momentum=momentum
+    )
 
 
 def stepped(model, batch, target, *, steps, lr, momentum):
@@ -98,7 +128,9 @@ def stepped(model, batch, target, *, steps, lr, momentum):
 
 
 def joined(*sources):
-    return TensorSource(torch.cat([s.inputs for s in sources]), torch.cat([s.targets for s in sources]))
+    return TensorSource(
+        torch.cat([s.inputs for s in sources]), torch.cat([s.targets for s in sources])
+    )
 
 
 def curves(findings):
@@ -112,15 +144,24 @@ def close(curve, expected):
 def test_class_forgetting_takes_the_steps_of_a_hand_written_loop():
     sources, model, seed = data(), network(), derive(3, "relearning")
     target = sources["test_forget"]
-    few = [sources[p].subset(stratified_subset(sources[p].labels(), 10, derive(seed, p))) for p in ("forget", "retain")]
+    few = [
+        sources[p].subset(stratified_subset(sources[p].labels(), 10, derive(seed, p)))
+        for p in ("forget", "retain")
+    ]
     batches = {"10": joined(*few), "all": joined(sources["forget"], sources["retain"])}
     expected = {}
     for head in ("kept", "neutral"):
         start = model if head == "kept" else neutral(model, (1,))
-        found = curves(Relearning(budgets=(10,), steps=8, lr=0.03, head=head)(evidence(model, sources), 3))
-        expected[head] = {name: by_hand(start, batch, target, steps=8, lr=0.03) for name, batch in batches.items()}
+        found = curves(
+            Relearning(budgets=(10,), steps=8, lr=0.03, head=head)(evidence(model, sources), 3)
+        )
+        expected[head] = {
+            name: by_hand(start, batch, target, steps=8, lr=0.03) for name, batch in batches.items()
+        }
         assert all(close(found[name], expected[head][name]) for name in batches)
-        assert close(found["0"], by_hand(model, sources["retain"], target, steps=8, lr=0.03))  # the benign row keeps its head
+        assert close(
+            found["0"], by_hand(model, sources["retain"], target, steps=8, lr=0.03)
+        )  # the benign row keeps its head
         assert len(set(found["all"])) > 2
     best = curves(QUICK(evidence(model, sources), 3))
     for name in batches:
@@ -139,7 +180,11 @@ def test_the_weights_are_those_of_the_loop():
     sources, model, engine = data(), network(), Keeping(device="cpu")
     given = evidence(model, sources)
     Relearning(budgets=(), steps=8, lr=0.03, head="kept")(replace(given, engine=engine), 0)
-    for trained, batch in zip(engine.meter.kept, (sources["retain"], joined(sources["forget"], sources["retain"])), strict=True):
+    for trained, batch in zip(
+        engine.meter.kept,
+        (sources["retain"], joined(sources["forget"], sources["retain"])),
+        strict=True,
+    ):
         expected = copy.deepcopy(model)
         stepped(expected, batch, sources["test_forget"], steps=8, lr=0.03, momentum=0.9)
         for name, value in expected.state_dict().items():
@@ -150,21 +195,50 @@ def test_where_no_class_is_gone_one_half_of_the_forget_samples_is_trained_on_and
     sources, model, seed = data(()), network(), derive(0, "relearning")
     half = stratified_subset(sources["forget"].labels(), 30, derive(seed, "half"))
     rest = np.setdiff1d(np.arange(60), half)
-    retain = sources["retain"].subset(stratified_subset(sources["retain"].labels(), 30, derive(seed, "retain")))
+    retain = sources["retain"].subset(
+        stratified_subset(sources["retain"].labels(), 30, derive(seed, "retain"))
+    )
     findings = QUICK(evidence(model, sources, ()), 0)
-    expected = by_hand(model, joined(sources["forget"].subset(half), retain), sources["forget"].subset(rest), steps=8, lr=0.03)
-    assert close(curves(findings)["all"], expected) and findings.series["relearning"]["part"] == "forget"
+    expected = by_hand(
+        model,
+        joined(sources["forget"].subset(half), retain),
+        sources["forget"].subset(rest),
+        steps=8,
+        lr=0.03,
+    )
+    assert (
+        close(curves(findings)["all"], expected)
+        and findings.series["relearning"]["part"] == "forget"
+    )
 
 
 def test_scores_are_what_the_series_shows(knows):
     findings = QUICK(evidence(network(), data(), original=knows), 0)
     shown = json.loads(json.dumps(findings.series))["relearning"]
-    assert shown["steps"] == [0, 1, 2, 4, 8] and list(shown["curves"]) == ["0", "10", "all"] and shown["part"] == "test_forget"
+    assert (
+        shown["steps"] == [0, 1, 2, 4, 8]
+        and list(shown["curves"]) == ["0", "10", "all"]
+        and shown["part"] == "test_forget"
+    )
     *areas, steps = findings.scores
-    assert [s.name for s in areas] == ["relearn_0_auc", "relearn_10_auc", "relearn_all_auc"] and steps.name == "relearn_steps"
-    assert [s.value for s in areas] == pytest.approx([np.mean(c) for c in shown["curves"].values()], abs=1e-5)
-    assert all((s.unit, s.better, s.range, s.trace) == ("share", "reference", (0.0, 1.0), "above") for s in areas)
-    assert (steps.unit, steps.better, steps.range, steps.trace) == ("steps", "reference", (1.0, 8.0), "below")
+    assert [s.name for s in areas] == [
+        "relearn_0_auc",
+        "relearn_10_auc",
+        "relearn_all_auc",
+    ] and steps.name == "relearn_steps"
+    assert [s.value for s in areas] == pytest.approx(
+        [np.mean(c) for c in shown["curves"].values()], abs=1e-5
+    )
+    assert all(
+        (s.unit, s.better, s.range, s.trace) == ("share", "reference", (0.0, 1.0), "above")
+        for s in areas
+    )
+    assert (steps.unit, steps.better, steps.range, steps.trace) == (
+        "steps",
+        "reference",
+        (1.0, 8.0),
+        "below",
+    )
 
 
 def test_what_knows_the_class_relearns_it_faster_than_what_never_saw_it(knows):
@@ -182,7 +256,10 @@ def test_an_edit_of_the_head_does_not_hide_what_the_features_hold(knows):
     sources, engine = data(), Engine(device="cpu")
     masked = HeadMask()(Task(knows, sources["forget"], sources["retain"], engine, 0, 4, (1,)))
     heads = ("kept", "neutral", "best")
-    found = {head: curves(Relearning(steps=8, lr=0.03, head=head)(evidence(masked, sources), 0)) for head in heads}
+    found = {
+        head: curves(Relearning(steps=8, lr=0.03, head=head)(evidence(masked, sources), 0))
+        for head in heads
+    }
     assert set(found["kept"]["all"]) == set(found["kept"]["0"]) == {0.0}
     honest = curves(Relearning(steps=8, lr=0.03, head="neutral")(evidence(knows, sources), 0))
     assert found["best"] == found["neutral"] == {**honest, "0": found["kept"]["0"]}
@@ -206,18 +283,29 @@ def test_the_model_and_the_random_state_are_left_as_they_were():
     torch.manual_seed(0)
     model = Tagger()
     model.body[3].eval()
-    rows = {p: [({"values": x, "labels": y}) for x, y in zip(s.inputs, s.targets, strict=True)] for p, s in data().items()}
+    rows = {
+        p: [({"values": x, "labels": y}) for x, y in zip(s.inputs, s.targets, strict=True)]
+        for p, s in data().items()
+    }
     given = evidence(model, {p: DatasetSource(r) for p, r in rows.items()})
     before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     torch.manual_seed(11)
     np.random.seed(11)
     random = torch.get_rng_state(), np.random.get_state()[1].copy()
     findings = QUICK(given, 0)
-    assert torch.equal(torch.get_rng_state(), random[0]) and (np.random.get_state()[1] == random[1]).all()
+    assert (
+        torch.equal(torch.get_rng_state(), random[0])
+        and (np.random.get_state()[1] == random[1]).all()
+    )
     assert all(s.value is not None for s in findings.scores[:3])
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()) and before.keys() == model.state_dict().keys()
+    assert (
+        all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        and before.keys() == model.state_dict().keys()
+    )
     assert [m.training for m in model.modules()] == flags
-    assert [p.requires_grad for p in model.parameters()] == [False] * 4 + [True] * 2 and all(p.grad is None for p in model.parameters())
+    assert [p.requires_grad for p in model.parameters()] == [False] * 4 + [True] * 2 and all(
+        p.grad is None for p in model.parameters()
+    )
     torch.manual_seed(99)
     assert QUICK(given, 0) == findings != QUICK(given, 1)
 
@@ -231,7 +319,9 @@ def test_an_attacker_is_not_bound_by_frozen_weights_or_a_head_kept_as_buffers(kn
     for name, tensor in list(kept[3].named_parameters()):
         delattr(kept[3], name)
         kept[3].register_buffer(name, tensor.detach())
-    assert QUICK(evidence(kept, sources), 0) == expected and not list(find_head(kept)[1].parameters())
+    assert QUICK(evidence(kept, sources), 0) == expected and not list(
+        find_head(kept)[1].parameters()
+    )
 
 
 def test_targets_are_limited_the_same_for_all_models_and_nothing_is_augmented():
@@ -242,7 +332,9 @@ def test_targets_are_limited_the_same_for_all_models_and_nothing_is_augmented():
     given = evidence(network(), sources)
     given.engine.meter.forwarded = given.engine.meter.trained = 0
     Relearning(budgets=(10,), steps=8, max_target=40)(given, 0)
-    assert given.engine.meter.forwarded == 5 * 5 * 40  # a benign run and two starts for both budgets, five looks each
+    assert (
+        given.engine.meter.forwarded == 5 * 5 * 40
+    )  # a benign run and two starts for both budgets, five looks each
     assert given.engine.meter.trained == 8 * (30 + 2 * 20 + 2 * 60)
 
 
@@ -250,9 +342,16 @@ def test_steps_are_read_off_the_line_between_grid_points():
     grid, curve = [0, 1, 2, 4, 8], [0.1, 0.3, 0.2, 0.6, 0.9]
     fine = np.linspace(0, 8, 80_001)
     for goal in (0.2, 0.25, 0.3, 0.45, 0.6, 0.75, 0.9):
-        assert crossing(grid, curve, goal) == pytest.approx(fine[np.argmax(np.interp(fine, grid, curve) >= goal - 1e-12)], abs=2e-4)
+        assert crossing(grid, curve, goal) == pytest.approx(
+            fine[np.argmax(np.interp(fine, grid, curve) >= goal - 1e-12)], abs=2e-4
+        )
     assert crossing(grid, curve, 0.1) == 0.0 and crossing(grid, curve, 0.91) is None
-    assert [Relearning(steps=s).grid() for s in (1, 2, 3, 8)] == [[0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 4, 8]]
+    assert [Relearning(steps=s).grid() for s in (1, 2, 3, 8)] == [
+        [0, 1],
+        [0, 1, 2],
+        [0, 1, 2, 3],
+        [0, 1, 2, 4, 8],
+    ]
 
 
 def test_relearn_steps_are_where_the_curve_is_at_95_percent_of_the_original(knows):
@@ -274,16 +373,25 @@ def test_what_cannot_be_measured_says_why(knows):
     for changes in ({"engine": None}, {"sources": {}}):
         assert reasons(**changes) == (["needs an engine and the data"] * 4, {})
     parts = evidence(knows, sources).parts
-    assert reasons(parts={k: v for k, v in parts.items() if k != "retain"})[0] == ["no sample of retain"] * 4
+    assert (
+        reasons(parts={k: v for k, v in parts.items() if k != "retain"})[0]
+        == ["no sample of retain"] * 4
+    )
     short = {**parts, "test_forget": PartOutputs(*(c[:9] for c in parts["test_forget"][:4]))}
     assert "needs 10 samples of test_forget to test on" in reasons(parts=short)[0][0]
     found, series = reasons(Relearning(budgets=(31,), steps=2))
     alone = "needs the original model, whose accuracy is the goal"
     assert found == ["", "the budget is 31 forget samples to train on, there are 30", "", alone]
     assert list(series["relearning"]["curves"]) == ["0", "all"]
-    never = {**parts, "test_forget": parts["test_forget"]._replace(logits=np.eye(4)[np.zeros(150, dtype=int)])}
+    never = {
+        **parts,
+        "test_forget": parts["test_forget"]._replace(logits=np.eye(4)[np.zeros(150, dtype=int)]),
+    }
     assert "accuracy 0" in reasons(original=never)[0][-1]
-    assert reasons(Relearning(steps=1, lr=1e-6), model=network(7), original=parts)[0][-1] == "not reached in 1 steps"
+    assert (
+        reasons(Relearning(steps=1, lr=1e-6), model=network(7), original=parts)[0][-1]
+        == "not reached in 1 steps"
+    )
     found, series = reasons(Relearning(budgets=(10,), lr=1e30))
     assert all("training diverged" in r for r in found) and series == {}
     assert "head='kept' leaves it" in reasons(model=nn.Sequential(*knows, nn.Linear(4, 7)))[0][0]
@@ -292,7 +400,9 @@ def test_what_cannot_be_measured_says_why(knows):
 
 def test_the_spec_spells_it():
     audit = spec.parse("relearning(budgets=(5, 50), head='kept')", [Relearning], "audit")
-    assert audit == Relearning(budgets=(5, 50), head="kept") and all(row[3] for row in spec.describe(Relearning))
+    assert audit == Relearning(budgets=(5, 50), head="kept") and all(
+        row[3] for row in spec.describe(Relearning)
+    )
     assert spec.from_json(spec.as_json(audit), [Relearning], "audit") == audit
     with pytest.raises(EigenforgetError, match="greater than 0"):
         spec.parse("relearning(lr=0.0)", [Relearning], "audit")

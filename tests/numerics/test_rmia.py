@@ -1,4 +1,6 @@
-"""RMIA against a double loop over samples and population, a planted leak, and models that never saw the samples."""
+"""RMIA against a double loop over samples and population, a planted leak, and models that never saw
+the samples.
+"""
 
 import dataclasses
 import math
@@ -8,12 +10,12 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from eigenforget.audits.evidence import PartOutputs
-from eigenforget.audits.rmia import RMIA
-from eigenforget.metrics.attacks import tpr_interval
-from eigenforget.seeds import generator
-from eigenforget.spec import parse
-from eigenforget.types import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import generator
+from eigenforget.core.spec import parse
+from eigenforget.evaluation.audits.evidence import PartOutputs
+from eigenforget.evaluation.audits.rmia import RMIA
+from eigenforget.evaluation.metrics.attacks import tpr_interval
 from tests.numerics.shadows import evidence_of, random_labels, random_seen, trained
 
 NAMES = ["rmia_auc", "rmia_tpr_1", "rmia_tpr_01"]
@@ -22,7 +24,11 @@ BY_CLASS = {"forget": 40, "retain": 20, "test_forget": 110, "test_retain": 70}
 
 def class_evidence(references=2, labels=None, **made):
     mixed = np.where(np.arange(40) % 4 == 0, 2, 1)
-    labels = labels or {**random_labels(0, BY_CLASS), "forget": mixed, "test_forget": np.full(110, 1)}
+    labels = labels or {
+        **random_labels(0, BY_CLASS),
+        "forget": mixed,
+        "test_forget": np.full(110, 1),
+    }
     model = random_seen(1, BY_CLASS, labels=labels, shift=1.0, **made)
     oracles = [random_seen(10 + i, BY_CLASS, labels=labels, **made) for i in range(references)]
     return evidence_of(model, oracles=oracles, gone=(1,))
@@ -33,27 +39,39 @@ def probability(rows, i):
 
 
 def slow_scores(evidence, part, rows, population, audit):
-    """(share of wins over the population, a subset of test_retain; ratio, where it breaks ties) as in the paper."""
+    """(share of wins over the population, a subset of test_retain; ratio, where it breaks ties) as
+    in the paper.
+    """
 
     def ratio(part, i):
-        out = sum(probability(oracle[part], i) for oracle in evidence.oracles) / len(evidence.oracles)
+        out = sum(probability(oracle[part], i) for oracle in evidence.oracles) / len(
+            evidence.oracles
+        )
         return probability(evidence.parts[part], i) / (0.5 * ((1 + audit.a) * out + 1 - audit.a))
 
-    share = lambda x: sum(x / ratio("test_retain", z) >= audit.gamma for z in population) / len(population)  # noqa: E731
+    share = lambda x: (
+        sum(x / ratio("test_retain", z) >= audit.gamma for z in population) / len(population)
+    )  # noqa: E731
     ratios = [ratio(part, i) for i in rows]
     return [(share(x), x if audit.ties == "ratio" else 0.0) for x in ratios]
 
 
 def slow_auc(members, others):
-    return sum(1.0 if x > y else 0.5 if x == y else 0.0 for x in members for y in others) / (len(members) * len(others))
+    return sum(1.0 if x > y else 0.5 if x == y else 0.0 for x in members for y in others) / (
+        len(members) * len(others)
+    )
 
 
 @pytest.mark.parametrize("ties", ["ratio", "half"])
-@pytest.mark.parametrize(("a", "gamma", "references"), [(0.3, 2.0, 2), (0.0, 1.0, 1), (1.0, 1.5, 3)])
+@pytest.mark.parametrize(
+    ("a", "gamma", "references"), [(0.3, 2.0, 2), (0.0, 1.0, 1), (1.0, 1.5, 3)]
+)
 def test_class_forgetting_is_the_double_loop(a, gamma, references, ties):
     evidence, audit = class_evidence(references), RMIA(a=a, gamma=gamma, ties=ties)
     found = audit(evidence, seed=0)
-    kept = np.flatnonzero(evidence.parts["forget"].labels == 1)  # members of other classes have no non-members to stand beside
+    kept = np.flatnonzero(
+        evidence.parts["forget"].labels == 1
+    )  # members of other classes have no non-members to stand beside
     members = slow_scores(evidence, "forget", kept, range(70), audit)
     others = slow_scores(evidence, "test_forget", range(110), range(70), audit)
     assert [s.name for s in found] == NAMES and len(kept) == 30
@@ -61,7 +79,13 @@ def test_class_forgetting_is_the_double_loop(a, gamma, references, ties):
     second = sorted(others)[-2]
     assert found[1].value == np.mean([m > second for m in members]), "1 of 110 non-members may pass"
     order = {score: float(i) for i, score in enumerate(sorted({*members, *others}))}
-    interval = tpr_interval(**{side: np.array([order[s] for s in rows]) for side, rows in (("members", members), ("others", others))}, fpr=0.01)
+    interval = tpr_interval(
+        **{
+            side: np.array([order[s] for s in rows])
+            for side, rows in (("members", members), ("others", others))
+        },
+        fpr=0.01,
+    )
     assert (found[1].low, found[1].high) == interval
     assert found[2].value is None and "1000 non-members (test_forget)" in found[2].reason
 
@@ -70,13 +94,18 @@ def test_class_forgetting_is_the_double_loop(a, gamma, references, ties):
 def test_random_forgetting_halves_the_test_set_by_the_seed(seed):
     sizes = {"forget": 40, "retain": 20, "test_retain": 61}
     labels = random_labels(0, sizes)
-    model, oracles = random_seen(1, sizes, labels=labels, shift=1.0), [random_seen(10, sizes, labels=labels)]
+    model, oracles = (
+        random_seen(1, sizes, labels=labels, shift=1.0),
+        [random_seen(10, sizes, labels=labels)],
+    )
     evidence = evidence_of(model, oracles=oracles)
     drawn = torch.randperm(61, generator=generator(seed, "rmia")).tolist()
     audit = RMIA(ties="half")
     members = slow_scores(evidence, "forget", range(40), drawn[30:], audit)
     others = slow_scores(evidence, "test_retain", drawn[:30], drawn[30:], audit)
-    assert audit(evidence, seed=seed)[0].value == pytest.approx(slow_auc(members, others), abs=1e-12)
+    assert audit(evidence, seed=seed)[0].value == pytest.approx(
+        slow_auc(members, others), abs=1e-12
+    )
     assert RMIA()(evidence, seed=seed) == RMIA()(evidence, seed=seed)
 
 
@@ -86,7 +115,9 @@ def test_a_planted_leak_is_found_in_a_model_that_forgot_nothing():
     auc, tpr, _ = RMIA()(evidence, seed=0)
     assert auc.value >= 0.9 and auc.low > 0.85
     published = RMIA(ties="half")(evidence, seed=0)
-    assert published[0].value >= 0.9 and published[1].value == 0.0 < tpr.value, "members tie with the best non-members"
+    assert published[0].value >= 0.9 and published[1].value == 0.0 < tpr.value, (
+        "members tie with the best non-members"
+    )
 
 
 @pytest.mark.parametrize("target", [1, 2, 3, 4])
@@ -107,10 +138,20 @@ def test_where_model_and_references_agree_nothing_stands_out():
 def test_logits_of_ten_thousand_do_not_overflow():
     evidence = class_evidence(scale=1e4)
     assert all(np.isfinite(s.value) for s in RMIA()(evidence, seed=0)[:2])
-    # A sure model against references that are sure of another class: the largest ratio there is, 2 / (1 − a).
-    rows = {part: PartOutputs(np.zeros((n, 2)), np.zeros((n, 1)), np.zeros(n, int), np.arange(n)) for part, n in BY_CLASS.items()}
-    sure = {part: r._replace(logits=np.tile([1e4, -1e4], (len(r.labels), 1))) for part, r in rows.items()}
-    against = {part: r._replace(logits=np.tile([-1e4, 1e4], (len(r.labels), 1))) for part, r in rows.items()}
+    # A sure model against references that are sure of another class: the largest ratio there is, 2
+    # / (1 − a).
+    rows = {
+        part: PartOutputs(np.zeros((n, 2)), np.zeros((n, 1)), np.zeros(n, int), np.arange(n))
+        for part, n in BY_CLASS.items()
+    }
+    sure = {
+        part: r._replace(logits=np.tile([1e4, -1e4], (len(r.labels), 1)))
+        for part, r in rows.items()
+    }
+    against = {
+        part: r._replace(logits=np.tile([-1e4, 1e4], (len(r.labels), 1)))
+        for part, r in rows.items()
+    }
     found = RMIA()._log_ratio(sure, [against], "forget")
     np.testing.assert_allclose(found, math.log(2 / 0.7), rtol=1e-12)
 
@@ -119,22 +160,40 @@ def test_the_order_of_the_references_does_not_matter():
     evidence = class_evidence(3)
     other = dataclasses.replace(evidence, oracles=evidence.oracles[::-1])
     for mine, theirs in zip(RMIA()(evidence, 0), RMIA()(other, 0), strict=True):
-        assert mine.value == pytest.approx(theirs.value, abs=1e-12) if mine.value is not None else theirs.value is None
+        assert (
+            mine.value == pytest.approx(theirs.value, abs=1e-12)
+            if mine.value is not None
+            else theirs.value is None
+        )
 
 
 def test_not_applicable_says_what_is_missing():
     evidence = class_evidence()
     alone = RMIA()(dataclasses.replace(evidence, oracles=()), seed=0)
-    assert [s.reason for s in alone] == ["needs 1 retrained reference model, got 0"] * 3 and [s.name for s in alone] == NAMES
-    for gone, message in (("forget", "no sample of forget"), ("test_forget", "no sample of test_forget")):
+    assert [s.reason for s in alone] == ["needs 1 retrained reference model, got 0"] * 3 and [
+        s.name for s in alone
+    ] == NAMES
+    for gone, message in (
+        ("forget", "no sample of forget"),
+        ("test_forget", "no sample of test_forget"),
+    ):
         parts = {part: rows for part, rows in evidence.parts.items() if part != gone}
         found = RMIA()(dataclasses.replace(evidence, parts=parts), seed=0)
         assert [s.reason for s in found] == [message] * 3
     few = {"forget": 40, "retain": 20, "test_retain": 15}
     labels = random_labels(0, few)
-    small = evidence_of(random_seen(1, few, labels=labels), oracles=[random_seen(2, few, labels=labels)])
-    assert RMIA()(small, seed=0)[0].reason == "needs 10 samples of test_retain as the population z, got 8"
-    labels = {**random_labels(0, BY_CLASS), "forget": np.full(40, 2), "test_forget": np.full(110, 1)}
+    small = evidence_of(
+        random_seen(1, few, labels=labels), oracles=[random_seen(2, few, labels=labels)]
+    )
+    assert (
+        RMIA()(small, seed=0)[0].reason
+        == "needs 10 samples of test_retain as the population z, got 8"
+    )
+    labels = {
+        **random_labels(0, BY_CLASS),
+        "forget": np.full(40, 2),
+        "test_forget": np.full(110, 1),
+    }
     assert "got 0 and 110" in RMIA()(class_evidence(labels=labels), seed=0)[0].reason
 
 

@@ -1,4 +1,6 @@
-"""CKA and Procrustes against Gram matrices and scipy's rotation, invariances, shards, and features without variance."""
+"""CKA and Procrustes against Gram matrices and scipy's rotation, invariances, shards, and features
+without variance.
+"""
 
 import numpy as np
 import pytest
@@ -6,9 +8,9 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from scipy.stats import ortho_group
 
-from eigenforget.metrics.panel import Measurement
-from eigenforget.metrics.similarity import LinearCKA, Procrustes
-from eigenforget.types import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.similarity import LinearCKA, Procrustes
 
 KINDS = [LinearCKA, Procrustes]
 LABELS = torch.zeros(0, dtype=torch.int64)
@@ -36,7 +38,9 @@ def slow_cka(x, y):
 
 
 def slow_procrustes(x, y):
-    """1 − d²/2 with the distance left by scipy's best rotation of the unit-norm, zero-padded features."""
+    """1 − d²/2 with the distance left by scipy's best rotation of the unit-norm, zero-padded
+    features.
+    """
     width = max(x.shape[1], y.shape[1])
     padded = [np.pad(m - m.mean(0), ((0, 0), (0, width - m.shape[1]))) for m in (x, y)]
     a, b = (m / np.linalg.norm(m) for m in padded)
@@ -51,7 +55,9 @@ def measured(kind, x, y, part="test_retain", forgotten=(1,)):
     return retain if part == "test_retain" else forget
 
 
-@pytest.mark.parametrize(("n", "d", "e"), [(60, 5, 7), (60, 7, 5), (60, 6, 6), (12, 20, 30), (40, 1, 1)])
+@pytest.mark.parametrize(
+    ("n", "d", "e"), [(60, 5, 7), (60, 7, 5), (60, 6, 6), (12, 20, 30), (40, 1, 1)]
+)
 @pytest.mark.parametrize(("kind", "slow"), [(LinearCKA, slow_cka), (Procrustes, slow_procrustes)])
 def test_value_is_the_definition_on_the_raw_features(kind, slow, n, d, e):
     x, y = pair(n, d, e, seed=n + d)
@@ -90,20 +96,30 @@ def test_closed_forms_of_two_shared_directions():
     t = np.linspace(0, 2 * np.pi, 100, endpoint=False)
     waves = np.stack([np.sin(t), np.cos(t)], 1)
     a = 3.0  # x = (s, c), y = (a s, c): CKA = (a²+1)/√(2(a⁴+1)), Procrustes = (a+1)/√(2(a²+1))
-    assert measured(LinearCKA, waves, waves * [a, 1]) == pytest.approx((a**2 + 1) / np.sqrt(2 * (a**4 + 1)), rel=1e-12)
-    assert measured(Procrustes, waves, waves * [a, 1]) == pytest.approx((a + 1) / np.sqrt(2 * (a**2 + 1)), rel=1e-12)
+    assert measured(LinearCKA, waves, waves * [a, 1]) == pytest.approx(
+        (a**2 + 1) / np.sqrt(2 * (a**4 + 1)), rel=1e-12
+    )
+    assert measured(Procrustes, waves, waves * [a, 1]) == pytest.approx(
+        (a + 1) / np.sqrt(2 * (a**2 + 1)), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shards_and_order_do_not_matter_and_a_merged_state_grows_on(kind):
-    parts = {"test_forget": pair(seed=1), "test_retain": pair(90, seed=2), "forget": pair(30, seed=3)}
+    parts = {
+        "test_forget": pair(seed=1),
+        "test_retain": pair(90, seed=2),
+        "forget": pair(30, seed=3),
+    }
     whole, shards = kind(5, (1,)), [kind(5, (1,)) for _ in range(3)]
     for part, (x, y) in parts.items():
         whole.update(part, LABELS, torch.from_numpy(x), torch.from_numpy(y))
     for part, (x, y) in reversed(parts.items()):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(7))
         for i, rows in enumerate(order.split(8)):
-            shards[(i * i) % 3].update(part, LABELS, torch.from_numpy(x)[rows], torch.from_numpy(y)[rows])
+            shards[(i * i) % 3].update(
+                part, LABELS, torch.from_numpy(x)[rows], torch.from_numpy(y)[rows]
+            )
     shards[2].merge_state(kind(5, (1,)))
     shards[0].merge_state(shards[1])
     shards[0].merge_state(shards[2])
@@ -111,12 +127,16 @@ def test_shards_and_order_do_not_matter_and_a_merged_state_grows_on(kind):
     shards[0].update("test_retain", LABELS, *(torch.from_numpy(m) for m in pair(20, seed=9)))
     grown = np.concatenate([np.hstack(parts["test_retain"]), np.hstack(pair(20, seed=9))])
     slow = slow_cka if kind is LinearCKA else slow_procrustes
-    assert list(shards[0].values().values())[1] == pytest.approx(slow(grown[:, :5], grown[:, 5:]), rel=1e-10)
+    assert list(shards[0].values().values())[1] == pytest.approx(
+        slow(grown[:, :5], grown[:, 5:]), rel=1e-10
+    )
 
 
 def test_cka_follows_the_large_direction_and_procrustes_sees_the_small_ones():
     g = np.random.default_rng(0)
-    shared, mine, other = g.normal(size=(3, 400, 4)) * np.array([[10, 0, 0, 0]] + 2 * [[0, 2, 2, 2]])[:, None]
+    shared, mine, other = (
+        g.normal(size=(3, 400, 4)) * np.array([[10, 0, 0, 0]] + 2 * [[0, 2, 2, 2]])[:, None]
+    )
     assert measured(LinearCKA, shared + mine, shared + other) > 0.98
     assert measured(Procrustes, shared + mine, shared + other) < 0.93
 
@@ -129,7 +149,9 @@ def test_each_request_has_its_own_forget_samples(kind):
         assert isinstance(value, float)
         other = "forget" if part == "test_forget" else "test_forget"
         assert measured(kind, x, y, other, forgotten) == f"needs 10 samples of part {part}, got 0"
-    assert isinstance(measured(kind, x[:9], y[:9]), str) and isinstance(measured(kind, x[:10], y[:10]), float)
+    assert isinstance(measured(kind, x[:9], y[:9]), str) and isinstance(
+        measured(kind, x[:10], y[:10]), float
+    )
     assert "retain, got 0" in kind(5, ()).values()[list(kind.kinds)[1]]
 
 
@@ -157,14 +179,24 @@ def test_what_the_scores_declare():
     for kind in KINDS:
         assert kind.reads == "features" and kind.against == ("original", "oracle")
         assert [k.trace for k in kind.kinds.values()] == ["both", ""]
-        assert {(k.unit, k.range, k.better) for k in kind.kinds.values()} == {("1", (0.0, 1.0), "reference")}
+        assert {(k.unit, k.range, k.better) for k in kind.kinds.values()} == {
+            ("1", (0.0, 1.0), "reference")
+        }
 
 
 @pytest.mark.parametrize(
     ("mine", "other", "message"),
     [
-        (torch.zeros(3, 5), torch.full((3, 5), torch.nan), "part test_retain: the model's features are not finite"),
-        (torch.zeros(3, 4), torch.zeros(3, 5), r"part test_retain: features must be \[B, 5\], got \[3, 4\]"),
+        (
+            torch.zeros(3, 5),
+            torch.full((3, 5), torch.nan),
+            "part test_retain: the model's features are not finite",
+        ),
+        (
+            torch.zeros(3, 4),
+            torch.zeros(3, 5),
+            r"part test_retain: features must be \[B, 5\], got \[3, 4\]",
+        ),
         (torch.zeros(3, 5), torch.zeros(2, 5), "3 rows of features cannot be paired with 2"),
         (torch.zeros(3, 5), torch.zeros(3, 5, 2), r"must be \[B, D\]"),
     ],

@@ -1,4 +1,6 @@
-"""Unseen distillation against the algorithm written out by hand, and what it guarantees of the stand-in and of the result."""
+"""Unseen distillation against the algorithm written out by hand, and what it guarantees of the
+stand-in and of the result.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +15,49 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Engine, Optimizer, Phase
-from eigenforget.initialisation import reinitialise
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.data.sources import Source, TensorSource
 from eigenforget.methods import UnseenDistill
+from eigenforget.methods.base import Task
 from eigenforget.methods.unseen_distill import margin
-from eigenforget.sources import Source, TensorSource
-from eigenforget.training import supervised
-from eigenforget.types import EigenforgetError, Refused, Task
+from eigenforget.models.initialisation import reinitialise
+from eigenforget.training.engine import Engine
+from eigenforget.training.phases import Optimizer, Phase
+from eigenforget.training.recipe import supervised
 
 
 @pytest.fixture
 def small() -> Task:
-    """Three linear layers without normalisation on 4 classes, a quarter of the samples to be forgotten, in float64."""
+    """Three linear layers without normalisation on 4 classes, a quarter of the samples to be
+    forgotten, in float64.
+    """
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 4)).double()
+    model = nn.Sequential(
+        nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 4)
+    ).double()
     g = torch.Generator().manual_seed(1)
-    x, y = 2 * torch.randn(60, 6, generator=g, dtype=torch.float64), torch.randint(4, (60,), generator=g)
+    x, y = (
+        2 * torch.randn(60, 6, generator=g, dtype=torch.float64),
+        torch.randint(4, (60,), generator=g),
+    )
     engine = Engine(device="cpu", precision="64-true")
-    return Task(model, TensorSource(x[:15], y[:15]), TensorSource(x[15:], y[15:]), engine, seed=3, num_classes=4)
+    return Task(
+        model,
+        TensorSource(x[:15], y[:15]),
+        TensorSource(x[15:], y[15:]),
+        engine,
+        seed=3,
+        num_classes=4,
+    )
 
 
-def batches(task: Task, phase: str, sources: tuple[Source, ...], size: int, cycle: int) -> Iterator[tuple[Tensor, ...]]:
-    """(inputs, labels) of one pass over the last source, those of the others beside it; all take turns at one generator."""
+def batches(
+    task: Task, phase: str, sources: tuple[Source, ...], size: int, cycle: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """(inputs, labels) of one pass over the last source, those of the others beside it; all take
+    turns at one generator.
+    """
     generator = seeds.generator(task.seed, "order", phase, cycle)
 
     def endless(source: Source) -> Iterator[tuple[Tensor, Tensor]]:
@@ -60,16 +82,33 @@ def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
     return p.log() - (1 - p).log()
 
 
-def held(task: Task, model: nn.Module, x: Tensor, y: Tensor, over: Tensor, weights: tuple[float, float, float]) -> Tensor:
+def held(
+    task: Task,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    over: Tensor,
+    weights: tuple[float, float, float],
+) -> Tensor:
     """The retained side's loss; `over` are the inputs whose features give the variance."""
     known = task.model[:4](over).detach().numpy()  # type: ignore[index]
     features, original = model[:4](x), task.model[:4](x).detach()  # type: ignore[index]
     error = ((features - original) ** 2).sum(1).mean() / float(known.var(0).sum())
     right = log_p(model(x))[torch.arange(len(y)), y].mean()
-    return -weights[0] * right + weights[1] * divergence(log_p(task.model(x)).exp().detach(), model(x)) + weights[2] * error
+    return (
+        -weights[0] * right
+        + weights[1] * divergence(log_p(task.model(x)).exp().detach(), model(x))
+        + weights[2] * error
+    )
 
 
-def descend(model: nn.Module, parameters: list[nn.Parameter], losses: Iterator[Tensor], rate: Callable[[int], float], clip: float) -> None:
+def descend(
+    model: nn.Module,
+    parameters: list[nn.Parameter],
+    losses: Iterator[Tensor],
+    rate: Callable[[int], float],
+    clip: float,
+) -> None:
     """SGD with Nesterov momentum 0.9 and an L2 penalty of 5e-4."""
     velocity = [torch.zeros_like(p) for p in parameters]
     for step, loss in enumerate(losses):
@@ -85,7 +124,9 @@ def descend(model: nn.Module, parameters: list[nn.Parameter], losses: Iterator[T
 def by_hand(task: Task, method: UnseenDistill, redrawn: int) -> tuple[nn.Module, nn.Module]:
     """(stand-in, result); the stand-in's last `redrawn` linear layers are drawn anew."""
     assert isinstance(task.forget, TensorSource) and isinstance(task.retain, TensorSource)
-    order = torch.randperm(len(task.retain), generator=seeds.generator(task.seed, "unseen_distill", "retain")).numpy()
+    order = torch.randperm(
+        len(task.retain), generator=seeds.generator(task.seed, "unseen_distill", "retain")
+    ).numpy()
     size, steps = method.batch_size, method.epochs * math.ceil(len(task.forget) / method.batch_size)
     sample = task.retain.subset(order[: method.stand_in_samples])
     kept = task.retain.subset(order[: steps * size])
@@ -96,11 +137,14 @@ def by_hand(task: Task, method: UnseenDistill, redrawn: int) -> tuple[nn.Module,
     total = method.stand_in_epochs * math.ceil(len(sample) / size)
     losses = (
         held(task, stand_in, x, y, sample.inputs, (1, 1, 1))  # type: ignore[arg-type]
-        for cycle in range(method.stand_in_epochs) for x, y in batches(task, "stand-in", (sample,), size, cycle)
-    )  # fmt: skip
+        for cycle in range(method.stand_in_epochs)
+        for x, y in batches(task, "stand-in", (sample,), size, cycle)
+    )
     trained = [p for layer in later.values() for p in layer.parameters()]
     rising = [max(min(i / total / 0.2, (1 - i / total) / 0.8), 1e-3) for i in range(total)]
-    descend(stand_in, trained, losses, lambda i: method.stand_in_lr * rising[i], method.stand_in_clip)
+    descend(
+        stand_in, trained, losses, lambda i: method.stand_in_lr * rising[i], method.stand_in_clip
+    )
 
     model = copy.deepcopy(task.model)
 
@@ -109,41 +153,79 @@ def by_hand(task: Task, method: UnseenDistill, redrawn: int) -> tuple[nn.Module,
             for x_r, y_r, x_f, y_f in batches(task, "forget", (kept, task.forget), size, cycle):
                 z = stand_in(x_f).detach() * method.sharpness
                 loss = method.w_target * divergence(log_p(z).exp(), model(x_f))
-                loss = loss + method.w_margin * (log_odds(model(x_f), y_f) - log_odds(z, y_f)).abs().mean()
+                loss = (
+                    loss
+                    + method.w_margin * (log_odds(model(x_f), y_f) - log_odds(z, y_f)).abs().mean()
+                )
                 weights = (method.w_labels, method.w_logits, method.w_features)
                 yield loss + held(task, model, x_r, y_r, kept.inputs, weights)  # type: ignore[arg-type]
 
-    descend(model, list(model.parameters()), both(), lambda i: method.lr * 0.5 * (1 + math.cos(math.pi * i / steps)), method.clip)
+    descend(
+        model,
+        list(model.parameters()),
+        both(),
+        lambda i: method.lr * 0.5 * (1 + math.cos(math.pi * i / steps)),
+        method.clip,
+    )
     return stand_in, model
 
 
 FIELDS: list[tuple[dict[str, float], int]] = [
-    ({}, 3), ({"redrawn": 0.4}, 2), ({"redrawn": 0.3}, 1), ({"w_margin": 0, "sharpness": 2.0}, 3), ({"w_target": 0}, 3),
-    ({"w_labels": 0, "w_features": 0}, 3), ({"w_logits": 0, "clip": 0.1}, 3), ({"stand_in_samples": 10, "epochs": 1}, 3),
-]  # fmt: skip
+    ({}, 3),
+    ({"redrawn": 0.4}, 2),
+    ({"redrawn": 0.3}, 1),
+    ({"w_margin": 0, "sharpness": 2.0}, 3),
+    ({"w_target": 0}, 3),
+    ({"w_labels": 0, "w_features": 0}, 3),
+    ({"w_logits": 0, "clip": 0.1}, 3),
+    ({"stand_in_samples": 10, "epochs": 1}, 3),
+]
 
 
 @pytest.mark.parametrize(("fields", "redrawn"), FIELDS, ids=str)
-def test_is_the_algorithm_written_out_by_hand(small: Task, fields: dict[str, float], redrawn: int) -> None:
-    method = UnseenDistill(**({"epochs": 2, "batch_size": 8, "stand_in_epochs": 2, "stand_in_samples": 30} | fields))  # type: ignore[arg-type]
+def test_is_the_algorithm_written_out_by_hand(
+    small: Task, fields: dict[str, float], redrawn: int
+) -> None:
+    method = UnseenDistill(
+        **({"epochs": 2, "batch_size": 8, "stand_in_epochs": 2, "stand_in_samples": 30} | fields)
+    )  # type: ignore[arg-type]
     stand_in, expected = by_hand(small, method, redrawn)
     found = method(small)
-    for (name, a), b in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=2e-5, err_msg=name)  # losses are float32 in the engine
+    for (name, a), b in zip(
+        found.state_dict().items(), expected.state_dict().values(), strict=True
+    ):
+        np.testing.assert_allclose(
+            a.numpy(), b.numpy(), rtol=1e-4, atol=2e-5, err_msg=name
+        )  # losses are float32 in the engine
     assert not torch.allclose(found[0].weight, small.model[0].weight, atol=1e-3)  # type: ignore[index]
     assert not torch.allclose(stand_in[4].weight, small.model[4].weight, atol=1e-3)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("size", [1.0, 30.0])
 def test_margin_is_the_log_odds_of_the_label_and_does_not_saturate(size: float) -> None:
-    logits = size * torch.randn(20, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits = size * torch.randn(
+        20, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     labels = torch.arange(20) % 5
     p = logits.softmax(1).numpy()[range(20), labels.numpy()]
-    others = 1 - p if size == 1 else np.array([np.delete(row, y).sum() for row, y in zip(logits.softmax(1).numpy(), labels, strict=True)])
-    np.testing.assert_allclose(margin(logits, labels).numpy(), np.log(p) - np.log(others), rtol=1e-8)
+    others = (
+        1 - p
+        if size == 1
+        else np.array(
+            [
+                np.delete(row, y).sum()
+                for row, y in zip(logits.softmax(1).numpy(), labels, strict=True)
+            ]
+        )
+    )
+    np.testing.assert_allclose(
+        margin(logits, labels).numpy(), np.log(p) - np.log(others), rtol=1e-8
+    )
     sure = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
     found = margin(sure, torch.tensor([0]))
-    assert found.item() == 1e4 and torch.autograd.grad(found.sum(), sure)[0].tolist() == [[1.0, 0.0, -1.0]]
+    assert found.item() == 1e4 and torch.autograd.grad(found.sum(), sure)[0].tolist() == [
+        [1.0, 0.0, -1.0]
+    ]
 
 
 def test_stand_in_never_sees_the_forget_data_and_keeps_the_earlier_layers(small: Task) -> None:
@@ -159,40 +241,94 @@ def test_stand_in_never_sees_the_forget_data_and_keeps_the_earlier_layers(small:
 
 def test_stand_in_keeps_the_earlier_statistics_and_trains_the_later_ones(small: Task) -> None:
     torch.manual_seed(4)
-    layers = [nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 4)]
+    layers = [
+        nn.Linear(6, 5),
+        nn.BatchNorm1d(5),
+        nn.Tanh(),
+        nn.Linear(5, 5),
+        nn.BatchNorm1d(5),
+        nn.Tanh(),
+        nn.Linear(5, 4),
+    ]
     model = nn.Sequential(*layers).double()
     assert small.retain is not None
-    found = UnseenDistill(batch_size=8, redrawn=0.6).stand_in(replace(small, model=model), small.retain).state_dict()
-    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, found[name])}
+    found = (
+        UnseenDistill(batch_size=8, redrawn=0.6)
+        .stand_in(replace(small, model=model), small.retain)
+        .state_dict()
+    )
+    moved = {
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, found[name])
+    }
     assert moved == {name for name in found if int(name[0]) >= 3}
 
 
-def test_stand_in_draws_what_is_not_frozen_of_a_layer_and_keeps_bare_statistics(small: Task) -> None:
+def test_stand_in_draws_what_is_not_frozen_of_a_layer_and_keeps_bare_statistics(
+    small: Task,
+) -> None:
     torch.manual_seed(4)
-    layers = [nn.LayerNorm(6), nn.Linear(6, 5), nn.BatchNorm1d(5, affine=False), nn.Tanh(), nn.Linear(5, 4)]
+    layers = [
+        nn.LayerNorm(6),
+        nn.Linear(6, 5),
+        nn.BatchNorm1d(5, affine=False),
+        nn.Tanh(),
+        nn.Linear(5, 4),
+    ]
     model = nn.Sequential(*layers).double()
     model[0].weight.data.fill_(2)
     model[2].running_mean.fill_(2.0)  # type: ignore[union-attr, operator]
     model[4].bias.requires_grad_(False)
     assert small.retain is not None
     task = replace(small, model=model)
-    for redrawn, drawn in ((0.9, {"1.weight", "1.bias", "4.weight"}), (1.0, {"0.weight", "0.bias", "1.weight", "1.bias", "4.weight"})):
-        found = UnseenDistill(batch_size=8, redrawn=redrawn).stand_in(task, small.retain).state_dict()
-        assert {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, found[name])} == drawn
+    for redrawn, drawn in (
+        (0.9, {"1.weight", "1.bias", "4.weight"}),
+        (1.0, {"0.weight", "0.bias", "1.weight", "1.bias", "4.weight"}),
+    ):
+        found = (
+            UnseenDistill(batch_size=8, redrawn=redrawn).stand_in(task, small.retain).state_dict()
+        )
+        assert {
+            name
+            for name, tensor in model.state_dict().items()
+            if not torch.equal(tensor, found[name])
+        } == drawn
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_stand_in_learns_without_batch_norm(seed: int) -> None:
-    """Its first steps have large gradients where all layers but the first are new: unlimited they end it at chance."""
+    """Its first steps have large gradients where all layers but the first are new: unlimited they
+    end it at chance.
+    """
     g = torch.Generator().manual_seed(seed)
     y = torch.arange(240) % 4
-    x = torch.randn(240, 1, 8, 8, generator=g) + 3 * torch.eye(4)[y].repeat_interleave(16, 1).view(240, 1, 8, 8)
+    x = torch.randn(240, 1, 8, 8, generator=g) + 3 * torch.eye(4)[y].repeat_interleave(16, 1).view(
+        240, 1, 8, 8
+    )
     torch.manual_seed(seed)
-    convolutions = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    convolutions = [
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, 2),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3),
+        nn.ReLU(),
+    ]
     model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16, 4))
     engine, data = Engine(device="cpu"), TensorSource(x, y)
-    engine.fit(model, [Phase("train", (data,), supervised, Optimizer(kind="adamw", lr=3e-3, weight_decay=0), 32)], cycles=15, seed=0)
-    task = Task(model, data.subset(np.arange(20)), data.subset(np.arange(20, 240)), engine, seed=seed, num_classes=4)
+    engine.fit(
+        model,
+        [Phase("train", (data,), supervised, Optimizer(kind="adamw", lr=3e-3, weight_decay=0), 32)],
+        cycles=15,
+        seed=0,
+    )
+    task = Task(
+        model,
+        data.subset(np.arange(20)),
+        data.subset(np.arange(20, 240)),
+        engine,
+        seed=seed,
+        num_classes=4,
+    )
     assert task.retain is not None
     found = UnseenDistill(batch_size=32).stand_in(task, task.retain)
     hits = [(o.logits.argmax(1) == b.labels).float() for b, o in engine.forward(found, task.retain)]
@@ -203,11 +339,15 @@ def test_statistics_stay_where_they_are_frozen(small: Task) -> None:
     torch.manual_seed(4)
     model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 4)).double()
     for norm in ("train", "frozen"):
-        found = UnseenDistill(batch_size=5, epochs=1, stand_in_epochs=1, norm=norm)(replace(small, model=model))  # type: ignore[arg-type]
+        found = UnseenDistill(batch_size=5, epochs=1, stand_in_epochs=1, norm=norm)(
+            replace(small, model=model)
+        )  # type: ignore[arg-type]
         assert torch.equal(found[1].running_mean, model[1].running_mean) == (norm == "frozen")  # type: ignore[index, arg-type]
 
 
-def test_nothing_moves_where_the_stand_in_says_what_the_original_does(small: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_moves_where_the_stand_in_says_what_the_original_does(
+    small: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(UnseenDistill, "stand_in", lambda self, task, sample: task.teacher())
     still = UnseenDistill(sharpness=1.0, w_margin=0, w_labels=0, weight_decay=0, batch_size=8)
     moved = UnseenDistill(sharpness=1.5, w_margin=0, w_labels=0, weight_decay=0, batch_size=8)
@@ -217,13 +357,27 @@ def test_nothing_moves_where_the_stand_in_says_what_the_original_does(small: Tas
 
 
 def test_memorised_random_labels_go_to_chance_and_not_below_while_the_others_stay() -> None:
-    """Labels that nothing predicts: a retrained model has them right by chance, here with 1 in 4; the original has all."""
+    """Labels that nothing predicts: a retrained model has them right by chance, here with 1 in 4;
+    the original has all.
+    """
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(400, 24, generator=g), torch.randint(4, (400,), generator=g)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(24, 96), nn.ReLU(), nn.Linear(96, 48), nn.ReLU(), nn.Linear(48, 4))
-    engine, forget, retain = Engine(device="cpu"), TensorSource(x[:100], y[:100]), TensorSource(x[100:], y[100:])
-    phase = Phase("train", (TensorSource(x, y),), supervised, Optimizer(kind="adamw", lr=5e-3, weight_decay=0), 50)
+    model = nn.Sequential(
+        nn.Linear(24, 96), nn.ReLU(), nn.Linear(96, 48), nn.ReLU(), nn.Linear(48, 4)
+    )
+    engine, forget, retain = (
+        Engine(device="cpu"),
+        TensorSource(x[:100], y[:100]),
+        TensorSource(x[100:], y[100:]),
+    )
+    phase = Phase(
+        "train",
+        (TensorSource(x, y),),
+        supervised,
+        Optimizer(kind="adamw", lr=5e-3, weight_decay=0),
+        50,
+    )
     engine.fit(model, [phase], cycles=60, seed=0)
     task = Task(model, forget, retain, engine, seed=0, num_classes=4)
 
@@ -239,7 +393,8 @@ def test_memorised_random_labels_go_to_chance_and_not_below_while_the_others_sta
 
 def test_costs_the_passes_that_it_declares(small: Task) -> None:
     UnseenDistill(batch_size=8, epochs=2, stand_in_epochs=3, stand_in_samples=20)(small)
-    # 2 passes over 15 forget samples in batches of 8 are 4 steps: 32 retained samples are enough, in batches of 8.
+    # 2 passes over 15 forget samples in batches of 8 are 4 steps: 32 retained samples are enough,
+    # in batches of 8.
     assert small.engine.meter.trained == 3 * 20 + 2 * 15 + 4 * 8
     assert small.engine.meter.forwarded == 20 + 15 + 32
 
@@ -257,7 +412,7 @@ def test_refuses_what_it_cannot_do(small: Task) -> None:
         frozen = copy.deepcopy(small.model).requires_grad_(False)
         UnseenDistill()(replace(small, model=frozen))
     with pytest.raises(EigenforgetError, match="redrawn"):
+        from eigenforget.core.spec import parse
         from eigenforget.methods import METHODS
-        from eigenforget.spec import parse
 
         parse("unseen_distill(redrawn=0)", METHODS, "method")

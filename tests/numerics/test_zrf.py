@@ -1,4 +1,6 @@
-"""ZRF against teachers drawn and compared by hand; the teacher itself scores 1; nothing of the model or the global state moves."""
+"""ZRF against teachers drawn and compared by hand; the teacher itself scores 1; nothing of the
+model or the global state moves.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +15,51 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from eigenforget.audits.evidence import Evidence, PartOutputs
-from eigenforget.audits.zrf import ZRF
-from eigenforget.engine import Engine
-from eigenforget.initialisation import reinitialise
-from eigenforget.seeds import derive
-from eigenforget.sources import TensorSource
-from eigenforget.spec import as_json, build, parse
-from eigenforget.types import Batch, EigenforgetError, Score
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.spec import as_json, build, parse
+from eigenforget.core.types import Batch, Score
+from eigenforget.data.sources import TensorSource
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.audits.zrf import ZRF
+from eigenforget.models.initialisation import reinitialise
+from eigenforget.training.engine import Engine
 
 CLASSES = 5
 
 
 def network(seed: int = 0) -> nn.Module:
-    """Some training has moved every tensor away from its initial value, batch-norm statistics included."""
+    """Some training has moved every tensor away from its initial value, batch-norm statistics
+    included.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, CLASSES))
+        model = nn.Sequential(
+            nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, CLASSES)
+        )
         with torch.no_grad():
             for tensor in model.state_dict().values():
                 tensor.copy_(
-                    (2 * torch.rand(tensor.shape) + 0.5).to(tensor.dtype) if tensor.ndim < 2 else 3 * torch.randn(tensor.shape)
+                    (2 * torch.rand(tensor.shape) + 0.5).to(tensor.dtype)
+                    if tensor.ndim < 2
+                    else 3 * torch.randn(tensor.shape)
                 )
     return model.eval()
 
 
 def samples(count: int = 40) -> TensorSource:
     g = torch.Generator().manual_seed(8)
-    return TensorSource(torch.randn(count, 6, generator=g), torch.randint(CLASSES, (count,), generator=g))
+    return TensorSource(
+        torch.randn(count, 6, generator=g), torch.randint(CLASSES, (count,), generator=g)
+    )
 
 
 def evidence(model: nn.Module, source: TensorSource | None = None) -> Evidence:
     source, engine = source or samples(), Engine(device="cpu")
     outputs = [outputs for _, outputs in engine.forward(copy.deepcopy(model), source)]
-    logits, features = (torch.cat([getattr(o, name) for o in outputs]).numpy() for name in ("logits", "features"))
+    logits, features = (
+        torch.cat([getattr(o, name) for o in outputs]).numpy() for name in ("logits", "features")
+    )
     seen = PartOutputs(logits, features, source.labels(), np.arange(len(source)))
     return Evidence(model, {"forget": seen}, CLASSES, (), sources={"forget": source}, engine=engine)
 
@@ -69,7 +82,13 @@ def slow_zrf(model: nn.Module, source: TensorSource, *, seed: int, references: i
 
 def only(scores: tuple[Score, ...]) -> Score:
     (score,) = scores
-    assert (score.name, score.unit, score.range, score.better, score.trace) == ("zrf", "1", (0.0, 1.0), "reference", "below")
+    assert (score.name, score.unit, score.range, score.better, score.trace) == (
+        "zrf",
+        "1",
+        (0.0, 1.0),
+        "reference",
+        "below",
+    )
     return score
 
 
@@ -80,10 +99,14 @@ def value(audit: ZRF, given: Evidence, seed: int = 0) -> float:
 
 
 @pytest.mark.parametrize("references", [1, 3, 4])
-def test_it_is_one_minus_the_mean_base_2_divergence_from_the_drawn_teachers(references: int) -> None:
+def test_it_is_one_minus_the_mean_base_2_divergence_from_the_drawn_teachers(
+    references: int,
+) -> None:
     model = network()
     found = value(ZRF(references=references), evidence(model), seed=11)
-    assert found == pytest.approx(slow_zrf(model, samples(), seed=11, references=references), abs=1e-6)
+    assert found == pytest.approx(
+        slow_zrf(model, samples(), seed=11, references=references), abs=1e-6
+    )
     assert 0.05 < found < 0.95
 
 
@@ -123,11 +146,17 @@ def test_the_model_and_the_global_random_state_stay_bit_identical(training: bool
     model[0].weight.requires_grad_(False)
     given = evidence(model)
     before = copy.deepcopy(model.state_dict())
-    flags = [(m.training, [p.requires_grad for p in m.parameters(recurse=False)]) for m in model.modules()]
+    flags = [
+        (m.training, [p.requires_grad for p in m.parameters(recurse=False)])
+        for m in model.modules()
+    ]
     state = torch.get_rng_state()
     value(ZRF(), given)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert flags == [(m.training, [p.requires_grad for p in m.parameters(recurse=False)]) for m in model.modules()]
+    assert flags == [
+        (m.training, [p.requires_grad for p in m.parameters(recurse=False)])
+        for m in model.modules()
+    ]
     assert torch.equal(state, torch.get_rng_state())
     assert all(p.grad is None for p in model.parameters())
 
@@ -166,7 +195,10 @@ def test_what_is_missing_is_said() -> None:
         (replace(given, sources={}), "no sample of part forget"),
         (replace(given, engine=None), "no engine"),
         (replace(given, model=no_head), "has no nn.Linear"),
-        (evidence(fixed), "zrf cannot draw every weight anew: Fixed owns 0.scale and has no reset_parameters()"),
+        (
+            evidence(fixed),
+            "zrf cannot draw every weight anew: Fixed owns 0.scale and has no reset_parameters()",
+        ),
     ):
         score = only(ZRF()(broken, 0))
         assert score.value is None
@@ -179,7 +211,9 @@ def test_logits_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(EigenforgetError, match="part forget: the model's logits are not finite"):
         ZRF()(replace(given, parts={"forget": broken}), 0)
     source = samples()
-    endless = replace(given, sources={"forget": TensorSource(source.inputs * torch.inf, source.targets)})
+    endless = replace(
+        given, sources={"forget": TensorSource(source.inputs * torch.inf, source.targets)}
+    )
     with pytest.raises(EigenforgetError, match="randomly drawn weights are not finite"):
         ZRF()(endless, 0)
 

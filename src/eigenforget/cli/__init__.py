@@ -8,10 +8,9 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from eigenforget.cli import benching, certificates, exports, judging, making, records, scores  # noqa: F401  (importing them registers their commands)
 from eigenforget.cli.launching import SeveralRanks, prefix, supervise
 from eigenforget.cli.options import app
-from eigenforget.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.record import RecordError
 
 __all__ = ["app", "main"]

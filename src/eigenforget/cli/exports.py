@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from eigenforget.cli.options import Overwrite, Require, app
-from eigenforget.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
 
 if TYPE_CHECKING:
     from eigenforget.record import RunRecord
 
-Records = Annotated[tuple[Path, ...], Parameter(help="record files or folders of them", negative=())]
+Records = Annotated[
+    tuple[Path, ...], Parameter(help="record files or folders of them", negative=())
+]
 File = Annotated[Path | None, Parameter(name=["--out", "-o"], help="the file; default: print it")]
 
 
@@ -22,13 +24,22 @@ def export(
     records: Records,
     /,
     *,
-    format: Annotated[Literal["csv", "parquet", "markdown", "latex"], Parameter(help="what is written")],
+    format: Annotated[
+        Literal["csv", "parquet", "markdown", "latex"], Parameter(help="what is written")
+    ],
     out: File = None,
-    score: Annotated[tuple[str, ...], Parameter(help="score to write; repeatable; default: all, in documents the main ones", negative=())] = (),
+    score: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="score to write; repeatable; default: all, in documents the main ones", negative=()
+        ),
+    ] = (),
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the table of evaluate records for other tools: each score with its gap to the retrained models and what follows from it."""
-    from eigenforget.report import export as made
+    """Write the table of evaluate records for other tools: each score with its gap to the retrained
+    models and what follows from it.
+    """
+    from eigenforget.report.pages import export as made
 
     _check_free(out, overwrite)
     found = _read(records)
@@ -38,7 +49,7 @@ def export(
         return
     if out is None:
         raise EigenforgetError("--format parquet needs a file: -o FILE")
-    from eigenforget.exporting import write_parquet
+    from eigenforget.cli.exporting import write_parquet
 
     write_parquet(found, out, score)
     print(f"wrote {out}")
@@ -46,7 +57,8 @@ def export(
 
 @app.command
 def check(records: Records, /, *, require: Require = ()) -> None:
-    """Judge every unlearned model by requirements, as in --require 'lp_gap<=band'. Exit code 0 where all hold, 1 where one does not.
+    """Judge every unlearned model by requirements, as in --require 'lp_gap<=band'. Exit code 0
+    where all hold, 1 where one does not.
 
     See docs/exports.md for the requirements. What cannot be judged does not hold.
     """
@@ -68,11 +80,15 @@ def card(
     /,
     *,
     out: File = None,
-    model: Annotated[str, Parameter(help="the model that the card is of; default: all unlearned ones")] = "",
+    model: Annotated[
+        str, Parameter(help="the model that the card is of; default: all unlearned ones")
+    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model card for the Hugging Face hub: what was forgotten, how it was measured, what is claimed, and how to check it."""
-    from eigenforget.report.card import card as made
+    """Write a model card for the Hugging Face hub: what was forgotten, how it was measured, what is
+    claimed, and how to check it.
+    """
+    from eigenforget.report.pages.card import card as made
 
     _check_free(out, overwrite)
     _give(made(_read(records), model), out)

@@ -1,4 +1,6 @@
-"""Several processes for one command: it runs once more in each of them, with the environment that torchrun gives its processes."""
+"""Several processes for one command: it runs once more in each of them, with the environment that
+torchrun gives its processes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from types import FrameType
 from typing import IO, NoReturn
 
 GRACE = 10.0
-"""Seconds that the first process has to end by itself, as on the same error, once another one has failed."""
+"""Seconds that the first process has to end by itself, as on the same error, once another one has
+failed.
+"""
 POLL = 0.05
 RUN = "eigenforget"
 
@@ -34,16 +38,19 @@ def check_launched(devices: int) -> None:
 
 
 def prefix() -> str:
-    """What stands before an error line: of several processes, all but the first say which one they are."""
+    """What stands before an error line: of several processes, all but the first say which one they
+    are.
+    """
     rank = os.environ.get("RANK", "0")
     return "" if rank == "0" else f"rank {rank}: "
 
 
 def supervise(arguments: Sequence[str], count: int) -> int:
-    """Run `python -m eigenforget.cli` with these arguments in `count` processes; answers with the exit code.
+    """Run `python -m eigenforget.cli` with these arguments in `count` processes; answers with the
+    exit code.
 
-    The first process has this one's outputs. What the others say on standard error is shown where they fail and the first does not. A
-    process that fails ends all.
+    The first process has this one's outputs. What the others say on standard error is shown where
+    they fail and the first does not. A process that fails ends all.
     """
     with tempfile.TemporaryFile("w+") as said:
         processes: list[subprocess.Popen[bytes]] = []
@@ -71,9 +78,15 @@ def _command(arguments: Sequence[str]) -> list[str]:
 def _environments(count: int) -> list[Mapping[str, str]]:
     threads = str(max(1, (os.cpu_count() or 1) // count))
     shared = {
-        "OMP_NUM_THREADS": threads, **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "GROUP_RANK": "0",
-        "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": RUN,
-    }  # fmt: skip
+        "OMP_NUM_THREADS": threads,
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "TORCHELASTIC_RUN_ID": RUN,
+    }
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
@@ -85,7 +98,9 @@ def _free_port() -> int:
 
 def _code(processes: Sequence[subprocess.Popen[bytes]], said: IO[str]) -> int:
     first, *others = processes
-    while any(process.poll() is None for process in processes) and not any(process.poll() for process in processes):
+    while any(process.poll() is None for process in processes) and not any(
+        process.poll() for process in processes
+    ):
         time.sleep(POLL)
     failed = next((process for process in others if process.poll()), None)
     if failed is None:

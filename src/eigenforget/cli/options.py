@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from eigenforget import __version__
+from eigenforget.core.version import __version__
 
 app = App(
     name="eigenforget",
@@ -16,29 +16,79 @@ app = App(
     result_action="return_value",
 )
 
-DataSpec = Annotated[str, Parameter(help="data set, as in 'digits()' or 'npz(path=\"cifar10.npz\")'")]
+DataSpec = Annotated[
+    str, Parameter(help="data set, as in 'digits()' or 'npz(path=\"cifar10.npz\")'")
+]
 ModelSpec = Annotated[str, Parameter(help="model, as in 'small_resnet(width=16)'")]
 RecipeSpec = Annotated[str, Parameter(help="training recipe, as in 'recipe(epochs=30, lr=0.1)'")]
-RequestSpec = Annotated[str, Parameter(help="what to forget, as in 'by_class(label=3)' or 'by_ids(path=\"ids.txt\")'")]
-MethodSpec = Annotated[str, Parameter(help="unlearning method, as in 'muda(alternations=10)'; see `eigenforget methods`")]
+RequestSpec = Annotated[
+    str, Parameter(help="what to forget, as in 'by_class(label=3)' or 'by_ids(path=\"ids.txt\")'")
+]
+MethodSpec = Annotated[
+    str,
+    Parameter(help="unlearning method, as in 'muda(alternations=10)'; see `eigenforget methods`"),
+]
 Seed = Annotated[int, Parameter(help="seed of initial weights, order, augmentation and draws")]
 Out = Annotated[Path, Parameter(help="where the result goes")]
 Overwrite = Annotated[bool, Parameter(help="replace an existing output", negative=())]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps")]
-Precision = Annotated[str, Parameter(help="32-true, bf16-mixed, … for training; measurement is always float32")]
-Layer = Annotated[str, Parameter(help="module whose output is the feature; default: the head's input")]
-Layers = Annotated[tuple[str, ...], Parameter(name="--also-layer", help="further module to measure features at; repeatable", negative=())]
-Skip = Annotated[tuple[str, ...], Parameter(help="metric or audit to leave out, such as relearning; repeatable", negative=())]
-Maps = Annotated[tuple[str, ...], Parameter(name="--map", help="further map of the features, tsne or umap; repeatable", negative=())]
-Devices = Annotated[int, Parameter(help="devices that share the work, one process each; needs no launcher, and runs under torchrun")]
-Strategy = Annotated[str, Parameter(help="how several devices work together: auto or ddp, which are the same")]
+Precision = Annotated[
+    str, Parameter(help="32-true, bf16-mixed, … for training; measurement is always float32")
+]
+Layer = Annotated[
+    str, Parameter(help="module whose output is the feature; default: the head's input")
+]
+Layers = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--also-layer", help="further module to measure features at; repeatable", negative=()
+    ),
+]
+Skip = Annotated[
+    tuple[str, ...],
+    Parameter(help="metric or audit to leave out, such as relearning; repeatable", negative=()),
+]
+Maps = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--map", help="further map of the features, tsne or umap; repeatable", negative=()
+    ),
+]
+Devices = Annotated[
+    int,
+    Parameter(
+        help="devices that share the work, one process each; needs no launcher, and runs under torchrun"
+    ),
+]
+Strategy = Annotated[
+    str, Parameter(help="how several devices work together: auto or ddp, which are the same")
+]
 Accumulate = Annotated[int, Parameter(help="batches whose mean gradient makes one step")]
 Compile = Annotated[bool, Parameter(help="torch.compile the model while it trains", negative=())]
-ChannelsLast = Annotated[bool, Parameter(help="keep images in channels-last memory order", negative=())]
+ChannelsLast = Annotated[
+    bool, Parameter(help="keep images in channels-last memory order", negative=())
+]
 
-HashIds = Annotated[Path | None, Parameter(help="file with a salt (see keygen): ids, groups and values go into records as salted hashes")]
-Ledger = Annotated[Path | None, Parameter(help="folder with one chain of records, to which every record is appended as well")]
-Require = Annotated[tuple[str, ...], Parameter(help="what must hold, as in 'lp_gap<=band'; repeatable; see docs/exports.md", negative=())]
+HashIds = Annotated[
+    Path | None,
+    Parameter(
+        help="file with a salt (see keygen): ids, groups and values go into records as salted hashes"
+    ),
+]
+Ledger = Annotated[
+    Path | None,
+    Parameter(help="folder with one chain of records, to which every record is appended as well"),
+]
+Require = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="what must hold, as in 'lp_gap<=band'; repeatable; see docs/exports.md", negative=()
+    ),
+]
 Track = Annotated[
-    tuple[str, ...], Parameter(help="tensorboard:FOLDER, mlflow:URI or trackio:PROJECT, which also gets the numbers; repeatable", negative=())
+    tuple[str, ...],
+    Parameter(
+        help="tensorboard:FOLDER, mlflow:URI or trackio:PROJECT, which also gets the numbers; repeatable",
+        negative=(),
+    ),
 ]

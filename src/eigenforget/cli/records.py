@@ -11,15 +11,19 @@ from eigenforget.cli.options import (
     Overwrite,
     app,
 )
-from eigenforget.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
 
 
 @app.command
 def report(
-    records: Annotated[tuple[Path, ...], Parameter(help="record files or folders of them", negative=())],
+    records: Annotated[
+        tuple[Path, ...], Parameter(help="record files or folders of them", negative=())
+    ],
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"], help="the HTML file")] = Path("report.html"),
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="the HTML file")] = Path(
+        "report.html"
+    ),
     title: str = "eigenforget report",
     overwrite: Overwrite = False,
 ) -> None:
@@ -38,16 +42,31 @@ def report(
 
 @app.command
 def verify(
-    records: Annotated[tuple[Path, ...], Parameter(help="record files, or folders that hold one chain each", negative=())],
+    records: Annotated[
+        tuple[Path, ...],
+        Parameter(help="record files, or folders that hold one chain each", negative=()),
+    ],
     /,
     *,
-    files: Annotated[tuple[Path, ...], Parameter(help="folder with files that records name; repeatable", negative=())] = (),
-    public_key: Annotated[Path | None, Parameter(help="PEM file: every record must be signed with this key")] = None,
-    expect_tip: Annotated[str | None, Parameter(help="digest noted elsewhere that must be in the folder's chain")] = None,
-    strict: Annotated[bool, Parameter(help="what could not be checked is an error", negative=())] = False,
-    json: Annotated[bool, Parameter(help="one JSON object on standard output", negative=())] = False,
+    files: Annotated[
+        tuple[Path, ...],
+        Parameter(help="folder with files that records name; repeatable", negative=()),
+    ] = (),
+    public_key: Annotated[
+        Path | None, Parameter(help="PEM file: every record must be signed with this key")
+    ] = None,
+    expect_tip: Annotated[
+        str | None, Parameter(help="digest noted elsewhere that must be in the folder's chain")
+    ] = None,
+    strict: Annotated[
+        bool, Parameter(help="what could not be checked is an error", negative=())
+    ] = False,
+    json: Annotated[
+        bool, Parameter(help="one JSON object on standard output", negative=())
+    ] = False,
 ) -> None:
-    """Check records, their chain and signatures, and the files that they name. Exit code 2 where something is not as it was written.
+    """Check records, their chain and signatures, and the files that they name. Exit code 2 where
+    something is not as it was written.
 
     The same without torch: python -m eigenforget.record.verify.
     """
@@ -59,14 +78,20 @@ def verify(
 
 @app.command
 def keygen(
-    key: Annotated[Path | None, Parameter(help="new private key, PATH.pem; the public one goes beside it as PATH.pub.pem")] = None,
+    key: Annotated[
+        Path | None,
+        Parameter(help="new private key, PATH.pem; the public one goes beside it as PATH.pub.pem"),
+    ] = None,
     /,
     *,
-    salt: Annotated[Path | None, Parameter(help="new file with a random salt, for --hash-ids")] = None,
+    salt: Annotated[
+        Path | None, Parameter(help="new file with a random salt, for --hash-ids")
+    ] = None,
 ) -> None:
     """Make a key for signing records, or a salt for hiding ids. Neither is ever replaced.
 
-    The key is encrypted with the passphrase in the environment variable EIGENFORGET_KEY_PASSPHRASE, where it is set.
+    The key is encrypted with the passphrase in the environment variable EIGENFORGET_KEY_PASSPHRASE,
+    where it is set.
     """
     from eigenforget.record import make_salt
     from eigenforget.record.signing import fingerprint, make_key, read_public_key
@@ -77,18 +102,25 @@ def keygen(
         print(f"wrote {make_salt(salt)}: keep it secret; whoever has it can find out ids by trying")
     if key is not None:
         private, public = make_key(key)
-        print(f"wrote {private} (keep it secret) and {public}: {fingerprint(read_public_key(public))}")
+        print(
+            f"wrote {private} (keep it secret) and {public}: {fingerprint(read_public_key(public))}"
+        )
 
 
 @app.command
 def sign(
-    records: Annotated[tuple[Path, ...], Parameter(help="record files, or folders of them", negative=())],
+    records: Annotated[
+        tuple[Path, ...], Parameter(help="record files, or folders of them", negative=())
+    ],
     /,
     *,
     key: Annotated[Path, Parameter(help="private key in PEM, made by keygen")],
-    overwrite: Annotated[bool, Parameter(help="sign again where there is a signature", negative=())] = False,
+    overwrite: Annotated[
+        bool, Parameter(help="sign again where there is a signature", negative=())
+    ] = False,
 ) -> None:
-    """Write an Ed25519 signature beside each record, RECORD.json.sig. The records must be as they were written.
+    """Write an Ed25519 signature beside each record, RECORD.json.sig. The records must be as they
+    were written.
 
     The passphrase of the key is read from the environment variable EIGENFORGET_KEY_PASSPHRASE.
     """

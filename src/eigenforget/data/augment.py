@@ -1,9 +1,9 @@
 """Random changes of training images, for whole batches at once.
 
-Each is a callable (inputs [B, C, H, W], generator) -> inputs of the same shape, as TensorSource.augment takes it. The
-draws come from the generator given, in the order vertical shifts [B], horizontal shifts [B], flips [B] (where there
-are flips). Pixels that move in from outside are 0, which after normalisation is the mean colour of the training
-images.
+Each is a callable (inputs [B, C, H, W], generator) -> inputs of the same shape, as
+TensorSource.augment takes it. The draws come from the generator given, in the order vertical shifts
+[B], horizontal shifts [B], flips [B] (where there are flips). Pixels that move in from outside are
+0, which after normalisation is the mean colour of the training images.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 
 
 @configured
@@ -31,7 +31,9 @@ class NoAugment:
 
 @configured
 class FlipCrop:
-    """A random shift by up to `padding` pixels each way, then a left-right flip with probability one half."""
+    """A random shift by up to `padding` pixels each way, then a left-right flip with probability
+    one half.
+    """
 
     name: ClassVar[str] = "flip_crop"
     padding: Annotated[int, Field(ge=0, description="largest shift in pixels; 0 flips only")] = 4
@@ -44,14 +46,20 @@ class FlipCrop:
 
 @configured
 class Crop:
-    """A random shift by up to `padding` pixels each way; for digits and letters, where a flip changes the meaning."""
+    """A random shift by up to `padding` pixels each way; for digits and letters, where a flip
+    changes the meaning.
+    """
 
     name: ClassVar[str] = "crop"
-    padding: Annotated[int, Field(ge=1, description="largest shift in pixels; the default suits 8×8 images")] = 1
+    padding: Annotated[
+        int, Field(ge=1, description="largest shift in pixels; the default suits 8×8 images")
+    ] = 1
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         offsets = _offsets(inputs, self.padding, generator)
-        return _windows(inputs, self.padding, offsets, torch.zeros_like(offsets[0], dtype=torch.bool))
+        return _windows(
+            inputs, self.padding, offsets, torch.zeros_like(offsets[0], dtype=torch.bool)
+        )
 
 
 AUGMENTS: list[type] = [NoAugment, FlipCrop, Crop]
@@ -60,7 +68,9 @@ AUGMENTS: list[type] = [NoAugment, FlipCrop, Crop]
 def _offsets(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     """Upper-left corners [2, B] (rows, then columns) of the windows in the padded images."""
     if inputs.ndim != 4:
-        raise EigenforgetError(f"augmentation needs images [B, C, H, W], got {list(inputs.shape)}; choose none")
+        raise EigenforgetError(
+            f"augmentation needs images [B, C, H, W], got {list(inputs.shape)}; choose none"
+        )
     if padding >= min(inputs.shape[2:]):
         height, width = inputs.shape[2:]
         raise EigenforgetError(
@@ -70,11 +80,15 @@ def _offsets(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor
 
 
 def _integers(high: int, inputs: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randint(high, (len(inputs),), generator=generator, device=generator.device).to(inputs.device)
+    return torch.randint(high, (len(inputs),), generator=generator, device=generator.device).to(
+        inputs.device
+    )
 
 
 def _windows(inputs: Tensor, padding: int, offsets: Tensor, flips: Tensor) -> Tensor:
-    """The window of each padded image [B, C, H + 2·padding, W + 2·padding], flipped where flips [B] says so."""
+    """The window of each padded image [B, C, H + 2·padding, W + 2·padding], flipped where flips [B]
+    says so.
+    """
     count, channels, height, width = inputs.shape
     padded = functional.pad(inputs, (padding,) * 4)
     along = torch.arange(width, device=inputs.device)

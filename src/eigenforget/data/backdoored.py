@@ -1,4 +1,6 @@
-"""A data set with a backdoor planted in it: some training samples carry a trigger and the attacker's label."""
+"""A data set with a backdoor planted in it: some training samples carry a trigger and the
+attacker's label.
+"""
 
 from __future__ import annotations
 
@@ -12,73 +14,112 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from eigenforget import seeds
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index, listed
 from eigenforget.data.bundle import Data
-from eigenforget.sources import TensorSource
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, Index, listed
+from eigenforget.data.sources import TensorSource
 
 COLUMNS = ("poisoned", "true_label")
 
 
 def inner_data(value: Any) -> Any:
     """The value, if it is a data set. ValueError (for pydantic) otherwise."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type) and callable(getattr(value, "load", None)):
+    if (
+        dataclasses.is_dataclass(value)
+        and not isinstance(value, type)
+        and callable(getattr(value, "load", None))
+    ):
         return value
     raise ValueError(f"a data set is needed, such as digits(), got {value!r}")
 
 
 @configured
 class Backdoored:
-    """Another data set in which a share of the training images of other classes gets a square trigger and the label `target`.
+    """Another data set in which a share of the training images of other classes gets a square
+    trigger and the label `target`.
 
-    The trigger is a square of size × size pixels in the lower right corner at the largest value that the training images have in each
-    channel (BadNets, arXiv 1708.06733). Index column "poisoned" (1 or 0) says which samples were changed, "true_label" what they were;
-    the content digest of a poisoned sample is its own. Data.triggered has all test images of other classes with the trigger and the
-    label `target`: the share called `target` is the attack success rate. Errors: an inner value that is no data set, data that are no
-    images or have one of these columns already, a target that is no class, a trigger larger than the image, a share that poisons nothing,
-    test data of the class `target` alone.
+    The trigger is a square of size × size pixels in the lower right corner at the largest value
+    that the training images have in each channel (BadNets, arXiv 1708.06733). Index column
+    "poisoned" (1 or 0) says which samples were changed, "true_label" what they were; the content
+    digest of a poisoned sample is its own. Data.triggered has all test images of other classes with
+    the trigger and the label `target`: the share called `target` is the attack success rate.
+    Errors: an inner value that is no data set, data that are no images or have one of these columns
+    already, a target that is no class, a trigger larger than the image, a share that poisons
+    nothing, test data of the class `target` alone.
     """
 
     name: ClassVar[str] = "backdoored"
-    inner: Annotated[Any, AfterValidator(inner_data), Field(description="the clean data set, as in digits()")]
+    inner: Annotated[
+        Any, AfterValidator(inner_data), Field(description="the clean data set, as in digits()")
+    ]
     target: Annotated[int, Field(ge=0, description="class that the trigger calls for")] = 0
-    fraction: Annotated[float, Field(gt=0, lt=1, description="share of all training samples that is poisoned")] = 0.05
+    fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of all training samples that is poisoned")
+    ] = 0.05
     size: Annotated[int, Field(ge=1, description="side of the trigger in pixels")] = 3
     seed: Annotated[int, Field(ge=0, description="which samples are poisoned")] = 0
 
     def load(self) -> Data:
         clean = self.inner.load()
         train, test = clean.train, clean.test
-        if not isinstance(train, TensorSource) or not isinstance(train.inputs, Tensor) or train.inputs.ndim != 4:
-            raise EigenforgetError("backdoored plants a trigger into images [N, C, H, W] that are kept in memory")
-        taken = [name for name in COLUMNS if name in {*clean.train_index.columns, *clean.test_index.columns}]
+        if (
+            not isinstance(train, TensorSource)
+            or not isinstance(train.inputs, Tensor)
+            or train.inputs.ndim != 4
+        ):
+            raise EigenforgetError(
+                "backdoored plants a trigger into images [N, C, H, W] that are kept in memory"
+            )
+        taken = [
+            name
+            for name in COLUMNS
+            if name in {*clean.train_index.columns, *clean.test_index.columns}
+        ]
         if taken:
-            raise EigenforgetError(f"the data has a column {listed(taken)} already, which backdoored would write over")
+            raise EigenforgetError(
+                f"the data has a column {listed(taken)} already, which backdoored would write over"
+            )
         if self.target >= clean.num_classes:
-            raise EigenforgetError(f"target={self.target} is no class; there are classes 0 to {clean.num_classes - 1}")
+            raise EigenforgetError(
+                f"target={self.target} is no class; there are classes 0 to {clean.num_classes - 1}"
+            )
         height, width = train.inputs.shape[2:]
         if self.size > min(height, width):
-            raise EigenforgetError(f"a trigger of size={self.size} does not fit images of {height}×{width} pixels")
+            raise EigenforgetError(
+                f"a trigger of size={self.size} does not fit images of {height}×{width} pixels"
+            )
         chosen = self._chosen(clean.train_index)
         value = train.inputs.amax(dim=(0, 2, 3))
         others = np.flatnonzero(clean.test_index.labels != self.target)
         if not len(others):
-            raise EigenforgetError(f"the test data has no sample of another class than target={self.target} to plant the trigger in")
+            raise EigenforgetError(
+                f"the test data has no sample of another class than target={self.target} to plant the trigger in"
+            )
         triggered = self._poisoned(test.subset(others), np.arange(len(others)), value)
         return replace(
-            clean, train=self._poisoned(train, chosen, value), train_index=self._marked(clean.train_index, chosen),
-            test_index=self._marked(clean.test_index, np.array([], dtype=np.int64)), triggered=triggered,
-        )  # fmt: skip
+            clean,
+            train=self._poisoned(train, chosen, value),
+            train_index=self._marked(clean.train_index, chosen),
+            test_index=self._marked(clean.test_index, np.array([], dtype=np.int64)),
+            triggered=triggered,
+        )
 
     def _chosen(self, index: Index) -> np.ndarray:
-        """Positions of the samples to poison: drawn by id, so the order of the data does not matter."""
+        """Positions of the samples to poison: drawn by id, so the order of the data does not
+        matter.
+        """
         count = round(self.fraction * len(index))
         others = np.flatnonzero(index.labels != self.target)
         if not 0 < count <= len(others):
-            raise EigenforgetError(f"fraction={self.fraction} poisons {count} samples; there are {len(others)} of other classes")
+            raise EigenforgetError(
+                f"fraction={self.fraction} poisons {count} samples; there are {len(others)} of other classes"
+            )
         by_id = others[np.argsort(index.ids[others], kind="stable")]
-        drawn = np.random.default_rng(seeds.derive(self.seed, "backdoored")).permutation(len(by_id))[:count]
+        drawn = np.random.default_rng(seeds.derive(self.seed, "backdoored")).permutation(
+            len(by_id)
+        )[:count]
         return np.sort(by_id[drawn])
 
     def _poisoned(self, source: TensorSource, rows: np.ndarray, value: Tensor) -> TensorSource:
@@ -97,8 +138,11 @@ class Backdoored:
         content = index.content
         if content is not None:
             mark = f"+trigger {self.size} {self.target}"
-            content = np.array([
-                hashlib.sha256(f"{c}{mark}".encode()).hexdigest() if f else c for c, f in zip(content, flags, strict=True)
-            ])  # fmt: skip
+            content = np.array(
+                [
+                    hashlib.sha256(f"{c}{mark}".encode()).hexdigest() if f else c
+                    for c, f in zip(content, flags, strict=True)
+                ]
+            )
         columns = {**index.columns, "poisoned": flags, "true_label": index.labels}
         return Index(index.ids, labels, index.groups, content, columns)

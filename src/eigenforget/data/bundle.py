@@ -1,4 +1,6 @@
-"""A data set ready to train on: normalised tensors and an Index for each of its training and test side."""
+"""A data set ready to train on: normalised tensors and an Index for each of its training and test
+side.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigenforget.sources import DatasetSource, TensorSource
-from eigenforget.types import EigenforgetError, Index, digest_of_rows, listed
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Index, digest_of_rows, listed
+from eigenforget.data.sources import DatasetSource, TensorSource
 
 _MOST_CLASSES = 1_000_000
-"""A larger class number is an identifier taken for a class; it would also make a head of that many outputs."""
+"""A larger class number is an identifier taken for a class; it would also make a head of that many
+outputs.
+"""
 _CHUNK = 4096
 """Samples converted at a time, to bound the float64 copies."""
 
@@ -26,9 +31,10 @@ _CHUNK = 4096
 class Data:
     """train and test samples and what is known of each of them.
 
-    Inputs are float32 [N, C, H, W] or [N, D], kept as tensors or read on the way (DatasetSource), or for texts a dict of input_ids and
-    attention_mask, both int64 [N, L]. vocabulary: for texts, how many token ids there are (0 to vocabulary - 1). triggered: test samples
-    with a planted trigger and the attacker's label (see data.backdoored).
+    Inputs are float32 [N, C, H, W] or [N, D], kept as tensors or read on the way (DatasetSource),
+    or for texts a dict of input_ids and attention_mask, both int64 [N, L]. vocabulary: for texts,
+    how many token ids there are (0 to vocabulary - 1). triggered: test samples with a planted
+    trigger and the attacker's label (see data.backdoored).
     """
 
     train: TensorSource | DatasetSource
@@ -41,34 +47,45 @@ class Data:
     triggered: TensorSource | None = None
 
     def __post_init__(self) -> None:
-        for side, source, index in (("train", self.train, self.train_index), ("test", self.test, self.test_index)):
+        for side, source, index in (
+            ("train", self.train, self.train_index),
+            ("test", self.test, self.test_index),
+        ):
             if len(source) != len(index):
                 raise EigenforgetError(f"{side}: {len(source)} samples but {len(index)} index rows")
         if len(self.class_names) != self.num_classes:
-            raise EigenforgetError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+            raise EigenforgetError(
+                f"{len(self.class_names)} class names for {self.num_classes} classes"
+            )
         shared = np.intersect1d(self.train_index.ids, self.test_index.ids)
         if len(shared):
             raise EigenforgetError(f"ids in both training and test data: {listed(shared)}")
 
     @cached_property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (C, H, W), (D,), or (L,) for a text of L token ids; of several tensors the first one's."""
+        """Shape of one sample: (C, H, W), (D,), or (L,) for a text of L token ids; of several
+        tensors the first one's.
+        """
         first = next(self.train.subset(np.array([0])).batches(1)).inputs
         tensor = next(iter(first.values())) if isinstance(first, Mapping) else first
         return tuple(tensor.shape[1:])
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the index rows of both sides; it depends on the side of a sample, not on the order."""
-        return digest_of_rows((f"train\x1f{self.train_index.digest()}", f"test\x1f{self.test_index.digest()}"))
+        """SHA-256 over the index rows of both sides; it depends on the side of a sample, not on the
+        order.
+        """
+        return digest_of_rows(
+            (f"train\x1f{self.train_index.digest()}", f"test\x1f{self.test_index.digest()}")
+        )
 
 
 class Arrays(NamedTuple):
     """One side of a data set as it was read.
 
-    inputs: images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3, or feature vectors float [N, D]. labels: integers
-    [N]. ids: unique strings [N], default "train/0", "train/1", … and "test/0", …; groups: strings [N] or None; columns:
-    further columns [N] of the Index by name.
+    inputs: images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3, or feature vectors float [N, D].
+    labels: integers [N]. ids: unique strings [N], default "train/0", "train/1", … and "test/0", …;
+    groups: strings [N] or None; columns: further columns [N] of the Index by name.
     """
 
     inputs: np.ndarray
@@ -79,7 +96,10 @@ class Arrays(NamedTuple):
 
     def rows(self, positions: np.ndarray) -> Arrays:
         """The samples at these positions."""
-        ids, groups = (None if column is None else np.asarray(column)[positions] for column in (self.ids, self.groups))
+        ids, groups = (
+            None if column is None else np.asarray(column)[positions]
+            for column in (self.ids, self.groups)
+        )
         columns = {name: np.asarray(values)[positions] for name, values in self.columns.items()}
         return Arrays(self.inputs[positions], self.labels[positions], ids, groups, columns)
 
@@ -87,28 +107,38 @@ class Arrays(NamedTuple):
 def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | None = None) -> Data:
     """Data from numpy arrays.
 
-    Images are scaled to [0, 1] and normalised per channel, feature vectors are standardised per column, both with
-    mean and standard deviation (divisor N) of the TRAINING samples; a constant channel or column is centred only.
-    Class numbers are used as they are: there are max(training label) + 1 classes, or as many as there are class
-    names. Each sample's content is the SHA-256 of its shape and raw values, taken before normalisation. Errors: wrong
-    types, shapes or counts; labels that are no integers, negative or (test) unknown; features not finite.
+    Images are scaled to [0, 1] and normalised per channel, feature vectors are standardised per
+    column, both with mean and standard deviation (divisor N) of the TRAINING samples; a constant
+    channel or column is centred only. Class numbers are used as they are: there are max(training
+    label) + 1 classes, or as many as there are class names. Each sample's content is the SHA-256 of
+    its shape and raw values, taken before normalisation. Errors: wrong types, shapes or counts;
+    labels that are no integers, negative or (test) unknown; features not finite.
     """
     sides = {"train": train, "test": test}
     labels = {side: class_labels(arrays.labels, side) for side, arrays in sides.items()}
     samples = {side: _samples(arrays.inputs, side) for side, arrays in sides.items()}
-    if samples["train"].shape[1:] != samples["test"].shape[1:] or samples["train"].dtype != samples["test"].dtype:
-        raise EigenforgetError(f"training inputs are {_shown(samples['train'])}, test inputs {_shown(samples['test'])}")
+    if (
+        samples["train"].shape[1:] != samples["test"].shape[1:]
+        or samples["train"].dtype != samples["test"].dtype
+    ):
+        raise EigenforgetError(
+            f"training inputs are {_shown(samples['train'])}, test inputs {_shown(samples['test'])}"
+        )
     names = tuple(class_names or map(str, range(int(labels["train"].max()) + 1)))
     for side in sides:
         check_range(labels[side], side, len(names))
-    index = {side: _index(arrays, labels[side], samples[side], side) for side, arrays in sides.items()}
+    index = {
+        side: _index(arrays, labels[side], samples[side], side) for side, arrays in sides.items()
+    }
     inputs = _normalised(samples, index)
     source = {side: TensorSource(inputs[side], torch.from_numpy(labels[side])) for side in sides}
     return Data(source["train"], index["train"], source["test"], index["test"], len(names), names)
 
 
 def class_labels(labels: Any, side: str) -> np.ndarray:
-    """labels as int64 [N]. Errors: none at all, no integers, not one per sample, negative or absurdly large."""
+    """labels as int64 [N]. Errors: none at all, no integers, not one per sample, negative or
+    absurdly large.
+    """
     column = np.asarray(labels)
     if column.ndim != 1 or column.dtype.kind not in "iu":
         raise EigenforgetError(f"{side} labels must be integers [N], got {_shown(column)}")
@@ -125,7 +155,9 @@ def check_range(labels: np.ndarray, side: str, classes: int) -> None:
     """Error: a label that is none of the classes."""
     outside = np.unique(labels[labels >= classes])
     if len(outside):
-        raise EigenforgetError(f"{side} labels must be below the {classes} classes, got {listed(outside)}")
+        raise EigenforgetError(
+            f"{side} labels must be below the {classes} classes, got {listed(outside)}"
+        )
 
 
 def _samples(inputs: Any, side: str) -> np.ndarray:
@@ -150,15 +182,21 @@ def _samples(inputs: Any, side: str) -> np.ndarray:
 def _check_channels(images: np.ndarray, side: str) -> None:
     channels = images.shape[3]
     if channels == 4:
-        raise EigenforgetError(f"{side} images have 4 channels; alpha means nothing to a classifier: blend or drop it")
+        raise EigenforgetError(
+            f"{side} images have 4 channels; alpha means nothing to a classifier: blend or drop it"
+        )
     if channels not in (1, 3):
-        raise EigenforgetError(f"{side} images must have 1 or 3 channels in the last axis, got {_shown(images)}")
+        raise EigenforgetError(
+            f"{side} images must have 1 or 3 channels in the last axis, got {_shown(images)}"
+        )
 
 
 def _index(arrays: Arrays, labels: np.ndarray, samples: np.ndarray, side: str) -> Index:
     n = len(samples)
     if len(labels) != n:
-        raise EigenforgetError(f"{n} {side} inputs and {len(labels)} labels: the counts must be equal")
+        raise EigenforgetError(
+            f"{n} {side} inputs and {len(labels)} labels: the counts must be equal"
+        )
     return index_of(arrays, labels, _content(samples), side)
 
 
@@ -167,7 +205,10 @@ def index_of(known: Any, labels: np.ndarray, content: np.ndarray, side: str) -> 
     n = len(labels)
     ids = [f"{side}/{row}" for row in range(n)] if known.ids is None else known.ids
     groups = None if known.groups is None else _strings(known.groups, n, f"{side} groups")
-    columns = {name: _column(values, n, f"{side} column {name!r}") for name, values in known.columns.items()}
+    columns = {
+        name: _column(values, n, f"{side} column {name!r}")
+        for name, values in known.columns.items()
+    }
     return Index(_strings(ids, n, f"{side} ids"), labels, groups, content, columns)
 
 
@@ -189,7 +230,9 @@ def _strings(values: Any, n: int, what: str, allowed: str = "strings or integers
             return np.char.decode(column, "utf-8")
         except UnicodeDecodeError:
             raise EigenforgetError(f"{what} are bytes that are not UTF-8") from None
-    if column.dtype.kind not in "Uiu" and not (column.dtype.kind == "O" and all(isinstance(v, str) for v in column)):
+    if column.dtype.kind not in "Uiu" and not (
+        column.dtype.kind == "O" and all(isinstance(v, str) for v in column)
+    ):
         raise EigenforgetError(f"{what} must be {allowed}, got {_shown(column)}")
     return column.astype(np.str_)
 
@@ -216,8 +259,11 @@ def _normalised(samples: dict[str, np.ndarray], index: dict[str, Index]) -> dict
     return standardised(samples, {side: known.ids for side, known in index.items()})
 
 
-def standardised(samples: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """float64 [N, D] of each side as float32, with the mean and standard deviation of the columns of "train".
+def standardised(
+    samples: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray]
+) -> dict[str, Tensor]:
+    """float64 [N, D] of each side as float32, with the mean and standard deviation of the columns
+    of "train".
 
     Errors, with the ids: values that are not finite, before or after.
     """
@@ -225,9 +271,13 @@ def standardised(samples: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray
         _check_finite(features, ids[side], f"{side} features are not finite (NaN or infinite) in")
     mean, std = _column_statistics(samples["train"])
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = {side: ((features - mean) / std).astype(np.float32) for side, features in samples.items()}
+        scaled = {
+            side: ((features - mean) / std).astype(np.float32) for side, features in samples.items()
+        }
     for side, features in scaled.items():
-        _check_finite(features, ids[side], f"standardised {side} features leave the range of float32 in")
+        _check_finite(
+            features, ids[side], f"standardised {side} features leave the range of float32 in"
+        )
     return {side: torch.from_numpy(features) for side, features in scaled.items()}
 
 
@@ -254,13 +304,19 @@ def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pixel_deviation(count: int, total: int, squares: int) -> float:
-    """Standard deviation of pixels / 255 from the exact sums of their values and squares; 1 where it is 0."""
+    """Standard deviation of pixels / 255 from the exact sums of their values and squares; 1 where
+    it is 0.
+    """
     return sqrt(count * squares - total * total) / count / 255 or 1.0
 
 
 def pixel_tables(mean: np.ndarray, std: np.ndarray) -> Tensor:
-    """float32 [C, 256]: the normalised value of each of the 256 values of a pixel, computed once in float64."""
-    return torch.from_numpy(((np.arange(256) / 255 - mean[:, None]) / std[:, None]).astype(np.float32))
+    """float32 [C, 256]: the normalised value of each of the 256 values of a pixel, computed once in
+    float64.
+    """
+    return torch.from_numpy(
+        ((np.arange(256) / 255 - mean[:, None]) / std[:, None]).astype(np.float32)
+    )
 
 
 def _scaled_images(images: np.ndarray, tables: Tensor) -> Tensor:
@@ -274,7 +330,9 @@ def _scaled_images(images: np.ndarray, tables: Tensor) -> Tensor:
 
 
 def _column_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column; a constant one has its value as mean, exactly, and deviation 1."""
+    """Mean and standard deviation of each column; a constant one has its value as mean, exactly,
+    and deviation 1.
+    """
     constant = features.max(axis=0) == features.min(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.where(constant, features[0], features.mean(axis=0))

@@ -9,18 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eigenforget.types import EigenforgetError, listed
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import listed
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-"""Not 0049: cells that start with a zero are codes, such as postcodes, which a number would shorten."""
+"""Not 0049: cells that start with a zero are codes, such as postcodes, which a number would
+shorten.
+"""
 _ABSENT = ("", "NA", "N/A", "NaN", "nan", "null")
 """What stands for a missing number in text; in a column of words only the empty cell is missing."""
 
 
 class Column(NamedTuple):
-    """One column. text: str objects [N] as they were written, "" where there is nothing. numbers: int64, float64 (NaN where there is
-    nothing) or bool [N] where every cell is a number, else None."""
+    """One column. text: str objects [N] as they were written, "" where there is nothing. numbers:
+    int64, float64 (NaN where there is nothing) or bool [N] where every cell is a number, else
+    None."""
 
     text: np.ndarray
     numbers: np.ndarray | None
@@ -44,7 +48,9 @@ class Records:
     def column(self, name: str, role: str) -> Column:
         """Error: no such column; the names are listed."""
         if name not in self.columns:
-            raise EigenforgetError(f"there is no column {name!r} ({role}); the columns: {listed(self.columns, 30)}")
+            raise EigenforgetError(
+                f"there is no column {name!r} ({role}); the columns: {listed(self.columns, 30)}"
+            )
         return self.columns[name]
 
     def where(self, rows: np.ndarray) -> str:
@@ -61,7 +67,9 @@ def words(cells: Sequence[str]) -> np.ndarray:
 
 
 def written(cells: Sequence[str]) -> Column:
-    """A column of text, with its numbers where every cell that is not empty, NA, N/A, NaN or null is one."""
+    """A column of text, with its numbers where every cell that is not empty, NA, N/A, NaN or null
+    is one.
+    """
     stripped = [cell.strip() for cell in cells]
     present = [cell for cell in stripped if cell not in _ABSENT]
     if not all(map(_NUMBER.fullmatch, present)):
@@ -70,13 +78,26 @@ def written(cells: Sequence[str]) -> Column:
         whole = [int(cell) for cell in present]
         if all(map(_fits, whole)):
             return Column(words(cells), np.array(whole, dtype=np.int64))
-    return Column(words(cells), np.array([float("nan") if cell in _ABSENT else float(cell) for cell in stripped], dtype=np.float64))
+    return Column(
+        words(cells),
+        np.array(
+            [float("nan") if cell in _ABSENT else float(cell) for cell in stripped],
+            dtype=np.float64,
+        ),
+    )
 
 
 def mixed(cells: Sequence[str | float | bool | None]) -> Column:
-    """A column of values that have types. It is one of numbers, or of bools, where nothing but None and NaN stands beside them."""
+    """A column of values that have types. It is one of numbers, or of bools, where nothing but None
+    and NaN stands beside them.
+    """
     absent = [cell is None or cell != cell for cell in cells]
-    text = words(["" if gone else cell if isinstance(cell, str) else repr(cell) for cell, gone in zip(cells, absent, strict=True)])
+    text = words(
+        [
+            "" if gone else cell if isinstance(cell, str) else repr(cell)
+            for cell, gone in zip(cells, absent, strict=True)
+        ]
+    )
     kinds = {type(cell) for cell, gone in zip(cells, absent, strict=True) if not gone}
     large = any(type(cell) is int and not _fits(cell) for cell in cells)
     if str in kinds or large or (bool in kinds and len(kinds) > 1):

@@ -8,21 +8,25 @@ import numpy as np
 from pydantic import Field
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
+from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Arrays, Data, from_arrays
 from eigenforget.data.holdout import stratified
-from eigenforget.spec import configured
 
 
 @configured
 class Digits:
-    """Inputs [N, 1, 8, 8]; ids "digits/<row>" with the row in scikit-learn's set, whatever the split.
+    """Inputs [N, 1, 8, 8]; ids "digits/<row>" with the row in scikit-learn's set, whatever the
+    split.
 
-    The pixels' grey levels 0 to 16 are kept as they are: normalisation cancels the scale, and stretching them to 0 to
-    255 would need rounding. Source: UCI "Optical recognition of handwritten digits" (test part).
+    The pixels' grey levels 0 to 16 are kept as they are: normalisation cancels the scale, and
+    stretching them to 0 to 255 would need rounding. Source: UCI "Optical recognition of handwritten
+    digits" (test part).
     """
 
     name: ClassVar[str] = "digits"
-    test_fraction: Annotated[float, Field(gt=0, lt=1, description="share held out, stratified by class")] = 0.2
+    test_fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share held out, stratified by class")
+    ] = 0.2
     seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
 
     def load(self) -> Data:

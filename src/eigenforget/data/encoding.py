@@ -1,4 +1,6 @@
-"""From the columns of a table to input vectors: numbers standardised, categories as one-hot vectors."""
+"""From the columns of a table to input vectors: numbers standardised, categories as one-hot
+vectors.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import listed
 from eigenforget.data.bundle import standardised
 from eigenforget.data.columns import Records, written
 from eigenforget.data.rows import SIDES, Rows
-from eigenforget.types import EigenforgetError, listed
 
 Missing = Literal["error", "mean"]
 _MOST_CATEGORIES = 1000
@@ -28,34 +31,56 @@ class Features(NamedTuple):
 
 
 def features_of(records: Records, used: Sequence[str], categorical: Sequence[str]) -> Features:
-    """All columns that are not used otherwise, in the file's order. pandas' unnamed index is never an input.
+    """All columns that are not used otherwise, in the file's order. pandas' unnamed index is never
+    an input.
 
-    Errors: a categorical column that does not exist or is used otherwise; words in a numeric column; no column left.
+    Errors: a categorical column that does not exist or is used otherwise; words in a numeric
+    column; no column left.
     """
     for name in categorical:
         records.column(name, "categorical")
         if name in used:
-            raise EigenforgetError(f"column {name!r} is categorical, so an input, but is also named as something else")
-    left = [name for name in records.columns if name not in used and not name.startswith("__index_level_")]
+            raise EigenforgetError(
+                f"column {name!r} is categorical, so an input, but is also named as something else"
+            )
+    left = [
+        name
+        for name in records.columns
+        if name not in used and not name.startswith("__index_level_")
+    ]
     if not left:
-        raise EigenforgetError(f"no column is left as an input; the columns: {listed(records.columns, 30)}")
+        raise EigenforgetError(
+            f"no column is left as an input; the columns: {listed(records.columns, 30)}"
+        )
     numeric = tuple(name for name in left if name not in categorical)
-    wordy = [f"{name!r} ({_first_word(records, name)})" for name in numeric if records.columns[name].numbers is None]
+    wordy = [
+        f"{name!r} ({_first_word(records, name)})"
+        for name in numeric
+        if records.columns[name].numbers is None
+    ]
     if wordy:
-        raise EigenforgetError(f"columns hold words: {listed(wordy, 20)}; name them in categorical=(…) or drop=(…)")
+        raise EigenforgetError(
+            f"columns hold words: {listed(wordy, 20)}; name them in categorical=(…) or drop=(…)"
+        )
     return Features(numeric, tuple(name for name in left if name in categorical))
 
 
-def encoded(records: Records, features: Features, rows: Rows, missing: Missing) -> dict[str, Tensor]:
-    """float32 [N, D] of each side: the numeric columns standardised with the training rows' mean and deviation, then for each
-    categorical column one input per category of the training rows, 1 where the row is of it.
+def encoded(
+    records: Records, features: Features, rows: Rows, missing: Missing
+) -> dict[str, Tensor]:
+    """float32 [N, D] of each side: the numeric columns standardised with the training rows' mean
+    and deviation, then for each categorical column one input per category of the training rows, 1
+    where the row is of it.
 
-    A category that no training row has, and with missing="mean" an empty cell, is 0 in all of them. A missing number becomes the mean
-    of the column's training rows before the standardisation. Errors: missing values where they are refused, infinite numbers.
+    A category that no training row has, and with missing="mean" an empty cell, is 0 in all of them.
+    A missing number becomes the mean of the column's training rows before the standardisation.
+    Errors: missing values where they are refused, infinite numbers.
     """
     blocks: dict[str, list[Tensor]] = {side: [] for side in SIDES}
     if features.numeric:
-        table = np.stack([_numbers(records, name, rows, missing) for name in features.numeric], axis=1)
+        table = np.stack(
+            [_numbers(records, name, rows, missing) for name in features.numeric], axis=1
+        )
         sides = {side: table[rows.positions(side)] for side in SIDES}
         ids = {side: rows.known.ids[rows.positions(side)] for side in SIDES}
         for side, inputs in standardised(sides, ids).items():
@@ -68,11 +93,15 @@ def encoded(records: Records, features: Features, rows: Rows, missing: Missing) 
 
 
 def contents(records: Records, features: Features) -> np.ndarray:
-    """SHA-256 over each row's inputs as they were read: equal rows have equal hashes, 1 and 1.0 are the same number."""
+    """SHA-256 over each row's inputs as they were read: equal rows have equal hashes, 1 and 1.0 are
+    the same number.
+    """
     numeric = [records.columns[name].numbers for name in features.numeric]
     values = [[repr(float(v) + 0.0) for v in column] for column in numeric if column is not None]
     values += [list(records.columns[name].text) for name in features.categorical]
-    start = hashlib.sha256("\x1f".join(("table", *features.numeric, "", *features.categorical)).encode())
+    start = hashlib.sha256(
+        "\x1f".join(("table", *features.numeric, "", *features.categorical)).encode()
+    )
     digests = []
     for row in zip(*values, strict=True):
         total = start.copy()
@@ -96,7 +125,9 @@ def _numbers(records: Records, name: str, rows: Rows, missing: Missing) -> np.nd
         raise EigenforgetError(f"column {name!r} holds words")
     values = column.astype(np.float64)
     if np.isinf(values).any():
-        raise EigenforgetError(f"column {name!r} holds infinite numbers in {records.where(np.isinf(values))}")
+        raise EigenforgetError(
+            f"column {name!r} holds infinite numbers in {records.where(np.isinf(values))}"
+        )
     gone = np.isnan(values)
     if not gone.any():
         return values
@@ -116,7 +147,9 @@ def _one_hot(records: Records, name: str, rows: Rows, missing: Missing) -> Tenso
     if not categories:
         raise EigenforgetError(f"column {name!r} has no value in any training row: name it in drop")
     if len(categories) > _MOST_CATEGORIES:
-        raise EigenforgetError(f"column {name!r} has {len(categories)} categories (at most {_MOST_CATEGORIES}): name it in drop")
+        raise EigenforgetError(
+            f"column {name!r} has {len(categories)} categories (at most {_MOST_CATEGORIES}): name it in drop"
+        )
     where = {category: n for n, category in enumerate(categories)}
     block = torch.zeros(len(text), len(categories))
     found = [(row, where[cell]) for row, cell in enumerate(text) if cell in where]
@@ -126,4 +159,6 @@ def _one_hot(records: Records, name: str, rows: Rows, missing: Missing) -> Tenso
 
 def _refuse(records: Records, name: str, gone: np.ndarray, missing: Missing) -> None:
     if missing == "error":
-        raise EigenforgetError(f"column {name!r} has no value in {records.where(gone)}: give missing='mean', or drop the column")
+        raise EigenforgetError(
+            f"column {name!r} has no value in {records.where(gone)}: give missing='mean', or drop the column"
+        )

@@ -1,4 +1,6 @@
-"""Fashion-MNIST from its four IDX files: 60,000 + 10,000 grey images of 28×28 pixels in ten classes."""
+"""Fashion-MNIST from its four IDX files: 60,000 + 10,000 grey images of 28×28 pixels in ten
+classes.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,22 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Arrays, Data, from_arrays
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
 
-_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 _UNSIGNED_BYTES = 0x08
 
 
@@ -24,13 +37,17 @@ _UNSIGNED_BYTES = 0x08
 class FashionMnist:
     """Inputs [N, 1, H, W]; ids "train/<row>" and "test/<row>".
 
-    Any four IDX files of this layout with at most ten classes do. Each file may be plain or end in .gz; where both
-    are there the plain one is read. Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST" (arXiv 1708.07747).
+    Any four IDX files of this layout with at most ten classes do. Each file may be plain or end in
+    .gz; where both are there the plain one is read. Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST"
+    (arXiv 1708.07747).
     """
 
     name: ClassVar[str] = "fashion_mnist"
     root: Annotated[
-        str, Field(description="folder of the IDX files; the default is where Debian's dataset-fashion-mnist puts them")
+        str,
+        Field(
+            description="folder of the IDX files; the default is where Debian's dataset-fashion-mnist puts them"
+        ),
     ] = "/usr/share/datasets/fashion-mnist"
 
     def load(self) -> Data:
@@ -58,22 +75,28 @@ class FashionMnist:
 def read_idx(path: Path, *, dims: int) -> np.ndarray:
     """The uint8 array with `dims` axes in an IDX file, gzip-compressed where the name ends in .gz.
 
-    Format: two zero bytes, type code 8, number of axes, one big-endian 32-bit length per axis, values with the last
-    axis fastest. Errors, which name the file: unreadable, another magic number, shorter or longer than its header
-    says.
+    Format: two zero bytes, type code 8, number of axes, one big-endian 32-bit length per axis,
+    values with the last axis fastest. Errors, which name the file: unreadable, another magic
+    number, shorter or longer than its header says.
     """
     content = _bytes(path)
     header = 4 + 4 * dims
     expected = bytes((0, 0, _UNSIGNED_BYTES, dims))
     if len(content) >= 4 and content[:4] != expected:
-        raise EigenforgetError(f"{path}: magic number 0x{content[:4].hex()}, expected 0x{expected.hex()}")
+        raise EigenforgetError(
+            f"{path}: magic number 0x{content[:4].hex()}, expected 0x{expected.hex()}"
+        )
     if len(content) < header:
-        raise EigenforgetError(f"{path}: truncated, {len(content)} bytes are fewer than the header's {header}")
+        raise EigenforgetError(
+            f"{path}: truncated, {len(content)} bytes are fewer than the header's {header}"
+        )
     shape = struct.unpack(f">{dims}I", content[4:header])
     found, wanted = len(content) - header, math.prod(shape)
     if found != wanted:
         problem = "truncated" if found < wanted else "too long"
-        raise EigenforgetError(f"{path}: {problem}, {found} values for the header's {list(shape)} = {wanted}")
+        raise EigenforgetError(
+            f"{path}: {problem}, {found} values for the header's {list(shape)} = {wanted}"
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 

@@ -10,8 +10,11 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
+from eigenforget.core.spec import configured
+from eigenforget.core.types import listed
 from eigenforget.data.bundle import Data
-from eigenforget.data.extras import needed
 from eigenforget.data.holdout import Holdout
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, Keeping, image_data
@@ -20,27 +23,36 @@ from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
 from eigenforget.data.table import Drop, Fraction, Group, Id, Label, Seed
 from eigenforget.data.text import MaxLength, Tokenizer, Vocabulary, text_data
 from eigenforget.data.torchvision_set import ItemImages, Size
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, listed
 
 
 @configured
 class HfDataset:
-    """Images or texts with labels from a data set of Hugging Face (extra `hf`): hf_dataset(path='folder', image='image').
+    """Images or texts with labels from a data set of Hugging Face (extra `hf`):
+    hf_dataset(path='folder', image='image').
 
-    path: a folder written by save_to_disk, or of .parquet, .arrow, .csv or .jsonl files as load_dataset reads them; with download=True
-    also a name on the hub. Give one of `image` and `text`. Without a test split, samples are held out by class. ids are
-    "<split>/<row>" unless a column has them; classes are named as the data set names them. The columns of numbers, words and times
-    are columns of the Index. Images become inputs as in image_folder, texts as in text. Errors: datasets is not installed, nothing
-    at `path`, no such split or column, and those of image_folder and text.
+    path: a folder written by save_to_disk, or of .parquet, .arrow, .csv or .jsonl files as
+    load_dataset reads them; with download=True also a name on the hub. Give one of `image` and
+    `text`. Without a test split, samples are held out by class. ids are "<split>/<row>" unless a
+    column has them; classes are named as the data set names them. The columns of numbers, words and
+    times are columns of the Index. Images become inputs as in image_folder, texts as in text.
+    Errors: datasets is not installed, nothing at `path`, no such split or column, and those of
+    image_folder and text.
     """
 
     name: ClassVar[str] = "hf_dataset"
-    path: Annotated[str, Field(min_length=1, description="folder of the data set, or its name on the hub")]
-    subset: Annotated[str, Field(description="configuration of the data set; '' for its only one")] = ""
-    download: Annotated[bool, Field(description="allow a name on the hub, which is fetched")] = False
+    path: Annotated[
+        str, Field(min_length=1, description="folder of the data set, or its name on the hub")
+    ]
+    subset: Annotated[
+        str, Field(description="configuration of the data set; '' for its only one")
+    ] = ""
+    download: Annotated[bool, Field(description="allow a name on the hub, which is fetched")] = (
+        False
+    )
     train: Annotated[str, Field(min_length=1, description="split to train on")] = "train"
-    test: Annotated[str, Field(description="split to test on; '' holds out a share of the training split")] = "test"
+    test: Annotated[
+        str, Field(description="split to test on; '' holds out a share of the training split")
+    ] = "test"
     image: Annotated[str, Field(description="column with the images")] = ""
     text: Annotated[str, Field(description="column with the texts")] = ""
     label: Label = "label"
@@ -76,7 +88,9 @@ class HfDataset:
         names = [self.train, *([self.test] if self.test else [])]
         missing = [name for name in names if name not in found]
         if missing:
-            raise EigenforgetError(f"there is no split {listed(missing)}; the splits: {listed(found)}; test='' holds out a share")
+            raise EigenforgetError(
+                f"there is no split {listed(missing)}; the splits: {listed(found)}; test='' holds out a share"
+            )
         return [found[name] for name in names]
 
     def _found(self, library: Any) -> dict[str, Any]:
@@ -84,7 +98,14 @@ class HfDataset:
         if not folder.is_dir() and not self.download:
             raise EigenforgetError("no such folder; a name on the hub needs download=True")
         # Its errors go through several libraries and share no narrower class than these.
-        failures = (OSError, ValueError, RuntimeError, TypeError, LookupError, library.exceptions.DatasetsError)
+        failures = (
+            OSError,
+            ValueError,
+            RuntimeError,
+            TypeError,
+            LookupError,
+            library.exceptions.DatasetsError,
+        )
         try:
             if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
                 found = library.load_from_disk(str(folder))
@@ -98,17 +119,31 @@ class HfDataset:
         column = self.image or self.text
         for split in splits:
             if column not in split.column_names:
-                raise EigenforgetError(f"there is no column {column!r}; the columns: {listed(split.column_names, 30)}")
+                raise EigenforgetError(
+                    f"there is no column {column!r}; the columns: {listed(split.column_names, 30)}"
+                )
         whole = splits[0] if len(splits) == 1 else library.concatenate_datasets(splits)
         rows = self._rows(library, whole, [len(split) for split in splits])
         if not self.image:
             texts = ["" if text is None else text for text in whole[column]]
             if not all(isinstance(text, str) and text for text in texts):
                 raise EigenforgetError(f"column {column!r} (text) must hold a string in each row")
-            return text_data(texts, rows, tokenizer=self.tokenizer, max_length=self.max_length, vocabulary=self.vocabulary)
-        decoded = whole if isinstance(whole.features[column], library.Image) else whole.cast_column(column, library.Image())
+            return text_data(
+                texts,
+                rows,
+                tokenizer=self.tokenizer,
+                max_length=self.max_length,
+                vocabulary=self.vocabulary,
+            )
+        decoded = (
+            whole
+            if isinstance(whole.features[column], library.Image)
+            else whole.cast_column(column, library.Image())
+        )
         keeping = Keeping(self.keep, self.memory_gib, self.workers)
-        return image_data(self._images(decoded, rows), keeping=keeping, class_names=rows.class_names)
+        return image_data(
+            self._images(decoded, rows), keeping=keeping, class_names=rows.class_names
+        )
 
     def _images(self, whole: Any, rows: Rows) -> dict[str, Images]:
         sides = {}
@@ -119,12 +154,20 @@ class HfDataset:
         return sides
 
     def _rows(self, library: Any, whole: Any, counts: list[int]) -> Rows:
-        kept = [name for name, kind in whole.features.items() if isinstance(kind, (library.Value, library.ClassLabel))]
+        kept = [
+            name
+            for name, kind in whole.features.items()
+            if isinstance(kind, (library.Value, library.ClassLabel))
+        ]
         unknown = [name for name in self.drop if name not in whole.column_names]
         if unknown:
-            raise EigenforgetError(f"there is no column {listed(unknown)} (drop); the columns: {listed(whole.column_names, 30)}")
+            raise EigenforgetError(
+                f"there is no column {listed(unknown)} (drop); the columns: {listed(whole.column_names, 30)}"
+            )
         records = from_arrow(whole.select_columns(kept).with_format("arrow")[:])
-        roles = Roles(self.label, self.id, self.group, "", tuple(name for name in self.drop if name in kept))
+        roles = Roles(
+            self.label, self.id, self.group, "", tuple(name for name in self.drop if name in kept)
+        )
         label = whole.features.get(self.label)
         names = tuple(label.names) if isinstance(label, library.ClassLabel) else None
         start = np.arange(sum(counts))
@@ -133,5 +176,9 @@ class HfDataset:
         rows = rows_of(records, roles, division, class_names=names, besides=(self.text,))
         if self.id:
             return rows
-        ids = [f"{split}/{n}" for split, count in zip((self.train, self.test), counts, strict=False) for n in range(count)]
+        ids = [
+            f"{split}/{n}"
+            for split, count in zip((self.train, self.test), counts, strict=False)
+            for n in range(count)
+        ]
         return replace(rows, known=rows.known._replace(ids=np.array(ids)))

@@ -1,4 +1,6 @@
-"""A seeded, stratified division of samples into training and test rows, for data that come without a test side."""
+"""A seeded, stratified division of samples into training and test rows, for data that come without
+a test side.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
 
-from eigenforget import seeds
-from eigenforget.types import EigenforgetError, listed
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import listed
 
 
 class Holdout(NamedTuple):
@@ -20,15 +23,18 @@ class Holdout(NamedTuple):
 
 
 def stratified(labels: np.ndarray, *, test_fraction: float, seed: int) -> Holdout:
-    """Rows [N_train] and [N_test] = ceil(test_fraction · N), with each class divided in proportion (scikit-learn).
+    """Rows [N_train] and [N_test] = ceil(test_fraction · N), with each class divided in proportion
+    (scikit-learn).
 
-    A class of few samples may be left without a test sample. Errors: a class with a single sample, sides with fewer
-    samples than there are classes, a class without a training sample.
+    A class of few samples may be left without a test sample. Errors: a class with a single sample,
+    sides with fewer samples than there are classes, a class without a training sample.
     """
     classes, counts = np.unique(labels, return_counts=True)
     if (counts < 2).any():
         single = listed(classes[counts < 2])
-        raise EigenforgetError(f"a stratified split needs two samples of each class; only one of class {single}")
+        raise EigenforgetError(
+            f"a stratified split needs two samples of each class; only one of class {single}"
+        )
     in_test = ceil(test_fraction * len(labels))
     if min(in_test, len(labels) - in_test) < len(classes):
         raise EigenforgetError(
@@ -37,8 +43,12 @@ def stratified(labels: np.ndarray, *, test_fraction: float, seed: int) -> Holdou
         )
     # scikit-learn takes 32-bit seeds only.
     state = seeds.derive(seed, "holdout") % 2**32
-    train, test = train_test_split(np.arange(len(labels)), test_size=test_fraction, stratify=labels, random_state=state)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=test_fraction, stratify=labels, random_state=state
+    )
     missing = np.setdiff1d(classes, labels[train])
     if len(missing):
-        raise EigenforgetError(f"test_fraction={test_fraction} leaves no training sample of class {listed(missing)}")
+        raise EigenforgetError(
+            f"test_fraction={test_fraction} leaves no training sample of class {listed(missing)}"
+        )
     return Holdout(np.sort(train), np.sort(test))

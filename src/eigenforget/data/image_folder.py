@@ -11,36 +11,50 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout, stratified
 from eigenforget.data.images import Images, Keep, Keeping, image_data, pixels
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, listed
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 KeepField = Annotated[
-    Keep, Field(description="'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by memory_gib")
+    Keep,
+    Field(
+        description="'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by memory_gib"
+    ),
 ]
-MemoryGib = Annotated[float, Field(gt=0, description="size of the tensors up to which 'auto' keeps images in memory, in GiB")]
-Workers = Annotated[int, Field(ge=0, description="processes that read images from disk; 0 reads them in this one")]
+MemoryGib = Annotated[
+    float,
+    Field(
+        gt=0, description="size of the tensors up to which 'auto' keeps images in memory, in GiB"
+    ),
+]
+Workers = Annotated[
+    int, Field(ge=0, description="processes that read images from disk; 0 reads them in this one")
+]
 
 
 @configured
 class ImageFolder:
     """path/train/<class>/ and path/test/<class>/, or path/<class>/ with a stratified, seeded split.
 
-    Classes are numbered in the order of their names; ids are the paths relative to `path`. Inputs [N, 3, size, size],
-    or [N, 1, size, size] where every image is grey. Alpha is dropped. Images of another size are resized bilinearly,
-    without regard to their proportions. Hidden files are skipped; anything else that is no image is an error, so that
-    no sample is left out unseen. Images that do not fit into memory_gib as tensors stay on disk: the inputs are the
-    same, bit for bit. Errors: unreadable image, fewer than two classes, a class without images, sides with different
-    classes.
+    Classes are numbered in the order of their names; ids are the paths relative to `path`. Inputs
+    [N, 3, size, size], or [N, 1, size, size] where every image is grey. Alpha is dropped. Images of
+    another size are resized bilinearly, without regard to their proportions. Hidden files are
+    skipped; anything else that is no image is an error, so that no sample is left out unseen.
+    Images that do not fit into memory_gib as tensors stay on disk: the inputs are the same, bit for
+    bit. Errors: unreadable image, fewer than two classes, a class without images, sides with
+    different classes.
     """
 
     name: ClassVar[str] = "image_folder"
     path: Annotated[str, Field(description="the folder")]
     size: Annotated[int, Field(ge=1, description="height and width in pixels")] = 32
-    test_fraction: Annotated[float, Field(gt=0, lt=1, description="share held out where no split is given")] = 0.2
+    test_fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share held out where no split is given")
+    ] = 0.2
     seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
     keep: KeepField = "auto"
     memory_gib: MemoryGib = 2.0
@@ -55,13 +69,22 @@ class ImageFolder:
             test_classes = _classes(root / "test")
             if test_classes != classes:
                 unlike = sorted(set(classes) ^ set(test_classes))
-                raise EigenforgetError(f"{root}: train and test differ in the classes {listed(unlike)}")
-            sides = {side: self._images(list(_files(root / side, classes))) for side in ("train", "test")}
+                raise EigenforgetError(
+                    f"{root}: train and test differ in the classes {listed(unlike)}"
+                )
+            sides = {
+                side: self._images(list(_files(root / side, classes))) for side in ("train", "test")
+            }
         else:
             found = list(_files(root, classes))
             rows = self._rows(np.array([label for _, label in found]))
-            sides = {side: self._images([found[row] for row in getattr(rows, side)]) for side in ("train", "test")}
-        return image_data(sides, keeping=Keeping(self.keep, self.memory_gib, self.workers), class_names=classes)
+            sides = {
+                side: self._images([found[row] for row in getattr(rows, side)])
+                for side in ("train", "test")
+            }
+        return image_data(
+            sides, keeping=Keeping(self.keep, self.memory_gib, self.workers), class_names=classes
+        )
 
     def _rows(self, labels: np.ndarray) -> Holdout:
         try:
@@ -71,7 +94,11 @@ class ImageFolder:
 
     def _images(self, files: list[tuple[Path, int]]) -> Images:
         ids = [path.relative_to(self.path).as_posix() for path, _ in files]
-        return Images(_Files([path for path, _ in files], self.size), np.array([label for _, label in files]), ids)
+        return Images(
+            _Files([path for path, _ in files], self.size),
+            np.array([label for _, label in files]),
+            ids,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +122,24 @@ class _Files:
 def _classes(folder: Path) -> list[str]:
     names = [entry.name for entry in _entries(folder) if entry.is_dir()]
     if len(names) < 2:
-        raise EigenforgetError(f"{folder}: at least two class folders are needed, found {listed(names) or 'none'}")
+        raise EigenforgetError(
+            f"{folder}: at least two class folders are needed, found {listed(names) or 'none'}"
+        )
     return names
 
 
 def _files(folder: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
     for label, name in enumerate(classes):
         files = _entries(folder / name)
-        strange = [path.name for path in files if not path.is_file() or path.suffix.lower() not in _SUFFIXES]
+        strange = [
+            path.name
+            for path in files
+            if not path.is_file() or path.suffix.lower() not in _SUFFIXES
+        ]
         if strange:
-            raise EigenforgetError(f"{folder / name}: holds {listed(strange)}; allowed: {', '.join(_SUFFIXES)}")
+            raise EigenforgetError(
+                f"{folder / name}: holds {listed(strange)}; allowed: {', '.join(_SUFFIXES)}"
+            )
         if not files:
             raise EigenforgetError(f"{folder / name}: this class has no images")
         yield from ((path, label) for path in files)
@@ -113,7 +148,8 @@ def _files(folder: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
 def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(
-            (entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda entry: entry.name
+            (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
+            key=lambda entry: entry.name,
         )
     except OSError as error:
         raise EigenforgetError(f"{folder}: cannot be read as a folder: {error.strerror}") from None

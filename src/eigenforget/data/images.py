@@ -1,4 +1,6 @@
-"""Images one at a time, kept as tensors or read anew in each pass: the same inputs, bit for bit, either way."""
+"""Images one at a time, kept as tensors or read anew in each pass: the same inputs, bit for bit,
+either way.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.bundle import (
     Arrays,
     Data,
@@ -23,19 +26,21 @@ from eigenforget.data.bundle import (
     pixel_deviation,
     pixel_tables,
 )
-from eigenforget.sources import DatasetSource
-from eigenforget.types import EigenforgetError
+from eigenforget.data.sources import DatasetSource
 
 Keep = Literal["auto", "memory", "disk"]
 _GREY = ("L", "1")
 _DEEP = ("I", "F")
-"""First letter of Pillow's modes with more than 8 bits (I;16, …), which its conversion to RGB would clip."""
+"""First letter of Pillow's modes with more than 8 bits (I;16, …), which its conversion to RGB would
+clip.
+"""
 _BYTES = 4
 """Of one float32."""
 
 
 class Images(NamedTuple):
-    """One side of a set of images. read(n): the n-th, uint8 [H, W] where it is grey, else [H, W, 3], all of one size.
+    """One side of a set of images. read(n): the n-th, uint8 [H, W] where it is grey, else [H, W,
+    3], all of one size.
 
     labels, ids, groups and columns as in Arrays.
     """
@@ -48,19 +53,22 @@ class Images(NamedTuple):
 
 
 class Keeping(NamedTuple):
-    """keep: "memory" as tensors, "disk" read anew in each pass, "auto" the first up to memory_gib of tensors. workers: processes
-    that read."""
+    """keep: "memory" as tensors, "disk" read anew in each pass, "auto" the first up to memory_gib
+    of tensors. workers: processes that read."""
 
     keep: Keep
     memory_gib: float
     workers: int
 
 
-def image_data(sides: Mapping[str, Images], *, keeping: Keeping, class_names: Sequence[str] | None = None) -> Data:
-    """The Data of the sides "train" and "test", as from_arrays makes it; one colour image makes all of them RGB.
+def image_data(
+    sides: Mapping[str, Images], *, keeping: Keeping, class_names: Sequence[str] | None = None
+) -> Data:
+    """The Data of the sides "train" and "test", as from_arrays makes it; one colour image makes all
+    of them RGB.
 
-    Images that stay on disk are read once here, for the statistics and the content hashes, and anew in every pass. Errors: as
-    from_arrays; images of several sizes.
+    Images that stay on disk are read once here, for the statistics and the content hashes, and anew
+    in every pass. Errors: as from_arrays; images of several sizes.
     """
     if not any(len(images.labels) for images in sides.values()):
         raise EigenforgetError("there are no train samples")
@@ -70,12 +78,15 @@ def image_data(sides: Mapping[str, Images], *, keeping: Keeping, class_names: Se
 
 
 def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
-    """uint8 [H, W] of a grey image, [H, W, 3] of any other, resized bilinearly to size x size where a size is given.
+    """uint8 [H, W] of a grey image, [H, W, 3] of any other, resized bilinearly to size x size where
+    a size is given.
 
     Alpha is dropped. Errors, with the image's name: more than 8 bits per channel.
     """
     if image.mode.startswith(_DEEP):
-        raise EigenforgetError(f"{what}: images must have 8 bits per channel, got mode {image.mode!r}")
+        raise EigenforgetError(
+            f"{what}: images must have 8 bits per channel, got mode {image.mode!r}"
+        )
     image = image.convert("L" if image.mode in _GREY else "RGB")
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -84,7 +95,9 @@ def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class NormalisedImages(Dataset[tuple[Tensor, int]]):
-    """(float32 [C, H, W], class) of the images of one side. tables [C, 256]: the normalised value of each value of a pixel."""
+    """(float32 [C, H, W], class) of the images of one side. tables [C, 256]: the normalised value
+    of each value of a pixel.
+    """
 
     read: Callable[[int], np.ndarray]
     targets: np.ndarray
@@ -95,7 +108,9 @@ class NormalisedImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, n: int) -> tuple[Tensor, int]:
         values = torch.from_numpy(_channels(self.read(n), len(self.tables)).astype(np.int64))
-        return torch.stack([table[values[..., c]] for c, table in enumerate(self.tables)]), int(self.targets[n])
+        return torch.stack([table[values[..., c]] for c, table in enumerate(self.tables)]), int(
+            self.targets[n]
+        )
 
 
 def _in_memory(sides: Mapping[str, Images], keeping: Keeping) -> bool:
@@ -103,7 +118,13 @@ def _in_memory(sides: Mapping[str, Images], keeping: Keeping) -> bool:
         return keeping.keep == "memory"
     first = next(images for images in sides.values() if len(images.labels)).read(0)
     # Three channels: whether any image has colours is known only when all were read.
-    wanted = sum(len(images.labels) for images in sides.values()) * first.shape[0] * first.shape[1] * 3 * _BYTES
+    wanted = (
+        sum(len(images.labels) for images in sides.values())
+        * first.shape[0]
+        * first.shape[1]
+        * 3
+        * _BYTES
+    )
     return wanted <= keeping.memory_gib * 2**30
 
 
@@ -115,7 +136,9 @@ def _kept(sides: Mapping[str, Images], class_names: Sequence[str] | None) -> Dat
             read[side].append(sizes.checked(images.read(n), f"{side} image {n}"))
     grey = all(image.ndim == 2 for column in read.values() for image in column)
     arrays = {
-        side: Arrays(_stacked(read.pop(side), 1 if grey else 3), np.asarray(images.labels), *images[2:])
+        side: Arrays(
+            _stacked(read.pop(side), 1 if grey else 3), np.asarray(images.labels), *images[2:]
+        )
         for side, images in sides.items()
     }
     return from_arrays(train=arrays["train"], test=arrays["test"], class_names=class_names)
@@ -131,7 +154,9 @@ def _streamed(sides: Mapping[str, Images], workers: int, class_names: Sequence[s
     sources, index = {}, {}
     for side, images in sides.items():
         check_range(labels[side], side, len(names))
-        sources[side] = DatasetSource(NormalisedImages(images.read, labels[side], tables), workers=workers)
+        sources[side] = DatasetSource(
+            NormalisedImages(images.read, labels[side], tables), workers=workers
+        )
         index[side] = index_of(images, labels[side], np.array(seen[side].content[channels]), side)
     return Data(sources["train"], index["train"], sources["test"], index["test"], len(names), names)
 
@@ -146,12 +171,16 @@ class _Sizes:
         self.first = self.first or image.shape[:2]
         if image.shape[:2] != self.first:
             (height, width), (other, wide) = self.first, image.shape[:2]
-            raise EigenforgetError(f"images must have one size: the first has {height}×{width} pixels, {what} has {other}×{wide}; give size")
+            raise EigenforgetError(
+                f"images must have one size: the first has {height}×{width} pixels, {what} has {other}×{wide}; give size"
+            )
         return image
 
 
 class _Scan(NamedTuple):
-    """What one pass over a side found: whether any image has colours, hashes by number of channels, sums per channel."""
+    """What one pass over a side found: whether any image has colours, hashes by number of channels,
+    sums per channel.
+    """
 
     coloured: bool
     content: dict[int, list[str]]
@@ -162,7 +191,10 @@ class _Scan(NamedTuple):
     def tables(self, channels: int) -> Tensor:
         mean = [total / self.size / 255 for total in self.totals[:channels]]
         pairs = zip(self.totals[:channels], self.squares[:channels], strict=True)
-        return pixel_tables(np.array(mean), np.array([pixel_deviation(self.size, total, square) for total, square in pairs]))
+        return pixel_tables(
+            np.array(mean),
+            np.array([pixel_deviation(self.size, total, square) for total, square in pairs]),
+        )
 
 
 def _scanned(images: Images, sizes: _Sizes, side: str) -> _Scan:
@@ -172,7 +204,8 @@ def _scanned(images: Images, sizes: _Sizes, side: str) -> _Scan:
     for n in range(len(images.labels)):
         image = sizes.checked(images.read(n), f"{side} image {n}")
         coloured = coloured or image.ndim == 3
-        # A grey image is hashed as both, since a later one may have colours; the first list is of no use once one has.
+        # A grey image is hashed as both, since a later one may have colours; the first list is of
+        # no use once one has.
         for channels in (1, 3) if image.ndim == 2 else (3,):
             content[channels].append(_digest(_channels(image, channels)))
         count += image.shape[0] * image.shape[1]
@@ -196,7 +229,11 @@ def _channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 def _stacked(images: list[np.ndarray], channels: int) -> np.ndarray:
     """uint8 [N, H, W, C], of one image after the other, so that there are never two copies of all."""
-    stacked = np.empty((len(images), *images[0].shape[:2], channels), dtype=np.uint8) if images else np.empty((0, 1, 1, 1), np.uint8)
+    stacked = (
+        np.empty((len(images), *images[0].shape[:2], channels), dtype=np.uint8)
+        if images
+        else np.empty((0, 1, 1, 1), np.uint8)
+    )
     for n, image in enumerate(images):
         stacked[n] = _channels(image, channels)
     return stacked

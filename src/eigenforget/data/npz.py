@@ -11,42 +11,58 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import listed
 from eigenforget.data.bundle import Arrays, Data, class_labels, from_arrays
 from eigenforget.data.holdout import stratified
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, listed
 
 _SPLIT = ("x_train", "y_train", "x_test", "y_test")
 _SPLIT_OPTIONAL = ("ids_train", "ids_test", "groups_train", "groups_test")
 _WHOLE = ("x", "y")
 _WHOLE_OPTIONAL = ("ids", "groups")
 _COLUMN = "columns_"
-_UNREADABLE = (OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What numpy and zipfile raise for damaged members; a RuntimeError is an encrypted one."""
 
 
 @configured
 class Npz:
-    """Arrays x_train, y_train, x_test, y_test (and ids_train, ids_test, groups_train, groups_test), or x, y (and ids,
-    groups). Further columns of the Index, such as finer labels, are columns_<name>_train with columns_<name>_test, or
-    columns_<name>.
+    """Arrays x_train, y_train, x_test, y_test (and ids_train, ids_test, groups_train, groups_test),
+    or x, y (and ids, groups). Further columns of the Index, such as finer labels, are
+    columns_<name>_train with columns_<name>_test, or columns_<name>.
 
-    x: images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D]; y: integers [N]; ids and groups: strings
-    or integers [N]; columns: strings, integers, floats or bools [N]. x and y are divided by a stratified, seeded split,
-    with ids "row/<row>" by default. Nothing is unpickled. Errors name the file: missing, damaged, missing or unknown
-    keys, a column of one side only, object arrays, and all that from_arrays refuses.
+    x: images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D]; y: integers [N]; ids
+    and groups: strings or integers [N]; columns: strings, integers, floats or bools [N]. x and y
+    are divided by a stratified, seeded split, with ids "row/<row>" by default. Nothing is
+    unpickled. Errors name the file: missing, damaged, missing or unknown keys, a column of one side
+    only, object arrays, and all that from_arrays refuses.
     """
 
     name: ClassVar[str] = "npz"
     path: Annotated[str, Field(description="the .npz file")]
-    test_fraction: Annotated[float, Field(gt=0, lt=1, description="share held out where the file has x, y")] = 0.2
+    test_fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share held out where the file has x, y")
+    ] = 0.2
     seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
 
     def load(self) -> Data:
         arrays = read_npz(Path(self.path))
         try:
             _check_keys(list(arrays))
-            train, test = self._divided(arrays) if "x" in arrays else (_side(arrays, "_train"), _side(arrays, "_test"))
+            train, test = (
+                self._divided(arrays)
+                if "x" in arrays
+                else (_side(arrays, "_train"), _side(arrays, "_test"))
+            )
             return from_arrays(train=train, test=test)
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
@@ -56,7 +72,9 @@ class Npz:
         labels = class_labels(whole.labels, "given")
         for key, column in arrays.items():
             if column.shape[:1] != labels.shape:
-                raise EigenforgetError(f"{key} has shape {list(column.shape)}, but y has {len(labels)} labels")
+                raise EigenforgetError(
+                    f"{key} has shape {list(column.shape)}, but y has {len(labels)} labels"
+                )
         if whole.ids is None:
             whole = whole._replace(ids=[f"row/{row}" for row in range(len(labels))])
         rows = stratified(labels, test_fraction=self.test_fraction, seed=self.seed)
@@ -64,8 +82,8 @@ class Npz:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, without unpickling. Errors, which name the file: missing, no .npz, damaged, object
-    arrays."""
+    """All arrays of a .npz file, without unpickling. Errors, which name the file: missing, no .npz,
+    damaged, object arrays."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -86,7 +104,9 @@ def _member(path: Path, content: bytes, key: str) -> np.ndarray:
             member = archive[key]
     except _UNREADABLE as error:
         if "Object arrays" in str(error):
-            raise EigenforgetError(f"{path}: {key} holds Python objects, which are not loaded") from None
+            raise EigenforgetError(
+                f"{path}: {key} holds Python objects, which are not loaded"
+            ) from None
         raise EigenforgetError(f"{path}: {key} is damaged: {_first_line(error)}") from None
     if not isinstance(member, np.ndarray):
         raise EigenforgetError(f"{path}: {key} is no numpy array")
@@ -103,7 +123,10 @@ def _check_keys(keys: list[str]) -> None:
             return
     # An unknown key is refused: a misspelt `groups` must not be passed over in silence.
     further = {_SPLIT: "columns_<name>_train, columns_<name>_test", _WHOLE: "columns_<name>"}
-    allowed = " or ".join(f"{', '.join(need)} (optional: {', '.join(may)}, {further[need]})" for need, may in forms.items())
+    allowed = " or ".join(
+        f"{', '.join(need)} (optional: {', '.join(may)}, {further[need]})"
+        for need, may in forms.items()
+    )
     raise EigenforgetError(f"has the keys {listed(keys) or 'none'}; needed: {allowed}")
 
 
@@ -111,10 +134,14 @@ def _check_pairs(columns: set[str]) -> None:
     for key in sorted(columns):
         name, _, side = key.removeprefix(_COLUMN).rpartition("_")
         if not name or side not in ("train", "test"):
-            raise EigenforgetError(f"{key}: beside x_train and x_test a column is named columns_<name>_train or columns_<name>_test")
+            raise EigenforgetError(
+                f"{key}: beside x_train and x_test a column is named columns_<name>_train or columns_<name>_test"
+            )
         other = f"{_COLUMN}{name}_{'test' if side == 'train' else 'train'}"
         if other not in columns:
-            raise EigenforgetError(f"{key} is there but {other} is not: a column is needed on both sides")
+            raise EigenforgetError(
+                f"{key} is there but {other} is not: a column is needed on both sides"
+            )
 
 
 def _side(arrays: dict[str, np.ndarray], suffix: str) -> Arrays:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
+from eigenforget.core.types import listed
 from eigenforget.data.columns import Column, Records, mixed, written
-from eigenforget.data.extras import needed
-from eigenforget.types import EigenforgetError, listed
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -20,9 +21,10 @@ _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 def read_records(path: Path, delimiter: str = ",") -> Records:
     """The rows of a .csv, .tsv, .jsonl or .parquet file.
 
-    CSV has a header, UTF-8 text and the delimiter given (.tsv: a tab); blank lines are skipped, so is space after a delimiter. A line
-    of JSON is one object of strings, numbers, true, false and null. Parquet needs pyarrow. Errors: unreadable, empty, not UTF-8,
-    ragged or unclosed rows (with the line), repeated or empty column names, nested values.
+    CSV has a header, UTF-8 text and the delimiter given (.tsv: a tab); blank lines are skipped, so
+    is space after a delimiter. A line of JSON is one object of strings, numbers, true, false and
+    null. Parquet needs pyarrow. Errors: unreadable, empty, not UTF-8, ragged or unclosed rows (with
+    the line), repeated or empty column names, nested values.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -30,14 +32,18 @@ def read_records(path: Path, delimiter: str = ",") -> Records:
     if suffix not in _SUFFIXES:
         raise EigenforgetError(f"files of rows end in {', '.join(_SUFFIXES)}, got {path.name!r}")
     text = _text(path)
-    records = _jsonl(text) if suffix == ".jsonl" else _csv(text, "\t" if suffix == ".tsv" else delimiter)
+    records = (
+        _jsonl(text) if suffix == ".jsonl" else _csv(text, "\t" if suffix == ".tsv" else delimiter)
+    )
     if not len(records):
         raise EigenforgetError("the file has no rows")
     return records
 
 
 def from_arrow(table: Any) -> Records:
-    """The columns of a pyarrow Table. Errors: lists, structs and other values that are neither numbers, words nor times."""
+    """The columns of a pyarrow Table. Errors: lists, structs and other values that are neither
+    numbers, words nor times.
+    """
     arrow = needed("pyarrow", extra="tables", what="Parquet")
     _check_names(table.column_names)
     columns = {name: _arrow_column(arrow, table.column(name), name) for name in table.column_names}
@@ -53,14 +59,18 @@ def _text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise EigenforgetError(f"line {line} is not UTF-8 (byte 0x{content[error.start]:02x}): save the file as UTF-8") from None
+        raise EigenforgetError(
+            f"line {line} is not UTF-8 (byte 0x{content[error.start]:02x}): save the file as UTF-8"
+        ) from None
     if not text.strip():
         raise EigenforgetError("the file is empty")
     return text
 
 
 def _csv(text: str, delimiter: str) -> Records:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     lines: list[int] = []
     rows: list[list[str]] = []
     header: list[str] = []
@@ -75,7 +85,9 @@ def _csv(text: str, delimiter: str) -> Records:
                 _check_names(header)
                 continue
             if len(row) != len(header):
-                raise EigenforgetError(f"line {line} has {len(row)} cells, the header has {len(header)}")
+                raise EigenforgetError(
+                    f"line {line} has {len(row)} cells, the header has {len(header)}"
+                )
             lines.append(line)
             rows.append(row)
     except csv.Error as error:
@@ -86,7 +98,9 @@ def _csv(text: str, delimiter: str) -> Records:
 
 def _check_names(names: list[str]) -> None:
     if not names or "" in names:
-        raise EigenforgetError(f"every column needs a name; the header has: {listed([name or repr(name) for name in names], 30) or 'none'}")
+        raise EigenforgetError(
+            f"every column needs a name; the header has: {listed([name or repr(name) for name in names], 30) or 'none'}"
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise EigenforgetError(f"the header repeats the columns {listed(repeated)}")
@@ -112,19 +126,26 @@ def _object(line: str, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise EigenforgetError(f"line {number}: not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise EigenforgetError(f"line {number}: a row must be a JSON object, got {type(row).__name__}")
+        raise EigenforgetError(
+            f"line {number}: a row must be a JSON object, got {type(row).__name__}"
+        )
     return row
 
 
 def _json_column(cells: list[Any], name: str, lines: list[int]) -> Column:
     for cell, line in zip(cells, lines, strict=True):
         if not isinstance(cell, (str, int, float, bool, type(None))):
-            raise EigenforgetError(f"line {line}: {name!r} holds a {type(cell).__name__}, allowed: a string, number, true, false or null")
+            raise EigenforgetError(
+                f"line {line}: {name!r} holds a {type(cell).__name__}, allowed: a string, number, true, false or null"
+            )
     return mixed(cells)
 
 
 def _parquet(path: Path) -> Records:
-    arrow, parquet = needed("pyarrow", extra="tables", what="Parquet"), needed("pyarrow.parquet", extra="tables", what="Parquet")
+    arrow, parquet = (
+        needed("pyarrow", extra="tables", what="Parquet"),
+        needed("pyarrow.parquet", extra="tables", what="Parquet"),
+    )
     try:
         table = parquet.ParquetFile(path).read()
     except (OSError, arrow.ArrowException) as error:
@@ -144,8 +165,14 @@ def _arrow_column(arrow: Any, column: Any, name: str) -> Column:
     elif kinds.is_temporal(kind) and not kinds.is_duration(kind):
         column = column.cast(arrow.string())
     elif not (
-        kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind) or kinds.is_null(kind)
-        or kinds.is_string(kind) or kinds.is_large_string(kind)
-    ):  # fmt: skip
-        raise EigenforgetError(f"column {name!r} holds {kind}, allowed: numbers, strings, booleans, dates and times")
+        kinds.is_integer(kind)
+        or kinds.is_floating(kind)
+        or kinds.is_boolean(kind)
+        or kinds.is_null(kind)
+        or kinds.is_string(kind)
+        or kinds.is_large_string(kind)
+    ):
+        raise EigenforgetError(
+            f"column {name!r} holds {kind}, allowed: numbers, strings, booleans, dates and times"
+        )
     return mixed(column.to_pylist())

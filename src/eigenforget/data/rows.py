@@ -1,4 +1,6 @@
-"""What a table says of each of its rows besides the inputs: class, id, group, side, and the columns of the Index."""
+"""What a table says of each of its rows besides the inputs: class, id, group, side, and the columns
+of the Index.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Index, listed
 from eigenforget.data.bundle import check_range, class_labels, index_of
 from eigenforget.data.columns import Column, Records
 from eigenforget.data.holdout import Holdout, stratified
-from eigenforget.types import EigenforgetError, Index, listed
 
 SIDES = ("train", "test")
 _OWN = ("id", "label", "group", "content")
@@ -21,7 +24,9 @@ _LONGEST = 1000
 
 
 class Roles(NamedTuple):
-    """Names of the columns that are no inputs; "" for none. split: "train" or "test" in each row. drop: columns that are not used."""
+    """Names of the columns that are no inputs; "" for none. split: "train" or "test" in each row.
+    drop: columns that are not used.
+    """
 
     label: str
     id: str = ""
@@ -47,12 +52,18 @@ class Known(NamedTuple):
     def rows(self, positions: np.ndarray) -> Known:
         """The same of the rows at these positions."""
         groups = None if self.groups is None else self.groups[positions]
-        return Known(self.ids[positions], groups, {name: values[positions] for name, values in self.columns.items()})
+        return Known(
+            self.ids[positions],
+            groups,
+            {name: values[positions] for name, values in self.columns.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """labels int64 [N], the names of the classes, what else is known [N], and which rows are for training and for testing."""
+    """labels int64 [N], the names of the classes, what else is known [N], and which rows are for
+    training and for testing.
+    """
 
     labels: np.ndarray
     class_names: tuple[str, ...]
@@ -79,10 +90,11 @@ def rows_of(
 ) -> Rows:
     """Labels, ids ("row/<row>" where there is no id column), groups, sides and Index columns.
 
-    The sides are those of the split column, else of the division. Labels are integers, used as they are (with `class_names` where they
-    have some), or names, numbered in their sorted order. Every column that is not dropped, nor in
-    `besides`, becomes an Index column. Errors: unknown columns; missing or fractional labels; missing or repeated ids; missing
-    groups; a split column with other words; a class without training rows; a column that takes the name of an Index column.
+    The sides are those of the split column, else of the division. Labels are integers, used as they
+    are (with `class_names` where they have some), or names, numbered in their sorted order. Every
+    column that is not dropped, nor in `besides`, becomes an Index column. Errors: unknown columns;
+    missing or fractional labels; missing or repeated ids; missing groups; a split column with other
+    words; a class without training rows; a column that takes the name of an Index column.
     """
     label = records.column(roles.label, "label")
     numbers, names = _coded(label, records, roles.label)
@@ -96,16 +108,21 @@ def rows_of(
     if roles.split:
         sides = _sides(records, roles.split)
     else:
-        # By their names where they have some, which is the same division, so that an error names them.
+        # By their names where they have some, which is the same division, so that an error names
+        # them.
         classes = numbers if names is None else label.text.astype(np.str_)
-        sides = stratified(classes, **division._asdict()) if isinstance(division, HeldOut) else division
+        sides = (
+            stratified(classes, **division._asdict()) if isinstance(division, HeldOut) else division
+        )
     if names is None and class_names is not None:
         check_range(numbers, "given", len(class_names))
         return Rows(numbers, class_names, known, sides)
     return Rows(numbers, _class_names(numbers, names, sides), known, sides)
 
 
-def _coded(column: Column, records: Records, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _coded(
+    column: Column, records: Records, name: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """(class numbers [N], class names or None where the file has the numbers)."""
     gone = column.text == ""
     if column.numbers is not None and column.numbers.dtype.kind == "f":
@@ -126,7 +143,9 @@ def _coded(column: Column, records: Records, name: str) -> tuple[np.ndarray, tup
     return codes.astype(np.int64), tuple(map(str, names))
 
 
-def _class_names(labels: np.ndarray, names: tuple[str, ...] | None, sides: Holdout) -> tuple[str, ...]:
+def _class_names(
+    labels: np.ndarray, names: tuple[str, ...] | None, sides: Holdout
+) -> tuple[str, ...]:
     trained = np.unique(labels[sides.train])
     if names is None:
         names = tuple(map(str, range(int(trained.max()) + 1)))
@@ -159,10 +178,14 @@ def _sides(records: Records, name: str) -> Holdout:
     side = records.column(name, "split").text
     strange = [f"{word!r}" for word in sorted(set(side) - set(SIDES))]
     if strange:
-        raise EigenforgetError(f"column {name!r} (split) must hold train or test in each row, got {listed(strange)}")
+        raise EigenforgetError(
+            f"column {name!r} (split) must hold train or test in each row, got {listed(strange)}"
+        )
     train, test = (np.flatnonzero(side == word) for word in SIDES)
     if not len(train) or not len(test):
-        raise EigenforgetError(f"column {name!r} (split) has no {'test' if len(train) else 'train'} rows")
+        raise EigenforgetError(
+            f"column {name!r} (split) has no {'test' if len(train) else 'train'} rows"
+        )
     return Holdout(train, test)
 
 
@@ -176,9 +199,13 @@ def _columns(records: Records, roles: Roles, besides: tuple[str, ...]) -> dict[s
             continue
         if name in _OWN:
             means = "" if name == "content" else f"give {name}={name!r}, or "
-            raise EigenforgetError(f"column {name!r} has the name of a column of the index: {means}drop or rename it")
+            raise EigenforgetError(
+                f"column {name!r} has the name of a column of the index: {means}drop or rename it"
+            )
         longest = max(map(len, column.text)) if column.numbers is None else 0
         if longest > _LONGEST:
-            raise EigenforgetError(f"column {name!r} holds words of up to {longest} characters (at most {_LONGEST}): name it in drop")
+            raise EigenforgetError(
+                f"column {name!r} holds words of up to {longest} characters (at most {_LONGEST}): name it in drop"
+            )
         found[name] = column.known()
     return found

@@ -10,34 +10,45 @@ import torch
 from pydantic import Field
 from sklearn import datasets  # type: ignore[import-untyped]
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.columns import Records, mixed
 from eigenforget.data.encoding import Missing, contents, encoded, features_of
 from eigenforget.data.readers import read_records
 from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
-from eigenforget.sources import TensorSource
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
+from eigenforget.data.sources import TensorSource
 
-Label = Annotated[str, Field(min_length=1, description="column with the class: integers, used as they are, or names")]
+Label = Annotated[
+    str,
+    Field(min_length=1, description="column with the class: integers, used as they are, or names"),
+]
 Id = Annotated[str, Field(description="column with unique ids; '' for row/<row>")]
 Group = Annotated[str, Field(description="column with groups, such as persons; '' for none")]
-SplitColumn = Annotated[str, Field(description="column with train or test in each row; '' for a stratified, seeded split")]
+SplitColumn = Annotated[
+    str,
+    Field(description="column with train or test in each row; '' for a stratified, seeded split"),
+]
 Fraction = Annotated[float, Field(gt=0, lt=1, description="share held out where no split is given")]
 Seed = Annotated[int, Field(ge=0, description="which samples are held out")]
 Drop = Annotated[tuple[str, ...], Field(description="columns that are not used at all, a tuple")]
-Delimiter = Annotated[str, Field(min_length=1, max_length=1, description="between the cells of a .csv file")]
+Delimiter = Annotated[
+    str, Field(min_length=1, max_length=1, description="between the cells of a .csv file")
+]
 
 
 @configured
 class Table:
-    """Rows of a .csv, .tsv, .jsonl or .parquet file (Parquet: pip install 'eigenforget[tables]') as input vectors [N, D].
+    """Rows of a .csv, .tsv, .jsonl or .parquet file (Parquet: pip install 'eigenforget[tables]') as
+    input vectors [N, D].
 
-    Every column that has no other role is an input: numbers are standardised with the training rows' mean and deviation; the columns
-    named as categorical become one input per category of the training rows, in sorted order, after the numbers, and a category that
-    only a test row has is 0 in all of them. Every column that is not dropped is also a column of the Index, for requests such as
-    where(column='age', op='<', value=18). A row's content is the hash of its inputs. Errors name the file, and the column or line:
-    unreadable, ragged or empty files, unknown columns, words in a numeric column, missing values (but see `missing`), repeated ids.
+    Every column that has no other role is an input: numbers are standardised with the training
+    rows' mean and deviation; the columns named as categorical become one input per category of the
+    training rows, in sorted order, after the numbers, and a category that only a test row has is 0
+    in all of them. Every column that is not dropped is also a column of the Index, for requests
+    such as where(column='age', op='<', value=18). A row's content is the hash of its inputs. Errors
+    name the file, and the column or line: unreadable, ragged or empty files, unknown columns, words
+    in a numeric column, missing values (but see `missing`), repeated ids.
     """
 
     name: ClassVar[str] = "table"
@@ -49,9 +60,14 @@ class Table:
     test_fraction: Fraction = 0.2
     seed: Seed = 0
     drop: Drop = ()
-    categorical: Annotated[tuple[str, ...], Field(description="columns whose values are categories, a tuple")] = ()
+    categorical: Annotated[
+        tuple[str, ...], Field(description="columns whose values are categories, a tuple")
+    ] = ()
     missing: Annotated[
-        Missing, Field(description="missing values: 'error' names them, 'mean' takes the training rows' mean, or no category")
+        Missing,
+        Field(
+            description="missing values: 'error' names them, 'mean' takes the training rows' mean, or no category"
+        ),
     ] = "error"
     delimiter: Delimiter = ","
 
@@ -67,32 +83,50 @@ class Table:
 
 @configured
 class Builtin:
-    """A small table that comes with scikit-learn: iris (150 rows, 4 inputs, 3 classes), wine (178, 13, 3) or breast_cancer (569, 30, 2).
+    """A small table that comes with scikit-learn: iris (150 rows, 4 inputs, 3 classes), wine (178,
+    13, 3) or breast_cancer (569, 30, 2).
 
-    ids "<dataset>/<row>" with scikit-learn's row, whatever the split; classes in scikit-learn's order. The measurements are also
-    columns of the Index.
+    ids "<dataset>/<row>" with scikit-learn's row, whatever the split; classes in scikit-learn's
+    order. The measurements are also columns of the Index.
     """
 
     name: ClassVar[str] = "builtin"
-    dataset: Annotated[Literal["iris", "wine", "breast_cancer"], Field(description="which table")] = "iris"
+    dataset: Annotated[
+        Literal["iris", "wine", "breast_cancer"], Field(description="which table")
+    ] = "iris"
     test_fraction: Fraction = 0.2
     seed: Seed = 0
 
     def load(self) -> Data:
         bunch = getattr(datasets, f"load_{self.dataset}")()
         rows = np.arange(len(bunch.target))
-        columns = {str(name): mixed(bunch.data[:, n].tolist()) for n, name in enumerate(bunch.feature_names)}
-        columns |= {"label": mixed(bunch.target.tolist()), "id": mixed([f"{self.dataset}/{row}" for row in rows])}
+        columns = {
+            str(name): mixed(bunch.data[:, n].tolist())
+            for n, name in enumerate(bunch.feature_names)
+        }
+        columns |= {
+            "label": mixed(bunch.target.tolist()),
+            "id": mixed([f"{self.dataset}/{row}" for row in rows]),
+        }
         records, roles = Records(columns, rows, "row"), Roles(label="label", id="id")
         names = tuple(map(str, bunch.target_names))
         made = rows_of(records, roles, HeldOut(self.test_fraction, self.seed), class_names=names)
         return tabulated(records, roles, made, (), missing="error")
 
 
-def tabulated(records: Records, roles: Roles, rows: Rows, categorical: tuple[str, ...], *, missing: Missing) -> Data:
+def tabulated(
+    records: Records, roles: Roles, rows: Rows, categorical: tuple[str, ...], *, missing: Missing
+) -> Data:
     """The Data of a table; see Table."""
-    features = features_of(records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical)
+    features = features_of(
+        records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical
+    )
     inputs, content = encoded(records, features, rows, missing), contents(records, features)
-    train, test = (TensorSource(inputs[side], torch.from_numpy(rows.labels[rows.positions(side)])) for side in SIDES)
+    train, test = (
+        TensorSource(inputs[side], torch.from_numpy(rows.labels[rows.positions(side)]))
+        for side in SIDES
+    )
     names = rows.class_names
-    return Data(train, rows.index("train", content), test, rows.index("test", content), len(names), names)
+    return Data(
+        train, rows.index("train", content), test, rows.index("test", content), len(names), names
+    )

@@ -9,32 +9,39 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import AfterValidator, Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.readers import read_records
 from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
+from eigenforget.data.sources import TensorSource
 from eigenforget.data.table import Delimiter, Drop, Fraction, Group, Id, Label, Seed, SplitColumn
 from eigenforget.data.tokens import check_tokenizer, text_contents, tokenised
-from eigenforget.sources import TensorSource
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
 
 Tokenizer = Annotated[
     str,
     AfterValidator(check_tokenizer),
-    Field(description="'words', our own, or 'hf:folder' with a tokenizer.json (pip install 'eigenforget[hf]')"),
+    Field(
+        description="'words', our own, or 'hf:folder' with a tokenizer.json (pip install 'eigenforget[hf]')"
+    ),
 ]
 MaxLength = Annotated[int, Field(ge=1, description="tokens of a text; longer ones are cut")]
-Vocabulary = Annotated[int, Field(ge=3, description="largest number of token ids of 'words', padding and unknown included")]
+Vocabulary = Annotated[
+    int,
+    Field(ge=3, description="largest number of token ids of 'words', padding and unknown included"),
+]
 
 
 @configured
 class Text:
     """Texts with labels from a .csv, .tsv, .jsonl or .parquet file.
 
-    Inputs are {"input_ids", "attention_mask"}, int64 [N, max_length] both, as Hugging Face models take them; Data.vocabulary is the
-    number of token ids. "words" lower-cases and takes runs of letters and digits; the most frequent words of the training texts have
-    ids from 2 on, ties by alphabet, padding is 0 and any other word 1. The columns other than the text are columns of the Index. A
-    text's content is the hash of the text as it was read. Errors as in table, and: a text is missing.
+    Inputs are {"input_ids", "attention_mask"}, int64 [N, max_length] both, as Hugging Face models
+    take them; Data.vocabulary is the number of token ids. "words" lower-cases and takes runs of
+    letters and digits; the most frequent words of the training texts have ids from 2 on, ties by
+    alphabet, padding is 0 and any other word 1. The columns other than the text are columns of the
+    Index. A text's content is the hash of the text as it was read. Errors as in table, and: a text
+    is missing.
     """
 
     name: ClassVar[str] = "text"
@@ -57,23 +64,34 @@ class Text:
             records = read_records(Path(self.path), self.delimiter)
             texts = records.column(self.text, "text").text
             if (texts == "").any():
-                raise EigenforgetError(f"column {self.text!r} (text) has no value in {records.where(texts == '')}")
+                raise EigenforgetError(
+                    f"column {self.text!r} (text) has no value in {records.where(texts == '')}"
+                )
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
-            rows = rows_of(records, roles, HeldOut(self.test_fraction, self.seed), besides=(self.text,))
+            rows = rows_of(
+                records, roles, HeldOut(self.test_fraction, self.seed), besides=(self.text,)
+            )
             return text_data(
-                list(texts), rows, tokenizer=self.tokenizer, max_length=self.max_length, vocabulary=self.vocabulary
+                list(texts),
+                rows,
+                tokenizer=self.tokenizer,
+                max_length=self.max_length,
+                vocabulary=self.vocabulary,
             )
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
 
 
-def text_data(texts: Sequence[str], rows: Rows, *, tokenizer: str, max_length: int, vocabulary: int) -> Data:
+def text_data(
+    texts: Sequence[str], rows: Rows, *, tokenizer: str, max_length: int, vocabulary: int
+) -> Data:
     """The Data of texts [N] and what is known of them; see Text."""
     sides = {side: [texts[row] for row in rows.positions(side)] for side in SIDES}
     tokens = tokenised(sides, tokenizer=tokenizer, max_length=max_length, vocabulary=vocabulary)
     content, names = text_contents(texts), rows.class_names
     train, test = (
-        TensorSource(tokens.inputs[side], torch.from_numpy(rows.labels[rows.positions(side)])) for side in SIDES
+        TensorSource(tokens.inputs[side], torch.from_numpy(rows.labels[rows.positions(side)]))
+        for side in SIDES
     )
     index = {side: rows.index(side, content) for side in SIDES}
     return Data(train, index["train"], test, index["test"], len(names), names, tokens.vocabulary)

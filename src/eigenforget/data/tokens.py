@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigenforget.data.extras import needed
-from eigenforget.types import EigenforgetError, listed
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
+from eigenforget.core.types import listed
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
@@ -40,25 +41,42 @@ def check_tokenizer(value: str) -> str:
     return value
 
 
-def tokenised(texts: Mapping[str, Sequence[str]], *, tokenizer: str, max_length: int, vocabulary: int) -> Tokens:
-    """Token ids of the texts of each side, cut or padded to max_length; the mask is 1 where there is a token.
+def tokenised(
+    texts: Mapping[str, Sequence[str]], *, tokenizer: str, max_length: int, vocabulary: int
+) -> Tokens:
+    """Token ids of the texts of each side, cut or padded to max_length; the mask is 1 where there
+    is a token.
 
-    "words": lower-cased runs of letters and digits; the most frequent `vocabulary` - 2 words of the TRAINING texts, ties by alphabet,
-    have the ids from 2 on, all other words 1 (<unk>), padding 0 (<pad>). "hf:folder": the folder's tokenizer.json, with its own
-    special tokens and vocabulary. A text without any token is a single <unk> in the first, and an error in the second.
+    "words": lower-cased runs of letters and digits; the most frequent `vocabulary` - 2 words of the
+    TRAINING texts, ties by alphabet, have the ids from 2 on, all other words 1 (<unk>), padding 0
+    (<pad>). "hf:folder": the folder's tokenizer.json, with its own special tokens and vocabulary. A
+    text without any token is a single <unk> in the first, and an error in the second.
     """
     folder = Path(tokenizer.removeprefix(_HF))
-    made = _hugging_face(folder, max_length) if tokenizer.startswith(_HF) else _words(texts["train"], vocabulary)
-    return Tokens({side: _padded(made, column, max_length) for side, column in texts.items()}, made.size)
+    made = (
+        _hugging_face(folder, max_length)
+        if tokenizer.startswith(_HF)
+        else _words(texts["train"], vocabulary)
+    )
+    return Tokens(
+        {side: _padded(made, column, max_length) for side, column in texts.items()}, made.size
+    )
 
 
 def text_contents(texts: Sequence[str]) -> np.ndarray:
     """SHA-256 of each text as it was read."""
-    return np.array([hashlib.sha256(b"text\x1f" + text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts])
+    return np.array(
+        [
+            hashlib.sha256(b"text\x1f" + text.encode("utf-8", "surrogatepass")).hexdigest()
+            for text in texts
+        ]
+    )
 
 
 class _Tokenizer(NamedTuple):
-    """encode(texts) -> the ids of each text's tokens, of any length; the id of padding; how many ids there are."""
+    """encode(texts) -> the ids of each text's tokens, of any length; the id of padding; how many
+    ids there are.
+    """
 
     encode: Callable[[Sequence[str]], list[list[int]]]
     pad: int
@@ -84,9 +102,12 @@ def _split(text: str) -> list[str]:
 def _hugging_face(folder: Path, max_length: int) -> _Tokenizer:
     library = needed("tokenizers", extra="hf", what="a Hugging Face tokenizer")
     path = folder / "tokenizer.json"
-    # Looked at first: the library raises plain Exception, and nothing narrower, for a file that it cannot read.
+    # Looked at first: the library raises plain Exception, and nothing narrower, for a file that it
+    # cannot read.
     if "model" not in _json_object(path):
-        raise EigenforgetError(f"tokenizer: {path} is no tokenizer of Hugging Face's: it has no 'model'")
+        raise EigenforgetError(
+            f"tokenizer: {path} is no tokenizer of Hugging Face's: it has no 'model'"
+        )
     loaded = library.Tokenizer.from_file(str(path))
     pad = _pad_id(loaded, folder)
     loaded.no_padding()
@@ -105,7 +126,9 @@ def _pad_id(loaded: Any, folder: Path) -> int:
         found = loaded.token_to_id(name)
         if found is not None:
             return int(found)
-    raise EigenforgetError(f"tokenizer: {folder} names no padding token, nor has it any of {', '.join(_PADS)}")
+    raise EigenforgetError(
+        f"tokenizer: {folder} names no padding token, nor has it any of {', '.join(_PADS)}"
+    )
 
 
 def _pad_named(path: Path) -> list[str]:
@@ -136,5 +159,7 @@ def _padded(made: _Tokenizer, texts: Sequence[str], length: int) -> dict[str, Te
             if not kept:
                 empty.append(row)
     if empty:
-        raise EigenforgetError(f"the tokenizer finds no token in the texts {listed(empty)} of one side; drop those rows")
+        raise EigenforgetError(
+            f"the tokenizer finds no token in the texts {listed(empty)} of one side; drop those rows"
+        )
     return {"input_ids": ids, "attention_mask": mask}

@@ -11,33 +11,48 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
+from eigenforget.core.spec import configured
+from eigenforget.core.types import listed
 from eigenforget.data.bundle import Data
-from eigenforget.data.extras import needed
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, Keeping, image_data, pixels
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, listed
 
-Size = Annotated[int, Field(ge=0, description="height and width to resize to; 0 takes the images as they are, all of one size")]
+Size = Annotated[
+    int,
+    Field(
+        ge=0,
+        description="height and width to resize to; 0 takes the images as they are, all of one size",
+    ),
+]
 _LABELS = ("targets", "labels", "_labels")
 """Where torchvision's sets keep the class of every image."""
 
 
 @configured
 class TorchvisionSet:
-    """A set of torchvision.datasets with a train and a test side: CIFAR10, CIFAR100, MNIST, SVHN, GTSRB, … (extra `vision`).
+    """A set of torchvision.datasets with a train and a test side: CIFAR10, CIFAR100, MNIST, SVHN,
+    GTSRB, … (extra `vision`).
 
-    Inputs [N, 3, H, W], or [N, 1, H, W] where every image is grey, normalised as in image_folder; ids "train/<row>" and "test/<row>".
-    Nothing is downloaded without download=True. Errors: torchvision is missing, no such set, a set without two sides or whose targets
-    are no classes, files that are not in `root`, images of several sizes.
+    Inputs [N, 3, H, W], or [N, 1, H, W] where every image is grey, normalised as in image_folder;
+    ids "train/<row>" and "test/<row>". Nothing is downloaded without download=True. Errors:
+    torchvision is missing, no such set, a set without two sides or whose targets are no classes,
+    files that are not in `root`, images of several sizes.
     """
 
     name: ClassVar[str] = "torchvision_set"
-    dataset: Annotated[str, Field(min_length=1, description="name in torchvision.datasets")] = "CIFAR10"
+    dataset: Annotated[str, Field(min_length=1, description="name in torchvision.datasets")] = (
+        "CIFAR10"
+    )
     root: Annotated[str, Field(description="folder of the files")] = "data"
     download: Annotated[bool, Field(description="fetch the files where they are missing")] = False
-    train: Annotated[str, Field(description="name of the training side, of sets that name theirs")] = "train"
-    test: Annotated[str, Field(description="name of the test side, of sets that name theirs")] = "test"
+    train: Annotated[
+        str, Field(description="name of the training side, of sets that name theirs")
+    ] = "train"
+    test: Annotated[str, Field(description="name of the test side, of sets that name theirs")] = (
+        "test"
+    )
     size: Size = 0
     keep: KeepField = "auto"
     memory_gib: MemoryGib = 2.0
@@ -47,12 +62,18 @@ class TorchvisionSet:
         library = needed("torchvision.datasets", extra="vision", what="torchvision_set")
         kind = getattr(library, self.dataset, None)
         if not inspect.isclass(kind) or self.dataset not in library.__all__:
-            raise EigenforgetError(f"torchvision has no data set {self.dataset!r}; it has: {listed(library.__all__, 100)}")
+            raise EigenforgetError(
+                f"torchvision has no data set {self.dataset!r}; it has: {listed(library.__all__, 100)}"
+            )
         found = {side: self._side(kind, side) for side in ("train", "test")}
         sides = {side: self._images(dataset, side) for side, dataset in found.items()}
         try:
             keeping = Keeping(self.keep, self.memory_gib, self.workers)
-            return image_data(sides, keeping=keeping, class_names=_class_names(found["train"], sides["train"].labels))
+            return image_data(
+                sides,
+                keeping=keeping,
+                class_names=_class_names(found["train"], sides["train"].labels),
+            )
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.dataset} in {self.root!r}: {error}") from None
 
@@ -64,7 +85,9 @@ class TorchvisionSet:
         elif "split" in known:
             given["split"] = self.train if side == "train" else self.test
         else:
-            raise EigenforgetError(f"torchvision's {self.dataset} has no training and test side; save it as an image_folder")
+            raise EigenforgetError(
+                f"torchvision's {self.dataset} has no training and test side; save it as an image_folder"
+            )
         if self.download and "download" in known:
             given["download"] = True
         try:
@@ -74,7 +97,14 @@ class TorchvisionSet:
             raise EigenforgetError(f"{self.dataset} in {self.root!r}: {line}") from None
 
     def _images(self, dataset: Any, side: str) -> Images:
-        labels = next((labels for name in _LABELS if (labels := _classes(getattr(dataset, name, None), len(dataset))) is not None), None)
+        labels = next(
+            (
+                labels
+                for name in _LABELS
+                if (labels := _classes(getattr(dataset, name, None), len(dataset))) is not None
+            ),
+            None,
+        )
         if labels is None:
             labels = _classes([dataset[n][1] for n in range(len(dataset))], len(dataset))
         if labels is None:
@@ -115,5 +145,9 @@ def _classes(values: Any, count: int) -> np.ndarray | None:
 
 def _class_names(dataset: Any, labels: np.ndarray) -> list[str] | None:
     names = getattr(dataset, "classes", None)
-    known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names) and len(names) > int(labels.max())
+    known = (
+        isinstance(names, (list, tuple))
+        and all(isinstance(name, str) for name in names)
+        and len(names) > int(labels.max())
+    )
     return list(names) if known and names is not None else None

@@ -1,6 +1,7 @@
 """METHODS: every unlearning method and control. Adding one is one file and one line here.
 
-Other packages add theirs by an entry point in the group `eigenforget.methods`; `known_methods` lists both.
+Other packages add theirs by an entry point in the group `eigenforget.methods`; `known_methods`
+lists both.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from eigenforget.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.methods.bad_teacher import BadTeacher
 from eigenforget.methods.boundary_expand import BoundaryExpand
 from eigenforget.methods.boundary_shrink import BoundaryShrink
@@ -76,17 +77,28 @@ METHODS: list[type] = [
 
 @cache
 def known_methods() -> tuple[type, ...]:
-    """METHODS and the methods of installed packages. Errors: an entry point that cannot be loaded, is none, or takes a used name."""
+    """METHODS and the methods of installed packages. Errors: an entry point that cannot be loaded,
+    is none, or takes a used name.
+    """
     found = list(METHODS)
     for point in entry_points(group="eigenforget.methods"):
         try:
             kind = point.load()
         except (ImportError, AttributeError) as error:
-            raise EigenforgetError(f"the method {point.name!r} of entry point {point.value!r} cannot be loaded: {error}") from None
-        if not all(hasattr(kind, name) for name in ("name", "needs", "guarantee", "source", "role", "passes")):
-            raise EigenforgetError(f"entry point {point.value!r} is no method: it lacks name, needs, guarantee, source, role or passes")
+            raise EigenforgetError(
+                f"the method {point.name!r} of entry point {point.value!r} cannot be loaded: {error}"
+            ) from None
+        if not all(
+            hasattr(kind, name)
+            for name in ("name", "needs", "guarantee", "source", "role", "passes")
+        ):
+            raise EigenforgetError(
+                f"entry point {point.value!r} is no method: it lacks name, needs, guarantee, source, role or passes"
+            )
         if kind.name in {getattr(other, "name", "") for other in found}:
-            raise EigenforgetError(f"entry point {point.value!r} takes the method name {kind.name!r}, which is in use")
+            raise EigenforgetError(
+                f"entry point {point.value!r} takes the method name {kind.name!r}, which is in use"
+            )
         found.append(kind)
     return tuple(found)
 

@@ -8,20 +8,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Momentum, Optimizer, Part, Phase, WeightDecay
-from eigenforget.losses import cross_entropy
-from eigenforget.methods.heads import plain_head, replace_module
-from eigenforget.spec import configured
-from eigenforget.types import Task
+from eigenforget.core import seeds
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.models.heads import plain_head, replace_module
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, WeightDecay
 
 
 @configured
 class BoundaryExpand:
-    """Cross-entropy of the forget data towards output C of a head with C + 1 outputs, which then becomes a head of C again.
+    """Cross-entropy of the forget data towards output C of a head with C + 1 outputs, which then
+    becomes a head of C again.
 
-    The loss takes the true class below the shadow, not below the other classes: with the shadow cut off, more forget accuracy may
-    be left than after boundary_shrink.
+    The loss takes the true class below the shadow, not below the other classes: with the shadow cut
+    off, more forget accuracy may be left than after boundary_shrink.
     """
 
     name: ClassVar[str] = "boundary_expand"
@@ -35,7 +36,13 @@ class BoundaryExpand:
     passes: ClassVar[str] = "trained: epochs × forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         # As compared in the public code of DELETE, arXiv 2503.23751.
-        "cifar10-resnet18": {"epochs": 20, "lr": 8e-4, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 128},
+        "cifar10-resnet18": {
+            "epochs": 20,
+            "lr": 8e-4,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "batch_size": 128,
+        },
     }
 
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 20
@@ -44,7 +51,8 @@ class BoundaryExpand:
     weight_decay: WeightDecay = 0.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
-        Literal["train", "frozen"], Field(description="batch-norm statistics: updated on the forget data, or kept as they are")
+        Literal["train", "frozen"],
+        Field(description="batch-norm statistics: updated on the forget data, or kept as they are"),
     ] = "train"
 
     def __call__(self, task: Task) -> nn.Module:
@@ -54,11 +62,15 @@ class BoundaryExpand:
         replace_module(student, name, wide)
 
         def loss(part: Part) -> Tensor:
-            return cross_entropy(part.outputs.logits, torch.full_like(part.batch.labels, head.out_features))
+            return cross_entropy(
+                part.outputs.logits, torch.full_like(part.batch.labels, head.out_features)
+            )
 
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         phase = Phase("forget", (task.forget,), loss, optimizer, self.batch_size, norm=self.norm)
-        task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        task.engine.fit(
+            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
+        )
         head.to(wide.weight.device)
         with torch.no_grad():
             head.weight.copy_(wide.weight[:-1])
@@ -69,9 +81,17 @@ class BoundaryExpand:
 
 
 def widened(head: nn.Linear, generator: torch.Generator) -> nn.Linear:
-    """A head with one more output; the first ones are copies, the last is uniform in ±1/√D as in a fresh nn.Linear."""
+    """A head with one more output; the first ones are copies, the last is uniform in ±1/√D as in a
+    fresh nn.Linear.
+    """
     has_bias = head.bias is not None
-    wide = nn.Linear(head.in_features, head.out_features + 1, bias=has_bias, device="meta", dtype=head.weight.dtype)
+    wide = nn.Linear(
+        head.in_features,
+        head.out_features + 1,
+        bias=has_bias,
+        device="meta",
+        dtype=head.weight.dtype,
+    )
     wide = wide.to_empty(device=head.weight.device)
     pairs = [(wide.weight, head.weight)] + ([(wide.bias, head.bias)] if has_bias else [])
     with torch.no_grad():

@@ -8,19 +8,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Momentum, Optimizer, Part, Phase, WeightDecay
-from eigenforget.features import logits_of
-from eigenforget.losses import cross_entropy
-from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.models.features import logits_of
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, WeightDecay
 
 
 @configured
 class BoundaryShrink:
     """Cross-entropy of the forget data towards the nearest incorrect class.
 
-    x′ = x + step · sign(∇_x CE(f(x), y)) with the frozen original f in eval mode; the label is the best class at x′ other than the
-    sample's own and those forgotten as a whole.
+    x′ = x + step · sign(∇_x CE(f(x), y)) with the frozen original f in eval mode; the label is the
+    best class at x′ other than the sample's own and those forgotten as a whole.
     """
 
     name: ClassVar[str] = "boundary_shrink"
@@ -34,20 +35,38 @@ class BoundaryShrink:
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: (1 + epochs) × forget; forward: forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        # The published step is 0.1 of the pixel range, which is 0.4 where inputs are divided by their deviation of 0.25.
-        "cifar10-allcnn": {"epochs": 10, "lr": 1e-5, "momentum": 0.9, "weight_decay": 0.0, "step": 0.4},
+        # The published step is 0.1 of the pixel range, which is 0.4 where inputs are divided by
+        # their deviation of 0.25.
+        "cifar10-allcnn": {
+            "epochs": 10,
+            "lr": 1e-5,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "step": 0.4,
+        },
         # As compared in the public code of DELETE, arXiv 2503.23751.
-        "cifar10-resnet18": {"epochs": 20, "lr": 5e-5, "momentum": 0.9, "weight_decay": 0.0, "step": 0.4, "batch_size": 128},
+        "cifar10-resnet18": {
+            "epochs": 20,
+            "lr": 5e-5,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "step": 0.4,
+            "batch_size": 128,
+        },
     }
 
-    step: Annotated[float, Field(gt=0, description="size of the adversarial step, in units of the model's inputs")] = 0.4
+    step: Annotated[
+        float,
+        Field(gt=0, description="size of the adversarial step, in units of the model's inputs"),
+    ] = 0.4
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 10
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 1e-3
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 0.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
-        Literal["train", "frozen"], Field(description="batch-norm statistics: updated on the forget data, or kept as they are")
+        Literal["train", "frozen"],
+        Field(description="batch-norm statistics: updated on the forget data, or kept as they are"),
     ] = "train"
 
     def __call__(self, task: Task) -> nn.Module:
@@ -59,10 +78,19 @@ class BoundaryShrink:
 
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         phase = Phase("forget", (task.forget,), loss, optimizer, self.batch_size, norm=self.norm)
-        return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        return task.engine.fit(
+            task.student(),
+            [phase],
+            cycles=self.epochs,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )
 
     def labels(self, task: Task) -> Tensor:
-        """The nearest incorrect class [N_f] of each forget sample. Errors: Refused for inputs that are no real-valued tensor."""
+        """The nearest incorrect class [N_f] of each forget sample. Errors: Refused for inputs that
+        are no real-valued tensor.
+        """
         gone = torch.zeros(task.num_classes, dtype=torch.bool)
         gone[list(task.forgotten_classes)] = True
         if task.retained_classes < (1 if gone[torch.as_tensor(task.forget.labels())].all() else 2):
@@ -72,9 +100,13 @@ class BoundaryShrink:
         for batch in task.forget.batches(self.batch_size):
             batch = engine.fabric.to_device(batch)
             if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
-                raise Refused("boundary_shrink needs inputs that are a real-valued tensor, to move along their gradient")
+                raise Refused(
+                    "boundary_shrink needs inputs that are a real-valued tensor, to move along their gradient"
+                )
             with torch.no_grad():
-                logits = logits_of(model(self.perturbed(model, engine.formatted(batch.inputs), batch.labels)))
+                logits = logits_of(
+                    model(self.perturbed(model, engine.formatted(batch.inputs), batch.labels))
+                )
             own = nn.functional.one_hot(batch.labels, task.num_classes).bool()
             found.append(logits.masked_fill(own | gone.to(own.device), -torch.inf).argmax(1).cpu())
             engine.meter.trained += len(batch.labels)
@@ -85,5 +117,7 @@ class BoundaryShrink:
         """x + step · sign(∇_x CE(f(x), y)), of the shape of the inputs."""
         inputs = inputs.detach().clone().requires_grad_(True)
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(cross_entropy(logits_of(model(inputs)), labels).sum(), inputs)
+            (gradient,) = torch.autograd.grad(
+                cross_entropy(logits_of(model(inputs)), labels).sum(), inputs
+            )
         return (inputs + self.step * gradient.sign()).detach()

@@ -1,4 +1,6 @@
-"""collapse: ascent until the model is ruined. A control that forgets by knowing nothing, never recommended."""
+"""collapse: ascent until the model is ruined. A control that forgets by knowing nothing, never
+recommended.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,19 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from eigenforget.engine import Momentum, Optimizer, Phase
-from eigenforget.losses import cross_entropy
-from eigenforget.spec import configured
-from eigenforget.types import Task
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Momentum, Optimizer, Phase
 
 
 @configured
 class Collapse:
     """Gradient ascent on the cross-entropy of the forget data at a destructive learning rate.
 
-    −CE has no lower bound; the gradient norm is clipped, so that each weight moves by a bounded amount and the result is finite. A
-    metric that calls this model well unlearned measures damage, not forgetting.
+    −CE has no lower bound; the gradient norm is clipped, so that each weight moves by a bounded
+    amount and the result is finite. A metric that calls this model well unlearned measures damage,
+    not forgetting.
     """
 
     name: ClassVar[str] = "collapse"
@@ -31,13 +34,21 @@ class Collapse:
     steps: Annotated[int, Field(ge=1, description="steps of ascent")] = 60
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.5
     momentum: Momentum = 0.9
-    clip: Annotated[float, Field(gt=0, description="gradient-norm limit, which keeps the weights finite")] = 1.0
+    clip: Annotated[
+        float, Field(gt=0, description="gradient-norm limit, which keeps the weights finite")
+    ] = 1.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
     def __call__(self, task: Task) -> nn.Module:
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=0.0, clip=self.clip)
         phase = Phase(
-            "collapse", (task.forget,), lambda part: -cross_entropy(part.outputs.logits, part.batch.labels), optimizer,
-            self.batch_size, steps_per_epoch=self.steps,
-        )  # fmt: skip
-        return task.engine.fit(task.student(), [phase], cycles=1, seed=task.seed, layer=task.layer, log=task.log)
+            "collapse",
+            (task.forget,),
+            lambda part: -cross_entropy(part.outputs.logits, part.batch.labels),
+            optimizer,
+            self.batch_size,
+            steps_per_epoch=self.steps,
+        )
+        return task.engine.fit(
+            task.student(), [phase], cycles=1, seed=task.seed, layer=task.layer, log=task.log
+        )

@@ -7,15 +7,17 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Momentum, Optimizer, Part, Phase, WeightDecay
-from eigenforget.losses import kl_to_target, masked_true_class_target
-from eigenforget.spec import configured
-from eigenforget.types import Task
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.training.losses import kl_to_target, masked_true_class_target
+from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, WeightDecay
 
 
 @configured
 class Delete:
-    """Minimise KL(q ‖ p_θ) on the forget data alone; q is the frozen original's softmax with each sample's true class left out."""
+    """Minimise KL(q ‖ p_θ) on the forget data alone; q is the frozen original's softmax with each
+    sample's true class left out.
+    """
 
     name: ClassVar[str] = "delete"
     source: ClassVar[str] = (
@@ -28,8 +30,20 @@ class Delete:
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: epochs × forget; forward: epochs × forget"
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "cifar10-resnet18": {"epochs": 20, "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 128},
-        "tinyimagenet-resnet18": {"epochs": 20, "lr": 5e-5, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 64},
+        "cifar10-resnet18": {
+            "epochs": 20,
+            "lr": 1e-4,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "batch_size": 128,
+        },
+        "tinyimagenet-resnet18": {
+            "epochs": 20,
+            "lr": 5e-5,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "batch_size": 64,
+        },
     }
 
     epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 10
@@ -38,7 +52,8 @@ class Delete:
     weight_decay: WeightDecay = 0.0
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
-        Literal["train", "frozen"], Field(description="batch-norm statistics: updated on the forget data, or kept as they are")
+        Literal["train", "frozen"],
+        Field(description="batch-norm statistics: updated on the forget data, or kept as they are"),
     ] = "train"
 
     def __call__(self, task: Task) -> nn.Module:
@@ -48,6 +63,19 @@ class Delete:
 
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         phase = Phase(
-            "forget", (task.forget,), loss, optimizer, self.batch_size, teachers=(task.teacher(),), norm=self.norm
+            "forget",
+            (task.forget,),
+            loss,
+            optimizer,
+            self.batch_size,
+            teachers=(task.teacher(),),
+            norm=self.norm,
         )
-        return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        return task.engine.fit(
+            task.student(),
+            [phase],
+            cycles=self.epochs,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )

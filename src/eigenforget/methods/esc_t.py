@@ -9,24 +9,24 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Optimizer, Part, Phase
-from eigenforget.features import find_head
-from eigenforget.losses import cross_entropy
+from eigenforget.core.spec import configured
+from eigenforget.data.sources import TensorSource
+from eigenforget.methods.base import Task
 from eigenforget.methods.esc import fold, forget_directions
-from eigenforget.sources import TensorSource
-from eigenforget.spec import configured
-from eigenforget.types import Task
+from eigenforget.models.features import find_head
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Optimizer, Part, Phase
 
 
 @configured
 class ESCT:
-    """Learn M [D, R] in [0, 1] on U, the directions of the forget features; set M to 1 above `threshold`, else 0;
-    fold into the head.
+    """Learn M [D, R] in [0, 1] on U, the directions of the forget features; set M to 1 above
+    `threshold`, else 0; fold into the head.
 
-    The head sees P f with P = V Vᵀ + (I − U Uᵀ), V = U ∘ M. M starts at 1 and takes projected SGD steps on the forget
-    samples that are still classified correctly, and so stands still once there are none. loss="paper": −log(1 − p_y),
-    which is bounded below; "code": log p_y, which is not. All weights before the head are the original's, and so are
-    the features that enter it.
+    The head sees P f with P = V Vᵀ + (I − U Uᵀ), V = U ∘ M. M starts at 1 and takes projected SGD
+    steps on the forget samples that are still classified correctly, and so stands still once there
+    are none. loss="paper": −log(1 − p_y), which is bounded below; "code": log p_y, which is not.
+    All weights before the head are the original's, and so are the features that enter it.
     """
 
     name: ClassVar[str] = "esc_t"
@@ -42,15 +42,24 @@ class ESCT:
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "forward: forget; trained: epochs × forget through the head only"
     recipes: ClassVar[dict[str, dict[str, float | str]]] = {
-        "cifar10-allcnn": {"lr": 1e-3, "epochs": 50, "batch_size": 64, "threshold": 0.8, "loss": "code"}
+        "cifar10-allcnn": {
+            "lr": 1e-3,
+            "epochs": 50,
+            "batch_size": 64,
+            "threshold": 0.8,
+            "loss": "code",
+        }
     }
 
     epochs: Annotated[int, Field(ge=1, description="passes over the forget features, at most")] = 50
     lr: Annotated[float, Field(gt=0, description="SGD step of the mask")] = 0.1
     loss: Annotated[
-        Literal["paper", "code"], Field(description="−log(1 − p_y), or the negated cross-entropy log p_y")
+        Literal["paper", "code"],
+        Field(description="−log(1 − p_y), or the negated cross-entropy log p_y"),
     ] = "paper"
-    threshold: Annotated[float, Field(gt=0, lt=1, description="mask entries up to this become 0, the others 1")] = 0.7
+    threshold: Annotated[
+        float, Field(gt=0, lt=1, description="mask entries up to this become 0, the others 1")
+    ] = 0.7
     batch_size: Annotated[int, Field(ge=2, description="forget samples per step")] = 64
 
     def __call__(self, task: Task) -> nn.Module:
@@ -60,11 +69,19 @@ class ESCT:
         labels = torch.as_tensor(task.forget.labels()).to(rows.device)
         source = TensorSource(rows.to(plug.mask.dtype), labels)
         phase = Phase(
-            "mask", (source,), self._loss, Optimizer(lr=self.lr, momentum=0.0, weight_decay=0.0), self.batch_size,
-            on_gradients=lambda model: _stay_in_unit_interval(model, self.lr), trains=lambda name: name == "mask",
-        )  # fmt: skip
+            "mask",
+            (source,),
+            self._loss,
+            Optimizer(lr=self.lr, momentum=0.0, weight_decay=0.0),
+            self.batch_size,
+            on_gradients=lambda model: _stay_in_unit_interval(model, self.lr),
+            trains=lambda name: name == "mask",
+        )
         task.engine.fit(plug, [phase], cycles=self.epochs, seed=task.seed, log=task.log)
-        fold(student, projection(space.vectors, (plug.mask.detach() > self.threshold).to(space.vectors)))
+        fold(
+            student,
+            projection(space.vectors, (plug.mask.detach() > self.threshold).to(space.vectors)),
+        )
         return student.eval()
 
     def _loss(self, part: Part) -> Tensor:
@@ -80,7 +97,9 @@ class ESCT:
 
 
 class _MaskedHead(nn.Module):
-    """Features [B, D] -> logits [B, C] through P and a copy of the head; only `mask` is to be trained."""
+    """Features [B, D] -> logits [B, C] through P and a copy of the head; only `mask` is to be
+    trained.
+    """
 
     def __init__(self, head: nn.Linear, directions: Tensor) -> None:
         super().__init__()
@@ -102,4 +121,6 @@ def _stay_in_unit_interval(model: nn.Module, lr: float) -> None:
     """Shorten gradients so that the step of plain SGD ends inside [0, 1]: projected SGD."""
     mask = model.get_parameter("mask")
     assert mask.grad is not None  # runs after backward
-    mask.grad = torch.minimum(torch.maximum(mask.grad, (mask.detach() - 1) / lr), mask.detach() / lr)
+    mask.grad = torch.minimum(
+        torch.maximum(mask.grad, (mask.detach() - 1) / lr), mask.detach() / lr
+    )

@@ -1,4 +1,6 @@
-"""EU-k: draw the last k layers anew and train them on the retained data, with the others kept as they are."""
+"""EU-k: draw the last k layers anew and train them on the retained data, with the others kept as
+they are.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,22 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from eigenforget import seeds
-from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.core import seeds
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
 from eigenforget.methods.cf_k import draw_anew, last_layers
-from eigenforget.spec import configured
-from eigenforget.training import supervised
-from eigenforget.types import Task
+from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.training.recipe import supervised
 
 
 @configured
 class EUk:
-    """Re-initialise the last k layers and train them from scratch on the retained data ("exactly unlearning k").
+    """Re-initialise the last k layers and train them from scratch on the retained data ("exactly
+    unlearning k").
 
-    Which layers are trained, and what is kept, frozen parameters included, is as in cf_k. Re-initialised batch norms also lose their
-    statistics, but for those without parameters. Exact for the last k layers alone: the frozen ones were fitted to the forget data.
+    Which layers are trained, and what is kept, frozen parameters included, is as in cf_k.
+    Re-initialised batch norms also lose their statistics, but for those without parameters. Exact
+    for the last k layers alone: the frozen ones were fitted to the forget data.
     """
 
     name: ClassVar[str] = "eu_k"
@@ -34,7 +38,12 @@ class EUk:
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: epochs × retain, last k layers"
 
-    k: Annotated[int, Field(ge=1, description="number of convolutions and linear layers to retrain, from the end")] = 3
+    k: Annotated[
+        int,
+        Field(
+            ge=1, description="number of convolutions and linear layers to retrain, from the end"
+        ),
+    ] = 3
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 10
     lr: Annotated[float, Field(gt=0, description="peak SGD learning rate")] = 0.1
     momentum: Momentum = 0.9
@@ -46,10 +55,24 @@ class EUk:
         retain = task.needs_retain(self.name)
         student = task.student().cpu()
         layers = last_layers(student, self.k, self.name)
-        trains = draw_anew(student, layers, seed=seeds.derive(task.seed, self.name), method=self.name)
-        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
+        trains = draw_anew(
+            student, layers, seed=seeds.derive(task.seed, self.name), method=self.name
+        )
+        optimizer = Optimizer(
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+        )
         phase = Phase(
-            "recover", (retain,), supervised, optimizer,
-            batch_size=self.batch_size, trains=trains.__contains__, norm="trained",
-        )  # fmt: skip
-        return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+            "recover",
+            (retain,),
+            supervised,
+            optimizer,
+            batch_size=self.batch_size,
+            trains=trains.__contains__,
+            norm="trained",
+        )
+        return task.engine.fit(
+            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
+        )

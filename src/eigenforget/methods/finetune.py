@@ -1,4 +1,6 @@
-"""Fine-tuning on the retained data: the simplest baseline, which forgets only what training on the rest overwrites."""
+"""Fine-tuning on the retained data: the simplest baseline, which forgets only what training on the
+rest overwrites.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
-from eigenforget.spec import configured
-from eigenforget.training import supervised
-from eigenforget.types import Task
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.training.recipe import supervised
 
 
 @configured
@@ -18,7 +20,9 @@ class Finetune:
     """Minimise the cross-entropy of the retained data, starting from the original's weights."""
 
     name: ClassVar[str] = "finetune"
-    source: ClassVar[str] = "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933 (baseline)"
+    source: ClassVar[str] = (
+        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933 (baseline)"
+    )
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
@@ -33,8 +37,18 @@ class Finetune:
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
-        phase = Phase(
-            "recover", (retain,), supervised, optimizer, self.batch_size
+        optimizer = Optimizer(
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
         )
-        return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        phase = Phase("recover", (retain,), supervised, optimizer, self.batch_size)
+        return task.engine.fit(
+            task.student(),
+            [phase],
+            cycles=self.epochs,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )

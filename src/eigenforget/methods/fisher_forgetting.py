@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.gradients import fisher_diagonal
-from eigenforget.methods.heads import head_if_any
-from eigenforget.spec import configured
-from eigenforget.types import Task
+from eigenforget.core import seeds
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.models.heads import head_if_any
+from eigenforget.training.gradients import fisher_diagonal
 
 _FLOOR = 1e-8
 _ROW_VARIANCE = 1e-4
@@ -21,15 +21,16 @@ _BOOST = 10.0
 
 @configured
 class FisherForgetting:
-    """θ ← θ + n with n ~ N(0, Σ), Σ diagonal, from F, the diagonal of the Fisher information of the retained data.
+    """θ ← θ + n with n ~ N(0, Σ), Σ diagonal, from F, the diagonal of the Fisher information of the
+    retained data.
 
-    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹), the retained loss that noise
-    costs and what is left to read of the forget data (alpha² = λ σ_h² of the paper), whose derivative F − alpha² Σ⁻²
-    is 0 there. form="code", what benchmarks run: Σ = alpha · F⁻¹ limited to alpha · `limit` (a tenth of that in the
-    head), averaged over input channels, and ten times that in the head and in all vectors (biases, normalisation).
-    Head rows of classes that are forgotten as a whole are replaced by noise of variance 1e-3; a model without a linear
-    head has neither. Both: F + 1e-8 for F,
-    expectation over the model's own labels.
+    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹), the
+    retained loss that noise costs and what is left to read of the forget data (alpha² = λ σ_h² of
+    the paper), whose derivative F − alpha² Σ⁻² is 0 there. form="code", what benchmarks run: Σ =
+    alpha · F⁻¹ limited to alpha · `limit` (a tenth of that in the head), averaged over input
+    channels, and ten times that in the head and in all vectors (biases, normalisation). Head rows
+    of classes that are forgotten as a whole are replaced by noise of variance 1e-3; a model without
+    a linear head has neither. Both: F + 1e-8 for F, expectation over the model's own labels.
     """
 
     name: ClassVar[str] = "fisher_forgetting"
@@ -44,18 +45,30 @@ class FisherForgetting:
     passes: ClassVar[str] = "trained: importance_samples of retain (per-sample gradients)"
 
     alpha: Annotated[float, Field(gt=0, description="scale of the noise's variance")] = 1e-6
-    form: Annotated[Literal["paper", "code"], Field(description="formula of the variance; see above")] = "code"
-    limit: Annotated[float, Field(gt=0, description="largest variance / alpha, before form='code' boosts it")] = 1e3
+    form: Annotated[
+        Literal["paper", "code"], Field(description="formula of the variance; see above")
+    ] = "code"
+    limit: Annotated[
+        float, Field(gt=0, description="largest variance / alpha, before form='code' boosts it")
+    ] = 1e3
     importance_samples: Annotated[
-        int | None, Field(ge=1, description="retain samples, drawn at random, that F is computed from; None takes all")
+        int | None,
+        Field(
+            ge=1,
+            description="retain samples, drawn at random, that F is computed from; None takes all",
+        ),
     ] = 5000
-    chunk: Annotated[int, Field(ge=1, description="per-sample gradients held in memory at once")] = 32
+    chunk: Annotated[
+        int, Field(ge=1, description="per-sample gradients held in memory at once")
+    ] = 32
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         student = task.student()
         if self.importance_samples is not None and self.importance_samples < len(retain):
-            order = torch.randperm(len(retain), generator=seeds.generator(task.seed, self.name, "samples"))
+            order = torch.randperm(
+                len(retain), generator=seeds.generator(task.seed, self.name, "samples")
+            )
             retain = retain.subset(order[: self.importance_samples].numpy())
         fisher = fisher_diagonal(task.engine, student, retain, labels="model", chunk=self.chunk)
         found = head_if_any(student)

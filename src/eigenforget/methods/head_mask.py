@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from eigenforget.methods.heads import linear_head
-from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.models.heads import linear_head
 
 _NEVER = -1e4
 
@@ -18,7 +19,8 @@ _NEVER = -1e4
 class HeadMask:
     """Set the classifier's bias of each forgotten class to −1e4 and change nothing else.
 
-    Forgotten classes are never predicted, retained accuracy can only rise, and every feature stays bit for bit the original's.
+    Forgotten classes are never predicted, retained accuracy can only rise, and every feature stays
+    bit for bit the original's.
     """
 
     name: ClassVar[str] = "head_mask"

@@ -1,4 +1,6 @@
-"""identity: the original, unchanged. The control that every measure of forgetting must show as no forgetting at all."""
+"""identity: the original, unchanged. The control that every measure of forgetting must show as no
+forgetting at all.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from eigenforget.spec import configured
-from eigenforget.types import Task
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
 
 
 @configured

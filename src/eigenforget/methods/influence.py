@@ -1,4 +1,6 @@
-"""Influence unlearning: one Newton step from the optimum of all data towards the optimum of the retained data."""
+"""Influence unlearning: one Newton step from the optimum of all data towards the optimum of the
+retained data.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,23 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.gradients import Weights, curvature_product, mean_gradient
-from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.training.gradients import Weights, curvature_product, mean_gradient
 
 
 @configured
 class Influence:
-    """θ ← θ + scale · (H + λI)⁻¹ Σ_forget ∇ℓ_i / N_r, solved by conjugate gradients with curvature products.
+    """θ ← θ + scale · (H + λI)⁻¹ Σ_forget ∇ℓ_i / N_r, solved by conjugate gradients with curvature
+    products.
 
-    H is the curvature of the retained data's mean loss and ℓ_i the cross-entropy plus weight_decay · ‖θ‖² / 2; λ =
-    weight_decay + damping. Where θ minimises a convex loss over all data and damping is 0, this is Newton's step on
-    the retained loss, with an error of second order in N_f / N. A network meets neither condition: it fits its data
-    almost exactly, so forget gradients are near 0, and damping decides the step. Weights only: batch-norm statistics
-    stay.
+    H is the curvature of the retained data's mean loss and ℓ_i the cross-entropy plus weight_decay
+    · ‖θ‖² / 2; λ = weight_decay + damping. Where θ minimises a convex loss over all data and
+    damping is 0, this is Newton's step on the retained loss, with an error of second order in N_f /
+    N. A network meets neither condition: it fits its data almost exactly, so forget gradients are
+    near 0, and damping decides the step. Weights only: batch-norm statistics stay.
     """
 
     name: ClassVar[str] = "influence"
@@ -38,20 +42,27 @@ class Influence:
     passes: ClassVar[str] = "trained: forget + iterations × hessian_samples (curvature products)"
 
     damping: Annotated[float, Field(ge=0, description="added to the curvature's diagonal")] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty that the original was trained with")] = 5e-4
+    weight_decay: Annotated[
+        float, Field(ge=0, description="L2 penalty that the original was trained with")
+    ] = 5e-4
     scale: Annotated[float, Field(gt=0, description="factor of the step")] = 1.0
     curvature: Annotated[
         Literal["gauss_newton", "hessian"],
         Field(description="'hessian' needs damping above its most negative eigenvalue"),
     ] = "gauss_newton"
     iterations: Annotated[
-        int, Field(ge=1, description="conjugate-gradient steps at most, a pass over the samples each")
+        int,
+        Field(ge=1, description="conjugate-gradient steps at most, a pass over the samples each"),
     ] = 20
     tolerance: Annotated[
-        float, Field(gt=0, lt=1, description="stop at this residual, relative to the right-hand side")
+        float,
+        Field(gt=0, lt=1, description="stop at this residual, relative to the right-hand side"),
     ] = 1e-3
     hessian_samples: Annotated[
-        int | None, Field(ge=1, description="retain samples, drawn at random, that H comes from; None takes all")
+        int | None,
+        Field(
+            ge=1, description="retain samples, drawn at random, that H comes from; None takes all"
+        ),
     ] = 2000
 
     def __call__(self, task: Task) -> nn.Module:
@@ -60,16 +71,22 @@ class Influence:
         gradient = mean_gradient(task.engine, student, task.forget)
         trained = {k: p.detach() for k, p in student.named_parameters() if k in gradient}
         share = len(task.forget) / len(retain)
-        target = _flat({k: share * (g + self.weight_decay * trained[k]) for k, g in gradient.items()})
+        target = _flat(
+            {k: share * (g + self.weight_decay * trained[k]) for k, g in gradient.items()}
+        )
         if self.hessian_samples is not None and self.hessian_samples < len(retain):
             order = torch.randperm(len(retain), generator=seeds.generator(task.seed, self.name))
             retain = retain.subset(order[: self.hessian_samples].numpy())
 
         def curve(vector: Tensor) -> Tensor:
-            product = curvature_product(task.engine, student, retain, _like(vector, trained), kind=self.curvature)
+            product = curvature_product(
+                task.engine, student, retain, _like(vector, trained), kind=self.curvature
+            )
             return _flat(product) + (self.weight_decay + self.damping) * vector
 
-        step = conjugate_gradients(curve, target, iterations=self.iterations, tolerance=self.tolerance)
+        step = conjugate_gradients(
+            curve, target, iterations=self.iterations, tolerance=self.tolerance
+        )
         with torch.no_grad():
             for name, moved in _like(self.scale * step, trained).items():
                 student.get_parameter(name).add_(moved)
@@ -79,8 +96,8 @@ class Influence:
 def conjugate_gradients(
     product: Callable[[Tensor], Tensor], target: Tensor, *, iterations: int, tolerance: float
 ) -> Tensor:
-    """x with A x ≈ target, for v -> A v with A symmetric and positive. Errors: Refused where vᵀ A v ≤ 0 shows that it
-    is not.
+    """x with A x ≈ target, for v -> A v with A symmetric and positive. Errors: Refused where vᵀ A v
+    ≤ 0 shows that it is not.
     """
     x, residual = torch.zeros_like(target), target.clone()
     direction, energy = residual.clone(), residual @ residual
@@ -92,7 +109,9 @@ def conjugate_gradients(
         along = direction @ image
         if not along > 0:
             curvature = float(along / (direction @ direction))
-            raise Refused(f"influence met a direction of curvature {curvature:.3g}; raise damping by more than that")
+            raise Refused(
+                f"influence met a direction of curvature {curvature:.3g}; raise damping by more than that"
+            )
         length = energy / along
         x, residual = x + length * direction, residual - length * image
         energy, before = residual @ residual, energy
@@ -106,4 +125,7 @@ def _flat(weights: Weights) -> Tensor:
 
 def _like(vector: Tensor, weights: Weights) -> Weights:
     parts = vector.split([value.numel() for value in weights.values()])
-    return {name: part.view_as(value).to(value) for (name, value), part in zip(weights.items(), parts, strict=True)}
+    return {
+        name: part.view_as(value).to(value)
+        for (name, value), part in zip(weights.items(), parts, strict=True)
+    }

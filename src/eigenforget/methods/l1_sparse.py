@@ -9,18 +9,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
-from eigenforget.spec import configured
-from eigenforget.training import supervised
-from eigenforget.types import Task
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.training.recipe import supervised
 
 
 @configured
 class L1Sparse:
-    """Minimise CE(retain) + γ_t · ‖θ‖₁ over all trainable parameters, starting from the original's weights.
+    """Minimise CE(retain) + γ_t · ‖θ‖₁ over all trainable parameters, starting from the original's
+    weights.
 
-    With T epochs, the last `plain_epochs` = T₀ of them without penalty, epoch t = 0 … T−1 has γ_t = gamma · (1 − t / (T −
-    T₀)) for t < T − T₀ and 0 after ("decreasing"), or gamma there ("constant").
+    With T epochs, the last `plain_epochs` = T₀ of them without penalty, epoch t = 0 … T−1 has γ_t =
+    gamma · (1 − t / (T − T₀)) for t < T − T₀ and 0 after ("decreasing"), or gamma there
+    ("constant").
     """
 
     name: ClassVar[str] = "l1_sparse"
@@ -35,12 +37,20 @@ class L1Sparse:
     passes: ClassVar[str] = "trained: epochs × retain"
     # As the baseline runs in the Scissorhands scripts (arXiv 2401.06187), 10 % random samples.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
-        "cifar10-resnet18": {"epochs": 10, "gamma": 1e-4, "lr": 0.01, "batch_size": 256, "schedule": "constant"},
+        "cifar10-resnet18": {
+            "epochs": 10,
+            "gamma": 1e-4,
+            "lr": 0.01,
+            "batch_size": 256,
+            "schedule": "constant",
+        },
     }
 
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
     gamma: Annotated[float, Field(ge=0, description="weight of ‖θ‖₁ in the first epoch")] = 5e-4
-    penalty: Annotated[Literal["decreasing", "constant"], Field(description="the weight over the epochs")] = "decreasing"
+    penalty: Annotated[
+        Literal["decreasing", "constant"], Field(description="the weight over the epochs")
+    ] = "decreasing"
     plain_epochs: Annotated[int, Field(ge=0, description="last epochs without penalty")] = 0
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
     momentum: Momentum = 0.9
@@ -56,12 +66,28 @@ class L1Sparse:
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
+        optimizer = Optimizer(
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+        )
         phase = Phase(
-            "recover", (retain,), supervised, optimizer,
-            batch_size=self.batch_size, penalty=lambda model, cycle: self.weight(cycle) * _l1(model),
-        )  # fmt: skip
-        return task.engine.fit(task.student(), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+            "recover",
+            (retain,),
+            supervised,
+            optimizer,
+            batch_size=self.batch_size,
+            penalty=lambda model, cycle: self.weight(cycle) * _l1(model),
+        )
+        return task.engine.fit(
+            task.student(),
+            [phase],
+            cycles=self.epochs,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )
 
     def weight(self, epoch: int) -> float:
         """γ_t."""

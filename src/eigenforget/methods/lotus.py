@@ -1,4 +1,6 @@
-"""LoTUS: smooth the original's predictions on the forget data, as much as the student still knows too much about it."""
+"""LoTUS: smooth the original's predictions on the forget data, as much as the student still knows
+too much about it.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,24 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Optimizer, Part, Phase
-from eigenforget.losses import kl_to_target
-from eigenforget.sources import Joined, Source
-from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.data.sources import Joined, Source
+from eigenforget.methods.base import Task
+from eigenforget.training.losses import kl_to_target
+from eigenforget.training.phases import Optimizer, Part, Phase
 
 
 @configured
 class Lotus:
-    """Distil the frozen original t, with Gumbel noise g, over forget data and a sample of the retained data in mixed batches.
+    """Distil the frozen original t, with Gumbel noise g, over forget data and a sample of the
+    retained data in mixed batches.
 
-    Forget: softmax((t + g) / τ). Retain: one-hot of argmax(t + g), a draw from softmax(t). τ = exp(alpha · (Acc_f − target)) with
-    Acc_f the student's accuracy on the forget data before each epoch; training ends once Acc_f ≤ target − 0.01. The most likely
-    class of a target is on average the original's: predictions lose confidence, and accuracy need not come down to its target.
+    Forget: softmax((t + g) / τ). Retain: one-hot of argmax(t + g), a draw from softmax(t). τ =
+    exp(alpha · (Acc_f − target)) with Acc_f the student's accuracy on the forget data before each
+    epoch; training ends once Acc_f ≤ target − 0.01. The most likely class of a target is on average
+    the original's: predictions lose confidence, and accuracy need not come down to its target.
     """
 
     name: ClassVar[str] = "lotus"
@@ -32,27 +37,42 @@ class Lotus:
         "accuracy is the original's on validation data there, a field here, as a task holds no unseen data; one retain sample "
         "for all epochs, as there; the loss leaves out the target's own entropy, a constant"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "whole classes forgotten or target_accuracy")
+    needs: ClassVar[tuple[str, ...]] = (
+        "forget",
+        "retain",
+        "labels",
+        "whole classes forgotten or target_accuracy",
+    )
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: epochs × (forget + retain_share × retain); forward: that + epochs × forget"
+    passes: ClassVar[str] = (
+        "trained: epochs × (forget + retain_share × retain); forward: that + epochs × forget"
+    )
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {"epochs": 10, "alpha": 2.0, "retain_share": 0.3},
         "cifar10-vit": {"epochs": 3, "alpha": 2.0, "retain_share": 0.3},
     }
 
-    epochs: Annotated[int, Field(ge=1, description="passes over forget data and retain sample, at most")] = 10
+    epochs: Annotated[
+        int, Field(ge=1, description="passes over forget data and retain sample, at most")
+    ] = 10
     lr: Annotated[float, Field(gt=0, description="AdamW learning rate")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, description="decoupled weight decay")] = 5e-4
-    alpha: Annotated[float, Field(ge=0, description="how fast the temperature grows with the accuracy gap")] = 2.0
+    alpha: Annotated[
+        float, Field(ge=0, description="how fast the temperature grows with the accuracy gap")
+    ] = 2.0
     target_accuracy: Annotated[
         float | None,
         Field(
-            ge=0, le=1, description="the original's accuracy on samples it never saw, in [0, 1]; None is 0 where whole classes are "
-            "forgotten, and a refusal elsewhere: accuracy on retained data would be too high"
+            ge=0,
+            le=1,
+            description="the original's accuracy on samples it never saw, in [0, 1]; None is 0 where whole classes are "
+            "forgotten, and a refusal elsewhere: accuracy on retained data would be too high",
         ),
-    ] = None  # fmt: skip
-    retain_share: Annotated[float, Field(gt=0, le=1, description="share of the retained data that is used")] = 0.3
+    ] = None
+    retain_share: Annotated[
+        float, Field(gt=0, le=1, description="share of the retained data that is used")
+    ] = 0.3
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
 
     def __call__(self, task: Task) -> nn.Module:
@@ -65,22 +85,37 @@ class Lotus:
             logits = part.teachers[0].logits
             gumbel = -torch.empty(logits.shape).exponential_(generator=noise).log()
             forget = part.batch.positions < len(task.forget)
-            target = smoothed_target(logits, gumbel.to(logits), forget=forget.to(logits.device), temperature=heat.temperature)
+            target = smoothed_target(
+                logits,
+                gumbel.to(logits),
+                forget=forget.to(logits.device),
+                temperature=heat.temperature,
+            )
             return kl_to_target(target, part.outputs.logits)
 
         optimizer = Optimizer(kind="adamw", lr=self.lr, weight_decay=self.weight_decay)
         phase = Phase(
-            "lotus", (mixed,), loss, optimizer, self.batch_size, teachers=(task.teacher(),), prepare=heat.refresh
+            "lotus",
+            (mixed,),
+            loss,
+            optimizer,
+            self.batch_size,
+            teachers=(task.teacher(),),
+            prepare=heat.refresh,
         )
         student = task.student()
-        return task.engine.fit(student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        return task.engine.fit(
+            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
+        )
 
     def goal(self, task: Task) -> float:
         """The accuracy that the forget data should have."""
         if self.target_accuracy is not None:
             return self.target_accuracy
         if not task.forgotten_classes:
-            raise Refused("lotus needs target_accuracy (of the original on unseen samples) unless whole classes are forgotten")
+            raise Refused(
+                "lotus needs target_accuracy (of the original on unseen samples) unless whole classes are forgotten"
+            )
         return 0.0
 
     def sample(self, task: Task, retain: Source) -> Source:
@@ -89,8 +124,12 @@ class Lotus:
         return retain.subset(order[: max(1, math.floor(self.retain_share * len(retain)))].numpy())
 
 
-def smoothed_target(logits: Tensor, gumbel: Tensor, *, forget: Tensor, temperature: float) -> Tensor:
-    """Target probabilities [B, C] of logits and Gumbel noise [B, C]: soft at the temperature for forget [B], else one-hot."""
+def smoothed_target(
+    logits: Tensor, gumbel: Tensor, *, forget: Tensor, temperature: float
+) -> Tensor:
+    """Target probabilities [B, C] of logits and Gumbel noise [B, C]: soft at the temperature for
+    forget [B], else one-hot.
+    """
     noisy = logits + gumbel
     hard = nn.functional.one_hot(noisy.argmax(1), noisy.shape[1]).to(noisy)
     return torch.where(forget.unsqueeze(1), (noisy / temperature).softmax(1), hard)
@@ -106,7 +145,9 @@ class _Heat:
     def refresh(self, model: nn.Module, cycle: int) -> bool:
         """Set the temperature; False once the target accuracy is reached."""
         hits = 0
-        for batch, outputs in self._task.engine.forward(model, self._task.forget, layer=self._task.layer):
+        for batch, outputs in self._task.engine.forward(
+            model, self._task.forget, layer=self._task.layer
+        ):
             hits += int((outputs.logits.argmax(1) == batch.labels).sum())
         gap = hits / len(self._task.forget) - self._goal
         self.temperature = math.exp(self._method.alpha * gap)

@@ -10,28 +10,32 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import nn
 
-from eigenforget.engine import Engine, Phase
-from eigenforget.gradients import Weights, mean_gradient
-from eigenforget.methods.inner import inner_method
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Method, Task, inner_method
 from eigenforget.methods.random_label import RandomLabel
-from eigenforget.spec import configured
-from eigenforget.types import Method, Task
+from eigenforget.training.engine import Engine
+from eigenforget.training.gradients import Weights, mean_gradient
+from eigenforget.training.phases import Phase
 
 
 def _maskable(value: Any) -> Any:
     if getattr(inner_method(value), "adds", ()):
-        raise ValueError(f"{value.name} replaces weights that a mask is made for; write {value.name}(inner=masked(…)) instead")
+        raise ValueError(
+            f"{value.name} replaces weights that a mask is made for; write {value.name}(inner=masked(…)) instead"
+        )
     return value
 
 
 @configured
 class Masked:
-    """Run `inner` with m ∘ θ free and (1 − m) ∘ θ fixed; m = 1 where |∇ L_forget(θ_o)| is in the top `keep_top` share.
+    """Run `inner` with m ∘ θ free and (1 − m) ∘ θ fixed; m = 1 where |∇ L_forget(θ_o)| is in the
+    top `keep_top` share.
 
-    masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all trainable weights; ties go to
-    the earlier weight, so that the share is exact. Fixed weights are put back before training and after every step,
-    momentum and weight decay included, and end bit for bit the original's. Buffers (batch-norm statistics) are no
-    weights: they move as `inner` has them move. A gradient-norm limit of `inner` sees the gradient of all weights.
+    masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all trainable
+    weights; ties go to the earlier weight, so that the share is exact. Fixed weights are put back
+    before training and after every step, momentum and weight decay included, and end bit for bit
+    the original's. Buffers (batch-norm statistics) are no weights: they move as `inner` has them
+    move. A gradient-norm limit of `inner` sees the gradient of all weights.
     """
 
     name: ClassVar[str] = "masked"
@@ -39,15 +43,24 @@ class Masked:
         "Fan et al.: SalUn, arXiv 2310.12508, weight saliency with a global threshold, for any inner method; "
         "gradient of the mean cross-entropy in eval mode"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "retain data where inner needs them", "what inner needs")
+    needs: ClassVar[tuple[str, ...]] = (
+        "forget",
+        "labels",
+        "retain data where inner needs them",
+        "what inner needs",
+    )
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: forget (mask) + what inner trains"
 
     inner: Annotated[
-        Any, AfterValidator(_maskable), Field(description="the method to run, such as random_label(lr=0.01)")
+        Any,
+        AfterValidator(_maskable),
+        Field(description="the method to run, such as random_label(lr=0.01)"),
     ] = RandomLabel()
-    keep_top: Annotated[float, Field(gt=0, le=1, description="share of all trainable weights that may move")] = 0.5
+    keep_top: Annotated[
+        float, Field(gt=0, le=1, description="share of all trainable weights that may move")
+    ] = 0.5
 
     def __call__(self, task: Task) -> nn.Module:
         inner = cast("Method", self.inner)
@@ -55,14 +68,18 @@ class Masked:
             task.needs_retain(self.name)
         original = task.student()
         mask = top_share(mean_gradient(task.engine, original, task.forget), self.keep_top)
-        fixed = _Fixed({name: p.detach() for name, p in original.named_parameters() if name in mask}, mask)
+        fixed = _Fixed(
+            {name: p.detach() for name, p in original.named_parameters() if name in mask}, mask
+        )
         result = inner(replace(task, engine=cast("Engine", _MaskedEngine(task.engine, fixed))))
         fixed.put_back(result)
         return result
 
 
 def top_share(gradient: Weights, share: float) -> Weights:
-    """m by name: True on the round(share · n) of all n entries that are largest in size, and at least on one."""
+    """m by name: True on the round(share · n) of all n entries that are largest in size, and at
+    least on one.
+    """
     sizes = torch.cat([g.abs().flatten() for g in gradient.values()])
     count = max(1, round(share * len(sizes)))
     chosen = torch.zeros_like(sizes, dtype=torch.bool)
@@ -79,26 +96,39 @@ class _Fixed:
     mask: Weights
 
     def put_back(self, model: nn.Module) -> None:
-        """Give every fixed weight the original's value; a model of other weights, such as a probe, is left alone."""
+        """Give every fixed weight the original's value; a model of other weights, such as a probe,
+        is left alone.
+        """
         weights = dict(model.named_parameters())
-        if any(name not in weights or weights[name].shape != value.shape for name, value in self.original.items()):
+        if any(
+            name not in weights or weights[name].shape != value.shape
+            for name, value in self.original.items()
+        ):
             return
         with torch.no_grad():
             for name, value in self.original.items():
                 weight = weights[name]
-                weight.copy_(torch.where(self.mask[name].to(weight.device), weight, value.to(weight.device)))
+                weight.copy_(
+                    torch.where(self.mask[name].to(weight.device), weight, value.to(weight.device))
+                )
 
 
 @dataclass(frozen=True)
 class _MaskedEngine:
-    """An engine whose `fit` puts the fixed weights back after every step. Everything else is the engine's own."""
+    """An engine whose `fit` puts the fixed weights back after every step. Everything else is the
+    engine's own.
+    """
 
     engine: Engine
     fixed: _Fixed
 
     def fit(self, model: nn.Module, phases: Sequence[Phase], **settings: Any) -> nn.Module:
         self.fixed.put_back(model)
-        return self.engine.fit(model, [replace(phase, after_step=self._then(phase.after_step)) for phase in phases], **settings)
+        return self.engine.fit(
+            model,
+            [replace(phase, after_step=self._then(phase.after_step)) for phase in phases],
+            **settings,
+        )
 
     def _then(self, first: Callable[[nn.Module], None] | None) -> Callable[[nn.Module], None]:
         def after_step(model: nn.Module) -> None:

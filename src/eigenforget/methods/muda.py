@@ -1,4 +1,6 @@
-"""MUDA: dimensional alignment and self-distillation on the forget data, alternating with recovery on retained data."""
+"""MUDA: dimensional alignment and self-distillation on the forget data, alternating with recovery
+on retained data.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +11,47 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.alignment import Centering, Form, default_k, dimensional_alignment_loss, eigenspace, leading, merge, moments
-from eigenforget.engine import Optimizer, Part, Phase, ScheduleName
-from eigenforget.losses import kl_to_target, masked_target, masked_true_class_target, soft_target
-from eigenforget.sources import Source
-from eigenforget.spec import configured
-from eigenforget.training import supervised
-from eigenforget.types import Refused, Task
+from eigenforget.alignment import (
+    Centering,
+    Form,
+    default_k,
+    dimensional_alignment_loss,
+    eigenspace,
+    leading,
+    merge,
+    moments,
+)
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.data.sources import Source
+from eigenforget.methods.base import Task
+from eigenforget.training.losses import (
+    kl_to_target,
+    masked_target,
+    masked_true_class_target,
+    soft_target,
+)
+from eigenforget.training.phases import Optimizer, Part, Phase, ScheduleName
+from eigenforget.training.recipe import supervised
 
 
 @configured
 class MUDA:
     """Unlearning by dimensional alignment.
 
-    Every alternation runs a forget phase, L = w_da · L_DA + w_sd · L_SD on the forget data, and then a recover phase,
-    cross-entropy on retained data. L_DA = −DA_k² against U, the leading eigenvectors of the retain features, refreshed at the
-    start of every alternation (every `refresh` of them) and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits.
-    The paper leaves k, centering, weights, target and schedule open: they are fields here. Each phase keeps its own optimizer over all
-    alternations.
+    Every alternation runs a forget phase, L = w_da · L_DA + w_sd · L_SD on the forget data, and
+    then a recover phase, cross-entropy on retained data. L_DA = −DA_k² against U, the leading
+    eigenvectors of the retain features, refreshed at the start of every alternation (every
+    `refresh` of them) and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits.
+    The paper leaves k, centering, weights, target and schedule open: they are fields here. Each
+    phase keeps its own optimizer over all alternations.
 
-    A forget phase is one pass over the forget data, or `steps` batches of them; every alternation draws its batches anew, so that with fewer
-    steps than a pass some samples come up again before others were seen. A recover phase is recover_ratio × the steps of the
-    forget phase, rounded up in every alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves it out;
-    then retained data serve U only, and where w_da = 0 too none is needed.
+    A forget phase is one pass over the forget data, or `steps` batches of them; every alternation
+    draws its batches anew, so that with fewer steps than a pass some samples come up again before
+    others were seen. A recover phase is recover_ratio × the steps of the forget phase, rounded up
+    in every alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves
+    it out; then retained data serve U only, and where w_da = 0 too none is needed.
     """
 
     name: ClassVar[str] = "muda"
@@ -53,9 +72,14 @@ class MUDA:
     w_sd: Annotated[float, Field(ge=0, description="weight of L_SD, in nats")] = 1.0
     k: Annotated[
         int | None,
-        Field(ge=1, description="directions of U; None is the number of retained classes, or half of the feature width where it is no larger"),
+        Field(
+            ge=1,
+            description="directions of U; None is the number of retained classes, or half of the feature width where it is no larger",
+        ),
     ] = None
-    centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = "none"
+    centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = (
+        "none"
+    )
     target: Annotated[
         Literal["auto", "masked", "masked_label", "self", "self_soft"],
         Field(
@@ -64,22 +88,55 @@ class MUDA:
             "at `temperature`, which keep its decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
         ),
     ] = "auto"
-    temperature: Annotated[float, Field(gt=0, description="softening of the 'self_soft' target")] = 2.0
-    forget_lr: Annotated[float, Field(gt=0, description="SGD learning rate of the forget phase")] = 0.05
-    recover_lr: Annotated[float, Field(gt=0, description="SGD learning rate of the recover phase")] = 0.05
+    temperature: Annotated[
+        float, Field(gt=0, description="softening of the 'self_soft' target")
+    ] = 2.0
+    forget_lr: Annotated[
+        float, Field(gt=0, description="SGD learning rate of the forget phase")
+    ] = 0.05
+    recover_lr: Annotated[
+        float, Field(gt=0, description="SGD learning rate of the recover phase")
+    ] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum of both phases")] = 0.9
     weight_decay: Annotated[float, Field(ge=0, description="L2 penalty of both phases")] = 5e-4
-    schedule: Annotated[ScheduleName, Field(description="schedule of both learning rates")] = "cosine"
-    clip: Annotated[float, Field(ge=0, description="gradient-norm limit of both phases, 0 for none")] = 1.0
-    recover_ratio: Annotated[float, Field(ge=0, description="recover steps per forget step, rounded up in each round; 0 for none")] = 1.0
-    basis_samples: Annotated[int, Field(ge=1, description="retain samples, drawn anew, that U is computed from")] = 5000
+    schedule: Annotated[ScheduleName, Field(description="schedule of both learning rates")] = (
+        "cosine"
+    )
+    clip: Annotated[
+        float, Field(ge=0, description="gradient-norm limit of both phases, 0 for none")
+    ] = 1.0
+    recover_ratio: Annotated[
+        float,
+        Field(
+            ge=0, description="recover steps per forget step, rounded up in each round; 0 for none"
+        ),
+    ] = 1.0
+    basis_samples: Annotated[
+        int, Field(ge=1, description="retain samples, drawn anew, that U is computed from")
+    ] = 5000
     batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
     norm: Annotated[
-        Literal["train", "frozen"], Field(description="batch-norm statistics in the forget phase: updated, or kept as they are")
+        Literal["train", "frozen"],
+        Field(
+            description="batch-norm statistics in the forget phase: updated, or kept as they are"
+        ),
     ] = "frozen"
-    form: Annotated[Form, Field(description="L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')")] = "frobenius"
-    refresh: Annotated[int, Field(ge=1, description="alternations from one computation of U to the next")] = 1
-    steps: Annotated[int | None, Field(ge=1, description="forget steps of one alternation; None is one pass over the forget data")] = None
+    form: Annotated[
+        Form,
+        Field(
+            description="L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')"
+        ),
+    ] = "frobenius"
+    refresh: Annotated[
+        int, Field(ge=1, description="alternations from one computation of U to the next")
+    ] = 1
+    steps: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="forget steps of one alternation; None is one pass over the forget data",
+        ),
+    ] = None
 
     @property
     def optimises(self) -> tuple[str, ...]:
@@ -100,35 +157,69 @@ class MUDA:
         basis = None if self.w_da == 0 or retain is None else _Basis(self, task, retain)
 
         def forget_loss(part: Part) -> Tensor:
-            loss = self.w_sd * kl_to_target(target(part.teachers[0].logits, part.batch.labels), part.outputs.logits)
+            loss = self.w_sd * kl_to_target(
+                target(part.teachers[0].logits, part.batch.labels), part.outputs.logits
+            )
             if basis is not None:
                 loss = loss + self.w_da * basis.loss(part.outputs.features)
             return loss
 
         forget = Phase(
-            "forget", (task.forget,), forget_loss, self._optimizer(self.forget_lr), batch_size=self.batch_size,
-            teachers=(task.teacher(),), prepare=None if basis is None else basis.refresh, norm=self.norm, steps_per_epoch=self.steps,
-        )  # fmt: skip
+            "forget",
+            (task.forget,),
+            forget_loss,
+            self._optimizer(self.forget_lr),
+            batch_size=self.batch_size,
+            teachers=(task.teacher(),),
+            prepare=None if basis is None else basis.refresh,
+            norm=self.norm,
+            steps_per_epoch=self.steps,
+        )
         phases = [forget]
         if retain is not None and self.recover_ratio > 0:
-            phases.append(Phase(
-                "recover", (retain,), supervised, self._optimizer(self.recover_lr), batch_size=min(self.batch_size, len(retain)),
-                steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
-            ))  # fmt: skip
-        return task.engine.fit(task.student(), phases, cycles=self.alternations, seed=task.seed, layer=task.layer, log=task.log)
+            phases.append(
+                Phase(
+                    "recover",
+                    (retain,),
+                    supervised,
+                    self._optimizer(self.recover_lr),
+                    batch_size=min(self.batch_size, len(retain)),
+                    steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
+                )
+            )
+        return task.engine.fit(
+            task.student(),
+            phases,
+            cycles=self.alternations,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )
 
     def _optimizer(self, lr: float) -> Optimizer:
-        return Optimizer(lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule, clip=self.clip)
+        return Optimizer(
+            lr=lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            clip=self.clip,
+        )
 
     def _target(self, task: Task) -> Any:
-        """(logits of the original, labels) -> q. Classes that earlier requests took have no place in it: q would bring them back."""
+        """(logits of the original, labels) -> q. Classes that earlier requests took have no place
+        in it: q would bring them back.
+        """
         kind = self.target
         gone, here = torch.tensor(task.forgotten_classes), set(task.forget.labels().tolist())
-        earlier = torch.tensor([c for c in task.forgotten_classes if c not in here], dtype=torch.long)
+        earlier = torch.tensor(
+            [c for c in task.forgotten_classes if c not in here], dtype=torch.long
+        )
         if kind == "auto":
             kind = "masked" if len(earlier) < len(gone) else "self_soft"
         if kind == "masked_label":
-            return lambda logits, labels: masked_true_class_target(logits.index_fill(1, earlier.to(logits.device), -math.inf), labels)
+            return lambda logits, labels: masked_true_class_target(
+                logits.index_fill(1, earlier.to(logits.device), -math.inf), labels
+            )
         if kind == "masked":
             if not task.forgotten_classes:
                 raise Refused(
@@ -149,11 +240,15 @@ class _Basis:
         self.vectors = torch.empty(0)
 
     def refresh(self, model: nn.Module, cycle: int) -> None:
-        """U from a fresh draw of retained samples through the model as it stands; kept until `refresh` cycles are over."""
+        """U from a fresh draw of retained samples through the model as it stands; kept until
+        `refresh` cycles are over.
+        """
         if cycle % self._method.refresh:
             return
         count = min(len(self._retain), self._method.basis_samples)
-        order = torch.randperm(len(self._retain), generator=seeds.generator(self._task.seed, "basis", cycle))
+        order = torch.randperm(
+            len(self._retain), generator=seeds.generator(self._task.seed, "basis", cycle)
+        )
         sample = self._retain.subset(order[:count].numpy())
         total = None
         for _, outputs in self._task.engine.forward(model, sample, layer=self._task.layer):

@@ -8,20 +8,21 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from eigenforget.engine import Momentum, Optimizer, Phase, Schedule, WeightDecay
-from eigenforget.features import find_layer
-from eigenforget.spec import configured
-from eigenforget.training import supervised
-from eigenforget.types import Refused, Task
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.models.features import find_layer
+from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.training.recipe import supervised
 
 
 @configured
 class NoT:
-    """Multiply all parameters (weight and bias) of the chosen layers by −1 and fine-tune the whole model on the retained
-    data.
+    """Multiply all parameters (weight and bias) of the chosen layers by −1 and fine-tune the whole
+    model on the retained data.
 
-    The negated layer gives exactly the negative of its output, which later layers are not fitted to; buffers stay as they
-    are. The forget data is not used.
+    The negated layer gives exactly the negative of its output, which later layers are not fitted
+    to; buffers stay as they are. The forget data is not used.
     """
 
     name: ClassVar[str] = "not_"
@@ -35,7 +36,10 @@ class NoT:
     passes: ClassVar[str] = "trained: epochs × retain"
 
     layers: Annotated[
-        tuple[str, ...], Field(description="names of the layers to negate, a tuple; () is the first that is not frozen")
+        tuple[str, ...],
+        Field(
+            description="names of the layers to negate, a tuple; () is the first that is not frozen"
+        ),
     ] = ()
     epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
@@ -46,11 +50,21 @@ class NoT:
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
-        phase = Phase(
-            "recover", (retain,), supervised, optimizer, self.batch_size
+        optimizer = Optimizer(
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
         )
-        return task.engine.fit(self.negated(task), [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        phase = Phase("recover", (retain,), supervised, optimizer, self.batch_size)
+        return task.engine.fit(
+            self.negated(task),
+            [phase],
+            cycles=self.epochs,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )
 
     def negated(self, task: Task) -> nn.Module:
         """A copy of the original with the chosen layers negated, before fine-tuning."""
@@ -59,9 +73,13 @@ class NoT:
         for name in self.layers or (_first_layer(student),):
             own = list(find_layer(student, name).parameters(recurse=False))
             if not own:
-                raise Refused(f"not_ negates parameters, and layer {name!r} owns none; name a convolution or linear layer")
+                raise Refused(
+                    f"not_ negates parameters, and layer {name!r} owns none; name a convolution or linear layer"
+                )
             if not all(parameter.requires_grad for parameter in own):
-                raise Refused(f"not_ negates parameters, and those of layer {name!r} are frozen (requires_grad is False)")
+                raise Refused(
+                    f"not_ negates parameters, and those of layer {name!r} are frozen (requires_grad is False)"
+                )
             chosen |= {id(parameter): parameter for parameter in own}
         with torch.no_grad():
             for parameter in chosen.values():
@@ -74,4 +92,6 @@ def _first_layer(model: nn.Module) -> str:
         layer = isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
         if layer and all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
             return name
-    raise Refused(f"not_ found no convolution and no linear layer that is not frozen in {type(model).__name__}; name the layers to negate")
+    raise Refused(
+        f"not_ found no convolution and no linear layer that is not frozen in {type(model).__name__}; name the layers to negate"
+    )

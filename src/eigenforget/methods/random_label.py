@@ -8,20 +8,22 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
-from eigenforget.losses import cross_entropy
-from eigenforget.spec import configured
-from eigenforget.training import supervised
-from eigenforget.types import Refused, Task
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.methods.base import Task
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
+from eigenforget.training.recipe import supervised
 
 
 @configured
 class RandomLabel:
-    """Cross-entropy towards one random wrong label per forget sample, alternating per epoch with the retained data.
+    """Cross-entropy towards one random wrong label per forget sample, alternating per epoch with
+    the retained data.
 
-    The wrong label is drawn once, uniformly from the classes that are retained (any class, where none is forgotten as a whole), the
-    sample's own excluded.
+    The wrong label is drawn once, uniformly from the classes that are retained (any class, where
+    none is forgotten as a whole), the sample's own excluded.
     """
 
     name: ClassVar[str] = "random_label"
@@ -34,7 +36,9 @@ class RandomLabel:
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "trained: epochs × (forget + retain)"
 
-    epochs: Annotated[int, Field(ge=1, description="passes over the forget data and over the retained data")] = 2
+    epochs: Annotated[
+        int, Field(ge=1, description="passes over the forget data and over the retained data")
+    ] = 2
     lr: Annotated[float, Field(gt=0, description="SGD learning rate of both")] = 0.02
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
@@ -54,14 +58,24 @@ class RandomLabel:
             labels = wrong[part.batch.positions.cpu()].to(part.outputs.logits.device)
             return cross_entropy(part.outputs.logits, labels)
 
-        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, schedule=self.schedule)
+        optimizer = Optimizer(
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+        )
         phases = [
             Phase("forget", (task.forget,), forget_loss, optimizer, self.batch_size),
-            Phase(
-                "recover", (retain,), supervised, optimizer, self.batch_size
-            ),
+            Phase("recover", (retain,), supervised, optimizer, self.batch_size),
         ]
-        return task.engine.fit(task.student(), phases, cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log)
+        return task.engine.fit(
+            task.student(),
+            phases,
+            cycles=self.epochs,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )
 
     def labels(self, task: Task) -> Tensor:
         """The wrong label [N_f] of each forget sample."""
@@ -71,4 +85,6 @@ class RandomLabel:
         allowed[torch.arange(len(true)), true] = False
         if not allowed.any(1).all():
             raise Refused("random_label needs a second class that is retained")
-        return torch.multinomial(allowed.double(), 1, generator=seeds.generator(task.seed, "random_label")).squeeze(1)
+        return torch.multinomial(
+            allowed.double(), 1, generator=seeds.generator(task.seed, "random_label")
+        ).squeeze(1)

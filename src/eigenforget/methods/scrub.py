@@ -1,4 +1,6 @@
-"""SCRUB: a student that disobeys its teacher on the forget data and obeys it on the retained data; and SCRUB+R."""
+"""SCRUB: a student that disobeys its teacher on the forget data and obeys it on the retained data;
+and SCRUB+R.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +13,35 @@ import pydantic
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Log, Momentum, Optimizer, Part, Phase, ScheduleName, WeightDecay
-from eigenforget.losses import cross_entropy, kl_between
-from eigenforget.probing import changed
-from eigenforget.sources import Source
-from eigenforget.spec import configured
-from eigenforget.types import Refused, Task
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.data.sources import Source
+from eigenforget.methods.base import Task
+from eigenforget.training.log import Log, changed
+from eigenforget.training.losses import cross_entropy, kl_between
+from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, ScheduleName, WeightDecay
 
 Prepare = Callable[[nn.Module, int], None]
 
 
 @configured
 class Scrub:
-    """Alternate a max epoch, −KL(teacher ‖ student) on the forget data, and a min epoch, α·KL + γ·CE on the retained data.
+    """Alternate a max epoch, −KL(teacher ‖ student) on the forget data, and a min epoch, α·KL +
+    γ·CE on the retained data.
 
-    The first `msteps` epochs are max, then min; the others min alone. KL is at temperature T with the factor T²; the
-    teacher is the frozen original. Max and min keep an optimizer each, and the min-only epochs start a new one, to which
-    `schedule` applies.
+    The first `msteps` epochs are max, then min; the others min alone. KL is at temperature T with
+    the factor T²; the teacher is the frozen original. Max and min keep an optimizer each, and the
+    min-only epochs start a new one, to which `schedule` applies.
 
-    rewind=True is SCRUB+R: of the states after each epoch, the one whose forget error is nearest to a reference error is
-    the result (the later one of two equally near). The paper takes the error of the final model on validation samples
-    distributed as the forget data. A method sees no such samples here, so the reference is either `reference_error`, which
-    you measured on data of your own, or the final model's error on `held_out` of the retained samples, per class and
-    weighted as the forget data, kept out of the min epochs. The original has trained on these, so their error tends to be
-    below that of unseen samples. Where a class is forgotten as a whole no retained sample is distributed as the forget data,
-    and rewinding without a reference_error is refused.
+    rewind=True is SCRUB+R: of the states after each epoch, the one whose forget error is nearest to
+    a reference error is the result (the later one of two equally near). The paper takes the error
+    of the final model on validation samples distributed as the forget data. A method sees no such
+    samples here, so the reference is either `reference_error`, which you measured on data of your
+    own, or the final model's error on `held_out` of the retained samples, per class and weighted as
+    the forget data, kept out of the min epochs. The original has trained on these, so their error
+    tends to be below that of unseen samples. Where a class is forgotten as a whole no retained
+    sample is distributed as the forget data, and rewinding without a reference_error is refused.
     """
 
     name: ClassVar[str] = "scrub"
@@ -48,19 +53,39 @@ class Scrub:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: msteps × forget + epochs × retain; forward: the same, and the rewind's"
+    passes: ClassVar[str] = (
+        "trained: msteps × forget + epochs × retain; forward: the same, and the rewind's"
+    )
     # The authors' large-scale notebook; its last epoch has the full learning rate.
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {
-            "epochs": 3, "msteps": 2, "alpha": 0.001, "gamma": 0.99, "temperature": 4.0, "lr": 5e-4, "schedule": "constant",
-            "clip": 0.0, "batch_size": 128, "forget_batch_size": 32,
+            "epochs": 3,
+            "msteps": 2,
+            "alpha": 0.001,
+            "gamma": 0.99,
+            "temperature": 4.0,
+            "lr": 5e-4,
+            "schedule": "constant",
+            "clip": 0.0,
+            "batch_size": 128,
+            "forget_batch_size": 32,
         },
-    }  # fmt: skip
+    }
 
-    epochs: Annotated[int, Field(ge=1, description="min epochs in all: passes over the retained data")] = 5
-    msteps: Annotated[int, Field(ge=1, description="first epochs that have a max epoch, a pass over the forget data, before")] = 3
+    epochs: Annotated[
+        int, Field(ge=1, description="min epochs in all: passes over the retained data")
+    ] = 5
+    msteps: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="first epochs that have a max epoch, a pass over the forget data, before",
+        ),
+    ] = 3
     alpha: Annotated[float, Field(ge=0, description="weight of KL on the retained data")] = 0.5
-    gamma: Annotated[float, Field(ge=0, description="weight of the cross-entropy on the retained data")] = 1.0
+    gamma: Annotated[
+        float, Field(ge=0, description="weight of the cross-entropy on the retained data")
+    ] = 1.0
     temperature: Annotated[float, Field(gt=0, description="softening T in both KL terms")] = 4.0
     lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.005
     momentum: Momentum = 0.9
@@ -71,11 +96,22 @@ class Scrub:
     clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 20.0
     batch_size: Annotated[int, Field(ge=2, description="retained samples per min step")] = 128
     forget_batch_size: Annotated[int, Field(ge=2, description="forget samples per max step")] = 64
-    rewind: Annotated[bool, Field(description="SCRUB+R: return the epoch with the forget error nearest to a reference")] = False
+    rewind: Annotated[
+        bool,
+        Field(description="SCRUB+R: return the epoch with the forget error nearest to a reference"),
+    ] = False
     reference_error: Annotated[
-        float | None, Field(ge=0, le=1, description="error rate to rewind to; None measures it on held-out retained samples")
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="error rate to rewind to; None measures it on held-out retained samples",
+        ),
     ] = None
-    held_out: Annotated[float, Field(gt=0, lt=1, description="share of the retained samples held out for the reference")] = 0.1
+    held_out: Annotated[
+        float,
+        Field(gt=0, lt=1, description="share of the retained samples held out for the reference"),
+    ] = 0.1
 
     @pydantic.model_validator(mode="after")
     def _msteps_fit(self) -> Self:
@@ -97,23 +133,48 @@ class Scrub:
             retain, held_out = _hold_out(retain, task, self.held_out)
         self._fit(student, task, retain, states.keep)
         states.keep(student)
-        reference = _error(task, student, held_out) if self.reference_error is None else self.reference_error
+        reference = (
+            _error(task, student, held_out)
+            if self.reference_error is None
+            else self.reference_error
+        )
         return states.rewound(student, reference)
 
     def _fit(self, student: nn.Module, task: Task, retain: Source, prepare: Prepare | None) -> None:
         teachers = (task.teacher(),)
-        steady = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, clip=self.clip)
+        steady = Optimizer(
+            lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, clip=self.clip
+        )
         falling = replace(steady, schedule=self.schedule)
         alternating = [
-            Phase("forget", (task.forget,), self._disobey, steady, self.forget_batch_size, teachers, prepare),
+            Phase(
+                "forget",
+                (task.forget,),
+                self._disobey,
+                steady,
+                self.forget_batch_size,
+                teachers,
+                prepare,
+            ),
             Phase("recover", (retain,), self._obey, steady, self.batch_size, teachers),
         ]
-        task.engine.fit(student, alternating, cycles=self.msteps, seed=task.seed, layer=task.layer, log=task.log)
+        task.engine.fit(
+            student, alternating, cycles=self.msteps, seed=task.seed, layer=task.layer, log=task.log
+        )
         if self.epochs > self.msteps:
-            alone = Phase("recover", (retain,), self._obey, falling, self.batch_size, teachers, prepare)
+            alone = Phase(
+                "recover", (retain,), self._obey, falling, self.batch_size, teachers, prepare
+            )
             seed = seeds.derive(task.seed, self.name, "min epochs alone")
             log = _shifted(task.log, self.msteps)
-            task.engine.fit(student, [alone], cycles=self.epochs - self.msteps, seed=seed, layer=task.layer, log=log)
+            task.engine.fit(
+                student,
+                [alone],
+                cycles=self.epochs - self.msteps,
+                seed=seed,
+                layer=task.layer,
+                log=log,
+            )
 
     def _disobey(self, part: Part) -> Tensor:
         return -kl_between(part.teachers[0].logits, part.outputs.logits, self.temperature)
@@ -134,18 +195,26 @@ class _States:
     """The student's state and forget error after each epoch."""
 
     def __init__(self, task: Task) -> None:
-        self._task, self._untouched, self._kept = task, True, list[tuple[float, dict[str, Tensor]]]()
+        self._task, self._untouched, self._kept = (
+            task,
+            True,
+            list[tuple[float, dict[str, Tensor]]](),
+        )
         self._forget = _Weighted(task.forget, np.full(len(task.forget), 1 / len(task.forget)))
 
     def keep(self, model: nn.Module, cycle: int = 0) -> None:
-        """Runs before every epoch and once at the end; before the first epoch there is nothing to keep."""
+        """Runs before every epoch and once at the end; before the first epoch there is nothing to
+        keep.
+        """
         if not self._untouched:
             state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             self._kept.append((_error(self._task, model, self._forget), state))
         self._untouched = False
 
     def rewound(self, model: nn.Module, reference: float) -> nn.Module:
-        """The model with the state whose forget error is nearest to the reference; the latest of equally near ones."""
+        """The model with the state whose forget error is nearest to the reference; the latest of
+        equally near ones.
+        """
         _, state = min(reversed(self._kept), key=lambda kept: abs(kept[0] - reference))
         model.load_state_dict(state)
         return model
@@ -158,15 +227,21 @@ def _error(task: Task, model: nn.Module, samples: _Weighted) -> float:
 
 
 def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weighted]:
-    """The retained samples that stay, and held-out ones of each class in the forget data, weighted as the classes there."""
+    """The retained samples that stay, and held-out ones of each class in the forget data, weighted
+    as the classes there.
+    """
     labels = retain.labels()
     generator = np.random.default_rng(seeds.derive(task.seed, "scrub", "held out"))
     rows, weights = [], []
     for label, count in zip(*np.unique(task.forget.labels(), return_counts=True), strict=True):
         own = np.flatnonzero(labels == label)
         if len(own) < 2:
-            why = f"class {label} of the forget data has {len(own)} retained samples and 2 are needed"
-            raise Refused(f"scrub(rewind=True) needs held-out samples like the forgotten ones, but {why}; give reference_error")
+            why = (
+                f"class {label} of the forget data has {len(own)} retained samples and 2 are needed"
+            )
+            raise Refused(
+                f"scrub(rewind=True) needs held-out samples like the forgotten ones, but {why}; give reference_error"
+            )
         held = generator.permutation(own)[: min(len(own) - 1, max(1, round(share * len(own))))]
         rows.append(held)
         weights.append(np.full(len(held), count / len(task.forget) / len(held)))

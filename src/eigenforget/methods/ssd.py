@@ -1,4 +1,6 @@
-"""Selective synaptic dampening: shrink the weights that matter more to the forget data than to the training data."""
+"""Selective synaptic dampening: shrink the weights that matter more to the forget data than to the
+training data.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,22 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.gradients import Weights, fisher_diagonal
-from eigenforget.sources import Source
-from eigenforget.spec import configured
-from eigenforget.types import Task
+from eigenforget.core import seeds
+from eigenforget.core.spec import configured
+from eigenforget.data.sources import Source
+from eigenforget.methods.base import Task
+from eigenforget.training.gradients import Weights, fisher_diagonal
 
 
 @configured
 class SSD:
     """θ ← min(λ I_D / I_f, 1) · θ wherever I_f > α I_D. No training; buffers stay as they are.
 
-    I_f and I_D are diagonals of the empirical Fisher information (means of squared per-sample gradients) on the
-    forget data and on all training data given, forget and retain. Since I_D contains I_f, no ratio I_f / I_D exceeds
-    N / N_f: an `alpha` above that changes nothing, and for randomly drawn forget data almost every ratio is near 1.
-    alpha=None chooses it as ASSD does, as the 100 − ln(1 + 100 N_f / N) percentile of all ratios.
+    I_f and I_D are diagonals of the empirical Fisher information (means of squared per-sample
+    gradients) on the forget data and on all training data given, forget and retain. Since I_D
+    contains I_f, no ratio I_f / I_D exceeds N / N_f: an `alpha` above that changes nothing, and for
+    randomly drawn forget data almost every ratio is near 1. alpha=None chooses it as ASSD does, as
+    the 100 − ln(1 + 100 N_f / N) percentile of all ratios.
     """
 
     name: ClassVar[str] = "ssd"
@@ -37,16 +40,29 @@ class SSD:
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels", "per-sample gradients")
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: forget + retain, or importance_samples of each (per-sample gradients)"
+    passes: ClassVar[str] = (
+        "trained: forget + retain, or importance_samples of each (per-sample gradients)"
+    )
 
     alpha: Annotated[
-        float | None, Field(gt=0, description="dampen where I_f > alpha · I_D; None takes the adaptive percentile")
+        float | None,
+        Field(
+            gt=0, description="dampen where I_f > alpha · I_D; None takes the adaptive percentile"
+        ),
     ] = None
-    dampening: Annotated[float, Field(gt=0, description="λ, factor of I_D / I_f; smaller dampens more")] = 1.0
+    dampening: Annotated[
+        float, Field(gt=0, description="λ, factor of I_D / I_f; smaller dampens more")
+    ] = 1.0
     importance_samples: Annotated[
-        int | None, Field(ge=1, description="samples, drawn at random, per importance on each side; None takes all")
+        int | None,
+        Field(
+            ge=1,
+            description="samples, drawn at random, per importance on each side; None takes all",
+        ),
     ] = None
-    chunk: Annotated[int, Field(ge=1, description="per-sample gradients held in memory at once")] = 32
+    chunk: Annotated[
+        int, Field(ge=1, description="per-sample gradients held in memory at once")
+    ] = 32
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
@@ -54,8 +70,12 @@ class SSD:
         n_forget, n = len(task.forget), len(task.forget) + len(retain)
         of_forget = self._importance(task, student, task.forget, "forget")
         of_retain = self._importance(task, student, retain, "retain")
-        of_all = {k: (n_forget * v + (n - n_forget) * of_retain[k]) / n for k, v in of_forget.items()}
-        alpha = adaptive_alpha(of_forget, of_all, n_forget / n) if self.alpha is None else self.alpha
+        of_all = {
+            k: (n_forget * v + (n - n_forget) * of_retain[k]) / n for k, v in of_forget.items()
+        }
+        alpha = (
+            adaptive_alpha(of_forget, of_all, n_forget / n) if self.alpha is None else self.alpha
+        )
         with torch.no_grad():
             for name, weight in student.named_parameters():
                 if name in of_all:
@@ -64,13 +84,17 @@ class SSD:
 
     def _importance(self, task: Task, model: nn.Module, source: Source, side: str) -> Weights:
         if self.importance_samples is not None and self.importance_samples < len(source):
-            order = torch.randperm(len(source), generator=seeds.generator(task.seed, self.name, side))
+            order = torch.randperm(
+                len(source), generator=seeds.generator(task.seed, self.name, side)
+            )
             source = source.subset(order[: self.importance_samples].numpy())
         return fisher_diagonal(task.engine, model, source, chunk=self.chunk)
 
 
 def adaptive_alpha(of_forget: Weights, of_all: Weights, share: float) -> float:
-    """The 100 − ln(1 + 100 · share) percentile of I_f / I_D over all weights with I_D > 0; share = N_f / N."""
+    """The 100 − ln(1 + 100 · share) percentile of I_f / I_D over all weights with I_D > 0; share =
+    N_f / N.
+    """
     ratios = [(of_forget[k] / v)[v > 0].double().cpu().numpy() for k, v in of_all.items()]
     return float(np.percentile(np.concatenate(ratios), 100 - math.log1p(100 * share)))
 

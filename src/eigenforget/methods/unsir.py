@@ -1,4 +1,6 @@
-"""UNSIR: impair the model with noise that maximises its error on the forgotten classes, then repair it."""
+"""UNSIR: impair the model with noise that maximises its error on the forgotten classes, then repair
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +12,24 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget import seeds
-from eigenforget.engine import Optimizer, Phase
-from eigenforget.features import logits_of
-from eigenforget.losses import cross_entropy
-from eigenforget.sources import Joined, Source, TensorSource
-from eigenforget.spec import configured
-from eigenforget.training import supervised
-from eigenforget.types import Refused, Task
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.spec import configured
+from eigenforget.data.sources import Joined, Source, TensorSource
+from eigenforget.methods.base import Task
+from eigenforget.models.features import logits_of
+from eigenforget.training.losses import cross_entropy
+from eigenforget.training.phases import Optimizer, Phase
+from eigenforget.training.recipe import supervised
 
 
 @configured
 class UNSIR:
-    """Noise per forgotten class c minimises −CE(f(noise), c) + λ · mean ‖noise‖² with the frozen original f; then two phases.
+    """Noise per forgotten class c minimises −CE(f(noise), c) + λ · mean ‖noise‖² with the frozen
+    original f; then two phases.
 
-    Impair: cross-entropy on noise labelled c, mixed with a retain sample. Repair: cross-entropy on the retain sample. The forget
-    data are not used.
+    Impair: cross-entropy on noise labelled c, mixed with a retain sample. Repair: cross-entropy on
+    the retain sample. The forget data are not used.
     """
 
     name: ClassVar[str] = "unsir"
@@ -33,28 +37,57 @@ class UNSIR:
         "Tarun et al.: Fast Yet Effective Machine Unlearning, arXiv 2111.08947; settings of its public notebook; deviation: noise "
         "keeps its own class as label where several are forgotten (the notebook labels all of it 0)"
     )
-    needs: ClassVar[tuple[str, ...]] = ("retain (a sample)", "labels", "whole classes forgotten", "real-valued inputs")
+    needs: ClassVar[tuple[str, ...]] = (
+        "retain (a sample)",
+        "labels",
+        "whole classes forgotten",
+        "real-valued inputs",
+    )
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: noise_steps × noise + repeats × noise + (1 + repair_epochs) × retain sample"
+    passes: ClassVar[str] = (
+        "trained: noise_steps × noise + repeats × noise + (1 + repair_epochs) × retain sample"
+    )
     rows: ClassVar[int] = 3  # of its log where one class is forgotten: noise, impair, repair
     recipes: ClassVar[dict[str, dict[str, Any]]] = {
         "cifar10-resnet18": {
-            "noise_samples": 256, "noise_steps": 40, "noise_lr": 0.1, "noise_penalty": 0.1, "repeats": 20,
-            "retain_per_class": 1000, "impair_lr": 0.02, "repair_lr": 0.01, "repair_epochs": 1, "batch_size": 256,
+            "noise_samples": 256,
+            "noise_steps": 40,
+            "noise_lr": 0.1,
+            "noise_penalty": 0.1,
+            "repeats": 20,
+            "retain_per_class": 1000,
+            "impair_lr": 0.02,
+            "repair_lr": 0.01,
+            "repair_epochs": 1,
+            "batch_size": 256,
         },
-    }  # fmt: skip
+    }
 
     noise_samples: Annotated[int, Field(ge=2, description="noise inputs per forgotten class")] = 256
     noise_steps: Annotated[int, Field(ge=1, description="Adam steps on the noise")] = 40
     noise_lr: Annotated[float, Field(gt=0, description="Adam learning rate of the noise")] = 0.1
-    noise_penalty: Annotated[float, Field(ge=0, description="λ, weight of the mean squared norm of a noise input")] = 0.1
-    repeats: Annotated[int, Field(ge=1, description="how often each noise input is seen in the impair phase")] = 5
-    retain_per_class: Annotated[int, Field(ge=1, description="retained samples per class, at most")] = 1000
-    impair_lr: Annotated[float, Field(gt=0, description="Adam learning rate of the impair phase")] = 0.02
-    repair_lr: Annotated[float, Field(gt=0, description="Adam learning rate of the repair phase")] = 0.01
-    repair_epochs: Annotated[int, Field(ge=1, description="passes over the retain sample in the repair phase")] = 3
-    batch_size: Annotated[int, Field(ge=2, description="samples per step of the impair and repair phases")] = 256
+    noise_penalty: Annotated[
+        float, Field(ge=0, description="λ, weight of the mean squared norm of a noise input")
+    ] = 0.1
+    repeats: Annotated[
+        int, Field(ge=1, description="how often each noise input is seen in the impair phase")
+    ] = 5
+    retain_per_class: Annotated[
+        int, Field(ge=1, description="retained samples per class, at most")
+    ] = 1000
+    impair_lr: Annotated[
+        float, Field(gt=0, description="Adam learning rate of the impair phase")
+    ] = 0.02
+    repair_lr: Annotated[
+        float, Field(gt=0, description="Adam learning rate of the repair phase")
+    ] = 0.01
+    repair_epochs: Annotated[
+        int, Field(ge=1, description="passes over the retain sample in the repair phase")
+    ] = 3
+    batch_size: Annotated[
+        int, Field(ge=2, description="samples per step of the impair and repair phases")
+    ] = 256
 
     def __call__(self, task: Task) -> nn.Module:
         if not task.forgotten_classes:
@@ -63,10 +96,19 @@ class UNSIR:
         noise = [self.noise(task, label) for label in task.forgotten_classes]
         seen = [n.subset(np.tile(np.arange(len(n)), self.repeats)) for n in noise]
 
-        impair = Phase("impair", (Joined((sample, *seen)),), supervised, _adam(self.impair_lr), self.batch_size)
+        impair = Phase(
+            "impair", (Joined((sample, *seen)),), supervised, _adam(self.impair_lr), self.batch_size
+        )
         repair = Phase("repair", (sample,), supervised, _adam(self.repair_lr), self.batch_size)
         repair = replace(repair, steps_per_epoch=self.repair_epochs * repair.steps())
-        return task.engine.fit(task.student(), [impair, repair], cycles=1, seed=task.seed, layer=task.layer, log=task.log)
+        return task.engine.fit(
+            task.student(),
+            [impair, repair],
+            cycles=1,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
+        )
 
     def sample(self, task: Task) -> Source:
         """Up to retain_per_class retained samples of each class."""
@@ -77,23 +119,41 @@ class UNSIR:
         return retain.subset(np.sort(np.concatenate(kept)))
 
     def noise(self, task: Task, label: int) -> TensorSource:
-        """Error-maximising inputs of one class, labelled with it. Errors: Refused where inputs are no real-valued tensor."""
+        """Error-maximising inputs of one class, labelled with it. Errors: Refused where inputs are
+        no real-valued tensor.
+        """
         like = next(task.needs_retain(self.name).batches(1)).inputs
         if not isinstance(like, Tensor) or not like.is_floating_point():
             raise Refused("unsir needs inputs that are a real-valued tensor, to make noise of")
         n = self.noise_samples
-        start = torch.randn(n, *like.shape[1:], generator=seeds.generator(task.seed, "unsir", label))
+        start = torch.randn(
+            n, *like.shape[1:], generator=seeds.generator(task.seed, "unsir", label)
+        )
         # Never in half precision, in which the norms of the penalty overflow.
         noise = start.to(like.device, torch.promote_types(like.dtype, start.dtype))
         module = _Noise(task.teacher(), noise)
         rows = TensorSource(torch.arange(n), torch.full((n,), label))
         phase = Phase(
-            "noise", (rows,), lambda part: -cross_entropy(part.outputs.logits, part.batch.labels), _adam(self.noise_lr), n,
-            penalty=lambda model, cycle: self.noise_penalty * module.noise.square().flatten(1).sum(1).mean(),
-            steps_per_epoch=self.noise_steps, norm="frozen",
-        )  # fmt: skip
+            "noise",
+            (rows,),
+            lambda part: -cross_entropy(part.outputs.logits, part.batch.labels),
+            _adam(self.noise_lr),
+            n,
+            penalty=lambda model, cycle: (
+                self.noise_penalty * module.noise.square().flatten(1).sum(1).mean()
+            ),
+            steps_per_epoch=self.noise_steps,
+            norm="frozen",
+        )
         layer = None if task.layer is None else f"model.{task.layer}"
-        task.engine.fit(module, [phase], cycles=1, seed=seeds.derive(task.seed, "unsir", label), layer=layer, log=task.log)
+        task.engine.fit(
+            module,
+            [phase],
+            cycles=1,
+            seed=seeds.derive(task.seed, "unsir", label),
+            layer=layer,
+            log=task.log,
+        )
         return TensorSource(module.noise.detach(), rows.targets.to(module.noise.device))
 
 

@@ -1,7 +1,8 @@
-"""Classifiers by name: each spec's build(num_classes, input_shape, seed) gives a module whose outputs are logits.
+"""Classifiers by name: each spec's build(num_classes, input_shape, seed) gives a module whose
+outputs are logits.
 
-The package's own end in one nn.Linear head; `module`, `torchvision`, `timm` and `hf` bring other people's, whose libraries are
-imported on use. Adding one is a file and a line in MODELS.
+The package's own end in one nn.Linear head; `module`, `torchvision`, `timm` and `hf` bring other
+people's, whose libraries are imported on use. Adding one is a file and a line in MODELS.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ from eigenforget.models.timm_model import Timm
 from eigenforget.models.torchvision_model import Torchvision
 from eigenforget.models.vit_tiny import VitTiny
 
-MODELS: list[type] = [Mlp, SmallResnet, Resnet18, VitTiny, TextMlp, TextTransformer, Module, Torchvision, Timm, HuggingFace]
+MODELS: list[type] = [
+    Mlp,
+    SmallResnet,
+    Resnet18,
+    VitTiny,
+    TextMlp,
+    TextTransformer,
+    Module,
+    Torchvision,
+    Timm,
+    HuggingFace,
+]
 
 __all__ = [
     "MODELS",

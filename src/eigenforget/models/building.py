@@ -1,4 +1,6 @@
-"""What every model builder needs: initial weights that depend on the seed only, and checks of the shapes asked for."""
+"""What every model builder needs: initial weights that depend on the seed only, and checks of the
+shapes asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from typing import NamedTuple
 
 import torch
 
-from eigenforget import seeds
-from eigenforget.types import EigenforgetError
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
 
 
 class ImageShape(NamedTuple):
@@ -22,9 +24,10 @@ class ImageShape(NamedTuple):
 
 @contextmanager
 def initial_weights(seed: int) -> Iterator[None]:
-    """Modules made inside are on the CPU and draw from (seed, "init"); all global random states are left as they
-    were."""
-    # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does not restore.
+    """Modules made inside are on the CPU and draw from (seed, "init"); all global random states are
+    left as they were."""
+    # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does
+    # not restore.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seeds.derive(seed, "init"))
         yield
@@ -39,5 +42,7 @@ def check_classes(model: str, num_classes: int) -> None:
 def image_shape(model: str, input_shape: tuple[int, ...]) -> ImageShape:
     """The input shape as (channels, height, width). Error: it is no image."""
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise EigenforgetError(f"{model} needs images (C, H, W), got inputs of shape {tuple(input_shape)}")
+        raise EigenforgetError(
+            f"{model} needs images (C, H, W), got inputs of shape {tuple(input_shape)}"
+        )
     return ImageShape(*input_shape)

@@ -1,5 +1,5 @@
-"""Weights on disk: written as safetensors, read from safetensors or from a PyTorch state dict; and the digest of a
-model."""
+"""Weights on disk: written as safetensors, read from safetensors or from a PyTorch state dict; and
+the digest of a model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from eigenforget.errors import NotWritten
-from eigenforget.initialisation import is_mask
-from eigenforget.types import EigenforgetError, listed
+from eigenforget.core.errors import EigenforgetError, NotWritten
+from eigenforget.core.types import listed
+from eigenforget.models.initialisation import is_mask
 
 _PICKLED = (".pt", ".pth")
 DIGEST = "tensors"
@@ -56,12 +56,14 @@ def check_target(path: str | Path) -> None:
         raise EigenforgetError(f"a checkpoint is saved as .safetensors, got {str(path)!r}")
 
 
-def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, overwrite: bool = False) -> None:
+def save(
+    model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, overwrite: bool = False
+) -> None:
     """Write the state dict as safetensors: completely or not at all.
 
-    Tied weights are stored under each of their names. Errors: the file exists and overwrite is not said, its name
-    does not end in .safetensors, non-finite weights (but for a mask of 0 and ±∞ in a buffer), entries that are no
-    tensors, metadata that are no strings, the file cannot be written.
+    Tied weights are stored under each of their names. Errors: the file exists and overwrite is not
+    said, its name does not end in .safetensors, non-finite weights (but for a mask of 0 and ±∞ in a
+    buffer), entries that are no tensors, metadata that are no strings, the file cannot be written.
     """
     target = Path(path)
     check_target(target)
@@ -71,7 +73,10 @@ def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, ove
         if not isinstance(key, str) or not isinstance(value, str):
             raise EigenforgetError(f"metadata {key!r} must be a string, got {type(value).__name__}")
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    tensors = {k: _storable(str(target), k, value, may_mask=k not in parameters) for k, value in model.state_dict().items()}
+    tensors = {
+        k: _storable(str(target), k, value, may_mask=k not in parameters)
+        for k, value in model.state_dict().items()
+    }
     if not tensors:
         raise EigenforgetError(f"{target}: the model has no weights to save")
     # In the same folder, because a rename is atomic within one file system only.
@@ -90,31 +95,36 @@ def save(model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, ove
 def load_state(path: str | Path) -> Checkpoint:
     """The weights in a .safetensors file, or in a .pt or .pth file that holds a state dict.
 
-    The state dict may stand under "state_dict" or "model". Pickles are read with weights_only, so that loading runs
-    no code; a "module." that begins every name is taken off them. Errors, which name the file: missing, damaged (also by a
-    digest of the weights, which `save` writes),
-    Python objects in it, no tensors, non-finite weights. A mask of 0 and ±∞ passes; `load_into` sees whether it is one.
+    The state dict may stand under "state_dict" or "model". Pickles are read with weights_only, so
+    that loading runs no code; a "module." that begins every name is taken off them. Errors, which
+    name the file: missing, damaged (also by a digest of the weights, which `save` writes), Python
+    objects in it, no tensors, non-finite weights. A mask of 0 and ±∞ passes; `load_into` sees
+    whether it is one.
     """
     source = Path(path)
     if source.suffix not in (".safetensors", *_PICKLED):
         raise EigenforgetError(f"{source}: a checkpoint ends in .safetensors, .pt or .pth")
     if not source.is_file():
         raise EigenforgetError(f"{source}: there is no such file")
-    tensors, metadata = _read_pickled(source) if source.suffix in _PICKLED else _read_safetensors(source)
+    tensors, metadata = (
+        _read_pickled(source) if source.suffix in _PICKLED else _read_safetensors(source)
+    )
     if not tensors:
         raise EigenforgetError(f"{source}: the checkpoint is empty")
     stored = {name: _storable(str(source), name, value) for name, value in tensors.items()}
     told = metadata.pop(DIGEST, None)
     if told is not None and told != digest_of(stored):
-        raise EigenforgetError(f"{source}: the checkpoint is damaged: its weights are not those that were saved")
+        raise EigenforgetError(
+            f"{source}: the checkpoint is damaged: its weights are not those that were saved"
+        )
     return Checkpoint(stored, metadata)
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy the weights into the model, or leave it untouched and say in one line what does not fit.
 
-    Names and shapes must be equal; the model's number type must hold every value of the checkpoint's exactly; what is
-    infinite must be a buffer of the model.
+    Names and shapes must be equal; the model's number type must hold every value of the
+    checkpoint's exactly; what is infinite must be a buffer of the model.
     """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
@@ -136,17 +146,20 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         "infinite": [name for name, theirs, _ in both if name in parameters and is_mask(theirs)],
         "tied in the model but different": _torn(own, given),
     }
-    parts = [f"{len(names)} {problem}: {listed(names)}" for problem, names in problems.items() if names]
+    parts = [
+        f"{len(names)} {problem}: {listed(names)}" for problem, names in problems.items() if names
+    ]
     if parts:
         raise EigenforgetError(f"the checkpoint does not fit the model: {'; '.join(parts)}")
     model.load_state_dict(given)
 
 
 def digest(model: nn.Module) -> str:
-    """SHA-256 ("sha256:…") over names, types, shapes and bytes of all parameters and buffers, in the order of their
-    names.
+    """SHA-256 ("sha256:…") over names, types, shapes and bytes of all parameters and buffers, in
+    the order of their names.
 
-    It depends on neither device, memory layout nor order of registration. A tied weight counts under each of its names.
+    It depends on neither device, memory layout nor order of registration. A tied weight counts
+    under each of its names.
     """
     return digest_of(dict(named_tensors(model)))
 
@@ -176,9 +189,18 @@ def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def _storable(file: str, name: str, value: Any, *, may_mask: bool = True) -> Tensor:
-    """A contiguous clone on the CPU, or an error that names file and entry. may_mask: it may be a mask with infinite values."""
-    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized or value.is_meta:
-        shown = f"{value.dtype} {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+    """A contiguous clone on the CPU, or an error that names file and entry. may_mask: it may be a
+    mask with infinite values.
+    """
+    if (
+        not isinstance(value, Tensor)
+        or value.layout is not torch.strided
+        or value.is_quantized
+        or value.is_meta
+    ):
+        shown = (
+            f"{value.dtype} {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+        )
         raise EigenforgetError(f"{file}: {name} is no plain tensor of weights, got {shown}")
     tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     # torch.isfinite knows no 8-bit floats.
@@ -191,9 +213,13 @@ def _storable(file: str, name: str, value: Any, *, may_mask: bool = True) -> Ten
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
+            return {name: opened.get_tensor(name) for name in opened.keys()}, dict(
+                opened.metadata() or {}
+            )  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
-        raise EigenforgetError(f"{path}: not a readable safetensors file: {_first_line(error)}") from None
+        raise EigenforgetError(
+            f"{path}: not a readable safetensors file: {_first_line(error)}"
+        ) from None
 
 
 def _read_pickled(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -201,18 +227,32 @@ def _read_pickled(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         if "not an allowed global" in str(error) or "TorchScript" in str(error):
-            raise EigenforgetError(f"{path}: holds Python objects, which could run code; {_CONVERT}") from None
-        raise EigenforgetError(f"{path}: damaged, or not written by torch.save as weights alone; {_CONVERT}") from None
-    wrapped = [key for key in _WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)]
+            raise EigenforgetError(
+                f"{path}: holds Python objects, which could run code; {_CONVERT}"
+            ) from None
+        raise EigenforgetError(
+            f"{path}: damaged, or not written by torch.save as weights alone; {_CONVERT}"
+        ) from None
+    wrapped = [
+        key
+        for key in _WRAPPERS
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)
+    ]
     if len(wrapped) > 1:
-        raise EigenforgetError(f"{path}: has weights under both {' and '.join(wrapped)}; save the ones you mean alone")
+        raise EigenforgetError(
+            f"{path}: has weights under both {' and '.join(wrapped)}; save the ones you mean alone"
+        )
     state = loaded[wrapped[0]] if wrapped else loaded
     if not isinstance(state, Mapping):
-        raise EigenforgetError(f"{path}: holds a {type(state).__name__}, not a state dict; {_CONVERT}")
+        raise EigenforgetError(
+            f"{path}: holds a {type(state).__name__}, not a state dict; {_CONVERT}"
+        )
     names = [str(name) for name in state]
     # torch.nn.DataParallel puts this before every name.
     cut = "module." if all(name.startswith("module.") for name in names) else ""
-    return {name.removeprefix(cut): value for name, value in zip(names, state.values(), strict=True)}, {}
+    return {
+        name.removeprefix(cut): value for name, value in zip(names, state.values(), strict=True)
+    }, {}
 
 
 def _raw(tensor: Tensor) -> memoryview:
@@ -224,7 +264,10 @@ def _holds(target: torch.dtype, given: torch.dtype) -> bool:
     # PyTorch defines no promotion of 8-bit floats; other one-byte types are not worth an exception.
     if target == given or 1 in (target.itemsize, given.itemsize):
         return target == given
-    return target.is_floating_point == given.is_floating_point and torch.promote_types(target, given) == target
+    return (
+        target.is_floating_point == given.is_floating_point
+        and torch.promote_types(target, given) == target
+    )
 
 
 def _torn(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

@@ -12,16 +12,26 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from eigenforget.features import find_head
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import listed
 from eigenforget.models.building import check_classes, image_shape, initial_weights
+from eigenforget.models.features import find_head
 from eigenforget.models.module import Arguments, library, noise_of, refuse_reserved, try_inputs
 from eigenforget.models.torchvision_model import check_name
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, listed
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.ckpt")
-_FAILURES = (OSError, ImportError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, safetensors.SafetensorError)
+_FAILURES = (
+    OSError,
+    ImportError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    safetensors.SafetensorError,
+)
 _CONVERT = "where they are trusted: AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new) writes safetensors"
 _AUTO = {"image": "AutoModelForImageClassification", "text": "AutoModelForSequenceClassification"}
 _TOKENS = 8
@@ -31,24 +41,40 @@ _LONGEST = 300
 
 @configured
 class HuggingFace:
-    """A classifier of transformers: hf(path="folder") or hf(config={"model_type": "vit", "hidden_size": 48, …}).
+    """A classifier of transformers: hf(path="folder") or hf(config={"model_type": "vit",
+    "hidden_size": 48, …}).
 
-    A folder holds config.json and, for pretrained weights, model.safetensors; without these weights are random, and a head of other
-    classes is drawn anew. Anything else is the name of a model in the local cache, or on the hub with hub=True. Only safetensors are
-    loaded, in float32, and no code of a repository is run. Attention is the plain ("eager") one, since fused kernels have no second
-    derivative. Random weights take channels and image size from the data where `config` does not say them. Text models get
-    inputs {"input_ids": …, "attention_mask": …}. Errors: transformers is not installed, no such folder or model, no classifier of
-    this kind, weights in other formats or of other shapes, images that the network does not take.
+    A folder holds config.json and, for pretrained weights, model.safetensors; without these weights
+    are random, and a head of other classes is drawn anew. Anything else is the name of a model in
+    the local cache, or on the hub with hub=True. Only safetensors are loaded, in float32, and no
+    code of a repository is run. Attention is the plain ("eager") one, since fused kernels have no
+    second derivative. Random weights take channels and image size from the data where `config` does
+    not say them. Text models get inputs {"input_ids": …, "attention_mask": …}. Errors: transformers
+    is not installed, no such folder or model, no classifier of this kind, weights in other formats
+    or of other shapes, images that the network does not take.
     """
 
     name: ClassVar[str] = "hf"
-    path: Annotated[str, Field(description="folder with config.json, or the name of a model; '' for `config` alone")] = ""
-    kind: Annotated[Literal["auto", "image", "text"], Field(description="what is classified; auto: what the config allows")] = "auto"
-    config: Annotated[Arguments, Field(description='entries of the config: {"model_type": "vit", "hidden_size": 48}')] = ()
-    hub: Annotated[bool, Field(description="may download; the default reads local files only")] = False
+    path: Annotated[
+        str,
+        Field(description="folder with config.json, or the name of a model; '' for `config` alone"),
+    ] = ""
+    kind: Annotated[
+        Literal["auto", "image", "text"],
+        Field(description="what is classified; auto: what the config allows"),
+    ] = "auto"
+    config: Annotated[
+        Arguments,
+        Field(description='entries of the config: {"model_type": "vit", "hidden_size": 48}'),
+    ] = ()
+    hub: Annotated[bool, Field(description="may download; the default reads local files only")] = (
+        False
+    )
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-        """A model from images [B, C, H, W] or dicts of tokens [B, T] to outputs with logits [B, num_classes]. Errors: see the class."""
+        """A model from images [B, C, H, W] or dicts of tokens [B, T] to outputs with logits [B,
+        num_classes]. Errors: see the class.
+        """
         check_classes(self.name, num_classes)
         what = f"hf {self.path or dict(self.config).get('model_type', '')}"
         transformers = library("transformers", "hf")
@@ -77,14 +103,26 @@ class HuggingFace:
             if folder.is_dir() and not (folder / "config.json").is_file():
                 raise EigenforgetError(f"{what}: the folder has no config.json")
             load = transformers.AutoConfig.from_pretrained
-            hint = "" if self.hub or folder.is_dir() else " (no such folder, and not in the local cache; hub=True may download it)"
+            hint = (
+                ""
+                if self.hub or folder.is_dir()
+                else " (no such folder, and not in the local cache; hub=True may download it)"
+            )
             return _called(
-                lambda: load(self.path, num_labels=num_classes, local_files_only=not self.hub, **entries), f"{what}: no usable config{hint}"
+                lambda: load(
+                    self.path, num_labels=num_classes, local_files_only=not self.hub, **entries
+                ),
+                f"{what}: no usable config{hint}",
             )
         if "model_type" not in entries:
-            raise EigenforgetError('hf needs path="folder or name", or config with a model_type, such as {"model_type": "vit"}')
+            raise EigenforgetError(
+                'hf needs path="folder or name", or config with a model_type, such as {"model_type": "vit"}'
+            )
         check_name(entries["model_type"], list(transformers.CONFIG_MAPPING.keys()), "transformers")
-        return _called(lambda: transformers.AutoConfig.for_model(num_labels=num_classes, **entries), f"{what}: no usable config")
+        return _called(
+            lambda: transformers.AutoConfig.for_model(num_labels=num_classes, **entries),
+            f"{what}: no usable config",
+        )
 
     def _has_weights(self, what: str) -> bool:
         """Whether there are weights to load. Errors: a folder with weights in other formats alone."""
@@ -93,9 +131,16 @@ class HuggingFace:
             return bool(self.path)
         if any((folder / name).is_file() for name in _WEIGHTS):
             return True
-        others = sorted(file.name for pattern in _OTHER_WEIGHTS for file in folder.glob(pattern) if file.name != "training_args.bin")
+        others = sorted(
+            file.name
+            for pattern in _OTHER_WEIGHTS
+            for file in folder.glob(pattern)
+            if file.name != "training_args.bin"
+        )
         if others:
-            raise EigenforgetError(f"{what}: only safetensors are loaded, the folder has {listed(others)}; {_CONVERT}")
+            raise EigenforgetError(
+                f"{what}: only safetensors are loaded, the folder has {listed(others)}; {_CONVERT}"
+            )
         return False
 
     def _fit_to(self, config: Any, **sizes: int) -> None:
@@ -106,11 +151,21 @@ class HuggingFace:
     def _load(self, auto: Any, config: Any, what: str) -> _Loaded:
         model, info = _called(
             lambda: auto.from_pretrained(
-                self.path, config=config, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
-                local_files_only=not self.hub, dtype=torch.float32, attn_implementation="eager",
-            ), f"{what} cannot be loaded",
-        )  # fmt: skip
-        return _Loaded(model, sorted(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]))
+                self.path,
+                config=config,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                local_files_only=not self.hub,
+                dtype=torch.float32,
+                attn_implementation="eager",
+            ),
+            f"{what} cannot be loaded",
+        )
+        return _Loaded(
+            model,
+            sorted(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]),
+        )
 
 
 class _Loaded(NamedTuple):
@@ -128,7 +183,10 @@ def tokens_of(input_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
 
 
 def _random(auto: Any, config: Any, what: str) -> _Loaded:
-    made = _called(lambda: auto.from_config(config, dtype=torch.float32, attn_implementation="eager"), f"{what} cannot be made")
+    made = _called(
+        lambda: auto.from_config(config, dtype=torch.float32, attn_implementation="eager"),
+        f"{what} cannot be made",
+    )
     return _Loaded(made, [])
 
 
@@ -144,11 +202,15 @@ def _kind(transformers: Any, config: Any, asked: str, what: str) -> str:
         return asked
     offered = " and ".join(able) or "no"
     wish = 'say kind="image" or kind="text"' if asked == "auto" else f"kind={asked!r} was asked for"
-    raise EigenforgetError(f"{what} is a {type(config).__name__}, of which transformers has {offered} classifiers; {wish}")
+    raise EigenforgetError(
+        f"{what} is a {type(config).__name__}, of which transformers has {offered} classifiers; {wish}"
+    )
 
 
 def _check_resized(loaded: _Loaded, what: str) -> None:
-    """Error: weights outside the head that the file holds in another shape, and which would stay random."""
+    """Error: weights outside the head that the file holds in another shape, and which would stay
+    random.
+    """
     if not loaded.resized:
         return
     head, _ = find_head(loaded.model)
@@ -163,4 +225,6 @@ def _called(load: Callable[[], Any], what: str) -> Any:
     try:
         return load()
     except (*_FAILURES, invalid) as error:
-        raise EigenforgetError(f"{what}: {shorten(str(error) or type(error).__name__, _LONGEST, placeholder=' …')}") from None
+        raise EigenforgetError(
+            f"{what}: {shorten(str(error) or type(error).__name__, _LONGEST, placeholder=' …')}"
+        ) from None

@@ -9,28 +9,35 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import nn
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, initial_weights
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
 
 
 @configured
 class Mlp:
-    """Linear layers with ReLU between them; hidden=() is multinomial logistic regression. Feature width: hidden[-1]."""
+    """Linear layers with ReLU between them; hidden=() is multinomial logistic regression. Feature
+    width: hidden[-1].
+    """
 
     name: ClassVar[str] = "mlp"
     hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], Field(description="widths of the hidden layers, a tuple: (128,)")
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(description="widths of the hidden layers, a tuple: (128,)"),
     ] = (256, 128)
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Sequential:
         """A model from inputs [B, *input_shape] to logits [B, num_classes]."""
         check_classes(self.name, num_classes)
         if not input_shape or min(input_shape) < 1:
-            raise EigenforgetError(f"mlp needs inputs that are not empty, got shape {tuple(input_shape)}")
+            raise EigenforgetError(
+                f"mlp needs inputs that are not empty, got shape {tuple(input_shape)}"
+            )
         layers: list[nn.Module] = [nn.Flatten()]
         with initial_weights(seed):
             for before, after in pairwise((prod(input_shape), *self.hidden)):
                 layers += [nn.Linear(before, after), nn.ReLU()]
-            layers.append(nn.Linear(self.hidden[-1] if self.hidden else prod(input_shape), num_classes))
+            layers.append(
+                nn.Linear(self.hidden[-1] if self.hidden else prod(input_shape), num_classes)
+            )
         return nn.Sequential(*layers)

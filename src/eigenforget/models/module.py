@@ -1,4 +1,6 @@
-"""Models that are not ours: a factory by its path, what adapters of model libraries share, and what any nn.Module must be."""
+"""Models that are not ours: a factory by its path, what adapters of model libraries share, and what
+any nn.Module must be.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,13 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import nn
 
-from eigenforget.features import find_head, note_head, settle_head
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import listed
 from eigenforget.models import checkpoint
 from eigenforget.models.building import check_classes, initial_weights
+from eigenforget.models.features import find_head, note_head, settle_head
 from eigenforget.models.precision import check_types, widened
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, listed
 
 _GIVEN = ("num_classes", "input_shape", "seed")
 _MISFITS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError, AttributeError)
@@ -35,37 +38,56 @@ def _plain(value: Any) -> Any:
         return tuple(_plain(item) for item in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(f"a value is a number, a string, True, False, None or a tuple of these, got {type(value).__name__}")
+    raise ValueError(
+        f"a value is a number, a string, True, False, None or a tuple of these, got {type(value).__name__}"
+    )
 
 
 def _pairs(given: Any) -> tuple[tuple[str, Any], ...]:
     items = list(given.items()) if isinstance(given, dict) else given
-    if not isinstance(items, (tuple, list)) or not all(isinstance(item, (tuple, list)) and len(item) == 2 for item in items):
+    if not isinstance(items, (tuple, list)) or not all(
+        isinstance(item, (tuple, list)) and len(item) == 2 for item in items
+    ):
         raise ValueError("arguments are a dict, or a tuple of (name, value) pairs")
     names = [name for name, _ in items]
-    if not all(isinstance(name, str) and name.isidentifier() for name in names) or len(set(names)) != len(names):
-        raise ValueError(f"names of arguments are identifiers, each given once, got {listed(map(repr, names))}")
+    if not all(isinstance(name, str) and name.isidentifier() for name in names) or len(
+        set(names)
+    ) != len(names):
+        raise ValueError(
+            f"names of arguments are identifiers, each given once, got {listed(map(repr, names))}"
+        )
     return tuple((name, _plain(value)) for name, value in items)
 
 
 Arguments = Annotated[tuple[tuple[str, Any], ...], BeforeValidator(_pairs)]
-"""Keyword arguments: given as a dict or as pairs, kept as pairs, which have one spelling and survive JSON."""
+"""Keyword arguments: given as a dict or as pairs, kept as pairs, which have one spelling and
+survive JSON.
+"""
 
 
 @configured
 class Module:
-    """A module that a function or class of yours makes: module(path="models.py:Net", arguments={"width": 8}).
+    """A module that a function or class of yours makes: module(path="models.py:Net",
+    arguments={"width": 8}).
 
-    The factory gets those of num_classes, input_shape and seed that its signature names (num_classes also through **kwargs), and the
-    arguments. Modules are made on the CPU; draws from torch's global generator depend on the seed alone. A file is run when it is first used,
-    and again when its content has changed; modules beside it can be imported. Errors, which name the path: it cannot be imported, the
-    name is not in it or is no factory, arguments that do not fit the signature, a result that is no nn.Module. What the factory
-    itself raises is not caught.
+    The factory gets those of num_classes, input_shape and seed that its signature names
+    (num_classes also through **kwargs), and the arguments. Modules are made on the CPU; draws from
+    torch's global generator depend on the seed alone. A file is run when it is first used, and
+    again when its content has changed; modules beside it can be imported. Errors, which name the
+    path: it cannot be imported, the name is not in it or is no factory, arguments that do not fit
+    the signature, a result that is no nn.Module. What the factory itself raises is not caught.
     """
 
     name: ClassVar[str] = "module"
-    path: Annotated[str, Field(description="package.module:factory, or file.py:factory relative to the working directory")] = ""
-    arguments: Annotated[Arguments, Field(description='keyword arguments of the factory: {"width": 8}')] = ()
+    path: Annotated[
+        str,
+        Field(
+            description="package.module:factory, or file.py:factory relative to the working directory"
+        ),
+    ] = ""
+    arguments: Annotated[
+        Arguments, Field(description='keyword arguments of the factory: {"width": 8}')
+    ] = ()
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
         """What the factory makes. Errors: see the class."""
@@ -77,15 +99,19 @@ class Module:
         with initial_weights(seed):
             made = factory(**keywords)
         if not isinstance(made, nn.Module):
-            raise EigenforgetError(f"module {self.path!r} must make an nn.Module, got {type(made).__name__}")
+            raise EigenforgetError(
+                f"module {self.path!r} must make an nn.Module, got {type(made).__name__}"
+            )
         _note_by_width(made, num_classes)
         return made
 
 
 def ready(model: nn.Module) -> nn.Module:
-    """The module that methods and measurements work on: `bare(model)`, and a float32 copy where it has tensors in half precision.
+    """The module that methods and measurements work on: `bare(model)`, and a float32 copy where it
+    has tensors in half precision.
 
-    Small training steps would round to nothing in float16 and bfloat16; see `precision.widened` for what the copy does.
+    Small training steps would round to nothing in float16 and bfloat16; see `precision.widened` for
+    what the copy does.
     """
     return widened(bare(model))
 
@@ -93,23 +119,37 @@ def ready(model: nn.Module) -> nn.Module:
 def bare(model: nn.Module) -> nn.Module:
     """The plain module in the types that it has, or an error that says why there is none.
 
-    torch.compile, DataParallel and DistributedDataParallel are taken off: the module inside shares its weights with the given one, but a
-    module compiled in place is copied, since compiled code does not run hooks that come later. Refused: weights that are quantised,
-    complex or in 8-bit types, without storage or shape, in shards, and TorchScript.
+    torch.compile, DataParallel and DistributedDataParallel are taken off: the module inside shares
+    its weights with the given one, but a module compiled in place is copied, since compiled code
+    does not run hooks that come later. Refused: weights that are quantised, complex or in 8-bit
+    types, without storage or shape, in shards, and TorchScript.
     """
     while (inner := _inside(model)) is not None:
         model = inner
-    nested = [name for name, module in model.named_modules() if name and _inside(module) is not None]
+    nested = [
+        name for name, module in model.named_modules() if name and _inside(module) is not None
+    ]
     if nested:
-        raise EigenforgetError(f"{listed(nested)} inside {type(model).__name__} is wrapped or compiled; give the model without")
+        raise EigenforgetError(
+            f"{listed(nested)} inside {type(model).__name__} is wrapped or compiled; give the model without"
+        )
     for module in model.modules():
-        if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ in ("FullyShardedDataParallel", "FSDPModule"):
-            raise EigenforgetError(f"{type(module).__name__} cannot be unlearned; give the plain nn.Module that it was made from")
+        if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ in (
+            "FullyShardedDataParallel",
+            "FSDPModule",
+        ):
+            raise EigenforgetError(
+                f"{type(module).__name__} cannot be unlearned; give the plain nn.Module that it was made from"
+            )
     for name, tensor in model.named_parameters():
         if nn.parameter.is_lazy(tensor) or tensor.is_meta:
-            raise EigenforgetError(f"{name} has no {'storage' if tensor.is_meta else 'shape'} yet; load or run the model first")
+            raise EigenforgetError(
+                f"{name} has no {'storage' if tensor.is_meta else 'shape'} yet; load or run the model first"
+            )
     check_types(model)
-    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    compiled = any(
+        getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()
+    )
     return copy.deepcopy(model) if compiled else model
 
 
@@ -119,21 +159,31 @@ def library(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
-            raise EigenforgetError(f"{name} is not installed: pip install 'eigenforget[{extra}]'") from None
+            raise EigenforgetError(
+                f"{name} is not installed: pip install 'eigenforget[{extra}]'"
+            ) from None
         raise EigenforgetError(f"{name} cannot be imported: {_first_line(error)}") from None
     except (ImportError, RuntimeError) as error:
         raise EigenforgetError(f"{name} cannot be imported: {_first_line(error)}") from None
 
 
 def try_inputs(model: nn.Module, inputs: Any, *, what: str, num_classes: int) -> None:
-    """One pass of random inputs, which also settles the head. Errors: inputs or outputs that do not fit, named by `what`."""
+    """One pass of random inputs, which also settles the head. Errors: inputs or outputs that do not
+    fit, named by `what`.
+    """
     try:
         outputs = settle_head(model, inputs)
     except EigenforgetError as error:
         raise EigenforgetError(f"{what}: {error}") from None
     except _MISFITS as error:
-        shapes = {key: list(value.shape) for key, value in inputs.items()} if isinstance(inputs, dict) else list(inputs.shape)
-        raise EigenforgetError(f"{what} cannot take inputs {shapes}: {_first_line(error)}") from None
+        shapes = (
+            {key: list(value.shape) for key, value in inputs.items()}
+            if isinstance(inputs, dict)
+            else list(inputs.shape)
+        )
+        raise EigenforgetError(
+            f"{what} cannot take inputs {shapes}: {_first_line(error)}"
+        ) from None
     if outputs != num_classes:
         raise EigenforgetError(f"{what} gives {outputs} outputs for {num_classes} classes")
 
@@ -144,11 +194,17 @@ def noise_of(input_shape: Sequence[int]) -> torch.Tensor:
 
 
 def load_pretrained(model: nn.Module, path: str) -> None:
-    """Weights from a local file; a head of another number of classes stays as it is. Errors: as in checkpoint.load_into."""
+    """Weights from a local file; a head of another number of classes stays as it is. Errors: as in
+    checkpoint.load_into.
+    """
     stored, own, tensors = checkpoint.load_state(path), model.state_dict(), {}
     name, _ = find_head(model)
     for key, value in stored.tensors.items():
-        resized = key in (f"{name}.weight", f"{name}.bias") and key in own and value.shape[1:] == own[key].shape[1:]
+        resized = (
+            key in (f"{name}.weight", f"{name}.bias")
+            and key in own
+            and value.shape[1:] == own[key].shape[1:]
+        )
         tensors[key] = own[key] if resized and len(value) != len(own[key]) else value
     checkpoint.load_into(model, checkpoint.Checkpoint(tensors, {}))
 
@@ -157,7 +213,9 @@ def refuse_reserved(what: str, arguments: Iterable[str], reserved: Sequence[str]
     """Error: an argument that is not for the user to give."""
     taken = [name for name in arguments if name in reserved]
     if taken:
-        raise EigenforgetError(f"{what}: {listed(taken)} cannot stand in arguments; the package gives it")
+        raise EigenforgetError(
+            f"{what}: {listed(taken)} cannot stand in arguments; the package gives it"
+        )
 
 
 def _inside(module: nn.Module) -> nn.Module | None:
@@ -170,16 +228,24 @@ def _inside(module: nn.Module) -> nn.Module | None:
 def _factory(path: str) -> Callable[..., Any]:
     where, _, attribute = path.rpartition(":")
     if not where or not attribute:
-        raise EigenforgetError(f"module needs path='package.module:factory' or path='file.py:factory', got {path!r}")
+        raise EigenforgetError(
+            f"module needs path='package.module:factory' or path='file.py:factory', got {path!r}"
+        )
     try:
-        found = attrgetter(attribute)(_of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where))
+        found = attrgetter(attribute)(
+            _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        )
     except AttributeError as error:
         raise EigenforgetError(f"module {path!r}: {_first_line(error)}") from None
     except (ImportError, SyntaxError, ValueError) as error:
         hint = "" if where.endswith(".py") else " (for a file of yours say file.py:factory)"
-        raise EigenforgetError(f"module {path!r} cannot be imported: {_first_line(error)}{hint}") from None
+        raise EigenforgetError(
+            f"module {path!r} cannot be imported: {_first_line(error)}{hint}"
+        ) from None
     if not callable(found) or isinstance(found, nn.Module):
-        raise EigenforgetError(f"module {path!r} must be a function or class that makes the module, got {type(found).__name__}")
+        raise EigenforgetError(
+            f"module {path!r} must be a function or class that makes the module, got {type(found).__name__}"
+        )
     return found  # type: ignore[no-any-return]
 
 
@@ -196,7 +262,8 @@ def _of_file(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     made = importlib.util.module_from_spec(spec)
-    # Under its name, because pickles and dataclasses look their module up; beside its neighbours, which it may import.
+    # Under its name, because pickles and dataclasses look their module up; beside its neighbours,
+    # which it may import.
     sys.modules[name] = made
     sys.path.insert(0, str(file.resolve().parent))
     done = False
@@ -210,7 +277,9 @@ def _of_file(file: Path) -> ModuleType:
     return made
 
 
-def _fitting(path: str, factory: Callable[..., Any], given: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def _fitting(
+    path: str, factory: Callable[..., Any], given: dict[str, Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
     refuse_reserved(f"module {path!r}", arguments, _GIVEN)
     try:
         signature = inspect.signature(factory)
@@ -224,15 +293,25 @@ def _fitting(path: str, factory: Callable[..., Any], given: dict[str, Any], argu
     try:
         signature.bind(**keywords)
     except TypeError as error:
-        raise EigenforgetError(f"module {path!r} is called as {attrgetter('__name__')(factory)}{signature}: {error}") from None
+        raise EigenforgetError(
+            f"module {path!r} is called as {attrgetter('__name__')(factory)}{signature}: {error}"
+        ) from None
     return keywords
 
 
 def _note_by_width(model: nn.Module, num_classes: int) -> None:
-    """Note the only nn.Linear with an output for each class as the head, where it is not the last one."""
-    linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    """Note the only nn.Linear with an output for each class as the head, where it is not the last
+    one.
+    """
+    linears = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    ]
     fitting = [name for name, module in linears if module.out_features == num_classes]
-    if len(fitting) == 1 and fitting[0] not in ("", linears[-1][0]) and not hasattr(model, "eigenforget_head"):
+    if (
+        len(fitting) == 1
+        and fitting[0] not in ("", linears[-1][0])
+        and not hasattr(model, "eigenforget_head")
+    ):
         note_head(model, fitting[0])
 
 

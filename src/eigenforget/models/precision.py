@@ -1,4 +1,6 @@
-"""Half precision: work is done in float32 on a copy, and what comes back has the types of what was given."""
+"""Half precision: work is done in float32 on a copy, and what comes back has the types of what was
+given.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.models.checkpoint import named_tensors
-from eigenforget.types import Diverged, EigenforgetError
 
 HALF = (torch.float16, torch.bfloat16)
 _WEIGHTS = (*HALF, torch.float32, torch.float64)
@@ -33,10 +35,15 @@ def check_types(model: nn.Module) -> None:
     """Error, with the first tensor and its type: weights that are quantised, complex or in 8 bits."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name, tensor in named_tensors(model):
-        wrong = tensor.dtype not in (*_WEIGHTS, *_NO_WEIGHTS) if name in parameters else tensor.is_floating_point() and tensor.itemsize < 2
+        wrong = (
+            tensor.dtype not in (*_WEIGHTS, *_NO_WEIGHTS)
+            if name in parameters
+            else tensor.is_floating_point() and tensor.itemsize < 2
+        )
         if wrong or tensor.is_quantized:
             raise EigenforgetError(_unfit(name, tensor.dtype))
-    # Quantised layers of torch have no parameters: their weights are packed into tuples of the state dict.
+    # Quantised layers of torch have no parameters: their weights are packed into tuples of the
+    # state dict.
     for name, entry in model.state_dict().items():
         for leaf in tree_leaves(entry):
             if isinstance(leaf, Tensor) and leaf.is_quantized:
@@ -44,15 +51,20 @@ def check_types(model: nn.Module) -> None:
 
 
 def widened(model: nn.Module) -> nn.Module:
-    """The model itself, or where any of its tensors is float16 or bfloat16, a copy with float32 in their place.
+    """The model itself, or where any of its tensors is float16 or bfloat16, a copy with float32 in
+    their place.
 
-    What any module of the copy gets as float16 or bfloat16, inputs of the data included, is turned to float32 first, since a model of
-    several types casts between its parts. All other types stay. `narrowed` is the way back.
+    What any module of the copy gets as float16 or bfloat16, inputs of the data included, is turned
+    to float32 first, since a model of several types casts between its parts. All other types stay.
+    `narrowed` is the way back.
     """
     if first_half(types_of(dict(named_tensors(model)))) is None:
         return model
     wide = copy.deepcopy(model)
-    _cast(wide, {id(tensor): torch.float32 for _, tensor in named_tensors(wide) if tensor.dtype in HALF})
+    _cast(
+        wide,
+        {id(tensor): torch.float32 for _, tensor in named_tensors(wide) if tensor.dtype in HALF},
+    )
     for module in wide.modules():
         module.register_forward_pre_hook(_widen_inputs, with_kwargs=True)
     return wide
@@ -64,10 +76,12 @@ def is_widened(model: nn.Module) -> bool:
 
 
 def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
-    """The model, in place, with those tensors in half precision that `types` (name -> type, as before `widened`) has so.
+    """The model, in place, with those tensors in half precision that `types` (name -> type, as
+    before `widened`) has so.
 
-    A tensor of another name takes the type of the tensors beside it in its module. What a training moved by less than the narrow type
-    can show is back where it was. Errors: Diverged, where a value is too large for its type.
+    A tensor of another name takes the type of the tensors beside it in its module. What a training
+    moved by less than the narrow type can show is back where it was. Errors: Diverged, where a
+    value is too large for its type.
     """
     if first_half(types) is None:
         return model
@@ -87,7 +101,9 @@ def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
 
 def _cast(model: nn.Module, wanted: Mapping[int, torch.dtype]) -> None:
     """Turn the tensors of these identities, in place; what was one tensor stays one."""
-    done: dict[int, tuple[Tensor, Tensor]] = {}  # with the tensors, lest an identity be given out again
+    done: dict[
+        int, tuple[Tensor, Tensor]
+    ] = {}  # with the tensors, lest an identity be given out again
 
     def cast(tensor: Tensor) -> Tensor:
         if id(tensor) not in done:
@@ -95,7 +111,8 @@ def _cast(model: nn.Module, wanted: Mapping[int, torch.dtype]) -> None:
         return done[id(tensor)][1]
 
     model.zero_grad(set_to_none=True)
-    # What .float() and .half() are made of: recurrent layers keep a further list of their weights, which it renews.
+    # What .float() and .half() are made of: recurrent layers keep a further list of their weights,
+    # which it renews.
     model._apply(cast)
 
 
@@ -114,7 +131,14 @@ def _wide(value: Any) -> Any:
 
 def _beside(name: str, types: Mapping[str, torch.dtype]) -> torch.dtype | None:
     owner = name.rpartition(".")[0]
-    return next((dtype for other, dtype in types.items() if other.rpartition(".")[0] == owner and dtype in _WEIGHTS), None)
+    return next(
+        (
+            dtype
+            for other, dtype in types.items()
+            if other.rpartition(".")[0] == owner and dtype in _WEIGHTS
+        ),
+        None,
+    )
 
 
 def _unfit(name: str, dtype: torch.dtype) -> str:

@@ -1,7 +1,8 @@
-"""Residual networks of basic blocks: He, Zhang, Ren, Sun, "Deep residual learning" (arXiv 1512.03385), option B
-shortcuts.
+"""Residual networks of basic blocks: He, Zhang, Ren, Sun, "Deep residual learning" (arXiv
+1512.03385), option B shortcuts.
 
-Module names are torchvision's (conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc), so its ResNet checkpoints fit.
+Module names are torchvision's (conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc), so its
+ResNet checkpoints fit.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ class Stem(NamedTuple):
 
 
 class BasicBlock(nn.Module):
-    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)), [B, before, H, W] -> [B, after, ceil(H / stride), ceil(W /
-    stride)].
+    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)), [B, before, H, W] -> [B, after, ceil(H /
+    stride), ceil(W / stride)].
 
-    The shortcut is the identity, or a 1×1 convolution with batch normalisation where the shape changes.
+    The shortcut is the identity, or a 1×1 convolution with batch normalisation where the shape
+    changes.
     """
 
     def __init__(self, *, before: int, after: int, stride: int) -> None:
@@ -37,7 +39,9 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(after)
         self.downsample: nn.Module | None = None
         if stride != 1 or before != after:
-            self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+            )
 
     def forward(self, inputs: Tensor) -> Tensor:
         shortcut = inputs if self.downsample is None else self.downsample(inputs)
@@ -46,16 +50,22 @@ class BasicBlock(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """Stem, stages of `blocks` basic blocks each (all but the first stage halve the image), average over space,
-    linear head.
+    """Stem, stages of `blocks` basic blocks each (all but the first stage halve the image), average
+    over space, linear head.
 
-    Convolutions start from He's normal distribution (fan out), batch normalisation from 1 and 0, as in torchvision.
+    Convolutions start from He's normal distribution (fan out), batch normalisation from 1 and 0, as
+    in torchvision.
     """
 
     def __init__(self, *, stem: Stem, widths: Sequence[int], blocks: int, num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(
-            stem.channels, stem.width, stem.kernel, stem.stride, padding=stem.kernel // 2, bias=False
+            stem.channels,
+            stem.width,
+            stem.kernel,
+            stem.stride,
+            padding=stem.kernel // 2,
+            bias=False,
         )
         self.bn1 = nn.BatchNorm2d(stem.width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem.pool else nn.Identity()

@@ -6,19 +6,24 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.residual import ResidualNet, Stem
-from eigenforget.spec import configured
 
 
 @configured
 class SmallResnet:
-    """3×3 stem and three stages of basic blocks of widths w, 2w, 4w at full, half and quarter size. Feature width:
-    4w."""
+    """3×3 stem and three stages of basic blocks of widths w, 2w, 4w at full, half and quarter size.
+    Feature width: 4w."""
 
     name: ClassVar[str] = "small_resnet"
-    width: Annotated[int, Field(ge=1, description="channels of the first stage; features have four times as many")] = 16
-    stem_stride: Annotated[int, Field(ge=1, description="stride of the first convolution; 2 quarters the cost")] = 1
+    width: Annotated[
+        int,
+        Field(ge=1, description="channels of the first stage; features have four times as many"),
+    ] = 16
+    stem_stride: Annotated[
+        int, Field(ge=1, description="stride of the first convolution; 2 quarters the cost")
+    ] = 1
     blocks: Annotated[int, Field(ge=1, description="basic blocks per stage")] = 1
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> ResidualNet:
@@ -28,4 +33,6 @@ class SmallResnet:
         stem = Stem(channels, self.width, kernel=3, stride=self.stem_stride, pool=False)
         widths = (self.width, 2 * self.width, 4 * self.width)
         with initial_weights(seed):
-            return ResidualNet(stem=stem, widths=widths, blocks=self.blocks, num_classes=num_classes)
+            return ResidualNet(
+                stem=stem, widths=widths, blocks=self.blocks, num_classes=num_classes
+            )

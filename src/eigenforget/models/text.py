@@ -1,4 +1,6 @@
-"""Small classifiers of token ids. Both take input_ids and attention_mask [B, L] and average over the tokens that are there."""
+"""Small classifiers of token ids. Both take input_ids and attention_mask [B, L] and average over
+the tokens that are there.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, initial_weights
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
 
 Vocabulary = Annotated[int, Field(ge=0, description="number of token ids; 0 takes the data's")]
 _MLP_RATIO = 4
 
 
 def with_vocabulary(model: Any, vocabulary: int | None) -> Any:
-    """The model's settings with the data's number of token ids, where they have `vocabulary` and leave it open.
+    """The model's settings with the data's number of token ids, where they have `vocabulary` and
+    leave it open.
 
     Errors: a text model for data without token ids; a vocabulary smaller than the data's.
     """
@@ -30,18 +33,23 @@ def with_vocabulary(model: Any, vocabulary: int | None) -> Any:
     if vocabulary is None:
         raise EigenforgetError(f"{model.name} needs texts (token ids), these data have none")
     if 0 < model.vocabulary < vocabulary:
-        raise EigenforgetError(f"{model.name}(vocabulary={model.vocabulary}) is too small: the data has {vocabulary} token ids")
+        raise EigenforgetError(
+            f"{model.name}(vocabulary={model.vocabulary}) is too small: the data has {vocabulary} token ids"
+        )
     return model if model.vocabulary else dataclasses.replace(model, vocabulary=vocabulary)
 
 
 @configured
 class TextMlp:
-    """Embeddings, their mean over the tokens, linear layers with ReLU between them. Feature width: hidden[-1], or dim."""
+    """Embeddings, their mean over the tokens, linear layers with ReLU between them. Feature width:
+    hidden[-1], or dim.
+    """
 
     name: ClassVar[str] = "text_mlp"
     dim: Annotated[int, Field(ge=1, description="width of the embeddings")] = 32
     hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], Field(description="widths of the hidden layers, a tuple: (64,)")
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(description="widths of the hidden layers, a tuple: (64,)"),
     ] = (64,)
     vocabulary: Vocabulary = 0
 
@@ -55,9 +63,11 @@ class TextMlp:
 
 @configured
 class TextTransformer:
-    """Embeddings and learnt positions, pre-norm transformer blocks, the mean over the tokens. Feature width: dim.
+    """Embeddings and learnt positions, pre-norm transformer blocks, the mean over the tokens.
+    Feature width: dim.
 
-    Padding is seen by no other token. Errors: dim is no multiple of heads; texts longer than the model was built for.
+    Padding is seen by no other token. Errors: dim is no multiple of heads; texts longer than the
+    model was built for.
     """
 
     name: ClassVar[str] = "text_transformer"
@@ -78,8 +88,13 @@ class TextTransformer:
         check_classes(self.name, num_classes)
         length = _length(self.name, input_shape, self.vocabulary)
         with initial_weights(seed):
-            blocks = [MaskedBlock(self.dim, heads=self.heads, dropout=self.dropout) for _ in range(self.depth)]
-            return Transformer(blocks, tokens=self.vocabulary, length=length, num_classes=num_classes)
+            blocks = [
+                MaskedBlock(self.dim, heads=self.heads, dropout=self.dropout)
+                for _ in range(self.depth)
+            ]
+            return Transformer(
+                blocks, tokens=self.vocabulary, length=length, num_classes=num_classes
+            )
 
 
 class MeanMlp(nn.Module):
@@ -99,9 +114,11 @@ class MeanMlp(nn.Module):
 
 
 class MaskedBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), [B, L, D] -> [B, L, D]; no token attends to padding.
+    """x + attention(norm(x)), then x + mlp(norm(x)), [B, L, D] -> [B, L, D]; no token attends to
+    padding.
 
-    Written out instead of scaled_dot_product_attention, whose fused kernels have no second derivative.
+    Written out instead of scaled_dot_product_attention, whose fused kernels have no second
+    derivative.
     """
 
     def __init__(self, dim: int, *, heads: int, dropout: float) -> None:
@@ -109,7 +126,9 @@ class MaskedBlock(nn.Module):
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, _MLP_RATIO * dim), nn.GELU(), nn.Linear(_MLP_RATIO * dim, dim))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, _MLP_RATIO * dim), nn.GELU(), nn.Linear(_MLP_RATIO * dim, dim)
+        )
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
@@ -124,13 +143,17 @@ class MaskedBlock(nn.Module):
         # Not -inf, which makes NaN of a text without any token.
         hidden = (attention_mask == 0)[:, None, None, :]
         weights = scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(dim=-1)
-        return cast(Tensor, self.proj((weights @ value).transpose(1, 2).reshape(count, length, dim)))
+        return cast(
+            Tensor, self.proj((weights @ value).transpose(1, 2).reshape(count, length, dim))
+        )
 
 
 class Transformer(nn.Module):
     """Embeddings plus positions, blocks, norm, mean over the tokens, linear head."""
 
-    def __init__(self, blocks: list[MaskedBlock], *, tokens: int, length: int, num_classes: int) -> None:
+    def __init__(
+        self, blocks: list[MaskedBlock], *, tokens: int, length: int, num_classes: int
+    ) -> None:
         super().__init__()
         dim = blocks[0].proj.out_features
         self.embed, self.positions = nn.Embedding(tokens, dim), nn.Embedding(length, dim)
@@ -154,7 +177,9 @@ def _mean(tokens: Tensor, attention_mask: Tensor) -> Tensor:
 
 def _length(model: str, input_shape: tuple[int, ...], vocabulary: int) -> int:
     if len(input_shape) != 1 or input_shape[0] < 1:
-        raise EigenforgetError(f"{model} needs texts of L token ids, got inputs of shape {tuple(input_shape)}")
+        raise EigenforgetError(
+            f"{model} needs texts of L token ids, got inputs of shape {tuple(input_shape)}"
+        )
     if vocabulary < 1:
         raise EigenforgetError(f"{model} needs vocabulary, the number of token ids of the data")
     return input_shape[0]

@@ -7,25 +7,41 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from torch import nn
 
+from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
-from eigenforget.models.module import Arguments, library, load_pretrained, noise_of, refuse_reserved, try_inputs
+from eigenforget.models.module import (
+    Arguments,
+    library,
+    load_pretrained,
+    noise_of,
+    refuse_reserved,
+    try_inputs,
+)
 from eigenforget.models.torchvision_model import check_name, made
-from eigenforget.spec import configured
 
 
 @configured
 class Timm:
-    """A classifier of timm by its registry name, with a head for the classes: timm(arch="resnet18").
+    """A classifier of timm by its registry name, with a head for the classes:
+    timm(arch="resnet18").
 
-    The channels are those of the images, and so is the size for networks of a fixed one (img_size). Random weights, or those of a
-    local file; nothing is downloaded. Attention is written out, since fused kernels have no second derivative. Errors: timm is not
-    installed, unknown names, images that the network does not take, weights that do not fit.
+    The channels are those of the images, and so is the size for networks of a fixed one (img_size).
+    Random weights, or those of a local file; nothing is downloaded. Attention is written out, since
+    fused kernels have no second derivative. Errors: timm is not installed, unknown names, images
+    that the network does not take, weights that do not fit.
     """
 
     name: ClassVar[str] = "timm"
     arch: Annotated[str, Field(description="name in timm's registry")] = "resnet18"
-    arguments: Annotated[Arguments, Field(description='keyword arguments of its builder: {"drop_rate": 0.1}')] = ()
-    weights: Annotated[str, Field(description="file with pretrained weights; a head of other classes is left out; '' for none")] = ""
+    arguments: Annotated[
+        Arguments, Field(description='keyword arguments of its builder: {"drop_rate": 0.1}')
+    ] = ()
+    weights: Annotated[
+        str,
+        Field(
+            description="file with pretrained weights; a head of other classes is left out; '' for none"
+        ),
+    ] = ""
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
         """A model from images [B, C, H, W] to logits [B, num_classes]. Errors: see the class."""
@@ -34,11 +50,15 @@ class Timm:
         timm = library("timm", "vision")
         what = f"timm model {self.arch}"
         check_name(self.arch, timm.list_models(), "timm")
-        refuse_reserved(what, dict(self.arguments), ("num_classes", "pretrained", "in_chans", "checkpoint_path"))
+        refuse_reserved(
+            what, dict(self.arguments), ("num_classes", "pretrained", "in_chans", "checkpoint_path")
+        )
         fixed: dict[str, Any] = {}
         if getattr(timm.get_pretrained_cfg(self.arch), "fixed_input_size", False):
             fixed["img_size"] = (shape.height, shape.width)
-        keywords = {"num_classes": num_classes, "in_chans": shape.channels} | fixed | dict(self.arguments)
+        keywords = (
+            {"num_classes": num_classes, "in_chans": shape.channels} | fixed | dict(self.arguments)
+        )
         with initial_weights(seed):
             model = made(timm.create_model, self.arch, keywords, what)
         for attention in (module for module in model.modules() if hasattr(module, "fused_attn")):

@@ -9,25 +9,43 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from torch import nn
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
-from eigenforget.models.module import Arguments, library, load_pretrained, noise_of, refuse_reserved, try_inputs
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
+from eigenforget.models.module import (
+    Arguments,
+    library,
+    load_pretrained,
+    noise_of,
+    refuse_reserved,
+    try_inputs,
+)
 
 
 @configured
 class Torchvision:
-    """A classifier of torchvision by its registry name, with a head for the classes: torchvision(arch="resnet18").
+    """A classifier of torchvision by its registry name, with a head for the classes:
+    torchvision(arch="resnet18").
 
-    Random weights, or those of a local file; nothing is downloaded. `arguments` go to torchvision's builder, as
-    {"image_size": 32, ...} for vision transformers. Errors: torchvision is not installed, unknown names, images that the network does
-    not take (it needs 3 channels), weights that do not fit.
+    Random weights, or those of a local file; nothing is downloaded. `arguments` go to torchvision's
+    builder, as {"image_size": 32, ...} for vision transformers. Errors: torchvision is not
+    installed, unknown names, images that the network does not take (it needs 3 channels), weights
+    that do not fit.
     """
 
     name: ClassVar[str] = "torchvision"
-    arch: Annotated[str, Field(description="name in torchvision's registry of classifiers")] = "resnet18"
-    arguments: Annotated[Arguments, Field(description='keyword arguments of its builder: {"dropout": 0.1}')] = ()
-    weights: Annotated[str, Field(description="file with pretrained weights; a head of other classes is left out; '' for none")] = ""
+    arch: Annotated[str, Field(description="name in torchvision's registry of classifiers")] = (
+        "resnet18"
+    )
+    arguments: Annotated[
+        Arguments, Field(description='keyword arguments of its builder: {"dropout": 0.1}')
+    ] = ()
+    weights: Annotated[
+        str,
+        Field(
+            description="file with pretrained weights; a head of other classes is left out; '' for none"
+        ),
+    ] = ""
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
         """A model from images [B, 3, H, W] to logits [B, num_classes]. Errors: see the class."""
@@ -38,9 +56,12 @@ class Torchvision:
         known = models.list_models(module=models)
         check_name(self.arch, known, "torchvision")
         if shape.channels != 3:
-            raise EigenforgetError(f"{what} takes images of 3 channels, got {shape.channels}; timm's models take any number")
+            raise EigenforgetError(
+                f"{what} takes images of 3 channels, got {shape.channels}; timm's models take any number"
+            )
         refuse_reserved(what, dict(self.arguments), ("num_classes", "weights"))
-        # Its first weights are drawn anew by these networks, with a warning where one does not say so.
+        # Its first weights are drawn anew by these networks, with a warning where one does not say
+        # so.
         drawn = {"init_weights": True} if self.arch in ("googlenet", "inception_v3") else {}
         keywords = {"weights": None, "num_classes": num_classes} | drawn | dict(self.arguments)
         with initial_weights(seed):
@@ -55,7 +76,11 @@ def check_name(name: Any, known: Sequence[str], registry: str) -> None:
     """Error: a name that is not in the registry; the closest ones are offered."""
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else f"; it has {len(known)}, such as {', '.join(known[:3])}"
+        hint = (
+            f"; did you mean {', '.join(near)}?"
+            if near
+            else f"; it has {len(known)}, such as {', '.join(known[:3])}"
+        )
         raise EigenforgetError(f"{registry} has no classifier {name!r}{hint}")
 
 
@@ -64,7 +89,9 @@ def made(factory: Any, name: str, keywords: dict[str, Any], what: str) -> nn.Mod
     try:
         model = factory(name, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
-        raise EigenforgetError(f"{what} cannot be made with {keywords}: {' '.join(str(error).split())}") from None
+        raise EigenforgetError(
+            f"{what} cannot be made with {keywords}: {' '.join(str(error).split())}"
+        ) from None
     if not isinstance(model, nn.Module):
         raise EigenforgetError(f"{what} is no nn.Module but a {type(model).__name__}")
     return model

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
 from eigenforget.models.building import ImageShape, check_classes, image_shape, initial_weights
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError
 
 _MLP_RATIO = 4
 _EPSILON = 1e-6
@@ -31,10 +31,10 @@ class Width(NamedTuple):
 class VitTiny:
     """Pre-norm vision transformer with a class token and learnt positions. Feature width: dim.
 
-    Defaults are DeiT-Tiny's (Touvron et al., arXiv 2012.12877) but for the patch, 4 for small images instead of 16.
-    Module names are timm's, so its DeiT-Tiny checkpoints fit vit_tiny(patch=16) at 224×224. Dropout acts on the
-    embedding and on the output of each attention and MLP layer. Errors: dim is no multiple of heads, image sides are
-    no multiples of patch.
+    Defaults are DeiT-Tiny's (Touvron et al., arXiv 2012.12877) but for the patch, 4 for small
+    images instead of 16. Module names are timm's, so its DeiT-Tiny checkpoints fit
+    vit_tiny(patch=16) at 224×224. Dropout acts on the embedding and on the output of each attention
+    and MLP layer. Errors: dim is no multiple of heads, image sides are no multiples of patch.
     """
 
     name: ClassVar[str] = "vit_tiny"
@@ -60,13 +60,16 @@ class VitTiny:
             )
         width = Width(self.dim, self.heads, self.dropout)
         with initial_weights(seed):
-            return VisionTransformer(image, patch=self.patch, depth=self.depth, width=width, num_classes=num_classes)
+            return VisionTransformer(
+                image, patch=self.patch, depth=self.depth, width=width, num_classes=num_classes
+            )
 
 
 class Attention(nn.Module):
     """Multi-head self-attention, [B, T, D] -> [B, T, D].
 
-    Written out instead of scaled_dot_product_attention, whose fused kernels have no second derivative.
+    Written out instead of scaled_dot_product_attention, whose fused kernels have no second
+    derivative.
     """
 
     def __init__(self, width: Width) -> None:
@@ -80,7 +83,9 @@ class Attention(nn.Module):
         packed = self.qkv(tokens).view(count, length, 3, self.heads, dim // self.heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
         weights = (query @ key.transpose(2, 3) / sqrt(dim // self.heads)).softmax(dim=-1)
-        return cast(Tensor, self.proj((weights @ value).transpose(1, 2).reshape(count, length, dim)))
+        return cast(
+            Tensor, self.proj((weights @ value).transpose(1, 2).reshape(count, length, dim))
+        )
 
 
 class Block(nn.Module):
@@ -105,11 +110,13 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Patches to tokens, class token, blocks, norm, linear head on the class token.
 
-    Linear weights, class token and positions start from a normal distribution of deviation 0.02 cut at ±2, biases
-    from 0.
+    Linear weights, class token and positions start from a normal distribution of deviation 0.02 cut
+    at ±2, biases from 0.
     """
 
-    def __init__(self, image: ImageShape, *, patch: int, depth: int, width: Width, num_classes: int) -> None:
+    def __init__(
+        self, image: ImageShape, *, patch: int, depth: int, width: Width, num_classes: int
+    ) -> None:
         super().__init__()
         patches = (image.height // patch) * (image.width // patch)
         self.patch_embed = nn.Module()
@@ -123,7 +130,9 @@ class VisionTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw linear weights, class token and positions anew; convolution and norms have a reset_parameters of their own."""
+        """Draw linear weights, class token and positions anew; convolution and norms have a
+        reset_parameters of their own.
+        """
         linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
         for weight in (self.cls_token, self.pos_embed, *(linear.weight for linear in linears)):
             nn.init.trunc_normal_(weight, std=0.02)
@@ -132,5 +141,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         patches = self.get_submodule("patch_embed.proj")(inputs).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(inputs), -1, -1), patches], dim=1) + self.pos_embed
+        tokens = (
+            torch.cat([self.cls_token.expand(len(inputs), -1, -1), patches], dim=1) + self.pos_embed
+        )
         return cast(Tensor, self.head(self.norm(self.blocks(self.pos_drop(tokens)))[:, 0]))

@@ -1,4 +1,6 @@
-"""Run records: what was asked, done and measured, as canonical JSON files in a hash chain. Standard library only."""
+"""Run records: what was asked, done and measured, as canonical JSON files in a hash chain. Standard
+library only.
+"""
 
 from .canonical import RecordError, canonical, digest
 from .digests import file_digest, text_digest, weights_digest
@@ -6,7 +8,18 @@ from .ledger import append
 from .manifest import Manifest, manifest_of, manifest_text, read_manifest
 from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonymised_text, read_salt
 from .schema import SCHEMA, Outcome, RunRecord, ScoreRow, from_json, score_row, to_json
-from .store import chained, in_force, read, read_chain, read_folder, record_files, seal, tip, write, write_text
+from .store import (
+    chained,
+    in_force,
+    read,
+    read_chain,
+    read_folder,
+    record_files,
+    seal,
+    tip,
+    write,
+    write_text,
+)
 
 __all__ = [
     "SCHEMA",

@@ -11,17 +11,22 @@ from typing import Any
 class RecordError(ValueError):
     """A record, or the value that should become one, is wrong. The message is one line.
 
-    Not an EigenforgetError: that one lives beside torch, and records are read where torch is not installed.
+    Not an EigenforgetError: that one lives beside torch, and records are read where torch is not
+    installed.
     """
 
 
 def canonical(value: Any) -> str:
-    """The value as JSON with sorted keys, no spaces, raw Unicode, shortest round-trip floats and no final newline.
+    """The value as JSON with sorted keys, no spaces, raw Unicode, shortest round-trip floats and no
+    final newline.
 
-    Errors: RecordError for NaN, infinities, keys that are not text, lone surrogates and what JSON cannot hold.
+    Errors: RecordError for NaN, infinities, keys that are not text, lone surrogates and what JSON
+    cannot hold.
     """
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"not plain JSON: {error}") from None
@@ -30,12 +35,14 @@ def canonical(value: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """"sha256:…" of the canonical JSON text in UTF-8."""
+    """ "sha256:…" of the canonical JSON text in UTF-8."""
     return f"sha256:{hashlib.sha256(canonical(value).encode()).hexdigest()}"
 
 
 def read_json(path: Path) -> tuple[Any, bytes]:
-    """The value in a JSON file, and the file's bytes. Errors: RecordError naming the file when it cannot be read or is no whole JSON text."""
+    """The value in a JSON file, and the file's bytes. Errors: RecordError naming the file when it
+    cannot be read or is no whole JSON text.
+    """
     try:
         content = path.read_bytes()
         return json.loads(content.decode()), content

@@ -1,4 +1,6 @@
-"""What a record says about files, compared with the files: their bytes, the weights in checkpoints, the ids of the split."""
+"""What a record says about files, compared with the files: their bytes, the weights in checkpoints,
+the ids of the split.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Finding(NamedTuple):
 
 
 class Files:
-    """The files that a record may mean: beside it, one folder up, and anywhere below further folders. Digests are computed once."""
+    """The files that a record may mean: beside it, one folder up, and anywhere below further
+    folders. Digests are computed once.
+    """
 
     def __init__(self, folders: Iterable[Path] = ()) -> None:
         self._below: dict[str, list[Path]] = {}
@@ -44,12 +48,16 @@ class Files:
 
     def named(self, name: str, record: Path) -> list[Path]:
         """Files of this name, nearest first."""
-        near = [path for path in (record.parent / name, record.parent.parent / name) if path.is_file()]
+        near = [
+            path for path in (record.parent / name, record.parent.parent / name) if path.is_file()
+        ]
         return list(dict.fromkeys([*near, *self._below.get(name, ())]))
 
     def checkpoints(self, record: Path) -> list[Path]:
         """All .safetensors files, those beside the record first."""
-        further = (path for name, paths in self._below.items() if name.endswith(_WEIGHTS) for path in paths)
+        further = (
+            path for name, paths in self._below.items() if name.endswith(_WEIGHTS) for path in paths
+        )
         return list(dict.fromkeys([*sorted(record.parent.glob(f"*{_WEIGHTS}")), *further]))
 
     def bytes_digest(self, path: Path) -> str:
@@ -79,13 +87,19 @@ def file_findings(stored: Sequence[Stored], files: Files) -> list[Finding]:
 def _named(record: RunRecord) -> Iterator[tuple[str, str]]:
     """(name, digest) of every file that the record names."""
     for digests in (record.inputs, record.outcome.outputs):
-        yield from ((key.removeprefix(FILE), digest) for key, digest in digests.items() if key.startswith(FILE))
+        yield from (
+            (key.removeprefix(FILE), digest)
+            for key, digest in digests.items()
+            if key.startswith(FILE)
+        )
 
 
 def _files(item: Stored, files: Files, known: set[str]) -> Iterator[Finding]:
     for name, digest in _named(item.record):
         if name != Path(name).name or name in ("", ".", ".."):
-            yield Finding("error", str(item.path), f"names the file {name!r}, which is no plain name")
+            yield Finding(
+                "error", str(item.path), f"names the file {name!r}, which is no plain name"
+            )
             continue
         try:
             yield _file(item, name, digest, files, known)
@@ -101,7 +115,9 @@ def _file(item: Stored, name: str, digest: str, files: Files, known: set[str]) -
     # A file that another record names is another file of this name, and not this one changed.
     strange = [path for path in found if files.bytes_digest(path) not in known]
     if not strange:
-        return Finding("not checked", str(item.path.parent / name), "not found; name its folder with --files")
+        return Finding(
+            "not checked", str(item.path.parent / name), "not found; name its folder with --files"
+        )
     path = strange[0]
     why = f"not the file that {item.path.name} names: its bytes were changed, or it is another one ({files.bytes_digest(path)})"
     return Finding("error", str(path), why + _which(path, item.record, files))
@@ -115,7 +131,11 @@ def _which(path: Path, record: RunRecord, files: Files) -> str:
         same = files.weights_digest(path) in {d for _, d in _model_digests(record)}
     except RecordError as error:
         return "; " + str(error).removeprefix(f"{path}: ")
-    return "; its weights are those of the record, its header is not" if same else "; its weights are not those of the record"
+    return (
+        "; its weights are those of the record, its header is not"
+        if same
+        else "; its weights are not those of the record"
+    )
 
 
 def _models(item: Stored, files: Files) -> Iterator[Finding]:
@@ -123,17 +143,32 @@ def _models(item: Stored, files: Files) -> Iterator[Finding]:
     for key, digest in _model_digests(item.record):
         name = _file_name(item, key)
         found = files.named(name, item.path) if name else []
-        holder = next((path for path in (*found, *files.checkpoints(item.path)) if files.has_weights(path, digest)), None)
+        holder = next(
+            (
+                path
+                for path in (*found, *files.checkpoints(item.path))
+                if files.has_weights(path, digest)
+            ),
+            None,
+        )
         if holder is not None:
             yield Finding("ok", str(holder), f"the weights of {digest}")
         elif not found:
             if name not in own:  # otherwise the file itself was reported
-                yield Finding("not checked", str(item.path), f"{key} {digest}: no checkpoint with these weights; name its folder with --files")
+                yield Finding(
+                    "not checked",
+                    str(item.path),
+                    f"{key} {digest}: no checkpoint with these weights; name its folder with --files",
+                )
         elif any(files.bytes_digest(path) == own.get(name) for path in found):
             why = "the file is the one of the record; its weights cannot be compared (buffers not saved, another number type or format)"
             yield Finding("not checked", str(found[0]), f"{key} {digest}: {why}")
         elif name not in own:
-            yield Finding("error", str(found[0]), f"its weights are not those that {item.path.name} names ({key} {digest})")
+            yield Finding(
+                "error",
+                str(found[0]),
+                f"its weights are not those that {item.path.name} names ({key} {digest})",
+            )
 
 
 def _model_digests(record: RunRecord) -> list[tuple[str, str]]:
@@ -142,12 +177,18 @@ def _model_digests(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def _file_name(item: Stored, key: str) -> str:
-    """The name of the checkpoint, as far as the record says it; records from before there were "file:" entries say it in other ways."""
+    """The name of the checkpoint, as far as the record says it; records from before there were
+    "file:" entries say it in other ways.
+    """
     record = item.record
     if key == "checked_model":
         return str(record.job.get("checkpoint", ""))
     digests = record.outcome.outputs if key == "model" else record.inputs
-    named = [name.removeprefix(FILE) for name in digests if name.startswith(FILE) and not name.endswith(".json")]
+    named = [
+        name.removeprefix(FILE)
+        for name in digests
+        if name.startswith(FILE) and not name.endswith(".json")
+    ]
     return named[0] if named else item.path.with_suffix(_WEIGHTS).name if key == "model" else ""
 
 
@@ -158,7 +199,9 @@ def _splits(item: Stored, files: Files) -> Iterator[Finding]:
         return
     named = [(name, digest) for name, digest in _named(item.record) if name.endswith("split.json")]
     if not named:
-        yield Finding("not checked", str(item.path.parent), f"split {told}: its records name no list of ids")
+        yield Finding(
+            "not checked", str(item.path.parent), f"split {told}: its records name no list of ids"
+        )
         return
     for name, digest in named:
         for path in files.named(name, item.path):
@@ -173,9 +216,15 @@ def _splits(item: Stored, files: Files) -> Iterator[Finding]:
 def _split(path: Path, told: str) -> Finding:
     found = read_manifest(path)
     if found.digest != told:
-        return Finding("error", str(path), f"its ids have the split digest {found.digest} and not {told}")
+        return Finding(
+            "error", str(path), f"its ids have the split digest {found.digest} and not {told}"
+        )
     kind = "pseudonyms" if found.hashed else "ids"
-    return Finding("ok", str(path), f"split {told}, of {len(found.forget)} forgotten and {len(found.retain)} retained {kind}")
+    return Finding(
+        "ok",
+        str(path),
+        f"split {told}, of {len(found.forget)} forgotten and {len(found.retain)} retained {kind}",
+    )
 
 
 def _refused(error: RecordError, path: Path) -> Finding:

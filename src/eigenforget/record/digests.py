@@ -17,12 +17,24 @@ _MOST_HEADER = 100_000_000
 """Bytes of header that the format allows."""
 
 _TYPES = {
-    "F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2),
-    "I64": ("int64", 8), "I32": ("int32", 4), "I16": ("int16", 2), "I8": ("int8", 1),
-    "U64": ("uint64", 8), "U32": ("uint32", 4), "U16": ("uint16", 2), "U8": ("uint8", 1),
-    "BOOL": ("bool", 1), "C64": ("complex64", 8),
-    "F8_E4M3": ("float8_e4m3fn", 1), "F8_E5M2": ("float8_e5m2", 1), "F8_E8M0": ("float8_e8m0fnu", 1),
-}  # fmt: skip
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U64": ("uint64", 8),
+    "U32": ("uint32", 4),
+    "U16": ("uint16", 2),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+    "C64": ("complex64", 8),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "F8_E8M0": ("float8_e8m0fnu", 1),
+}
 """The format's name of a number type: PyTorch's name and the bytes of one number."""
 
 
@@ -36,12 +48,12 @@ class _Entry(NamedTuple):
 
 
 def text_digest(text: str) -> str:
-    """"sha256:…" of the text in UTF-8: file_digest of a file that holds it."""
+    """ "sha256:…" of the text in UTF-8: file_digest of a file that holds it."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def file_digest(path: str | Path) -> str:
-    """"sha256:…" of the bytes of a file. Errors: RecordError naming the file that cannot be read."""
+    """ "sha256:…" of the bytes of a file. Errors: RecordError naming the file that cannot be read."""
     total = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -53,11 +65,13 @@ def file_digest(path: str | Path) -> str:
 
 
 def weights_digest(path: str | Path) -> str:
-    """"sha256:…" over names, types, shapes and bytes of the tensors of a .safetensors file, in the order of their names.
+    """ "sha256:…" over names, types, shapes and bytes of the tensors of a .safetensors file, in the
+    order of their names.
 
-    It is eigenforget.models.checkpoint.digest of the model that the file was saved from, computed without torch. Metadata do not count.
-    They differ where the model has buffers that are not saved, or another number type than the file. Errors: RecordError naming the
-    file when it cannot be read or is no whole .safetensors file: its tensors must fill the file without gap or overlap.
+    It is eigenforget.models.checkpoint.digest of the model that the file was saved from, computed
+    without torch. Metadata do not count. They differ where the model has buffers that are not
+    saved, or another number type than the file. Errors: RecordError naming the file when it cannot
+    be read or is no whole .safetensors file: its tensors must fill the file without gap or overlap.
     """
     try:
         with open(path, "rb") as file:
@@ -65,12 +79,19 @@ def weights_digest(path: str | Path) -> str:
             total = hashlib.sha256()
             for name in sorted(entries):
                 entry = entries[name]
-                total.update(json.dumps([name, f"torch.{entry.type}", entry.shape]).encode() + b"\n")
+                total.update(
+                    json.dumps([name, f"torch.{entry.type}", entry.shape]).encode() + b"\n"
+                )
                 file.seek(start + entry.begin)
                 _feed(file, total, entry.end - entry.begin)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, LookupError, TypeError, RecursionError) as error:  # RecordError is a ValueError
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ) as error:  # RecordError is a ValueError
         raise RecordError(f"{path}: not a whole .safetensors file: {error}") from None
     return f"sha256:{total.hexdigest()}"
 

@@ -1,4 +1,6 @@
-"""Checks of one JSON value each: return it with its type, or raise a RecordError that names the place and the value."""
+"""Checks of one JSON value each: return it with its type, or raise a RecordError that names the
+place and the value.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def obj(value: Any, where: str, names: Sequence[str] | None = None) -> dict[str,
         if missing:
             raise RecordError(f"{where}: missing field {missing[0]!r}")
         if unknown:
-            raise RecordError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(names)}")
+            raise RecordError(
+                f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(names)}"
+            )
     return value
 
 
@@ -45,7 +49,12 @@ def texts(value: Any, where: str) -> tuple[str, ...]:
 
 def number(value: Any, where: str) -> float:
     """A finite number; true and false are not numbers."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == float("inf"):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or value != value
+        or abs(value) == float("inf")
+    ):
         raise _wrong(where, "a finite number", value)
     return value
 
@@ -87,4 +96,6 @@ def moment(value: Any, where: str) -> str:
 
 def _wrong(where: str, wanted: str, value: Any) -> RecordError:
     shown = repr(value)
-    return RecordError(f"{where} must be {wanted}, got {shown if len(shown) <= 60 else shown[:59] + '…'}")
+    return RecordError(
+        f"{where} must be {wanted}, got {shown if len(shown) <= 60 else shown[:59] + '…'}"
+    )

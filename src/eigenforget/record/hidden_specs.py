@@ -1,4 +1,6 @@
-"""Specs of requests, such as by_group(group='ann'), with pseudonyms for the values that can name a person."""
+"""Specs of requests, such as by_group(group='ann'), with pseudonyms for the values that can name a
+person.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,18 @@ _CALL = re.compile(rf"\b(?:{'|'.join(_PLACES)})\s*\(")
 
 
 def hidden_spec(name: str, fields: Mapping[str, Any], hide: Hide) -> dict[str, Any]:
-    """The fields of a resolved request with pseudonyms in the one that can name a person; other fields, and other specs, as they are."""
+    """The fields of a resolved request with pseudonyms in the one that can name a person; other
+    fields, and other specs, as they are.
+    """
     place = _PLACES.get(name, "")
     if place not in fields:
         return dict(fields)
     kind = _kind(name, fields.get("column", "fine"))
-    return {**fields, place: _hidden(fields[place], lambda value: hide(kind, value))} if kind else dict(fields)
+    return (
+        {**fields, place: _hidden(fields[place], lambda value: hide(kind, value))}
+        if kind
+        else dict(fields)
+    )
 
 
 def hidden_specs_in(text: str, hide: Hide) -> str:
@@ -44,11 +52,15 @@ def _kind(name: str, column: Any) -> str:
 
 
 def _hidden(value: Any, hide: Callable[[Any], str]) -> Any:
-    return [_hidden(item, hide) for item in value] if isinstance(value, (list, tuple)) else hide(value)
+    return (
+        [_hidden(item, hide) for item in value] if isinstance(value, (list, tuple)) else hide(value)
+    )
 
 
 def _end(text: str, start: int) -> int:
-    """One past the bracket that closes the one at `start`; 0 where none does. Brackets in quotes do not count."""
+    """One past the bracket that closes the one at `start`; 0 where none does. Brackets in quotes do
+    not count.
+    """
     depth, quote, at = 0, "", start
     while at < len(text):
         mark = text[at]
@@ -75,5 +87,8 @@ def _rewritten(spec: str, hide: Hide) -> str | None:
     except (SyntaxError, ValueError, TypeError, RecursionError):
         return None
     hidden = hidden_spec(call.func.id, fields, hide)
-    written = (f"{key}={tuple(value) if isinstance(value, list) else value!r}" for key, value in hidden.items())
+    written = (
+        f"{key}={tuple(value) if isinstance(value, list) else value!r}"
+        for key, value in hidden.items()
+    )
     return f"{call.func.id}({', '.join(written)})"

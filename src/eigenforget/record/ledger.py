@@ -13,18 +13,33 @@ from pathlib import Path
 
 from .canonical import RecordError
 from .schema import RunRecord
-from .store import Stored, chain_problems, in_force, in_order, json_files, read, seal, subject, write
+from .store import (
+    Stored,
+    chain_problems,
+    in_force,
+    in_order,
+    json_files,
+    read,
+    seal,
+    subject,
+    write,
+)
 
 LOCK = ".lock"
 
 
-def append(folder: str | Path, unsealed: RunRecord, name: str = "", *, again: bool = False) -> RunRecord:
-    """Seals the record behind the folder's newest one and writes it as NUMBER-NAME.json (default: the record's name); returns it sealed.
+def append(
+    folder: str | Path, unsealed: RunRecord, name: str = "", *, again: bool = False
+) -> RunRecord:
+    """Seals the record behind the folder's newest one and writes it as NUMBER-NAME.json (default:
+    the record's name); returns it sealed.
 
-    The folder is made where it is missing. It is locked from the reading of its tip to the end of the write, so that two processes
-    cannot take the same predecessor. again: a model that was evaluated on this split before is evaluated again, and the record says that
-    it corrects the earlier one. Errors: RecordError when the folder's chain is broken, which is not built on, or when the record would
-    break it, such as a second evaluation of one model and split that does not say which one it corrects.
+    The folder is made where it is missing. It is locked from the reading of its tip to the end of
+    the write, so that two processes cannot take the same predecessor. again: a model that was
+    evaluated on this split before is evaluated again, and the record says that it corrects the
+    earlier one. Errors: RecordError when the folder's chain is broken, which is not built on, or
+    when the record would break it, such as a second evaluation of one model and split that does not
+    say which one it corrects.
     """
     folder = Path(folder)
     try:
@@ -42,7 +57,9 @@ def append(folder: str | Path, unsealed: RunRecord, name: str = "", *, again: bo
 
 
 def check(folder: str | Path) -> None:
-    """Errors: RecordError when records could not be appended to this folder: it is a file, or its chain is broken."""
+    """Errors: RecordError when records could not be appended to this folder: it is a file, or its
+    chain is broken.
+    """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RecordError(f"{folder}: is a file; a ledger is a folder")
@@ -55,9 +72,11 @@ def check(folder: str | Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """The folder's lock, alone: another process or thread waits.
 
-    It is a lock of the operating system on the file .lock, which ends with the process that holds it. A file whose existence is
-    the lock would outlive a killed process, and every rule for when it is stale can be wrong. The file stays: to remove it would let
-    one process lock a file that another has just unlinked. Folders on network file systems need one that carries locks (NFS 4, SMB).
+    It is a lock of the operating system on the file .lock, which ends with the process that holds
+    it. A file whose existence is the lock would outlive a killed process, and every rule for when
+    it is stale can be wrong. The file stays: to remove it would let one process lock a file that
+    another has just unlinked. Folders on network file systems need one that carries locks (NFS 4,
+    SMB).
     """
     try:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -85,7 +104,8 @@ else:
     import fcntl
 
     def _lock(handle: int) -> None:
-        # flock belongs to the open file and so keeps threads apart as well; lockf belongs to the process.
+        # flock belongs to the open file and so keeps threads apart as well; lockf belongs to the
+        # process.
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 
@@ -100,8 +120,14 @@ def _corrected(unsealed: RunRecord, ordered: Sequence[Stored]) -> RunRecord:
     """The record with job["corrects"], where it evaluates what another one in force did."""
     if unsealed.kind != "evaluate" or "corrects" in unsealed.job:
         return unsealed
-    about = [r for r in in_force([item.record for item in ordered]) if r.kind == "evaluate" and subject(r) == subject(unsealed)]
-    return replace(unsealed, job={**unsealed.job, "corrects": about[-1].digest}) if about else unsealed
+    about = [
+        r
+        for r in in_force([item.record for item in ordered])
+        if r.kind == "evaluate" and subject(r) == subject(unsealed)
+    ]
+    return (
+        replace(unsealed, job={**unsealed.job, "corrects": about[-1].digest}) if about else unsealed
+    )
 
 
 def _check(stored: Sequence[Stored]) -> None:

@@ -1,4 +1,6 @@
-"""The split of a request as a file: which ids are forgotten and which retained, so that its digest can be computed again."""
+"""The split of a request as a file: which ids are forgotten and which retained, so that its digest
+can be computed again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _END = f'"schema":"{SPLIT_SCHEMA}"}}\n'.encode()
 
 
 class Manifest(NamedTuple):
-    """Ids of both sides in sorted order, and the digest over them. hashed: the ids are pseudonyms (see pseudonyms.py)."""
+    """Ids of both sides in sorted order, and the digest over them. hashed: the ids are pseudonyms
+    (see pseudonyms.py).
+    """
 
     forget: tuple[str, ...]
     retain: tuple[str, ...]
@@ -28,17 +32,23 @@ def manifest_of(forget: Iterable[str], retain: Iterable[str], *, hashed: bool = 
     """The manifest of these ids. Errors: RecordError for an empty side or an id that stands twice."""
     forgotten, retained = tuple(sorted(forget)), tuple(sorted(retain))
     if not forgotten or not retained:
-        raise RecordError(f"a split has ids on both sides, got {len(forgotten)} forgotten and {len(retained)} retained ones")
+        raise RecordError(
+            f"a split has ids on both sides, got {len(forgotten)} forgotten and {len(retained)} retained ones"
+        )
     if len({*forgotten, *retained}) < len(forgotten) + len(retained):
         raise RecordError("an id stands twice in the split")
     return Manifest(forgotten, retained, split_digest(forgotten, retained), hashed)
 
 
 def split_digest(forget: Iterable[str], retain: Iterable[str]) -> str:
-    """"sha256:…" of the sorted rows id, unit separator, 1 (forgotten) or 0 (retained), each ended by a newline."""
+    """ "sha256:…" of the sorted rows id, unit separator, 1 (forgotten) or 0 (retained), each ended
+    by a newline.
+    """
     total = hashlib.sha256()
     try:
-        for row in sorted([f"{name}\x1f1" for name in forget] + [f"{name}\x1f0" for name in retain]):
+        for row in sorted(
+            [f"{name}\x1f1" for name in forget] + [f"{name}\x1f0" for name in retain]
+        ):
             total.update(row.encode() + b"\n")
     except UnicodeEncodeError:
         raise RecordError("an id is no text in Unicode (a lone surrogate)") from None
@@ -47,12 +57,20 @@ def split_digest(forget: Iterable[str], retain: Iterable[str]) -> str:
 
 def manifest_text(item: Manifest) -> str:
     """The manifest as it stands in a file: canonical JSON and a newline."""
-    value = {"schema": SPLIT_SCHEMA, "hashed": item.hashed, "forget": item.forget, "retain": item.retain, "digest": item.digest}
+    value = {
+        "schema": SPLIT_SCHEMA,
+        "hashed": item.hashed,
+        "forget": item.forget,
+        "retain": item.retain,
+        "digest": item.digest,
+    }
     return canonical(value) + "\n"
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """The manifest in a file. Errors: RecordError naming the file when it is none, or not as it was written."""
+    """The manifest in a file. Errors: RecordError naming the file when it is none, or not as it was
+    written.
+    """
     path = Path(path)
     value, content = read_json(path)
     try:
@@ -61,7 +79,9 @@ def read_manifest(path: str | Path) -> Manifest:
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
     if told != found.digest:
-        raise RecordError(f"{path}: its ids do not have the digest that is written in it (changed after writing)")
+        raise RecordError(
+            f"{path}: its ids do not have the digest that is written in it (changed after writing)"
+        )
     check_canonical(path, content, written)
     return found
 
@@ -85,5 +105,8 @@ def _checked(value: Any) -> tuple[str, Manifest]:
         raise RecordError(f"schema must be {SPLIT_SCHEMA!r}, got {str(raw['schema'])[:60]!r}")
     if not isinstance(raw["hashed"], bool):
         raise RecordError(f"hashed must be true or false, got {str(raw['hashed'])[:60]!r}")
-    sides = [[fields.text(v, f"{side}[{i}]") for i, v in enumerate(fields.array(raw[side], side))] for side in ("forget", "retain")]
+    sides = [
+        [fields.text(v, f"{side}[{i}]") for i, v in enumerate(fields.array(raw[side], side))]
+        for side in ("forget", "retain")
+    ]
     return fields.sha256(raw["digest"], "digest"), manifest_of(*sides, hashed=raw["hashed"])

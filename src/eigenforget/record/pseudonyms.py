@@ -1,4 +1,6 @@
-"""Ids of samples, groups and column values as salted hashes, so that a record or a split can be shown without naming anyone."""
+"""Ids of samples, groups and column values as salted hashes, so that a record or a split can be
+shown without naming anyone.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from .schema import RunRecord
 
 ALGORITHM = "hmac-sha256"
 LENGTH = 16
-"""Hex digits that are kept: 64 bits. Two of a million ids meet with a chance of 3e-8, and a meeting is an error."""
+"""Hex digits that are kept: 64 bits. Two of a million ids meet with a chance of 3e-8, and a meeting
+is an error.
+"""
 SALT_BYTES = 32
 _LEAST_BYTES = 16
 _LISTS = {"id": "id", "ids": "id", "group": "group", "groups": "group"}
@@ -28,10 +32,12 @@ _DOMAIN = "eigenforget.pseudonym/1"
 
 
 class Pseudonyms:
-    """HMAC-SHA-256 of kind and value under a secret salt, cut to 16 hex digits. Remembers what it hid, and finds collisions.
+    """HMAC-SHA-256 of kind and value under a secret salt, cut to 16 hex digits. Remembers what it
+    hid, and finds collisions.
 
-    kind: "id", "group", or "column:<name>": equal texts of different kinds have different pseudonyms. Errors: RecordError for a salt of
-    less than 16 bytes, and for two values with one pseudonym.
+    kind: "id", "group", or "column:<name>": equal texts of different kinds have different
+    pseudonyms. Errors: RecordError for a salt of less than 16 bytes, and for two values with one
+    pseudonym.
     """
 
     def __init__(self, salt: bytes) -> None:
@@ -43,7 +49,9 @@ class Pseudonyms:
 
     def of(self, kind: str, value: Any) -> str:
         text = str(value)
-        message = b"\x1f".join(part.encode("utf-8", "surrogatepass") for part in (_DOMAIN, kind, text))
+        message = b"\x1f".join(
+            part.encode("utf-8", "surrogatepass") for part in (_DOMAIN, kind, text)
+        )
         name = hmac.new(self._salt, message, hashlib.sha256).hexdigest()[:LENGTH]
         if self._owner.setdefault(name, (kind, text)) != (kind, text):
             raise RecordError("two ids have the same pseudonym under this salt; make another one")
@@ -52,7 +60,9 @@ class Pseudonyms:
 
 
 def make_salt(path: str | Path) -> Path:
-    """A file with 32 random bytes in hex, which only its owner may read. Errors: RecordError when the file exists."""
+    """A file with 32 random bytes in hex, which only its owner may read. Errors: RecordError when
+    the file exists.
+    """
     return write_secret(path, secrets.token_hex(SALT_BYTES).encode() + b"\n")
 
 
@@ -63,14 +73,18 @@ def read_salt(path: str | Path) -> bytes:
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError:
-        raise RecordError(f"{path}: a salt is written in hex; eigenforget keygen --salt makes one") from None
+        raise RecordError(
+            f"{path}: a salt is written in hex; eigenforget keygen --salt makes one"
+        ) from None
     if len(salt) < _LEAST_BYTES:
         raise RecordError(f"{path}: a salt has at least {_LEAST_BYTES} bytes, got {len(salt)}")
     return salt
 
 
 def write_secret(path: str | Path, content: bytes) -> Path:
-    """A new file that only its owner may read (mode 0600). Errors: RecordError when it exists or cannot be written."""
+    """A new file that only its owner may read (mode 0600). Errors: RecordError when it exists or
+    cannot be written.
+    """
     path = Path(path)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -88,23 +102,34 @@ def write_secret(path: str | Path, content: bytes) -> Path:
 def pseudonymised_split(split: Manifest, salt: bytes) -> Manifest:
     """The manifest with pseudonyms in place of ids; its digest is over them."""
     names = Pseudonyms(salt)
-    forget, retain = ([names.of("id", value) for value in side] for side in (split.forget, split.retain))
+    forget, retain = (
+        [names.of("id", value) for value in side] for side in (split.forget, split.retain)
+    )
     return manifest_of(forget, retain, hashed=True)
 
 
 def pseudonymised(
-    record: RunRecord, salt: bytes, split: Manifest | None = None, *, known: Mapping[str, Iterable[str]] | None = None
+    record: RunRecord,
+    salt: bytes,
+    split: Manifest | None = None,
+    *,
+    known: Mapping[str, Iterable[str]] | None = None,
 ) -> RunRecord:
     """The record, not sealed, with pseudonyms for whatever can name a person; job["ids"] says so.
 
-    Hidden: sample ids in series, near duplicates and requests; groups and column values in requests (not labels: they are class numbers);
-    and any of these that claims and reasons quote. split: the manifest of the original ids; inputs["split"] becomes the digest over their
-    pseudonyms, or is taken out where there is no manifest: who guesses the ids could confirm them by it. known: further values that texts
-    may quote, by kind ("id", "group", "column:<name>"). Texts are not searched for values that are plain numbers, since every count
-    would match. Not hidden: names of files, models and columns, and the specs of data, model and method.
+    Hidden: sample ids in series, near duplicates and requests; groups and column values in requests
+    (not labels: they are class numbers); and any of these that claims and reasons quote. split: the
+    manifest of the original ids; inputs["split"] becomes the digest over their pseudonyms, or is
+    taken out where there is no manifest: who guesses the ids could confirm them by it. known:
+    further values that texts may quote, by kind ("id", "group", "column:<name>"). Texts are not
+    searched for values that are plain numbers, since every count would match. Not hidden: names of
+    files, models and columns, and the specs of data, model and method.
     """
     names = Pseudonyms(salt)
-    for kind, values in {"id": (*split.forget, *split.retain) if split else (), **(known or {})}.items():
+    for kind, values in {
+        "id": (*split.forget, *split.retain) if split else (),
+        **(known or {}),
+    }.items():
         for value in values:
             names.of(kind, value)
     job, series = _hide(dict(record.job), names), _hide(dict(record.series), names)
@@ -132,12 +157,19 @@ def pseudonymised_text(text: str, salt: bytes) -> str:
 
 
 def _hide(value: Any, names: Pseudonyms) -> Any:
-    """The JSON value with ids hidden wherever their place says that they are ids: under "id" or "ids", in pairs, in specs."""
+    """The JSON value with ids hidden wherever their place says that they are ids: under "id" or
+    "ids", in pairs, in specs.
+    """
     if isinstance(value, Mapping):
         if set(value) == {"name", "fields"}:
             fields = hidden_spec(value["name"], value["fields"], names.of)
-            return {"name": value["name"], "fields": {key: _hide(item, names) for key, item in fields.items()}}
-        return {hidden_specs_in(key, names.of): _member(key, item, names) for key, item in value.items()}
+            return {
+                "name": value["name"],
+                "fields": {key: _hide(item, names) for key, item in fields.items()},
+            }
+        return {
+            hidden_specs_in(key, names.of): _member(key, item, names) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_hide(item, names) for item in value]
     return hidden_specs_in(value, names.of) if isinstance(value, str) else value
@@ -150,7 +182,13 @@ def _member(key: str, item: Any, names: Pseudonyms) -> Any:
         if item.get("ids") == ALGORITHM:  # taken over from a record whose ids were hidden
             return dict(item)
         pairs = item.get("pairs", ())
-        return {**item, "ids": ALGORITHM, "pairs": [[*(names.of("id", value) for value in pair[:2]), *pair[2:]] for pair in pairs]}
+        return {
+            **item,
+            "ids": ALGORITHM,
+            "pairs": [
+                [*(names.of("id", value) for value in pair[:2]), *pair[2:]] for pair in pairs
+            ],
+        }
     return _hide(item, names)
 
 
@@ -159,11 +197,20 @@ class _Quotes:
 
     def __init__(self, names: Pseudonyms) -> None:
         own = set(names.given.values())
-        self._given = {value: name for value, name in names.given.items() if value.strip() and not _number(value) and value not in own}
+        self._given = {
+            value: name
+            for value, name in names.given.items()
+            if value.strip() and not _number(value) and value not in own
+        }
 
     def cleared(self, text: str) -> str:
-        """The text without them. Long values first, so that one which is a part of another does not break it."""
-        for value in sorted((value for value in self._given if value in text), key=lambda value: (-len(value), value)):
+        """The text without them. Long values first, so that one which is a part of another does not
+        break it.
+        """
+        for value in sorted(
+            (value for value in self._given if value in text),
+            key=lambda value: (-len(value), value),
+        ):
             text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", self._given[value], text)
         return text
 

@@ -1,4 +1,6 @@
-"""What a run record holds, and the way from JSON to frozen dataclasses and back. Every JSON field is always written."""
+"""What a run record holds, and the way from JSON to frozen dataclasses and back. Every JSON field
+is always written.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,32 @@ TRACES: tuple[Trace, ...] = ("above", "below", "both", "")
 _SCORE = ("name", "value", "unit", "better", "range", "low", "high", "reason")
 _OUTCOME = ("status", "reason", "seconds", "cost", "outputs")
 _RECORD = (
-    "schema", "kind", "name", "role", "created", "job", "inputs", "environment", "outcome", "scores", "series",
-    "claims", "non_claims", "previous", "digest",
-)  # fmt: skip
+    "schema",
+    "kind",
+    "name",
+    "role",
+    "created",
+    "job",
+    "inputs",
+    "environment",
+    "outcome",
+    "scores",
+    "series",
+    "claims",
+    "non_claims",
+    "previous",
+    "digest",
+)
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A number. value is None exactly when it does not apply; then reason says why. range: None is an open end.
+    """A number. value is None exactly when it does not apply; then reason says why. range: None is
+    an open end.
 
-    trace: on which side of the retrained models' values traces of the forgotten data show; "both": a distance. Only a trace that says
-    something is written, so records from before it was there keep their digests.
+    trace: on which side of the retrained models' values traces of the forgotten data show; "both":
+    a distance. Only a trace that says something is written, so records from before it was there
+    keep their digests.
     """
 
     name: str
@@ -53,7 +70,9 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened. seconds: wall time. cost: free JSON. outputs: digests. A reason is given unless status is "ok"."""
+    """What happened. seconds: wall time. cost: free JSON. outputs: digests. A reason is given
+    unless status is "ok".
+    """
 
     status: Status
     seconds: float
@@ -64,10 +83,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run. `digest` is None until store.seal() sets it; `previous` is the digest of the record before in the chain.
+    """One run. `digest` is None until store.seal() sets it; `previous` is the digest of the record
+    before in the chain.
 
-    name: short display name of the model. role: of that model, in evaluate records only. inputs: digests. job, series
-    and environment: free JSON. A record that corrects an earlier one names its digest in job["corrects"].
+    name: short display name of the model. role: of that model, in evaluate records only. inputs:
+    digests. job, series and environment: free JSON. A record that corrects an earlier one names its
+    digest in job["corrects"].
     """
 
     kind: Kind
@@ -87,7 +108,7 @@ class RunRecord:
 
 
 class ScoreLike(Protocol):
-    """The attributes of eigenforget.types.Score, which cannot be imported here."""
+    """The attributes of eigenforget.core.types.Score, which cannot be imported here."""
 
     @property
     def name(self) -> str: ...
@@ -112,11 +133,23 @@ class ScoreLike(Protocol):
 def score_row(score: ScoreLike) -> ScoreRow:
     """The score as a row of a record: infinite ends of its range become None."""
     lo, hi = (None if math.isinf(end) else end for end in score.range)
-    return ScoreRow(score.name, score.value, score.unit, score.better, (lo, hi), score.low, score.high, score.reason, score.trace)
+    return ScoreRow(
+        score.name,
+        score.value,
+        score.unit,
+        score.better,
+        (lo, hi),
+        score.low,
+        score.high,
+        score.reason,
+        score.trace,
+    )
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:
-    """The record as a JSON object with every field; `digest` is null while the record is not sealed."""
+    """The record as a JSON object with every field; `digest` is null while the record is not
+    sealed.
+    """
     return {
         "schema": SCHEMA,
         "kind": record.kind,
@@ -137,7 +170,8 @@ def to_json(record: RunRecord) -> dict[str, Any]:
 
 
 def from_json(value: Any) -> RunRecord:
-    """The record that a JSON object describes. Errors: RecordError naming the field that is missing, unknown or wrong.
+    """The record that a JSON object describes. Errors: RecordError naming the field that is
+    missing, unknown or wrong.
 
     The digest is taken as written; store.read() is what compares it with the content.
     """
@@ -153,7 +187,10 @@ def from_json(value: Any) -> RunRecord:
         inputs=fields.digests(raw["inputs"], "inputs"),
         environment=fields.obj(raw["environment"], "environment"),
         outcome=_outcome(raw["outcome"]),
-        scores=tuple(_score(row, f"scores[{i}]") for i, row in enumerate(fields.array(raw["scores"], "scores"))),
+        scores=tuple(
+            _score(row, f"scores[{i}]")
+            for i, row in enumerate(fields.array(raw["scores"], "scores"))
+        ),
         series=fields.obj(raw["series"], "series"),
         claims=fields.texts(raw["claims"], "claims"),
         non_claims=fields.texts(raw["non_claims"], "non_claims"),
@@ -166,7 +203,9 @@ def from_json(value: Any) -> RunRecord:
 
 def _check_whole(record: RunRecord) -> None:
     if (record.kind == "evaluate") != (record.role is not None):
-        raise RecordError(f"role is set in evaluate records and null in others, got {record.role!r} for {record.kind}")
+        raise RecordError(
+            f"role is set in evaluate records and null in others, got {record.role!r} for {record.kind}"
+        )
     names = [row.name for row in record.scores]
     repeated = sorted({n for n in names if names.count(n) > 1})
     if repeated:
@@ -207,13 +246,17 @@ def _score(value: Any, where: str) -> ScoreRow:
         low=fields.number_or_none(raw["low"], f"{where}.low"),
         high=fields.number_or_none(raw["high"], f"{where}.high"),
         reason=fields.text(raw["reason"], f"{where}.reason"),
-        trace=cast(Trace, fields.choice(raw["trace"], f"{where}.trace", TRACES[:-1])) if traced else "",
+        trace=cast(Trace, fields.choice(raw["trace"], f"{where}.trace", TRACES[:-1]))
+        if traced
+        else "",
     )
     if row.value is None and not row.reason:
         raise RecordError(f"{where}: a score without a value needs a reason ({row.name!r})")
     for low, high, what in ((lo, hi, "range"), (row.low, row.high, "interval")):
         if low is not None and high is not None and low > high:
-            raise RecordError(f"{where}: the {what} of {row.name!r} runs from {low!r} down to {high!r}")
+            raise RecordError(
+                f"{where}: the {what} of {row.name!r} runs from {low!r} down to {high!r}"
+            )
     return row
 
 

@@ -1,4 +1,6 @@
-"""Ed25519 signatures beside records: RECORD.json.sig. The only module of this package that needs one from outside, on use."""
+"""Ed25519 signatures beside records: RECORD.json.sig. The only module of this package that needs
+one from outside, on use.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class NoCryptography(RecordError):
 
 
 class Signature(NamedTuple):
-    """What stands in a .sig file: the raw public key [32 bytes], the digest of the record, the signature [64 bytes]."""
+    """What stands in a .sig file: the raw public key [32 bytes], the digest of the record, the
+    signature [64 bytes].
+    """
 
     public_key: bytes
     digest: str
@@ -37,7 +41,9 @@ class Signature(NamedTuple):
 
 
 def make_key(path: str | Path) -> tuple[Path, Path]:
-    """A new private key (PKCS 8, PEM, mode 0600) and its public key beside it, X.pem and X.pub.pem. Errors: one of them exists."""
+    """A new private key (PKCS 8, PEM, mode 0600) and its public key beside it, X.pem and X.pub.pem.
+    Errors: one of them exists.
+    """
     path = Path(path)
     public = path.with_suffix(".pub.pem")
     ed25519, serialization = _cryptography()
@@ -48,23 +54,35 @@ def make_key(path: str | Path) -> tuple[Path, Path]:
             raise RecordError(f"{file} exists; a key is never replaced")
     key, word = ed25519.Ed25519PrivateKey.generate(), _passphrase()
     lock = serialization.BestAvailableEncryption(word) if word else serialization.NoEncryption()
-    write_secret(path, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
-    spelled = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    write_secret(
+        path, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+    )
+    spelled = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     return path, write_text(public, spelled.decode())
 
 
-def sign_all(paths: Iterable[str | Path], key_path: str | Path, *, overwrite: bool = False) -> list[Path]:
-    """Writes RECORD.json.sig beside each of these records, and each in these folders; returns the signatures' files.
+def sign_all(
+    paths: Iterable[str | Path], key_path: str | Path, *, overwrite: bool = False
+) -> list[Path]:
+    """Writes RECORD.json.sig beside each of these records, and each in these folders; returns the
+    signatures' files.
 
-    Lists of ids among the files are passed over: a record names their digests. Errors, before anything is written: a record is not as it
-    was written, a folder's chain is broken, a signature exists, the key cannot be used.
+    Lists of ids among the files are passed over: a record names their digests. Errors, before
+    anything is written: a record is not as it was written, a folder's chain is broken, a signature
+    exists, the key cannot be used.
     """
     key = _private_key(Path(key_path))
     stored: dict[Path, RunRecord] = {}
     for path in map(Path, paths):
         if path.is_dir():
             read_folder(path)
-        stored |= {file: read(file) for file in (record_files(path) if path.is_dir() else [path]) if not is_manifest(file)}
+        stored |= {
+            file: read(file)
+            for file in (record_files(path) if path.is_dir() else [path])
+            if not is_manifest(file)
+        }
     taken = [signature_path(path) for path in stored if signature_path(path).exists()]
     if taken and not overwrite:
         raise RecordError(f"{taken[0]}: exists already; say --overwrite to sign again")
@@ -73,16 +91,23 @@ def sign_all(paths: Iterable[str | Path], key_path: str | Path, *, overwrite: bo
 
 def _signed(record: RunRecord, path: Path, key: Any) -> Path:
     _, serialization = _cryptography()
-    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    )
     value = {
-        "schema": SIGNATURE_SCHEMA, "algorithm": _ALGORITHM, "public_key": base64.b64encode(public).decode(),
-        "digest": record.digest, "signature": base64.b64encode(key.sign(message(str(record.digest)))).decode(),
-    }  # fmt: skip
+        "schema": SIGNATURE_SCHEMA,
+        "algorithm": _ALGORITHM,
+        "public_key": base64.b64encode(public).decode(),
+        "digest": record.digest,
+        "signature": base64.b64encode(key.sign(message(str(record.digest)))).decode(),
+    }
     return write_text(signature_path(path), canonical(value) + "\n")
 
 
 def message(digest: str) -> bytes:
-    """What is signed. The name of the schema in front keeps it from being read as a signature over anything else."""
+    """What is signed. The name of the schema in front keeps it from being read as a signature over
+    anything else.
+    """
     return f"{SCHEMA} {digest}".encode("ascii")
 
 
@@ -91,7 +116,9 @@ def signature_path(record_path: str | Path) -> Path:
 
 
 def read_signature(path: str | Path) -> Signature:
-    """The signature file as it stands, not yet checked. Errors: RecordError naming the file when it is none, or was changed."""
+    """The signature file as it stands, not yet checked. Errors: RecordError naming the file when it
+    is none, or was changed.
+    """
     path = Path(path)
     value, content = read_json(path)
     try:
@@ -99,7 +126,11 @@ def read_signature(path: str | Path) -> Signature:
         fields.choice(raw["schema"], "schema", (SIGNATURE_SCHEMA,))
         fields.choice(raw["algorithm"], "algorithm", (_ALGORITHM,))
         digest = fields.sha256(raw["digest"], "digest")
-        found = Signature(_bytes(raw["public_key"], "public_key", 32), digest, _bytes(raw["signature"], "signature", 64))
+        found = Signature(
+            _bytes(raw["public_key"], "public_key", 32),
+            digest,
+            _bytes(raw["signature"], "signature", 64),
+        )
         written = canonical(value) + "\n"
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
@@ -110,26 +141,37 @@ def read_signature(path: str | Path) -> Signature:
 def check_signature(record: RunRecord, path: Path, public_key: bytes | None = None) -> str:
     """Who signed the record, as one line. public_key: only this one will do.
 
-    Errors: RecordError when the file was changed, is of another record, by another key, or not valid; NoCryptography.
+    Errors: RecordError when the file was changed, is of another record, by another key, or not
+    valid; NoCryptography.
     """
     found = read_signature(path)
     if found.digest != record.digest:
         raise RecordError(f"{path}: signs another record, {found.digest[:19]}…")
     if public_key is not None and found.public_key != public_key:
-        raise RecordError(f"{path}: signed with another key, {fingerprint(found.public_key)}, and not {fingerprint(public_key)}")
+        raise RecordError(
+            f"{path}: signed with another key, {fingerprint(found.public_key)}, and not {fingerprint(public_key)}"
+        )
     ed25519, _ = _cryptography()
     from cryptography.exceptions import InvalidSignature
 
     try:
-        ed25519.Ed25519PublicKey.from_public_bytes(found.public_key).verify(found.signature, message(found.digest))
+        ed25519.Ed25519PublicKey.from_public_bytes(found.public_key).verify(
+            found.signature, message(found.digest)
+        )
     except (InvalidSignature, ValueError):
         raise RecordError(f"{path}: the signature is not valid for this record and key") from None
-    whose = "the given key" if public_key is not None else "the key in the file; say whose it must be with --public-key"
+    whose = (
+        "the given key"
+        if public_key is not None
+        else "the key in the file; say whose it must be with --public-key"
+    )
     return f"signed by {fingerprint(found.public_key)} ({whose})"
 
 
 def read_public_key(path: str | Path) -> bytes:
-    """The raw public key [32 bytes] of a PEM file. Errors: RecordError when it is no Ed25519 public key; NoCryptography."""
+    """The raw public key [32 bytes] of a PEM file. Errors: RecordError when it is no Ed25519 public
+    key; NoCryptography.
+    """
     ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_public_key(Path(path).read_bytes())
@@ -138,7 +180,9 @@ def read_public_key(path: str | Path) -> bytes:
     except ValueError:
         key = None
     if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise RecordError(f"{path}: not an Ed25519 public key in PEM; eigenforget keygen writes one")
+        raise RecordError(
+            f"{path}: not an Ed25519 public key in PEM; eigenforget keygen writes one"
+        )
     raw: bytes = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return raw
 
@@ -156,7 +200,9 @@ def _private_key(path: Path) -> Any:
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
-        key = serialization.load_pem_private_key(content, None if b"ENCRYPTED" not in content else word)
+        key = serialization.load_pem_private_key(
+            content, None if b"ENCRYPTED" not in content else word
+        )
     except (ValueError, TypeError):
         hint = f"; its passphrase is read from {PASSPHRASE}" if b"ENCRYPTED" in content else ""
         raise RecordError(f"{path}: not a private key that can be read{hint}") from None
@@ -184,5 +230,7 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise NoCryptography("signatures need the package cryptography: pip install 'eigenforget[sign]'") from None
+        raise NoCryptography(
+            "signatures need the package cryptography: pip install 'eigenforget[sign]'"
+        ) from None
     return ed25519, serialization

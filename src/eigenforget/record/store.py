@@ -23,14 +23,18 @@ class Stored(NamedTuple):
 
 
 def seal(record: RunRecord, previous: str | None = None) -> RunRecord:
-    """The record linked to its predecessor's digest, checked, in plain JSON types, with its own digest set."""
+    """The record linked to its predecessor's digest, checked, in plain JSON types, with its own
+    digest set.
+    """
     body = to_json(replace(record, previous=previous, digest=None))
     checked = from_json(json.loads(canonical(body)))
     return replace(checked, digest=_content_digest(checked))
 
 
 def chained(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
-    """The records sealed one after the other, each linked to the one before; the first begins a chain."""
+    """The records sealed one after the other, each linked to the one before; the first begins a
+    chain.
+    """
     previous = None
     for unsealed in records:
         sealed = seal(unsealed, previous)
@@ -41,7 +45,8 @@ def chained(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
 def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Path:
     """Writes a sealed record; readers see the old file or the new one, never a part.
 
-    Errors: RecordError when the record is not sealed, the file exists (unless `overwrite`), or it cannot be written.
+    Errors: RecordError when the record is not sealed, the file exists (unless `overwrite`), or it
+    cannot be written.
     """
     path = Path(path)
     if record.digest is None or record.digest != _content_digest(record):
@@ -52,7 +57,9 @@ def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Pa
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Writes a text file as a whole: a temporary file in the same folder, flushed to disk, then renamed."""
+    """Writes a text file as a whole: a temporary file in the same folder, flushed to disk, then
+    renamed.
+    """
     path = Path(path)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -70,7 +77,9 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def read(path: str | Path) -> RunRecord:
-    """The record in a file. Errors: RecordError naming the file when a single byte is not as it was written."""
+    """The record in a file. Errors: RecordError naming the file when a single byte is not as it was
+    written.
+    """
     path = Path(path)
     value, content = read_json(path)
     try:
@@ -79,7 +88,9 @@ def read(path: str | Path) -> RunRecord:
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
     if record.digest != _content_digest(record):
-        raise RecordError(f"{path}: the content does not have the digest that is written in it (changed after sealing)")
+        raise RecordError(
+            f"{path}: the content does not have the digest that is written in it (changed after sealing)"
+        )
     check_canonical(path, content, written)
     return record
 
@@ -90,7 +101,9 @@ def read_folder(path: str | Path) -> list[RunRecord]:
 
 
 def read_chain(paths: Iterable[str | Path]) -> list[RunRecord]:
-    """The records of these files in chain order. Errors: RecordError with the first problem and the file it is in."""
+    """The records of these files in chain order. Errors: RecordError with the first problem and the
+    file it is in.
+    """
     stored = [Stored(read(p), Path(p)) for p in paths]
     problems = chain_problems(stored)
     if problems:
@@ -112,7 +125,9 @@ def record_files(path: str | Path) -> list[Path]:
 
 
 def tip(path: str | Path) -> str | None:
-    """The digest that the next record of a folder takes as `previous`; None when the folder has no records yet."""
+    """The digest that the next record of a folder takes as `previous`; None when the folder has no
+    records yet.
+    """
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not json_files(folder)):
         return None
@@ -126,7 +141,9 @@ def in_force(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def chain_problems(stored: Sequence[Stored]) -> list[str]:
-    """One line per fault: a repeated record, a fork, a missing predecessor, a wrong correction, a shared name."""
+    """One line per fault: a repeated record, a fork, a missing predecessor, a wrong correction, a
+    shared name.
+    """
     problems: list[str] = []
     by_digest: dict[str | None, Path] = {}
     by_previous: dict[str | None, Path] = {}
@@ -137,7 +154,9 @@ def chain_problems(stored: Sequence[Stored]) -> list[str]:
         by_digest[record.digest] = path
         if record.previous in by_previous:
             other = by_previous[record.previous]
-            problems.append(f"{path}: has the same previous record as {other} ({_short(record.previous)})")
+            problems.append(
+                f"{path}: has the same previous record as {other} ({_short(record.previous)})"
+            )
         by_previous.setdefault(record.previous, path)
     for record, path in stored:
         if record.previous is not None and record.previous not in by_digest:
@@ -158,11 +177,15 @@ def in_order(stored: Sequence[Stored]) -> list[Stored]:
 
 def json_files(folder: Path) -> list[Path]:
     """The folder's *.json files by name, without hidden ones and split manifests."""
-    return sorted(p for p in folder.glob("*.json") if not p.name.startswith(".") and not is_manifest(p))
+    return sorted(
+        p for p in folder.glob("*.json") if not p.name.startswith(".") and not is_manifest(p)
+    )
 
 
 def subject(record: RunRecord) -> tuple[str, str | None]:
-    """What an evaluate record is about: the model's name and the split. In one chain only one record about it is in force."""
+    """What an evaluate record is about: the model's name and the split. In one chain only one
+    record about it is in force.
+    """
     return record.name, record.inputs.get("split")
 
 
@@ -174,13 +197,17 @@ def _content_problems(ordered: Sequence[Stored]) -> list[str]:
     for record, path in ordered:
         target = record.job.get("corrects")
         if target is not None and target not in earlier:
-            problems.append(f"{path}: corrects {_short(target)}, which is not an earlier record of the chain")
+            problems.append(
+                f"{path}: corrects {_short(target)}, which is not an earlier record of the chain"
+            )
         earlier.add(record.digest)
         if record.kind != "evaluate" or record.digest in corrected:
             continue
         if subject(record) in named:
             other = named[subject(record)]
-            problems.append(f"{path}: evaluates {record.name!r} as {other} does; a correction sets job.corrects")
+            problems.append(
+                f"{path}: evaluates {record.name!r} as {other} does; a correction sets job.corrects"
+            )
         named.setdefault(subject(record), path)
     return problems
 

@@ -1,8 +1,10 @@
-"""python -m eigenforget.record.verify FILE_OR_FOLDER…: are the records, and the files they name, as they were written?
+"""python -m eigenforget.record.verify FILE_OR_FOLDER…: are the records, and the files they name, as
+they were written?
 
-A file is checked alone, a folder as one chain. One line for each thing: "ok" and "not checked: why" on standard output, "error" on
-standard error. Exit status 0 when nothing is wrong, 2 otherwise. Needs the standard library only; the folder of this module may be copied
-to another place alone and run there as python -m record.verify. Signatures need the package cryptography.
+A file is checked alone, a folder as one chain. One line for each thing: "ok" and "not checked: why"
+on standard output, "error" on standard error. Exit status 0 when nothing is wrong, 2 otherwise.
+Needs the standard library only; the folder of this module may be copied to another place alone and
+run there as python -m record.verify. Signatures need the package cryptography.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from .store import Stored, chain_problems, in_order, read, record_files
 
 
 class Options(NamedTuple):
-    """files: folders in which named files may stand. public_key: a PEM file; every record must be signed with its key. expect_tip: a
-    digest that was noted elsewhere and must be in the chain. strict: what could not be checked is an error."""
+    """files: folders in which named files may stand. public_key: a PEM file; every record must be
+    signed with its key. expect_tip: a digest that was noted elsewhere and must be in the chain.
+    strict: what could not be checked is an error."""
 
     files: tuple[Path, ...] = ()
     public_key: Path | None = None
@@ -45,7 +48,9 @@ class Verified(NamedTuple):
 
 
 def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verified:
-    """All findings about these files and folders. Errors: RecordError for options that cannot be used."""
+    """All findings about these files and folders. Errors: RecordError for options that cannot be
+    used.
+    """
     options = options or Options()
     given = [Path(path) for path in paths]
     if options.expect_tip is not None:
@@ -62,13 +67,24 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
         findings += found
         if whole:
             tips[str(path)] = str(stored[-1].record.digest)
-            findings.append(Finding("ok", str(path), f"a chain of {len(stored)} records; its tip is {tips[str(path)]}"))
+            findings.append(
+                Finding(
+                    "ok",
+                    str(path),
+                    f"a chain of {len(stored)} records; its tip is {tips[str(path)]}",
+                )
+            )
         if options.expect_tip is not None:
             findings.append(_expected(path, stored, options.expect_tip, whole))
         findings += file_findings(stored, files)
         findings += [finding for item in stored for finding in _signature(item, key)]
     if options.strict:
-        findings = [f._replace(status="error", what=f"not checked: {f.what}") if f.status == "not checked" else f for f in findings]
+        findings = [
+            f._replace(status="error", what=f"not checked: {f.what}")
+            if f.status == "not checked"
+            else f
+            for f in findings
+        ]
     return Verified(findings, tips)
 
 
@@ -81,7 +97,13 @@ def run(paths: Sequence[str | Path], options: Options, *, as_json: bool = False)
         return 2
     if as_json:
         rows = [finding._asdict() for finding in result.findings]
-        print(json.dumps({"findings": rows, "tips": result.tips, "status": result.status}, indent=1, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"findings": rows, "tips": result.tips, "status": result.status},
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
         return result.status
     for status, where, what in result.findings:
         if status == "error":
@@ -92,12 +114,35 @@ def run(paths: Sequence[str | Path], options: Options, *, as_json: bool = False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m eigenforget.record.verify", description="Check records and the files they name.")
-    parser.add_argument("paths", nargs="+", metavar="FILE_OR_FOLDER", help="a record, or a folder that holds one chain")
-    parser.add_argument("--files", action="append", default=[], type=Path, metavar="DIR", help="folder with files that records name")
-    parser.add_argument("--public-key", type=Path, metavar="PEM", help="every record must be signed with this key")
-    parser.add_argument("--expect-tip", metavar="DIGEST", help="digest noted elsewhere that must be in the folder's chain")
-    parser.add_argument("--strict", action="store_true", help="what could not be checked is an error")
+    parser = argparse.ArgumentParser(
+        prog="python -m eigenforget.record.verify",
+        description="Check records and the files they name.",
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="FILE_OR_FOLDER",
+        help="a record, or a folder that holds one chain",
+    )
+    parser.add_argument(
+        "--files",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="folder with files that records name",
+    )
+    parser.add_argument(
+        "--public-key", type=Path, metavar="PEM", help="every record must be signed with this key"
+    )
+    parser.add_argument(
+        "--expect-tip",
+        metavar="DIGEST",
+        help="digest noted elsewhere that must be in the folder's chain",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="what could not be checked is an error"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(argv)
     options = Options(tuple(given.files), given.public_key, given.expect_tip, given.strict)
@@ -105,7 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _records(path: Path) -> tuple[list[Stored], list[Finding]]:
-    """The records that can be read, in chain order where there is one, and a finding for each record and each fault."""
+    """The records that can be read, in chain order where there is one, and a finding for each
+    record and each fault.
+    """
     if is_manifest(path):
         return [], [_manifest(path)]
     try:
@@ -120,7 +167,8 @@ def _records(path: Path) -> tuple[list[Stored], list[Finding]]:
         except RecordError as error:
             problems.append(_error(error, file))
     if path.is_dir() and not problems:
-        # An unreadable link breaks the chain by itself, so the chain is judged only when every record can be read.
+        # An unreadable link breaks the chain by itself, so the chain is judged only when every
+        # record can be read.
         faults = [Finding("error", *_parted(line, path)) for line in chain_problems(stored)]
         problems = list(dict.fromkeys(faults))
         stored = stored if problems else in_order(stored)
@@ -133,23 +181,37 @@ def _manifest(path: Path) -> Finding:
         found = read_manifest(path)
     except RecordError as error:
         return _error(error, path)
-    return Finding("ok", str(path), f"ids of the split {found.digest}: {len(found.forget)} forgotten and {len(found.retain)} retained ones")
+    return Finding(
+        "ok",
+        str(path),
+        f"ids of the split {found.digest}: {len(found.forget)} forgotten and {len(found.retain)} retained ones",
+    )
 
 
 def _expected(path: Path, stored: Sequence[Stored], tip: str, whole: bool) -> Finding:
     digests = [item.record.digest for item in stored]
     if tip not in digests:
-        return Finding("error", str(path), f"the expected tip {tip} is in no record: records were taken off the end, or others are here")
+        return Finding(
+            "error",
+            str(path),
+            f"the expected tip {tip} is in no record: records were taken off the end, or others are here",
+        )
     if not whole:
         return Finding("not checked", str(path), f"the expected tip {tip}: the chain is broken")
     later = len(digests) - 1 - digests.index(tip)
-    return Finding("ok", str(path), f"the expected tip {tip} is in the chain, {later} records before its end")
+    return Finding(
+        "ok", str(path), f"the expected tip {tip} is in the chain, {later} records before its end"
+    )
 
 
 def _signature(item: Stored, key: bytes | None) -> list[Finding]:
     path = signature_path(item.path)
     if not path.exists():
-        return [] if key is None else [Finding("error", str(item.path), f"is not signed: there is no {path.name}")]
+        return (
+            []
+            if key is None
+            else [Finding("error", str(item.path), f"is not signed: there is no {path.name}")]
+        )
     try:
         return [Finding("ok", str(path), check_signature(item.record, path, key))]
     except NoCryptography as error:

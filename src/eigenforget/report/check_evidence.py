@@ -1,4 +1,6 @@
-"""Checks of the evidence: is there enough of it, does it belong together, can it say anything for this request?"""
+"""Checks of the evidence: is there enough of it, does it belong together, can it say anything for
+this request?
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,31 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from eigenforget.record import RecordError, RunRecord, canonical, in_force
-from eigenforget.report.findings import NO_MODEL, NO_RETRAINED, Case, Finding, counted, found, not_applicable, passed, some, whole
+from eigenforget.report.findings import (
+    NO_MODEL,
+    NO_RETRAINED,
+    Case,
+    Finding,
+    counted,
+    found,
+    not_applicable,
+    passed,
+    some,
+    whole,
+)
 from eigenforget.report.glossary import BEHAVIOUR, FEATURE, MEMBERSHIP, OUTPUT, group, label
 from eigenforget.report.table import FEATURE_METRICS, Row, number
 from eigenforget.report.verdict import separates
 
 WIDE = 0.1
-"""An attack's AUC with a 95 % interval wider than this (0.05 to either side) does not tell 0.5 from 0.55."""
+"""An attack's AUC with a 95 % interval wider than this (0.05 to either side) does not tell 0.5 from
+0.55.
+"""
 
 FALSE_ALARMS = 5
-"""A rate at a false-alarm rate needs that many false alarms to be expected: at 5 their number varies by 45 %."""
+"""A rate at a false-alarm rate needs that many false alarms to be expected: at 5 their number
+varies by 45 %.
+"""
 
 ENOUGH = 3
 """Retrained models from which on the report has bands of every score."""
@@ -26,11 +43,18 @@ PAIRS = 10
 
 _RATES = {"mia_tpr_1": 0.01, "mia_tpr_01": 0.001, "rmia_tpr_1": 0.01, "rmia_tpr_01": 0.001}
 _AUCS = ("mia_auc", "rmia_auc")
-_GROUPS = {OUTPUT: "outputs", MEMBERSHIP: "membership", FEATURE: "features", BEHAVIOUR: "relearning"}
+_GROUPS = {
+    OUTPUT: "outputs",
+    MEMBERSHIP: "membership",
+    FEATURE: "features",
+    BEHAVIOUR: "relearning",
+}
 
 
 class Sides(NamedTuple):
-    """How many samples a membership attack tells apart. RMIA needs half of the others for itself where no class is gone as a whole."""
+    """How many samples a membership attack tells apart. RMIA needs half of the others for itself
+    where no class is gone as a whole.
+    """
 
     members: int
     others: int
@@ -49,8 +73,15 @@ def oracles(case: Case) -> Finding:
             " are no gaps, no bands and no verdicts."
         )
     if count < ENOUGH:
-        why = "so there is no band" if count == 1 else "so the band is wide, and scores that compare with retrained models have none"
-        return found(f"{counted(count, 'retrained model is', 'retrained models are')} among the records, {why}.", severity="warning")
+        why = (
+            "so there is no band"
+            if count == 1
+            else "so the band is wide, and scores that compare with retrained models have none"
+        )
+        return found(
+            f"{counted(count, 'retrained model is', 'retrained models are')} among the records, {why}.",
+            severity="warning",
+        )
     return passed(f"{count} retrained models are among the records.")
 
 
@@ -68,7 +99,11 @@ def training_seeds(case: Case) -> Finding:
 
 def attack_size(case: Case) -> Finding:
     rows = {row.model: row for row in case.shown}
-    told = [(r, rows[r.name]) for r in case.of("unlearned", "control") if any(_value(rows[r.name], n) for n in (*_AUCS, *_RATES))]
+    told = [
+        (r, rows[r.name])
+        for r in case.of("unlearned", "control")
+        if any(_value(rows[r.name], n) for n in (*_AUCS, *_RATES))
+    ]
     if not told:
         return not_applicable("no membership attack was measured on an unlearned model")
     weak: dict[str, dict[str, float]] = {}
@@ -76,12 +111,18 @@ def attack_size(case: Case) -> Finding:
         for name, size in _weak(row, _sides(record)).items():
             weak.setdefault(name, {})[row.model] = size
     counts = dict.fromkeys(sides for r, _ in told if (sides := _sides(r)) is not None)
-    had = "".join(f" The attacks had {s.members} forgotten and {s.others} held-out samples." for s in counts)
+    had = "".join(
+        f" The attacks had {s.members} forgotten and {s.others} held-out samples." for s in counts
+    )
     if weak:
         models = dict.fromkeys(model for who in weak.values() for model in who)
         return found(" ".join(_too_few(name, who) for name, who in weak.items()) + had, models)
-    if not counts and not any(_interval(row, name) is not None for _, row in told for name in _AUCS):
-        return not_applicable("the records say neither how many samples the attacks had nor an interval of their AUC")
+    if not counts and not any(
+        _interval(row, name) is not None for _, row in told for name in _AUCS
+    ):
+        return not_applicable(
+            "the records say neither how many samples the attacks had nor an interval of their AUC"
+        )
     return passed(f"Every 95 % interval of an attack's AUC is at most {WIDE} wide.{had}")
 
 
@@ -97,8 +138,9 @@ def twins(case: Case) -> Finding:
     first = f" The first: {some(pairs, PAIRS)}." if pairs else ""
     return found(
         f"{counted(total, 'retained sample is', 'retained samples are')} nearly the same as a forgotten one (forgotten ~ retained).{first}"
-        " Retrained models learn from these twins too, so a trace of the forgotten stays wherever the twins do.", models,
-    )  # fmt: skip
+        " Retrained models learn from these twins too, so a trace of the forgotten stays wherever the twins do.",
+        models,
+    )
 
 
 def mixed(case: Case) -> Finding:
@@ -107,14 +149,22 @@ def mixed(case: Case) -> Finding:
     said: list[str] = []
     odd: dict[str, None] = {}
     looks: dict[str, Callable[[RunRecord], object]] = {
-        "data": lambda r: r.inputs.get("data"), "split": lambda r: r.inputs.get("split"), "layers": _layers,
-    }  # fmt: skip
+        "data": lambda r: r.inputs.get("data"),
+        "split": lambda r: r.inputs.get("split"),
+        "layers": _layers,
+    }
     for what, look in looks.items():
-        models = case.models if what != "layers" else case.of("original", "oracle", "unlearned", "control")
+        models = (
+            case.models
+            if what != "layers"
+            else case.of("original", "oracle", "unlearned", "control")
+        )
         groups = _grouped(models, look)
         if len(groups) > 1:
             rest = [name for names in groups[1:] for name in names]
-            said.append(f"{some(rest)} {'was' if len(rest) == 1 else 'were'} measured with other {what} than {some(groups[0])}.")
+            said.append(
+                f"{some(rest)} {'was' if len(rest) == 1 else 'were'} measured with other {what} than {some(groups[0])}."
+            )
             odd |= dict.fromkeys(rest)
     if said:
         return found(" ".join(s[0].upper() + s[1:] for s in said), odd)
@@ -127,27 +177,50 @@ def signal(case: Case) -> Finding:
     table = case.table
     both = [name for name in FEATURE_METRICS if name in table.reference and name in table.original]
     if not both:
-        missing = NO_RETRAINED if not case.of("oracle") else "original and retrained models share no headline feature metric"
+        missing = (
+            NO_RETRAINED
+            if not case.of("oracle")
+            else "original and retrained models share no headline feature metric"
+        )
         return not_applicable(missing)
     null = [name for name in both if not separates(name, table)]
     if not null:
-        return passed(f"{some([label(n) for n in both])} tell the original from the retrained models.")
-    values = [f"{label(n)} ({number(table.original[n])} and {number(table.reference[n].mean)})" for n in null]
+        return passed(
+            f"{some([label(n) for n in both])} tell the original from the retrained models."
+        )
+    values = [
+        f"{label(n)} ({number(table.original[n])} and {number(table.reference[n].mean)})"
+        for n in null
+    ]
     rest = [label(n) for n in both if n not in null]
-    left = f" What is left: {some(rest)}." if rest else " None of the headline feature metrics can say anything here."
+    left = (
+        f" What is left: {some(rest)}."
+        if rest
+        else " None of the headline feature metrics can say anything here."
+    )
     return found(
         f"Original and retrained models do not differ by more than chance in {some(values)}. For this request these are null controls:"
-        f" whatever a model has there says nothing of forgetting.{left}", severity="note" if rest else "warning",
-    )  # fmt: skip
+        f" whatever a model has there says nothing of forgetting.{left}",
+        severity="note" if rest else "warning",
+    )
 
 
 def corrected(case: Case) -> Finding:
     gone = {r.digest: r for r in case.records}
-    pairs = [(gone[r.job["corrects"]], r) for r in case.records if "corrects" in r.job and r.job["corrects"] in gone]
+    pairs = [
+        (gone[r.job["corrects"]], r)
+        for r in case.records
+        if "corrects" in r.job and r.job["corrects"] in gone
+    ]
     if not pairs:
         return passed("No record is corrected by a later one.")
-    said = [f"{old.name} of {old.created} ({str(old.digest)[7:15]}) by {new.name} of {new.created}" for old, new in pairs]
-    return found(f"Corrected, and not shown: {some(said)}.", dict.fromkeys(new.name for _, new in pairs))
+    said = [
+        f"{old.name} of {old.created} ({str(old.digest)[7:15]}) by {new.name} of {new.created}"
+        for old, new in pairs
+    ]
+    return found(
+        f"Corrected, and not shown: {some(said)}.", dict.fromkeys(new.name for _, new in pairs)
+    )
 
 
 def measures(case: Case) -> Finding:
@@ -162,7 +235,10 @@ def measures(case: Case) -> Finding:
     if not lacking:
         return passed("Outputs, membership, features and relearning were all measured.")
     models = dict.fromkeys(name for who in lacking.values() for name in who)
-    return found(" ".join(f"Nothing was measured of {what} ({some(who)})." for what, who in lacking.items()), models)
+    return found(
+        " ".join(f"Nothing was measured of {what} ({some(who)})." for what, who in lacking.items()),
+        models,
+    )
 
 
 def surroundings(case: Case) -> Finding:
@@ -170,13 +246,19 @@ def surroundings(case: Case) -> Finding:
     if len(models) < 2:
         return not_applicable("one model only is among the records")
     said = []
-    for key, what in (("eigenforget", "versions of eigenforget"), ("torch", "versions of torch"), ("device", "devices")):
+    for key, what in (
+        ("eigenforget", "versions of eigenforget"),
+        ("torch", "versions of torch"),
+        ("device", "devices"),
+    ):
         values = dict.fromkeys(str(r.environment[key]) for r in models if r.environment.get(key))
         if len(values) > 1:
             said.append(f"different {what}: {some(list(values))}")
     if said:
         return found(f"The models were measured with {some(said)}.")
-    if not any(r.environment.get(key) for r in models for key in ("eigenforget", "torch", "device")):
+    if not any(
+        r.environment.get(key) for r in models for key in ("eigenforget", "torch", "device")
+    ):
         return not_applicable("the records do not say where the models were measured")
     return passed("One version and one kind of device throughout.")
 
@@ -197,12 +279,17 @@ def _sides(record: RunRecord) -> Sides | None:
         return None
     if not isinstance(sizes, dict):
         raise RecordError(f"record {record.name!r}: job.sizes must be an object of counts")
-    forget, test, gone = (whole(record, f"job.sizes.{key}", sizes.get(key, 0)) for key in ("forget", "test", "test_forget"))
+    forget, test, gone = (
+        whole(record, f"job.sizes.{key}", sizes.get(key, 0))
+        for key in ("forget", "test", "test_forget")
+    )
     return Sides(forget, gone or test, gone or test // 2)
 
 
 def _weak(row: Row, sides: Sides | None) -> dict[str, float]:
-    """The attacks on this model that say too little: the width of the interval of an AUC, the false alarms that a rate rests on."""
+    """The attacks on this model that say too little: the width of the interval of an AUC, the false
+    alarms that a rate rests on.
+    """
     weak = {}
     for name in (n for n in _AUCS if _value(row, n)):
         width = _interval(row, name)
@@ -217,7 +304,9 @@ def _weak(row: Row, sides: Sides | None) -> dict[str, float]:
 
 
 def _width_by_chance(members: int, others: int) -> float:
-    """The width of the 95 % interval of an AUC of 0.5: its variance is (m + n + 1) / (12 m n), that of the Mann-Whitney U over m² n²."""
+    """The width of the 95 % interval of an AUC of 0.5: its variance is (m + n + 1) / (12 m n), that
+    of the Mann-Whitney U over m² n².
+    """
     return 3.92 * math.sqrt((members + others + 1) / (12 * members * others))
 
 
@@ -225,24 +314,39 @@ def _too_few(name: str, by_model: dict[str, float]) -> str:
     models = some(list(by_model))
     if name in _RATES:
         return f"{label(name)} rests on {min(by_model.values()):.3g} false alarms ({models})."
-    return f"The 95 % interval of {label(name)} is up to {max(by_model.values()):.2f} wide ({models})."
+    return (
+        f"The 95 % interval of {label(name)} is up to {max(by_model.values()):.2f} wide ({models})."
+    )
 
 
 def _near(record: RunRecord) -> tuple[int, list[str]]:
     value: Any = record.job["near_duplicates"]
     pairs = value.get("pairs") if isinstance(value, dict) else None
     if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 3 for p in pairs):
-        raise RecordError(f"record {record.name!r}: job.near_duplicates must hold a total and a list of pairs")
-    return whole(record, "job.near_duplicates.total", value.get("total")), [f"{p[0]} ~ {p[1]}" for p in pairs]
+        raise RecordError(
+            f"record {record.name!r}: job.near_duplicates must hold a total and a list of pairs"
+        )
+    return whole(record, "job.near_duplicates.total", value.get("total")), [
+        f"{p[0]} ~ {p[1]}" for p in pairs
+    ]
 
 
 def _layers(record: RunRecord) -> object:
-    """The layers of the scores: the one that the job names, if it does, and the further ones in the scores' names."""
-    return canonical([record.job.get("layer"), sorted({s.name.partition("@")[2] for s in record.scores if "@" in s.name})])
+    """The layers of the scores: the one that the job names, if it does, and the further ones in the
+    scores' names.
+    """
+    return canonical(
+        [
+            record.job.get("layer"),
+            sorted({s.name.partition("@")[2] for s in record.scores if "@" in s.name}),
+        ]
+    )
 
 
 def _grouped(records: Sequence[RunRecord], look: Callable[[RunRecord], object]) -> list[list[str]]:
-    """Names by what is seen in them, the largest group first; records in which there is nothing to see are left out."""
+    """Names by what is seen in them, the largest group first; records in which there is nothing to
+    see are left out.
+    """
     groups: dict[object, list[str]] = {}
     for record in records:
         seen = look(record)

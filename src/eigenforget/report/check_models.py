@@ -1,4 +1,6 @@
-"""Checks of the unlearned models: what do the numbers say against them, or about how they may be quoted?"""
+"""Checks of the unlearned models: what do the numbers say against them, or about how they may be
+quoted?
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,19 @@ from eigenforget.report.findings import (
 )
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.table import Cell, Row, number, percent, signed
-from eigenforget.report.verdict import ACCURACY_TOLERANCE, STRONG, Recovery, features_kept, forgotten_by_accuracy, recoveries
+from eigenforget.report.verdict import (
+    ACCURACY_TOLERANCE,
+    STRONG,
+    Recovery,
+    features_kept,
+    forgotten_by_accuracy,
+    recoveries,
+)
 
 HALF = 0.5
-"""Beyond this share of retraining's cost, and from this share of the weights on, it is worth saying."""
+"""Beyond this share of retraining's cost, and from this share of the weights on, it is worth
+saying.
+"""
 
 _KEPT = ("retain_accuracy", "test_retain_accuracy")
 
@@ -32,57 +43,89 @@ _KEPT = ("retain_accuracy", "test_retain_accuracy")
 def retained_accuracy(case: Case) -> Finding:
     if not case.judged:
         return not_applicable(NO_MODEL)
-    compared = [(row, name) for row in case.judged for name in _KEPT if _aim(case, row, name) is not None]
+    compared = [
+        (row, name) for row in case.judged for name in _KEPT if _aim(case, row, name) is not None
+    ]
     if not compared:
-        return not_applicable("no retained accuracy stands beside one of a retrained model or of the original")
+        return not_applicable(
+            "no retained accuracy stands beside one of a retrained model or of the original"
+        )
     fell: dict[str, list[str]] = {}
     for row, name in compared:
         cell, aim = row.cells[name], _aim(case, row, name)
         gap = (cell.value or 0.0) - (aim or 0.0)
         outside = cell.units is None or cell.units < -1
         if gap < -ACCURACY_TOLERANCE - 1e-9 and outside:
-            fell.setdefault(row.model, []).append(f"{label(name)} {number(cell.value or 0.0)} ({signed(gap)})")
+            fell.setdefault(row.model, []).append(
+                f"{label(name)} {number(cell.value or 0.0)} ({signed(gap)})"
+            )
     against = "the retrained models" if case.of("oracle") else "the original"
     if fell:
         said = [f"{model}: {some(parts)}" for model, parts in fell.items()]
-        return found(f"What should be kept is classified worse than by {against}. {_lines(said)}", fell)
-    return passed(f"No unlearned model is more than {ACCURACY_TOLERANCE} below {against} on what is kept.")
+        return found(
+            f"What should be kept is classified worse than by {against}. {_lines(said)}", fell
+        )
+    return passed(
+        f"No unlearned model is more than {ACCURACY_TOLERANCE} below {against} on what is kept."
+    )
 
 
 def outputs_without_features(case: Case) -> Finding:
     rows = [(row, recoveries(row, case.table)) for row in case.shown]
-    told = [(row, ways) for row, ways in rows if forgotten_by_accuracy(row, case.table) and any(w.counts for w in ways)]
+    told = [
+        (row, ways)
+        for row, ways in rows
+        if forgotten_by_accuracy(row, case.table) and any(w.counts for w in ways)
+    ]
     if not rows:
         return not_applicable(NO_MODEL)
-    if all(forgotten_by_accuracy(row, case.table) is None or not any(w.counts for w in ways) for row, ways in rows):
-        return not_applicable("no model has both a forget accuracy and a feature metric that can tell, beside retrained models")
+    if all(
+        forgotten_by_accuracy(row, case.table) is None or not any(w.counts for w in ways)
+        for row, ways in rows
+    ):
+        return not_applicable(
+            "no model has both a forget accuracy and a feature metric that can tell, beside retrained models"
+        )
     kept = [(row, ways) for row, ways in told if features_kept(ways)]
     if not kept:
-        return passed("No model that has the retrained models' accuracy on the forgotten has the original's features.")
+        return passed(
+            "No model that has the retrained models' accuracy on the forgotten has the original's features."
+        )
     only = [row for row, _ in kept]
     said = [f"{named(row)}: {_ways(ways)}" for row, ways in kept]
     return found(
         "Accuracy on the forgotten is that of the retrained models, but the features are nearer the original's (shares of the way from the"
-        f" original to the retrained models). {_lines(said)}", [row.model for row in only], _lowered(only),
-    )  # fmt: skip
+        f" original to the retrained models). {_lines(said)}",
+        [row.model for row in only],
+        _lowered(only),
+    )
 
 
 def over_forgetting(case: Case) -> Finding:
     if not case.judged:
         return not_applicable(NO_MODEL)
     if not any(cell.verdict for row in case.judged for cell in row.cells.values()):
-        return not_applicable("no score has a band of retrained models" if case.of("oracle") else NO_RETRAINED)
+        return not_applicable(
+            "no score has a band of retrained models" if case.of("oracle") else NO_RETRAINED
+        )
     past: dict[str, list[str]] = {}
     for row in case.judged:
-        far = sorted((abs(c.units or 0.0), name) for name, c in row.cells.items() if _over(name, c))[::-1]
+        far = sorted(
+            (abs(c.units or 0.0), name) for name, c in row.cells.items() if _over(name, c)
+        )[::-1]
         if far:
-            past[row.model] = [f"{label(name)} {number(row.cells[name].value or 0.0)}" for _, name in far[:3]]
+            past[row.model] = [
+                f"{label(name)} {number(row.cells[name].value or 0.0)}" for _, name in far[:3]
+            ]
     if not past:
-        return passed(f"No score lies more than {STRONG:.0f} halves of the band on the side where more is gone than retraining removes.")
+        return passed(
+            f"No score lies more than {STRONG:.0f} halves of the band on the side where more is gone than retraining removes."
+        )
     return found(
         "More is gone than retraining removes, which an attacker can see as well."
-        f" {_lines([f'{model}: {some(parts)}' for model, parts in past.items()])}", past,
-    )  # fmt: skip
+        f" {_lines([f'{model}: {some(parts)}' for model, parts in past.items()])}",
+        past,
+    )
 
 
 def original_weights(case: Case) -> Finding:
@@ -97,23 +140,34 @@ def original_weights(case: Case) -> Finding:
     if not left:
         silent = [name for name in shares if name not in told]
         rest = f" Nothing is known of {some(silent)}." if silent else ""
-        return passed(f"In {'every model' if not silent else some(list(told))} more than half of the weights differ from the original's.{rest}")
+        return passed(
+            f"In {'every model' if not silent else some(list(told))} more than half of the weights differ from the original's.{rest}"
+        )
     same = {r.inputs.get("checked_model", "") for r in case.of("original")} - {""}
     very = {r.name for r in left if r.inputs.get("checked_model") in same}
     said = [f"{_named(r)} {_how_much(told.get(r.name), r.name in very)}" for r in left]
     controls_only = all(r.role == "control" for r in left)
     return found(
         "Trainable weights are the original's, bit for bit: what they computed, they still compute, and only the rest stands in front of it."
-        f" {_lines(said)}", [r.name for r in left], "note" if controls_only else None,
-    )  # fmt: skip
+        f" {_lines(said)}",
+        [r.name for r in left],
+        "note" if controls_only else None,
+    )
 
 
 def no_result(case: Case) -> Finding:
     bad = [r for r in in_force(case.records) if r.outcome.status != "ok"]
     if not bad:
         return passed("Every run made a model.")
-    said = [f"{r.name} {'was refused' if r.outcome.status == 'refused' else 'failed'}: {r.outcome.reason}" for r in bad]
-    return found(_lines(said), dict.fromkeys(r.name for r in bad), "note" if all(r.role == "control" for r in bad) else None)
+    said = [
+        f"{r.name} {'was refused' if r.outcome.status == 'refused' else 'failed'}: {r.outcome.reason}"
+        for r in bad
+    ]
+    return found(
+        _lines(said),
+        dict.fromkeys(r.name for r in bad),
+        "note" if all(r.role == "control" for r in bad) else None,
+    )
 
 
 def controls(case: Case) -> Finding:
@@ -121,7 +175,10 @@ def controls(case: Case) -> Finding:
     if not names:
         return passed("No negative control is among the models.")
     verb = "is a negative control" if len(names) == 1 else "are negative controls"
-    return found(f"{some(names)} {verb}: built to pass some measure without forgetting, or to ruin the model.", names)
+    return found(
+        f"{some(names)} {verb}: built to pass some measure without forgetting, or to ruin the model.",
+        names,
+    )
 
 
 def cost(case: Case) -> Finding:
@@ -130,11 +187,14 @@ def cost(case: Case) -> Finding:
         return not_applicable(NO_RETRAINED if case.judged else NO_MODEL)
     models = case.of("unlearned")
     if len({str(r.environment.get("device")) for r in (*models, *retrained)}) > 1:
-        return not_applicable("the models were made on different devices, so their times do not compare")
+        return not_applicable(
+            "the models were made on different devices, so their times do not compare"
+        )
     # Processor time where all have it: the load on the machine does not move it.
     by_cpu = all(_cpu(r) for r in retrained)
     spent: Callable[[RunRecord], float | None] = _cpu if by_cpu else _wall
-    # A retrained model whose record is not beside its file took 0.0 s as far as is known, which is no part of the mean.
+    # A retrained model whose record is not beside its file took 0.0 s as far as is known, which is
+    # no part of the mean.
     times = [seconds for r in retrained if (seconds := spent(r)) is not None]
     whole = sum(times) / len(times) if times else 0.0
     known = {r.name: seconds / whole for r in models if times and (seconds := spent(r)) is not None}
@@ -143,15 +203,22 @@ def cost(case: Case) -> Finding:
     dear = {name: share for name, share in known.items() if share > HALF}
     kind = "processor time" if by_cpu else "time"
     if not dear:
-        return passed(f"Every unlearned model cost at most {percent(HALF)} of the {kind} of retraining ({whole:.1f} s).")
+        return passed(
+            f"Every unlearned model cost at most {percent(HALF)} of the {kind} of retraining ({whole:.1f} s)."
+        )
     said = [f"{name} {percent(share)}" for name, share in dear.items()]
-    return found(f"More than {percent(HALF)} of the {kind} of retraining ({whole:.1f} s): {some(said)}.", dear)
+    return found(
+        f"More than {percent(HALF)} of the {kind} of retraining ({whole:.1f} s): {some(said)}.",
+        dear,
+    )
 
 
 def relearning(case: Case) -> Finding:
     if not case.judged:
         return not_applicable(NO_MODEL)
-    told = [(row, name, c) for row in case.judged for name, c in row.cells.items() if _relearned(name)]
+    told = [
+        (row, name, c) for row in case.judged for name, c in row.cells.items() if _relearned(name)
+    ]
     if not any(c.value is not None for _, _, c in told):
         return not_applicable("relearning was not measured")
     if not any(c.verdict for _, _, c in told):
@@ -160,13 +227,18 @@ def relearning(case: Case) -> Finding:
     for row, name, c in told:
         if c.verdict == "residual" and c.value is not None and abs(c.units or 0.0) > STRONG:
             beside = case.table.reference[name].mean
-            fast.setdefault(row.model, []).append(f"{label(name)} {number(c.value)} (retrained {number(beside)})")
+            fast.setdefault(row.model, []).append(
+                f"{label(name)} {number(c.value)} (retrained {number(beside)})"
+            )
     if not fast:
-        return passed(f"No unlearned model relearns the forgotten faster than retrained models by over {STRONG:.0f} halves of the band.")
+        return passed(
+            f"No unlearned model relearns the forgotten faster than retrained models by over {STRONG:.0f} halves of the band."
+        )
     return found(
         "The forgotten comes back faster than retrained models learn it, so something of it was kept."
-        f" {_lines([f'{model}: {some(parts, 2)}' for model, parts in fast.items()])}", fast,
-    )  # fmt: skip
+        f" {_lines([f'{model}: {some(parts, 2)}' for model, parts in fast.items()])}",
+        fast,
+    )
 
 
 def trained_on(case: Case) -> Finding:
@@ -176,18 +248,31 @@ def trained_on(case: Case) -> Finding:
         return not_applicable(NO_MODEL)
     if not own:
         return passed("No unlearned model was trained on a score that it is judged by.")
-    return found(_lines([f"{model} was trained on {some(names)}" for model, names in own.items()]), own)
+    return found(
+        _lines([f"{model} was trained on {some(names)}" for model, names in own.items()]), own
+    )
 
 
 def _aim(case: Case, row: Row, name: str) -> float | None:
-    """What a retained accuracy is compared with: the retrained models' mean, or the original's where there is none."""
+    """What a retained accuracy is compared with: the retrained models' mean, or the original's
+    where there is none.
+    """
     if name not in row.cells or row.cells[name].value is None:
         return None
-    return case.table.reference[name].mean if name in case.table.reference else case.table.original.get(name)
+    return (
+        case.table.reference[name].mean
+        if name in case.table.reference
+        else case.table.original.get(name)
+    )
 
 
 def _over(name: str, cell: Cell) -> bool:
-    return cell.verdict == "over-forgotten" and group(name) != UTILITY and "@" not in name and abs(cell.units or 0.0) > STRONG
+    return (
+        cell.verdict == "over-forgotten"
+        and group(name) != UTILITY
+        and "@" not in name
+        and abs(cell.units or 0.0) > STRONG
+    )
 
 
 def _relearned(name: str) -> bool:
@@ -195,14 +280,24 @@ def _relearned(name: str) -> bool:
 
 
 def _ways(ways: Sequence[Recovery]) -> str:
-    return some([f"{label(w.metric)} {percent(w.fraction)}" for w in ways if w.fraction is not None and w.counts])
+    return some(
+        [
+            f"{label(w.metric)} {percent(w.fraction)}"
+            for w in ways
+            if w.fraction is not None and w.counts
+        ]
+    )
 
 
 def _unchanged(record: RunRecord) -> float | None:
     value: Any = record.job.get("unchanged_weights")
     share = value.get("share") if isinstance(value, dict) else None
-    if value is not None and (isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1):
-        raise RecordError(f"record {record.name!r}: job.unchanged_weights.share must be from 0 to 1, got {str(share)[:40]!r}")
+    if value is not None and (
+        isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1
+    ):
+        raise RecordError(
+            f"record {record.name!r}: job.unchanged_weights.share must be from 0 to 1, got {str(share)[:40]!r}"
+        )
     return share
 
 
@@ -237,5 +332,8 @@ def _lowered(rows: Sequence[Row]) -> Severity | None:
 
 
 def _lines(sentences: Sequence[str], limit: int = 8) -> str:
-    shown = [*sentences[:limit], *([f"{len(sentences) - limit} more models"] if len(sentences) > limit else [])]
+    shown = [
+        *sentences[:limit],
+        *([f"{len(sentences) - limit} more models"] if len(sentences) > limit else []),
+    ]
     return "; ".join(shown) + "."

@@ -5,21 +5,51 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_MARKDOWN = {c: f"\\{c}" for c in "\\`*_[]|~$#!"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+_MARKDOWN = {c: f"\\{c}" for c in "\\`*_[]|~$#!"} | {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "@": "&#64;",
+}
 _ADDRESS = re.compile(r"(?i)(?<=www)\.|:(?=//)")
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"{\char34}", "`": r"\textasciigrave{}",
-    # After \\ a bracket would be its argument and an asterisk a part of it; two hyphens would become a dash, ?` and !` other marks.
-    "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "?": "{?}", "!": "{!}",
-}  # fmt: skip
-_BIDIRECTIONAL = {chr(code) for code in (0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\char34}",
+    "`": r"\textasciigrave{}",
+    # After \\ a bracket would be its argument and an asterisk a part of it; two hyphens would
+    # become a dash, ?` and !` other marks.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "-": "{-}",
+    "?": "{?}",
+    "!": "{!}",
+}
+_BIDIRECTIONAL = {
+    chr(code) for code in (0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 def one_line(text: str) -> str:
-    """The text on one line: control characters, line ends and marks that turn the direction of writing become spaces."""
-    return "".join(" " if c in _BIDIRECTIONAL or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text).strip()
+    """The text on one line: control characters, line ends and marks that turn the direction of
+    writing become spaces.
+    """
+    return "".join(
+        " " if c in _BIDIRECTIONAL or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
+        for c in text
+    ).strip()
 
 
 def markdown(text: str) -> str:
@@ -30,7 +60,9 @@ def markdown(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """As code in a markdown document; not for table cells, in which a bar ends a cell also within code."""
+    """As code in a markdown document; not for table cells, in which a bar ends a cell also within
+    code.
+    """
     line = one_line(text) or " "
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
@@ -42,7 +74,9 @@ def latex(text: str) -> str:
 
 
 def yaml(text: str) -> str:
-    """A double-quoted YAML scalar on one line with exactly this content: everything but printable ASCII is escaped."""
+    """A double-quoted YAML scalar on one line with exactly this content: everything but printable
+    ASCII is escaped.
+    """
     return '"' + "".join(map(_in_yaml, text)) + '"'
 
 
@@ -52,4 +86,10 @@ def _in_yaml(character: str) -> str:
     if " " <= character <= "~":
         return character
     point = ord(character)
-    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+    return (
+        f"\\x{point:02x}"
+        if point < 0x100
+        else f"\\u{point:04x}"
+        if point < 0x10000
+        else f"\\U{point:08x}"
+    )

@@ -21,7 +21,9 @@ _NAMED = 8
 
 
 class Case(NamedTuple):
-    """records: all that were given, corrected ones too. models: the evaluate records in force, in the order of the table."""
+    """records: all that were given, corrected ones too. models: the evaluate records in force, in
+    the order of the table.
+    """
 
     records: tuple[RunRecord, ...]
     models: tuple[RunRecord, ...]
@@ -35,7 +37,11 @@ class Case(NamedTuple):
     @property
     def shown(self) -> list[Row]:
         """The unlearned models and the controls that have scores."""
-        return [row for row in self.table.rows if row.role in ("unlearned", "control") and row.status == "ok"]
+        return [
+            row
+            for row in self.table.rows
+            if row.role in ("unlearned", "control") and row.status == "ok"
+        ]
 
     def of(self, *roles: str) -> list[RunRecord]:
         """The models of these roles that have scores."""
@@ -43,7 +49,9 @@ class Case(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """status, the models that it is about, what was seen (or why nothing could be), and a severity other than the check's own."""
+    """status, the models that it is about, what was seen (or why nothing could be), and a severity
+    other than the check's own.
+    """
 
     status: Status
     models: tuple[str, ...]
@@ -56,7 +64,9 @@ def case_of(records: Sequence[RunRecord]) -> Case:
     return Case(tuple(records), tuple(evaluated(records)), build(records))
 
 
-def found(explanation: str, models: Iterable[str] = (), severity: Severity | None = None) -> Finding:
+def found(
+    explanation: str, models: Iterable[str] = (), severity: Severity | None = None
+) -> Finding:
     return Finding("found", tuple(models), explanation, severity)
 
 
@@ -90,5 +100,7 @@ def counted(n: int, one: str, many: str) -> str:
 def whole(record: RunRecord, where: str, value: object) -> int:
     """A count in a record's free fields. Errors: RecordError that names the record and the field."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RecordError(f"record {record.name!r}: {where} must be a whole number from 0, got {str(value)[:40]!r}")
+        raise RecordError(
+            f"record {record.name!r}: {where} must be a whole number from 0, got {str(value)[:40]!r}"
+        )
     return value

@@ -1,4 +1,6 @@
-"""Requirements on scores, for pipelines that stop where one does not hold: `lp_gap<=band`, `da>=0.9`, `verdict==good`."""
+"""Requirements on scores, for pipelines that stop where one does not hold: `lp_gap<=band`,
+`da>=0.9`, `verdict==good`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,24 @@ from eigenforget.report.table import Row, Table, build
 from eigenforget.report.verdict import Tone, Verdict, verdicts
 
 ALIASES = {
-    "forget": "forget_accuracy", "retain": "retain_accuracy", "test_forget": "test_forget_accuracy", "test_retain": "test_retain_accuracy",
-    "mia": "mia_auc", "rmia": "rmia_auc", "lp": "lp_forget", "lp_few": "lp_few_forget", "ncm": "ncm_forget", "f1": "cluster_f1",
+    "forget": "forget_accuracy",
+    "retain": "retain_accuracy",
+    "test_forget": "test_forget_accuracy",
+    "test_retain": "test_retain_accuracy",
+    "mia": "mia_auc",
+    "rmia": "rmia_auc",
+    "lp": "lp_forget",
+    "lp_few": "lp_few_forget",
+    "ncm": "ncm_forget",
+    "f1": "cluster_f1",
     "relearn": "relearn_all_auc",
-}  # fmt: skip
+}
 """Short names that requirements and exports take for scores."""
 
 TOLERANCE = 1e-9
-"""Numbers this close are equal, and so is a gap at the band's end: 0.892 − 0.912 is not quite −0.02 in binary."""
+"""Numbers this close are equal, and so is a gap at the band's end: 0.892 − 0.912 is not quite −0.02
+in binary.
+"""
 
 Quantity = Literal["value", "gap", "units", "verdict"]
 TONES: tuple[str, ...] = get_args(Tone)
@@ -39,7 +51,9 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 class Requirement(NamedTuple):
-    """A parsed requirement. text: as it was given. score: "" for the verdict. bound: a number, "band" or a tone."""
+    """A parsed requirement. text: as it was given. score: "" for the verdict. bound: a number,
+    "band" or a tone.
+    """
 
     text: str
     score: str
@@ -49,7 +63,9 @@ class Requirement(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What a requirement says of a model. words: what was seen, and where it does not hold what was required or why it has no answer."""
+    """What a requirement says of a model. words: what was seen, and where it does not hold what was
+    required or why it has no answer.
+    """
 
     model: str
     requirement: Requirement
@@ -59,7 +75,9 @@ class Judged(NamedTuple):
     @property
     def line(self) -> str:
         """One line for a log; names that others chose cannot begin another."""
-        return one_line(f"{self.model}: {self.requirement.text} {'holds' if self.holds else 'fails'}: {self.words}")
+        return one_line(
+            f"{self.model}: {self.requirement.text} {'holds' if self.holds else 'fails'}: {self.words}"
+        )
 
 
 class _Seen(NamedTuple):
@@ -70,12 +88,14 @@ class _Seen(NamedTuple):
 
 
 def parse(text: str, known: Iterable[str] = ()) -> Requirement:
-    """NAME OP VALUE. known: scores besides those of the glossary, as of the records that are judged.
+    """NAME OP VALUE. known: scores besides those of the glossary, as of the records that are
+    judged.
 
-    NAME: a score or its alias, with _gap for the signed gap to the retrained models' mean or _units for that gap in halves of their band;
-    at a further layer NAME@LAYER and NAME_gap@LAYER; or verdict. OP: <=, >=, <, >, ==. VALUE: a finite number; for a gap also band, which
-    compares |gap| with half of the band's width; for the verdict good, mixed, bad or unknown.
-    Errors: RecordError that says what is wrong, for an unknown score with the nearest names.
+    NAME: a score or its alias, with _gap for the signed gap to the retrained models' mean or _units
+    for that gap in halves of their band; at a further layer NAME@LAYER and NAME_gap@LAYER; or
+    verdict. OP: <=, >=, <, >, ==. VALUE: a finite number; for a gap also band, which compares |gap|
+    with half of the band's width; for the verdict good, mixed, bad or unknown. Errors: RecordError
+    that says what is wrong, for an unknown score with the nearest names.
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
@@ -83,41 +103,55 @@ def parse(text: str, known: Iterable[str] = ()) -> Requirement:
     name, operator, value = found.groups()
     if name == "verdict":
         if operator != "==" or value not in TONES:
-            raise RecordError(f"requirement {text!r}: the verdict takes == and one of {', '.join(TONES)}")
+            raise RecordError(
+                f"requirement {text!r}: the verdict takes == and one of {', '.join(TONES)}"
+            )
         return Requirement(text.strip(), "", "verdict", operator, value)
     score, quantity = _quantity(name, text, set(known))
     if value != "band":
         return Requirement(text.strip(), score, quantity, operator, _number(value, text))
     if quantity != "gap" or operator not in ("<=", "<"):
-        raise RecordError(f"requirement {text!r}: the band is compared with a gap by <= or <, as in lp_gap<=band")
+        raise RecordError(
+            f"requirement {text!r}: the band is compared with a gap by <= or <, as in lp_gap<=band"
+        )
     return Requirement(text.strip(), score, quantity, operator, value)
 
 
 def judge(requirements: Sequence[Requirement], records: Sequence[RunRecord]) -> list[Judged]:
-    """Each requirement for each unlearned model (not the controls), model by model. What cannot be judged does not hold.
+    """Each requirement for each unlearned model (not the controls), model by model. What cannot be
+    judged does not hold.
 
-    Errors: RecordError where no unlearned model is among the records, or they make no table (table.build).
+    Errors: RecordError where no unlearned model is among the records, or they make no table
+    (table.build).
     """
     table = build(records)
     rows = [row for row in table.rows if row.role == "unlearned"]
     if not rows:
         raise RecordError("no unlearned model is among the records: no requirement can be judged")
     tones = {v.model: v for v in verdicts(table)}
-    return [_judged(requirement, row, table, tones[row.model]) for row in rows for requirement in requirements]
+    return [
+        _judged(requirement, row, table, tones[row.model])
+        for row in rows
+        for requirement in requirements
+    ]
 
 
 def _quantity(name: str, text: str, known: set[str]) -> tuple[str, Quantity]:
     if name in known:
         return name, "value"
     stem, at, layer = name.partition("@")
-    quantity: Quantity = "gap" if stem.endswith("_gap") else "units" if stem.endswith("_units") else "value"
+    quantity: Quantity = (
+        "gap" if stem.endswith("_gap") else "units" if stem.endswith("_units") else "value"
+    )
     stem = stem if quantity == "value" else stem.removesuffix(f"_{quantity}")
     score = ALIASES.get(stem, stem)
     if score in NAMES or f"{score}{at}{layer}" in known:
         return f"{score}{at}{layer}", quantity
     every = dict.fromkeys([*NAMES, *ALIASES, *known])
     near = difflib.get_close_matches(stem, every, n=4, cutoff=0.4) or list(ALIASES)
-    raise RecordError(f"requirement {text!r} names the unknown score {stem!r}; the nearest are {', '.join(near)}")
+    raise RecordError(
+        f"requirement {text!r} names the unknown score {stem!r}; the nearest are {', '.join(near)}"
+    )
 
 
 def _number(value: str, text: str) -> float:
@@ -126,7 +160,9 @@ def _number(value: str, text: str) -> float:
     except ValueError:
         bound = math.nan
     if not math.isfinite(bound):
-        raise RecordError(f"requirement {text!r}: {value!r} is neither a finite number nor the word band")
+        raise RecordError(
+            f"requirement {text!r}: {value!r} is neither a finite number nor the word band"
+        )
     return bound
 
 
@@ -134,7 +170,12 @@ def _judged(requirement: Requirement, row: Row, table: Table, verdict: Verdict) 
     if requirement.quantity == "verdict":
         holds = verdict.tone == requirement.bound
         words = f"the verdict is {verdict.tone}: {verdict.headline}"
-        return Judged(row.model, requirement, holds, words if holds else f"{words}; required is {requirement.bound}")
+        return Judged(
+            row.model,
+            requirement,
+            holds,
+            words if holds else f"{words}; required is {requirement.bound}",
+        )
     seen = _seen(requirement, row, table)
     if seen.number is None:
         return Judged(row.model, requirement, False, f"it cannot be judged, as {seen.words}")
@@ -143,11 +184,15 @@ def _judged(requirement: Requirement, row: Row, table: Table, verdict: Verdict) 
     else:
         bound, what = requirement.bound, f"{requirement.operator} {requirement.bound!r}"
     holds = _COMPARE[requirement.operator](seen.number - bound, TOLERANCE * max(1.0, abs(bound)))
-    return Judged(row.model, requirement, holds, seen.words if holds else f"{seen.words}; required is {what}")
+    return Judged(
+        row.model, requirement, holds, seen.words if holds else f"{seen.words}; required is {what}"
+    )
 
 
 def _seen(requirement: Requirement, row: Row, table: Table) -> _Seen:
-    """The number that is compared with the bound; beside the band that is |gap| in halves of it, as the report judges."""
+    """The number that is compared with the bound; beside the band that is |gap| in halves of it, as
+    the report judges.
+    """
     cell = row.cells.get(requirement.score)
     if cell is None or cell.value is None:
         return _Seen(None, _no_value(row, "" if cell is None else cell.reason))
@@ -159,10 +204,16 @@ def _seen(requirement: Requirement, row: Row, table: Table) -> _Seen:
     if requirement.quantity == "gap" and requirement.bound != "band":
         return _Seen(cell.gap, f"the gap is {cell.gap:+.6g}")
     if cell.units is None or reference.band is None:
-        return _Seen(None, f"{reference.models} retrained {'model makes' if reference.models == 1 else 'models make'} no band")
+        return _Seen(
+            None,
+            f"{reference.models} retrained {'model makes' if reference.models == 1 else 'models make'} no band",
+        )
     if requirement.quantity == "units":
         return _Seen(cell.units, f"the gap is {cell.units:+.6g} halves of the band")
-    return _Seen(abs(cell.units), f"the gap is {cell.gap:+.6g} and half of the band {reference.band.half:.6g}")
+    return _Seen(
+        abs(cell.units),
+        f"the gap is {cell.gap:+.6g} and half of the band {reference.band.half:.6g}",
+    )
 
 
 def _no_value(row: Row, reason: str) -> str:

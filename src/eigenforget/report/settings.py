@@ -11,7 +11,9 @@ _ALL = "all models"
 
 
 class Setting(NamedTuple):
-    """A field of the job, the environment or the inputs; `detail` is the resolved spec as JSON, if there is one."""
+    """A field of the job, the environment or the inputs; `detail` is the resolved spec as JSON, if
+    there is one.
+    """
 
     name: str
     value: str
@@ -25,7 +27,9 @@ class Statement(NamedTuple):
 
 
 def settings(records: Sequence[RunRecord], part: str) -> list[Setting]:
-    """The fields of `part` ("job", "environment", "inputs"): a line per field and value, with the models it is of."""
+    """The fields of `part` ("job", "environment", "inputs"): a line per field and value, with the
+    models it is of.
+    """
     parts: list[tuple[str, Mapping[str, Any]]] = [(r.name, getattr(r, part)) for r in records]
     names = dict.fromkeys(name for _, fields in parts for name in fields)
     lines = []
@@ -35,7 +39,10 @@ def settings(records: Sequence[RunRecord], part: str) -> list[Setting]:
             if name in fields and fields[name] is not None:
                 groups.setdefault(canonical(fields[name]), []).append(model)
         originals = {canonical(fields[name]): fields[name] for _, fields in parts if name in fields}
-        lines += [Setting(name, *_shown(originals[k]), _models(m, len(records))) for k, m in groups.items()]
+        lines += [
+            Setting(name, *_shown(originals[k]), _models(m, len(records)))
+            for k, m in groups.items()
+        ]
     return lines
 
 
@@ -50,7 +57,9 @@ def statements(records: Sequence[RunRecord], part: str) -> list[Statement]:
 
 def spelled(records: Iterable[RunRecord], field: str) -> str:
     """The job's field where all records that have it agree; empty otherwise."""
-    values = {canonical(r.job[field]): r.job[field] for r in records if r.job.get(field) is not None}
+    values = {
+        canonical(r.job[field]): r.job[field] for r in records if r.job.get(field) is not None
+    }
     return _shown(next(iter(values.values())))[0] if len(values) == 1 else ""
 
 

@@ -1,4 +1,6 @@
-"""The table of a report: one row per evaluated model, one column per score, and the gap to the retrained models."""
+"""The table of a report: one row per evaluated model, one column per score, and the gap to the
+retrained models.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from eigenforget import bands
+from eigenforget.core import bands
 from eigenforget.record import RecordError, RunRecord, ScoreRow, in_force, write_text
 from eigenforget.record.schema import Better, Role, Status, Trace
 
-OUTPUT_METRICS = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "mia_auc")
+OUTPUT_METRICS = (
+    "forget_accuracy",
+    "retain_accuracy",
+    "test_forget_accuracy",
+    "test_retain_accuracy",
+    "mia_auc",
+)
 FEATURE_METRICS = ("da", "lp_forget", "nmi", "cluster_f1")
 FIRST = (*OUTPUT_METRICS, *FEATURE_METRICS)
 """The scores that stand first wherever scores are listed."""
@@ -31,10 +39,11 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A score. gap = value − mean of the retrained models; None for these themselves and where there are none.
+    """A score. gap = value − mean of the retrained models; None for these themselves and where
+    there are none.
 
-    units: the gap in halves of the retrained models' band, and the verdict that follows (bands.verdict); None and "" without a band.
-    A retrained model stands in the band of the others.
+    units: the gap in halves of the retrained models' band, and the verdict that follows
+    (bands.verdict); None and "" without a band. A retrained model stands in the band of the others.
     """
 
     value: float | None
@@ -47,7 +56,8 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A model. seconds is None unless the run was ok; share = seconds / mean seconds of the retrained models.
+    """A model. seconds is None unless the run was ok; share = seconds / mean seconds of the
+    retrained models.
 
     optimises: the scores that the method which made it trains on.
     """
@@ -92,14 +102,20 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
     names = [r.name for r in chosen]
     for name in names:
         if names.count(name) > 1:
-            raise RecordError(f"two evaluate records are named {name!r}; names are unique within a report")
+            raise RecordError(
+                f"two evaluate records are named {name!r}; names are unique within a report"
+            )
     if not chosen:
-        raise RecordError(f"no evaluate record among the {len(records)} records: there is nothing to report")
+        raise RecordError(
+            f"no evaluate record among the {len(records)} records: there is nothing to report"
+        )
     return sorted(chosen, key=lambda r: _ROLE_ORDER.index(_role(r)))
 
 
 def build(records: Sequence[RunRecord]) -> Table:
-    """The table of the evaluate records among `records`. The scores of FIRST come first, in its order."""
+    """The table of the evaluate records among `records`. The scores of FIRST come first, in its
+    order.
+    """
     chosen = evaluated(records)
     columns = {c.name: c for c in _columns(chosen)}
     oracles = [r for r in chosen if r.role == "oracle"]
@@ -109,23 +125,34 @@ def build(records: Sequence[RunRecord]) -> Table:
     rows = tuple(_row(r, others.get(r.name, reference), columns, seconds) for r in chosen)
     originals = [r for r in chosen if r.role == "original"]
     original = {name: _mean(_values(originals, name)) for name in columns}
-    return Table(tuple(columns.values()), rows, reference, {k: v for k, v in original.items() if v is not None})
+    return Table(
+        tuple(columns.values()),
+        rows,
+        reference,
+        {k: v for k, v in original.items() if v is not None},
+    )
 
 
 def optimises(record: RunRecord) -> tuple[str, ...]:
-    """The scores that the record's method trains on: as the job says, or by its name where the record is from before it did."""
+    """The scores that the record's method trains on: as the job says, or by its name where the
+    record is from before it did.
+    """
     method = record.job.get("method")
     said = method.get("optimises") if isinstance(method, dict) else None
     if said is not None:
         if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
-            raise RecordError(f"record {record.name!r}: job.method.optimises must be a list of names of scores")
+            raise RecordError(
+                f"record {record.name!r}: job.method.optimises must be a list of names of scores"
+            )
         return tuple(said)
     spec = method.get("spec") if isinstance(method, dict) else method
     return ("da",) if isinstance(spec, str) and _MUDA.search(spec) else ()
 
 
 def write_csv(records: Sequence[RunRecord], path: str | Path) -> Path:
-    """One line per model: name, role, every score in full precision (empty where not applicable), seconds."""
+    """One line per model: name, role, every score in full precision (empty where not applicable),
+    seconds.
+    """
     table = build(records)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -133,7 +160,9 @@ def write_csv(records: Sequence[RunRecord], path: str | Path) -> Path:
     writer.writerow(["model", "role", *names, "seconds"])
     for row in table.rows:
         values = [row.cells[name].value if name in row.cells else None for name in names]
-        writer.writerow([row.model, row.role, *("" if v is None else repr(v) for v in (*values, row.seconds))])
+        writer.writerow(
+            [row.model, row.role, *("" if v is None else repr(v) for v in (*values, row.seconds))]
+        )
     return write_text(path, text.getvalue())
 
 
@@ -149,7 +178,9 @@ def signed(gap: float) -> str:
 
 def in_units(units: float) -> str:
     """A gap in halves of the band: one decimal, and beyond 99 no more than that it is beyond."""
-    return f"{round(units, 1) + 0.0:+.1f}" if abs(units) < 99.95 else f"{'>' if units > 0 else '<-'}99"
+    return (
+        f"{round(units, 1) + 0.0:+.1f}" if abs(units) < 99.95 else f"{'>' if units > 0 else '<-'}99"
+    )
 
 
 def percent(share: float) -> str:
@@ -158,13 +189,28 @@ def percent(share: float) -> str:
 
 
 def _row(
-    record: RunRecord, reference: dict[str, Reference], columns: dict[str, Column], oracle_seconds: float | None
+    record: RunRecord,
+    reference: dict[str, Reference],
+    columns: dict[str, Column],
+    oracle_seconds: float | None,
 ) -> Row:
     ok = record.outcome.status == "ok"
     seconds = record.outcome.seconds if ok else None
     share = seconds / oracle_seconds if seconds is not None and oracle_seconds else None
-    cells = {s.name: _cell(s, columns[s.name], reference.get(s.name), record.role == "oracle") for s in record.scores}
-    return Row(record.name, _role(record), record.outcome.status, record.outcome.reason, cells, seconds, share, optimises(record))
+    cells = {
+        s.name: _cell(s, columns[s.name], reference.get(s.name), record.role == "oracle")
+        for s in record.scores
+    }
+    return Row(
+        record.name,
+        _role(record),
+        record.outcome.status,
+        record.outcome.reason,
+        cells,
+        seconds,
+        share,
+        optimises(record),
+    )
 
 
 def _cell(score: ScoreRow, column: Column, reference: Reference | None, is_oracle: bool) -> Cell:
@@ -174,7 +220,15 @@ def _cell(score: ScoreRow, column: Column, reference: Reference | None, is_oracl
     if reference.band is None:
         return Cell(score.value, score.low, score.high, gap, score.reason)
     verdict = bands.verdict(score.value, reference.band, better=column.better, trace=column.trace)
-    return Cell(score.value, score.low, score.high, gap, score.reason, bands.units(score.value, reference.band), verdict)
+    return Cell(
+        score.value,
+        score.low,
+        score.high,
+        gap,
+        score.reason,
+        bands.units(score.value, reference.band),
+        verdict,
+    )
 
 
 def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
@@ -184,10 +238,15 @@ def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
             column = found.setdefault(s.name, Column(s.name, s.unit, s.better, s.range, s.trace))
             if (s.unit, s.better) != (column.unit, column.better):
                 here, there = f"{s.unit!r}, {s.better}", f"{column.unit!r}, {column.better}"
-                raise RecordError(f"score {s.name!r} is {here} in {record.name!r} and {there} elsewhere")
-            # Records from before there was a trace beside newer ones: what any of them declares holds for all.
+                raise RecordError(
+                    f"score {s.name!r} is {here} in {record.name!r} and {there} elsewhere"
+                )
+            # Records from before there was a trace beside newer ones: what any of them declares
+            # holds for all.
             if s.trace and column.trace and s.trace != column.trace:
-                raise RecordError(f"a trace in score {s.name!r} shows {s.trace!r} in {record.name!r} and {column.trace!r} elsewhere")
+                raise RecordError(
+                    f"a trace in score {s.name!r} shows {s.trace!r} in {record.name!r} and {column.trace!r} elsewhere"
+                )
             found[s.name] = column._replace(trace=column.trace or s.trace)
     known = [name for name in FIRST if name in found]
     return tuple(found[name] for name in (*known, *(n for n in found if n not in known)))
@@ -199,7 +258,9 @@ def _reference(oracles: Sequence[RunRecord], columns: dict[str, Column]) -> dict
         values = _values(oracles, name)
         if values:
             width = bands.band(values, span=column.range, pairs=bands.shares_pairs(name))
-            result[name] = Reference(sum(values) / len(values), min(values), max(values), len(values), width)
+            result[name] = Reference(
+                sum(values) / len(values), min(values), max(values), len(values), width
+            )
     return result
 
 

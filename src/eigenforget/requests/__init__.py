@@ -1,6 +1,8 @@
-"""What is to be forgotten: requests select training samples by what the Index knows of them; `split` makes the two sides.
+"""What is to be forgotten: requests select training samples by what the Index knows of them;
+`split` makes the two sides.
 
-Adding a kind is a file and a line in REQUESTS. Sequential is no member: it is a list of deletions, for `steps`.
+Adding a kind is a file and a line in REQUESTS. Sequential is no member: it is a list of deletions,
+for `steps`.
 """
 
 from __future__ import annotations
@@ -14,14 +16,31 @@ from eigenforget.requests.combined import Difference, Union
 from eigenforget.requests.poisoned import Poisoned
 from eigenforget.requests.ranked import ByMemorisation, Ranked, WorstCase
 from eigenforget.requests.request import Duplicates, ForgetRequest
-from eigenforget.requests.scores import memorisation_scores, model_scores, read_scores, subsampled_memorisation, write_scores
+from eigenforget.requests.scores import (
+    memorisation_scores,
+    model_scores,
+    read_scores,
+    subsampled_memorisation,
+    write_scores,
+)
 from eigenforget.requests.sequential import Sequential, Step, steps
 from eigenforget.requests.splitting import retain_sample, split
 from eigenforget.requests.where import Where
 
 REQUESTS: list[type] = [
-    ByClass, BySubclass, ByGroup, ByIds, Where, AtRandom, Ranked, ByMemorisation, WorstCase, Poisoned, Union, Difference,
-]  # fmt: skip
+    ByClass,
+    BySubclass,
+    ByGroup,
+    ByIds,
+    Where,
+    AtRandom,
+    Ranked,
+    ByMemorisation,
+    WorstCase,
+    Poisoned,
+    Union,
+    Difference,
+]
 
 __all__ = [
     "REQUESTS",

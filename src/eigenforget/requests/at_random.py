@@ -8,17 +8,18 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from eigenforget import seeds
+from eigenforget.core import seeds
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates, how_many, rows_of_classes
-from eigenforget.spec import configured
-from eigenforget.types import Index
 
 _USUAL_SHARE = 0.1
 
 
 @configured
 class AtRandom:
-    """Forget a random share, or n, of the training samples. The choice depends on the seed and the ids, not on their order.
+    """Forget a random share, or n, of the training samples. The choice depends on the seed and the
+    ids, not on their order.
 
     With `label` the draw is within these classes, and `fraction` is the share of them.
     """
@@ -26,13 +27,20 @@ class AtRandom:
     name: ClassVar[str] = "at_random"
     fraction: Annotated[
         float | None,
-        Field(gt=0, lt=1, description=f"share of the samples to draw from; {_USUAL_SHARE} where n is not given either"),
+        Field(
+            gt=0,
+            lt=1,
+            description=f"share of the samples to draw from; {_USUAL_SHARE} where n is not given either",
+        ),
     ] = None
-    n: Annotated[int | None, Field(ge=1, description="number of samples, in place of fraction")] = None
-    seed: Annotated[int, Field(ge=0, description="which samples are drawn")] = 0
-    label: Annotated[int | tuple[int, ...] | None, Field(description="class, or classes as a tuple, to draw from; None is all")] = (
+    n: Annotated[int | None, Field(ge=1, description="number of samples, in place of fraction")] = (
         None
     )
+    seed: Annotated[int, Field(ge=0, description="which samples are drawn")] = 0
+    label: Annotated[
+        int | tuple[int, ...] | None,
+        Field(description="class, or classes as a tuple, to draw from; None is all"),
+    ] = None
     duplicates: Duplicates = "error"
 
     @pydantic.model_validator(mode="after")
@@ -40,7 +48,8 @@ class AtRandom:
         if self.fraction is not None and self.n is not None:
             raise ValueError("give fraction or n, not both")
         if self.fraction is None and self.n is None:
-            # Set here, so that a record shows the share that was drawn, and at_random() equals at_random(fraction=0.1).
+            # Set here, so that a record shows the share that was drawn, and at_random() equals
+            # at_random(fraction=0.1).
             object.__setattr__(self, "fraction", _USUAL_SHARE)
         return self
 
@@ -48,5 +57,7 @@ class AtRandom:
         rows = np.arange(len(index)) if self.label is None else rows_of_classes(index, self.label)
         count = how_many(fraction=self.fraction, n=self.n, rows=len(rows), what=self.name)
         by_id = rows[np.argsort(index.ids[rows], kind="stable")]
-        drawn = np.random.default_rng(seeds.derive(self.seed, "at_random")).permutation(len(rows))[:count]
+        drawn = np.random.default_rng(seeds.derive(self.seed, "at_random")).permutation(len(rows))[
+            :count
+        ]
         return np.sort(by_id[drawn])

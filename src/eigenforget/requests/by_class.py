@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates, rows_of_classes
-from eigenforget.spec import configured
-from eigenforget.types import Index
 
 
 @configured

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
 from eigenforget.requests.typed import rows_with
-from eigenforget.spec import configured
-from eigenforget.types import Index
 
 
 @configured
@@ -18,7 +18,9 @@ class ByGroup:
     """Forget every training sample of one or several groups, such as all pictures of a patient."""
 
     name: ClassVar[str] = "by_group"
-    group: Annotated[str | int | tuple[str | int, ...], Field(description="group, or groups as a tuple")]
+    group: Annotated[
+        str | int | tuple[str | int, ...], Field(description="group, or groups as a tuple")
+    ]
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:

@@ -10,27 +10,36 @@ from typing import Annotated, ClassVar, TextIO
 import numpy as np
 from pydantic import BeforeValidator, Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index, listed
 from eigenforget.requests.request import Duplicates, as_tuple
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, Index, listed
 
 
 @configured
 class ByIds:
-    """Forget the training samples with these ids: given here, or one per line in a text file or on standard input.
+    """Forget the training samples with these ids: given here, or one per line in a text file or on
+    standard input.
 
     With path="-" the spec alone does not say what was asked for; the split's digest does.
     """
 
     name: ClassVar[str] = "by_ids"
     ids: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(description="sample ids")] = ()
-    path: Annotated[str, Field(description="text file with one id per line, '-' for standard input; blank lines are skipped")] = ""
+    path: Annotated[
+        str,
+        Field(
+            description="text file with one id per line, '-' for standard input; blank lines are skipped"
+        ),
+    ] = ""
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
         wanted = list(dict.fromkeys((*self.ids, *self._from_file())))
         if not wanted:
-            raise EigenforgetError("by_ids selects nothing: give ids=(…) or path='…' with one id per line")
+            raise EigenforgetError(
+                "by_ids selects nothing: give ids=(…) or path='…' with one id per line"
+            )
         where = {str(name): position for position, name in enumerate(index.ids)}
         missing = [name for name in wanted if name not in where]
         if missing:
@@ -42,7 +51,11 @@ class ByIds:
             return []
         try:
             # utf-8-sig: some editors put a byte-order mark before the first id.
-            text = _all_of(sys.stdin) if self.path == "-" else Path(self.path).read_text(encoding="utf-8-sig")
+            text = (
+                _all_of(sys.stdin)
+                if self.path == "-"
+                else Path(self.path).read_text(encoding="utf-8-sig")
+            )
         except (OSError, UnicodeDecodeError) as error:
             raise EigenforgetError(f"cannot read the id list {self.path!r}: {error}") from None
         return [line.strip() for line in text.splitlines() if line.strip()]
@@ -50,7 +63,9 @@ class ByIds:
 
 @functools.lru_cache(maxsize=1)
 def _all_of(stream: TextIO | None) -> str:
-    """The whole stream. It can be read once only, and a request may be asked more than once for its samples."""
+    """The whole stream. It can be read once only, and a request may be asked more than once for its
+    samples.
+    """
     if stream is None:
         raise OSError("there is no standard input")
     return stream.read()

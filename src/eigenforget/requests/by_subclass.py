@@ -7,23 +7,28 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
 from eigenforget.requests.typed import Value, finite, rows_with
-from eigenforget.spec import configured
-from eigenforget.types import Index
 
 
 @configured
 class BySubclass:
     """Forget every training sample with one or several values of a column finer than the labels.
 
-    The model knows the coarse classes only (CIFAR-20), and one fine label of them is to go ("rocket" of vehicles). The coarse class
-    usually keeps other samples, so no class is forgotten as a whole.
+    The model knows the coarse classes only (CIFAR-20), and one fine label of them is to go
+    ("rocket" of vehicles). The coarse class usually keeps other samples, so no class is forgotten
+    as a whole.
     """
 
     name: ClassVar[str] = "by_subclass"
     column: Annotated[str, Field(description="column of the data with the finer labels")] = "fine"
-    value: Annotated[Value | tuple[Value, ...], AfterValidator(finite), Field(description="finer label, or labels as a tuple")]
+    value: Annotated[
+        Value | tuple[Value, ...],
+        AfterValidator(finite),
+        Field(description="finer label, or labels as a tuple"),
+    ]
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates, as_tuple, inner_request, inner_requests
 from eigenforget.requests.splitting import selected
-from eigenforget.spec import configured
-from eigenforget.types import Index
 
 Requests = Annotated[
     tuple[Any, ...],
@@ -25,7 +25,8 @@ Request = Annotated[Any, AfterValidator(inner_request)]
 class Union:
     """Forget what any of the requests selects.
 
-    A request inside that says duplicates="forget" takes its copies with it; copies of the whole are this request's `duplicates`.
+    A request inside that says duplicates="forget" takes its copies with it; copies of the whole are
+    this request's `duplicates`.
     """
 
     name: ClassVar[str] = "union"
@@ -33,7 +34,9 @@ class Union:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
-        return np.flatnonzero(np.logical_or.reduce([selected(request, index) for request in self.requests]))
+        return np.flatnonzero(
+            np.logical_or.reduce([selected(request, index) for request in self.requests])
+        )
 
 
 @configured
@@ -41,7 +44,9 @@ class Difference:
     """Forget what `of` selects, without what `without` selects. Copies as in union."""
 
     name: ClassVar[str] = "difference"
-    of: Annotated[Request, Field(description="request to take samples from, such as by_class(label=3)")]
+    of: Annotated[
+        Request, Field(description="request to take samples from, such as by_class(label=3)")
+    ]
     without: Annotated[Request, Field(description="request for the samples of it to keep")]
     duplicates: Duplicates = "error"
 

@@ -7,23 +7,28 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from eigenforget import seeds
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, Index
 
 COLUMN = "poisoned"
 
 
 @configured
 class Poisoned:
-    """Forget the discovered share of the training samples whose index column "poisoned" is 1; the others stay in the retained data.
+    """Forget the discovered share of the training samples whose index column "poisoned" is 1; the
+    others stay in the retained data.
 
-    The draw depends on the seed and the ids. Errors: no such column, no poisoned sample, a share that knows none of them.
+    The draw depends on the seed and the ids. Errors: no such column, no poisoned sample, a share
+    that knows none of them.
     """
 
     name: ClassVar[str] = "poisoned"
-    known: Annotated[float, Field(gt=0, le=1, description="share of the poisoned samples that was discovered")] = 1.0
+    known: Annotated[
+        float, Field(gt=0, le=1, description="share of the poisoned samples that was discovered")
+    ] = 1.0
     seed: Annotated[int, Field(ge=0, description="which of them were discovered")] = 0
     duplicates: Duplicates = "error"
 
@@ -31,7 +36,11 @@ class Poisoned:
         rows = np.flatnonzero(index.column(COLUMN) == 1)
         count = round(self.known * len(rows))
         if count == 0:
-            raise EigenforgetError(f"known={self.known} of the {len(rows)} poisoned samples are none: nothing would be forgotten")
+            raise EigenforgetError(
+                f"known={self.known} of the {len(rows)} poisoned samples are none: nothing would be forgotten"
+            )
         by_id = rows[np.argsort(index.ids[rows], kind="stable")]
-        drawn = np.random.default_rng(seeds.derive(self.seed, self.name)).permutation(len(by_id))[:count]
+        drawn = np.random.default_rng(seeds.derive(self.seed, self.name)).permutation(len(by_id))[
+            :count
+        ]
         return np.sort(by_id[drawn])

@@ -8,13 +8,17 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index, listed
 from eigenforget.requests.request import Duplicates, how_many
 from eigenforget.requests.scores import read_scores
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, Index, listed
 
 ScorePath = Annotated[
-    str, Field(description="CSV file with a header, or JSON lines (.jsonl), with an id and a score for each sample")
+    str,
+    Field(
+        description="CSV file with a header, or JSON lines (.jsonl), with an id and a score for each sample"
+    ),
 ]
 ScoreColumn = Annotated[str, Field(description="column of the file with the scores")]
 Number = Annotated[int, Field(ge=1, description="number of samples")]
@@ -22,14 +26,22 @@ Number = Annotated[int, Field(ge=1, description="number of samples")]
 
 @configured
 class Ranked:
-    """Forget the samples with the highest or lowest scores. Equal scores go by id, so the order of the data does not matter."""
+    """Forget the samples with the highest or lowest scores. Equal scores go by id, so the order of
+    the data does not matter.
+    """
 
     name: ClassVar[str] = "ranked"
     path: ScorePath
     column: ScoreColumn = "score"
-    fraction: Annotated[float | None, Field(gt=0, lt=1, description="share of the training samples")] = None
-    n: Annotated[int | None, Field(ge=1, description="number of samples, in place of fraction")] = None
-    order: Annotated[Literal["highest", "lowest"], Field(description="which end of the scores is forgotten")] = "highest"
+    fraction: Annotated[
+        float | None, Field(gt=0, lt=1, description="share of the training samples")
+    ] = None
+    n: Annotated[int | None, Field(ge=1, description="number of samples, in place of fraction")] = (
+        None
+    )
+    order: Annotated[
+        Literal["highest", "lowest"], Field(description="which end of the scores is forgotten")
+    ] = "highest"
     duplicates: Duplicates = "error"
 
     @pydantic.model_validator(mode="after")
@@ -46,34 +58,46 @@ class Ranked:
 
 @configured
 class ByMemorisation:
-    """Forget the n samples that are memorised most, least, or nearest to `middle`: three strata of difficulty.
+    """Forget the n samples that are memorised most, least, or nearest to `middle`: three strata of
+    difficulty.
 
-    Low memorisation is a negative control: a retrained model knows these samples too, and forgetting them should change nothing.
-    memorisation_scores() and write_scores() make the file. Source: Zhao et al. (RUM), arXiv 2406.01257; `middle` as in its code.
+    Low memorisation is a negative control: a retrained model knows these samples too, and
+    forgetting them should change nothing. memorisation_scores() and write_scores() make the file.
+    Source: Zhao et al. (RUM), arXiv 2406.01257; `middle` as in its code.
     """
 
     name: ClassVar[str] = "by_memorisation"
     path: ScorePath
-    level: Annotated[Literal["high", "medium", "low"], Field(description="which stratum is forgotten")] = "high"
+    level: Annotated[
+        Literal["high", "medium", "low"], Field(description="which stratum is forgotten")
+    ] = "high"
     n: Number
     column: ScoreColumn = "score"
     middle: Annotated[
-        float, Field(allow_inf_nan=False, description="score that 'medium' is nearest to; 0.5 is for scores in [0, 1]")
+        float,
+        Field(
+            allow_inf_nan=False,
+            description="score that 'medium' is nearest to; 0.5 is for scores in [0, 1]",
+        ),
     ] = 0.5
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
         scores = scores_of(index, self.path, self.column)
         keys = {"high": -scores, "medium": np.abs(scores - self.middle), "low": scores}
-        return smallest(keys[self.level], index.ids, how_many(fraction=None, n=self.n, rows=len(index), what=self.name))
+        return smallest(
+            keys[self.level],
+            index.ids,
+            how_many(fraction=None, n=self.n, rows=len(index), what=self.name),
+        )
 
 
 @configured
 class WorstCase:
     """Forget the n samples with the highest scores of difficulty: what is hardest to forget.
 
-    Idea: Fan et al., arXiv 2403.07362, who search the worst set for a method. Deviation: nothing is searched here; the scores come
-    from the file, one sample at a time.
+    Idea: Fan et al., arXiv 2403.07362, who search the worst set for a method. Deviation: nothing is
+    searched here; the scores come from the file, one sample at a time.
     """
 
     name: ClassVar[str] = "worst_case"
@@ -84,11 +108,15 @@ class WorstCase:
 
     def select(self, index: Index) -> np.ndarray:
         scores = scores_of(index, self.path, self.column)
-        return smallest(-scores, index.ids, how_many(fraction=None, n=self.n, rows=len(index), what=self.name))
+        return smallest(
+            -scores, index.ids, how_many(fraction=None, n=self.n, rows=len(index), what=self.name)
+        )
 
 
 def scores_of(index: Index, path: str, column: str) -> np.ndarray:
-    """Scores [N] in the order of the index. Errors: ids without a score, scores of unknown ids, all that read_scores refuses."""
+    """Scores [N] in the order of the index. Errors: ids without a score, scores of unknown ids, all
+    that read_scores refuses.
+    """
     found = read_scores(path, column)
     names = [str(name) for name in index.ids]
     missing = [name for name in names if name not in found]
@@ -96,7 +124,9 @@ def scores_of(index: Index, path: str, column: str) -> np.ndarray:
         raise EigenforgetError(f"{path} has no score for these training samples: {listed(missing)}")
     unknown = sorted(found.keys() - set(names))
     if unknown:
-        raise EigenforgetError(f"{path} has scores of ids that are not in the training data: {listed(unknown)}")
+        raise EigenforgetError(
+            f"{path} has scores of ids that are not in the training data: {listed(unknown)}"
+        )
     return np.array([found[name] for name in names])
 
 

@@ -8,11 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import Field
 
-from eigenforget.types import EigenforgetError, Index, listed
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Index, listed
 
 Duplicates = Annotated[
     Literal["error", "forget"],
-    Field(description="identical content on both sides: 'error' names the ids, 'forget' forgets every copy"),
+    Field(
+        description="identical content on both sides: 'error' names the ids, 'forget' forgets every copy"
+    ),
 ]
 
 
@@ -25,27 +28,37 @@ class ForgetRequest(Protocol):
     def duplicates(self) -> str: ...
 
     def select(self, index: Index) -> np.ndarray:
-        """Positions of the samples to forget. Errors: a class, id or share that the data does not have."""
+        """Positions of the samples to forget. Errors: a class, id or share that the data does not
+        have.
+        """
         ...
 
 
 def inner_request(value: Any) -> Any:
-    """The value, if it is a request that selects samples. ValueError (for pydantic): it is none, or a sequence of them."""
+    """The value, if it is a request that selects samples. ValueError (for pydantic): it is none, or
+    a sequence of them.
+    """
     made = dataclasses.is_dataclass(value) and not isinstance(value, type)
     if made and callable(getattr(value, "select", None)) and hasattr(value, "duplicates"):
         return value
     if made and hasattr(value, "again"):
-        raise ValueError(f"{value.name} is several deletions, one after the other, and stands inside no other request")
+        raise ValueError(
+            f"{value.name} is several deletions, one after the other, and stands inside no other request"
+        )
     raise ValueError(f"a request is needed, such as by_class(label=3), got {value!r}")
 
 
 def as_tuple(value: Any) -> Any:
     """One value or a list as a tuple: `(by_class(label=3))` is no tuple in Python, and means one."""
-    return value if isinstance(value, tuple) else tuple(value) if isinstance(value, list) else (value,)
+    return (
+        value if isinstance(value, tuple) else tuple(value) if isinstance(value, list) else (value,)
+    )
 
 
 def inner_requests(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values, if they are requests that select samples, at least one. ValueError (for pydantic) otherwise."""
+    """The values, if they are requests that select samples, at least one. ValueError (for pydantic)
+    otherwise.
+    """
     if not values:
         raise ValueError("at least one request is needed")
     return tuple(inner_request(value) for value in values)
@@ -61,10 +74,14 @@ def how_many(*, fraction: float | None, n: int | None, rows: int, what: str) -> 
 
 
 def rows_of_classes(index: Index, label: int | tuple[int, ...]) -> np.ndarray:
-    """Positions of the samples of these classes. Errors: none is named, or one that the training data does not have."""
+    """Positions of the samples of these classes. Errors: none is named, or one that the training
+    data does not have.
+    """
     wanted = set(label) if isinstance(label, tuple) else {label}
     known = np.unique(index.labels)
     missing = sorted(wanted - set(known.tolist()))
     if missing or not wanted:
-        raise EigenforgetError(f"unknown class {listed(missing) or '()'}; the training data has classes: {listed(known, 20)}")
+        raise EigenforgetError(
+            f"unknown class {listed(missing) or '()'}; the training data has classes: {listed(known, 20)}"
+        )
     return np.flatnonzero(np.isin(index.labels, list(wanted)))

@@ -1,4 +1,6 @@
-"""Scores of samples: how strongly models memorise each of them, and files that hold a number for each id."""
+"""Scores of samples: how strongly models memorise each of them, and files that hold a number for
+each id.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import listed
 from eigenforget.record import RecordError, write_text
-from eigenforget.types import EigenforgetError, listed
 
 ModelScore = Literal["loss", "confidence", "margin"]
 
@@ -20,38 +23,51 @@ _LINES = (".jsonl", ".ndjson")
 
 
 def memorisation_scores(with_sample: Any, without: Any, labels: Any) -> np.ndarray:
-    """mem(i) = mean p(y_i | x_i) of models that saw sample i, minus that of models that did not; float64 [N] in [−1, 1].
+    """mem(i) = mean p(y_i | x_i) of models that saw sample i, minus that of models that did not;
+    float64 [N] in [−1, 1].
 
-    with_sample: logits [M1, N, C] of models trained with the samples; without: logits [M2, N, C] of models trained without them;
-    labels: [N]. High: the models are right about the sample only because they saw it, as for mislabelled and atypical ones.
-    Errors: shapes that differ, no model, logits that are not finite, labels outside the classes.
-    Source: Feldman, Zhang, arXiv 2008.03703, mem(A, S, i). Deviation: the probability of the label, where the paper counts the
+    with_sample: logits [M1, N, C] of models trained with the samples; without: logits [M2, N, C] of
+    models trained without them; labels: [N]. High: the models are right about the sample only
+    because they saw it, as for mislabelled and atypical ones. Errors: shapes that differ, no model,
+    logits that are not finite, labels outside the classes. Source: Feldman, Zhang, arXiv
+    2008.03703, mem(A, S, i). Deviation: the probability of the label, where the paper counts the
     models that predict it; less noise for few models.
     """
     truth = np.asarray(labels)
     seen, unseen = _logits(with_sample, truth, "with_sample"), _logits(without, truth, "without")
     if seen.shape[2] != unseen.shape[2]:
-        raise EigenforgetError(f"with_sample has {seen.shape[2]} classes and without has {unseen.shape[2]}")
-    return _label_probability(seen, truth).mean(axis=0) - _label_probability(unseen, truth).mean(axis=0)
+        raise EigenforgetError(
+            f"with_sample has {seen.shape[2]} classes and without has {unseen.shape[2]}"
+        )
+    return _label_probability(seen, truth).mean(axis=0) - _label_probability(unseen, truth).mean(
+        axis=0
+    )
 
 
 def subsampled_memorisation(probabilities: Any, included: Any) -> np.ndarray:
-    """mem(i) from models trained on subsets: mean p(y_i | x_i) of those whose subset has sample i, minus that of the others; [N] in [−1, 1].
+    """mem(i) from models trained on subsets: mean p(y_i | x_i) of those whose subset has sample i,
+    minus that of the others; [N] in [−1, 1].
 
-    probabilities: [M, N], of the sample's label under each model; included: bools [M, N], whether the model was trained with the sample.
-    Errors: other shapes or types, probabilities outside [0, 1], a sample that all models or none were trained with.
-    Source: Feldman, Zhang, arXiv 2008.03703, the estimator from models trained on random subsets. Deviation: as in `memorisation_scores`.
+    probabilities: [M, N], of the sample's label under each model; included: bools [M, N], whether
+    the model was trained with the sample. Errors: other shapes or types, probabilities outside [0,
+    1], a sample that all models or none were trained with. Source: Feldman, Zhang, arXiv
+    2008.03703, the estimator from models trained on random subsets. Deviation: as in
+    `memorisation_scores`.
     """
     found, inside = np.asarray(probabilities, dtype=np.float64), np.asarray(included)
     if found.ndim != 2 or inside.shape != found.shape or inside.dtype != np.bool_:
         what = f"got {list(found.shape)} and {inside.dtype} {list(inside.shape)}"
-        raise EigenforgetError(f"probabilities and bools of one shape [models, samples] are needed, {what}")
+        raise EigenforgetError(
+            f"probabilities and bools of one shape [models, samples] are needed, {what}"
+        )
     if not ((found >= 0) & (found <= 1)).all():
         raise EigenforgetError("probabilities must be numbers from 0 to 1")
     counts = inside.sum(axis=0)
     lacking = np.flatnonzero((counts == 0) | (counts == len(found)))
     if len(lacking):
-        raise EigenforgetError(f"samples {listed(lacking)} are in the subsets of all {len(found)} models or of none")
+        raise EigenforgetError(
+            f"samples {listed(lacking)} are in the subsets of all {len(found)} models or of none"
+        )
     seen = np.where(inside, found, 0).sum(axis=0) / counts
     return seen - np.where(inside, 0, found).sum(axis=0) / (len(found) - counts)
 
@@ -59,13 +75,16 @@ def subsampled_memorisation(probabilities: Any, included: Any) -> np.ndarray:
 def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
     """What one model makes of each sample, float64 [N], from its logits [N, C] and the labels [N].
 
-    "loss": cross-entropy −log p(y) in nats. "confidence": the largest softmax probability, of whichever class. "margin": the label's logit
-    minus the largest other one, which is negative where the model is wrong. Errors: as in `memorisation_scores`, fewer than 2 classes.
+    "loss": cross-entropy −log p(y) in nats. "confidence": the largest softmax probability, of
+    whichever class. "margin": the label's logit minus the largest other one, which is negative
+    where the model is wrong. Errors: as in `memorisation_scores`, fewer than 2 classes.
     """
     truth = np.asarray(labels)
     wide = _logits(np.asarray(logits)[np.newaxis], truth, "logits")[0]
     if wide.shape[1] < 2:
-        raise EigenforgetError(f"a score of a classifier needs at least 2 classes, got {wide.shape[1]}")
+        raise EigenforgetError(
+            f"a score of a classifier needs at least 2 classes, got {wide.shape[1]}"
+        )
     rows = np.arange(len(truth))
     own, top = wide[rows, truth], wide.max(axis=1)
     if what == "margin":
@@ -76,14 +95,20 @@ def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
     return 1 / total if what == "confidence" else np.log(total) + (top - own)
 
 
-def write_scores(path: str | Path, ids: Sequence[str] | np.ndarray, scores: Any, *, column: str = "score") -> Path:
-    """A CSV file with the columns id and `column`, or JSON lines where the name ends in .jsonl, written as a whole or not at all.
+def write_scores(
+    path: str | Path, ids: Sequence[str] | np.ndarray, scores: Any, *, column: str = "score"
+) -> Path:
+    """A CSV file with the columns id and `column`, or JSON lines where the name ends in .jsonl,
+    written as a whole or not at all.
 
-    Numbers read back exactly. Errors: not one finite score for each id, repeated ids, a path that cannot be written.
+    Numbers read back exactly. Errors: not one finite score for each id, repeated ids, a path that
+    cannot be written.
     """
     names, values = [str(name) for name in ids], np.asarray(scores, dtype=np.float64)
     if values.shape != (len(names),):
-        raise EigenforgetError(f"{len(names)} ids and scores of shape {list(values.shape)}: one score is needed for each id")
+        raise EigenforgetError(
+            f"{len(names)} ids and scores of shape {list(values.shape)}: one score is needed for each id"
+        )
     _check_rows(names, values, str(path))
     rows = list(zip(names, values.tolist(), strict=True))
     target = Path(path)
@@ -100,9 +125,11 @@ def write_scores(path: str | Path, ids: Sequence[str] | np.ndarray, scores: Any,
 
 
 def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
-    """Score by id of a CSV file with a header, or of JSON lines (.jsonl). Further columns are ignored.
+    """Score by id of a CSV file with a header, or of JSON lines (.jsonl). Further columns are
+    ignored.
 
-    Errors, which name the file: it cannot be read or parsed, no such column, repeated ids, scores that are no finite numbers.
+    Errors, which name the file: it cannot be read or parsed, no such column, repeated ids, scores
+    that are no finite numbers.
     """
     target = Path(path)
     kind = _format(target)
@@ -116,7 +143,9 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
         for key in ("id", column):
             if row.get(key) is None:
                 known = ", ".join(map(str, row)) or "none"
-                raise EigenforgetError(f"{path}, line {number}: there is no {key!r}; the columns are: {known}")
+                raise EigenforgetError(
+                    f"{path}, line {number}: there is no {key!r}; the columns are: {known}"
+                )
         names.append(str(row["id"]))
         values.append(_number(row[column]))
     _check_rows(names, np.asarray(values, dtype=np.float64), str(path))
@@ -124,7 +153,9 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
 
 
 def check_scores_path(path: Path) -> None:
-    """Errors: scores are not kept in files with this ending, the path is a folder, its folder is a file."""
+    """Errors: scores are not kept in files with this ending, the path is a folder, its folder is a
+    file.
+    """
     _format(path)
     if path.is_dir():
         raise EigenforgetError(f"{path} is a folder; scores go into a file")
@@ -144,7 +175,9 @@ def _format(path: Path) -> str:
 def _csv_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        return [(reader.line_num, {k: v for k, v in row.items() if k is not None}) for row in reader]
+        return [
+            (reader.line_num, {k: v for k, v in row.items() if k is not None}) for row in reader
+        ]
     except csv.Error as error:
         raise EigenforgetError(f"{path}, line {reader.line_num}: no CSV: {error}") from None
 
@@ -159,7 +192,9 @@ def _json_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError):
             raise EigenforgetError(f"{path}, line {number}: no JSON: {line[:60]!r}") from None
         if not isinstance(row, dict):
-            raise EigenforgetError(f"{path}, line {number}: an object with an id and a score is needed, got {line[:60]!r}")
+            raise EigenforgetError(
+                f"{path}, line {number}: an object with an id and a score is needed, got {line[:60]!r}"
+            )
         rows.append((number, row))
     return rows
 
@@ -179,10 +214,14 @@ def _check_rows(names: list[str], values: np.ndarray, path: str) -> None:
         raise EigenforgetError(f"{path}: there are no scores")
     unique, counts = np.unique(np.asarray(names), return_counts=True)
     if len(unique) != len(names):
-        raise EigenforgetError(f"{path}: ids must be unique; repeated: {listed(unique[counts > 1])}")
+        raise EigenforgetError(
+            f"{path}: ids must be unique; repeated: {listed(unique[counts > 1])}"
+        )
     bad = ~np.isfinite(values)
     if bad.any():
-        raise EigenforgetError(f"{path}: scores must be finite numbers; these ids have none: {listed(np.asarray(names)[bad])}")
+        raise EigenforgetError(
+            f"{path}: scores must be finite numbers; these ids have none: {listed(np.asarray(names)[bad])}"
+        )
 
 
 def _logits(logits: Any, labels: np.ndarray, what: str) -> np.ndarray:
@@ -192,13 +231,17 @@ def _logits(logits: Any, labels: np.ndarray, what: str) -> np.ndarray:
             f"{what} must be logits [models, {len(labels)} samples, classes] of at least one model, got {list(wide.shape)}"
         )
     if labels.dtype.kind not in "iu" or (labels < 0).any() or (labels >= wide.shape[2]).any():
-        raise EigenforgetError(f"labels must be integers from 0 to {wide.shape[2] - 1}, got {listed(np.unique(labels))}")
+        raise EigenforgetError(
+            f"labels must be integers from 0 to {wide.shape[2] - 1}, got {listed(np.unique(labels))}"
+        )
     if not np.isfinite(wide).all():
         raise EigenforgetError(f"{what} has logits that are not finite")
     return wide
 
 
 def _label_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Softmax probability of the label, [M, N]. The largest logit is subtracted first, so that nothing overflows."""
+    """Softmax probability of the label, [M, N]. The largest logit is subtracted first, so that
+    nothing overflows.
+    """
     weights = np.exp(logits - logits.max(axis=2, keepdims=True))
     return weights[:, np.arange(len(labels)), labels] / weights.sum(axis=2)

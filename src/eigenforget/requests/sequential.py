@@ -7,30 +7,36 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index, Split, listed
 from eigenforget.requests.combined import Requests
 from eigenforget.requests.request import ForgetRequest
 from eigenforget.requests.splitting import check_copies, selected, sides
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, Index, Split, listed
 
 
 @configured
 class Sequential:
-    """Deletions that are honoured one after the other. It selects nothing as such: steps() gives the split after each of them."""
+    """Deletions that are honoured one after the other. It selects nothing as such: steps() gives
+    the split after each of them.
+    """
 
     name: ClassVar[str] = "sequence"
     requests: Requests
     again: Annotated[
         Literal["error", "skip"],
-        Field(description="samples that an earlier step forgot already: 'error' names the ids, 'skip' passes them over"),
+        Field(
+            description="samples that an earlier step forgot already: 'error' names the ids, 'skip' passes them over"
+        ),
     ] = "error"
 
 
 class Step(NamedTuple):
     """One deletion of a sequence.
 
-    split: everything forgotten up to this step and what is retained after it. new: positions that this step is the first to forget;
-    with again="skip" there may be none, and then nothing is left to do.
+    split: everything forgotten up to this step and what is retained after it. new: positions that
+    this step is the first to forget; with again="skip" there may be none, and then nothing is left
+    to do.
     """
 
     request: ForgetRequest
@@ -41,8 +47,8 @@ class Step(NamedTuple):
 def steps(request: ForgetRequest | Sequential, index: Index) -> list[Step]:
     """The steps of a sequence, or the one step of a plain request.
 
-    The last split is that of the union of the requests. Errors, which name the step: all that split() refuses, and samples that an
-    earlier step forgot already (unless again="skip").
+    The last split is that of the union of the requests. Errors, which name the step: all that
+    split() refuses, and samples that an earlier step forgot already (unless again="skip").
     """
     plan = request if isinstance(request, Sequential) else None
     requests = plan.requests if plan else (request,)

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from eigenforget import seeds
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Index, Split, digest_of_rows, listed
+from eigenforget.data.sources import Source
 from eigenforget.requests.request import ForgetRequest
-from eigenforget.types import EigenforgetError, Index, Split, digest_of_rows, listed
 
 
 def split(request: ForgetRequest, index: Index) -> Split:
     """Disjoint, covering, non-empty forget and retain positions, with an order-free digest.
 
-    Errors: nothing or everything is forgotten; a sample with identical content stands on both sides (the ids are named).
+    Errors: nothing or everything is forgotten; a sample with identical content stands on both sides
+    (the ids are named).
     """
     if not hasattr(request, "select"):
-        raise EigenforgetError(f"{request.name} is several deletions, one after the other: steps() makes their splits")
+        raise EigenforgetError(
+            f"{request.name} is several deletions, one after the other: steps() makes their splits"
+        )
     chosen = selected(request, index)
     check_copies(index, chosen)
     return sides(request.name, index, chosen)
 
 
 def selected(request: ForgetRequest, index: Index) -> np.ndarray:
-    """bool [N]: what the request selects, with every copy of it where the request says duplicates="forget"."""
+    """bool [N]: what the request selects, with every copy of it where the request says
+    duplicates="forget".
+    """
     chosen = np.zeros(len(index), dtype=bool)
     chosen[request.select(index)] = True
     return chosen | _twins(index, chosen) if request.duplicates == "forget" else chosen
@@ -39,18 +48,29 @@ def check_copies(index: Index, chosen: np.ndarray) -> None:
 
 
 def sides(name: str, index: Index, chosen: np.ndarray) -> Split:
-    """The Split that forgets `chosen` [N]. Errors, which name the request: nothing or everything is forgotten."""
+    """The Split that forgets `chosen` [N]. Errors, which name the request: nothing or everything is
+    forgotten.
+    """
     if not chosen.any():
         raise EigenforgetError(f"{name} forgets none of the {len(index)} training samples")
     if chosen.all():
-        raise EigenforgetError(f"{name} forgets all {len(index)} training samples; nothing would be retained")
+        raise EigenforgetError(
+            f"{name} forgets all {len(index)} training samples; nothing would be retained"
+        )
     gone = np.setdiff1d(index.labels[chosen], index.labels[~chosen])
     rows = (f"{name}\x1f{int(side)}" for name, side in zip(index.ids, chosen, strict=True))
-    return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), tuple(int(c) for c in gone), digest_of_rows(rows))
+    return Split(
+        np.flatnonzero(chosen),
+        np.flatnonzero(~chosen),
+        tuple(int(c) for c in gone),
+        digest_of_rows(rows),
+    )
 
 
 def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A seeded share of the retain positions, stratified by label, at least one of each class; `labels` are of all samples."""
+    """A seeded share of the retain positions, stratified by label, at least one of each class;
+    `labels` are of all samples.
+    """
     if not 0 < fraction <= 1:
         raise EigenforgetError(f"retain fraction {fraction} must be above 0 and at most 1")
     if fraction == 1:
@@ -68,3 +88,14 @@ def _twins(index: Index, chosen: np.ndarray) -> np.ndarray:
     if index.content is None or not chosen.any():
         return np.zeros(len(index), dtype=bool)
     return ~chosen & np.isin(index.content, np.unique(index.content[chosen]))
+
+
+def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the samples of forgotten and of other classes, each in order."""
+    of_forgotten = np.isin(labels, list(forgotten_classes))
+    return np.flatnonzero(of_forgotten), np.flatnonzero(~of_forgotten)
+
+
+def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:
+    """Classes that occur in the forget data and not in the retained data."""
+    return tuple(int(c) for c in np.setdiff1d(forget.labels(), retain.labels()))

@@ -1,4 +1,6 @@
-"""Columns and the values they are compared with have one type each: a number is never taken for a string."""
+"""Columns and the values they are compared with have one type each: a number is never taken for a
+string.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,41 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eigenforget.types import EigenforgetError, Index, listed
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Index, listed
 
 Value = str | bool | int | float
 Family = Literal["strings", "numbers", "bools"]
 
-_FAMILIES: dict[str, Family] = {"U": "strings", "i": "numbers", "u": "numbers", "f": "numbers", "b": "bools"}
+_FAMILIES: dict[str, Family] = {
+    "U": "strings",
+    "i": "numbers",
+    "u": "numbers",
+    "f": "numbers",
+    "b": "bools",
+}
 
 
 def family(column: np.ndarray) -> Family:
     """What the column holds. Errors: anything but strings, numbers or bools."""
     if column.dtype.kind not in _FAMILIES:
-        raise EigenforgetError(f"a column of {column.dtype} cannot be compared; it must hold strings, numbers or bools")
+        raise EigenforgetError(
+            f"a column of {column.dtype} cannot be compared; it must hold strings, numbers or bools"
+        )
     return _FAMILIES[column.dtype.kind]
 
 
 def family_of(value: Value) -> Family:
     """The family of one value; True is a bool and not the number 1."""
-    return "bools" if isinstance(value, bool) else "strings" if isinstance(value, str) else "numbers"
+    return (
+        "bools" if isinstance(value, bool) else "strings" if isinstance(value, str) else "numbers"
+    )
 
 
 def finite(value: Any) -> Any:
-    """The value, if no number in it is inf, NaN or beyond 64 bits. ValueError (for pydantic) otherwise."""
+    """The value, if no number in it is inf, NaN or beyond 64 bits. ValueError (for pydantic)
+    otherwise.
+    """
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"{item} is no finite number")
@@ -63,5 +78,7 @@ def rows_with(index: Index, name: str, value: Value | tuple[Value, ...]) -> np.n
     missing = [repr(item) for item, rows in found.items() if not rows.any()]
     if missing:
         known = np.unique(column)
-        raise EigenforgetError(f"no sample has {name} {listed(missing)}; the column has: {listed(known, 20)}")
+        raise EigenforgetError(
+            f"no sample has {name} {listed(missing)}; the column has: {listed(known, 20)}"
+        )
     return np.flatnonzero(np.logical_or.reduce(list(found.values())))

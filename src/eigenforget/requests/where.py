@@ -10,10 +10,11 @@ import numpy as np
 import pydantic
 from pydantic import AfterValidator, Field
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
 from eigenforget.requests.typed import Value, check_same, family, finite
-from eigenforget.spec import configured
-from eigenforget.types import EigenforgetError, Index
 
 _ORDERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
     "<": operator.lt,
@@ -27,19 +28,24 @@ _ORDERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
 class Where:
     """Forget every training sample of which the comparison `column op value` is true.
 
-    column: "label", "group", "id" or a further column of the data. Strings are ordered by code point, so dates as 2024-05-31 are
-    in time order. A number that is NaN equals nothing and has no order: "!=" alone selects it. Errors, at selection: a column that
-    does not exist, a column and a value of different types, an order of bools, "contains" in a column of no strings.
+    column: "label", "group", "id" or a further column of the data. Strings are ordered by code
+    point, so dates as 2024-05-31 are in time order. A number that is NaN equals nothing and has no
+    order: "!=" alone selects it. Errors, at selection: a column that does not exist, a column and a
+    value of different types, an order of bools, "contains" in a column of no strings.
     """
 
     name: ClassVar[str] = "where"
-    column: Annotated[str, Field(description="'label', 'group', 'id' or a further column of the data")]
+    column: Annotated[
+        str, Field(description="'label', 'group', 'id' or a further column of the data")
+    ]
     op: Annotated[
         Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"],
         Field(description="'in' takes a tuple of values, 'contains' a part of a string"),
     ] = "=="
     value: Annotated[
-        Value | tuple[Value, ...], AfterValidator(finite), Field(description="string, number or bool of the column's type")
+        Value | tuple[Value, ...],
+        AfterValidator(finite),
+        Field(description="string, number or bool of the column's type"),
     ]
     duplicates: Duplicates = "error"
 
@@ -66,8 +72,12 @@ class Where:
         held = family(column)
         if self.op == "contains":
             if held != "strings":
-                raise EigenforgetError(f"the column {self.column!r} holds {held}; 'contains' looks for a part of strings")
+                raise EigenforgetError(
+                    f"the column {self.column!r} holds {held}; 'contains' looks for a part of strings"
+                )
             return np.char.find(column, str(values[0])) >= 0
         if held == "bools":
-            raise EigenforgetError(f"the column {self.column!r} holds bools, which have no order; use == or !=")
+            raise EigenforgetError(
+                f"the column {self.column!r} holds bools, which have no order; use == or !="
+            )
         return _ORDERS[self.op](column, values[0])

@@ -1,8 +1,0 @@
-"""Features of seen and of unseen data, layer by layer: what `eigenforget analyze` measures and puts into records."""
-
-from __future__ import annotations
-
-from eigenforget.analysis.layers import earlier_layers
-from eigenforget.analysis.run import analyse
-
-__all__ = ["analyse", "earlier_layers"]

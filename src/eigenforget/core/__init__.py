@@ -1,0 +1,1 @@
+"""Values, specs and errors that every part exchanges; no torch."""

@@ -1,0 +1,20 @@
+"""One torch.Generator per (seed, purpose): adding a consumer of randomness never shifts another's
+numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def derive(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed that depends on the seed and on each word of the purpose."""
+    text = "\x1f".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A CPU generator for one purpose."""
+    return torch.Generator().manual_seed(derive(seed, *purpose))

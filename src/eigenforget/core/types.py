@@ -1,0 +1,215 @@
+"""Frozen values that everyone exchanges: errors, samples, splits, tasks, outputs, scores.
+
+Shapes use N samples, D features, C classes, B batch size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from eigenforget.core.errors import EigenforgetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "Batch",
+    "Better",
+    "Index",
+    "Outputs",
+    "Part",
+    "Score",
+    "Split",
+    "Trace",
+    "digest_of_rows",
+    "listed",
+]
+
+Part = Literal["forget", "retain", "test_forget", "test_retain", "test_trigger"]
+"""forget / retain: the two sides of the training data. test_forget / test_retain: held-out samples
+of the forgotten and of the other classes; when no class is forgotten as a whole there is no
+test_forget and test_retain is the test set. test_trigger: held-out samples with a planted trigger
+and the attacker's label, where a backdoor is measured."""
+
+Better = Literal["higher", "lower", "reference"]
+
+Trace = Literal["above", "below", "both", ""]
+"""On which side of the retrained models' values a trace of the forgotten data shows: a linear probe
+above them still finds the class, an alignment below them does. "both": a distance, which says that
+something differs and not in which sense. "": utility and cost."""
+
+
+class Batch(NamedTuple):
+    """inputs [B, ...], labels [B] int64, positions [B] int64 (row in the source it came from)."""
+
+    inputs: Any
+    labels: Tensor
+    positions: Tensor
+
+
+class Outputs(NamedTuple):
+    """logits [B, C] and features [B, D]: the input of the classifier head, or of the layer that was
+    asked for.
+
+    layers: features [B, D_l] of further layers by name, where they were asked for.
+    """
+
+    logits: Tensor
+    features: Tensor
+    layers: Mapping[str, Tensor] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What is known of each sample besides its tensor: unique ids [N], labels [N], optional groups
+    [N], content hashes [N].
+
+    columns: further columns [N] of integers, floats, strings or bools by name, such as a finer
+    label, an age, a date. Errors: columns of another length or type, or named as one of those
+    above; repeated ids.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+    content: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        for name in ("labels", "groups", "content"):
+            column = getattr(self, name)
+            if column is not None and len(column) != n:
+                raise EigenforgetError(f"index column {name} has {len(column)} rows, ids have {n}")
+        unique, counts = np.unique(self.ids, return_counts=True)
+        if len(unique) != n:
+            raise EigenforgetError(
+                f"sample ids must be unique; repeated: {listed(unique[counts > 1])}"
+            )
+        # A copy, so that the caller's mapping cannot change under the digest.
+        object.__setattr__(
+            self,
+            "columns",
+            {name: _column(name, values, n) for name, values in self.columns.items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def column(self, name: str) -> np.ndarray:
+        """The column [N] of this name: "id", "label", "group" or one of `columns`. Errors: there is
+        none; the names are listed.
+        """
+        own = {"id": self.ids, "label": self.labels, "group": self.groups}
+        known = {key: values for key, values in own.items() if values is not None} | dict(
+            self.columns
+        )
+        if name not in known:
+            raise EigenforgetError(
+                f"the data has no column {name!r}; its columns: {listed(known, 20)}"
+            )
+        return _one_type(np.asarray(known[name]))
+
+    def digest(self) -> str:
+        """SHA-256 over the sorted rows, so the order of the samples does not matter, nor that of
+        the further columns.
+        """
+        columns = [c for c in (self.ids, self.labels, self.groups, self.content) if c is not None]
+        named = [
+            [f"{name}:{c.dtype.kind}={value}" for value in c]
+            for name, c in sorted(self.columns.items())
+        ]
+        return digest_of_rows(
+            "\x1f".join(map(str, row)) for row in zip(*columns, *named, strict=True)
+        )
+
+
+class Split(NamedTuple):
+    """Positions of the forgotten and retained training samples, classes gone as a whole, and an
+    order-free digest.
+    """
+
+    forget: np.ndarray
+    retain: np.ndarray
+    forgotten_classes: tuple[int, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number. value is None exactly when status is "not_applicable"; then reason says
+    why.
+
+    low and high bound a 95 % interval where the metric has one. better="reference" means closest to
+    the retrained model; then trace says on which side of it traces of the forgotten data show.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    better: Better
+    range: tuple[float, float]
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+    trace: Trace = ""
+
+    def __post_init__(self) -> None:
+        if self.value is None and not self.reason:
+            raise EigenforgetError(f"score {self.name} has no value and no reason")
+        if self.value is not None and not np.isfinite(self.value):
+            raise EigenforgetError(
+                f"score {self.name} is {self.value}; a score is a finite number or not applicable"
+            )
+
+    @property
+    def status(self) -> Literal["ok", "not_applicable"]:
+        return "ok" if self.value is not None else "not_applicable"
+
+
+def _column(name: str, values: Any, n: int) -> np.ndarray:
+    """One further column of an Index, checked."""
+    if name in ("id", "label", "group", "content"):
+        raise EigenforgetError(
+            f"a further index column cannot be named {name!r}: every index has one of that name"
+        )
+    column = _one_type(np.asarray(values))
+    if column.shape != (n,):
+        raise EigenforgetError(
+            f"index column {name} must be one value for each of the {n} ids, got {list(column.shape)}"
+        )
+    if column.dtype.kind not in "iufUb":
+        raise EigenforgetError(
+            f"index column {name} must hold integers, floats, strings or bools, got {column.dtype} (write dates as 2024-05-31)"
+        )
+    return column
+
+
+def _one_type(column: np.ndarray) -> np.ndarray:
+    """Python strings as a string column; any other column as it is."""
+    return (
+        column.astype(np.str_)
+        if column.dtype.kind == "O" and all(isinstance(v, str) for v in column)
+        else column
+    )
+
+
+def listed(values: Any, limit: int = 10) -> str:
+    """The first few values and how many there are, for error messages."""
+    items = [str(v) for v in values]
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
+
+
+def digest_of_rows(rows: Any) -> str:
+    """ "sha256:…" of the rows in sorted order."""
+    total = hashlib.sha256()
+    for row in sorted(rows):
+        total.update(row.encode())
+        total.update(b"\n")
+    return f"sha256:{total.hexdigest()}"

@@ -1,0 +1,28 @@
+"""Where samples come from: tensors kept on the device, or any map-style Dataset streamed through a
+DataLoader.
+"""
+
+from __future__ import annotations
+
+from eigenforget.data.sources.given import as_source
+from eigenforget.data.sources.inputs import Augment, Inputs
+from eigenforget.data.sources.kinds import (
+    DatasetSource,
+    Joined,
+    Source,
+    TensorSource,
+    steps_in_epoch,
+    unaugmented,
+)
+
+__all__ = [
+    "Augment",
+    "DatasetSource",
+    "Inputs",
+    "Joined",
+    "Source",
+    "TensorSource",
+    "as_source",
+    "steps_in_epoch",
+    "unaugmented",
+]

@@ -1,0 +1,218 @@
+"""The kinds of sources. All give the same batches for the same generator, so results do not depend
+on how data is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Batch
+from eigenforget.data.sources.inputs import (
+    Augment,
+    Inputs,
+    augmented,
+    check_augmentable,
+    check_labels,
+    concatenated,
+    counts,
+    pair_of,
+    taken,
+)
+
+
+class Source(Protocol):
+    """Samples in a fixed order. A generator means a shuffled, augmented training pass; None a plain
+    pass in order.
+    """
+
+    def __len__(self) -> int: ...
+    def labels(self) -> np.ndarray: ...
+    def batches(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> Iterator[Batch]: ...
+    def subset(self, positions: np.ndarray) -> Source: ...
+
+
+@dataclass(frozen=True, eq=False)
+class TensorSource:
+    """inputs [N, ...], or several such tensors by name, and labels [N] on one device. `augment`
+    acts in training passes only.
+
+    Errors: other counts of inputs than of labels; labels that are no integers; an augmentation of
+    several tensors.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    augment: Augment | None = None
+
+    def __post_init__(self) -> None:
+        check_labels(self.targets)
+        for name, count in counts(self.inputs).items():
+            if count != len(self.targets):
+                raise EigenforgetError(
+                    f"{count} {name} and {len(self.targets)} labels: the counts must be equal"
+                )
+        if self.augment is not None:
+            check_augmentable(self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def labels(self) -> np.ndarray:
+        return self.targets.cpu().numpy().astype(np.int64)
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        for rows in _order(len(self), batch_size, generator):
+            rows = rows.to(self.targets.device)
+            inputs = augmented(taken(self.inputs, rows), self.augment, generator)
+            yield Batch(inputs, self.targets[rows].long(), rows)
+
+    def subset(self, positions: np.ndarray) -> TensorSource:
+        rows = torch.as_tensor(positions, dtype=torch.long, device=self.targets.device)
+        return replace(self, inputs=taken(self.inputs, rows), targets=self.targets[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetSource:
+    """Any map-style Dataset of (input, label) pairs, or of dicts with 'labels' or 'label'.
+
+    Its own transforms stay in force in every pass; `augment` acts on whole batches of training
+    passes, as in TensorSource.
+    """
+
+    dataset: Dataset[Any]
+    collate: Callable[[list[Any]], Any] = default_collate
+    workers: int = 0
+    augment: Augment | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def labels(self) -> np.ndarray:
+        """Reads the labels by one pass over the data, unless the dataset offers `targets` or
+        `labels` and does not transform them.
+        """
+        known = _known_labels(self.dataset)
+        if known is not None:
+            return known
+        return np.concatenate([b.labels.cpu().numpy() for b in self.batches(256)]).astype(np.int64)
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        plan = list(_order(len(self), batch_size, generator))
+        # A loader draws a seed for its workers: from the global state, dropout would depend on how
+        # the data is kept; from our own generator, augmentation would. A copy of ours moves
+        # neither, and still differs from pass to pass.
+        own = torch.Generator()
+        if generator is not None:
+            own.set_state(generator.get_state())
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[rows.tolist() for rows in plan],
+            collate_fn=self.collate,
+            num_workers=self.workers,
+            generator=own,
+        )
+        for rows, pair in zip(plan, loader, strict=True):
+            inputs, labels = pair_of(pair)
+            targets = torch.as_tensor(labels)
+            check_labels(targets)
+            yield Batch(augmented(inputs, self.augment, generator), targets.long(), rows)
+
+    def subset(self, positions: np.ndarray) -> DatasetSource:
+        return replace(self, dataset=Subset(self.dataset, [int(p) for p in positions]))
+
+
+class Joined:
+    """Several sources as one, shuffled together; positions run through them in order.
+
+    Each source still augments its own samples, batch by batch.
+    """
+
+    def __init__(self, parts: tuple[Source, ...]) -> None:
+        self.parts = parts
+        self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def labels(self) -> np.ndarray:
+        return np.concatenate([part.labels() for part in self.parts])
+
+    def subset(self, positions: np.ndarray) -> Joined:
+        """The samples at these positions, grouped by source."""
+        return Joined(
+            tuple(part.subset(rows) for part, rows, _ in self._split(np.asarray(positions)))
+        )
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        for chunk in _order(len(self), batch_size, generator):
+            pieces = [
+                (next(part.subset(rows).batches(len(rows), generator)), rows, start)
+                for part, rows, start in self._split(chunk.numpy())
+            ]
+            yield concatenated(
+                [
+                    Batch(b.inputs, b.labels, torch.as_tensor(rows)[b.positions.cpu()] + start)
+                    for b, rows, start in pieces
+                ]
+            )
+
+    def _split(self, positions: np.ndarray) -> list[tuple[Source, np.ndarray, int]]:
+        """(source, rows in it, its first position) for each source that has any of the positions."""
+        found = []
+        for part, start, end in zip(self.parts, self._starts, self._starts[1:], strict=False):
+            rows = positions[(positions >= start) & (positions < end)] - start
+            if len(rows):
+                found.append((part, rows, int(start)))
+        return found
+
+
+def unaugmented(source: Source) -> Source:
+    """The same samples as they are, also in training passes."""
+    if isinstance(source, (TensorSource, DatasetSource)):
+        return replace(source, augment=None)
+    return Joined(tuple(map(unaugmented, source.parts))) if isinstance(source, Joined) else source
+
+
+def _known_labels(dataset: Any) -> np.ndarray | None:
+    if isinstance(dataset, Subset):
+        inner = _known_labels(dataset.dataset)
+        return None if inner is None else inner[np.asarray(dataset.indices, dtype=np.int64)]
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) >= 2:
+        check_labels(dataset.tensors[1])
+        return dataset.tensors[1].cpu().numpy().astype(np.int64)
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    for name in ("targets", "labels"):
+        column = getattr(dataset, name, None)
+        if column is not None and not callable(column) and len(column) == len(dataset):
+            known = np.asarray(column)
+            # Anything else is not what the samples carry: floats would be cut off, words mean
+            # nothing to a loss.
+            return known.astype(np.int64) if known.ndim == 1 and known.dtype.kind in "biu" else None
+    return None
+
+
+def steps_in_epoch(n: int, batch_size: int) -> int:
+    """How many batches a shuffled pass over n samples gives (see `_order`)."""
+    lone = n > batch_size and n % batch_size == 1
+    return math.ceil(n / batch_size) - lone
+
+
+def _order(n: int, batch_size: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+    if generator is None:
+        yield from torch.arange(n).split(batch_size)
+        return
+    chunks = torch.randperm(n, generator=generator).split(batch_size)
+    # A trailing batch of one has no variance, which batch normalisation cannot train on.
+    yield from chunks[:-1] if len(chunks) > 1 and len(chunks[-1]) == 1 else chunks

@@ -1,0 +1,311 @@
+"""One model at one layer: alignment, spectra, shares, angles, distances and a map, as plain values
+for a record.
+
+The sets are the parts: forget (training data that the original saw and retrained models did not),
+retain (training data that all saw), test_forget and test_retain (held-out samples, which none saw).
+Convolution maps [B, D, H, W] are averaged over space, other outputs flattened
+(features.flatten_features). Moments, and so alignment, spectra, ranks and angles, are of all
+samples; neighbours, CKA and the map are of at most CAP of each set, drawn by the seed and the same
+in every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import torch
+
+from eigenforget.alignment import (
+    Centering,
+    Form,
+    Moments,
+    alignment_curve,
+    default_k,
+    eigenspace,
+    empty_moments,
+    leading,
+    merge,
+    moments,
+)
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Part
+from eigenforget.evaluation.analysis.geometry import (
+    class_mean_distances,
+    effective_ranks,
+    energy_shares,
+    neighbour_distances,
+    principal_angles,
+    projection,
+)
+from eigenforget.evaluation.series import short
+
+CAP = 5000
+"""Samples of a set for what is quadratic in samples or kept for later models."""
+DIRECTIONS = 5
+"""Leading directions of the forgotten features whose angles to the retained eigenspace are taken,
+at most D − k: any two subspaces whose dimensions add up to more than D share a direction, and that
+angle 0 would say nothing."""
+_MAP_POINTS = {"retain": 300, "forget": 150, "test_forget": 150}
+_CURVE_POINTS, _SPECTRUM, _BINS, _CHUNK = 64, 128, 25, 8192
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_CENTRED: dict[Centering, str] = {"none": "", "each": "_centred"}
+_FORMS: dict[Form, str] = {"frobenius": "da", "energy": "energy"}
+
+Rows = Mapping[Part, np.ndarray]
+
+
+class Setting(NamedTuple):
+    """What all layers and models share: k, the seed of draws, labels by part."""
+
+    k: int
+    seed: int
+    labels: Mapping[Part, np.ndarray]
+
+
+def of_layer(features: Rows, setting: Setting) -> dict[str, Any]:
+    """The series of one model at one layer, from feature rows [N, D] by part.
+
+    values {part: {name: number or null}}: da, da_centred, energy, energy_centred at k; share
+    (median, see geometry.energy_shares); neighbours and class_mean (medians, see geometry); angle
+    (degrees, the smallest) and angle_mean over DIRECTIONS. reasons {name: text} where a value is
+    null. Beside them curves over k, spectra, ranks, quantiles and histograms of shares, a map.
+    """
+    sides = {part: _moments(rows) for part, rows in features.items()}
+    k = default_k(setting.k, sides["retain"].width)
+    reasons: dict[str, str] = {}
+    values: dict[str, dict[str, float | None]] = {part: {} for part in features}
+    curves = {
+        part: _curves(part, sides, k, values[part], reasons)
+        for part in features
+        if part != "retain"
+    }
+    rows = {
+        part: features[part][draw(len(features[part]), setting.seed, part)].astype(np.float64)
+        for part in features
+    }
+    return {
+        "width": sides["retain"].width,
+        "k": k,
+        "samples": {part: len(f) for part, f in features.items()},
+        "drawn": {part: len(r) for part, r in rows.items()},
+        "curves": curves,
+        "spectrum": {
+            c: {part: _spectrum(side, c) for part, side in sides.items()}
+            for c in get_args(Centering)
+        },
+        "rank": {
+            c: {part: _ranks(side, c) for part, side in sides.items()} for c in get_args(Centering)
+        },
+        "shares": _shares(features, sides["retain"], k, values, reasons),
+        "angles": _angles(sides, k, values, reasons),
+        "distances": _distances(rows, features, setting.labels, values, reasons),
+        "map": _map(rows, setting),
+        "values": values,
+        "reasons": reasons,
+    }
+
+
+def draw(count: int, seed: int, part: Part) -> np.ndarray:
+    """Sorted positions of at most CAP samples of a set, by the seed and the name of the set alone."""
+    if count <= CAP:
+        return np.arange(count)
+    return np.sort(
+        np.random.default_rng(seeds.derive(seed, "analysis", part)).permutation(count)[:CAP]
+    )
+
+
+def _curves(
+    part: Part,
+    sides: Mapping[Part, Moments],
+    k: int,
+    values: dict[str, float | None],
+    reasons: dict[str, str],
+) -> dict[str, Any]:
+    """Alignment of the part's features with the retained ones over k (thinned evenly in log k), and
+    its values at the headline k.
+    """
+    curves: dict[str, np.ndarray] = {}
+    for form, stem in _FORMS.items():
+        for centering, suffix in _CENTRED.items():
+            name = stem + suffix
+            values[name] = None
+            try:
+                curve = alignment_curve(
+                    sides[part], sides["retain"], form=form, centering=centering
+                ).numpy()
+            except EigenforgetError as error:
+                reasons.setdefault(name, str(error))
+                continue
+            curves[f"{form}_{centering}"] = curve
+            if k <= len(curve):
+                values[name] = float(curve[k - 1])
+            else:
+                reasons.setdefault(
+                    name,
+                    f"k = {k} exceeds {len(curve)}, the last k at which alignment is defined for these features",
+                )
+    last = min((len(c) for c in curves.values()), default=0)
+    if not last:
+        return {}
+    points = np.unique(
+        np.append(
+            np.geomspace(1, last, _CURVE_POINTS).round().astype(int), [k] if k <= last else []
+        ).astype(int)
+    )
+    return {
+        "k": points.tolist(),
+        **{name: short(curve[points - 1]) for name, curve in curves.items()},
+    }
+
+
+def _spectrum(side: Moments, centering: Centering) -> list[float]:
+    values = _eigenvalues(side, centering)
+    return short(values[:_SPECTRUM] / values.sum()) if len(values) else []
+
+
+def _ranks(side: Moments, centering: Centering) -> dict[str, float | None]:
+    """participation and entropy (geometry.effective_ranks); null where all features are zero, or
+    constant and centred.
+    """
+    values = _eigenvalues(side, centering)
+    if not len(values):
+        return {"participation": None, "entropy": None}
+    return dict(effective_ranks(values)._asdict())
+
+
+def _eigenvalues(side: Moments, centering: Centering) -> np.ndarray:
+    gram = side.gram(centering)
+    # Rounding leaves a little in what is constant; it is no spectrum.
+    if float(torch.trace(gram)) <= 1e-12 * float(torch.trace(side.gram("none"))):
+        return np.empty(0)
+    found: np.ndarray = eigenspace(gram).values.numpy()
+    return found
+
+
+def _shares(
+    features: Rows,
+    retain: Moments,
+    k: int,
+    values: dict[str, dict[str, float | None]],
+    reasons: dict[str, str],
+) -> dict[str, Any]:
+    for of_part in values.values():
+        of_part["share"] = None
+    try:
+        basis = leading(eigenspace(retain.gram("none")), k, int(retain.samples)).numpy()
+    except EigenforgetError as error:
+        reasons["share"] = str(error)
+        return {}
+    found: dict[str, Any] = {}
+    for part, rows in features.items():
+        chunks = [
+            energy_shares(rows[i : i + _CHUNK].astype(np.float64), basis)
+            for i in range(0, len(rows), _CHUNK)
+        ]
+        shares = np.concatenate(chunks)
+        if not len(shares):
+            reasons["share"] = f"all features of part {part} are zero"
+            continue
+        counts = np.histogram(shares, bins=_BINS, range=(0.0, 1.0))[0]
+        quantiles = short(np.quantile(shares, _QUANTILES))
+        values[part]["share"] = float(np.median(shares))
+        found[part] = {
+            "quantiles": quantiles,
+            "mean": short(shares.mean(keepdims=True))[0],
+            "histogram": short(counts / counts.sum()),
+        }
+    return found
+
+
+def _angles(
+    sides: Mapping[Part, Moments],
+    k: int,
+    values: dict[str, dict[str, float | None]],
+    reasons: dict[str, str],
+) -> dict[str, Any]:
+    """Degrees between the DIRECTIONS leading directions of the part and the k leading ones of the
+    retained features, ascending.
+    """
+    found: dict[str, Any] = {}
+    for centering, suffix in _CENTRED.items():
+        for part in (p for p in sides if p != "retain"):
+            names = f"angle{suffix}", f"angle_mean{suffix}"
+            values[part] |= dict.fromkeys(names)
+            try:
+                basis = leading(
+                    eigenspace(sides["retain"].gram(centering)), k, int(sides["retain"].samples)
+                )
+                own = eigenspace(sides[part].gram(centering)).vectors[
+                    :, : min(DIRECTIONS, sides["retain"].width - k)
+                ]
+            except EigenforgetError as error:
+                reasons |= dict.fromkeys(names, str(error))
+                continue
+            degrees = principal_angles(own.numpy(), basis.numpy())
+            found.setdefault(centering, {})[part] = short(degrees)
+            values[part] |= {names[0]: float(degrees[0]), names[1]: float(degrees.mean())}
+    return found
+
+
+def _distances(
+    rows: Rows,
+    features: Rows,
+    labels: Mapping[Part, np.ndarray],
+    values: dict[str, dict[str, float | None]],
+    reasons: dict[str, str],
+) -> dict[str, Any]:
+    """Quantiles of both distances by part; their medians go into `values`."""
+    found: dict[str, Any] = {}
+    for name, distances in (
+        ("neighbours", neighbour_distances(rows)),
+        (
+            "class_mean",
+            class_mean_distances(rows, retain=features["retain"], labels=labels["retain"]),
+        ),
+    ):
+        for part in rows:
+            values[part][name] = (
+                None if isinstance(distances, str) else float(np.median(distances[part]))
+            )
+        if isinstance(distances, str):
+            reasons[name] = distances
+        else:
+            found[name] = {part: short(np.quantile(d, _QUANTILES)) for part, d in distances.items()}
+    return found
+
+
+def _map(rows: Rows, setting: Setting) -> dict[str, Any]:
+    """Samples in the two main directions of this model's retained features, which are fitted on
+    these alone.
+    """
+    axes = projection(rows["retain"])
+    points: dict[str, Any] = {
+        "explained": short(axes.explained),
+        "x": [],
+        "y": [],
+        "label": [],
+        "part": [],
+    }
+    for part, limit in _MAP_POINTS.items():
+        if part not in rows:
+            continue
+        chosen = np.random.default_rng(seeds.derive(setting.seed, "map", part)).permutation(
+            len(rows[part])
+        )[:limit]  # type: ignore[index]
+        places = axes.place(rows[part][chosen])  # type: ignore[index]
+        labels = setting.labels[part][draw(len(setting.labels[part]), setting.seed, part)][chosen]  # type: ignore[index, arg-type]
+        points["x"] += short(places[:, 0])
+        points["y"] += short(places[:, 1])
+        points["label"] += labels.tolist()
+        points["part"] += [part] * len(chosen)
+    return points
+
+
+def _moments(rows: np.ndarray) -> Moments:
+    total = empty_moments(rows.shape[1])
+    for start in range(0, len(rows), _CHUNK):
+        total = merge(total, moments(torch.from_numpy(rows[start : start + _CHUNK])))
+    return total

@@ -1,0 +1,341 @@
+"""Can a fresh linear classifier still find the forgotten class in the features, with all labels or
+with very few?
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.stats import t as student_t
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import generator
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Better, Part, Score
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.metrics.accuracy import not_applicable, share, wilson_interval
+
+Penalty = Annotated[
+    float,
+    Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="inverse strength of the L2 penalty on the summed loss",
+    ),
+]
+MaxIter = Annotated[
+    int, Field(ge=1, description="most L-BFGS iterations; beyond them there is no score")
+]
+Tolerance = Annotated[
+    float,
+    Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="largest gradient entry of the mean loss at convergence",
+    ),
+]
+SIDES: tuple[Better, Better] = ("reference", "higher")
+"""The forgotten side is compared with retrained models; on the retained side a probe's accuracy is
+utility.
+"""
+
+
+class Settings(NamedTuple):
+    c: float
+    max_iter: int
+    tolerance: float
+
+
+class Samples(NamedTuple):
+    """features [N, D] and labels [N] to fit on, and the part whose accuracy is the score of each
+    side.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    targets: tuple[Part, Part]
+
+
+class Standardiser(NamedTuple):
+    """mean [D] and inverse scale [D] of the probe's training features; a constant feature has
+    inverse scale 0.
+    """
+
+    mean: np.ndarray
+    inverse: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) * self.inverse
+
+
+@dataclass(frozen=True)
+class Probe:
+    standardise: Standardiser
+    classifier: LogisticRegression
+
+    def right(self, rows: PartOutputs, part: Part) -> np.ndarray:
+        """Which samples are classified right, bool [N]."""
+        found = self.classifier.predict(
+            self.standardise(finite(rows.features, part, "the linear probe"))
+        )
+        return np.asarray(found == rows.labels)
+
+
+@configured
+class LinearProbe:
+    """Multinomial logistic regression (L-BFGS, float64) on standardised features, the same recipe
+    for every model.
+
+    Class forgetting: fitted on all training samples, the forgotten ones included, with true labels;
+    lp_forget is its accuracy on test_forget, where all classes compete, lp_retain on test_retain. A
+    retrained model is far from chance (0.41 to 0.98 in the literature), so its value is the target:
+    above it, knowledge is left; below it, the model is over-forgotten. lp_retain says how useful
+    the features still are: higher is better. Where no class is forgotten as a whole: fitted on the
+    retained training samples only; lp_forget is its accuracy on the forgotten training samples,
+    which is above the retrained models' where the original learnt samples by heart. On held-out
+    samples (lp_retain) it is an expected-null control there: no difference is the right answer, as
+    for DA. Intervals are Wilson's and hold for this probe's held-out samples, not for a new
+    training run. Not applicable: a part is missing, the probe sees one class, or it did not
+    converge (a half-fitted probe is not this recipe). Errors: non-finite features. Deviation:
+    published probes use SGD, whose result depends on its schedule; this optimum is unique.
+    """
+
+    name: ClassVar[str] = "linear_probe"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "features"
+    scores: ClassVar[tuple[str, str]] = ("lp_forget", "lp_retain")
+    c: Penalty = 1.0
+    max_iter: MaxIter = 5000
+    max_train: int = Field(
+        default=20_000, ge=100, description="most training samples, a stratified seeded draw"
+    )
+    tolerance: Tolerance = 1e-5
+
+    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        samples = probe_samples(evidence)
+        if isinstance(samples, str):
+            return none(self.scores, samples)
+        rows = stratified_subset(samples.labels, self.max_train, seed)
+        probe = fit_probe(
+            samples.features[rows],
+            samples.labels[rows],
+            Settings(self.c, self.max_iter, self.tolerance),
+        )
+        if isinstance(probe, str):
+            return none(self.scores, probe)
+        return both_sides(
+            evidence, self.scores, samples.targets, lambda rows, part: probe.right(rows, part)[None]
+        )
+
+
+@configured
+class FewLabelProbe:
+    """The linear probe's recipe with few labels: can a small seeded share of the training labels
+    bring the class back?
+
+    Each draw takes max(2, share · n) of the n training samples of each class, rounded, and is
+    fitted and scored as LinearProbe is, with the same parts in either kind of request.
+    lp_few_forget, lp_few_retain: mean accuracy over the draws, in [0, 1]. 2 % of the labels recover
+    over 82 % of the class in head-only methods, and about 41 % in retrained models (arXiv
+    2405.17878). Deviations: see LinearProbe; that paper fine-tunes its probe with SGD on one draw.
+    Intervals: see averaged. Not applicable: what LinearProbe says, a class with fewer than 2
+    training samples, a draw whose probe did not converge. Errors: non-finite features.
+    """
+
+    name: ClassVar[str] = "few_label_probe"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "features"
+    scores: ClassVar[tuple[str, str]] = ("lp_few_forget", "lp_few_retain")
+    share: float = Field(
+        default=0.02, gt=0, le=1, description="share of each class's training labels that is used"
+    )
+    draws: int = Field(
+        default=5, ge=2, description="seeded draws to average over; their spread needs 2"
+    )
+    c: Penalty = 1.0
+    max_iter: MaxIter = 5000
+    tolerance: Tolerance = 1e-5
+
+    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        samples = probe_samples(evidence)
+        if isinstance(samples, str):
+            return none(self.scores, samples)
+        probes = self._probes(samples, seed)
+        if isinstance(probes, str):
+            return none(self.scores, probes)
+        return both_sides(
+            evidence,
+            self.scores,
+            samples.targets,
+            lambda rows, part: np.stack([probe.right(rows, part) for probe in probes]),
+        )
+
+    def _probes(self, samples: Samples, seed: int) -> list[Probe] | str:
+        """One fitted probe for each draw, or the reason why there is none."""
+        classes, counts = np.unique(samples.labels, return_counts=True)
+        if counts.min() < 2:
+            return f"class {classes[counts.argmin()]} has 1 training sample; the probe needs 2 of each class"
+        probes = []
+        for draw in range(self.draws):
+            rows = few_of_each_class(samples.labels, self.share, generator(seed, self.name, draw))
+            settings = Settings(self.c, self.max_iter, self.tolerance)
+            probe = fit_probe(samples.features[rows], samples.labels[rows], settings)
+            if isinstance(probe, str):
+                return f"{probe} (draw {draw + 1} of {self.draws})"
+            probes.append(probe)
+        return probes
+
+
+def probe_samples(evidence: Evidence) -> Samples | str:
+    """What a probe of this request is fitted and scored on (see LinearProbe), or the reason why
+    there is none.
+    """
+    by_class = bool(evidence.forgotten_classes)
+    sources: tuple[Part, ...] = ("forget", "retain") if by_class else ("retain",)
+    missing = [part for part in sources if not evidence.has(part)]
+    if missing:
+        return (
+            f"the probe is fitted on {' and '.join(sources)}; no sample of {' and '.join(missing)}"
+        )
+    features = np.concatenate(
+        [finite(evidence.parts[part].features, part, "the linear probe") for part in sources]
+    )
+    labels = np.concatenate([evidence.parts[part].labels for part in sources])
+    return Samples(features, labels, ("test_forget" if by_class else "forget", "test_retain"))
+
+
+def fit_probe(features: np.ndarray, labels: np.ndarray, settings: Settings) -> Probe | str:
+    """The probe fitted on features [N, D] and labels [N], or the reason why there is none."""
+    if len(np.unique(labels)) < 2:
+        return f"the probe's training samples have 1 class, {labels[0]}; it needs 2"
+    standardise = standardiser(features)
+    classifier = LogisticRegression(
+        C=settings.c, max_iter=settings.max_iter, tol=settings.tolerance
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            classifier.fit(standardise(features), labels)
+        except ConvergenceWarning:
+            return f"the probe did not converge in {settings.max_iter} iterations to tolerance {settings.tolerance}"
+    return Probe(standardise, classifier)
+
+
+def standardiser(features: np.ndarray) -> Standardiser:
+    """Centre and scale [N, D] to mean 0 and variance 1; constant columns become zero whatever is
+    put in later.
+    """
+    features = features.astype(np.float64)
+    std = features.std(axis=0)
+    # max > min and not std > 0 alone: the std of a constant such as 0.1 is rounding noise, which
+    # would be scaled up to 1.
+    varies = (features.max(axis=0) > features.min(axis=0)) & (std > 0)
+    return Standardiser(
+        mean=features.mean(axis=0),
+        inverse=np.divide(1.0, std, out=np.zeros_like(std), where=varies),
+    )
+
+
+def stratified_subset(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Sorted positions of at most `limit` of the N labels, seeded, with the classes in proportion.
+
+    Each class is shuffled and its r-th of n samples (from 0) gets the key r/n; the smallest keys
+    are taken. So shares are kept up to rounding, which favours small classes: with at most `limit`
+    classes, each keeps at least one sample. For one seed a smaller subset is part of every larger
+    one.
+    """
+    if len(labels) <= limit:
+        return np.arange(len(labels))
+    shuffled = torch.randperm(len(labels), generator=generator(seed, "linear_probe")).numpy()
+    keys = np.empty(len(labels))
+    for label in np.unique(labels):
+        own = shuffled[labels[shuffled] == label]
+        keys[own] = np.arange(len(own)) / len(own)
+    return np.sort(shuffled[np.argsort(keys[shuffled], kind="stable")[:limit]])
+
+
+def few_of_each_class(labels: np.ndarray, fraction: float, rng: torch.Generator) -> np.ndarray:
+    """Sorted positions of max(2, fraction · n), rounded, of the n samples of each class, each
+    equally likely.
+    """
+    chosen = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        chosen.append(
+            own[
+                torch.randperm(len(own), generator=rng).numpy()[
+                    : max(2, round(fraction * len(own)))
+                ]
+            ]
+        )
+    return np.sort(np.concatenate(chosen))
+
+
+def both_sides(
+    evidence: Evidence,
+    names: Sequence[str],
+    parts: Sequence[Part],
+    right: Callable[[PartOutputs, Part], np.ndarray],
+) -> tuple[Score, ...]:
+    """The score of each side from right(rows, part) [draws, N], bool; not applicable where the part
+    has no sample.
+    """
+    return tuple(
+        averaged(name, right(evidence.parts[part], part), better)
+        if evidence.has(part)
+        else not_applicable(name, f"no sample of part {part}", better)
+        for name, part, better in zip(names, parts, SIDES, strict=True)
+    )
+
+
+def averaged(name: str, right: np.ndarray, better: Better) -> Score:
+    """Mean of right [draws, N] as a Score with a 95 % interval for new draws and new samples.
+
+    Two sources of error are added in quadrature, on each side of the mean (Zou & Donner 2008):
+    Wilson's interval of the mean over N samples, which is no narrower than the spread of one
+    sample's average over the draws, and Student's t times the standard error of the draws'
+    accuracies. It is cut to [0, 1]. One draw has Wilson's interval alone.
+    """
+    draws, n = right.shape
+    if draws == 1:
+        return share(name, correct=int(right.sum()), seen=n, better=better)
+    value = float(right.mean())
+    samples = wilson_interval(successes=float(right.sum() / draws), trials=n)
+    spread = float(
+        student_t.ppf(0.975, draws - 1) * right.mean(axis=1).std(ddof=1) / math.sqrt(draws)
+    )
+    low = max(value - math.hypot(value - samples.low, spread), 0.0)
+    high = min(value + math.hypot(samples.high - value, spread), 1.0)
+    return Score(
+        name,
+        value,
+        "share",
+        better,
+        (0.0, 1.0),
+        low=low,
+        high=high,
+        trace="above" if better == "reference" else "",
+    )
+
+
+def finite(features: np.ndarray, part: Part, reader: str) -> np.ndarray:
+    """The features, or an error that names the part and who reads them."""
+    if not np.isfinite(features).all():
+        raise EigenforgetError(
+            f"part {part}: the model's features are not finite; {reader} needs numbers"
+        )
+    return features
+
+
+def none(names: Sequence[str], reason: str) -> tuple[Score, ...]:
+    """The scores of both sides as not applicable."""
+    return tuple(
+        not_applicable(name, reason, better) for name, better in zip(names, SIDES, strict=True)
+    )

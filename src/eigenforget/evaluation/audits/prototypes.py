@@ -1,0 +1,139 @@
+"""Do a few samples of the forgotten class, averaged to a prototype, bring the class back without
+any training?
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from eigenforget.core.seeds import generator
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Part, Score, listed
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.audits.linear_probe import both_sides, finite, none
+
+
+class Shots(NamedTuple):
+    """Training features [N_c, D] of a class."""
+
+    label: int
+    features: np.ndarray
+
+
+@configured
+class Prototypes:
+    """The prototype attack: nearest class mean by cosine, each mean taken over a few seeded
+    training samples.
+
+    In each draw the prototype p_c [D] of every class is the mean feature of `shots` training
+    samples: forget samples of the forgotten classes, retain samples of the others. A held-out
+    feature f goes to argmax_c cos(f, p_c), in float64; of equal ones the first class counts.
+    prototype_forget: mean accuracy over the draws on test_forget, where all classes compete;
+    prototype_retain: on test_retain. Both in [0, 1]; intervals: see linear_probe.averaged. Source:
+    the prototypical relearning attack (arXiv 2506.01318), which uses the prototype of the forgotten
+    class in the model's classifier. Deviation: the classifier is left out and the retained classes
+    have prototypes too, so that the scale and edits of a head play no part and models with
+    different heads are compared on features alone. A feature that is zero everywhere has no
+    direction and counts as wrong. Not applicable: no class is forgotten as a whole, a part is
+    missing, a class with fewer than `shots` training samples, constant training features, a
+    prototype of length zero. Errors: non-finite features.
+    """
+
+    name: ClassVar[str] = "prototypes"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "features"
+    scores: ClassVar[tuple[str, str]] = ("prototype_forget", "prototype_retain")
+    shots: int = Field(default=10, ge=1, description="training samples per class in a prototype")
+    draws: int = Field(
+        default=10, ge=2, description="seeded draws to average over; their spread needs 2"
+    )
+
+    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        classes = self._classes(evidence)
+        if isinstance(classes, str):
+            return none(self.scores, classes)
+        labels = np.array([c.label for c in classes])
+        means = [
+            self._means(classes, generator(seed, self.name, draw)) for draw in range(self.draws)
+        ]
+        gone = sorted({int(labels[i]) for m in means for i in np.flatnonzero(~m.any(axis=1))})
+        if gone:
+            return none(
+                self.scores,
+                f"the prototype of class {listed(gone)} has length zero, so it has no direction",
+            )
+
+        def right(rows: PartOutputs, part: Part) -> np.ndarray:
+            directions = unit_rows(finite(rows.features, part, "the prototype attack"))
+            usable = directions.any(axis=1)
+            return np.stack(
+                [
+                    usable & (labels[nearest(directions, prototypes)] == rows.labels)
+                    for prototypes in means
+                ]
+            )
+
+        return both_sides(evidence, self.scores, ("test_forget", "test_retain"), right)
+
+    def _means(self, classes: list[Shots], rng: torch.Generator) -> np.ndarray:
+        """Prototypes [C, D] of one draw."""
+        chosen = [
+            c.features[torch.randperm(len(c.features), generator=rng).numpy()[: self.shots]]
+            for c in classes
+        ]
+        return np.stack([rows.mean(axis=0, dtype=np.float64) for rows in chosen])
+
+    def _classes(self, evidence: Evidence) -> list[Shots] | str:
+        """The training features of every class, by label, or the reason why there is no attack."""
+        if not evidence.forgotten_classes:
+            return "needs a class that is forgotten as a whole"
+        sides: tuple[Part, Part] = ("forget", "retain")
+        missing = [part for part in sides if not evidence.has(part)]
+        if missing:
+            return (
+                f"prototypes are made from forget and retain; no sample of {' and '.join(missing)}"
+            )
+        classes = []
+        for part in sides:
+            features, labels = (
+                finite(evidence.parts[part].features, part, "the prototype attack"),
+                evidence.parts[part].labels,
+            )
+            for label in np.unique(labels):
+                if (label in evidence.forgotten_classes) == (part == "forget"):
+                    classes.append(Shots(int(label), features[labels == label]))
+        few = [c for c in classes if len(c.features) < self.shots]
+        if few:
+            return f"class {few[0].label} has {len(few[0].features)} training samples; a prototype needs {self.shots}"
+        every = np.concatenate([c.features for c in classes])
+        if (every.max(axis=0) == every.min(axis=0)).all():
+            return (
+                "the training features are constant, so the prototypes of all classes are the same"
+            )
+        return sorted(classes, key=lambda c: c.label)
+
+
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows [N, D] at length 1 in float64; a zero row stays zero."""
+    rows = rows.astype(np.float64)
+    # Scaled by the largest entry first, so that no square overflows or vanishes.
+    rows = np.divide(
+        rows,
+        np.abs(rows).max(axis=1, keepdims=True),
+        out=np.zeros_like(rows),
+        where=rows.any(axis=1, keepdims=True),
+    )
+    return np.divide(
+        rows,
+        np.linalg.norm(rows, axis=1, keepdims=True),
+        out=rows,
+        where=rows.any(axis=1, keepdims=True),
+    )
+
+
+def nearest(directions: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+    """Row [N] of the prototype [C, D] with the largest cosine to each of the unit rows [N, D]."""
+    return np.argmax(directions @ unit_rows(prototypes).T, axis=1)

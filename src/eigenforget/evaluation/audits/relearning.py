@@ -1,0 +1,348 @@
+"""How fast does what was forgotten come back when the model is fine-tuned on a few samples of it?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget.core.errors import Diverged, EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Part, Score
+from eigenforget.data.sources import Source, unaugmented
+from eigenforget.evaluation.audits.evidence import Evidence, Findings
+from eigenforget.evaluation.audits.linear_probe import stratified_subset
+from eigenforget.evaluation.metrics.accuracy import not_applicable
+from eigenforget.models.features import find_head
+from eigenforget.training.engine import Engine
+from eigenforget.training.phases import Momentum, Optimizer, Phase
+from eigenforget.training.phases import Part as PartOfStep
+from eigenforget.training.recipe import supervised
+
+MIN_TARGET = 10
+"""Below this many samples one sample moves the accuracy by more than a tenth."""
+REGAINED = 0.95
+"""Share of the original's accuracy at which the forgotten counts as relearned."""
+
+
+Start = Literal["kept", "neutral"]
+
+
+class Slices(NamedTuple):
+    """The part with the target samples, and rows of it that are tested on; rows of forget that are
+    trained on, disjoint.
+    """
+
+    part: Part
+    target: np.ndarray
+    attack: np.ndarray
+
+
+@configured
+class Relearning:
+    """Relearn time: fine-tune a copy on n forget samples and watch the accuracy on other samples of
+    what was forgotten.
+
+    Budgets n: each of `budgets`, and "all" the forget samples; smaller draws are part of larger
+    ones. Every step also sees as many retain samples (a stratified draw of n, or all where there
+    are fewer): on forget samples alone a model wins by calling everything the forgotten class. Row
+    "0" is the benign control: retain samples only, as many as "all". Target: test_forget in class
+    forgetting, trained on the forget samples of these classes. Where no class is gone, one half of
+    the forget samples (seeded, stratified) is trained on and the other half is the target, so they
+    are disjoint. Target and draws are the same for all models. relearn_<n>_auc: mean of the
+    accuracies after 0, 1, 2, 4, … steps with equal weight, hence the area under the curve over log
+    steps, in [0, 1]. relearn_steps: steps of budget "all" until 95 % of the original's accuracy,
+    linear between grid points, at least 1 (also where it holds from the start); not applicable
+    where it is not reached in time. Trace: above, and below for the steps. The head: from a bias of
+    −1e4 no step of ordinary size comes back, though every feature is the original's. So in class
+    forgetting an attack with head="best" tries two starts, the head as it is ("kept") and one whose
+    rows of forgotten classes are the mean of the other rows ("neutral"), and the curve with the
+    larger mean counts; a start that diverges loses. All weights are trained, frozen ones and heads
+    kept as buffers included: an attacker is not bound by such marks. Batch-norm statistics stay: 10
+    samples would wreck them. Source: relearn time, arXiv 2201.05629; few samples, 2405.17878;
+    retain only, 2505.22310. Deviations: the second start; retain samples beside; a fixed step grid
+    in the place of "steps to a margin"; no augmentation (of tensor sources). Not applicable: no
+    engine or data, a part missing, fewer than 10 target samples, a budget above the forget samples,
+    no linear head, all starts diverged.
+    """
+
+    name: ClassVar[str] = "relearning"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "model"
+    budgets: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(description="forget samples to relearn from, beside all of them"),
+    ] = (10, 100)
+    steps: Annotated[int, Field(ge=1, description="optimizer steps for each budget")] = 32
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="SGD learning rate")] = 0.01
+    momentum: Momentum = 0.9
+    batch_size: Annotated[
+        int, Field(ge=2, description="forget samples per step, and as many retain samples")
+    ] = 64
+    clip: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="gradient-norm limit, 0 for none; the first steps on a class that was never seen may explode",
+        ),
+    ] = 5.0
+    max_target: Annotated[
+        int, Field(ge=MIN_TARGET, description="most target samples, a stratified seeded draw")
+    ] = 1000
+    head: Annotated[
+        Literal["best", "kept", "neutral"],
+        Field(description="where the head starts: as it is, neutral, or the better of both"),
+    ] = "best"
+
+    def __call__(self, evidence: Evidence, seed: int) -> Findings:
+        found = self._slices(evidence, derive(seed, self.name))
+        if isinstance(found, str):
+            return Findings(self._scores(dict.fromkeys(self._budgets(), found), found), {})
+        run = _Run(self, evidence, found, derive(seed, self.name))
+        # Loaders of datasets draw from the global random state, which is nobody's to move.
+        with torch.random.fork_rng(devices=[]):
+            curves = {name: run.curve(n) for name, n in self._budgets().items()}
+        known = {name: curve for name, curve in curves.items() if not isinstance(curve, str)}
+        shown = {
+            "steps": self.grid(),
+            "curves": {n: [float(f"{v:.6g}") for v in c] for n, c in known.items()},
+            "part": found.part,
+        }
+        return Findings(
+            self._scores(curves, self._time(evidence, found, curves["all"])),
+            {"relearning": shown} if known else {},
+        )
+
+    def grid(self) -> list[int]:
+        """Steps after which the accuracy is measured: 0, 1, 2, 4, … and the last."""
+        return [0, *(2**i for i in range(self.steps.bit_length()) if 2**i < self.steps), self.steps]
+
+    def _budgets(self) -> dict[str, int | None]:
+        """Forget samples by name; None stands for all."""
+        return {"0": 0, **{str(n): n for n in self.budgets}, "all": None}
+
+    def _slices(self, evidence: Evidence, seed: int) -> Slices | str:
+        gone = evidence.forgotten_classes
+        part: Part = "test_forget" if gone else "forget"
+        missing = [p for p in dict.fromkeys(("forget", "retain", part)) if not evidence.has(p)]  # type: ignore[arg-type]
+        if missing:
+            return f"no sample of {' and '.join(missing)}"
+        if evidence.engine is None or any(
+            p not in evidence.sources for p in ("forget", "retain", part)
+        ):
+            return "needs an engine and the data"
+        labels = evidence.parts["forget"].labels
+        attack = (
+            np.flatnonzero(np.isin(labels, gone))
+            if gone
+            else stratified_subset(labels, len(labels) // 2, derive(seed, "half"))
+        )
+        target = np.arange(len(evidence.parts[part].labels))
+        target = target if gone else np.setdiff1d(target, attack)
+        target = target[
+            stratified_subset(
+                evidence.parts[part].labels[target], self.max_target, derive(seed, "target")
+            )
+        ]
+        if len(target) < MIN_TARGET or not len(attack):
+            return f"needs {MIN_TARGET} samples of {part} to test on and 1 of forget to train on, got {len(target)} and {len(attack)}"
+        return self._head_problem(evidence) or Slices(part, target, attack)
+
+    def _head_problem(self, evidence: Evidence) -> str:
+        try:
+            name, head = find_head(evidence.model)
+        except EigenforgetError as error:
+            return str(error)
+        own = {
+            n
+            for n, _ in (*head.named_parameters(recurse=False), *head.named_buffers(recurse=False))
+        }
+        outputs = evidence.parts["retain"].logits.shape[1]
+        only_kept = self.head == "kept" or not evidence.forgotten_classes
+        if only_kept or ("weight" in own and head.out_features == outputs):
+            return ""
+        return f"the last linear layer {name!r} has no weight row for each of the {outputs} outputs; head='kept' leaves it as it is"
+
+    def _time(self, evidence: Evidence, slices: Slices, curve: list[float] | str) -> float | str:
+        """Steps until the accuracy is REGAINED of the original's, or the reason why there is no
+        number.
+        """
+        if isinstance(curve, str):
+            return curve
+        if evidence.original is None or slices.part not in evidence.original:
+            return "needs the original model, whose accuracy is the goal"
+        rows = evidence.original[slices.part]
+        before = float((rows.logits.argmax(axis=1) == rows.labels)[slices.target].mean())
+        if before == 0:
+            return f"the original has accuracy 0 on {slices.part}, so there is nothing to relearn"
+        reached = crossing(self.grid(), curve, REGAINED * before)
+        return f"not reached in {self.steps} steps" if reached is None else max(reached, 1.0)
+
+    def _scores(self, curves: Mapping[str, Any], time: float | str) -> tuple[Score, ...]:
+        scores = []
+        for budget, curve in curves.items():
+            name = f"relearn_{budget}_auc"
+            if isinstance(curve, str):
+                scores.append(not_applicable(name, curve))
+            else:
+                scores.append(
+                    Score(
+                        name, float(np.mean(curve)), "share", "reference", (0.0, 1.0), trace="above"
+                    )
+                )
+        value, reason = (None, time) if isinstance(time, str) else (time, "")
+        return (
+            *scores,
+            Score(
+                "relearn_steps",
+                value,
+                "steps",
+                "reference",
+                (1.0, float(self.steps)),
+                reason=reason,
+                trace="below",
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The fine-tuning runs of one model."""
+
+    settings: Relearning
+    evidence: Evidence
+    slices: Slices
+    seed: int
+
+    def curve(self, budget: int | None) -> list[float] | str:
+        """Accuracy on the target at each point of the grid, or the reason why there is none. Budget
+        None: all forget samples.
+        """
+        attack = self.slices.attack
+        n = budget or len(attack)
+        if n > len(attack):
+            return f"the budget is {n} forget samples to train on, there are {len(attack)}"
+        both: tuple[Start, ...] = (
+            ("kept", "neutral") if self.settings.head == "best" else (self.settings.head,)
+        )
+        starts = both if budget != 0 and self.evidence.forgotten_classes else ("kept",)
+        sources = self._training(n, benign=budget == 0)
+        curves = [self._from(start, sources) for start in starts]
+        known = [curve for curve in curves if not isinstance(curve, str)]
+        return max(known, key=sum) if known else curves[0]
+
+    def _from(self, start: Start, sources: tuple[Source, ...]) -> list[float] | str:
+        settings = self.settings
+        assert self.evidence.engine is not None  # checked in Relearning._slices
+        engine = self.evidence.engine.alone()
+        model = attackable(self.evidence.model)
+        if start == "neutral":
+            neutralise(model, self.evidence.forgotten_classes)
+        watch = _Watch(engine, self._source(self.slices.part, self.slices.target), settings.grid())
+        optimizer = Optimizer(
+            lr=settings.lr, momentum=settings.momentum, weight_decay=0.0, clip=settings.clip
+        )
+        phase = Phase(
+            "relearn",
+            sources,
+            together,
+            optimizer,
+            settings.batch_size,
+            norm="frozen",
+            after_step=watch,
+            steps_per_epoch=settings.steps,
+        )
+        watch.look(model)
+        try:
+            engine.fit(model, [phase], cycles=1, seed=self.seed)
+        except Diverged as error:
+            return str(error)
+        return watch.accuracies
+
+    def _training(self, n: int, *, benign: bool) -> tuple[Source, ...]:
+        labels = {part: self.evidence.parts[part].labels for part in ("forget", "retain")}  # type: ignore[index]
+        retain = self._source(
+            "retain", stratified_subset(labels["retain"], n, derive(self.seed, "retain"))
+        )
+        chosen = self.slices.attack[
+            stratified_subset(labels["forget"][self.slices.attack], n, derive(self.seed, "forget"))
+        ]
+        return (retain,) if benign else (self._source("forget", chosen), retain)
+
+    def _source(self, part: Part, rows: np.ndarray) -> Source:
+        return unaugmented(
+            self.evidence.sources[part].subset(self.evidence.parts[part].positions[rows])
+        )
+
+
+class _Watch:
+    """Called after every step: measures the accuracy on a source at the steps of the grid."""
+
+    def __init__(self, engine: Engine, source: Source, grid: Sequence[int]) -> None:
+        self.engine, self.source, self.grid = engine, source, frozenset(grid)
+        self.step = 0
+        self.accuracies: list[float] = []
+
+    def __call__(self, model: nn.Module) -> None:
+        self.step += 1
+        if self.step in self.grid:
+            self.look(model)
+
+    def look(self, model: nn.Module) -> None:
+        right = sum(
+            int((o.logits.argmax(1) == batch.labels).sum())
+            for batch, o in self.engine.forward(model, self.source)
+        )
+        self.accuracies.append(right / len(self.source))
+
+
+def together(*parts: PartOfStep) -> Tensor:
+    """Cross-entropy of all samples of a step, of whichever source."""
+    return torch.cat([supervised(part) for part in parts])
+
+
+def attackable(model: nn.Module) -> nn.Module:
+    """A copy of which every weight is trained, frozen ones and a head's weight that is kept as a
+    buffer included.
+    """
+    attacked = copy.deepcopy(model)
+    _, head = find_head(attacked)
+    for name, buffer in list(head.named_buffers(recurse=False)):
+        if name in ("weight", "bias"):
+            delattr(head, name)
+            head.register_parameter(name, nn.Parameter(buffer.clone()))
+    for parameter in attacked.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    return attacked
+
+
+def neutralise(model: nn.Module, classes: Sequence[int]) -> None:
+    """In place: the head's rows of these classes become the mean of the other rows, weight and
+    bias, so none is ever the largest.
+    """
+    _, head = find_head(model)
+    others = [row for row in range(head.out_features) if row not in classes]
+    with torch.no_grad():
+        for rows in (head.weight, head.bias):
+            if rows is not None:
+                rows[list(classes)] = rows[others].mean(dim=0)
+
+
+def crossing(grid: Sequence[int], curve: Sequence[float], goal: float) -> float | None:
+    """The first step at which the curve, linear between the points of the grid, is at the goal;
+    None where it never is.
+    """
+    for i, value in enumerate(curve):
+        if value >= goal:
+            if i == 0:
+                return float(grid[0])
+            before = curve[i - 1]
+            return grid[i - 1] + (goal - before) / (value - before) * (grid[i] - grid[i - 1])
+    return None

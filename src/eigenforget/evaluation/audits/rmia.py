@@ -1,0 +1,152 @@
+"""Are the forgotten samples more likely under the model than under retrained ones, relative to
+other samples?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.special import log_softmax, logsumexp
+
+from eigenforget.core.seeds import generator
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Part, Score
+from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs, Seen
+from eigenforget.evaluation.metrics.attacks import (
+    MIN_SAMPLES,
+    RATES,
+    Sides,
+    attack_score,
+    attack_scores_of,
+    finite_logits,
+)
+
+
+class _Ratios(NamedTuple):
+    """Log-ratios of the members, of the non-members (from part `of_others`) and of the population
+    z.
+    """
+
+    members: np.ndarray
+    others: np.ndarray
+    population: np.ndarray
+    of_others: Part
+
+
+@configured
+class RMIA:
+    """Offline robust membership inference (arXiv 2312.03262) with the retrained models as
+    references, which never saw any of the samples.
+
+    With p(x|θ) the model's probability of the true label and p_out(x) its mean over the references,
+        p(x) = ½ ((1 + a) p_out(x) + 1 − a),    score(x) = share of z with (p(x|θ) / p(x)) / (p(z|θ)
+        / p(z)) >= gamma.
+    Members x are the forget samples. Class forgetting: non-members are test_forget, z is
+    test_retain, and members of other classes are left out; there no reference knows the class, p(x)
+    is nearly constant, and the attack is little more than one on the loss. Otherwise test_retain is
+    halved by the seed into non-members and z. rmia_auc, rmia_tpr_1 and rmia_tpr_01 in [0, 1], AUC
+    0.5 = no advantage, above the retrained models = member-like; compare with theirs, since hard
+    and easy samples may lie unevenly on the two sides. Ratios are taken in logs, so no logit
+    overflows. Deviation: the score is a step function that never falls with the ratio of x, and a
+    model that learned its members by heart ties them all with the best non-members: the AUC sees
+    it, a TPR is 0. So equal scores are ranked by the ratio, which then decides alone; ties="half"
+    is the published score, where gamma and z matter. Intervals cover the draw of members and
+    non-members, not that of z, the references or the training run. Not applicable: no reference,
+    fewer than 10 members, non-members or z; for a TPR fewer than 100 or 1,000 non-members. Errors:
+    logits not finite.
+    """
+
+    name: ClassVar[str] = "rmia"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "logits"
+    a: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="p of a model trained on x is taken as a·p_out + 1 − a; 0.3 is the paper's value for CIFAR-10, 1 means no effect",
+    )
+    gamma: float = Field(
+        default=2.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="how much more likely than z counts as a win; the paper's; see ties",
+    )
+    ties: Literal["ratio", "half"] = Field(
+        default="ratio",
+        description='"ratio" ranks equal scores by the ratio; "half" leaves them tied, as published',
+    )
+
+    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        if not evidence.oracles:
+            return _none("needs 1 retrained reference model, got 0")
+        ratios = self._ratios(evidence, seed)
+        if isinstance(ratios, str):
+            return _none(ratios)
+        members, others = (
+            self._scores(side, ratios.population) for side in (ratios.members, ratios.others)
+        )
+        return attack_scores_of(
+            self.name,
+            Sides(members, others, ("members (forget)", f"non-members ({ratios.of_others})")),
+        )
+
+    def _ratios(self, evidence: Evidence, seed: int) -> _Ratios | str:
+        """The log-ratios of the three sides, or the reason why there are none."""
+        gone = evidence.forgotten_classes
+        needed: tuple[Part, ...] = (
+            ("forget", "test_forget", "test_retain") if gone else ("forget", "test_retain")
+        )
+        missing = [part for part in needed if not evidence.has(part)]
+        if missing:
+            return f"no sample of {' and '.join(missing)}"
+        by_part = {part: self._log_ratio(evidence.parts, evidence.oracles, part) for part in needed}
+        members, held = by_part["forget"], by_part["test_retain"]
+        if gone:
+            members = members[np.isin(evidence.parts["forget"].labels, gone)]
+            found = _Ratios(members, by_part["test_forget"], held, "test_forget")
+        else:
+            drawn = torch.randperm(len(held), generator=generator(seed, "rmia")).numpy()
+            found = _Ratios(
+                members, held[drawn[: len(held) // 2]], held[drawn[len(held) // 2 :]], "test_retain"
+            )
+        if len(found.population) < MIN_SAMPLES:
+            return f"needs {MIN_SAMPLES} samples of test_retain as the population z, got {len(found.population)}"
+        return found
+
+    def _log_ratio(self, model: Seen, references: Sequence[Seen], part: Part) -> np.ndarray:
+        """[N]: log p(x|θ) − log p(x)."""
+        of_references = [_log_p(seen[part], part) for seen in references]
+        log_out = logsumexp(of_references, axis=0) - math.log(len(of_references))
+        rest = math.log1p(-self.a) if self.a < 1 else -math.inf
+        return _log_p(model[part], part) - (
+            np.logaddexp(math.log1p(self.a) + log_out, rest) - math.log(2)
+        )
+
+    def _scores(self, ratios: np.ndarray, population: np.ndarray) -> np.ndarray:
+        """[N]: share of z that each x beats by the factor gamma, or a number with the same order
+        and fewer ties.
+        """
+        if self.ties == "ratio":
+            # One z for all x: the share never falls with the ratio, so (share, ratio) has the order
+            # of the ratio. Models that agree differ in the last bits of a logarithm, which must not
+            # rank anything.
+            return np.round(ratios, 12)
+        beaten = np.searchsorted(np.sort(population), ratios - math.log(self.gamma), side="right")
+        return beaten / len(population)
+
+
+def _log_p(rows: PartOutputs, part: Part) -> np.ndarray:
+    """[N]: log-probability of the true label."""
+    return log_softmax(finite_logits(rows.logits, part), axis=1)[
+        np.arange(len(rows.labels)), rows.labels
+    ]
+
+
+def _none(reason: str) -> tuple[Score, ...]:
+    return tuple(
+        attack_score(f"rmia_{name}", reason) for name in ("auc", *(name for name, _ in RATES))
+    )

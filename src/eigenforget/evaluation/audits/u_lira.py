@@ -1,0 +1,208 @@
+"""Sample by sample: does the model look like models that unlearned this sample, or like models that
+never saw it?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from scipy.stats import t as student
+
+from eigenforget.core.seeds import derive
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Score
+from eigenforget.evaluation.audits.evidence import Evidence, Seen
+from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
+from eigenforget.evaluation.metrics.attacks import (
+    MIN_SAMPLES,
+    RATES,
+    Delong,
+    attack_score,
+    auc_interval,
+    margins,
+    others_needed,
+    threshold_attack,
+    wins,
+)
+
+PHI_LIMIT = 50.0
+"""Odds of e^50 are beyond what float32 logits resolve; a mask of −1e4 would otherwise stretch the
+fits by thousands.
+"""
+
+FEW_MODELS = 8
+"""Below this many models a variance of one sample is mostly noise; LiRA's advice (arXiv 2112.03570)
+is then one variance for all.
+"""
+
+MIN_VARIANCE = 1e-4
+"""Where the models agree to the last bit (all clipped, all alike), a variance of 0 would divide by
+0.
+"""
+
+DRAWS = 1000
+
+
+class Gaussian(NamedTuple):
+    """mean [n] and variance [n] of φ per sample."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+    def log_density(self, phi: np.ndarray) -> np.ndarray:
+        """[n], up to the constant −½ log 2π."""
+        return -0.5 * ((phi - self.mean) ** 2 / self.variance + np.log(self.variance))
+
+
+class Statistics(NamedTuple):
+    """[J, n] statistics, one row per oracle left out: of the model, and of that oracle."""
+
+    of_model: np.ndarray
+    of_oracle: np.ndarray
+
+
+@configured
+class ULiRA:
+    """U-LiRA (Hayes et al., arXiv 2403.01218): a likelihood-ratio test per forget sample of
+    "unlearned" against "never seen".
+
+    φ = log p_y − log(1 − p_y), clipped to [−50, 50]. Per sample a Gaussian is fitted to φ of the
+    peers (IN: they had the sample and were made like the model) and to φ of the retrained models
+    (OUT); the statistic is log N(φ; IN) − log N(φ; OUT). With fewer than 8 models a side has one
+    variance for all samples, the mean of theirs. Each oracle is left out in turn and OUT fitted to
+    the others, so that nothing is tested on a model of its own fit; the model is tested with the
+    same fits, so that one more retrained model would be treated like the oracle left out. J oracles
+    and n samples give J·n positive (the model) and J·n negative (the oracle) statistics.
+    u_lira_auc, u_lira_tpr_1, u_lira_tpr_01 in [0, 1]; 0.5 (AUC) = sample by sample, the model
+    cannot be told from a retrained one; above = it looks unlearned. Statistics of one sample and of
+    one model are dependent. The AUC's interval joins Obuchowski's variance over samples (Wilson's
+    where it is 0) with the spread over training seeds, see auc_interval_over_models; the TPRs have
+    the percentiles of 1,000 seeded resamples of samples and oracles, without the model's own seed
+    and, as no resample goes beyond the largest statistic, rather too narrow at 0.1 %. Neither
+    covers the draw of the peers. Like all margin tests it is fooled by a constant margin (arXiv
+    2602.16400): read it beside utility. Not applicable: fewer than 2 peers, 3 oracles or 10 forget
+    samples; for a TPR fewer than 100 or 1,000 negatives. Errors: logits not finite. Deviations:
+    shadow models differ in seeds and not in which samples they hold; the published test trains
+    hundreds of them.
+    """
+
+    name: ClassVar[str] = "u_lira"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "logits"
+
+    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        peers, oracles = len(evidence.peers), len(evidence.oracles)
+        if peers < 2 or oracles < 3:
+            return _none(
+                f"needs 2 peers (made like the model from other training seeds) and 3 oracles, got {peers} and {oracles}"
+            )
+        n = len(evidence.parts["forget"].labels) if evidence.has("forget") else 0
+        if n < MIN_SAMPLES:
+            return _none(f"needs {MIN_SAMPLES} samples of part forget, got {n}")
+        target, ins, outs = (
+            _phi(models) for models in ((evidence.parts,), evidence.peers, evidence.oracles)
+        )
+        tests = _leave_one_out(target[0], ins=ins, outs=outs)
+        auc = clustered_auc(tests.of_model, tests.of_oracle)
+        rates = [_rate(f"u_lira_{name}", tests, fpr=fpr, seed=seed) for name, fpr in RATES]
+        return (attack_score("u_lira_auc", auc.auc, auc_interval_over_models(auc, tests)), *rates)
+
+
+def gaussian(phi: np.ndarray) -> Gaussian:
+    """Fit per sample to φ [models, n], with at least 2 models; unbiased variances, one for all
+    samples with fewer than 8 models.
+    """
+    variance = phi.var(axis=0, ddof=1)
+    if len(phi) < FEW_MODELS:
+        variance = np.full_like(variance, variance.mean())
+    return Gaussian(mean=phi.mean(axis=0), variance=np.maximum(variance, MIN_VARIANCE))
+
+
+def clustered_auc(positives: np.ndarray, negatives: np.ndarray) -> Delong:
+    """AUC of positives over negatives, both [J, n] with one column per sample, and its variance
+    over samples (Obuchowski 1997).
+
+    A sample's influence is the mean share of negatives that its positives beat plus the mean share
+    of positives that beat its negatives; the variance is the sample variance of the influences over
+    n. With J = 1 and independent columns it is DeLong's for paired data.
+    """
+    n = positives.shape[1]
+    won = wins(members=positives.ravel(), others=negatives.ravel())
+    # In counts, which are exact: where all samples fare alike the variance is 0 and not a rounding
+    # error.
+    counts = won.members.reshape(-1, n).sum(axis=0) + won.others.reshape(-1, n).sum(axis=0)
+    variance = np.var(counts, ddof=1) / n / (len(positives) * positives.size) ** 2
+    return Delong(auc=float(won.members.sum() / positives.size**2), variance=float(variance))
+
+
+def auc_interval_over_models(estimate: Delong, tests: Statistics) -> Interval:
+    """95 % interval of the clustered AUC over the draw of samples and of training seeds, cut to [0,
+    1].
+
+    The model's AUC over each oracle alone varies with that oracle's seed, with standard deviation
+    s. The mean over J oracles leaves s / √J of it, and the model's own seed adds s again if it
+    varies as much as an oracle's: t(J − 1) · s · √(1 + 1/J), joined in quadrature with the
+    half-width over samples.
+    """
+    count, n = tests.of_model.shape
+    alone = [clustered_auc(*(side[j : j + 1] for side in tests)).auc for j in range(count)]
+    spread = float(student.ppf(0.975, count - 1) * np.std(alone, ddof=1) * math.sqrt(1 + 1 / count))
+    low, high = auc_interval(estimate, m=n, n=n)
+    auc = estimate.auc
+    return Interval(
+        low=max(auc - math.hypot(auc - low, spread), 0.0),
+        high=min(auc + math.hypot(high - auc, spread), 1.0),
+    )
+
+
+def _leave_one_out(target: np.ndarray, *, ins: np.ndarray, outs: np.ndarray) -> Statistics:
+    unlearned = gaussian(ins)
+    of_model: list[np.ndarray] = []
+    of_oracle: list[np.ndarray] = []
+    for j, oracle in enumerate(outs):
+        unseen = gaussian(np.delete(outs, j, axis=0))
+        for phi, found in ((target, of_model), (oracle, of_oracle)):
+            found.append(unlearned.log_density(phi) - unseen.log_density(phi))
+    return Statistics(np.stack(of_model), np.stack(of_oracle))
+
+
+def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
+    """Share of the model's statistics above the threshold that the oracles' leave at this
+    false-positive rate.
+    """
+    needed, (count, n) = others_needed(fpr), tests.of_oracle.shape
+    if count * n < needed:
+        return attack_score(
+            name, f"needs {needed} statistics of models that never saw the samples, got {count * n}"
+        )
+    value = _hit(tests, fpr)
+    rng = np.random.default_rng(derive(seed, "u_lira", name))
+    draws = []
+    for _ in range(DRAWS):
+        drawn = np.ix_(rng.integers(0, count, size=(count,)), rng.integers(0, n, size=(n,)))
+        draws.append(_hit(Statistics(tests.of_model[drawn], tests.of_oracle[drawn]), fpr))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    if low == high:
+        # All resamples alike: a point would claim certainty, see auc_interval.
+        return attack_score(name, value, wilson_interval(successes=value * n, trials=n))
+    return attack_score(
+        name, value, Interval(low=min(float(low), value), high=max(float(high), value))
+    )
+
+
+def _hit(tests: Statistics, fpr: float) -> float:
+    return threshold_attack(members=tests.of_model.ravel(), others=tests.of_oracle.ravel(), fpr=fpr)
+
+
+def _phi(models: Sequence[Seen]) -> np.ndarray:
+    """[models, n] clipped margins on the forget samples."""
+    rows = [seen["forget"] for seen in models]
+    return np.clip([margins(r.logits, r.labels, "forget") for r in rows], -PHI_LIMIT, PHI_LIMIT)
+
+
+def _none(reason: str) -> tuple[Score, ...]:
+    return tuple(
+        attack_score(f"u_lira_{name}", reason) for name in ("auc", *(name for name, _ in RATES))
+    )

@@ -1,0 +1,102 @@
+"""Are the answers on the forgotten samples those of a model that has learnt nothing?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.core.seeds import derive
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Score
+from eigenforget.data.sources import Source
+from eigenforget.evaluation.audits.evidence import Evidence
+from eigenforget.evaluation.metrics.divergence import LN2, jensen_shannon, softmaxes
+from eigenforget.models.initialisation import reinitialise
+from eigenforget.training.engine import Engine
+
+
+@configured
+class ZRF:
+    """zrf (zero retrain forgetting) = 1 − mean over the forget samples of JS(p, p̃) in base 2, in
+    [0, 1].
+
+    p is the model's softmax on a sample and p̃ that of an incompetent teacher: the same
+    architecture with freshly drawn weights, in eval mode. The mean is taken over `references`
+    teachers too, each from its own seed, since one random network is one draw. 1: the model answers
+    as a network that has learnt nothing. No value is right in itself: a retrained model is
+    confident as well (of another class, or from what it learnt of like samples), so its value is
+    the target. Below it, the answers are further from random, as of a model that still knows the
+    samples; above it, the model answers more at random than one that never saw them. Output metric:
+    a change of the head alone moves it. Not applicable: no forget sample, no engine to run a model
+    with, no classifier head, weights that cannot be drawn anew. Errors: logits that are not finite.
+    Source: Chundawat et al. (arXiv 2205.08096). Deviations: base 2, which the paper leaves open,
+    and several teachers.
+    """
+
+    name: ClassVar[str] = "zrf"
+    reads: ClassVar[Literal["logits", "features", "model"]] = "model"
+    references: Annotated[
+        int, Field(ge=1, description="randomly drawn incompetent teachers to average over")
+    ] = 3
+
+    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        found = self._value(evidence, seed)
+        if isinstance(found, str):
+            return (Score("zrf", None, "1", "reference", (0.0, 1.0), reason=found, trace="below"),)
+        return (Score("zrf", found, "1", "reference", (0.0, 1.0), trace="below"),)
+
+    def _value(self, evidence: Evidence, seed: int) -> float | str:
+        """The value, or the reason why there is none."""
+        source = evidence.sources.get("forget")
+        if not evidence.has("forget") or source is None or len(source) == 0:
+            return "no sample of part forget"
+        if evidence.engine is None:
+            return "there is no engine to run a randomly drawn model with"
+        if evidence.layer is None and not any(
+            isinstance(module, nn.Linear) for module in evidence.model.modules()
+        ):
+            return f"{type(evidence.model).__name__} has no nn.Linear, so it cannot be run up to its classifier head"
+        mine = torch.from_numpy(evidence.parts["forget"].logits)
+        divergences = []
+        try:
+            for teacher in self._teachers(evidence.model, seed):
+                pair = softmaxes(
+                    "forget",
+                    mine=mine,
+                    other=_logits(teacher, source, evidence.engine, evidence.layer),
+                )
+                divergences.append(float(jensen_shannon(*pair).mean()))
+        except Refused as refusal:
+            return str(refusal)
+        return max(1 - float(np.mean(divergences)) / LN2, 0.0)
+
+    def _teachers(self, model: nn.Module, seed: int) -> Iterator[nn.Module]:
+        for index in range(self.references):
+            # On the CPU, where the same seed draws the same weights whatever device the model is
+            # on.
+            teacher = copy.deepcopy(model).cpu()
+            reinitialise(
+                dict(teacher.named_modules()), seed=derive(seed, "zrf", index), method="zrf"
+            )
+            yield teacher
+
+
+def _logits(model: nn.Module, source: Source, engine: Engine, layer: str | None) -> Tensor:
+    """Logits [N, C] on the CPU, in order of positions as those of the model are."""
+    rows, positions = [], []
+    for batch, outputs in engine.forward(model, source, layer=layer):
+        rows.append(outputs.logits.cpu())
+        positions.append(batch.positions.cpu())
+    logits = torch.cat(rows)[torch.cat(positions).argsort()]
+    if not bool(logits.isfinite().all()):
+        raise EigenforgetError(
+            "part forget: the logits of a model with randomly drawn weights are not finite"
+        )
+    return logits

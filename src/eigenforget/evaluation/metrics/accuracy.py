@@ -1,0 +1,121 @@
+"""Accuracy on each part, and the checks and the interval that other share-like scores use too."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Batch, Better, Outputs, Part, Score, Trace
+from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+
+PARTS: tuple[Part, ...] = ("forget", "retain", "test_forget", "test_retain")
+Z95 = 1.959963984540054
+"""The 97.5 % point of the standard normal distribution."""
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+class Accuracies(PanelMetric):
+    """Share of samples whose largest logit is the true class, on each part; the first of equal
+    logits counts.
+
+    The forgotten parts are compared with the retrained model, which may well be far from zero; on
+    the retained parts higher is better. Intervals are Wilson's. Not applicable: the part was not
+    seen. Errors: NaN logits, a label that has no logit.
+    """
+
+    name: ClassVar[str] = "accuracies"
+    reads: ClassVar[Literal["logits", "features"]] = "logits"
+    correct: Tensor
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for state in ("correct", "seen"):
+            self.add_state(state, torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls()
+
+    def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
+        if part not in PARTS:
+            return
+        logits, labels = checked(part, batch, outputs)
+        row = PARTS.index(part)
+        self.correct[row] += (logits.argmax(dim=1) == labels).sum()
+        self.seen[row] += len(labels)
+
+    def measure(self) -> tuple[Score, ...]:
+        counts = zip(PARTS, self.correct.tolist(), self.seen.tolist(), strict=True)
+        return tuple(_score(part, correct=correct, seen=seen) for part, correct, seen in counts)
+
+
+def _score(part: Part, *, correct: int, seen: int) -> Score:
+    better: Better = "reference" if part in ("forget", "test_forget") else "higher"
+    if seen == 0:
+        return not_applicable(f"{part}_accuracy", f"no sample of part {part} was seen", better)
+    return share(f"{part}_accuracy", correct=correct, seen=seen, better=better)
+
+
+def share(name: str, *, correct: int, seen: int, better: Better) -> Score:
+    """correct / seen as a Score with its Wilson interval; seen must be positive.
+
+    With better="reference" it is a share of forgotten samples: a trace of them shows above the
+    retrained models. With "higher" it is utility.
+    """
+    low, high = wilson_interval(successes=correct, trials=seen)
+    return Score(
+        name, correct / seen, "share", better, (0.0, 1.0), low=low, high=high, trace=_trace(better)
+    )
+
+
+def not_applicable(name: str, reason: str, better: Better = "reference") -> Score:
+    """A share that could not be measured."""
+    return Score(name, None, "share", better, (0.0, 1.0), reason=reason, trace=_trace(better))
+
+
+def _trace(better: Better) -> Trace:
+    return "above" if better == "reference" else ""
+
+
+def wilson_interval(*, successes: float, trials: int) -> Interval:
+    """95 % score interval of a share (Wilson 1927), inside [0, 1] and around successes / trials.
+    Needs trials >= 1.
+    """
+    if not (trials >= 1 and 0 <= successes <= trials):
+        raise EigenforgetError(
+            f"a share needs 0 <= successes <= trials and trials >= 1, got {successes} of {trials}"
+        )
+    p = successes / trials
+    weight = Z95**2 / trials
+    centre = (p + weight / 2) / (1 + weight)
+    half = math.sqrt(weight * p * (1 - p) + weight**2 / 4) / (1 + weight)
+    return Interval(low=min(max(centre - half, 0.0), p), high=max(min(centre + half, 1.0), p))
+
+
+def checked(part: Part, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """The detached logits [B, C] and labels [B] of a batch; error where they do not fit or a logit
+    is NaN.
+    """
+    logits, labels = outputs.logits.detach(), batch.labels.to(outputs.logits.device)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise EigenforgetError(
+            f"part {part}: logits must be [B, C] and labels [B], got {list(logits.shape)} and {list(labels.shape)}"
+        )
+    wrong = labels[(labels < 0) | (labels >= logits.shape[1])]
+    if wrong.numel():
+        allowed = f"0 … {logits.shape[1] - 1}"
+        raise EigenforgetError(
+            f"part {part}: label {int(wrong[0])} has no logit; labels must be {allowed}"
+        )
+    if bool(logits.isnan().any()):
+        raise EigenforgetError(f"part {part}: the model's logits are NaN; scores need numbers")
+    return logits, labels

@@ -1,0 +1,175 @@
+"""Dimensional alignment as a streaming torchmetrics.Metric, and its entry in the panel."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from eigenforget.alignment import (
+    Centering,
+    Form,
+    Moments,
+    alignment_curve,
+    empty_moments,
+    merge,
+    moments,
+)
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Batch, Outputs, Part, Score
+from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+
+
+class DimensionalAlignment(torchmetrics.Metric):
+    """DA_k(forget | retain) for every k, from a stream of features; memory O(D²), whatever the
+    number of samples.
+
+    update(features [B, D], is_forget [B] bool); compute() -> float64 [K], whose entry k−1 is DA_k
+    (see `eigenforget.alignment.alignment_curve` for K, the two forms and the two centerings). No
+    unit, range [0, 1]; the target is the retrained model's value (better = reference). The state is
+    the float64 moments of both sides: any order, batching or sharding of the samples gives the same
+    result to rounding. Source: arXiv 2407.17710.
+    """
+
+    full_state_update = False
+    higher_is_better = None
+    packed: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        form: Form = "frobenius",
+        centering: Centering = "none",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_features < 2:
+            raise EigenforgetError(
+                f"num_features = {num_features} must be at least 2, so that k = 1 is below it"
+            )
+        if form not in ("frobenius", "energy") or centering not in ("none", "each"):
+            raise EigenforgetError(
+                f"form {form!r} is frobenius or energy, centering {centering!r} is none or each"
+            )
+        self.num_features, self.form, self.centering = num_features, form, centering
+        self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
+
+    def update(self, features: Tensor, is_forget: Tensor) -> None:
+        """Add feature rows [B, D]; is_forget [B] says which side each belongs to. Errors: wrong
+        width, NaN.
+        """
+        if features.ndim != 2 or features.shape[1] != self.num_features:
+            raise EigenforgetError(
+                f"features must be [B, {self.num_features}], got {list(features.shape)}"
+            )
+        if is_forget.shape != features.shape[:1]:
+            raise EigenforgetError(
+                f"is_forget must be [{len(features)}], got {list(is_forget.shape)}"
+            )
+        self.packed = _added(self.packed, features, is_forget.bool())
+
+    def compute(self) -> Tensor:
+        return self.curve(self.form, self.centering)
+
+    def curve(self, form: Form, centering: Centering) -> Tensor:
+        """The curve in another form or centering, from the same state."""
+        forget, retain = self.sides()
+        return alignment_curve(forget, retain, form=form, centering=centering)
+
+    def sides(self) -> tuple[Moments, Moments]:
+        """The moments of the forget and of the retain features seen so far."""
+        return _sides(self.packed)
+
+
+class PanelAlignment(PanelMetric):
+    """`da`: Frobenius, uncentred DA of the forget against the retain training features at k =
+    number of retained classes.
+
+    No unit, range [0, 1], better = reference: features of data a model never saw lie close to the
+    manifold of the data it saw, so a retrained model has a high DA; above its value is not better.
+    For random-sample forgetting it is an expected-null control. `da_energy` is the energy form at
+    the same k. Errors in k make both not applicable, with the reason.
+    """
+
+    name: ClassVar[str] = "dimensional_alignment"
+    reads: ClassVar[Literal["logits", "features"]] = "features"
+    packed: Tensor
+
+    def __init__(self, num_features: int, k: int) -> None:
+        super().__init__()
+        self.k = k
+        self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.num_features, what.k)
+
+    def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
+        if part in ("forget", "retain"):
+            side = torch.full(
+                (len(batch.labels),), part == "forget", device=outputs.features.device
+            )
+            self.packed = _added(self.packed, outputs.features, side)
+
+    def measure(self) -> tuple[Score, ...]:
+        return self._score("da", "frobenius"), self._score("da_energy", "energy")
+
+    def sides(self) -> tuple[Moments, Moments]:
+        """The moments of the forget and of the retain features seen so far."""
+        return _sides(self.packed)
+
+    def _score(self, name: str, form: Form) -> Score:
+        value, reason = None, ""
+        try:
+            forget, retain = self.sides()
+            curve = alignment_curve(forget, retain, form=form)
+        except EigenforgetError as error:
+            reason = str(error)
+        else:
+            if self.k <= len(curve):
+                value = float(curve[self.k - 1])
+            else:
+                reason = f"k = {self.k} exceeds {len(curve)}, the last k at which DA is defined for these features"
+        return Score(name, value, "1", "reference", (0.0, 1.0), reason=reason, trace="below")
+
+
+def _nothing(width: int) -> Tensor:
+    """The state [2, 1+D+D²] of no samples: forget, then retain."""
+    none = _pack(empty_moments(width))
+    return torch.stack([none, none])
+
+
+def _pack(m: Moments) -> Tensor:
+    return torch.cat([m.samples.reshape(1), m.mean, m.scatter.flatten()])
+
+
+def _unpack(row: Tensor) -> Moments:
+    # 1 + D + D² = length  =>  D
+    d = int((4 * len(row) - 3) ** 0.5 - 1) // 2
+    return Moments(row[0], row[1 : d + 1], row[d + 1 :].reshape(d, d))
+
+
+def _sides(packed: Tensor) -> tuple[Moments, Moments]:
+    return _unpack(packed[0]), _unpack(packed[1])
+
+
+def _added(packed: Tensor, features: Tensor, is_forget: Tensor) -> Tensor:
+    """A new state with these feature rows added to their sides."""
+    rows = features[is_forget], features[~is_forget]
+    sides = zip(_sides(packed), rows, strict=True)
+    return torch.stack([_pack(merge(old, moments(new)) if len(new) else old) for old, new in sides])
+
+
+def _merge_packed(stacked: Tensor) -> Tensor:
+    """Merge states [ranks, 2, 1+D+D²] in rank order into [2, 1+D+D²]; torchmetrics calls it when it
+    syncs or merges.
+    """
+    sides = []
+    for side in range(2):
+        total = _unpack(stacked[0, side])
+        for rank in stacked[1:, side]:
+            total = merge(total, _unpack(rank))
+        sides.append(_pack(total))
+    return torch.stack(sides)

@@ -1,0 +1,181 @@
+"""Nearest class mean: do features still fall to their class without any head?"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Batch, Better, Outputs, Part, Score, listed
+from eigenforget.evaluation.metrics.accuracy import not_applicable, share
+from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.similarity import checked_features, is_constant, whole
+
+TRAINING: tuple[Part, Part] = ("forget", "retain")
+BETTER: dict[str, Better] = {"ncm_forget": "reference", "ncm_retain": "higher"}
+TIE = 1e-12
+"""Distances this close, as a share of the vectors' norms, are equal: what rounding of the means can
+move them by.
+"""
+
+
+class _Rows(NamedTuple):
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class NearestClassMean(PanelMetric):
+    """Accuracy of the class whose mean training feature is nearest (Euclidean), with the true
+    labels; the first of equally near ones counts.
+
+    Class forgetting: means over forget and retain together; ncm_forget on test_forget, ncm_retain
+    on test_retain. Otherwise means over retain alone and ncm_forget on the forget samples, which
+    have no held-out counterpart. Shares in [0, 1] with Wilson's interval (the draw of the samples,
+    not of the means). ncm_forget: better = reference, a trace shows above the retrained models:
+    features still gather the class, whatever the head answers. ncm_retain: higher is better. State:
+    float64 sums [2, C, D] and counts of the training parts, and the features of the evaluated
+    parts. Not applicable: no sample of the part, a class without training samples (named), class
+    means that coincide. Errors: non-finite features, a label that is not a class. Source: the
+    nearest class centre rule of Papyan et al. (arXiv 2008.08186), as evaluations of CMF read it on
+    forgotten classes.
+    """
+
+    name: ClassVar[str] = "nearest_class_mean"
+    reads: ClassVar[Literal["logits", "features"]] = "features"
+    sums: Tensor
+    counts: Tensor
+    forget_features: list[Tensor]
+    forget_labels: list[Tensor]
+    retain_features: list[Tensor]
+    retain_labels: list[Tensor]
+
+    def __init__(
+        self, num_features: int, num_classes: int, forgotten_classes: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.num_features, self.num_classes, self.forgotten_classes = (
+            num_features,
+            num_classes,
+            tuple(forgotten_classes),
+        )
+        self.evaluated: tuple[Part, Part] = (
+            "test_forget" if forgotten_classes else "forget",
+            "test_retain",
+        )
+        self.add_state(
+            "sums",
+            torch.zeros(2, num_classes, num_features, dtype=torch.float64),
+            dist_reduce_fx="sum",
+        )
+        self.add_state(
+            "counts", torch.zeros(2, num_classes, dtype=torch.int64), dist_reduce_fx="sum"
+        )
+        for state in ("forget_features", "forget_labels", "retain_features", "retain_labels"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.num_features, what.num_classes, what.forgotten_classes)
+
+    def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
+        features = checked_features(part, outputs.features, width=self.num_features)
+        labels = checked_classes(part, batch.labels, num_classes=self.num_classes).to(
+            features.device
+        )
+        if part in TRAINING:
+            members = torch.nn.functional.one_hot(labels, self.num_classes)
+            self.counts[TRAINING.index(part)] += members.sum(dim=0)
+            self.sums[TRAINING.index(part)] += members.double().T @ features.double()
+        states = (
+            (self.forget_features, self.forget_labels),
+            (self.retain_features, self.retain_labels),
+        )
+        for kept, (rows, classes) in zip(self.evaluated, states, strict=True):
+            # A part that is not kept still gets typed empty rows: a rank with an empty list cannot
+            # be gathered.
+            taken = slice(None) if part == kept else slice(0)
+            rows.append(features[taken].clone())
+            classes.append(labels[taken].clone())
+
+    def measure(self) -> tuple[Score, ...]:
+        sides = (
+            _rows(self.forget_features, self.forget_labels),
+            _rows(self.retain_features, self.retain_labels),
+        )
+        return tuple(
+            self._score(name, part, rows)
+            for name, part, rows in zip(BETTER, self.evaluated, sides, strict=True)
+        )
+
+    def _score(self, name: str, part: Part, rows: _Rows) -> Score:
+        if not len(rows.labels):
+            return not_applicable(name, f"no sample of part {part} was seen", BETTER[name])
+        first = 0 if self.forgotten_classes else TRAINING.index("retain")
+        counts, sums = (
+            self.counts[first:].sum(dim=0).cpu().numpy(),
+            self.sums[first:].sum(dim=0).cpu().numpy(),
+        )
+        needed = np.union1d(rows.labels, np.array(self.forgotten_classes, dtype=np.int64))
+        missing = needed[counts[needed] == 0]
+        if len(missing):
+            where = " and ".join(TRAINING[first:])
+            return not_applicable(
+                name,
+                f"no sample of class {listed(missing)} in {where} to take a mean of",
+                BETTER[name],
+            )
+        known = np.flatnonzero(counts)
+        means = sums[known] / counts[known, None]
+        if means_coincide(means):
+            return not_applicable(
+                name, f"the feature means of all {len(known)} classes coincide", BETTER[name]
+            )
+        guesses = known[nearest_mean(rows.features, means=means)]
+        return share(
+            name,
+            correct=int((guesses == rows.labels).sum()),
+            seen=len(rows.labels),
+            better=BETTER[name],
+        )
+
+
+def nearest_mean(features: np.ndarray, *, means: np.ndarray) -> np.ndarray:
+    """Row [N] of the mean [K, D] nearest to each feature [N, D]; the first of those equally near to
+    rounding.
+    """
+    distances = cdist(features, means)
+    scale = np.linalg.norm(features, axis=1) + np.linalg.norm(means, axis=1).max()
+    nearest: np.ndarray = (
+        distances <= distances.min(axis=1, keepdims=True) + TIE * scale[:, None]
+    ).argmax(axis=1)
+    return nearest
+
+
+def means_coincide(means: np.ndarray) -> bool:
+    """Whether class means [K, D] spread no further than rounding would."""
+    grand = means.mean(axis=0)
+    return is_constant(
+        samples=len(means),
+        energy=float(np.square(means - grand).sum()),
+        mean=torch.from_numpy(grand),
+    )
+
+
+def checked_classes(part: Part, labels: Tensor, *, num_classes: int) -> Tensor:
+    """The labels as int64; error where one is not a class."""
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if wrong.numel():
+        raise EigenforgetError(
+            f"part {part}: label {int(wrong[0])} is not one of 0 … {num_classes - 1}"
+        )
+    return labels.long()
+
+
+def _rows(features: list[Tensor], labels: list[Tensor]) -> _Rows:
+    if not len(labels):
+        return _Rows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
+    return _Rows(whole(features).cpu().numpy().astype(np.float64), whole(labels).cpu().numpy())

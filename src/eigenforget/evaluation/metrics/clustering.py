@@ -1,0 +1,175 @@
+"""Do held-out features still fall into the classes? k-means clusters against labels."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.metrics import normalized_mutual_info_score
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.types import Batch, Outputs, Part, Score, listed
+from eigenforget.evaluation.metrics.accuracy import PARTS, not_applicable
+from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.similarity import whole
+
+NAMES = ("nmi", "cluster_f1", "best_cluster_f1")
+
+
+class _Rows(NamedTuple):
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class ClusteringScores(PanelMetric):
+    """k-means (10 seeded starts, k = classes present) on the features of test_forget and
+    test_retain together.
+
+    nmi: normalised mutual information of clusters and labels, arithmetic mean. cluster_f1: F1 of
+    "same cluster" as a prediction of "same class" over all pairs of samples. best_cluster_f1: for
+    each forgotten class the best F1 that one cluster reaches, averaged over the forgotten classes;
+    not applicable where no class is forgotten as a whole. Keeps the held-out features, O(N·D); they
+    are sorted by part and position, so order and sharding do not matter. Not applicable: fewer than
+    2 classes, fewer distinct points than clusters. Errors: non-finite features, a label that is not
+    a class, a sample given twice.
+    """
+
+    name: ClassVar[str] = "clustering"
+    reads: ClassVar[Literal["logits", "features"]] = "features"
+    features: list[Tensor]
+    labels: list[Tensor]
+    keys: list[Tensor]
+
+    def __init__(self, num_classes: int, forgotten_classes: tuple[int, ...], seed: int) -> None:
+        super().__init__()
+        self.num_classes, self.forgotten_classes, self.seed = (
+            num_classes,
+            tuple(forgotten_classes),
+            seed,
+        )
+        for state in ("features", "labels", "keys"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.num_classes, what.forgotten_classes, what.seed)
+
+    def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
+        # Training parts add no rows, but the typed empty tensors that a rank without held-out
+        # samples must gather.
+        rows = slice(None) if part in ("test_forget", "test_retain") else slice(0)
+        features, labels = outputs.features.detach()[rows], batch.labels[rows]
+        if features.ndim != 2:
+            raise EigenforgetError(
+                f"part {part}: features must be [B, D], got {list(features.shape)}"
+            )
+        if not bool(features.isfinite().all()):
+            raise EigenforgetError(
+                f"part {part}: the model's features are not finite; clustering needs numbers"
+            )
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if wrong.numel():
+            raise EigenforgetError(
+                f"part {part}: label {int(wrong[0])} is not one of 0 … {self.num_classes - 1}"
+            )
+        wide = features.dtype if features.dtype == torch.float64 else torch.float32
+        positions = batch.positions[rows].to(features.device)
+        self.features.append(features.to(wide, copy=True))
+        self.labels.append(labels.to(features.device, torch.int64, copy=True))
+        self.keys.append(
+            torch.stack([torch.full_like(positions, PARTS.index(part)), positions], dim=1)
+        )
+
+    def measure(self) -> tuple[Score, ...]:
+        rows = self._sorted()
+        classes = np.unique(rows.labels)
+        if len(classes) < 2:
+            return _none(f"needs held-out samples of at least 2 classes, got {len(classes)}")
+        distinct = len(np.unique(rows.features, axis=0))
+        if distinct < len(classes):
+            return _none(f"{distinct} distinct feature vectors cannot form {len(classes)} clusters")
+        kmeans = KMeans(
+            len(classes), n_init=10, random_state=derive(self.seed, "clustering") % 2**32
+        )
+        clusters = kmeans.fit_predict(rows.features)
+        # Mutual information may round past 1 by one unit in the last place.
+        nmi = min(
+            float(normalized_mutual_info_score(rows.labels, clusters, average_method="arithmetic")),
+            1.0,
+        )
+        table = contingency(rows.labels, clusters, num_classes=self.num_classes)
+        return (_score("nmi", nmi), _score("cluster_f1", pairwise_f1(table)), self._best(table))
+
+    def _best(self, table: np.ndarray) -> Score:
+        if not self.forgotten_classes:
+            return not_applicable("best_cluster_f1", "no class is forgotten as a whole")
+        missing = [c for c in self.forgotten_classes if table[c].sum() == 0]
+        if missing:
+            return not_applicable(
+                "best_cluster_f1", f"no held-out sample of forgotten class {listed(missing)}"
+            )
+        best = [best_cluster_f1(table, c) for c in self.forgotten_classes]
+        return _score("best_cluster_f1", float(np.mean(best)))
+
+    def _sorted(self) -> _Rows:
+        if len(self.keys) == 0:
+            return _Rows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
+        features, labels, keys = (
+            whole(s).cpu().numpy() for s in (self.features, self.labels, self.keys)
+        )
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        keys = keys[order]
+        again = np.flatnonzero((keys[1:] == keys[:-1]).all(axis=1))
+        if len(again):
+            code, position = keys[again[0]]
+            raise EigenforgetError(
+                f"clustering: position {position} of part {PARTS[code]} was given more than once"
+            )
+        return _Rows(features[order].astype(np.float64), labels[order])
+
+
+def contingency(labels: np.ndarray, clusters: np.ndarray, *, num_classes: int) -> np.ndarray:
+    """Counts [num_classes, clusters] int64 of samples by class and cluster; labels and clusters [N]
+    count from 0.
+    """
+    width = int(clusters.max()) + 1
+    return np.bincount(labels * width + clusters, minlength=num_classes * width).reshape(
+        num_classes, width
+    )
+
+
+def pairwise_f1(table: np.ndarray) -> float:
+    """F1 of "same cluster" against "same class" over all pairs of samples, from the counts
+    [classes, clusters].
+
+    Twice the pairs together in both, over pairs together in clusters plus pairs together in
+    classes: the harmonic mean of precision and recall, and 0 where both are 0. Error: no pair is
+    together in either.
+    """
+    both, classes, clusters = (_pairs(n) for n in (table, table.sum(axis=1), table.sum(axis=0)))
+    if classes + clusters == 0:
+        raise EigenforgetError("pairwise F1 needs two samples of one class or of one cluster")
+    return 2 * both / (classes + clusters)
+
+
+def best_cluster_f1(table: np.ndarray, label: int) -> float:
+    """The best F1 with which one cluster retrieves the samples of the class `label`, which must not
+    be empty.
+    """
+    return float((2 * table[label] / (table[label].sum() + table.sum(axis=0))).max())
+
+
+def _pairs(counts: np.ndarray) -> int:
+    return int((counts * (counts - 1)).sum()) // 2
+
+
+def _score(name: str, value: float) -> Score:
+    return Score(name, value, "share", "reference", (0.0, 1.0), trace="above")
+
+
+def _none(reason: str) -> tuple[Score, ...]:
+    return tuple(not_applicable(name, reason) for name in NAMES)

@@ -1,0 +1,245 @@
+"""How far the outputs of two models lie apart: Jensen-Shannon divergence and L2 distance of the
+softmaxes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Part, listed
+from eigenforget.evaluation.metrics.paired import Against, Kind, PairedMetric
+from eigenforget.evaluation.metrics.panel import Measurement
+
+LN2 = math.log(2)
+_NATS = Kind("nats", (0.0, LN2))
+
+
+class Softmaxes(NamedTuple):
+    """Probabilities [B, C] float64 of two models on the same samples."""
+
+    mine: Tensor
+    other: Tensor
+
+
+class _MeanOfRows(PairedMetric):
+    """Mean over the samples of a part of a distance between two rows of probabilities; the other
+    parts are not looked at.
+    """
+
+    stems: ClassVar[Mapping[Part, str]]
+    total: Tensor
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state(
+            "total", torch.zeros(len(self.stems), dtype=torch.float64), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "seen", torch.zeros(len(self.stems), dtype=torch.int64), dist_reduce_fx="sum"
+        )
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls()
+
+    @staticmethod
+    @abstractmethod
+    def distance(mine: Tensor, other: Tensor) -> Tensor:
+        """[B] from probabilities [B, C]."""
+
+    def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
+        if part not in self.stems:
+            return
+        pair = softmaxes(part, mine=mine, other=other)
+        row = list(self.stems).index(part)
+        self.total[row] += self.distance(*pair).sum()
+        self.seen[row] += len(pair.mine)
+
+    def values(self) -> dict[str, float | str]:
+        found: dict[str, float | str] = {}
+        for (part, stem), total, seen in zip(
+            self.stems.items(), self.total.tolist(), self.seen.tolist(), strict=True
+        ):
+            # The mean of values that all are at the bound may round past it.
+            found[stem] = (
+                min(total / seen, self.kinds[stem].range[1])
+                if seen
+                else f"no sample of part {part} was seen"
+            )
+        return found
+
+
+class JensenShannon(_MeanOfRows):
+    """jsd_forget, jsd_test: mean over the samples of forget and of test_retain of the
+    Jensen-Shannon divergence of the softmaxes.
+
+    JS(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q) / 2, for each sample, in nats, in [0, ln 2];
+    symmetric, 0 where the models answer alike. Two retrained models differ too: their divergence
+    from each other, not 0, is what to compare with. Held-out samples of forgotten classes are in
+    neither. Needs one row of logits of each model per sample, over the same classes. Not
+    applicable: the part was not seen. Errors: logits that are not finite, shapes that differ.
+    Source: Chundawat et al. (arXiv 2205.08096), LoTUS (arXiv 2503.18314). Deviation: LoTUS' code
+    takes KL of the mean to the two sides, normalised over the whole tensor; this is the textbook
+    divergence of each row.
+    """
+
+    name: ClassVar[str] = "jensen_shannon"
+    reads: ClassVar[Literal["logits", "features"]] = "logits"
+    against: ClassVar[tuple[Against, ...]] = ("oracle",)
+    stems: ClassVar[Mapping[Part, str]] = {"forget": "jsd_forget", "test_retain": "jsd_test"}
+    kinds: ClassVar[Mapping[str, Kind]] = {"jsd_forget": _NATS, "jsd_test": _NATS}
+
+    @staticmethod
+    def distance(mine: Tensor, other: Tensor) -> Tensor:
+        return jensen_shannon(mine, other)
+
+
+class ActivationDistance(_MeanOfRows):
+    """l2_forget: mean over the forget samples of ‖softmax of the one − softmax of the other
+    model‖₂, in [0, √2].
+
+    0 where the models answer alike, √2 where they are certain of different classes. Not applicable:
+    no forget sample was seen. Errors: logits that are not finite, shapes that differ. Source:
+    Golatkar et al. (arXiv 1911.04933), Chundawat et al. (arXiv 2205.08096).
+    """
+
+    name: ClassVar[str] = "activation_distance"
+    reads: ClassVar[Literal["logits", "features"]] = "logits"
+    against: ClassVar[tuple[Against, ...]] = ("oracle",)
+    stems: ClassVar[Mapping[Part, str]] = {"forget": "l2_forget"}
+    kinds: ClassVar[Mapping[str, Kind]] = {"l2_forget": Kind("1", (0.0, math.sqrt(2)))}
+
+    @staticmethod
+    def distance(mine: Tensor, other: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(mine - other, dim=-1)
+
+
+class RfJsd(PairedMetric):
+    """rf_jsd: does the model answer on the forgotten samples as the original does on unseen samples
+    of the same class?
+
+    For each class c with forget samples: JS(p̄_c, q̄_c), p̄_c the mean softmax of this model over
+    the forget samples of c, q̄_c that of the original over the held-out samples of c (test_forget
+    and test_retain); then the mean over these classes. In nats, in [0, ln 2]. It needs no retrained
+    model, and LoTUS reads small as good. That holds where samples are forgotten at random; a model
+    retrained without a whole class is far from the original on it. So its target is the retrained
+    models' own value, and on which side a trace shows depends on the request (below it for a class,
+    above it for samples). Not applicable: no forget sample, or a class of them without a held-out
+    one. Errors: logits that are not finite, shapes that differ, a label that is not a class.
+    Source: LoTUS (arXiv 2503.18314). Deviation: the textbook divergence of each class, as for
+    JensenShannon.
+    """
+
+    name: ClassVar[str] = "rf_jsd"
+    reads: ClassVar[Literal["logits", "features"]] = "logits"
+    against: ClassVar[tuple[Against, ...]] = ("original",)
+    kinds: ClassVar[Mapping[str, Kind]] = {"rf_jsd": _NATS}
+    forgotten: list[Tensor]
+    unseen: list[Tensor]
+    counts: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        # Lists of one [1, classes, C] sum each: how many logits C the models have is known from the
+        # first batch on.
+        self.add_state("forgotten", [], dist_reduce_fx="cat")
+        self.add_state("unseen", [], dist_reduce_fx="cat")
+        self.add_state(
+            "counts", torch.zeros(2, num_classes, dtype=torch.int64), dist_reduce_fx="sum"
+        )
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.num_classes)
+
+    def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
+        pair = softmaxes(part, mine=mine, other=other)
+        labels = self._checked(part, labels, pair.mine)
+        held_out = part in ("test_forget", "test_retain")
+        # Both lists get rows at every part, if only zeros: a rank with an empty list cannot be
+        # gathered.
+        self.forgotten = self._added(self.forgotten, pair.mine, labels, counted=part == "forget")
+        self.unseen = self._added(self.unseen, pair.other, labels, counted=held_out)
+        if part == "forget" or held_out:
+            self.counts[int(held_out)] += torch.bincount(labels, minlength=self.num_classes)
+
+    def values(self) -> dict[str, float | str]:
+        forgotten, unseen = self.counts.cpu()
+        classes = forgotten.nonzero().flatten()
+        if len(classes) == 0:
+            return {"rf_jsd": "no sample of part forget was seen"}
+        missing = classes[unseen[classes] == 0]
+        if len(missing):
+            return {
+                "rf_jsd": f"no held-out sample of class {listed(missing.tolist())}, of which there are forget samples"
+            }
+        means = [
+            _summed(sums).cpu()[classes] / counts[classes, None]
+            for sums, counts in ((self.forgotten, forgotten), (self.unseen, unseen))
+        ]
+        return {"rf_jsd": min(float(jensen_shannon(*means).mean()), LN2)}
+
+    def _added(
+        self, state: list[Tensor], rows: Tensor, labels: Tensor, *, counted: bool
+    ) -> list[Tensor]:
+        new = rows.new_zeros(1, self.num_classes, rows.shape[1])
+        if counted:
+            new[0].index_add_(0, labels, rows)
+        return [new + _summed(state)] if len(state) else [new]
+
+    def _checked(self, part: Part, labels: Tensor, rows: Tensor) -> Tensor:
+        if labels.shape != rows.shape[:1]:
+            raise EigenforgetError(
+                f"part {part}: {list(labels.shape)} labels for {len(rows)} rows of logits"
+            )
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if wrong.numel():
+            raise EigenforgetError(
+                f"part {part}: label {int(wrong[0])} is not one of 0 … {self.num_classes - 1}"
+            )
+        return labels.to(rows.device, torch.int64)
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    """[...] Jensen-Shannon divergence in nats of probabilities p and q [..., C] float64, in [0, ln
+    2]; exactly symmetric.
+
+    As Σ_c m_c · g(t_c) with m = (p + q)/2, t = (q − p)/(q + p) and g(t) = ½ [(1 + t) ln(1 + t) + (1
+    − t) ln(1 − t)] in [0, ln 2]: no term is negative, none is large, and equal inputs give exactly
+    0. (losses.js_divergence is for training: it takes logits, lets gradients through and is exact
+    to 1e-16 only.)
+    """
+    total = p + q
+    t = torch.where(total > 0, (q - p) / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
+    g = (torch.xlogy(1 + t, 1 + t) + torch.xlogy(1 - t, 1 - t)) / 2
+    return (total / 2 * g.clamp(min=0)).sum(dim=-1).clamp(max=LN2)
+
+
+def softmaxes(part: Part, *, mine: Tensor, other: Tensor) -> Softmaxes:
+    """The softmaxes of two models' logits [B, C], in float64. Errors: shapes that differ, logits
+    that are not finite.
+    """
+    if mine.ndim != 2 or mine.shape != other.shape:
+        raise EigenforgetError(
+            f"part {part}: two models' outputs are compared over the same samples and classes [B, C],"
+            f" got {list(mine.shape)} and {list(other.shape)}"
+        )
+    for logits, whose in ((mine, "the model's"), (other, "the other model's")):
+        if not bool(logits.isfinite().all()):
+            raise EigenforgetError(
+                f"part {part}: {whose} logits are not finite; a divergence needs numbers"
+            )
+    return Softmaxes(mine.detach().double().softmax(dim=1), other.detach().double().softmax(dim=1))
+
+
+def _summed(state: list[Tensor] | Tensor) -> Tensor:
+    return (state if isinstance(state, Tensor) else torch.cat(state)).sum(dim=0)

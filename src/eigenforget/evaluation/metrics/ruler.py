@@ -1,0 +1,258 @@
+"""RULER: are forgotten samples further from their place than retained ones (M2), or still among the
+retained ones (M4)?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.types import Batch, Outputs, Part, Score
+from eigenforget.evaluation.metrics.accuracy import Z95, not_applicable
+from eigenforget.evaluation.metrics.paired import Against, Kind, PairedMetric
+from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.similarity import checked_features, paired_rows, whole
+
+SIDES: tuple[Part, Part] = ("forget", "retain")
+CAPS: Mapping[str, int] = {"forget": 2_000, "retain": 5_000}
+"""Most samples a side of M4 uses: 25 million cosines for the null, and a standard deviation of
+0.006 for the mean rank.
+"""
+
+MIN_SAMPLES = 10
+"""Below this many samples on a side the interval of a mean rank means nothing."""
+
+BLOCK = 512
+DECIMALS = 12
+"""Cosines are ranked to this many decimals: equal ones must stay equal, whatever the order of a
+sum.
+"""
+
+
+class _Samples(NamedTuple):
+    """features [n, D] and positions [n]."""
+
+    features: Tensor
+    positions: Tensor
+
+
+class RulerM2(PairedMetric):
+    """ruler_m2: mean over forget of cos(h, h') minus the median over retain of cos(h, h'), with an
+    oracle's features h'.
+
+    No unit, range [−2, 2]; 0 where forgotten and retained samples agree with the oracle equally
+    well, below 0 where the forgotten ones agree less: they are not where a retrained model puts
+    them (trace "below"); above 0 over-corrected. better = reference. On the training samples of
+    both sides.
+
+    Cosines compare coordinates, so they mean something only where the oracle shares the original's
+    initialisation: about .99 for paired and .44 for unpaired models in the source. The band of the
+    oracles among each other tells which of the two it is. Keeps one cosine per sample. Not
+    applicable: no sample on a side, widths that differ, feature vectors that are zero (they have no
+    cosine, and leaving them out would flatter a collapsed model). Errors: as
+    similarity.paired_rows. Source: RULER (gcosma/RULER); the score M2 without its mixed-effects
+    model.
+    """
+
+    name: ClassVar[str] = "ruler_m2"
+    reads: ClassVar[Literal["logits", "features"]] = "features"
+    against: ClassVar[tuple[Against, ...]] = ("oracle",)
+    kinds: ClassVar[Mapping[str, Kind]] = {"ruler_m2": Kind("1", (-2.0, 2.0), "reference", "below")}
+    forget: list[Tensor]
+    retain: list[Tensor]
+    zeros: Tensor
+    widths: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for side in SIDES:
+            self.add_state(side, [], dist_reduce_fx="cat")
+        self.add_state("zeros", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("widths", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="max")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls()
+
+    def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
+        x, y = paired_rows(part, mine=mine, other=other)
+        self.widths = torch.maximum(self.widths, self.widths.new_tensor([x.shape[1], y.shape[1]]))
+        comparable = part in SIDES and x.shape[1] == y.shape[1]
+        nonzero = x.any(dim=1) & y.any(dim=1)
+        cosines = row_cosines(x[nonzero], y[nonzero]) if comparable else x.new_empty(0)
+        if part in SIDES:
+            self.zeros[SIDES.index(part)] += (~nonzero).sum()
+        for side in SIDES:
+            # A side without rows still gets a typed empty one: a rank with an empty list cannot be
+            # gathered.
+            getattr(self, side).append(cosines if part == side else cosines[:0])
+
+    def values(self) -> dict[str, float | str]:
+        return {"ruler_m2": self._value()}
+
+    def _value(self) -> float | str:
+        mine, other = self.widths.tolist()
+        if mine != other:
+            return f"features have width {mine} here and {other} in the other model, and cosines need one width"
+        # Sorted, so that the order of the samples changes no bit of the sums.
+        forget, retain = (np.sort(_numbers(state)) for state in (self.forget, self.retain))
+        zeros = self.zeros.tolist()
+        if any(zeros):
+            seen = len(forget) + zeros[0], len(retain) + zeros[1]
+            return f"{zeros[0]} of {seen[0]} forget and {zeros[1]} of {seen[1]} retain feature vectors are zero: they have no cosine"
+        if not (len(forget) and len(retain)):
+            return f"needs a sample of part forget and one of retain, got {len(forget)} and {len(retain)}"
+        return float(forget.mean() - np.median(retain))
+
+
+class RulerM4(PanelMetric):
+    """ruler_m4: how high the forget samples' nearest retained neighbour ranks among the retained
+    samples' own; needs no oracle.
+
+    For each forget sample the largest cosine to a retain sample, as its percentile rank (mid-rank
+    for ties) within the largest cosines of the retain samples to each other (leave-one-out); mean
+    over forget. A share in [0, 1]. 0.5 where forgotten samples lie among the retained ones as these
+    do among themselves; above: closer, a residual of training (trace "above"); below:
+    over-displaced. A model that never saw a whole class puts it below 0.5, so better = reference.
+
+    low, high: ± 1.96 / √(12 n), cut to [0, 1]: what a mean of n independent uniform ranks varies
+    by. It covers the draw of the forget samples where the ranks spread at most uniformly; neither
+    the draw of the retained ones nor of the training run. At most 2,000 forget and 5,000 retain
+    training samples: those whose positions have the smallest seeded hash, so that order and shards
+    do not matter; memory O(cap·D), time O(cap²·D). Not applicable: fewer than 10 samples on a side,
+    zero feature vectors. Errors: non-finite features, a sample given twice. Source: RULER
+    (gcosma/RULER); the caps are ours.
+    """
+
+    name: ClassVar[str] = "ruler_m4"
+    reads: ClassVar[Literal["logits", "features"]] = "features"
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        for side in SIDES:
+            self.add_state(f"{side}_features", [], dist_reduce_fx="cat")
+            self.add_state(f"{side}_positions", [], dist_reduce_fx="cat")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.seed)
+
+    def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
+        features = checked_features(part, outputs.features)
+        positions = batch.positions.to(features.device, torch.int64)
+        for side in SIDES:
+            # A side without rows still gets typed empty ones: a rank with an empty list cannot be
+            # gathered.
+            rows = slice(None) if part == side else slice(0)
+            kept = self._state(side, "features"), self._state(side, "positions")
+            kept[0].append(features[rows].clone())
+            kept[1].append(positions[rows].clone())
+            # Only now and then, so that each row is copied a bounded number of times.
+            if sum(map(len, kept[1])) > 2 * CAPS[side]:
+                for state, left in zip(kept, self._chosen(side), strict=True):
+                    state[:] = [left]
+
+    def measure(self) -> tuple[Score, ...]:
+        if not len(self._state("forget", "positions")):
+            return (not_applicable("ruler_m4", "no training sample was seen"),)
+        sides = [self._chosen(side) for side in SIDES]
+        counts = [len(positions) for _, positions in sides]
+        if min(counts) < MIN_SAMPLES:
+            need = f"{MIN_SAMPLES} samples of part forget and {MIN_SAMPLES} of retain"
+            return (not_applicable("ruler_m4", f"needs {need}, got {counts[0]} and {counts[1]}"),)
+        zeros = [int((~features.any(dim=1)).sum()) for features, _ in sides]
+        if any(zeros):
+            found = f"{zeros[0]} of {counts[0]} forget and {zeros[1]} of {counts[1]} retain"
+            return (
+                not_applicable(
+                    "ruler_m4", f"{found} feature vectors are zero: they have no cosine"
+                ),
+            )
+        forget, retain = (
+            torch.nn.functional.normalize(features.double(), dim=1, eps=0.0)
+            for features, _ in sides
+        )
+        null = nearest_cosines(retain, among=retain, leave_one_out=True)
+        value = float(mid_ranks(nearest_cosines(forget, among=retain), among=null).mean())
+        half = Z95 / math.sqrt(12 * counts[0])
+        low, high = max(value - half, 0.0), min(value + half, 1.0)
+        return (
+            Score(
+                "ruler_m4",
+                value,
+                "share",
+                "reference",
+                (0.0, 1.0),
+                low=low,
+                high=high,
+                trace="above",
+            ),
+        )
+
+    def _state(self, side: Part, what: str) -> list[Tensor]:
+        state: list[Tensor] = getattr(self, f"{side}_{what}")
+        return state
+
+    def _chosen(self, side: Part) -> _Samples:
+        """At most CAPS[side] samples, in order of position."""
+        features, positions = (whole(self._state(side, what)) for what in ("features", "positions"))
+        index = positions.cpu().numpy()
+        if len(np.unique(index)) != len(index):
+            values, counts = np.unique(index, return_counts=True)
+            raise EigenforgetError(
+                f"ruler_m4: position {values[counts > 1][0]} of part {side} was given more than once"
+            )
+        smallest = np.argsort(hashed(index, derive(self.seed, "ruler_m4", side)))[: CAPS[side]]
+        rows = torch.from_numpy(smallest[np.argsort(index[smallest])]).to(features.device)
+        return _Samples(features[rows], positions[rows])
+
+
+def row_cosines(x: Tensor, y: Tensor) -> Tensor:
+    """cos(x_i, y_i) [N] of non-zero float64 rows [N, D], in [−1, 1] and exactly 1 for equal rows."""
+    # √(a·a) is a to the bit, where √a·√a is not.
+    norms = (x.square().sum(dim=1) * y.square().sum(dim=1)).sqrt()
+    return ((x * y).sum(dim=1) / norms).clamp(-1.0, 1.0)
+
+
+def nearest_cosines(rows: Tensor, *, among: Tensor, leave_one_out: bool = False) -> np.ndarray:
+    """Each unit row's largest inner product with the unit rows `among`, [N] float64; leave_one_out:
+    with the others of the same rows.
+    """
+    best = []
+    for start in range(0, len(rows), BLOCK):
+        cosines = rows[start : start + BLOCK] @ among.T
+        if leave_one_out:
+            cosines.diagonal(offset=start).fill_(-torch.inf)
+        best.append(cosines.max(dim=1).values)
+    return torch.cat(best).cpu().numpy()
+
+
+def mid_ranks(values: np.ndarray, *, among: np.ndarray) -> np.ndarray:
+    """Share of `among` below each value plus half the share equal to it, [N] in [0, 1]; equality to
+    12 decimals.
+    """
+    values, among = np.round(values, DECIMALS), np.sort(np.round(among, DECIMALS))
+    below, up_to = (np.searchsorted(among, values, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+    return (below + up_to) / (2 * len(among))
+
+
+def hashed(positions: np.ndarray, seed: int) -> np.ndarray:
+    """SplitMix64 of the positions [N] int64: uint64 numbers, distinct where positions are."""
+    z = (positions.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(
+        seed
+    )
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _numbers(state: list[Tensor] | Tensor) -> np.ndarray:
+    return whole(state).cpu().numpy() if len(state) else np.empty(0)

@@ -1,0 +1,237 @@
+"""Are two models' features the same up to a rotation? Linear CKA and orthogonal Procrustes
+similarity, from streamed moments.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from eigenforget.alignment import Moments, empty_moments, merge, moments
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Part
+from eigenforget.evaluation.metrics.paired import Against, Kind, PairedMetric
+from eigenforget.evaluation.metrics.panel import Measurement
+
+MIN_SAMPLES = 10
+"""Two samples always have similarity 1: the fewer samples, the larger the similarity of unrelated
+features.
+"""
+
+RESOLUTION = 1e-6
+"""Spread over norm below which features count as constant: what rounding in float32 reaches on its
+way through a network.
+"""
+
+_FORGET = Kind("1", (0.0, 1.0), to_original="above")
+_RETAIN = Kind("1", (0.0, 1.0), trace="")
+
+
+class Cross(NamedTuple):
+    """Centred second moments of paired rows x [N, D] and y [N, E]: Σ(x−x̄)(x−x̄)ᵀ [D, D],
+    Σ(y−ȳ)(y−ȳ)ᵀ [E, E], Σ(x−x̄)(y−ȳ)ᵀ [D, E].
+    """
+
+    xx: Tensor
+    yy: Tensor
+    xy: Tensor
+
+
+class Pair(NamedTuple):
+    """Rows of two models' features on the same samples, [B, D] and [B, E] float64."""
+
+    mine: Tensor
+    other: Tensor
+
+
+def linear_cka(cross: Cross) -> float:
+    """‖C_xy‖²_F / (‖C_xx‖_F ‖C_yy‖_F) in [0, 1]; both sides must vary (arXiv 1905.00414)."""
+    norms = torch.linalg.matrix_norm(cross.xx) * torch.linalg.matrix_norm(cross.yy)
+    return min(float(torch.linalg.matrix_norm(cross.xy).square() / norms), 1.0)
+
+
+def procrustes_similarity(cross: Cross) -> float:
+    """‖C_xy‖_* / √(tr C_xx · tr C_yy) in [0, 1], ‖·‖_* the sum of singular values; both sides must
+    vary.
+
+    It is 1 − d²/2, where d² = min over orthogonal Q of ‖X Q − Y‖²_F is the squared Procrustes
+    distance of the centred features, each scaled to Frobenius norm 1 and the narrower filled up
+    with zeros (arXiv 2108.01661 scales likewise and reports d²).
+    """
+    norms = (torch.trace(cross.xx) * torch.trace(cross.yy)).sqrt()
+    return min(float(torch.linalg.svdvals(cross.xy).sum() / norms), 1.0)
+
+
+class _Similarity(PairedMetric):
+    """What both similarities share: the sides they are measured on, and their state.
+
+    The state is one row per shard of float64 moments of the joint features [x, y], so models may
+    differ in width, and the other's need not be known before the first batch. O((D + E)²), whatever
+    the number of samples.
+    """
+
+    reads: ClassVar[Literal["logits", "features"]] = "features"
+    against: ClassVar[tuple[Against, ...]] = ("original", "oracle")
+    samples: list[Tensor]
+    means: list[Tensor]
+    scatters: list[Tensor]
+
+    def __init__(self, num_features: int, forgotten_classes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.parts: tuple[Part, Part] = (
+            "test_forget" if forgotten_classes else "forget",
+            "test_retain",
+        )
+        for state in ("samples", "means", "scatters"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    @classmethod
+    def made_for(cls, what: Measurement) -> Self:
+        return cls(what.num_features, what.forgotten_classes)
+
+    @staticmethod
+    @abstractmethod
+    def similarity(cross: Cross) -> float:
+        """Of two sides that vary."""
+
+    def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
+        x, y = paired_rows(part, mine=mine, other=other, width=self.num_features)
+        if part not in self.parts and len(self.samples):
+            return
+        # A part that is not compared still leaves an empty state: a rank with an empty list cannot
+        # be gathered.
+        width = x.shape[1] + y.shape[1]
+        sides = list(
+            self._sides() or (empty_moments(width, x.device), empty_moments(width, x.device))
+        )
+        if part in self.parts and len(x):
+            side = self.parts.index(part)
+            sides[side] = merge(sides[side], moments(torch.cat([x, y], dim=1)))
+        self.samples, self.means, self.scatters = (
+            [torch.stack(column).unsqueeze(0)] for column in zip(*sides, strict=True)
+        )
+
+    def values(self) -> dict[str, float | str]:
+        sides = self._sides() or (None, None)
+        stems = zip(self.kinds, self.parts, sides, strict=True)
+        return {stem: self._value(part, side) for stem, part, side in stems}
+
+    def _value(self, part: Part, side: Moments | None) -> float | str:
+        seen = 0 if side is None else int(side.samples)
+        if side is None or seen < MIN_SAMPLES:
+            return f"needs {MIN_SAMPLES} samples of part {part}, got {seen}"
+        d = self.num_features
+        for model, own in (("this model", slice(0, d)), ("the other model", slice(d, None))):
+            if is_constant(
+                samples=seen, energy=float(side.scatter.diagonal()[own].sum()), mean=side.mean[own]
+            ):
+                return f"part {part}: the features of {model} do not vary over the {seen} samples, so a similarity is not defined"
+        return self.similarity(
+            Cross(side.scatter[:d, :d], side.scatter[d:, d:], side.scatter[:d, d:])
+        )
+
+    def _sides(self) -> tuple[Moments, Moments] | None:
+        """The moments of both sides over all shards; None before the first batch."""
+        if len(self.samples) == 0:
+            return None
+        shards = zip(whole(self.samples), whole(self.means), whole(self.scatters), strict=True)
+        per_shard = [
+            [Moments(n[side], mean[side], scatter[side]) for side in (0, 1)]
+            for n, mean, scatter in shards
+        ]
+        forget, retain = per_shard[0]
+        for shard in per_shard[1:]:
+            forget, retain = merge(forget, shard[0]), merge(retain, shard[1])
+        return forget, retain
+
+
+class LinearCKA(_Similarity):
+    """Linear centred kernel alignment of the two models' features, on forgotten samples and on
+    held-out retained ones.
+
+    cka_forget: on test_forget where classes are gone as a whole, on the forget samples themselves
+    in other requests, which have no held-out counterpart. cka_retain: on test_retain. ‖C_xy‖²_F /
+    (‖C_xx‖_F ‖C_yy‖_F), see linear_cka. No unit, range [0, 1], 1 for features equal up to an
+    orthogonal map, a common scale and a shift. better = reference. trace of cka_forget = "both":
+    against the original a trace shows above the retrained models' value and over-forgetting below,
+    against an oracle a value below that of the oracles among each other says only that they differ.
+    cka_retain is utility and has no trace.
+
+    Not applicable: fewer than 10 samples, or features that do not vary. That is the trap of this
+    metric: a model that collapses the forget set to one point has no variance there, and a CKA of
+    what rounding leaves would be small and read as "forgotten". CKA weighs directions by variance
+    squared, so it follows the few largest, and it is biased upwards where samples are fewer than
+    dimensions (arXiv 2405.01012): compare values from equally many samples only. Errors: non-finite
+    features, rows that do not pair up. Source: arXiv 1905.00414.
+    """
+
+    name: ClassVar[str] = "linear_cka"
+    kinds: ClassVar[Mapping[str, Kind]] = {"cka_forget": _FORGET, "cka_retain": _RETAIN}
+    similarity = staticmethod(linear_cka)
+
+
+class Procrustes(_Similarity):
+    """Orthogonal Procrustes similarity of the two models' features; samples, direction and reasons
+    as in LinearCKA.
+
+    procrustes_forget, procrustes_retain: ‖C_xy‖_* / √(tr C_xx · tr C_yy) = 1 − d²/2, see
+    procrustes_similarity. No unit, range [0, 1], 1 for features equal up to an orthogonal map, a
+    common scale and a shift. It weighs directions by variance, not by its square, and so sees
+    differences in small directions that CKA misses (arXiv 2108.01661). Deviation: a similarity in
+    place of their distance, so that it reads like CKA.
+    """
+
+    name: ClassVar[str] = "procrustes"
+    kinds: ClassVar[Mapping[str, Kind]] = {
+        "procrustes_forget": _FORGET,
+        "procrustes_retain": _RETAIN,
+    }
+    similarity = staticmethod(procrustes_similarity)
+
+
+def is_constant(*, samples: int, energy: float, mean: Tensor) -> bool:
+    """Whether rows with this centred energy Σ‖x−μ‖² and mean μ [D] spread no further than rounding
+    in float32 would.
+    """
+    return math.sqrt(energy / samples) <= RESOLUTION * float(torch.linalg.vector_norm(mean))
+
+
+def checked_features(part: Part, features: Tensor, *, width: int | None = None) -> Tensor:
+    """The detached features [B, D], in float32 at least. Errors: another shape, another width, NaN
+    or infinite values.
+    """
+    if features.ndim != 2 or width not in (None, features.shape[1]):
+        raise EigenforgetError(
+            f"part {part}: features must be [B, {width or 'D'}], got {list(features.shape)}"
+        )
+    if not bool(features.isfinite().all()):
+        raise EigenforgetError(
+            f"part {part}: the model's features are not finite; scores need numbers"
+        )
+    return features.detach().to(torch.promote_types(features.dtype, torch.float32))
+
+
+def paired_rows(part: Part, *, mine: Tensor, other: Tensor, width: int | None = None) -> Pair:
+    """Both models' features [B, D] and [B, E] in float64 on one device. Errors: as
+    checked_features, rows that do not pair up.
+    """
+    x, y = (
+        checked_features(part, mine, width=width).double(),
+        checked_features(part, other).double().to(mine.device),
+    )
+    if len(x) != len(y):
+        raise EigenforgetError(
+            f"part {part}: {len(x)} rows of features cannot be paired with {len(y)} of the other model"
+        )
+    return Pair(x, y)
+
+
+def whole(state: list[Tensor] | Tensor) -> Tensor:
+    """A list state as one tensor, gathered or not; it must hold something."""
+    return state if isinstance(state, Tensor) else torch.cat(state)

@@ -1,0 +1,177 @@
+"""One forward pass per model and part, kept on the CPU; metrics and audits are fed from it. Which
+parts there are, and the heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eigenforget.alignment import alignment_of_rows, default_k
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.types import Batch, Outputs, Part
+from eigenforget.data.sources import Source
+from eigenforget.evaluation.audits.evidence import PartOutputs, Seen
+from eigenforget.models.checkpoint import check_labels
+from eigenforget.requests.splitting import sides_of
+from eigenforget.training.engine import Engine
+
+CHUNK = 2048
+"""Samples that a metric is fed at once."""
+
+
+class View(NamedTuple):
+    """What is captured: the headline layer (None: the input of the classifier head) and further
+    layers.
+    """
+
+    layer: str | None
+    layers: tuple[str, ...]
+
+
+def observe(
+    engine: Engine, model: nn.Module, parts: Mapping[Part, Source], view: View
+) -> dict[Part, PartOutputs]:
+    """The outputs of the model on every part, in order. Errors: unknown layers, labels that have no
+    logit.
+    """
+    seen: dict[Part, PartOutputs] = {}
+    for part, source in parts.items():
+        labels = source.labels()
+        rows: list[tuple[Batch, Outputs]] = []
+        for batch, outputs in engine.forward(model, source, layer=view.layer, layers=view.layers):
+            if not rows:
+                check_labels(labels, outputs.logits.shape[1])
+            rows.append((Batch(None, batch.labels.cpu(), batch.positions.cpu()), _on_cpu(outputs)))
+        seen[part] = _joined(rows)
+    return seen
+
+
+def at_layer(seen: Seen, layer: str) -> dict[Part, PartOutputs]:
+    """The same outputs with the features of a further layer in the place of the headline features."""
+    return {
+        part: rows._replace(features=rows.layers[layer], layers={}) for part, rows in seen.items()
+    }
+
+
+def batches(rows: PartOutputs) -> Iterator[tuple[Batch, Outputs]]:
+    """The rows as batches of tensors, as metrics take them; the inputs are gone."""
+    for start in range(0, len(rows.labels), CHUNK):
+        logits, features, labels, positions = (
+            torch.from_numpy(column[start : start + CHUNK]) for column in rows[:4]
+        )
+        yield Batch(None, labels, positions), Outputs(logits, features)
+
+
+def pairs(
+    mine: PartOutputs, other: PartOutputs, reads: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(labels, mine, other) in batches: logits or features of two models on the same samples.
+    Errors: other samples.
+    """
+    if not (
+        np.array_equal(mine.positions, other.positions)
+        and np.array_equal(mine.labels, other.labels)
+    ):
+        raise EigenforgetError(
+            "two models can be compared on the same samples in the same order only"
+        )
+    for (batch, ours), (_, theirs) in zip(batches(mine), batches(other), strict=True):
+        yield batch.labels, getattr(ours, reads), getattr(theirs, reads)
+
+
+LOOKED_AT = 256
+"""Samples of each side that a training trace is taken from: enough to see a course, few enough to
+cost little.
+"""
+
+
+class Glance:
+    """What a training trace shows of a model after an epoch: accuracy on samples to forget and to
+    keep, and their DA.
+
+    On at most LOOKED_AT samples a side, the same ones each time, so that the values wander less
+    than the model; they are no scores. A module whose parameters are not those of `model`, as a
+    method may train one on its way, is not looked at. Counted in no meter.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: nn.Module,
+        sides: tuple[Source, Source],
+        *,
+        k: int,
+        layer: str | None,
+        seed: int,
+    ) -> None:
+        self.engine, self.layer = engine, layer
+        self.names = [name for name, _ in model.named_parameters()]
+        self.forget, self.retain = (
+            side.subset(
+                np.random.default_rng(derive(seed, "glance")).permutation(len(side))[:LOOKED_AT]
+            )
+            for side in sides
+        )
+        self.k = k
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        if [name for name, _ in model.named_parameters()] != self.names:
+            return {}
+        counted = self.engine.meter.forwarded
+        view = View(self.layer, ())
+        seen = observe(self.engine, model, {"forget": self.forget, "retain": self.retain}, view)
+        self.engine.meter.forwarded = counted
+        found = {
+            f"{part}_accuracy": float(np.mean(rows.logits.argmax(1) == rows.labels))
+            for part, rows in seen.items()
+        }
+        forget, retain = (torch.from_numpy(seen[part].features) for part in ("forget", "retain"))
+        k = min(default_k(self.k, forget.shape[1]), len(retain))
+        try:
+            return {**found, "da": float(alignment_of_rows(forget, retain, k))}
+        except EigenforgetError:
+            return found  # features that span fewer than k directions, or none, have no DA
+
+
+def _on_cpu(outputs: Outputs) -> Outputs:
+    return Outputs(
+        outputs.logits.cpu(),
+        outputs.features.cpu(),
+        {name: f.cpu() for name, f in outputs.layers.items()},
+    )
+
+
+def _joined(rows: Sequence[tuple[Batch, Outputs]]) -> PartOutputs:
+    def column(take: Sequence[Tensor]) -> np.ndarray:
+        return torch.cat(list(take)).numpy()
+
+    layers = {name: column([o.layers[name] for _, o in rows]) for name in rows[0][1].layers}
+    return PartOutputs(
+        column([o.logits for _, o in rows]),
+        column([o.features for _, o in rows]),
+        column([b.labels for b, _ in rows]),
+        column([b.positions for b, _ in rows]),
+        layers,
+    )
+
+
+def parts_of(
+    forget: Source, retain: Source, test: Source, *, forgotten_classes: Sequence[int]
+) -> dict[Part, Source]:
+    """The parts that exist: held-out samples are divided into forgotten and other classes where
+    classes are gone as a whole.
+    """
+    parts: dict[Part, Source] = {"forget": forget, "retain": retain}
+    gone, rest = sides_of(test.labels(), forgotten_classes)
+    if not len(rest):
+        raise EigenforgetError("the test data has no sample of a retained class")
+    if len(gone):
+        parts["test_forget"] = test.subset(gone)
+    parts["test_retain"] = test.subset(rest) if len(gone) else test
+    return parts

@@ -1,0 +1,301 @@
+"""The series behind a report's figures: alignment curves, spectra, a map of the features, accuracy
+by class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from torch import Tensor
+
+from eigenforget.alignment import Centering, Form, Moments, alignment_curve, eigenspace
+from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
+from eigenforget.core.types import Part, listed
+from eigenforget.evaluation.audits.evidence import PartOutputs, Seen
+from eigenforget.evaluation.metrics import PanelAlignment
+from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, Sides, others_needed
+from eigenforget.evaluation.metrics.membership import PopulationMIA
+
+MAX_CONFUSION = 100
+"""Beyond this many classes a confusion matrix is neither readable nor small."""
+
+MAPS = ("tsne", "umap")
+"""Maps of the features that are made on demand."""
+
+MAX_CORNERS = 200
+"""Of a ROC in a record: enough for a figure whose axes are logarithmic."""
+
+EXACT_RATES = (0.001, 0.01, 0.1)
+_PERPLEXITY, _NEIGHBOURS = 30.0, 15
+
+
+def alignment_series(metric: PanelAlignment) -> dict[str, Any]:
+    """DA curves in both forms and centerings, and both sides' spectra."""
+    forget, retain = metric.sides()
+    curves: dict[str, Any] = {}
+    for centering in get_args(Centering):
+        for form in get_args(Form):
+            try:
+                curve = alignment_curve(forget, retain, form=form, centering=centering)
+            except EigenforgetError:
+                # constant features have no centred eigenspace; the score says so, the figure leaves
+                # it out
+                continue
+            curves[f"{form}_{centering}"] = short(curve.cpu().numpy())
+    # Centring can lower the rank, and with it the last k; one axis of k serves all curves of a
+    # model.
+    last = min((len(c) for c in curves.values()), default=0)
+    cut = {name: curve[:last] for name, curve in curves.items()}
+    return {
+        "da_curve": {"k": list(range(1, last + 1)), "headline_k": metric.k, **cut} if last else {},
+        "spectrum": {"forget": _spectrum(forget), "retain": _spectrum(retain)},
+    }
+
+
+def feature_maps(
+    seen: Seen,
+    kinds: Sequence[str] = (),
+    *,
+    forgotten_classes: Sequence[int],
+    ids: Sequence[str] | None,
+    points: int,
+    seed: int,
+) -> dict[str, Any]:
+    """A fixed sample of the held-out samples in two dimensions: "pca", and by name what else was
+    asked for (MAPS).
+
+    pca: the two leading principal components of all held-out features, of which `explained` is the
+    share of the variance. tsne and umap: of the sampled ones only, so the places of few points say
+    less; left out where there is nothing to spread (see _embedded). ids name the held-out samples.
+    The same samples in each map, and the same seed gives the same bits on one machine.
+    """
+    held = [seen[p] for p in ("test_forget", "test_retain") if p in seen]
+    features = np.concatenate([h.features for h in held]).astype(np.float64)
+    labels = np.concatenate([h.labels for h in held])
+    if features.shape[1] == 1:  # a map has two axes
+        features = np.pad(features, ((0, 0), (0, 1)))
+    rng = np.random.default_rng(seeds.derive(seed, "map"))
+    rows = np.sort(rng.permutation(len(features))[:points])
+    names = ids if ids is not None else [str(i) for i in range(len(features))]
+    whose = {
+        "label": labels[rows].tolist(),
+        "id": [str(names[r]) for r in rows],
+        "forget": np.isin(labels[rows], list(forgotten_classes)).tolist(),
+    }
+    places, explained = _principal(features)
+    maps: dict[str, Any] = {
+        "pca": {**_places(places[rows]), **whose, "explained": short(explained)}
+    }
+    for kind in kinds:
+        spread = _embedded(kind, features[rows], seeds.derive(seed, kind) % 2**32)
+        maps[kind] = {} if spread is None else {**_places(spread), **whose}
+    return maps
+
+
+def check_maps(kinds: Sequence[str]) -> None:
+    """Errors: a kind of map that there is not, one named twice, or one whose library is not
+    installed.
+    """
+    unknown = [kind for kind in kinds if kind not in MAPS]
+    if unknown or len(set(kinds)) < len(kinds):
+        raise EigenforgetError(
+            f"further maps are of {listed(MAPS)}, each once; got {listed(kinds)}"
+        )
+    if "umap" in kinds:
+        _umap()
+
+
+def roc_series(attack: PopulationMIA) -> dict[str, Any]:
+    """The ROC of the attack by the loss of the true label, thinned: {"mia_roc": {}} where mia_auc
+    does not apply.
+
+    true, false: how many of the `members` and `others` each threshold calls members, from none to
+    all, so that the rates are exact. The corners whose true-positive rates are mia_tpr_1 and
+    mia_tpr_01, and that at 10 %, are always among them. at: these rates by false-positive rate;
+    None with fewer others than one false alarm takes.
+    """
+    sides = attack_sides(attack)
+    if sides.lacks((MIN_SAMPLES, MIN_SAMPLES)):
+        return {"mia_roc": {}}
+    roc = roc_curve(sides)
+    kept = _thinned(roc)
+    m, n = len(sides.members), len(sides.others)
+    at = {
+        f"{fpr:g}": None if n < others_needed(fpr) else float(roc.true[_corner(roc, fpr)] / m)
+        for fpr in EXACT_RATES
+    }
+    return {
+        "mia_roc": {
+            "members": m,
+            "others": n,
+            "true": roc.true[kept].tolist(),
+            "false": roc.false[kept].tolist(),
+            "at": at,
+        }
+    }
+
+
+class Roc(NamedTuple):
+    """true [T] members and false [T] others called members at each threshold, rising from 0 to all."""
+
+    true: np.ndarray
+    false: np.ndarray
+
+
+def attack_sides(attack: PopulationMIA) -> Sides:
+    """Negative losses of the members and non-members of mia_auc (see PopulationMIA)."""
+    members, unseen_forget, unseen_retain = (
+        _first_column(state)
+        for state in (attack.members, attack.unseen_forget, attack.unseen_retain)
+    )
+    return Sides(
+        members, unseen_forget if attack.forgotten_classes or len(unseen_forget) else unseen_retain
+    )
+
+
+def roc_curve(sides: Sides) -> Roc:
+    """All corners of the ROC: for each value that occurs, from the largest, the counts at or above
+    it; tied samples go together.
+
+    The trapezoids under it make up P(member above) + ½ P(tie), which is the AUC.
+    """
+    values = np.unique(np.concatenate([sides.members, sides.others]))[::-1]
+    counts = [
+        np.r_[0, len(s) - np.searchsorted(np.sort(s), values, side="left")]
+        for s in (sides.members, sides.others)
+    ]
+    return Roc(true=counts[0], false=counts[1])
+
+
+def class_series(
+    seen: Seen, num_classes: int, forgotten_classes: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Accuracy and count of each class on training and on held-out samples, and the held-out
+    confusion matrix (rows: true class).
+    """
+    sides: dict[str, tuple[Part, ...]] = {
+        "train": ("forget", "retain"),
+        "test": ("test_forget", "test_retain"),
+    }
+    counted = {
+        side: _confusion([seen[p] for p in parts if p in seen], num_classes)
+        for side, parts in sides.items()
+    }
+    table: dict[str, Any] = {"label": list(range(num_classes))}
+    for side, counts in counted.items():
+        total = counts.sum(axis=1)
+        table[f"{side}_count"] = total.tolist()
+        table[side] = [
+            None if n == 0 else float(f"{right / n:.6g}")
+            for right, n in zip(counts.diagonal(), total, strict=True)
+        ]
+    whole = {"counts": counted["test"].tolist(), "forgotten": [int(c) for c in forgotten_classes]}
+    confusion = whole if num_classes <= MAX_CONFUSION else {}
+    return {"per_class": table, "confusion": confusion}
+
+
+def group_accuracy(rows: PartOutputs, groups: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Accuracy on each group of rows. Errors: a group without rows."""
+    empty = [name for name, members in groups.items() if not len(members)]
+    if empty:
+        raise EigenforgetError(f"a group of forget samples has no rows: {listed(empty)}")
+    right = rows.logits.argmax(axis=1) == rows.labels
+    return {name: float(f"{right[members].mean():.6g}") for name, members in groups.items()}
+
+
+def short(values: np.ndarray) -> list[float]:
+    """Six significant digits: enough for a figure, and half the size on disk."""
+    return [float(f"{v:.6g}") for v in values]
+
+
+def _confusion(parts: Sequence[PartOutputs], num_classes: int) -> np.ndarray:
+    """Counts [true class, predicted output]; a head may have more outputs than the data has
+    classes.
+    """
+    width = max([num_classes, *(rows.logits.shape[1] for rows in parts)])
+    counts = np.zeros((num_classes, width), dtype=np.int64)
+    for rows in parts:
+        np.add.at(counts, (rows.labels, rows.logits.argmax(axis=1)), 1)
+    return counts
+
+
+def _spectrum(side: Moments) -> list[float]:
+    """Uncentred eigenvalues in descending order as shares of their sum."""
+    try:
+        values = eigenspace(side.gram("none")).values
+    except EigenforgetError:
+        return []
+    return short((values / values.sum()).cpu().numpy())
+
+
+def _principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places [N, 2] in the two leading principal directions, and the shares [2] of the variance
+    along them.
+    """
+    centred = features - features.mean(0)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = vectors[:, ::-1][:, :2]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    total = max(values.sum(), np.finfo(np.float64).tiny)
+    return centred @ axes, values[::-1][:2] / total
+
+
+def _embedded(kind: str, features: np.ndarray, seed: int) -> np.ndarray | None:
+    """Places [N, 2] by t-SNE or UMAP; None for fewer than 5 samples or constant features.
+
+    t-SNE (van der Maaten & Hinton 2008): from the principal directions, perplexity 30, at most a
+    third of the samples. UMAP (arXiv 1802.03426): 15 neighbours, fewer where there are no more
+    samples.
+    """
+    if len(features) < 5 or not np.ptp(features, axis=0).any():
+        return None
+    if kind == "umap":
+        return np.asarray(
+            _umap()
+            .UMAP(n_neighbors=min(_NEIGHBOURS, len(features) - 1), random_state=seed, n_jobs=1)
+            .fit_transform(features)
+        )
+    made = TSNE(perplexity=min(_PERPLEXITY, (len(features) - 1) / 3), init="pca", random_state=seed)
+    # Threads add up the forces in whatever order they finish, and the last bits with them.
+    with threadpool_limits(limits=1):
+        return np.asarray(made.fit_transform(features))
+
+
+def _umap() -> Any:
+    return needed("umap", extra="umap", what="a UMAP map")
+
+
+def _places(places: np.ndarray) -> dict[str, list[float]]:
+    return {"x": short(places[:, 0]), "y": short(places[:, 1])}
+
+
+def _corner(roc: Roc, fpr: float) -> int:
+    """The last corner with at most floor(fpr · n) false alarms: the attack of threshold_attack."""
+    # 0.29 · 100 is 28.999… in binary.
+    allowed = int(np.floor(fpr * roc.false[-1] + 1e-9))
+    return int(np.searchsorted(roc.false, allowed, side="right")) - 1
+
+
+def _thinned(roc: Roc) -> np.ndarray:
+    """Indices of at most MAX_CORNERS corners: the ends, those at EXACT_RATES, and others at even
+    steps of both logarithmic rates.
+    """
+    if len(roc.true) <= MAX_CORNERS:
+        return np.arange(len(roc.true))
+    always = [0, len(roc.true) - 1, _corner(roc, 0.0), *(_corner(roc, fpr) for fpr in EXACT_RATES)]
+    each = (MAX_CORNERS - len(always)) // 2
+    by_rate = [
+        np.searchsorted(side, np.geomspace(1, side[-1], each), side="right") - 1 for side in roc
+    ]
+    return np.unique(np.concatenate([always, *by_rate]))
+
+
+def _first_column(state: list[Tensor] | Tensor) -> np.ndarray:
+    rows = [state] if isinstance(state, Tensor) else state
+    return np.concatenate([row[:, 0].cpu().numpy() for row in rows]) if len(rows) else np.empty(0)

@@ -1,0 +1,1 @@
+"""Jobs: data, model, request and recipe together, trained, unlearned and measured."""

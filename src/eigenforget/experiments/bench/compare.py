@@ -1,0 +1,149 @@
+"""Compare methods fairly: the same search and budget for each, tuned on one training seed, measured
+on others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from eigenforget.core import seeds
+from eigenforget.core.errors import Diverged, EigenforgetError, Refused
+from eigenforget.core.spec import spell
+from eigenforget.evaluation.board import Panel
+from eigenforget.evaluation.metrics import Accuracies, tug_of_war
+from eigenforget.experiments.bench.spaces import SPACES, Range
+from eigenforget.experiments.study import Study
+from eigenforget.methods.base import Method
+from eigenforget.training.log import Watch, unwatched
+
+
+class Tuned(NamedTuple):
+    """The best spec of one method, and every trial: its spec, its value (None where it diverged)
+    and why it has none.
+    """
+
+    best: Method
+    trials: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tunes on `study` (its original and its first oracle), whose seed must not be one of the
+    reported seeds.
+
+    The objective is tug-of-war, Π over forget, retain and held-out retained data of 1 − |accuracy −
+    oracle's accuracy| in [0, 1] (Triantafillou et al., arXiv 2406.09073): an output metric, so that
+    feature metrics stay unseen by every method's tuning. The first trial of each method is its
+    defaults.
+    """
+
+    study: Study
+    trials: int = 6
+
+    def tune(
+        self, methods: Sequence[Method], watch: Watch = unwatched
+    ) -> Iterator[tuple[Method, Tuned]]:
+        """Each method with its result; one that refuses keeps its defaults and has no trials."""
+        panel = self.study.experiment.panel(seed=self.study.seed)
+        original = self.study.original(watch)
+        oracle = accuracies(panel, self.study.oracle(self.study.oracle_seeds[0], watch).model)
+        for method in methods:
+            log = watch(f"tune: {method.name}", self.trials if method.name in SPACES else 1)
+
+            def value(candidate: Method, log: Callable[[dict[str, Any]], None] = log) -> float:
+                log({})
+                made = self.study.experiment.unlearn(
+                    original.model, candidate, seed=self.study.seed
+                )
+                return tug_of_war(accuracies(panel, made.model), oracle)
+
+            yield method, search(method, value, trials=self.trials, seed=self.study.seed)
+
+
+def search(
+    method: Method,
+    value: Callable[[Method], float],
+    *,
+    trials: int,
+    seed: int,
+    space: Mapping[str, Range] | None = None,
+) -> Tuned:
+    """Maximise value(method) over a space, SPACES[method.name] if none is given, with optuna's TPE
+    sampler; the first trial is `method`.
+    """
+    space = SPACES.get(method.name, {}) if space is None else space
+    if not space:
+        return Tuned(method, ())
+    optuna = _optuna()
+    sampler = optuna.samplers.TPESampler(
+        seed=seeds.derive(seed, "tune", method.name) % 2**32, n_startup_trials=max(3, trials // 2)
+    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.enqueue_trial(
+        {name: field_of(method, name) for name in space if field_of(method, name) is not None}
+    )
+    done: list[dict[str, Any]] = []
+    for _ in range(trials):
+        trial = study.ask()
+        chosen = {
+            name: float(f"{trial.suggest_float(name, low, high, log=True):.4g}")
+            for name, (low, high) in space.items()
+        }
+        candidate = with_fields(method, chosen)
+        try:
+            found = value(candidate)
+        except Diverged as error:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            done.append({"spec": spell(candidate), "value": None, "reason": str(error)})
+        except Refused as error:
+            return Tuned(method, ({"spec": spell(candidate), "value": None, "reason": str(error)},))
+        else:
+            study.tell(trial, found)
+            done.append({"spec": spell(candidate), "value": round(found, 6), "method": candidate})
+    worked = [t for t in done if t["value"] is not None]
+    best = max(worked, key=lambda t: t["value"])["method"] if worked else method
+    return Tuned(best, tuple({k: v for k, v in t.items() if k != "method"} for t in done))
+
+
+def accuracies(panel: Panel, model: nn.Module) -> dict[str, float]:
+    """Accuracies of each part that exists, by score name; nothing else of the panel is measured."""
+    metric = Accuracies().to(panel.engine.fabric.device)
+    for part, source in panel.parts.items():
+        for batch, outputs in panel.engine.forward(model, source, layer=panel.layer):
+            metric.update(part, batch, outputs)
+    return {score.name: score.value for score in metric.scores() if score.value is not None}
+
+
+def field_of(method: Any, name: str) -> Any:
+    """The value of a possibly dotted field."""
+    for step in name.split("."):
+        method = getattr(method, step)
+    return method
+
+
+def with_fields(method: Method, fields: dict[str, Any]) -> Method:
+    """A copy with these possibly dotted fields changed. Errors: a field that the method does not
+    have.
+    """
+    for name, value in fields.items():
+        first, _, rest = name.partition(".")
+        if first not in {f.name for f in dataclasses.fields(method)}:  # type: ignore[arg-type]
+            raise EigenforgetError(f"{method.name} has no field {first!r} to search over")
+        if rest:
+            value = with_fields(getattr(method, first), {rest: value})
+        method = dataclasses.replace(method, **{first: value})  # type: ignore[type-var]
+    return method
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise EigenforgetError("tuning needs optuna: pip install 'eigenforget[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,266 @@
+"""Trained models kept by what they were trained from: found again by every study, plan and process,
+never trained twice at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+from eigenforget.core.errors import EigenforgetError, NotWritten
+from eigenforget.core.spec import as_json
+from eigenforget.core.version import __version__
+from eigenforget.experiments.experiment import Experiment, described
+from eigenforget.models import checkpoint
+from eigenforget.record import canonical, digest, file_digest
+from eigenforget.training.cost import Made
+from eigenforget.training.log import Log
+from eigenforget.training.recipe import REVISION
+
+Kind = Literal["original", "oracle"]
+
+
+class Entry(NamedTuple):
+    """A kept model: its file, its size, when it was last used (seconds since 1970), and what its
+    metadata say.
+    """
+
+    path: Path
+    size: int
+    used: float
+    about: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ModelCache:
+    """Originals and oracles in a folder, each under the digest of all that decides its weights.
+
+    That is: data (by content digest), model spec, recipe, split (oracles), seed, precision, memory
+    order, kind of device, and the version of the training code. A file whose tensors do not have
+    the digest written in it is set aside (its name gets .damaged), said through `warn`, and trained
+    anew. Locks are held by the operating system, so a process that dies leaves none.
+    """
+
+    folder: Path
+    warn: Callable[[str], None] = field(default=lambda text: None, compare=False)
+
+    def get(
+        self,
+        experiment: Experiment,
+        kind: Kind,
+        seed: int,
+        log: Callable[[], Log | None] = lambda: None,
+    ) -> Made:
+        """The model, trained now if it is not there; `log` is asked for a log only then. One
+        process trains, others wait for it.
+        """
+        identity = identity_of(experiment, kind, seed)
+        path = self.path_of(identity, kind, seed)
+        found = self._load(experiment, path, identity)
+        if found is not None:
+            return found
+        with held(self._lock(path), wait=True):
+            # Only who has the lock sets a damaged file aside: it could be the good one that another
+            # process has just put there.
+            found = self._load(experiment, path, identity, mend=True)
+            if found is None:
+                made = experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
+                self._save(experiment, made, path, identity, kind)
+                return made
+            return found
+
+    def has(self, experiment: Experiment, kind: Kind, seed: int) -> bool:
+        """Whether a file is there; it is read and checked only when it is used."""
+        return self.path_for(experiment, kind, seed).exists()
+
+    def path_for(self, experiment: Experiment, kind: Kind, seed: int) -> Path:
+        """Where the model is kept, or will be."""
+        return self.path_of(identity_of(experiment, kind, seed), kind, seed)
+
+    def path_of(self, identity: dict[str, Any], kind: Kind, seed: int) -> Path:
+        return self.folder / f"{kind}-seed{seed}-{digest(identity)[7:23]}.safetensors"
+
+    def entries(self) -> list[Entry]:
+        """What is kept, least recently used first. Files that are no checkpoints of a cache are
+        left out.
+        """
+        found = []
+        for path in self.folder.glob("*.safetensors"):
+            about = _metadata(path)
+            if about is not None and "identity" in about:
+                with suppress(FileNotFoundError):  # pruned meanwhile
+                    status = path.stat()
+                    found.append(Entry(path, status.st_size, status.st_mtime, about))
+        return sorted(found, key=lambda e: (e.used, e.path.name))
+
+    def prune(self, max_bytes: int) -> list[Entry]:
+        """Removes the least recently used models until the rest takes at most max_bytes; one that
+        is being made or used is skipped.
+        """
+        if max_bytes < 0:
+            raise EigenforgetError(f"the size to prune to must be 0 bytes or more, got {max_bytes}")
+        entries = self.entries()
+        total, removed = sum(e.size for e in entries), []
+        for entry in entries:
+            if total <= max_bytes:
+                break
+            with held(self._lock(entry.path), wait=False) as mine:
+                if not mine:
+                    continue
+                entry.path.unlink(missing_ok=True)
+            total -= entry.size
+            removed.append(entry)
+        return removed
+
+    def damaged(self) -> list[str]:
+        """One line for each kept model that is not whole, or whose tensors are not those that were
+        written.
+        """
+        lines = []
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                checkpoint.load_state(path)
+            except EigenforgetError as error:
+                lines.append(str(error))
+        return lines
+
+    def set_aside(self) -> list[Path]:
+        """Damaged files that were put aside; nothing uses them."""
+        return sorted(self.folder.glob("*.damaged"))
+
+    def _load(
+        self, experiment: Experiment, path: Path, identity: dict[str, Any], *, mend: bool = False
+    ) -> Made | None:
+        if not path.exists():
+            return None
+        try:
+            stored = checkpoint.load_state(path)
+            if stored.metadata.get("identity") != canonical(identity):
+                raise EigenforgetError(f"{path}: its identity is not the one that was written")
+            made = Made(
+                experiment.stored_model(stored),
+                float(stored.metadata["seconds"]),
+                json.loads(stored.metadata["cost"]),
+            )
+        except EigenforgetError as error:
+            if mend:
+                self._set_aside(path, error)
+            return None
+        with suppress(FileNotFoundError):  # pruned meanwhile
+            os.utime(path)  # for prune(): this one was used now
+        return made
+
+    def _set_aside(self, path: Path, error: EigenforgetError) -> None:
+        """A damaged file is kept for who wants to look into it, under a name that nothing finds."""
+        try:
+            path.replace(path.with_suffix(f".{int(time.time())}.damaged"))
+        except FileNotFoundError:
+            return  # another process did it first
+        self.warn(f"a stored model is damaged and is trained anew: {error}")
+
+    def _save(
+        self, experiment: Experiment, made: Made, path: Path, identity: dict[str, Any], kind: Kind
+    ) -> None:
+        specs = {
+            key: value["spec"]
+            for key, value in experiment.job().items()
+            if key != "request" or kind == "oracle"
+        }
+        about = {
+            "eigenforget": "train",
+            **specs,
+            "identity": canonical(identity),
+            "seconds": f"{made.seconds:.3f}",
+            "cost": json.dumps(dict(made.cost)),
+        }
+        checkpoint.save(made.model, path, about, overwrite=True)
+
+    def _lock(self, path: Path) -> Path:
+        return self.folder / ".locks" / f"{path.stem}.lock"
+
+
+@contextmanager
+def held(lock: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process has the lock, a file. It is the operating system's, so a process that
+    dies leaves none.
+
+    Errors: NotWritten where there can be no such file.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        own = FileLock(lock, timeout=-1 if wait else 0)
+        own.acquire()
+    except Timeout:  # an OSError as well
+        yield False
+        return
+    except OSError as error:
+        raise NotWritten(f"{lock}: cannot be written: {error.strerror or error}") from None
+    try:
+        yield True
+    finally:
+        own.release()
+
+
+def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
+    """All that decides the weights. Specs are resolved: two spellings of one model are one model.
+    Files that the model's spec names count.
+    """
+    engine = experiment.engine
+    if engine.devices > 1:
+        raise EigenforgetError(
+            "trained models are kept for jobs on one device only: of several processes one would wait for another's lock"
+        )
+    files = named_files(experiment.model_spec)
+    more = ({"accumulate": engine.accumulate} if engine.accumulate > 1 else {}) | (
+        {"files": files} if files else {}
+    )
+    return more | {
+        "data": experiment.data.digest,
+        "model": described(experiment.model_spec)["resolved"],
+        "recipe": described(experiment.recipe)["resolved"],
+        "split": experiment.split.digest if kind == "oracle" else None,
+        "seed": seed,
+        "precision": engine.precision,
+        "channels_last": engine.channels_last,
+        "device": engine.fabric.device.type,
+        "code": f"{__version__}/{REVISION}",
+    }
+
+
+def named_files(spec: Any) -> dict[str, str]:
+    """Digests of the files that a spec names in any of its fields, as in
+    module(path="models.py:Net"), by the name as it is spelled there.
+    """
+    found: dict[str, str] = {}
+    pending = [as_json(spec)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending += item.values()
+        elif isinstance(item, (list, tuple)):
+            pending += [as_json(part) for part in item]
+        elif isinstance(item, str):
+            for name in (item, item.rpartition(":")[0]):
+                # A text may be anything; what is too long or has a NUL in it is no file.
+                if 0 < len(name) < 1024 and "\0" not in name and os.path.isfile(name):
+                    found[item] = file_digest(name)
+                    break
+    return dict(sorted(found.items()))
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    """The metadata of a safetensors file, without its tensors; None where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return None

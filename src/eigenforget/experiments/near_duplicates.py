@@ -1,0 +1,219 @@
+"""Near duplicates across the two sides: retained samples that are almost the forgotten ones. A
+warning, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
+from eigenforget.core.types import listed
+from eigenforget.data.sources import Source
+from eigenforget.experiments.experiment import Experiment
+
+_MOST_PAIRS = 1000
+"""Pairs that are listed; a record of every pair would hold millions where the threshold is too low.
+"""
+_BLOCK = 2048
+"""Rows of each side at a time: 32 MiB of cosines."""
+_DECIMALS = 12
+"""Cosines are rounded to these, so that the order of summation in a matrix product decides no tie.
+"""
+
+
+class Pair(NamedTuple):
+    """A forgotten and a retained sample and the cosine of their features."""
+
+    forget: str
+    retain: str
+    cosine: float
+
+
+class NearDuplicates(NamedTuple):
+    """pairs: at most 1,000, nearest first; total: how many there are; samples: forgotten samples
+    that are in one of them.
+    """
+
+    pairs: list[Pair]
+    total: int
+    samples: int
+
+    def warning(self) -> str:
+        """One line that names the first ids, or "" when there are none."""
+        if not self.pairs:
+            return ""
+        shown = [f"{p.forget} ~ {p.retain} ({p.cosine:.4f})" for p in self.pairs[:10]]
+        more = f", … ({self.total} pairs in all)" if self.total > len(shown) else ""
+        return f"{self.samples} forgotten samples have near duplicates among the retained ones: {', '.join(shown)}{more}"
+
+
+class _Side(NamedTuple):
+    """Unit features [N, D] and ids [N], in the order of the ids; features that are all zero have no
+    direction and are left out.
+    """
+
+    units: np.ndarray
+    ids: np.ndarray
+
+
+def near_duplicates(
+    features_forget: np.ndarray,
+    features_retain: np.ndarray,
+    ids_forget: Sequence[str] | np.ndarray,
+    ids_retain: Sequence[str] | np.ndarray,
+    threshold: float = 0.98,
+    k: int = 1,
+) -> NearDuplicates:
+    """Pairs (f, r) with cos(f, r) = ⟨f, r⟩ / (‖f‖ ‖r‖) ≥ threshold, r among the k retained samples
+    nearest to f.
+
+    features_forget [N_f, D], features_retain [N_r, D], in float64. Nearest first, ties by id,
+    whatever the order of the samples. Nothing is centred: features with a large common mean are all
+    near each other, and those of a classifier that was trained to the end nearly coincide within a
+    class. Raw inputs, or features of a model that was not trained on these labels, tell copies from
+    classmates. Errors: shapes that do not fit, repeated ids, features not finite (the ids are
+    named), a threshold outside (0, 1], k below 1.
+    """
+    if not 0 < threshold <= 1 or k < 1:
+        raise EigenforgetError(
+            f"threshold {threshold} must be above 0 and at most 1, and k {k} at least 1"
+        )
+    forget, retain = (
+        _side(features_forget, ids_forget, "forget"),
+        _side(features_retain, ids_retain, "retain"),
+    )
+    if forget.units.shape[1] != retain.units.shape[1]:
+        raise EigenforgetError(
+            f"forget features have {forget.units.shape[1]} columns and retain features {retain.units.shape[1]}"
+        )
+    found: list[Pair] = []
+    for start in range(0, len(forget.ids), _BLOCK):
+        block = _Side(forget.units[start : start + _BLOCK], forget.ids[start : start + _BLOCK])
+        found += _pairs(block, retain, threshold=threshold, k=k)
+    found.sort(key=lambda pair: (-pair.cosine, pair.forget, pair.retain))
+    return NearDuplicates(found[:_MOST_PAIRS], len(found), len({pair.forget for pair in found}))
+
+
+def _pairs(forget: _Side, retain: _Side, *, threshold: float, k: int) -> list[Pair]:
+    """Pairs of one block of forgotten samples with all retained ones."""
+    best = np.full((len(forget.ids), k), -np.inf)
+    where = np.zeros((len(forget.ids), k), dtype=np.int64)
+    for start in range(0, len(retain.ids), _BLOCK):
+        cosines = np.round(forget.units @ retain.units[start : start + _BLOCK].T, _DECIMALS).clip(
+            -1, 1
+        )
+        near = np.flatnonzero((cosines >= threshold).any(axis=1))  # few rows: only these are sorted
+        values = np.hstack([best[near], cosines[near]])
+        columns = np.hstack(
+            [
+                where[near],
+                np.broadcast_to(
+                    np.arange(start, start + cosines.shape[1]), (len(near), cosines.shape[1])
+                ),
+            ]
+        )
+        # Stable, and the retained samples come in the order of their ids: among equals the smaller
+        # id stays.
+        order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+        best[near], where[near] = (
+            np.take_along_axis(values, order, 1),
+            np.take_along_axis(columns, order, 1),
+        )
+    rows, ranks = np.nonzero(best >= threshold)
+    return [
+        Pair(str(forget.ids[r]), str(retain.ids[where[r, c]]), float(best[r, c]))
+        for r, c in zip(rows, ranks, strict=True)
+    ]
+
+
+def _side(features: np.ndarray, ids: Sequence[str] | np.ndarray, name: str) -> _Side:
+    wide, names = np.asarray(features, dtype=np.float64), np.asarray(ids).astype(np.str_)
+    if wide.ndim != 2 or names.shape != (len(wide),):
+        raise EigenforgetError(
+            f"{name} features must be [N, D] with one id each, got {list(wide.shape)} and {names.size} ids"
+        )
+    if len(np.unique(names)) != len(names):
+        raise EigenforgetError(f"{name} ids must be unique")
+    bad = ~np.isfinite(wide).all(axis=1)
+    if bad.any():
+        raise EigenforgetError(f"{name} features are not finite: {listed(names[bad])}")
+    # Largest entry first: the squares of huge or tiny features would overflow or vanish.
+    largest = np.abs(wide).max(axis=1, initial=0.0)
+    order = np.argsort(names, kind="stable")
+    order = order[largest[order] > 0]
+    scaled = wide[order] / largest[order, None]
+    return _Side(scaled / np.linalg.norm(scaled, axis=1, keepdims=True), names[order])
+
+
+WIDTH = 256
+"""Wider inputs are searched in a random projection of this width first, and the pairs found are
+checked exactly.
+"""
+
+
+SLACK = 0.02
+"""The projection's cosine of a pair at 0.98 is off by about (1 − 0.98²) / √256 = 0.0025."""
+
+
+MANY = 50_000_000
+"""Pairs of samples beyond which a command does not search unasked: seconds up to here."""
+
+
+def twins(experiment: Experiment, threshold: float = 0.98) -> NearDuplicates:
+    """Pairs of a forgotten and its nearest retained training sample with a cosine of at least
+    `threshold` in the inputs as trained on.
+
+    Exact copies are no warning but an error of the request, unless it says duplicates="forget".
+    Errors: inputs that are no plain tensors.
+    """
+    split, ids = experiment.split, experiment.data.train_index.ids
+    forget, retain = _rows(experiment.forget), _rows(experiment.retain)
+    names = ids[split.forget], ids[split.retain]
+    if forget.shape[1] <= WIDTH:
+        return near_duplicates(forget, retain, *names, threshold=threshold)
+    rng = np.random.default_rng(derive(0, "twins"))
+    projection = rng.standard_normal((forget.shape[1], WIDTH)) / np.sqrt(WIDTH)
+    near = near_duplicates(
+        forget @ projection, retain @ projection, *names, threshold=max(threshold - SLACK, 0.01)
+    )
+    return _checked(near, forget, retain, names, threshold)
+
+
+def few_enough(experiment: Experiment) -> bool:
+    """Whether a command may search without being asked."""
+    return len(experiment.split.forget) * len(experiment.split.retain) <= MANY
+
+
+def _rows(source: Source) -> np.ndarray:
+    rows = []
+    for batch in source.batches(1024):
+        if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
+            raise EigenforgetError(
+                "near duplicates are looked for in inputs that are one tensor of real numbers, such as images"
+            )
+        rows.append(batch.inputs.flatten(1).cpu().numpy().astype(np.float64))
+    return np.concatenate(rows)
+
+
+def _checked(
+    near: NearDuplicates,
+    forget: np.ndarray,
+    retain: np.ndarray,
+    names: tuple[np.ndarray, np.ndarray],
+    threshold: float,
+) -> NearDuplicates:
+    """The pairs whose exact cosine reaches the threshold, nearest first."""
+    where = [{str(name): row for row, name in enumerate(side)} for side in names]
+    found = []
+    for pair in near.pairs:
+        x, y = forget[where[0][pair.forget]], retain[where[1][pair.retain]]
+        cosine = float(x @ y / np.sqrt((x @ x) * (y @ y)))
+        if cosine >= threshold:
+            found.append(Pair(pair.forget, pair.retain, cosine))
+    found.sort(key=lambda pair: (-pair.cosine, pair.forget, pair.retain))
+    return NearDuplicates(found, len(found), len({pair.forget for pair in found}))

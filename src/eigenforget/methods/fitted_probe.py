@@ -1,0 +1,59 @@
+"""A linear probe that is fitted again and again while a model trains."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class FittedProbe:
+    """Multinomial logistic regression on remembered features [N, D], standardised; a constant
+    between two fits.
+    """
+
+    def __init__(self, classes: int, *, batches: int, decay: float, iterations: int = 15) -> None:
+        self._classes, self._decay, self._iterations = classes, decay, iterations
+        self._features: deque[Tensor] = deque(maxlen=batches)
+        self._labels: deque[Tensor] = deque(maxlen=batches)
+        self._weights: Tensor | None = None
+        self.mean = self.scale = torch.empty(0)
+
+    def remember(self, features: Tensor, labels: Tensor) -> None:
+        self._features.append(features.detach())
+        self._labels.append(labels)
+
+    def fit(self) -> None:
+        """Some L-BFGS iterations on mean cross-entropy + decay · ‖A‖², from the last fit on."""
+        rows, labels = torch.cat(list(self._features)), torch.cat(list(self._labels))
+        self.mean, self.scale = rows.mean(0), rows.std(0, correction=0).clamp_min(1e-4)
+        inputs = F.pad((rows - self.mean) / self.scale, (0, 1), value=1.0)
+        start = (
+            rows.new_zeros(self._classes, inputs.shape[1])
+            if self._weights is None
+            else self._weights
+        )
+        weights = start.clone().requires_grad_()
+        solver = torch.optim.LBFGS(
+            [weights], max_iter=self._iterations, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            value = (
+                F.cross_entropy(inputs @ weights.T, labels)
+                + self._decay * weights[:, :-1].square().sum()
+            )
+            (weights.grad,) = torch.autograd.grad(value, weights)
+            return value
+
+        solver.step(closure)  # type: ignore[no-untyped-call]
+        self._weights = weights.detach()
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits [B, C]; gradients flow into the features alone."""
+        assert self._weights is not None  # fit() comes first
+        return ((features - self.mean) / self.scale) @ self._weights[:, :-1].T + self._weights[
+            :, -1
+        ]

@@ -1,0 +1,310 @@
+"""Capture of latent features: the only forward hooks of the package, and the search for the
+classifier head.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import takewhile
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Outputs
+
+_NOTE = "eigenforget_head"
+
+
+class Tap:
+    """Calls the model and answers with Outputs(logits [B, C], features [B, D], features of further
+    layers). Made by `capture`.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str] = ()) -> None:
+        self.model = model
+        self.layers = tuple(layers)
+        self._kept: dict[str | None, Any] = {}
+
+    def keep(self, layer: str | None, features: Any) -> None:
+        self._kept[layer] = features
+
+    def __call__(self, inputs: Any) -> Outputs:
+        self._kept.clear()
+        logits = logits_of(self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs))
+        return Outputs(
+            logits, self._rows(None), {layer: self._rows(layer) for layer in self.layers}
+        )
+
+    def _rows(self, layer: str | None) -> Tensor:
+        found = self._kept.get(layer)
+        if not isinstance(found, Tensor):
+            which = "the feature layer" if layer is None else f"layer {layer!r}"
+            raise EigenforgetError(
+                f"{which} did not run in the forward pass, or gave no tensor: name another layer"
+            )
+        return flatten_features(found)
+
+
+@contextmanager
+def capture(
+    model: nn.Module, layer: str | None = None, layers: Sequence[str] = ()
+) -> Iterator[Tap]:
+    """A Tap on the model while the context lasts; the hooks are gone afterwards.
+
+    layer=None takes the input of the classifier head (see `find_head`). A name takes that module's
+    output, averaged over space where it is a feature map [B, D, H, W], and flattened otherwise;
+    `layers` are further ones. Errors: no Linear layer, unknown layer names.
+    """
+    tap = Tap(model, layers)
+    handles: list[Any] = []
+    try:
+        if layer is None:
+            _, head = find_head(model)
+            handles.append(
+                head.register_forward_pre_hook(partial(_keep_input, tap), with_kwargs=True)
+            )
+        for key, name in ([] if layer is None else [(None, layer)]) + [
+            (name, name) for name in layers
+        ]:
+            hook = partial(_keep_output, tap, key)
+            handles.append(find_layer(model, name).register_forward_hook(hook))
+        yield tap
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _keep_input(tap: Tap, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    tap.keep(None, args[0] if args else next(iter(kwargs.values()), None))
+
+
+def _keep_output(tap: Tap, key: str | None, module: nn.Module, args: Any, output: Any) -> None:
+    # At once and as a copy: a layer after this one may change its output in place.
+    tap.keep(
+        key,
+        flatten_features(output).clone()
+        if isinstance(output, Tensor) and output.ndim > 1
+        else output,
+    )
+
+
+def find_head(model: nn.Module, num_classes: int | None = None) -> tuple[str, nn.Linear]:
+    """Name and module of the classifier head.
+
+    It is the layer that the model names in its attribute `eigenforget_head`, where it has one (see
+    `settle_head`). Else it is the last registered nn.Linear, or the last of those with num_classes
+    outputs where that number is given and there are any. Errors: no nn.Linear, a name that is none,
+    a model of which a traced pass found no head or several.
+    """
+    declared = _declared(model)
+    if declared is not None:
+        return declared
+    linears = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    ]
+    if not linears:
+        what = f"{type(model).__name__} has no nn.Linear layer, so no classifier head was found"
+        raise EigenforgetError(f"{what}; name the feature layer (--layer)")
+    fitting = [(name, module) for name, module in linears if module.out_features == num_classes]
+    return (fitting or linears)[-1]
+
+
+def trace_head(model: nn.Module, inputs: Any) -> tuple[str, nn.Linear]:
+    """Name and module of the classifier head, from one forward pass of a few samples in eval mode.
+
+    It is the nn.Linear whose output is the logits [B, C]. Where none or several are, it is the last
+    one with C outputs that the logits are computed from, and from earlier layers through it only;
+    two that do not depend on each other (the averaged heads of a distilled model) leave it open.
+    Errors: no such layer, or several, which are listed.
+    """
+    names = _traced(model, inputs).heads
+    if len(names) != 1:
+        raise EigenforgetError(_undecided(model, names))
+    return names[0], cast("nn.Linear", model.get_submodule(names[0]))
+
+
+def settle_head(model: nn.Module, inputs: Any) -> int:
+    """The number of logits C of the model; where a traced pass and `find_head` disagree, the head
+    is noted on the model.
+
+    The note is the plain attribute `eigenforget_head` of the outermost module, which copies keep
+    and state dicts do not hold: a name, or a tuple of names where the pass leaves it open, which
+    makes `find_head` an error. A model that already has a note keeps it.
+    """
+    traced = _traced(model, inputs)
+    if _note(model) is None:
+        by_order = [
+            name for name, module in model.named_modules() if isinstance(module, nn.Linear)
+        ][-1:]
+        if traced.heads != by_order:
+            note_head(model, traced.heads[0] if len(traced.heads) == 1 else tuple(traced.heads))
+    return traced.classes
+
+
+def note_head(model: nn.Module, head: str | tuple[str, ...]) -> None:
+    """Write the name of the head on the model, or the names of all layers that may be it."""
+    setattr(model, _NOTE, head)
+
+
+class _Trace(NamedTuple):
+    """The number of logits, and the names of the layers that may be the head."""
+
+    classes: int
+    heads: list[str]
+
+
+def _traced(model: nn.Module, inputs: Any) -> _Trace:
+    logits, outputs = _outputs(model, inputs)
+    linear = {
+        name: output
+        for name, output in outputs.items()
+        if isinstance(model.get_submodule(name), nn.Linear)
+    }
+    same = [name for name, output in linear.items() if torch.equal(output, logits)]
+    if len(same) == 1:
+        return _Trace(logits.shape[1], same)
+    wide = {
+        name: output
+        for name, output in linear.items()
+        if output.shape[-1] == logits.shape[1] and _flows([output], logits)
+    }
+    # A layer that another candidate is computed from is a hidden one of the same width.
+    last = [
+        name
+        for name, output in wide.items()
+        if not any(_flows([output], wide[other]) for other in wide if other != name)
+    ]
+    if len(last) == 1 and _bypassed(model, inputs, last[0]):
+        last = []
+    return _Trace(logits.shape[1], last)
+
+
+def _bypassed(model: nn.Module, inputs: Any, head: str) -> bool:
+    """Whether layers that run before this one reach the logits on another way too, as around the
+    gate of an attention block.
+    """
+    logits, outputs = _outputs(model, inputs, cut=head)
+    before = list(takewhile(lambda name: name != head, outputs))
+    return bool(before) and _flows([outputs[name] for name in before], logits)
+
+
+def _outputs(
+    model: nn.Module, inputs: Any, cut: str | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The logits, and the output of the last run of each module that owns parameters, in order of
+    execution.
+
+    All are in one autograd graph, in which nothing flows through the layer `cut`.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return output
+        outputs.pop(name, None)
+        outputs[name] = (
+            output if output.requires_grad and name != cut else output.detach().requires_grad_()
+        )
+        # A copy goes on, since a layer after this one may change it in place.
+        return outputs[name].clone()
+
+    modes = [(module, module.training) for module in model.modules()]
+    owners = [
+        (name, module)
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
+    handles = [module.register_forward_hook(partial(keep, name)) for name, module in owners]
+    try:
+        model.eval()
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            return logits_of(
+                model(**inputs) if isinstance(inputs, dict) else model(inputs)
+            ), outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes:
+            module.training = training
+
+
+def _flows(sources: Sequence[Tensor], target: Tensor) -> bool:
+    """Whether the target is computed from any of the sources."""
+    if not target.requires_grad:
+        return False
+    return any(
+        g is not None
+        for g in torch.autograd.grad(target.sum(), sources, retain_graph=True, allow_unused=True)
+    )
+
+
+def _note(model: nn.Module) -> tuple[str, str | tuple[str, ...]] | None:
+    """The outermost note of a head, behind the name of the module that bears it."""
+    for prefix, module in model.named_modules():
+        # Statically: wrappers answer for attributes of what they wrap, where the names are other
+        # ones.
+        found = inspect.getattr_static(module, _NOTE, None)
+        if found is not None:
+            return prefix, found
+    return None
+
+
+def _declared(model: nn.Module) -> tuple[str, nn.Linear] | None:
+    note = _note(model)
+    if note is None:
+        return None
+    prefix, names = note
+    if isinstance(names, tuple):
+        raise EigenforgetError(
+            _undecided(model, [".".join(filter(None, (prefix, name))) for name in names])
+        )
+    name = ".".join(filter(None, (prefix, names)))
+    head = dict(model.named_modules(remove_duplicate=False)).get(name)
+    if not isinstance(head, nn.Linear):
+        what = "no layer" if head is None else f"a {type(head).__name__} and no nn.Linear"
+        raise EigenforgetError(
+            f"{type(model).__name__}.{_NOTE} names {names!r} as the classifier head, which is {what} of the model"
+        )
+    return name, head
+
+
+def _undecided(model: nn.Module, names: Sequence[str]) -> str:
+    kind = type(model).__name__
+    if not names:
+        return f"no nn.Linear of {kind} gives its logits, so no classifier head was found; name the feature layer (--layer)"
+    hint = f"name the feature layer (--layer), or the head by model.{_NOTE} = {names[0]!r}"
+    return f"{kind} has several layers that may be the classifier head: {', '.join(names)}; {hint}"
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """The named submodule, or an error that lists the names."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    if layer not in modules:
+        raise EigenforgetError(f"no layer {layer!r}; the model has: {', '.join(modules)}")
+    return modules[layer]
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits [B, C] in a model's output: a tensor, a dict or object with `logits`, or the first
+    item of a tuple.
+    """
+    if isinstance(output, dict):
+        output = output.get("logits")
+    elif hasattr(output, "logits"):
+        output = output.logits
+    elif isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise EigenforgetError(f"a classifier must give logits [B, C], got {shape}")
+    return output
+
+
+def flatten_features(features: Tensor) -> Tensor:
+    """Rows [B, D]: a feature map [B, D, H, W] is averaged over space, any other shape is flattened."""
+    return features.mean((2, 3)) if features.ndim == 4 else features.flatten(1)

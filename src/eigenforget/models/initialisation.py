@@ -1,0 +1,177 @@
+"""Fresh random weights for a module that already exists, and what of a module is a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from eigenforget.core.errors import Refused
+from eigenforget.core.seeds import generator
+from eigenforget.core.types import listed
+
+_OTHERS = {"retrain": "; a new model of your builder is the way out: eigenforget train --without"}
+
+
+def reinitialise(
+    modules: Mapping[str, nn.Module],
+    *,
+    seed: int,
+    method: str,
+    without_reset: Literal["refused", "own scale"] = "refused",
+) -> None:
+    """Set all parameters and buffers that these modules (name -> module, parents first) own, in
+    place, from the seed alone.
+
+    Children are reset before their parents, so a container's own reset_parameters() has the last
+    word. Modules on the CPU draw the same numbers whatever device they run on later; global random
+    states are left as they were. Constants stay: buffers that no state dict holds, masks (see
+    `is_mask`) and positions 0, 1, 2, …. Refused, by name: a module with other tensors and no
+    reset_parameters() (attention and transformers of torch have one of another name), or one whose
+    reset_parameters() leaves part of them as it was.
+
+    without_reset="own scale": floating-point parameters of a module without reset_parameters(),
+    such as class tokens and position embeddings, are drawn from N(0, s²), s the standard deviation
+    of what they hold, from the seed and their name. Nothing but s stays of them, and a constant
+    tensor (of one element, too) stays as it is: enough for a network that shall know nothing, not
+    for one that shall be as if it had never seen the data. Integers there stay; floating-point
+    buffers are refused, since a variance must not be negative.
+    """
+    tensors: dict[str, Tensor] = {}
+    drawn: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        own = dict(
+            chain(module.named_parameters(name, recurse=False), _drawn_buffers(name, module))
+        )
+        if _reset_of(module) is None and without_reset == "own scale":
+            own = {key: tensor for key, tensor in own.items() if tensor.is_floating_point()}
+            drawn |= {
+                key: _at_own_scale(key, tensor, seed)
+                for key, tensor in own.items()
+                if isinstance(tensor, nn.Parameter)
+            }
+        bare = [key for key in own if key not in drawn]
+        if bare and _reset_of(module) is None:
+            what = f"{type(module).__name__} owns {listed(bare)} and has no reset_parameters()"
+            raise Refused(
+                f"{method} cannot draw every weight anew: {what}{_OTHERS.get(method, '')}"
+            )
+        tensors |= own
+    # Two resets over different contents agree exactly where the old content has no influence.
+    first, second = (_reset(modules, tensors, fill, seed, drawn) for fill in (0, 1))
+    for name, a, b in zip(tensors, first, second, strict=True):
+        if not torch.equal(a, b):
+            raise Refused(
+                f"{method} cannot draw every weight anew: reset_parameters() leaves (part of) {name} as it was"
+            )
+
+
+def is_mask(tensor: Tensor) -> bool:
+    """Whether this is an additive mask: floats in two or more dimensions, of which each is 0 or
+    infinite and some are infinite.
+    """
+    if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.itemsize < 2:
+        return False
+    infinite = torch.isinf(tensor)
+    return bool(infinite.any()) and bool((infinite | (tensor == 0)).all())
+
+
+def infinite_constants(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the buffers with infinite values, by name, such as attention masks. Statistics of
+    normalisation layers never count.
+    """
+    found: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules():
+        if not isinstance(module, nn.modules.batchnorm._NormBase):
+            buffers = dict(module.named_buffers(prefix, recurse=False))
+            found |= {
+                k: v.clone()
+                for k, v in buffers.items()
+                if v.is_floating_point() and not _finite(v) and not torch.isnan(v).any()
+            }
+    return found
+
+
+def unsound(model: nn.Module, constants: Mapping[str, Tensor]) -> list[str]:
+    """Names of parameters and buffers with NaN or infinite values, but for these constants where
+    they are bit for bit as given.
+    """
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    wrong = {
+        name: tensor
+        for name, tensor in tensors
+        if tensor.is_floating_point() and not _finite(tensor)
+    }
+    return [
+        name
+        for name, tensor in wrong.items()
+        if name not in constants or not torch.equal(tensor.cpu(), constants[name].cpu())
+    ]
+
+
+def _finite(tensor: Tensor) -> bool:
+    # torch.isfinite knows no 8-bit floats.
+    return bool(torch.isfinite(tensor.float() if tensor.itemsize == 1 else tensor).all())
+
+
+def _drawn_buffers(prefix: str, module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The module's own buffers without its constants."""
+    unsaved = module._non_persistent_buffers_set
+    named = module.named_buffers(prefix, recurse=False)
+    return [
+        (k, v)
+        for k, v in named
+        if k.rpartition(".")[2] not in unsaved and not is_mask(v) and not _are_positions(v)
+    ]
+
+
+def _are_positions(tensor: Tensor) -> bool:
+    integers = (
+        tensor.dtype in (torch.int32, torch.int64) and tensor.ndim > 0 and tensor.shape[-1] > 1
+    )
+    return integers and torch.equal(
+        tensor, torch.arange(tensor.shape[-1], device=tensor.device).to(tensor).expand_as(tensor)
+    )
+
+
+def _at_own_scale(name: str, tensor: Tensor, seed: int) -> Tensor:
+    """A draw from N(0, s²), s the standard deviation of these values; values that are all one stay."""
+    values = tensor.detach().double().cpu()
+    if not len(values.unique()) > 1:
+        return tensor.detach().clone()
+    noise = torch.randn(
+        values.shape, generator=generator(seed, "own scale", name), dtype=torch.float64
+    )
+    return (noise * values.std(correction=0)).to(tensor)
+
+
+def _reset(
+    modules: Mapping[str, nn.Module],
+    tensors: Mapping[str, Tensor],
+    fill: int,
+    seed: int,
+    drawn: Mapping[str, Tensor],
+) -> list[Tensor]:
+    # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does
+    # not restore.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for tensor in tensors.values():
+            tensor.fill_(fill)
+        for name, values in drawn.items():
+            tensors[name].copy_(values)
+        for module in reversed(list(modules.values())):
+            reset = _reset_of(module)
+            if reset is not None:
+                reset()
+    return [tensor.clone() for tensor in tensors.values()]
+
+
+def _reset_of(module: nn.Module) -> Callable[[], object] | None:
+    if isinstance(module, (nn.MultiheadAttention, nn.Transformer)):
+        return module._reset_parameters
+    reset = getattr(module, "reset_parameters", None)
+    return reset if callable(reset) else None

@@ -1,0 +1,106 @@
+"""Which saved weights of a model are still the original's, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.models.checkpoint import named_tensors
+from eigenforget.models.initialisation import is_mask
+
+
+class Unchanged(NamedTuple):
+    """What of a model's saved weights is still the original's, bit for bit.
+
+    share: of the elements of trainable floating-point parameters, in [0, 1]; buffers: of the
+    elements of saved floating-point buffers, None where there are none. names: tensors of which no
+    element differs, parameters first, each in the order of the original.
+    """
+
+    share: float
+    buffers: float | None
+    names: tuple[str, ...]
+
+
+def unchanged(before: nn.Module, after: nn.Module) -> Unchanged:
+    """Which weights of `after` are those of `before`: copies that take no part in the forward pass,
+    such as a moving average, are.
+
+    Both are compared by name, a tied weight once. A tensor that is gone or has another shape or
+    type has changed. Left out: parameters with requires_grad=False in `before` (and so a frozen
+    copy of the model inside of it), and buffers of a module whose own parameters all are; buffers
+    that are not saved; additive masks of 0 and ±∞. A constant buffer (a table of positions) cannot
+    be told from a kept copy, and methods that change a part on purpose leave the rest: whoever
+    judges has to know. Errors: no trainable floating-point parameter.
+    """
+    parameters = {
+        name: p.detach()
+        for name, p in before.named_parameters()
+        if p.requires_grad and p.is_floating_point()
+    }
+    if not parameters:
+        raise EigenforgetError(
+            f"{type(before).__name__} has no trainable floating-point parameter to compare"
+        )
+    buffers, now = _moving_buffers(before), dict(named_tensors(after))
+    same = {
+        name: _same_elements(old, now.get(name)) for name, old in (parameters | buffers).items()
+    }
+    whole = tuple(
+        name for name, old in (parameters | buffers).items() if same[name] == old.numel() > 0
+    )
+    return Unchanged(_share(parameters, same) or 0.0, _share(buffers, same), whole)
+
+
+def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
+    """{"unchanged_weights": {"share", "buffers"}} as it goes into the job of a record, see
+    `unchanged`.
+
+    {} where a trainable parameter of `before` is not in `after` under its name: a copy under
+    another name cannot be told from a new weight.
+    """
+    now = {name for name, _ in named_tensors(after)}
+    if any(p.requires_grad and name not in now for name, p in before.named_parameters()):
+        return {}
+    found = unchanged(before, after)
+    return {"unchanged_weights": {"share": found.share, "buffers": found.buffers}}
+
+
+def _moving_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The saved floating-point buffers that training may move."""
+    found: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if not own or any(p.requires_grad for p in own):
+            buffers = module.named_buffers(prefix, recurse=False)
+            found |= {
+                k: v
+                for k, v in buffers
+                if k.rpartition(".")[2] not in module._non_persistent_buffers_set
+            }
+    return {
+        name: value
+        for name, value in found.items()
+        if value.is_floating_point() and not is_mask(value)
+    }
+
+
+def _same_elements(old: Tensor, new: Tensor | None) -> int:
+    """How many elements have the same bits; 0 for another shape or type."""
+    if new is None or new.shape != old.shape or new.dtype != old.dtype:
+        return 0
+    # As bytes: by value −0.0 would be 0.0, and NaN would not be itself.
+    mine, theirs = (
+        t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).view(-1, t.itemsize)
+        for t in (old, new)
+    )
+    return int((mine == theirs).all(1).sum())
+
+
+def _share(tensors: Mapping[str, Tensor], same: Mapping[str, int]) -> float | None:
+    total = sum(tensor.numel() for tensor in tensors.values())
+    return sum(same[name] for name in tensors) / total if total else None

@@ -1,0 +1,70 @@
+"""A heat-map as a plain SVG file, for documents: cells coloured by the gap to the retrained models
+in halves of their band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from eigenforget.report.figures.band_figures import colour, step
+
+_ROW, _CELL, _TOP, _CHARACTER = 22, 86, 58, 6.6
+
+
+class Shade(NamedTuple):
+    """A cell: what it says, and the gap that colours it (None: no colour)."""
+
+    text: str
+    units: float | None
+
+
+class Line(NamedTuple):
+    """A row: its label, one cell per column (None where nothing applies), and words after them."""
+
+    label: str
+    cells: Sequence[Shade | None]
+    after: str = ""
+
+
+def heatmap(title: str, columns: Sequence[str], lines: Sequence[Line], *, after: str = "") -> str:
+    """The SVG text. Green: in the band; orange above and purple below it, darker with each doubling
+    of the distance.
+    """
+    left = 20 + _CHARACTER * max([len(line.label) for line in lines], default=0)
+    right = 16 + _CHARACTER * max([len(after), *(len(line.after) for line in lines)])
+    width, height = left + _CELL * len(columns) + right, _TOP + _ROW * len(lines) + 12
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" font-family="sans-serif" font-size="12" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/><text x="8" y="20" font-size="14">{escape(title)}</text>',
+    ]
+    end = left + _CELL * len(columns) + 8
+    parts += [
+        _text(left + _CELL * (i + 0.5), _TOP - 8, name, anchor="middle")
+        for i, name in enumerate(columns)
+    ]
+    parts.append(_text(end, _TOP - 8, after))
+    for j, line in enumerate(lines):
+        y = _TOP + _ROW * j
+        parts.append(_text(left - 8, y + 15, line.label, anchor="end"))
+        parts += [_cell(left + _CELL * i, y, cell) for i, cell in enumerate(line.cells)]
+        parts.append(_text(end, y + 15, line.after))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _cell(x: float, y: float, found: Shade | None) -> str:
+    if found is None:
+        return _text(x + _CELL / 2, y + 15, "–", anchor="middle")
+    if found.units is None:
+        return _text(x + _CELL / 2, y + 15, found.text, anchor="middle")
+    ink = "#ffffff" if abs(step(found.units)) == 4 else "#111111"
+    box = f'<rect x="{x + 1:g}" y="{y + 1:g}" width="{_CELL - 2}" height="{_ROW - 2}" rx="3" fill="{colour(found.units)}"/>'
+    return box + _text(x + _CELL / 2, y + 15, found.text, anchor="middle", fill=ink)
+
+
+def _text(x: float, y: float, content: str, *, anchor: str = "start", fill: str = "#111111") -> str:
+    return (
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{fill}">{escape(content)}</text>'
+    )

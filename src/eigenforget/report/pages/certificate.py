@@ -1,0 +1,356 @@
+"""A deletion certificate: one record on one printable page, with what is not claimed as large as
+what is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from eigenforget.record import RecordError, RunRecord
+from eigenforget.record.signing import (
+    NoCryptography,
+    check_signature,
+    fingerprint,
+    read_signature,
+    signature_path,
+)
+from eigenforget.report.checks import by_severity, checks
+from eigenforget.report.findings import whole
+from eigenforget.report.glossary import label
+from eigenforget.report.pages.certificate_fit import Content, type_size, width
+from eigenforget.report.table import FIRST, Row, Table, build, number
+from eigenforget.report.table import evaluated as evaluations
+from eigenforget.report.verdict import verdicts
+
+SCORES = (*FIRST, "rmia_auc", "relearn_all_auc")
+"""The scores that a certificate shows, where the record has them."""
+
+_LONG, _CLAIM, _NAME, _FILE = 95.0, 70.0, 35.0, 14.0
+"""Widths in em beyond which a text, a claim, a name and the name of a file are cut; a line of text
+across the page has some 60.
+"""
+
+_CLAIMS = 8
+_FILES = 4
+_ABSENT = "not in this record"
+
+
+class Fact(NamedTuple):
+    name: str
+    value: str
+    digest: bool = False
+
+
+class Shown(NamedTuple):
+    """A score. interval and band: "" where there is none; reason: why there is no value."""
+
+    label: str
+    value: str
+    interval: str
+    band: str
+    verdict: str
+    reason: str
+
+
+class Measured(NamedTuple):
+    """What was measured of the model. record: the digest of the record with the scores; checked:
+    codes and titles of what checks found.
+    """
+
+    record: str
+    headline: str
+    scores: list[Shown]
+    checked: str
+    banded: bool
+
+
+def render_certificate(
+    record: RunRecord, *, evaluated: Sequence[RunRecord] | None = None, signature: str = ""
+) -> str:
+    """The page for an unlearn record, or an evaluate record of an unlearned model.
+
+    evaluated: the records that were measured together, retrained models among them: from these come
+    the scores of an unlearn record, and the bands. signature: who signed the record, see
+    `signed_by`. The same arguments give the same bytes. Errors: RecordError for a record that
+    certifies nothing (of training, refused, failed, of no unlearned model, not sealed), for
+    `evaluated` without this model or of another split, and for non-claims that do not fit on a
+    page, since they are never cut.
+    """
+    _check(record)
+    other = None if evaluated is None else _evaluation_of(record, evaluated)
+    scored = other or (record if record.kind == "evaluate" else None)
+    measured = None if scored is None else _measured(scored, evaluated)
+    facts, digests = _facts(record), _digests(record, evaluated)
+    claims, non_claims = _claims(record, other), _non_claims(record, other)
+    signature = clipped(signature)
+    rows = len(measured.scores) + 1 if measured else 0
+    # The digest of the record is one more value, and that of the record with the scores one more
+    # paragraph.
+    texts = [
+        clipped(record.name, _NAME) * 2,
+        signature,
+        *([measured.headline + measured.checked, "a" * 100] if measured else []),
+    ]
+    size = type_size(
+        Content(
+            [*((f.name, f.value) for f in (*facts, *digests)), ("", "")],
+            texts,
+            rows,
+            (claims, non_claims),
+        )
+    )
+    if size is None:
+        raise RecordError(
+            f"record {clipped(record.name, _NAME)!r}: {sum(map(len, non_claims))} characters of non-claims, which a certificate has to show"
+            " whole, do not fit on its page"
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("certificate.html.jinja").render(
+        name=clipped(record.name, _NAME),
+        kind=record.kind,
+        facts=facts,
+        digests=digests,
+        measured=measured,
+        claims=claims,
+        non_claims=non_claims,
+        size=size,
+        digest=record.digest,
+        signature=signature,
+    )
+
+
+def signed_by(record: RunRecord, path: str | Path) -> str:
+    """Who signed the record that stands at `path`, as one line; "" where no signature is beside it.
+
+    Errors: RecordError for a signature that is damaged, of another record, or not valid.
+    """
+    beside = signature_path(path)
+    if not beside.exists():
+        return ""
+    try:
+        check_signature(record, beside)
+        checked = "; the signature is valid, whose key it is the file cannot say"
+    except NoCryptography:
+        checked = "; not checked here, since the package cryptography is not installed"
+    return fingerprint(read_signature(beside).public_key) + checked
+
+
+def plain(text: str) -> str:
+    """The text on one line; what cannot be printed, such as a mark that turns the direction of
+    writing, as �.
+    """
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+
+
+def clipped(text: str, limit: float = _LONG) -> str:
+    """The text on one line, and no wider than that many em; the rest as a count of characters."""
+    text = plain(text)
+    kept = bisect_right(list(accumulate(map(width, text))), limit)
+    return (
+        text
+        if kept == len(text)
+        else f"{text[:kept]}… ({len(text)} characters, whole in the record)"
+    )
+
+
+def _check(record: RunRecord) -> None:
+    name = f"record {clipped(record.name, _NAME)!r}"
+    if record.kind == "train":
+        raise RecordError(
+            f"{name} is of training, where nothing is forgotten; a certificate takes an unlearn or an evaluate record"
+        )
+    if record.outcome.status != "ok":
+        raise RecordError(
+            f"{name}: the run was {record.outcome.status} and made no model: there is nothing to certify"
+        )
+    role = record.role or record.job.get("role", "unlearned")
+    if role != "unlearned":
+        what = {
+            "original": "the original",
+            "oracle": "a retrained model to compare with",
+            "control": "a negative control",
+        }
+        raise RecordError(
+            f"{name} is of {what.get(role, 'no unlearned model')}: there is nothing to certify"
+        )
+    if record.digest is None:
+        raise RecordError(f"{name} is not sealed; a certificate names the digest of its record")
+
+
+def _evaluation_of(record: RunRecord, evaluated: Sequence[RunRecord]) -> RunRecord:
+    """The evaluate record of the same model. Errors: there is none, or it is of another split."""
+    if record.kind == "evaluate":
+        if all(r.digest != record.digest for r in evaluated):
+            raise RecordError(
+                f"record {clipped(record.name, _NAME)!r} is not among the records that were measured together"
+            )
+        return record
+    model = record.outcome.outputs.get("model")
+    same = [
+        r
+        for r in evaluations(evaluated)
+        if model is not None and r.inputs.get("checked_model") == model and r.outcome.status == "ok"
+    ]
+    if not same:
+        raise RecordError(
+            f"no evaluate record is of the model that record {clipped(record.name, _NAME)!r} made ({model or 'no digest of it'})"
+        )
+    if same[0].role != "unlearned":
+        raise RecordError(
+            f"record {clipped(same[0].name, _NAME)!r} is of the same model, as {same[0].role}: there is nothing to certify"
+        )
+    splits = record.inputs.get("split"), same[0].inputs.get("split")
+    if None not in splits and splits[0] != splits[1]:
+        raise RecordError(
+            f"the model was measured on another split ({splits[1]}) than it was unlearned with ({splits[0]})"
+        )
+    return same[0]
+
+
+def _facts(record: RunRecord) -> list[Fact]:
+    job, method = record.job, record.job.get("method")
+    guarantee = method.get("guarantee") if isinstance(method, Mapping) else None
+    facts = [
+        Fact("Request", _spec(job.get("request"))),
+        Fact("Samples", _samples(record)),
+        Fact("Data set", _spec(job.get("data"))),
+        Fact("Method", _spec(method)),
+        Fact("Its guarantee", clipped(guarantee) if isinstance(guarantee, str) else _ABSENT),
+        Fact(
+            "When",
+            f"{record.created} (end of the run)"
+            if record.kind == "unlearn"
+            else f"{record.created} (end of the measurement)",
+        ),
+        Fact(
+            "With", f"eigenforget {clipped(str(record.environment.get('eigenforget', '?')), _NAME)}"
+        ),
+    ]
+    if job.get("ids"):
+        facts.append(
+            Fact("Ids", f"stand in the record as salted hashes ({clipped(str(job['ids']), _NAME)})")
+        )
+    return facts
+
+
+def _samples(record: RunRecord) -> str:
+    sizes = record.job.get("sizes")
+    if not isinstance(sizes, Mapping):
+        return _ABSENT
+    forget, retain = (
+        whole(record, f"job.sizes.{key}", sizes.get(key)) for key in ("forget", "retain")
+    )
+    return f"{forget} to forget, {retain} retained"
+
+
+def _spec(value: Any) -> str:
+    spec = value.get("spec") if isinstance(value, Mapping) else value
+    return clipped(spec) if isinstance(spec, str) and spec.strip() else _ABSENT
+
+
+def _digests(record: RunRecord, evaluated: Sequence[RunRecord] | None) -> list[Fact]:
+    unlearned = record.kind == "unlearn"
+    before = record.inputs.get("input_model")
+    if before is None and evaluated is not None:
+        originals = {
+            r.inputs.get("checked_model") for r in evaluations(evaluated) if r.role == "original"
+        }
+        before = originals.pop() if len(originals) == 1 else None
+    after = record.outcome.outputs.get("model") if unlearned else record.inputs.get("checked_model")
+    named = (
+        ("Model before", before),
+        ("Model after", after),
+        ("Data", record.inputs.get("data")),
+        ("Split", record.inputs.get("split")),
+    )
+    files = [
+        (k.removeprefix("file:"), v)
+        for k, v in {**record.inputs, **record.outcome.outputs}.items()
+        if k.startswith("file:")
+    ]
+    found = [Fact(name, value or _ABSENT, digest=value is not None) for name, value in named]
+    found += [
+        Fact(f"File {clipped(name, _FILE)}", value, digest=True) for name, value in files[:_FILES]
+    ]
+    if len(files) > _FILES:
+        found.append(Fact("Further files", f"{len(files) - _FILES}, named in the record"))
+    return found
+
+
+def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> Measured:
+    records = list(evaluated) if evaluated is not None else [scored]
+    table = build(records)
+    row = next(r for r in table.rows if r.model == scored.name)
+    shown = [_shown(row, name, table) for name in SCORES if name in row.cells]
+    if evaluated is None:
+        return Measured(str(scored.digest), "", shown, "", False)
+    headline = next(v.headline for v in verdicts(table) if v.model == scored.name)
+    said = [c for c in by_severity(checks(records)) if not c.models or scored.name in c.models]
+    loud = [f"{c.code} {c.title} ({c.severity})" for c in said if c.severity != "note"]
+    notes = [c.code for c in said if c.severity == "note"]
+    text = "; ".join([*loud, *([f"notes {', '.join(notes)}"] if notes else [])])
+    return Measured(
+        str(scored.digest), clipped(headline), shown, text or "nothing", any(s.band for s in shown)
+    )
+
+
+def _shown(row: Row, name: str, table: Table) -> Shown:
+    cell, reference = row.cells[name], table.reference.get(name)
+    if cell.value is None:
+        return Shown(label(name), "", "", "", "", clipped(cell.reason, _NAME))
+    interval = (
+        f"{number(cell.low)} to {number(cell.high)}"
+        if cell.low is not None and cell.high is not None
+        else ""
+    )
+    column = next(c for c in table.columns if c.name == name)
+    ends = reference.band.within(column.range) if reference and reference.band else None
+    return Shown(
+        label(name),
+        number(cell.value),
+        interval,
+        f"{number(ends[0])} to {number(ends[1])}" if ends else "",
+        cell.verdict,
+        "",
+    )
+
+
+def _claims(record: RunRecord, other: RunRecord | None) -> list[str]:
+    """What the records state; of a record that states nothing, what it says by being there. The
+    longest lists are cut, with a count.
+    """
+    said = list(
+        dict.fromkeys(plain(text) for r in (record, other) if r is not None for text in r.claims)
+    )
+    if record.kind == "unlearn":
+        said.insert(
+            0,
+            "The method named here was run on the model “before” with this request and made the model “after”.",
+        )
+    if record.kind == "unlearn" and other is None:
+        said.append("Nothing was measured in this run: see evaluate records of the model “after”.")
+    shown = [clipped(text, _CLAIM) for text in said[:_CLAIMS]]
+    return [
+        *shown,
+        *([f"{len(said) - _CLAIMS} more, in the record."] if len(said) > _CLAIMS else []),
+    ]
+
+
+def _non_claims(record: RunRecord, other: RunRecord | None) -> list[str]:
+    return list(
+        dict.fromkeys(
+            plain(text) for r in (record, other) if r is not None for text in r.non_claims
+        )
+    )

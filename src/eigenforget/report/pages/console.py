@@ -1,0 +1,137 @@
+"""The table of a report for the terminal: one row per score, so that it is readable at 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import rich.table
+from rich import box
+from rich.console import Group
+from rich.text import Text
+
+from eigenforget.record import RunRecord
+from eigenforget.report.glossary import HEADLINE, label
+from eigenforget.report.table import Column, Row, Table, build, in_units, number, percent, signed
+
+_SHORT = {"in": "in", "residual": "res", "over-forgotten": "over", "off": "off", "": ""}
+_STYLES = {
+    "in": "green",
+    "residual": "yellow",
+    "over-forgotten": "magenta",
+    "off": "cyan",
+    "": "dim",
+}
+_LABEL, _RETRAINED, _CELL = 26, 10, 11
+"""Characters that the scores' names, the retrained models and the narrowest model take, padding
+included.
+"""
+
+
+def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
+    """Score by score: the retrained models' mean and band, then each model's value, its gap in
+    halves of the band and the verdict.
+
+    The scores of HEADLINE only, or all where none of them is there. Models that do not fit beside
+    each other in `width` characters follow in a further table.
+    """
+    table = build(records)
+    models = [row for row in table.rows if row.role != "oracle"]
+    oracles = [row for row in table.rows if row.role == "oracle"]
+    blocks = _blocks(models, width - _LABEL - (_RETRAINED if oracles else 0))
+    shown = [c for c in table.columns if c.name in HEADLINE] or list(table.columns)
+    shown.sort(key=lambda c: HEADLINE.index(c.name) if c.name in HEADLINE else len(HEADLINE))
+    legend = _legend(len(oracles), more=len(table.columns) - len(shown))
+    return Group(
+        *(_block(table._replace(columns=tuple(shown)), oracles, block) for block in blocks),
+        Text(legend),
+    )
+
+
+def _blocks(models: Sequence[Row], width: int) -> list[list[Row]]:
+    """Models in order, as many beside each other as fit, at least one."""
+    blocks: list[list[Row]] = [[]]
+    free = width
+    for row in models:
+        needed = max(_CELL, 2 + max(map(len, _heading(row.model).splitlines())))
+        if blocks[-1] and needed > free:
+            blocks.append([])
+            free = width
+        blocks[-1].append(row)
+        free -= needed
+    return blocks
+
+
+def _heading(model: str) -> str:
+    """The model's name, broken after underscores where it is long."""
+    return model if len(model) <= 8 else model.replace("_", "_\n")
+
+
+def _block(table: Table, oracles: Sequence[Row], models: Sequence[Row]) -> rich.table.Table:
+    made = rich.table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    made.add_column("")
+    if oracles:
+        made.add_column("retrained", justify="right", no_wrap=True)
+    for row in models:
+        # Text, not str: a model named "[red]" is a name, not markup.
+        # Folded, not cut: a name longer than the line would lose its end.
+        made.add_column(Text(_heading(row.model)), justify="right", overflow="fold")
+    for column in table.columns:
+        cells = [_reference(table, column)] if oracles else []
+        made.add_row(Text(label(column.name)), *cells, *(_cell(row, column.name) for row in models))
+    seconds = (
+        [_range([row.seconds for row in oracles if row.seconds is not None], digits=1)]
+        if oracles
+        else []
+    )
+    made.add_row(Text("seconds"), *seconds, *map(_seconds, models))
+    return made
+
+
+def _reference(table: Table, column: Column) -> Text:
+    found = table.reference.get(column.name)
+    if found is None:
+        return Text("-")
+    return Text(f"{number(found.mean)}\n") + Text(
+        "" if found.band is None else f"± {number(found.band.half)}", style="dim"
+    )
+
+
+def _range(values: Sequence[float], *, digits: int) -> Text:
+    if not values:
+        return Text("-")
+    ends = f"{min(values):.{digits}f}…{max(values):.{digits}f}" if len(values) > 1 else ""
+    return Text(f"{sum(values) / len(values):.{digits}f}\n") + Text(ends, style="dim")
+
+
+def _cell(row: Row, name: str) -> Text:
+    cell = row.cells.get(name)
+    if cell is None or cell.value is None:
+        return Text(row.status if row.status != "ok" else "-")
+    if cell.units is None:
+        return Text(f"{number(cell.value)}\n") + Text(
+            "" if cell.gap is None else signed(cell.gap), style="dim"
+        )
+    below = f"{in_units(cell.units)} {_SHORT[cell.verdict]}".strip()
+    return Text(f"{number(cell.value)}\n") + Text(below, style=_STYLES[cell.verdict])
+
+
+def _seconds(row: Row) -> Text:
+    if row.seconds is None:
+        return Text("-")
+    return Text(f"{row.seconds:.1f}\n") + Text(
+        "" if row.share is None else percent(row.share), style="dim"
+    )
+
+
+def _legend(oracles: int, *, more: int) -> str:
+    rest = f" {more} further scores are in the page and in table.csv." if more > 0 else ""
+    if not oracles:
+        return f"No retrained model among the records: no gaps, no bands. - = not applicable.{rest}"
+    if oracles == 1:
+        models = "Models: value, and below it the signed gap (seconds: share of retraining)"
+        return f"retrained: value of the only one, so there is no band and a small gap may be chance. {models}. - = not applicable.{rest}"
+    return (
+        "retrained: mean ± half of the band in which one more retrained model lies with 95 %. Models: value, and below it the gap to that"
+        " mean in halves of the band: in = in the band, res = residual, a trace is left, over = over-forgotten, off = differs (seconds: share"
+        f" of retraining). - = not applicable.{rest}"
+    )

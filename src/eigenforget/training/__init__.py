@@ -1,0 +1,1 @@
+"""Training a model: the engine, its phases, losses, log and cost."""

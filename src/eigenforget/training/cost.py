@@ -1,0 +1,172 @@
+"""What it takes to make a model: wall and processor time, samples, peak memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from eigenforget.training.engine import Engine
+from eigenforget.training.log import Spent
+
+
+class Made(NamedTuple):
+    """A model, the wall seconds it took to make, and its cost in terms that load on the machine
+    does not move.
+
+    cost: cpu_seconds (all threads of all processes), trained_samples (forward and backward),
+    forwarded_samples (forward only), and where it can be measured peak_memory_mib, of the device's
+    allocator or of the whole process.
+    """
+
+    model: nn.Module
+    seconds: float
+    cost: Mapping[str, float]
+
+
+class Clock:
+    """Time, samples and peak memory of a block; made() after it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._ranks, self._meter, self._memory = (
+            engine.ranks,
+            engine.meter,
+            peak_memory(engine.fabric.device),
+        )
+
+    def __enter__(self) -> Clock:
+        self._before, self._peak = replace(self._meter), self._memory.__enter__()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._seconds, self._cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        self._memory.__exit__(*error)
+
+    def made(self, model: nn.Module, without: Spent | None = None) -> Made:
+        """`without`: what was spent inside the block on looking at the model, which is no part of
+        making it.
+        """
+        aside = without or Spent()
+        cost: dict[str, float] = {
+            "cpu_seconds": round(self._ranks.summed(max(self._cpu - aside.cpu_seconds, 0.0)), 3),
+            "trained_samples": self._meter.trained - self._before.trained,
+            "forwarded_samples": self._meter.forwarded - self._before.forwarded,
+        }
+        if self._peak.mib is not None:
+            cost["peak_memory_mib"] = round(self._peak.mib, 1)
+        return Made(model, max(self._seconds - aside.seconds, 0.0), cost)
+
+
+_MIB = 2.0**20
+
+
+_STATUS = Path("/proc/self/status")
+
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+_SLACK = 16.0
+"""MiB by which the peak may exceed the memory in use right after a reset; other threads may free
+some in between.
+"""
+
+
+@dataclass
+class Peak:
+    """What a block used, in MiB; read it after the block. None where it cannot be measured, never a
+    guess.
+
+    mib: the most that was in use at once while the block ran. start: what was in use when it began.
+    """
+
+    mib: float | None = None
+    start: float | None = None
+
+    @property
+    def added(self) -> float | None:
+        """The most that was in use beyond what was in use at the start."""
+        return None if self.mib is None or self.start is None else self.mib - self.start
+
+
+class _Reading(NamedTuple):
+    peak: float
+    now: float
+
+
+_OPEN: dict[str, list[Peak]] = {}
+"""Blocks that run now, by device: there is one counter, and whoever resets it must first tell the
+others what it says.
+"""
+
+
+@contextmanager
+def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
+    """Peak memory while the block runs: `with peak_memory("cuda") as peak: …` and then peak.mib.
+
+    CUDA: what torch's allocator handed out on that device. CPU: resident memory of this process
+    (VmHWM), with the interpreter and its libraries and without child processes; on Linux only, and
+    only where the kernel lets the process reset its own high-water mark. Everywhere else the values
+    are None. Blocks may be nested or overlap in threads: each has the peak of its own time. The
+    counters are the whole process's, so a block also counts what other threads allocate; code that
+    resets them by itself makes the result too low.
+    """
+    place = torch.device(device)
+    blocks = _OPEN.setdefault(str(place), [])
+    _note(blocks, _read(place))
+    peak = Peak()
+    started = _restarted(place)
+    if started is not None:
+        peak.mib, peak.start = started.peak, started.now
+        blocks.append(peak)
+    try:
+        yield peak
+    finally:
+        if started is not None:
+            _note(blocks, _read(place))
+            # By identity: two blocks with equal numbers are equal dataclasses.
+            blocks[:] = [block for block in blocks if block is not peak]
+
+
+def _note(blocks: list[Peak], reading: _Reading | None) -> None:
+    for block in blocks:
+        block.mib = None if block.mib is None or reading is None else max(block.mib, reading.peak)
+
+
+def _restarted(place: torch.device) -> _Reading | None:
+    """The counter right after its reset; None where it cannot be reset."""
+    if place.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats(place)
+    elif place.type == "cpu":
+        try:
+            _CLEAR_REFS.write_text("5")
+        except OSError:
+            return None
+    reading = _read(place)
+    # Kernels before 4.0 take the write and do nothing: then the peak is that of the whole process.
+    return reading if reading is not None and reading.peak <= reading.now + _SLACK else None
+
+
+def _read(place: torch.device) -> _Reading | None:
+    if place.type == "cuda" and torch.cuda.is_available():
+        return _Reading(
+            torch.cuda.max_memory_allocated(place) / _MIB, torch.cuda.memory_allocated(place) / _MIB
+        )
+    if place.type != "cpu":
+        return None
+    try:
+        rows = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
+        return _Reading(_kib(rows["VmHWM"]) / 1024, _kib(rows["VmRSS"]) / 1024)
+    except (OSError, KeyError):
+        return None
+
+
+def _kib(text: str) -> float:
+    return float(text.split()[0])

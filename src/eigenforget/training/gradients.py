@@ -1,0 +1,247 @@
+"""Derivatives without a step: mean gradient, Fisher diagonal and curvature products that masks and
+closed-form methods need.
+
+All of them run in eval mode (batch-norm statistics are constants, no dropout) and leave the model's
+weights, buffers and training flags as they were. Results are dicts by parameter name, over
+trainable parameters; a parameter that the loss does not reach has 0. Attention runs in its plain
+form, since fused kernels lack some of these derivatives. Errors: Refused where an operation of the
+model has none of the kind, or where every parameter is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
+
+from eigenforget.core.errors import Refused
+from eigenforget.data.sources import Source
+from eigenforget.models.features import logits_of
+from eigenforget.training.engine import Engine, in_eval_mode
+
+SampleLoss = Callable[[Tensor, Tensor], Tensor]
+"""loss(logits [B, C], labels [B]) -> [B], in operations that torch.func.vmap can batch."""
+
+Weights = dict[str, Tensor]
+"""One tensor per trainable parameter, by its name and of its shape."""
+
+Logits = Callable[..., Tensor]
+"""logits(weights, inputs) -> [B, C]."""
+
+_UNBATCHED = ("vmap", "Batching rule")
+"""What torch says of operations that it cannot run for many samples at once."""
+
+
+def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy [B] without the checks of `losses.cross_entropy`, which vmap cannot batch."""
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+@contextmanager
+def _differentiating() -> Iterator[None]:
+    """Attention runs in its plain form while the context lasts. Errors: Refused where torch.func
+    cannot differentiate the model.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel([SDPBackend.MATH]):
+            yield
+    except RuntimeError as error:
+        if not isinstance(error, NotImplementedError) and not any(
+            word in str(error) for word in ("functorch", *_UNBATCHED)
+        ):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise Refused(
+            f"this method needs derivatives that an operation of the model does not have: {reason}"
+        ) from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@_differentiating()
+def mean_gradient(
+    engine: Engine,
+    model: nn.Module,
+    source: Source,
+    *,
+    loss: SampleLoss = sample_cross_entropy,
+    batch_size: int = 256,
+) -> Weights:
+    """(1/N) Σ_i ∇ loss_i."""
+    weights, logits = _functional(engine, model)
+
+    def summed(inputs: Any, labels: Tensor) -> Weights:
+        return grad(lambda w: loss(logits(w, inputs), labels).sum())(weights)  # type: ignore[no-any-return]
+
+    return _mean(engine, model, source, batch_size, summed, weights)
+
+
+@_differentiating()
+def fisher_diagonal(
+    engine: Engine,
+    model: nn.Module,
+    source: Source,
+    *,
+    loss: SampleLoss = sample_cross_entropy,
+    labels: Literal["data", "model"] = "data",
+    chunk: int = 32,
+) -> Weights:
+    """(1/N) Σ_i (∇ loss_i)²: squares of per-sample gradients, so neither batch size nor order
+    matters.
+
+    labels="data" takes the true labels (the empirical Fisher information); "model" takes the
+    expectation over the labels that the model itself predicts, Σ_c p_c (∇ loss_c)², at C times the
+    cost. Squaring the gradient of a batch mean instead, as some published code does, is another
+    quantity: it divides the result by about the batch size, and the more the less gradients agree.
+    A model that torch cannot run for many samples at once, such as one that asks whether a mask
+    hides anything, takes them one by one.
+    """
+    weights, logits = _functional(engine, model)
+
+    def sample_loss(values: Weights, x: Any, y: Tensor) -> Tensor:
+        return loss(logits(values, tree_map(lambda t: t.unsqueeze(0), x)), y.unsqueeze(0)).squeeze(
+            0
+        )
+
+    per_sample = _PerSample(grad(sample_loss))
+
+    def squares(inputs: Any, true: Tensor) -> Weights:
+        total: Weights = {}
+        for targets, shares in _targets(logits, weights, inputs, true, labels):
+            for name, value in per_sample(weights, inputs, targets).items():
+                found = torch.tensordot(shares.to(value.dtype), value.square(), 1)
+                total[name] = total[name] + found if name in total else found
+        return total
+
+    return _mean(engine, model, source, chunk, squares, weights)
+
+
+@_differentiating()
+def curvature_product(
+    engine: Engine,
+    model: nn.Module,
+    source: Source,
+    vector: Weights,
+    *,
+    kind: Literal["gauss_newton", "hessian"] = "gauss_newton",
+    batch_size: int = 256,
+) -> Weights:
+    """H v for the mean cross-entropy of the source, without forming H.
+
+    "hessian" is ∂/∂t ∇L(θ + t v) at t = 0. "gauss_newton" is (1/N) Σ Jᵀ (diag p − p pᵀ) J v with J
+    the Jacobian of the logits: never negative, equal to the expected Fisher matrix times v, and the
+    Hessian itself where the logits are linear in the weights.
+    """
+    weights, logits = _functional(engine, model)
+
+    def product(inputs: Any, labels: Tensor) -> Weights:
+        if kind == "hessian":
+            gradient = grad(lambda w: sample_cross_entropy(logits(w, inputs), labels).sum())
+            return jvp(gradient, (weights,), (vector,))[1]  # type: ignore[no-any-return]
+        at = partial(logits, inputs=inputs)
+        moved = jvp(at, (weights,), (vector,))[1]
+        out, pull, *_ = vjp(at, weights)
+        p = out.softmax(1)
+        return pull(p * (moved - (p * moved).sum(1, keepdim=True)))[0]  # type: ignore[no-any-return]
+
+    return _mean(engine, model, source, batch_size, product, weights)
+
+
+class _PerSample:
+    """gradient(weights, input, label) of one sample as a function of many: [B, ...] for each
+    weight.
+    """
+
+    def __init__(self, gradient: Callable[[Weights, Any, Tensor], Weights]) -> None:
+        self._one = gradient
+        self._many = vmap(gradient, in_dims=(None, 0, 0), randomness="error")
+        self._batched = True
+
+    def __call__(self, weights: Weights, inputs: Any, labels: Tensor) -> Weights:
+        if self._batched:
+            try:
+                return self._many(weights, inputs, labels)  # type: ignore[no-any-return]
+            except RuntimeError as error:
+                # Randomness in eval mode is not a matter of batches: it stays an error.
+                if "random" in str(error) or not any(word in str(error) for word in _UNBATCHED):
+                    raise
+                self._batched = False
+        rows = [
+            self._one(weights, tree_map(lambda t, i=i: t[i], inputs), label)
+            for i, label in enumerate(labels)
+        ]
+        return {name: torch.stack([row[name] for row in rows]) for name in weights}
+
+
+def _targets(
+    logits: Logits, weights: Weights, inputs: Any, true: Tensor, labels: Literal["data", "model"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Labels [B] and their weights [B]: the true ones at weight 1, or each class at its predicted
+    probability.
+    """
+    if labels == "data":
+        yield true, torch.ones_like(true, dtype=torch.float64)
+        return
+    for label, share in enumerate(logits(weights, inputs).softmax(1).T):
+        yield torch.full_like(true, label), share
+
+
+def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
+    """The trainable weights, detached and on the engine's device, and the logits [B, C] as a
+    function of weights and inputs.
+    """
+    model = engine.placed(model)
+    fixed = {k: v.detach() for k, v in (*model.named_parameters(), *model.named_buffers())}
+    weights = {k: v.detach() for k, v in model.named_parameters() if v.requires_grad}
+    if not weights:
+        raise Refused(
+            "the model has no trainable parameter: requires_grad is False for all of them"
+        )
+
+    def logits(values: Weights, inputs: Any) -> Tensor:
+        args, kwargs = ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})
+        found = logits_of(functional_call(model, {**fixed, **values}, args, kwargs))
+        return found if found.dtype == torch.float64 else found.float()
+
+    return weights, logits
+
+
+def _mean(
+    engine: Engine,
+    model: nn.Module,
+    source: Source,
+    batch_size: int,
+    summed: Callable[[Any, Tensor], Weights],
+    like: Weights,
+) -> Weights:
+    """The mean over the samples of what `summed` gives as sums over a batch.
+
+    Several devices take turns at whole batches, and all add them up in their order: methods compare
+    such values with thresholds, where the last bit decides.
+    """
+    ranks = engine.ranks
+    divided = ranks.is_divided(source, batch_size)
+    place = ranks.rank if divided else 0
+    total = {name: torch.zeros_like(value) for name, value in like.items()}
+    with in_eval_mode(model):
+        for turn in ranks.turns(source, batch_size):
+            engine.meter.trained += sum(len(batch.labels) for batch in turn)
+            own: Weights = {}
+            if place < len(turn):
+                moved = engine.fabric.to_device(turn[place])
+                own = summed(engine.formatted(moved.inputs), moved.labels)
+            for name, value in total.items():
+                for found in (
+                    ranks.received(own.get(name), len(turn), value) if divided else [own[name]]
+                ):
+                    value += found
+    return {name: value / len(source) for name, value in total.items()}

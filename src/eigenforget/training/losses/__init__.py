@@ -1,0 +1,22 @@
+"""Pure loss functions: tensors in, one number per sample [B] out."""
+
+from eigenforget.training.losses.classification import cross_entropy, entropy
+from eigenforget.training.losses.distillation import (
+    js_divergence,
+    kl_between,
+    kl_to_target,
+    masked_target,
+    masked_true_class_target,
+    soft_target,
+)
+
+__all__ = [
+    "cross_entropy",
+    "entropy",
+    "js_divergence",
+    "kl_between",
+    "kl_to_target",
+    "masked_target",
+    "masked_true_class_target",
+    "soft_target",
+]

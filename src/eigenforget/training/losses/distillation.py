@@ -1,0 +1,127 @@
+"""Targets made from a teacher's logits, and divergences between distributions, per sample and in
+nats.
+
+Shapes: logits [B, C], result [B] or probabilities [B, C]. Values and gradients are finite for
+logits up to ±1e4: every logarithm is a log-softmax, never the log of a probability that may have
+underflowed to zero. Rounding can push a divergence past its bound by about one unit in the last
+place. The value is then set to the bound and the gradient is left as it is, because at KL ≈ 1e-8
+(float32) the gradient is still about 1e-4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.training.losses.classification import check_classes, check_labels, check_logits
+
+
+def masked_target(logits: Tensor, forgotten_classes: Tensor) -> Tensor:
+    """softmax of the logits with the forgotten classes [K] at −∞: exact zeros there, rows sum to 1.
+    [B, C].
+
+    The self-distillation target of class forgetting. Errors: no class given, a class out of range,
+    every class masked.
+    """
+    check_logits(logits)
+    if (
+        forgotten_classes.ndim != 1
+        or forgotten_classes.is_floating_point()
+        or len(forgotten_classes) == 0
+    ):
+        raise EigenforgetError(
+            "forgotten_classes must be a non-empty 1-D integer tensor, got "
+            f"{forgotten_classes.dtype} {list(forgotten_classes.shape)}"
+        )
+    check_classes(forgotten_classes, num_classes=logits.shape[1], what="forgotten_classes")
+    masked = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+    masked[forgotten_classes.long().to(logits.device)] = True
+    if bool(masked.all()):
+        raise EigenforgetError(
+            f"forgotten_classes masks all {logits.shape[1]} classes; at least one must be left"
+        )
+    return logits.masked_fill(masked, -math.inf).softmax(dim=1)
+
+
+def masked_true_class_target(logits: Tensor, labels: Tensor) -> Tensor:
+    """softmax of the logits with each sample's true class at −∞ [B, C]; needs at least two classes.
+
+    The self-distillation target of MUDA (our reading of arXiv 2407.17710) and of DELETE, which uses
+    −1e10.
+    """
+    check_labels(logits, labels)
+    if logits.shape[1] < 2:
+        raise EigenforgetError("masking the true class needs at least 2 classes, got 1")
+    return logits.scatter(1, labels.long().unsqueeze(1), -math.inf).softmax(dim=1)
+
+
+def soft_target(logits: Tensor, temperature: float) -> Tensor:
+    """softmax(logits / temperature) [B, C]."""
+    check_logits(logits)
+    return (logits / _checked(temperature)).softmax(dim=1)
+
+
+def kl_to_target(target_probs: Tensor, logits: Tensor) -> Tensor:
+    """KL(q ‖ softmax(logits)) per sample [B], with 0·log 0 = 0; q is a constant: no gradient flows
+    into it.
+
+    Errors: unequal shapes. Rows of q are taken as they are: they must be probabilities.
+    """
+    check_logits(logits)
+    _same_shape(target_probs, logits)
+    q = target_probs.detach()
+    log_p = logits.log_softmax(dim=1)
+    # Where q = 0 the student's logit may be −∞ and 0·∞ is NaN, so those entries leave the sum.
+    cross = torch.where(q > 0, q * log_p, 0.0)
+    return _bounded((torch.xlogy(q, q) - cross).sum(dim=1), high=math.inf)
+
+
+def kl_between(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
+    """KL(softmax(t/T) ‖ softmax(s/T))·T² per sample [B] (Hinton et al. 2015: T² keeps the
+    gradient's size).
+
+    Gradients flow into both sides; the caller detaches a frozen teacher.
+    """
+    check_logits(teacher_logits, "teacher logits")
+    check_logits(student_logits, "student logits")
+    _same_shape(teacher_logits, student_logits)
+    scale = _checked(temperature)
+    log_t = (teacher_logits / scale).log_softmax(dim=1)
+    log_s = (student_logits / scale).log_softmax(dim=1)
+    return _bounded((log_t.exp() * (log_t - log_s)).sum(dim=1), high=math.inf) * scale**2
+
+
+def js_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """Jensen–Shannon divergence of softmax(p_logits) and softmax(q_logits) per sample [B], in [0,
+    ln 2].
+
+    Textbook and row-wise: ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½(p + q). (The published LoTUS code
+    swaps the arguments of KL and normalises over the whole tensor; that is not done here.)
+    """
+    check_logits(p_logits, "p logits")
+    check_logits(q_logits, "q logits")
+    _same_shape(p_logits, q_logits)
+    log_p, log_q = p_logits.log_softmax(dim=1), q_logits.log_softmax(dim=1)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    terms = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
+    return _bounded(0.5 * terms.sum(dim=1), high=math.log(2))
+
+
+def _bounded(value: Tensor, *, high: float) -> Tensor:
+    return value + (value.clamp(0.0, high) - value).detach()
+
+
+def _checked(temperature: float) -> float:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise EigenforgetError(f"temperature must be a finite number above 0, got {temperature}")
+    return temperature
+
+
+def _same_shape(first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape:
+        raise EigenforgetError(
+            f"both sides must have the same shape [B, C], got {list(first.shape)} and {list(second.shape)}"
+        )

@@ -1,0 +1,109 @@
+"""What one kind of epoch is made of: sources, a loss, an optimizer. `engine.Engine.fit` runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from eigenforget.core.spec import configured
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.data.sources import Source, steps_in_epoch
+
+ScheduleName = Literal["constant", "cosine", "onecycle"]
+Schedule = Annotated[ScheduleName, Field(description="learning-rate schedule")]
+Momentum = Annotated[float, Field(ge=0, lt=1, description="SGD momentum")]
+WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty")]
+
+
+@configured
+class Optimizer:
+    """How weights move in one phase. The schedule runs over all steps of that phase."""
+
+    name: ClassVar[str] = "optimizer"
+    kind: Annotated[
+        Literal["sgd", "adamw"], Field(description="SGD (Nesterov momentum) or AdamW")
+    ] = "sgd"
+    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum (unused by AdamW)")] = (
+        0.9
+    )
+    weight_decay: Annotated[float, Field(ge=0, description="decoupled in AdamW, L2 in SGD")] = 5e-4
+    schedule: Schedule = "constant"
+    clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 0.0
+
+    def over(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimizer over these parameters."""
+        if self.kind == "adamw":
+            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(
+            parameters,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.momentum > 0,
+        )
+
+    def factor(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate at a step; onecycle warms up over the first 20 % and then
+        falls linearly.
+        """
+        done = step / max(1, steps)
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if self.schedule == "onecycle":
+            return max(min(done / 0.2, (1 - done) / 0.8), 1e-3)
+        return 1.0
+
+
+class Part(NamedTuple):
+    """What a loss sees of one source in one step: the batch, the model's outputs and each teacher's
+    outputs on it.
+    """
+
+    batch: Batch
+    outputs: Outputs
+    teachers: tuple[Outputs, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of epoch: passes over the first source while any further sources are cycled beside
+    it.
+
+    loss(*parts) gives a scalar or per-sample values, one Part per source. prepare(model, cycle)
+    runs before each epoch and may answer False to end training there. `trains` selects parameters
+    by name. norm="frozen" keeps all batch-norm statistics, "trained" those of layers without a
+    trained parameter; where all parameters have requires_grad=False they stay anyway.
+    penalty(model, cycle) is added to the loss; on_gradients(model) runs after backward,
+    after_step(model) after the step. Each phase has its own optimizer for all cycles. An epoch is
+    one pass over the first source, or `steps_per_epoch` batches of it in fresh random order (again
+    where it runs out).
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    loss: Callable[..., Tensor]
+    optimizer: Optimizer
+    batch_size: int = 128
+    teachers: tuple[nn.Module, ...] = ()
+    prepare: Callable[[nn.Module, int], bool | None] | None = None
+    penalty: Callable[[nn.Module, int], Tensor] | None = None
+    on_gradients: Callable[[nn.Module], None] | None = None
+    after_step: Callable[[nn.Module], None] | None = None
+    norm: Literal["train", "frozen", "trained"] = "train"
+    trains: Callable[[str], bool] | None = None
+    steps_per_epoch: int | None = None
+
+    def steps(self) -> int:
+        """Steps of one epoch."""
+        return (
+            steps_in_epoch(len(self.sources[0]), self.batch_size)
+            if self.steps_per_epoch is None
+            else self.steps_per_epoch
+        )
