@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eigenforget.report.certificate import render_certificate
-from eigenforget.report.leaderboard import Problem, details
 
 from eigenforget.record import RunRecord, canonical, from_json, read, read_folder, to_json
 from eigenforget.record.verify import verify
-from eigenforget.report import page
-from eigenforget.report.pages import analysis
+from eigenforget.report.pages import analysis, page
+from eigenforget.report.pages.certificate import render_certificate
+from eigenforget.report.pages.leaderboard import Problem, details
 from eigenforget.report.table import write_csv
 
 GOLDEN = Path(__file__).parent / "golden"

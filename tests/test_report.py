@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from eigenforget.record import Outcome, RunRecord, ScoreRow, seal
-from eigenforget.report import page, table, verdict
+from eigenforget.report import table, verdict
 from eigenforget.report.figures import overview as figures
 from eigenforget.report.figures import style
+from eigenforget.report.pages import page
 from eigenforget.report.settings import settings, statements
 
 METRICS = table.FIRST

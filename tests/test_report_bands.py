@@ -18,8 +18,9 @@ from rich.console import Console
 from scipy import stats
 
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, from_json, seal, to_json
-from eigenforget.report import glossary, page, table
+from eigenforget.report import glossary, table
 from eigenforget.report.figures import band_figures, style
+from eigenforget.report.pages import page
 from eigenforget.report.pages.console import rich_table
 from eigenforget.report.verdict import limits, verdicts
 

@@ -16,8 +16,8 @@ from scipy import stats
 
 from eigenforget.core import bands
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, chained, read_folder
-from eigenforget.report import page
 from eigenforget.report.checks import RULES, Check, by_severity, checks
+from eigenforget.report.pages import page
 from tests.report_toys import made
 
 ROOT = Path(__file__).parent.parent

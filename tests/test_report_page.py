@@ -27,8 +27,9 @@ from scipy import stats
 
 import eigenforget
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, seal, write
-from eigenforget.report import page, table
+from eigenforget.report import table
 from eigenforget.report.figures import overview as figures
+from eigenforget.report.pages import page
 from eigenforget.report.pages.console import rich_table
 from eigenforget.report.verdict import limits, recovery, verdicts
 from tests.report_toys import further_series
