@@ -25,7 +25,7 @@ from eigenforget.evaluation.observe import parts_of as parts_of
 from eigenforget.evaluation.scoring import Scoring, values_of
 from eigenforget.evaluation.series import check_maps, class_series, feature_maps, group_accuracy
 from eigenforget.models.features import find_head
-from eigenforget.models.heads import settled
+from eigenforget.models.heads import settle
 from eigenforget.models.module import ready
 from eigenforget.models.precision import widened
 from eigenforget.requests.splitting import gone_classes as gone_classes
@@ -377,13 +377,13 @@ def evaluate(
     }
     settings["engine"] = settings["engine"] or Engine()
     plain, retrained = (
-        {name: ready(m) for name, m in given.items()} for given in (models, oracles)
+        {name: settle(ready(m), sides[0]).model for name, m in given.items()}
+        for given in (models, oracles)
     )
     originals = [plain["original"]] if "original" in plain else []
-    with settled([*plain.values(), *retrained.values()], sides[0]):
-        board = Board(Panel(parts=parts, **settings), originals, list(retrained.values()))
-        found = {
-            n: board.measure_original() if n == "original" else board.measure(m, "unlearned")
-            for n, m in plain.items()
-        }
-        return Evaluation(found | {name: board.measure_oracle(i) for i, name in enumerate(oracles)})
+    board = Board(Panel(parts=parts, **settings), originals, list(retrained.values()))
+    found = {
+        n: board.measure_original() if n == "original" else board.measure(m, "unlearned")
+        for n, m in plain.items()
+    }
+    return Evaluation(found | {name: board.measure_oracle(i) for i, name in enumerate(oracles)})

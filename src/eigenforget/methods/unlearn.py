@@ -11,7 +11,7 @@ from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, as_source
 from eigenforget.methods.base import Method, Task
 from eigenforget.models.checkpoint import check_labels, named_tensors
-from eigenforget.models.heads import settled
+from eigenforget.models.heads import settle
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.models.module import bare
 from eigenforget.models.precision import narrowed, types_of, widened
@@ -49,19 +49,19 @@ def unlearn(
     plain, types = widened(given), types_of(dict(named_tensors(given)))
     forget_source = as_source(forget, "forget")
     retain_source = None if retain is None else as_source(retain, "retain")
-    with settled([plain], forget_source) as (num_classes,):
-        task = Task(
-            model=plain,
-            forget=forget_source,
-            retain=retain_source,
-            engine=engine or Engine(),
-            seed=seed,
-            num_classes=num_classes,
-            forgotten_classes=_gone(forget_source, retain_source, forgotten_classes),
-            layer=layer,
-            log=log or (lambda row: None),
-        )
-        return narrowed(run(method, task), types)
+    settled = settle(plain, forget_source)
+    task = Task(
+        model=settled.model,
+        forget=forget_source,
+        retain=retain_source,
+        engine=engine or Engine(),
+        seed=seed,
+        num_classes=settled.num_classes,
+        forgotten_classes=_gone(forget_source, retain_source, forgotten_classes),
+        layer=layer,
+        log=log or (lambda row: None),
+    )
+    return narrowed(run(method, task), types)
 
 
 def run(method: Method, task: Task) -> nn.Module:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -94,19 +94,26 @@ def _keep_output(tap: Tap, key: str | None, module: nn.Module, args: Any, output
 
 
 def find_head(model: nn.Module, num_classes: int | None = None) -> tuple[str, nn.Linear]:
-    """Name and module of the classifier head.
+    """Find the classifier head.
 
-    It is the layer that the model names in its attribute `eigenforget_head`, where it has one (see
-    `settle_head`). Else it is the last registered nn.Linear, or the last of those with num_classes
-    outputs where that number is given and there are any. Errors: no nn.Linear, a name that is none,
-    a model of which a traced pass found no head or several.
+    The attribute `eigenforget_head` of the model names it, where there is one (see `note_head`).
+    Otherwise it is the last registered nn.Linear, or the last one with `num_classes` outputs where
+    that number is given and there is one.
+
+    Args:
+        model: Any module.
+        num_classes: The number of outputs that the head is expected to have.
+
+    Returns:
+        The name and the module of the head.
+
+    Raises:
+        EigenforgetError: There is no nn.Linear, the attribute names none, or it lists several.
     """
     declared = _declared(model)
     if declared is not None:
         return declared
-    linears = [
-        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)
-    ]
+    linears = _linears(model)
     if not linears:
         what = f"{type(model).__name__} has no nn.Linear layer, so no classifier head was found"
         raise EigenforgetError(f"{what}; name the feature layer (--layer)")
@@ -114,51 +121,38 @@ def find_head(model: nn.Module, num_classes: int | None = None) -> tuple[str, nn
     return (fitting or linears)[-1]
 
 
-def trace_head(model: nn.Module, inputs: Any) -> tuple[str, nn.Linear]:
-    """Name and module of the classifier head, from one forward pass of a few samples in eval mode.
+class TracedHeads(NamedTuple):
+    """What one forward pass says of the classifier head.
+
+    Attributes:
+        num_classes: The number of logits C.
+        names: The layers that may be the head: one where the pass decides it, none or several where
+            it does not.
+    """
+
+    num_classes: int
+    names: tuple[str, ...]
+
+    def note(self, model: nn.Module) -> str | tuple[str, ...] | None:
+        """What `note_head` has to write on the model; None where nothing is needed.
+
+        A model that already names its head needs no note, nor does one whose only candidate is the
+        last registered nn.Linear.
+        """
+        by_order = tuple(name for name, _ in _linears(model)[-1:])
+        if _note(model) is not None or self.names == by_order:
+            return None
+        return self.names[0] if len(self.names) == 1 else self.names
+
+
+def trace_heads(model: nn.Module, inputs: Any) -> TracedHeads:
+    """Look for the classifier head in one forward pass of a few samples in eval mode.
 
     It is the nn.Linear whose output is the logits [B, C]. Where none or several are, it is the last
-    one with C outputs that the logits are computed from, and from earlier layers through it only;
-    two that do not depend on each other (the averaged heads of a distilled model) leave it open.
-    Errors: no such layer, or several, which are listed.
+    one with C outputs that the logits are computed from, and from earlier layers through it only.
+    Two that do not depend on each other (the averaged heads of a distilled model) leave it open.
+    The model stays as it is.
     """
-    names = _traced(model, inputs).heads
-    if len(names) != 1:
-        raise EigenforgetError(_undecided(model, names))
-    return names[0], cast("nn.Linear", model.get_submodule(names[0]))
-
-
-def settle_head(model: nn.Module, inputs: Any) -> int:
-    """The number of logits C of the model; where a traced pass and `find_head` disagree, the head
-    is noted on the model.
-
-    The note is the plain attribute `eigenforget_head` of the outermost module, which copies keep
-    and state dicts do not hold: a name, or a tuple of names where the pass leaves it open, which
-    makes `find_head` an error. A model that already has a note keeps it.
-    """
-    traced = _traced(model, inputs)
-    if _note(model) is None:
-        by_order = [
-            name for name, module in model.named_modules() if isinstance(module, nn.Linear)
-        ][-1:]
-        if traced.heads != by_order:
-            note_head(model, traced.heads[0] if len(traced.heads) == 1 else tuple(traced.heads))
-    return traced.classes
-
-
-def note_head(model: nn.Module, head: str | tuple[str, ...]) -> None:
-    """Write the name of the head on the model, or the names of all layers that may be it."""
-    setattr(model, _NOTE, head)
-
-
-class _Trace(NamedTuple):
-    """The number of logits, and the names of the layers that may be the head."""
-
-    classes: int
-    heads: list[str]
-
-
-def _traced(model: nn.Module, inputs: Any) -> _Trace:
     logits, outputs = _outputs(model, inputs)
     linear = {
         name: output
@@ -167,7 +161,7 @@ def _traced(model: nn.Module, inputs: Any) -> _Trace:
     }
     same = [name for name, output in linear.items() if torch.equal(output, logits)]
     if len(same) == 1:
-        return _Trace(logits.shape[1], same)
+        return TracedHeads(logits.shape[1], tuple(same))
     wide = {
         name: output
         for name, output in linear.items()
@@ -181,7 +175,32 @@ def _traced(model: nn.Module, inputs: Any) -> _Trace:
     ]
     if len(last) == 1 and _bypassed(model, inputs, last[0]):
         last = []
-    return _Trace(logits.shape[1], last)
+    return TracedHeads(logits.shape[1], tuple(last))
+
+
+def settle_head(model: nn.Module, inputs: Any) -> int:
+    """Trace the head of a model of ours, note it on the model where needed, and return C.
+
+    For other people's models see `heads.settle`, which notes it on a copy.
+    """
+    traced = trace_heads(model, inputs)
+    note = traced.note(model)
+    if note is not None:
+        note_head(model, note)
+    return traced.num_classes
+
+
+def note_head(model: nn.Module, head: str | tuple[str, ...]) -> None:
+    """Write the name of the head on the model, or the names of all layers that may be it.
+
+    The note is the plain attribute `eigenforget_head` of the outermost module. Copies keep it, state
+    dicts do not hold it. With several names `find_head` is an error that lists them.
+    """
+    setattr(model, _NOTE, head)
+
+
+def _linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
 
 
 def _bypassed(model: nn.Module, inputs: Any, head: str) -> bool:

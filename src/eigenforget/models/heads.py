@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +14,7 @@ from torch.utils._pytree import tree_map
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.types import listed
 from eigenforget.data.sources import Source
-from eigenforget.models.features import _NOTE as NOTE
-from eigenforget.models.features import find_head, settle_head
+from eigenforget.models.features import find_head, note_head, trace_heads
 from eigenforget.models.precision import is_widened
 
 
@@ -84,31 +83,25 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
         setattr(model.get_submodule(parent), leaf, module)
 
 
-@contextmanager
-def settled(models: Iterable[nn.Module], source: Source) -> Iterator[list[int]]:
-    """The number of logits of each model, from two samples; heads are noted on the models (see
-    `settle_head`) while the context lasts.
-    """
-    fresh: list[nn.Module] = []
-    outputs = []
-    try:
-        for model in models:
-            bare = NOTE not in vars(model)
-            outputs.append(_settled(model, _sample(model, source)))
-            if bare and NOTE in vars(model):
-                fresh.append(model)
-        yield outputs
-    finally:
-        for model in fresh:
-            delattr(model, NOTE)
+class SettledModel(NamedTuple):
+    """A model whose head `find_head` finds, and its number of logits."""
+
+    model: nn.Module
+    num_classes: int
 
 
-def _settled(model: nn.Module, inputs: Any) -> int:
-    """`settle_head`, or an error where a model casts inside of its forward pass to what weights in
-    float32 cannot go with.
+def settle(model: nn.Module, source: Source) -> SettledModel:
+    """Find the head of a model by a forward pass of two samples; the model itself stays as it is.
+
+    Where the head is not the last nn.Linear, the answer is a copy of the model that bears its name
+    in the attribute `eigenforget_head` (see `features.note_head`).
+
+    Raises:
+        EigenforgetError: A widened model (see `precision.widened`) casts to half precision inside of
+            its forward pass, and so does not run in float32.
     """
     try:
-        return settle_head(model, inputs)
+        traced = trace_heads(model, _sample(model, source))
     except RuntimeError as error:
         if not is_widened(model):
             raise
@@ -116,6 +109,11 @@ def _settled(model: nn.Module, inputs: Any) -> int:
         raise EigenforgetError(
             f"the model does not run with its float16 or bfloat16 weights in float32: {first}"
         ) from None
+    note = traced.note(model)
+    if note is not None:
+        model = copy.deepcopy(model)
+        note_head(model, note)
+    return SettledModel(model, traced.num_classes)
 
 
 def _sample(model: nn.Module, source: Source) -> Any:
