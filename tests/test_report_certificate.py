@@ -17,7 +17,7 @@ import pytest
 from torch import nn
 
 from eigenforget.cli import main
-from eigenforget.experiments.experiment import LEFT_ALONE, NON_CLAIMS
+from eigenforget.evaluation.records import LEFT_ALONE, NON_CLAIMS
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RecordError, RunRecord, chained, read, read_folder, seal
 from eigenforget.record.signing import fingerprint, make_key, read_public_key

@@ -5,53 +5,36 @@ the CLI and the benchmarks.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import platform
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.core.spec import as_json, parse, spell
-from eigenforget.core.types import Score, Split
-from eigenforget.core.version import __version__
+from eigenforget.core.types import Split
 from eigenforget.data import AUGMENTS
 from eigenforget.data.bundle import Data
 from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.evaluation.board import Measured, Panel
 from eigenforget.evaluation.observe import Glance, parts_of
+from eigenforget.evaluation.records import Origin, evaluation_record, run_record
 from eigenforget.methods import known_methods
 from eigenforget.methods.base import Method
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import checkpoint
 from eigenforget.models.heads import head_if_any
 from eigenforget.models.text import with_vocabulary
-from eigenforget.record import Outcome, RunRecord, score_row
+from eigenforget.record import Outcome, RunRecord
+from eigenforget.record.schema import Kind
 from eigenforget.requests import ForgetRequest, retain_sample, split
 from eigenforget.requests.splitting import sides_of
 from eigenforget.training.cost import Clock, Made
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Probed
 from eigenforget.training.recipe import Recipe, train
-
-NON_CLAIMS = (
-    "This is a measurement of one model on this data, not a proof that no trace of the forgotten data is left.",
-    "It is no differential-privacy or other formal guarantee, and no legal opinion.",
-    "Membership attacks here bound what these attackers find with the models they were given, not what any attacker could find.",
-    "Dimensional alignment and probes describe the measured feature layers on average, not each sample.",
-    "A score inside the band of the retrained models does not tell this model from them by this measure; others may.",
-)
-
-LEFT_ALONE = (
-    "Weights that take no part in the forward pass, such as a moving average in buffers or in a second module of the model, keep the "
-    "original's values, and so do frozen ones: they are still in the checkpoint."
-)
-"""What a record of unlearning says besides; `unlearning.unchanged` finds such weights."""
 
 
 @dataclass(frozen=True)
@@ -233,55 +216,24 @@ class Experiment:
         digests = {"data": self.data.digest}
         return digests if self.request is None else digests | {"split": self.split.digest}
 
-    def record(self, kind: str, name: str, outcome: Outcome, **fields: Any) -> RunRecord:
+    def record(self, kind: Kind, name: str, outcome: Outcome, **fields: Any) -> RunRecord:
         """An unsealed record of one run of this experiment; `job` and `inputs` are added to the
         experiment's own.
         """
-        job = self.job(**({"layer": self.layer} if self.layer else {}) | fields.pop("job", {}))
-        inputs = self.inputs() | fields.pop("inputs", {})
-        return RunRecord(
-            kind=kind,  # type: ignore[arg-type]
-            name=name,
-            created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            job=job,
-            inputs=inputs,
-            environment=environment(self.engine),
-            outcome=outcome,
-            non_claims=fields.pop("non_claims", _non_claims(kind)),
-            **fields,
-        )
+        return run_record(kind, name, outcome, self.origin, **fields)
 
     def evaluation_record(
         self, name: str, made: Made, measured: Measured, **fields: Any
     ) -> RunRecord:
         """The record of one measured model. made.seconds is what it took to train or unlearn it."""
-        series = dict(measured.series)
-        trace = fields.pop("trace", None)
-        if trace:
-            series["trace"] = list(trace)
         fields["job"] = {"sizes": self.sizes(), **fields.get("job", {})}
-        fields["inputs"] = {
-            "checked_model": checkpoint.digest(made.model),
-            **fields.get("inputs", {}),
-        }
-        return self.record(
-            "evaluate",
-            name,
-            Outcome(
-                "ok",
-                made.seconds,
-                cost={**made.cost, "measure_seconds": round(measured.seconds, 3)},
-            ),
-            role=measured.role,
-            scores=tuple(score_row(score) for score in measured.scores),
-            series=series,
-            claims=claims(measured.scores, measured.role, self.split),
-            **fields,
-        )
+        return evaluation_record(name, made, measured, self.origin, split=self.split, **fields)
 
-
-def _non_claims(kind: str) -> tuple[str, ...]:
-    return () if kind == "train" else (*NON_CLAIMS, LEFT_ALONE) if kind == "unlearn" else NON_CLAIMS
+    @property
+    def origin(self) -> Origin:
+        """What all records of this experiment have in common."""
+        layer = {"layer": self.layer} if self.layer else {}
+        return Origin(self.job(**layer), self.inputs(), self.engine)
 
 
 def problem(error: Refused | Diverged) -> Outcome:
@@ -313,58 +265,3 @@ def optimised(value: Any) -> set[str] | None:
     ]
     said = [scores for scores in found if scores is not None]
     return set().union(*said) if said else None
-
-
-def environment(engine: Engine) -> dict[str, Any]:
-    """Where the run happened: versions, device, threads, precision; and how many devices and
-    batches made a step, where there were several.
-    """
-    device = engine.fabric.device
-    several = {
-        name: value
-        for name, value in (("devices", engine.devices), ("accumulate", engine.accumulate))
-        if value > 1
-    }
-    return several | {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "eigenforget": __version__,
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else (platform.processor() or "cpu"),
-        "threads": torch.get_num_threads(),
-        "precision": engine.precision,
-    }
-
-
-def claims(scores: Sequence[Score], role: str, parts: Split) -> tuple[str, ...]:
-    """What the numbers of this record say, one sentence each; nothing beyond them."""
-    known: Mapping[str, Score] = {s.name: s for s in scores}
-    said = []
-    for name, text in _CLAIMS.items():
-        score = known.get(name)
-        if score is not None and score.value is not None:
-            said.append(text.format(score.value))
-    what = (
-        f"classes {', '.join(map(str, parts.forgotten_classes))}"
-        if parts.forgotten_classes
-        else "no class as a whole"
-    )
-    said.append(
-        f"The request forgets {len(parts.forget)} training samples ({what}) and retains {len(parts.retain)}."
-    )
-    if role == "control":
-        said.append(
-            "This model is a negative control: it is built to pass output metrics without forgetting."
-        )
-    return tuple(said)
-
-
-_CLAIMS = {
-    "forget_accuracy": "It classifies {:.4f} of the forgotten training samples correctly.",
-    "test_forget_accuracy": "It classifies {:.4f} of held-out samples of the forgotten classes correctly.",
-    "test_retain_accuracy": "It classifies {:.4f} of held-out samples of the retained classes correctly.",
-    "mia_auc": "A population loss attack tells forgotten from unseen samples with AUC {:.4f}.",
-    "da": "The dimensional alignment of forgotten with retained training features is {:.4f}.",
-}

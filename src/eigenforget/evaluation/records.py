@@ -1,0 +1,171 @@
+"""Records of measured models: where they were made, what they claim and what they do not claim."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from eigenforget.core.types import Score, Split
+from eigenforget.core.version import __version__
+from eigenforget.evaluation.board import Measured
+from eigenforget.models import checkpoint
+from eigenforget.record import Outcome, RunRecord, score_row
+from eigenforget.record.schema import Kind
+from eigenforget.training.cost import Made
+from eigenforget.training.engine import Engine
+
+NON_CLAIMS = (
+    "This is a measurement of one model on this data, not a proof that no trace of the forgotten "
+    "data is left.",
+    "It is no differential-privacy or other formal guarantee, and no legal opinion.",
+    "Membership attacks here bound what these attackers find with the models they were given, not "
+    "what any attacker could find.",
+    "Dimensional alignment and probes describe the measured feature layers on average, not each "
+    "sample.",
+    "A score inside the band of the retrained models does not tell this model from them by this "
+    "measure; others may.",
+)
+"""What a record of a measured or unlearned model does not claim."""
+
+LEFT_ALONE = (
+    "Weights that take no part in the forward pass, such as a moving average in buffers or in a "
+    "second module of the model, keep the original's values, and so do frozen ones: they are still "
+    "in the checkpoint."
+)
+"""A further non-claim of a record of unlearning; `models.unchanged` finds such weights."""
+
+_CLAIMS = {
+    "forget_accuracy": "It classifies {:.4f} of the forgotten training samples correctly.",
+    "test_forget_accuracy": "It classifies {:.4f} of held-out samples of the forgotten classes "
+    "correctly.",
+    "test_retain_accuracy": "It classifies {:.4f} of held-out samples of the retained classes "
+    "correctly.",
+    "mia_auc": "A population loss attack tells forgotten from unseen samples with AUC {:.4f}.",
+    "da": "The dimensional alignment of forgotten with retained training features is {:.4f}.",
+}
+
+
+class Origin(NamedTuple):
+    """Where models come from: the specs of the job, digests of the inputs, and the engine."""
+
+    job: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    engine: Engine
+
+
+def run_record(
+    kind: Kind,
+    name: str,
+    outcome: Outcome,
+    origin: Origin,
+    *,
+    job: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> RunRecord:
+    """An unsealed record of one run, made now.
+
+    Args:
+        kind: "train", "unlearn" or "evaluate".
+        name: The model's display name.
+        outcome: What happened, and what it cost.
+        origin: What all runs of this origin have in common.
+        job: Further entries of the job.
+        inputs: Further digests.
+        **fields: Further fields of RunRecord; `non_claims` has a default for each kind.
+    """
+    fields.setdefault("non_claims", _non_claims(kind))
+    return RunRecord(
+        kind=kind,
+        name=name,
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        job={**origin.job, **(job or {})},
+        inputs={**origin.inputs, **(inputs or {})},
+        environment=environment(origin.engine),
+        outcome=outcome,
+        **fields,
+    )
+
+
+def evaluation_record(
+    name: str,
+    made: Made,
+    measured: Measured,
+    origin: Origin,
+    *,
+    split: Split,
+    trace: Sequence[Mapping[str, Any]] = (),
+    inputs: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> RunRecord:
+    """The unsealed record of one measured model.
+
+    Args:
+        name: The model's display name.
+        made: The model, and what it took to train or unlearn it.
+        measured: Its scores and series.
+        origin: What all records of this origin have in common.
+        split: Sizes and classes of the request, for the claims.
+        trace: Rows of the training log, as the series "trace".
+        inputs: Further digests beside that of the model.
+        **fields: As in `run_record`.
+    """
+    series = {**measured.series, **({"trace": list(trace)} if trace else {})}
+    cost = {**made.cost, "measure_seconds": round(measured.seconds, 3)}
+    return run_record(
+        "evaluate",
+        name,
+        Outcome("ok", made.seconds, cost=cost),
+        origin,
+        inputs={"checked_model": checkpoint.digest(made.model), **(inputs or {})},
+        role=measured.role,
+        scores=tuple(score_row(score) for score in measured.scores),
+        series=series,
+        claims=claims(measured.scores, measured.role, split),
+        **fields,
+    )
+
+
+def environment(engine: Engine) -> dict[str, Any]:
+    """Versions, platform, device, threads and precision.
+
+    Devices and accumulated batches are listed where there are several.
+    """
+    device = engine.fabric.device
+    counts = {"devices": engine.devices, "accumulate": engine.accumulate}
+    cuda = device.type == "cuda"
+    return {name: count for name, count in counts.items() if count > 1} | {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "eigenforget": __version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if cuda else (platform.processor() or "cpu"),
+        "threads": torch.get_num_threads(),
+        "precision": engine.precision,
+    }
+
+
+def claims(scores: Sequence[Score], role: str, split: Split) -> tuple[str, ...]:
+    """What the numbers of a record say, one sentence each, and nothing beyond them."""
+    values = {score.name: score.value for score in scores if score.value is not None}
+    found = [text.format(values[name]) for name, text in _CLAIMS.items() if name in values]
+    gone = ", ".join(map(str, split.forgotten_classes))
+    what = f"classes {gone}" if gone else "no class as a whole"
+    found.append(
+        f"The request forgets {len(split.forget)} training samples ({what}) and retains "
+        f"{len(split.retain)}."
+    )
+    if role == "control":
+        found.append(
+            "This model is a negative control: it is built to pass output metrics without "
+            "forgetting."
+        )
+    return tuple(found)
+
+
+def _non_claims(kind: Kind) -> tuple[str, ...]:
+    return {"train": (), "evaluate": NON_CLAIMS, "unlearn": (*NON_CLAIMS, LEFT_ALONE)}[kind]
