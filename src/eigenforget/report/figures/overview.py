@@ -36,6 +36,11 @@ from eigenforget.report.table import Table, build, number
 _MAX_MAPS = 6
 
 
+def has_scores(records: Sequence[RunRecord]) -> bool:
+    """Whether any score has a value."""
+    return any(s.value is not None for r in records for s in r.scores)
+
+
 def metric_dots(records: Sequence[RunRecord]) -> go.Figure:
     """A panel per headline score, a dot per model with its interval; line and band: mean and band
     of the retrained models.

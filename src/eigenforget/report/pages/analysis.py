@@ -4,17 +4,16 @@ records alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-import plotly.io
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+import plotly.graph_objects as go
 
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.figures import analysis_figures as figures
+from eigenforget.report.figures.chart import Chart
 from eigenforget.report.pages.analysis_series import (
     SETS,
     SIGNS,
@@ -28,27 +27,13 @@ from eigenforget.report.pages.analysis_series import (
     sets,
 )
 from eigenforget.report.pages.analysis_words import LIMITS, samples_line, settings_line, words
+from eigenforget.report.pages.document import render_document
 from eigenforget.report.settings import settings, spelled, statements
-from eigenforget.report.table import in_units, signed
-from eigenforget.report.table import number as shown
 from eigenforget.report.verdict import MIN_SEPARATION
 
-_HERE = Path(__file__).parent
 
-
-class Chart(NamedTuple):
-    id: str
-    make: figures.Maker
-    title: str
-    caption: str
-
-
-class Drawn(NamedTuple):
-    chart: Chart
-    alt: str
-    height: int
-    choices: list[str]
-    json: Markup
+def _of_models(figure: Callable[[Models], go.Figure], records: Sequence[RunRecord]) -> go.Figure:
+    return figure(models(records))
 
 
 class SetRows(NamedTuple):
@@ -71,7 +56,7 @@ class RankRow(NamedTuple):
 CHARTS = (
     Chart(
         "curves",
-        figures.curves,
+        partial(_of_models, figures.curves),
         "Alignment over k",
         "How much of the forgotten features' energy lies in the k main directions of the kept features. Full lines: forgotten training"
         " samples, which only the original saw; dotted: held-out samples of forgotten classes, which no model saw. Green area: from the"
@@ -79,41 +64,41 @@ CHARTS = (
     ),
     Chart(
         "shares",
-        figures.shares,
+        partial(_of_models, figures.shares),
         "How much of each sample lies in the kept directions",
         "The share of one sample's feature energy that lies in the k main directions of the kept features, over samples. Left of the"
         " kept samples: the model holds directions for these samples that the kept data does not have.",
     ),
     Chart(
         "maps",
-        figures.maps,
+        partial(_of_models, figures.maps),
         "Where samples lie among the kept features",
         "The two main directions of the kept training features, found for each model on its own; all sets are placed in them. Where the"
         " forgotten samples scatter over the kept ones, the model has no place of their own for them.",
     ),
     Chart(
         "distances",
-        figures.distances,
+        partial(_of_models, figures.distances),
         "How far samples lie from the kept features",
         "Medians, with bars from the 5 % to the 95 % quantile (of retrained models: their means). To the nearest kept samples: in"
         " units of what held-out kept samples have. To the nearest mean of a kept class: in units of the mean distance between these means.",
     ),
     Chart(
         "angles",
-        figures.angles,
+        partial(_of_models, figures.angles),
         "Angles between forgotten and kept directions",
         "Principal angles between the 5 main directions of the forgotten features and the k main directions of the kept ones, smallest"
         " first: 0° is a shared direction, 90° one that the kept features do not have.",
     ),
     Chart(
         "spectra",
-        figures.spectra,
+        partial(_of_models, figures.spectra),
         "Spectra",
         "Eigenvalues of the features as shares of their sum, largest first. The steeper, the fewer directions hold the features.",
     ),
     Chart(
         "similarity",
-        figures.similarity,
+        partial(_of_models, figures.similarity),
         "Are these the same features?",
         "Linear CKA, 1 for features that are equal up to a rotation and a scale. Where the line of original and retrained models lies"
         " below the dotted one, they differ by more than retrained models differ among each other.",
@@ -129,15 +114,8 @@ def render_analysis(records: Sequence[RunRecord], title: str) -> str:
     malformed.
     """
     found = models(records)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=shown, signed=signed, in_units=in_units)
-    return environment.get_template("analysis.html.jinja").render(
+    return render_document(
+        "analysis.html.jinja",
         title=title,
         request=spelled(found.all, "request"),
         found=found,
@@ -148,15 +126,13 @@ def render_analysis(records: Sequence[RunRecord], title: str) -> str:
         signs=SIGNS,
         tables=_tables(found),
         ranks=_ranks(found),
-        drawn=[_drawn(chart, found) for chart in CHARTS],
+        drawn=[chart.draw(found.all) for chart in CHARTS],
+        left_out=(),
         limits=LIMITS,
         separation=MIN_SEPARATION,
         reasons=_reasons(found),
         setup={part: settings(found.all, part) for part in ("job", "environment", "inputs")},
         non_claims=statements(found.all, "non_claims"),
-        css=_inline("page.css"),
-        js=_inline("page.js"),
-        plotly=Markup(get_plotlyjs()),
     )
 
 
@@ -211,17 +187,3 @@ def _reasons(found: Models) -> list[str]:
                 if value.says == "":
                     lines.append(f"{sign.label} of {SETS[table_part]} at {name}: {value.reason}")
     return lines
-
-
-def _drawn(chart: Chart, found: Models) -> Drawn:
-    figure = chart.make(found)
-    # The plain json engine, so that the bytes do not depend on whether a faster one is installed.
-    # It escapes < and >.
-    text = plotly.io.to_json(figure, engine="json")
-    alt = f"Chart: {chart.title}. Layers: {', '.join(layers(found))}. {chart.caption}"
-    choices = [choice["label"] for choice in figure.layout.meta.get("choices", ())]
-    return Drawn(chart, alt, int(figure.layout.height), choices, Markup(text))
-
-
-def _inline(name: str) -> Markup:
-    return Markup((_HERE / name).read_text(encoding="utf-8"))
