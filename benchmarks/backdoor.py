@@ -35,7 +35,7 @@ from eigenforget.experiments.bench.compare import accuracies, search
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.results import write_results
 from eigenforget.experiments.study import Study
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.models import MODELS
 from eigenforget.record import RunRecord, write_text
@@ -93,8 +93,8 @@ def main(
     )
     bases = {**BASES["cifar10"], "muda": MUDA}
     methods = [
-        parse(bases.get(k.name, k.name), known_methods(), "method")
-        for k in known_methods()
+        parse(bases.get(k.name, k.name), METHODS, "method")
+        for k in METHODS
         if k.name not in LEFT_OUT
     ]
     tuned = tune(experiment, methods, out / "tuning.json", store, trials)
@@ -145,7 +145,7 @@ def tune(
         state["methods"][method.name] = {"best": spell(tuned.best), "trials": list(tuned.trials)}
         print(f"tuned {spell(tuned.best)}", flush=True)
         write_text(path, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
-    return [parse(state["methods"][m.name]["best"], known_methods(), "method") for m in methods]
+    return [parse(state["methods"][m.name]["best"], METHODS, "method") for m in methods]
 
 
 def measured(experiment: Experiment, methods: list[Method], study: Study) -> list[RunRecord]:

@@ -31,7 +31,7 @@ from eigenforget.experiments.bench import SPACES, Comparison
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.results import write_results
 from eigenforget.experiments.study import Study
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.models import MODELS
 from eigenforget.record import RunRecord, write_text
@@ -105,8 +105,7 @@ def main(
     experiment = experiment_of(PRESETS[preset])
     family = "digits" if preset == "digits" else "cifar10"
     methods = [
-        parse(BASES[family].get(kind.name, kind.name), known_methods(), "method")
-        for kind in known_methods()
+        parse(BASES[family].get(kind.name, kind.name), METHODS, "method") for kind in METHODS
     ]
     home = store / f"compare_{family}"
     tuned = tune(experiment, methods, folder / "tuning.json", home, trials)
@@ -151,7 +150,7 @@ def tune(
         state = json.loads(path.read_text(encoding="utf-8"))
     todo = [m for m in methods if m.name not in state["methods"]]
     if not todo:
-        return [parse(state["methods"][m.name]["best"], known_methods(), "method") for m in methods]
+        return [parse(state["methods"][m.name]["best"], METHODS, "method") for m in methods]
     study = Study(experiment, (), seed=TUNING_SEED, oracle_seeds=(TUNING_ORACLE,), store=store)
     with lines() as watch:
         for method, found in Comparison(study, trials).tune(todo, watch):
@@ -162,7 +161,7 @@ def tune(
                 "trials": list(found.trials),
             }
             write_text(path, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
-    return [parse(state["methods"][m.name]["best"], known_methods(), "method") for m in methods]
+    return [parse(state["methods"][m.name]["best"], METHODS, "method") for m in methods]
 
 
 def summary(preset: str, seeds: list[list[RunRecord]], tuning: Mapping[str, Any]) -> str:

@@ -32,13 +32,13 @@ from eigenforget.evaluation.board import Board
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.results import write_results
 from eigenforget.experiments.study import Study
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.figures.svg import Line, heatmap
 
 PRESET = "cifar10_class"
-METHODS = (
+COMPARED = (
     "muda",
     "finetune",
     "random_label",
@@ -87,7 +87,7 @@ def main(
     torch.set_num_threads(1)
     experiment = experiment_of(PRESETS[PRESET])
     best = json.loads(tuning.read_text(encoding="utf-8"))["methods"]
-    methods = [parse(best[name]["best"], known_methods(), "method") for name in METHODS]
+    methods = [parse(best[name]["best"], METHODS, "method") for name in COMPARED]
     for seed in seeds:
         if not (out / f"seed{seed}" / "records").exists():
             study = Study(experiment, methods, seed=seed, oracle_seeds=oracle_seeds, store=store)
@@ -228,7 +228,7 @@ def table(seeds: list[list[RunRecord]], metric: str | None) -> str:
             *rows,
             *(
                 f"| {m} | {' | '.join(cell(seeds, named(m, share), metric) for share in shares)} |"
-                for m in METHODS
+                for m in COMPARED
             ),
         ]
     )
@@ -261,7 +261,7 @@ def draw(seeds: list[list[RunRecord]]) -> str:
                 for share in shares
             ],
         )
-        for m in METHODS
+        for m in COMPARED
     ]
     return heatmap(
         "Forgetting a class of CIFAR-10 with 0 to 100 % of the retained data (– refused)",

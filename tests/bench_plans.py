@@ -13,7 +13,7 @@ from eigenforget.core.spec import configured, parse
 from eigenforget.data import DATASETS
 from eigenforget.experiments.bench import Plan, Setting
 from eigenforget.experiments.bench.cells import Cell
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method, Task
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
@@ -47,7 +47,7 @@ def setting(**changes: object) -> Setting:
 
 
 def plan(*methods: Method | str, **changes: object) -> Plan:
-    parsed = [parse(m, known_methods(), "method") if isinstance(m, str) else m for m in methods]
+    parsed = [parse(m, METHODS, "method") if isinstance(m, str) else m for m in methods]
     return Plan("Small", tuple(Cell(setting(**changes), method) for method in parsed))
 
 

@@ -16,7 +16,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse, spell
 from eigenforget.data import DATASETS
 from eigenforget.experiments.bench import Bench, Cell, Setting, pool_of, read_plan, store_of
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
 from eigenforget.training.recipe import Recipe
@@ -102,8 +102,8 @@ def test_a_cell_is_known_by_its_resolved_spec_and_by_nothing_else(tmp_path: Path
     ).replace('"Two grids"', '"Other"')
     other = read_plan(written(tmp_path, spelled)).cells[0]
     assert other.digest == base.digest
-    method = parse("muda()", known_methods(), "method")
-    same = parse("muda(k=None)", known_methods(), "method")
+    method = parse("muda()", METHODS, "method")
+    same = parse("muda(k=None)", METHODS, "method")
     assert Cell(base.setting, method).digest == Cell(base.setting, same).digest
     changes = {
         "data": parse("digits(test_fraction=0.3)", DATASETS, "d"),

@@ -32,7 +32,7 @@ from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.evaluation.metrics import COMPARISONS, METRICS
 from eigenforget.evaluation.observe import batches, pairs
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.training.cost import Clock
 from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import curvature_product, mean_gradient
@@ -42,7 +42,7 @@ from eigenforget.training.recipe import Recipe, supervised, train
 from tests import toys
 
 WORLDS = (2, 3)
-METHODS = (
+SPECS = (
     "muda(alternations=2, batch_size=8, basis_samples=20)",
     "muda(alternations=2, batch_size=8, basis_samples=20, centering='each', norm='train')",
     "finetune(epochs=2, batch_size=8)",
@@ -160,8 +160,8 @@ def unlearned(engine: Engine) -> dict[str, Any]:
         seed=0,
     )
     found, before = {}, copy.deepcopy(engine.meter)
-    for text in METHODS:
-        method = parse(text, known_methods(), "method")
+    for text in SPECS:
+        method = parse(text, METHODS, "method")
         rows: list[Any] = []
         result = eigenforget.unlearn(
             model,
@@ -531,9 +531,7 @@ def test_compiled_training_gives_the_same_weights_under_the_same_names(
         return real(model, backend="eager")
 
     monkeypatch.setattr(torch, "compile", record)
-    method = parse(
-        "muda(alternations=2, batch_size=8, basis_samples=20)", known_methods(), "method"
-    )
+    method = parse("muda(alternations=2, batch_size=8, basis_samples=20)", METHODS, "method")
     sides = {"forget": _single(FORGET), "retain": _single(RETAIN)}
     engines = [Engine(device="cpu", compile=flag) for flag in (False, True)]
     results = [

@@ -114,7 +114,7 @@ def test_a_changed_file_is_run_again_and_an_unchanged_one_is_not(folder: Path) -
     [
         (
             "module()",
-            r"^module needs path='package.module:factory' or path='file.py:factory', got ''$",
+            "^module needs path=.*, got ''$",
         ),
         ('module(path="nets.py")', r"needs path=.*, got 'nets.py'"),
         (
@@ -123,7 +123,7 @@ def test_a_changed_file_is_run_again_and_an_unchanged_one_is_not(folder: Path) -
         ),
         (
             'module(path="no_such_pkg.x:Net")',
-            r"cannot be imported: No module named 'no_such_pkg' \(for a file of yours say file.py:f",
+            r"cannot be imported: No module named 'no_such_pkg' .*file.py:",
         ),
         (
             'module(path="nets.py:Nets")',

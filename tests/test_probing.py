@@ -15,7 +15,7 @@ from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
 from eigenforget.evaluation.observe import Glance
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.requests import REQUESTS
 from eigenforget.training.engine import Engine
@@ -51,7 +51,7 @@ def original(experiment: Experiment) -> torch.nn.Module:
 def test_looking_changes_no_bit_of_the_model_and_no_count_of_its_cost(
     spec: str, experiment: Experiment, original: torch.nn.Module
 ) -> None:
-    method = parse(spec, known_methods(), "method")
+    method = parse(spec, METHODS, "method")
     rows: list[Any] = []
     blind = experiment.unlearn(original, method, seed=3)
     seen = experiment.unlearn(original, method, seed=3, log=rows.append)
@@ -70,7 +70,7 @@ def test_the_last_glance_is_the_accuracy_of_the_model_that_came_out(
 ) -> None:
     rows: list[Any] = []
     made = experiment.unlearn(
-        original, parse("finetune(epochs=1)", known_methods(), "method"), seed=0, log=rows.append
+        original, parse("finetune(epochs=1)", METHODS, "method"), seed=0, log=rows.append
     )
     glance = Glance(
         experiment.engine, original, (experiment.forget, experiment.retain), k=9, layer=None, seed=0
@@ -96,7 +96,7 @@ def test_time_spent_looking_is_taken_off(
         return {}
 
     monkeypatch.setattr(Glance, "__call__", slow)
-    method = parse("finetune(epochs=2)", known_methods(), "method")
+    method = parse("finetune(epochs=2)", METHODS, "method")
     assert experiment.unlearn(original, method, seed=0, log=lambda row: None).seconds < 0.7
 
 

@@ -113,7 +113,7 @@ def test_a_record_is_linked_to_the_newest_and_named_by_number(tmp_path: Path) ->
         "000002-evaluate-m1.json",
     ]
     third = append(tmp_path, seal(made("../..")))  # sealed for another chain before
-    assert third.previous == second.digest and (tmp_path / "000003-record.json").exists()
+    assert third.previous == second.digest and (tmp_path / "000003-unnamed.json").exists()
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed", "forked", "foreign"])

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 
 Form = Literal["frobenius", "energy"]
 Centering = Literal["none", "each"]

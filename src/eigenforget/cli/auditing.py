@@ -16,7 +16,7 @@ from rich.text import Text
 from eigenforget import record
 from eigenforget.cli.terminal import console, one_thread, progress
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.metric_audit import MetricAudit
 from eigenforget.experiments.specs import Specs, experiment_of

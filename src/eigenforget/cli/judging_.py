@@ -15,7 +15,7 @@ from eigenforget import record
 from eigenforget.cli.terminal import console, engine, progress, show_results
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data import DATASETS
 from eigenforget.evaluation.analysis import analyse, earlier_layers
 from eigenforget.evaluation.board import Board, Role

@@ -10,13 +10,13 @@ from rich.text import Text
 
 from eigenforget.cli.terminal import console
 from eigenforget.core.spec import describe, parse, spell
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 
 
 def list_methods(name: str) -> None:
     """`eigenforget methods`: a table of all, or the fields of one."""
     if name:
-        kind = type(parse(name.split("(")[0], known_methods(), "method"))
+        kind = type(parse(name.split("(")[0], METHODS, "method"))
         paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
         text = "\n\n".join(" ".join(p.split()) for p in paragraphs)
         about = f"Needs: {', '.join(kind.needs)}. Guarantee: {kind.guarantee}.\nCost: {kind.passes}.\nSource: {kind.source}"
@@ -35,7 +35,7 @@ def list_methods(name: str) -> None:
     table = Table(show_lines=True)
     for column in ("method", "needs", "guarantee", "cost in samples", "source"):
         table.add_column(column, overflow="fold", no_wrap=column == "method")
-    for kind in known_methods():
+    for kind in METHODS:
         title = kind.name if kind.role == "unlearned" else f"{kind.name}\n({kind.role})"
         where = re.search(r"arXiv \d{4}\.\d{4,5}|CVPR \d{4}", kind.source)
         source = where[0] if where else kind.source.split(";")[0]

@@ -28,7 +28,7 @@ from eigenforget.experiments.results import (
 )
 from eigenforget.experiments.specs import Specs, completed, experiment_of
 from eigenforget.experiments.study import Study
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.methods.base import rows_of
 from eigenforget.models import checkpoint
 from eigenforget.models.features import find_layer
@@ -56,7 +56,7 @@ def demo(*, out: Path, label: int, seed: int, overwrite: bool) -> None:
     )
     study = Study(
         experiment_of(specs, engine(device="cpu")),
-        [parse(m, known_methods(), "method") for m in chosen],
+        [parse(m, METHODS, "method") for m in chosen],
         seed=seed,
     )
     study.experiment.split  # noqa: B018  (an unknown class must fail before any output is made)
@@ -142,7 +142,7 @@ def unlearn(
     track: trackers that also get the log.
     """
     trackers.check(track)
-    chosen = parse(method, known_methods(), "method")
+    chosen = parse(method, METHODS, "method")
     loaded, inputs = checkpoint.load_state(source), file_of(source)
     experiment = experiment_of(completed(specs, loaded.metadata), engine)
     experiment = replace(experiment, retain_fraction=retain_fraction, layer=layer or None)

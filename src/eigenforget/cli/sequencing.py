@@ -17,7 +17,7 @@ from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.results import SPLIT, keep, write_results
 from eigenforget.experiments.sequence import SequentialStudy
 from eigenforget.experiments.specs import Specs, experiment_of
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.models.features import find_layer
 from eigenforget.record import read_folder, write_text
 from eigenforget.report.pages import sequence as report
@@ -146,7 +146,7 @@ def _study(
     sequence = build(
         "sequence", {"requests": requests, "again": plan.again}, [Sequential], "request"
     )
-    method = parse(plan.method, known_methods(), "method")
+    method = parse(plan.method, METHODS, "method")
     return SequentialStudy(
         experiment,
         sequence,

@@ -5,8 +5,10 @@ numbers.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -17,4 +19,6 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for one purpose."""
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, *purpose))

@@ -1,7 +1,7 @@
 """`muda(k=9)` ⇄ frozen dataclass ⇄ JSON: the only configuration system.
 
 A choice is a value with one spelling. Specs hold Python literals and nested specs only; nothing is
-evaluated.
+evaluated, but that `python(path="mine.py:Mine")` runs the user's own file.
 """
 
 from __future__ import annotations
@@ -9,26 +9,56 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pydantic
 from pydantic.dataclasses import dataclass as _pydantic_dataclass
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import path_of
+from eigenforget.core.text import first_line
 
 T = TypeVar("T")
 _CONFIG = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
+@runtime_checkable
+class _TakesPaths(Protocol):
+    """Choices, such as a Registry, that find classes in the user's own files too."""
+
+    def at(self, path: str) -> type: ...
+
+
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 def configured(cls: type[T]) -> type[T]:
-    """Decorator: a frozen, keyword-only dataclass whose fields pydantic validates. The class sets
-    `name: ClassVar[str]`.
+    """Decorator: a frozen, keyword-only dataclass whose fields pydantic validates.
+
+    The class sets `name: ClassVar[str]`. Where it has `recipes`, a mapping of published settings by
+    name, the constructor takes `recipe="…"` beside the fields; fields that are given win. Wrong
+    arguments are an EigenforgetError in one line.
     """
     made = _pydantic_dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
+    validated = made.__init__
+
+    @functools.wraps(validated)
+    def __init__(self: Any, *args: Any, **fields: Any) -> None:  # noqa: N807 (it is one)
+        kind = type(self)
+        label = getattr(kind, "name", kind.__name__)
+        if args:
+            raise EigenforgetError(
+                f"{label}: fields are given by name, as in {kind.__name__}(field=value)"
+            )
+        fields = _checked_names(kind, fields, label)
+        try:
+            validated(self, **fields)
+        except pydantic.ValidationError as error:
+            raise EigenforgetError(f"{label}: {one_line(error)}") from None
+
+    typing.cast("Any", made).__init__ = __init__
     return typing.cast("type[T]", made)
 
 
@@ -38,28 +68,29 @@ def parse(text: str, choices: Sequence[type], what: str, nested: Sequence[type] 
     Errors: EigenforgetError in one line that lists the valid names or fields. `nested` may appear
     as field values.
     """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        raise EigenforgetError(f"{what} {text!r} is not of the form name(field=value, …)") from None
-    return _build(tree, choices, what, text, nested or choices)
+    return _build(call_of(text, what), choices, what, text, nested or choices)
 
 
 def build(name: str, fields: dict[str, Any], choices: Sequence[type], what: str) -> Any:
     """The named choice with these fields, or a one-line error that lists what is valid."""
-    kind = _named(name, choices, what)
-    known = [f.name for f in dataclasses.fields(kind)]
-    if "recipe" in fields and "recipe" not in known:
-        fields = _with_recipe(kind, dict(fields), what)
-    for key in fields:
-        if key not in known:
-            raise EigenforgetError(
-                f"{what} {name} has no field {key!r}{_hint(key, known)}; its fields: {_listing(known)}"
-            )
+    if name == "python" and isinstance(choices, _TakesPaths):
+        fields = dict(fields)
+        kind = choices.at(fields.pop("path", ""))
+    else:
+        kind = named(name, choices, what)
+    if not dataclasses.is_dataclass(kind):
+        raise EigenforgetError(
+            f"{what} {name}: {kind.__name__} is no dataclass; decorate it with configured"
+        )
+    label = f"{what} {getattr(kind, 'name', name)}"
+    fields = _checked_names(kind, fields, label)
     try:
         return kind(**fields)
-    except pydantic.ValidationError as error:
-        raise EigenforgetError(f"{what} {name}: {one_line(error)}") from None
+    except EigenforgetError as error:
+        own = str(error).startswith(f"{getattr(kind, 'name', name)}:")
+        raise EigenforgetError(f"{what if own else label + ':'} {error}") from None
+    except (TypeError, ValueError) as error:  # of a plain dataclass
+        raise EigenforgetError(f"{label}: {first_line(error)}") from None
 
 
 def spell(value: Any) -> str:
@@ -68,12 +99,14 @@ def spell(value: Any) -> str:
         return f"({', '.join(map(spell, value))}{',' if len(value) == 1 else ''})"
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return repr(value)
-    given = []
+    path = path_of(type(value))
+    given = [] if path is None else [f"path={path!r}"]
     for f in dataclasses.fields(value):
         current = getattr(value, f.name)
         if current != _default(f):
             given.append(f"{f.name}={spell(current)}")
-    return f"{value.name}({', '.join(given)})"  # type: ignore[attr-defined]
+    name = value.name if path is None else "python"  # type: ignore[attr-defined]
+    return f"{name}({', '.join(given)})"
 
 
 def as_json(value: Any) -> Any:
@@ -82,6 +115,9 @@ def as_json(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        path = path_of(type(value))
+        if path is not None:
+            return {"name": "python", "fields": {"path": path, **fields}}
         return {"name": value.name, "fields": fields}  # type: ignore[attr-defined]
     if isinstance(value, (list, tuple)):
         return [as_json(v) for v in value]
@@ -96,6 +132,17 @@ def from_json(value: Any, choices: Sequence[type], what: str) -> Any:
     if isinstance(value, list):
         return tuple(from_json(v, choices, what) for v in value)
     return value
+
+
+def named(name: str, choices: Sequence[type], what: str) -> type:
+    """The choice of this name, or a one-line error that lists the names."""
+    for kind in choices:
+        if kind.name == name:  # type: ignore[attr-defined]
+            return kind
+    known = sorted(kind.name for kind in choices)  # type: ignore[attr-defined]
+    raise EigenforgetError(
+        f"unknown {what} {name!r}{_hint(name, known)}; choose from: {_listing(known)}"
+    )
 
 
 def describe(kind: type) -> list[tuple[str, str, str, str]]:
@@ -122,9 +169,20 @@ def one_line(error: pydantic.ValidationError) -> str:
     return "; ".join(parts)
 
 
-def _build(
-    node: ast.expr, choices: Sequence[type], what: str, text: str, nested: Sequence[type]
-) -> Any:
+def call_of(text: str, what: str) -> tuple[str, dict[str, ast.expr]]:
+    """The name and the fields, not yet evaluated, of `name` or `name(field=value, …)`.
+
+    Raises:
+        EigenforgetError: The text is not of this form.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise EigenforgetError(f"{what} {text!r} is not of the form name(field=value, …)") from None
+    return _call(tree, what, text)
+
+
+def _call(node: ast.expr, what: str, text: str) -> tuple[str, dict[str, ast.expr]]:
     call = ast.Call(func=node, args=[], keywords=[]) if isinstance(node, ast.Name) else node
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise EigenforgetError(f"{what} {text!r} is not of the form name(field=value, …)")
@@ -132,17 +190,28 @@ def _build(
         raise EigenforgetError(
             f"{what} {text!r}: fields are given by name, as in name(field=value)"
         )
-    fields: dict[str, Any] = {}
+    fields: dict[str, ast.expr] = {}
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg in fields:
             raise EigenforgetError(f"{what} {text!r}: each field is given once, by name")
-        fields[keyword.arg] = _value(keyword.value, text, what, nested)
-    return build(call.func.id, fields, choices, what)
+        fields[keyword.arg] = keyword.value
+    return call.func.id, fields
+
+
+def _build(
+    call: tuple[str, dict[str, ast.expr]],
+    choices: Sequence[type],
+    what: str,
+    text: str,
+    nested: Sequence[type],
+) -> Any:
+    fields = {key: _value(node, text, what, nested) for key, node in call[1].items()}
+    return build(call[0], fields, choices, what)
 
 
 def _value(node: ast.expr, text: str, what: str, nested: Sequence[type]) -> Any:
     if isinstance(node, ast.Call):
-        return _build(node, nested, what, text, nested)
+        return _build(_call(node, what, text), nested, what, text, nested)
     if isinstance(node, ast.Tuple) and any(isinstance(item, ast.Call) for item in node.elts):
         return tuple(_value(item, text, what, nested) for item in node.elts)
     try:
@@ -153,26 +222,23 @@ def _value(node: ast.expr, text: str, what: str, nested: Sequence[type]) -> Any:
         ) from None
 
 
-def _with_recipe(kind: type, fields: dict[str, Any], what: str) -> dict[str, Any]:
-    """recipe="…" stands for the published settings of that name; fields that are given beside it
-    win.
-    """
-    recipes, chosen = getattr(kind, "recipes", {}), fields.pop("recipe")
-    if chosen not in recipes:
-        raise EigenforgetError(
-            f"{what} {kind.name} has no recipe {chosen!r}; its recipes: {_listing(sorted(recipes))}"
-        )  # type: ignore[attr-defined]
-    return {**recipes[chosen], **fields}
-
-
-def _named(name: str, choices: Sequence[type], what: str) -> type:
-    for kind in choices:
-        if kind.name == name:  # type: ignore[attr-defined]
-            return kind
-    known = sorted(kind.name for kind in choices)  # type: ignore[attr-defined]
-    raise EigenforgetError(
-        f"unknown {what} {name!r}{_hint(name, known)}; choose from: {_listing(known)}"
-    )
+def _checked_names(kind: type, fields: dict[str, Any], label: str) -> dict[str, Any]:
+    """The fields, with those of a recipe filled in, if all of them are the class's."""
+    known = [f.name for f in dataclasses.fields(kind)]
+    if "recipe" in fields and "recipe" not in known:
+        fields = dict(fields)
+        recipes, chosen = getattr(kind, "recipes", {}), fields.pop("recipe")
+        if chosen not in recipes:
+            raise EigenforgetError(
+                f"{label} has no recipe {chosen!r}; its recipes: {_listing(sorted(recipes))}"
+            )
+        fields = {**recipes[chosen], **fields}
+    for key in fields:
+        if key not in known:
+            raise EigenforgetError(
+                f"{label} has no field {key!r}{_hint(key, known)}; its fields: {_listing(known)}"
+            )
+    return fields
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

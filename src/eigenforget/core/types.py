@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,6 @@ __all__ = [
     "Split",
     "Trace",
     "digest_of_rows",
-    "listed",
 ]
 
 Part = Literal["forget", "retain", "test_forget", "test_retain", "test_trigger"]
@@ -197,13 +197,6 @@ def _one_type(column: np.ndarray) -> np.ndarray:
         if column.dtype.kind == "O" and all(isinstance(v, str) for v in column)
         else column
     )
-
-
-def listed(values: Any, limit: int = 10) -> str:
-    """The first few values and how many there are, for error messages."""
-    items = [str(v) for v in values]
-    shown = ", ".join(items[:limit])
-    return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
 
 
 def digest_of_rows(rows: Any) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from eigenforget.core.registry import Registry, from_function
 from eigenforget.data.augment import AUGMENTS
 from eigenforget.data.backdoored import Backdoored
 from eigenforget.data.bundle import Arrays, Data, from_arrays
@@ -14,18 +18,30 @@ from eigenforget.data.table import Builtin, Table
 from eigenforget.data.text import Text
 from eigenforget.data.torchvision_set import TorchvisionSet
 
-DATASETS: list[type] = [
-    Digits,
-    Builtin,
-    FashionMnist,
-    Npz,
-    Table,
-    Text,
-    ImageFolder,
-    TorchvisionSet,
-    HfDataset,
-    Backdoored,
-]
+
+def _of_function(function: Callable[..., Any]) -> type:
+    """A data set whose load() calls function(*, fields), which returns a Data."""
+    return from_function(function, call="load", given=())
+
+
+DATASETS: Registry[type] = Registry(
+    "data set",
+    "eigenforget.data",
+    [
+        Digits,
+        Builtin,
+        FashionMnist,
+        Npz,
+        Table,
+        Text,
+        ImageFolder,
+        TorchvisionSet,
+        HfDataset,
+        Backdoored,
+    ],
+    requires=("name", "load"),
+    wrap=_of_function,
+)
 
 __all__ = [
     "AUGMENTS",

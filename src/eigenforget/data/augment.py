@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
 
 
@@ -62,7 +63,7 @@ class Crop:
         )
 
 
-AUGMENTS: list[type] = [NoAugment, FlipCrop, Crop]
+AUGMENTS: Registry[type] = Registry("augmentation", own=[NoAugment, FlipCrop, Crop])
 
 
 def _offsets(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Index, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index
 from eigenforget.data.bundle import Data
 from eigenforget.data.sources import TensorSource
 

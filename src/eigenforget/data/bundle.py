@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Index, digest_of_rows, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index, digest_of_rows
 from eigenforget.data.sources import DatasetSource, TensorSource
 
 _MOST_CLASSES = 1_000_000

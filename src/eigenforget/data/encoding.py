@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data.bundle import standardised
 from eigenforget.data.columns import Records, written
 from eigenforget.data.rows import SIDES, Rows

@@ -13,7 +13,7 @@ from pydantic import Field
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.spec import configured
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers

@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split  # type: ignore[import-unty
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 
 
 class Holdout(NamedTuple):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data.bundle import Arrays, Data, class_labels, from_arrays
 from eigenforget.data.holdout import stratified
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data.columns import Column, Records, mixed, written
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

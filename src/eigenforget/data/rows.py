@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Index, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index
 from eigenforget.data.bundle import check_range, class_labels, index_of
 from eigenforget.data.columns import Column, Records
 from eigenforget.data.holdout import Holdout, stratified

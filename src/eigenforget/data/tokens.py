@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")

@@ -14,7 +14,7 @@ from pydantic import Field
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.spec import configured
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, Keeping, image_data, pixels

@@ -16,7 +16,8 @@ from torch import nn
 from eigenforget.alignment import default_k
 from eigenforget.core import bands
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Part, Score, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source, as_source
 from eigenforget.evaluation.audits.evidence import Evidence, Seen
 from eigenforget.evaluation.metrics import Measurement, derived

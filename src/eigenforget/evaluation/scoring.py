@@ -12,7 +12,8 @@ import numpy as np
 
 from eigenforget.alignment import default_k
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Part, Score, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
 from eigenforget.evaluation.audits.evidence import Audit, Evidence, Findings, Seen
 from eigenforget.evaluation.metrics import (

@@ -16,7 +16,8 @@ from eigenforget.alignment import Centering, Form, Moments, alignment_curve, eig
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
-from eigenforget.core.types import Part, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Part
 from eigenforget.evaluation.audits.evidence import PartOutputs, Seen
 from eigenforget.evaluation.metrics import PanelAlignment
 from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, Sides, others_needed

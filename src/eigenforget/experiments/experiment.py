@@ -21,7 +21,7 @@ from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.evaluation.board import Measured, Panel
 from eigenforget.evaluation.observe import Glance, parts_of
 from eigenforget.evaluation.records import Origin, evaluation_record, run_record
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import checkpoint
@@ -104,7 +104,7 @@ class Experiment:
         if head is not None and head.ndim == 2 and len(head) != self.data.num_classes:
             model = self.new_model(0, num_classes=len(head))
         if stored.metadata.get("method"):
-            method = parse(stored.metadata["method"], known_methods(), "method")
+            method = parse(stored.metadata["method"], METHODS, "method")
             model = method.adapt(model) if hasattr(method, "adapt") else model
         checkpoint.load_into(model, stored)
         return model.eval()

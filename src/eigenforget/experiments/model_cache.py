@@ -7,16 +7,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from eigenforget.core.errors import EigenforgetError, NotWritten
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.locks import held
 from eigenforget.core.spec import as_json
 from eigenforget.core.version import __version__
 from eigenforget.experiments.experiment import Experiment, described
@@ -186,28 +186,6 @@ class ModelCache:
 
     def _lock(self, path: Path) -> Path:
         return self.folder / ".locks" / f"{path.stem}.lock"
-
-
-@contextmanager
-def held(lock: Path, *, wait: bool) -> Iterator[bool]:
-    """Whether this process has the lock, a file. It is the operating system's, so a process that
-    dies leaves none.
-
-    Errors: NotWritten where there can be no such file.
-    """
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        own = FileLock(lock, timeout=-1 if wait else 0)
-        own.acquire()
-    except Timeout:  # an OSError as well
-        yield False
-        return
-    except OSError as error:
-        raise NotWritten(f"{lock}: cannot be written: {error.strerror or error}") from None
-    try:
-        yield True
-    finally:
-        own.release()
 
 
 def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:

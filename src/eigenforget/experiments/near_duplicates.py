@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data.sources import Source
 from eigenforget.experiments.experiment import Experiment
 

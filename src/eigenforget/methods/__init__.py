@@ -1,15 +1,15 @@
 """METHODS: every unlearning method and control. Adding one is one file and one line here.
 
-Other packages add theirs by an entry point in the group `eigenforget.methods`; `known_methods`
-lists both.
+Other packages add theirs by an entry point in the group `eigenforget.methods`, and
+`python(path="mine.py:Mine")` names a class, or a function task → module, of one's own file.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import entry_points
+from collections.abc import Callable
+from typing import Any
 
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.registry import Registry, from_function
 from eigenforget.methods.bad_teacher import BadTeacher
 from eigenforget.methods.boundary_expand import BoundaryExpand
 from eigenforget.methods.boundary_shrink import BoundaryShrink
@@ -41,66 +41,90 @@ from eigenforget.methods.ssd import SSD
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.methods.unsir import UNSIR
 
-METHODS: list[type] = [
-    MUDA,
-    ProbedMUDA,
-    Retrain,
-    Finetune,
-    GradientAscent,
-    NegGradPlus,
-    RandomLabel,
-    BadTeacher,
-    Scrub,
-    L1Sparse,
-    Masked,
-    SSD,
-    FisherForgetting,
-    Influence,
-    BoundaryShrink,
-    BoundaryExpand,
-    UNSIR,
-    Delete,
-    ESC,
-    ESCT,
-    CMF,
-    Lotus,
-    NoT,
-    CFk,
-    EUk,
-    UnseenDistill,
-    Identity,
-    HeadMask,
-    HeadDistill,
-    Collapse,
+
+def _of_function(function: Callable[..., Any]) -> type:
+    """A method that calls function(task, *, fields)."""
+    return from_function(
+        function,
+        call="__call__",
+        given=("task",),
+        needs=(),
+        guarantee="none known",
+        source="a function of one's own",
+        role="unlearned",
+        passes="unknown",
+    )
+
+
+METHODS: Registry[type] = Registry(
+    "method",
+    "eigenforget.methods",
+    [
+        MUDA,
+        ProbedMUDA,
+        Retrain,
+        Finetune,
+        GradientAscent,
+        NegGradPlus,
+        RandomLabel,
+        BadTeacher,
+        Scrub,
+        L1Sparse,
+        Masked,
+        SSD,
+        FisherForgetting,
+        Influence,
+        BoundaryShrink,
+        BoundaryExpand,
+        UNSIR,
+        Delete,
+        ESC,
+        ESCT,
+        CMF,
+        Lotus,
+        NoT,
+        CFk,
+        EUk,
+        UnseenDistill,
+        Identity,
+        HeadMask,
+        HeadDistill,
+        Collapse,
+    ],
+    requires=("name", "needs", "guarantee", "source", "role", "passes"),
+    wrap=_of_function,
+)
+
+__all__ = [
+    "BadTeacher",
+    "BoundaryExpand",
+    "BoundaryShrink",
+    "CFk",
+    "CMF",
+    "Collapse",
+    "Delete",
+    "ESC",
+    "ESCT",
+    "EUk",
+    "Finetune",
+    "FisherForgetting",
+    "GradientAscent",
+    "HeadDistill",
+    "HeadMask",
+    "Identity",
+    "Influence",
+    "L1Sparse",
+    "Lotus",
+    "METHODS",
+    "MUDA",
+    "Masked",
+    "NegGradPlus",
+    "NoT",
+    "ProbedMUDA",
+    "RandomLabel",
+    "Retrain",
+    "SSD",
+    "Scrub",
+    "UNSIR",
+    "UnseenDistill",
 ]
-
-
-@cache
-def known_methods() -> tuple[type, ...]:
-    """METHODS and the methods of installed packages. Errors: an entry point that cannot be loaded,
-    is none, or takes a used name.
-    """
-    found = list(METHODS)
-    for point in entry_points(group="eigenforget.methods"):
-        try:
-            kind = point.load()
-        except (ImportError, AttributeError) as error:
-            raise EigenforgetError(
-                f"the method {point.name!r} of entry point {point.value!r} cannot be loaded: {error}"
-            ) from None
-        if not all(
-            hasattr(kind, name)
-            for name in ("name", "needs", "guarantee", "source", "role", "passes")
-        ):
-            raise EigenforgetError(
-                f"entry point {point.value!r} is no method: it lacks name, needs, guarantee, source, role or passes"
-            )
-        if kind.name in {getattr(other, "name", "") for other in found}:
-            raise EigenforgetError(
-                f"entry point {point.value!r} takes the method name {kind.name!r}, which is in use"
-            )
-        found.append(kind)
-    return tuple(found)
-
-
-__all__ = ["METHODS", "known_methods", *(kind.__name__ for kind in METHODS)]

@@ -7,6 +7,7 @@ people's, whose libraries are imported on use. Adding one is a file and a line i
 
 from __future__ import annotations
 
+from eigenforget.core.registry import Registry
 from eigenforget.models.huggingface import HuggingFace
 from eigenforget.models.mlp import Mlp
 from eigenforget.models.module import Module
@@ -17,18 +18,23 @@ from eigenforget.models.timm_model import Timm
 from eigenforget.models.torchvision_model import Torchvision
 from eigenforget.models.vit_tiny import VitTiny
 
-MODELS: list[type] = [
-    Mlp,
-    SmallResnet,
-    Resnet18,
-    VitTiny,
-    TextMlp,
-    TextTransformer,
-    Module,
-    Torchvision,
-    Timm,
-    HuggingFace,
-]
+MODELS: Registry[type] = Registry(
+    "model",
+    "eigenforget.models",
+    [
+        Mlp,
+        SmallResnet,
+        Resnet18,
+        VitTiny,
+        TextMlp,
+        TextTransformer,
+        Module,
+        Torchvision,
+        Timm,
+        HuggingFace,
+    ],
+    requires=("name", "build"),
+)
 
 __all__ = [
     "MODELS",

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, NotWritten
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.models.initialisation import is_mask
 
 _PICKLED = (".pt", ".pth")

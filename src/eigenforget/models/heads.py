@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from eigenforget.core.errors import EigenforgetError, Refused
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data.sources import Source
 from eigenforget.models.features import find_head, note_head, trace_heads
 from eigenforget.models.precision import is_widened

@@ -14,7 +14,7 @@ from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.features import find_head
 from eigenforget.models.module import Arguments, library, noise_of, refuse_reserved, try_inputs

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.seeds import generator
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 
 _OTHERS = {"retrain": "; a new model of your builder is the way out: eigenforget train --without"}
 

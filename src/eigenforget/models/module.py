@@ -5,15 +5,11 @@ any nn.Module must be.
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -21,8 +17,9 @@ from pydantic import BeforeValidator, Field
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import imported
 from eigenforget.core.spec import configured
-from eigenforget.core.types import listed
+from eigenforget.core.text import first_line, listed
 from eigenforget.models import checkpoint
 from eigenforget.models.building import check_classes, initial_weights
 from eigenforget.models.features import find_head, note_head, settle_head
@@ -162,9 +159,9 @@ def library(name: str, extra: str) -> Any:
             raise EigenforgetError(
                 f"{name} is not installed: pip install 'eigenforget[{extra}]'"
             ) from None
-        raise EigenforgetError(f"{name} cannot be imported: {_first_line(error)}") from None
+        raise EigenforgetError(f"{name} cannot be imported: {first_line(error)}") from None
     except (ImportError, RuntimeError) as error:
-        raise EigenforgetError(f"{name} cannot be imported: {_first_line(error)}") from None
+        raise EigenforgetError(f"{name} cannot be imported: {first_line(error)}") from None
 
 
 def try_inputs(model: nn.Module, inputs: Any, *, what: str, num_classes: int) -> None:
@@ -181,9 +178,7 @@ def try_inputs(model: nn.Module, inputs: Any, *, what: str, num_classes: int) ->
             if isinstance(inputs, dict)
             else list(inputs.shape)
         )
-        raise EigenforgetError(
-            f"{what} cannot take inputs {shapes}: {_first_line(error)}"
-        ) from None
+        raise EigenforgetError(f"{what} cannot take inputs {shapes}: {first_line(error)}") from None
     if outputs != num_classes:
         raise EigenforgetError(f"{what} gives {outputs} outputs for {num_classes} classes")
 
@@ -226,55 +221,12 @@ def _inside(module: nn.Module) -> nn.Module | None:
 
 
 def _factory(path: str) -> Callable[..., Any]:
-    where, _, attribute = path.rpartition(":")
-    if not where or not attribute:
-        raise EigenforgetError(
-            f"module needs path='package.module:factory' or path='file.py:factory', got {path!r}"
-        )
-    try:
-        found = attrgetter(attribute)(
-            _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        )
-    except AttributeError as error:
-        raise EigenforgetError(f"module {path!r}: {_first_line(error)}") from None
-    except (ImportError, SyntaxError, ValueError) as error:
-        hint = "" if where.endswith(".py") else " (for a file of yours say file.py:factory)"
-        raise EigenforgetError(
-            f"module {path!r} cannot be imported: {_first_line(error)}{hint}"
-        ) from None
+    found = imported(path, "module")
     if not callable(found) or isinstance(found, nn.Module):
         raise EigenforgetError(
             f"module {path!r} must be a function or class that makes the module, got {type(found).__name__}"
         )
     return found  # type: ignore[no-any-return]
-
-
-def _of_file(file: Path) -> ModuleType:
-    """The module of a Python file, run once for each content of it."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ImportError(f"{file}: {error.strerror}") from None
-    name = f"_eigenforget_{file.stem}_{hashlib.sha256(str(file.resolve()).encode() + content).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is no Python file")
-    made = importlib.util.module_from_spec(spec)
-    # Under its name, because pickles and dataclasses look their module up; beside its neighbours,
-    # which it may import.
-    sys.modules[name] = made
-    sys.path.insert(0, str(file.resolve().parent))
-    done = False
-    try:
-        spec.loader.exec_module(made)
-        done = True
-    finally:
-        sys.path.remove(str(file.resolve().parent))
-        if not done:
-            del sys.modules[name]
-    return made
 
 
 def _fitting(
@@ -313,7 +265,3 @@ def _note_by_width(model: nn.Module, num_classes: int) -> None:
         and not hasattr(model, "eigenforget_head")
     ):
         note_head(model, fitting[0])
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

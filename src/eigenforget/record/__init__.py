@@ -4,6 +4,16 @@ library only.
 
 from .canonical import RecordError, canonical, digest
 from .digests import file_digest, text_digest, weights_digest
+from .files import (
+    WriteError,
+    atomic_file,
+    atomic_folder,
+    atomic_update,
+    check_replaceable,
+    slug,
+    write_bytes,
+    write_text,
+)
 from .ledger import append
 from .manifest import Manifest, manifest_of, manifest_text, read_manifest
 from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonymised_text, read_salt
@@ -18,7 +28,6 @@ from .store import (
     seal,
     tip,
     write,
-    write_text,
 )
 
 __all__ = [
@@ -28,9 +37,14 @@ __all__ = [
     "RecordError",
     "RunRecord",
     "ScoreRow",
+    "WriteError",
     "append",
+    "atomic_file",
+    "atomic_folder",
+    "atomic_update",
     "canonical",
     "chained",
+    "check_replaceable",
     "digest",
     "file_digest",
     "from_json",
@@ -49,10 +63,12 @@ __all__ = [
     "record_files",
     "score_row",
     "seal",
+    "slug",
     "text_digest",
     "tip",
     "to_json",
     "weights_digest",
     "write",
+    "write_bytes",
     "write_text",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .canonical import RecordError
+from .files import slug
 from .schema import RunRecord
 from .store import (
     Stored,
@@ -50,7 +50,7 @@ def append(
         ordered = _chain(folder)
         record = _corrected(unsealed, ordered) if again else unsealed
         sealed = seal(record, ordered[-1].record.digest if ordered else None)
-        path = folder / f"{len(ordered) + 1:06d}-{_plain(name or sealed.name)}.json"
+        path = folder / f"{len(ordered) + 1:06d}-{slug(name or sealed.name)}.json"
         _check([*ordered, Stored(sealed, path)])
         write(sealed, path)
     return sealed
@@ -134,8 +134,3 @@ def _check(stored: Sequence[Stored]) -> None:
     problems = chain_problems(stored)
     if problems:
         raise RecordError(problems[0])
-
-
-def _plain(name: str) -> str:
-    """A name for a file on any system."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "record"

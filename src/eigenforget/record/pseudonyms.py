@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .canonical import RecordError
+from .files import write_secret
 from .hidden_specs import hidden_spec, hidden_specs_in
 from .manifest import Manifest, manifest_of
 from .schema import RunRecord
@@ -79,24 +79,6 @@ def read_salt(path: str | Path) -> bytes:
     if len(salt) < _LEAST_BYTES:
         raise RecordError(f"{path}: a salt has at least {_LEAST_BYTES} bytes, got {len(salt)}")
     return salt
-
-
-def write_secret(path: str | Path, content: bytes) -> Path:
-    """A new file that only its owner may read (mode 0600). Errors: RecordError when it exists or
-    cannot be written.
-    """
-    path = Path(path)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        raise RecordError(f"{path} exists; a secret is never replaced") from None
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from None
-    return path
 
 
 def pseudonymised_split(split: Manifest, salt: bytes) -> Manifest:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from . import fields
 from .canonical import RecordError, canonical, check_canonical, read_json
+from .files import write_secret, write_text
 from .manifest import is_manifest
-from .pseudonyms import write_secret
 from .schema import SCHEMA, RunRecord
-from .store import read, read_folder, record_files, write_text
+from .store import read, read_folder, record_files
 
 SIGNATURE_SCHEMA = "eigenforget.signature/1"
 PASSPHRASE = "EIGENFORGET_KEY_PASSPHRASE"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from .canonical import RecordError, canonical, check_canonical, digest, read_json
+from .files import write_text
 from .manifest import is_manifest
 from .schema import RunRecord, from_json, to_json
 
@@ -54,26 +53,6 @@ def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Pa
     if path.exists() and not overwrite:
         raise RecordError(f"{path}: exists already; records are appended, not replaced")
     return write_text(path, canonical(to_json(record)) + "\n")
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """Writes a text file as a whole: a temporary file in the same folder, flushed to disk, then
-    renamed.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(draft, "xb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if draft.exists():
-            draft.unlink()
-    return path
 
 
 def read(path: str | Path) -> RunRecord:

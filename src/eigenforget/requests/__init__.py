@@ -7,6 +7,10 @@ for `steps`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from eigenforget.core.registry import Registry, from_function
 from eigenforget.requests.at_random import AtRandom
 from eigenforget.requests.by_class import ByClass
 from eigenforget.requests.by_group import ByGroup
@@ -27,20 +31,32 @@ from eigenforget.requests.sequential import Sequential, Step, steps
 from eigenforget.requests.splitting import retain_sample, split
 from eigenforget.requests.where import Where
 
-REQUESTS: list[type] = [
-    ByClass,
-    BySubclass,
-    ByGroup,
-    ByIds,
-    Where,
-    AtRandom,
-    Ranked,
-    ByMemorisation,
-    WorstCase,
-    Poisoned,
-    Union,
-    Difference,
-]
+
+def _of_function(function: Callable[..., Any]) -> type:
+    """A request whose select() calls function(index, *, fields), which returns positions."""
+    return from_function(function, call="select", given=("index",), duplicates="error")
+
+
+REQUESTS: Registry[type] = Registry(
+    "request",
+    "eigenforget.requests",
+    [
+        ByClass,
+        BySubclass,
+        ByGroup,
+        ByIds,
+        Where,
+        AtRandom,
+        Ranked,
+        ByMemorisation,
+        WorstCase,
+        Poisoned,
+        Union,
+        Difference,
+    ],
+    requires=("name", "select"),
+    wrap=_of_function,
+)
 
 __all__ = [
     "REQUESTS",

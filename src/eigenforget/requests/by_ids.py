@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Index, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates, as_tuple
 
 

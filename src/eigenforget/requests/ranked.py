@@ -10,7 +10,8 @@ from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Index, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates, how_many
 from eigenforget.requests.scores import read_scores
 

@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Index, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index
 
 Duplicates = Annotated[
     Literal["error", "forget"],

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.record import RecordError, write_text
 
 ModelScore = Literal["loss", "confidence", "margin"]

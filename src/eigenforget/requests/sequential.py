@@ -9,7 +9,8 @@ from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Index, Split, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index, Split
 from eigenforget.requests.combined import Requests
 from eigenforget.requests.request import ForgetRequest
 from eigenforget.requests.splitting import check_copies, selected, sides

@@ -8,7 +8,8 @@ import numpy as np
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Index, Split, digest_of_rows, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index, Split, digest_of_rows
 from eigenforget.data.sources import Source
 from eigenforget.requests.request import ForgetRequest
 

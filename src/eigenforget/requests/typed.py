@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Index, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Index
 
 Value = str | bool | int | float
 Family = Literal["strings", "numbers", "bools"]

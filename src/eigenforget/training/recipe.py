@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.models.checkpoint import named_tensors
@@ -42,7 +43,7 @@ class Recipe:
     ] = "none"
 
 
-RECIPES: list[type] = [Recipe]
+RECIPES: Registry[type] = Registry("recipe", own=[Recipe])
 
 REVISION = 1
 """Raised whenever the same recipe, data, model and seed would no longer give the same weights:

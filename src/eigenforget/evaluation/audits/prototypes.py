@@ -12,7 +12,8 @@ from pydantic import Field
 
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Part, Score, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.audits.linear_probe import both_sides, finite, none
 

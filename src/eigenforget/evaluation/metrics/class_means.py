@@ -10,7 +10,8 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Batch, Better, Outputs, Part, Score, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Batch, Better, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import not_applicable, share
 from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
 from eigenforget.evaluation.metrics.similarity import checked_features, is_constant, whole

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
-from eigenforget.core.types import Batch, Outputs, Part, Score, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import PARTS, not_applicable
 from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
 from eigenforget.evaluation.metrics.similarity import whole

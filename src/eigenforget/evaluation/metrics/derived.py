@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Better, Score, Trace, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Better, Score, Trace
 
 Values = Mapping[str, float | None]
 """Score values by name; None where a score is not applicable."""

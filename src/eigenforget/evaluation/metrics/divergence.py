@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Part, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.paired import Against, Kind, PairedMetric
 from eigenforget.evaluation.metrics.panel import Measurement
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Batch, Outputs, Part, Score, listed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.class_means import checked_classes, means_coincide
 from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
 from eigenforget.evaluation.metrics.similarity import checked_features

@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse, spell
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.data import DATASETS
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.bench.cells import Cell, Setting
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
 from eigenforget.training.recipe import RECIPES, Recipe
@@ -58,7 +58,7 @@ _CHOICES: dict[str, Callable[[], Sequence[type]]] = {
     "model": lambda: MODELS,
     "recipe": lambda: RECIPES,
     "request": lambda: REQUESTS,
-    "method": known_methods,
+    "method": lambda: METHODS,
 }
 _SPEC_NAMES = {"data": "data set"}
 

@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple, get_args
 
 from eigenforget import record
 from eigenforget.core.errors import NotWritten
+from eigenforget.core.locks import held
 from eigenforget.experiments.bench.cells import Cell, Setting
-from eigenforget.experiments.model_cache import ModelCache, held
+from eigenforget.experiments.model_cache import ModelCache
 from eigenforget.record import RecordError, RunRecord
 
 Status = Literal["ok", "refused", "failed"]
@@ -117,7 +118,7 @@ class Store:
             record.write(record.seal(item, None), path, overwrite=True)
 
     def locked(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
-        """Whether this process has the lock of this name, see model_cache.held."""
+        """Whether this process has the lock of this name, see core.locks.held."""
         return held(self.folder / ".locks" / f"{name}.lock", wait=wait)
 
     @contextmanager

@@ -15,7 +15,7 @@ import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from eigenforget.core.errors import EigenforgetError, NotWritten
-from eigenforget.core.types import listed
+from eigenforget.core.text import listed
 from eigenforget.experiments.bench.store import Store
 from eigenforget.experiments.bench.work import Answer, Home, Task, do
 from eigenforget.record import RecordError

@@ -89,6 +89,7 @@ def test_recipes_stand_for_published_settings() -> None:
     scrub = parse('scrub(recipe="cifar10-resnet18")', METHODS, "method")
     assert scrub == type(scrub)(**type(scrub).recipes["cifar10-resnet18"]) != type(scrub)()
     assert parse('scrub(recipe="cifar10-resnet18", lr=0.25)', METHODS, "method").lr == 0.25
+    assert type(scrub)(recipe="cifar10-resnet18") == scrub
     assert parse(spell(scrub), METHODS, "method") == scrub
     with pytest.raises(
         EigenforgetError, match="scrub has no recipe 'x'; its recipes: cifar10-resnet18"
@@ -100,7 +101,14 @@ def test_recipes_stand_for_published_settings() -> None:
 
 
 def test_direct_construction_is_validated_too() -> None:
-    with pytest.raises(ValueError, match="forget_lr"):
-        MUDA(forget_lr=0.0)
+    for wrong, message in (
+        ({"forget_lr": 0.0}, "^muda: forget_lr: .*got 0.0$"),
+        ({"forgot_lr": 0.1}, "^muda has no field 'forgot_lr' .did you mean forget_lr"),
+        ({"recipe": "x"}, "^muda has no recipe 'x'"),
+    ):
+        with pytest.raises(EigenforgetError, match=message):
+            MUDA(**wrong)
+    with pytest.raises(EigenforgetError, match="^muda: fields are given by name"):
+        MUDA(9)  # type: ignore[misc]
     with pytest.raises(AttributeError):
         MUDA().k = 3  # type: ignore[misc]

@@ -1,0 +1,89 @@
+"""Objects of the user's own code by path: `file.py:Name` or `package.module:Name`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import weakref
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import first_line
+
+
+def imported(path: str, what: str) -> Any:
+    """The object at a path.
+
+    A file is run when it is first used, and again when its content has changed. Modules beside it
+    can be imported.
+
+    Args:
+        path: `file.py:Name`, relative to the working directory, or `package.module:Name`.
+        what: What the path is for, for messages, such as "method".
+
+    Raises:
+        EigenforgetError: The path is not of this form, cannot be imported, or the name is not in it.
+    """
+    where, _, attribute = path.rpartition(":")
+    if not where or not attribute:
+        raise EigenforgetError(
+            f"{what} needs path='file.py:Name' or path='package.module:Name', got {path!r}"
+        )
+    try:
+        module = _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        return attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise EigenforgetError(f"{what} {path!r}: {first_line(error)}") from None
+    except (ImportError, SyntaxError, ValueError) as error:
+        hint = "" if where.endswith(".py") else " (for a file of yours say file.py:Name)"
+        raise EigenforgetError(
+            f"{what} {path!r} cannot be imported: {first_line(error)}{hint}"
+        ) from None
+
+
+def _of_file(file: Path) -> ModuleType:
+    """The module of a Python file, run once for each content of it."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ImportError(f"{file}: {error.strerror}") from None
+    place = file.resolve()
+    digest = hashlib.sha256(str(place).encode() + content).hexdigest()[:16]
+    name = f"_eigenforget_{file.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    made = importlib.util.module_from_spec(spec)
+    # Under its name, because pickles and dataclasses look their module up; beside its neighbours,
+    # which it may import.
+    sys.modules[name] = made
+    sys.path.insert(0, str(place.parent))
+    done = False
+    try:
+        spec.loader.exec_module(made)
+        done = True
+    finally:
+        sys.path.remove(str(place.parent))
+        if not done:
+            del sys.modules[name]
+    return made
+
+
+_PATHS: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+
+
+def note_path(kind: type, path: str) -> None:
+    """Remembers by which path the user named a class, so that its specs can be spelled."""
+    _PATHS[kind] = path
+
+
+def path_of(kind: type) -> str | None:
+    """The path by which the user named this class; None for a class that has a name of its own."""
+    return _PATHS.get(kind)

@@ -1,0 +1,187 @@
+"""Registries: the choices of one kind, such as all methods, with those of other packages and files.
+
+A package that holds things of one kind has one line for each in its registry:
+
+    METHODS: Registry[type] = Registry(
+        "method", "eigenforget.methods", [MUDA, Scrub], requires=("name", "needs"), wrap=...
+    )
+
+The registry is a sequence of classes: its own, then those that installed packages declare as entry
+points of the group. `METHODS.parse("muda(k=9)")` gives an instance. `python(path="mine.py:Mine")`
+names a class, or a bare function, of the user's own file in the place of a name; fields follow the
+path. A metric or another class that is no dataclass is found by `METRICS.kind(text)`.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, TypeVar, overload
+
+from eigenforget.core import spec
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import imported, note_path
+from eigenforget.core.text import first_line, listed
+
+Kind = TypeVar("Kind", bound=type, covariant=True)
+
+
+class Registry(Sequence[Kind]):
+    """The choices of one kind: a sequence of classes with a `name`.
+
+    Args:
+        what: What one of them is called in messages, such as "method".
+        group: Group of entry points by which installed packages add theirs; "" for none.
+        own: The classes of this package.
+        requires: Attributes that each class must have.
+        wrap: Makes a class of a bare function of the user's; see `from_function`. None: a function
+            is no choice.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        group: str = "",
+        own: Iterable[Kind] = (),
+        *,
+        requires: Sequence[str] = ("name",),
+        wrap: Callable[[Callable[..., Any]], Kind] | None = None,
+    ) -> None:
+        self.what, self.group, self.own = what, group, tuple(own)
+        self._requires, self._wrap = tuple(requires), wrap
+        self._wrapped: dict[Callable[..., Any], Kind] = {}
+
+    @functools.cached_property
+    def _known(self) -> tuple[Kind, ...]:
+        found = list(self.own)
+        for point in entry_points(group=self.group) if self.group else ():
+            kind, where = self._of_point(point), f"entry point {point.value!r}"
+            self._check(kind, where)
+            if kind.name in {other.name for other in found}:  # type: ignore[attr-defined]
+                raise EigenforgetError(
+                    f"{where} takes the {self.what} name {kind.name!r}, which is in use"  # type: ignore[attr-defined]
+                )
+            found.append(kind)
+        return tuple(found)
+
+    @overload
+    def __getitem__(self, index: int) -> Kind: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Kind]: ...
+    def __getitem__(self, index: int | slice) -> Kind | Sequence[Kind]:
+        return self._known[index]
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return f"<{self.what}: {listed((kind.name for kind in self), 100)}>"  # type: ignore[attr-defined]
+
+    def get(self, name: str) -> Kind:
+        """The class of this name.
+
+        Raises:
+            EigenforgetError: There is none; the message lists the names.
+        """
+        return typing.cast("Kind", spec.named(name, self, self.what))
+
+    def parse(self, text: str, nested: Sequence[type] = ()) -> Any:
+        """The instance that a spec spells, as `spec.parse` reads it.
+
+        Raises:
+            EigenforgetError: The name or a field is unknown, or a value does not fit.
+        """
+        return spec.parse(text, self, self.what, nested)
+
+    def kind(self, text: str) -> Kind:
+        """The class that `name`, `name()` or `python(path="mine.py:Mine")` names, without fields.
+
+        Raises:
+            EigenforgetError: There is none, or fields are given.
+        """
+        name, fields = spec.call_of(text, self.what)
+        if name == "python":
+            path = fields.pop("path", "")
+            kind = self.at(ast.literal_eval(path) if isinstance(path, ast.Constant) else "")
+        else:
+            kind = self.get(name)
+        if fields:
+            raise EigenforgetError(f"{self.what} {text!r}: {name} has no fields")
+        return kind
+
+    def at(self, path: str) -> Kind:
+        """The class at a path such as "mine.py:Mine"; a function there is made one.
+
+        Raises:
+            EigenforgetError: There is nothing, or what is there is no such kind.
+        """
+        found, where = imported(str(path), self.what), f"{self.what} {path!r}"
+        if inspect.isfunction(found) and self._wrap is not None:
+            if found not in self._wrapped:
+                self._wrapped[found] = self._wrap(found)
+            kind = self._wrapped[found]
+        else:
+            self._check(found, where)
+            kind = found
+        if kind not in self._known:  # those have a name
+            note_path(kind, path)
+        return kind
+
+    def _of_point(self, point: EntryPoint) -> Kind:
+        try:
+            return typing.cast("Kind", point.load())
+        except (ImportError, AttributeError) as error:
+            raise EigenforgetError(
+                f"the {self.what} {point.name!r} of entry point {point.value!r} cannot be loaded: "
+                f"{first_line(error)}"
+            ) from None
+
+    def _check(self, kind: Any, where: str) -> None:
+        lacking = [name for name in self._requires if not hasattr(kind, name)]
+        if lacking or not inspect.isclass(kind):
+            needed = f"it lacks {listed(lacking)}" if lacking else "it is no class"
+            raise EigenforgetError(f"{where} is no {self.what}: {needed}")
+
+
+def from_function(
+    function: Callable[..., Any], *, call: str, given: Sequence[str], **attributes: Any
+) -> type:
+    """A configured class that calls a bare function: how a registry's `wrap` is written.
+
+    Args:
+        function: Takes what is given by position; its keyword-only parameters become the fields.
+        call: The method of the class that calls it, such as "__call__" or "load".
+        given: Names of what the method is given, such as ("task",).
+        attributes: Class attributes, such as needs=(); `name` is the function's own name.
+
+    Raises:
+        EigenforgetError: The function cannot be called with that.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    try:
+        inspect.signature(function).bind(*given, **{p.name: None for p in options})
+    except TypeError as error:
+        raise EigenforgetError(
+            f"{function.__name__} is called as {function.__name__}({', '.join(given)}): {error}"
+        ) from None
+    hints = typing.get_type_hints(function, include_extras=True)
+
+    def run(self: Any, *values: Any) -> Any:
+        return function(*values, **{p.name: getattr(self, p.name) for p in options})
+
+    members = {"name": function.__name__, **attributes}
+    annotations = dict.fromkeys(members, ClassVar[Any]) | {
+        p.name: hints.get(p.name, Any) for p in options
+    }
+    defaults = {p.name: p.default for p in options if p.default is not p.empty}
+    about = {
+        "__annotations__": annotations,
+        "__doc__": function.__doc__ or f"The function {function.__name__}.",
+        "__module__": function.__module__,
+    }
+    return spec.configured(type(function.__name__, (), {**members, **defaults, **about, call: run}))

@@ -1,0 +1,26 @@
+"""How lists of values and words stand in messages and on pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def listed(values: Iterable[Any], limit: int = 10) -> str:
+    """The first values, and how many there are where some are left out: "a, b, … (12 in all)"."""
+    items = [str(v) for v in values]
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
+
+
+def joined(words: Sequence[str], last: str = "and") -> str:
+    """The words as in a sentence: "a", "a and b", "a, b and c"; "" for none."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where there is no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

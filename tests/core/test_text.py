@@ -1,0 +1,26 @@
+"""Lists of values and words."""
+
+from __future__ import annotations
+
+import pytest
+
+from eigenforget.core.text import first_line, joined, listed
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")],
+)
+def test_words_are_joined_as_in_a_sentence(words: list[str], text: str) -> None:
+    assert joined(words) == text
+    assert joined(words, "or") == text.replace(" and ", " or ")
+
+
+def test_long_lists_are_cut_and_counted() -> None:
+    assert listed(range(3)) == "0, 1, 2"
+    assert listed(range(12), 2) == "0, 1, … (12 in all)"
+
+
+def test_the_first_line_of_an_error() -> None:
+    assert first_line(ValueError("\none\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
