@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from eigenforget.cli import (  # noqa: F401  (each registers its commands)
+from eigenforget.cli import (  # noqa: F401 (each registers its commands)
     benching,
     certificates,
     exports,
