@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eigenforget import MUDA, Engine, evaluate, unlearn
 from eigenforget.data.sources import as_source
-from eigenforget.training.recipe import Recipe, train
+from eigenforget.training.recipe import Recipe, fit_recipe
 
 FORGOTTEN = 2
 
@@ -56,8 +56,8 @@ def main() -> None:
     engine, recipe = Engine(device="cpu"), Recipe(epochs=40, batch_size=16, lr=0.02)
     torch.manual_seed(0)
     original, oracle = Wines(), Wines()
-    train(original, as_source(loader(x_train, y_train)), recipe, engine=engine, seed=0)
-    train(oracle, as_source(retain), recipe, engine=engine, seed=1)
+    fit_recipe(original, as_source(loader(x_train, y_train)), recipe, engine=engine, seed=0)
+    fit_recipe(oracle, as_source(retain), recipe, engine=engine, seed=1)
 
     unlearned = unlearn(
         original,

@@ -86,7 +86,7 @@ def further_series(seed: int, *, points: int = 40, label: Any = None) -> dict[st
     true, false = np.sort(rng.integers(1, 40, 30)), np.sort(rng.integers(0, 1000, 30))
     trace = [
         {
-            "cycle": c,
+            "epoch": c,
             "phase": "forget",
             "loss": 1 / (c + 1),
             "da": 0.5 + 0.1 * c,

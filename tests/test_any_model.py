@@ -32,7 +32,7 @@ from eigenforget.models.unchanged import Unchanged, unchanged
 from eigenforget.models.vit_tiny import VitTiny
 from eigenforget.record import read, read_folder
 from eigenforget.training.engine import Engine
-from eigenforget.training.recipe import Recipe, train
+from eigenforget.training.recipe import Recipe, fit_recipe
 
 CLASSES, WIDTH = 4, 6
 ENGINE = Engine(device="cpu")
@@ -295,10 +295,10 @@ def test_training_in_half_precision_is_that_in_float32_rounded(dtype: torch.dtyp
     inputs, labels = samples(KINDS["conv"][1])
     recipe, before = Recipe(epochs=2, batch_size=8, lr=0.01), copy.deepcopy(half)
     assert (
-        train(half, TensorSource(inputs, labels), recipe, engine=ENGINE, seed=1) is half
+        fit_recipe(half, TensorSource(inputs, labels), recipe, engine=ENGINE, seed=1) is half
         and not half.training
     )
-    train(wide, TensorSource(inputs, labels), recipe, engine=ENGINE, seed=1)
+    fit_recipe(wide, TensorSource(inputs, labels), recipe, engine=ENGINE, seed=1)
     assert_rounded(half, wide, before)
     moved = [
         k
@@ -308,7 +308,7 @@ def test_training_in_half_precision_is_that_in_float32_rounded(dtype: torch.dtyp
     assert moved and hooks(half) == 0, "statistics of normalisation layers, too"
     weights = checkpoint.digest(half)
     with pytest.raises(Diverged):
-        train(half, TensorSource(inputs * 1e30, labels), recipe, engine=ENGINE, seed=1)
+        fit_recipe(half, TensorSource(inputs * 1e30, labels), recipe, engine=ENGINE, seed=1)
     assert checkpoint.digest(half) == weights, "a training that diverges leaves the model as it was"
 
 

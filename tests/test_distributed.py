@@ -36,9 +36,9 @@ from eigenforget.methods import METHODS
 from eigenforget.training.cost import Clock
 from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import curvature_product, mean_gradient
-from eigenforget.training.phases import Optimizer, Part, Phase
+from eigenforget.training.phases import LossInputs, Optimizer, Phase
 from eigenforget.training.ranks import Ranks
-from eigenforget.training.recipe import Recipe, supervised, train
+from eigenforget.training.recipe import Recipe, fit_recipe, supervised
 from tests import toys
 
 WORLDS = (2, 3)
@@ -104,14 +104,14 @@ FORGET, RETAIN = (
 
 
 def fitted(engine: Engine, model: nn.Module, *phases: Phase, cycles: int = 2) -> dict[str, Tensor]:
-    return dict(engine.fit(model, list(phases), cycles=cycles, seed=3).state_dict())
+    return dict(engine.fit(model, list(phases), epochs=cycles, seed=3).state_dict())
 
 
-def of_features(part: Part) -> Tensor:
+def of_features(part: LossInputs) -> Tensor:
     return part.outputs.features.square().sum(1)
 
 
-def whole_batch(first: Part, second: Part) -> Tensor:
+def whole_batch(first: LossInputs, second: LossInputs) -> Tensor:
     """No mean over samples: entries of the batch's Gram matrix, and the labels' order."""
     gram = first.outputs.features.T @ first.outputs.features
     weights = torch.arange(1, len(second.batch.labels) + 1).to(second.outputs.logits)
@@ -150,7 +150,7 @@ def trained(engine: Engine) -> dict[str, Any]:
 
 def unlearned(engine: Engine) -> dict[str, Any]:
     model = Net().double()
-    train(
+    fit_recipe(
         model,
         TensorSource(
             torch.cat([FORGET.inputs, RETAIN.inputs]), torch.cat([FORGET.targets, RETAIN.targets])
@@ -278,7 +278,7 @@ def unequal(engine: Engine) -> dict[str, str]:
         ("wild", Net(), wild),
     ):
         try:
-            engine.fit(model, [chosen], cycles=1, seed=0)
+            engine.fit(model, [chosen], epochs=1, seed=0)
         except EigenforgetError as error:
             found[name] = f"{type(error).__name__}: {error}"
     return found
@@ -301,7 +301,7 @@ def failing(engine: Engine) -> None:
     if engine.ranks.rank == 1:
         raise EigenforgetError("rank 1 gives up")
     engine.fit(
-        Net().double(), [Phase("plain", (RETAIN,), supervised, Optimizer(), 8)], cycles=1, seed=0
+        Net().double(), [Phase("plain", (RETAIN,), supervised, Optimizer(), 8)], epochs=1, seed=0
     )
 
 
@@ -461,7 +461,7 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
 def test_an_engine_that_was_not_launched_says_so() -> None:
     engine = Engine(device="cpu", devices=2)
     for call in (
-        lambda: engine.fit(Net(), [], cycles=1, seed=0),
+        lambda: engine.fit(Net(), [], epochs=1, seed=0),
         lambda: next(engine.forward(Net(), RETAIN)),
         lambda: Clock(engine),
     ):
@@ -512,7 +512,7 @@ def test_accumulated_batches_are_one_larger_batch(schedule: str) -> None:
         engine = Engine(device="cpu", precision="64-true", accumulate=n)
         sgd = Optimizer(lr=0.1, schedule=schedule, clip=0.5)  # type: ignore[arg-type]
         phase = Phase("p", (RETAIN,), supervised, sgd, 16 // n, norm="frozen", penalty=penalty)
-        model = engine.fit(Net().double(), [phase], cycles=3, seed=1, log=rows[n].append)
+        model = engine.fit(Net().double(), [phase], epochs=3, seed=1, log=rows[n].append)
         found[n] = dict(model.state_dict())
         assert engine.meter.trained == 3 * len(RETAIN)
     compare({"": found[2]}, {"": found[1]}, rtol=1e-5, atol=1e-7)

@@ -17,7 +17,7 @@ from eigenforget.data.sources import DatasetSource, TensorSource, as_source
 from eigenforget.models.features import capture, find_head
 from eigenforget.training.engine import Engine
 from eigenforget.training.losses import cross_entropy, kl_between
-from eigenforget.training.phases import Optimizer, Part, Phase
+from eigenforget.training.phases import LossInputs, Optimizer, Phase
 
 
 def net(d: int = 5, c: int = 3, seed: int = 0) -> nn.Module:
@@ -32,7 +32,7 @@ def data(n: int = 23, d: int = 5, c: int = 3, seed: int = 1) -> TensorSource:
     )
 
 
-def ce(part: Part) -> Tensor:
+def ce(part: LossInputs) -> Tensor:
     return cross_entropy(part.outputs.logits, part.batch.labels)
 
 
@@ -64,7 +64,7 @@ def test_fit_equals_explicit_sgd(engine: Engine, schedule: str) -> None:
     source, model, hand = data(), net(), net()
     optimizer = Optimizer(lr=0.1, momentum=0.9, weight_decay=0.01, schedule=schedule)  # type: ignore[arg-type]
     double(engine).fit(
-        model, [Phase("p", (source,), ce, optimizer, batch_size=8)], cycles=3, seed=4
+        model, [Phase("p", (source,), ce, optimizer, batch_size=8)], epochs=3, seed=4
     )
     batches = [
         (b.inputs, b.labels)
@@ -99,12 +99,12 @@ def test_phases_alternate_with_their_own_optimizers(engine: Engine) -> None:
     engine.fit(
         model.float(),
         [phase("a", _float(a), None), phase("b", _float(b), 5)],
-        cycles=2,
+        epochs=2,
         seed=0,
         log=rows.append,
     )
     assert order == (["a"] * 3 + ["b"] * 5) * 2
-    assert [(r["cycle"], r["phase"]) for r in rows] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
+    assert [(r["epoch"], r["phase"]) for r in rows] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
 
 
 def test_teachers_see_the_same_batch_and_are_never_moved(engine: Engine) -> None:
@@ -112,12 +112,12 @@ def test_teachers_see_the_same_batch_and_are_never_moved(engine: Engine) -> None
     frozen = copy.deepcopy(teacher.state_dict())
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def loss(part: Part) -> Tensor:
+    def loss(part: LossInputs) -> Tensor:
         seen.append((part.batch.inputs, part.teachers[0].logits))
         return kl_between(part.teachers[0].logits, part.outputs.logits, 1.0)
 
     engine.fit(
-        model, [Phase("p", (source,), loss, Optimizer(), 8, teachers=(teacher,))], cycles=2, seed=0
+        model, [Phase("p", (source,), loss, Optimizer(), 8, teachers=(teacher,))], epochs=2, seed=0
     )
     assert all(torch.equal(v, frozen[k]) for k, v in teacher.state_dict().items())
     for inputs, logits in seen:
@@ -128,12 +128,12 @@ def test_companion_sources_cycle_beside_the_first(engine: Engine) -> None:
     long, short = _float(data(n=20)), _float(data(n=6, seed=3))
     sizes: list[tuple[int, int]] = []
 
-    def loss(first: Part, second: Part) -> Tensor:
+    def loss(first: LossInputs, second: LossInputs) -> Tensor:
         sizes.append((len(first.batch.labels), len(second.batch.labels)))
         return ce(first).mean() + ce(second).mean()
 
     engine.fit(
-        net().float(), [Phase("p", (long, short), loss, Optimizer(lr=0.01), 4)], cycles=1, seed=0
+        net().float(), [Phase("p", (long, short), loss, Optimizer(lr=0.01), 4)], epochs=1, seed=0
     )
     assert [first for first, _ in sizes] == [4] * 5 and [second for _, second in sizes] == [
         4,
@@ -156,7 +156,7 @@ def test_frozen_norm_and_chosen_parameters(engine: Engine) -> None:
         norm="frozen",
         trains=lambda name: name.startswith("3."),
     )
-    engine.fit(model, [phase], cycles=1, seed=0)
+    engine.fit(model, [phase], epochs=1, seed=0)
     moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert moved == {"3.weight", "3.bias"}
 
@@ -174,7 +174,7 @@ def test_gradient_hook_and_penalty(engine: Engine) -> None:
     engine.fit(
         still,
         [Phase("p", (source,), ce, optimizer, 8, on_gradients=zero, norm="frozen")],
-        cycles=1,
+        epochs=1,
         seed=0,
     )
     assert all(torch.equal(v, before[k]) for k, v in still.state_dict().items())
@@ -187,7 +187,7 @@ def test_gradient_hook_and_penalty(engine: Engine) -> None:
         8,
         penalty=lambda m, c: sum(p.abs().sum() for p in m.parameters()),
     )
-    engine.fit(shrunk, [big], cycles=5, seed=0)
+    engine.fit(shrunk, [big], epochs=5, seed=0)
     size = lambda m: sum(float(p.abs().sum()) for p in m.parameters())  # noqa: E731
     assert size(shrunk) < 0.9 * size(net())
 
@@ -201,7 +201,7 @@ def test_same_seed_same_bits_and_global_randomness_untouched(engine: Engine) -> 
         state = torch.get_rng_state()
         torch.rand(seed + 1)
         torch.set_rng_state(state)
-        engine.fit(model, [Phase("p", (source,), ce, Optimizer(), 8)], cycles=2, seed=seed)
+        engine.fit(model, [Phase("p", (source,), ce, Optimizer(), 8)], epochs=2, seed=seed)
         assert torch.equal(torch.get_rng_state(), state)
         return model
 
@@ -215,7 +215,7 @@ def test_divergence_is_an_error(engine: Engine) -> None:
         engine.fit(
             net().float(),
             [Phase("p", (_float(data()),), ce, Optimizer(lr=1e30), 8)],
-            cycles=4,
+            epochs=4,
             seed=0,
         )
 

@@ -23,7 +23,7 @@ from eigenforget.methods import HeadMask
 from eigenforget.models import checkpoint
 from eigenforget.report.pages.page import render
 from eigenforget.requests.splitting import gone_classes
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 
 
 def source(labels: list[int], seed: int = 0) -> TensorSource:
@@ -163,11 +163,12 @@ def test_degenerate_features_are_not_applicable_never_a_number_and_still_make_a_
     for name in ("da", "nmi", "cluster_f1"):
         assert by_name[name].value is None and by_name[name].reason
     rank_one = record.seal(
-        digits.evaluation_record("flat", Made(flat, 1.0, {}), measured, job={}), None
+        digits.evaluation_record("flat", ModelAndCost(flat, 1.0, {}), measured, job={}), None
     )
     whole = panel.measure(trained, "original")
     original = record.seal(
-        digits.evaluation_record("original", Made(trained, 1.0, {}), whole, job={}), rank_one.digest
+        digits.evaluation_record("original", ModelAndCost(trained, 1.0, {}), whole, job={}),
+        rank_one.digest,
     )
     assert "flat" in render([rank_one, original], "degenerate")
 
@@ -210,7 +211,7 @@ def test_records_hold_plain_json_and_claims_that_follow_from_the_scores(
     made = digits.panel().measure(trained, "original")
     sealed = record.seal(
         digits.evaluation_record(
-            "original", Made(trained, 2.5, {"cpu_seconds": 1.0}), made, job={"seed": 0}
+            "original", ModelAndCost(trained, 2.5, {"cpu_seconds": 1.0}), made, job={"seed": 0}
         ),
         None,
     )

@@ -69,7 +69,7 @@ def moved(result: nn.Module, model: nn.Module) -> set[str]:
 
 def fit(model: nn.Module, given: Task, **more: Any) -> nn.Module:
     return given.engine.fit(
-        model, [Phase("p", (given.forget,), supervised, Optimizer(), 5, **more)], cycles=1, seed=0
+        model, [Phase("p", (given.forget,), supervised, Optimizer(), 5, **more)], epochs=1, seed=0
     )
 
 

@@ -20,7 +20,7 @@ from eigenforget.data.sources import DatasetSource, Joined, TensorSource, as_sou
 from eigenforget.models.text import TextMlp
 from eigenforget.training.engine import Engine
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Optimizer, Part, Phase
+from eigenforget.training.phases import LossInputs, Optimizer, Phase
 
 N, LENGTH = 23, 6
 
@@ -115,10 +115,10 @@ def test_a_dict_batch_is_what_indexing_gives_and_engines_call_by_name(engine: En
         first.positions, order[:8]
     )
 
-    def loss(part: Part) -> Tensor:
+    def loss(part: LossInputs) -> Tensor:
         return cross_entropy(part.outputs.logits, part.batch.labels)
 
-    engine.fit(model, [Phase("p", (source,), loss, Optimizer(lr=0.5), 8)], cycles=2, seed=0)
+    engine.fit(model, [Phase("p", (source,), loss, Optimizer(lr=0.5), 8)], epochs=2, seed=0)
     got = torch.cat([o.logits for _, o in engine.forward(model, source, batch_size=5)])
     torch.testing.assert_close(got, model(**source.inputs))
 
@@ -190,7 +190,7 @@ def test_streaming_leaves_all_global_randomness_alone_and_dropout_equal(engine: 
             Optimizer(),
             8,
         )
-        results.append(engine.fit(model, [phase], cycles=3, seed=0).state_dict())
+        results.append(engine.fit(model, [phase], epochs=3, seed=0).state_dict())
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
 
 

@@ -24,7 +24,7 @@ from eigenforget.training.trackers import Tracker, check, tracker, tracking
 
 ROWS = [
     {
-        "cycle": 0,
+        "epoch": 0,
         "phase": "forget",
         "loss": 2.0,
         "seconds": 0.5,
@@ -33,9 +33,9 @@ ROWS = [
         "done": True,
         "bad": float("nan"),
     },
-    {"cycle": 0, "phase": "retain", "loss": 1.0},
-    {"cycle": 1, "phase": "forget", "loss": 0.5, "da": 0.25},
-    {"cycle": 0, "phase": "forget", "loss": 0.125},
+    {"epoch": 0, "phase": "retain", "loss": 1.0},
+    {"epoch": 1, "phase": "forget", "loss": 0.5, "da": 0.25},
+    {"epoch": 0, "phase": "forget", "loss": 0.125},
 ]
 LOGGED = [
     ({"forget/loss": 2.0, "forget/seconds": 0.5}, 0),
@@ -117,8 +117,8 @@ def test_numbers_go_to_every_sink_with_steps_of_their_phase() -> None:
 def test_a_row_without_numbers_is_no_call() -> None:
     sink = Kept()
     found = Tracker([sink])
-    found.row({"cycle": 0, "phase": "a"})
-    found.row({"cycle": 1, "phase": "a", "loss": 1})
+    found.row({"epoch": 0, "phase": "a"})
+    found.row({"epoch": 1, "phase": "a", "loss": 1})
     found.scores("m", {"da": None})
     assert sink.calls == [({"a/loss": 1.0}, 1)]
 
@@ -342,10 +342,10 @@ def test_the_commands_track_what_their_records_hold(folder: Path, trackio: FakeT
         numbers = {
             f"{row['phase']}/{k}": v
             for k, v in row.items()
-            if k not in ("cycle", "phase") and v is not None
+            if k not in ("epoch", "phase") and v is not None
         }
         assert (
-            step == row["cycle"] and values == pytest.approx(numbers, rel=1e-5) and len(values) > 2
+            step == row["epoch"] and values == pytest.approx(numbers, rel=1e-5) and len(values) > 2
         )
     trackio.calls.clear()
     main(

@@ -18,7 +18,7 @@ from eigenforget.evaluation.audits.evidence import Evidence, Seen
 from eigenforget.evaluation.board import Panel
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.training.engine import Engine
-from eigenforget.training.recipe import Recipe, train
+from eigenforget.training.recipe import Recipe, fit_recipe
 
 CLASSES, WIDTH, GONE = 4, 8, (2,)
 RECIPE = Recipe(epochs=4, batch_size=32)
@@ -90,9 +90,9 @@ def world(
         torch.cat([forgotten.inputs, retain.inputs]), torch.cat([forgotten.targets, retain.targets])
     )
     gone = GONE if by_class else ()
-    made = [train(net(s), whole, RECIPE, engine=ENGINE, seed=s) for s in range(originals)]
+    made = [fit_recipe(net(s), whole, RECIPE, engine=ENGINE, seed=s) for s in range(originals)]
     retrained = [
-        train(net(s), retain, RECIPE, engine=ENGINE, seed=s) for s in range(10, 10 + oracles)
+        fit_recipe(net(s), retain, RECIPE, engine=ENGINE, seed=s) for s in range(10, 10 + oracles)
     ]
     return World(
         parts_of(forgotten, retain, test, forgotten_classes=gone),

@@ -238,7 +238,7 @@ def task(name: str) -> Task:
     forget, retain = (source.subset(side.nonzero()[0]) for side in (gone, ~gone))
     phase = Phase("train", (source,), supervised, Optimizer(kind="adamw", lr=0.01), 10)
     assert settle_head(model, next(source.batches(2)).inputs) == CLASSES
-    engine.fit(model, [phase], cycles=case.epochs, seed=0, layer=case.layer)
+    engine.fit(model, [phase], epochs=case.epochs, seed=0, layer=case.layer)
     return Task(model.eval(), forget, retain, engine, 0, CLASSES, (FORGOTTEN,), case.layer)
 
 

@@ -630,7 +630,7 @@ class _TrainsElsewhere:
             Optimizer(),
         )
         before = other.head.weight.detach().clone()
-        task.engine.fit(other, [phase], cycles=2, seed=0)
+        task.engine.fit(other, [phase], epochs=2, seed=0)
         assert not torch.equal(other.head.weight, before)
         return task.student()
 

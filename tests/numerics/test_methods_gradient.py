@@ -494,7 +494,7 @@ def test_scrub_takes_max_and_min_steps_and_then_min_steps_alone(schedule: str, s
     seen = watched(replace(small, log=rows.append))
     result = Scrub(epochs=3, msteps=2, **{**SCRUB, "schedule": schedule})(seen)
     assert_same(result, scrub_by_hand(small, 3, 2, schedule), small.model)
-    order = [(row["cycle"], row["phase"]) for row in rows]
+    order = [(row["epoch"], row["phase"]) for row in rows]
     assert order == [(0, "forget"), (0, "recover"), (1, "forget"), (1, "recover"), (2, "recover")]
     (teacher,) = seen.__dict__["lent"]
     assert checkpoint.digest(teacher) == checkpoint.digest(small.model), "the teacher never moves"

@@ -158,14 +158,14 @@ class Wild:
 
         adam = Optimizer(kind="adamw", lr=0.1, weight_decay=0.5, clip=0.1)
         task.engine.fit(
-            student, [Phase("a", (task.forget,), loss, adam, 5)], cycles=2, seed=task.seed
+            student, [Phase("a", (task.forget,), loss, adam, 5)], epochs=2, seed=task.seed
         )
         probe = nn.Sequential(nn.Linear(6, 4)).double()
         before = copy.deepcopy(probe)
         phase = Phase(
             "b", (task.forget,), lambda p: cross_entropy(p.outputs.logits, p.batch.labels), adam, 5
         )
-        task.engine.fit(probe, [phase], cycles=1, seed=task.seed)
+        task.engine.fit(probe, [phase], epochs=1, seed=task.seed)
         assert all(
             (a != b).all() for a, b in zip(probe.parameters(), before.parameters(), strict=True)
         )

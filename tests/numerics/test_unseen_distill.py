@@ -318,7 +318,7 @@ def test_stand_in_learns_without_batch_norm(seed: int) -> None:
     engine.fit(
         model,
         [Phase("train", (data,), supervised, Optimizer(kind="adamw", lr=3e-3, weight_decay=0), 32)],
-        cycles=15,
+        epochs=15,
         seed=0,
     )
     task = Task(
@@ -378,7 +378,7 @@ def test_memorised_random_labels_go_to_chance_and_not_below_while_the_others_sta
         Optimizer(kind="adamw", lr=5e-3, weight_decay=0),
         50,
     )
-    engine.fit(model, [phase], cycles=60, seed=0)
+    engine.fit(model, [phase], epochs=60, seed=0)
     task = Task(model, forget, retain, engine, seed=0, num_classes=4)
 
     def accuracy(of: nn.Module, source: Source) -> float:

@@ -44,7 +44,7 @@ from eigenforget.report.requirements import Requirement, judge
 from eigenforget.report.requirements import parse as parse_requirement
 from eigenforget.requests import REQUESTS
 from eigenforget.training import trackers
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe
 
@@ -175,7 +175,7 @@ def _analysed(
         spent = origin.outcome if origin else Outcome("ok", 0.0)
         unsealed.append(
             experiment.evaluation_record(
-                name, Made(model, spent.seconds, spent.cost), found, job=job, inputs=inputs
+                name, ModelAndCost(model, spent.seconds, spent.cost), found, job=job, inputs=inputs
             )
         )
     return _Found(experiment, unsealed)
@@ -271,7 +271,7 @@ def _measured(
                 job |= unchanged_weights(models[0], model)
             trace = origin.series.get("trace") if origin else None
             spent = origin.outcome if origin else Outcome("ok", 0.0)
-            made = Made(model, spent.seconds, spent.cost)
+            made = ModelAndCost(model, spent.seconds, spent.cost)
             records.append(
                 experiment.evaluation_record(
                     name, made, measured, job=job, trace=trace, inputs=files[number]

@@ -35,7 +35,7 @@ from eigenforget.models.features import find_layer
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome
 from eigenforget.training import trackers
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import both
 
@@ -227,7 +227,7 @@ def _near_duplicates(experiment: Experiment) -> dict[str, Any]:
 
 def _save(
     experiment: Experiment,
-    made: Made,
+    made: ModelAndCost,
     out: Path,
     *,
     kind: str,

@@ -25,7 +25,7 @@ from eigenforget.requests import model_scores, subsampled_memorisation, write_sc
 from eigenforget.requests.scores import ModelScore, check_scores_path
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Watch
-from eigenforget.training.recipe import train
+from eigenforget.training.recipe import fit_recipe
 
 SampleScore = Literal["memorisation", "loss", "confidence", "margin"]
 
@@ -100,7 +100,7 @@ def memorisation_of(
             f"memorisation: model {number + 1} of {len(included)}", experiment.recipe.epochs
         )
         model = experiment.new_model(own)
-        train(
+        fit_recipe(
             model,
             whole.subset(np.flatnonzero(rows)),
             experiment.recipe,

@@ -31,10 +31,10 @@ from eigenforget.record import Outcome, RunRecord
 from eigenforget.record.schema import Kind
 from eigenforget.requests import ForgetRequest, retain_sample, split
 from eigenforget.requests.splitting import sides_of
-from eigenforget.training.cost import Clock, Made
+from eigenforget.training.cost import Clock, ModelAndCost
 from eigenforget.training.engine import Engine
-from eigenforget.training.log import Log, Probed
-from eigenforget.training.recipe import Recipe, train
+from eigenforget.training.log import Log
+from eigenforget.training.recipe import Recipe, fit_recipe
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,17 @@ class Experiment:
         checkpoint.load_into(model, stored)
         return model.eval()
 
-    def train(self, *, seed: int, without_forget: bool = False, log: Log | None = None) -> Made:
+    def train(
+        self, *, seed: int, without_forget: bool = False, log: Log | None = None
+    ) -> ModelAndCost:
         """The original model, or with `without_forget` a retrained oracle."""
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
         with Clock(self.engine) as clock:
-            train(
+            fit_recipe(
                 model, source, self.recipe, engine=self.engine, seed=seed, layer=self.layer, log=log
             )
-        return clock.made(model)
+        return clock.result(model)
 
     def unlearn(
         self,
@@ -127,7 +129,7 @@ class Experiment:
         seed: int,
         log: Log | None = None,
         only: np.ndarray | None = None,
-    ) -> Made:
+    ) -> ModelAndCost:
         """The unlearned model. The method may use `retain_fraction` of the retained data, 0 for
         none.
 
@@ -141,7 +143,6 @@ class Experiment:
                 self.split.retain, self.data.train_index.labels, self.retain_fraction, seed
             )
             kept = self.data.train.subset(rows)
-        watched = log and self._watched(model, log, seed)
         with Clock(self.engine) as clock:
             result = unlearn(
                 model,
@@ -152,18 +153,16 @@ class Experiment:
                 engine=self.engine,
                 seed=seed,
                 layer=self.layer,
-                log=watched,
+                log=log,
+                look=clock.leaving_out(self._glance(model, seed)) if log else None,
             )
-        return clock.made(result, watched.spent if isinstance(watched, Probed) else None)
+        return clock.result(result)
 
-    def _watched(self, model: nn.Module, log: Log, seed: int) -> Probed:
-        """The log with a glance at the model after each epoch."""
+    def _glance(self, model: nn.Module, seed: int) -> Glance:
+        """What a training trace shows of the model after each epoch."""
         k = self.data.num_classes - len(self.split.forgotten_classes)
-        return Probed(
-            log,
-            Glance(
-                self.engine, model, (self.forget, self.retain), k=k, layer=self.layer, seed=seed
-            ),
+        return Glance(
+            self.engine, model, (self.forget, self.retain), k=k, layer=self.layer, seed=seed
         )
 
     def panel(self, *, seed: int = 0, layer: str | None = None, **more: Any) -> Panel:
@@ -223,7 +222,7 @@ class Experiment:
         return run_record(kind, name, outcome, self.origin, **fields)
 
     def evaluation_record(
-        self, name: str, made: Made, measured: Measured, **fields: Any
+        self, name: str, made: ModelAndCost, measured: Measured, **fields: Any
     ) -> RunRecord:
         """The record of one measured model. made.seconds is what it took to train or unlearn it."""
         fields["job"] = {"sizes": self.sizes(), **fields.get("job", {})}

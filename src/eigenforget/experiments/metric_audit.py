@@ -18,7 +18,7 @@ from eigenforget.experiments.study import Study
 from eigenforget.methods import Collapse, HeadDistill, HeadMask
 from eigenforget.methods.base import Method, rows_of
 from eigenforget.record import RunRecord
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Watch, unwatched
 
 CHEATS: tuple[Method, ...] = (HeadMask(), HeadDistill(), Collapse())
@@ -29,7 +29,7 @@ class Trial(NamedTuple):
 
     method: Method
     number: int
-    made: Made | Refused | Diverged
+    made: ModelAndCost | Refused | Diverged
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ class MetricAudit:
                 watch,
             )
         seen = {
-            id(t): board.panel.observe(t.made.model) for t in trials if isinstance(t.made, Made)
+            id(t): board.panel.observe(t.made.model)
+            for t in trials
+            if isinstance(t.made, ModelAndCost)
         }
         for trial in trials:
             seed, role, name = (
@@ -119,7 +121,7 @@ class MetricAudit:
                 "training_seed": seed,
                 "method": described(trial.method),
             }
-            if not isinstance(trial.made, Made):
+            if not isinstance(trial.made, ModelAndCost):
                 yield self.experiment.record(
                     "evaluate", name, problem(trial.made), role=role, job=job
                 )
@@ -132,17 +134,19 @@ class MetricAudit:
             yield self._record(name, trial.made, found, job, watch)
 
     def _record(
-        self, name: str, made: Made, measured: Measured, job: dict[str, Any], watch: Watch
+        self, name: str, made: ModelAndCost, measured: Measured, job: dict[str, Any], watch: Watch
     ) -> RunRecord:
         watch(f"measured: {name} ({measured.seconds:.0f} s)", 1)({})
         return self.experiment.evaluation_record(name, made, measured, job=job)
 
-    def _trials(self, method: Method, originals: Sequence[Made], watch: Watch) -> list[Trial]:
+    def _trials(
+        self, method: Method, originals: Sequence[ModelAndCost], watch: Watch
+    ) -> list[Trial]:
         found = []
         for number, (seed, original) in enumerate(zip(self.seeds, originals, strict=True)):
             log = watch(f"unlearn: {method.name}, seed {seed}", rows_of(method))
             try:
-                made: Made | Refused | Diverged = self.experiment.unlearn(
+                made: ModelAndCost | Refused | Diverged = self.experiment.unlearn(
                     original.model, method, seed=seed, log=log
                 )
             except (Refused, Diverged) as error:

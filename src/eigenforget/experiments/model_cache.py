@@ -22,9 +22,9 @@ from eigenforget.core.version import __version__
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.models import checkpoint
 from eigenforget.record import canonical, digest, file_digest
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log
-from eigenforget.training.recipe import REVISION
+from eigenforget.training.recipe import TRAINING_REVISION
 
 Kind = Literal["original", "oracle"]
 
@@ -59,7 +59,7 @@ class ModelCache:
         kind: Kind,
         seed: int,
         log: Callable[[], Log | None] = lambda: None,
-    ) -> Made:
+    ) -> ModelAndCost:
         """The model, trained now if it is not there; `log` is asked for a log only then. One
         process trains, others wait for it.
         """
@@ -139,14 +139,14 @@ class ModelCache:
 
     def _load(
         self, experiment: Experiment, path: Path, identity: dict[str, Any], *, mend: bool = False
-    ) -> Made | None:
+    ) -> ModelAndCost | None:
         if not path.exists():
             return None
         try:
             stored = checkpoint.load_state(path)
             if stored.metadata.get("identity") != canonical(identity):
                 raise EigenforgetError(f"{path}: its identity is not the one that was written")
-            made = Made(
+            made = ModelAndCost(
                 experiment.stored_model(stored),
                 float(stored.metadata["seconds"]),
                 json.loads(stored.metadata["cost"]),
@@ -168,7 +168,12 @@ class ModelCache:
         self.warn(f"a stored model is damaged and is trained anew: {error}")
 
     def _save(
-        self, experiment: Experiment, made: Made, path: Path, identity: dict[str, Any], kind: Kind
+        self,
+        experiment: Experiment,
+        made: ModelAndCost,
+        path: Path,
+        identity: dict[str, Any],
+        kind: Kind,
     ) -> None:
         specs = {
             key: value["spec"]
@@ -210,7 +215,7 @@ def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]
         "precision": engine.precision,
         "channels_last": engine.channels_last,
         "device": engine.fabric.device.type,
-        "code": f"{__version__}/{REVISION}",
+        "code": f"{__version__}/{TRAINING_REVISION}",
     }
 
 

@@ -23,7 +23,7 @@ from eigenforget.methods.base import Method, rows_of
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import RunRecord
 from eigenforget.requests import Sequential, Step, Union, steps
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Watch, unwatched
 
 
@@ -77,11 +77,11 @@ class SequentialStudy:
         model = original.model
         for number in range(1, last + 1):
             made = self._unlearned(model, number, watch)
-            models: dict[str, Made | Refused | Diverged] = {f"step {number}": made}
+            models: dict[str, ModelAndCost | Refused | Diverged] = {f"step {number}": made}
             if number == last:
                 models["at once"] = self._at_once(original.model, watch)
             yield StepRecords(number, self._records(number, original, models, watch))
-            if not isinstance(made, Made):
+            if not isinstance(made, ModelAndCost):
                 return
             model = made.model
 
@@ -107,8 +107,8 @@ class SequentialStudy:
     def _records(
         self,
         number: int,
-        original: Made,
-        models: Mapping[str, Made | Refused | Diverged],
+        original: ModelAndCost,
+        models: Mapping[str, ModelAndCost | Refused | Diverged],
         watch: Watch,
     ) -> list[RunRecord]:
         study, here = self._study(number), self.at(number)
@@ -130,7 +130,7 @@ class SequentialStudy:
             )
         for name, found in models.items():
             own = {**job, "method": described(self.method)}
-            if isinstance(found, Made):
+            if isinstance(found, ModelAndCost):
                 own |= unchanged_weights(original.model, found.model)
                 unsealed.append(
                     here.evaluation_record(
@@ -144,7 +144,9 @@ class SequentialStudy:
         done({})
         return list(record.chained(unsealed))
 
-    def _unlearned(self, model: nn.Module, number: int, watch: Watch) -> Made | Refused | Diverged:
+    def _unlearned(
+        self, model: nn.Module, number: int, watch: Watch
+    ) -> ModelAndCost | Refused | Diverged:
         log = watch(f"unlearn: step {number}, {self.method.name}", rows_of(self.method))
         seed = derive(self.seed, "sequence", number) % 2**31
         try:
@@ -154,7 +156,7 @@ class SequentialStudy:
         except (Refused, Diverged) as error:
             return error
 
-    def _at_once(self, original: nn.Module, watch: Watch) -> Made | Refused | Diverged:
+    def _at_once(self, original: nn.Module, watch: Watch) -> ModelAndCost | Refused | Diverged:
         log = watch(f"unlearn: at once, {self.method.name}", rows_of(self.method))
         try:
             return self.at(len(self.steps)).unlearn(original, self.method, seed=self.seed, log=log)

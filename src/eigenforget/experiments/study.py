@@ -19,7 +19,7 @@ from eigenforget.experiments.model_cache import Kind, ModelCache
 from eigenforget.methods.base import Method, rows_of
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import RunRecord
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log, Watch, both, unwatched
 
 
@@ -76,7 +76,7 @@ class Study:
         made = self._unlearned(
             original, method, both(trace.append, watch(f"unlearn: {name}", rows_of(method)))
         )
-        if not isinstance(made, Made):
+        if not isinstance(made, ModelAndCost):
             return self.experiment.record(
                 "evaluate", name, problem(made), role=method.role, job=job
             )
@@ -86,21 +86,23 @@ class Study:
         job |= unchanged_weights(original, made.model)
         return self.experiment.evaluation_record(name, made, measured, job=job, trace=trace)
 
-    def _unlearned(self, model: nn.Module, method: Method, log: Log) -> Made | Refused | Diverged:
+    def _unlearned(
+        self, model: nn.Module, method: Method, log: Log
+    ) -> ModelAndCost | Refused | Diverged:
         try:
             return self.experiment.unlearn(model, method, seed=self.seed, log=log)
         except (Refused, Diverged) as error:
             return error
 
-    def original(self, watch: Watch = unwatched) -> Made:
+    def original(self, watch: Watch = unwatched) -> ModelAndCost:
         """The model before unlearning, from the store where it is there."""
         return self._trained("original", self.seed, watch)
 
-    def oracle(self, seed: int, watch: Watch = unwatched) -> Made:
+    def oracle(self, seed: int, watch: Watch = unwatched) -> ModelAndCost:
         """A model retrained without the forget data, from the store where it is there."""
         return self._trained("oracle", seed, watch)
 
-    def _trained(self, kind: Kind, seed: int, watch: Watch) -> Made:
+    def _trained(self, kind: Kind, seed: int, watch: Watch) -> ModelAndCost:
         def log() -> Log:
             return watch(f"train: {kind}, seed {seed}", self.experiment.recipe.epochs)
 

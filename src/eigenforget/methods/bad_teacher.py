@@ -14,7 +14,7 @@ from eigenforget.data.sources import Joined
 from eigenforget.methods.base import Task
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.losses import kl_to_target, soft_target
-from eigenforget.training.phases import Optimizer, Part, Phase
+from eigenforget.training.phases import LossInputs, Optimizer, Phase
 
 
 @configured
@@ -87,7 +87,7 @@ class BadTeacher:
             without_reset="own scale",
         )
 
-        def loss(part: Part) -> Tensor:
+        def loss(part: LossInputs) -> Tensor:
             competent, bad = (
                 soft_target(teacher.logits, self.temperature) for teacher in part.teachers
             )
@@ -106,11 +106,4 @@ class BadTeacher:
             self.batch_size,
             teachers=(task.teacher(), incompetent),
         )
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)

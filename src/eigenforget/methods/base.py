@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
@@ -15,6 +15,8 @@ from eigenforget.core.errors import Refused
 if TYPE_CHECKING:
     from eigenforget.data.sources import Source
     from eigenforget.training.engine import Engine
+    from eigenforget.training.log import Log, Look
+    from eigenforget.training.phases import Phase
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Task:
     """All that an unlearning method may see. There is no test data and no retrained reference in
     it.
 
-    `retain` is None when none may be used. `log` is called with one row per training epoch.
+    `retain` is None when none may be used. `log` is called with one row per training epoch, to
+    which `look` adds what it finds in the model.
     """
 
     model: nn.Module
@@ -33,7 +36,22 @@ class Task:
     num_classes: int
     forgotten_classes: tuple[int, ...] = ()
     layer: str | None = None
-    log: Callable[[Mapping[str, Any]], None] = field(default=lambda row: None)
+    log: Log = field(default=lambda row: None)
+    look: Look | None = None
+
+    def fit(
+        self, model: nn.Module, phases: Sequence[Phase], *, epochs: int, **settings: Any
+    ) -> nn.Module:
+        """Train `model` in place as `Engine.fit` does, with the seed, layer and log of this task.
+
+        Args:
+            model: The module to train, such as `student()`.
+            phases: The phases of each epoch, in order.
+            epochs: How often they run.
+            **settings: Other values for the seed, layer, log or look of `Engine.fit`.
+        """
+        own = {"seed": self.seed, "layer": self.layer, "log": self.log, "look": self.look}
+        return self.engine.fit(model, phases, epochs=epochs, **{**own, **settings})
 
     def student(self) -> nn.Module:
         """A trainable copy; the given model is never changed."""

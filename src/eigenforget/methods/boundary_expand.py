@@ -13,7 +13,7 @@ from eigenforget.core.spec import configured
 from eigenforget.methods.base import Task
 from eigenforget.models.heads import plain_head, replace_module
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, WeightDecay
 
 
 @configured
@@ -61,16 +61,14 @@ class BoundaryExpand:
         wide = widened(head, seeds.generator(task.seed, "shadow"))
         replace_module(student, name, wide)
 
-        def loss(part: Part) -> Tensor:
+        def loss(part: LossInputs) -> Tensor:
             return cross_entropy(
                 part.outputs.logits, torch.full_like(part.batch.labels, head.out_features)
             )
 
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         phase = Phase("forget", (task.forget,), loss, optimizer, self.batch_size, norm=self.norm)
-        task.engine.fit(
-            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
-        )
+        task.fit(student, [phase], epochs=self.epochs)
         head.to(wide.weight.device)
         with torch.no_grad():
             head.weight.copy_(wide.weight[:-1])

@@ -13,7 +13,7 @@ from eigenforget.core.spec import configured
 from eigenforget.methods.base import Task
 from eigenforget.models.features import logits_of
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, WeightDecay
 
 
 @configured
@@ -72,20 +72,13 @@ class BoundaryShrink:
     def __call__(self, task: Task) -> nn.Module:
         nearest = self.labels(task)
 
-        def loss(part: Part) -> Tensor:
+        def loss(part: LossInputs) -> Tensor:
             labels = nearest[part.batch.positions.cpu()].to(part.outputs.logits.device)
             return cross_entropy(part.outputs.logits, labels)
 
         optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         phase = Phase("forget", (task.forget,), loss, optimizer, self.batch_size, norm=self.norm)
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def labels(self, task: Task) -> Tensor:
         """The nearest incorrect class [N_f] of each forget sample. Errors: Refused for inputs that

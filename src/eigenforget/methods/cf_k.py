@@ -73,9 +73,7 @@ class CFk:
             trains=owned(student, layers).__contains__,
             norm="trained",
         )
-        return task.engine.fit(
-            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
-        )
+        return task.fit(student, [phase], epochs=self.epochs)
 
 
 def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:

@@ -49,6 +49,4 @@ class Collapse:
             self.batch_size,
             steps_per_epoch=self.steps,
         )
-        return task.engine.fit(
-            task.student(), [phase], cycles=1, seed=task.seed, layer=task.layer, log=task.log
-        )
+        return task.fit(task.student(), [phase], epochs=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Task
 from eigenforget.training.losses import kl_to_target, masked_true_class_target
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, WeightDecay
 
 
 @configured
@@ -57,7 +57,7 @@ class Delete:
     ] = "train"
 
     def __call__(self, task: Task) -> nn.Module:
-        def loss(part: Part) -> Tensor:
+        def loss(part: LossInputs) -> Tensor:
             target = masked_true_class_target(part.teachers[0].logits, part.batch.labels)
             return kl_to_target(target, part.outputs.logits)
 
@@ -71,11 +71,4 @@ class Delete:
             teachers=(task.teacher(),),
             norm=self.norm,
         )
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)

@@ -15,7 +15,7 @@ from eigenforget.methods.base import Task
 from eigenforget.methods.esc import fold, forget_directions
 from eigenforget.models.features import find_head
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Optimizer, Part, Phase
+from eigenforget.training.phases import LossInputs, Optimizer, Phase
 
 
 @configured
@@ -77,14 +77,14 @@ class ESCT:
             on_gradients=lambda model: _stay_in_unit_interval(model, self.lr),
             trains=lambda name: name == "mask",
         )
-        task.engine.fit(plug, [phase], cycles=self.epochs, seed=task.seed, log=task.log)
+        task.fit(plug, [phase], epochs=self.epochs, layer=None)
         fold(
             student,
             projection(space.vectors, (plug.mask.detach() > self.threshold).to(space.vectors)),
         )
         return student.eval()
 
-    def _loss(self, part: Part) -> Tensor:
+    def _loss(self, part: LossInputs) -> Tensor:
         logits, labels = part.outputs.logits, part.batch.labels
         hit = logits.detach().argmax(1) == labels
         if self.loss == "code":

@@ -73,6 +73,4 @@ class EUk:
             trains=trains.__contains__,
             norm="trained",
         )
-        return task.engine.fit(
-            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
-        )
+        return task.fit(student, [phase], epochs=self.epochs)

@@ -44,11 +44,4 @@ class Finetune:
             schedule=self.schedule,
         )
         phase = Phase("recover", (retain,), supervised, optimizer, self.batch_size)
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)

@@ -80,11 +80,4 @@ class GradientAscent:
             norm=self.norm,
             steps_per_epoch=self.steps_per_epoch,
         )
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)

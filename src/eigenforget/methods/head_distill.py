@@ -16,7 +16,7 @@ from eigenforget.data.sources import Joined
 from eigenforget.methods.base import Task
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import kl_to_target, masked_target
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase
+from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase
 
 
 @configured
@@ -57,7 +57,7 @@ class HeadDistill:
         head, _ = linear_head(student, self.name, changes=("weight", "bias"))
         gone = torch.tensor(task.forgotten_classes)
 
-        def loss(part: Part) -> Tensor:
+        def loss(part: LossInputs) -> Tensor:
             return kl_to_target(masked_target(part.teachers[0].logits, gone), part.outputs.logits)
 
         phase = Phase(
@@ -70,6 +70,4 @@ class HeadDistill:
             norm="frozen",
             trains=lambda name: name.rpartition(".")[0] == head,
         )
-        return task.engine.fit(
-            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
-        )
+        return task.fit(student, [phase], epochs=self.epochs)

@@ -80,14 +80,7 @@ class L1Sparse:
             batch_size=self.batch_size,
             penalty=lambda model, cycle: self.weight(cycle) * _l1(model),
         )
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def weight(self, epoch: int) -> float:
         """γ_t."""

@@ -17,7 +17,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import Joined, Source
 from eigenforget.methods.base import Task
 from eigenforget.training.losses import kl_to_target
-from eigenforget.training.phases import Optimizer, Part, Phase
+from eigenforget.training.phases import LossInputs, Optimizer, Phase
 
 
 @configured
@@ -81,7 +81,7 @@ class Lotus:
         noise = seeds.generator(task.seed, "gumbel")
         mixed = Joined((task.forget, self.sample(task, retain)))
 
-        def loss(part: Part) -> Tensor:
+        def loss(part: LossInputs) -> Tensor:
             logits = part.teachers[0].logits
             gumbel = -torch.empty(logits.shape).exponential_(generator=noise).log()
             forget = part.batch.positions < len(task.forget)
@@ -104,9 +104,7 @@ class Lotus:
             prepare=heat.refresh,
         )
         student = task.student()
-        return task.engine.fit(
-            student, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
-        )
+        return task.fit(student, [phase], epochs=self.epochs)
 
     def goal(self, task: Task) -> float:
         """The accuracy that the forget data should have."""

@@ -32,7 +32,7 @@ from eigenforget.training.losses import (
     masked_true_class_target,
     soft_target,
 )
-from eigenforget.training.phases import Optimizer, Part, Phase, ScheduleName
+from eigenforget.training.phases import LossInputs, Optimizer, Phase, ScheduleName
 from eigenforget.training.recipe import supervised
 
 
@@ -156,7 +156,7 @@ class MUDA:
             raise Refused("muda needs w_da or w_sd above 0")
         basis = None if self.w_da == 0 or retain is None else _Basis(self, task, retain)
 
-        def forget_loss(part: Part) -> Tensor:
+        def forget_loss(part: LossInputs) -> Tensor:
             loss = self.w_sd * kl_to_target(
                 target(part.teachers[0].logits, part.batch.labels), part.outputs.logits
             )
@@ -187,14 +187,7 @@ class MUDA:
                     steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
                 )
             )
-        return task.engine.fit(
-            task.student(),
-            phases,
-            cycles=self.alternations,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), phases, epochs=self.alternations)
 
     def _optimizer(self, lr: float) -> Optimizer:
         return Optimizer(

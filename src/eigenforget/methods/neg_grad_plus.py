@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Task
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import (
+    LossInputs,
+    Momentum,
+    Optimizer,
+    Phase,
+    Schedule,
+    WeightDecay,
+)
 
 
 @configured
@@ -49,7 +56,7 @@ class NegGradPlus:
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
 
-        def loss(kept: Part, gone: Part) -> Tensor:
+        def loss(kept: LossInputs, gone: LossInputs) -> Tensor:
             descent = cross_entropy(kept.outputs.logits, kept.batch.labels).mean()
             ascent = cross_entropy(gone.outputs.logits, gone.batch.labels).mean()
             return self.alpha * descent - (1 - self.alpha) * ascent
@@ -62,11 +69,4 @@ class NegGradPlus:
             clip=self.clip,
         )
         phase = Phase("retain and forget", (retain, task.forget), loss, optimizer, self.batch_size)
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)

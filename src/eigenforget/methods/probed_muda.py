@@ -16,7 +16,14 @@ from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import cross_entropy, kl_to_target, masked_target
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import (
+    LossInputs,
+    Momentum,
+    Optimizer,
+    Phase,
+    Schedule,
+    WeightDecay,
+)
 
 
 @configured
@@ -128,7 +135,7 @@ class ProbedMUDA:
         probe = FittedProbe(task.num_classes, batches=2 * self.memory, decay=self.probe_decay)
         seen = 0
 
-        def loss(forget: Part, kept: Part) -> Tensor:
+        def loss(forget: LossInputs, kept: LossInputs) -> Tensor:
             nonlocal seen
             of_forget, of_kept = (
                 masked_target(p.teachers[0].logits, gone.to(p.outputs.logits.device))
@@ -170,9 +177,7 @@ class ProbedMUDA:
             norm=self.norm,
             steps_per_epoch=self.steps,
         )
-        result = task.engine.fit(
-            student, [phase], cycles=self.rounds, seed=task.seed, layer=task.layer, log=task.log
-        )
+        result = task.fit(student, [phase], epochs=self.rounds)
         if head is not None:
             self._redraw(head, list(task.forgotten_classes))
         return result

@@ -13,7 +13,14 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Task
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import (
+    LossInputs,
+    Momentum,
+    Optimizer,
+    Phase,
+    Schedule,
+    WeightDecay,
+)
 from eigenforget.training.recipe import supervised
 
 
@@ -54,7 +61,7 @@ class RandomLabel:
         retain = task.needs_retain(self.name)
         wrong = self.labels(task)
 
-        def forget_loss(part: Part) -> Tensor:
+        def forget_loss(part: LossInputs) -> Tensor:
             labels = wrong[part.batch.positions.cpu()].to(part.outputs.logits.device)
             return cross_entropy(part.outputs.logits, labels)
 
@@ -68,14 +75,7 @@ class RandomLabel:
             Phase("forget", (task.forget,), forget_loss, optimizer, self.batch_size),
             Phase("recover", (retain,), supervised, optimizer, self.batch_size),
         ]
-        return task.engine.fit(
-            task.student(),
-            phases,
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), phases, epochs=self.epochs)
 
     def labels(self, task: Task) -> Tensor:
         """The wrong label [N_f] of each forget sample."""

@@ -64,6 +64,4 @@ class Retrain:
             schedule=self.schedule,
         )
         phase = Phase("train", (retain,), supervised, optimizer, self.batch_size)
-        return task.engine.fit(
-            fresh, [phase], cycles=self.epochs, seed=task.seed, layer=task.layer, log=task.log
-        )
+        return task.fit(fresh, [phase], epochs=self.epochs)

@@ -18,9 +18,15 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Task
-from eigenforget.training.log import Log, changed
 from eigenforget.training.losses import cross_entropy, kl_between
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, ScheduleName, WeightDecay
+from eigenforget.training.phases import (
+    LossInputs,
+    Momentum,
+    Optimizer,
+    Phase,
+    ScheduleName,
+    WeightDecay,
+)
 
 Prepare = Callable[[nn.Module, int], None]
 
@@ -158,28 +164,24 @@ class Scrub:
             ),
             Phase("recover", (retain,), self._obey, steady, self.batch_size, teachers),
         ]
-        task.engine.fit(
-            student, alternating, cycles=self.msteps, seed=task.seed, layer=task.layer, log=task.log
-        )
+        task.fit(student, alternating, epochs=self.msteps)
         if self.epochs > self.msteps:
             alone = Phase(
                 "recover", (retain,), self._obey, falling, self.batch_size, teachers, prepare
             )
             seed = seeds.derive(task.seed, self.name, "min epochs alone")
-            log = _shifted(task.log, self.msteps)
-            task.engine.fit(
+            task.fit(
                 student,
                 [alone],
-                cycles=self.epochs - self.msteps,
+                epochs=self.epochs - self.msteps,
                 seed=seed,
-                layer=task.layer,
-                log=log,
+                log=lambda row: task.log({**row, "epoch": row["epoch"] + self.msteps}),
             )
 
-    def _disobey(self, part: Part) -> Tensor:
+    def _disobey(self, part: LossInputs) -> Tensor:
         return -kl_between(part.teachers[0].logits, part.outputs.logits, self.temperature)
 
-    def _obey(self, part: Part) -> Tensor:
+    def _obey(self, part: LossInputs) -> Tensor:
         kl = kl_between(part.teachers[0].logits, part.outputs.logits, self.temperature)
         return self.alpha * kl + self.gamma * cross_entropy(part.outputs.logits, part.batch.labels)
 
@@ -248,7 +250,3 @@ def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weight
     chosen = np.concatenate(rows)
     rest = np.setdiff1d(np.arange(len(labels)), chosen)
     return retain.subset(rest), _Weighted(retain.subset(chosen), np.concatenate(weights))
-
-
-def _shifted(log: Log, cycles: int) -> Log:
-    return changed(log, lambda row: {**row, "cycle": row["cycle"] + cycles})

@@ -17,7 +17,7 @@ from eigenforget.models.module import bare
 from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.requests.splitting import gone_classes
 from eigenforget.training.engine import Engine
-from eigenforget.training.log import Log
+from eigenforget.training.log import Log, Look
 
 
 def unlearn(
@@ -31,6 +31,7 @@ def unlearn(
     seed: int = 0,
     layer: str | None = None,
     log: Log | None = None,
+    look: Look | None = None,
 ) -> nn.Module:
     """A new module from which the forget data is unlearned; `model` itself stays bit for bit as it
     is.
@@ -42,7 +43,8 @@ def unlearn(
     samples finds it, and the result bears its name in the attribute `eigenforget_head`. Parameters
     with requires_grad=False stay as they are (retrain draws them anew). Where tensors are float16
     or bfloat16, all is computed in float32 on a copy, and the result has the types of the model
-    again. Errors: EigenforgetError (labels outside the head, NaN weights, empty data, quantised or
+    again. log: called with a row after each epoch of training; look: what it finds in the model then
+    is added to that row. Errors: EigenforgetError (labels outside the head, NaN weights, empty data, quantised or
     complex weights), Refused, Diverged.
     """
     given = bare(model)
@@ -60,6 +62,7 @@ def unlearn(
         forgotten_classes=_gone(forget_source, retain_source, forgotten_classes),
         layer=layer,
         log=log or (lambda row: None),
+        look=look,
     )
     return narrowed(run(method, task), types)
 

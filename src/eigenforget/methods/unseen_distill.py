@@ -21,9 +21,16 @@ from eigenforget.methods.base import Task
 from eigenforget.methods.cf_k import LAYERS, draw_anew, last_layers
 from eigenforget.methods.probed_muda import total_variance
 from eigenforget.training.losses import cross_entropy, kl_to_target, soft_target
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import (
+    LossInputs,
+    Momentum,
+    Optimizer,
+    Phase,
+    Schedule,
+    WeightDecay,
+)
 
-_Guide = Callable[[Part], Tensor]
+_Guide = Callable[[LossInputs], Tensor]
 
 
 @configured
@@ -172,7 +179,7 @@ class UnseenDistill:
             features=self.w_features,
         )
 
-        def loss(held: Part, forget: Part) -> Tensor:
+        def loss(held: LossInputs, forget: LossInputs) -> Tensor:
             target, labels = unseen[forget.batch.positions], forget.batch.labels
             found = self.w_target * kl_to_target(soft_target(target, 1.0), forget.outputs.logits)
             found = (
@@ -198,14 +205,7 @@ class UnseenDistill:
             norm=self.norm,
             steps_per_epoch=steps,
         )
-        return task.engine.fit(
-            task.student(),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
         """The original with its later layers drawn anew and trained on these retained samples. What
@@ -243,14 +243,7 @@ class UnseenDistill:
             batch_size=self.batch_size,
             norm="trained",
         )
-        return task.engine.fit(
-            model,
-            [phase],
-            cycles=self.stand_in_epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(model, [phase], epochs=self.stand_in_epochs)
 
     def _later(self, model: nn.Module) -> dict[str, nn.Module]:
         """The share of layers to draw anew with what is registered after the first of them, by
@@ -281,7 +274,7 @@ def _towards(original: Outputs, *, labels: float, logits: float, features: float
     variance = total_variance(original.features)
     targets = soft_target(original.logits, 1.0)
 
-    def loss(part: Part) -> Tensor:
+    def loss(part: LossInputs) -> Tensor:
         rows = part.batch.positions
         error = (part.outputs.features - original.features[rows]).square().sum(1) / variance
         found = labels * cross_entropy(part.outputs.logits, part.batch.labels) + features * error

@@ -101,14 +101,7 @@ class UNSIR:
         )
         repair = Phase("repair", (sample,), supervised, _adam(self.repair_lr), self.batch_size)
         repair = replace(repair, steps_per_epoch=self.repair_epochs * repair.steps())
-        return task.engine.fit(
-            task.student(),
-            [impair, repair],
-            cycles=1,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(task.student(), [impair, repair], epochs=1)
 
     def sample(self, task: Task) -> Source:
         """Up to retain_per_class retained samples of each class."""
@@ -146,13 +139,8 @@ class UNSIR:
             norm="frozen",
         )
         layer = None if task.layer is None else f"model.{task.layer}"
-        task.engine.fit(
-            module,
-            [phase],
-            cycles=1,
-            seed=seeds.derive(task.seed, "unsir", label),
-            layer=layer,
-            log=task.log,
+        task.fit(
+            module, [phase], epochs=1, seed=seeds.derive(task.seed, "unsir", label), layer=layer
         )
         return TensorSource(module.noise.detach(), rows.targets.to(module.noise.device))
 

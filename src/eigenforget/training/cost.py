@@ -13,16 +13,19 @@ import torch
 from torch import nn
 
 from eigenforget.training.engine import Engine
-from eigenforget.training.log import Spent
+from eigenforget.training.log import Look
 
 
-class Made(NamedTuple):
-    """A model, the wall seconds it took to make, and its cost in terms that load on the machine
-    does not move.
+class ModelAndCost(NamedTuple):
+    """A model with what it took to make it.
 
-    cost: cpu_seconds (all threads of all processes), trained_samples (forward and backward),
-    forwarded_samples (forward only), and where it can be measured peak_memory_mib, of the device's
-    allocator or of the whole process.
+    Attributes:
+        model: The model.
+        seconds: Wall time.
+        cost: Terms that load on the machine does not move: `cpu_seconds` (all threads of all
+            processes), `trained_samples` (forward and backward), `forwarded_samples` (forward only)
+            and, where it can be measured, `peak_memory_mib` of the device's allocator or of the
+            whole process.
     """
 
     model: nn.Module
@@ -31,37 +34,45 @@ class Made(NamedTuple):
 
 
 class Clock:
-    """Time, samples and peak memory of a block; made() after it."""
+    """Measures the time, samples and peak memory of a block: `with Clock(engine) as clock: …`."""
 
     def __init__(self, engine: Engine) -> None:
-        self._ranks, self._meter, self._memory = (
-            engine.ranks,
-            engine.meter,
-            peak_memory(engine.fabric.device),
-        )
+        self._ranks, self._meter = engine.ranks, engine.meter
+        self._memory = peak_memory(engine.fabric.device)
 
     def __enter__(self) -> Clock:
         self._before, self._peak = replace(self._meter), self._memory.__enter__()
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu = -time.perf_counter(), -time.process_time()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._seconds, self._cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        self._wall += time.perf_counter()
+        self._cpu += time.process_time()
         self._memory.__exit__(*error)
 
-    def made(self, model: nn.Module, without: Spent | None = None) -> Made:
-        """`without`: what was spent inside the block on looking at the model, which is no part of
-        making it.
-        """
-        aside = without or Spent()
+    def leaving_out(self, look: Look) -> Look:
+        """The same look at a model, whose time does not count: it is no part of making the model."""
+
+        def timed(model: nn.Module) -> Mapping[str, float]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            try:
+                return look(model)
+            finally:
+                self._wall -= time.perf_counter() - wall
+                self._cpu -= time.process_time() - cpu
+
+        return timed
+
+    def result(self, model: nn.Module) -> ModelAndCost:
+        """The model that was made in the block, with its cost. To be called after the block."""
         cost: dict[str, float] = {
-            "cpu_seconds": round(self._ranks.summed(max(self._cpu - aside.cpu_seconds, 0.0)), 3),
+            "cpu_seconds": round(self._ranks.summed(max(self._cpu, 0.0)), 3),
             "trained_samples": self._meter.trained - self._before.trained,
             "forwarded_samples": self._meter.forwarded - self._before.forwarded,
         }
         if self._peak.mib is not None:
             cost["peak_memory_mib"] = round(self._peak.mib, 1)
-        return Made(model, max(self._seconds - aside.seconds, 0.0), cost)
+        return ModelAndCost(model, max(self._wall, 0.0), cost)
 
 
 _MIB = 2.0**20

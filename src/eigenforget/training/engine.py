@@ -23,32 +23,9 @@ from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source
 from eigenforget.models.features import Tap, capture
 from eigenforget.models.initialisation import infinite_constants, unsound
-from eigenforget.training.log import Log, Probed
-from eigenforget.training.phases import (
-    Momentum,
-    Optimizer,
-    Part,
-    Phase,
-    Schedule,
-    ScheduleName,
-    WeightDecay,
-)
+from eigenforget.training.log import Log, Look
+from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.ranks import Ranks, Strategy, fabric_over, ranks_of
-
-__all__ = [
-    "Engine",
-    "Log",
-    "Meter",
-    "Momentum",
-    "Optimizer",
-    "Part",
-    "Phase",
-    "Schedule",
-    "ScheduleName",
-    "Strategy",
-    "WeightDecay",
-    "in_eval_mode",
-]
 
 _NORMS = (nn.modules.batchnorm._NormBase,)
 
@@ -128,12 +105,13 @@ class Engine:
         model: nn.Module,
         phases: Sequence[Phase],
         *,
-        cycles: int,
+        epochs: int,
         seed: int,
         layer: str | None = None,
         log: Log | None = None,
+        look: Look | None = None,
     ) -> nn.Module:
-        """Train `model` in place: every cycle runs one epoch of each phase in order. Returns the
+        """Train `model` in place: every epoch runs one epoch of each phase in order. Returns the
         same module, in eval mode.
 
         Batch order, augmentation and dropout depend on the seed and the phase name only; with
@@ -141,18 +119,18 @@ class Engine:
         weight; buffers that were infinite before and did not change, such as masks, are none.
         """
         constants = infinite_constants(model)
-        ranks, run = self.ranks, _Run(self, self.placed(model), phases, cycles, layer)
+        ranks, run = self.ranks, _Run(self, self.placed(model), phases, epochs, layer)
         ranks.check_alike(model, "before training: build or load it in the same way on each")
         with torch.random.fork_rng(devices=self._cuda()), run.capturing():
             torch.manual_seed(seeds.derive(seed, "dropout", *([ranks.rank] if ranks.rank else [])))
-            for cycle, index in product(range(cycles), range(len(phases))):
+            for epoch, index in product(range(epochs), range(len(phases))):
                 row = run.epoch(
-                    index, cycle, seeds.generator(seed, "order", phases[index].name, cycle)
+                    index, epoch, seeds.generator(seed, "order", phases[index].name, epoch)
                 )
                 if row is None:
                     break
                 if log is not None:
-                    log(log.seen(row, model) if isinstance(log, Probed) else row)
+                    log(row if look is None else {**row, **look(model)})
         for name in unsound(model, constants):
             raise Diverged(f"training diverged: {name} holds NaN or infinite values")
         ranks.check_alike(
@@ -239,7 +217,7 @@ class _Run:
         engine: Engine,
         model: nn.Module,
         phases: Sequence[Phase],
-        cycles: int,
+        epochs: int,
         layer: str | None,
     ) -> None:
         self.engine, self.model, self.phases, self.layer = engine, model, phases, layer
@@ -251,7 +229,7 @@ class _Run:
         self.wrapped, *self.optimizers = wrapped if isinstance(wrapped, tuple) else (wrapped,)
         self.trained = trained
         self.steps = [0] * len(phases)
-        self.totals = [cycles * math.ceil(phase.steps() / engine.accumulate) for phase in phases]
+        self.totals = [epochs * math.ceil(phase.steps() / engine.accumulate) for phase in phases]
         self.ranks = engine.ranks
         self.tap: Tap | None = None
 
@@ -267,11 +245,11 @@ class _Run:
             self.tap.model = self.wrapped
             yield
 
-    def epoch(self, index: int, cycle: int, generator: torch.Generator) -> dict[str, Any] | None:
+    def epoch(self, index: int, epoch: int, generator: torch.Generator) -> dict[str, Any] | None:
         """One epoch of one phase and its log row; None where the phase has ended the training."""
         phase = self.phases[index]
         started = time.perf_counter()
-        if phase.prepare is not None and phase.prepare(self.model, cycle) is False:
+        if phase.prepare is not None and phase.prepare(self.model, epoch) is False:
             return None
         self._set_mode(index)
         total, count = 0.0, 0
@@ -283,7 +261,7 @@ class _Run:
                 total += (
                     self._step(
                         index,
-                        cycle,
+                        epoch,
                         [
                             (self._parts(taps, step), len(step[0].labels) / samples)
                             for step in group
@@ -293,13 +271,15 @@ class _Run:
                 )
                 count += samples
         return {
-            "cycle": cycle,
+            "epoch": epoch,
             "phase": phase.name,
             "loss": total / count,
             "seconds": time.perf_counter() - started,
         }
 
-    def _step(self, index: int, cycle: int, group: Sequence[tuple[Iterator[Part], float]]) -> float:
+    def _step(
+        self, index: int, epoch: int, group: Sequence[tuple[Iterator[LossInputs], float]]
+    ) -> float:
         """One step along the weighted mean of the gradients of a group of batches; answers with
         that mean of the losses.
         """
@@ -309,7 +289,7 @@ class _Run:
                 self.steps[index], self.totals[index]
             )
         self.model.zero_grad(set_to_none=True)
-        value = sum(self._backward(index, cycle, parts, weight) for parts, weight in group)
+        value = sum(self._backward(index, epoch, parts, weight) for parts, weight in group)
         self.ranks.average_gradients(self.model.parameters())
         if phase.optimizer.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.trained[index], phase.optimizer.clip)
@@ -321,15 +301,17 @@ class _Run:
         self.steps[index] += 1
         return value
 
-    def _backward(self, index: int, cycle: int, parts: Iterator[Part], weight: float) -> float:
+    def _backward(
+        self, index: int, epoch: int, parts: Iterator[LossInputs], weight: float
+    ) -> float:
         phase = self.phases[index]
         loss = phase.loss(*parts).mean()
         if phase.penalty is not None:
-            loss = loss + phase.penalty(self.model, cycle)
+            loss = loss + phase.penalty(self.model, epoch)
         value = self.ranks.summed(float(loss.detach())) / self.ranks.world
         if not math.isfinite(value):
             raise Diverged(
-                f"training diverged: the {phase.name} loss is {value} in cycle {cycle}, step {self.steps[index]}"
+                f"training diverged: the {phase.name} loss is {value} in epoch {epoch}, step {self.steps[index]}"
             )
         self.engine.fabric.backward(loss if weight == 1 else loss * weight)
         return value * weight
@@ -342,7 +324,7 @@ class _Run:
             tuple(stack.enter_context(capture(teacher, self.layer)) for teacher in phase.teachers),
         )
 
-    def _parts(self, taps: _Taps, batches: tuple[Batch, ...]) -> Iterator[Part]:
+    def _parts(self, taps: _Taps, batches: tuple[Batch, ...]) -> Iterator[LossInputs]:
         for batch in batches:
             batch = self.engine.fabric.to_device(batch)
             share = self.ranks.share(len(batch.labels))
@@ -355,7 +337,7 @@ class _Run:
                 outputs = share.gathered(_float(taps.student(inputs)))
             self.engine.meter.trained += len(batch.labels)
             self.engine.meter.forwarded += len(batch.labels) * len(taps.teachers)
-            yield Part(batch, outputs, taught)
+            yield LossInputs(batch, outputs, taught)
 
     def _set_mode(self, index: int) -> None:
         phase, trained = self.phases[index], {id(p) for p in self.trained[index]}

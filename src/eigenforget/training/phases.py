@@ -61,7 +61,7 @@ class Optimizer:
         return 1.0
 
 
-class Part(NamedTuple):
+class LossInputs(NamedTuple):
     """What a loss sees of one source in one step: the batch, the model's outputs and each teacher's
     outputs on it.
     """
@@ -76,12 +76,12 @@ class Phase:
     """One kind of epoch: passes over the first source while any further sources are cycled beside
     it.
 
-    loss(*parts) gives a scalar or per-sample values, one Part per source. prepare(model, cycle)
+    loss(*parts) gives a scalar or per-sample values, one LossInputs per source. prepare(model, epoch)
     runs before each epoch and may answer False to end training there. `trains` selects parameters
     by name. norm="frozen" keeps all batch-norm statistics, "trained" those of layers without a
     trained parameter; where all parameters have requires_grad=False they stay anyway.
-    penalty(model, cycle) is added to the loss; on_gradients(model) runs after backward,
-    after_step(model) after the step. Each phase has its own optimizer for all cycles. An epoch is
+    penalty(model, epoch) is added to the loss; on_gradients(model) runs after backward,
+    after_step(model) after the step. Each phase has its own optimizer for all epochs. An epoch is
     one pass over the first source, or `steps_per_epoch` batches of it in fresh random order (again
     where it runs out).
     """

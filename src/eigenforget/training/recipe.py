@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import copy
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.registry import Registry
-from eigenforget.core.spec import configured
-from eigenforget.data.sources import Source
-from eigenforget.models.checkpoint import named_tensors
+from eigenforget.core.spec import configured, parse
+from eigenforget.data import AUGMENTS
+from eigenforget.data.sources import Source, as_source
+from eigenforget.models.checkpoint import check_labels, named_tensors
+from eigenforget.models.heads import settled
+from eigenforget.models.module import bare
 from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Momentum, Optimizer, Part, Phase, Schedule
+from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, Schedule
 
 
 @configured
@@ -45,20 +50,63 @@ class Recipe:
 
 RECIPES: Registry[type] = Registry("recipe", own=[Recipe])
 
-REVISION = 1
-"""Raised whenever the same recipe, data, model and seed would no longer give the same weights:
-stored models are not used beyond it.
+TRAINING_REVISION = 1
+"""Raised whenever the same recipe, data, model and seed would no longer give the same weights.
+Models stored under an earlier revision are not used any more.
 """
 
 
-def supervised(part: Part) -> Tensor:
+def supervised(inputs: LossInputs) -> Tensor:
     """Cross-entropy [B] of the batch's own labels: the loss of plain training and of every recover
     phase.
     """
-    return cross_entropy(part.outputs.logits, part.batch.labels)
+    return cross_entropy(inputs.outputs.logits, inputs.batch.labels)
 
 
 def train(
+    model: nn.Module,
+    data: Any,
+    *,
+    recipe: Recipe | str = "recipe()",
+    seed: int = 0,
+    layer: str | None = None,
+    engine: Engine | None = None,
+    log: Log | None = None,
+) -> nn.Module:
+    """Train a copy of a model, from the weights that it has; the model itself stays as it is.
+
+    Args:
+        model: Any classifier that gives logits [B, C].
+        data: Training data: (inputs, labels) tensors or arrays, a map-style Dataset or a
+            DataLoader.
+        recipe: The recipe, or its spelling, such as "recipe(epochs=5)".
+        seed: Order of batches, augmentation and dropout follow from it.
+        layer: The feature layer. Only a model without a linear head needs one; no weight depends
+            on it.
+        engine: Where and in which precision to compute; by default the best device there is.
+        log: Called with a row after each epoch.
+
+    Returns:
+        The trained copy, in eval mode.
+
+    Raises:
+        EigenforgetError: A label outside of the model's outputs, empty data, unsuitable weights.
+        Diverged: The loss or a weight became NaN or infinite.
+    """
+    chosen = parse(recipe, RECIPES, "recipe") if isinstance(recipe, str) else recipe
+    source = as_source(data, "data")
+    if chosen.augment != "none":
+        augment = parse(chosen.augment, AUGMENTS, "augmentation")
+        source = replace(source, augment=augment)  # type: ignore[type-var]
+    copied = copy.deepcopy(bare(model))
+    with settled([widened(copied)], source) as (num_classes,):
+        check_labels(source.labels(), num_classes)
+    return fit_recipe(
+        copied, source, chosen, engine=engine or Engine(), seed=seed, layer=layer, log=log
+    )
+
+
+def fit_recipe(
     model: nn.Module,
     source: Source,
     recipe: Recipe,
@@ -68,11 +116,19 @@ def train(
     layer: str | None = None,
     log: Log | None = None,
 ) -> nn.Module:
-    """Train `model` in place with cross-entropy on the source and return it in eval mode.
+    """Train `model` in place with cross-entropy on the source, and return it in eval mode.
 
-    layer: whose output are the features; a model without a linear head needs one, although it
-    changes no weight. A model with tensors in half precision trains as a float32 copy (see
-    `models.precision`), whose weights then go back into it.
+    A model with tensors in half precision trains as a float32 copy (see `models.precision`), whose
+    weights then go back into it.
+
+    Args:
+        model: The model to train.
+        source: Its training data, with the augmentation that it shall have.
+        recipe: Epochs, batch size and optimizer; `augment` is not read.
+        engine: Where to compute.
+        seed: Order of batches, augmentation and dropout follow from it.
+        layer: The feature layer. Only a model without a linear head needs one.
+        log: Called with a row after each epoch.
     """
     wide = widened(model)
     optimizer = Optimizer(
@@ -83,7 +139,7 @@ def train(
         schedule=recipe.schedule,
     )
     phase = Phase("train", (source,), supervised, optimizer, recipe.batch_size)
-    engine.fit(wide, [phase], cycles=recipe.epochs, seed=seed, layer=layer, log=log)
+    engine.fit(wide, [phase], epochs=recipe.epochs, seed=seed, layer=layer, log=log)
     if wide is not model:
         given = dict(named_tensors(model))
         trained = dict(named_tensors(narrowed(wide, types_of(given))))

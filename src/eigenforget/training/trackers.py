@@ -20,7 +20,7 @@ from eigenforget.core.extras import needed
 EXPERIMENT = "eigenforget"
 """Name of the MLflow experiment that runs belong to."""
 
-_LEFT_OUT = ("phase", "cycle")
+_LEFT_OUT = ("phase", "epoch")
 _LONGEST_KEY = 250
 
 

@@ -22,8 +22,7 @@ from eigenforget.evaluation.audits.linear_probe import stratified_subset
 from eigenforget.evaluation.metrics.accuracy import not_applicable
 from eigenforget.models.features import find_head
 from eigenforget.training.engine import Engine
-from eigenforget.training.phases import Momentum, Optimizer, Phase
-from eigenforget.training.phases import Part as PartOfStep
+from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase
 from eigenforget.training.recipe import supervised
 
 MIN_TARGET = 10
@@ -260,7 +259,7 @@ class _Run:
         )
         watch.look(model)
         try:
-            engine.fit(model, [phase], cycles=1, seed=self.seed)
+            engine.fit(model, [phase], epochs=1, seed=self.seed)
         except Diverged as error:
             return str(error)
         return watch.accuracies
@@ -302,7 +301,7 @@ class _Watch:
         self.accuracies.append(right / len(self.source))
 
 
-def together(*parts: PartOfStep) -> Tensor:
+def together(*parts: LossInputs) -> Tensor:
     """Cross-entropy of all samples of a step, of whichever source."""
     return torch.cat([supervised(part) for part in parts])
 

@@ -21,7 +21,7 @@ from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.experiments.model_cache import Kind
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RunRecord, canonical, to_json
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
 _MOST_REASON = 500
@@ -87,8 +87,8 @@ class _Loaded:
 
     setting: Setting
     experiment: Experiment
-    original: Made
-    oracles: tuple[Made, ...]
+    original: ModelAndCost
+    oracles: tuple[ModelAndCost, ...]
     board: Board
 
 
