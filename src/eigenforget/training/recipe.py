@@ -15,7 +15,7 @@ from eigenforget.core.spec import configured, parse
 from eigenforget.data import AUGMENTS
 from eigenforget.data.sources import Source, as_source
 from eigenforget.models.checkpoint import check_labels, named_tensors
-from eigenforget.models.heads import settled
+from eigenforget.models.heads import settle
 from eigenforget.models.module import bare
 from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.training.engine import Engine
@@ -66,8 +66,8 @@ def supervised(inputs: LossInputs) -> Tensor:
 def train(
     model: nn.Module,
     data: Any,
-    *,
     recipe: Recipe | str = "recipe()",
+    *,
     seed: int = 0,
     layer: str | None = None,
     engine: Engine | None = None,
@@ -98,12 +98,19 @@ def train(
     if chosen.augment != "none":
         augment = parse(chosen.augment, AUGMENTS, "augmentation")
         source = replace(source, augment=augment)  # type: ignore[type-var]
-    copied = copy.deepcopy(bare(model))
-    with settled([widened(copied)], source) as (num_classes,):
-        check_labels(source.labels(), num_classes)
-    return fit_recipe(
-        copied, source, chosen, engine=engine or Engine(), seed=seed, layer=layer, log=log
+    given = bare(model)
+    settled = settle(widened(given), source)
+    check_labels(source.labels(), settled.num_classes)
+    trained = fit_recipe(
+        copy.deepcopy(settled.model),
+        source,
+        chosen,
+        engine=engine or Engine(),
+        seed=seed,
+        layer=layer,
+        log=log,
     )
+    return narrowed(trained, types_of(dict(named_tensors(given))))
 
 
 def fit_recipe(
