@@ -15,7 +15,7 @@ from eigenforget.evaluation.board import Measured
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, score_row
 from eigenforget.record.schema import Kind
-from eigenforget.training.cost import Made
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
 NON_CLAIMS = (
@@ -93,7 +93,7 @@ def run_record(
 
 def evaluation_record(
     name: str,
-    made: Made,
+    made: ModelAndCost,
     measured: Measured,
     origin: Origin,
     *,
