@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.registry import Registry
-from eigenforget.core.spec import configured, parse
+from eigenforget.core.spec import configured
 from eigenforget.data import AUGMENTS
 from eigenforget.data.sources import Source, as_source
 from eigenforget.models.checkpoint import check_labels, named_tensors
@@ -93,10 +93,10 @@ def train(
         EigenforgetError: A label outside of the model's outputs, empty data, unsuitable weights.
         Diverged: The loss or a weight became NaN or infinite.
     """
-    chosen = parse(recipe, RECIPES, "recipe") if isinstance(recipe, str) else recipe
+    chosen = RECIPES.parse(recipe) if isinstance(recipe, str) else recipe
     source = as_source(data, "data")
     if chosen.augment != "none":
-        augment = parse(chosen.augment, AUGMENTS, "augmentation")
+        augment = AUGMENTS.parse(chosen.augment)
         source = replace(source, augment=augment)  # type: ignore[type-var]
     given = bare(model)
     settled = settle(widened(given), source)
