@@ -17,6 +17,7 @@ from pathlib import Path
 from cyclopts import App
 
 from eigenforget.record import RunRecord, read_folder
+from eigenforget.report.cost import shares
 
 COLUMNS = {
     "forget_accuracy": "forget acc.",
@@ -147,11 +148,8 @@ def group(seeds: list[list[RunRecord]], name: str) -> list[RunRecord]:
 
 
 def share(records: list[RunRecord], record: RunRecord) -> float:
-    """Processor seconds as a share of the oracles' mean: unlike wall time, other load on the
-    machine does not move it.
-    """
-    oracles = [r.outcome.cost["cpu_seconds"] for r in records if r.role == "oracle"]
-    return record.outcome.cost["cpu_seconds"] / statistics.fmean(oracles)
+    """The model's share of the cost of retraining."""
+    return shares(records)[record.name].value
 
 
 def muda_share(records: list[RunRecord]) -> float:

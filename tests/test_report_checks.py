@@ -461,7 +461,7 @@ def test_wall_time_where_processor_time_is_unknown_and_unknown_times_are_no_part
     unknown = [replace(r, outcome=replace(r.outcome, seconds=0.0)) for r in known[:2]]
     assert check("EF012", [*unknown, known[2], model(cost={"seconds": 5.0})]).status == "passed"
     found = check("EF012", [*unknown, known[2], model(cost={"seconds": 6.0})])
-    assert found.explanation == "More than 50% of the time of retraining (10.0 s): one 60%."
+    assert "one 60%" in found.explanation and "10.0 s of wall time" in found.explanation
     elsewhere = check("EF012", [*known, model(environment={"device": "cuda"})])
     assert elsewhere.status == "not_applicable" and "different devices" in elsewhere.explanation
 

@@ -4,10 +4,11 @@ quoted?
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eigenforget.record import RecordError, RunRecord, in_force
+from eigenforget.report.cost import Share, shares
 from eigenforget.report.findings import (
     NO_MODEL,
     NO_RETRAINED,
@@ -190,27 +191,18 @@ def cost(case: Case) -> Finding:
         return not_applicable(
             "the models were made on different devices, so their times do not compare"
         )
-    # Processor time where all have it: the load on the machine does not move it.
-    by_cpu = all(_cpu(r) for r in retrained)
-    spent: Callable[[RunRecord], float | None] = _cpu if by_cpu else _wall
-    # A retrained model whose record is not beside its file took 0.0 s as far as is known, which is
-    # no part of the mean.
-    times = [seconds for r in retrained if (seconds := spent(r)) is not None]
-    whole = sum(times) / len(times) if times else 0.0
-    known = {r.name: seconds / whole for r in models if times and (seconds := spent(r)) is not None}
+    every = shares(case.models)
+    known = {r.name: every[r.name] for r in models if r.name in every}
     if not known:
         return not_applicable("the records do not say how long unlearning or retraining took")
-    dear = {name: share for name, share in known.items() if share > HALF}
-    kind = "processor time" if by_cpu else "time"
+    dear = {name: share for name, share in known.items() if share.value > HALF}
     if not dear:
+        beside = dict.fromkeys(map(_beside, known.values()))
         return passed(
-            f"Every unlearned model cost at most {percent(HALF)} of the {kind} of retraining ({whole:.1f} s)."
+            f"Every unlearned model cost at most {percent(HALF)} of retraining ({some(list(beside))})."
         )
-    said = [f"{name} {percent(share)}" for name, share in dear.items()]
-    return found(
-        f"More than {percent(HALF)} of the {kind} of retraining ({whole:.1f} s): {some(said)}.",
-        dear,
-    )
+    said = [f"{name} {percent(share.value)} ({_beside(share)})" for name, share in dear.items()]
+    return found(f"More than {percent(HALF)} of the cost of retraining: {some(said)}.", dear)
 
 
 def relearning(case: Case) -> Finding:
@@ -318,13 +310,8 @@ def _named(record: RunRecord) -> str:
     return f"{record.name} (control)" if record.role == "control" else record.name
 
 
-def _cpu(record: RunRecord) -> float | None:
-    seconds = record.outcome.cost.get("cpu_seconds")
-    return float(seconds) if isinstance(seconds, (int, float)) and seconds > 0 else None
-
-
-def _wall(record: RunRecord) -> float | None:
-    return record.outcome.seconds or None
+def _beside(share: Share) -> str:
+    return f"retraining took {share.retraining:.1f} s of {share.clock} time"
 
 
 def _lowered(rows: Sequence[Row]) -> Severity | None:

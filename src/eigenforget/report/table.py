@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from eigenforget.core import bands
 from eigenforget.record import RecordError, RunRecord, ScoreRow, in_force, write_text
 from eigenforget.record.schema import Better, Role, Status, Trace
+from eigenforget.report.cost import Share, shares, wall_seconds
 
 OUTPUT_METRICS = (
     "forget_accuracy",
@@ -56,10 +57,12 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A model. seconds is None unless the run was ok; share = seconds / mean seconds of the
-    retrained models.
+    """A model.
 
-    optimises: the scores that the method which made it trains on.
+    Attributes:
+        seconds: Wall seconds that it took to make; None where they are unknown.
+        cost: Its cost beside that of retraining (cost.shares); None where it is unknown.
+        optimises: The scores that its method trains on.
     """
 
     model: str
@@ -68,8 +71,13 @@ class Row(NamedTuple):
     reason: str
     cells: dict[str, Cell]
     seconds: float | None
-    share: float | None
+    cost: Share | None
     optimises: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float | None:
+        """Its share of the cost of retraining; None where it is unknown."""
+        return None if self.cost is None else self.cost.value
 
 
 class Reference(NamedTuple):
@@ -119,10 +127,10 @@ def build(records: Sequence[RunRecord]) -> Table:
     chosen = evaluated(records)
     columns = {c.name: c for c in _columns(chosen)}
     oracles = [r for r in chosen if r.role == "oracle"]
-    seconds = _mean([r.outcome.seconds for r in oracles if r.outcome.status == "ok"])
+    costs = shares(chosen)
     reference = _reference(oracles, columns)
     others = {r.name: _reference([o for o in oracles if o is not r], columns) for r in oracles}
-    rows = tuple(_row(r, others.get(r.name, reference), columns, seconds) for r in chosen)
+    rows = tuple(_row(r, others.get(r.name, reference), columns, costs.get(r.name)) for r in chosen)
     originals = [r for r in chosen if r.role == "original"]
     original = {name: _mean(_values(originals, name)) for name in columns}
     return Table(
@@ -192,11 +200,8 @@ def _row(
     record: RunRecord,
     reference: dict[str, Reference],
     columns: dict[str, Column],
-    oracle_seconds: float | None,
+    cost: Share | None,
 ) -> Row:
-    ok = record.outcome.status == "ok"
-    seconds = record.outcome.seconds if ok else None
-    share = seconds / oracle_seconds if seconds is not None and oracle_seconds else None
     cells = {
         s.name: _cell(s, columns[s.name], reference.get(s.name), record.role == "oracle")
         for s in record.scores
@@ -207,8 +212,8 @@ def _row(
         record.outcome.status,
         record.outcome.reason,
         cells,
-        seconds,
-        share,
+        wall_seconds(record),
+        cost,
         optimises(record),
     )
 

@@ -344,9 +344,10 @@ def _cost(row: Row, table: Table) -> str:
 
 
 def _time(row: Row) -> str:
-    if row.seconds is None or row.share is None:
+    if row.seconds is None or row.cost is None:
         return ""
-    return f"It took {row.seconds:.1f} s, {percent(row.share)} of retraining."
+    share = f"{percent(row.cost.value)} of the {row.cost.clock} time of retraining"
+    return f"It took {row.seconds:.1f} s, and {share}."
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -53,7 +53,7 @@ CHARTS = (
         "pareto",
         comparison_figures.pareto,
         "Cost against quality",
-        "Cost in processor time where all retrained models know theirs, else in wall time. Left: share of scores in the retrained models'"
+        "Cost in processor time where the model and the retrained models know theirs, else in wall time. Left: share of scores in the retrained models'"
         " band, more is better; right: mean distance from the middle of the band, a score counted up to four halves, less is better."
         " Grey line and large marks: the Pareto front, the unlearned models that no other one beats in cost and quality at once."
         " Open marks: controls, which are never on it. Scores that a method trains on do not count for it; models of unknown cost"

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from scipy import stats
 
 from eigenforget.record import RecordError, RunRecord
+from eigenforget.report.cost import shares
 from eigenforget.report.figures.band_figures import COLUMN, INSIDE, named
 from eigenforget.report.figures.style import (
     GREY,
@@ -295,7 +296,7 @@ def _points(records: Sequence[RunRecord]) -> list[Spent]:
     """Retrained and judged models whose cost and quality are both known. What a method trains on
     does not count for it.
     """
-    costs = _costs(records)
+    costs = shares(records)
     points = []
     for row in build(records).rows:
         told = {
@@ -303,41 +304,12 @@ def _points(records: Sequence[RunRecord]) -> list[Spent]:
             for n, c in row.cells.items()
             if "@" not in n and c.units is not None and n not in row.optimises
         }
-        if row.model not in costs or not told:
+        if row.role == "original" or row.model not in costs or not told:
             continue
         far = [abs(units) for units in told.values()]
         inside = sum(row.cells[name].verdict == "in" for name in told)
         distance = sum(min(d, CLIP) for d in far) / len(far)
-        words = f"{percent(costs[row.model])} of retraining, {inside} of {len(far)} scores in the band, mean distance {distance:.2f}"
-        points.append(Spent(row, costs[row.model], inside / len(far), distance, words))
+        share = costs[row.model].value
+        words = f"{percent(share)} of retraining, {inside} of {len(far)} scores in the band, mean distance {distance:.2f}"
+        points.append(Spent(row, share, inside / len(far), distance, words))
     return points
-
-
-def _costs(records: Sequence[RunRecord]) -> dict[str, float]:
-    """Shares of the mean cost of the retrained models; empty where they do not compare, without
-    models whose cost is not known.
-
-    In processor seconds, which the load on the machine does not move, where all retrained models
-    have them, else in wall seconds.
-    """
-    made = [r for r in records if r.role in ("oracle", *_JUDGED) and r.outcome.status == "ok"]
-    retrained = [r for r in made if r.role == "oracle"]
-    if len({str(r.environment.get("device")) for r in made}) > 1 or not retrained:
-        return {}
-    spent = _processor if all(_processor(r) for r in retrained) else _wall
-    whole = sum(spent(r) for r in retrained) / len(retrained)
-    return {r.name: spent(r) / whole for r in made if spent(r)} if whole else {}
-
-
-def _processor(record: RunRecord) -> float:
-    """0 where it is not known."""
-    seconds = record.outcome.cost.get("cpu_seconds")
-    return (
-        float(seconds)
-        if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0
-        else 0.0
-    )
-
-
-def _wall(record: RunRecord) -> float:
-    return record.outcome.seconds

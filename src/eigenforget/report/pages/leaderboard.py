@@ -108,12 +108,11 @@ def entries(problem: Problem, also: Sequence[str] = ()) -> list[Entry]:
         raise RecordError(
             f"{problem.title}: a leaderboard needs records of retrained models for every training seed"
         )
-    rows: dict[str, list[tuple[Row, float | None]]] = {}
-    for records, table in zip(problem.seeds, tables, strict=True):
-        shares = _shares(records)
+    rows: dict[str, list[Row]] = {}
+    for table in tables:
         for row in table.rows:
             if row.role in ("unlearned", "control"):
-                rows.setdefault(row.model, []).append((row, shares.get(row.model)))
+                rows.setdefault(row.model, []).append(row)
     unheard = silent(tables)
     specs = {name: _specs(name, problem.seeds) for name in rows}
     found = [
@@ -241,13 +240,13 @@ def _specs(name: str, seeds: Sequence[Sequence[RunRecord]]) -> tuple[str, ...]:
 
 def _entry(
     name: str,
-    rows: Sequence[tuple[Row, float | None]],
+    rows: Sequence[Row],
     unheard: frozenset[str],
     of: tuple[int, tuple[str, ...]],
     scores: Sequence[str],
 ) -> Entry:
     marks: dict[str, list[Mark]] = {}
-    for row, _ in rows:
+    for row in rows:
         for score in scores:
             cell = row.cells.get(score)
             if (
@@ -259,15 +258,15 @@ def _entry(
                 marks.setdefault(score, []).append(
                     Mark(cell.value, cell.gap, cell.units, cell.verdict == "in")
                 )
-    left_out = unheard | {score for row, _ in rows for score in row.optimises}
-    good = [share for row, share in rows if row.status == "ok"]
+    left_out = unheard | {score for row in rows for score in row.optimises}
+    good = [row.share for row in rows if row.status == "ok"]
     reasons = tuple(
-        dict.fromkeys(f"{row.status}: {row.reason}" for row, _ in rows if row.status != "ok")
+        dict.fromkeys(f"{row.status}: {row.reason}" for row in rows if row.status != "ok")
     )
     seeds, specs = of
     return Entry(
         name,
-        rows[0][0].role,
+        rows[0].role,
         marks,
         [s for s in good if s is not None],
         left_out,
@@ -279,22 +278,6 @@ def _entry(
 
 def _has_bands(problem: Problem) -> bool:
     return all(sum(r.role == "oracle" for r in records) > 1 for records in problem.seeds)
-
-
-def _shares(records: Sequence[RunRecord]) -> dict[str, float]:
-    """Processor seconds over the retrained models' mean, by model; wall seconds where there are no
-    processor seconds.
-    """
-    for cost in (lambda r: r.outcome.cost.get("cpu_seconds"), lambda r: r.outcome.seconds):
-        known = {
-            r.name: float(cost(r) or 0.0)
-            for r in records
-            if r.kind == "evaluate" and r.outcome.status == "ok"
-        }
-        retrained = [known[r.name] for r in records if r.role == "oracle" and r.name in known]
-        if retrained and all(retrained):
-            return {name: value / fmean(retrained) for name, value in known.items()}
-    return {}
 
 
 def _shade(entry: Entry, name: str) -> Shade | None:
