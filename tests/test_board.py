@@ -16,9 +16,9 @@ from torch import nn
 from eigenforget.core import bands
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Score
-from eigenforget.evaluation.audits.evidence import Evidence, Findings, Seen
+from eigenforget.evaluation.audits.evidence import Evidence, Findings, Observation
 from eigenforget.evaluation.audits.klom import KLoM
-from eigenforget.evaluation.board import Board, Evaluation, Measured, Panel, evaluate
+from eigenforget.evaluation.board import Board, Evaluation, Measurement, Panel, evaluate
 from eigenforget.evaluation.metrics import derived
 from eigenforget.evaluation.scoring import Scoring, measurement_names, values_of
 from eigenforget.methods import MUDA
@@ -52,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Beside]:
     return calls
 
 
-def whose(seen: Seen | None, models: Sequence[nn.Module], panel: Panel) -> int:
+def whose(seen: Observation | None, models: Sequence[nn.Module], panel: Panel) -> int:
     """The number of the model that these are the outputs of."""
     assert seen is not None
     logits = [panel.observe(model)["forget"].logits for model in models]
@@ -277,7 +277,7 @@ def test_the_mean_of_equal_oracles_is_their_value_to_the_bit() -> None:
 def evaluation(name: str = "lp", **values: float | None) -> Evaluation:
     """One score; models named o… are oracles."""
 
-    def measured(model: str, value: float | None) -> Measured:
+    def measured(model: str, value: float | None) -> Measurement:
         score = Score(
             name,
             value,
@@ -288,7 +288,7 @@ def evaluation(name: str = "lp", **values: float | None) -> Evaluation:
             trace="above",
         )
         role: Any = "oracle" if model.startswith("o") else "unlearned"
-        return Measured(role, (score,), {}, 0.0)
+        return Measurement(role, (score,), {}, 0.0)
 
     return Evaluation({model: measured(model, value) for model, value in values.items()})
 

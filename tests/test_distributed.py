@@ -224,7 +224,7 @@ def sharded(engine: Engine) -> dict[str, float]:
     what = panel.scoring(model, seen).what
     found: dict[str, float] = {}
     for kind in METRICS:
-        metric = kind.made_for(what)
+        metric = kind.create(what)
         for part, rows in seen.items():
             ((whole, outputs),) = batches(rows)
             own = slice(*engine.ranks.share(len(whole.labels)).bounds(engine.ranks.rank))
@@ -235,7 +235,7 @@ def sharded(engine: Engine) -> dict[str, float]:
             )
         found |= {score.name: score.value for score in metric.scores() if score.value is not None}
     for comparison in COMPARISONS:
-        paired = comparison.made_for(what)
+        paired = comparison.create(what)
         for part, rows in seen.items():
             ((labels, mine, theirs),) = pairs(rows, beside[part], comparison.reads)
             own = slice(*engine.ranks.share(len(labels)).bounds(engine.ranks.rank))

@@ -15,7 +15,7 @@ from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Score
 from eigenforget.data.sources import TensorSource
-from eigenforget.evaluation.board import Evaluation, Measured, evaluate
+from eigenforget.evaluation.board import Evaluation, Measurement, evaluate
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.evaluation.scoring import measurement_names
 from eigenforget.experiments.experiment import Experiment
@@ -123,11 +123,11 @@ def test_among_identical_oracles_an_identical_model_is_in_every_band() -> None:
 
 
 def test_gaps_are_to_the_oracle_mean_and_there_is_none_without_one() -> None:
-    def measured(role: str, value: float | None) -> Measured:
+    def measured(role: str, value: float | None) -> Measurement:
         score = Score(
             "da", value, "1", "reference", (0.0, 1.0), reason="" if value is not None else "none"
         )
-        return Measured(role, (score,), {}, 0.0)  # type: ignore[arg-type]
+        return Measurement(role, (score,), {}, 0.0)  # type: ignore[arg-type]
 
     found = Evaluation(
         {

@@ -14,7 +14,7 @@ from sklearn.manifold import trustworthiness
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.audits.evidence import PartOutputs
 from eigenforget.evaluation.board import Panel
-from eigenforget.evaluation.series import check_maps, feature_maps
+from eigenforget.evaluation.series import check_maps, map_series
 from eigenforget.record import from_json, to_json
 from eigenforget.report.figures import overview as figures
 from eigenforget.report.figures.attack_figures import roc
@@ -39,7 +39,7 @@ def held_out(n: int = 60, width: int = 5, seed: int = 0) -> dict[str, PartOutput
 def maps(
     seen: dict[str, PartOutputs], *, points: int = 45, seed: int = 0, ids: list[str] | None = None
 ) -> dict[str, dict[str, list[float]]]:
-    return feature_maps(seen, ("tsne",), forgotten_classes=(2,), ids=ids, points=points, seed=seed)  # type: ignore[arg-type]
+    return map_series(seen, ("tsne",), forgotten_classes=(2,), ids=ids, points=points, seed=seed)  # type: ignore[arg-type]
 
 
 def test_t_sne_has_the_same_bits_each_time_and_others_with_another_seed() -> None:
@@ -120,7 +120,7 @@ def test_umap_gets_a_seed_and_no_more_neighbours_than_there_are(
     monkeypatch.setitem(sys.modules, "umap", module)
     settings = {"forgotten_classes": (2,), "ids": None, "seed": 0}
     for points in (10, 40):
-        found = feature_maps(held_out(), ("umap",), points=points, **settings)  # type: ignore[arg-type]
+        found = map_series(held_out(), ("umap",), points=points, **settings)  # type: ignore[arg-type]
         assert len(found["umap"]["x"]) == points and found["umap"]["id"] == found["pca"]["id"]
     assert (
         [c["n_neighbors"] for c in calls] == [9, 15]

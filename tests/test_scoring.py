@@ -15,7 +15,7 @@ from torch import nn
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Score
 from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs, Seen
+from eigenforget.evaluation.audits.evidence import Evidence, Observation, PartOutputs
 from eigenforget.evaluation.board import Board, Panel
 from eigenforget.evaluation.metrics import COMPARISONS, METRICS
 from eigenforget.evaluation.observe import CHUNK, batches, pairs
@@ -172,8 +172,8 @@ def test_a_comparison_is_the_mean_over_the_oracles_and_one_with_the_original() -
                 assert score.trace == (declared.to_original if special else declared.trace)
 
 
-def _compared(panel: Panel, kind: type, evidence: Evidence, other: Seen, stem: str) -> float:
-    metric = kind.made_for(panel.scoring(evidence.model, evidence.parts).what)
+def _compared(panel: Panel, kind: type, evidence: Evidence, other: Observation, stem: str) -> float:
+    metric = kind.create(panel.scoring(evidence.model, evidence.parts).what)
     for part, mine in evidence.parts.items():
         ours, theirs = (torch.from_numpy(getattr(rows, kind.reads)) for rows in (mine, other[part]))
         metric.update(part, torch.from_numpy(mine.labels), ours, theirs)

@@ -14,7 +14,7 @@ from torch import nn
 
 from eigenforget.core.types import Part
 from eigenforget.data.sources import Source, TensorSource
-from eigenforget.evaluation.audits.evidence import Evidence, Seen
+from eigenforget.evaluation.audits.evidence import Evidence, Observation
 from eigenforget.evaluation.board import Panel
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.training.engine import Engine
@@ -71,7 +71,7 @@ class World(NamedTuple):
             }
         )  # type: ignore[arg-type]
 
-    def seen(self, model: nn.Module, **settings: object) -> Seen:
+    def seen(self, model: nn.Module, **settings: object) -> Observation:
         return self.panel(**settings).observe(model)
 
 
@@ -120,12 +120,12 @@ def evidence(found: World, *, peers: int = 2) -> Evidence:
     )
 
 
-def without(seen: Seen, part: Part) -> Seen:
+def without(seen: Observation, part: Part) -> Observation:
     """The outputs of the other parts."""
     return {p: rows for p, rows in seen.items() if p != part}
 
 
-def arrays(seen: Seen) -> dict[str, np.ndarray]:
+def arrays(seen: Observation) -> dict[str, np.ndarray]:
     """Copies of all arrays by part and column."""
     return {
         f"{part} {column}": np.array(getattr(rows, column))

@@ -11,7 +11,7 @@ import torch
 
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.evaluation.audits.evidence import Audit, Evidence, Findings, Seen
+from eigenforget.evaluation.audits.evidence import Audit, Evidence, Findings, Observation
 from tests.toys import arrays, evidence, without, world
 
 EVERY = pytest.mark.parametrize("kind", [*AUDITS, *ENSEMBLE_AUDITS], ids=lambda kind: kind.__name__)
@@ -160,7 +160,7 @@ def test_what_is_missing_is_said_never_a_number(
         assert declared(score) == declared(full[score.name])
 
 
-def emptied_at(seen: Seen, part: Part) -> Seen:
+def emptied_at(seen: Observation, part: Part) -> Observation:
     return {
         p: rows._replace(**{c: getattr(rows, c)[:0] for c in rows._fields[:4]})
         if p == part

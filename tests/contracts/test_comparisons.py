@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eigenforget.core.types import Part
-from eigenforget.evaluation.metrics import COMPARISONS, Measurement, PairedMetric
+from eigenforget.evaluation.metrics import COMPARISONS, MetricContext, PairedMetric
 
 CLASSES, WIDTH, GONE = 4, 6, (2,)
 SIZES: dict[Part, int] = {"forget": 30, "retain": 90, "test_forget": 25, "test_retain": 60}
@@ -34,8 +34,8 @@ Values = dict[str, float | str]
 
 
 def make(kind: type[PairedMetric]) -> PairedMetric:
-    return kind.made_for(
-        Measurement(num_features=WIDTH, num_classes=CLASSES, forgotten_classes=GONE, k=3, seed=0)
+    return kind.create(
+        MetricContext(num_features=WIDTH, num_classes=CLASSES, forgotten_classes=GONE, k=3, seed=0)
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics import METRICS, Measurement, PanelMetric
+from eigenforget.evaluation.metrics import METRICS, MetricContext, PanelMetric
 
 CLASSES, WIDTH, GONE = 4, 6, (2,)
 SIZES: dict[Part, int] = {"forget": 30, "retain": 90, "test_forget": 1000, "test_retain": 60}
@@ -26,8 +26,8 @@ def make(kind: type[PanelMetric]) -> PanelMetric:
     head = torch.eye(CLASSES, WIDTH) + 0.1 * torch.randn(
         CLASSES, WIDTH, generator=torch.Generator().manual_seed(9)
     )
-    return kind.made_for(
-        Measurement(
+    return kind.create(
+        MetricContext(
             num_features=WIDTH, num_classes=CLASSES, forgotten_classes=GONE, k=3, seed=0, head=head
         )
     )

@@ -15,7 +15,7 @@ from eigenforget.evaluation.metrics.class_means import (
     means_coincide,
     nearest_mean,
 )
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.panel import MetricContext
 
 WIDTH, CLASSES = 6, 5
 
@@ -36,7 +36,7 @@ def feed(metric, part, features, labels):
 
 
 def made(parts, forgotten, classes=CLASSES, width=WIDTH):
-    metric = NearestClassMean.made_for(Measurement(width, classes, forgotten, 2, 0))
+    metric = NearestClassMean.create(MetricContext(width, classes, forgotten, 2, 0))
     for part, (features, labels) in parts.items():
         feed(metric, part, features, labels)
     return metric

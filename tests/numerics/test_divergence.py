@@ -26,7 +26,7 @@ from eigenforget.evaluation.metrics.divergence import (
     jensen_shannon,
 )
 from eigenforget.evaluation.metrics.paired import PairedMetric
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.panel import MetricContext
 
 CLASSES = 4
 KINDS = [JensenShannon, ActivationDistance, RfJsd]
@@ -41,8 +41,8 @@ class Rows(NamedTuple):
 
 
 def make(kind: type[PairedMetric], forgotten: tuple[int, ...] = (2,)) -> PairedMetric:
-    return kind.made_for(
-        Measurement(num_features=6, num_classes=CLASSES, forgotten_classes=forgotten, k=3, seed=0)
+    return kind.create(
+        MetricContext(num_features=6, num_classes=CLASSES, forgotten_classes=forgotten, k=3, seed=0)
     )
 
 

@@ -16,7 +16,7 @@ from eigenforget.evaluation.metrics.neural_collapse import (
     frame_distance,
     merge_classes,
 )
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.panel import MetricContext
 
 WIDTH, CLASSES = 8, 5
 
@@ -44,7 +44,7 @@ def feed(metric, features, labels, part="retain"):
 
 
 def scores(features, labels, weight=None, classes=CLASSES):
-    metric = NeuralCollapse.made_for(Measurement(features.shape[1], classes, (1,), 4, 0, weight))
+    metric = NeuralCollapse.create(MetricContext(features.shape[1], classes, (1,), 4, 0, weight))
     feed(metric, features, labels)
     return metric.scores()
 

@@ -8,7 +8,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.evaluation.metrics import ruler
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.panel import MetricContext
 from eigenforget.evaluation.metrics.ruler import (
     RulerM2,
     RulerM4,
@@ -18,7 +18,7 @@ from eigenforget.evaluation.metrics.ruler import (
 )
 
 LABELS = torch.zeros(0, dtype=torch.int64)
-WHAT = Measurement(6, 3, (1,), 2, 5)
+WHAT = MetricContext(6, 3, (1,), 2, 5)
 
 
 def rows(n, seed, width=6, shift=0.0):
@@ -30,14 +30,14 @@ def cosine(a, b):
 
 
 def m2(sides):
-    metric = RulerM2.made_for(WHAT)
+    metric = RulerM2.create(WHAT)
     for part, (mine, other) in sides.items():
         metric.update(part, LABELS, mine, other)
     return metric.values()["ruler_m2"]
 
 
 def m4_metric(sides, seed=5):
-    metric = RulerM4.made_for(WHAT._replace(seed=seed))
+    metric = RulerM4.create(WHAT._replace(seed=seed))
     for part, features in sides.items():
         feed(metric, part, features, torch.arange(len(features)))
     return metric
@@ -93,7 +93,7 @@ def test_m2_is_zero_on_identical_models_and_reaches_its_bounds():
 
 def test_m2_does_not_depend_on_order_or_shards():
     sides = {"forget": (rows(31, 0), rows(31, 1)), "retain": (rows(80, 2), rows(80, 3))}
-    shards = [RulerM2.made_for(WHAT) for _ in range(3)]
+    shards = [RulerM2.create(WHAT) for _ in range(3)]
     for part, (mine, other) in reversed(sides.items()):
         for i, chosen in enumerate(
             torch.randperm(len(mine), generator=torch.Generator().manual_seed(0)).split(5)
@@ -191,7 +191,7 @@ def test_nearest_cosines_over_several_blocks_are_those_of_the_whole_matrix():
 def test_m4_does_not_depend_on_order_or_shards_bit_for_bit(monkeypatch, caps):
     monkeypatch.setattr(ruler, "CAPS", caps)
     sides = {"forget": rows(60, 0), "retain": rows(150, 1)}
-    shards = [RulerM4.made_for(WHAT) for _ in range(3)]
+    shards = [RulerM4.create(WHAT) for _ in range(3)]
     for part, features in reversed(sides.items()):
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(4))
         for i, chosen in enumerate(order.split(7)):

@@ -9,7 +9,7 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.stats import ortho_group
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.panel import MetricContext
 from eigenforget.evaluation.metrics.similarity import LinearCKA, Procrustes
 
 KINDS = [LinearCKA, Procrustes]
@@ -17,7 +17,7 @@ LABELS = torch.zeros(0, dtype=torch.int64)
 
 
 def measurement(width, forgotten=(1,)):
-    return Measurement(width, 3, forgotten, 2, 0)
+    return MetricContext(width, 3, forgotten, 2, 0)
 
 
 def pair(n=60, d=5, e=7, seed=0):
@@ -49,7 +49,7 @@ def slow_procrustes(x, y):
 
 
 def measured(kind, x, y, part="test_retain", forgotten=(1,)):
-    metric = kind.made_for(measurement(x.shape[1], forgotten))
+    metric = kind.create(measurement(x.shape[1], forgotten))
     metric.update(part, LABELS, torch.as_tensor(x), torch.as_tensor(y))
     forget, retain = metric.values().values()
     return retain if part == "test_retain" else forget

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -19,25 +19,25 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source, as_source
-from eigenforget.evaluation.audits.evidence import Evidence, Seen
-from eigenforget.evaluation.metrics import Measurement, derived
+from eigenforget.evaluation.audits.evidence import Evidence, Observation
+from eigenforget.evaluation.metrics import MetricContext, derived
 from eigenforget.evaluation.observe import View, observe
 from eigenforget.evaluation.observe import parts_of as parts_of
 from eigenforget.evaluation.scoring import Scoring, values_of
-from eigenforget.evaluation.series import check_maps, class_series, feature_maps, group_accuracy
+from eigenforget.evaluation.series import check_maps, class_series, group_accuracy, map_series
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import settle
 from eigenforget.models.module import ready
 from eigenforget.models.precision import widened
+from eigenforget.record.schema import Role
 from eigenforget.requests.splitting import gone_classes as gone_classes
 from eigenforget.requests.splitting import sides_of as sides_of
 from eigenforget.training.engine import Engine
 
-Role = Literal["original", "oracle", "unlearned", "control"]
 Values = Mapping[str, float | None]
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """The scores of one model, the series behind its figures, and the seconds the measurement took."""
 
     role: Role
@@ -74,7 +74,7 @@ class Standing(NamedTuple):
 class Evaluation:
     """What `evaluate` found, by model name."""
 
-    models: Mapping[str, Measured]
+    models: Mapping[str, Measurement]
 
     def oracle_values(self, score: str) -> list[float]:
         """The oracles' values; empty where any of them has none."""
@@ -96,7 +96,7 @@ class Evaluation:
         value, mean = self._model(model).value(score), self.oracle_mean(score)
         return None if value is None or mean is None else value - mean
 
-    def _model(self, name: str) -> Measured:
+    def _model(self, name: str) -> Measurement:
         if name not in self.models:
             raise EigenforgetError(f"no model {name!r}; there are: {listed(self.models)}")
         return self.models[name]
@@ -123,7 +123,7 @@ class Panel:
     layers: further layers, each once, on which all that reads features is measured again, as
     "score@layer". test_ids name the held-out samples (test_forget, then test_retain); map_points of
     them go into the map of features, and into the further maps that `maps` names
-    (figure_data.MAPS). skip: names of metrics and audits to leave out. forget_groups: rows of the
+    (figure_data.FURTHER_MAPS). skip: names of metrics and audits to leave out. forget_groups: rows of the
     forget samples by a name, whose accuracies go into the series.
     """
 
@@ -146,27 +146,27 @@ class Panel:
             raise EigenforgetError(f"further layers must differ, got {listed(self.layers)}")
         check_maps(self.maps)
 
-    def observe(self, model: nn.Module) -> Seen:
+    def observe(self, model: nn.Module) -> Observation:
         """One forward pass over every part. Errors: unknown layers, labels outside the head."""
         return observe(self.engine, widened(model), self.parts, View(self.layer, self.layers))
 
-    def measure(self, model: nn.Module, role: Role = "unlearned") -> Measured:
+    def measure(self, model: nn.Module, role: Role = "unlearned") -> Measurement:
         """Scores and series of one model that stands alone; what compares models is not applicable
         then. See Board.
         """
         return Board(self, (), ()).measure(model, role)
 
-    def scoring(self, model: nn.Module, seen: Seen) -> Scoring:
+    def scoring(self, model: nn.Module, seen: Observation) -> Scoring:
         """What to measure of this model."""
         head = find_head(model)[1].weight.detach().cpu() if self.layer is None else None
         width = next(iter(seen.values())).features.shape[1]
         k = self.k or default_k(self.num_classes - len(self.forgotten_classes), width)
         return Scoring(
-            Measurement(width, self.num_classes, self.forgotten_classes, k, self.seed, head),
+            MetricContext(width, self.num_classes, self.forgotten_classes, k, self.seed, head),
             self.skip,
         )
 
-    def evidence(self, model: nn.Module, seen: Seen) -> Evidence:
+    def evidence(self, model: nn.Module, seen: Observation) -> Evidence:
         """The model alone, as audits see it."""
         wide, gone = widened(model), self.forgotten_classes
         return Evidence(
@@ -179,10 +179,10 @@ class Panel:
             layer=self.layer,
         )
 
-    def series(self, seen: Seen) -> dict[str, Any]:
+    def series(self, seen: Observation) -> dict[str, Any]:
         """The series that need outputs only."""
         gone = self.forgotten_classes
-        drawn = feature_maps(
+        drawn = map_series(
             seen,
             self.maps,
             forgotten_classes=gone,
@@ -240,10 +240,10 @@ class Board:
         model: nn.Module,
         role: Role,
         *,
-        peers: Sequence[Seen] = (),
+        peers: Sequence[Observation] = (),
         number: int = 0,
-        seen: Seen | None = None,
-    ) -> Measured:
+        seen: Observation | None = None,
+    ) -> Measurement:
         """Scores and series of a model that was made from the original of this number.
 
         peers: outputs of models made in the same way from other training seeds. seen: the model's
@@ -254,7 +254,7 @@ class Board:
             model, self.panel.observe(model) if seen is None else seen, role, peers, number
         )
 
-    def measure_original(self, number: int = 0) -> Measured:
+    def measure_original(self, number: int = 0) -> Measurement:
         """An original beside itself and the oracles; the other originals are its peers."""
         if not self.originals:
             raise EigenforgetError("this board has no original")
@@ -264,7 +264,7 @@ class Board:
             self.originals[number], self._originals[number], "original", peers, number
         )
 
-    def measure_oracle(self, number: int) -> Measured:
+    def measure_oracle(self, number: int) -> Measurement:
         """The oracle of this number, from 0, beside the others."""
         if not 0 <= number < len(self.oracles):
             raise EigenforgetError(
@@ -274,7 +274,7 @@ class Board:
         return _with_derived(self._base_of_oracles[number], "oracle", others)
 
     @cached_property
-    def _base_of_oracles(self) -> list[Measured]:
+    def _base_of_oracles(self) -> list[Measurement]:
         return [self._base(*self._oracle_evidence(i)) for i in range(len(self.oracles))]
 
     @cached_property
@@ -289,8 +289,13 @@ class Board:
         )
 
     def _measure(
-        self, model: nn.Module, seen: Seen, role: Role, peers: Sequence[Seen], number: int
-    ) -> Measured:
+        self,
+        model: nn.Module,
+        seen: Observation,
+        role: Role,
+        peers: Sequence[Observation],
+        number: int,
+    ) -> Measurement:
         original = self._originals[number] if self._originals else None
         evidence = replace(
             self.panel.evidence(model, seen), original=original, oracles=tuple(self._oracles)
@@ -323,7 +328,7 @@ class Board:
         evidence = replace(alone, original=original, oracles=others)
         return evidence, replace(evidence, peers=others[: self.peers], oracles=others[self.peers :])
 
-    def _base(self, evidence: Evidence, ensemble: Evidence) -> Measured:
+    def _base(self, evidence: Evidence, ensemble: Evidence) -> Measurement:
         started = time.perf_counter()
         scoring = self.panel.scoring(evidence.model, evidence.parts)
         found = scoring.findings(evidence, ensemble)
@@ -332,10 +337,10 @@ class Board:
             *(s for layer in self.panel.layers for s in scoring.at_layer(evidence, layer).scores),
         ]
         series = {**found.series, **self.panel.series(evidence.parts)}
-        return Measured("unlearned", tuple(scores), series, time.perf_counter() - started)
+        return Measurement("unlearned", tuple(scores), series, time.perf_counter() - started)
 
 
-def _with_derived(base: Measured, role: Role, oracles: Sequence[Values]) -> Measured:
+def _with_derived(base: Measurement, role: Role, oracles: Sequence[Values]) -> Measurement:
     return base._replace(
         role=role, scores=(*base.scores, *derived(values_of(base.scores), oracles))
     )

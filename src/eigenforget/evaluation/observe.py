@@ -16,7 +16,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part
 from eigenforget.data.sources import Source
-from eigenforget.evaluation.audits.evidence import PartOutputs, Seen
+from eigenforget.evaluation.audits.evidence import Observation, PartOutputs
 from eigenforget.models.checkpoint import check_labels
 from eigenforget.requests.splitting import sides_of
 from eigenforget.training.engine import Engine
@@ -52,7 +52,7 @@ def observe(
     return seen
 
 
-def at_layer(seen: Seen, layer: str) -> dict[Part, PartOutputs]:
+def at_layer(seen: Observation, layer: str) -> dict[Part, PartOutputs]:
     """The same outputs with the features of a further layer in the place of the headline features."""
     return {
         part: rows._replace(features=rows.layers[layer], layers={}) for part, rows in seen.items()

@@ -11,7 +11,7 @@ import torch
 
 from eigenforget.core.types import Score, Split
 from eigenforget.core.version import __version__
-from eigenforget.evaluation.board import Measured
+from eigenforget.evaluation.board import Measurement
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, score_row
 from eigenforget.record.schema import Kind
@@ -94,7 +94,7 @@ def run_record(
 def evaluation_record(
     name: str,
     made: ModelAndCost,
-    measured: Measured,
+    measured: Measurement,
     origin: Origin,
     *,
     split: Split,

@@ -15,12 +15,12 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.evaluation.audits.evidence import Audit, Evidence, Findings, Seen
+from eigenforget.evaluation.audits.evidence import Audit, Evidence, Findings, Observation
 from eigenforget.evaluation.metrics import (
     COMPARISONS,
     METRICS,
-    Kind,
-    Measurement,
+    ComparisonKind,
+    MetricContext,
     PairedMetric,
     PanelAlignment,
     PanelMetric,
@@ -29,7 +29,7 @@ from eigenforget.evaluation.metrics import (
 from eigenforget.evaluation.observe import at_layer, batches, pairs
 from eigenforget.evaluation.series import alignment_series, roc_series
 
-REVISION = 2
+SCORING_REVISION = 2
 """Raised whenever a score of the same models would no longer be the same: results of benches are
 not used beyond it.
 """
@@ -43,7 +43,7 @@ FEATURES: tuple[Reads, ...] = ("features",)
 class Scoring:
     """What is measured: everything but the names in `skip`, with the audits' draws from `seed`."""
 
-    what: Measurement
+    what: MetricContext
     skip: Collection[str] = ()
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class Scoring:
         for kind in METRICS:
             if kind.name in self.skip or kind.reads not in reads:
                 continue
-            metric = _whole(kind.made_for(self.what))
+            metric = _whole(kind.create(self.what))
             for part, rows in evidence.parts.items():
                 for batch, outputs in batches(rows):
                     metric.update(part, batch, outputs)
@@ -116,7 +116,7 @@ class Scoring:
                     else (evidence.original,)
                 )
                 found = [
-                    _values(_whole(kind.made_for(self.what)), evidence.parts, other)
+                    _values(_whole(kind.create(self.what)), evidence.parts, other)
                     for other in others
                 ]
                 scores += [
@@ -164,7 +164,7 @@ def _nobody() -> bool:
     return False
 
 
-def _values(metric: PairedMetric, mine: Seen, other: Seen) -> dict[str, float | str]:
+def _values(metric: PairedMetric, mine: Observation, other: Observation) -> dict[str, float | str]:
     for part, rows in mine.items():
         for labels, ours, theirs in pairs(rows, _same_part(other, part), metric.reads):
             metric.update(part, labels, ours, theirs)
@@ -172,13 +172,13 @@ def _values(metric: PairedMetric, mine: Seen, other: Seen) -> dict[str, float | 
         return metric.values()
 
 
-def _same_part(other: Seen, part: Part) -> Any:
+def _same_part(other: Observation, part: Part) -> Any:
     if part not in other:
         raise EigenforgetError(f"the model to compare with was not measured on part {part}")
     return other[part]
 
 
-def _mean(name: str, kind: Kind, values: list[float | str]) -> Score:
+def _mean(name: str, kind: ComparisonKind, values: list[float | str]) -> Score:
     """The mean over the models compared with; not applicable where there is none, or any of them
     gave a reason.
     """

@@ -18,15 +18,15 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part
-from eigenforget.evaluation.audits.evidence import PartOutputs, Seen
+from eigenforget.evaluation.audits.evidence import Observation, PartOutputs
 from eigenforget.evaluation.metrics import PanelAlignment
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, Sides, others_needed
+from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, AttackScores, others_needed
 from eigenforget.evaluation.metrics.membership import PopulationMIA
 
 MAX_CONFUSION = 100
 """Beyond this many classes a confusion matrix is neither readable nor small."""
 
-MAPS = ("tsne", "umap")
+FURTHER_MAPS = ("tsne", "umap")
 """Maps of the features that are made on demand."""
 
 MAX_CORNERS = 200
@@ -59,8 +59,8 @@ def alignment_series(metric: PanelAlignment) -> dict[str, Any]:
     }
 
 
-def feature_maps(
-    seen: Seen,
+def map_series(
+    seen: Observation,
     kinds: Sequence[str] = (),
     *,
     forgotten_classes: Sequence[int],
@@ -69,7 +69,7 @@ def feature_maps(
     seed: int,
 ) -> dict[str, Any]:
     """A fixed sample of the held-out samples in two dimensions: "pca", and by name what else was
-    asked for (MAPS).
+    asked for (FURTHER_MAPS).
 
     pca: the two leading principal components of all held-out features, of which `explained` is the
     share of the variance. tsne and umap: of the sampled ones only, so the places of few points say
@@ -103,10 +103,10 @@ def check_maps(kinds: Sequence[str]) -> None:
     """Errors: a kind of map that there is not, one named twice, or one whose library is not
     installed.
     """
-    unknown = [kind for kind in kinds if kind not in MAPS]
+    unknown = [kind for kind in kinds if kind not in FURTHER_MAPS]
     if unknown or len(set(kinds)) < len(kinds):
         raise EigenforgetError(
-            f"further maps are of {listed(MAPS)}, each once; got {listed(kinds)}"
+            f"further maps are of {listed(FURTHER_MAPS)}, each once; got {listed(kinds)}"
         )
     if "umap" in kinds:
         _umap()
@@ -142,25 +142,25 @@ def roc_series(attack: PopulationMIA) -> dict[str, Any]:
     }
 
 
-class Roc(NamedTuple):
+class RocCounts(NamedTuple):
     """true [T] members and false [T] others called members at each threshold, rising from 0 to all."""
 
     true: np.ndarray
     false: np.ndarray
 
 
-def attack_sides(attack: PopulationMIA) -> Sides:
+def attack_sides(attack: PopulationMIA) -> AttackScores:
     """Negative losses of the members and non-members of mia_auc (see PopulationMIA)."""
     members, unseen_forget, unseen_retain = (
         _first_column(state)
         for state in (attack.members, attack.unseen_forget, attack.unseen_retain)
     )
-    return Sides(
+    return AttackScores(
         members, unseen_forget if attack.forgotten_classes or len(unseen_forget) else unseen_retain
     )
 
 
-def roc_curve(sides: Sides) -> Roc:
+def roc_curve(sides: AttackScores) -> RocCounts:
     """All corners of the ROC: for each value that occurs, from the largest, the counts at or above
     it; tied samples go together.
 
@@ -171,11 +171,11 @@ def roc_curve(sides: Sides) -> Roc:
         np.r_[0, len(s) - np.searchsorted(np.sort(s), values, side="left")]
         for s in (sides.members, sides.others)
     ]
-    return Roc(true=counts[0], false=counts[1])
+    return RocCounts(true=counts[0], false=counts[1])
 
 
 def class_series(
-    seen: Seen, num_classes: int, forgotten_classes: Sequence[int] = ()
+    seen: Observation, num_classes: int, forgotten_classes: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Accuracy and count of each class on training and on held-out samples, and the held-out
     confusion matrix (rows: true class).
@@ -276,14 +276,14 @@ def _places(places: np.ndarray) -> dict[str, list[float]]:
     return {"x": short(places[:, 0]), "y": short(places[:, 1])}
 
 
-def _corner(roc: Roc, fpr: float) -> int:
+def _corner(roc: RocCounts, fpr: float) -> int:
     """The last corner with at most floor(fpr · n) false alarms: the attack of threshold_attack."""
     # 0.29 · 100 is 28.999… in binary.
     allowed = int(np.floor(fpr * roc.false[-1] + 1e-9))
     return int(np.searchsorted(roc.false, allowed, side="right")) - 1
 
 
-def _thinned(roc: Roc) -> np.ndarray:
+def _thinned(roc: RocCounts) -> np.ndarray:
     """Indices of at most MAX_CORNERS corners: the ends, those at EXACT_RATES, and others at even
     steps of both logarithmic rates.
     """

@@ -18,7 +18,7 @@ from eigenforget.core.types import Split
 from eigenforget.data import AUGMENTS
 from eigenforget.data.bundle import Data
 from eigenforget.data.sources import DatasetSource, TensorSource
-from eigenforget.evaluation.board import Measured, Panel
+from eigenforget.evaluation.board import Measurement, Panel
 from eigenforget.evaluation.observe import Glance, parts_of
 from eigenforget.evaluation.records import Origin, evaluation_record, run_record
 from eigenforget.methods import METHODS
@@ -222,7 +222,7 @@ class Experiment:
         return run_record(kind, name, outcome, self.origin, **fields)
 
     def evaluation_record(
-        self, name: str, made: ModelAndCost, measured: Measured, **fields: Any
+        self, name: str, made: ModelAndCost, measured: Measurement, **fields: Any
     ) -> RunRecord:
         """The record of one measured model. made.seconds is what it took to train or unlearn it."""
         fields["job"] = {"sizes": self.sizes(), **fields.get("job", {})}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from eigenforget import record
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
-from eigenforget.evaluation.board import Board, Measured
+from eigenforget.evaluation.board import Board, Measurement
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.study import Study
@@ -134,7 +134,12 @@ class MetricAudit:
             yield self._record(name, trial.made, found, job, watch)
 
     def _record(
-        self, name: str, made: ModelAndCost, measured: Measured, job: dict[str, Any], watch: Watch
+        self,
+        name: str,
+        made: ModelAndCost,
+        measured: Measurement,
+        job: dict[str, Any],
+        watch: Watch,
     ) -> RunRecord:
         watch(f"measured: {name} ({measured.seconds:.0f} s)", 1)({})
         return self.experiment.evaluation_record(name, made, measured, job=job)

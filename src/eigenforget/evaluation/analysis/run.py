@@ -15,7 +15,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.analysis.geometry import cka
 from eigenforget.evaluation.analysis.series import Rows, Setting, draw, of_layer
-from eigenforget.evaluation.audits.evidence import Seen
+from eigenforget.evaluation.audits.evidence import Observation
 from eigenforget.evaluation.board import Measured, Panel, Role
 from eigenforget.models.features import find_head
 from eigenforget.training.log import Log
@@ -60,7 +60,7 @@ def analyse(
 
 
 def _of_model(panel: Panel, model: nn.Module) -> tuple[dict[str, Any], Kept]:
-    seen: Seen = {
+    seen: Observation = {
         part: rows for part, rows in panel.observe(model).items() if part != "test_trigger"
     }
     k = panel.k or panel.num_classes - len(panel.forgotten_classes)

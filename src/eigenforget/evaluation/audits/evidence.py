@@ -32,7 +32,7 @@ class PartOutputs(NamedTuple):
     layers: Mapping[str, np.ndarray] = {}
 
 
-Seen = Mapping[Part, PartOutputs]
+Observation = Mapping[Part, PartOutputs]
 """The outputs of one model on each part that exists. All models of a measurement have the same
 samples in the same order.
 """
@@ -49,12 +49,12 @@ class Evidence:
     """
 
     model: nn.Module
-    parts: Seen
+    parts: Observation
     num_classes: int
     forgotten_classes: tuple[int, ...]
-    original: Seen | None = None
-    oracles: tuple[Seen, ...] = ()
-    peers: tuple[Seen, ...] = ()
+    original: Observation | None = None
+    oracles: tuple[Observation, ...] = ()
+    peers: tuple[Observation, ...] = ()
     sources: Mapping[Part, Source] = field(default_factory=dict)
     engine: Engine | None = None
     layer: str | None = None

@@ -13,10 +13,10 @@ from pydantic import Field
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
-from eigenforget.evaluation.audits.evidence import Evidence, Seen
+from eigenforget.evaluation.audits.evidence import Evidence, Observation
 from eigenforget.evaluation.metrics.attacks import margins
 
-SIDES: dict[str, Part] = {
+_SIDES: dict[str, Part] = {
     "klom_forget": "forget",
     "klom_retain": "retain",
     "klom_test": "test_retain",
@@ -64,7 +64,7 @@ class KLoM:
         counts = (1 + len(evidence.peers), len(evidence.oracles))
         if min(counts) < 2:
             reason = f"needs 2 models made alike (the model and its peers) and 2 oracles, got {counts[0]} and {counts[1]}"
-            return tuple(self._score(name, reason) for name in SIDES)
+            return tuple(self._score(name, reason) for name in _SIDES)
         return tuple(
             self._score(
                 name,
@@ -72,7 +72,7 @@ class KLoM:
                 if evidence.has(part)
                 else f"no sample of part {part}",
             )
-            for name, part in SIDES.items()
+            for name, part in _SIDES.items()
         )
 
     @property
@@ -114,7 +114,7 @@ class KLoM:
         )
 
 
-def _margins(models: Sequence[Seen], part: Part, rows: np.ndarray) -> np.ndarray:
+def _margins(models: Sequence[Observation], part: Part, rows: np.ndarray) -> np.ndarray:
     return np.stack(
         [margins(seen[part].logits[rows], seen[part].labels[rows], part) for seen in models]
     )

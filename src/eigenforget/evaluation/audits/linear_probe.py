@@ -22,7 +22,7 @@ from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Better, Part, Score
 from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
-from eigenforget.evaluation.metrics.accuracy import not_applicable, share, wilson_interval
+from eigenforget.evaluation.metrics.accuracy import missing_share, share, wilson_interval
 
 Penalty = Annotated[
     float,
@@ -43,7 +43,7 @@ Tolerance = Annotated[
         description="largest gradient entry of the mean loss at convergence",
     ),
 ]
-SIDES: tuple[Better, Better] = ("reference", "higher")
+_SIDES: tuple[Better, Better] = ("reference", "higher")
 """The forgotten side is compared with retrained models; on the retained side a probe's accuracy is
 utility.
 """
@@ -85,7 +85,7 @@ class Probe:
     def right(self, rows: PartOutputs, part: Part) -> np.ndarray:
         """Which samples are classified right, bool [N]."""
         found = self.classifier.predict(
-            self.standardise(finite(rows.features, part, "the linear probe"))
+            self.standardise(finite_features(rows.features, part, "the linear probe"))
         )
         return np.asarray(found == rows.labels)
 
@@ -205,7 +205,10 @@ def probe_samples(evidence: Evidence) -> Samples | str:
             f"the probe is fitted on {' and '.join(sources)}; no sample of {' and '.join(missing)}"
         )
     features = np.concatenate(
-        [finite(evidence.parts[part].features, part, "the linear probe") for part in sources]
+        [
+            finite_features(evidence.parts[part].features, part, "the linear probe")
+            for part in sources
+        ]
     )
     labels = np.concatenate([evidence.parts[part].labels for part in sources])
     return Samples(features, labels, ("test_forget" if by_class else "forget", "test_retain"))
@@ -290,8 +293,8 @@ def both_sides(
     return tuple(
         averaged(name, right(evidence.parts[part], part), better)
         if evidence.has(part)
-        else not_applicable(name, f"no sample of part {part}", better)
-        for name, part, better in zip(names, parts, SIDES, strict=True)
+        else missing_share(name, f"no sample of part {part}", better)
+        for name, part, better in zip(names, parts, _SIDES, strict=True)
     )
 
 
@@ -325,7 +328,7 @@ def averaged(name: str, right: np.ndarray, better: Better) -> Score:
     )
 
 
-def finite(features: np.ndarray, part: Part, reader: str) -> np.ndarray:
+def finite_features(features: np.ndarray, part: Part, reader: str) -> np.ndarray:
     """The features, or an error that names the part and who reads them."""
     if not np.isfinite(features).all():
         raise EigenforgetError(
@@ -337,5 +340,5 @@ def finite(features: np.ndarray, part: Part, reader: str) -> np.ndarray:
 def none(names: Sequence[str], reason: str) -> tuple[Score, ...]:
     """The scores of both sides as not applicable."""
     return tuple(
-        not_applicable(name, reason, better) for name, better in zip(names, SIDES, strict=True)
+        missing_share(name, reason, better) for name, better in zip(names, _SIDES, strict=True)
     )

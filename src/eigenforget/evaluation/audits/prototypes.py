@@ -15,7 +15,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
-from eigenforget.evaluation.audits.linear_probe import both_sides, finite, none
+from eigenforget.evaluation.audits.linear_probe import both_sides, finite_features, none
 
 
 class Shots(NamedTuple):
@@ -68,7 +68,7 @@ class Prototypes:
             )
 
         def right(rows: PartOutputs, part: Part) -> np.ndarray:
-            directions = unit_rows(finite(rows.features, part, "the prototype attack"))
+            directions = unit_rows(finite_features(rows.features, part, "the prototype attack"))
             usable = directions.any(axis=1)
             return np.stack(
                 [
@@ -100,7 +100,7 @@ class Prototypes:
         classes = []
         for part in sides:
             features, labels = (
-                finite(evidence.parts[part].features, part, "the prototype attack"),
+                finite_features(evidence.parts[part].features, part, "the prototype attack"),
                 evidence.parts[part].labels,
             )
             for label in np.unique(labels):

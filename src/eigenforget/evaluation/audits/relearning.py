@@ -19,7 +19,7 @@ from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source, unaugmented
 from eigenforget.evaluation.audits.evidence import Evidence, Findings
 from eigenforget.evaluation.audits.linear_probe import stratified_subset
-from eigenforget.evaluation.metrics.accuracy import not_applicable
+from eigenforget.evaluation.metrics.accuracy import missing_share
 from eigenforget.models.features import find_head
 from eigenforget.training.engine import Engine
 from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase
@@ -188,7 +188,7 @@ class Relearning:
         for budget, curve in curves.items():
             name = f"relearn_{budget}_auc"
             if isinstance(curve, str):
-                scores.append(not_applicable(name, curve))
+                scores.append(missing_share(name, curve))
             else:
                 scores.append(
                     Score(

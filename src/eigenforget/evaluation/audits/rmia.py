@@ -16,11 +16,11 @@ from scipy.special import log_softmax, logsumexp
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs, Seen
+from eigenforget.evaluation.audits.evidence import Evidence, Observation, PartOutputs
 from eigenforget.evaluation.metrics.attacks import (
+    FALSE_POSITIVE_RATES,
     MIN_SAMPLES,
-    RATES,
-    Sides,
+    AttackScores,
     attack_score,
     attack_scores_of,
     finite_logits,
@@ -91,7 +91,9 @@ class RMIA:
         )
         return attack_scores_of(
             self.name,
-            Sides(members, others, ("members (forget)", f"non-members ({ratios.of_others})")),
+            AttackScores(
+                members, others, ("members (forget)", f"non-members ({ratios.of_others})")
+            ),
         )
 
     def _ratios(self, evidence: Evidence, seed: int) -> _Ratios | str:
@@ -117,7 +119,9 @@ class RMIA:
             return f"needs {MIN_SAMPLES} samples of test_retain as the population z, got {len(found.population)}"
         return found
 
-    def _log_ratio(self, model: Seen, references: Sequence[Seen], part: Part) -> np.ndarray:
+    def _log_ratio(
+        self, model: Observation, references: Sequence[Observation], part: Part
+    ) -> np.ndarray:
         """[N]: log p(x|θ) − log p(x)."""
         of_references = [_log_p(seen[part], part) for seen in references]
         log_out = logsumexp(of_references, axis=0) - math.log(len(of_references))
@@ -148,5 +152,6 @@ def _log_p(rows: PartOutputs, part: Part) -> np.ndarray:
 
 def _none(reason: str) -> tuple[Score, ...]:
     return tuple(
-        attack_score(f"rmia_{name}", reason) for name in ("auc", *(name for name, _ in RATES))
+        attack_score(f"rmia_{name}", reason)
+        for name in ("auc", *(name for name, _ in FALSE_POSITIVE_RATES))
     )

@@ -14,11 +14,11 @@ from scipy.stats import t as student
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
-from eigenforget.evaluation.audits.evidence import Evidence, Seen
+from eigenforget.evaluation.audits.evidence import Evidence, Observation
 from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
 from eigenforget.evaluation.metrics.attacks import (
+    FALSE_POSITIVE_RATES,
     MIN_SAMPLES,
-    RATES,
     Delong,
     attack_score,
     auc_interval,
@@ -106,7 +106,9 @@ class ULiRA:
         )
         tests = _leave_one_out(target[0], ins=ins, outs=outs)
         auc = clustered_auc(tests.of_model, tests.of_oracle)
-        rates = [_rate(f"u_lira_{name}", tests, fpr=fpr, seed=seed) for name, fpr in RATES]
+        rates = [
+            _rate(f"u_lira_{name}", tests, fpr=fpr, seed=seed) for name, fpr in FALSE_POSITIVE_RATES
+        ]
         return (attack_score("u_lira_auc", auc.auc, auc_interval_over_models(auc, tests)), *rates)
 
 
@@ -196,7 +198,7 @@ def _hit(tests: Statistics, fpr: float) -> float:
     return threshold_attack(members=tests.of_model.ravel(), others=tests.of_oracle.ravel(), fpr=fpr)
 
 
-def _phi(models: Sequence[Seen]) -> np.ndarray:
+def _phi(models: Sequence[Observation]) -> np.ndarray:
     """[models, n] clipped margins on the forget samples."""
     rows = [seen["forget"] for seen in models]
     return np.clip([margins(r.logits, r.labels, "forget") for r in rows], -PHI_LIMIT, PHI_LIMIT)
@@ -204,5 +206,6 @@ def _phi(models: Sequence[Seen]) -> np.ndarray:
 
 def _none(reason: str) -> tuple[Score, ...]:
     return tuple(
-        attack_score(f"u_lira_{name}", reason) for name in ("auc", *(name for name, _ in RATES))
+        attack_score(f"u_lira_{name}", reason)
+        for name in ("auc", *(name for name, _ in FALSE_POSITIVE_RATES))
     )

@@ -10,8 +10,8 @@ from eigenforget.evaluation.metrics.derived import derived, tug_of_war
 from eigenforget.evaluation.metrics.divergence import ActivationDistance, JensenShannon, RfJsd
 from eigenforget.evaluation.metrics.membership import PopulationMIA
 from eigenforget.evaluation.metrics.neural_collapse import NeuralCollapse
-from eigenforget.evaluation.metrics.paired import Kind, PairedMetric
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.paired import ComparisonKind, PairedMetric
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
 from eigenforget.evaluation.metrics.ruler import RulerM2, RulerM4
 from eigenforget.evaluation.metrics.similarity import LinearCKA, Procrustes
 
@@ -41,9 +41,9 @@ __all__ = [
     "ClusteringScores",
     "DimensionalAlignment",
     "JensenShannon",
-    "Kind",
+    "ComparisonKind",
     "LinearCKA",
-    "Measurement",
+    "MetricContext",
     "NearestClassMean",
     "NeuralCollapse",
     "PairedMetric",

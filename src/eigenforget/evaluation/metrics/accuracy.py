@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score, Trace
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
 
 PARTS: tuple[Part, ...] = ("forget", "retain", "test_forget", "test_retain")
 Z95 = 1.959963984540054
@@ -42,7 +42,7 @@ class Accuracies(PanelMetric):
             self.add_state(state, torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
+    def create(cls, context: MetricContext) -> Self:
         return cls()
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
@@ -61,7 +61,7 @@ class Accuracies(PanelMetric):
 def _score(part: Part, *, correct: int, seen: int) -> Score:
     better: Better = "reference" if part in ("forget", "test_forget") else "higher"
     if seen == 0:
-        return not_applicable(f"{part}_accuracy", f"no sample of part {part} was seen", better)
+        return missing_share(f"{part}_accuracy", f"no sample of part {part} was seen", better)
     return share(f"{part}_accuracy", correct=correct, seen=seen, better=better)
 
 
@@ -77,7 +77,7 @@ def share(name: str, *, correct: int, seen: int, better: Better) -> Score:
     )
 
 
-def not_applicable(name: str, reason: str, better: Better = "reference") -> Score:
+def missing_share(name: str, reason: str, better: Better = "reference") -> Score:
     """A share that could not be measured."""
     return Score(name, None, "share", better, (0.0, 1.0), reason=reason, trace=_trace(better))
 

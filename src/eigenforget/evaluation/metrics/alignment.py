@@ -19,7 +19,7 @@ from eigenforget.alignment import (
 )
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
 
 
 class DimensionalAlignment(torchmetrics.Metric):
@@ -103,8 +103,8 @@ class PanelAlignment(PanelMetric):
         self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.num_features, what.k)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.num_features, context.k)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         if part in ("forget", "retain"):

@@ -18,11 +18,11 @@ from eigenforget.evaluation.metrics.accuracy import Z95, Interval, wilson_interv
 MIN_SAMPLES = 10
 """Below this many samples on a side the asymptotic interval means nothing."""
 
-RATES = (("tpr_1", 0.01), ("tpr_01", 0.001))
+FALSE_POSITIVE_RATES = (("tpr_1", 0.01), ("tpr_01", 0.001))
 """Name and false-positive rate of the shares of members found."""
 
 
-class Sides(NamedTuple):
+class AttackScores(NamedTuple):
     """Attack scores of members [m] and non-members [n], higher = member-like, and what to call the
     two in a reason.
     """
@@ -55,18 +55,18 @@ class Delong(NamedTuple):
     variance: float
 
 
-def attack_scores_of(prefix: str, sides: Sides) -> tuple[Score, ...]:
+def attack_scores_of(prefix: str, sides: AttackScores) -> tuple[Score, ...]:
     """<prefix>_auc, <prefix>_tpr_1 and <prefix>_tpr_01: how well these attack scores tell members
     from non-members.
 
     The intervals (auc_interval, tpr_interval) hold for independent samples. Not applicable: fewer
     than 10 members or 10 non-members, for a TPR fewer non-members than 1 / its false-positive rate.
     """
-    rates = (tpr_score(f"{prefix}_{name}", sides, fpr=fpr) for name, fpr in RATES)
+    rates = (tpr_score(f"{prefix}_{name}", sides, fpr=fpr) for name, fpr in FALSE_POSITIVE_RATES)
     return (auc_score(f"{prefix}_auc", sides), *rates)
 
 
-def auc_score(name: str, sides: Sides) -> Score:
+def auc_score(name: str, sides: AttackScores) -> Score:
     """The AUC with DeLong's interval. Not applicable: fewer than 10 samples on a side."""
     reason = sides.lacks((MIN_SAMPLES, MIN_SAMPLES))
     if reason:
@@ -76,7 +76,7 @@ def auc_score(name: str, sides: Sides) -> Score:
     return attack_score(name, estimate.auc, auc_interval(estimate, m=m, n=n))
 
 
-def tpr_score(name: str, sides: Sides, *, fpr: float) -> Score:
+def tpr_score(name: str, sides: AttackScores, *, fpr: float) -> Score:
     """threshold_attack with tpr_interval. Not applicable: fewer than 10 members or 1 / fpr
     non-members.
     """

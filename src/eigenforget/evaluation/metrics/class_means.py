@@ -12,12 +12,12 @@ from torch import Tensor
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import not_applicable, share
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
-from eigenforget.evaluation.metrics.similarity import checked_features, is_constant, whole
+from eigenforget.evaluation.metrics.accuracy import missing_share, share
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.similarity import checked_features, is_constant, joined_state
 
 TRAINING: tuple[Part, Part] = ("forget", "retain")
-BETTER: dict[str, Better] = {"ncm_forget": "reference", "ncm_retain": "higher"}
+_BETTER: dict[str, Better] = {"ncm_forget": "reference", "ncm_retain": "higher"}
 TIE = 1e-12
 """Distances this close, as a share of the vectors' norms, are equal: what rounding of the means can
 move them by.
@@ -79,8 +79,8 @@ class NearestClassMean(PanelMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.num_features, what.num_classes, what.forgotten_classes)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.num_features, context.num_classes, context.forgotten_classes)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         features = checked_features(part, outputs.features, width=self.num_features)
@@ -109,12 +109,12 @@ class NearestClassMean(PanelMetric):
         )
         return tuple(
             self._score(name, part, rows)
-            for name, part, rows in zip(BETTER, self.evaluated, sides, strict=True)
+            for name, part, rows in zip(_BETTER, self.evaluated, sides, strict=True)
         )
 
     def _score(self, name: str, part: Part, rows: _Rows) -> Score:
         if not len(rows.labels):
-            return not_applicable(name, f"no sample of part {part} was seen", BETTER[name])
+            return missing_share(name, f"no sample of part {part} was seen", _BETTER[name])
         first = 0 if self.forgotten_classes else TRAINING.index("retain")
         counts, sums = (
             self.counts[first:].sum(dim=0).cpu().numpy(),
@@ -124,23 +124,23 @@ class NearestClassMean(PanelMetric):
         missing = needed[counts[needed] == 0]
         if len(missing):
             where = " and ".join(TRAINING[first:])
-            return not_applicable(
+            return missing_share(
                 name,
                 f"no sample of class {listed(missing)} in {where} to take a mean of",
-                BETTER[name],
+                _BETTER[name],
             )
         known = np.flatnonzero(counts)
         means = sums[known] / counts[known, None]
         if means_coincide(means):
-            return not_applicable(
-                name, f"the feature means of all {len(known)} classes coincide", BETTER[name]
+            return missing_share(
+                name, f"the feature means of all {len(known)} classes coincide", _BETTER[name]
             )
         guesses = known[nearest_mean(rows.features, means=means)]
         return share(
             name,
             correct=int((guesses == rows.labels).sum()),
             seen=len(rows.labels),
-            better=BETTER[name],
+            better=_BETTER[name],
         )
 
 
@@ -179,4 +179,6 @@ def checked_classes(part: Part, labels: Tensor, *, num_classes: int) -> Tensor:
 def _rows(features: list[Tensor], labels: list[Tensor]) -> _Rows:
     if not len(labels):
         return _Rows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
-    return _Rows(whole(features).cpu().numpy().astype(np.float64), whole(labels).cpu().numpy())
+    return _Rows(
+        joined_state(features).cpu().numpy().astype(np.float64), joined_state(labels).cpu().numpy()
+    )

@@ -14,11 +14,11 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import PARTS, not_applicable
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
-from eigenforget.evaluation.metrics.similarity import whole
+from eigenforget.evaluation.metrics.accuracy import PARTS, missing_share
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.similarity import joined_state
 
-NAMES = ("nmi", "cluster_f1", "best_cluster_f1")
+_NAMES = ("nmi", "cluster_f1", "best_cluster_f1")
 
 
 class _Rows(NamedTuple):
@@ -56,8 +56,8 @@ class ClusteringScores(PanelMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.num_classes, what.forgotten_classes, what.seed)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.num_classes, context.forgotten_classes, context.seed)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         # Training parts add no rows, but the typed empty tensors that a rank without held-out
@@ -107,10 +107,10 @@ class ClusteringScores(PanelMetric):
 
     def _best(self, table: np.ndarray) -> Score:
         if not self.forgotten_classes:
-            return not_applicable("best_cluster_f1", "no class is forgotten as a whole")
+            return missing_share("best_cluster_f1", "no class is forgotten as a whole")
         missing = [c for c in self.forgotten_classes if table[c].sum() == 0]
         if missing:
-            return not_applicable(
+            return missing_share(
                 "best_cluster_f1", f"no held-out sample of forgotten class {listed(missing)}"
             )
         best = [best_cluster_f1(table, c) for c in self.forgotten_classes]
@@ -120,7 +120,7 @@ class ClusteringScores(PanelMetric):
         if len(self.keys) == 0:
             return _Rows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
         features, labels, keys = (
-            whole(s).cpu().numpy() for s in (self.features, self.labels, self.keys)
+            joined_state(s).cpu().numpy() for s in (self.features, self.labels, self.keys)
         )
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         keys = keys[order]
@@ -173,4 +173,4 @@ def _score(name: str, value: float) -> Score:
 
 
 def _none(reason: str) -> tuple[Score, ...]:
-    return tuple(not_applicable(name, reason) for name in NAMES)
+    return tuple(missing_share(name, reason) for name in _NAMES)

@@ -15,11 +15,11 @@ from torch import Tensor
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part
-from eigenforget.evaluation.metrics.paired import Against, Kind, PairedMetric
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
+from eigenforget.evaluation.metrics.panel import MetricContext
 
 LN2 = math.log(2)
-_NATS = Kind("nats", (0.0, LN2))
+_NATS = ComparisonKind("nats", (0.0, LN2))
 
 
 class Softmaxes(NamedTuple):
@@ -48,7 +48,7 @@ class _MeanOfRows(PairedMetric):
         )
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
+    def create(cls, context: MetricContext) -> Self:
         return cls()
 
     @staticmethod
@@ -96,7 +96,7 @@ class JensenShannon(_MeanOfRows):
     reads: ClassVar[Literal["logits", "features"]] = "logits"
     against: ClassVar[tuple[Against, ...]] = ("oracle",)
     stems: ClassVar[Mapping[Part, str]] = {"forget": "jsd_forget", "test_retain": "jsd_test"}
-    kinds: ClassVar[Mapping[str, Kind]] = {"jsd_forget": _NATS, "jsd_test": _NATS}
+    kinds: ClassVar[Mapping[str, ComparisonKind]] = {"jsd_forget": _NATS, "jsd_test": _NATS}
 
     @staticmethod
     def distance(mine: Tensor, other: Tensor) -> Tensor:
@@ -116,7 +116,9 @@ class ActivationDistance(_MeanOfRows):
     reads: ClassVar[Literal["logits", "features"]] = "logits"
     against: ClassVar[tuple[Against, ...]] = ("oracle",)
     stems: ClassVar[Mapping[Part, str]] = {"forget": "l2_forget"}
-    kinds: ClassVar[Mapping[str, Kind]] = {"l2_forget": Kind("1", (0.0, math.sqrt(2)))}
+    kinds: ClassVar[Mapping[str, ComparisonKind]] = {
+        "l2_forget": ComparisonKind("1", (0.0, math.sqrt(2)))
+    }
 
     @staticmethod
     def distance(mine: Tensor, other: Tensor) -> Tensor:
@@ -142,7 +144,7 @@ class RfJsd(PairedMetric):
     name: ClassVar[str] = "rf_jsd"
     reads: ClassVar[Literal["logits", "features"]] = "logits"
     against: ClassVar[tuple[Against, ...]] = ("original",)
-    kinds: ClassVar[Mapping[str, Kind]] = {"rf_jsd": _NATS}
+    kinds: ClassVar[Mapping[str, ComparisonKind]] = {"rf_jsd": _NATS}
     forgotten: list[Tensor]
     unseen: list[Tensor]
     counts: Tensor
@@ -159,8 +161,8 @@ class RfJsd(PairedMetric):
         )
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.num_classes)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.num_classes)
 
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
         pair = softmaxes(part, mine=mine, other=other)

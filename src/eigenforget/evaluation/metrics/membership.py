@@ -19,14 +19,14 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import checked, wilson_interval
 from eigenforget.evaluation.metrics.attacks import (
+    FALSE_POSITIVE_RATES,
     MIN_SAMPLES,
-    RATES,
-    Sides,
+    AttackScores,
     attack_score,
     auc_score,
     tpr_score,
 )
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
 
 AUCS = ("mia_auc", "mia_confidence_auc", "mia_entropy_auc", "mia_modified_entropy_auc")
 """In the order of the columns of attack_scores."""
@@ -76,8 +76,8 @@ class PopulationMIA(PanelMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.forgotten_classes, what.seed)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.forgotten_classes, context.seed)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         logits, labels = checked(part, batch, outputs)
@@ -114,11 +114,14 @@ class PopulationMIA(PanelMetric):
             else (_rows(self.unseen_retain, 4), "test_retain")
         )
         called = ("members (forget)", f"non-members ({part})")
-        by_column = [Sides(members[:, i], others[:, i], called) for i in range(4)]
+        by_column = [AttackScores(members[:, i], others[:, i], called) for i in range(4)]
         return (
             *(auc_score(name, sides) for name, sides in zip(AUCS, by_column, strict=True)),
-            *(tpr_score(f"mia_{name}", by_column[0], fpr=fpr) for name, fpr in RATES),
-            logistic_auc(Sides(members, others, called), self.seed),
+            *(
+                tpr_score(f"mia_{name}", by_column[0], fpr=fpr)
+                for name, fpr in FALSE_POSITIVE_RATES
+            ),
+            logistic_auc(AttackScores(members, others, called), self.seed),
             forget_rate(
                 forget=_rows(self.forget_losses, 1),
                 retain=self._retain(),
@@ -162,7 +165,7 @@ def attack_scores(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([log_own, p.max(dim=1).values, (p * log_p).sum(dim=1), modified], dim=1)
 
 
-def logistic_auc(sides: Sides, seed: int) -> Score:
+def logistic_auc(sides: AttackScores, seed: int) -> Score:
     """mia_logistic_auc: AUC of a logistic regression on the four scores, members [m, 4] against
     others [n, 4].
 
@@ -192,7 +195,7 @@ def logistic_auc(sides: Sides, seed: int) -> Score:
             return attack_score(
                 name, "the logistic regression on the attack scores did not converge"
             )
-    return auc_score(name, Sides(odds[member == 1], odds[member == 0]))
+    return auc_score(name, AttackScores(odds[member == 1], odds[member == 0]))
 
 
 def forget_rate(*, forget: np.ndarray, retain: np.ndarray, others: np.ndarray) -> Score:

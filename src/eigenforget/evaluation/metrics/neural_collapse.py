@@ -15,7 +15,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.class_means import checked_classes, means_coincide
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
 from eigenforget.evaluation.metrics.similarity import checked_features
 
 RANGES = {"nc1": (0.0, math.inf), "nc2": (0.0, 2.0), "nc3": (0.0, 2.0)}
@@ -73,8 +73,8 @@ class NeuralCollapse(PanelMetric):
         self.add_state("packed", nothing, dist_reduce_fx=_merge_packed)
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.num_features, what.num_classes, what.head)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.num_features, context.num_classes, context.head)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         if part != "retain":

@@ -12,12 +12,12 @@ import torchmetrics
 from torch import Tensor
 
 from eigenforget.core.types import Better, Part, Trace
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.panel import MetricContext
 
 Against = Literal["original", "oracle"]
 
 
-class Kind(NamedTuple):
+class ComparisonKind(NamedTuple):
     """What a value of a comparison is; see types.Score. to_original: the trace of the comparison
     with the original, where it differs.
     """
@@ -46,11 +46,11 @@ class PairedMetric(torchmetrics.Metric, ABC):
     name: ClassVar[str]
     reads: ClassVar[Literal["logits", "features"]]
     against: ClassVar[tuple[Against, ...]]
-    kinds: ClassVar[Mapping[str, Kind]]
+    kinds: ClassVar[Mapping[str, ComparisonKind]]
 
     @classmethod
     @abstractmethod
-    def made_for(cls, what: Measurement) -> Self:
+    def create(cls, context: MetricContext) -> Self:
         """A fresh metric for this measurement."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from torch import Tensor
 from eigenforget.core.types import Batch, Outputs, Part, Score
 
 
-class Measurement(NamedTuple):
+class MetricContext(NamedTuple):
     """What a metric may need to know of the models and the request before it sees samples.
 
     k: directions of the headline alignment. seed: of metrics that draw, such as k-means. head:
@@ -34,7 +34,7 @@ class PanelMetric(torchmetrics.Metric, ABC):
 
     The result must not depend on how the samples were shuffled, batched or sharded. What cannot be
     measured on the parts seen is a Score with value None and a reason, never a number. A subclass
-    writes made_for(), update() and measure(); torchmetrics' own compute() answers with the
+    writes create(), update() and measure(); torchmetrics' own compute() answers with the
     applicable values by name, since it takes no frozen dataclasses. What reads features is measured
     again on each further layer that was asked for.
     """
@@ -46,7 +46,7 @@ class PanelMetric(torchmetrics.Metric, ABC):
 
     @classmethod
     @abstractmethod
-    def made_for(cls, what: Measurement) -> Self:
+    def create(cls, context: MetricContext) -> Self:
         """A fresh metric for this measurement."""
 
     @abstractmethod

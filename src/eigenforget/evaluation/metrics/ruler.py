@@ -15,18 +15,18 @@ from torch import Tensor
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import Z95, not_applicable
-from eigenforget.evaluation.metrics.paired import Against, Kind, PairedMetric
-from eigenforget.evaluation.metrics.panel import Measurement, PanelMetric
-from eigenforget.evaluation.metrics.similarity import checked_features, paired_rows, whole
+from eigenforget.evaluation.metrics.accuracy import Z95, missing_share
+from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
+from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.similarity import checked_features, joined_state, paired_rows
 
-SIDES: tuple[Part, Part] = ("forget", "retain")
+_SIDES: tuple[Part, Part] = ("forget", "retain")
 CAPS: Mapping[str, int] = {"forget": 2_000, "retain": 5_000}
 """Most samples a side of M4 uses: 25 million cosines for the null, and a standard deviation of
 0.006 for the mean rank.
 """
 
-MIN_SAMPLES = 10
+_MIN_SAMPLES = 10
 """Below this many samples on a side the interval of a mean rank means nothing."""
 
 BLOCK = 512
@@ -64,7 +64,9 @@ class RulerM2(PairedMetric):
     name: ClassVar[str] = "ruler_m2"
     reads: ClassVar[Literal["logits", "features"]] = "features"
     against: ClassVar[tuple[Against, ...]] = ("oracle",)
-    kinds: ClassVar[Mapping[str, Kind]] = {"ruler_m2": Kind("1", (-2.0, 2.0), "reference", "below")}
+    kinds: ClassVar[Mapping[str, ComparisonKind]] = {
+        "ruler_m2": ComparisonKind("1", (-2.0, 2.0), "reference", "below")
+    }
     forget: list[Tensor]
     retain: list[Tensor]
     zeros: Tensor
@@ -72,24 +74,24 @@ class RulerM2(PairedMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        for side in SIDES:
+        for side in _SIDES:
             self.add_state(side, [], dist_reduce_fx="cat")
         self.add_state("zeros", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("widths", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="max")
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
+    def create(cls, context: MetricContext) -> Self:
         return cls()
 
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
         x, y = paired_rows(part, mine=mine, other=other)
         self.widths = torch.maximum(self.widths, self.widths.new_tensor([x.shape[1], y.shape[1]]))
-        comparable = part in SIDES and x.shape[1] == y.shape[1]
+        comparable = part in _SIDES and x.shape[1] == y.shape[1]
         nonzero = x.any(dim=1) & y.any(dim=1)
         cosines = row_cosines(x[nonzero], y[nonzero]) if comparable else x.new_empty(0)
-        if part in SIDES:
-            self.zeros[SIDES.index(part)] += (~nonzero).sum()
-        for side in SIDES:
+        if part in _SIDES:
+            self.zeros[_SIDES.index(part)] += (~nonzero).sum()
+        for side in _SIDES:
             # A side without rows still gets a typed empty one: a rank with an empty list cannot be
             # gathered.
             getattr(self, side).append(cosines if part == side else cosines[:0])
@@ -137,18 +139,18 @@ class RulerM4(PanelMetric):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.seed = seed
-        for side in SIDES:
+        for side in _SIDES:
             self.add_state(f"{side}_features", [], dist_reduce_fx="cat")
             self.add_state(f"{side}_positions", [], dist_reduce_fx="cat")
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.seed)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.seed)
 
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         features = checked_features(part, outputs.features)
         positions = batch.positions.to(features.device, torch.int64)
-        for side in SIDES:
+        for side in _SIDES:
             # A side without rows still gets typed empty ones: a rank with an empty list cannot be
             # gathered.
             rows = slice(None) if part == side else slice(0)
@@ -162,19 +164,17 @@ class RulerM4(PanelMetric):
 
     def measure(self) -> tuple[Score, ...]:
         if not len(self._state("forget", "positions")):
-            return (not_applicable("ruler_m4", "no training sample was seen"),)
-        sides = [self._chosen(side) for side in SIDES]
+            return (missing_share("ruler_m4", "no training sample was seen"),)
+        sides = [self._chosen(side) for side in _SIDES]
         counts = [len(positions) for _, positions in sides]
-        if min(counts) < MIN_SAMPLES:
-            need = f"{MIN_SAMPLES} samples of part forget and {MIN_SAMPLES} of retain"
-            return (not_applicable("ruler_m4", f"needs {need}, got {counts[0]} and {counts[1]}"),)
+        if min(counts) < _MIN_SAMPLES:
+            need = f"{_MIN_SAMPLES} samples of part forget and {_MIN_SAMPLES} of retain"
+            return (missing_share("ruler_m4", f"needs {need}, got {counts[0]} and {counts[1]}"),)
         zeros = [int((~features.any(dim=1)).sum()) for features, _ in sides]
         if any(zeros):
             found = f"{zeros[0]} of {counts[0]} forget and {zeros[1]} of {counts[1]} retain"
             return (
-                not_applicable(
-                    "ruler_m4", f"{found} feature vectors are zero: they have no cosine"
-                ),
+                missing_share("ruler_m4", f"{found} feature vectors are zero: they have no cosine"),
             )
         forget, retain = (
             torch.nn.functional.normalize(features.double(), dim=1, eps=0.0)
@@ -203,7 +203,9 @@ class RulerM4(PanelMetric):
 
     def _chosen(self, side: Part) -> _Samples:
         """At most CAPS[side] samples, in order of position."""
-        features, positions = (whole(self._state(side, what)) for what in ("features", "positions"))
+        features, positions = (
+            joined_state(self._state(side, what)) for what in ("features", "positions")
+        )
         index = positions.cpu().numpy()
         if len(np.unique(index)) != len(index):
             values, counts = np.unique(index, return_counts=True)
@@ -255,4 +257,4 @@ def hashed(positions: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _numbers(state: list[Tensor] | Tensor) -> np.ndarray:
-    return whole(state).cpu().numpy() if len(state) else np.empty(0)
+    return joined_state(state).cpu().numpy() if len(state) else np.empty(0)

@@ -15,10 +15,10 @@ from torch import Tensor
 from eigenforget.alignment import Moments, empty_moments, merge, moments
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
-from eigenforget.evaluation.metrics.paired import Against, Kind, PairedMetric
-from eigenforget.evaluation.metrics.panel import Measurement
+from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
+from eigenforget.evaluation.metrics.panel import MetricContext
 
-MIN_SAMPLES = 10
+_MIN_SAMPLES = 10
 """Two samples always have similarity 1: the fewer samples, the larger the similarity of unrelated
 features.
 """
@@ -28,8 +28,8 @@ RESOLUTION = 1e-6
 way through a network.
 """
 
-_FORGET = Kind("1", (0.0, 1.0), to_original="above")
-_RETAIN = Kind("1", (0.0, 1.0), trace="")
+_FORGET = ComparisonKind("1", (0.0, 1.0), to_original="above")
+_RETAIN = ComparisonKind("1", (0.0, 1.0), trace="")
 
 
 class Cross(NamedTuple):
@@ -42,7 +42,7 @@ class Cross(NamedTuple):
     xy: Tensor
 
 
-class Pair(NamedTuple):
+class PairedRows(NamedTuple):
     """Rows of two models' features on the same samples, [B, D] and [B, E] float64."""
 
     mine: Tensor
@@ -92,8 +92,8 @@ class _Similarity(PairedMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
-    def made_for(cls, what: Measurement) -> Self:
-        return cls(what.num_features, what.forgotten_classes)
+    def create(cls, context: MetricContext) -> Self:
+        return cls(context.num_features, context.forgotten_classes)
 
     @staticmethod
     @abstractmethod
@@ -124,8 +124,8 @@ class _Similarity(PairedMetric):
 
     def _value(self, part: Part, side: Moments | None) -> float | str:
         seen = 0 if side is None else int(side.samples)
-        if side is None or seen < MIN_SAMPLES:
-            return f"needs {MIN_SAMPLES} samples of part {part}, got {seen}"
+        if side is None or seen < _MIN_SAMPLES:
+            return f"needs {_MIN_SAMPLES} samples of part {part}, got {seen}"
         d = self.num_features
         for model, own in (("this model", slice(0, d)), ("the other model", slice(d, None))):
             if is_constant(
@@ -140,7 +140,12 @@ class _Similarity(PairedMetric):
         """The moments of both sides over all shards; None before the first batch."""
         if len(self.samples) == 0:
             return None
-        shards = zip(whole(self.samples), whole(self.means), whole(self.scatters), strict=True)
+        shards = zip(
+            joined_state(self.samples),
+            joined_state(self.means),
+            joined_state(self.scatters),
+            strict=True,
+        )
         per_shard = [
             [Moments(n[side], mean[side], scatter[side]) for side in (0, 1)]
             for n, mean, scatter in shards
@@ -172,7 +177,7 @@ class LinearCKA(_Similarity):
     """
 
     name: ClassVar[str] = "linear_cka"
-    kinds: ClassVar[Mapping[str, Kind]] = {"cka_forget": _FORGET, "cka_retain": _RETAIN}
+    kinds: ClassVar[Mapping[str, ComparisonKind]] = {"cka_forget": _FORGET, "cka_retain": _RETAIN}
     similarity = staticmethod(linear_cka)
 
 
@@ -188,7 +193,7 @@ class Procrustes(_Similarity):
     """
 
     name: ClassVar[str] = "procrustes"
-    kinds: ClassVar[Mapping[str, Kind]] = {
+    kinds: ClassVar[Mapping[str, ComparisonKind]] = {
         "procrustes_forget": _FORGET,
         "procrustes_retain": _RETAIN,
     }
@@ -217,7 +222,7 @@ def checked_features(part: Part, features: Tensor, *, width: int | None = None) 
     return features.detach().to(torch.promote_types(features.dtype, torch.float32))
 
 
-def paired_rows(part: Part, *, mine: Tensor, other: Tensor, width: int | None = None) -> Pair:
+def paired_rows(part: Part, *, mine: Tensor, other: Tensor, width: int | None = None) -> PairedRows:
     """Both models' features [B, D] and [B, E] in float64 on one device. Errors: as
     checked_features, rows that do not pair up.
     """
@@ -229,9 +234,9 @@ def paired_rows(part: Part, *, mine: Tensor, other: Tensor, width: int | None = 
         raise EigenforgetError(
             f"part {part}: {len(x)} rows of features cannot be paired with {len(y)} of the other model"
         )
-    return Pair(x, y)
+    return PairedRows(x, y)
 
 
-def whole(state: list[Tensor] | Tensor) -> Tensor:
+def joined_state(state: list[Tensor] | Tensor) -> Tensor:
     """A list state as one tensor, gathered or not; it must hold something."""
     return state if isinstance(state, Tensor) else torch.cat(state)

@@ -52,7 +52,7 @@ class Setting:
         return {
             **own,
             **({"files": files} if files else {}),
-            "code": f"{__version__}/{training.TRAINING_REVISION}/{scoring.REVISION}",
+            "code": f"{__version__}/{training.TRAINING_REVISION}/{scoring.SCORING_REVISION}",
         }
 
     @cached_property

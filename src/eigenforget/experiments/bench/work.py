@@ -14,7 +14,7 @@ import torch
 
 from eigenforget.core.errors import EigenforgetError, NotWritten, Refused
 from eigenforget.data import Data
-from eigenforget.evaluation.board import Board, Measured
+from eigenforget.evaluation.board import Board, Measurement
 from eigenforget.experiments.bench.cells import Cell, Setting
 from eigenforget.experiments.bench.store import Anchors, Status, Store
 from eigenforget.experiments.experiment import Experiment, described
@@ -251,7 +251,7 @@ def _run(cell: Cell, home: Home) -> RunRecord:
     made = experiment.unlearn(
         loaded.original.model, cell.method, seed=cell.setting.seed, log=trace.append
     )
-    measured: Measured = loaded.board.measure(made.model, cell.method.role)
+    measured: Measurement = loaded.board.measure(made.model, cell.method.role)
     job = _job(cell) | unchanged_weights(loaded.original.model, made.model)
     made_record = experiment.evaluation_record(cell.name, made, measured, job=job, trace=trace)
     canonical(to_json(made_record))  # a method may have logged what no record can hold
