@@ -15,7 +15,12 @@ from sklearn.neighbors import NearestNeighbors
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
-from eigenforget.evaluation.metrics.similarity import MIN_SAMPLES, Cross, is_constant, linear_cka
+from eigenforget.evaluation.metrics.similarity import (
+    MIN_PAIRED_SAMPLES,
+    Cross,
+    is_constant,
+    linear_cka,
+)
 
 NEIGHBOURS = 5
 """Retained samples whose mean distance says how far a sample lies from the retained features; one
@@ -147,14 +152,14 @@ def cka(mine: np.ndarray, other: np.ndarray) -> float | None:
     """Linear CKA in [0, 1] of two models' features [N, D] and [N, E] of the same samples
     (metrics.similarity.linear_cka).
 
-    None for fewer than MIN_SAMPLES samples, or features of a model that do not vary. Errors: rows
+    None for fewer than MIN_PAIRED_SAMPLES samples, or features of a model that do not vary. Errors: rows
     that do not pair up.
     """
     if len(mine) != len(other):
         raise EigenforgetError(
             f"{len(mine)} rows of features cannot be paired with {len(other)} of the other model"
         )
-    if len(mine) < MIN_SAMPLES:
+    if len(mine) < MIN_PAIRED_SAMPLES:
         return None
     x, y = (torch.from_numpy(rows).double() for rows in (mine, other))
     means = x.mean(0), y.mean(0)

@@ -16,8 +16,9 @@ from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.analysis.geometry import cka
 from eigenforget.evaluation.analysis.series import Rows, Setting, draw, of_layer
 from eigenforget.evaluation.audits.evidence import Observation
-from eigenforget.evaluation.board import Measured, Panel, Role
+from eigenforget.evaluation.board import Measurement, Panel
 from eigenforget.models.features import find_head
+from eigenforget.record.schema import Role
 from eigenforget.training.log import Log
 
 
@@ -29,7 +30,7 @@ class Kept(NamedTuple):
 
 def analyse(
     panel: Panel, models: Sequence[nn.Module], roles: Sequence[Role], *, log: Log | None = None
-) -> list[Measured]:
+) -> list[Measurement]:
     """Each model with the series "analysis" {layer: {...}} and the scores da, da_energy (and
     "…@layer" at further layers).
 
@@ -37,14 +38,14 @@ def analyse(
     otherwise is left to `evaluate`. log: called after each model. Errors: unknown layers, features
     that are not finite, no linear head and no layer named.
     """
-    found: list[Measured] = []
+    found: list[Measurement] = []
     kept: list[Kept] = []
     for model, role in zip(models, roles, strict=True):
         started = time.perf_counter()
         series, rows = _of_model(panel, model)
         kept.append(rows)
         found.append(
-            Measured(
+            Measurement(
                 role,
                 _scores(series, panel.layers),
                 {"analysis": series},

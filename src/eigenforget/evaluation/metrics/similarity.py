@@ -18,7 +18,7 @@ from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
 from eigenforget.evaluation.metrics.panel import MetricContext
 
-_MIN_SAMPLES = 10
+MIN_PAIRED_SAMPLES = 10
 """Two samples always have similarity 1: the fewer samples, the larger the similarity of unrelated
 features.
 """
@@ -124,8 +124,8 @@ class _Similarity(PairedMetric):
 
     def _value(self, part: Part, side: Moments | None) -> float | str:
         seen = 0 if side is None else int(side.samples)
-        if side is None or seen < _MIN_SAMPLES:
-            return f"needs {_MIN_SAMPLES} samples of part {part}, got {seen}"
+        if side is None or seen < MIN_PAIRED_SAMPLES:
+            return f"needs {MIN_PAIRED_SAMPLES} samples of part {part}, got {seen}"
         d = self.num_features
         for model, own in (("this model", slice(0, d)), ("the other model", slice(d, None))):
             if is_constant(
