@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.metrics.attacks import (
-    Sides,
+    AttackScores,
     attack_scores_of,
     margins,
     others_needed,
@@ -128,7 +128,7 @@ def test_three_scores_with_their_needs():
     rng = np.random.default_rng(2)
     members, others = rng.normal(1, 1, 40), rng.normal(0, 1, 150)
     auc, tpr, rare = attack_scores_of(
-        "x", Sides(members, others, ("members (forget)", "non-members (test_forget)"))
+        "x", AttackScores(members, others, ("members (forget)", "non-members (test_forget)"))
     )
     assert (auc.name, tpr.name, rare.name) == ("x_auc", "x_tpr_1", "x_tpr_01")
     assert (auc.unit, tpr.unit, rare.unit) == ("AUC", "share", "share") and {
@@ -145,7 +145,7 @@ def test_three_scores_with_their_needs():
         and rare.reason
         == "needs 10 members (forget) and 1000 non-members (test_forget), got 40 and 150"
     )
-    assert [s.value for s in attack_scores_of("x", Sides(members[:9], others))] == [None] * 3
+    assert [s.value for s in attack_scores_of("x", AttackScores(members[:9], others))] == [None] * 3
 
 
 def test_wins_are_counted_on_both_sides():

@@ -18,8 +18,8 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.evaluation.metrics import membership
 from eigenforget.evaluation.metrics.attacks import (
+    AttackScores,
     Delong,
-    Sides,
     auc_interval,
     delong,
     threshold_attack,
@@ -181,11 +181,13 @@ def by_hand(sides, seed):
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_logistic_attack_is_the_loop_over_folds_in_any_order_of_the_samples(seed):
     rng = np.random.default_rng(3)
-    sides = Sides(rng.normal(size=(40, 4)) + 0.5, rng.normal(size=(70, 4)))
+    sides = AttackScores(rng.normal(size=(40, 4)) + 0.5, rng.normal(size=(70, 4)))
     found = logistic_auc(sides, seed)
     assert found.value == pytest.approx(by_hand(sides, seed), abs=1e-3)
     assert (
-        logistic_auc(Sides(rng.permutation(sides.members), rng.permutation(sides.others)), seed)
+        logistic_auc(
+            AttackScores(rng.permutation(sides.members), rng.permutation(sides.others)), seed
+        )
         == found
     )
 
@@ -197,12 +199,12 @@ def test_the_logistic_attack_finds_what_no_single_score_shows():
         [level, level + np.r_[np.full(200, 0.5), np.zeros(200)], *rng.normal(size=(2, 400))], axis=1
     )
     assert max(delong(members=rows[:200, i], others=rows[200:, i]).auc for i in range(4)) < 0.6
-    assert logistic_auc(Sides(rows[:200], rows[200:]), 0).value > 0.95
+    assert logistic_auc(AttackScores(rows[:200], rows[200:]), 0).value > 0.95
 
 
 def test_constant_scores_are_nothing_to_fit():
     same = np.ones((30, 4))
-    assert "nothing to fit" in logistic_auc(Sides(same, same), 0).reason
+    assert "nothing to fit" in logistic_auc(AttackScores(same, same), 0).reason
     assert (
         "nothing to fit"
         in forget_rate(forget=same[:, :1], retain=same[:, :1], others=same[:, :1]).reason

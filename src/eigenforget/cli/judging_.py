@@ -18,7 +18,7 @@ from eigenforget.core.spec import parse
 from eigenforget.core.text import listed
 from eigenforget.data import DATASETS
 from eigenforget.evaluation.analysis import analyse, earlier_layers
-from eigenforget.evaluation.board import Board, Role
+from eigenforget.evaluation.board import Board
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.checkpoints import Checkpoints, Scope
 from eigenforget.experiments.experiment import Experiment
@@ -39,6 +39,7 @@ from eigenforget.experiments.specs import Specs, completed, experiment_of
 from eigenforget.models import checkpoint
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RunRecord
+from eigenforget.record.schema import Role
 from eigenforget.report.pages.analysis import headlines, render_analysis
 from eigenforget.report.requirements import Requirement, judge
 from eigenforget.report.requirements import parse as parse_requirement
