@@ -15,6 +15,7 @@ from eigenforget.experiments.experiment import Experiment
 from eigenforget.record import Manifest, RunRecord, ledger
 from eigenforget.record.signing import signature_path
 from eigenforget.report import write_csv, write_page
+from eigenforget.requests import personal_fields
 
 SPLIT = "split.json"
 """Name of the file with the ids of the split, in a folder of records."""
@@ -43,7 +44,11 @@ class Recording(NamedTuple):
         """
         if self.salt is None or experiment.request is None:
             return text
-        return record.pseudonymised_text(spell(experiment.request), record.read_salt(self.salt))
+        return record.pseudonymised_text(
+            spell(experiment.request),
+            record.read_salt(self.salt),
+            personal=personal_fields(experiment.request),
+        )
 
 
 class Kept(NamedTuple):
@@ -75,7 +80,14 @@ def keep(
     found = list(records)
     if salt is not None:
         found = [
-            record.pseudonymised(item, salt, split, known=_names(experiment)) for item in found
+            record.pseudonymised(
+                item,
+                salt,
+                split,
+                personal=personal_fields(experiment.request),
+                known=_names(experiment),
+            )
+            for item in found
         ]
         split = split and record.pseudonymised_split(split, salt)
     text = record.manifest_text(split) if split else ""

@@ -14,6 +14,7 @@ from .files import (
     write_bytes,
     write_text,
 )
+from .hidden_specs import Personal
 from .ledger import append
 from .manifest import Manifest, manifest_of, manifest_text, read_manifest
 from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonymised_text, read_salt
@@ -34,6 +35,7 @@ __all__ = [
     "SCHEMA",
     "Manifest",
     "Outcome",
+    "Personal",
     "RecordError",
     "RunRecord",
     "ScoreRow",

@@ -15,7 +15,7 @@ from typing import Any
 
 from .canonical import RecordError
 from .files import write_secret
-from .hidden_specs import hidden_spec, hidden_specs_in
+from .hidden_specs import Hidden, Personal, keys_in, tree_of
 from .manifest import Manifest, manifest_of
 from .schema import RunRecord
 
@@ -95,17 +95,25 @@ def pseudonymised(
     salt: bytes,
     split: Manifest | None = None,
     *,
+    personal: Mapping[str, Personal],
     known: Mapping[str, Iterable[str]] | None = None,
 ) -> RunRecord:
     """The record, not sealed, with pseudonyms for whatever can name a person; job["ids"] says so.
 
-    Hidden: sample ids in series, near duplicates and requests; groups and column values in requests
-    (not labels: they are class numbers); and any of these that claims and reasons quote. split: the
-    manifest of the original ids; inputs["split"] becomes the digest over their pseudonyms, or is
-    taken out where there is no manifest: who guesses the ids could confirm them by it. known:
-    further values that texts may quote, by kind ("id", "group", "column:<name>"). Texts are not
-    searched for values that are plain numbers, since every count would match. Not hidden: names of
-    files, models and columns, and the specs of data, model and method.
+    Hidden are sample ids in series, near duplicates and requests; what a request declares as
+    personal, such as groups and column values; every value of a request that declares nothing; and
+    any of these that claims and reasons quote. Texts are not searched for values that are plain
+    numbers, since every count would match. Not hidden are names of files, models and columns, class
+    labels, and the specs of data, model and method.
+
+    Args:
+        record: The record; a sealed one loses its digest and its place in a chain.
+        salt: At least 16 secret bytes.
+        split: The manifest of the original ids. inputs["split"] becomes the digest over their
+            pseudonyms, or is taken out where there is no manifest: who guesses the ids could
+            confirm them by it.
+        personal: What each kind of request declares; see `hidden_specs.key_of` for the keys.
+        known: Further values that texts may quote, by kind ("id", "group", "column:<name>").
     """
     names = Pseudonyms(salt)
     for kind, values in {
@@ -114,8 +122,10 @@ def pseudonymised(
     }.items():
         for value in values:
             names.of(kind, value)
-    job, series = _hide(dict(record.job), names), _hide(dict(record.series), names)
-    quotes = _Quotes(names)
+    asked = dict(record.job.get("request") or {})
+    hidden = Hidden(names.of, personal, keys_in(asked.get("resolved")))
+    job, series = (_hide(dict(part), names, hidden) for part in (record.job, record.series))
+    quotes = _Quotes(names, hidden)
     inputs = {key: value for key, value in record.inputs.items() if key != "split"}
     if split:
         inputs["split"] = pseudonymised_split(split, salt).digest
@@ -133,51 +143,48 @@ def pseudonymised(
     )
 
 
-def pseudonymised_text(text: str, salt: bytes) -> str:
-    """A text in which specs of requests stand, such as a title, with their values hidden."""
-    return hidden_specs_in(text, Pseudonyms(salt).of)
+def pseudonymised_text(text: str, salt: bytes, *, personal: Mapping[str, Personal]) -> str:
+    """A text in which specs of requests stand, such as a title, with their values hidden.
+
+    A text that is one spec as a whole, as of a request that declares nothing, is hidden too.
+    """
+    return Hidden(Pseudonyms(salt).of, personal, keys_in(tree_of(text))).text(text)
 
 
-def _hide(value: Any, names: Pseudonyms) -> Any:
+def _hide(value: Any, names: Pseudonyms, hidden: Hidden) -> Any:
     """The JSON value with ids hidden wherever their place says that they are ids: under "id" or
     "ids", in pairs, in specs.
     """
     if isinstance(value, Mapping):
         if set(value) == {"name", "fields"}:
-            fields = hidden_spec(value["name"], value["fields"], names.of)
-            return {
-                "name": value["name"],
-                "fields": {key: _hide(item, names) for key, item in fields.items()},
-            }
-        return {
-            hidden_specs_in(key, names.of): _member(key, item, names) for key, item in value.items()
-        }
+            fields = hidden.fields(value["name"], value["fields"])
+            inner = {key: _hide(item, names, hidden) for key, item in fields.items()}
+            return {"name": value["name"], "fields": inner}
+        return {hidden.text(key): _member(key, item, names, hidden) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_hide(item, names) for item in value]
-    return hidden_specs_in(value, names.of) if isinstance(value, str) else value
+        return [_hide(item, names, hidden) for item in value]
+    return hidden.text(value) if isinstance(value, str) else value
 
 
-def _member(key: str, item: Any, names: Pseudonyms) -> Any:
+def _member(key: str, item: Any, names: Pseudonyms, hidden: Hidden) -> Any:
     if key in _LISTS and isinstance(item, (list, tuple)):
         return [names.of(_LISTS[key], value) for value in item]
     if key == "near_duplicates" and isinstance(item, Mapping):
         if item.get("ids") == ALGORITHM:  # taken over from a record whose ids were hidden
             return dict(item)
-        pairs = item.get("pairs", ())
-        return {
-            **item,
-            "ids": ALGORITHM,
-            "pairs": [
-                [*(names.of("id", value) for value in pair[:2]), *pair[2:]] for pair in pairs
-            ],
-        }
-    return _hide(item, names)
+        pairs = [
+            [*(names.of("id", value) for value in pair[:2]), *pair[2:]]
+            for pair in item.get("pairs", ())
+        ]
+        return {**item, "ids": ALGORITHM, "pairs": pairs}
+    return _hide(item, names, hidden)
 
 
 class _Quotes:
     """Finds values that were hidden in any text, and hides them there too."""
 
-    def __init__(self, names: Pseudonyms) -> None:
+    def __init__(self, names: Pseudonyms, hidden: Hidden) -> None:
+        self._hidden = hidden
         own = set(names.given.values())
         self._given = {
             value: name
@@ -189,6 +196,7 @@ class _Quotes:
         """The text without them. Long values first, so that one which is a part of another does not
         break it.
         """
+        text = self._hidden.text(text)
         for value in sorted(
             (value for value in self._given if value in text),
             key=lambda value: (-len(value), value),

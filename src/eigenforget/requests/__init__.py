@@ -7,10 +7,13 @@ for `steps`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from eigenforget.core.imports import path_of
 from eigenforget.core.registry import Registry, from_function
+from eigenforget.record import Personal
 from eigenforget.requests.at_random import AtRandom
 from eigenforget.requests.by_class import ByClass
 from eigenforget.requests.by_group import ByGroup
@@ -58,6 +61,30 @@ REQUESTS: Registry[type] = Registry(
     wrap=_of_function,
 )
 
+
+def personal_fields(request: ForgetRequest | Sequential | None) -> dict[str, Personal]:
+    """What each kind of request declares as personal, by the key that it has in records.
+
+    Args:
+        request: The request of a record: classes of the user's own file that stand in it declare
+            theirs too.
+    """
+    found = {kind.name: kind for kind in (*REQUESTS, Sequential)}
+    pending: list[Any] = [request]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, tuple):
+            pending += item
+        elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+            found[path_of(type(item)) or getattr(item, "name", "")] = type(item)
+            pending += [getattr(item, field.name) for field in dataclasses.fields(item)]
+    return {
+        key: Personal(kind.personal, {row.name: row.default for row in dataclasses.fields(kind)})
+        for key, kind in found.items()
+        if hasattr(kind, "personal")
+    }
+
+
 __all__ = [
     "REQUESTS",
     "AtRandom",
@@ -79,6 +106,7 @@ __all__ = [
     "memorisation_scores",
     "model_scores",
     "read_scores",
+    "personal_fields",
     "retain_sample",
     "split",
     "steps",

@@ -25,6 +25,7 @@ class AtRandom:
     """
 
     name: ClassVar[str] = "at_random"
+    personal: ClassVar[dict[str, str]] = {}
     fraction: Annotated[
         float | None,
         Field(

@@ -17,6 +17,7 @@ class ByClass:
     """Forget every training sample of one or several classes."""
 
     name: ClassVar[str] = "by_class"
+    personal: ClassVar[dict[str, str]] = {}
     label: Annotated[int | tuple[int, ...], Field(description="class, or classes as a tuple")]
     duplicates: Duplicates = "error"
 

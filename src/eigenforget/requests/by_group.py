@@ -18,6 +18,7 @@ class ByGroup:
     """Forget every training sample of one or several groups, such as all pictures of a patient."""
 
     name: ClassVar[str] = "by_group"
+    personal: ClassVar[dict[str, str]] = {"group": "group"}
     group: Annotated[
         str | int | tuple[str | int, ...], Field(description="group, or groups as a tuple")
     ]

@@ -26,6 +26,7 @@ class ByIds:
     """
 
     name: ClassVar[str] = "by_ids"
+    personal: ClassVar[dict[str, str]] = {"ids": "id"}
     ids: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(description="sample ids")] = ()
     path: Annotated[
         str,

@@ -30,6 +30,7 @@ class Union:
     """
 
     name: ClassVar[str] = "union"
+    personal: ClassVar[dict[str, str]] = {}
     requests: Requests
     duplicates: Duplicates = "error"
 
@@ -44,6 +45,7 @@ class Difference:
     """Forget what `of` selects, without what `without` selects. Copies as in union."""
 
     name: ClassVar[str] = "difference"
+    personal: ClassVar[dict[str, str]] = {}
     of: Annotated[
         Request, Field(description="request to take samples from, such as by_class(label=3)")
     ]

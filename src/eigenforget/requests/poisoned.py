@@ -26,6 +26,7 @@ class Poisoned:
     """
 
     name: ClassVar[str] = "poisoned"
+    personal: ClassVar[dict[str, str]] = {}
     known: Annotated[
         float, Field(gt=0, le=1, description="share of the poisoned samples that was discovered")
     ] = 1.0

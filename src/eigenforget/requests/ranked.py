@@ -32,6 +32,7 @@ class Ranked:
     """
 
     name: ClassVar[str] = "ranked"
+    personal: ClassVar[dict[str, str]] = {}
     path: ScorePath
     column: ScoreColumn = "score"
     fraction: Annotated[
@@ -68,6 +69,7 @@ class ByMemorisation:
     """
 
     name: ClassVar[str] = "by_memorisation"
+    personal: ClassVar[dict[str, str]] = {}
     path: ScorePath
     level: Annotated[
         Literal["high", "medium", "low"], Field(description="which stratum is forgotten")
@@ -102,6 +104,7 @@ class WorstCase:
     """
 
     name: ClassVar[str] = "worst_case"
+    personal: ClassVar[dict[str, str]] = {}
     path: ScorePath
     n: Number
     column: ScoreColumn = "score"

@@ -21,7 +21,12 @@ Duplicates = Annotated[
 
 
 class ForgetRequest(Protocol):
-    """A frozen dataclass that selects samples to forget."""
+    """A frozen dataclass that selects samples to forget.
+
+    A class may declare `personal`, which of its fields can name a person, in the terms of
+    `record.Personal.kinds`: {"ids": "id"}, or {} for none. With --hash-ids the records show
+    pseudonyms in these fields; of a class that declares nothing they hide every value.
+    """
 
     name: ClassVar[str]
 

@@ -23,6 +23,7 @@ class Sequential:
     """
 
     name: ClassVar[str] = "sequence"
+    personal: ClassVar[dict[str, str]] = {}
     requests: Requests
     again: Annotated[
         Literal["error", "skip"],

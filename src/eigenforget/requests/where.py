@@ -35,6 +35,7 @@ class Where:
     """
 
     name: ClassVar[str] = "where"
+    personal: ClassVar[dict[str, str]] = {"value": "column:{column}"}
     column: Annotated[
         str, Field(description="'label', 'group', 'id' or a further column of the data")
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from eigenforget.record import (
     to_json,
 )
 from eigenforget.record.pseudonyms import Pseudonyms
-from eigenforget.requests import REQUESTS
+from eigenforget.requests import REQUESTS, personal_fields
 from tests.test_record import made, refusal
 
 SALT = bytes(range(32))
+PERSONAL = personal_fields(None)
 
 
 def name_of(value: str, kind: str = "id", salt: bytes = SALT) -> str:
@@ -50,7 +52,9 @@ def described(spec: str) -> dict[str, Any]:
 
 def hidden(record: Any, **more: Any) -> dict[str, Any]:
     """The pseudonymised record as JSON."""
-    return json.loads(canonical(to_json(pseudonymised(record, SALT, **more))))
+    return json.loads(
+        canonical(to_json(pseudonymised(record, SALT, **{"personal": PERSONAL, **more})))
+    )
 
 
 # --- one value ---
@@ -168,18 +172,112 @@ def test_specs_in_running_text() -> None:
     ann = name_of("ann", "group")
     text = "Forget by_group(group='ann'), then by_class(label=1)."
     assert (
-        pseudonymised_text(text, SALT) == f"Forget by_group(group='{ann}'), then by_class(label=1)."
+        pseudonymised_text(text, SALT, personal=PERSONAL)
+        == f"Forget by_group(group='{ann}'), then by_class(label=1)."
     )
-    assert "ann" not in pseudonymised_text('by_group (\n  group = "ann" )', SALT)
+    assert "ann" not in pseudonymised_text('by_group (\n  group = "ann" )', SALT, personal=PERSONAL)
     for text in (
         "by_group(",
         "by_group('ann",
-        "my_by_group(group='ann')",
+        "Forget my_by_group(group='ann')",
         "by_group(group=ann)",
         "by_group(*x)",
         "plain",
     ):
-        assert pseudonymised_text(text, SALT) == text, "what is no whole spec stays"
+        assert pseudonymised_text(text, SALT, personal=PERSONAL) == text, (
+            "what is no whole spec stays"
+        )
+
+
+OWN = '''
+from typing import Any, ClassVar
+from eigenforget.core.spec import configured
+
+@configured
+class Mine:
+    """A request that says nothing of persons."""
+    name: ClassVar[str] = "mine"
+    person: Any
+    inner: Any = None
+    duplicates: str = "error"
+
+    def select(self, index):
+        return [0]
+
+@configured
+class Told(Mine):
+    """A request that does."""
+    name: ClassVar[str] = "told"
+    personal: ClassVar[dict[str, str]] = {"person": "column:{ward}"}
+    ward: str = "north"
+
+def function(index, *, person: str = "", age: int = 0):
+    return [0]
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "python(path='own.py:Mine', person='Ann Lee')",
+        "python(path='own.py:Mine', person=('bob', ('Ann Lee', 7)))",
+        "python(path='own.py:Mine', person=1, inner=by_group(group='Ann Lee'))",
+        "python(path='own.py:Mine', person=1, inner=python(path='own.py:function', person='Ann Lee'))",
+        "python(path='own.py:Told', person='Ann Lee', ward='south')",
+        "python(path='own.py:Told', person='Ann Lee')",
+        "python(path='own.py:function', person='Ann Lee', age=93)",
+        "union(requests=(by_class(label=3), python(path='own.py:Mine', person='Ann Lee')))",
+    ],
+)
+def test_a_request_of_ones_own_never_leaks_who_it_is_about(own: None, spec: str) -> None:
+    request = parse(spec, REQUESTS, "request")
+    personal = personal_fields(request)
+    told = {"spec": spell(request), "resolved": as_json(request)}
+    record = made(
+        job={"request": told},
+        series={"forget_groups": {f"1 {spell(request)}": 0.5}},
+        claims=(f"{spell(request)} was honoured, of Ann Lee",),
+    )
+    text = canonical(hidden(record, personal=personal))
+    assert not re.search(r"Ann|[=:]93\b|'bob'", text)
+    assert "own.py:" in text, "names of files are not hidden"
+    assert "Ann" not in pseudonymised_text(spell(request), SALT, personal=personal)
+
+
+def test_what_ones_own_request_declares_is_hidden_and_nothing_else(own: None) -> None:
+    spec = "python(path='own.py:Told', person='ann', inner='kept')"
+    request = parse(spec, REQUESTS, "request")
+    told = {"spec": spell(request), "resolved": as_json(request)}
+    job = hidden(made(job={"request": told}), personal=personal_fields(request))["job"]
+    assert job["request"]["resolved"]["fields"] == {
+        **as_json(request)["fields"],
+        "person": name_of("ann", "column:north"),
+    }
+
+
+def test_methods_of_ones_own_are_not_hidden(own: None) -> None:
+    request = parse("python(path='own.py:Mine', person='ann')", REQUESTS, "request")
+    method = "python(path='method.py:Mine', target='kept')"
+    job = hidden(
+        made(
+            job={
+                "request": {"spec": spell(request), "resolved": as_json(request)},
+                "method": {"spec": method},
+            }
+        )
+    )["job"]
+    assert job["method"]["spec"] == method and "ann" not in job["request"]["spec"]
+
+
+def test_every_request_of_ours_says_what_is_personal() -> None:
+    for kind in REQUESTS.own:
+        assert isinstance(kind.personal, dict) and kind.name in PERSONAL
 
 
 # --- the rest of a record ---
@@ -212,9 +310,13 @@ def test_ids_groups_and_pairs_are_hidden_wherever_they_stand() -> None:
 
 def test_pairs_of_a_record_whose_ids_were_hidden_are_not_hidden_twice() -> None:
     first = pseudonymised(
-        made(job={"near_duplicates": {"total": 1, "pairs": [["ann", "bob", 0.99]]}}), SALT
+        made(job={"near_duplicates": {"total": 1, "pairs": [["ann", "bob", 0.99]]}}),
+        SALT,
+        personal=PERSONAL,
     )
-    again = pseudonymised(made(job={"near_duplicates": first.job["near_duplicates"]}), SALT)
+    again = pseudonymised(
+        made(job={"near_duplicates": first.job["near_duplicates"]}), SALT, personal=PERSONAL
+    )
     assert again.job["near_duplicates"] == first.job["near_duplicates"]
 
 
@@ -246,7 +348,7 @@ def test_the_digest_of_the_split_becomes_that_of_its_pseudonyms_or_goes() -> Non
         hidden(record, split=split)["inputs"]["split"]
         == manifest_of([name_of("ann")], [name_of("bob")]).digest
     )
-    alone = pseudonymised(record, SALT)
+    alone = pseudonymised(record, SALT, personal=PERSONAL)
     assert list(alone.inputs) == ["data"] and alone.digest is alone.previous is None and seal(alone)
 
 
