@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ablation_figures as figures_of
-import summarise
+import pages
 from cyclopts import App
 
 from eigenforget.experiments.bench.results import read_problems
@@ -264,7 +264,7 @@ def main(
     for question in QUESTIONS:
         found = answer(question, by_request.get(question.request, []))
         write_text(figures / f"{question.key}.svg", draw(found))
-        summarise.replace_between(page, question.key, table(found))
+        pages.replace_between(page, question.key, table(found))
     print(f"wrote {len(QUESTIONS)} figures to {figures} and as many tables into {page}")
 
 
@@ -342,7 +342,7 @@ def _result(setting: Setting, runs: Sequence[tuple[Sequence[RunRecord], RunRecor
         for s in SCORES
     }
     values = {s: [c.value for c in of if c.value is not None] for s, of in cells.items() if of}
-    values[COST] = [summarise.share(list(records), record) for records, record, _ in good]
+    values[COST] = [pages.share(list(records), record) for records, record, _ in good]
     units = {s: [c.units for c in of if c.units is not None] for s, of in cells.items()}
     inside = {s: [c.verdict == "in" for c in of if c.units is not None] for s, of in cells.items()}
     optimised = frozenset(name for _, _, row in runs for name in row.optimises)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -31,38 +31,56 @@ class Tuned(NamedTuple):
     trials: tuple[dict[str, Any], ...]
 
 
+Accuracy = Mapping[str, float]
+"""Accuracies of one model by the name of their score."""
+
+
+def closeness(found: Accuracy, original: Accuracy, oracle: Accuracy) -> float:
+    """Tug-of-war in [0, 1]: Π over forget, retain and held-out retained data of
+    1 − |accuracy − oracle's accuracy| (Triantafillou et al., arXiv 2406.09073).
+    """
+    return tug_of_war(found, oracle)
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Tunes on `study` (its original and its first oracle), whose seed must not be one of the
-    reported seeds.
+    """The same search and budget for every method, on one original and its first oracle.
 
-    The objective is tug-of-war, Π over forget, retain and held-out retained data of 1 − |accuracy −
-    oracle's accuracy| in [0, 1] (Triantafillou et al., arXiv 2406.09073): an output metric, so that
-    feature metrics stay unseen by every method's tuning. The first trial of each method is its
-    defaults.
+    The objective is made of output accuracies, so that feature metrics stay unseen by every
+    method's tuning. The first trial of each method is the method as it is given.
+
+    Args:
+        study: Its seed must not be one of those that are reported.
+        trials: For each method that has a search space.
+        objective: What is maximised, from the accuracies of the unlearned model, the original and
+            the oracle.
+        spaces: Search spaces by the name of the method.
     """
 
     study: Study
     trials: int = 6
+    objective: Callable[[Accuracy, Accuracy, Accuracy], float] = closeness
+    spaces: Mapping[str, Mapping[str, Range]] = field(default_factory=lambda: SPACES)
 
     def tune(
         self, methods: Sequence[Method], watch: Watch = unwatched
     ) -> Iterator[tuple[Method, Tuned]]:
         """Each method with its result; one that refuses keeps its defaults and has no trials."""
-        panel = self.study.experiment.panel(seed=self.study.seed)
-        original = self.study.original(watch)
-        oracle = accuracies(panel, self.study.oracle(self.study.oracle_seeds[0], watch).model)
+        experiment, seed = self.study.experiment, self.study.seed
+        panel = experiment.panel(seed=seed)
+        original = self.study.original(watch).model
+        oracle = self.study.oracle(self.study.oracle_seeds[0], watch).model
+        before, target = accuracies(panel, original), accuracies(panel, oracle)
         for method in methods:
-            log = watch(f"tune: {method.name}", self.trials if method.name in SPACES else 1)
+            space = self.spaces.get(method.name, {})
+            log = watch(f"tune: {method.name}", self.trials if space else 1)
 
             def value(candidate: Method, log: Callable[[dict[str, Any]], None] = log) -> float:
                 log({})
-                made = self.study.experiment.unlearn(
-                    original.model, candidate, seed=self.study.seed
-                )
-                return tug_of_war(accuracies(panel, made.model), oracle)
+                made = experiment.unlearn(original, candidate, seed=seed)
+                return self.objective(accuracies(panel, made.model), before, target)
 
-            yield method, search(method, value, trials=self.trials, seed=self.study.seed)
+            yield method, search(method, value, trials=self.trials, seed=seed, space=space)
 
 
 def search(

@@ -9,7 +9,7 @@ import importlib.util
 import io
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from eigenforget.core.errors import NotWritten
 from eigenforget.core.spec import spell
 from eigenforget.experiments.bench.cells import Cell, Setting
 from eigenforget.experiments.bench.run import Bench
+from eigenforget.experiments.bench.scores_file import read_studies, write_scores
 from eigenforget.record import RunRecord, canonical, to_json, write_text
 from eigenforget.report.pages import leaderboard
 from eigenforget.report.pages.leaderboard import Problem
@@ -117,23 +118,31 @@ def write_out(bench: Bench, out: Path) -> list[Place]:
         _remove_others(out, {place.problem for place in found})
         for place in found:
             _write_chain(place, out / place.folder)
+        write_scores(out, {place.folder: place.records for place in found})
         _write_tables([row for place in found for row in _rows(place)], out)
-        problems = _problems(found)
-        for name, problem in problems.items():
-            write_text(
-                out / name / "summary.md",
-                f"# {problem.title}\n\n{leaderboard.details(problem)}\n![](summary.svg)\n",
-            )
-            write_text(out / name / "summary.svg", leaderboard.draw(problem))
-        text = leaderboard.leaderboard(
-            [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()]
-        )
-        write_text(out / "leaderboard.md", f"# {bench.plan.title}\n\n{text}")
+        write_pages(out, bench.plan.title, _problems(found))
     except OSError as error:
         raise NotWritten(
             f"{error.filename or out}: cannot be written: {error.strerror or error}"
         ) from None
     return found
+
+
+def write_pages(out: Path, title: str, problems: Mapping[str, Problem]) -> None:
+    """Write leaderboard.md, and summary.md and summary.svg of each experiment, into a folder of
+    results.
+    """
+    for name, problem in problems.items():
+        (out / name).mkdir(exist_ok=True)
+        write_text(
+            out / name / "summary.md",
+            f"# {problem.title}\n\n{leaderboard.details(problem)}\n![](summary.svg)\n",
+        )
+        write_text(out / name / "summary.svg", leaderboard.draw(problem))
+    text = leaderboard.leaderboard(
+        [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()]
+    )
+    write_text(out / "leaderboard.md", f"# {title}\n\n{text}")
 
 
 def _remove_others(out: Path, problems: set[str]) -> None:
@@ -148,8 +157,8 @@ def _remove_others(out: Path, problems: set[str]) -> None:
 def read_problems(folder: Path) -> dict[str, Problem]:
     """The problems in a folder that write_out made: by name, with the records of each seed."""
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
-    for path in sorted(folder.glob("*/seed*/records")):
-        seeds.setdefault(path.parent.parent.name, []).append(record.read_folder(path))
+    for path, records in sorted(read_studies(folder).items()):
+        seeds.setdefault(path.partition("/")[0], []).append(records)
     return {
         name: Problem(_title(found[0]), found) for name, found in seeds.items() if _judged(found)
     }

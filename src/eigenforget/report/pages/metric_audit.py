@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from scipy.stats import binom
@@ -22,6 +22,14 @@ PASS_LEVEL = 0.1
 """A metric fails its oracles when as few of them in band would have less than this probability,
 were the true share 95 %: at 7 of 9. Not 0.05: of 10 oracles that are each held out of the band of
 the others, no three can be outside, whatever their values are."""
+
+_EXPLAINED = (
+    "Gaps are in halves of the band in which one more retrained"
+    " model lies with 95 %: within ±1 a value is one that a retrained model may have. Each retrained model is held out of the band of the"
+    " others once. For the other models: mean gap over training seeds [bootstrap interval over the seeds] (on how many seeds it is out"
+    " of the band). A metric is *trusted here* when retrained models pass it, the original is out of the band on every seed, and so is"
+    " every control that it was measured on."
+)
 
 
 class Standing(NamedTuple):
@@ -152,6 +160,38 @@ def markdown(found: Sequence[Judgement]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def page(audits: Mapping[str, Sequence[RunRecord]]) -> str:
+    """The document over the requests of one audit.
+
+    Args:
+        audits: The records of each request, by the folder of its audit.svg beside the document.
+    """
+    job = next(iter(audits.values()))[0].job
+    specs = (f"{key} `{job[key]['spec']}`" for key in ("data", "model", "recipe"))
+    parts = ["# Audit of the metrics\n", f"D{', '.join(specs)[1:]}. {_EXPLAINED}\n"]
+    for folder, records in audits.items():
+        parts += [
+            f"## {title_of(records)}\n",
+            f"![]({folder}/audit.svg)\n",
+            markdown(judge(records)),
+        ]
+        notes = [f"- {line}" for line in unmeasured(records)]
+        parts += [*(["\nNot measured:\n", *notes] if notes else []), ""]
+    return "\n".join(parts)
+
+
+def title_of(records: Sequence[RunRecord]) -> str:
+    """The request, and how many models it was audited with."""
+    counts = {
+        role: sum(r.role == role and r.outcome.status == "ok" for r in records)
+        for role in ("original", "oracle", "control")
+    }
+    return (
+        f"{records[0].job['request']['spec']}: {counts['original']} originals, "
+        f"{counts['oracle']} retrained models, {counts['control']} controls"
+    )
 
 
 def cells(found: Judgement, names: Sequence[str]) -> list[str]:

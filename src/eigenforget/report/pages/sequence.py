@@ -71,6 +71,20 @@ def summarise(number_of: int, records: Sequence[RunRecord], name: str = "") -> S
     return StepSummary(number_of, groups, scores, row.share, "")
 
 
+def page(steps: Sequence[Sequence[RunRecord]]) -> tuple[str, str]:
+    """The document and the figure over the records of all steps, the first step first."""
+    found = [summarise(number, records) for number, records in enumerate(steps, start=1)]
+    last = steps[-1]
+    at_once = any(r.name == "at once" for r in last)
+    together = summarise(len(found), last, "at once") if at_once else None
+    method = steps[0][-1].job["method"]["spec"]
+    text = (
+        f"# {len(found)} requests, one after the other: `{method}`\n\n"
+        f"{markdown(found, together)}\n\n![](sequence.svg)\n"
+    )
+    return text, draw(found, f"Accuracy on the samples of each request after each step: {method}")
+
+
 def resurrection(summary: StepSummary) -> float | None:
     """The largest gap (model − oracles) in accuracy on the samples of an earlier request; None at
     the first step.

@@ -1,0 +1,82 @@
+"""Records without their series in one compressed file: all that tables, figures and leaderboards
+are made from, at a thirtieth of the size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from eigenforget import record
+from eigenforget.record import RecordError, RunRecord, canonical, to_json
+
+SCORES_FILE = "scores.jsonl.gz"
+_KEPT_SERIES = ("forget_groups",)
+"""Small series that tables are made from; figures of single models need the others."""
+
+
+def write_scores(folder: Path, records: Mapping[str, Sequence[RunRecord]]) -> Path:
+    """Write the scores, costs and specs of records into `folder/scores.jsonl.gz`.
+
+    Each line is one record in canonical JSON, with the path of its study below the folder and
+    without its series. Equal records give equal bytes.
+
+    Args:
+        folder: An existing folder.
+        records: By the path of their study below the folder, such as "digits-by_class/seed0".
+    """
+    lines = (line for path, items in records.items() for line in _lines(path, items))
+    content = "".join(lines).encode()
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=packed, mtime=0) as file:
+        file.write(content)
+    target = folder / SCORES_FILE
+    draft = target.with_suffix(".tmp")
+    draft.write_bytes(packed.getvalue())
+    draft.replace(target)
+    return target
+
+
+def read_scores(folder: Path) -> dict[str, list[RunRecord]]:
+    """The records in `folder/scores.jsonl.gz`, by the path of their study, in the order of the file.
+
+    Their digests are those of the sealed records that they were made from, whose series they lack,
+    so `eigenforget verify` cannot check them.
+
+    Raises:
+        RecordError: The file is not there, is damaged, or holds what is no record.
+    """
+    path = folder / SCORES_FILE
+    found: dict[str, list[RunRecord]] = {}
+    try:
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            value = json.loads(line)
+            found.setdefault(value.pop("folder"), []).append(record.from_json(value))
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+    return found
+
+
+def read_studies(folder: Path, pattern: str = "*/seed*") -> dict[str, list[RunRecord]]:
+    """The records of every study below a folder, by its path: sealed records where there are any,
+    else those of the scores file in its order.
+
+    Args:
+        folder: A folder of results.
+        pattern: Which folders below it hold `records/`.
+    """
+    sealed = sorted(folder.glob(f"{pattern}/records"))
+    if sealed:
+        paths = {path.parent.relative_to(folder).as_posix(): path for path in sealed}
+        return {name: record.read_folder(path) for name, path in paths.items()}
+    return read_scores(folder) if (folder / SCORES_FILE).exists() else {}
+
+
+def _lines(path: str, records: Iterable[RunRecord]) -> Iterator[str]:
+    for item in records:
+        series = {name: item.series[name] for name in _KEPT_SERIES if name in item.series}
+        yield canonical({"folder": path, **to_json(replace(item, series=series))}) + "\n"

@@ -1,0 +1,61 @@
+"""Scores files keep what tables are made from, in the same bytes, and refuse what is damaged."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eigenforget.experiments.bench.scores_file import (
+    SCORES_FILE,
+    read_scores,
+    read_studies,
+    write_scores,
+)
+from eigenforget.record import RecordError, RunRecord, chained, write
+from tests.report_toys import whole
+
+
+@pytest.fixture
+def records() -> list[RunRecord]:
+    return list(chained(replace(r, previous=None, digest=None) for r in whole(points=4)))
+
+
+def test_all_but_the_series_comes_back(tmp_path: Path, records: list[RunRecord]) -> None:
+    with_group = replace(records[0], series={**records[0].series, "forget_groups": {"a": 0.5}})
+    write_scores(tmp_path, {"b/seed1": records, "a/seed0": [with_group]})
+    found = read_scores(tmp_path)
+    assert list(found) == ["b/seed1", "a/seed0"]
+    assert found["b/seed1"] == [replace(r, series={}) for r in records]
+    assert found["a/seed0"] == [replace(with_group, series={"forget_groups": {"a": 0.5}})]
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path, records: list[RunRecord]) -> None:
+    first = write_scores(tmp_path, {"a/seed0": records}).read_bytes()
+    assert write_scores(tmp_path, {"a/seed0": records}).read_bytes() == first
+    assert first[4:8] == bytes(4) and [p.name for p in tmp_path.iterdir()] == [SCORES_FILE]
+
+
+def test_sealed_records_go_before_the_scores_file(tmp_path: Path, records: list[RunRecord]) -> None:
+    write_scores(tmp_path, {"old/seed0": records})
+    assert list(read_studies(tmp_path)) == ["old/seed0"]
+    folder = tmp_path / "new" / "seed0" / "records"
+    folder.mkdir(parents=True)
+    for number, item in enumerate(records):
+        write(item, folder / f"{number}.json")
+    assert read_studies(tmp_path) == {"new/seed0": records}
+    assert read_studies(tmp_path / "new") == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b'{"folder": "a"}\n')]
+)
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / SCORES_FILE).write_bytes(content)
+    if content:
+        with pytest.raises(RecordError, match=SCORES_FILE):
+            read_scores(tmp_path)
+    else:
+        assert read_scores(tmp_path) == {}
