@@ -25,6 +25,7 @@ from cyclopts import App
 
 from eigenforget.experiments.bench.results import read_problems
 from eigenforget.record import RunRecord, write_text
+from eigenforget.report.cost import shares
 from eigenforget.report.glossary import label
 from eigenforget.report.pages.leaderboard import silent
 from eigenforget.report.table import Row, Table, build
@@ -342,7 +343,7 @@ def _result(setting: Setting, runs: Sequence[tuple[Sequence[RunRecord], RunRecor
         for s in SCORES
     }
     values = {s: [c.value for c in of if c.value is not None] for s, of in cells.items() if of}
-    values[COST] = [pages.share(list(records), record) for records, record, _ in good]
+    values[COST] = [shares(records)[record.name].value for records, record, _ in good]
     units = {s: [c.units for c in of if c.units is not None] for s, of in cells.items()}
     inside = {s: [c.verdict == "in" for c in of if c.units is not None] for s, of in cells.items()}
     optimised = frozenset(name for _, _, row in runs for name in row.optimises)

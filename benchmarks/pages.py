@@ -26,6 +26,7 @@ from eigenforget.core import bands
 from eigenforget.experiments.bench.results import read_problems, write_pages
 from eigenforget.experiments.bench.scores_file import read_studies
 from eigenforget.record import RunRecord, write_text
+from eigenforget.report.cost import Share, shares
 from eigenforget.report.figures.svg import Line, Shade, heatmap
 from eigenforget.report.glossary import label as metric_label
 from eigenforget.report.pages import metric_audit, sequence
@@ -81,10 +82,11 @@ app = App(help=__doc__)
 
 
 class Study(NamedTuple):
-    """One training seed: its records and the table over them."""
+    """One training seed: its records, the table over them and the costs by model."""
 
     records: Sequence[RunRecord]
     table: Table
+    costs: dict[str, Share]
 
 
 class Standing(NamedTuple):
@@ -104,7 +106,11 @@ def main(*names: str) -> None:
 
 def studies_of(folder: Path) -> list[Study]:
     """The studies of one experiment, by training seed."""
-    return [Study(records, build(records)) for records in read_studies(folder).values()]
+    return [study_of(records) for records in read_studies(folder).values()]
+
+
+def study_of(records: Sequence[RunRecord]) -> Study:
+    return Study(records, build(records), shares(records))
 
 
 def class_page(folder: Path) -> bool:
@@ -150,7 +156,7 @@ def _counted(cell: str) -> float:
 def case_pages(folder: Path) -> None:
     """summary.md and summary.svg of each case in a folder of its own."""
     for problem in read_problems(folder).values():
-        studies = [Study(records, build(records)) for records in problem.seeds]
+        studies = [study_of(records) for records in problem.seeds]
         name, what = CASES[request_of(studies)]
         first = studies[0].records[0]
         count = sum(r.role == "oracle" for r in studies[0].records)
@@ -214,16 +220,16 @@ def few_page(folder: Path) -> None:
     studies = studies_of(folder)
     first = studies[0].records
     runs = [r for r in first if "retain_fraction" in r.job]
-    shares = sorted({r.job["retain_fraction"] for r in runs})
+    parts = sorted({r.job["retain_fraction"] for r in runs})
     methods = list(dict.fromkeys(method_of(r) for r in runs))
     heads = {m: PANEL[m] for m in FEW_SCORES}
     tables = [
-        f"## {head}\n\n{few_reference(studies, metric)}\n\n{few_table(studies, methods, shares, metric)}"
+        f"## {head}\n\n{few_reference(studies, metric)}\n\n{few_table(studies, methods, parts, metric)}"
         for metric, head in heads.items()
     ]
     tables.append(
         f"## Scores in band\n\nOf {', '.join(PANEL.values())}. Original: {in_band(studies, 'original')}.\n\n"
-        + few_table(studies, methods, shares, None)
+        + few_table(studies, methods, parts, None)
     )
     reasons = sorted(
         {
@@ -251,11 +257,11 @@ def few_page(folder: Path) -> None:
         folder / "summary.md",
         f"{text}\n\n## Refused or failed\n\n{refused}\n\n## Specs\n\n{spelled}\n",
     )
-    columns = [f"{short} {share:.0%}" for short in FEW_SCORES.values() for share in shares]
+    columns = [f"{short} {share:.0%}" for short in FEW_SCORES.values() for share in parts]
     rows = [
         Line(
             m,
-            [shade(few_standings(studies, m, s, metric)) for metric in FEW_SCORES for s in shares],
+            [shade(few_standings(studies, m, s, metric)) for metric in FEW_SCORES for s in parts],
         )
         for m in methods
     ]
@@ -270,15 +276,15 @@ def few_reference(studies: Sequence[Study], metric: str) -> str:
 
 
 def few_table(
-    studies: Sequence[Study], methods: Sequence[str], shares: Sequence[float], metric: str | None
+    studies: Sequence[Study], methods: Sequence[str], parts: Sequence[float], metric: str | None
 ) -> str:
     """Methods by shares: values of a metric, or how many scores lie in the band."""
     rows = [
-        f"| {m} | {' | '.join(few_cell(studies, m, share, metric) for share in shares)} |"
+        f"| {m} | {' | '.join(few_cell(studies, m, share, metric) for share in parts)} |"
         for m in methods
     ]
-    head = f"| method | {' | '.join(f'{share:.0%}' for share in shares)} |"
-    return "\n".join([head, "|---" * (len(shares) + 1) + "|", *rows])
+    head = f"| method | {' | '.join(f'{share:.0%}' for share in parts)} |"
+    return "\n".join([head, "|---" * (len(parts) + 1) + "|", *rows])
 
 
 def few_cell(studies: Sequence[Study], method: str, share: float, metric: str | None) -> str:
@@ -428,8 +434,8 @@ def bounds(studies: Sequence[Study]) -> tuple[str, bool]:
         "MUDA: retained test accuracy at most 0.02 below the oracle",
         [(-gap <= 0.02, gap) for gap in difference("test_retain_accuracy", "muda", "oracle")],
     )
-    shares = [share(s.records, r) for s in studies for r in s.records if r.name == "muda"]
-    check("MUDA: at most 1/5 of the retraining time", [(s <= 0.2, s) for s in shares])
+    costs = [s.costs["muda"].value for s in studies]
+    check("MUDA: at most 1/5 of the retraining time", [(cost <= 0.2, cost) for cost in costs])
     for metric in ("da", "lp_forget", "nmi"):
         pairs = [(v["head_mask"][metric], v["original"][metric]) for v, _ in by_study]
         check(
@@ -483,8 +489,8 @@ def shade(found: Sequence[Standing]) -> Shade | None:
 def in_band(studies: Sequence[Study], name: str) -> str:
     """Mean number of the panel's metrics in the band, of those that apply, as "5.3/8"."""
     found = [standings(studies, name, metric) for metric in PANEL]
-    shares = [statistics.fmean(s.verdict == "in" for s in each) for each in found if each]
-    return f"{sum(shares):.1f}/{len(shares)}" if shares else "–"
+    inside = [statistics.fmean(s.verdict == "in" for s in each) for each in found if each]
+    return f"{sum(inside):.1f}/{len(inside)}" if inside else "–"
 
 
 def standings(studies: Sequence[Study], name: str, metric: str) -> list[Standing]:
@@ -534,14 +540,8 @@ def means_of(study: Study) -> dict[str, dict[str, float]]:
 
 
 def share_of(studies: Sequence[Study], name: str) -> str:
-    runs = [(s, r) for s in studies for r in labelled(s, name) if r.outcome.status == "ok"]
-    return spread([share(s.records, r) for s, r in runs])
-
-
-def share(records: Sequence[RunRecord], record: RunRecord) -> float:
-    """Processor seconds of a model over the retrained models' mean."""
-    oracles = [r.outcome.cost["cpu_seconds"] for r in records if r.role == "oracle"]
-    return record.outcome.cost["cpu_seconds"] / statistics.fmean(oracles)
+    names = [(s.costs, r.name) for s in studies for r in labelled(s, name)]
+    return spread([costs[own].value for costs, own in names if own in costs])
 
 
 def spread(values: Sequence[float]) -> str:
