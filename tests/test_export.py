@@ -87,11 +87,11 @@ def test_intervals_stand_where_there_are_any() -> None:
     ) and "$0.500$ $[0.400, 0.625]$ ($+0.250$)" in to_latex(bounded())
 
 
-def test_zero_is_a_number() -> None:
+def test_zero_is_a_number_and_an_unknown_time_is_none() -> None:
     (line,) = csv.DictReader(io.StringIO(to_csv([made("m", "unlearned", [score("da", 0.0)])])))
-    assert (line["da"], line["seconds"], line["da_gap"]) == ("0.0", "0.0", "")
+    assert (line["da"], line["seconds"], line["da_gap"]) == ("0.0", "", "")
     both = [made("o", "oracle", [score("da", 0.0)]), made("m", "unlearned", [score("da", 0.0)])]
-    assert to_csv(both).endswith("m,unlearned,ok,0.0,0.0,,,0.0\n")
+    assert to_csv(both).endswith("m,unlearned,ok,0.0,0.0,,,\n")
 
 
 def test_columns_of_one_name_are_refused() -> None:

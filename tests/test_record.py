@@ -268,7 +268,14 @@ def test_json_and_back() -> None:
 def test_score_row_opens_infinite_ends() -> None:
     ends = {"range": (0.0, float("inf")), "low": 0.4, "high": 0.6}
     score = SimpleNamespace(
-        name="kl", value=0.5, unit="nats", better="lower", reason="", trace="both", **ends
+        name="kl",
+        value=0.5,
+        unit="nats",
+        better="lower",
+        reason="",
+        trace="both",
+        about=None,
+        **ends,
     )
     assert score_row(score) == ScoreRow(
         "kl", 0.5, "nats", "lower", (0.0, None), 0.4, 0.6, trace="both"

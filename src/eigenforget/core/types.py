@@ -147,6 +147,8 @@ class Score:
 
     low and high bound a 95 % interval where the metric has one. better="reference" means closest to
     the retrained model; then trace says on which side of it traces of the forgotten data show.
+    about: label, group and meaning for the report's glossary, of scores that are not of this
+    package.
     """
 
     name: str
@@ -158,6 +160,7 @@ class Score:
     high: float | None = None
     reason: str = ""
     trace: Trace = ""
+    about: tuple[str, str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and not self.reason:

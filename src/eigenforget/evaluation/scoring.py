@@ -4,7 +4,7 @@ behind figures.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -95,7 +95,7 @@ class Scoring:
             for part, rows in evidence.parts.items():
                 for batch, outputs in batches(rows):
                     metric.update(part, batch, outputs)
-            scores += metric.scores()
+            scores += _explained(kind, metric.scores())
             if isinstance(metric, PanelAlignment):
                 series |= alignment_series(metric)
             if isinstance(metric, PopulationMIA):
@@ -119,10 +119,11 @@ class Scoring:
                     _values(_whole(kind.create(self.what)), evidence.parts, other)
                     for other in others
                 ]
-                scores += [
+                means = [
                     _mean(f"{stem}_{against}", declared, [f[stem] for f in found])
                     for stem, declared in kind.kinds.items()
                 ]
+                scores += _explained(kind, means)
         return Findings(tuple(scores), {})
 
     def _audits(
@@ -132,8 +133,15 @@ class Scoring:
         for kind in audits:
             if kind.name not in self.skip and kind.reads in reads:
                 answer = kind()(evidence, self.what.seed)
-                found.append(answer if isinstance(answer, Findings) else Findings(answer, {}))
+                whole = answer if isinstance(answer, Findings) else Findings(answer, {})
+                found.append(Findings(_explained(kind, whole.scores), whole.series))
         return _together(found)
+
+
+def _explained(kind: type, scores: Iterable[Score]) -> tuple[Score, ...]:
+    """The scores with the glossary lines that their class declares in `glossary`."""
+    lines: Mapping[str, tuple[str, str, str]] = getattr(kind, "glossary", {})
+    return tuple(replace(s, about=s.about or lines.get(s.name)) for s in scores)
 
 
 def measurement_names() -> list[str]:

@@ -27,6 +27,7 @@ BETTER: tuple[Better, ...] = ("higher", "lower", "reference")
 TRACES: tuple[Trace, ...] = ("above", "below", "both", "")
 
 _SCORE = ("name", "value", "unit", "better", "range", "low", "high", "reason")
+_ABOUT = ("label", "group", "meaning")
 _OUTCOME = ("status", "reason", "seconds", "cost", "outputs")
 _RECORD = (
     "schema",
@@ -54,7 +55,8 @@ class ScoreRow:
 
     trace: on which side of the retrained models' values traces of the forgotten data show; "both":
     a distance. Only a trace that says something is written, so records from before it was there
-    keep their digests.
+    keep their digests. about: label, group and meaning of a score that the report's glossary does
+    not know; written only where it is given.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ScoreRow:
     high: float | None = None
     reason: str = ""
     trace: Trace = ""
+    about: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ class ScoreLike(Protocol):
     def reason(self) -> str: ...
     @property
     def trace(self) -> Trace: ...
+    @property
+    def about(self) -> tuple[str, str, str] | None: ...
 
 
 def score_row(score: ScoreLike) -> ScoreRow:
@@ -143,6 +148,7 @@ def score_row(score: ScoreLike) -> ScoreRow:
         score.high,
         score.reason,
         score.trace,
+        score.about,
     )
 
 
@@ -231,8 +237,8 @@ def _outcome(value: Any) -> Outcome:
 
 
 def _score(value: Any, where: str) -> ScoreRow:
-    traced = isinstance(value, dict) and "trace" in value
-    raw = fields.obj(value, where, (*_SCORE, "trace") if traced else _SCORE)
+    more = [name for name in ("trace", "about") if isinstance(value, dict) and name in value]
+    raw = fields.obj(value, where, (*_SCORE, *more))
     ends = fields.array(raw["range"], f"{where}.range")
     if len(ends) != 2:
         raise RecordError(f"{where}.range must be [low, high], got {len(ends)} values")
@@ -247,8 +253,9 @@ def _score(value: Any, where: str) -> ScoreRow:
         high=fields.number_or_none(raw["high"], f"{where}.high"),
         reason=fields.text(raw["reason"], f"{where}.reason"),
         trace=cast(Trace, fields.choice(raw["trace"], f"{where}.trace", TRACES[:-1]))
-        if traced
+        if "trace" in raw
         else "",
+        about=_about(raw["about"], f"{where}.about") if "about" in raw else None,
     )
     if row.value is None and not row.reason:
         raise RecordError(f"{where}: a score without a value needs a reason ({row.name!r})")
@@ -262,4 +269,11 @@ def _score(value: Any, where: str) -> ScoreRow:
 
 def _score_to_json(row: ScoreRow) -> dict[str, Any]:
     written = {name: list(row.range) if name == "range" else getattr(row, name) for name in _SCORE}
-    return written | ({"trace": row.trace} if row.trace else {})
+    about = {} if row.about is None else {"about": dict(zip(_ABOUT, row.about, strict=True))}
+    return written | ({"trace": row.trace} if row.trace else {}) | about
+
+
+def _about(value: Any, where: str) -> tuple[str, str, str]:
+    raw = fields.obj(value, where, _ABOUT)
+    label, group, meaning = (fields.text(raw[n], f"{where}.{n}", filled=True) for n in _ABOUT)
+    return label, group, meaning

@@ -228,7 +228,9 @@ def measures(case: Case) -> Finding:
         return not_applicable(NO_MODEL)
     lacking: dict[str, list[str]] = {}
     for row in case.judged:
-        have = {group(name) for name, cell in row.cells.items() if cell.value is not None}
+        have = {
+            group(name, case.table) for name, cell in row.cells.items() if cell.value is not None
+        }
         missing = [words for key, words in _GROUPS.items() if key not in have]
         if missing:
             lacking.setdefault(some(missing), []).append(row.model)

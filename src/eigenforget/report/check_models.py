@@ -112,11 +112,14 @@ def over_forgetting(case: Case) -> Finding:
     past: dict[str, list[str]] = {}
     for row in case.judged:
         far = sorted(
-            (abs(c.units or 0.0), name) for name, c in row.cells.items() if _over(name, c)
+            (abs(c.units or 0.0), name)
+            for name, c in row.cells.items()
+            if _over(name, c, case.table)
         )[::-1]
         if far:
             past[row.model] = [
-                f"{label(name)} {number(row.cells[name].value or 0.0)}" for _, name in far[:3]
+                f"{label(name, case.table)} {number(row.cells[name].value or 0.0)}"
+                for _, name in far[:3]
             ]
     if not past:
         return passed(
@@ -234,7 +237,10 @@ def relearning(case: Case) -> Finding:
 
 
 def trained_on(case: Case) -> Finding:
-    own = {row.model: [label(n) for n in row.optimises if n in row.cells] for row in case.judged}
+    own = {
+        row.model: [label(n, case.table) for n in row.optimises if n in row.cells]
+        for row in case.judged
+    }
     own = {model: names for model, names in own.items() if names}
     if not case.judged:
         return not_applicable(NO_MODEL)
@@ -258,10 +264,10 @@ def _aim(case: Case, row: Row, name: str) -> float | None:
     )
 
 
-def _over(name: str, cell: Cell) -> bool:
+def _over(name: str, cell: Cell, table: Table) -> bool:
     return (
         cell.verdict == "over-forgotten"
-        and group(name) != UTILITY
+        and group(name, table) != UTILITY
         and "@" not in name
         and abs(cell.units or 0.0) > STRONG
     )

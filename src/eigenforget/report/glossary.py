@@ -1,14 +1,20 @@
-"""Names, groups and one-line meanings of the scores."""
+"""Names, groups and one-line meanings of the scores.
+
+The lines of this package's scores stand here, because records name these scores and no more. A
+score of another class brings its own line, which the class declares (`glossary`) and its records
+carry (`ScoreRow.about`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from eigenforget.report.table import Column, number
+from eigenforget.report.table import Column, Table, number
 
 
-class Entry(NamedTuple):
-    """A score's name in prose, the group it is listed in, and what it is."""
+class GlossaryLine(NamedTuple):
+    """A score's name in prose, the group that lists it (one of GROUPS), and what it is."""
 
     label: str
     group: str
@@ -16,7 +22,7 @@ class Entry(NamedTuple):
 
 
 UTILITY, OUTPUT, MEMBERSHIP, FEATURE, BEHAVIOUR = (
-    "what is kept",
+    "utility",
     "outputs",
     "membership",
     "features",
@@ -46,288 +52,261 @@ HEADLINE = (
 )
 """The scores that a terminal shows; the page and the CSV file have all."""
 
-_KNOWN = {
-    "retain_accuracy": Entry(
-        "retain accuracy",
-        UTILITY,
-        "Share of the kept training samples that the model classifies right.",
+
+def _lines(group: str, lines: Mapping[str, tuple[str, str]]) -> dict[str, GlossaryLine]:
+    return {name: GlossaryLine(label, group, text) for name, (label, text) in lines.items()}
+
+
+_UTILITY = {
+    "retain_accuracy": ("retain accuracy", "Accuracy on the retain set."),
+    "test_retain_accuracy": (
+        "test retain accuracy",
+        "Accuracy on held-out samples of all that is retained.",
     ),
-    "test_retain_accuracy": Entry(
-        "test retain accuracy", UTILITY, "Accuracy on held-out samples of everything that is kept."
+    "lp_retain": ("LP (retain)", "The linear probe's accuracy on retained held-out samples."),
+    "lp_few_retain": (
+        "few-label LP (retain)",
+        "The few-label probe's accuracy on retained held-out samples.",
     ),
-    "lp_retain": Entry(
-        "LP (kept)", UTILITY, "The linear probe's accuracy on held-out samples of what is kept."
+    "ncm_retain": ("NCM (retain)", "Nearest-class-mean accuracy on retained held-out samples."),
+    "prototype_retain": (
+        "prototypes (retain)",
+        "The prototype classifier's accuracy on retained held-out samples.",
     ),
-    "lp_few_retain": Entry(
-        "few-label LP (kept)",
-        UTILITY,
-        "The few-label probe's accuracy on held-out samples of what is kept.",
-    ),
-    "ncm_retain": Entry(
-        "NCM (kept)", UTILITY, "Nearest-class-mean accuracy on held-out samples of what is kept."
-    ),
-    "prototype_retain": Entry(
-        "prototypes (kept)",
-        UTILITY,
-        "The prototype classifier's accuracy on held-out samples of what is kept.",
-    ),
-    "forget_accuracy": Entry(
-        "forget accuracy", OUTPUT, "Share of the forgotten training samples still classified right."
-    ),
-    "test_forget_accuracy": Entry(
+}
+_OUTPUT = {
+    "forget_accuracy": ("forget accuracy", "Accuracy on the forget set."),
+    "test_forget_accuracy": (
         "test forget accuracy",
-        OUTPUT,
-        "Accuracy on held-out samples of the forgotten classes; only when whole classes are forgotten.",
+        "Accuracy on held-out samples of the forgotten classes, where whole classes are forgotten.",
     ),
-    "tow": Entry(
+    "tow": (
         "tug of war",
-        OUTPUT,
-        "How near the accuracies on forgotten, kept and held-out data are to a retrained model's, as one product; 1 is equal.",
+        "How near the accuracies on forget set, retain set and held-out data are to a retrained"
+        " model's, as one product; 1 is equal.",
     ),
-    "tow_mia": Entry(
+    "tow_mia": (
         "tug of war (MIA)",
-        OUTPUT,
-        "Tug of war with the membership attack in the place of the forget accuracy.",
+        "Tug of war with the membership attack in place of the forget accuracy.",
     ),
-    "jsd_forget_oracle": Entry(
+    "jsd_forget_oracle": (
         "JSD (forget)",
-        OUTPUT,
-        "Jensen–Shannon divergence of the predictions on forgotten samples from a retrained model's; 0 is equal.",
+        "Jensen–Shannon divergence of the predictions on the forget set from a retrained model's;"
+        " 0 is equal.",
     ),
-    "jsd_test_oracle": Entry(
+    "jsd_test_oracle": (
         "JSD (test)",
-        OUTPUT,
-        "JSD to a retrained model's predictions on held-out samples of what is kept.",
+        "JSD from a retrained model's predictions on retained held-out samples.",
     ),
-    "l2_forget_oracle": Entry(
+    "l2_forget_oracle": (
         "activation distance",
-        OUTPUT,
         "Distance of the predicted probabilities from a retrained model's.",
     ),
-    "rf_jsd_original": Entry(
+    "rf_jsd_original": (
         "RF-JSD",
-        OUTPUT,
-        "Divergence of the mean prediction on forgotten samples from the original's on unseen samples of the same class.",
+        "Divergence of the mean prediction on the forget set from the original's on unseen samples"
+        " of the same class.",
     ),
-    "attack_success": Entry(
+    "attack_success": (
         "attack success",
-        OUTPUT,
-        "Share of images with a planted trigger that the model gives the class the attacker wanted.",
+        "Share of images with a planted trigger that the model assigns to the attacker's class.",
     ),
-    "zrf": Entry(
+    "zrf": (
         "ZRF",
-        OUTPUT,
-        "How near predictions on forgotten samples are to those of a network that was never trained; 1 is equal.",
+        "How near predictions on the forget set are to those of an untrained network; 1 is equal.",
     ),
-    "klom_forget": Entry(
+    "klom_forget": (
         "KLoM (forget)",
-        OUTPUT,
-        "Divergence of the margins of several models made this way from those of retrained ones, sample by sample.",
+        "Divergence of the margins of several models made this way from those of retrained ones,"
+        " sample by sample.",
     ),
-    "klom_retain": Entry("KLoM (retain)", OUTPUT, "KLoM on kept training samples."),
-    "klom_test": Entry("KLoM (test)", OUTPUT, "KLoM on held-out samples."),
-    "mia_auc": Entry(
+    "klom_retain": ("KLoM (retain)", "KLoM on the retain set."),
+    "klom_test": ("KLoM (test)", "KLoM on held-out samples."),
+}
+_MEMBERSHIP = {
+    "mia_auc": (
         "MIA AUC",
-        MEMBERSHIP,
-        "Membership inference: how well an attacker tells, by the loss, forgotten samples from ones never trained on; 0.5 is chance.",
+        "Membership inference: how well an attacker tells, by the loss, the forget set from samples"
+        " never trained on; 0.5 is chance.",
     ),
-    "mia_confidence_auc": Entry(
-        "MIA AUC (confidence)", MEMBERSHIP, "The membership attack by the largest probability."
+    "mia_confidence_auc": (
+        "MIA AUC (confidence)",
+        "The membership attack by the largest probability.",
     ),
-    "mia_entropy_auc": Entry(
-        "MIA AUC (entropy)", MEMBERSHIP, "The membership attack by the entropy of the prediction."
+    "mia_entropy_auc": (
+        "MIA AUC (entropy)",
+        "The membership attack by the entropy of the prediction.",
     ),
-    "mia_modified_entropy_auc": Entry(
+    "mia_modified_entropy_auc": (
         "MIA AUC (modified entropy)",
-        MEMBERSHIP,
-        "The membership attack by an entropy that knows which class is the true one.",
+        "The membership attack by an entropy that takes the true class into account.",
     ),
-    "mia_logistic_auc": Entry(
+    "mia_logistic_auc": (
         "MIA AUC (logistic)",
-        MEMBERSHIP,
-        "The membership attack by a logistic regression on four scores of a sample, cross-validated.",
+        "The membership attack by a cross-validated logistic regression on four scores of a sample.",
     ),
-    "mia_forget_rate": Entry(
+    "mia_forget_rate": (
         "called members",
-        MEMBERSHIP,
-        "Share of forgotten samples that an attacker, trained on kept and held-out samples, calls members.",
+        "Share of the forget set that an attacker, trained on retained and held-out samples, calls"
+        " members.",
     ),
-    "mia_tpr_1": Entry(
+    "mia_tpr_1": (
         "MIA TPR at 1 %",
-        MEMBERSHIP,
-        "Share of forgotten samples found by the loss at one false alarm in a hundred.",
+        "Share of the forget set that the loss finds at one false alarm in a hundred.",
     ),
-    "mia_tpr_01": Entry(
+    "mia_tpr_01": (
         "MIA TPR at 0.1 %",
-        MEMBERSHIP,
-        "Share of forgotten samples found by the loss at one false alarm in a thousand.",
+        "Share of the forget set that the loss finds at one false alarm in a thousand.",
     ),
-    "rmia_auc": Entry(
+    "rmia_auc": (
         "RMIA AUC",
-        MEMBERSHIP,
-        "A stronger attack that compares each sample's probability with that of retrained models.",
+        "A stronger attack, which compares each sample's probability with that of retrained models.",
     ),
-    "rmia_tpr_1": Entry(
+    "rmia_tpr_1": (
         "RMIA TPR at 1 %",
-        MEMBERSHIP,
-        "Share of forgotten samples that RMIA finds at one false alarm in a hundred.",
+        "Share of the forget set that RMIA finds at one false alarm in a hundred.",
     ),
-    "rmia_tpr_01": Entry(
+    "rmia_tpr_01": (
         "RMIA TPR at 0.1 %",
-        MEMBERSHIP,
-        "Share of forgotten samples that RMIA finds at one false alarm in a thousand.",
+        "Share of the forget set that RMIA finds at one false alarm in a thousand.",
     ),
-    "u_lira_auc": Entry(
+    "u_lira_auc": (
         "U-LiRA AUC",
-        MEMBERSHIP,
-        "How well models made this way can be told from retrained ones at each forgotten sample; 0.5 is chance.",
+        "How well models made this way can be told from retrained ones at each sample of the forget"
+        " set; 0.5 is chance.",
     ),
-    "u_lira_tpr_1": Entry(
+    "u_lira_tpr_1": (
         "U-LiRA TPR at 1 %",
-        MEMBERSHIP,
-        "Share of forgotten samples that U-LiRA finds at one false alarm in a hundred.",
+        "Share of the forget set that U-LiRA finds at one false alarm in a hundred.",
     ),
-    "u_lira_tpr_01": Entry(
+    "u_lira_tpr_01": (
         "U-LiRA TPR at 0.1 %",
-        MEMBERSHIP,
-        "Share of forgotten samples that U-LiRA finds at one false alarm in a thousand.",
+        "Share of the forget set that U-LiRA finds at one false alarm in a thousand.",
     ),
-    "da": Entry(
+}
+_FEATURE = {
+    "da": (
         "DA",
-        FEATURE,
-        "Dimensional alignment: how much of the feature energy of the forgotten samples lies in the main directions of the kept ones."
-        " Class forgetting: a retrained model has no directions for the forgotten, so it is high.",
+        "Dimensional alignment: how much of the feature energy of the forget set lies in the main"
+        " directions of the retain set. In class forgetting it is high for a retrained model, which"
+        " has no directions for the forgotten class.",
     ),
-    "da_energy": Entry("DA (energy)", FEATURE, "DA as a plain share of the feature energy."),
-    "lp_forget": Entry(
+    "da_energy": ("DA (energy)", "DA as a plain share of the feature energy."),
+    "lp_forget": (
         "LP",
-        FEATURE,
-        "Linear probe: accuracy on forgotten samples of a new linear classifier trained on the frozen features. Above a retrained model's,"
-        " the features still hold what the head may deny.",
+        "Linear probe: accuracy on the forget set of a new linear classifier on the frozen"
+        " features. Above a retrained model's, the features still hold what the head may deny.",
     ),
-    "lp_few_forget": Entry(
-        "few-label LP", FEATURE, "The linear probe, trained on a fiftieth of the labels."
-    ),
-    "ncm_forget": Entry(
-        "NCM", FEATURE, "Accuracy on forgotten samples of the nearest class mean in feature space."
-    ),
-    "prototype_forget": Entry(
+    "lp_few_forget": ("few-label LP", "The linear probe, trained on a fiftieth of the labels."),
+    "ncm_forget": ("NCM", "Accuracy on the forget set of the nearest class mean in feature space."),
+    "prototype_forget": (
         "prototype attack",
-        FEATURE,
         "Nearest class mean from ten samples a class: what a handful of examples brings back.",
     ),
-    "nmi": Entry(
+    "nmi": (
         "NMI",
-        FEATURE,
-        "Normalised mutual information of k-means clusters of held-out features and the classes: how well the classes fall apart.",
+        "Normalised mutual information of k-means clusters of held-out features and the classes:"
+        " how well the classes separate.",
     ),
-    "cluster_f1": Entry(
+    "cluster_f1": (
         "cluster F1",
-        FEATURE,
         "F1 of “in the same cluster” as a prediction of “of the same class”, over pairs.",
     ),
-    "best_cluster_f1": Entry(
-        "best cluster F1", FEATURE, "How well the best single cluster picks out a forgotten class."
+    "best_cluster_f1": (
+        "best cluster F1",
+        "How well the best single cluster picks out a forgotten class.",
     ),
-    "cka_forget_oracle": Entry(
+    "cka_forget_oracle": (
         "CKA to retrained (forget)",
-        FEATURE,
-        "Linear CKA of the forgotten samples' features and a retrained model's.",
+        "Linear CKA with a retrained model's features on the forget set.",
     ),
-    "cka_retain_oracle": Entry(
+    "cka_retain_oracle": (
         "CKA to retrained (retain)",
-        FEATURE,
-        "Linear CKA with a retrained model's features on what is kept.",
+        "Linear CKA with a retrained model's features on the retain set.",
     ),
-    "cka_forget_original": Entry(
+    "cka_forget_original": (
         "CKA to original (forget)",
-        FEATURE,
-        "Linear CKA of the forgotten samples' features and the original's.",
+        "Linear CKA with the original's features on the forget set.",
     ),
-    "cka_retain_original": Entry(
+    "cka_retain_original": (
         "CKA to original (retain)",
-        FEATURE,
-        "Linear CKA with the original's features on what is kept.",
+        "Linear CKA with the original's features on the retain set.",
     ),
-    "procrustes_forget_oracle": Entry(
+    "procrustes_forget_oracle": (
         "Procrustes to retrained (forget)",
-        FEATURE,
         "Similarity to a retrained model's features after the best rotation; 1 is equal.",
     ),
-    "procrustes_retain_oracle": Entry(
+    "procrustes_retain_oracle": (
         "Procrustes to retrained (retain)",
-        FEATURE,
-        "Similarity to a retrained model's features on what is kept, after rotation.",
+        "Similarity to a retrained model's features on the retain set, after rotation.",
     ),
-    "procrustes_forget_original": Entry(
+    "procrustes_forget_original": (
         "Procrustes to original (forget)",
-        FEATURE,
-        "Similarity to the original's features after rotation.",
+        "Similarity to the original's features on the forget set, after rotation.",
     ),
-    "procrustes_retain_original": Entry(
+    "procrustes_retain_original": (
         "Procrustes to original (retain)",
-        FEATURE,
-        "Similarity to the original's features on what is kept, after rotation.",
+        "Similarity to the original's features on the retain set, after rotation.",
     ),
-    "ruler_m2_oracle": Entry(
+    "ruler_m2_oracle": (
         "RULER M2",
-        FEATURE,
-        "Cosine to a retrained model's features on forgotten samples, less the median on kept ones; 0 is no difference.",
+        "Cosine to a retrained model's features on the forget set, less the median on the retain"
+        " set; 0 is no difference.",
     ),
-    "ruler_m4": Entry(
+    "ruler_m4": (
         "RULER M4",
-        FEATURE,
-        "How near forgotten samples lie to kept ones, as a rank among the kept samples' own distances; 0.5 is typical.",
+        "How near the forget set lies to the retain set, as a rank among the retain set's own"
+        " distances; 0.5 is typical.",
     ),
-    "nc1": Entry(
+    "nc1": (
         "NC1",
-        FEATURE,
-        "Spread within the kept classes over the spread between them; 0 is collapse.",
+        "Spread within the retained classes over the spread between them; 0 is collapse.",
     ),
-    "nc2": Entry(
+    "nc2": (
         "NC2",
-        FEATURE,
-        "Distance of the kept class means from the simplex in which all are equally far apart.",
+        "Distance of the retained class means from the simplex in which all are equally far apart.",
     ),
-    "nc3": Entry(
+    "nc3": (
         "NC3",
-        FEATURE,
         "Distance of the class means from the head's weights: how well head and features agree.",
     ),
-    "relearn_0_auc": Entry(
+}
+_BEHAVIOUR = {
+    "relearn_0_auc": (
         "comes back by itself",
-        BEHAVIOUR,
-        "Mean accuracy on the forgotten while the model trains on kept data only.",
+        "Mean accuracy on the forget set while the model trains on the retain set only.",
     ),
-    "relearn_10_auc": Entry(
+    "relearn_10_auc": (
         "relearning from 10",
-        BEHAVIOUR,
-        "Mean accuracy on the forgotten while the model relearns from 10 samples.",
+        "Mean accuracy on the forget set while the model relearns from 10 of its samples.",
     ),
-    "relearn_100_auc": Entry(
+    "relearn_100_auc": (
         "relearning from 100",
-        BEHAVIOUR,
-        "Mean accuracy on the forgotten while the model relearns from 100 samples.",
+        "Mean accuracy on the forget set while the model relearns from 100 of its samples.",
     ),
-    "relearn_all_auc": Entry(
+    "relearn_all_auc": (
         "relearning from all",
-        BEHAVIOUR,
-        "Mean accuracy on the forgotten while the model relearns from all forgotten samples.",
+        "Mean accuracy on the forget set while the model relearns from all of it.",
     ),
-    "relearn_steps": Entry(
+    "relearn_steps": (
         "steps to relearn",
-        BEHAVIOUR,
-        "Training steps until the accuracy on the forgotten is the original's again.",
+        "Training steps until the accuracy on the forget set is the original's again.",
     ),
-    "ain": Entry(
+    "ain": (
         "Anamnesis index",
-        BEHAVIOUR,
         "Steps to relearn over a retrained model's; 1 is equal, less is faster.",
     ),
 }
+_KNOWN = (
+    _lines(UTILITY, _UTILITY)
+    | _lines(OUTPUT, _OUTPUT)
+    | _lines(MEMBERSHIP, _MEMBERSHIP)
+    | _lines(FEATURE, _FEATURE)
+    | _lines(BEHAVIOUR, _BEHAVIOUR)
+)
 
 NAMES = tuple(_KNOWN)
-"""Every score that this package measures, without those at further layers (NAME@LAYER)."""
+"""Every score of this package, without those at further layers (NAME@LAYER)."""
 
 _WANTED = {
     "higher": "higher is better",
@@ -335,24 +314,26 @@ _WANTED = {
     "reference": "closest to the retrained model is best",
 }
 _TRACES = {
-    "above": "; a trace of the forgotten shows above it",
-    "below": "; a trace of the forgotten shows below it",
+    "above": "; a trace of the forget set shows above it",
+    "below": "; a trace of the forget set shows below it",
 }
 _PLAIN_UNITS = ("", "1", "share", "AUC")
 
 
-def label(name: str) -> str:
-    """The score's name in prose."""
+def label(name: str, table: Table | None = None) -> str:
+    """The score's name in prose; `table` knows those of scores that are not of this package."""
     stem, at, layer = name.partition("@")
-    known = _KNOWN[stem].label if stem in _KNOWN else stem
+    line = _line(stem, table)
+    known = stem if line is None else line.label
     return f"{known} at {layer}" if at else known
 
 
-def group(name: str) -> str:
-    """The group that the score is listed in, one of GROUPS."""
+def group(name: str, table: Table | None = None) -> str:
+    """The group that lists the score, one of GROUPS."""
     if "@" in name:
         return LAYERS
-    return _KNOWN[name].group if name in _KNOWN else OTHER
+    line = _line(name, table)
+    return line.group if line is not None and line.group in GROUPS else OTHER
 
 
 def unit(column: Column) -> str:
@@ -360,12 +341,19 @@ def unit(column: Column) -> str:
     return "" if column.unit in _PLAIN_UNITS else column.unit
 
 
-def meaning(column: Column) -> str:
-    """One line on a metric: what it is, its range and which values are wanted."""
+def meaning(column: Column, table: Table | None = None) -> str:
+    """One line on a score: what it is, its range and which values are wanted."""
     lo, hi = (
         "" if end is None else number(end).rstrip("0").rstrip(".") or "0" for end in column.range
     )
     ends = f"From {lo or '−∞'} to {hi or '∞'}" + (f" {unit(column)}" if unit(column) else "")
-    stem = column.name.partition("@")[0]
-    known = _KNOWN[stem].meaning + " " if stem in _KNOWN else ""
+    line = _line(column.name.partition("@")[0], table)
+    known = "" if line is None else f"{line.meaning} "
     return f"{known}{ends}; {_WANTED[column.better]}{_TRACES.get(column.trace, '')}."
+
+
+def _line(stem: str, table: Table | None) -> GlossaryLine | None:
+    if stem in _KNOWN:
+        return _KNOWN[stem]
+    about = None if table is None else table.about.get(stem)
+    return None if about is None else GlossaryLine(*about)

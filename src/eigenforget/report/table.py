@@ -7,8 +7,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from eigenforget.core import bands
@@ -95,10 +96,21 @@ class Reference(NamedTuple):
 
 
 class Table(NamedTuple):
+    """Models by scores.
+
+    Attributes:
+        columns: The scores.
+        rows: The models.
+        reference: The retrained models' values, by score.
+        original: The originals' mean, by score.
+        about: Label, group and meaning of scores that are not of this package, by name.
+    """
+
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     reference: dict[str, Reference]
     original: dict[str, float]
+    about: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
 
 
 def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -138,6 +150,7 @@ def build(records: Sequence[RunRecord]) -> Table:
         rows,
         reference,
         {k: v for k, v in original.items() if v is not None},
+        {s.name.partition("@")[0]: s.about for r in chosen for s in r.scores if s.about},
     )
 
 

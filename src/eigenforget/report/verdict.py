@@ -173,14 +173,20 @@ def _verdict(row: Row, table: Table) -> Verdict:
         )
     ways = recoveries(row, table)
     tone, headline = _headline(forgotten_by_accuracy(row, table), ways)
-    if tone == "good" and (left := _strong_traces(row)):
+    if tone == "good" and (left := _strong_traces(row, table)):
         tone, headline = (
             "mixed",
             f"accuracy and features say forgotten, but a trace is left: {_joined(left)}",
         )
     sentences = [
         s
-        for s in (_outputs(row, table), _features(ways), _bands(row), _cost(row, table), _time(row))
+        for s in (
+            _outputs(row, table),
+            _features(ways),
+            _bands(row, table),
+            _cost(row, table),
+            _time(row),
+        )
         if s
     ]
     return Verdict(row.model, row.role, tone, headline, tuple(sentences), ways)
@@ -290,20 +296,20 @@ def _features(recoveries: Sequence[Recovery]) -> str:
     return " ".join(parts)
 
 
-def _strong_traces(row: Row) -> list[str]:
+def _strong_traces(row: Row, table: Table) -> list[str]:
     """Scores of features, behaviour and membership that call the model residual by more than STRONG
     halves of the band.
     """
     groups = (FEATURE, BEHAVIOUR, MEMBERSHIP)
     found = [
-        (abs(c.units or 0.0), label(name))
+        (abs(c.units or 0.0), label(name, table))
         for name, c in row.cells.items()
-        if c.verdict == "residual" and group(name) in groups
+        if c.verdict == "residual" and group(name, table) in groups
     ]
     return [name for units, name in sorted(found, reverse=True) if units > STRONG][:3]
 
 
-def _bands(row: Row) -> str:
+def _bands(row: Row, table: Table) -> str:
     """How many scores lie in the retrained models' band, and which say that something is left or
     that too much is gone.
     """
@@ -320,7 +326,7 @@ def _bands(row: Row) -> str:
         ("over-forgotten", "Over-forgotten"),
         ("off", "Different"),
     ):
-        names = [label(name) for name, v in found.items() if v == verdict]
+        names = [label(name, table) for name, v in found.items() if v == verdict]
         if names:
             rest = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
             parts.append(f"{words} by {_joined([*names[:_NAMED], *rest])}.")

@@ -309,7 +309,7 @@ def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> Measu
 def _shown(row: Row, name: str, table: Table) -> Shown:
     cell, reference = row.cells[name], table.reference.get(name)
     if cell.value is None:
-        return Shown(label(name), "", "", "", "", clipped(cell.reason, _NAME))
+        return Shown(label(name, table), "", "", "", "", clipped(cell.reason, _NAME))
     interval = (
         f"{number(cell.low)} to {number(cell.high)}"
         if cell.low is not None and cell.high is not None
@@ -318,7 +318,7 @@ def _shown(row: Row, name: str, table: Table) -> Shown:
     column = next(c for c in table.columns if c.name == name)
     ends = reference.band.within(column.range) if reference and reference.band else None
     return Shown(
-        label(name),
+        label(name, table),
         number(cell.value),
         interval,
         f"{number(ends[0])} to {number(ends[1])}" if ends else "",

@@ -77,7 +77,9 @@ def _block(table: Table, oracles: Sequence[Row], models: Sequence[Row]) -> rich.
         made.add_column(Text(_heading(row.model)), justify="right", overflow="fold")
     for column in table.columns:
         cells = [_reference(table, column)] if oracles else []
-        made.add_row(Text(label(column.name)), *cells, *(_cell(row, column.name) for row in models))
+        made.add_row(
+            Text(label(column.name, table)), *cells, *(_cell(row, column.name) for row in models)
+        )
     seconds = (
         [_range([row.seconds for row in oracles if row.seconds is not None], digits=1)]
         if oracles

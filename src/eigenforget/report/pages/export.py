@@ -181,7 +181,7 @@ def chosen(table: Table, scores: Sequence[str], default: Sequence[str] = ()) -> 
 
 def _grid(table: Table, scores: Sequence[str], style: _Style) -> _Grid:
     names = chosen(table, scores, HEADLINE)
-    head = [*_FIRST, *(style.text(label(name)) for name in names)]
+    head = [*_FIRST, *(style.text(label(name, table)) for name in names)]
     mean = [
         "retrained, mean",
         style.missing,

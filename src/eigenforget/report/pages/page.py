@@ -82,7 +82,7 @@ def _groups(table: Table) -> list[tuple[str, list[Column]]]:
     had = {name for row in table.rows for name, cell in row.cells.items() if cell.value is not None}
     parts = []
     for name in GROUPS:
-        columns = [c for c in table.columns if group(c.name) == name and c.name in had]
+        columns = [c for c in table.columns if group(c.name, table) == name and c.name in had]
         count = -(-len(columns) // _WIDEST)
         for i in range(count):
             own = columns[len(columns) * i // count : len(columns) * (i + 1) // count]
