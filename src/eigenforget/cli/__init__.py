@@ -8,15 +8,6 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from eigenforget.cli import (  # noqa: F401 (each registers its commands)
-    benching,
-    certificates,
-    exports,
-    judging,
-    making,
-    records,
-    scores,
-)
 from eigenforget.cli.launching import SeveralRanks, prefix, supervise
 from eigenforget.cli.options import app
 from eigenforget.core.errors import EigenforgetError

@@ -23,7 +23,7 @@ from eigenforget.report.findings import (
     some,
 )
 from eigenforget.report.glossary import UTILITY, group, label
-from eigenforget.report.table import Cell, Row, number, percent, signed
+from eigenforget.report.table import Cell, Row, Table, number, percent, signed
 from eigenforget.report.verdict import (
     ACCURACY_TOLERANCE,
     STRONG,
