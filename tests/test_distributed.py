@@ -8,10 +8,10 @@ import copy
 import json
 import multiprocessing
 import os
-import sys
+import signal
 import time
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +37,7 @@ from eigenforget.training.cost import Clock
 from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import curvature_product, mean_gradient
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
-from eigenforget.training.ranks import Ranks
+from eigenforget.training.processes import bounds, rows_of
 from eigenforget.training.recipe import Recipe, fit_recipe, supervised
 from tests import toys
 
@@ -227,7 +227,7 @@ def sharded(engine: Engine) -> dict[str, float]:
         metric = kind.create(what)
         for part, rows in seen.items():
             ((whole, outputs),) = batches(rows)
-            own = slice(*engine.ranks.share(len(whole.labels)).bounds(engine.ranks.rank))
+            own = engine.processes.rows(len(whole.labels))
             metric.update(
                 part,
                 Batch(None, whole.labels[own], whole.positions[own]),
@@ -238,7 +238,7 @@ def sharded(engine: Engine) -> dict[str, float]:
         paired = comparison.create(what)
         for part, rows in seen.items():
             ((labels, mine, theirs),) = pairs(rows, beside[part], comparison.reads)
-            own = slice(*engine.ranks.share(len(labels)).bounds(engine.ranks.rank))
+            own = engine.processes.rows(len(labels))
             paired.update(part, labels[own], mine[own], theirs[own])
         with paired.sync_context():
             found |= {
@@ -298,7 +298,7 @@ def one_rank(rank: int, world: int, folder: Path, what: str) -> None:
 
 
 def failing(engine: Engine) -> None:
-    if engine.ranks.rank == 1:
+    if not engine.leads:
         raise EigenforgetError("rank 1 gives up")
     engine.fit(
         Net().double(), [Phase("plain", (RETAIN,), supervised, Optimizer(), 8)], epochs=1, seed=0
@@ -482,25 +482,21 @@ def test_an_audit_that_trains_is_not_divided_and_follows_no_option_of_training()
         audit(replace(evidence, engine=other), 0).scores == wanted and wanted[0].value is not None
     )
     alone = Engine(device="cpu", devices=2, compile=True).alone()
-    assert (alone.ranks.rank, alone.ranks.world, alone.compile) == (0, 1, False)
+    assert (alone.processes.rank, alone.processes.count, alone.compile) == (0, 1, False)
     assert other.alone().meter is other.meter and other.accumulate == 3
 
 
 def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
     for world in (2, 3, 5):
         for count in range(1, 23):
-            shares = [Ranks(rank, world, torch.device("cpu")).share(count) for rank in range(world)]
-            rows = [
-                share.of({"x": torch.arange(count), "flag": torch.ones(())})["x"].tolist()
-                for share in shares
+            inputs = {"x": torch.arange(count), "flag": torch.ones(())}
+            shares = [
+                rows_of(inputs, slice(a, b), count) for a, b in pairwise(bounds(count, world))
             ]
-            if count < world:
-                assert rows == [list(range(count))] * world
-                continue
-            assert (
-                list(chain(*rows)) == list(range(count))
-                and max(map(len, rows)) - min(map(len, rows)) <= 1
-            )
+            rows = [share["x"].tolist() for share in shares]
+            assert all(share["flag"].ndim == 0 for share in shares)
+            assert list(chain(*rows)) == list(range(count))
+            assert len(rows) == world and max(map(len, rows)) - min(map(len, rows)) <= 1
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -556,17 +552,20 @@ def _single(source: TensorSource) -> TensorSource:
 
 SAYS = """
 import os, sys, time
+from eigenforget.cli import launching
+launching.GRACE = 0.5
 rank, world = os.environ["RANK"], os.environ["WORLD_SIZE"]
 assert os.environ["LOCAL_RANK"] == rank and world == os.environ["LOCAL_WORLD_SIZE"] and os.environ["MASTER_PORT"]
 print(f"rank {rank} of {world} {sys.argv[1]}", flush=True)
 """
+FAIL = "launching.let_first_speak(); print('wrong', rank, file=sys.stderr); sys.exit(2)"
 
 
 @pytest.mark.parametrize(
     ("does", "code", "said", "complained"),
     [
         ("", 0, "rank 0 of 3 x", ""),
-        ("print('wrong', rank, file=sys.stderr); sys.exit(2)", 2, "rank 0 of 3 x", "wrong 0"),
+        (FAIL, 2, "rank 0 of 3 x", "wrong 0"),
         (
             "time.sleep(60) if rank != '1' else (print('alone', file=sys.stderr), sys.exit(3))",
             3,
@@ -578,19 +577,12 @@ print(f"rank {rank} of {world} {sys.argv[1]}", flush=True)
     ],
 )
 def test_the_launcher_speaks_with_one_voice(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    does: str,
-    code: int,
-    said: str,
-    complained: str,
+    capfd: pytest.CaptureFixture[str], does: str, code: int, said: str, complained: str
 ) -> None:
-    monkeypatch.setattr(
-        launching, "_command", lambda arguments: [sys.executable, "-c", SAYS + does, *arguments]
-    )
-    monkeypatch.setattr(launching, "GRACE", 0.3)
-    started = time.monotonic()
-    assert launching.supervise(["x"], 3) == code and time.monotonic() - started < 15
+    handler, started = signal.getsignal(signal.SIGTERM), time.monotonic()
+    assert launching.supervise(["x"], 3, ["-c", SAYS + does]) == code
+    assert time.monotonic() - started < 50, "nobody waits for a process that sleeps for a minute"
+    assert signal.getsignal(signal.SIGTERM) is handler
     found = capfd.readouterr()
     assert (found.out.strip(), found.err.strip()) == (said, complained)
 

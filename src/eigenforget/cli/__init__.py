@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from eigenforget.cli.launching import SeveralRanks, prefix, supervise
+from eigenforget.cli.launching import SeveralRanks, let_first_speak, prefix, supervise
 from eigenforget.cli.options import app
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.record import RecordError
@@ -34,5 +34,6 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 def fail(message: str) -> None:
     """One line on standard error, exit code 2."""
+    let_first_speak()
     print("eigenforget: " + prefix() + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(2)

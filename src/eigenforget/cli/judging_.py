@@ -83,7 +83,7 @@ def evaluate(
     trackers.check(track)
     check_folder(out, overwrite)
     recording.check()
-    with trackers.tracking(track, name=out.name, leads=engine.ranks.rank == 0) as tracked:
+    with trackers.tracking(track, name=out.name, leads=engine.leads) as tracked:
         found = _measured(paths, specs, scope=scope, seed=seed, engine=engine)
         kept = keep(found.records, found.experiment, SPLIT, recording)
         title = f"eigenforget: {recording.shown(found.experiment, specs.request)}"

@@ -1,26 +1,19 @@
-"""Several processes for one command: it runs once more in each of them, with the environment that
-torchrun gives its processes.
-"""
+"""Several processes for one command: torch's elastic launcher runs it once more in each of them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from types import FrameType
-from typing import IO, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-GRACE = 10.0
-"""Seconds that the first process has to end by itself, as on the same error, once another one has
-failed.
-"""
-POLL = 0.05
-RUN = "eigenforget"
+GRACE = 5.0
+"""Seconds that a process waits before it fails, unless it is the first one."""
 
 
 class SeveralRanks(Exception):
@@ -32,102 +25,89 @@ class SeveralRanks(Exception):
 
 
 def check_launched(devices: int) -> None:
-    """Raises SeveralRanks where there are to be several processes and nobody has started them."""
+    """Raise SeveralRanks where there are to be several processes and nobody has started them."""
     if devices > 1 and "LOCAL_RANK" not in os.environ:
         raise SeveralRanks(devices)
 
 
 def prefix() -> str:
-    """What stands before an error line: of several processes, all but the first say which one they
-    are.
-    """
+    """What stands before an error line: every process but the first says which one it is."""
     rank = os.environ.get("RANK", "0")
     return "" if rank == "0" else f"rank {rank}: "
 
 
-def supervise(arguments: Sequence[str], count: int) -> int:
-    """Run `python -m eigenforget.cli` with these arguments in `count` processes; answers with the
-    exit code.
+def let_first_speak() -> None:
+    """Wait in every process but the first, before it fails.
 
-    The first process has this one's outputs. What the others say on standard error is shown where
-    they fail and the first does not. A process that fails ends all.
+    An error that all have is then said once: the first process says it and ends the others.
     """
-    with tempfile.TemporaryFile("w+") as said:
-        processes: list[subprocess.Popen[bytes]] = []
-        before = signal.signal(signal.SIGTERM, _stop)
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(GRACE)
+
+
+def supervise(
+    arguments: Sequence[str], count: int, program: Sequence[str] = ("-m", "eigenforget.cli")
+) -> int:
+    """Run a Python program in several processes.
+
+    The first process has this one's outputs. What another one says on standard error is shown where
+    it fails and the first does not. A process that fails ends all.
+
+    Args:
+        arguments: Arguments of the program.
+        count: Number of processes.
+        program: The program, as the Python interpreter takes it.
+
+    Returns:
+        The exit code: that of the process that failed, or 128 and the number of the signal that
+        ended it.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    # torch's warnings at its own launcher and at parameters that no loss reaches are none of the
+    # user's business.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as folder, _own_signal_handlers():
+        outputs = DefaultLogsSpecs(folder, redirects={rank: Std.ALL for rank in range(1, count)})
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id="eigenforget",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            logs_specs=outputs,
+        )
         try:
-            for rank, environment in enumerate(_environments(count)):
-                output = {"stdout": subprocess.DEVNULL, "stderr": said} if rank else {}
-                processes.append(subprocess.Popen(_command(arguments), env=environment, **output))  # type: ignore[call-overload]
-            return _code(processes, said)
-        except KeyboardInterrupt:
-            return 130
-        finally:
-            _end(processes)
-            signal.signal(signal.SIGTERM, before)
+            elastic_launch(config, sys.executable)(*program, *arguments)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            if rank > 0:
+                (said,) = Path(folder).rglob(f"{rank}/stderr.log")
+                sys.stderr.write(said.read_text(encoding="utf-8"))
+            return _exit_code(failure.exitcode)
+        except SignalException as stopped:
+            return 128 + int(stopped.sigval)
+    return 0
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
-def _command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "eigenforget.cli", *arguments]
-
-
-def _environments(count: int) -> list[Mapping[str, str]]:
-    threads = str(max(1, (os.cpu_count() or 1) // count))
-    shared = {
-        "OMP_NUM_THREADS": threads,
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-        "TORCHELASTIC_RUN_ID": RUN,
-    }
-    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def _code(processes: Sequence[subprocess.Popen[bytes]], said: IO[str]) -> int:
-    first, *others = processes
-    while any(process.poll() is None for process in processes) and not any(
-        process.poll() for process in processes
-    ):
-        time.sleep(POLL)
-    failed = next((process for process in others if process.poll()), None)
-    if failed is None:
-        return _exit_code(first.wait())
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Handlers of signals are afterwards as before; the launcher sets its own."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
-        code = first.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        code = 0
-    if code:
-        return _exit_code(code)
-    said.seek(0)
-    sys.stderr.write(said.read())
-    return _exit_code(failed.wait())
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit_code(code: int) -> int:
     """As a shell says it: 128 and the number of the signal that ended the process."""
     return 128 - code if code < 0 else code
-
-
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    for process in processes:
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -105,7 +105,7 @@ def train(
         experiment.split  # noqa: B018  (fail before training)
     with (
         progress() as watch,
-        trackers.tracking(track, name=out.stem, leads=engine.ranks.rank == 0) as tracked,
+        trackers.tracking(track, name=out.stem, leads=engine.leads) as tracked,
     ):
         log = both(tracked.row, watch("train", experiment.recipe.epochs))
         made = experiment.train(seed=seed, without_forget=bool(specs.request), log=log)
@@ -166,7 +166,7 @@ def unlearn(
     try:
         with (
             progress() as watch,
-            trackers.tracking(track, name=out.stem, leads=engine.ranks.rank == 0) as tracked,
+            trackers.tracking(track, name=out.stem, leads=engine.leads) as tracked,
         ):
             log = both(
                 both(trace.append, tracked.row), watch(f"unlearn: {chosen.name}", rows_of(chosen))

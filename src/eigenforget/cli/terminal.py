@@ -86,7 +86,7 @@ def engine(
     found = Engine(device, precision, channels_last, **(sharing or Sharing())._asdict())
     if found.devices > 1:
         found.fabric.launch()
-        console.quiet = found.ranks.rank > 0
+        console.quiet = not found.leads
     return found
 
 

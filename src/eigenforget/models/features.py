@@ -52,15 +52,20 @@ class Tap:
 
 @contextmanager
 def capture(
-    model: nn.Module, layer: str | None = None, layers: Sequence[str] = ()
+    model: nn.Module,
+    layer: str | None = None,
+    layers: Sequence[str] = (),
+    *,
+    called: nn.Module | None = None,
 ) -> Iterator[Tap]:
     """A Tap on the model while the context lasts; the hooks are gone afterwards.
 
     layer=None takes the input of the classifier head (see `find_head`). A name takes that module's
     output, averaged over space where it is a feature map [B, D, H, W], and flattened otherwise;
-    `layers` are further ones. Errors: no Linear layer, unknown layer names.
+    `layers` are further ones. `called`: what the Tap calls in the model's place, such as its compiled
+    form. Errors: no Linear layer, unknown layer names.
     """
-    tap = Tap(model, layers)
+    tap = Tap(called or model, layers)
     handles: list[Any] = []
     try:
         if layer is None:

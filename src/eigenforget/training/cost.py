@@ -37,7 +37,7 @@ class Clock:
     """Measures the time, samples and peak memory of a block: `with Clock(engine) as clock: …`."""
 
     def __init__(self, engine: Engine) -> None:
-        self._ranks, self._meter = engine.ranks, engine.meter
+        self._processes, self._meter = engine.processes, engine.meter
         self._memory = peak_memory(engine.fabric.device)
 
     def __enter__(self) -> Clock:
@@ -51,7 +51,7 @@ class Clock:
         self._memory.__exit__(*error)
 
     def leaving_out(self, look: Look) -> Look:
-        """The same look at a model, whose time does not count: it is no part of making the model."""
+        """The same look, but its time does not count: it is no part of making the model."""
 
         def timed(model: nn.Module) -> Mapping[str, float]:
             wall, cpu = time.perf_counter(), time.process_time()
@@ -66,7 +66,7 @@ class Clock:
     def result(self, model: nn.Module) -> ModelAndCost:
         """The model that was made in the block, with its cost. To be called after the block."""
         cost: dict[str, float] = {
-            "cpu_seconds": round(self._ranks.summed(max(self._cpu, 0.0)), 3),
+            "cpu_seconds": round(self._processes.summed(max(self._cpu, 0.0)), 3),
             "trained_samples": self._meter.trained - self._before.trained,
             "forwarded_samples": self._meter.forwarded - self._before.forwarded,
         }

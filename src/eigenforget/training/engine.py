@@ -1,21 +1,20 @@
-"""The only training loop, and the only evaluation loop: Lightning Fabric behind `fit` and
-`forward`.
-"""
+"""The only training loop and the only evaluation loop: `Engine.fit` and `Engine.forward`."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice, product
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.distributed import is_initialized
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
@@ -25,15 +24,18 @@ from eigenforget.models.features import Tap, capture
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
-from eigenforget.training.ranks import Ranks, Strategy, fabric_over, ranks_of
+from eigenforget.training.processes import Processes, fabric_over
 
-_NORMS = (nn.modules.batchnorm._NormBase,)
+_NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (torch has no public base)
 
 
 @dataclass
 class Meter:
-    """Samples that went through a model: `trained` forward and backward, `forwarded` forward only
-    (teachers, bases, masks).
+    """Counts samples that go through a model.
+
+    Attributes:
+        trained: Forward and backward.
+        forwarded: Forward only, such as through teachers or for bases and masks.
     """
 
     trained: int = 0
@@ -42,63 +44,86 @@ class Meter:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how computation runs. precision as in Lightning Fabric ("32-true", "bf16-mixed",
-    …); evaluation is always float32.
+    """Where and how computation runs.
 
-    devices: processes, one for each device, that share the work of this engine; each of them makes
-    the same calls, after engine.fabric.launch(). A batch size is that of all together. strategy:
-    "ddp", which "auto" is with several devices. accumulate: batches whose mean gradient makes one
-    step. compile: torch.compile the model while it trains. `meter` counts the samples of everything
-    that ran on this engine, on all its devices.
+    Attributes:
+        device: "auto", "cpu", "cuda" or another accelerator of Lightning Fabric.
+        precision: As in Lightning Fabric: "32-true", "bf16-mixed", …. Evaluation is always float32.
+        channels_last: Whether images and models are in the memory order NHWC.
+        devices: Number of processes, one per device, that share the work. Each of them makes the
+            same calls, after `engine.fabric.launch()`. Batch sizes are those of all together.
+        strategy: "ddp", which "auto" means with several devices.
+        accumulate: Number of batches whose mean gradient makes one step.
+        compile: Whether the model is compiled while it trains.
+        fabric: Lightning Fabric; made from the fields above unless it is given.
+        meter: Counts the samples of all that runs on this engine, on all its devices.
     """
 
     device: str = "auto"
     precision: str = "32-true"
     channels_last: bool = False
     devices: int = 1
-    strategy: Strategy = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
     accumulate: int = 1
     compile: bool = False
-    fabric: Fabric = field(init=False, repr=False, compare=False)
-    meter: Meter = field(default_factory=Meter, init=False, repr=False, compare=False)
-    _alone: bool = field(default=False, init=False, repr=False, compare=False)
+    fabric: Fabric = field(default=cast("Fabric", None), repr=False, compare=False)
+    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
             raise EigenforgetError(f"accumulate {self.accumulate} must be 1 or more")
-        fabric = fabric_over(
-            self.device, self.precision, devices=self.devices, strategy=self.strategy
-        )
-        object.__setattr__(self, "fabric", fabric)
+        if self.fabric is None:
+            fabric = fabric_over(
+                self.device, self.precision, devices=self.devices, strategy=self.strategy
+            )
+            object.__setattr__(self, "fabric", fabric)
 
     @property
-    def ranks(self) -> Ranks:
-        """This process among those that share the work. Errors: devices > 1 and they were not
-        launched.
+    def processes(self) -> Processes:
+        """The processes that share the work.
+
+        Raises:
+            EigenforgetError: There are to be several, and they were not launched.
         """
-        return (
-            Ranks(0, 1, self.fabric.device) if self._alone else ranks_of(self.fabric, self.devices)
-        )
+        if self.devices > 1 and not is_initialized():
+            raise EigenforgetError(
+                f"an engine on {self.devices} devices works after engine.fabric.launch() in a "
+                "script, or under torchrun"
+            )
+        return Processes(self.fabric)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the first one, which writes files and speaks."""
+        return self.processes.rank == 0
+
+    @cached_property
+    def local(self) -> Fabric:
+        """Fabric on the device of this process alone, for precision and optimizers."""
+        if self.devices == 1:
+            return self.fabric
+        own = self.fabric.device
+        devices = 1 if own.index is None else [own.index]
+        return Fabric(accelerator=own.type, devices=devices, precision=self.precision)  # type: ignore[arg-type]
 
     def alone(self) -> Engine:
-        """This engine with each process computing all by itself, batch for batch: for audits, whose
-        training is to have the same bits on any number of devices.
+        """This engine with each process computing all by itself, batch for batch.
+
+        Audits use it: their training has the same bits on any number of devices.
         """
-        found = copy.copy(self)
-        for name, value in {"_alone": True, "accumulate": 1, "compile": False}.items():
-            object.__setattr__(found, name, value)
-        return found
+        return replace(
+            self, devices=1, strategy="auto", accumulate=1, compile=False, fabric=self.local
+        )
 
     @contextmanager
     def led(self) -> Iterator[bool]:
-        """Whether this process is the one that writes files; all wait for each other before, and
-        for it after.
+        """Whether this process is the one that writes files.
+
+        The processes wait for each other before, and for that one afterwards.
         """
-        if self.devices > 1:
-            self.fabric.barrier()
-        yield self.ranks.rank == 0
-        if self.devices > 1:
-            self.fabric.barrier()
+        self.fabric.barrier()
+        yield self.leads
+        self.fabric.barrier()
 
     def fit(
         self,
@@ -111,29 +136,42 @@ class Engine:
         log: Log | None = None,
         look: Look | None = None,
     ) -> nn.Module:
-        """Train `model` in place: every epoch runs one epoch of each phase in order. Returns the
-        same module, in eval mode.
+        """Train a model in place.
 
-        Batch order, augmentation and dropout depend on the seed and the phase name only; with
-        several devices dropout also on their number. Errors: Diverged on a non-finite loss or
-        weight; buffers that were infinite before and did not change, such as masks, are none.
+        Args:
+            model: The model to train.
+            phases: What each epoch consists of, in order.
+            epochs: How often the phases run.
+            seed: Batch order, augmentation and dropout follow from it and from the names of the
+                phases; with several devices dropout also depends on their number.
+            layer: The feature layer; None takes the input of the classifier head.
+            log: Called with a row after each epoch of each phase.
+            look: What it finds in the model at that moment is added to the row.
+
+        Returns:
+            The same model, in eval mode.
+
+        Raises:
+            Diverged: A loss, weight or buffer is NaN or infinite at the end of an epoch. Buffers
+                that were infinite before and did not change, such as masks, are none.
+            EigenforgetError: Several processes hold different models.
         """
-        constants = infinite_constants(model)
-        ranks, run = self.ranks, _Run(self, self.placed(model), phases, epochs, layer)
-        ranks.check_alike(model, "before training: build or load it in the same way on each")
-        with torch.random.fork_rng(devices=self._cuda()), run.capturing():
-            torch.manual_seed(seeds.derive(seed, "dropout", *([ranks.rank] if ranks.rank else [])))
+        constants, processes = infinite_constants(model), self.processes
+        training = _Training(self, self.placed(model), phases, epochs, layer)
+        processes.check_same(model, "before training: build or load it in the same way on each")
+        own_dropout = [processes.rank] if processes.rank else []
+        with torch.random.fork_rng(devices=self._cuda()), training.loss.compiled():
+            torch.manual_seed(seeds.derive(seed, "dropout", *own_dropout))
             for epoch, index in product(range(epochs), range(len(phases))):
-                row = run.epoch(
-                    index, epoch, seeds.generator(seed, "order", phases[index].name, epoch)
-                )
+                order = seeds.generator(seed, "order", phases[index].name, epoch)
+                row = training.epoch(index, epoch, order)
                 if row is None:
                     break
                 if log is not None:
                     log(row if look is None else {**row, **look(model)})
         for name in unsound(model, constants):
             raise Diverged(f"training diverged: {name} holds NaN or infinite values")
-        ranks.check_alike(
+        processes.check_same(
             model,
             "after training: a layer keeps statistics of the rows it sees; train on one device",
         )
@@ -149,28 +187,33 @@ class Engine:
         layers: Sequence[str] = (),
         batch_size: int = 512,
     ) -> Iterator[tuple[Batch, Outputs]]:
-        """The outputs of a model in eval mode on each batch, in order, in float32 and without
-        gradients.
+        """Yield the outputs of a model in eval mode on each batch, in order.
 
-        The model's training flags are as before when the pass ends or is abandoned. Several devices
-        take turns at whole batches, and each receives all outputs, the bits that one device
-        computes.
+        Outputs are float32 and have no gradients. Several devices take turns at whole batches, and
+        each receives all outputs, with the bits that one device computes. The model's training
+        flags are as before when the pass ends or is abandoned.
+
+        Args:
+            model: Any classifier.
+            source: The samples.
+            layer: The feature layer; None takes the input of the classifier head.
+            layers: Further layers whose features are wanted.
+            batch_size: Samples per batch.
         """
-        model, ranks = self.placed(model), self.ranks
-        divided = ranks.is_divided(source, batch_size)
-        place = ranks.rank if divided else 0
+        model = self.placed(model)
         with in_eval_mode(model), capture(model, layer, layers) as tap:
-            for turn in ranks.turns(source, batch_size):
-                own = None
-                if place < len(turn):
-                    turn[place] = self.fabric.to_device(turn[place])
-                    with torch.no_grad():
-                        own = _float(tap(self.formatted(turn[place].inputs)))
-                for batch, outputs in zip(
-                    turn, ranks.exchanged(own, len(turn), layers) if divided else [own], strict=True
-                ):
-                    self.meter.forwarded += len(batch.labels)
-                    yield self.fabric.to_device(batch), outputs  # type: ignore[misc]
+
+            def compute(batch: Batch) -> list[Tensor]:
+                with torch.no_grad():
+                    found = _float(tap(self.formatted(batch.inputs)))
+                return [found.logits, found.features, *found.layers.values()]
+
+            for batch, (logits, features, *others) in self.processes.in_turns(
+                compute, source, batch_size, rows=lambda batch: len(batch.labels)
+            ):
+                self.meter.forwarded += len(batch.labels)
+                named = zip(dict.fromkeys(layers), others, strict=True)
+                yield batch, Outputs(logits, features, dict(named))
 
     def placed(self, model: nn.Module) -> nn.Module:
         """The model on this engine's device, in its memory order."""
@@ -190,9 +233,7 @@ class Engine:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model is in eval mode while the context lasts; every module's own training flag is put
-    back afterwards.
-    """
+    """Put the model into eval mode; afterwards every module's own training flag is as before."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -209,8 +250,70 @@ class _Taps(NamedTuple):
     teachers: tuple[Tap, ...]
 
 
-class _Run:
-    """One call of `fit`: the wrapped model and an optimizer and schedule for each phase."""
+class _Loss(nn.Module):
+    """The loss of one step's batches, as a function of the model's parameters.
+
+    DistributedDataParallel goes around this, not around the model. A loss of features alone does
+    not reach the head, and only who sees the loss can tell that the head gets no gradient; a
+    gradient of 0 in the place of none would let weight decay move it.
+    """
+
+    def __init__(
+        self, engine: Engine, model: nn.Module, called: nn.Module, layer: str | None
+    ) -> None:
+        super().__init__()
+        self.model, self._engine, self._layer = model, engine, layer
+        # Held in tuples: what is called in the model's place has the same parameters, under other
+        # names.
+        self._called = (called,)
+        self._student: Tap | None = None
+
+    @contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Hooks on the model that stand until the training ends, where it is compiled.
+
+        Compiled code keeps the hooks that it was traced with.
+        """
+        if not self._engine.compile:
+            yield
+            return
+        with capture(self.model, self._layer, called=self._called[0]) as self._student:
+            yield
+
+    @contextmanager
+    def watching(self, phase: Phase) -> Iterator[_Taps]:
+        """Features of the model and of the phase's teachers are captured in this context."""
+        with ExitStack() as stack:
+            student = self._student or stack.enter_context(
+                capture(self.model, self._layer, called=self._called[0])
+            )
+            teachers = [stack.enter_context(capture(t, self._layer)) for t in phase.teachers]
+            yield _Taps(student, tuple(teachers))
+
+    def forward(self, phase: Phase, epoch: int, taps: _Taps, batches: Sequence[Batch]) -> Tensor:
+        loss = phase.loss(*(self._inputs(taps, batch) for batch in batches)).mean()
+        if phase.penalty is not None:
+            loss = loss + phase.penalty(self.model, epoch)
+        return loss
+
+    def _inputs(self, taps: _Taps, batch: Batch) -> LossInputs:
+        engine, count = self._engine, len(batch.labels)
+        batch = engine.local.to_device(batch)
+        inputs = engine.formatted(batch.inputs)
+
+        def outputs(tap: Tap) -> Outputs:
+            return engine.processes.shared(lambda rows: _float(tap(rows)), inputs, count)
+
+        with torch.no_grad(), engine.local.autocast():
+            taught = tuple(map(outputs, taps.teachers))
+        found = outputs(taps.student)
+        engine.meter.trained += count
+        engine.meter.forwarded += count * len(taps.teachers)
+        return LossInputs(batch, found, taught)
+
+
+class _Training:
+    """One call of `Engine.fit`: the loss, with an optimizer and a schedule for each phase."""
 
     def __init__(
         self,
@@ -220,77 +323,67 @@ class _Run:
         epochs: int,
         layer: str | None,
     ) -> None:
-        self.engine, self.model, self.phases, self.layer = engine, model, phases, layer
-        trained = [_trained(model, phase) for phase in phases]
+        self.engine, self.model, self.phases = engine, model, phases
+        self.trained = [_trained(model, phase) for phase in phases]
         called: Any = torch.compile(model) if engine.compile else model
-        wrapped = engine.fabric.setup(
-            called, *[p.optimizer.over(t) for p, t in zip(phases, trained, strict=True)]
-        )
-        self.wrapped, *self.optimizers = wrapped if isinstance(wrapped, tuple) else (wrapped,)
-        self.trained = trained
+        optimizers = [p.optimizer.over(t) for p, t in zip(phases, self.trained, strict=True)]
+        wrapped = engine.local.setup(called, *optimizers)
+        called, *self.optimizers = wrapped if isinstance(wrapped, tuple) else (wrapped,)
+        self.loss = _Loss(engine, model, called, layer)
+        self.averaged = engine.processes.averaging(self.loss)
         self.steps = [0] * len(phases)
         self.totals = [epochs * math.ceil(phase.steps() / engine.accumulate) for phase in phases]
-        self.ranks = engine.ranks
-        self.tap: Tap | None = None
 
-    @contextmanager
-    def capturing(self) -> Iterator[None]:
-        """Compiled code keeps the hooks that it was traced with: they stand until the training
-        ends.
-        """
-        if not self.engine.compile:
-            yield
-            return
-        with capture(self.model, self.layer) as self.tap:
-            self.tap.model = self.wrapped
-            yield
-
-    def epoch(self, index: int, epoch: int, generator: torch.Generator) -> dict[str, Any] | None:
-        """One epoch of one phase and its log row; None where the phase has ended the training."""
-        phase = self.phases[index]
+    def epoch(self, index: int, epoch: int, order: torch.Generator) -> dict[str, Any] | None:
+        """One epoch of one phase and its log row; None where the phase ends the training."""
+        phase, first = self.phases[index], self.steps[index]
         started = time.perf_counter()
         if phase.prepare is not None and phase.prepare(self.model, epoch) is False:
             return None
         self._set_mode(index)
-        total, count = 0.0, 0
-        with ExitStack() as stack:
-            taps = self._taps(phase, stack)
-            batches = _aligned(phase, generator)
+        losses: list[Tensor] = []
+        sizes: list[int] = []
+        with self.loss.watching(phase) as taps:
+            batches = _aligned(phase, order)
             while group := list(islice(batches, self.engine.accumulate)):
-                samples = sum(len(first.labels) for first, *_ in group)
-                total += (
-                    self._step(
-                        index,
-                        epoch,
-                        [
-                            (self._parts(taps, step), len(step[0].labels) / samples)
-                            for step in group
-                        ],
-                    )
-                    * samples
+                sizes += [len(leading.labels) for leading, *_ in group]
+                losses += self._step(index, epoch, taps, group)
+        # One look for the whole epoch: within a step nothing waits for the device.
+        values = self.engine.processes.mean(torch.stack(losses)).tolist()
+        for number, value in enumerate(values):
+            if not math.isfinite(value):
+                step = first + number // self.engine.accumulate
+                raise Diverged(
+                    f"training diverged: the {phase.name} loss is {value} "
+                    f"in epoch {epoch}, step {step}"
                 )
-                count += samples
         return {
             "epoch": epoch,
             "phase": phase.name,
-            "loss": total / count,
+            "loss": sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes),
             "seconds": time.perf_counter() - started,
         }
 
     def _step(
-        self, index: int, epoch: int, group: Sequence[tuple[Iterator[LossInputs], float]]
-    ) -> float:
-        """One step along the weighted mean of the gradients of a group of batches; answers with
-        that mean of the losses.
+        self, index: int, epoch: int, taps: _Taps, group: Sequence[tuple[Batch, ...]]
+    ) -> list[Tensor]:
+        """One step along the mean of the gradients of a group of batches, weighted by their sizes.
+
+        Returns the loss of each batch.
         """
         phase, optimizer = self.phases[index], self.optimizers[index]
+        rate = phase.optimizer.lr * phase.optimizer.factor(self.steps[index], self.totals[index])
         for settings in optimizer.param_groups:
-            settings["lr"] = phase.optimizer.lr * phase.optimizer.factor(
-                self.steps[index], self.totals[index]
-            )
+            settings["lr"] = rate
         self.model.zero_grad(set_to_none=True)
-        value = sum(self._backward(index, epoch, parts, weight) for parts, weight in group)
-        self.ranks.average_gradients(self.model.parameters())
+        samples, losses = sum(len(leading.labels) for leading, *_ in group), []
+        for number, batches in enumerate(group, 1):
+            weight = len(batches[0].labels) / samples
+            waits = number < len(group) and self.averaged is not self.loss
+            with cast(Any, self.averaged).no_sync() if waits else nullcontext():
+                loss = self.averaged(phase, epoch, taps, batches)
+                self.engine.local.backward(loss if weight == 1 else loss * weight)
+            losses.append(loss.detach())
         if phase.optimizer.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.trained[index], phase.optimizer.clip)
         if phase.on_gradients is not None:
@@ -299,49 +392,11 @@ class _Run:
         if phase.after_step is not None:
             phase.after_step(self.model)
         self.steps[index] += 1
-        return value
-
-    def _backward(
-        self, index: int, epoch: int, parts: Iterator[LossInputs], weight: float
-    ) -> float:
-        phase = self.phases[index]
-        loss = phase.loss(*parts).mean()
-        if phase.penalty is not None:
-            loss = loss + phase.penalty(self.model, epoch)
-        value = self.ranks.summed(float(loss.detach())) / self.ranks.world
-        if not math.isfinite(value):
-            raise Diverged(
-                f"training diverged: the {phase.name} loss is {value} in epoch {epoch}, step {self.steps[index]}"
-            )
-        self.engine.fabric.backward(loss if weight == 1 else loss * weight)
-        return value * weight
-
-    def _taps(self, phase: Phase, stack: ExitStack) -> _Taps:
-        student = self.tap or stack.enter_context(capture(self.model, self.layer))
-        student.model = self.wrapped
-        return _Taps(
-            student,
-            tuple(stack.enter_context(capture(teacher, self.layer)) for teacher in phase.teachers),
-        )
-
-    def _parts(self, taps: _Taps, batches: tuple[Batch, ...]) -> Iterator[LossInputs]:
-        for batch in batches:
-            batch = self.engine.fabric.to_device(batch)
-            share = self.ranks.share(len(batch.labels))
-            inputs = self.engine.formatted(share.of(batch.inputs))
-            with share.whole_batch():
-                with torch.no_grad(), self.engine.fabric.autocast():
-                    taught = tuple(
-                        share.gathered(_float(teacher(inputs))) for teacher in taps.teachers
-                    )
-                outputs = share.gathered(_float(taps.student(inputs)))
-            self.engine.meter.trained += len(batch.labels)
-            self.engine.meter.forwarded += len(batch.labels) * len(taps.teachers)
-            yield LossInputs(batch, outputs, taught)
+        return losses
 
     def _set_mode(self, index: int) -> None:
         phase, trained = self.phases[index], {id(p) for p in self.trained[index]}
-        self.wrapped.train()
+        self.loss.train()
         for teacher in phase.teachers:
             self.engine.placed(teacher).eval()
         for module in self.model.modules():
@@ -365,18 +420,19 @@ def _trained(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
     return chosen
 
 
-def _aligned(phase: Phase, generator: torch.Generator) -> Iterator[tuple[Batch, ...]]:
-    """Batches of the first source, each beside one batch of every further source; those start again
-    when exhausted.
+def _aligned(phase: Phase, order: torch.Generator) -> Iterator[tuple[Batch, ...]]:
+    """Batches of the first source, each beside one batch of every further source.
+
+    The further sources start again where they run out.
     """
-    others = [_endless(source, phase.batch_size, generator) for source in phase.sources[1:]]
-    for batch in islice(_endless(phase.sources[0], phase.batch_size, generator), phase.steps()):
+    others = [_endless(source, phase.batch_size, order) for source in phase.sources[1:]]
+    for batch in islice(_endless(phase.sources[0], phase.batch_size, order), phase.steps()):
         yield (batch, *(next(other) for other in others))
 
 
-def _endless(source: Source, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+def _endless(source: Source, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
     while True:
-        yield from source.batches(batch_size, generator)
+        yield from source.batches(batch_size, order)
 
 
 def _float(outputs: Outputs) -> Outputs:

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from eigenforget.core.errors import Refused
+from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
 from eigenforget.models.features import logits_of
 from eigenforget.training.engine import Engine, in_eval_mode
@@ -169,7 +170,7 @@ class _PerSample:
     def __call__(self, weights: Weights, inputs: Any, labels: Tensor) -> Weights:
         if self._batched:
             try:
-                return self._many(weights, inputs, labels)  # type: ignore[no-any-return]
+                return self._many(weights, inputs, labels)
             except RuntimeError as error:
                 # Randomness in eval mode is not a matter of batches: it stays an error.
                 if "random" in str(error) or not any(word in str(error) for word in _UNBATCHED):
@@ -228,20 +229,17 @@ def _mean(
     Several devices take turns at whole batches, and all add them up in their order: methods compare
     such values with thresholds, where the last bit decides.
     """
-    ranks = engine.ranks
-    divided = ranks.is_divided(source, batch_size)
-    place = ranks.rank if divided else 0
     total = {name: torch.zeros_like(value) for name, value in like.items()}
+
+    def compute(batch: Batch) -> list[Tensor]:
+        found = summed(engine.formatted(batch.inputs), batch.labels)
+        return [found[name].unsqueeze(0) for name in like]
+
     with in_eval_mode(model):
-        for turn in ranks.turns(source, batch_size):
-            engine.meter.trained += sum(len(batch.labels) for batch in turn)
-            own: Weights = {}
-            if place < len(turn):
-                moved = engine.fabric.to_device(turn[place])
-                own = summed(engine.formatted(moved.inputs), moved.labels)
-            for name, value in total.items():
-                for found in (
-                    ranks.received(own.get(name), len(turn), value) if divided else [own[name]]
-                ):
-                    value += found
+        for batch, found in engine.processes.in_turns(
+            compute, source, batch_size, rows=lambda _: 1
+        ):
+            engine.meter.trained += len(batch.labels)
+            for value, (part,) in zip(total.values(), found, strict=True):
+                value += part
     return {name: value / len(source) for name, value in total.items()}

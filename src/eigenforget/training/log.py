@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 LogRow = Mapping[str, Any]
-"""`epoch`, `phase`, `loss` and `seconds` of one epoch, and what a `Look` found in the model then."""
+"""`epoch`, `phase`, `loss` and `seconds` of one epoch, and what a `Look` found in the model."""
 
 Log = Callable[[LogRow], None]
 """Called with one row per epoch."""
@@ -22,7 +22,7 @@ Watch = Callable[[str, int], Log]
 
 def unwatched(title: str, total: int) -> Log:  # noqa: ARG001 (a Watch that shows nothing)
     """A `Watch` that shows nothing."""
-    return lambda row: None
+    return lambda _: None
 
 
 def both(first: Log, second: Log) -> Log:

@@ -1,0 +1,290 @@
+"""Several processes for one job: who computes which rows, and how results become whole again.
+
+Each process holds the whole model and draws the same batches, sends its own rows through the model
+and receives the outputs of all rows. So losses and metrics see whole batches, whatever the number
+of processes. Fabric moves the tensors, with gradients; DistributedDataParallel averages the
+gradients of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.data.sources import Source
+
+_STRATEGIES = ("auto", "ddp")
+
+# New names of torch for what Fabric's all_gather calls, and for an option of DDP that torch 2.6,
+# which we support, knows by the old name only.
+warnings.filterwarnings(
+    "ignore", r".*(broadcast_buffers|functional\.all_gather).* deprecated", FutureWarning
+)
+
+
+def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> Fabric:
+    """Lightning Fabric on this number of devices.
+
+    Raises:
+        EigenforgetError: The devices do not exist or do not support the precision, or the strategy
+            is not offered.
+    """
+    if devices < 1:
+        raise EigenforgetError(f"devices {devices} must be 1 or more")
+    if strategy == "fsdp":
+        raise EigenforgetError(
+            "strategy fsdp is not offered, as methods, penalties and audits read whole weights on "
+            "each device; use ddp"
+        )
+    if strategy not in _STRATEGIES:
+        raise EigenforgetError(f"strategy {strategy!r} must be one of {', '.join(_STRATEGIES)}")
+    if device == "cpu" and precision.startswith("16"):
+        raise EigenforgetError(
+            f"precision {precision!r} needs a GPU; "
+            "on a CPU there are 32-true, 64-true, bf16-mixed and bf16-true"
+        )
+    chosen = "ddp" if devices > 1 else "auto"
+    try:
+        return Fabric(accelerator=device, devices=devices, precision=precision, strategy=chosen)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        several = f" on {devices} devices" if devices > 1 else ""
+        raise EigenforgetError(
+            f"device {device!r}{several} with precision {precision!r}: {error}"
+        ) from None
+
+
+def bounds(samples: int, count: int) -> list[int]:
+    """Where each process' rows of a batch begin, and the end: `count + 1` ascending numbers.
+
+    Shares are not padded; their sizes differ by one at most.
+    """
+    return [rank * samples // count for rank in range(count + 1)]
+
+
+def rows_of(inputs: Any, rows: slice, samples: int) -> Any:
+    """These rows of each tensor in `inputs` that has one row per sample; the rest as it is."""
+
+    def cut(value: Any) -> Any:
+        divisible = isinstance(value, Tensor) and value.ndim and len(value) == samples
+        return value[rows] if divisible else value
+
+    return tree_map(cut, inputs)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a job, seen from one of them.
+
+    Methods that return something of all processes are collective: each process has to call them.
+
+    Attributes:
+        fabric: Lightning Fabric, after `launch()`.
+    """
+
+    fabric: Fabric
+
+    @property
+    def count(self) -> int:
+        """Number of processes."""
+        return self.fabric.world_size
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        return self.fabric.global_rank
+
+    def rows(self, samples: int) -> slice:
+        """The rows of a batch that this process computes."""
+        edges = bounds(samples, self.count)
+        return slice(edges[self.rank], edges[self.rank + 1])
+
+    def shared(self, call: Callable[[Any], Outputs], inputs: Any, samples: int) -> Outputs:
+        """`call(inputs)`, for which each process computes its rows of the inputs.
+
+        Batch norm in training takes its statistics from the rows of all processes. A batch with
+        fewer samples than processes is computed by each of them.
+        """
+        if not 1 < self.count <= samples:
+            return call(inputs)
+        own, edges = self.rows(samples), bounds(samples, self.count)
+        with _BatchNormOverAll(self.fabric):
+            outputs = call(rows_of(inputs, own, samples))
+
+        def whole(tensor: Tensor) -> Tensor:
+            if len(tensor) != own.stop - own.start:
+                raise EigenforgetError(
+                    f"a batch of {samples} samples cannot be divided over processes: "
+                    f"{own.stop - own.start} rows gave {len(tensor)} outputs"
+                )
+            return torch.cat(self._gathered(tensor, [b - a for a, b in pairwise(edges)]))
+
+        others = {name: whole(rows) for name, rows in outputs.layers.items()}
+        return Outputs(whole(outputs.logits), whole(outputs.features), others)
+
+    def in_turns(
+        self,
+        compute: Callable[[Batch], Sequence[Tensor]],
+        source: Source,
+        batch_size: int,
+        *,
+        rows: Callable[[Batch], int],
+    ) -> Iterator[tuple[Batch, Sequence[Tensor]]]:
+        """Each batch of a plain pass, in order and on this device, with `compute(batch)`.
+
+        Processes take turns at whole batches, so that results have the bits that one process
+        computes. Where there are fewer batches than processes, each process computes all.
+
+        Args:
+            compute: Tensors [rows(batch), ...] of one batch.
+            source: Where the batches come from.
+            batch_size: Samples per batch.
+            rows: The first dimension of what `compute` returns.
+        """
+        batches = map(self.fabric.to_device, source.batches(batch_size))
+        if not 1 < self.count <= math.ceil(len(source) / batch_size):
+            yield from ((batch, compute(batch)) for batch in batches)
+            return
+        own: Sequence[Tensor] = ()
+        while turn := list(islice(batches, self.count)):
+            if self.rank < len(turn):
+                own = compute(turn[self.rank])
+            # Without a batch in the last turn, a process sends what it found before: it has the
+            # right shape, and nobody reads it.
+            sizes = [rows(batch) for batch in turn]
+            columns = [self._gathered(tensor, sizes) for tensor in own]
+            yield from zip(turn, zip(*columns, strict=True), strict=True)
+
+    def summed(self, value: float) -> float:
+        """The sum of a number over the processes."""
+        if self.count == 1:
+            return value
+        return float(self._stacked(torch.tensor(value, dtype=torch.float64)).sum())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over the processes, in float64 where there are several."""
+        return values if self.count == 1 else self._stacked(values.double()).mean(0)
+
+    def check_same(self, model: nn.Module, when: str) -> None:
+        """Check that the model is the same in all processes.
+
+        Raises:
+            EigenforgetError: Sums of a parameter or buffer differ; `when` says what to do.
+        """
+        if self.count == 1:
+            return
+        tensors = [*model.named_parameters(), *model.named_buffers()]
+        sums = self._stacked(
+            torch.stack([t.detach().double().nan_to_num().sum() for _, t in tensors])
+        )
+        differs = (sums != sums[0]).any(0)
+        if differs.any():
+            name = tensors[int(differs.int().argmax())][0]
+            raise EigenforgetError(f"{name} is not the same on all {self.count} ranks {when}")
+
+    def averaging(self, loss: nn.Module) -> nn.Module:
+        """The module, whose backward pass leaves the mean of the processes' gradients.
+
+        A parameter that the output does not depend on in any process keeps the gradient None.
+        """
+        if self.count == 1:
+            return loss
+        return DistributedDataParallel(
+            loss, find_unused_parameters=True, broadcast_buffers=False, init_sync=False
+        )
+
+    def _stacked(self, own: Tensor) -> Tensor:
+        """The tensors of all processes, which have one shape, along a new first dimension.
+
+        The backward pass adds the gradients of all processes. Every process computes the whole loss
+        L of the gathered outputs z, so of W processes each receives W · ∂L/∂z for its rows, and the
+        mean over processes of the weights' gradients is that of one process.
+        """
+        return self.fabric.all_gather(own, sync_grads=True)  # type: ignore[return-value]
+
+    def _gathered(self, own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """The tensors [sizes[rank], ...] of the first `len(sizes)` processes."""
+        missing = max(sizes) - len(own)
+        padded = torch.cat([own, own.new_zeros(missing, *own.shape[1:])]) if missing > 0 else own
+        stacked = self._stacked(padded[: max(sizes)])
+        return [rows[:size] for rows, size in zip(stacked, sizes, strict=False)]
+
+
+class _BatchNormOverAll(TorchFunctionMode):
+    """Lets nn.functional.batch_norm take the statistics of a batch from the rows of all processes.
+
+    torch.nn.SyncBatchNorm cannot do this here: it refuses tensors on a CPU, has to be put in the
+    place of the user's layers, and where a batch is computed whole by each process it would count
+    each row several times.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        super().__init__()
+        self._fabric = fabric
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is nn.functional.batch_norm:
+            return _eager_batch_norm(self._fabric, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    fabric: Fabric,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """nn.functional.batch_norm of input [B, C, ...] with mean and variance over all processes.
+
+    The means and squared deviations of the processes are merged in their order (Chan, Golub,
+    LeVeque 1983), without a difference of large sums.
+    """
+    if not training:
+        return nn.functional.batch_norm(
+            input, running_mean, running_var, weight, bias, False, momentum, eps
+        )
+    wide = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+    axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
+    local = wide.mean(axes)
+    squares = (wide - local.view(shape)).square().sum(axes)
+    own = torch.cat([local.new_full((1,), input.numel() / input.shape[1]), local, squares]).double()
+    counts, means, deviations = fabric.all_gather(own, sync_grads=True).split(  # type: ignore[union-attr]
+        [1, len(local), len(local)], 1
+    )
+    count = counts.detach().sum()
+    mean = (counts.detach() * means).sum(0) / count
+    variance = (deviations + counts.detach() * (means - mean).square()).sum(0) / count
+    if running_mean is not None and running_var is not None:
+        # Through `data`, which no backward pass watches: where another batch of the step had fewer
+        # rows than processes, torch's own kernel has saved these very tensors for its backward
+        # pass, although it reads none of their values there.
+        unbiased = variance.detach() * count / (count - 1)
+        running_mean.data.lerp_(mean.detach().to(running_mean.dtype), momentum)
+        running_var.data.lerp_(unbiased.to(running_var.dtype), momentum)
+    scale = (variance + eps).rsqrt().to(wide.dtype).view(shape)
+    normal = (wide - mean.to(wide.dtype).view(shape)) * scale
+    scaled = normal if weight is None else normal * weight.view(shape)
+    shifted: Tensor = scaled if bias is None else scaled + bias.view(shape)
+    return shifted.to(input.dtype)
+
+
+# What processes exchange is no part of a compiled graph.
+_eager_batch_norm: Callable[..., Tensor] = torch.compiler.disable(_batch_norm)
