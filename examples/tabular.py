@@ -19,7 +19,7 @@ import torch
 from sklearn.datasets import load_breast_cancer
 
 from eigenforget import MUDA, ByIds, Engine, Finetune, RandomLabel
-from eigenforget.data import Table
+from eigenforget.data import TableFile
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.study import Study
 from eigenforget.models import Mlp
@@ -50,7 +50,9 @@ def main() -> None:
         path = Path(folder) / "people.csv"
         write(path)
         experiment = Experiment(
-            Table(path=str(path), label="diagnosis", group="hospital", id="person", split="side"),
+            TableFile(
+                path=str(path), label="diagnosis", group="hospital", id="person", split="side"
+            ),
             Mlp(hidden=(64, 32)),
             Recipe(epochs=60, batch_size=32, lr=0.1),
             Union(requests=(ByGroup(group="hospital3"), ByIds(ids=("person2",)))),

@@ -18,7 +18,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import as_json, from_json, parse, spell
 from eigenforget.core.types import Index
 from eigenforget.data import DATASETS, Arrays, Data, from_arrays
-from eigenforget.data.backdoored import Backdoored
+from eigenforget.data.backdoored import BackdooredData
 from eigenforget.data.digits import Digits
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits import AttackSuccess
@@ -28,7 +28,7 @@ from eigenforget.evaluation.scoring import measurement_names
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.methods import MUDA
 from eigenforget.models.mlp import Mlp
-from eigenforget.requests import ByClass, Poisoned, split
+from eigenforget.requests import ByClass, PoisonedSamples, split
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe
 
@@ -73,7 +73,7 @@ def pictures(order: np.ndarray | None = None, **columns: np.ndarray) -> Data:
 
 def pair(**fields: Any) -> tuple[Data, Data]:
     clean = pictures()
-    return clean, Backdoored(inner=Given(clean), **fields).load()
+    return clean, BackdooredData(inner=Given(clean), **fields).load()
 
 
 def images(source: Any) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_the_share_is_exact_and_nothing_but_the_square_and_the_label_changes(
 def test_the_clean_data_stay_as_they_are() -> None:
     clean = pictures()
     before, labels = images(clean.train).copy(), clean.train.labels().copy()
-    Backdoored(inner=Given(clean), fraction=0.5).load()
+    BackdooredData(inner=Given(clean), fraction=0.5).load()
     assert (
         np.array_equal(images(clean.train), before)
         and np.array_equal(clean.train.labels(), labels)
@@ -160,19 +160,25 @@ def test_content_of_poisoned_samples_is_their_own() -> None:
 
 
 def test_the_draw_goes_by_id_and_not_by_place() -> None:
-    first = Backdoored(inner=Given(pictures())).load()
-    again = Backdoored(inner=Given(pictures(np.random.default_rng(1).permutation(200)))).load()
+    first = BackdooredData(inner=Given(pictures())).load()
+    again = BackdooredData(inner=Given(pictures(np.random.default_rng(1).permutation(200)))).load()
     assert not np.array_equal(first.train_index.ids, again.train_index.ids)
     assert (
         poisoned_ids(first.train_index) == poisoned_ids(again.train_index)
         and first.digest == again.digest
     )
-    other = Backdoored(inner=Given(pictures()), seed=1).load()
+    other = BackdooredData(inner=Given(pictures()), seed=1).load()
     assert len(poisoned_ids(other.train_index)) == 10 and poisoned_ids(
         other.train_index
     ) != poisoned_ids(first.train_index)
     assert (
-        len({first.digest, other.digest, Backdoored(inner=Given(pictures()), size=2).load().digest})
+        len(
+            {
+                first.digest,
+                other.digest,
+                BackdooredData(inner=Given(pictures()), size=2).load().digest,
+            }
+        )
         == 3
     )
 
@@ -227,7 +233,7 @@ def test_what_cannot_be_poisoned_is_refused_in_one_line(
     data: Callable[[], Data], fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EigenforgetError, match=message) as caught:
-        Backdoored(inner=Given(data()), **fields).load()
+        BackdooredData(inner=Given(data()), **fields).load()
     assert "\n" not in str(caught.value)
 
 
@@ -240,9 +246,9 @@ def test_an_inner_value_that_is_no_data_set_is_refused(inner: str) -> None:
 
 
 def test_the_request_takes_the_discovered_share_by_id() -> None:
-    index = Backdoored(inner=Digits()).load().train_index
+    index = BackdooredData(inner=Digits()).load().train_index
     rows = np.flatnonzero(index.column("poisoned") == 1)
-    every, half = Poisoned().select(index), Poisoned(known=0.5).select(index)
+    every, half = PoisonedSamples().select(index), PoisonedSamples(known=0.5).select(index)
     assert (
         np.array_equal(every, rows)
         and len(half) == round(0.5 * len(rows))
@@ -257,28 +263,32 @@ def test_the_request_takes_the_discovered_share_by_id() -> None:
         index.content[order],
         {"poisoned": index.column("poisoned")[order]},
     )
-    assert set(moved.ids[Poisoned(known=0.5).select(moved)]) == set(index.ids[half])
-    assert set(Poisoned(known=0.5, seed=1).select(index)) != set(half)
-    found = split(Poisoned(known=0.5), index)
+    assert set(moved.ids[PoisonedSamples(known=0.5).select(moved)]) == set(index.ids[half])
+    assert set(PoisonedSamples(known=0.5, seed=1).select(index)) != set(half)
+    found = split(PoisonedSamples(known=0.5), index)
     assert np.array_equal(found.forget, half) and found.forgotten_classes == ()
 
 
 def test_a_request_without_poison_is_refused() -> None:
     index = Digits().load().train_index
     with pytest.raises(EigenforgetError, match="no column 'poisoned'"):
-        Poisoned().select(index)
+        PoisonedSamples().select(index)
     flags = np.zeros(len(index), dtype=np.int64)
     with pytest.raises(EigenforgetError, match=r"known=1.0 of the 0 poisoned samples are none"):
-        Poisoned().select(Index(index.ids, index.labels, columns={"poisoned": flags}))
+        PoisonedSamples().select(Index(index.ids, index.labels, columns={"poisoned": flags}))
     flags[:3] = 1
     with pytest.raises(EigenforgetError, match=r"known=0.1 of the 3 poisoned samples are none"):
-        Poisoned(known=0.1).select(Index(index.ids, index.labels, columns={"poisoned": flags}))
+        PoisonedSamples(known=0.1).select(
+            Index(index.ids, index.labels, columns={"poisoned": flags})
+        )
 
 
 @pytest.fixture(scope="module")
 def attacked(engine: Engine) -> Experiment:
-    data = Backdoored(inner=Digits(), fraction=0.05, size=2)
-    return Experiment(data, Mlp(), Recipe(epochs=12, batch_size=64), Poisoned(known=0.5), engine)
+    data = BackdooredData(inner=Digits(), fraction=0.05, size=2)
+    return Experiment(
+        data, Mlp(), Recipe(epochs=12, batch_size=64), PoisonedSamples(known=0.5), engine
+    )
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +305,7 @@ def share_right(model: nn.Module, source: Any) -> float:
 def test_a_backdoor_works_and_muda_with_half_of_it_known_takes_it_away(
     attacked: Experiment, original: nn.Module
 ) -> None:
-    clean = replace(attacked, request=Poisoned()).train(seed=1, without_forget=True).model
+    clean = replace(attacked, request=PoisonedSamples()).train(seed=1, without_forget=True).model
     half = attacked.train(seed=1, without_forget=True).model
     muda = MUDA(alternations=4, batch_size=32, recover_lr=0.005, target="masked_label")
     cleaned = attacked.unlearn(original, muda, seed=0).model

@@ -16,7 +16,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.data import Data
 from eigenforget.data.augment import FlipCrop
 from eigenforget.data.image_folder import ImageFolder
-from eigenforget.data.images import Images, Keeping, image_data
+from eigenforget.data.images import Images, ImageStorage, image_data
 from eigenforget.data.npz import Npz
 from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.experiments.experiment import Experiment
@@ -134,7 +134,7 @@ def test_images_from_anywhere_must_have_one_size() -> None:
     for keep in ("memory", "disk"):
         line = refusal(
             lambda keep=keep: image_data(
-                {"train": side, "test": side}, keeping=Keeping(keep, 1.0, 0)
+                {"train": side, "test": side}, keeping=ImageStorage(keep, 1.0, 0)
             )
         )
         assert (
@@ -145,13 +145,13 @@ def test_images_from_anywhere_must_have_one_size() -> None:
         far = few._replace(labels=np.array([0, 7]))
         assert refusal(
             lambda keep=keep, few=few, far=far: image_data(
-                {"train": few, "test": far}, keeping=Keeping(keep, 1.0, 0)
+                {"train": few, "test": far}, keeping=ImageStorage(keep, 1.0, 0)
             )
         ) == ("test labels must be below the 2 classes, got 7")
         none = few._replace(labels=np.array([], np.int64))
         assert "there are no test samples" in refusal(
             lambda keep=keep, few=few, none=none: image_data(
-                {"train": few, "test": none}, keeping=Keeping(keep, 1.0, 0)
+                {"train": few, "test": none}, keeping=ImageStorage(keep, 1.0, 0)
             )
         )
 

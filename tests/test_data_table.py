@@ -19,7 +19,7 @@ from eigenforget.core import spec
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data import DATASETS, Data
 from eigenforget.data.holdout import stratified
-from eigenforget.data.table import Builtin, Table
+from eigenforget.data.table import Builtin, TableFile
 from eigenforget.requests import split
 from eigenforget.requests.where import Where
 
@@ -102,7 +102,7 @@ OPTIONS: dict[str, Any] = {
 
 def test_a_table_is_what_scikit_learn_makes_of_it(tmp_path: Path) -> None:
     rows = people()
-    data = Table(
+    data = TableFile(
         path=str(write(tmp_path / "d.csv", rows)), test_fraction=0.25, seed=3, **OPTIONS
     ).load()
     labels = np.array([row["species"] == "dog" for row in rows]).astype(int)
@@ -138,7 +138,7 @@ def test_a_split_column_unknown_categories_and_missing_values(tmp_path: Path) ->
             for row, person in enumerate(rows)
         ],
     )
-    table = Table(path=str(path), split="side", missing="mean", **OPTIONS)
+    table = TableFile(path=str(path), split="side", missing="mean", **OPTIONS)
     data = table.load()
     chosen = positions(data)
     assert chosen["test"] == list(range(0, 40, 4))
@@ -151,7 +151,7 @@ def test_a_split_column_unknown_categories_and_missing_values(tmp_path: Path) ->
         expected["test"][1, 0], abs=1e-6
     )
     assert np.isnan(data.test_index.columns["age"][1])
-    line = refusal(Table(path=str(path), split="side", **OPTIONS).load)
+    line = refusal(TableFile(path=str(path), split="side", **OPTIONS).load)
     assert (
         line
         == f"{path}: column 'age' has no value in lines 3, 6, 11: give missing='mean', or drop the column"
@@ -164,7 +164,7 @@ def test_integer_labels_and_content(tmp_path: Path) -> None:
         "a\tb\tclass\n1\t2\t0\n1.0\t2e0\t3\n5\t-0\t0\n5\t0.0\t3\n7\t1\t0\n8\t1\t3\n",
         encoding="utf-8",
     )
-    data = Table(path=str(path), label="class", test_fraction=0.34).load()
+    data = TableFile(path=str(path), label="class", test_fraction=0.34).load()
     assert (
         data.num_classes == 4
         and data.class_names == tuple("0123")
@@ -208,12 +208,12 @@ def test_the_same_rows_from_every_format(tmp_path: Path) -> None:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError:
-        pass  # read_records refuses it then, see below
+        pass  # read_columns refuses it then, see below
     else:
         paths.append(tmp_path / "e.parquet")
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), paths[-1])
     made = [
-        Table(path=str(path), delimiter=";" if path.name == "d.csv" else ",", **OPTIONS).load()
+        TableFile(path=str(path), delimiter=";" if path.name == "d.csv" else ",", **OPTIONS).load()
         for path in paths
     ]
     for data in made[1:]:
@@ -231,7 +231,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
 
     monkeypatch.setattr(importlib, "import_module", without)
     (tmp_path / "d.parquet").write_bytes(b"PAR1")
-    line = refusal(Table(path=str(tmp_path / "d.parquet"), label="y").load)
+    line = refusal(TableFile(path=str(tmp_path / "d.parquet"), label="y").load)
     assert line.endswith(
         "d.parquet: Parquet needs pyarrow, which is not installed: pip install 'eigenforget[tables]'"
     )
@@ -358,7 +358,7 @@ def test_bad_tables_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
     content, fields, line = BAD[case]
     path = tmp_path / "bad.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert refusal(Table(path=str(path), **{"label": "y", **fields}).load) == f"{path}: {line}"
+    assert refusal(TableFile(path=str(path), **{"label": "y", **fields}).load) == f"{path}: {line}"
 
 
 @pytest.mark.parametrize(
@@ -379,16 +379,16 @@ def test_bad_tables_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
 def test_bad_json_lines_are_refused(tmp_path: Path, content: str, line: str) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(content, encoding="utf-8")
-    assert refusal(Table(path=str(path), label="y", test_fraction=0.5).load).startswith(
+    assert refusal(TableFile(path=str(path), label="y", test_fraction=0.5).load).startswith(
         f"{path}: {line}"
     )
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    assert refusal(Table(path=str(tmp_path / "no.csv"), label="y").load).endswith(
+    assert refusal(TableFile(path=str(tmp_path / "no.csv"), label="y").load).endswith(
         "no.csv: cannot be read: No such file or directory"
     )
-    assert refusal(Table(path=str(tmp_path / "d.xlsx"), label="y").load).endswith(
+    assert refusal(TableFile(path=str(tmp_path / "d.xlsx"), label="y").load).endswith(
         "end in .csv, .tsv, .jsonl, .parquet, got 'd.xlsx'"
     )
 

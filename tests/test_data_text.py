@@ -66,7 +66,7 @@ def by_hand(
 ) -> tuple[list[list[int]], list[list[int]], int]:
     """Ids and masks, one character at a time; `known` are the training texts."""
 
-    def words(text: str) -> list[str]:
+    def text_array(text: str) -> list[str]:
         found, word = [], ""
         for char in [*text.lower(), " "]:
             if char.isalnum() or (char == "'" and word):
@@ -78,12 +78,12 @@ def by_hand(
 
     counts: dict[str, int] = {}
     for text in known:
-        for word in words(text):
+        for word in text_array(text):
             counts[word] = counts.get(word, 0) + 1
     order = sorted(counts.items(), key=lambda item: item[0])
     order.sort(key=lambda item: item[1], reverse=True)
     ids = {word: n + 2 for n, (word, _) in enumerate(order[: size - 2])}
-    rows = [([ids.get(word, 1) for word in words(text)] or [1])[:length] for text in texts]
+    rows = [([ids.get(word, 1) for word in text_array(text)] or [1])[:length] for text in texts]
     return (
         [row + [0] * (length - len(row)) for row in rows],
         [[1] * len(row) + [0] * (length - len(row)) for row in rows],

@@ -15,7 +15,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.audits.evidence import PartOutputs
 from eigenforget.evaluation.board import Panel
 from eigenforget.evaluation.series import check_maps, map_series
-from eigenforget.record import from_json, to_json
+from eigenforget.record import record_from_json, to_json
 from eigenforget.report.figures import overview as figures
 from eigenforget.report.figures.attack_figures import roc
 from eigenforget.report.figures.confusion_figures import confusion
@@ -144,7 +144,7 @@ def test_what_a_panel_measures_is_what_the_report_draws() -> None:
     w = world()
     measured = w.panel(maps=("tsne",), map_points=30, skip=("relearning",)).measure(w.originals[0])
     record = made("original", "original", [], series=measured.series)
-    assert from_json(json.loads(json.dumps(to_json(record)))) == record
+    assert record_from_json(json.loads(json.dumps(to_json(record)))) == record
     assert len(roc([record]).data) == 3 and figures.feature_maps([record], kind="tsne").data
     fig = confusion([record])
     counts = np.array(fig.data[0].text)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from eigenforget.record import RunRecord, canonical, from_json, read, read_folder, to_json
+from eigenforget.record import RunRecord, canonical, read, read_folder, record_from_json, to_json
 from eigenforget.record.verify import verify
 from eigenforget.report.pages import analysis, page
 from eigenforget.report.pages.certificate import render_certificate
@@ -104,7 +104,7 @@ def test_golden_records_are_read_verified_and_written_as_they_are(folder: Path) 
         assert (
             canonical(to_json(read(path))) + "\n"
             == text
-            == canonical(to_json(from_json(json.loads(text)))) + "\n"
+            == canonical(to_json(record_from_json(json.loads(text)))) + "\n"
         )
     found = verify([folder])
     assert found.status == 0 and not [f for f in found.findings if f.status == "error"]

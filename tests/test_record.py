@@ -25,16 +25,16 @@ from eigenforget.record import (
     RunRecord,
     ScoreRow,
     canonical,
-    digest,
-    from_json,
     in_force,
     read,
     read_chain,
     read_folder,
+    record_from_json,
     score_row,
     seal,
     tip,
     to_json,
+    value_digest,
     write,
     write_text,
 )
@@ -104,9 +104,12 @@ def test_canonical_refuses_what_json_cannot_hold(bad: Any) -> None:
 
 def test_digests_of_known_texts() -> None:
     # Published digest of the two bytes {}.
-    assert digest({}) == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert (
-        digest({"b": 1, "a": "é"})
+        value_digest({})
+        == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    )
+    assert (
+        value_digest({"b": 1, "a": "é"})
         == "sha256:" + hashlib.sha256('{"a":"é","b":1}'.encode()).hexdigest()
     )
 
@@ -252,7 +255,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 
 def test_json_and_back() -> None:
     sealed = seal(made(), A)
-    assert from_json(to_json(sealed)) == sealed
+    assert record_from_json(to_json(sealed)) == sealed
     assert to_json(sealed)["scores"][1] == {
         "name": "mia_auc",
         "value": None,
@@ -332,7 +335,7 @@ def test_a_wrong_field_is_refused_in_one_line(
         del holder[place[-1]]
     else:
         holder[place[-1]] = value
-    assert words in refusal(from_json, body)
+    assert words in refusal(record_from_json, body)
 
 
 # --- the chain ---

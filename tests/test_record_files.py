@@ -34,7 +34,7 @@ from eigenforget.record import (
     write,
     write_text,
 )
-from eigenforget.record.checks import Finding
+from eigenforget.record.checks import VerifyFinding
 from eigenforget.record.signing import make_key, sign_all
 from eigenforget.record.verify import Options, verify
 from tests.test_record import made, refusal
@@ -333,12 +333,12 @@ def test_a_file_of_the_same_name_that_another_record_names_is_not_this_one_chang
     assert verify([records]).status == 2
     write(second, records / "2.json")
     found = [f for f in verify([records]).findings if "m.safetensors" in f.where]
-    missing = Finding(
+    missing = VerifyFinding(
         "not checked", str(records / "m.safetensors"), "not found; name its folder with --files"
     )
     assert found == [
         missing,
-        Finding("ok", str(tmp_path / "m.safetensors"), f"the file of {digests[1]}"),
+        VerifyFinding("ok", str(tmp_path / "m.safetensors"), f"the file of {digests[1]}"),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eigenforget.record import append, in_force, read_folder, seal, tip, write
-from eigenforget.record.ledger import LOCK, check, locked
+from eigenforget.record.ledger import LOCK, check_ledger, locked
 from eigenforget.record.verify import verify
 from tests.test_record import chain, made, refusal
 
@@ -130,7 +130,7 @@ def test_a_broken_chain_is_not_built_on(tmp_path: Path, damage: str) -> None:
     else:
         (tmp_path / "foreign.json").write_text("{}")
     before = {p.name for p in tmp_path.glob("*.json")}
-    assert refusal(append, tmp_path, made("new")) == refusal(check, tmp_path)
+    assert refusal(append, tmp_path, made("new")) == refusal(check_ledger, tmp_path)
     assert {p.name for p in tmp_path.glob("*.json")} == before
 
 
@@ -169,10 +169,10 @@ def test_an_evaluation_that_is_made_again_corrects_the_one_in_force(tmp_path: Pa
 
 def test_a_ledger_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    assert "is a file; a ledger is a folder" in refusal(check, tmp_path / "file")
+    assert "is a file; a ledger is a folder" in refusal(check_ledger, tmp_path / "file")
     assert (
         "cannot be made" in refusal(append, tmp_path / "file", made())
         and (tmp_path / "file").read_text() == "mine"
     )
-    check(tmp_path / "new")
+    check_ledger(tmp_path / "new")
     assert not (tmp_path / "new").exists()

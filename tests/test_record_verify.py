@@ -22,18 +22,18 @@ from safetensors.torch import save_file
 import eigenforget
 from eigenforget.record import (
     canonical,
-    digest,
     file_digest,
     manifest_of,
     manifest_text,
     seal,
     to_json,
+    value_digest,
     weights_digest,
     write,
     write_text,
 )
-from eigenforget.record.checks import Finding
-from eigenforget.record.verify import Options, main, verify
+from eigenforget.record.checks import VerifyFinding
+from eigenforget.record.verify import Options, verify, verify_main
 from tests.test_record import chain, made, refusal
 
 # --- any change of the JSON of a sealed record ---
@@ -146,10 +146,10 @@ def test_a_digest_that_is_made_to_fit_breaks_the_chain_and_the_noted_tip(
     body = json.loads((folder / "0.json").read_text(encoding="utf-8"))
     holder(body, place)[place[-1]] = value
     del body["digest"]
-    assume(digest(body) != sealed[0].digest)
+    assume(value_digest(body) != sealed[0].digest)
     for name, tip in (("0.json", sealed[1].digest), ("only", sealed[0].digest)):
         (folder / "0.json").write_text(
-            canonical({**body, "digest": digest(body)}) + "\n", encoding="utf-8"
+            canonical({**body, "digest": value_digest(body)}) + "\n", encoding="utf-8"
         )
         if name == "only":
             (folder / "1.json").unlink()
@@ -297,12 +297,12 @@ def test_evaluations_of_one_name_on_two_splits_stand_in_one_chain(tmp_path: Path
 
 def test_json_holds_every_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sealed = chain(tmp_path, [made("m0"), made("m1")])
-    assert main([str(tmp_path), "--json"]) == 0
+    assert verify_main([str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["tips"] == {str(tmp_path): sealed[1].digest} and told["status"] == 0
-    assert [Finding(**row) for row in told["findings"]] == verify([tmp_path]).findings
+    assert [VerifyFinding(**row) for row in told["findings"]] == verify([tmp_path]).findings
     (tmp_path / "0.json").write_bytes(b"{")
-    assert main([str(tmp_path), "--json"]) == 2
+    assert verify_main([str(tmp_path), "--json"]) == 2
     told = json.loads(capsys.readouterr().out)
     assert (
         told["status"] == 2

@@ -17,7 +17,15 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, from_json, seal, to_json
+from eigenforget.record import (
+    Outcome,
+    RecordError,
+    RunRecord,
+    ScoreRow,
+    record_from_json,
+    seal,
+    to_json,
+)
 from eigenforget.report import glossary, table
 from eigenforget.report.figures import band_figures, style
 from eigenforget.report.pages import page
@@ -499,13 +507,15 @@ def test_a_trace_is_written_only_where_it_says_something() -> None:
     for trace in ("above", "below", "both", ""):
         sealed = seal(record("x", "unlearned", row("s", 0.5, trace=trace)))
         written = to_json(sealed)
-        assert ("trace" in written["scores"][0]) == bool(trace) and from_json(written) == sealed
+        assert ("trace" in written["scores"][0]) == bool(trace) and record_from_json(
+            written
+        ) == sealed
     for wrong in ("sideways", "", None):
         written["scores"][0]["trace"] = wrong
         with pytest.raises(
             RecordError, match=r"scores\[0\]\.trace must be one of above, below, both, got"
         ):
-            from_json(written)
+            record_from_json(written)
 
 
 def test_markup_in_new_places_stays_text() -> None:

@@ -18,7 +18,7 @@ from eigenforget.requests import (
     REQUESTS,
     ByMemorisation,
     ForgetRequest,
-    Ranked,
+    RankedSamples,
     WorstCase,
     memorisation_scores,
     read_scores,
@@ -50,9 +50,9 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.mark.parametrize("n", [1, 5, 13])
 def test_ranks_are_those_of_a_plain_sort(path: str, n: int) -> None:
     wanted: list[tuple[ForgetRequest, list[str]]] = [
-        (Ranked(path=path, n=n), in_order(lambda s: -s)),
-        (Ranked(path=path, n=n, order="lowest"), in_order(lambda s: s)),
-        (Ranked(path=path, fraction=n / N), in_order(lambda s: -s)),
+        (RankedSamples(path=path, n=n), in_order(lambda s: -s)),
+        (RankedSamples(path=path, n=n, order="lowest"), in_order(lambda s: s)),
+        (RankedSamples(path=path, fraction=n / N), in_order(lambda s: -s)),
         (WorstCase(path=path, n=n), in_order(lambda s: -s)),
         (ByMemorisation(path=path, n=n), in_order(lambda s: -s)),
         (ByMemorisation(path=path, level="low", n=n), in_order(lambda s: s)),
@@ -176,7 +176,7 @@ def test_ids_must_match(path: str) -> None:
     with pytest.raises(EigenforgetError, match="n=21 is more than the 20 samples"):
         split(WorstCase(path=path, n=21), index())
     with pytest.raises(EigenforgetError, match=r"cannot read the scores 'nothing\.csv'"):
-        split(Ranked(path="nothing.csv", n=3), index())
+        split(RankedSamples(path="nothing.csv", n=3), index())
 
 
 @pytest.mark.parametrize(

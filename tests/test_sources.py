@@ -16,7 +16,13 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.augment import Crop
-from eigenforget.data.sources import DatasetSource, Joined, TensorSource, as_source, unaugmented
+from eigenforget.data.sources import (
+    DatasetSource,
+    JoinedSource,
+    TensorSource,
+    as_source,
+    unaugmented,
+)
 from eigenforget.models.text import TextMlp
 from eigenforget.training.engine import Engine
 from eigenforget.training.losses import cross_entropy
@@ -131,7 +137,7 @@ def test_joined_dicts_are_the_samples_one_after_the_other(seed: int | None) -> N
         {name: torch.cat([one.inputs[name], two.inputs[name]]) for name in one.inputs},
         torch.cat([one.targets, two.targets]),
     )
-    for joined in (Joined((one, two)), Joined((one, as_source(Dicts(two))))):
+    for joined in (JoinedSource((one, two)), JoinedSource((one, as_source(Dicts(two))))):
         assert joined.labels().tolist() == both.labels().tolist()
         generator = None if seed is None else seeds.generator(seed, "order")
         order = (
@@ -164,7 +170,7 @@ def test_augmentation_is_the_same_for_tensors_and_datasets_and_only_in_training(
         for a, b in zip(flat(stream, 4, 7), flat(images(), 4, 7), strict=True)
     ]
     assert any(changed)
-    for source in (unaugmented(stream), unaugmented(tensors), unaugmented(Joined((stream,)))):
+    for source in (unaugmented(stream), unaugmented(tensors), unaugmented(JoinedSource((stream,)))):
         assert all(
             torch.equal(batch.inputs, tensors.inputs[batch.positions])  # type: ignore[index]
             for batch in source.batches(4, seeds.generator(7, "order"))
@@ -328,7 +334,7 @@ def test_what_cannot_be_augmented_or_joined_is_refused() -> None:
         EigenforgetError, match="these inputs are a dict of input_ids, attention_mask"
     ):
         next(stream.batches(8, seeds.generator(0)))
-    mixed = Joined((texts(4), images(4)))
+    mixed = JoinedSource((texts(4), images(4)))
     with pytest.raises(
         EigenforgetError,
         match=r"joined sources give different inputs: .*'attention_mask': \[6\].* and .*\[1, 5, 4\]",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.spec import as_json, from_json, parse, spell
-from eigenforget.data.sources import DatasetSource, Joined, TensorSource
+from eigenforget.data.sources import DatasetSource, JoinedSource, TensorSource
 from eigenforget.methods.base import Task
 from eigenforget.methods.boundary_expand import BoundaryExpand, widened
 from eigenforget.methods.boundary_shrink import BoundaryShrink
@@ -295,7 +295,7 @@ def test_unsir_impairs_on_noise_and_retain_then_repairs(small: Task) -> None:
     )
     sample, noise = method.sample(small), method.noise(small, 2)
     assert sorted(sample.labels().tolist()) == [0] * 5 + [1] * 5 + [3] * 5
-    seen = Joined((sample, noise.subset(np.tile(np.arange(4), 3))))
+    seen = JoinedSource((sample, noise.subset(np.tile(np.arange(4), 3))))
     hand = copy.deepcopy(small.model)
     impair, repair = (torch.optim.Adam(hand.parameters(), lr=lr) for lr in (0.02, 0.01))
     order = seeds.generator(SEED, "order", "repair", 0)
@@ -361,7 +361,7 @@ def test_lotus_is_its_algorithm_written_out(small: Task) -> None:
     result = method(task)
     sample = method.sample(task, small.retain)  # type: ignore[arg-type]
     assert len(sample) == 15
-    mixed, hand = Joined((small.forget, sample)), copy.deepcopy(model)
+    mixed, hand = JoinedSource((small.forget, sample)), copy.deepcopy(model)
     step = torch.optim.AdamW(hand.parameters(), lr=0.01, weight_decay=0.1)
     uniform, temperatures = seeds.generator(SEED, "gumbel"), []
     for cycle in range(2):
@@ -435,7 +435,7 @@ def test_lotus_lowers_confidence_on_forget_data_only(task: Task) -> None:
 def test_joined_sources_are_one_source() -> None:
     first = TensorSource(torch.arange(5.0).unsqueeze(1), torch.arange(5))
     pairs = [(torch.tensor([float(i)]), i) for i in range(5, 12)]
-    both = Joined((first, DatasetSource(pairs)))  # type: ignore[arg-type]
+    both = JoinedSource((first, DatasetSource(pairs)))  # type: ignore[arg-type]
     assert len(both) == 12 and both.labels().tolist() == list(range(12))
     for generator in (None, torch.Generator().manual_seed(0)):
         seen = list(both.batches(5, generator))
@@ -476,7 +476,7 @@ def test_head_distill_moves_the_head_and_not_one_other_bit(task: Task) -> None:
 def test_head_distill_is_kl_to_the_masked_original(small: Task) -> None:
     result = HeadDistill(epochs=2, lr=0.2, batch_size=8)(small)
     hand = copy.deepcopy(small.model)
-    mixed = Joined((small.forget, small.retain))  # type: ignore[arg-type]
+    mixed = JoinedSource((small.forget, small.retain))  # type: ignore[arg-type]
     step = torch.optim.SGD(hand[2].parameters(), lr=0.2, momentum=0.9, nesterov=True)  # type: ignore[index]
     count = 0
     for cycle in range(2):

@@ -73,7 +73,7 @@ def verify(
     from eigenforget.record import verify as check
 
     options = check.Options(files, public_key, expect_tip, strict)
-    raise SystemExit(check.run(records, options, as_json=json))
+    raise SystemExit(check.print_findings(records, options, as_json=json))
 
 
 @app.command

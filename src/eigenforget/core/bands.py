@@ -13,7 +13,7 @@ from scipy import stats
 
 from eigenforget.core.errors import EigenforgetError
 
-Verdict = Literal["in", "residual", "over-forgotten", "off"]
+BandVerdict = Literal["in", "residual", "over-forgotten", "off"]
 
 SHARE_OF_SPAN = 0.005
 """A band is at least this share of its score's range on either side: half a point of an accuracy.
@@ -114,7 +114,7 @@ def units(value: float, band: Band) -> float:
     return (value - band.mean) / band.half
 
 
-def verdict(value: float, band: Band, *, better: str, trace: str) -> Verdict:
+def verdict(value: float, band: Band, *, better: str, trace: str) -> BandVerdict:
     """What a value says beside the band, by the score's `better` and `trace` (types.Score).
 
     Inside: "in". Outside, trace "above": "residual" above the band, "over-forgotten" below it;
@@ -180,7 +180,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int) -> P
     return PairedDifference(math.fsum(gaps) / len(gaps), low, high, len(gaps))
 
 
-def agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agreement:
+def rank_agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agreement:
     """How far two scores rank the same items (methods) alike: Kendall's tau-b, ties counted
     (scipy.stats.kendalltau).
 

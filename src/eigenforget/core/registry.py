@@ -27,10 +27,10 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import imported, note_path
 from eigenforget.core.text import first_line, listed
 
-Kind = TypeVar("Kind", bound=type, covariant=True)
+_Kind = TypeVar("_Kind", bound=type, covariant=True)
 
 
-class Registry(Sequence[Kind]):
+class Registry(Sequence[_Kind]):
     """The choices of one kind: a sequence of classes with a `name`.
 
     Args:
@@ -46,17 +46,17 @@ class Registry(Sequence[Kind]):
         self,
         what: str,
         group: str = "",
-        own: Iterable[Kind] = (),
+        own: Iterable[_Kind] = (),
         *,
         requires: Sequence[str] = ("name",),
-        wrap: Callable[[Callable[..., Any]], Kind] | None = None,
+        wrap: Callable[[Callable[..., Any]], _Kind] | None = None,
     ) -> None:
         self.what, self.group, self.own = what, group, tuple(own)
         self._requires, self._wrap = tuple(requires), wrap
-        self._wrapped: dict[Callable[..., Any], Kind] = {}
+        self._wrapped: dict[Callable[..., Any], _Kind] = {}
 
     @functools.cached_property
-    def _known(self) -> tuple[Kind, ...]:
+    def _known(self) -> tuple[_Kind, ...]:
         found = list(self.own)
         for point in entry_points(group=self.group) if self.group else ():
             kind, where = self._of_point(point), f"entry point {point.value!r}"
@@ -69,10 +69,10 @@ class Registry(Sequence[Kind]):
         return tuple(found)
 
     @overload
-    def __getitem__(self, index: int) -> Kind: ...
+    def __getitem__(self, index: int) -> _Kind: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Kind]: ...
-    def __getitem__(self, index: int | slice) -> Kind | Sequence[Kind]:
+    def __getitem__(self, index: slice) -> Sequence[_Kind]: ...
+    def __getitem__(self, index: int | slice) -> _Kind | Sequence[_Kind]:
         return self._known[index]
 
     def __len__(self) -> int:
@@ -81,13 +81,13 @@ class Registry(Sequence[Kind]):
     def __repr__(self) -> str:
         return f"<{self.what}: {listed((kind.name for kind in self), 100)}>"  # type: ignore[attr-defined]
 
-    def get(self, name: str) -> Kind:
+    def get(self, name: str) -> _Kind:
         """The class of this name.
 
         Raises:
             EigenforgetError: There is none; the message lists the names.
         """
-        return typing.cast("Kind", spec.named(name, self, self.what))
+        return typing.cast("_Kind", spec.kind_of_name(name, self, self.what))
 
     def parse(self, text: str, nested: Sequence[type] = ()) -> Any:
         """The instance that a spec spells, as `spec.parse` reads it.
@@ -97,7 +97,7 @@ class Registry(Sequence[Kind]):
         """
         return spec.parse(text, self, self.what, nested)
 
-    def kind(self, text: str) -> Kind:
+    def kind(self, text: str) -> _Kind:
         """The class that `name`, `name()` or `python(path="mine.py:Mine")` names, without fields.
 
         Raises:
@@ -113,7 +113,7 @@ class Registry(Sequence[Kind]):
             raise EigenforgetError(f"{self.what} {text!r}: {name} has no fields")
         return kind
 
-    def at(self, path: str) -> Kind:
+    def at(self, path: str) -> _Kind:
         """The class at a path such as "mine.py:Mine"; a function there is made one.
 
         Raises:
@@ -131,9 +131,9 @@ class Registry(Sequence[Kind]):
             note_path(kind, path)
         return kind
 
-    def _of_point(self, point: EntryPoint) -> Kind:
+    def _of_point(self, point: EntryPoint) -> _Kind:
         try:
-            return typing.cast("Kind", point.load())
+            return typing.cast("_Kind", point.load())
         except (ImportError, AttributeError) as error:
             raise EigenforgetError(
                 f"the {self.what} {point.name!r} of entry point {point.value!r} cannot be loaded: "

@@ -22,7 +22,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import path_of
 from eigenforget.core.text import first_line
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _CONFIG = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
@@ -34,7 +34,7 @@ class _TakesPaths(Protocol):
 
 
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True)
-def configured(cls: type[T]) -> type[T]:
+def configured(cls: type[_T]) -> type[_T]:
     """Decorator: a frozen, keyword-only dataclass whose fields pydantic validates.
 
     The class sets `name: ClassVar[str]`. Where it has `recipes`, a mapping of published settings by
@@ -59,7 +59,7 @@ def configured(cls: type[T]) -> type[T]:
             raise EigenforgetError(f"{label}: {one_line(error)}") from None
 
     typing.cast("Any", made).__init__ = __init__
-    return typing.cast("type[T]", made)
+    return typing.cast("type[_T]", made)
 
 
 def parse(text: str, choices: Sequence[type], what: str, nested: Sequence[type] = ()) -> Any:
@@ -77,7 +77,7 @@ def build(name: str, fields: dict[str, Any], choices: Sequence[type], what: str)
         fields = dict(fields)
         kind = choices.at(fields.pop("path", ""))
     else:
-        kind = named(name, choices, what)
+        kind = kind_of_name(name, choices, what)
     if not dataclasses.is_dataclass(kind):
         raise EigenforgetError(
             f"{what} {name}: {kind.__name__} is no dataclass; decorate it with configured"
@@ -134,7 +134,7 @@ def from_json(value: Any, choices: Sequence[type], what: str) -> Any:
     return value
 
 
-def named(name: str, choices: Sequence[type], what: str) -> type:
+def kind_of_name(name: str, choices: Sequence[type], what: str) -> type:
     """The choice of this name, or a one-line error that lists the names."""
     for kind in choices:
         if kind.name == name:  # type: ignore[attr-defined]

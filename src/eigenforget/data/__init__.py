@@ -7,14 +7,14 @@ from typing import Any
 
 from eigenforget.core.registry import Registry, from_function
 from eigenforget.data.augment import AUGMENTS
-from eigenforget.data.backdoored import Backdoored
+from eigenforget.data.backdoored import BackdooredData
 from eigenforget.data.bundle import Arrays, Data, from_arrays
 from eigenforget.data.digits import Digits
 from eigenforget.data.fashion_mnist import FashionMnist
 from eigenforget.data.hf_dataset import HfDataset
 from eigenforget.data.image_folder import ImageFolder
 from eigenforget.data.npz import Npz
-from eigenforget.data.table import Builtin, Table
+from eigenforget.data.table import Builtin, TableFile
 from eigenforget.data.text import Text
 from eigenforget.data.torchvision_set import TorchvisionSet
 
@@ -32,12 +32,12 @@ DATASETS: Registry[type] = Registry(
         Builtin,
         FashionMnist,
         Npz,
-        Table,
+        TableFile,
         Text,
         ImageFolder,
         TorchvisionSet,
         HfDataset,
-        Backdoored,
+        BackdooredData,
     ],
     requires=("name", "load"),
     wrap=_of_function,
@@ -47,7 +47,7 @@ __all__ = [
     "AUGMENTS",
     "DATASETS",
     "Arrays",
-    "Backdoored",
+    "BackdooredData",
     "Builtin",
     "Data",
     "Digits",
@@ -55,7 +55,7 @@ __all__ = [
     "HfDataset",
     "ImageFolder",
     "Npz",
-    "Table",
+    "TableFile",
     "Text",
     "TorchvisionSet",
     "from_arrays",

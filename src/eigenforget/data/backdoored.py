@@ -37,7 +37,7 @@ def inner_data(value: Any) -> Any:
 
 
 @configured
-class Backdoored:
+class BackdooredData:
     """Another data set in which a share of the training images of other classes gets a square
     trigger and the label `target`.
 

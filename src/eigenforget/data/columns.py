@@ -21,7 +21,7 @@ _ABSENT = ("", "NA", "N/A", "NaN", "nan", "null")
 """What stands for a missing number in text; in a column of words only the empty cell is missing."""
 
 
-class Column(NamedTuple):
+class DataColumn(NamedTuple):
     """One column. text: str objects [N] as they were written, "" where there is nothing. numbers:
     int64, float64 (NaN where there is nothing) or bool [N] where every cell is a number, else
     None."""
@@ -35,17 +35,17 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Records:
+class ColumnTable:
     """Columns of one length. places [N]: where each row stands in the file, in `unit`s (line, row)."""
 
-    columns: Mapping[str, Column]
+    columns: Mapping[str, DataColumn]
     places: np.ndarray
     unit: str
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def column(self, name: str, role: str) -> Column:
+    def column(self, name: str, role: str) -> DataColumn:
         """Error: no such column; the names are listed."""
         if name not in self.columns:
             raise EigenforgetError(
@@ -59,27 +59,27 @@ class Records:
         return f"{self.unit}{'s' if len(places) > 1 else ''} {listed(places)}"
 
 
-def words(cells: Sequence[str]) -> np.ndarray:
+def text_array(cells: Sequence[str]) -> np.ndarray:
     """Strings as an array of objects: one long text must not widen all the others."""
     column = np.empty(len(cells), dtype=object)
     column[:] = cells
     return column
 
 
-def written(cells: Sequence[str]) -> Column:
+def text_column(cells: Sequence[str]) -> DataColumn:
     """A column of text, with its numbers where every cell that is not empty, NA, N/A, NaN or null
     is one.
     """
     stripped = [cell.strip() for cell in cells]
     present = [cell for cell in stripped if cell not in _ABSENT]
     if not all(map(_NUMBER.fullmatch, present)):
-        return Column(words(cells), None)
+        return DataColumn(text_array(cells), None)
     if len(present) == len(stripped) and all(map(_INTEGER.fullmatch, present)):
         whole = [int(cell) for cell in present]
         if all(map(_fits, whole)):
-            return Column(words(cells), np.array(whole, dtype=np.int64))
-    return Column(
-        words(cells),
+            return DataColumn(text_array(cells), np.array(whole, dtype=np.int64))
+    return DataColumn(
+        text_array(cells),
         np.array(
             [float("nan") if cell in _ABSENT else float(cell) for cell in stripped],
             dtype=np.float64,
@@ -87,12 +87,12 @@ def written(cells: Sequence[str]) -> Column:
     )
 
 
-def mixed(cells: Sequence[str | float | bool | None]) -> Column:
+def typed_column(cells: Sequence[str | float | bool | None]) -> DataColumn:
     """A column of values that have types. It is one of numbers, or of bools, where nothing but None
     and NaN stands beside them.
     """
     absent = [cell is None or cell != cell for cell in cells]
-    text = words(
+    text = text_array(
         [
             "" if gone else cell if isinstance(cell, str) else repr(cell)
             for cell, gone in zip(cells, absent, strict=True)
@@ -101,10 +101,12 @@ def mixed(cells: Sequence[str | float | bool | None]) -> Column:
     kinds = {type(cell) for cell, gone in zip(cells, absent, strict=True) if not gone}
     large = any(type(cell) is int and not _fits(cell) for cell in cells)
     if str in kinds or large or (bool in kinds and len(kinds) > 1):
-        return Column(text, None)
+        return DataColumn(text, None)
     if kinds and not any(absent) and float not in kinds:
-        return Column(text, np.array(cells, dtype=bool if bool in kinds else np.int64))
-    return Column(text, np.array([float("nan") if cell is None else float(cell) for cell in cells]))
+        return DataColumn(text, np.array(cells, dtype=bool if bool in kinds else np.int64))
+    return DataColumn(
+        text, np.array([float("nan") if cell is None else float(cell) for cell in cells])
+    )
 
 
 def _fits(value: int) -> bool:

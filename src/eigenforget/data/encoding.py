@@ -15,7 +15,7 @@ from torch import Tensor
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import standardised
-from eigenforget.data.columns import Records, written
+from eigenforget.data.columns import ColumnTable, text_column
 from eigenforget.data.rows import SIDES, Rows
 
 Missing = Literal["error", "mean"]
@@ -30,7 +30,7 @@ class Features(NamedTuple):
     categorical: tuple[str, ...]
 
 
-def features_of(records: Records, used: Sequence[str], categorical: Sequence[str]) -> Features:
+def features_of(records: ColumnTable, used: Sequence[str], categorical: Sequence[str]) -> Features:
     """All columns that are not used otherwise, in the file's order. pandas' unnamed index is never
     an input.
 
@@ -66,7 +66,7 @@ def features_of(records: Records, used: Sequence[str], categorical: Sequence[str
 
 
 def encoded(
-    records: Records, features: Features, rows: Rows, missing: Missing
+    records: ColumnTable, features: Features, rows: Rows, missing: Missing
 ) -> dict[str, Tensor]:
     """float32 [N, D] of each side: the numeric columns standardised with the training rows' mean
     and deviation, then for each categorical column one input per category of the training rows, 1
@@ -92,7 +92,7 @@ def encoded(
     return {side: torch.cat(parts, dim=1) for side, parts in blocks.items()}
 
 
-def contents(records: Records, features: Features) -> np.ndarray:
+def contents(records: ColumnTable, features: Features) -> np.ndarray:
     """SHA-256 over each row's inputs as they were read: equal rows have equal hashes, 1 and 1.0 are
     the same number.
     """
@@ -111,15 +111,15 @@ def contents(records: Records, features: Features) -> np.ndarray:
     return np.array(digests)
 
 
-def _first_word(records: Records, name: str) -> str:
+def _first_word(records: ColumnTable, name: str) -> str:
     for row, cell in enumerate(records.columns[name].text):
-        if written([cell]).numbers is None:
+        if text_column([cell]).numbers is None:
             shown = cell if len(cell) <= 20 else f"{cell[:20]}…"
             return f"{shown!r} in {records.unit} {records.places[row]}"
     return "numbers and other values"
 
 
-def _numbers(records: Records, name: str, rows: Rows, missing: Missing) -> np.ndarray:
+def _numbers(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> np.ndarray:
     column = records.columns[name].numbers
     if column is None:
         raise EigenforgetError(f"column {name!r} holds words")
@@ -138,7 +138,7 @@ def _numbers(records: Records, name: str, rows: Rows, missing: Missing) -> np.nd
     return np.where(gone, present.mean(), values)
 
 
-def _one_hot(records: Records, name: str, rows: Rows, missing: Missing) -> Tensor:
+def _one_hot(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> Tensor:
     text = records.columns[name].text
     gone = text == ""
     if gone.any():
@@ -157,7 +157,7 @@ def _one_hot(records: Records, name: str, rows: Rows, missing: Missing) -> Tenso
     return block
 
 
-def _refuse(records: Records, name: str, gone: np.ndarray, missing: Missing) -> None:
+def _refuse(records: ColumnTable, name: str, gone: np.ndarray, missing: Missing) -> None:
     if missing == "error":
         raise EigenforgetError(
             f"column {name!r} has no value in {records.where(gone)}: give missing='mean', or drop the column"

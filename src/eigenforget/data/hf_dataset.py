@@ -17,9 +17,9 @@ from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
-from eigenforget.data.images import Images, Keeping, image_data
+from eigenforget.data.images import Images, ImageStorage, image_data
 from eigenforget.data.readers import from_arrow
-from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
+from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.table import Drop, Fraction, Group, Id, Label, Seed
 from eigenforget.data.text import MaxLength, Tokenizer, Vocabulary, text_data
 from eigenforget.data.torchvision_set import ItemImages, Size
@@ -140,7 +140,7 @@ class HfDataset:
             if isinstance(whole.features[column], library.Image)
             else whole.cast_column(column, library.Image())
         )
-        keeping = Keeping(self.keep, self.memory_gib, self.workers)
+        keeping = ImageStorage(self.keep, self.memory_gib, self.workers)
         return image_data(
             self._images(decoded, rows), keeping=keeping, class_names=rows.class_names
         )
@@ -172,7 +172,7 @@ class HfDataset:
         names = tuple(label.names) if isinstance(label, library.ClassLabel) else None
         start = np.arange(sum(counts))
         given = Holdout(start[: counts[0]], start[counts[0] :]) if len(counts) == 2 else None
-        division = given or HeldOut(self.test_fraction, self.seed)
+        division = given or HoldoutShare(self.test_fraction, self.seed)
         rows = rows_of(records, roles, division, class_names=names, besides=(self.text,))
         if self.id:
             return rows

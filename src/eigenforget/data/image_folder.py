@@ -16,7 +16,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout, stratified
-from eigenforget.data.images import Images, Keep, Keeping, image_data, pixels
+from eigenforget.data.images import Images, ImageStorage, Keep, image_data, pixels
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 KeepField = Annotated[
@@ -83,7 +83,9 @@ class ImageFolder:
                 for side in ("train", "test")
             }
         return image_data(
-            sides, keeping=Keeping(self.keep, self.memory_gib, self.workers), class_names=classes
+            sides,
+            keeping=ImageStorage(self.keep, self.memory_gib, self.workers),
+            class_names=classes,
         )
 
     def _rows(self, labels: np.ndarray) -> Holdout:

@@ -52,7 +52,7 @@ class Images(NamedTuple):
     columns: Mapping[str, Any] = {}
 
 
-class Keeping(NamedTuple):
+class ImageStorage(NamedTuple):
     """keep: "memory" as tensors, "disk" read anew in each pass, "auto" the first up to memory_gib
     of tensors. workers: processes that read."""
 
@@ -62,7 +62,7 @@ class Keeping(NamedTuple):
 
 
 def image_data(
-    sides: Mapping[str, Images], *, keeping: Keeping, class_names: Sequence[str] | None = None
+    sides: Mapping[str, Images], *, keeping: ImageStorage, class_names: Sequence[str] | None = None
 ) -> Data:
     """The Data of the sides "train" and "test", as from_arrays makes it; one colour image makes all
     of them RGB.
@@ -113,7 +113,7 @@ class NormalisedImages(Dataset[tuple[Tensor, int]]):
         )
 
 
-def _in_memory(sides: Mapping[str, Images], keeping: Keeping) -> bool:
+def _in_memory(sides: Mapping[str, Images], keeping: ImageStorage) -> bool:
     if keeping.keep != "auto":
         return keeping.keep == "memory"
     first = next(images for images in sides.values() if len(images.labels)).read(0)

@@ -13,12 +13,12 @@ import numpy as np
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
-from eigenforget.data.columns import Column, Records, mixed, written
+from eigenforget.data.columns import ColumnTable, DataColumn, text_column, typed_column
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def read_records(path: Path, delimiter: str = ",") -> Records:
+def read_columns(path: Path, delimiter: str = ",") -> ColumnTable:
     """The rows of a .csv, .tsv, .jsonl or .parquet file.
 
     CSV has a header, UTF-8 text and the delimiter given (.tsv: a tab); blank lines are skipped, so
@@ -40,14 +40,14 @@ def read_records(path: Path, delimiter: str = ",") -> Records:
     return records
 
 
-def from_arrow(table: Any) -> Records:
+def from_arrow(table: Any) -> ColumnTable:
     """The columns of a pyarrow Table. Errors: lists, structs and other values that are neither
     numbers, words nor times.
     """
     arrow = needed("pyarrow", extra="tables", what="Parquet")
     _check_names(table.column_names)
     columns = {name: _arrow_column(arrow, table.column(name), name) for name in table.column_names}
-    return Records(columns, np.arange(table.num_rows), "row")
+    return ColumnTable(columns, np.arange(table.num_rows), "row")
 
 
 def _text(path: Path) -> str:
@@ -67,7 +67,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _csv(text: str, delimiter: str) -> Records:
+def _csv(text: str, delimiter: str) -> ColumnTable:
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )
@@ -92,8 +92,8 @@ def _csv(text: str, delimiter: str) -> Records:
             rows.append(row)
     except csv.Error as error:
         raise EigenforgetError(f"line {before + 1}: not CSV: {error}") from None
-    columns = {name: written([row[n] for row in rows]) for n, name in enumerate(header)}
-    return Records(columns, np.array(lines), "line")
+    columns = {name: text_column([row[n] for row in rows]) for n, name in enumerate(header)}
+    return ColumnTable(columns, np.array(lines), "line")
 
 
 def _check_names(names: list[str]) -> None:
@@ -106,7 +106,7 @@ def _check_names(names: list[str]) -> None:
         raise EigenforgetError(f"the header repeats the columns {listed(repeated)}")
 
 
-def _jsonl(text: str) -> Records:
+def _jsonl(text: str) -> ColumnTable:
     lines: list[int] = []
     rows: list[dict[str, Any]] = []
     # Not splitlines(): JSON strings may hold U+2028 and its like.
@@ -117,7 +117,7 @@ def _jsonl(text: str) -> Records:
     names = list(dict.fromkeys(name for row in rows for name in row))
     _check_names(names)
     columns = {name: _json_column([row.get(name) for row in rows], name, lines) for name in names}
-    return Records(columns, np.array(lines), "line")
+    return ColumnTable(columns, np.array(lines), "line")
 
 
 def _object(line: str, number: int) -> dict[str, Any]:
@@ -132,16 +132,16 @@ def _object(line: str, number: int) -> dict[str, Any]:
     return row
 
 
-def _json_column(cells: list[Any], name: str, lines: list[int]) -> Column:
+def _json_column(cells: list[Any], name: str, lines: list[int]) -> DataColumn:
     for cell, line in zip(cells, lines, strict=True):
         if not isinstance(cell, (str, int, float, bool, type(None))):
             raise EigenforgetError(
                 f"line {line}: {name!r} holds a {type(cell).__name__}, allowed: a string, number, true, false or null"
             )
-    return mixed(cells)
+    return typed_column(cells)
 
 
-def _parquet(path: Path) -> Records:
+def _parquet(path: Path) -> ColumnTable:
     arrow, parquet = (
         needed("pyarrow", extra="tables", what="Parquet"),
         needed("pyarrow.parquet", extra="tables", what="Parquet"),
@@ -156,7 +156,7 @@ def _parquet(path: Path) -> Records:
     return records
 
 
-def _arrow_column(arrow: Any, column: Any, name: str) -> Column:
+def _arrow_column(arrow: Any, column: Any, name: str) -> DataColumn:
     kinds, kind = arrow.types, column.type
     if kinds.is_dictionary(kind):
         return _arrow_column(arrow, column.cast(kind.value_type), name)
@@ -175,4 +175,4 @@ def _arrow_column(arrow: Any, column: Any, name: str) -> Column:
         raise EigenforgetError(
             f"column {name!r} holds {kind}, allowed: numbers, strings, booleans, dates and times"
         )
-    return mixed(column.to_pylist())
+    return typed_column(column.to_pylist())

@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
 from eigenforget.data.bundle import check_range, class_labels, index_of
-from eigenforget.data.columns import Column, Records
+from eigenforget.data.columns import ColumnTable, DataColumn
 from eigenforget.data.holdout import Holdout, stratified
 
 SIDES = ("train", "test")
@@ -36,24 +36,24 @@ class Roles(NamedTuple):
     drop: tuple[str, ...] = ()
 
 
-class HeldOut(NamedTuple):
+class HoldoutShare(NamedTuple):
     """A stratified, seeded share for testing."""
 
     test_fraction: float
     seed: int
 
 
-class Known(NamedTuple):
+class RowFacts(NamedTuple):
     """ids, groups and further columns of some rows, as index_of takes them."""
 
     ids: np.ndarray
     groups: np.ndarray | None
     columns: Mapping[str, np.ndarray]
 
-    def rows(self, positions: np.ndarray) -> Known:
+    def rows(self, positions: np.ndarray) -> RowFacts:
         """The same of the rows at these positions."""
         groups = None if self.groups is None else self.groups[positions]
-        return Known(
+        return RowFacts(
             self.ids[positions],
             groups,
             {name: values[positions] for name, values in self.columns.items()},
@@ -68,7 +68,7 @@ class Rows:
 
     labels: np.ndarray
     class_names: tuple[str, ...]
-    known: Known
+    known: RowFacts
     sides: Holdout
 
     def positions(self, side: str) -> np.ndarray:
@@ -82,9 +82,9 @@ class Rows:
 
 
 def rows_of(
-    records: Records,
+    records: ColumnTable,
     roles: Roles,
-    division: HeldOut | Holdout,
+    division: HoldoutShare | Holdout,
     *,
     class_names: tuple[str, ...] | None = None,
     besides: tuple[str, ...] = (),
@@ -105,7 +105,7 @@ def rows_of(
     else:
         ids = np.array([f"row/{row}" for row in range(len(records))])
     groups = _complete(records, roles.group, "group") if roles.group else None
-    known = Known(ids, groups, _columns(records, roles, besides))
+    known = RowFacts(ids, groups, _columns(records, roles, besides))
     if roles.split:
         sides = _sides(records, roles.split)
     else:
@@ -113,7 +113,9 @@ def rows_of(
         # them.
         classes = numbers if names is None else label.text.astype(np.str_)
         sides = (
-            stratified(classes, **division._asdict()) if isinstance(division, HeldOut) else division
+            stratified(classes, **division._asdict())
+            if isinstance(division, HoldoutShare)
+            else division
         )
     if names is None and class_names is not None:
         check_range(numbers, "given", len(class_names))
@@ -122,7 +124,7 @@ def rows_of(
 
 
 def _coded(
-    column: Column, records: Records, name: str
+    column: DataColumn, records: ColumnTable, name: str
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """(class numbers [N], class names or None where the file has the numbers)."""
     gone = column.text == ""
@@ -158,7 +160,7 @@ def _class_names(
     return names
 
 
-def _complete(records: Records, name: str, role: str) -> np.ndarray:
+def _complete(records: ColumnTable, name: str, role: str) -> np.ndarray:
     column = records.column(name, role)
     gone = column.text == ""
     if gone.any():
@@ -166,7 +168,7 @@ def _complete(records: Records, name: str, role: str) -> np.ndarray:
     return column.text.astype(np.str_)
 
 
-def _check_unique(ids: np.ndarray, records: Records, name: str) -> None:
+def _check_unique(ids: np.ndarray, records: ColumnTable, name: str) -> None:
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):
         example = unique[counts > 1][0]
@@ -175,7 +177,7 @@ def _check_unique(ids: np.ndarray, records: Records, name: str) -> None:
         )
 
 
-def _sides(records: Records, name: str) -> Holdout:
+def _sides(records: ColumnTable, name: str) -> Holdout:
     side = records.column(name, "split").text
     strange = [f"{word!r}" for word in sorted(set(side) - set(SIDES))]
     if strange:
@@ -190,7 +192,7 @@ def _sides(records: Records, name: str) -> Holdout:
     return Holdout(train, test)
 
 
-def _columns(records: Records, roles: Roles, besides: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _columns(records: ColumnTable, roles: Roles, besides: tuple[str, ...]) -> dict[str, np.ndarray]:
     for name in roles.drop:
         records.column(name, "drop")
     own = {"id": roles.id, "label": roles.label, "group": roles.group, "content": ""}

@@ -13,10 +13,10 @@ from sklearn import datasets  # type: ignore[import-untyped]
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
-from eigenforget.data.columns import Records, mixed
+from eigenforget.data.columns import ColumnTable, typed_column
 from eigenforget.data.encoding import Missing, contents, encoded, features_of
-from eigenforget.data.readers import read_records
-from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
+from eigenforget.data.readers import read_columns
+from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.sources import TensorSource
 
 Label = Annotated[
@@ -38,7 +38,7 @@ Delimiter = Annotated[
 
 
 @configured
-class Table:
+class TableFile:
     """Rows of a .csv, .tsv, .jsonl or .parquet file (Parquet: pip install 'eigenforget[tables]') as
     input vectors [N, D].
 
@@ -73,9 +73,9 @@ class Table:
 
     def load(self) -> Data:
         try:
-            records = read_records(Path(self.path), self.delimiter)
+            records = read_columns(Path(self.path), self.delimiter)
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
-            rows = rows_of(records, roles, HeldOut(self.test_fraction, self.seed))
+            rows = rows_of(records, roles, HoldoutShare(self.test_fraction, self.seed))
             return tabulated(records, roles, rows, self.categorical, missing=self.missing)
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
@@ -101,23 +101,30 @@ class Builtin:
         bunch = getattr(datasets, f"load_{self.dataset}")()
         rows = np.arange(len(bunch.target))
         columns = {
-            str(name): mixed(bunch.data[:, n].tolist())
+            str(name): typed_column(bunch.data[:, n].tolist())
             for n, name in enumerate(bunch.feature_names)
         }
         columns |= {
-            "label": mixed(bunch.target.tolist()),
-            "id": mixed([f"{self.dataset}/{row}" for row in rows]),
+            "label": typed_column(bunch.target.tolist()),
+            "id": typed_column([f"{self.dataset}/{row}" for row in rows]),
         }
-        records, roles = Records(columns, rows, "row"), Roles(label="label", id="id")
+        records, roles = ColumnTable(columns, rows, "row"), Roles(label="label", id="id")
         names = tuple(map(str, bunch.target_names))
-        made = rows_of(records, roles, HeldOut(self.test_fraction, self.seed), class_names=names)
+        made = rows_of(
+            records, roles, HoldoutShare(self.test_fraction, self.seed), class_names=names
+        )
         return tabulated(records, roles, made, (), missing="error")
 
 
 def tabulated(
-    records: Records, roles: Roles, rows: Rows, categorical: tuple[str, ...], *, missing: Missing
+    records: ColumnTable,
+    roles: Roles,
+    rows: Rows,
+    categorical: tuple[str, ...],
+    *,
+    missing: Missing,
 ) -> Data:
-    """The Data of a table; see Table."""
+    """The Data of a table; see TableFile."""
     features = features_of(
         records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical
     )

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
-from eigenforget.data.readers import read_records
-from eigenforget.data.rows import SIDES, HeldOut, Roles, Rows, rows_of
+from eigenforget.data.readers import read_columns
+from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.sources import TensorSource
 from eigenforget.data.table import Delimiter, Drop, Fraction, Group, Id, Label, Seed, SplitColumn
 from eigenforget.data.tokens import check_tokenizer, text_contents, tokenised
@@ -61,7 +61,7 @@ class Text:
 
     def load(self) -> Data:
         try:
-            records = read_records(Path(self.path), self.delimiter)
+            records = read_columns(Path(self.path), self.delimiter)
             texts = records.column(self.text, "text").text
             if (texts == "").any():
                 raise EigenforgetError(
@@ -69,7 +69,7 @@ class Text:
                 )
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
             rows = rows_of(
-                records, roles, HeldOut(self.test_fraction, self.seed), besides=(self.text,)
+                records, roles, HoldoutShare(self.test_fraction, self.seed), besides=(self.text,)
             )
             return text_data(
                 list(texts),

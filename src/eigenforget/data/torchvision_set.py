@@ -17,7 +17,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
-from eigenforget.data.images import Images, Keeping, image_data, pixels
+from eigenforget.data.images import Images, ImageStorage, image_data, pixels
 
 Size = Annotated[
     int,
@@ -68,7 +68,7 @@ class TorchvisionSet:
         found = {side: self._side(kind, side) for side in ("train", "test")}
         sides = {side: self._images(dataset, side) for side, dataset in found.items()}
         try:
-            keeping = Keeping(self.keep, self.memory_gib, self.workers)
+            keeping = ImageStorage(self.keep, self.memory_gib, self.workers)
             return image_data(
                 sides,
                 keeping=keeping,

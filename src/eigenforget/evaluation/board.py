@@ -67,7 +67,7 @@ class Standing(NamedTuple):
     value: float
     band: bands.Band
     units: float
-    verdict: bands.Verdict
+    verdict: bands.BandVerdict
 
 
 @dataclass(frozen=True)

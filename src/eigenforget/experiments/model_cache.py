@@ -21,7 +21,7 @@ from eigenforget.core.spec import as_json
 from eigenforget.core.version import __version__
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.models import checkpoint
-from eigenforget.record import canonical, digest, file_digest
+from eigenforget.record import canonical, file_digest, value_digest
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log
 from eigenforget.training.recipe import TRAINING_REVISION
@@ -87,7 +87,7 @@ class ModelCache:
         return self.path_of(identity_of(experiment, kind, seed), kind, seed)
 
     def path_of(self, identity: dict[str, Any], kind: Kind, seed: int) -> Path:
-        return self.folder / f"{kind}-seed{seed}-{digest(identity)[7:23]}.safetensors"
+        return self.folder / f"{kind}-seed{seed}-{value_digest(identity)[7:23]}.safetensors"
 
     def entries(self) -> list[Entry]:
         """What is kept, least recently used first. Files that are no checkpoints of a cache are

@@ -36,7 +36,7 @@ class Recording(NamedTuple):
         if self.salt is not None:
             record.read_salt(self.salt)
         if self.ledger is not None:
-            ledger.check(self.ledger)
+            ledger.check_ledger(self.ledger)
 
     def shown(self, experiment: Experiment, text: str) -> str:
         """The request as it may stand in a title or a checkpoint: the given text, or its spec with

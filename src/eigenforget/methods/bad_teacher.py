@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined
+from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Task
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.losses import kl_to_target, soft_target
@@ -77,7 +77,7 @@ class BadTeacher:
         order = torch.randperm(
             len(retain), generator=seeds.generator(task.seed, self.name, "retain")
         )
-        mixed = Joined((task.forget, retain.subset(order[:count].numpy())))
+        mixed = JoinedSource((task.forget, retain.subset(order[:count].numpy())))
         incompetent = task.teacher().cpu()
         modules = dict(incompetent.named_modules())
         reinitialise(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined
+from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Task
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import kl_to_target, masked_target
@@ -62,7 +62,7 @@ class HeadDistill:
 
         phase = Phase(
             "distil",
-            (Joined((task.forget, retain)),),
+            (JoinedSource((task.forget, retain)),),
             loss,
             Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=0.0, schedule="cosine"),
             self.batch_size,

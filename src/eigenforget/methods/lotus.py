@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined, Source
+from eigenforget.data.sources import JoinedSource, Source
 from eigenforget.methods.base import Task
 from eigenforget.training.losses import kl_to_target
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
@@ -79,7 +79,7 @@ class Lotus:
         retain = task.needs_retain(self.name)
         heat = _Heat(self, task, self.goal(task))
         noise = seeds.generator(task.seed, "gumbel")
-        mixed = Joined((task.forget, self.sample(task, retain)))
+        mixed = JoinedSource((task.forget, self.sample(task, retain)))
 
         def loss(part: LossInputs) -> Tensor:
             logits = part.teachers[0].logits

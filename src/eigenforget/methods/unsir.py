@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined, Source, TensorSource
+from eigenforget.data.sources import JoinedSource, Source, TensorSource
 from eigenforget.methods.base import Task
 from eigenforget.models.features import logits_of
 from eigenforget.training.losses import cross_entropy
@@ -97,7 +97,11 @@ class UNSIR:
         seen = [n.subset(np.tile(np.arange(len(n)), self.repeats)) for n in noise]
 
         impair = Phase(
-            "impair", (Joined((sample, *seen)),), supervised, _adam(self.impair_lr), self.batch_size
+            "impair",
+            (JoinedSource((sample, *seen)),),
+            supervised,
+            _adam(self.impair_lr),
+            self.batch_size,
         )
         repair = Phase("repair", (sample,), supervised, _adam(self.repair_lr), self.batch_size)
         repair = replace(repair, steps_per_epoch=self.repair_epochs * repair.steps())

@@ -2,7 +2,7 @@
 library only.
 """
 
-from .canonical import RecordError, canonical, digest
+from .canonical import RecordError, canonical, value_digest
 from .digests import file_digest, text_digest, weights_digest
 from .files import (
     WriteError,
@@ -18,7 +18,7 @@ from .hidden_specs import Personal
 from .ledger import append
 from .manifest import Manifest, manifest_of, manifest_text, read_manifest
 from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonymised_text, read_salt
-from .schema import SCHEMA, Outcome, RunRecord, ScoreRow, from_json, score_row, to_json
+from .schema import SCHEMA, Outcome, RunRecord, ScoreRow, record_from_json, score_row, to_json
 from .store import (
     chained,
     in_force,
@@ -47,9 +47,8 @@ __all__ = [
     "canonical",
     "chained",
     "check_replaceable",
-    "digest",
     "file_digest",
-    "from_json",
+    "record_from_json",
     "in_force",
     "make_salt",
     "manifest_of",
@@ -63,12 +62,14 @@ __all__ = [
     "read_manifest",
     "read_salt",
     "record_files",
+    "record_from_json",
     "score_row",
     "seal",
     "slug",
     "text_digest",
     "tip",
     "to_json",
+    "value_digest",
     "weights_digest",
     "write",
     "write_bytes",

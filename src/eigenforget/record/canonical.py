@@ -34,7 +34,7 @@ def canonical(value: Any) -> str:
     return text
 
 
-def digest(value: Any) -> str:
+def value_digest(value: Any) -> str:
     """ "sha256:…" of the canonical JSON text in UTF-8."""
     return f"sha256:{hashlib.sha256(canonical(value).encode()).hexdigest()}"
 

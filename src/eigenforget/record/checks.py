@@ -13,16 +13,16 @@ from .canonical import RecordError
 from .digests import file_digest, weights_digest
 from .manifest import read_manifest
 from .schema import RunRecord
-from .store import Stored
+from .store import StoredRecord
 
 FILE = "file:"
 """inputs and outcome.outputs name a file as "file:<its name>", with the digest of its bytes."""
-MODELS = ("input_model", "checked_model", "model")
+_MODELS = ("input_model", "checked_model", "model")
 """Names of digests over the weights of a model."""
 _WEIGHTS = ".safetensors"
 
 
-class Finding(NamedTuple):
+class VerifyFinding(NamedTuple):
     """One thing that was looked at. where: a file or folder. what: one line."""
 
     status: Literal["ok", "error", "not checked"]
@@ -74,10 +74,10 @@ class Files:
             return False  # its own check says that it cannot be read
 
 
-def file_findings(stored: Sequence[Stored], files: Files) -> list[Finding]:
+def file_findings(stored: Sequence[StoredRecord], files: Files) -> list[VerifyFinding]:
     """What can be said of the files of these records, each thing once."""
     known = {digest for item in stored for _, digest in _named(item.record)}
-    found: dict[Finding, None] = {}
+    found: dict[VerifyFinding, None] = {}
     for item in stored:
         for finding in (*_files(item, files, known), *_models(item, files), *_splits(item, files)):
             found[finding] = None
@@ -94,10 +94,10 @@ def _named(record: RunRecord) -> Iterator[tuple[str, str]]:
         )
 
 
-def _files(item: Stored, files: Files, known: set[str]) -> Iterator[Finding]:
+def _files(item: StoredRecord, files: Files, known: set[str]) -> Iterator[VerifyFinding]:
     for name, digest in _named(item.record):
         if name != Path(name).name or name in ("", ".", ".."):
-            yield Finding(
+            yield VerifyFinding(
                 "error", str(item.path), f"names the file {name!r}, which is no plain name"
             )
             continue
@@ -107,20 +107,22 @@ def _files(item: Stored, files: Files, known: set[str]) -> Iterator[Finding]:
             yield _refused(error, item.path.parent / name)
 
 
-def _file(item: Stored, name: str, digest: str, files: Files, known: set[str]) -> Finding:
+def _file(
+    item: StoredRecord, name: str, digest: str, files: Files, known: set[str]
+) -> VerifyFinding:
     found = files.named(name, item.path)
     for path in found:
         if files.bytes_digest(path) == digest:
-            return Finding("ok", str(path), f"the file of {digest}")
+            return VerifyFinding("ok", str(path), f"the file of {digest}")
     # A file that another record names is another file of this name, and not this one changed.
     strange = [path for path in found if files.bytes_digest(path) not in known]
     if not strange:
-        return Finding(
+        return VerifyFinding(
             "not checked", str(item.path.parent / name), "not found; name its folder with --files"
         )
     path = strange[0]
     why = f"not the file that {item.path.name} names: its bytes were changed, or it is another one ({files.bytes_digest(path)})"
-    return Finding("error", str(path), why + _which(path, item.record, files))
+    return VerifyFinding("error", str(path), why + _which(path, item.record, files))
 
 
 def _which(path: Path, record: RunRecord, files: Files) -> str:
@@ -138,7 +140,7 @@ def _which(path: Path, record: RunRecord, files: Files) -> str:
     )
 
 
-def _models(item: Stored, files: Files) -> Iterator[Finding]:
+def _models(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
     own = dict(_named(item.record))
     for key, digest in _model_digests(item.record):
         name = _file_name(item, key)
@@ -152,19 +154,19 @@ def _models(item: Stored, files: Files) -> Iterator[Finding]:
             None,
         )
         if holder is not None:
-            yield Finding("ok", str(holder), f"the weights of {digest}")
+            yield VerifyFinding("ok", str(holder), f"the weights of {digest}")
         elif not found:
             if name not in own:  # otherwise the file itself was reported
-                yield Finding(
+                yield VerifyFinding(
                     "not checked",
                     str(item.path),
                     f"{key} {digest}: no checkpoint with these weights; name its folder with --files",
                 )
         elif any(files.bytes_digest(path) == own.get(name) for path in found):
             why = "the file is the one of the record; its weights cannot be compared (buffers not saved, another number type or format)"
-            yield Finding("not checked", str(found[0]), f"{key} {digest}: {why}")
+            yield VerifyFinding("not checked", str(found[0]), f"{key} {digest}: {why}")
         elif name not in own:
-            yield Finding(
+            yield VerifyFinding(
                 "error",
                 str(found[0]),
                 f"its weights are not those that {item.path.name} names ({key} {digest})",
@@ -173,10 +175,10 @@ def _models(item: Stored, files: Files) -> Iterator[Finding]:
 
 def _model_digests(record: RunRecord) -> list[tuple[str, str]]:
     both = {**record.inputs, **record.outcome.outputs}
-    return [(key, both[key]) for key in MODELS if key in both]
+    return [(key, both[key]) for key in _MODELS if key in both]
 
 
-def _file_name(item: Stored, key: str) -> str:
+def _file_name(item: StoredRecord, key: str) -> str:
     """The name of the checkpoint, as far as the record says it; records from before there were
     "file:" entries say it in other ways.
     """
@@ -192,14 +194,14 @@ def _file_name(item: Stored, key: str) -> str:
     return named[0] if named else item.path.with_suffix(_WEIGHTS).name if key == "model" else ""
 
 
-def _splits(item: Stored, files: Files) -> Iterator[Finding]:
+def _splits(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
     """The split's digest, computed again from the manifest of ids that the record names."""
     told = item.record.inputs.get("split")
     if told is None:
         return
     named = [(name, digest) for name, digest in _named(item.record) if name.endswith("split.json")]
     if not named:
-        yield Finding(
+        yield VerifyFinding(
             "not checked", str(item.path.parent), f"split {told}: its records name no list of ids"
         )
         return
@@ -213,24 +215,28 @@ def _splits(item: Stored, files: Files) -> Iterator[Finding]:
                 yield _refused(error, path)
 
 
-def _split(path: Path, told: str) -> Finding:
+def _split(path: Path, told: str) -> VerifyFinding:
     found = read_manifest(path)
     if found.digest != told:
-        return Finding(
+        return VerifyFinding(
             "error", str(path), f"its ids have the split digest {found.digest} and not {told}"
         )
     kind = "pseudonyms" if found.hashed else "ids"
-    return Finding(
+    return VerifyFinding(
         "ok",
         str(path),
         f"split {told}, of {len(found.forget)} forgotten and {len(found.retain)} retained {kind}",
     )
 
 
-def _refused(error: RecordError, path: Path) -> Finding:
+def _refused(error: RecordError, path: Path) -> VerifyFinding:
     """The error as a finding; its message begins with the file where it is about one."""
     where, colon, what = str(error).partition(": ")
-    return Finding("error", where, what) if colon else Finding("error", str(path), str(error))
+    return (
+        VerifyFinding("error", where, what)
+        if colon
+        else VerifyFinding("error", str(path), str(error))
+    )
 
 
 def _known(found: dict[Path, str | RecordError], path: Path, compute: Callable[[Path], str]) -> str:

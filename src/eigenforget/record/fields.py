@@ -47,7 +47,7 @@ def texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(text(v, f"{where}[{i}]", filled=True) for i, v in enumerate(array(value, where)))
 
 
-def number(value: Any, where: str) -> float:
+def finite_number(value: Any, where: str) -> float:
     """A finite number; true and false are not numbers."""
     if (
         isinstance(value, bool)
@@ -60,7 +60,7 @@ def number(value: Any, where: str) -> float:
 
 
 def number_or_none(value: Any, where: str) -> float | None:
-    return None if value is None else number(value, where)
+    return None if value is None else finite_number(value, where)
 
 
 def choice(value: Any, where: str, allowed: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from .canonical import RecordError
 from .files import slug
 from .schema import RunRecord
 from .store import (
-    Stored,
+    StoredRecord,
     chain_problems,
     in_force,
     in_order,
@@ -51,12 +51,12 @@ def append(
         record = _corrected(unsealed, ordered) if again else unsealed
         sealed = seal(record, ordered[-1].record.digest if ordered else None)
         path = folder / f"{len(ordered) + 1:06d}-{slug(name or sealed.name)}.json"
-        _check([*ordered, Stored(sealed, path)])
+        _check([*ordered, StoredRecord(sealed, path)])
         write(sealed, path)
     return sealed
 
 
-def check(folder: str | Path) -> None:
+def check_ledger(folder: str | Path) -> None:
     """Errors: RecordError when records could not be appended to this folder: it is a file, or its
     chain is broken.
     """
@@ -109,14 +109,14 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 
-def _chain(folder: Path) -> list[Stored]:
+def _chain(folder: Path) -> list[StoredRecord]:
     """Its records, first to last. Errors: one was changed, or the chain is broken."""
-    stored = [Stored(read(path), path) for path in json_files(folder)]
+    stored = [StoredRecord(read(path), path) for path in json_files(folder)]
     _check(stored)
     return in_order(stored)
 
 
-def _corrected(unsealed: RunRecord, ordered: Sequence[Stored]) -> RunRecord:
+def _corrected(unsealed: RunRecord, ordered: Sequence[StoredRecord]) -> RunRecord:
     """The record with job["corrects"], where it evaluates what another one in force did."""
     if unsealed.kind != "evaluate" or "corrects" in unsealed.job:
         return unsealed
@@ -130,7 +130,7 @@ def _corrected(unsealed: RunRecord, ordered: Sequence[Stored]) -> RunRecord:
     )
 
 
-def _check(stored: Sequence[Stored]) -> None:
+def _check(stored: Sequence[StoredRecord]) -> None:
     problems = chain_problems(stored)
     if problems:
         raise RecordError(problems[0])

@@ -17,14 +17,14 @@ SCHEMA = "eigenforget.record/1"
 Kind = Literal["train", "unlearn", "evaluate"]
 Role = Literal["original", "oracle", "unlearned", "control"]
 Status = Literal["ok", "refused", "failed"]
-Better = Literal["higher", "lower", "reference"]
-Trace = Literal["above", "below", "both", ""]
+_Better = Literal["higher", "lower", "reference"]
+_Trace = Literal["above", "below", "both", ""]
 
-KINDS: tuple[Kind, ...] = ("train", "unlearn", "evaluate")
-ROLES: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
-STATUSES: tuple[Status, ...] = ("ok", "refused", "failed")
-BETTER: tuple[Better, ...] = ("higher", "lower", "reference")
-TRACES: tuple[Trace, ...] = ("above", "below", "both", "")
+_KINDS: tuple[Kind, ...] = ("train", "unlearn", "evaluate")
+_ROLES: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
+_STATUSES: tuple[Status, ...] = ("ok", "refused", "failed")
+_BETTER: tuple[_Better, ...] = ("higher", "lower", "reference")
+_TRACES: tuple[_Trace, ...] = ("above", "below", "both", "")
 
 _SCORE = ("name", "value", "unit", "better", "range", "low", "high", "reason")
 _ABOUT = ("label", "group", "meaning")
@@ -62,12 +62,12 @@ class ScoreRow:
     name: str
     value: float | None
     unit: str
-    better: Better
+    better: _Better
     range: tuple[float | None, float | None]
     low: float | None = None
     high: float | None = None
     reason: str = ""
-    trace: Trace = ""
+    trace: _Trace = ""
     about: tuple[str, str, str] | None = None
 
 
@@ -120,7 +120,7 @@ class ScoreLike(Protocol):
     @property
     def unit(self) -> str: ...
     @property
-    def better(self) -> Better: ...
+    def better(self) -> _Better: ...
     @property
     def range(self) -> tuple[float, float]: ...
     @property
@@ -130,7 +130,7 @@ class ScoreLike(Protocol):
     @property
     def reason(self) -> str: ...
     @property
-    def trace(self) -> Trace: ...
+    def trace(self) -> _Trace: ...
     @property
     def about(self) -> tuple[str, str, str] | None: ...
 
@@ -175,7 +175,7 @@ def to_json(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def from_json(value: Any) -> RunRecord:
+def record_from_json(value: Any) -> RunRecord:
     """The record that a JSON object describes. Errors: RecordError naming the field that is
     missing, unknown or wrong.
 
@@ -185,9 +185,11 @@ def from_json(value: Any) -> RunRecord:
     if raw["schema"] != SCHEMA:
         raise RecordError(f"schema must be {SCHEMA!r}, got {str(raw['schema'])[:60]!r}")
     record = RunRecord(
-        kind=cast(Kind, fields.choice(raw["kind"], "kind", KINDS)),
+        kind=cast(Kind, fields.choice(raw["kind"], "kind", _KINDS)),
         name=fields.text(raw["name"], "name", filled=True),
-        role=None if raw["role"] is None else cast(Role, fields.choice(raw["role"], "role", ROLES)),
+        role=None
+        if raw["role"] is None
+        else cast(Role, fields.choice(raw["role"], "role", _ROLES)),
         created=fields.moment(raw["created"], "created"),
         job=fields.obj(raw["job"], "job"),
         inputs=fields.digests(raw["inputs"], "inputs"),
@@ -223,9 +225,9 @@ def _check_whole(record: RunRecord) -> None:
 def _outcome(value: Any) -> Outcome:
     raw = fields.obj(value, "outcome", _OUTCOME)
     outcome = Outcome(
-        status=cast(Status, fields.choice(raw["status"], "outcome.status", STATUSES)),
+        status=cast(Status, fields.choice(raw["status"], "outcome.status", _STATUSES)),
         reason=fields.text(raw["reason"], "outcome.reason"),
-        seconds=fields.number(raw["seconds"], "outcome.seconds"),
+        seconds=fields.finite_number(raw["seconds"], "outcome.seconds"),
         cost=fields.obj(raw["cost"], "outcome.cost"),
         outputs=fields.digests(raw["outputs"], "outcome.outputs"),
     )
@@ -247,12 +249,12 @@ def _score(value: Any, where: str) -> ScoreRow:
         name=fields.text(raw["name"], f"{where}.name", filled=True),
         value=fields.number_or_none(raw["value"], f"{where}.value"),
         unit=fields.text(raw["unit"], f"{where}.unit"),
-        better=cast(Better, fields.choice(raw["better"], f"{where}.better", BETTER)),
+        better=cast(_Better, fields.choice(raw["better"], f"{where}.better", _BETTER)),
         range=(lo, hi),
         low=fields.number_or_none(raw["low"], f"{where}.low"),
         high=fields.number_or_none(raw["high"], f"{where}.high"),
         reason=fields.text(raw["reason"], f"{where}.reason"),
-        trace=cast(Trace, fields.choice(raw["trace"], f"{where}.trace", TRACES[:-1]))
+        trace=cast(_Trace, fields.choice(raw["trace"], f"{where}.trace", _TRACES[:-1]))
         if "trace" in raw
         else "",
         about=_about(raw["about"], f"{where}.about") if "about" in raw else None,

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from .canonical import RecordError, canonical, check_canonical, digest, read_json
+from .canonical import RecordError, canonical, check_canonical, read_json, value_digest
 from .files import write_text
 from .manifest import is_manifest
-from .schema import RunRecord, from_json, to_json
+from .schema import RunRecord, record_from_json, to_json
 
 
-class Stored(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record and the file that it was read from."""
 
     record: RunRecord
@@ -26,7 +26,7 @@ def seal(record: RunRecord, previous: str | None = None) -> RunRecord:
     digest set.
     """
     body = to_json(replace(record, previous=previous, digest=None))
-    checked = from_json(json.loads(canonical(body)))
+    checked = record_from_json(json.loads(canonical(body)))
     return replace(checked, digest=_content_digest(checked))
 
 
@@ -62,7 +62,7 @@ def read(path: str | Path) -> RunRecord:
     path = Path(path)
     value, content = read_json(path)
     try:
-        record = from_json(value)
+        record = record_from_json(value)
         written = canonical(value) + "\n"
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
@@ -83,7 +83,7 @@ def read_chain(paths: Iterable[str | Path]) -> list[RunRecord]:
     """The records of these files in chain order. Errors: RecordError with the first problem and the
     file it is in.
     """
-    stored = [Stored(read(p), Path(p)) for p in paths]
+    stored = [StoredRecord(read(p), Path(p)) for p in paths]
     problems = chain_problems(stored)
     if problems:
         raise RecordError(problems[0])
@@ -119,7 +119,7 @@ def in_force(records: Sequence[RunRecord]) -> list[RunRecord]:
     return [r for r in records if r.digest not in corrected]
 
 
-def chain_problems(stored: Sequence[Stored]) -> list[str]:
+def chain_problems(stored: Sequence[StoredRecord]) -> list[str]:
     """One line per fault: a repeated record, a fork, a missing predecessor, a wrong correction, a
     shared name.
     """
@@ -143,10 +143,10 @@ def chain_problems(stored: Sequence[Stored]) -> list[str]:
     return problems or _content_problems(in_order(stored))
 
 
-def in_order(stored: Sequence[Stored]) -> list[Stored]:
+def in_order(stored: Sequence[StoredRecord]) -> list[StoredRecord]:
     """The records from first to last, given that chain_problems() found no break."""
     following = {item.record.previous: item for item in stored}
-    ordered: list[Stored] = []
+    ordered: list[StoredRecord] = []
     link: str | None = None
     while link in following:
         ordered.append(following[link])
@@ -168,7 +168,7 @@ def subject(record: RunRecord) -> tuple[str, str | None]:
     return record.name, record.inputs.get("split")
 
 
-def _content_problems(ordered: Sequence[Stored]) -> list[str]:
+def _content_problems(ordered: Sequence[StoredRecord]) -> list[str]:
     problems: list[str] = []
     corrected = {item.record.job["corrects"] for item in ordered if "corrects" in item.record.job}
     earlier: set[str | None] = set()
@@ -194,7 +194,7 @@ def _content_problems(ordered: Sequence[Stored]) -> list[str]:
 def _content_digest(record: RunRecord) -> str:
     body = to_json(record)
     del body["digest"]
-    return digest(body)
+    return value_digest(body)
 
 
 def _short(value: str | None) -> str:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .canonical import RecordError
-from .checks import Files, Finding, file_findings
+from .checks import Files, VerifyFinding, file_findings
 from .fields import sha256
 from .manifest import is_manifest, read_manifest
 from .signing import NoCryptography, check_signature, read_public_key, signature_path
-from .store import Stored, chain_problems, in_order, read, record_files
+from .store import StoredRecord, chain_problems, in_order, read, record_files
 
 
 class Options(NamedTuple):
@@ -35,10 +35,10 @@ class Options(NamedTuple):
     strict: bool = False
 
 
-class Verified(NamedTuple):
+class Verification(NamedTuple):
     """Findings in order, and the digest of the newest record of each folder whose chain is whole."""
 
-    findings: list[Finding]
+    findings: list[VerifyFinding]
     tips: dict[str, str]
 
     @property
@@ -47,7 +47,7 @@ class Verified(NamedTuple):
         return 2 if any(finding.status == "error" for finding in self.findings) else 0
 
 
-def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verified:
+def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verification:
     """All findings about these files and folders. Errors: RecordError for options that cannot be
     used.
     """
@@ -59,7 +59,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
             raise RecordError("--expect-tip is for one folder of records")
     files = Files(options.files)
     key = None if options.public_key is None else read_public_key(options.public_key)
-    findings: list[Finding] = []
+    findings: list[VerifyFinding] = []
     tips: dict[str, str] = {}
     for path in given:
         stored, found = _records(path)
@@ -68,7 +68,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
         if whole:
             tips[str(path)] = str(stored[-1].record.digest)
             findings.append(
-                Finding(
+                VerifyFinding(
                     "ok",
                     str(path),
                     f"a chain of {len(stored)} records; its tip is {tips[str(path)]}",
@@ -85,10 +85,10 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
             else f
             for f in findings
         ]
-    return Verified(findings, tips)
+    return Verification(findings, tips)
 
 
-def run(paths: Sequence[str | Path], options: Options, *, as_json: bool = False) -> int:
+def print_findings(paths: Sequence[str | Path], options: Options, *, as_json: bool = False) -> int:
     """Verifies, prints and returns the exit status."""
     try:
         result = verify(paths, options)
@@ -113,7 +113,7 @@ def run(paths: Sequence[str | Path], options: Options, *, as_json: bool = False)
     return result.status
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def verify_main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m eigenforget.record.verify",
         description="Check records and the files they name.",
@@ -146,10 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(argv)
     options = Options(tuple(given.files), given.public_key, given.expect_tip, given.strict)
-    return run(given.paths, options, as_json=given.json)
+    return print_findings(given.paths, options, as_json=given.json)
 
 
-def _records(path: Path) -> tuple[list[Stored], list[Finding]]:
+def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
     """The records that can be read, in chain order where there is one, and a finding for each
     record and each fault.
     """
@@ -159,69 +159,74 @@ def _records(path: Path) -> tuple[list[Stored], list[Finding]]:
         paths = record_files(path) if path.is_dir() else [path]
     except RecordError as error:
         return [], [_error(error, path)]
-    stored: list[Stored] = []
-    problems: list[Finding] = []
+    stored: list[StoredRecord] = []
+    problems: list[VerifyFinding] = []
     for file in paths:
         try:
-            stored.append(Stored(read(file), file))
+            stored.append(StoredRecord(read(file), file))
         except RecordError as error:
             problems.append(_error(error, file))
     if path.is_dir() and not problems:
         # An unreadable link breaks the chain by itself, so the chain is judged only when every
         # record can be read.
-        faults = [Finding("error", *_parted(line, path)) for line in chain_problems(stored)]
+        faults = [VerifyFinding("error", *_parted(line, path)) for line in chain_problems(stored)]
         problems = list(dict.fromkeys(faults))
         stored = stored if problems else in_order(stored)
-    return stored, [*(Finding("ok", str(item.path), _line(item)) for item in stored), *problems]
+    return stored, [
+        *(VerifyFinding("ok", str(item.path), _line(item)) for item in stored),
+        *problems,
+    ]
 
 
-def _manifest(path: Path) -> Finding:
+def _manifest(path: Path) -> VerifyFinding:
     """A list of ids that is given in place of a record, as in *.json."""
     try:
         found = read_manifest(path)
     except RecordError as error:
         return _error(error, path)
-    return Finding(
+    return VerifyFinding(
         "ok",
         str(path),
         f"ids of the split {found.digest}: {len(found.forget)} forgotten and {len(found.retain)} retained ones",
     )
 
 
-def _expected(path: Path, stored: Sequence[Stored], tip: str, whole: bool) -> Finding:
+def _expected(path: Path, stored: Sequence[StoredRecord], tip: str, whole: bool) -> VerifyFinding:
     digests = [item.record.digest for item in stored]
     if tip not in digests:
-        return Finding(
+        return VerifyFinding(
             "error",
             str(path),
             f"the expected tip {tip} is in no record: records were taken off the end, or others are here",
         )
     if not whole:
-        return Finding("not checked", str(path), f"the expected tip {tip}: the chain is broken")
+        return VerifyFinding(
+            "not checked", str(path), f"the expected tip {tip}: the chain is broken"
+        )
     later = len(digests) - 1 - digests.index(tip)
-    return Finding(
+    return VerifyFinding(
         "ok", str(path), f"the expected tip {tip} is in the chain, {later} records before its end"
     )
 
 
-def _signature(item: Stored, key: bytes | None) -> list[Finding]:
+def _signature(item: StoredRecord, key: bytes | None) -> list[VerifyFinding]:
     path = signature_path(item.path)
     if not path.exists():
         return (
             []
             if key is None
-            else [Finding("error", str(item.path), f"is not signed: there is no {path.name}")]
+            else [VerifyFinding("error", str(item.path), f"is not signed: there is no {path.name}")]
         )
     try:
-        return [Finding("ok", str(path), check_signature(item.record, path, key))]
+        return [VerifyFinding("ok", str(path), check_signature(item.record, path, key))]
     except NoCryptography as error:
-        return [Finding("not checked", str(path), f"signature not checked: {error}")]
+        return [VerifyFinding("not checked", str(path), f"signature not checked: {error}")]
     except RecordError as error:
         return [_error(error, path)]
 
 
-def _error(error: RecordError, path: Path) -> Finding:
-    return Finding("error", *_parted(str(error), path))
+def _error(error: RecordError, path: Path) -> VerifyFinding:
+    return VerifyFinding("error", *_parted(str(error), path))
 
 
 def _parted(message: str, path: Path) -> tuple[str, str]:
@@ -232,11 +237,11 @@ def _parted(message: str, path: Path) -> tuple[str, str]:
     return (where, what) if colon else (str(path), message)
 
 
-def _line(item: Stored) -> str:
+def _line(item: StoredRecord) -> str:
     record = item.record
     what = record.kind if record.role is None else f"{record.kind} {record.role}"
     return f"{what}  {record.name!r}  {record.outcome.status}  {record.digest}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(verify_main())

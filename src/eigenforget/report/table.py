@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from eigenforget.core import bands
+from eigenforget.core.types import Better, Trace
 from eigenforget.record import RecordError, RunRecord, ScoreRow, in_force, write_text
-from eigenforget.record.schema import Better, Role, Status, Trace
+from eigenforget.record.schema import Role, Status
 from eigenforget.report.cost import Share, shares, wall_seconds
 
 OUTPUT_METRICS = (
@@ -54,7 +55,7 @@ class Cell(NamedTuple):
     gap: float | None
     reason: str
     units: float | None = None
-    verdict: bands.Verdict | Literal[""] = ""
+    verdict: bands.BandVerdict | Literal[""] = ""
 
 
 class Row(NamedTuple):

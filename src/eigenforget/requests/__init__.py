@@ -20,8 +20,8 @@ from eigenforget.requests.by_group import ByGroup
 from eigenforget.requests.by_ids import ByIds
 from eigenforget.requests.by_subclass import BySubclass
 from eigenforget.requests.combined import Difference, Union
-from eigenforget.requests.poisoned import Poisoned
-from eigenforget.requests.ranked import ByMemorisation, Ranked, WorstCase
+from eigenforget.requests.poisoned import PoisonedSamples
+from eigenforget.requests.ranked import ByMemorisation, RankedSamples, WorstCase
 from eigenforget.requests.request import Duplicates, ForgetRequest
 from eigenforget.requests.scores import (
     memorisation_scores,
@@ -50,10 +50,10 @@ REQUESTS: Registry[type] = Registry(
         ByIds,
         Where,
         AtRandom,
-        Ranked,
+        RankedSamples,
         ByMemorisation,
         WorstCase,
-        Poisoned,
+        PoisonedSamples,
         Union,
         Difference,
     ],
@@ -96,8 +96,8 @@ __all__ = [
     "Difference",
     "Duplicates",
     "ForgetRequest",
-    "Poisoned",
-    "Ranked",
+    "PoisonedSamples",
+    "RankedSamples",
     "Sequential",
     "Step",
     "Union",

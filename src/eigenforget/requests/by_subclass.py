@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
-from eigenforget.requests.typed import Value, finite, rows_with
+from eigenforget.requests.typed import ColumnValue, finite, rows_with
 
 
 @configured
@@ -26,7 +26,7 @@ class BySubclass:
     personal: ClassVar[dict[str, str]] = {"value": "column:{column}"}
     column: Annotated[str, Field(description="column of the data with the finer labels")] = "fine"
     value: Annotated[
-        Value | tuple[Value, ...],
+        ColumnValue | tuple[ColumnValue, ...],
         AfterValidator(finite),
         Field(description="finer label, or labels as a tuple"),
     ]

@@ -17,7 +17,7 @@ COLUMN = "poisoned"
 
 
 @configured
-class Poisoned:
+class PoisonedSamples:
     """Forget the discovered share of the training samples whose index column "poisoned" is 1; the
     others stay in the retained data.
 

@@ -26,7 +26,7 @@ Number = Annotated[int, Field(ge=1, description="number of samples")]
 
 
 @configured
-class Ranked:
+class RankedSamples:
     """Forget the samples with the highest or lowest scores. Equal scores go by id, so the order of
     the data does not matter.
     """
@@ -47,7 +47,7 @@ class Ranked:
     duplicates: Duplicates = "error"
 
     @pydantic.model_validator(mode="after")
-    def _one_size(self) -> Ranked:
+    def _one_size(self) -> RankedSamples:
         if (self.fraction is None) == (self.n is None):
             raise ValueError("give fraction or n, and not both")
         return self

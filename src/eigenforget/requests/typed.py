@@ -13,7 +13,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
 
-Value = str | bool | int | float
+ColumnValue = str | bool | int | float
 Family = Literal["strings", "numbers", "bools"]
 
 _FAMILIES: dict[str, Family] = {
@@ -34,7 +34,7 @@ def family(column: np.ndarray) -> Family:
     return _FAMILIES[column.dtype.kind]
 
 
-def family_of(value: Value) -> Family:
+def family_of(value: ColumnValue) -> Family:
     """The family of one value; True is a bool and not the number 1."""
     return (
         "bools" if isinstance(value, bool) else "strings" if isinstance(value, str) else "numbers"
@@ -53,7 +53,7 @@ def finite(value: Any) -> Any:
     return value
 
 
-def check_same(column: np.ndarray, value: Value, *, name: str, op: str) -> None:
+def check_same(column: np.ndarray, value: ColumnValue, *, name: str, op: str) -> None:
     """Errors: the column and the value are of different types; both are named."""
     held, given = family(column), family_of(value)
     if held != given:
@@ -64,7 +64,7 @@ def check_same(column: np.ndarray, value: Value, *, name: str, op: str) -> None:
         )
 
 
-def rows_with(index: Index, name: str, value: Value | tuple[Value, ...]) -> np.ndarray:
+def rows_with(index: Index, name: str, value: ColumnValue | tuple[ColumnValue, ...]) -> np.ndarray:
     """Positions of the samples whose column has this value, or one of these.
 
     Errors: the column or a value does not exist; values of another type.

@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
-from eigenforget.requests.typed import Value, check_same, family, finite
+from eigenforget.requests.typed import ColumnValue, check_same, family, finite
 
 _ORDERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
     "<": operator.lt,
@@ -44,7 +44,7 @@ class Where:
         Field(description="'in' takes a tuple of values, 'contains' a part of a string"),
     ] = "=="
     value: Annotated[
-        Value | tuple[Value, ...],
+        ColumnValue | tuple[ColumnValue, ...],
         AfterValidator(finite),
         Field(description="string, number or bool of the column's type"),
     ]
@@ -65,7 +65,7 @@ class Where:
             check_same(column, value, name=self.column, op=self.op)
         return np.flatnonzero(self._true(column, values))
 
-    def _true(self, column: np.ndarray, values: tuple[Value, ...]) -> np.ndarray:
+    def _true(self, column: np.ndarray, values: tuple[ColumnValue, ...]) -> np.ndarray:
         if self.op in ("==", "in"):
             return np.logical_or.reduce([column == value for value in values])
         if self.op == "!=":

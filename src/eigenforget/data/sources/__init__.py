@@ -8,7 +8,7 @@ from eigenforget.data.sources.given import as_source
 from eigenforget.data.sources.inputs import Augment, Inputs
 from eigenforget.data.sources.kinds import (
     DatasetSource,
-    Joined,
+    JoinedSource,
     Source,
     TensorSource,
     steps_in_epoch,
@@ -19,7 +19,7 @@ __all__ = [
     "Augment",
     "DatasetSource",
     "Inputs",
-    "Joined",
+    "JoinedSource",
     "Source",
     "TensorSource",
     "as_source",

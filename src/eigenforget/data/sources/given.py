@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampl
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources.inputs import Inputs
-from eigenforget.data.sources.kinds import DatasetSource, Joined, Source, TensorSource
+from eigenforget.data.sources.kinds import DatasetSource, JoinedSource, Source, TensorSource
 
 
 def as_source(data: Any, what: str = "data") -> Source:
@@ -24,7 +24,7 @@ def as_source(data: Any, what: str = "data") -> Source:
     that a run can be repeated. A loader with its own sampler keeps that sampler's selection.
     Iterable datasets have no fixed samples and are refused.
     """
-    if isinstance(data, (TensorSource, DatasetSource, Joined)):
+    if isinstance(data, (TensorSource, DatasetSource, JoinedSource)):
         source: Source = data
     elif _is_pair(data):
         source = _from_pair(data[0], data[1], what)

@@ -132,7 +132,7 @@ class DatasetSource:
         return replace(self, dataset=Subset(self.dataset, [int(p) for p in positions]))
 
 
-class Joined:
+class JoinedSource:
     """Several sources as one, shuffled together; positions run through them in order.
 
     Each source still augments its own samples, batch by batch.
@@ -148,9 +148,9 @@ class Joined:
     def labels(self) -> np.ndarray:
         return np.concatenate([part.labels() for part in self.parts])
 
-    def subset(self, positions: np.ndarray) -> Joined:
+    def subset(self, positions: np.ndarray) -> JoinedSource:
         """The samples at these positions, grouped by source."""
-        return Joined(
+        return JoinedSource(
             tuple(part.subset(rows) for part, rows, _ in self._split(np.asarray(positions)))
         )
 
@@ -181,7 +181,11 @@ def unaugmented(source: Source) -> Source:
     """The same samples as they are, also in training passes."""
     if isinstance(source, (TensorSource, DatasetSource)):
         return replace(source, augment=None)
-    return Joined(tuple(map(unaugmented, source.parts))) if isinstance(source, Joined) else source
+    return (
+        JoinedSource(tuple(map(unaugmented, source.parts)))
+        if isinstance(source, JoinedSource)
+        else source
+    )
 
 
 def _known_labels(dataset: Any) -> np.ndarray | None:

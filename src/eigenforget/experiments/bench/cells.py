@@ -13,7 +13,7 @@ from eigenforget.core.version import __version__
 from eigenforget.evaluation import scoring
 from eigenforget.experiments.model_cache import named_files
 from eigenforget.methods.base import Method
-from eigenforget.record import digest
+from eigenforget.record import value_digest
 from eigenforget.requests import ForgetRequest
 from eigenforget.training import recipe as training
 from eigenforget.training.recipe import Recipe
@@ -56,8 +56,8 @@ class Setting:
         }
 
     @cached_property
-    def digest(self) -> str:
-        return digest(self.identity)
+    def value_digest(self) -> str:
+        return value_digest(self.identity)
 
     @property
     def title(self) -> str:
@@ -74,13 +74,13 @@ class Cell:
     retain_fraction: float = 1.0
 
     @cached_property
-    def digest(self) -> str:
+    def value_digest(self) -> str:
         own = {
             "setting": self.setting.digest,
             "method": as_json(self.method),
             "retain_fraction": self.retain_fraction,
         }
-        return digest(own)
+        return value_digest(own)
 
     @property
     def name(self) -> str:
