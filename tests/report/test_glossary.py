@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eigenforget.core.types import Score
-from eigenforget.record import RecordError, ScoreRow, from_json, read, seal, to_json, write
+from eigenforget.record import RecordError, ScoreRow, read, record_from_json, seal, to_json, write
 from eigenforget.record.schema import score_row
 from eigenforget.report.checks import checks
 from eigenforget.report.glossary import (
@@ -98,7 +98,7 @@ def test_the_line_is_in_the_record_and_absent_from_others(tmp_path: Path) -> Non
         raw = to_json(record)
         raw["scores"][-1]["about"] = wrong
         with pytest.raises(RecordError, match=r"scores\[\d+\]\.about"):
-            from_json(raw)
+            record_from_json(raw)
 
 
 def test_a_measured_score_keeps_its_line_on_the_way_to_the_record() -> None:
