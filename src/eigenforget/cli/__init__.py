@@ -8,12 +8,16 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
+from eigenforget.cli import benching, certificates, exports, judging, making, records, scores
 from eigenforget.cli.launching import SeveralRanks, let_first_speak, prefix, supervise
 from eigenforget.cli.options import app
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.record import RecordError
 
 __all__ = ["app", "main"]
+
+_COMMANDS = (benching, certificates, exports, judging, making, records, scores)
+"""Modules that add their commands to `app` when they are imported."""
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
