@@ -1,31 +1,45 @@
-"""What every unlearning method is given, and what it promises."""
+"""What an unlearning method is given, and what it promises."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast
 
+import torch
 from torch import nn
 
+from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.data.sources import Source
+from eigenforget.training.engine import Engine
+from eigenforget.training.log import Log
+from eigenforget.training.phases import Optimizer, Phase
 
-if TYPE_CHECKING:
-    from eigenforget.data.sources import Source
-    from eigenforget.training.engine import Engine
-    from eigenforget.training.log import Log, Look
-    from eigenforget.training.phases import Phase
+
+class Range(NamedTuple):
+    """Values from low to high, searched on a logarithmic scale."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that an unlearning method may see. There is no test data and no retrained reference in
-    it.
+    """All that an unlearning method may see: neither test data nor a retrained model.
 
-    `retain` is None when none may be used. `log` is called with one row per training epoch, to
-    which `look` adds what it finds in the model.
+    Attributes:
+        model: The original. A method works on copies of it.
+        forget: The forget set.
+        retain: The retain set or a sample of it; None where none may be used.
+        engine: Runs training and forward passes, and counts samples.
+        seed: All randomness depends on it.
+        num_classes: The number of logits.
+        forgotten_classes: Classes that are gone as a whole, those of earlier requests included.
+        layer: The layer whose output are the features; None is the input of the classifier head.
+        log: Called with one row per epoch of each phase.
     """
 
     model: nn.Module
@@ -37,67 +51,127 @@ class Task:
     forgotten_classes: tuple[int, ...] = ()
     layer: str | None = None
     log: Log = field(default=lambda row: None)
-    look: Look | None = None
-
-    def fit(
-        self, model: nn.Module, phases: Sequence[Phase], *, epochs: int, **settings: Any
-    ) -> nn.Module:
-        """Train `model` in place as `Engine.fit` does, with the seed, layer and log of this task.
-
-        Args:
-            model: The module to train, such as `student()`.
-            phases: The phases of each epoch, in order.
-            epochs: How often they run.
-            **settings: Other values for the seed, layer, log or look of `Engine.fit`.
-        """
-        own = {"seed": self.seed, "layer": self.layer, "log": self.log, "look": self.look}
-        return self.engine.fit(model, phases, epochs=epochs, **{**own, **settings})
 
     def student(self) -> nn.Module:
-        """A trainable copy; the given model is never changed."""
+        """A trainable copy of the model."""
         return copy.deepcopy(self.model)
 
     def teacher(self) -> nn.Module:
-        """A frozen copy of the original in eval mode."""
+        """A frozen copy of the model in eval mode."""
         return copy.deepcopy(self.model).eval().requires_grad_(False)
 
     @property
     def retained_classes(self) -> int:
+        """The number of classes that are not gone as a whole."""
         return self.num_classes - len(self.forgotten_classes)
 
     def needs_retain(self, method: str) -> Source:
-        """The retain source, or a refusal that names the method."""
+        """The retain set, or a refusal that names the method."""
         if self.retain is None:
             raise Refused(f"{method} needs retain data")
         return self.retain
 
+    def needs_gone_classes(self, method: str, why: str = "") -> torch.Tensor:
+        """The classes that are gone as a whole [K], or a refusal that names the method."""
+        if not self.forgotten_classes:
+            raise Refused(f"{method} needs a class that is forgotten as a whole{why}")
+        return torch.tensor(self.forgotten_classes)
+
+    def sample(self, source: Source, count: int, *key: str | int) -> Source:
+        """Up to `count` samples in random order, drawn from the task's seed and this key."""
+        order = torch.randperm(len(source), generator=seeds.generator(self.seed, *key))
+        return source.subset(order[:count].numpy())
+
+    def at_most(self, source: Source, count: int | None, *key: str | int) -> Source:
+        """The source as it is where it is no larger than `count`, else a `sample` of it."""
+        if count is None or count >= len(source):
+            return source
+        return self.sample(source, count, *key)
+
+    def fit(
+        self, model: nn.Module, *phases: Phase, epochs: int, seed: int | None = None
+    ) -> nn.Module:
+        """Train the model in place on the task's engine, with its layer, log and (by default) seed.
+
+        Each epoch runs one pass of every phase, in order. The model is returned in eval mode.
+        """
+        return self.engine.fit(
+            model,
+            phases,
+            cycles=epochs,
+            seed=self.seed if seed is None else seed,
+            layer=self.layer,
+            log=self.log,
+        )
+
 
 class Method(Protocol):
-    """A frozen dataclass of hyper-parameters that makes a new, unlearned module and leaves the
-    given one bit-identical.
+    """An unlearning method: a frozen dataclass of hyper-parameters that is called with a task.
 
-    needs: what of the task it uses. guarantee: "exact" or "empirical". source: paper, equation,
-    deviations. role: "unlearned", or "control" for cheats that exist to test metrics and are never
-    recommended. passes: what it costs, in samples that go through a model, masks, teachers and
-    bases included. A method whose result has other tensors than the model names them in `adds` and
-    offers adapt(model), which makes a fresh model ready to load them. One that trains on a score
-    names it in `optimises`: reports do not count that score as evidence for it. One that logs
-    another number of rows than its epochs, or its inner method's, has it as `rows`.
+    A call returns a new, unlearned module and leaves the given one bit-identical. A class that
+    derives from this one has to set what has no default here.
+
+    Attributes:
+        name: How specs, records and the command line call it.
+        source: Paper, equation and every deviation from it.
+        needs: What of the task it uses; the first word "retain" says that it cannot do without.
+        passes: What it costs, in samples that go through a model, with masks, teachers and bases.
+        guarantee: "exact", "empirical", or "none: …" with the reason.
+        role: "unlearned", or "control" for a cheat that tests metrics and is never recommended.
+        recipes: Published settings by name; a test pins each number to its source.
+        search_space: What a small search may change. "inner.lr" is a field of the inner method.
+        adds: Names of tensors that its result has beyond the model's. A method with any also has
+            adapt(model), which makes a fresh model ready to load them.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
-    guarantee: ClassVar[str]
-    role: ClassVar[Literal["unlearned", "control"]]
     passes: ClassVar[str]
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    search_space: ClassVar[Mapping[str, Range]] = {}
+    adds: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, task: Task) -> nn.Module: ...
+    @property
+    def optimises(self) -> tuple[str, ...]:
+        """Scores that it trains on: reports do not count them as evidence for it."""
+        return ()
+
+    @property
+    def log_rows(self) -> int:
+        """Number of log rows: those of the inner method, or one per epoch; 0 without training."""
+        inner = getattr(self, "inner", None)
+        return int(getattr(self, "epochs", 0) if inner is None else inner.log_rows)
+
+    def __call__(self, task: Task) -> nn.Module:
+        """The unlearned model, a new module in eval mode."""
+        ...
+
+
+def optimizer_of(method: Method, **settings: Any) -> Optimizer:
+    """SGD as the method's own fields lr, momentum, weight_decay, schedule and clip describe it.
+
+    Args:
+        method: May lack some of these fields; they take the defaults of `Optimizer`.
+        **settings: Fields of `Optimizer` that win over the method's.
+    """
+    shared = ("lr", "momentum", "weight_decay", "schedule", "clip")
+    own = {name: getattr(method, name) for name in shared if hasattr(method, name)}
+    return Optimizer(**own | settings)
+
+
+def adam(lr: float) -> Optimizer:
+    """Adam at a constant learning rate, which AdamW is without weight decay."""
+    return Optimizer(kind="adamw", lr=lr, weight_decay=0.0)
 
 
 def inner_method(value: Any) -> Any:
-    """The value, if it is a method that unlearns. ValueError (for pydantic): it is no method, or a
-    control.
+    """Validate the field of a method that runs another one.
+
+    Raises:
+        ValueError: (for pydantic) It is no method, or a control.
     """
     if isinstance(value, type) or not (
         dataclasses.is_dataclass(value) and callable(value) and hasattr(value, "needs")
@@ -107,13 +181,3 @@ def inner_method(value: Any) -> Any:
     if method.role == "control":
         raise ValueError(f"{method.name} is a control, and stays one inside another method")
     return value
-
-
-def rows_of(method: Method) -> int:
-    """How many rows the method will log, for a progress bar: what it says itself, else what its
-    inner method logs, else its epochs, else 1.
-    """
-    if hasattr(method, "rows"):
-        return int(method.rows)
-    inner = getattr(method, "inner", None)
-    return int(getattr(method, "epochs", 1)) if inner is None else rows_of(inner)

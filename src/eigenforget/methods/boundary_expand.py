@@ -1,40 +1,39 @@
-"""Boundary Expanding: send the forget data to an extra shadow class, then cut that class off."""
+"""Boundary Expanding: send the forget set to an extra shadow class, then cut that class off."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, LearningRate
 from eigenforget.models.heads import plain_head, replace_module
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Momentum, Phase, WeightDecay
 
 
 @configured
-class BoundaryExpand:
-    """Cross-entropy of the forget data towards output C of a head with C + 1 outputs, which then
-    becomes a head of C again.
+class BoundaryExpand(Method):
+    """Minimise the cross-entropy of the forget set towards one more class, the shadow.
 
-    The loss takes the true class below the shadow, not below the other classes: with the shadow cut
-    off, more forget accuracy may be left than after boundary_shrink.
+    The head has C + 1 outputs while it trains and C again afterwards. The loss pushes the true class
+    below the shadow, not below the other classes: once the shadow is cut off, more forget accuracy
+    may be left than after boundary_shrink.
     """
 
-    name: ClassVar[str] = "boundary_expand"
-    source: ClassVar[str] = (
+    name: ClassVar = "boundary_expand"
+    source: ClassVar = (
         "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Expanding); the shadow row starts as nn.Linear's "
         "rows do"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "a linear head")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: epochs × forget"
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+    needs: ClassVar = ("forget", "a linear head")
+    passes: ClassVar = "trained: epochs × forget"
+    search_space: ClassVar = {"lr": Range(1e-4, 0.05)}
+    recipes: ClassVar = {
         # As compared in the public code of DELETE, arXiv 2503.23751.
         "cifar10-resnet18": {
             "epochs": 20,
@@ -45,30 +44,27 @@ class BoundaryExpand:
         },
     }
 
-    epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 20
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 2e-3
+    epochs: ForgetEpochs = 20
+    lr: LearningRate = 2e-3
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 0.0
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
-    norm: Annotated[
-        Literal["train", "frozen"],
-        Field(description="batch-norm statistics: updated on the forget data, or kept as they are"),
-    ] = "train"
+    batch_size: BatchSize = 128
+    norm: BatchNorm = "train"
 
     def __call__(self, task: Task) -> nn.Module:
         student = task.student()
         name, head = plain_head(student, self.name)
-        wide = widened(head, seeds.generator(task.seed, "shadow"))
+        wide = _with_shadow(head, seeds.generator(task.seed, "shadow"))
         replace_module(student, name, wide)
 
         def loss(part: LossInputs) -> Tensor:
-            return cross_entropy(
-                part.outputs.logits, torch.full_like(part.batch.labels, head.out_features)
-            )
+            shadow = torch.full_like(part.batch.labels, head.out_features)
+            return cross_entropy(part.outputs.logits, shadow)
 
-        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        phase = Phase("forget", (task.forget,), loss, optimizer, self.batch_size, norm=self.norm)
-        task.fit(student, [phase], epochs=self.epochs)
+        phase = Phase(
+            "forget", (task.forget,), loss, optimizer_of(self), self.batch_size, norm=self.norm
+        )
+        task.fit(student, phase, epochs=self.epochs)
         head.to(wide.weight.device)
         with torch.no_grad():
             head.weight.copy_(wide.weight[:-1])
@@ -78,22 +74,17 @@ class BoundaryExpand:
         return student
 
 
-def widened(head: nn.Linear, generator: torch.Generator) -> nn.Linear:
-    """A head with one more output; the first ones are copies, the last is uniform in ±1/√D as in a
-    fresh nn.Linear.
-    """
-    has_bias = head.bias is not None
+def _with_shadow(head: nn.Linear, generator: torch.Generator) -> nn.Linear:
+    """A head with one more output, whose row is uniform in ±1/√D as in a fresh nn.Linear."""
     wide = nn.Linear(
         head.in_features,
         head.out_features + 1,
-        bias=has_bias,
+        bias=head.bias is not None,
         device="meta",
         dtype=head.weight.dtype,
-    )
-    wide = wide.to_empty(device=head.weight.device)
-    pairs = [(wide.weight, head.weight)] + ([(wide.bias, head.bias)] if has_bias else [])
+    ).to_empty(device=head.weight.device)
     with torch.no_grad():
-        for new, old in pairs:
+        for new, old in zip(wide.parameters(), head.parameters(), strict=True):
             row = torch.rand(old.shape[1:], generator=generator) * 2 - 1
             new.copy_(torch.cat([old, (row / head.in_features**0.5).to(old).unsqueeze(0)]))
     return wide

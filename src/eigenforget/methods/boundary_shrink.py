@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -10,31 +10,31 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, LearningRate
 from eigenforget.models.features import logits_of
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Momentum, Phase, WeightDecay
 
 
 @configured
-class BoundaryShrink:
-    """Cross-entropy of the forget data towards the nearest incorrect class.
+class BoundaryShrink(Method):
+    """Minimise the cross-entropy of the forget set towards the nearest incorrect class.
 
-    x′ = x + step · sign(∇_x CE(f(x), y)) with the frozen original f in eval mode; the label is the
-    best class at x′ other than the sample's own and those forgotten as a whole.
+    x′ = x + step · sign(∇_x CE(f(x), y)) with the frozen original f in eval mode. The label is the
+    best class at x′ other than the sample's own and those that are gone as a whole.
     """
 
-    name: ClassVar[str] = "boundary_shrink"
-    source: ClassVar[str] = (
+    name: ClassVar = "boundary_shrink"
+    source: ClassVar = (
         "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Shrink); deviations: where the step stays on the "
         "sample's own side, the runner-up is taken (published code trains the true label there); no forgotten class as label; "
         "labels are found once, on inputs without augmentation; x′ is not clipped, as the range of the inputs is not known"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "real-valued inputs")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: (1 + epochs) × forget; forward: forget"
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+    needs: ClassVar = ("forget", "labels", "real-valued inputs")
+    passes: ClassVar = "trained: (1 + epochs) × forget; forward: forget"
+    search_space: ClassVar = {"lr": Range(1e-4, 0.05)}
+    recipes: ClassVar = {
         # The published step is 0.1 of the pixel range, which is 0.4 where inputs are divided by
         # their deviation of 0.25.
         "cifar10-allcnn": {
@@ -59,15 +59,12 @@ class BoundaryShrink:
         float,
         Field(gt=0, description="size of the adversarial step, in units of the model's inputs"),
     ] = 0.4
-    epochs: Annotated[int, Field(ge=1, description="passes over the forget data")] = 10
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 1e-3
+    epochs: ForgetEpochs = 10
+    lr: LearningRate = 1e-3
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 0.0
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
-    norm: Annotated[
-        Literal["train", "frozen"],
-        Field(description="batch-norm statistics: updated on the forget data, or kept as they are"),
-    ] = "train"
+    batch_size: BatchSize = 128
+    norm: BatchNorm = "train"
 
     def __call__(self, task: Task) -> nn.Module:
         nearest = self.labels(task)
@@ -76,13 +73,16 @@ class BoundaryShrink:
             labels = nearest[part.batch.positions.cpu()].to(part.outputs.logits.device)
             return cross_entropy(part.outputs.logits, labels)
 
-        optimizer = Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        phase = Phase("forget", (task.forget,), loss, optimizer, self.batch_size, norm=self.norm)
-        return task.fit(task.student(), [phase], epochs=self.epochs)
+        phase = Phase(
+            "forget", (task.forget,), loss, optimizer_of(self), self.batch_size, norm=self.norm
+        )
+        return task.fit(task.student(), phase, epochs=self.epochs)
 
     def labels(self, task: Task) -> Tensor:
-        """The nearest incorrect class [N_f] of each forget sample. Errors: Refused for inputs that
-        are no real-valued tensor.
+        """The nearest incorrect class [N_f] of each forget sample.
+
+        Raises:
+            Refused: No second class is retained, or inputs are no real-valued tensor.
         """
         gone = torch.zeros(task.num_classes, dtype=torch.bool)
         gone[list(task.forgotten_classes)] = True
@@ -97,9 +97,8 @@ class BoundaryShrink:
                     "boundary_shrink needs inputs that are a real-valued tensor, to move along their gradient"
                 )
             with torch.no_grad():
-                logits = logits_of(
-                    model(self.perturbed(model, engine.formatted(batch.inputs), batch.labels))
-                )
+                moved = self.perturbed(model, engine.formatted(batch.inputs), batch.labels)
+                logits = logits_of(model(moved))
             own = nn.functional.one_hot(batch.labels, task.num_classes).bool()
             found.append(logits.masked_fill(own | gone.to(own.device), -torch.inf).argmax(1).cpu())
             engine.meter.trained += len(batch.labels)

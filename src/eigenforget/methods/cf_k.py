@@ -1,9 +1,9 @@
-"""CF-k: fine-tune the last k layers on the retained data and keep the others as they are."""
+"""CF-k: fine-tune the last k layers on the retain set and keep the others as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,35 +11,39 @@ from torch import nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
-from eigenforget.models.initialisation import reinitialise
-from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.data.sources import Source
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
+from eigenforget.models.initialisation import NORMS, reinitialise
+from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
 from eigenforget.training.recipe import supervised
 
-LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+if TYPE_CHECKING:
+    from eigenforget.methods.eu_k import EUk
+
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001 (no public base class)
+"""What counts as a layer."""
 
 
 @configured
-class CFk:
-    """Fine-tune the last k layers on the retained data ("catastrophically forgetting k"); every
-    other tensor stays bit for bit.
+class CFk(Method):
+    """Fine-tune the last k layers on the retain set ("catastrophically forgetting k").
 
-    Layers are convolutions and linear layers, counted from the end in order of registration
-    (shortcut convolutions count); everything registered after the k-th last one trains with it,
+    Layers are convolutions and linear layers, counted from the end in order of registration;
+    shortcut convolutions count. Everything registered after the k-th last one trains with it,
     normalisation included, but for what is frozen (requires_grad is False). A weight that one of
-    them shares with an earlier layer trains too. Batch norms before it normalise with the
-    original's statistics and keep them.
+    them shares with an earlier layer trains too. Every other tensor stays bit for bit: earlier batch
+    norms normalise with the original's statistics and keep them.
     """
 
-    name: ClassVar[str] = "cf_k"
-    source: ClassVar[str] = (
+    name: ClassVar = "cf_k"
+    source: ClassVar = (
         "Goel et al.: Towards Adversarial Evaluations for Inexact Machine Unlearning, arXiv 2201.06640; deviation: "
         "frozen batch norms keep their statistics (the published code updates them)"
     )
-    needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: epochs × retain, last k layers"
+    needs: ClassVar = ("retain", "labels")
+    passes: ClassVar = "trained: epochs × retain, last k layers"
+    search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
     k: Annotated[
         int,
@@ -47,38 +51,38 @@ class CFk:
             ge=1, description="number of convolutions and linear layers to fine-tune, from the end"
         ),
     ] = 3
-    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
+    epochs: RetainEpochs = 5
+    lr: LearningRate = 0.05
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         student = task.student()
-        layers = last_layers(student, self.k, self.name)
-        optimizer = Optimizer(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-        )
-        phase = Phase(
-            "recover",
-            (retain,),
-            supervised,
-            optimizer,
-            batch_size=self.batch_size,
-            trains=owned(student, layers).__contains__,
-            norm="trained",
-        )
-        return task.fit(student, [phase], epochs=self.epochs)
+        trains = owned(student, last_layers(student, self.k, self.name))
+        return task.fit(student, last_phase(self, retain, trains), epochs=self.epochs)
+
+
+def last_phase(method: CFk | EUk, retain: Source, trains: Container[str]) -> Phase:
+    """Epochs over the retain set in which only the parameters of these names train."""
+    return Phase(
+        "recover",
+        (retain,),
+        supervised,
+        optimizer_of(method),
+        batch_size=method.batch_size,
+        trains=trains.__contains__,
+        norm="trained",
+    )
 
 
 def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
-    """name -> module from the k-th last convolution or linear layer on, in order of registration.
-    Refused: fewer than k layers.
+    """The modules by name from the k-th last convolution or linear layer on, as registered.
+
+    Raises:
+        Refused: The model has fewer than k such layers.
     """
     modules = list(model.named_modules())
     starts = [i for i, (_, module) in enumerate(modules) if isinstance(module, LAYERS)]
@@ -97,30 +101,24 @@ def draw_anew(
     method: str,
     without_reset: Literal["refused", "own scale"] = "refused",
 ) -> set[str]:
-    """Draw anew, in place, what these layers of the model hold and is not frozen; returns the names
-    of the parameters that were.
+    """Draw anew, in place, what these layers of the model hold and is not frozen.
 
     Batch norms without parameters keep their statistics: a phase that moves the statistics of
-    trained layers alone would leave drawn ones at mean 0 and variance 1. Refusals are those of
-    `reinitialise`.
+    trained layers alone would leave drawn ones at mean 0 and variance 1.
+
+    Returns:
+        The names of the parameters that were drawn.
+
+    Raises:
+        Refused: As in `reinitialise`.
     """
-    own = {name: list(layer.parameters(recurse=False)) for name, layer in layers.items()}
-    frozen = [
-        (p, p.detach().clone())
-        for parameters in own.values()
-        for p in parameters
-        if not p.requires_grad
-    ]
-    bare = {
-        name
-        for name, layer in layers.items()
-        if isinstance(layer, nn.modules.batchnorm._NormBase) and not own[name]
-    }
-    drawn = {
-        name: layer
-        for name, layer in layers.items()
-        if name not in bare and not _is_frozen(own[name])
-    }
+    drawn = {}
+    frozen = []
+    for name, layer in layers.items():
+        own = list(layer.parameters(recurse=False))
+        frozen += [(p, p.detach().clone()) for p in own if not p.requires_grad]
+        if any(p.requires_grad for p in own) or not (own or isinstance(layer, NORMS)):
+            drawn[name] = layer
     reinitialise(drawn, seed=seed, method=method, without_reset=without_reset)
     with torch.no_grad():
         for parameter, original in frozen:
@@ -129,17 +127,10 @@ def draw_anew(
     return owned(model, drawn) & trainable
 
 
-def _is_frozen(own: Sequence[nn.Parameter]) -> bool:
-    return bool(own) and not any(parameter.requires_grad for parameter in own)
-
-
 def owned(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
-    """Names, in the model, of the parameters that these modules own themselves; a shared one has
-    the name of its first owner.
+    """Names in the model of the parameters that these modules own themselves.
+
+    A shared parameter has the name of its first owner.
     """
-    own = {
-        id(parameter)
-        for module in layers.values()
-        for parameter in module.parameters(recurse=False)
-    }
+    own = {id(p) for module in layers.values() for p in module.parameters(recurse=False)}
     return {name for name, parameter in model.named_parameters() if id(parameter) in own}

@@ -1,13 +1,11 @@
-"""CMF: a head made of class-mean features, which cannot drift away from the features while another
-method unlearns.
-"""
+"""CMF: a head of class-mean features, which follows the features while another method unlearns."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import torch
 from pydantic import AfterValidator, Field
@@ -16,7 +14,7 @@ from torch.nn.functional import linear, normalize
 
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
-from eigenforget.methods.base import Method, Task, inner_method
+from eigenforget.methods.base import Method, Range, Task, inner_method
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import plain_head, replace_module
@@ -25,35 +23,25 @@ from eigenforget.training.phases import Phase
 
 
 @configured
-class CMF:
+class CMF(Method):
     """Run another method on the model with its head replaced by a class-mean-feature head.
 
-    With z = f / ‖f‖, μ its mean over all training data and W_c = norm(mean_c z − μ): logits =
-    norm(z − μ) · W_cᵀ / temperature. W and μ come from forget and retained data with their true
-    labels: before the first epoch, after each cycle of the inner method and at the end. They are
-    constants in between. The result has one more state entry, μ, and needs `adapt` before it is
-    loaded.
+    With z = f / ‖f‖, μ the mean of z over all training data and W_c = norm(mean_c z − μ), logits are
+    norm(z − μ) · W_cᵀ / temperature. W and μ come from forget and retain set with their true labels:
+    before the first epoch, after each epoch of the inner method and at the end. In between they are
+    constants. The result has one more state entry, μ, and needs `adapt` before it is loaded.
     """
 
-    name: ClassVar[str] = "cmf"
-    source: ClassVar[str] = (
-        "class-mean-feature head, arXiv 2604.08271; an epoch there is a cycle of the inner method's phases here; a temperature "
+    name: ClassVar = "cmf"
+    source: ClassVar = (
+        "class-mean-feature head, arXiv 2604.08271; an epoch there is an epoch of all the inner method's phases here; a temperature "
         "other than 1 is ours"
     )
-    needs: ClassVar[tuple[str, ...]] = (
-        "forget",
-        "retain",
-        "labels",
-        "a linear head",
-        "what the inner method needs",
-    )
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = (
-        "forward: (inner's cycles + 1) × (forget + retain), and what inner costs"
-    )
-    adds: ClassVar[tuple[str, ...]] = ("mean",)
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+    needs: ClassVar = ("forget", "retain", "labels", "a linear head", "what the inner method needs")
+    passes: ClassVar = "forward: (inner's epochs + 1) × (forget + retain), and what inner costs"
+    search_space: ClassVar = {"inner.lr": Range(1e-3, 0.2)}
+    adds: ClassVar = ("mean",)
+    recipes: ClassVar = {
         "cifar10-resnet18": {
             "inner": RandomLabel(epochs=3, lr=2e-3, batch_size=128),
             "temperature": 1.0,
@@ -72,20 +60,31 @@ class CMF:
 
     def __call__(self, task: Task) -> nn.Module:
         sources = (task.needs_retain(self.name), task.forget)
-
-        def refresh(model: nn.Module) -> None:
-            refresh_head(task.engine, model, sources)
-
         model = task.engine.placed(self.adapt(task.model))
-        refresh(model)
-        engine = _Refreshing(task.engine, type(model), refresh)
-        result = cast(Method, self.inner)(replace(task, model=model, engine=cast(Engine, engine)))
-        refresh(result)
+        refresh_head(task.engine, model, sources)
+
+        def refreshing(trained: nn.Module, phases: Sequence[Phase]) -> Sequence[Phase]:
+            if type(trained) is not type(model):  # such as a noise that is learnt
+                return phases
+            first = phases[0]
+
+            def prepare(model: nn.Module, epoch: int) -> bool | None:
+                if epoch > 0:
+                    refresh_head(task.engine, model, sources)
+                return None if first.prepare is None else first.prepare(model, epoch)
+
+            return [replace(first, prepare=prepare), *phases[1:]]
+
+        inner = cast("Method", self.inner)
+        result = inner(replace(task, model=model, engine=task.engine.changing(refreshing)))
+        refresh_head(task.engine, result, sources)
         return result.eval()
 
     def adapt(self, model: nn.Module) -> nn.Module:
-        """A copy of the model with a class-mean head that is still empty. Errors: Refused where the
-        head is no plain nn.Linear of its own.
+        """A copy of the model with a class-mean head that is still empty.
+
+        Raises:
+            Refused: The head is no plain nn.Linear of its own.
         """
         adapted = copy.deepcopy(model)
         name, head = plain_head(adapted, self.name)
@@ -94,8 +93,9 @@ class CMF:
 
 
 class ClassMeanHead(nn.Linear):
-    """weight W [C, D], bias [C] (zero, where the replaced head had one) and mean μ [D], buffers
-    that no optimizer moves.
+    """A head whose weight W [C, D], bias [C] and mean μ [D] are buffers that no optimizer moves.
+
+    The bias is zero, where the replaced head had one.
     """
 
     mean: Tensor
@@ -111,6 +111,7 @@ class ClassMeanHead(nn.Linear):
         self.register_buffer("mean", head.weight.new_zeros(head.in_features))
 
     def forward(self, input: Tensor) -> Tensor:
+        """Features [B, D] -> logits [B, C]."""
         centred = normalize(normalize(input, dim=-1) - self.mean, dim=-1)
         return linear(centred, self.weight, self.bias) / self.temperature
 
@@ -146,30 +147,3 @@ def refresh_head(engine: Engine, model: nn.Module, sources: Sequence[Source]) ->
     with torch.no_grad():
         head.weight.copy_(found.weight)
         cast(ClassMeanHead, head).mean.copy_(found.mean)
-
-
-class _Refreshing:
-    """An engine that refreshes the head before each cycle but the first, when it trains a model of
-    the given type.
-    """
-
-    def __init__(
-        self, engine: Engine, kind: type[nn.Module], refresh: Callable[[nn.Module], None]
-    ) -> None:
-        self._engine, self._kind, self._refresh = engine, kind, refresh
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def fit(self, model: nn.Module, phases: Sequence[Phase], **settings: Any) -> nn.Module:
-        if type(model) is not self._kind:
-            return self._engine.fit(model, phases, **settings)
-        first = phases[0]
-
-        def prepare(model: nn.Module, cycle: int) -> None:
-            if cycle > 0:
-                self._refresh(model)
-            if first.prepare is not None:
-                first.prepare(model, cycle)
-
-        return self._engine.fit(model, [replace(first, prepare=prepare), *phases[1:]], **settings)

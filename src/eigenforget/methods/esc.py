@@ -1,10 +1,8 @@
-"""ESC: project the forget data's principal directions away before the classifier head. A plug-in,
-not a change of features.
-"""
+"""ESC: project the forget set's principal directions away before the classifier head."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -13,35 +11,34 @@ from torch import Tensor, nn
 from eigenforget.alignment import Eigenspace, eigenspace, merge, moments
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
 
 
 @configured
-class ESC:
-    """Fold the projection P = I − U_k U_kᵀ into the head, W ← W P, with U_k the leading k left
-    singular vectors of the forget features.
+class ESC(Method):
+    """Fold the projection P = I − U_k U_kᵀ into the head: W ← W P, so that logits are W P f + b.
 
-    Logits become W P f + b. All weights before the head are the original's, and so are the features
-    that enter it: nothing is removed from the model, the head only stops looking. Features are not
-    centred; k is `drop_percent` of the feature width, rounded down, but at least 1 and at most the
-    rank of the forget features.
+    U_k are the leading k left singular vectors of the forget features, which are not centred. k is
+    `drop_percent` of the feature width, rounded down, but at least 1 and at most the rank of the
+    forget features. All weights before the head are the original's, and so are the features that
+    enter it: nothing is removed from the model, the head only stops looking.
     """
 
-    name: ClassVar[str] = "esc"
-    source: ClassVar[str] = (
+    name: ClassVar = "esc"
+    source: ClassVar = (
         "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv 2504.02199. Deviations: "
         "folded into the head's weight; the complement of U_k is kept whole, where the authors keep only what the "
         "N_f forget features span (equal for N_f ≥ D)"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "a linear head on the features")
-    guarantee: ClassVar[str] = (
+    needs: ClassVar = ("forget", "a linear head on the features")
+    guarantee: ClassVar = (
         "none: plug-in; original weights still present; features before the head are the original's"
     )
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "forward: forget"
-    recipes: ClassVar[dict[str, dict[str, float]]] = {"cifar10-allcnn": {"drop_percent": 3.0}}
+    passes: ClassVar = "forward: forget"
+    search_space: ClassVar = {"drop_percent": Range(0.8, 20.0)}
+    recipes: ClassVar = {"cifar10-allcnn": {"drop_percent": 3.0}}
 
     drop_percent: Annotated[
         float, Field(gt=0, lt=100, description="share of feature directions dropped, in percent")
@@ -61,8 +58,11 @@ class ESC:
 
 
 def forget_directions(task: Task, model: nn.Module, method: str) -> tuple[Eigenspace, Tensor]:
-    """Left singular vectors of the forget features at the head's input, by falling singular value,
-    and the features [N_f, D].
+    """The eigenspace of the forget features at the head's input, and these features [N_f, D].
+
+    Raises:
+        Refused: The model has no linear head that can change, or it sees more than one vector per
+            sample.
     """
     name, head = linear_head(model, method, changes=("weight",))
     rows = torch.cat([outputs.features for _, outputs in task.engine.forward(model, task.forget)])

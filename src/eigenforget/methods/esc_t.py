@@ -1,8 +1,9 @@
-"""ESC-T: ESC with a trained mask on the forget directions. A plug-in, not a change of features."""
+"""ESC-T: ESC with a trained mask on the forget directions."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -11,37 +12,37 @@ from torch import Tensor, nn
 
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import TensorSource
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.esc import fold, forget_directions
 from eigenforget.models.features import find_head
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import LossInputs, Optimizer, Phase
+from eigenforget.training.phases import LossInputs, Phase
 
 
 @configured
-class ESCT:
-    """Learn M [D, R] in [0, 1] on U, the directions of the forget features; set M to 1 above
-    `threshold`, else 0; fold into the head.
+class ESCT(Method):
+    """Learn a mask M [D, R] in [0, 1] on U, the directions of the forget features; fold it in.
 
-    The head sees P f with P = V Vᵀ + (I − U Uᵀ), V = U ∘ M. M starts at 1 and takes projected SGD
-    steps on the forget samples that are still classified correctly, and so stands still once there
-    are none. loss="paper": −log(1 − p_y), which is bounded below; "code": log p_y, which is not.
-    All weights before the head are the original's, and so are the features that enter it.
+    The head sees P f with P = V Vᵀ + (I − U Uᵀ) and V = U ∘ M. M starts at 1 and takes projected SGD
+    steps on the forget samples that are still classified correctly; once there are none it stands
+    still. At the end entries above `threshold` become 1 and the others 0. loss="paper" is −log(1 −
+    p_y), which is bounded below; "code" is log p_y, which is not. All weights before the head are
+    the original's, and so are the features that enter it.
     """
 
-    name: ClassVar[str] = "esc_t"
-    source: ClassVar[str] = (
+    name: ClassVar = "esc_t"
+    source: ClassVar = (
         "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv 2504.02199 (ESC-T). "
         "Deviations: as in esc; the mask trains on the features of a plain pass without augmentation; projecting "
         "with V Vᵀ is our reading of the figure"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "labels", "a linear head on the features")
-    guarantee: ClassVar[str] = (
+    needs: ClassVar = ("forget", "labels", "a linear head on the features")
+    guarantee: ClassVar = (
         "none: plug-in; original weights still present; features before the head are the original's"
     )
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "forward: forget; trained: epochs × forget through the head only"
-    recipes: ClassVar[dict[str, dict[str, float | str]]] = {
+    passes: ClassVar = "forward: forget; trained: epochs × forget through the head only"
+    search_space: ClassVar = {"lr": Range(1e-3, 1.0)}
+    recipes: ClassVar = {
         "cifar10-allcnn": {
             "lr": 1e-3,
             "epochs": 50,
@@ -51,7 +52,7 @@ class ESCT:
         }
     }
 
-    epochs: Annotated[int, Field(ge=1, description="passes over the forget features, at most")] = 50
+    epochs: Annotated[int, Field(ge=1, description="passes over the forget features")] = 50
     lr: Annotated[float, Field(gt=0, description="SGD step of the mask")] = 0.1
     loss: Annotated[
         Literal["paper", "code"],
@@ -72,16 +73,14 @@ class ESCT:
             "mask",
             (source,),
             self._loss,
-            Optimizer(lr=self.lr, momentum=0.0, weight_decay=0.0),
+            optimizer_of(self, momentum=0.0, weight_decay=0.0),
             self.batch_size,
             on_gradients=lambda model: _stay_in_unit_interval(model, self.lr),
             trains=lambda name: name == "mask",
         )
-        task.fit(plug, [phase], epochs=self.epochs, layer=None)
-        fold(
-            student,
-            projection(space.vectors, (plug.mask.detach() > self.threshold).to(space.vectors)),
-        )
+        replace(task, layer=None).fit(plug, phase, epochs=self.epochs)
+        mask = (plug.mask.detach() > self.threshold).to(space.vectors)
+        fold(student, projection(space.vectors, mask))
         return student.eval()
 
     def _loss(self, part: LossInputs) -> Tensor:
@@ -97,9 +96,7 @@ class ESCT:
 
 
 class _MaskedHead(nn.Module):
-    """Features [B, D] -> logits [B, C] through P and a copy of the head; only `mask` is to be
-    trained.
-    """
+    """Features [B, D] -> logits [B, C] through P and a copy of the head."""
 
     def __init__(self, head: nn.Linear, directions: Tensor) -> None:
         super().__init__()

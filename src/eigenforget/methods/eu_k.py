@@ -4,39 +4,37 @@ they are.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import nn
 
 from eigenforget.core import seeds
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
-from eigenforget.methods.cf_k import draw_anew, last_layers
-from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
-from eigenforget.training.recipe import supervised
+from eigenforget.methods.base import Method, Range, Task
+from eigenforget.methods.cf_k import draw_anew, last_layers, last_phase
+from eigenforget.methods.fields import BatchSize, RetainEpochs
+from eigenforget.training.phases import Momentum, Schedule, WeightDecay
 
 
 @configured
-class EUk:
-    """Re-initialise the last k layers and train them from scratch on the retained data ("exactly
-    unlearning k").
+class EUk(Method):
+    """Draw the last k layers anew and train them on the retain set ("exactly unlearning k").
 
-    Which layers are trained, and what is kept, frozen parameters included, is as in cf_k.
-    Re-initialised batch norms also lose their statistics, but for those without parameters. Exact
-    for the last k layers alone: the frozen ones were fitted to the forget data.
+    Which layers are trained and what stays, frozen parameters included, is as in cf_k. Batch norms
+    that are drawn anew also lose their statistics, but for those without parameters. The method is
+    exact for the last k layers alone: the earlier ones were fitted to the forget set.
     """
 
-    name: ClassVar[str] = "eu_k"
-    source: ClassVar[str] = (
+    name: ClassVar = "eu_k"
+    source: ClassVar = (
         "Goel et al.: Towards Adversarial Evaluations for Inexact Machine Unlearning, arXiv 2201.06640; deviations: "
         "frozen batch norms keep their statistics, and normalisation layers among the last k are re-initialised too "
         "(the published code does neither)"
     )
-    needs: ClassVar[tuple[str, ...]] = ("retain", "labels", "modules with reset_parameters()")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: epochs × retain, last k layers"
+    needs: ClassVar = ("retain", "labels", "modules with reset_parameters()")
+    passes: ClassVar = "trained: epochs × retain, last k layers"
+    search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
     k: Annotated[
         int,
@@ -44,33 +42,20 @@ class EUk:
             ge=1, description="number of convolutions and linear layers to retrain, from the end"
         ),
     ] = 3
-    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 10
+    epochs: RetainEpochs = 10
     lr: Annotated[float, Field(gt=0, description="peak SGD learning rate")] = 0.1
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "onecycle"
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         student = task.student().cpu()
-        layers = last_layers(student, self.k, self.name)
         trains = draw_anew(
-            student, layers, seed=seeds.derive(task.seed, self.name), method=self.name
+            student,
+            last_layers(student, self.k, self.name),
+            seed=seeds.derive(task.seed, self.name),
+            method=self.name,
         )
-        optimizer = Optimizer(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-        )
-        phase = Phase(
-            "recover",
-            (retain,),
-            supervised,
-            optimizer,
-            batch_size=self.batch_size,
-            trains=trains.__contains__,
-            norm="trained",
-        )
-        return task.fit(student, [phase], epochs=self.epochs)
+        return task.fit(student, last_phase(self, retain, trains), epochs=self.epochs)

@@ -1,4 +1,4 @@
-"""Fisher forgetting: noise on every weight, the less the more the retained data depend on it."""
+"""Fisher forgetting: noise on every weight, the less the more the retain set depends on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task
+from eigenforget.methods.fields import GradientChunk
 from eigenforget.models.heads import head_if_any
 from eigenforget.training.gradients import fisher_diagonal
 
@@ -20,29 +21,29 @@ _BOOST = 10.0
 
 
 @configured
-class FisherForgetting:
-    """θ ← θ + n with n ~ N(0, Σ), Σ diagonal, from F, the diagonal of the Fisher information of the
-    retained data.
+class FisherForgetting(Method):
+    """θ ← θ + n with n ~ N(0, Σ) and Σ diagonal, from F, the Fisher diagonal of the retain set.
 
-    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹), the
-    retained loss that noise costs and what is left to read of the forget data (alpha² = λ σ_h² of
-    the paper), whose derivative F − alpha² Σ⁻² is 0 there. form="code", what benchmarks run: Σ =
-    alpha · F⁻¹ limited to alpha · `limit` (a tenth of that in the head), averaged over input
-    channels, and ten times that in the head and in all vectors (biases, normalisation). Head rows
-    of classes that are forgotten as a whole are replaced by noise of variance 1e-3; a model without
-    a linear head has neither. Both: F + 1e-8 for F, expectation over the model's own labels.
+    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹): the retain
+    loss that noise costs, and what is left to read of the forget set (alpha² = λ σ_h² of the paper).
+
+    form="code", which benchmarks run: Σ = alpha · F⁻¹, at most alpha · `limit` (a tenth of that in
+    the head), averaged over input channels, and ten times that in the head and in all vectors
+    (biases, normalisation). Head rows of classes that are gone as a whole become noise of variance
+    1e-3. A model without a linear head has neither.
+
+    Both take F + 1e-8 for F, and the expectation over the model's own labels.
     """
 
-    name: ClassVar[str] = "fisher_forgetting"
-    source: ClassVar[str] = (
+    name: ClassVar = "fisher_forgetting"
+    source: ClassVar = (
         "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933, Fisher forgetting; "
         "form='code' as in its published code, except that the head is found by position and not by its number of "
         "rows, and that F may be sampled"
     )
-    needs: ClassVar[tuple[str, ...]] = ("retain", "per-sample gradients")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: importance_samples of retain (per-sample gradients)"
+    needs: ClassVar = ("retain", "per-sample gradients")
+    passes: ClassVar = "trained: importance_samples of retain (per-sample gradients)"
+    search_space: ClassVar = {"alpha": Range(1e-09, 1e-05)}
 
     alpha: Annotated[float, Field(gt=0, description="scale of the noise's variance")] = 1e-6
     form: Annotated[
@@ -58,18 +59,12 @@ class FisherForgetting:
             description="retain samples, drawn at random, that F is computed from; None takes all",
         ),
     ] = 5000
-    chunk: Annotated[
-        int, Field(ge=1, description="per-sample gradients held in memory at once")
-    ] = 32
+    chunk: GradientChunk = 32
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         student = task.student()
-        if self.importance_samples is not None and self.importance_samples < len(retain):
-            order = torch.randperm(
-                len(retain), generator=seeds.generator(task.seed, self.name, "samples")
-            )
-            retain = retain.subset(order[: self.importance_samples].numpy())
+        retain = task.at_most(retain, self.importance_samples, self.name, "samples")
         fisher = fisher_diagonal(task.engine, student, retain, labels="model", chunk=self.chunk)
         found = head_if_any(student)
         head = {id(p) for p in found[1].parameters()} if found else set()

@@ -10,8 +10,15 @@ from torch import Tensor
 
 
 class FittedProbe:
-    """Multinomial logistic regression on remembered features [N, D], standardised; a constant
-    between two fits.
+    """Multinomial logistic regression on remembered features [N, D], standardised.
+
+    It is a constant between two fits.
+
+    Args:
+        classes: The number of classes C.
+        batches: How many batches are remembered; the oldest go first.
+        decay: L2 penalty of the weights on the mean loss.
+        iterations: L-BFGS iterations of one fit, at most.
     """
 
     def __init__(self, classes: int, *, batches: int, decay: float, iterations: int = 15) -> None:
@@ -22,11 +29,12 @@ class FittedProbe:
         self.mean = self.scale = torch.empty(0)
 
     def remember(self, features: Tensor, labels: Tensor) -> None:
+        """Keep a batch of features [B, D] with its labels [B]."""
         self._features.append(features.detach())
         self._labels.append(labels)
 
     def fit(self) -> None:
-        """Some L-BFGS iterations on mean cross-entropy + decay · ‖A‖², from the last fit on."""
+        """Minimise mean cross-entropy + decay · ‖A‖², starting from the last fit."""
         rows, labels = torch.cat(list(self._features)), torch.cat(list(self._labels))
         self.mean, self.scale = rows.mean(0), rows.std(0, correction=0).clamp_min(1e-4)
         inputs = F.pad((rows - self.mean) / self.scale, (0, 1), value=1.0)
@@ -41,10 +49,8 @@ class FittedProbe:
         )
 
         def closure() -> Tensor:
-            value = (
-                F.cross_entropy(inputs @ weights.T, labels)
-                + self._decay * weights[:, :-1].square().sum()
-            )
+            value = F.cross_entropy(inputs @ weights.T, labels)
+            value = value + self._decay * weights[:, :-1].square().sum()
             (weights.grad,) = torch.autograd.grad(value, weights)
             return value
 
@@ -54,6 +60,7 @@ class FittedProbe:
     def __call__(self, features: Tensor) -> Tensor:
         """Logits [B, C]; gradients flow into the features alone."""
         assert self._weights is not None  # fit() comes first
-        return ((features - self.mean) / self.scale) @ self._weights[:, :-1].T + self._weights[
-            :, -1
-        ]
+        rows, (slope, offset) = (features - self.mean) / self.scale, self._weights.split(
+            [features.shape[1], 1], dim=1
+        )
+        return rows @ slope.T + offset[:, 0]

@@ -1,61 +1,49 @@
-"""head_distill: only the classifier head learns to hide the forgotten classes. A negative control,
-never recommended.
-"""
+"""head_distill: a control in which only the classifier head learns to hide the forgotten classes."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import JoinedSource
-from eigenforget.methods.base import Task
+from eigenforget.data.sources import Joined
+from eigenforget.methods.base import Method, Task, optimizer_of
+from eigenforget.methods.fields import BatchSize
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import kl_to_target, masked_target
-from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase
+from eigenforget.training.phases import LossInputs, Momentum, Phase
 
 
 @configured
-class HeadDistill:
-    """Train the head alone by KL(q ‖ p_θ) on all training data; q is the original's softmax with
-    the forgotten classes at −∞.
+class HeadDistill(Method):
+    """Minimise KL(q ‖ p_θ) over forget and retain set, training the head alone.
 
-    The encoder, batch-norm statistics included, stays bit for bit the original's. Black-box metrics
-    take the result for a retrained model; metrics of features must not.
+    q is the original's softmax with the forgotten classes at −∞. All before the head, batch-norm
+    statistics included, stays bit for bit the original's. Black-box metrics take the result for a
+    retrained model; metrics of features must not.
     """
 
-    name: ClassVar[str] = "head_distill"
-    source: ClassVar[str] = (
-        "negative control: head distillation (HD) of Jeon et al., arXiv 2405.17878; its optimizer settings are not known to us"
-    )
-    needs: ClassVar[tuple[str, ...]] = (
-        "forget",
-        "retain",
-        "whole classes forgotten",
-        "a linear head",
-    )
-    guarantee: ClassVar[str] = "none: every feature is the original's"
-    role: ClassVar[Literal["unlearned", "control"]] = "control"
-    passes: ClassVar[str] = "trained: epochs × (forget + retain), head only; forward: the same"
+    name: ClassVar = "head_distill"
+    source: ClassVar = "negative control: head distillation (HD) of Jeon et al., arXiv 2405.17878; its optimizer settings are not known to us"
+    needs: ClassVar = ("forget", "retain", "whole classes forgotten", "a linear head")
+    guarantee: ClassVar = "none: every feature is the original's"
+    role: ClassVar = "control"
+    passes: ClassVar = "trained: epochs × (forget + retain), head only; forward: the same"
 
     epochs: Annotated[
-        int, Field(ge=1, description="passes over forget and retained data together")
+        int, Field(ge=1, description="passes over forget and retain set together")
     ] = 5
     lr: Annotated[float, Field(gt=0, description="SGD learning rate of the head")] = 0.1
     momentum: Momentum = 0.9
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
-        if not task.forgotten_classes:
-            raise Refused("head_distill needs a class that is forgotten as a whole")
+        gone = task.needs_gone_classes(self.name)
         retain = task.needs_retain(self.name)
         student = task.student()
         head, _ = linear_head(student, self.name, changes=("weight", "bias"))
-        gone = torch.tensor(task.forgotten_classes)
 
         def loss(part: LossInputs) -> Tensor:
             return kl_to_target(masked_target(part.teachers[0].logits, gone), part.outputs.logits)
@@ -64,10 +52,10 @@ class HeadDistill:
             "distil",
             (JoinedSource((task.forget, retain)),),
             loss,
-            Optimizer(lr=self.lr, momentum=self.momentum, weight_decay=0.0, schedule="cosine"),
+            optimizer_of(self, weight_decay=0.0, schedule="cosine"),
             self.batch_size,
             teachers=(task.teacher(),),
             norm="frozen",
             trains=lambda name: name.rpartition(".")[0] == head,
         )
-        return task.fit(student, [phase], epochs=self.epochs)
+        return task.fit(student, phase, epochs=self.epochs)

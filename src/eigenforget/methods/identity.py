@@ -1,27 +1,25 @@
-"""identity: the original, unchanged. The control that every measure of forgetting must show as no
-forgetting at all.
-"""
+"""identity: the original, unchanged, a control that must never look like forgetting."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import nn
 
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Task
 
 
 @configured
-class Identity:
+class Identity(Method):
     """An exact copy of the original in eval mode."""
 
-    name: ClassVar[str] = "identity"
-    source: ClassVar[str] = "negative control: the original itself"
-    needs: ClassVar[tuple[str, ...]] = ("the model alone",)
-    guarantee: ClassVar[str] = "none: nothing is forgotten"
-    role: ClassVar[Literal["unlearned", "control"]] = "control"
-    passes: ClassVar[str] = "none"
+    name: ClassVar = "identity"
+    source: ClassVar = "negative control: the original itself"
+    needs: ClassVar = ("the model alone",)
+    guarantee: ClassVar = "none: nothing is forgotten"
+    role: ClassVar = "control"
+    passes: ClassVar = "none"
 
     def __call__(self, task: Task) -> nn.Module:
         return task.student().eval()

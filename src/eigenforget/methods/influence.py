@@ -1,6 +1,4 @@
-"""Influence unlearning: one Newton step from the optimum of all data towards the optimum of the
-retained data.
-"""
+"""Influence unlearning: one Newton step towards the optimum of the retain set."""
 
 from __future__ import annotations
 
@@ -11,35 +9,32 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task
 from eigenforget.training.gradients import Weights, curvature_product, mean_gradient
 
 
 @configured
-class Influence:
-    """θ ← θ + scale · (H + λI)⁻¹ Σ_forget ∇ℓ_i / N_r, solved by conjugate gradients with curvature
-    products.
+class Influence(Method):
+    """θ ← θ + scale · (H + λI)⁻¹ Σ_forget ∇ℓ_i / N_r, by conjugate gradients on curvature products.
 
-    H is the curvature of the retained data's mean loss and ℓ_i the cross-entropy plus weight_decay
-    · ‖θ‖² / 2; λ = weight_decay + damping. Where θ minimises a convex loss over all data and
-    damping is 0, this is Newton's step on the retained loss, with an error of second order in N_f /
-    N. A network meets neither condition: it fits its data almost exactly, so forget gradients are
-    near 0, and damping decides the step. Weights only: batch-norm statistics stay.
+    H is the curvature of the mean loss of the retain set, ℓ_i the cross-entropy plus weight_decay ·
+    ‖θ‖² / 2, and λ = weight_decay + damping. Where θ minimises a convex loss over all data and
+    damping is 0, this is Newton's step on the retain loss, with an error of second order in N_f / N.
+    A network meets neither condition: it fits its data almost exactly, so forget gradients are near
+    0, and damping decides the step. Only weights move; batch-norm statistics stay.
     """
 
-    name: ClassVar[str] = "influence"
-    source: ClassVar[str] = (
+    name: ClassVar = "influence"
+    source: ClassVar = (
         "Koh, Liang: Understanding Black-box Predictions via Influence Functions, arXiv 1703.04730; as a removal "
         "step: Guo et al., arXiv 1911.03030, without its noise and hence without its certificate. Deviations: "
         "damping; Gauss-Newton curvature by default, since the Hessian of a network is not positive"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: forget + iterations × hessian_samples (curvature products)"
+    needs: ClassVar = ("forget", "retain", "labels")
+    passes: ClassVar = "trained: forget + iterations × hessian_samples (curvature products)"
+    search_space: ClassVar = {"damping": Range(1e-05, 0.1), "scale": Range(0.1, 30.0)}
 
     damping: Annotated[float, Field(ge=0, description="added to the curvature's diagonal")] = 1e-4
     weight_decay: Annotated[
@@ -74,9 +69,7 @@ class Influence:
         target = _flat(
             {k: share * (g + self.weight_decay * trained[k]) for k, g in gradient.items()}
         )
-        if self.hessian_samples is not None and self.hessian_samples < len(retain):
-            order = torch.randperm(len(retain), generator=seeds.generator(task.seed, self.name))
-            retain = retain.subset(order[: self.hessian_samples].numpy())
+        retain = task.at_most(retain, self.hessian_samples, self.name)
 
         def curve(vector: Tensor) -> Tensor:
             product = curvature_product(
@@ -96,8 +89,16 @@ class Influence:
 def conjugate_gradients(
     product: Callable[[Tensor], Tensor], target: Tensor, *, iterations: int, tolerance: float
 ) -> Tensor:
-    """x with A x ≈ target, for v -> A v with A symmetric and positive. Errors: Refused where vᵀ A v
-    ≤ 0 shows that it is not.
+    """Solve A x = target for a symmetric and positive A.
+
+    Args:
+        product: v -> A v.
+        target: The right-hand side [n].
+        iterations: Number of steps, at most.
+        tolerance: Stop where the residual is this small, relative to the right-hand side.
+
+    Raises:
+        Refused: vᵀ A v ≤ 0 shows that A is not positive.
     """
     x, residual = torch.zeros_like(target), target.clone()
     direction, energy = residual.clone(), residual @ residual

@@ -1,8 +1,8 @@
-"""l1-sparse: fine-tuning on the retained data while small weights are driven towards zero."""
+"""l1-sparse: fine-tuning on the retain set while small weights are driven towards zero."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import pydantic
 import torch
@@ -10,33 +10,31 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
-from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
+from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
 from eigenforget.training.recipe import supervised
 
 
 @configured
-class L1Sparse:
-    """Minimise CE(retain) + γ_t · ‖θ‖₁ over all trainable parameters, starting from the original's
-    weights.
+class L1Sparse(Method):
+    """Minimise CE(retain) + γ_t · ‖θ‖₁ over all trainable parameters, from the original's weights.
 
-    With T epochs, the last `plain_epochs` = T₀ of them without penalty, epoch t = 0 … T−1 has γ_t =
-    gamma · (1 − t / (T − T₀)) for t < T − T₀ and 0 after ("decreasing"), or gamma there
-    ("constant").
+    Of T epochs the last T₀ = `plain_epochs` have no penalty. Epoch t < T − T₀ has γ_t = gamma · (1 −
+    t / (T − T₀)) where the penalty is "decreasing", and gamma where it is "constant".
     """
 
-    name: ClassVar[str] = "l1_sparse"
-    source: ClassVar[str] = (
+    name: ClassVar = "l1_sparse"
+    source: ClassVar = (
         "Jia et al.: Model Sparsity Can Simplify Machine Unlearning, arXiv 2304.04934, sparsity-aware unlearning; the "
         "decreasing schedule is that of the authors' code, whose gamma is the first epoch's weight; the variant (2 − "
         "2t/T)·γ is gamma = 2γ here"
     )
-    needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: epochs × retain"
+    needs: ClassVar = ("retain", "labels")
+    passes: ClassVar = "trained: epochs × retain"
+    search_space: ClassVar = {"lr": Range(1e-3, 0.2), "gamma": Range(1e-05, 1e-3)}
     # As the baseline runs in the Scissorhands scripts (arXiv 2401.06187), 10 % random samples.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+    recipes: ClassVar = {
         "cifar10-resnet18": {
             "epochs": 10,
             "gamma": 1e-4,
@@ -46,17 +44,17 @@ class L1Sparse:
         },
     }
 
-    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
+    epochs: RetainEpochs = 5
     gamma: Annotated[float, Field(ge=0, description="weight of ‖θ‖₁ in the first epoch")] = 5e-4
     penalty: Annotated[
         Literal["decreasing", "constant"], Field(description="the weight over the epochs")
     ] = "decreasing"
     plain_epochs: Annotated[int, Field(ge=0, description="last epochs without penalty")] = 0
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
+    lr: LearningRate = 0.05
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    batch_size: BatchSize = 128
 
     @pydantic.model_validator(mode="after")
     def _some_epochs_are_sparse(self) -> Self:
@@ -66,24 +64,18 @@ class L1Sparse:
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        optimizer = Optimizer(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-        )
         phase = Phase(
             "recover",
             (retain,),
             supervised,
-            optimizer,
+            optimizer_of(self),
             batch_size=self.batch_size,
-            penalty=lambda model, cycle: self.weight(cycle) * _l1(model),
+            penalty=lambda model, epoch: self.weight(epoch) * _l1(model),
         )
-        return task.fit(task.student(), [phase], epochs=self.epochs)
+        return task.fit(task.student(), phase, epochs=self.epochs)
 
     def weight(self, epoch: int) -> float:
-        """γ_t."""
+        """γ_t, the weight of the penalty in this epoch, counted from 0."""
         sparse = self.epochs - self.plain_epochs
         if epoch >= sparse:
             return 0.0

@@ -1,11 +1,9 @@
-"""LoTUS: smooth the original's predictions on the forget data, as much as the student still knows
-too much about it.
-"""
+"""LoTUS: smooth the original's predictions on the forget set, the more the better they are."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -14,47 +12,42 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import JoinedSource, Source
-from eigenforget.methods.base import Task
+from eigenforget.data.sources import Joined
+from eigenforget.methods.base import Method, Range, Task
+from eigenforget.methods.fields import BatchSize
 from eigenforget.training.losses import kl_to_target
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
 
 
 @configured
-class Lotus:
-    """Distil the frozen original t, with Gumbel noise g, over forget data and a sample of the
-    retained data in mixed batches.
+class LoTUS(Method):
+    """Distil the frozen original t over forget samples and a sample of the retain set, mixed.
 
-    Forget: softmax((t + g) / τ). Retain: one-hot of argmax(t + g), a draw from softmax(t). τ =
-    exp(alpha · (Acc_f − target)) with Acc_f the student's accuracy on the forget data before each
-    epoch; training ends once Acc_f ≤ target − 0.01. The most likely class of a target is on average
-    the original's: predictions lose confidence, and accuracy need not come down to its target.
+    With Gumbel noise g the target of a forget sample is softmax((t + g) / τ), and that of a retain
+    sample the one-hot of argmax(t + g), a draw from softmax(t). τ = exp(alpha · (Acc_f − target)),
+    with Acc_f the student's accuracy on the forget set before each epoch. Training ends once Acc_f ≤
+    target − 0.01. The most likely class of a target is on average the original's: predictions lose
+    confidence, and accuracy need not come down to its target.
     """
 
-    name: ClassVar[str] = "lotus"
-    source: ClassVar[str] = (
+    name: ClassVar = "lotus"
+    source: ClassVar = (
         "Spartalis et al.: LoTUS, CVPR 2025 (target, temperature and stopping rule as in its public code); deviations: the target "
         "accuracy is the original's on validation data there, a field here, as a task holds no unseen data; one retain sample "
         "for all epochs, as there; the loss leaves out the target's own entropy, a constant"
     )
-    needs: ClassVar[tuple[str, ...]] = (
-        "forget",
-        "retain",
-        "labels",
-        "whole classes forgotten or target_accuracy",
-    )
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = (
+    needs: ClassVar = ("forget", "retain", "labels", "whole classes forgotten or target_accuracy")
+    passes: ClassVar = (
         "trained: epochs × (forget + retain_share × retain); forward: that + epochs × forget"
     )
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+    search_space: ClassVar = {"lr": Range(1e-4, 0.005), "alpha": Range(0.5, 8.0)}
+    recipes: ClassVar = {
         "cifar10-resnet18": {"epochs": 10, "alpha": 2.0, "retain_share": 0.3},
         "cifar10-vit": {"epochs": 3, "alpha": 2.0, "retain_share": 0.3},
     }
 
     epochs: Annotated[
-        int, Field(ge=1, description="passes over forget data and retain sample, at most")
+        int, Field(ge=1, description="passes over forget set and retain sample, at most")
     ] = 10
     lr: Annotated[float, Field(gt=0, description="AdamW learning rate")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, description="decoupled weight decay")] = 5e-4
@@ -71,15 +64,16 @@ class Lotus:
         ),
     ] = None
     retain_share: Annotated[
-        float, Field(gt=0, le=1, description="share of the retained data that is used")
+        float, Field(gt=0, le=1, description="share of the retain set that is used")
     ] = 0.3
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         heat = _Heat(self, task, self.goal(task))
+        count = max(1, math.floor(self.retain_share * len(retain)))
+        mixed = Joined((task.forget, task.sample(retain, count, self.name)))
         noise = seeds.generator(task.seed, "gumbel")
-        mixed = JoinedSource((task.forget, self.sample(task, retain)))
 
         def loss(part: LossInputs) -> Tensor:
             logits = part.teachers[0].logits
@@ -103,30 +97,30 @@ class Lotus:
             teachers=(task.teacher(),),
             prepare=heat.refresh,
         )
-        student = task.student()
-        return task.fit(student, [phase], epochs=self.epochs)
+        return task.fit(task.student(), phase, epochs=self.epochs)
 
     def goal(self, task: Task) -> float:
-        """The accuracy that the forget data should have."""
+        """The accuracy that the forget set should have."""
         if self.target_accuracy is not None:
             return self.target_accuracy
         if not task.forgotten_classes:
             raise Refused(
-                "lotus needs target_accuracy (of the original on unseen samples) unless whole classes are forgotten"
+                "lotus needs target_accuracy (of the original on unseen samples) unless whole classes "
+                "are forgotten"
             )
         return 0.0
-
-    def sample(self, task: Task, retain: Source) -> Source:
-        """The retained samples that are used."""
-        order = torch.randperm(len(retain), generator=seeds.generator(task.seed, "lotus"))
-        return retain.subset(order[: max(1, math.floor(self.retain_share * len(retain)))].numpy())
 
 
 def smoothed_target(
     logits: Tensor, gumbel: Tensor, *, forget: Tensor, temperature: float
 ) -> Tensor:
-    """Target probabilities [B, C] of logits and Gumbel noise [B, C]: soft at the temperature for
-    forget [B], else one-hot.
+    """Target probabilities [B, C]: soft at the temperature for forget samples, one-hot for others.
+
+    Args:
+        logits: Of the original [B, C].
+        gumbel: Noise [B, C].
+        forget: Whether a sample belongs to the forget set [B].
+        temperature: Softens the targets of the forget set.
     """
     noisy = logits + gumbel
     hard = nn.functional.one_hot(noisy.argmax(1), noisy.shape[1]).to(noisy)
@@ -136,11 +130,11 @@ def smoothed_target(
 class _Heat:
     """The temperature of the present epoch."""
 
-    def __init__(self, method: Lotus, task: Task, goal: float) -> None:
+    def __init__(self, method: LoTUS, task: Task, goal: float) -> None:
         self._method, self._task, self._goal = method, task, goal
         self.temperature = 1.0
 
-    def refresh(self, model: nn.Module, cycle: int) -> bool:
+    def refresh(self, model: nn.Module, epoch: int) -> bool:  # noqa: ARG002 (prepare is given it)
         """Set the temperature; False once the target accuracy is reached."""
         hits = 0
         for batch, outputs in self._task.engine.forward(

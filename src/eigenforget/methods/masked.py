@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from pydantic import AfterValidator, Field
 from torch import nn
 
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Method, Task, inner_method
+from eigenforget.methods.base import Method, Range, Task, inner_method
 from eigenforget.methods.random_label import RandomLabel
-from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import Weights, mean_gradient
 from eigenforget.training.phases import Phase
 
@@ -27,31 +26,25 @@ def _maskable(value: Any) -> Any:
 
 
 @configured
-class Masked:
-    """Run `inner` with m ∘ θ free and (1 − m) ∘ θ fixed; m = 1 where |∇ L_forget(θ_o)| is in the
-    top `keep_top` share.
+class Masked(Method):
+    """Run `inner` while only the most salient weights may move.
 
-    masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all trainable
-    weights; ties go to the earlier weight, so that the share is exact. Fixed weights are put back
-    before training and after every step, momentum and weight decay included, and end bit for bit
-    the original's. Buffers (batch-norm statistics) are no weights: they move as `inner` has them
-    move. A gradient-norm limit of `inner` sees the gradient of all weights.
+    The mask m is 1 where |∇ L_forget(θ_o)| is in the top `keep_top` share; m ∘ θ is free and (1 − m)
+    ∘ θ is fixed. masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all
+    trainable weights; ties go to the earlier weight, so that the share is exact. Fixed weights are
+    put back before training and after every step, momentum and weight decay included, and end bit
+    for bit the original's. Buffers (batch-norm statistics) are no weights: they move as `inner` has
+    them move. A gradient-norm limit of `inner` sees the gradient of all weights.
     """
 
-    name: ClassVar[str] = "masked"
-    source: ClassVar[str] = (
+    name: ClassVar = "masked"
+    source: ClassVar = (
         "Fan et al.: SalUn, arXiv 2310.12508, weight saliency with a global threshold, for any inner method; "
         "gradient of the mean cross-entropy in eval mode"
     )
-    needs: ClassVar[tuple[str, ...]] = (
-        "forget",
-        "labels",
-        "retain data where inner needs them",
-        "what inner needs",
-    )
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: forget (mask) + what inner trains"
+    needs: ClassVar = ("forget", "labels", "retain data where inner needs them", "what inner needs")
+    passes: ClassVar = "trained: forget (mask) + what inner trains"
+    search_space: ClassVar = {"inner.lr": Range(1e-3, 0.2)}
 
     inner: Annotated[
         Any,
@@ -68,18 +61,15 @@ class Masked:
             task.needs_retain(self.name)
         original = task.student()
         mask = top_share(mean_gradient(task.engine, original, task.forget), self.keep_top)
-        fixed = _Fixed(
-            {name: p.detach() for name, p in original.named_parameters() if name in mask}, mask
-        )
-        result = inner(replace(task, engine=cast("Engine", _MaskedEngine(task.engine, fixed))))
+        weights = {name: p.detach() for name, p in original.named_parameters() if name in mask}
+        fixed = _Fixed(weights, mask)
+        result = inner(replace(task, engine=task.engine.changing(fixed.change)))
         fixed.put_back(result)
         return result
 
 
 def top_share(gradient: Weights, share: float) -> Weights:
-    """m by name: True on the round(share · n) of all n entries that are largest in size, and at
-    least on one.
-    """
+    """The mask by name: True on the largest round(share · n) of all n entries, and on one at least."""
     sizes = torch.cat([g.abs().flatten() for g in gradient.values()])
     count = max(1, round(share * len(sizes)))
     chosen = torch.zeros_like(sizes, dtype=torch.bool)
@@ -96,8 +86,9 @@ class _Fixed:
     mask: Weights
 
     def put_back(self, model: nn.Module) -> None:
-        """Give every fixed weight the original's value; a model of other weights, such as a probe,
-        is left alone.
+        """Give every fixed weight the original's value.
+
+        A model of other weights, such as a noise that is learnt, is left alone.
         """
         weights = dict(model.named_parameters())
         if any(
@@ -108,35 +99,18 @@ class _Fixed:
         with torch.no_grad():
             for name, value in self.original.items():
                 weight = weights[name]
-                weight.copy_(
-                    torch.where(self.mask[name].to(weight.device), weight, value.to(weight.device))
-                )
+                mask = self.mask[name].to(weight.device)
+                weight.copy_(torch.where(mask, weight, value.to(weight.device)))
 
+    def change(self, model: nn.Module, phases: Sequence[Phase]) -> list[Phase]:
+        """Put the fixed weights back now, and after every step of these phases."""
+        self.put_back(model)
+        return [replace(phase, after_step=self._after(phase.after_step)) for phase in phases]
 
-@dataclass(frozen=True)
-class _MaskedEngine:
-    """An engine whose `fit` puts the fixed weights back after every step. Everything else is the
-    engine's own.
-    """
-
-    engine: Engine
-    fixed: _Fixed
-
-    def fit(self, model: nn.Module, phases: Sequence[Phase], **settings: Any) -> nn.Module:
-        self.fixed.put_back(model)
-        return self.engine.fit(
-            model,
-            [replace(phase, after_step=self._then(phase.after_step)) for phase in phases],
-            **settings,
-        )
-
-    def _then(self, first: Callable[[nn.Module], None] | None) -> Callable[[nn.Module], None]:
+    def _after(self, first: Callable[[nn.Module], None] | None) -> Callable[[nn.Module], None]:
         def after_step(model: nn.Module) -> None:
             if first is not None:
                 first(model)
-            self.fixed.put_back(model)
+            self.put_back(model)
 
         return after_step
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)

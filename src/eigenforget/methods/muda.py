@@ -1,6 +1,4 @@
-"""MUDA: dimensional alignment and self-distillation on the forget data, alternating with recovery
-on retained data.
-"""
+"""MUDA: dimensional alignment and self-distillation, alternating with recovery on the retain set."""
 
 from __future__ import annotations
 
@@ -21,60 +19,67 @@ from eigenforget.alignment import (
     merge,
     moments,
 )
-from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import BatchSize
 from eigenforget.training.losses import (
     kl_to_target,
     masked_target,
     masked_true_class_target,
     soft_target,
 )
-from eigenforget.training.phases import LossInputs, Optimizer, Phase, ScheduleName
+from eigenforget.training.phases import LossInputs, Phase, ScheduleName
 from eigenforget.training.recipe import supervised
 
 
 @configured
-class MUDA:
+class MUDA(Method):
     """Unlearning by dimensional alignment.
 
-    Every alternation runs a forget phase, L = w_da · L_DA + w_sd · L_SD on the forget data, and
-    then a recover phase, cross-entropy on retained data. L_DA = −DA_k² against U, the leading
-    eigenvectors of the retain features, refreshed at the start of every alternation (every
-    `refresh` of them) and detached. L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits.
+    Every alternation runs a forget phase, which minimises L = w_da · L_DA + w_sd · L_SD on the
+    forget set, and then a recover phase, which minimises the cross-entropy of the retain set.
+
+        L_DA = −DA_k² against U, the leading k eigenvectors of the retain features, detached and
+               computed anew at the start of every alternation (every `refresh` of them)
+        L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits
+
     The paper leaves k, centering, weights, target and schedule open: they are fields here. Each
     phase keeps its own optimizer over all alternations.
 
-    A forget phase is one pass over the forget data, or `steps` batches of them; every alternation
-    draws its batches anew, so that with fewer steps than a pass some samples come up again before
-    others were seen. A recover phase is recover_ratio × the steps of the forget phase, rounded up
-    in every alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves
-    it out; then retained data serve U only, and where w_da = 0 too none is needed.
+    A forget phase is one pass over the forget set, or `steps` batches of it. Every alternation draws
+    its batches anew: with fewer steps than a pass, some samples come up again before others were
+    seen. A recover phase has recover_ratio × the steps of the forget phase, rounded up in every
+    alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves it out; the
+    retain set then serves U only, and where w_da = 0 too, none is needed.
     """
 
-    name: ClassVar[str] = "muda"
-    source: ClassVar[str] = (
+    name: ClassVar = "muda"
+    source: ClassVar = (
         "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv 2407.17710; L_DA = −DA² as there, "
         "the self-distillation target, k, weights and schedule are our choices"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = (
+    needs: ClassVar = ("forget", "retain", "labels")
+    passes: ClassVar = (
         "trained: alternations × (1 + recover_ratio) × forget; forward: alternations × (forget + basis_samples / refresh); "
         "with steps, steps × batch_size stands for forget"
     )
+    search_space: ClassVar = {
+        "forget_lr": Range(0.01, 0.2),
+        "recover_lr": Range(0.01, 0.2),
+        "w_da": Range(0.1, 10.0),
+    }
 
-    alternations: Annotated[int, Field(ge=1, description="number of forget + recover rounds")] = 10
+    alternations: Annotated[int, Field(ge=1, description="number of forget phases, each followed by a recover phase")] = 10
     w_da: Annotated[float, Field(ge=0, description="weight of L_DA, which lies in [−1, 0]")] = 1.0
     w_sd: Annotated[float, Field(ge=0, description="weight of L_SD, in nats")] = 1.0
     k: Annotated[
         int | None,
         Field(
             ge=1,
-            description="directions of U; None is the number of retained classes, or half of the feature width where it is no larger",
+            description="directions of U; None is the number of retained classes, or half of the feature width where "
+            "that is no larger",
         ),
     ] = None
     centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = (
@@ -108,13 +113,13 @@ class MUDA:
     recover_ratio: Annotated[
         float,
         Field(
-            ge=0, description="recover steps per forget step, rounded up in each round; 0 for none"
+            ge=0, description="recover steps per forget step, rounded up in each alternation; 0 for none"
         ),
     ] = 1.0
     basis_samples: Annotated[
         int, Field(ge=1, description="retain samples, drawn anew, that U is computed from")
     ] = 5000
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    batch_size: BatchSize = 128
     norm: Annotated[
         Literal["train", "frozen"],
         Field(
@@ -124,7 +129,8 @@ class MUDA:
     form: Annotated[
         Form,
         Field(
-            description="L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')"
+            description="L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) "
+            "('energy')"
         ),
     ] = "frobenius"
     refresh: Annotated[
@@ -134,19 +140,20 @@ class MUDA:
         int | None,
         Field(
             ge=1,
-            description="forget steps of one alternation; None is one pass over the forget data",
+            description="forget steps of one alternation; None is one pass over the forget set",
         ),
     ] = None
 
     @property
     def optimises(self) -> tuple[str, ...]:
+        """Dimensional alignment, where it is part of the loss."""
         if self.w_da == 0:
             return ()
         return ("da",) if self.form == "frobenius" else ("da", "da_energy")
 
     @property
-    def rows(self) -> int:
-        """Of its log: a forget and a recover phase in each round."""
+    def log_rows(self) -> int:
+        """Number of log rows: one per forget and per recover phase."""
         return self.alternations * (2 if self.recover_ratio > 0 else 1)
 
     def __call__(self, task: Task) -> nn.Module:
@@ -157,9 +164,8 @@ class MUDA:
         basis = None if self.w_da == 0 or retain is None else _Basis(self, task, retain)
 
         def forget_loss(part: LossInputs) -> Tensor:
-            loss = self.w_sd * kl_to_target(
-                target(part.teachers[0].logits, part.batch.labels), part.outputs.logits
-            )
+            q = target(part.teachers[0].logits, part.batch.labels)
+            loss = self.w_sd * kl_to_target(q, part.outputs.logits)
             if basis is not None:
                 loss = loss + self.w_da * basis.loss(part.outputs.features)
             return loss
@@ -168,7 +174,7 @@ class MUDA:
             "forget",
             (task.forget,),
             forget_loss,
-            self._optimizer(self.forget_lr),
+            optimizer_of(self, lr=self.forget_lr),
             batch_size=self.batch_size,
             teachers=(task.teacher(),),
             prepare=None if basis is None else basis.refresh,
@@ -177,30 +183,21 @@ class MUDA:
         )
         phases = [forget]
         if retain is not None and self.recover_ratio > 0:
-            phases.append(
-                Phase(
-                    "recover",
-                    (retain,),
-                    supervised,
-                    self._optimizer(self.recover_lr),
-                    batch_size=min(self.batch_size, len(retain)),
-                    steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
-                )
+            recover = Phase(
+                "recover",
+                (retain,),
+                supervised,
+                optimizer_of(self, lr=self.recover_lr),
+                batch_size=min(self.batch_size, len(retain)),
+                steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
             )
-        return task.fit(task.student(), phases, epochs=self.alternations)
-
-    def _optimizer(self, lr: float) -> Optimizer:
-        return Optimizer(
-            lr=lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            clip=self.clip,
-        )
+            phases.append(recover)
+        return task.fit(task.student(), *phases, epochs=self.alternations)
 
     def _target(self, task: Task) -> Any:
-        """(logits of the original, labels) -> q. Classes that earlier requests took have no place
-        in it: q would bring them back.
+        """(logits of the original, labels) -> q.
+
+        Classes that earlier requests took have no place in q, which would bring them back.
         """
         kind = self.target
         gone, here = torch.tensor(task.forgotten_classes), set(task.forget.labels().tolist())
@@ -216,7 +213,8 @@ class MUDA:
         if kind == "masked":
             if not task.forgotten_classes:
                 raise Refused(
-                    'muda(target="masked") needs a class that is forgotten as a whole; use target="self_soft", or "masked_label"'
+                    'muda(target="masked") needs a class that is forgotten as a whole; use '
+                    'target="self_soft", or "masked_label"'
                 )
             return lambda logits, labels: masked_target(logits, gone.to(logits.device))
         scale = 1.0 if kind == "self" else self.temperature
@@ -232,17 +230,15 @@ class _Basis:
         self._method, self._task, self._retain = method, task, retain
         self.vectors = torch.empty(0)
 
-    def refresh(self, model: nn.Module, cycle: int) -> None:
-        """U from a fresh draw of retained samples through the model as it stands; kept until
-        `refresh` cycles are over.
+    def refresh(self, model: nn.Module, epoch: int) -> None:
+        """Compute U from a fresh sample of the retain set through the model as it stands.
+
+        It is kept until `refresh` alternations are over.
         """
-        if cycle % self._method.refresh:
+        if epoch % self._method.refresh:
             return
         count = min(len(self._retain), self._method.basis_samples)
-        order = torch.randperm(
-            len(self._retain), generator=seeds.generator(self._task.seed, "basis", cycle)
-        )
-        sample = self._retain.subset(order[:count].numpy())
+        sample = self._task.sample(self._retain, count, "basis", epoch)
         total = None
         for _, outputs in self._task.engine.forward(model, sample, layer=self._task.layer):
             part = moments(outputs.features)

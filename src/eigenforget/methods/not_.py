@@ -1,8 +1,8 @@
-"""NoT: negate the weights of a layer, then fine-tune on the retained data."""
+"""NoT: negate the weights of a layer, then fine-tune on the retain set."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -10,30 +10,29 @@ from torch import nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
 from eigenforget.models.features import find_layer
-from eigenforget.training.phases import Momentum, Optimizer, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
 from eigenforget.training.recipe import supervised
 
 
 @configured
-class NoT:
-    """Multiply all parameters (weight and bias) of the chosen layers by −1 and fine-tune the whole
-    model on the retained data.
+class NoT(Method):
+    """Multiply the parameters of the chosen layers by −1, then fine-tune on the retain set.
 
-    The negated layer gives exactly the negative of its output, which later layers are not fitted
-    to; buffers stay as they are. The forget data is not used.
+    A negated layer gives exactly the negative of its output, which later layers are not fitted to.
+    Buffers stay as they are. The forget set is not used.
     """
 
-    name: ClassVar[str] = "not_"
-    source: ClassVar[str] = (
+    name: ClassVar = "not_"
+    source: ClassVar = (
         "Khalil et al.: NoT: Federated Unlearning via Weight Negation, CVPR 2025, arXiv 2503.05657, in the centralised "
         "setting; deviations: the bias is negated too, and by default the first convolution or linear layer that is not frozen is taken"
     )
-    needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: epochs × retain"
+    needs: ClassVar = ("retain", "labels")
+    passes: ClassVar = "trained: epochs × retain"
+    search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
     layers: Annotated[
         tuple[str, ...],
@@ -41,23 +40,24 @@ class NoT:
             description="names of the layers to negate, a tuple; () is the first that is not frozen"
         ),
     ] = ()
-    epochs: Annotated[int, Field(ge=1, description="passes over the retained data")] = 5
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
+    epochs: RetainEpochs = 5
+    lr: LearningRate = 0.05
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
+    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        optimizer = Optimizer(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
+        phase = Phase("recover", (retain,), supervised, optimizer_of(self), self.batch_size)
+        return task.engine.fit(
+            self.negated(task),
+            [phase],
+            cycles=self.epochs,
+            seed=task.seed,
+            layer=task.layer,
+            log=task.log,
         )
-        phase = Phase("recover", (retain,), supervised, optimizer, self.batch_size)
-        return task.fit(self.negated(task), [phase], epochs=self.epochs)
 
     def negated(self, task: Task) -> nn.Module:
         """A copy of the original with the chosen layers negated, before fine-tuning."""
@@ -67,11 +67,13 @@ class NoT:
             own = list(find_layer(student, name).parameters(recurse=False))
             if not own:
                 raise Refused(
-                    f"not_ negates parameters, and layer {name!r} owns none; name a convolution or linear layer"
+                    f"not_ negates parameters, and layer {name!r} owns none; name a convolution or "
+                    "linear layer"
                 )
             if not all(parameter.requires_grad for parameter in own):
                 raise Refused(
-                    f"not_ negates parameters, and those of layer {name!r} are frozen (requires_grad is False)"
+                    f"not_ negates parameters, and those of layer {name!r} are frozen "
+                    "(requires_grad is False)"
                 )
             chosen |= {id(parameter): parameter for parameter in own}
         with torch.no_grad():
@@ -86,5 +88,6 @@ def _first_layer(model: nn.Module) -> str:
         if layer and all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
             return name
     raise Refused(
-        f"not_ found no convolution and no linear layer that is not frozen in {type(model).__name__}; name the layers to negate"
+        f"not_ found no convolution and no linear layer that is not frozen in "
+        f"{type(model).__name__}; name the layers to negate"
     )

@@ -1,10 +1,8 @@
-"""Probed MUDA: self-distillation through linear probes fitted on the way, beside retained features
-and logits held in place.
-"""
+"""Probed MUDA: self-distillation through linear probes that are fitted while training runs."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -12,14 +10,14 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import BatchNorm, Clip, LearningRate
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import cross_entropy, kl_to_target, masked_target
 from eigenforget.training.phases import (
     LossInputs,
     Momentum,
-    Optimizer,
     Phase,
     Schedule,
     WeightDecay,
@@ -27,36 +25,36 @@ from eigenforget.training.phases import (
 
 
 @configured
-class ProbedMUDA:
-    """Forget whole classes in the features: no linear probe that is fitted while training runs may
-    find them.
+class ProbedMUDA(Method):
+    """Forget whole classes in the features: no linear probe fitted on the way may find them.
 
     Every step takes a forget and a retain batch. With q = softmax of the frozen original's logits
     without the forgotten classes,
+
         forget   w_sd · KL(q ‖ p_θ) + w_probe · KL(q ‖ softmax(A f_θ + a))
         retain   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
-    f_θ are the features, f_0 the original's, Var the trace of their covariance over the batch. (A,
-    a) is the multinomial logistic regression with true labels, forgotten classes included, on the
-    standardised features of the last `memory` steps; it is fitted anew every `probe_every` steps
-    and constant in between. At last the head's rows of the forgotten classes are drawn anew: the
-    mean row and bias of the retained classes, `margin` lower. What the old rows held is then gone,
-    not only hidden, and no forgotten class is predicted.
+
+    f_θ are the features, f_0 the original's, and Var f_0 is the trace of their covariance over the
+    batch. (A, a) is the multinomial logistic regression on the standardised features of the last
+    `memory` steps, with true labels, the forgotten classes included. It is fitted anew every
+    `probe_every` steps and constant in between. At the end the head's rows of the forgotten classes
+    are drawn anew: the mean row and bias of the retained classes, `margin` lower. What the old rows
+    held is then gone and not only hidden, and no forgotten class is predicted.
     """
 
-    name: ClassVar[str] = "probed_muda"
-    source: ClassVar[str] = (
+    name: ClassVar = "probed_muda"
+    source: ClassVar = (
         "our successor of MUDA (Seo, Kim, Han, arXiv 2407.17710): its self-distillation also goes through fitted probes, in the place of "
         "L_DA; joint steps in the place of alternation; retained outputs are distilled from the original, beside their labels"
     )
-    needs: ClassVar[tuple[str, ...]] = (
+    needs: ClassVar = (
         "whole classes forgotten",
         "retain",
         "labels",
         "a linear head with bias, or redraw_head=False",
     )
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "trained: rounds × steps × 2 batches; forward: as much again"
+    passes: ClassVar = "trained: rounds × steps × 2 batches; forward: as much again"
+    search_space: ClassVar = {"lr": Range(0.01, 0.2), "w_probe": Range(0.1, 3.0)}
 
     rounds: Annotated[
         int,
@@ -68,7 +66,7 @@ class ProbedMUDA:
     steps: Annotated[int, Field(ge=1, description="steps of one round")] = 30
     w_sd: Annotated[
         float,
-        Field(ge=0, description="weight of the self-distillation of the forget data, in nats"),
+        Field(ge=0, description="weight of the self-distillation of the forget set, in nats"),
     ] = 1.0
     w_probe: Annotated[
         float, Field(ge=0, description="weight of the self-distillation through the probe, in nats")
@@ -99,85 +97,44 @@ class ProbedMUDA:
         float,
         Field(ge=0, description="how far a redrawn bias lies below the mean of the retained ones"),
     ] = 5.0
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.05
+    lr: LearningRate = 0.05
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
-    clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 1.0
+    clip: Clip = 1.0
     batch_size: Annotated[int, Field(ge=2, description="samples of either side per step")] = 128
-    norm: Annotated[
-        Literal["train", "frozen"],
-        Field(description="batch-norm statistics: updated, or kept as they are"),
-    ] = "frozen"
+    norm: BatchNorm = "frozen"
 
     @property
     def optimises(self) -> tuple[str, ...]:
-        """A probe's accuracy on the forgotten side is what w_probe trains against; dimensional
-        alignment is not.
-        """
+        """A probe's accuracy on the forget set, which w_probe trains against."""
         return ("lp_forget", "lp_few_forget") if self.w_probe > 0 else ()
 
     @property
-    def rows(self) -> int:
-        """Of its log."""
+    def log_rows(self) -> int:
+        """Number of log rows."""
         return self.rounds
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        if not task.forgotten_classes:
-            raise Refused(
-                f"{self.name} needs a class that is forgotten as a whole: its target is the original without that class"
-            )
+        gone = task.needs_gone_classes(
+            self.name, ": its target is the original without that class"
+        )
         if self.w_sd == 0 and self.w_probe == 0:
             raise Refused(f"{self.name} needs w_sd or w_probe above 0")
-        student, gone = task.student(), torch.tensor(task.forgotten_classes)
+        student = task.student()
         head = self._head(student) if self.redraw_head else None
-        probe = FittedProbe(task.num_classes, batches=2 * self.memory, decay=self.probe_decay)
-        seen = 0
-
-        def loss(forget: LossInputs, kept: LossInputs) -> Tensor:
-            nonlocal seen
-            of_forget, of_kept = (
-                masked_target(p.teachers[0].logits, gone.to(p.outputs.logits.device))
-                for p in (forget, kept)
-            )
-            found = self.w_sd * kl_to_target(of_forget, forget.outputs.logits).mean()
-            if self.w_probe > 0:
-                for part in (forget, kept):
-                    probe.remember(part.outputs.features, part.batch.labels)
-                if seen % self.probe_every == 0:
-                    probe.fit()
-                seen += 1
-                found = (
-                    found
-                    + self.w_probe * kl_to_target(of_forget, probe(forget.outputs.features)).mean()
-                )
-            found = (
-                found + self.w_labels * cross_entropy(kept.outputs.logits, kept.batch.labels).mean()
-            )
-            found = found + self.w_logits * kl_to_target(of_kept, kept.outputs.logits).mean()
-            return found + self.w_features * feature_error(
-                kept.outputs.features, kept.teachers[0].features
-            )
-
-        optimizer = Optimizer(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            clip=self.clip,
-        )
         phase = Phase(
             "forget",
             (task.forget, retain),
-            loss,
-            optimizer,
+            _Loss(self, task.num_classes, gone),
+            optimizer_of(self),
             batch_size=self.batch_size,
             teachers=(task.teacher(),),
             norm=self.norm,
             steps_per_epoch=self.steps,
         )
-        result = task.fit(student, [phase], epochs=self.rounds)
+        result = task.fit(student, phase, epochs=self.rounds)
         if head is not None:
             self._redraw(head, list(task.forgotten_classes))
         return result
@@ -186,7 +143,8 @@ class ProbedMUDA:
         name, head = linear_head(model, self.name, changes=("weight", "bias"))
         if head.bias is None:
             raise Refused(
-                f"{self.name} draws rows of the classifier head anew, and {name} has no bias; redraw_head=False leaves it"
+                f"{self.name} draws rows of the classifier head anew, and {name} has no bias; "
+                "redraw_head=False leaves it"
             )
         return head
 
@@ -197,9 +155,44 @@ class ProbedMUDA:
         head.bias[gone] = head.bias[kept].mean() - self.margin
 
 
+class _Loss:
+    """The loss of one step, with the probe that it fits on the way."""
+
+    def __init__(self, method: ProbedMUDA, num_classes: int, gone: Tensor) -> None:
+        self._method, self._gone, self._step = method, gone, 0
+        self._probe = FittedProbe(
+            num_classes, batches=2 * method.memory, decay=method.probe_decay
+        )
+
+    def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
+        m, gone = self._method, self._gone.to(forget.outputs.logits.device)
+        of_forget, of_retained = (
+            masked_target(inputs.teachers[0].logits, gone) for inputs in (forget, retained)
+        )
+        found = m.w_sd * kl_to_target(of_forget, forget.outputs.logits).mean()
+        if m.w_probe > 0:
+            probed = self._probed(forget, retained)
+            found = found + m.w_probe * kl_to_target(of_forget, probed).mean()
+        logits = retained.outputs.logits
+        found = found + m.w_labels * cross_entropy(logits, retained.batch.labels).mean()
+        found = found + m.w_logits * kl_to_target(of_retained, logits).mean()
+        original = retained.teachers[0].features
+        return found + m.w_features * feature_error(retained.outputs.features, original)
+
+    def _probed(self, forget: LossInputs, retained: LossInputs) -> Tensor:
+        """The probe's logits of the forget batch."""
+        for inputs in (forget, retained):
+            self._probe.remember(inputs.outputs.features, inputs.batch.labels)
+        if self._step % self._method.probe_every == 0:
+            self._probe.fit()
+        self._step += 1
+        return self._probe(forget.outputs.features)
+
+
 def feature_error(features: Tensor, original: Tensor) -> Tensor:
-    """Mean of ‖f − f_0‖² over the batch, in units of the total variance of f_0 [B, D] in it: 1
-    where all features became their mean.
+    """Mean of ‖f − f_0‖² over the batch, in units of the total variance of f_0 in it.
+
+    It is 1 where all features became their mean. Both are [B, D].
     """
     return (features - original).square().sum(1).mean() / total_variance(original)
 

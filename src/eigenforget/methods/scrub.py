@@ -1,12 +1,10 @@
-"""SCRUB: a student that disobeys its teacher on the forget data and obeys it on the retained data;
-and SCRUB+R.
-"""
+"""SCRUB, a student that disobeys its teacher on the forget set, and SCRUB+R, which rewinds it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pydantic
@@ -17,53 +15,54 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fields import Clip, LearningRate
 from eigenforget.training.losses import cross_entropy, kl_between
 from eigenforget.training.phases import (
     LossInputs,
     Momentum,
-    Optimizer,
     Phase,
     ScheduleName,
     WeightDecay,
 )
 
-Prepare = Callable[[nn.Module, int], None]
+_Prepare = Callable[[nn.Module, int], None]
 
 
 @configured
-class Scrub:
-    """Alternate a max epoch, −KL(teacher ‖ student) on the forget data, and a min epoch, α·KL +
-    γ·CE on the retained data.
+class SCRUB(Method):
+    """Alternate a max epoch on the forget set and a min epoch on the retain set.
 
-    The first `msteps` epochs are max, then min; the others min alone. KL is at temperature T with
-    the factor T²; the teacher is the frozen original. Max and min keep an optimizer each, and the
-    min-only epochs start a new one, to which `schedule` applies.
+        max   −KL(teacher ‖ student) on the forget set
+        min   α · KL(teacher ‖ student) + γ · CE on the retain set
 
-    rewind=True is SCRUB+R: of the states after each epoch, the one whose forget error is nearest to
-    a reference error is the result (the later one of two equally near). The paper takes the error
-    of the final model on validation samples distributed as the forget data. A method sees no such
-    samples here, so the reference is either `reference_error`, which you measured on data of your
-    own, or the final model's error on `held_out` of the retained samples, per class and weighted as
-    the forget data, kept out of the min epochs. The original has trained on these, so their error
-    tends to be below that of unseen samples. Where a class is forgotten as a whole no retained
-    sample is distributed as the forget data, and rewinding without a reference_error is refused.
+    The first `msteps` epochs are max, then min; the others are min alone. KL is at temperature T
+    with the factor T²; the teacher is the frozen original. Max and min keep an optimizer each. The
+    min epochs alone start a new one, to which `schedule` applies.
+
+    rewind=True is SCRUB+R: of the states after each epoch, the result is the one whose forget error
+    is nearest to a reference (the later one of two equally near). The paper's reference is the error
+    of the final model on validation samples distributed as the forget set. A method sees no such
+    samples here. The reference is either `reference_error`, which you measured on data of your own,
+    or the final model's error on `held_out` of the retain samples, per class and weighted as the
+    forget set, which are kept out of the min epochs. The original was trained on these, so their
+    error tends to be below that of unseen samples. Where a class is gone as a whole, no retain
+    sample is distributed as the forget set, and rewinding without a reference_error is refused.
     """
 
-    name: ClassVar[str] = "scrub"
-    source: ClassVar[str] = (
+    name: ClassVar = "scrub"
+    source: ClassVar = (
         "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning, arXiv 2302.09880, SCRUB "
         "and SCRUB+R; deviations: an optimizer per kind of step, a smooth decay of the learning rate, gradient "
         "clipping, the reference of the rewind"
     )
-    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "labels")
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = (
+    needs: ClassVar = ("forget", "retain", "labels")
+    passes: ClassVar = (
         "trained: msteps × forget + epochs × retain; forward: the same, and the rewind's"
     )
+    search_space: ClassVar = {"lr": Range(5e-4, 0.05), "alpha": Range(1e-3, 1.0)}
     # The authors' large-scale notebook; its last epoch has the full learning rate.
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+    recipes: ClassVar = {
         "cifar10-resnet18": {
             "epochs": 3,
             "msteps": 2,
@@ -79,28 +78,28 @@ class Scrub:
     }
 
     epochs: Annotated[
-        int, Field(ge=1, description="min epochs in all: passes over the retained data")
+        int, Field(ge=1, description="min epochs in all: passes over the retain set")
     ] = 5
     msteps: Annotated[
         int,
         Field(
             ge=1,
-            description="first epochs that have a max epoch, a pass over the forget data, before",
+            description="first epochs that have a max epoch, a pass over the forget set, before",
         ),
     ] = 3
-    alpha: Annotated[float, Field(ge=0, description="weight of KL on the retained data")] = 0.5
+    alpha: Annotated[float, Field(ge=0, description="weight of KL on the retain set")] = 0.5
     gamma: Annotated[
-        float, Field(ge=0, description="weight of the cross-entropy on the retained data")
+        float, Field(ge=0, description="weight of the cross-entropy on the retain set")
     ] = 1.0
     temperature: Annotated[float, Field(gt=0, description="softening T in both KL terms")] = 4.0
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.005
+    lr: LearningRate = 0.005
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Annotated[
-        ScheduleName, Field(description="learning-rate schedule of the min-only epochs")
+        ScheduleName, Field(description="learning-rate schedule of the min epochs alone")
     ] = "cosine"
-    clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 20.0
-    batch_size: Annotated[int, Field(ge=2, description="retained samples per min step")] = 128
+    clip: Clip = 20.0
+    batch_size: Annotated[int, Field(ge=2, description="retain samples per min step")] = 128
     forget_batch_size: Annotated[int, Field(ge=2, description="forget samples per max step")] = 64
     rewind: Annotated[
         bool,
@@ -111,12 +110,12 @@ class Scrub:
         Field(
             ge=0,
             le=1,
-            description="error rate to rewind to; None measures it on held-out retained samples",
+            description="error rate to rewind to; None measures it on held-out retain samples",
         ),
     ] = None
     held_out: Annotated[
         float,
-        Field(gt=0, lt=1, description="share of the retained samples held out for the reference"),
+        Field(gt=0, lt=1, description="share of the retain samples held out for the reference"),
     ] = 0.1
 
     @pydantic.model_validator(mode="after")
@@ -126,57 +125,49 @@ class Scrub:
         return self
 
     @property
-    def rows(self) -> int:
-        """Of its log: both phases while the student disobeys, one after."""
-        return 2 * self.msteps + max(0, self.epochs - self.msteps)
+    def log_rows(self) -> int:
+        """Number of log rows: two per epoch that has a max epoch, one per other epoch."""
+        return self.msteps + self.epochs
 
     def __call__(self, task: Task) -> nn.Module:
-        retain, student, states = task.needs_retain(self.name), task.student(), _States(task)
+        retain, student = task.needs_retain(self.name), task.student()
         if not self.rewind:
             self._fit(student, task, retain, None)
             return student
+        states = _States(task)
         if self.reference_error is None:
             retain, held_out = _hold_out(retain, task, self.held_out)
         self._fit(student, task, retain, states.keep)
         states.keep(student)
-        reference = (
-            _error(task, student, held_out)
-            if self.reference_error is None
-            else self.reference_error
-        )
-        return states.rewound(student, reference)
+        reference = self.reference_error
+        if reference is None:
+            reference = _error(task, student, held_out)
+        student.load_state_dict(states.nearest(reference))
+        return student
 
-    def _fit(self, student: nn.Module, task: Task, retain: Source, prepare: Prepare | None) -> None:
-        teachers = (task.teacher(),)
-        steady = Optimizer(
-            lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, clip=self.clip
+    def _fit(
+        self, student: nn.Module, task: Task, retain: Source, prepare: _Prepare | None
+    ) -> None:
+        teachers, steady = (task.teacher(),), optimizer_of(self, schedule="constant")
+        disobey = Phase(
+            "forget",
+            (task.forget,),
+            self._disobey,
+            steady,
+            self.forget_batch_size,
+            teachers,
+            prepare,
         )
-        falling = replace(steady, schedule=self.schedule)
-        alternating = [
-            Phase(
-                "forget",
-                (task.forget,),
-                self._disobey,
-                steady,
-                self.forget_batch_size,
-                teachers,
-                prepare,
-            ),
-            Phase("recover", (retain,), self._obey, steady, self.batch_size, teachers),
-        ]
-        task.fit(student, alternating, epochs=self.msteps)
+        obey = Phase("recover", (retain,), self._obey, steady, self.batch_size, teachers)
+        task.fit(student, disobey, obey, epochs=self.msteps)
         if self.epochs > self.msteps:
-            alone = Phase(
-                "recover", (retain,), self._obey, falling, self.batch_size, teachers, prepare
-            )
-            seed = seeds.derive(task.seed, self.name, "min epochs alone")
-            task.fit(
-                student,
-                [alone],
-                epochs=self.epochs - self.msteps,
-                seed=seed,
+            alone = replace(obey, optimizer=optimizer_of(self), prepare=prepare)
+            rest = replace(
+                task,
+                seed=seeds.derive(task.seed, self.name, "min epochs alone"),
                 log=lambda row: task.log({**row, "epoch": row["epoch"] + self.msteps}),
             )
+            rest.fit(student, alone, epochs=self.epochs - self.msteps)
 
     def _disobey(self, part: LossInputs) -> Tensor:
         return -kl_between(part.teachers[0].logits, part.outputs.logits, self.temperature)
@@ -197,29 +188,21 @@ class _States:
     """The student's state and forget error after each epoch."""
 
     def __init__(self, task: Task) -> None:
-        self._task, self._untouched, self._kept = (
-            task,
-            True,
-            list[tuple[float, dict[str, Tensor]]](),
-        )
+        self._task = task
+        self._untouched = True
+        self._kept: list[tuple[float, dict[str, Tensor]]] = []
         self._forget = _Weighted(task.forget, np.full(len(task.forget), 1 / len(task.forget)))
 
-    def keep(self, model: nn.Module, cycle: int = 0) -> None:
-        """Runs before every epoch and once at the end; before the first epoch there is nothing to
-        keep.
-        """
+    def keep(self, model: nn.Module, epoch: int = 0) -> None:  # noqa: ARG002 (prepare is given it)
+        """Keep the state; before the first epoch there is nothing to keep."""
         if not self._untouched:
             state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             self._kept.append((_error(self._task, model, self._forget), state))
         self._untouched = False
 
-    def rewound(self, model: nn.Module, reference: float) -> nn.Module:
-        """The model with the state whose forget error is nearest to the reference; the latest of
-        equally near ones.
-        """
-        _, state = min(reversed(self._kept), key=lambda kept: abs(kept[0] - reference))
-        model.load_state_dict(state)
-        return model
+    def nearest(self, reference: float) -> dict[str, Tensor]:
+        """The latest of the states whose forget error is nearest to the reference."""
+        return min(reversed(self._kept), key=lambda kept: abs(kept[0] - reference))[1]
 
 
 def _error(task: Task, model: nn.Module, samples: _Weighted) -> float:
@@ -229,20 +212,16 @@ def _error(task: Task, model: nn.Module, samples: _Weighted) -> float:
 
 
 def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weighted]:
-    """The retained samples that stay, and held-out ones of each class in the forget data, weighted
-    as the classes there.
-    """
+    """Split the retain set: what stays, and held-out samples weighted as the forget set's classes."""
     labels = retain.labels()
     generator = np.random.default_rng(seeds.derive(task.seed, "scrub", "held out"))
     rows, weights = [], []
     for label, count in zip(*np.unique(task.forget.labels(), return_counts=True), strict=True):
         own = np.flatnonzero(labels == label)
         if len(own) < 2:
-            why = (
-                f"class {label} of the forget data has {len(own)} retained samples and 2 are needed"
-            )
             raise Refused(
-                f"scrub(rewind=True) needs held-out samples like the forgotten ones, but {why}; give reference_error"
+                f"scrub(rewind=True) needs held-out samples like the forget set's, but class {label} "
+                f"has {len(own)} retain samples and 2 are needed; give reference_error"
             )
         held = generator.permutation(own)[: min(len(own) - 1, max(1, round(share * len(own))))]
         rows.append(held)

@@ -1,12 +1,10 @@
-"""Unseen distillation: the forget data learns what a network that was trained anew without it, in
-its later layers, says of it.
-"""
+"""Unseen distillation: the forget set learns what later layers say that were trained without it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -17,14 +15,14 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, steps_in_epoch
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.cf_k import LAYERS, draw_anew, last_layers
+from eigenforget.methods.fields import BatchNorm, Clip, LearningRate
 from eigenforget.methods.probed_muda import total_variance
 from eigenforget.training.losses import cross_entropy, kl_to_target, soft_target
 from eigenforget.training.phases import (
     LossInputs,
     Momentum,
-    Optimizer,
     Phase,
     Schedule,
     WeightDecay,
@@ -34,55 +32,51 @@ _Guide = Callable[[LossInputs], Tensor]
 
 
 @configured
-class UnseenDistill:
-    """Forget samples so that the model treats them as unseen ones, no worse; what it knows of the
-    retained data stays.
+class UnseenDistill(Method):
+    """Make the model treat forget samples as unseen ones, no worse, and keep the retain set.
 
     1. A stand-in: the original with the later part of its layers (`redrawn`) drawn anew and trained
-    on `stand_in_samples` retained samples,
-       the earlier layers frozen. Its loss on them is CE(labels) + KL(p_0 ‖ p) + ‖f − f_0‖² / Var
-       f_0, with p_0 and f_0 the original's softmax and features and Var the trace of their
-       covariance. To its later layers the forget data is unseen.
+       on `stand_in_samples` retain samples, the earlier layers frozen. Its loss on them is CE +
+       KL(p_0 ‖ p) + ‖f − f_0‖² / Var f_0, with p_0 and f_0 the original's softmax and features and
+       Var f_0 the trace of their covariance. To its later layers the forget set is unseen.
     2. The result: the original, trained on a forget and a retain batch in every step. With z the
-    stand-in's logits · `sharpness`,
-       q = softmax(z), and m the margin log p_y − log(1 − p_y) of the label,
+       stand-in's logits · `sharpness`, q = softmax(z), and m the margin log p_y − log(1 − p_y),
+
            forget   w_target · KL(q ‖ p_θ) + w_margin · |m(p_θ) − m(q)|
            retain   w_labels · CE + w_logits · KL(p_0 ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
-       The margin's gradient does not fade where p_y and q_y both are near 1, as that of KL does;
-       both pull up what lies too low, so nothing is driven below what the stand-in says.
 
-    All targets are computed once, without augmentation, of as many retained samples as the steps
-    have places for. What is registered before the first layer drawn anew (embeddings, an input
-    normalisation) stays in the stand-in, but for redrawn = 1; frozen tensors stay in any case, and
-    a weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class
-    gets the stand-in's logits as well, which it learnt from data without that class; methods for
-    classes do that better.
+       The margin's gradient does not fade where p_y and q_y both are near 1, as that of KL does.
+       Both pull up what lies too low, so nothing is driven below what the stand-in says.
 
-    The defaults suit a random draw, an overfitted model and retained data in plenty. What of the
-    forget data the earlier layers hold, the stand-in knows; with more layers drawn anew it knows
-    less, of anything. Where the original hardly overfits there is little to forget, and the
-    defaults cost two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one, at a
-    twentieth of retraining. Where the forget data is of a kind of its own (a fine class, a
-    patient), norm = "frozen": its batches would move the batch-norm statistics away from those of
-    everything else. Frozen statistics forget a random draw less.
+    All targets are computed once, without augmentation, for as many retain samples as the steps have
+    places for. What is registered before the first layer drawn anew (embeddings, an input
+    normalisation) stays in the stand-in, but for redrawn = 1. Frozen tensors stay in any case, and a
+    weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class gets
+    the stand-in's logits as well, which it learnt from data without that class; methods for classes
+    do that better.
+
+    The defaults suit a random draw, an overfitted model and a large retain set. What the earlier
+    layers hold of the forget set, the stand-in knows; with more layers drawn anew it knows less, of
+    anything. Where the original hardly overfits there is little to forget, and the defaults cost two
+    points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one, at a twentieth of retraining.
+    Where the forget set is of a kind of its own (a fine class, a patient), choose norm = "frozen":
+    its batches would move the batch-norm statistics away from those of everything else. Frozen
+    statistics forget a random draw less.
     """
 
-    name: ClassVar[str] = "unseen_distill"
-    source: ClassVar[str] = (
+    name: ClassVar = "unseen_distill"
+    source: ClassVar = (
         "ours; re-initialised last layers are EU-k's (Goel et al., arXiv 2201.06640), used as a teacher here; that the target is unseen "
         "accuracy and not less: Ascent Fails to Forget, arXiv 2509.26427"
     )
-    needs: ClassVar[tuple[str, ...]] = (
+    needs: ClassVar = (
         "forget",
         "retain",
         "labels",
         "reset_parameters() where later modules have buffers",
     )
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = (
-        "trained: stand_in_epochs × stand_in_samples, later layers, then epochs × 2 × forget; forward: forget + retained samples of both"
-    )
+    passes: ClassVar = "trained: stand_in_epochs × stand_in_samples, later layers, then epochs × 2 × forget; forward: forget + retained samples of both"
+    search_space: ClassVar = {"lr": Range(1e-3, 0.2), "w_margin": Range(0.1, 2.0)}
 
     redrawn: Annotated[
         float,
@@ -93,7 +87,7 @@ class UnseenDistill:
         ),
     ] = 0.7
     stand_in_samples: Annotated[
-        int, Field(ge=2, description="retained samples that the stand-in is trained on, at most")
+        int, Field(ge=2, description="retain samples that the stand-in is trained on, at most")
     ] = 3000
     stand_in_epochs: Annotated[int, Field(ge=1, description="passes over them")] = 6
     stand_in_lr: Annotated[
@@ -115,18 +109,18 @@ class UnseenDistill:
     epochs: Annotated[
         int,
         Field(
-            ge=1, description="passes over the forget data, with as many retained samples beside it"
+            ge=1, description="passes over the forget set, with as many retain samples beside it"
         ),
     ] = 20
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate")] = 0.1
+    lr: LearningRate = 0.1
     w_target: Annotated[
         float,
         Field(
-            ge=0, description="weight of the forget data's divergence from the stand-in, in nats"
+            ge=0, description="weight of the forget set's divergence from the stand-in, in nats"
         ),
     ] = 1.0
     w_margin: Annotated[
-        float, Field(ge=0, description="weight of the forget data's distance in margin")
+        float, Field(ge=0, description="weight of the forget set's distance in margin")
     ] = 0.5
     w_labels: Annotated[
         float, Field(ge=0, description="weight of the retained labels' cross-entropy")
@@ -143,16 +137,13 @@ class UnseenDistill:
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
-    clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 1.0
+    clip: Clip = 1.0
     batch_size: Annotated[int, Field(ge=2, description="samples of either side per step")] = 128
-    norm: Annotated[
-        Literal["train", "frozen"],
-        Field(description="batch-norm statistics: updated, or kept as they are"),
-    ] = "train"
+    norm: BatchNorm = "train"
 
     @property
-    def rows(self) -> int:
-        """Of its log: the stand-in's epochs and its own."""
+    def log_rows(self) -> int:
+        """Number of log rows: one per epoch of the stand-in and of the result."""
         return self.stand_in_epochs + self.epochs
 
     def __call__(self, task: Task) -> nn.Module:
@@ -161,15 +152,13 @@ class UnseenDistill:
             raise Refused(f"{self.name} needs w_target or w_margin above 0")
         if len(retain) < 2:
             raise Refused(
-                f"{self.name} needs two retained samples or more: errors of features are in units of their variance"
+                f"{self.name} needs two retained samples or more: errors of features are in units of "
+                "their variance"
             )
-        order = torch.randperm(
-            len(retain), generator=seeds.generator(task.seed, self.name, "retain")
-        ).numpy()
         steps = steps_in_epoch(len(task.forget), self.batch_size)
         sample, kept = (
-            retain.subset(order[:n])
-            for n in (self.stand_in_samples, self.epochs * steps * self.batch_size)
+            task.sample(retain, count, self.name, "retain")
+            for count in (self.stand_in_samples, self.epochs * steps * self.batch_size)
         )
         unseen = _outputs(task, self.stand_in(task, sample), task.forget).logits * self.sharpness
         guide = _towards(
@@ -179,37 +168,28 @@ class UnseenDistill:
             features=self.w_features,
         )
 
-        def loss(held: LossInputs, forget: LossInputs) -> Tensor:
-            target, labels = unseen[forget.batch.positions], forget.batch.labels
-            found = self.w_target * kl_to_target(soft_target(target, 1.0), forget.outputs.logits)
-            found = (
-                found
-                + self.w_margin
-                * (margin(forget.outputs.logits, labels) - margin(target, labels)).abs()
-            )
-            return found.mean() + guide(held).mean()
+        def loss(retained: LossInputs, forget: LossInputs) -> Tensor:
+            logits, labels = forget.outputs.logits, forget.batch.labels
+            target = unseen[forget.batch.positions]
+            distance = (margin(logits, labels) - margin(target, labels)).abs()
+            found = self.w_target * kl_to_target(soft_target(target, 1.0), logits)
+            return (found + self.w_margin * distance).mean() + guide(retained).mean()
 
-        optimizer = Optimizer(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            clip=self.clip,
-        )
         phase = Phase(
             "forget",
             (kept, task.forget),
             loss,
-            optimizer,
+            optimizer_of(self),
             self.batch_size,
             norm=self.norm,
             steps_per_epoch=steps,
         )
-        return task.fit(task.student(), [phase], epochs=self.epochs)
+        return task.fit(task.student(), phase, epochs=self.epochs)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
-        """The original with its later layers drawn anew and trained on these retained samples. What
-        is frozen is not drawn.
+        """The original with its later layers drawn anew and trained on these retain samples.
+
+        What is frozen is not drawn.
         """
         model = task.student().cpu()
         layers = self._later(model)
@@ -222,54 +202,54 @@ class UnseenDistill:
         )
         if not trains:
             raise Refused(
-                f"{self.name} needs a layer that is not frozen among the last {len(layers)} modules, to draw it anew"
+                f"{self.name} needs a layer that is not frozen among the last {len(layers)} modules, "
+                "to draw it anew"
             )
+        # So that no gradients are computed for the earlier layers, and the engine trains none.
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(
-                name in trains
-            )  # so no gradients are computed for the earlier layers, and the engine trains none of them
-        optimizer = Optimizer(
-            lr=self.stand_in_lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule="onecycle",
-            clip=self.stand_in_clip,
-        )
+            parameter.requires_grad_(name in trains)
         phase = Phase(
             "stand-in",
             (sample,),
             _towards(_outputs(task, task.teacher(), sample), labels=1.0, logits=1.0, features=1.0),
-            optimizer,
+            optimizer_of(
+                self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip
+            ),
             batch_size=self.batch_size,
             norm="trained",
         )
-        return task.fit(model, [phase], epochs=self.stand_in_epochs)
+        return task.fit(model, phase, epochs=self.stand_in_epochs)
 
     def _later(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The share of layers to draw anew with what is registered after the first of them, by
-        name; at 1 all there is.
-        """
+        """The modules to draw anew, by name: from the first layer of that share on; at 1 all."""
         if self.redrawn == 1:
             return dict(model.named_modules())
         count = sum(isinstance(module, LAYERS) for module in model.modules())
         if count == 0:
             raise Refused(
-                f"{self.name} draws convolutions and linear layers anew, and this model has none; redrawn=1 draws everything"
+                f"{self.name} draws convolutions and linear layers anew, and this model has none; "
+                "redrawn=1 draws everything"
             )
         return last_layers(model, math.ceil(round(self.redrawn * count, 9)), self.name)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p_y − log(1 − p_y) per sample [B], of logits [B, C]: the label's logit less the
-    log-sum-exp of the others.
+    """log p_y − log(1 − p_y) per sample [B], of logits [B, C] and labels [B].
+
+    It is the label's logit less the log-sum-exp of the others.
     """
     own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
     return logits[own] - logits.masked_fill(own, -math.inf).logsumexp(1)
 
 
 def _towards(original: Outputs, *, labels: float, logits: float, features: float) -> _Guide:
-    """The weighted distance per sample [B] from the labels and from the original's outputs, known
-    by position.
+    """A loss: the weighted distance [B] from the labels and from the original's outputs.
+
+    Args:
+        original: Outputs of the original for all samples, found by the position of a sample.
+        labels: Weight of the cross-entropy.
+        logits: Weight of KL(p_0 ‖ p).
+        features: Weight of the squared error of the features over their variance.
     """
     variance = total_variance(original.features)
     targets = soft_target(original.logits, 1.0)

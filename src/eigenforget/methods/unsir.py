@@ -1,11 +1,9 @@
-"""UNSIR: impair the model with noise that maximises its error on the forgotten classes, then repair
-it.
-"""
+"""UNSIR: impair the model with noise that maximises its error, then repair it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,41 +13,39 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import JoinedSource, Source, TensorSource
-from eigenforget.methods.base import Task
+from eigenforget.data.sources import Joined, Source, TensorSource
+from eigenforget.methods.base import Method, Range, Task, adam
 from eigenforget.models.features import logits_of
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Optimizer, Phase
+from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
 
 
 @configured
-class UNSIR:
-    """Noise per forgotten class c minimises −CE(f(noise), c) + λ · mean ‖noise‖² with the frozen
-    original f; then two phases.
+class UNSIR(Method):
+    """Learn noise for each forgotten class, train on it, then repair on a retain sample.
 
-    Impair: cross-entropy on noise labelled c, mixed with a retain sample. Repair: cross-entropy on
-    the retain sample. The forget data are not used.
+    The noise of class c minimises −CE(f(noise), c) + λ · mean ‖noise‖² with the frozen original f.
+    Impair: the cross-entropy of the noise labelled c, mixed with the retain sample. Repair: the
+    cross-entropy of the retain sample. The forget set is not used.
     """
 
-    name: ClassVar[str] = "unsir"
-    source: ClassVar[str] = (
+    name: ClassVar = "unsir"
+    source: ClassVar = (
         "Tarun et al.: Fast Yet Effective Machine Unlearning, arXiv 2111.08947; settings of its public notebook; deviation: noise "
         "keeps its own class as label where several are forgotten (the notebook labels all of it 0)"
     )
-    needs: ClassVar[tuple[str, ...]] = (
+    needs: ClassVar = (
         "retain (a sample)",
         "labels",
         "whole classes forgotten",
         "real-valued inputs",
     )
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = (
+    passes: ClassVar = (
         "trained: noise_steps × noise + repeats × noise + (1 + repair_epochs) × retain sample"
     )
-    rows: ClassVar[int] = 3  # of its log where one class is forgotten: noise, impair, repair
-    recipes: ClassVar[dict[str, dict[str, Any]]] = {
+    search_space: ClassVar = {"impair_lr": Range(1e-4, 0.05), "repair_lr": Range(1e-4, 0.02)}
+    recipes: ClassVar = {
         "cifar10-resnet18": {
             "noise_samples": 256,
             "noise_steps": 40,
@@ -74,7 +70,7 @@ class UNSIR:
         int, Field(ge=1, description="how often each noise input is seen in the impair phase")
     ] = 5
     retain_per_class: Annotated[
-        int, Field(ge=1, description="retained samples per class, at most")
+        int, Field(ge=1, description="retain samples per class, at most")
     ] = 1000
     impair_lr: Annotated[
         float, Field(gt=0, description="Adam learning rate of the impair phase")
@@ -89,26 +85,25 @@ class UNSIR:
         int, Field(ge=2, description="samples per step of the impair and repair phases")
     ] = 256
 
+    @property
+    def log_rows(self) -> int:
+        """Number of log rows where one class is forgotten: noise, impair, repair."""
+        return 3
+
     def __call__(self, task: Task) -> nn.Module:
-        if not task.forgotten_classes:
-            raise Refused("unsir needs a class that is forgotten as a whole")
+        task.needs_gone_classes(self.name)
         sample = self.sample(task)
         noise = [self.noise(task, label) for label in task.forgotten_classes]
         seen = [n.subset(np.tile(np.arange(len(n)), self.repeats)) for n in noise]
-
         impair = Phase(
-            "impair",
-            (JoinedSource((sample, *seen)),),
-            supervised,
-            _adam(self.impair_lr),
-            self.batch_size,
+            "impair", (Joined((sample, *seen)),), supervised, adam(self.impair_lr), self.batch_size
         )
-        repair = Phase("repair", (sample,), supervised, _adam(self.repair_lr), self.batch_size)
+        repair = Phase("repair", (sample,), supervised, adam(self.repair_lr), self.batch_size)
         repair = replace(repair, steps_per_epoch=self.repair_epochs * repair.steps())
-        return task.fit(task.student(), [impair, repair], epochs=1)
+        return task.fit(task.student(), impair, repair, epochs=1)
 
     def sample(self, task: Task) -> Source:
-        """Up to retain_per_class retained samples of each class."""
+        """Up to retain_per_class retain samples of each class."""
         retain = task.needs_retain(self.name)
         labels = retain.labels()
         order = torch.randperm(len(labels), generator=seeds.generator(task.seed, "unsir")).numpy()
@@ -116,8 +111,10 @@ class UNSIR:
         return retain.subset(np.sort(np.concatenate(kept)))
 
     def noise(self, task: Task, label: int) -> TensorSource:
-        """Error-maximising inputs of one class, labelled with it. Errors: Refused where inputs are
-        no real-valued tensor.
+        """Error-maximising inputs of one class, labelled with it.
+
+        Raises:
+            Refused: Inputs are no real-valued tensor.
         """
         like = next(task.needs_retain(self.name).batches(1)).inputs
         if not isinstance(like, Tensor) or not like.is_floating_point():
@@ -134,18 +131,15 @@ class UNSIR:
             "noise",
             (rows,),
             lambda part: -cross_entropy(part.outputs.logits, part.batch.labels),
-            _adam(self.noise_lr),
+            adam(self.noise_lr),
             n,
-            penalty=lambda model, cycle: (
-                self.noise_penalty * module.noise.square().flatten(1).sum(1).mean()
-            ),
+            penalty=lambda *_: self.noise_penalty * module.noise.square().flatten(1).sum(1).mean(),
             steps_per_epoch=self.noise_steps,
             norm="frozen",
         )
         layer = None if task.layer is None else f"model.{task.layer}"
-        task.fit(
-            module, [phase], epochs=1, seed=seeds.derive(task.seed, "unsir", label), layer=layer
-        )
+        seed = seeds.derive(task.seed, "unsir", label)
+        replace(task, layer=layer, seed=seed).fit(module, phase, epochs=1)
         return TensorSource(module.noise.detach(), rows.targets.to(module.noise.device))
 
 
@@ -164,8 +158,3 @@ class _Noise(nn.Module):
         super().train(mode)
         self.model.eval()
         return self
-
-
-def _adam(lr: float) -> Optimizer:
-    # AdamW without decay is Adam.
-    return Optimizer(kind="adamw", lr=lr, weight_decay=0.0)

@@ -13,6 +13,8 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.seeds import generator
 from eigenforget.core.text import listed
 
+NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (no public base class)
+"""Layers that keep running statistics of what they normalise."""
 _OTHERS = {"retrain": "; a new model of your builder is the way out: eigenforget train --without"}
 
 
@@ -85,7 +87,7 @@ def infinite_constants(model: nn.Module) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for prefix, module in model.named_modules():
-        if not isinstance(module, nn.modules.batchnorm._NormBase):
+        if not isinstance(module, NORMS):
             buffers = dict(module.named_buffers(prefix, recurse=False))
             found |= {
                 k: v.clone()
