@@ -30,14 +30,14 @@ from eigenforget.methods import (
     HeadMask,
     Identity,
     Influence,
-    Lotus,
+    LoTUS,
     Masked,
     NoT,
     RandomLabel,
     Retrain,
 )
 from eigenforget.methods.base import Task
-from eigenforget.methods.unlearn import run, unlearn
+from eigenforget.methods.unlearn import run_method, unlearn
 from eigenforget.models import checkpoint
 from eigenforget.models.initialisation import is_mask, reinitialise
 from eigenforget.models.module import Module
@@ -87,12 +87,12 @@ def test_an_infinite_mask_is_a_constant_but_one_that_moves_has_diverged(persiste
     with pytest.raises(
         EigenforgetError, match="the result of identity has NaN or infinite values in mask"
     ):
-        run(Changed(), given)  # type: ignore[arg-type]
+        run_method(Changed(), given)  # type: ignore[arg-type]
     model.mask[0, 0] = torch.nan
     with pytest.raises(
         EigenforgetError, match="the model to unlearn has NaN or infinite values in mask"
     ):
-        run(Identity(), given)
+        run_method(Identity(), given)
 
 
 class Changed:
@@ -111,7 +111,7 @@ def test_statistics_and_parameters_that_are_infinite_are_no_constants() -> None:
         with pytest.raises(
             EigenforgetError, match=f"the model to unlearn has NaN or infinite values in {name}"
         ):
-            run(Identity(), task(model))
+            run_method(Identity(), task(model))
 
 
 def test_masks_are_saved_and_loaded_into_buffers_only(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_masks_are_saved_and_loaded_into_buffers_only(tmp_path: Path) -> None:
     [
         Retrain(epochs=1),
         UNSIR(noise_samples=4, noise_steps=2, batch_size=8, repair_epochs=1),
-        Lotus(epochs=1),
+        LoTUS(epochs=1),
     ],
 )
 def test_methods_pass_the_layer_on_where_there_is_no_linear_head(method: Any) -> None:
@@ -171,7 +171,7 @@ def test_methods_pass_the_layer_on_where_there_is_no_linear_head(method: Any) ->
 
 def test_fisher_forgetting_marks_no_head_where_there_is_none() -> None:
     model = made(ConvHead)
-    assert moved(run(FisherForgetting(), task(model, 2, 6, 6, layer="2")), model)
+    assert moved(run_method(FisherForgetting(), task(model, 2, 6, 6, layer="2")), model)
 
 
 def test_a_stored_model_without_a_linear_head_is_built_for_the_classes_of_the_data(
@@ -200,20 +200,20 @@ def test_methods_of_the_head_refuse_none_a_frozen_and_a_shared_one(method: Any) 
         Refused,
         match=f"^{method.name} needs a linear classifier head: ConvHead has no nn.Linear layer",
     ):
-        run(method, task(made(ConvHead), 2, 6, 6, layer="2"))
+        run_method(method, task(made(ConvHead), 2, 6, 6, layer="2"))
     frozen = made(Normed)
     frozen[3].requires_grad_(False)
     with pytest.raises(
         Refused,
         match=rf"^{method.name} changes the classifier head 3, whose .* is frozen \(requires_grad is False\)$",
     ):
-        run(method, task(frozen))
+        run_method(method, task(frozen))
     if method.name != "head_mask":
         with pytest.raises(
             Refused,
             match=rf"^{method.name} changes the classifier head head alone, which shares its weight with embed$",
         ):
-            run(method, task(made(Tied), CLASSES))
+            run_method(method, task(made(Tied), CLASSES))
 
 
 def test_a_head_that_is_not_the_last_linear_is_found_by_a_pass_and_the_model_stays_as_it_is() -> (
@@ -284,7 +284,7 @@ def slow(model: nn.Module, source: Source) -> list[dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize(("kind", "shape"), [(Asks, (WIDTH,)), (Encoder, (4, 8))])
-def test_derivatives_of_attention_and_of_models_that_vmap_cannot_run(
+def test_derivatives_of_attention_and_of_models_that_vmap_cannot_run_method(
     kind: type[nn.Module], shape: tuple[int, ...]
 ) -> None:
     model = made(kind).double()
@@ -343,7 +343,7 @@ def test_operations_without_such_derivatives_are_a_refusal_and_errors_of_the_mod
             Refused,
             match=r"^this method needs derivatives that an operation of the model does not have: [^\n]+$",
         ):
-            run(method, task(made(Old)))
+            run_method(method, task(made(Old)))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         mean_gradient(Engine(device="cpu"), made(Normed), task(made(Normed), 5).forget)
 
@@ -363,7 +363,7 @@ def test_attention_is_drawn_anew_and_constants_stay() -> None:
         and one.body.layers[0].self_attn.in_proj_weight.std() > 0
     )
     model = made(Asks)
-    result = run(Retrain(epochs=1), task(model))
+    result = run_method(Retrain(epochs=1), task(model))
     assert moved(result, model) == {k for k, _ in model.named_parameters()} and torch.equal(
         result.scale, model.scale
     )  # type: ignore[arg-type]
@@ -372,7 +372,7 @@ def test_attention_is_drawn_anew_and_constants_stay() -> None:
         Refused,
         match=r"Asks owns positions and has no reset_parameters\(\); .* eigenforget train --without$",
     ):
-        run(Retrain(epochs=1), task(model))
+        run_method(Retrain(epochs=1), task(model))
 
 
 # ---- shared and frozen weights
@@ -381,7 +381,7 @@ def test_attention_is_drawn_anew_and_constants_stay() -> None:
 @pytest.mark.parametrize("method", [CFk(k=1, epochs=1), EUk(k=1, epochs=1)], ids=lambda m: m.name)
 def test_the_last_layer_trains_although_its_weight_has_another_name(method: Any) -> None:
     model = made(Tied)
-    result = run(method, task(model, CLASSES))
+    result = run_method(method, task(model, CLASSES))
     assert (
         moved(result, model) == {"embed.weight", "head.weight", "head.bias"}
         and result.head.weight is result.embed.weight
@@ -394,13 +394,15 @@ def test_frozen_layers_are_neither_negated_nor_drawn_anew_and_keep_their_statist
     negated = NoT().negated(task(model))
     assert moved(negated, model) == {"3.weight", "3.bias"}
     with pytest.raises(Refused, match=r"those of layer '0' are frozen"):
-        run(NoT(layers=("0",)), task(model))
+        run_method(NoT(layers=("0",)), task(model))
     model[1].requires_grad_(False)
     for method in (EUk(k=2, epochs=1), CFk(k=2, epochs=1), RandomLabel(epochs=1)):
-        assert moved(run(method, task(model)), model) == {"3.weight", "3.bias"}, method.name
+        assert moved(run_method(method, task(model)), model) == {"3.weight", "3.bias"}, method.name
     model[1].bias.requires_grad_(True)
-    assert {"1.bias", "1.running_mean"} <= moved(run(RandomLabel(epochs=1), task(model)), model)
-    assert "1.weight" not in moved(run(EUk(k=2, epochs=1), task(model)), model)
+    assert {"1.bias", "1.running_mean"} <= moved(
+        run_method(RandomLabel(epochs=1), task(model)), model
+    )
+    assert "1.weight" not in moved(run_method(EUk(k=2, epochs=1), task(model)), model)
 
 
 EVERY_KIND = [
@@ -420,6 +422,6 @@ EVERY_KIND = [
 def test_nothing_to_train_is_a_refusal(method: Any) -> None:
     given = task(made(Normed).requires_grad_(False))
     with pytest.raises(Refused, match=rf"^{method.name}: the model has no trainable parameter"):
-        run(method, given)
+        run_method(method, given)
     with pytest.raises(EigenforgetError):  # inside another method, where nothing has looked before
         method(given)

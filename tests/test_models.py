@@ -19,6 +19,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.models.building import initial_weights
 from eigenforget.models.features import capture, find_head
+from eigenforget.models.heads import check_label_range
 from eigenforget.models.residual import BasicBlock
 from eigenforget.models.vit_tiny import Attention, Width
 
@@ -744,9 +745,9 @@ def test_other_number_types_are_saved_and_digested(tmp_path, dtype):
 
 
 def test_labels_outside_the_head_are_refused():
-    checkpoint.check_labels(np.array([0, 9]), 10)
+    check_label_range(np.array([0, 9]), 10)
     for labels, line in (
         ([3, 12], "label 12 is outside the model's head of 10 outputs"),
         ([10, -1, 10], "labels -1, 10 are outside the model's head of 10 outputs"),
     ):
-        assert refusal(lambda labels=labels: checkpoint.check_labels(np.array(labels), 10)) == line
+        assert refusal(lambda labels=labels: check_label_range(np.array(labels), 10)) == line

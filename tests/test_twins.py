@@ -15,7 +15,7 @@ from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.near_duplicates import few_enough, twins
-from eigenforget.methods import MUDA, Delete
+from eigenforget.methods import DELETE, MUDA
 from eigenforget.record import read
 from eigenforget.requests import REQUESTS
 from eigenforget.training.engine import Engine
@@ -130,7 +130,7 @@ def test_no_retained_data_is_what_a_share_of_zero_means(
     none = replace(digits, retain_fraction=0.0)
     with pytest.raises(Refused, match="muda needs retain data"):
         none.unlearn(trained, MUDA(), seed=0)
-    made = none.unlearn(trained, Delete(epochs=1), seed=0)
+    made = none.unlearn(trained, DELETE(epochs=1), seed=0)
     assert any(
         not (a == b).all()
         for a, b in zip(made.model.parameters(), trained.parameters(), strict=True)

@@ -18,7 +18,7 @@ from eigenforget.core.errors import Refused
 from eigenforget.data.sources import Source, TensorSource, as_source
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method, Task
-from eigenforget.methods.unlearn import run
+from eigenforget.methods.unlearn import run_method
 from eigenforget.models import checkpoint
 from eigenforget.models.features import settle_head
 from eigenforget.models.heads import head_if_any
@@ -249,9 +249,9 @@ def test_runs_and_keeps_the_contract_or_refuses_with_a_reason(name: str, kind: t
     before = checkpoint.digest(given.model)
     if (name, kind.name) in REFUSES:
         with pytest.raises(Refused, match=REFUSES[name, kind.name]):
-            run(method, given)
+            run_method(method, given)
     else:
-        check_result(run(method, given), given, kind)
+        check_result(run_method(method, given), given, kind)
     assert checkpoint.digest(given.model) == before
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in given.model.modules())
 

@@ -21,15 +21,15 @@ from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.spec import as_json, from_json, parse, spell
 from eigenforget.data.sources import DatasetSource, JoinedSource, TensorSource
 from eigenforget.methods.base import Task
-from eigenforget.methods.boundary_expand import BoundaryExpand, widened
+from eigenforget.methods.boundary_expand import BoundaryExpand, _with_shadow
 from eigenforget.methods.boundary_shrink import BoundaryShrink
 from eigenforget.methods.cmf import CMF, ClassMeanHead, class_means
 from eigenforget.methods.collapse import Collapse
-from eigenforget.methods.delete import Delete
+from eigenforget.methods.delete import DELETE
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.head_distill import HeadDistill
 from eigenforget.methods.identity import Identity
-from eigenforget.methods.lotus import Lotus, smoothed_target
+from eigenforget.methods.lotus import LoTUS, smoothed_target
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.methods.unsir import UNSIR
 from eigenforget.models import checkpoint
@@ -82,7 +82,7 @@ def differing(found: nn.Module, original: nn.Module) -> set[str]:
 
 def test_delete_is_the_published_kl_on_forget_data(small: Task) -> None:
     """Target with the true logit at −1e10, KL summed over classes in a loop, mean over the batch."""
-    method = Delete(epochs=2, lr=0.1, momentum=0.9, weight_decay=0.01, batch_size=4)
+    method = DELETE(epochs=2, lr=0.1, momentum=0.9, weight_decay=0.01, batch_size=4)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor, positions: Tensor) -> Tensor:
         teacher = small.model(x).detach().clone()
@@ -101,7 +101,7 @@ def test_delete_is_the_published_kl_on_forget_data(small: Task) -> None:
     equal_weights(method(replace(small, retain=None)), hand, small.model)
 
 
-@pytest.mark.parametrize("method", [Delete, BoundaryShrink, BoundaryExpand])
+@pytest.mark.parametrize("method", [DELETE, BoundaryShrink, BoundaryExpand])
 def test_frozen_norm_keeps_every_statistic(method: type, task: Task) -> None:
     moved = differing(method(epochs=1, norm="train")(task), task.model)
     kept = differing(method(epochs=1, norm="frozen")(task), task.model)
@@ -111,7 +111,7 @@ def test_frozen_norm_keeps_every_statistic(method: type, task: Task) -> None:
 
 
 def test_delete_forgets_and_keeps(task: Task) -> None:
-    result = Delete()(replace(task, retain=None))
+    result = DELETE()(replace(task, retain=None))
     assert accuracy(task, result, task.forget) < 0.1 and accuracy(task, result, task.retain) > 0.97  # type: ignore[arg-type]
 
 
@@ -202,7 +202,7 @@ def test_boundary_expand_trains_a_shadow_class_and_cuts_it_off(small: Task, bias
         replace(task, retain=None)
     )
     wide = copy.deepcopy(model)
-    wide[2] = widened(model[2], seeds.generator(SEED, "shadow"))  # type: ignore[arg-type]
+    wide[2] = _with_shadow(model[2], seeds.generator(SEED, "shadow"))  # type: ignore[arg-type]
 
     def loss(model: nn.Module, x: Tensor, y: Tensor, positions: Tensor) -> Tensor:
         logits = model(x)
@@ -226,7 +226,7 @@ def test_boundary_expand_trains_a_shadow_class_and_cuts_it_off(small: Task, bias
 def test_widened_head_copies_the_rows_and_starts_the_last_as_linear_does() -> None:
     head = nn.Linear(100, 3).double()
     before = torch.random.get_rng_state()
-    wide = widened(head, torch.Generator().manual_seed(0))
+    wide = _with_shadow(head, torch.Generator().manual_seed(0))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(wide.weight[:3], head.weight) and torch.equal(wide.bias[:3], head.bias)
     row = wide.weight[3].detach()
@@ -345,7 +345,7 @@ def test_lotus_target_formula() -> None:
 
 def test_lotus_is_its_algorithm_written_out(small: Task) -> None:
     """Two epochs: accuracy, temperature, Gumbel noise, mixed batches and AdamW by hand."""
-    method = Lotus(
+    method = LoTUS(
         epochs=2,
         lr=0.01,
         weight_decay=0.1,
@@ -359,9 +359,9 @@ def test_lotus_is_its_algorithm_written_out(small: Task) -> None:
         model[2].bias[2] += 0.7  # type: ignore[index]
     task = replace(small, model=model)
     result = method(task)
-    sample = method.sample(task, small.retain)  # type: ignore[arg-type]
-    assert len(sample) == 15
-    mixed, hand = JoinedSource((small.forget, sample)), copy.deepcopy(model)
+    sample = task.sample(small.retain, 15, "lotus")  # type: ignore[arg-type]
+    assert len(sample) == 15 == len(small.retain) // 2  # type: ignore[arg-type]
+    mixed, hand = Joined((small.forget, sample)), copy.deepcopy(model)
     step = torch.optim.AdamW(hand.parameters(), lr=0.01, weight_decay=0.1)
     uniform, temperatures = seeds.generator(SEED, "gumbel"), []
     for cycle in range(2):
@@ -410,19 +410,19 @@ def test_lotus_stops_at_its_target(task: Task, small: Task) -> None:
     with torch.no_grad():
         model[2].bias[2] -= 100.0  # type: ignore[index]
     below = replace(small, model=model, log=rows.append)
-    result = Lotus(target_accuracy=0.01)(below)
+    result = LoTUS(target_accuracy=0.01)(below)
     assert (
         not rows and not differing(result, model) and not any(m.training for m in result.modules())
     )
     assert all(p.grad is None for p in result.parameters())
-    Lotus(target_accuracy=0.005, epochs=2)(below)
+    LoTUS(target_accuracy=0.005, epochs=2)(below)
     assert len(rows) == 2, "a gap of −0.005 does not stop it"
     with pytest.raises(Refused, match="target_accuracy"):
-        Lotus()(replace(task, forgotten_classes=()))
+        LoTUS()(replace(task, forgotten_classes=()))
 
 
 def test_lotus_lowers_confidence_on_forget_data_only(task: Task) -> None:
-    result = Lotus(epochs=3)(task)
+    result = LoTUS(epochs=3)(task)
     entropies = {}
     for name, model in (("before", task.model), ("after", result)):
         for side, source in (("forget", task.forget), ("retain", task.retain)):
@@ -577,7 +577,7 @@ def test_cmf_wraps_any_method_and_its_result_can_be_loaded_again(
     before = checkpoint.digest(task.model)
     for inner in (
         RandomLabel(epochs=1),
-        Delete(epochs=1),
+        DELETE(epochs=1),
         UNSIR(noise_steps=2, repeats=1, retain_per_class=20, repair_epochs=1),
     ):
         method = CMF(inner=inner)

@@ -29,7 +29,6 @@ from eigenforget.experiments.results import (
 from eigenforget.experiments.specs import Specs, completed, experiment_of
 from eigenforget.experiments.study import Study
 from eigenforget.methods import METHODS
-from eigenforget.methods.base import rows_of
 from eigenforget.models import checkpoint
 from eigenforget.models.features import find_layer
 from eigenforget.models.unchanged import unchanged_weights
@@ -169,7 +168,7 @@ def unlearn(
             trackers.tracking(track, name=out.stem, leads=engine.leads) as tracked,
         ):
             log = both(
-                both(trace.append, tracked.row), watch(f"unlearn: {chosen.name}", rows_of(chosen))
+                both(trace.append, tracked.row), watch(f"unlearn: {chosen.name}", chosen.log_rows)
             )
             made = experiment.unlearn(model, chosen, seed=seed, log=log)
     except (Refused, Diverged) as error:

@@ -20,6 +20,7 @@ from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.results import check_file
 from eigenforget.experiments.specs import Specs, completed, experiment_of
 from eigenforget.models import checkpoint
+from eigenforget.models.heads import check_label_range
 from eigenforget.models.precision import widened
 from eigenforget.requests import model_scores, subsampled_memorisation, write_scores
 from eigenforget.requests.scores import ModelScore, check_scores_path
@@ -135,7 +136,7 @@ def logits_of(model: nn.Module, source: Source, engine: Engine, layer: str | Non
         outputs.logits.cpu() for _, outputs in engine.forward(widened(model), source, layer=layer)
     ]
     logits = torch.cat(rows).numpy()
-    checkpoint.check_labels(source.labels(), logits.shape[1])
+    check_label_range(source.labels(), logits.shape[1])
     return logits
 
 

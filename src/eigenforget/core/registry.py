@@ -3,7 +3,7 @@
 A package that holds things of one kind has one line for each in its registry:
 
     METHODS: Registry[type] = Registry(
-        "method", "eigenforget.methods", [MUDA, Scrub], requires=("name", "needs"), wrap=...
+        "method", "eigenforget.methods", [MUDA, SCRUB], requires=("name", "needs"), wrap=...
     )
 
 The registry is a sequence of classes: its own, then those that installed packages declare as entry

@@ -17,7 +17,7 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.audits.evidence import Observation, PartOutputs
-from eigenforget.models.checkpoint import check_labels
+from eigenforget.models.heads import check_label_range
 from eigenforget.requests.splitting import sides_of
 from eigenforget.training.engine import Engine
 
@@ -46,7 +46,7 @@ def observe(
         rows: list[tuple[Batch, Outputs]] = []
         for batch, outputs in engine.forward(model, source, layer=view.layer, layers=view.layers):
             if not rows:
-                check_labels(labels, outputs.logits.shape[1])
+                check_label_range(labels, outputs.logits.shape[1])
             rows.append((Batch(None, batch.labels.cpu(), batch.positions.cpu()), _on_cpu(outputs)))
         seen[part] = _joined(rows)
     return seen

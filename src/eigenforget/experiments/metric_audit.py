@@ -16,7 +16,7 @@ from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.study import Study
 from eigenforget.methods import Collapse, HeadDistill, HeadMask
-from eigenforget.methods.base import Method, rows_of
+from eigenforget.methods.base import Method
 from eigenforget.record import RunRecord
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Watch, unwatched
@@ -149,7 +149,7 @@ class MetricAudit:
     ) -> list[Trial]:
         found = []
         for number, (seed, original) in enumerate(zip(self.seeds, originals, strict=True)):
-            log = watch(f"unlearn: {method.name}, seed {seed}", rows_of(method))
+            log = watch(f"unlearn: {method.name}, seed {seed}", method.log_rows)
             try:
                 made: ModelAndCost | Refused | Diverged = self.experiment.unlearn(
                     original.model, method, seed=seed, log=log

@@ -19,7 +19,7 @@ from eigenforget.core.seeds import derive
 from eigenforget.evaluation.board import Board
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.study import Study
-from eigenforget.methods.base import Method, rows_of
+from eigenforget.methods.base import Method
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import RunRecord
 from eigenforget.requests import Sequential, Step, Union, steps
@@ -147,7 +147,7 @@ class SequentialStudy:
     def _unlearned(
         self, model: nn.Module, number: int, watch: Watch
     ) -> ModelAndCost | Refused | Diverged:
-        log = watch(f"unlearn: step {number}, {self.method.name}", rows_of(self.method))
+        log = watch(f"unlearn: step {number}, {self.method.name}", self.method.log_rows)
         seed = derive(self.seed, "sequence", number) % 2**31
         try:
             return self.at(number).unlearn(
@@ -157,7 +157,7 @@ class SequentialStudy:
             return error
 
     def _at_once(self, original: nn.Module, watch: Watch) -> ModelAndCost | Refused | Diverged:
-        log = watch(f"unlearn: at once, {self.method.name}", rows_of(self.method))
+        log = watch(f"unlearn: at once, {self.method.name}", self.method.log_rows)
         try:
             return self.at(len(self.steps)).unlearn(original, self.method, seed=self.seed, log=log)
         except (Refused, Diverged) as error:

@@ -16,7 +16,7 @@ from eigenforget.core.errors import Diverged, Refused
 from eigenforget.evaluation.board import Board
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.model_cache import Kind, ModelCache
-from eigenforget.methods.base import Method, rows_of
+from eigenforget.methods.base import Method
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import RunRecord
 from eigenforget.training.cost import ModelAndCost
@@ -74,7 +74,7 @@ class Study:
         trace: list[Mapping[str, Any]] = []
         job = {"seed": self.seed, "method": described(method)}
         made = self._unlearned(
-            original, method, both(trace.append, watch(f"unlearn: {name}", rows_of(method)))
+            original, method, both(trace.append, watch(f"unlearn: {name}", method.log_rows))
         )
         if not isinstance(made, ModelAndCost):
             return self.experiment.record(

@@ -6,17 +6,15 @@ Other packages add theirs by an entry point in the group `eigenforget.methods`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from eigenforget.core.registry import Registry, from_function
+from eigenforget.core.registry import Registry
 from eigenforget.methods.bad_teacher import BadTeacher
+from eigenforget.methods.base import DECLARED, of_callable
 from eigenforget.methods.boundary_expand import BoundaryExpand
 from eigenforget.methods.boundary_shrink import BoundaryShrink
 from eigenforget.methods.cf_k import CFk
 from eigenforget.methods.cmf import CMF
 from eigenforget.methods.collapse import Collapse
-from eigenforget.methods.delete import Delete
+from eigenforget.methods.delete import DELETE
 from eigenforget.methods.esc import ESC
 from eigenforget.methods.esc_t import ESCT
 from eigenforget.methods.eu_k import EUk
@@ -28,7 +26,7 @@ from eigenforget.methods.head_mask import HeadMask
 from eigenforget.methods.identity import Identity
 from eigenforget.methods.influence import Influence
 from eigenforget.methods.l1_sparse import L1Sparse
-from eigenforget.methods.lotus import Lotus
+from eigenforget.methods.lotus import LoTUS
 from eigenforget.methods.masked import Masked
 from eigenforget.methods.muda import MUDA
 from eigenforget.methods.neg_grad_plus import NegGradPlus
@@ -36,25 +34,10 @@ from eigenforget.methods.not_ import NoT
 from eigenforget.methods.probed_muda import ProbedMUDA
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.methods.retrain import Retrain
-from eigenforget.methods.scrub import Scrub
+from eigenforget.methods.scrub import SCRUB
 from eigenforget.methods.ssd import SSD
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.methods.unsir import UNSIR
-
-
-def _of_function(function: Callable[..., Any]) -> type:
-    """A method that calls function(task, *, fields)."""
-    return from_function(
-        function,
-        call="__call__",
-        given=("task",),
-        needs=(),
-        guarantee="none known",
-        source="a function of one's own",
-        role="unlearned",
-        passes="unknown",
-    )
-
 
 METHODS: Registry[type] = Registry(
     "method",
@@ -68,7 +51,7 @@ METHODS: Registry[type] = Registry(
         NegGradPlus,
         RandomLabel,
         BadTeacher,
-        Scrub,
+        SCRUB,
         L1Sparse,
         Masked,
         SSD,
@@ -77,11 +60,11 @@ METHODS: Registry[type] = Registry(
         BoundaryShrink,
         BoundaryExpand,
         UNSIR,
-        Delete,
+        DELETE,
         ESC,
         ESCT,
         CMF,
-        Lotus,
+        LoTUS,
         NoT,
         CFk,
         EUk,
@@ -91,8 +74,8 @@ METHODS: Registry[type] = Registry(
         HeadDistill,
         Collapse,
     ],
-    requires=("name", "needs", "guarantee", "source", "role", "passes"),
-    wrap=_of_function,
+    requires=DECLARED,
+    wrap=of_callable,
 )
 
 __all__ = [
@@ -102,7 +85,7 @@ __all__ = [
     "CFk",
     "CMF",
     "Collapse",
-    "Delete",
+    "DELETE",
     "ESC",
     "ESCT",
     "EUk",
@@ -114,7 +97,7 @@ __all__ = [
     "Identity",
     "Influence",
     "L1Sparse",
-    "Lotus",
+    "LoTUS",
     "METHODS",
     "MUDA",
     "Masked",
@@ -124,7 +107,7 @@ __all__ = [
     "RandomLabel",
     "Retrain",
     "SSD",
-    "Scrub",
+    "SCRUB",
     "UNSIR",
     "UnseenDistill",
 ]

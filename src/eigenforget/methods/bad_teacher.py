@@ -84,4 +84,4 @@ class BadTeacher(Method):
 
         teachers = (task.teacher(), incompetent)
         phase = Phase("teach", (mixed,), loss, adam(self.lr), self.batch_size, teachers)
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.registry import from_function
 from eigenforget.data.sources import Source
 from eigenforget.training.engine import Engine
-from eigenforget.training.log import Log
+from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import Optimizer, Phase
 
 
@@ -40,6 +43,7 @@ class Task:
         forgotten_classes: Classes that are gone as a whole, those of earlier requests included.
         layer: The layer whose output are the features; None is the input of the classifier head.
         log: Called with one row per epoch of each phase.
+        look: What it finds in the model after an epoch is added to that row.
     """
 
     model: nn.Module
@@ -51,6 +55,7 @@ class Task:
     forgotten_classes: tuple[int, ...] = ()
     layer: str | None = None
     log: Log = field(default=lambda row: None)
+    look: Look | None = None
 
     def student(self) -> nn.Module:
         """A trainable copy of the model."""
@@ -89,22 +94,21 @@ class Task:
         return self.sample(source, count, *key)
 
     def fit(
-        self, model: nn.Module, *phases: Phase, epochs: int, seed: int | None = None
+        self, model: nn.Module, phases: Sequence[Phase], *, epochs: int, **settings: Any
     ) -> nn.Module:
-        """Train the model in place on the task's engine, with its layer, log and (by default) seed.
+        """Train `model` in place as `Engine.fit` does, with the seed, layer and log of this task.
 
-        Each epoch runs one pass of every phase, in order. The model is returned in eval mode.
+        Args:
+            model: The module to train, such as `student()`.
+            phases: The phases of each epoch, in order.
+            epochs: How often they run.
+            **settings: Other values for the seed, layer, log or look of `Engine.fit`.
         """
-        return self.engine.fit(
-            model,
-            phases,
-            cycles=epochs,
-            seed=self.seed if seed is None else seed,
-            layer=self.layer,
-            log=self.log,
-        )
+        own = {"seed": self.seed, "layer": self.layer, "log": self.log, "look": self.look}
+        return self.engine.fit(model, phases, epochs=epochs, **{**own, **settings})
 
 
+@runtime_checkable
 class Method(Protocol):
     """An unlearning method: a frozen dataclass of hyper-parameters that is called with a task.
 
@@ -148,6 +152,43 @@ class Method(Protocol):
     def __call__(self, task: Task) -> nn.Module:
         """The unlearned model, a new module in eval mode."""
         ...
+
+
+DECLARED = ("name", "source", "needs", "passes", "guarantee", "role", "log_rows", "optimises")
+"""What every method has; see `Method`."""
+
+
+def of_callable(function: Callable[..., nn.Module]) -> type:
+    """A method class of a bare function, or of an object with __call__(task), with cautious claims.
+
+    Keyword-only parameters of the function become fields. What the object itself has of the
+    attributes of a method (name, role, needs …) holds. The task that it is given has a copy of the
+    model, which it may change and return.
+
+    Raises:
+        EigenforgetError: It cannot be called with a task.
+    """
+    called = function if inspect.isroutine(function) else type(function).__call__.__get__(function)
+
+    @functools.wraps(called)
+    def guarded(task: Task, **fields: Any) -> nn.Module:
+        return called(replace(task, model=task.student()), **fields)
+
+    claims = {
+        "name": getattr(function, "__name__", type(function).__name__),
+        "source": "a function of one's own",
+        "needs": (),
+        "passes": "unknown",
+        "guarantee": "none known",
+        "role": "unlearned",
+        "recipes": {},
+        "search_space": {},
+        "adds": (),
+        "optimises": (),
+        "log_rows": 0,
+    }
+    claims |= {name: getattr(function, name) for name in claims if hasattr(function, name)}
+    return from_function(guarded, call="__call__", given=("task",), **claims)
 
 
 def optimizer_of(method: Method, **settings: Any) -> Optimizer:

@@ -64,7 +64,7 @@ class BoundaryExpand(Method):
         phase = Phase(
             "forget", (task.forget,), loss, optimizer_of(self), self.batch_size, norm=self.norm
         )
-        task.fit(student, phase, epochs=self.epochs)
+        task.fit(student, [phase], epochs=self.epochs)
         head.to(wide.weight.device)
         with torch.no_grad():
             head.weight.copy_(wide.weight[:-1])

@@ -76,7 +76,7 @@ class BoundaryShrink(Method):
         phase = Phase(
             "forget", (task.forget,), loss, optimizer_of(self), self.batch_size, norm=self.norm
         )
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def labels(self, task: Task) -> Tensor:
         """The nearest incorrect class [N_f] of each forget sample.

@@ -62,7 +62,7 @@ class CFk(Method):
         retain = task.needs_retain(self.name)
         student = task.student()
         trains = owned(student, last_layers(student, self.k, self.name))
-        return task.fit(student, last_phase(self, retain, trains), epochs=self.epochs)
+        return task.fit(student, [last_phase(self, retain, trains)], epochs=self.epochs)
 
 
 def last_phase(method: CFk | EUk, retain: Source, trains: Container[str]) -> Phase:

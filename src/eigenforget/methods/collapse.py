@@ -53,4 +53,4 @@ class Collapse(Method):
             self.batch_size,
             steps_per_epoch=self.steps,
         )
-        return task.fit(task.student(), phase, epochs=1)
+        return task.fit(task.student(), [phase], epochs=1)

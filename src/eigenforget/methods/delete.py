@@ -67,4 +67,4 @@ class DELETE(Method):
             teachers=(task.teacher(),),
             norm=self.norm,
         )
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)

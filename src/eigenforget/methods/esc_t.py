@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -78,7 +77,7 @@ class ESCT(Method):
             on_gradients=lambda model: _stay_in_unit_interval(model, self.lr),
             trains=lambda name: name == "mask",
         )
-        replace(task, layer=None).fit(plug, phase, epochs=self.epochs)
+        task.fit(plug, [phase], epochs=self.epochs, layer=None)
         mask = (plug.mask.detach() > self.threshold).to(space.vectors)
         fold(student, projection(space.vectors, mask))
         return student.eval()

@@ -58,4 +58,4 @@ class EUk(Method):
             seed=seeds.derive(task.seed, self.name),
             method=self.name,
         )
-        return task.fit(student, last_phase(self, retain, trains), epochs=self.epochs)
+        return task.fit(student, [last_phase(self, retain, trains)], epochs=self.epochs)

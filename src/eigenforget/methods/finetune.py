@@ -39,4 +39,4 @@ class Finetune(Method):
         """See `Method`."""
         retain = task.needs_retain(self.name)
         phase = Phase("recover", (retain,), supervised, optimizer_of(self), self.batch_size)
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)

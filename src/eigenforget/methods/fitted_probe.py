@@ -60,7 +60,5 @@ class FittedProbe:
     def __call__(self, features: Tensor) -> Tensor:
         """Logits [B, C]; gradients flow into the features alone."""
         assert self._weights is not None  # fit() comes first
-        rows, (slope, offset) = (features - self.mean) / self.scale, self._weights.split(
-            [features.shape[1], 1], dim=1
-        )
-        return rows @ slope.T + offset[:, 0]
+        slope, offset = self._weights[:, :-1], self._weights[:, -1]
+        return ((features - self.mean) / self.scale) @ slope.T + offset

@@ -68,4 +68,4 @@ class GradientAscent(Method):
             norm=self.norm,
             steps_per_epoch=self.steps_per_epoch,
         )
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)

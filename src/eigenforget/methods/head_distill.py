@@ -58,4 +58,4 @@ class HeadDistill(Method):
             norm="frozen",
             trains=lambda name: name.rpartition(".")[0] == head,
         )
-        return task.fit(student, phase, epochs=self.epochs)
+        return task.fit(student, [phase], epochs=self.epochs)

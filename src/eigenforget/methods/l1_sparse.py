@@ -72,7 +72,7 @@ class L1Sparse(Method):
             batch_size=self.batch_size,
             penalty=lambda model, epoch: self.weight(epoch) * _l1(model),
         )
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def weight(self, epoch: int) -> float:
         """γ_t, the weight of the penalty in this epoch, counted from 0."""

@@ -97,7 +97,7 @@ class LoTUS(Method):
             teachers=(task.teacher(),),
             prepare=heat.refresh,
         )
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def goal(self, task: Task) -> float:
         """The accuracy that the forget set should have."""

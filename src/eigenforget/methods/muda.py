@@ -71,7 +71,9 @@ class MUDA(Method):
         "w_da": Range(0.1, 10.0),
     }
 
-    alternations: Annotated[int, Field(ge=1, description="number of forget phases, each followed by a recover phase")] = 10
+    alternations: Annotated[
+        int, Field(ge=1, description="number of forget phases, each followed by a recover phase")
+    ] = 10
     w_da: Annotated[float, Field(ge=0, description="weight of L_DA, which lies in [−1, 0]")] = 1.0
     w_sd: Annotated[float, Field(ge=0, description="weight of L_SD, in nats")] = 1.0
     k: Annotated[
@@ -113,7 +115,8 @@ class MUDA(Method):
     recover_ratio: Annotated[
         float,
         Field(
-            ge=0, description="recover steps per forget step, rounded up in each alternation; 0 for none"
+            ge=0,
+            description="recover steps per forget step, rounded up in each alternation; 0 for none",
         ),
     ] = 1.0
     basis_samples: Annotated[
@@ -192,7 +195,7 @@ class MUDA(Method):
                 steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
             )
             phases.append(recover)
-        return task.fit(task.student(), *phases, epochs=self.alternations)
+        return task.fit(task.student(), phases, epochs=self.alternations)
 
     def _target(self, task: Task) -> Any:
         """(logits of the original, labels) -> q.

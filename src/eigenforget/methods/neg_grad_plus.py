@@ -63,4 +63,4 @@ class NegGradPlus(Method):
         phase = Phase(
             "retain and forget", (retain, task.forget), loss, optimizer_of(self), self.batch_size
         )
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)

@@ -50,14 +50,7 @@ class NoT(Method):
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         phase = Phase("recover", (retain,), supervised, optimizer_of(self), self.batch_size)
-        return task.engine.fit(
-            self.negated(task),
-            [phase],
-            cycles=self.epochs,
-            seed=task.seed,
-            layer=task.layer,
-            log=task.log,
-        )
+        return task.fit(self.negated(task), [phase], epochs=self.epochs)
 
     def negated(self, task: Task) -> nn.Module:
         """A copy of the original with the chosen layers negated, before fine-tuning."""

@@ -117,9 +117,7 @@ class ProbedMUDA(Method):
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
-        gone = task.needs_gone_classes(
-            self.name, ": its target is the original without that class"
-        )
+        gone = task.needs_gone_classes(self.name, ": its target is the original without that class")
         if self.w_sd == 0 and self.w_probe == 0:
             raise Refused(f"{self.name} needs w_sd or w_probe above 0")
         student = task.student()
@@ -134,7 +132,7 @@ class ProbedMUDA(Method):
             norm=self.norm,
             steps_per_epoch=self.steps,
         )
-        result = task.fit(student, phase, epochs=self.rounds)
+        result = task.fit(student, [phase], epochs=self.rounds)
         if head is not None:
             self._redraw(head, list(task.forgotten_classes))
         return result
@@ -160,9 +158,7 @@ class _Loss:
 
     def __init__(self, method: ProbedMUDA, num_classes: int, gone: Tensor) -> None:
         self._method, self._gone, self._step = method, gone, 0
-        self._probe = FittedProbe(
-            num_classes, batches=2 * method.memory, decay=method.probe_decay
-        )
+        self._probe = FittedProbe(num_classes, batches=2 * method.memory, decay=method.probe_decay)
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         m, gone = self._method, self._gone.to(forget.outputs.logits.device)

@@ -66,7 +66,7 @@ class RandomLabel(Method):
         optimizer = optimizer_of(self)
         forget = Phase("forget", (task.forget,), forget_loss, optimizer, self.batch_size)
         recover = Phase("recover", (retain,), supervised, optimizer, self.batch_size)
-        return task.fit(task.student(), forget, recover, epochs=self.epochs)
+        return task.fit(task.student(), [forget, recover], epochs=self.epochs)
 
     def labels(self, task: Task) -> Tensor:
         """The wrong label [N_f] of each forget sample."""

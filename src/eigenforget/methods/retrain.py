@@ -55,4 +55,4 @@ class Retrain(Method):
         )
         optimizer = optimizer_of(self, kind=self.optimizer)
         phase = Phase("train", (retain,), supervised, optimizer, self.batch_size)
-        return task.fit(fresh, phase, epochs=self.epochs)
+        return task.fit(fresh, [phase], epochs=self.epochs)

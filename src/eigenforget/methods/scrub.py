@@ -159,15 +159,16 @@ class SCRUB(Method):
             prepare,
         )
         obey = Phase("recover", (retain,), self._obey, steady, self.batch_size, teachers)
-        task.fit(student, disobey, obey, epochs=self.msteps)
+        task.fit(student, [disobey, obey], epochs=self.msteps)
         if self.epochs > self.msteps:
             alone = replace(obey, optimizer=optimizer_of(self), prepare=prepare)
-            rest = replace(
-                task,
+            task.fit(
+                student,
+                [alone],
+                epochs=self.epochs - self.msteps,
                 seed=seeds.derive(task.seed, self.name, "min epochs alone"),
                 log=lambda row: task.log({**row, "epoch": row["epoch"] + self.msteps}),
             )
-            rest.fit(student, alone, epochs=self.epochs - self.msteps)
 
     def _disobey(self, part: LossInputs) -> Tensor:
         return -kl_between(part.teachers[0].logits, part.outputs.logits, self.temperature)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, as_source
-from eigenforget.methods.base import Method, Task
-from eigenforget.models.checkpoint import check_labels, named_tensors
-from eigenforget.models.heads import settle
+from eigenforget.methods import METHODS
+from eigenforget.methods.base import DECLARED, Method, Task, of_callable
+from eigenforget.models.checkpoint import named_tensors
+from eigenforget.models.heads import check_label_range, settle
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.models.module import bare
 from eigenforget.models.precision import narrowed, types_of, widened
@@ -25,7 +28,7 @@ def unlearn(
     *,
     forget: Any,
     retain: Any = None,
-    method: Method,
+    method: Method | str | Callable[[Task], nn.Module],
     forgotten_classes: Sequence[int] | None = None,
     engine: Engine | None = None,
     seed: int = 0,
@@ -33,65 +36,140 @@ def unlearn(
     log: Log | None = None,
     look: Look | None = None,
 ) -> nn.Module:
-    """A new module from which the forget data is unlearned; `model` itself stays bit for bit as it
-    is.
+    """Make a new module from which the forget set is unlearned.
 
-    forget, retain: (inputs, labels) tensors, a map-style Dataset or a DataLoader; retain may be a
-    small sample or None, for methods that work without. forgotten_classes: classes that are gone as
-    a whole; by default those in forget and not in retain. layer: whose output are the features; a
-    model without a linear head needs it. Where the last nn.Linear is not the head, a pass of two
-    samples finds it, and the result bears its name in the attribute `eigenforget_head`. Parameters
-    with requires_grad=False stay as they are (retrain draws them anew). Where tensors are float16
-    or bfloat16, all is computed in float32 on a copy, and the result has the types of the model
-    again. log: called with a row after each epoch of training; look: what it finds in the model then
-    is added to that row. Errors: EigenforgetError (labels outside the head, NaN weights, empty data, quantised or
-    complex weights), Refused, Diverged.
+    `model` itself stays bit for bit as it is. Where its last nn.Linear is not the head, a pass of
+    two samples finds the head, and the result bears its name in the attribute `eigenforget_head`.
+    Parameters with requires_grad=False stay as they are (retrain draws them anew). Where tensors are
+    float16 or bfloat16, all is computed in float32 on a copy, and the result has the types of the
+    model again.
+
+    Args:
+        model: Any classifier whose output are logits [B, C].
+        forget: (inputs, labels) tensors, a map-style Dataset or a DataLoader.
+        retain: The same; a small sample will do. None for methods that work without.
+        method: A method such as SCRUB(alpha=0.1), its spec "scrub(alpha=0.1)", or a function of the
+            `Task` of your own that returns the unlearned module.
+        forgotten_classes: Classes that are gone as a whole. By default those that occur in the
+            forget set and not in the retain set; none without a retain set.
+        engine: Device, precision and the like.
+        seed: All randomness depends on it.
+        layer: The layer whose output are the features. A model without a linear head needs it.
+        log: Called with a row after each epoch of training.
+        look: What it finds in the model then is added to that row.
+
+    Returns:
+        The unlearned module, in eval mode.
+
+    Raises:
+        EigenforgetError: An argument is of a wrong type, the method does not exist, labels lie
+            outside the head, weights are NaN, quantised or complex, or a set is empty.
+        Refused: The method is not made for this model or these data.
+        Diverged: Training led to NaN or infinite values.
     """
+    _check_types(model=model, seed=seed, engine=engine, layer=layer, log=log, look=look)
+    chosen = as_method(method)
     given = bare(model)
     plain, types = widened(given), types_of(dict(named_tensors(given)))
-    forget_source = as_source(forget, "forget")
-    retain_source = None if retain is None else as_source(retain, "retain")
-    settled = settle(plain, forget_source)
+    forget_set = _source(forget, "forget")
+    retain_set = None if retain is None else _source(retain, "retain")
+    settled = settle(plain, forget_set)
     task = Task(
         model=settled.model,
-        forget=forget_source,
-        retain=retain_source,
+        forget=forget_set,
+        retain=retain_set,
         engine=engine or Engine(),
-        seed=seed,
+        seed=int(seed),
         num_classes=settled.num_classes,
-        forgotten_classes=_gone(forget_source, retain_source, forgotten_classes),
+        forgotten_classes=_gone(forget_set, retain_set, forgotten_classes, settled.num_classes),
         layer=layer,
         log=log or (lambda row: None),
         look=look,
     )
-    return narrowed(run(method, task), types)
+    return narrowed(run_method(chosen, task), types)
 
 
-def run(method: Method, task: Task) -> nn.Module:
-    """The method's result after the checks that every method shares."""
+def as_method(value: Any) -> Method:
+    """The method that this is, spells, or wraps.
+
+    Raises:
+        EigenforgetError: It is none of these.
+    """
+    if isinstance(value, str):
+        return cast("Method", METHODS.parse(value))
+    if isinstance(value, type):
+        raise EigenforgetError(f"method is the class {value.__name__}; call it: {value.__name__}()")
+    if callable(value) and not isinstance(value, nn.Module):
+        if all(hasattr(value, name) for name in DECLARED):
+            return cast("Method", value)
+        return cast("Method", of_callable(value)())
+    raise EigenforgetError(
+        "method must be a method such as SCRUB(), a spec such as 'scrub(alpha=0.1)' or a function of "
+        f"the task, got {type(value).__name__}"
+    )
+
+
+def run_method(method: Method, task: Task) -> nn.Module:
+    """The method's result, after the checks that all methods share."""
     constants = infinite_constants(task.model)
-    check_weights(task.model, "the model to unlearn", constants)
+    _check_weights(task.model, "the model to unlearn", constants)
     if not any(parameter.requires_grad for parameter in task.model.parameters()):
         raise Refused(
-            f"{method.name}: the model has no trainable parameter, as requires_grad is False for all of them"
+            f"{method.name}: the model has no trainable parameter, as requires_grad is False for all "
+            "of them"
         )
     for source in (task.forget, task.retain):
         if source is not None:
-            check_labels(source.labels(), task.num_classes)
-    result = method(task)
-    check_weights(result, f"the result of {method.name}", constants)
+            check_label_range(source.labels(), task.num_classes)
+    result: Any = method(task)
+    if not isinstance(result, nn.Module) or result is task.model:
+        got = "the given one" if result is task.model else type(result).__name__
+        raise EigenforgetError(f"{method.name} must return a new nn.Module, got {got}")
+    _check_weights(result, f"the result of {method.name}", constants)
     return result
 
 
-def check_weights(model: nn.Module, what: str, constants: Mapping[str, Tensor]) -> None:
-    """Error if a parameter or buffer holds NaN or infinite values, other than in these constants
-    (the tensor is named).
-    """
+def _check_weights(model: nn.Module, what: str, constants: Mapping[str, Tensor]) -> None:
+    """Error, which names the tensor, if one other than these constants is NaN or infinite."""
     for name in unsound(model, constants):
         raise EigenforgetError(f"{what} has NaN or infinite values in {name}")
 
 
-def _gone(forget: Source, retain: Source | None, given: Sequence[int] | None) -> tuple[int, ...]:
-    if given is not None:
-        return tuple(sorted(int(c) for c in given))
-    return () if retain is None else gone_classes(forget, retain)
+def _check_types(**given: Any) -> None:
+    wanted: dict[str, tuple[type, str]] = {
+        "model": (nn.Module, "a torch.nn.Module"),
+        "seed": (Integral, "an integer"),
+        "engine": (Engine, "an Engine or None"),
+        "layer": (str, "the name of a layer or None"),
+        "log": (Callable, "a function of a row or None"),  # type: ignore[dict-item]  # a special form
+        "look": (Callable, "a function of a model or None"),  # type: ignore[dict-item]
+    }
+    for name, value in given.items():
+        kind, words = wanted[name]
+        if not (isinstance(value, kind) or (value is None and words.endswith("None"))):
+            raise EigenforgetError(f"{name} must be {words}, got {type(value).__name__}")
+
+
+def _source(data: Any, what: str) -> Source:
+    if data is None:
+        raise EigenforgetError(
+            f"unlearn needs {what} data: (inputs, labels), a Dataset or a DataLoader"
+        )
+    return as_source(data, what)
+
+
+def _gone(
+    forget: Source, retain: Source | None, given: Sequence[int] | None, num_classes: int
+) -> tuple[int, ...]:
+    if given is None:
+        return () if retain is None else gone_classes(forget, retain)
+    try:
+        classes = sorted({operator.index(c) for c in given})
+    except TypeError:
+        raise EigenforgetError(f"forgotten_classes must be integers, got {given!r}") from None
+    outside = [c for c in classes if not 0 <= c < num_classes]
+    if outside:
+        raise EigenforgetError(
+            f"forgotten_classes: {outside[0]} is outside the model's head of {num_classes} outputs"
+        )
+    return tuple(classes)

@@ -115,9 +115,7 @@ class UnseenDistill(Method):
     lr: LearningRate = 0.1
     w_target: Annotated[
         float,
-        Field(
-            ge=0, description="weight of the forget set's divergence from the stand-in, in nats"
-        ),
+        Field(ge=0, description="weight of the forget set's divergence from the stand-in, in nats"),
     ] = 1.0
     w_margin: Annotated[
         float, Field(ge=0, description="weight of the forget set's distance in margin")
@@ -184,7 +182,7 @@ class UnseenDistill(Method):
             norm=self.norm,
             steps_per_epoch=steps,
         )
-        return task.fit(task.student(), phase, epochs=self.epochs)
+        return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
         """The original with its later layers drawn anew and trained on these retain samples.
@@ -212,13 +210,11 @@ class UnseenDistill(Method):
             "stand-in",
             (sample,),
             _towards(_outputs(task, task.teacher(), sample), labels=1.0, logits=1.0, features=1.0),
-            optimizer_of(
-                self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip
-            ),
+            optimizer_of(self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip),
             batch_size=self.batch_size,
             norm="trained",
         )
-        return task.fit(model, phase, epochs=self.stand_in_epochs)
+        return task.fit(model, [phase], epochs=self.stand_in_epochs)
 
     def _later(self, model: nn.Module) -> dict[str, nn.Module]:
         """The modules to draw anew, by name: from the first layer of that share on; at 1 all."""

@@ -100,7 +100,7 @@ class UNSIR(Method):
         )
         repair = Phase("repair", (sample,), supervised, adam(self.repair_lr), self.batch_size)
         repair = replace(repair, steps_per_epoch=self.repair_epochs * repair.steps())
-        return task.fit(task.student(), impair, repair, epochs=1)
+        return task.fit(task.student(), [impair, repair], epochs=1)
 
     def sample(self, task: Task) -> Source:
         """Up to retain_per_class retain samples of each class."""
@@ -139,7 +139,7 @@ class UNSIR(Method):
         )
         layer = None if task.layer is None else f"model.{task.layer}"
         seed = seeds.derive(task.seed, "unsir", label)
-        replace(task, layer=layer, seed=seed).fit(module, phase, epochs=1)
+        task.fit(module, [phase], epochs=1, seed=seed, layer=layer)
         return TensorSource(module.noise.detach(), rows.targets.to(module.noise.device))
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import safetensors
 import torch
 from safetensors.torch import save_file
@@ -172,14 +171,6 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
         total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
         total.update(_raw(tensor))
     return f"sha256:{total.hexdigest()}"
-
-
-def check_labels(labels: np.ndarray, head_size: int) -> None:
-    """Error: a label [N] that is none of the head's outputs, 0 to head_size - 1."""
-    outside = np.unique(labels[(labels < 0) | (labels >= head_size)])
-    if len(outside):
-        subject = f"labels {listed(outside)} are" if len(outside) > 1 else f"label {outside[0]} is"
-        raise EigenforgetError(f"{subject} outside the model's head of {head_size} outputs")
 
 
 def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:

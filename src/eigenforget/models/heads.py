@@ -116,6 +116,18 @@ def settle(model: nn.Module, source: Source) -> SettledModel:
     return SettledModel(model, traced.num_classes)
 
 
+def check_label_range(labels: np.ndarray, head_size: int) -> None:
+    """Check that all labels [N] are outputs of the head, 0 to head_size − 1.
+
+    Raises:
+        EigenforgetError: Some are not; the message lists them.
+    """
+    outside = np.unique(labels[(labels < 0) | (labels >= head_size)])
+    if len(outside):
+        subject = f"labels {listed(outside)} are" if len(outside) > 1 else f"label {outside[0]} is"
+        raise EigenforgetError(f"{subject} outside the model's head of {head_size} outputs")
+
+
 def _sample(model: nn.Module, source: Source) -> Any:
     """The inputs of two samples on the model's device and in its type."""
     inputs = next(source.subset(np.arange(min(2, len(source)))).batches(2)).inputs

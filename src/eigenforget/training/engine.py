@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any, Literal, NamedTuple, cast
 
@@ -27,6 +26,10 @@ from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.processes import Processes, fabric_over
 
 _NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (torch has no public base)
+
+
+Change = Callable[[nn.Module, Sequence[Phase]], Sequence[Phase]]
+"""(model, phases) -> the phases that train it instead."""
 
 
 @dataclass
@@ -66,8 +69,10 @@ class Engine:
     strategy: Literal["auto", "ddp"] = "auto"
     accumulate: int = 1
     compile: bool = False
-    fabric: Fabric = field(default=cast("Fabric", None), repr=False, compare=False)
-    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
+    fabric: Fabric = field(init=False, repr=False, compare=False)
+    meter: Meter = field(default_factory=Meter, init=False, repr=False, compare=False)
+    _alone: bool = field(default=False, init=False, repr=False, compare=False)
+    _changes: tuple[Change, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
@@ -115,6 +120,15 @@ class Engine:
             self, devices=1, strategy="auto", accumulate=1, compile=False, fabric=self.local
         )
 
+    def changing(self, change: Change) -> Engine:
+        """This engine with `change(model, phases)` in the place of the phases of every training.
+
+        A method that runs another one, such as masked, reaches into its trainings with this.
+        """
+        found = copy.copy(self)
+        object.__setattr__(found, "_changes", (change, *self._changes))
+        return found
+
     @contextmanager
     def led(self) -> Iterator[bool]:
         """Whether this process is the one that writes files.
@@ -156,12 +170,13 @@ class Engine:
                 that were infinite before and did not change, such as masks, are none.
             EigenforgetError: Several processes hold different models.
         """
-        constants, processes = infinite_constants(model), self.processes
-        training = _Training(self, self.placed(model), phases, epochs, layer)
-        processes.check_same(model, "before training: build or load it in the same way on each")
-        own_dropout = [processes.rank] if processes.rank else []
-        with torch.random.fork_rng(devices=self._cuda()), training.loss.compiled():
-            torch.manual_seed(seeds.derive(seed, "dropout", *own_dropout))
+        for change in self._changes:
+            phases = change(model, phases)
+        constants = infinite_constants(model)
+        ranks, run = self.ranks, _Run(self, self.placed(model), phases, epochs, layer)
+        ranks.check_alike(model, "before training: build or load it in the same way on each")
+        with torch.random.fork_rng(devices=self._cuda()), run.capturing():
+            torch.manual_seed(seeds.derive(seed, "dropout", *([ranks.rank] if ranks.rank else [])))
             for epoch, index in product(range(epochs), range(len(phases))):
                 order = seeds.generator(seed, "order", phases[index].name, epoch)
                 row = training.epoch(index, epoch, order)

@@ -14,8 +14,8 @@ from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
 from eigenforget.data import AUGMENTS
 from eigenforget.data.sources import Source, as_source
-from eigenforget.models.checkpoint import check_labels, named_tensors
-from eigenforget.models.heads import settle
+from eigenforget.models.checkpoint import named_tensors
+from eigenforget.models.heads import check_label_range, settle
 from eigenforget.models.module import bare
 from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.training.engine import Engine
@@ -100,7 +100,7 @@ def train(
         source = replace(source, augment=augment)  # type: ignore[type-var]
     given = bare(model)
     settled = settle(widened(given), source)
-    check_labels(source.labels(), settled.num_classes)
+    check_label_range(source.labels(), settled.num_classes)
     trained = fit_recipe(
         copy.deepcopy(settled.model),
         source,
