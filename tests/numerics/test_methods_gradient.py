@@ -584,9 +584,7 @@ def test_scrub_measures_its_reference_on_retained_samples_like_the_forget_data(
 
 
 def test_scrub_refuses_what_it_cannot_do(small: Task) -> None:
-    with pytest.raises(
-        Refused, match=r"class 2 has 0 retain samples.*give reference_error"
-    ):
+    with pytest.raises(Refused, match=r"class 2 has 0 retain samples.*give reference_error"):
         SCRUB(rewind=True)(small)
     with pytest.raises(ValueError, match="msteps=4 must not exceed epochs=3"):
         SCRUB(epochs=3, msteps=4)

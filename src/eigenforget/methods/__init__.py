@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from eigenforget.core.registry import Registry
 from eigenforget.methods.bad_teacher import BadTeacher
-from eigenforget.methods.base import DECLARED, of_callable
+from eigenforget.methods.base import DECLARED, Method, of_callable
 from eigenforget.methods.boundary_expand import BoundaryExpand
 from eigenforget.methods.boundary_shrink import BoundaryShrink
 from eigenforget.methods.cf_k import CFk
@@ -39,7 +39,7 @@ from eigenforget.methods.ssd import SSD
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.methods.unsir import UNSIR
 
-METHODS: Registry[type] = Registry(
+METHODS: Registry[type[Method]] = Registry(
     "method",
     "eigenforget.methods",
     [
@@ -79,15 +79,20 @@ METHODS: Registry[type] = Registry(
 )
 
 __all__ = [
+    "CMF",
+    "DELETE",
+    "ESC",
+    "ESCT",
+    "METHODS",
+    "MUDA",
+    "SCRUB",
+    "SSD",
+    "UNSIR",
     "BadTeacher",
     "BoundaryExpand",
     "BoundaryShrink",
     "CFk",
-    "CMF",
     "Collapse",
-    "DELETE",
-    "ESC",
-    "ESCT",
     "EUk",
     "Finetune",
     "FisherForgetting",
@@ -98,16 +103,11 @@ __all__ = [
     "Influence",
     "L1Sparse",
     "LoTUS",
-    "METHODS",
-    "MUDA",
     "Masked",
     "NegGradPlus",
     "NoT",
     "ProbedMUDA",
     "RandomLabel",
     "Retrain",
-    "SSD",
-    "SCRUB",
-    "UNSIR",
     "UnseenDistill",
 ]

@@ -22,8 +22,8 @@ class BadTeacher(Method):
     """Minimise KL(q ‖ student) over forget and retain samples in mixed batches.
 
     q is the softmax of the incompetent teacher for a forget sample and that of the competent
-    teacher for a retain sample. The competent teacher is the frozen original. The incompetent one is
-    the same architecture with random weights: batch-norm statistics are the initial 0 and 1, and
+    teacher for a retain sample. The competent teacher is the frozen original. The incompetent one
+    is the same architecture with random weights: batch-norm statistics are the initial 0 and 1, and
     parameters of a module without reset_parameters(), such as class tokens, are drawn from N(0, s²)
     with s their own standard deviation (see `initialisation.reinitialise`). The temperature softens
     teachers and student, without a factor T². Labels are not used.
@@ -31,9 +31,10 @@ class BadTeacher(Method):
 
     name: ClassVar = "bad_teacher"
     source: ClassVar = (
-        "Chundawat et al.: Can Bad Teaching Induce Forgetting?, arXiv 2205.08096, the blindspot objective; deviation: "
-        "the KL divergence is summed over classes (the published code averages over classes too, which divides the loss "
-        "by their number); parameters that no reset_parameters() draws keep their own standard deviation in the random network"
+        "Chundawat et al.: Can Bad Teaching Induce Forgetting?, arXiv 2205.08096, the blindspot "
+        "objective; deviation: the KL divergence is summed over classes (the published code "
+        "averages over classes too, which divides the loss by their number); parameters that no "
+        "reset_parameters() draws keep their own standard deviation in the random network"
     )
     needs: ClassVar = ("forget", "retain", "reset_parameters() where modules have buffers")
     passes: ClassVar = "trained: epochs × (forget + retain_share × retain); forward: twice that"

@@ -54,7 +54,7 @@ class Task:
     num_classes: int
     forgotten_classes: tuple[int, ...] = ()
     layer: str | None = None
-    log: Log = field(default=lambda row: None)
+    log: Log = field(default=lambda _: None)
     look: Look | None = None
 
     def student(self) -> nn.Module:
@@ -168,13 +168,15 @@ def of_callable(function: Callable[..., nn.Module]) -> type:
     Raises:
         EigenforgetError: It cannot be called with a task.
     """
-    called = function if inspect.isroutine(function) else type(function).__call__.__get__(function)
+    called: Callable[..., nn.Module] = function
+    if not inspect.isroutine(function):
+        called = function.__call__  # type: ignore[operator]  # a bound method has a signature
 
     @functools.wraps(called)
     def guarded(task: Task, **fields: Any) -> nn.Module:
         return called(replace(task, model=task.student()), **fields)
 
-    claims = {
+    claims: dict[str, Any] = {
         "name": getattr(function, "__name__", type(function).__name__),
         "source": "a function of one's own",
         "needs": (),

@@ -20,15 +20,15 @@ from eigenforget.training.phases import LossInputs, Momentum, Phase, WeightDecay
 class BoundaryExpand(Method):
     """Minimise the cross-entropy of the forget set towards one more class, the shadow.
 
-    The head has C + 1 outputs while it trains and C again afterwards. The loss pushes the true class
-    below the shadow, not below the other classes: once the shadow is cut off, more forget accuracy
-    may be left than after boundary_shrink.
+    The head has C + 1 outputs while it trains and C again afterwards. The loss pushes the true
+    class below the shadow, not below the other classes: once the shadow is cut off, more forget
+    accuracy may be left than after boundary_shrink.
     """
 
     name: ClassVar = "boundary_expand"
     source: ClassVar = (
-        "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Expanding); the shadow row starts as nn.Linear's "
-        "rows do"
+        "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Expanding); the "
+        "shadow row starts as nn.Linear's rows do"
     )
     needs: ClassVar = ("forget", "a linear head")
     passes: ClassVar = "trained: epochs × forget"

@@ -27,9 +27,11 @@ class BoundaryShrink(Method):
 
     name: ClassVar = "boundary_shrink"
     source: ClassVar = (
-        "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Shrink); deviations: where the step stays on the "
-        "sample's own side, the runner-up is taken (published code trains the true label there); no forgotten class as label; "
-        "labels are found once, on inputs without augmentation; x′ is not clipped, as the range of the inputs is not known"
+        "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Shrink); "
+        "deviations: where the step stays on the sample's own side, the runner-up is taken "
+        "(published code trains the true label there); no forgotten class as label; labels are "
+        "found once, on inputs without augmentation; x′ is not clipped, as the range of the "
+        "inputs is not known"
     )
     needs: ClassVar = ("forget", "labels", "real-valued inputs")
     passes: ClassVar = "trained: (1 + epochs) × forget; forward: forget"
@@ -94,7 +96,8 @@ class BoundaryShrink(Method):
             batch = engine.fabric.to_device(batch)
             if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
                 raise Refused(
-                    "boundary_shrink needs inputs that are a real-valued tensor, to move along their gradient"
+                    "boundary_shrink needs inputs that are a real-valued tensor, to move along "
+                    "their gradient"
                 )
             with torch.no_grad():
                 moved = self.perturbed(model, engine.formatted(batch.inputs), batch.labels)
@@ -106,7 +109,7 @@ class BoundaryShrink(Method):
         return torch.cat(found)
 
     def perturbed(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-        """x + step · sign(∇_x CE(f(x), y)), of the shape of the inputs."""
+        """X + step · sign(∇_x CE(f(x), y)), of the shape of the inputs."""
         inputs = inputs.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(

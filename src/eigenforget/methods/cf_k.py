@@ -32,14 +32,15 @@ class CFk(Method):
     Layers are convolutions and linear layers, counted from the end in order of registration;
     shortcut convolutions count. Everything registered after the k-th last one trains with it,
     normalisation included, but for what is frozen (requires_grad is False). A weight that one of
-    them shares with an earlier layer trains too. Every other tensor stays bit for bit: earlier batch
-    norms normalise with the original's statistics and keep them.
+    them shares with an earlier layer trains too. Every other tensor stays bit for bit: earlier
+    batch norms normalise with the original's statistics and keep them.
     """
 
     name: ClassVar = "cf_k"
     source: ClassVar = (
-        "Goel et al.: Towards Adversarial Evaluations for Inexact Machine Unlearning, arXiv 2201.06640; deviation: "
-        "frozen batch norms keep their statistics (the published code updates them)"
+        "Goel et al.: Towards Adversarial Evaluations for Inexact Machine Unlearning, arXiv "
+        "2201.06640; deviation: frozen batch norms keep their statistics (the published code "
+        "updates them)"
     )
     needs: ClassVar = ("retain", "labels")
     passes: ClassVar = "trained: epochs × retain, last k layers"
@@ -88,7 +89,8 @@ def last_layers(model: nn.Module, k: int, method: str) -> dict[str, nn.Module]:
     starts = [i for i, (_, module) in enumerate(modules) if isinstance(module, LAYERS)]
     if k > len(starts):
         raise Refused(
-            f"{method}(k={k}) needs a model with {k} convolutions and linear layers; this one has {len(starts)}"
+            f"{method}(k={k}) needs a model with {k} convolutions and linear layers; this one has "
+            f"{len(starts)}"
         )
     return dict(modules[starts[-k] :])
 

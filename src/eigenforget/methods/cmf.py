@@ -26,16 +26,17 @@ from eigenforget.training.phases import Phase
 class CMF(Method):
     """Run another method on the model with its head replaced by a class-mean-feature head.
 
-    With z = f / ‖f‖, μ the mean of z over all training data and W_c = norm(mean_c z − μ), logits are
-    norm(z − μ) · W_cᵀ / temperature. W and μ come from forget and retain set with their true labels:
-    before the first epoch, after each epoch of the inner method and at the end. In between they are
-    constants. The result has one more state entry, μ, and needs `adapt` before it is loaded.
+    With z = f / ‖f‖, μ the mean of z over all training data and W_c = norm(mean_c z − μ), logits
+    are norm(z − μ) · W_cᵀ / temperature. W and μ come from forget and retain set with their true
+    labels: before the first epoch, after each epoch of the inner method and at the end. In between
+    they are constants. The result has one more state entry, μ, and needs `adapt` before it is
+    loaded.
     """
 
     name: ClassVar = "cmf"
     source: ClassVar = (
-        "class-mean-feature head, arXiv 2604.08271; an epoch there is an epoch of all the inner method's phases here; a temperature "
-        "other than 1 is ours"
+        "class-mean-feature head, arXiv 2604.08271; an epoch there is an epoch of all the inner "
+        "method's phases here; a temperature other than 1 is ours"
     )
     needs: ClassVar = ("forget", "retain", "labels", "a linear head", "what the inner method needs")
     passes: ClassVar = "forward: (inner's epochs + 1) × (forget + retain), and what inner costs"

@@ -22,9 +22,10 @@ class DELETE(Method):
 
     name: ClassVar = "delete"
     source: ClassVar = (
-        "Zhou et al.: Decoupled Distillation to Erase, CVPR 2025, arXiv 2503.23751; the true class's logit is −∞ instead of −1e10 "
-        "(the same softmax), momentum is Nesterov's; recipes: the configuration files of its public code, whose script for "
-        "CIFAR-10 sets lr to 1e-3 instead"
+        "Zhou et al.: Decoupled Distillation to Erase, CVPR 2025, arXiv 2503.23751; the true "
+        "class's logit is −∞ instead of −1e10 (the same softmax), momentum is Nesterov's; "
+        "recipes: the configuration files of its public code, whose script for CIFAR-10 sets lr "
+        "to 1e-3 instead"
     )
     needs: ClassVar = ("forget", "labels")
     passes: ClassVar = "trained: epochs × forget; forward: epochs × forget"

@@ -28,9 +28,9 @@ class ESC(Method):
 
     name: ClassVar = "esc"
     source: ClassVar = (
-        "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv 2504.02199. Deviations: "
-        "folded into the head's weight; the complement of U_k is kept whole, where the authors keep only what the "
-        "N_f forget features span (equal for N_f ≥ D)"
+        "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv "
+        "2504.02199. Deviations: folded into the head's weight; the complement of U_k is kept "
+        "whole, where the authors keep only what the N_f forget features span (equal for N_f ≥ D)"
     )
     needs: ClassVar = ("forget", "a linear head on the features")
     guarantee: ClassVar = (
@@ -72,7 +72,7 @@ def forget_directions(task: Task, model: nn.Module, method: str) -> tuple[Eigens
             f"{method} needs one feature vector per sample before the head {name}, got {got}"
         )
     total = None
-    for part in rows.split(4096):
+    for part in torch.split(rows, 4096):
         total = moments(part) if total is None else merge(total, moments(part))
     assert total is not None  # a Source is never empty
     return eigenspace(total.gram("none")), rows

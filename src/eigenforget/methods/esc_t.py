@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -22,18 +22,18 @@ from eigenforget.training.phases import LossInputs, Phase
 class ESCT(Method):
     """Learn a mask M [D, R] in [0, 1] on U, the directions of the forget features; fold it in.
 
-    The head sees P f with P = V Vᵀ + (I − U Uᵀ) and V = U ∘ M. M starts at 1 and takes projected SGD
-    steps on the forget samples that are still classified correctly; once there are none it stands
-    still. At the end entries above `threshold` become 1 and the others 0. loss="paper" is −log(1 −
-    p_y), which is bounded below; "code" is log p_y, which is not. All weights before the head are
-    the original's, and so are the features that enter it.
+    The head sees P f with P = V Vᵀ + (I − U Uᵀ) and V = U ∘ M. M starts at 1 and takes projected
+    SGD steps on the forget samples that are still classified correctly; once there are none it
+    stands still. At the end entries above `threshold` become 1 and the others 0. loss="paper" is
+    −log(1 − p_y), which is bounded below; "code" is log p_y, which is not. All weights before the
+    head are the original's, and so are the features that enter it.
     """
 
     name: ClassVar = "esc_t"
     source: ClassVar = (
-        "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv 2504.02199 (ESC-T). "
-        "Deviations: as in esc; the mask trains on the features of a plain pass without augmentation; projecting "
-        "with V Vᵀ is our reading of the figure"
+        "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv "
+        "2504.02199 (ESC-T). Deviations: as in esc; the mask trains on the features of a plain "
+        "pass without augmentation; projecting with V Vᵀ is our reading of the figure"
     )
     needs: ClassVar = ("forget", "labels", "a linear head on the features")
     guarantee: ClassVar = (
@@ -104,7 +104,8 @@ class _MaskedHead(nn.Module):
         self.mask = nn.Parameter(torch.ones_like(directions, dtype=head.weight.dtype))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.head(features @ projection(self.get_buffer("directions"), self.mask))
+        projected = features @ projection(self.get_buffer("directions"), self.mask)
+        return cast("Tensor", self.head(projected))
 
 
 def projection(u: Tensor, mask: Tensor) -> Tensor:

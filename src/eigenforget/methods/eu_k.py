@@ -1,6 +1,4 @@
-"""EU-k: draw the last k layers anew and train them on the retained data, with the others kept as
-they are.
-"""
+"""EU-k: draw the last k layers anew and train them on the retain set."""
 
 from __future__ import annotations
 
@@ -28,9 +26,9 @@ class EUk(Method):
 
     name: ClassVar = "eu_k"
     source: ClassVar = (
-        "Goel et al.: Towards Adversarial Evaluations for Inexact Machine Unlearning, arXiv 2201.06640; deviations: "
-        "frozen batch norms keep their statistics, and normalisation layers among the last k are re-initialised too "
-        "(the published code does neither)"
+        "Goel et al.: Towards Adversarial Evaluations for Inexact Machine Unlearning, arXiv "
+        "2201.06640; deviations: frozen batch norms keep their statistics, and normalisation "
+        "layers among the last k are re-initialised too (the published code does neither)"
     )
     needs: ClassVar = ("retain", "labels", "modules with reset_parameters()")
     passes: ClassVar = "trained: epochs × retain, last k layers"

@@ -22,7 +22,8 @@ class Finetune(Method):
 
     name: ClassVar[str] = "finetune"
     source: ClassVar[str] = (
-        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933 (baseline)"
+        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933 "
+        "(baseline)"
     )
     needs: ClassVar[tuple[str, ...]] = ("retain", "labels")
     passes: ClassVar[str] = "trained: epochs × retain"

@@ -25,7 +25,8 @@ class FisherForgetting(Method):
     """θ ← θ + n with n ~ N(0, Σ) and Σ diagonal, from F, the Fisher diagonal of the retain set.
 
     form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹): the retain
-    loss that noise costs, and what is left to read of the forget set (alpha² = λ σ_h² of the paper).
+    loss that noise costs, and what is left to read of the forget set (alpha² = λ σ_h² of the
+    paper).
 
     form="code", which benchmarks run: Σ = alpha · F⁻¹, at most alpha · `limit` (a tenth of that in
     the head), averaged over input channels, and ten times that in the head and in all vectors
@@ -37,9 +38,9 @@ class FisherForgetting(Method):
 
     name: ClassVar = "fisher_forgetting"
     source: ClassVar = (
-        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933, Fisher forgetting; "
-        "form='code' as in its published code, except that the head is found by position and not by its number of "
-        "rows, and that F may be sampled"
+        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933, "
+        "Fisher forgetting; form='code' as in its published code, except that the head is found "
+        "by position and not by its number of rows, and that F may be sampled"
     )
     needs: ClassVar = ("retain", "per-sample gradients")
     passes: ClassVar = "trained: importance_samples of retain (per-sample gradients)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
 
 
 class FittedProbe:
@@ -37,7 +37,7 @@ class FittedProbe:
         """Minimise mean cross-entropy + decay · ‖A‖², starting from the last fit."""
         rows, labels = torch.cat(list(self._features)), torch.cat(list(self._labels))
         self.mean, self.scale = rows.mean(0), rows.std(0, correction=0).clamp_min(1e-4)
-        inputs = F.pad((rows - self.mean) / self.scale, (0, 1), value=1.0)
+        inputs = pad((rows - self.mean) / self.scale, (0, 1), value=1.0)
         start = (
             rows.new_zeros(self._classes, inputs.shape[1])
             if self._weights is None
@@ -49,7 +49,7 @@ class FittedProbe:
         )
 
         def closure() -> Tensor:
-            value = F.cross_entropy(inputs @ weights.T, labels)
+            value = cross_entropy(inputs @ weights.T, labels)
             value = value + self._decay * weights[:, :-1].square().sum()
             (weights.grad,) = torch.autograd.grad(value, weights)
             return value

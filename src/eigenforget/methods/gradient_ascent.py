@@ -18,16 +18,16 @@ from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
 class GradientAscent(Method):
     """Minimise −CE on the forget set.
 
-    Nothing protects the retain set, so that only few, small steps leave the model useful. −CE has no
-    lower bound: the default is 25 steps whatever the number of forget samples. Batches hold forget
-    samples only, so norm="train" moves batch-norm statistics towards them; norm="frozen" normalises
-    with the original's.
+    Nothing protects the retain set, so that only few, small steps leave the model useful. −CE has
+    no lower bound: the default is 25 steps whatever the number of forget samples. Batches hold
+    forget samples only, so norm="train" moves batch-norm statistics towards them; norm="frozen"
+    normalises with the original's.
     """
 
     name: ClassVar = "gradient_ascent"
     source: ClassVar = (
-        "Golatkar, Achille, Soatto, arXiv 1911.04933 (negative gradient); Thudi et al., arXiv 2109.13398; gradient clipping is "
-        "our addition"
+        "Golatkar, Achille, Soatto, arXiv 1911.04933 (negative gradient); Thudi et al., arXiv "
+        "2109.13398; gradient clipping is our addition"
     )
     needs: ClassVar = ("forget", "labels")
     passes: ClassVar = "trained: epochs × steps_per_epoch × batch_size"

@@ -1,4 +1,4 @@
-"""head_distill: a control in which only the classifier head learns to hide the forgotten classes."""
+"""head_distill: a control in which only the head learns to hide the forgotten classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class HeadDistill(Method):
     """
 
     name: ClassVar = "head_distill"
-    source: ClassVar = "negative control: head distillation (HD) of Jeon et al., arXiv 2405.17878; its optimizer settings are not known to us"
+    source: ClassVar = (
+        "negative control: head distillation (HD) of Jeon et al., arXiv 2405.17878; its optimizer "
+        "settings are not known to us"
+    )
     needs: ClassVar = ("forget", "retain", "whole classes forgotten", "a linear head")
     guarantee: ClassVar = "none: every feature is the original's"
     role: ClassVar = "control"

@@ -21,16 +21,17 @@ class Influence(Method):
 
     H is the curvature of the mean loss of the retain set, ℓ_i the cross-entropy plus weight_decay ·
     ‖θ‖² / 2, and λ = weight_decay + damping. Where θ minimises a convex loss over all data and
-    damping is 0, this is Newton's step on the retain loss, with an error of second order in N_f / N.
-    A network meets neither condition: it fits its data almost exactly, so forget gradients are near
-    0, and damping decides the step. Only weights move; batch-norm statistics stay.
+    damping is 0, this is Newton's step on the retain loss, with an error of second order in N_f /
+    N. A network meets neither condition: it fits its data almost exactly, so forget gradients are
+    near 0, and damping decides the step. Only weights move; batch-norm statistics stay.
     """
 
     name: ClassVar = "influence"
     source: ClassVar = (
-        "Koh, Liang: Understanding Black-box Predictions via Influence Functions, arXiv 1703.04730; as a removal "
-        "step: Guo et al., arXiv 1911.03030, without its noise and hence without its certificate. Deviations: "
-        "damping; Gauss-Newton curvature by default, since the Hessian of a network is not positive"
+        "Koh, Liang: Understanding Black-box Predictions via Influence Functions, arXiv "
+        "1703.04730; as a removal step: Guo et al., arXiv 1911.03030, without its noise and "
+        "hence without its certificate. Deviations: damping; Gauss-Newton curvature by default, "
+        "since the Hessian of a network is not positive"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = "trained: forget + iterations × hessian_samples (curvature products)"
@@ -111,7 +112,8 @@ def conjugate_gradients(
         if not along > 0:
             curvature = float(along / (direction @ direction))
             raise Refused(
-                f"influence met a direction of curvature {curvature:.3g}; raise damping by more than that"
+                f"influence met a direction of curvature {curvature:.3g}; raise damping by more "
+                "than that"
             )
         length = energy / along
         x, residual = x + length * direction, residual - length * image
@@ -125,7 +127,7 @@ def _flat(weights: Weights) -> Tensor:
 
 
 def _like(vector: Tensor, weights: Weights) -> Weights:
-    parts = vector.split([value.numel() for value in weights.values()])
+    parts = torch.split(vector, [value.numel() for value in weights.values()])
     return {
         name: part.view_as(value).to(value)
         for (name, value), part in zip(weights.items(), parts, strict=True)

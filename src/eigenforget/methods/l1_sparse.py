@@ -20,15 +20,15 @@ from eigenforget.training.recipe import supervised
 class L1Sparse(Method):
     """Minimise CE(retain) + γ_t · ‖θ‖₁ over all trainable parameters, from the original's weights.
 
-    Of T epochs the last T₀ = `plain_epochs` have no penalty. Epoch t < T − T₀ has γ_t = gamma · (1 −
-    t / (T − T₀)) where the penalty is "decreasing", and gamma where it is "constant".
+    Of T epochs the last T₀ = `plain_epochs` have no penalty. Epoch t < T − T₀ has γ_t = gamma · (1
+    − t / (T − T₀)) where the penalty is "decreasing", and gamma where it is "constant".
     """
 
     name: ClassVar = "l1_sparse"
     source: ClassVar = (
-        "Jia et al.: Model Sparsity Can Simplify Machine Unlearning, arXiv 2304.04934, sparsity-aware unlearning; the "
-        "decreasing schedule is that of the authors' code, whose gamma is the first epoch's weight; the variant (2 − "
-        "2t/T)·γ is gamma = 2γ here"
+        "Jia et al.: Model Sparsity Can Simplify Machine Unlearning, arXiv 2304.04934, "
+        "sparsity-aware unlearning; the decreasing schedule is that of the authors' code, whose "
+        "gamma is the first epoch's weight; the variant (2 − 2t/T)·γ is gamma = 2γ here"
     )
     needs: ClassVar = ("retain", "labels")
     passes: ClassVar = "trained: epochs × retain"

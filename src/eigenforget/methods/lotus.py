@@ -25,16 +25,17 @@ class LoTUS(Method):
 
     With Gumbel noise g the target of a forget sample is softmax((t + g) / τ), and that of a retain
     sample the one-hot of argmax(t + g), a draw from softmax(t). τ = exp(alpha · (Acc_f − target)),
-    with Acc_f the student's accuracy on the forget set before each epoch. Training ends once Acc_f ≤
-    target − 0.01. The most likely class of a target is on average the original's: predictions lose
-    confidence, and accuracy need not come down to its target.
+    with Acc_f the student's accuracy on the forget set before each epoch. Training ends once Acc_f
+    ≤ target − 0.01. The most likely class of a target is on average the original's: predictions
+    lose confidence, and accuracy need not come down to its target.
     """
 
     name: ClassVar = "lotus"
     source: ClassVar = (
-        "Spartalis et al.: LoTUS, CVPR 2025 (target, temperature and stopping rule as in its public code); deviations: the target "
-        "accuracy is the original's on validation data there, a field here, as a task holds no unseen data; one retain sample "
-        "for all epochs, as there; the loss leaves out the target's own entropy, a constant"
+        "Spartalis et al.: LoTUS, CVPR 2025 (target, temperature and stopping rule as in its "
+        "public code); deviations: the target accuracy is the original's on validation data "
+        "there, a field here, as a task holds no unseen data; one retain sample for all epochs, "
+        "as there; the loss leaves out the target's own entropy, a constant"
     )
     needs: ClassVar = ("forget", "retain", "labels", "whole classes forgotten or target_accuracy")
     passes: ClassVar = (
@@ -59,8 +60,9 @@ class LoTUS(Method):
         Field(
             ge=0,
             le=1,
-            description="the original's accuracy on samples it never saw, in [0, 1]; None is 0 where whole classes are "
-            "forgotten, and a refusal elsewhere: accuracy on retained data would be too high",
+            description="the original's accuracy on samples it never saw, in [0, 1]; None is 0 "
+            "where whole classes are forgotten, and a refusal elsewhere: accuracy on retained "
+            "data would be too high",
         ),
     ] = None
     retain_share: Annotated[
@@ -105,8 +107,8 @@ class LoTUS(Method):
             return self.target_accuracy
         if not task.forgotten_classes:
             raise Refused(
-                "lotus needs target_accuracy (of the original on unseen samples) unless whole classes "
-                "are forgotten"
+                "lotus needs target_accuracy (of the original on unseen samples) unless whole "
+                "classes are forgotten"
             )
         return 0.0
 

@@ -20,7 +20,8 @@ from eigenforget.training.phases import Phase
 def _maskable(value: Any) -> Any:
     if getattr(inner_method(value), "adds", ()):
         raise ValueError(
-            f"{value.name} replaces weights that a mask is made for; write {value.name}(inner=masked(…)) instead"
+            f"{value.name} replaces weights that a mask is made for; write "
+            f"{value.name}(inner=masked(…)) instead"
         )
     return value
 
@@ -29,18 +30,18 @@ def _maskable(value: Any) -> Any:
 class Masked(Method):
     """Run `inner` while only the most salient weights may move.
 
-    The mask m is 1 where |∇ L_forget(θ_o)| is in the top `keep_top` share; m ∘ θ is free and (1 − m)
-    ∘ θ is fixed. masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for all
-    trainable weights; ties go to the earlier weight, so that the share is exact. Fixed weights are
-    put back before training and after every step, momentum and weight decay included, and end bit
-    for bit the original's. Buffers (batch-norm statistics) are no weights: they move as `inner` has
-    them move. A gradient-norm limit of `inner` sees the gradient of all weights.
+    The mask m is 1 where |∇ L_forget(θ_o)| is in the top `keep_top` share; m ∘ θ is free and (1 −
+    m) ∘ θ is fixed. masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for
+    all trainable weights; ties go to the earlier weight, so that the share is exact. Fixed weights
+    are put back before training and after every step, momentum and weight decay included, and end
+    bit for bit the original's. Buffers (batch-norm statistics) are no weights: they move as `inner`
+    has them move. A gradient-norm limit of `inner` sees the gradient of all weights.
     """
 
     name: ClassVar = "masked"
     source: ClassVar = (
-        "Fan et al.: SalUn, arXiv 2310.12508, weight saliency with a global threshold, for any inner method; "
-        "gradient of the mean cross-entropy in eval mode"
+        "Fan et al.: SalUn, arXiv 2310.12508, weight saliency with a global threshold, for any "
+        "inner method; gradient of the mean cross-entropy in eval mode"
     )
     needs: ClassVar = ("forget", "labels", "retain data where inner needs them", "what inner needs")
     passes: ClassVar = "trained: forget (mask) + what inner trains"
@@ -69,12 +70,12 @@ class Masked(Method):
 
 
 def top_share(gradient: Weights, share: float) -> Weights:
-    """The mask by name: True on the largest round(share · n) of all n entries, and on one at least."""
+    """The mask by name: True on the largest round(share · n) of all n entries, at least on one."""
     sizes = torch.cat([g.abs().flatten() for g in gradient.values()])
     count = max(1, round(share * len(sizes)))
     chosen = torch.zeros_like(sizes, dtype=torch.bool)
     chosen[sizes.sort(descending=True, stable=True).indices[:count]] = True
-    parts = chosen.split([g.numel() for g in gradient.values()])
+    parts = torch.split(chosen, [g.numel() for g in gradient.values()])
     return {name: part.view_as(g) for (name, g), part in zip(gradient.items(), parts, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""MUDA: dimensional alignment and self-distillation, alternating with recovery on the retain set."""
+"""MUDA: dimensional alignment and self-distillation, alternating with recovery."""
 
 from __future__ import annotations
 
@@ -48,22 +48,23 @@ class MUDA(Method):
     The paper leaves k, centering, weights, target and schedule open: they are fields here. Each
     phase keeps its own optimizer over all alternations.
 
-    A forget phase is one pass over the forget set, or `steps` batches of it. Every alternation draws
-    its batches anew: with fewer steps than a pass, some samples come up again before others were
-    seen. A recover phase has recover_ratio × the steps of the forget phase, rounded up in every
-    alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves it out; the
-    retain set then serves U only, and where w_da = 0 too, none is needed.
+    A forget phase is one pass over the forget set, or `steps` batches of it. Every alternation
+    draws its batches anew: with fewer steps than a pass, some samples come up again before others
+    were seen. A recover phase has recover_ratio × the steps of the forget phase, rounded up in
+    every alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves it
+    out; the retain set then serves U only, and where w_da = 0 too, none is needed.
     """
 
     name: ClassVar = "muda"
     source: ClassVar = (
-        "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv 2407.17710; L_DA = −DA² as there, "
-        "the self-distillation target, k, weights and schedule are our choices"
+        "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv "
+        "2407.17710; L_DA = −DA² as there, the self-distillation target, k, weights and schedule "
+        "are our choices"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
-        "trained: alternations × (1 + recover_ratio) × forget; forward: alternations × (forget + basis_samples / refresh); "
-        "with steps, steps × batch_size stands for forget"
+        "trained: alternations × (1 + recover_ratio) × forget; forward: alternations × (forget + "
+        "basis_samples / refresh); with steps, steps × batch_size stands for forget"
     )
     search_space: ClassVar = {
         "forget_lr": Range(0.01, 0.2),
@@ -80,8 +81,8 @@ class MUDA(Method):
         int | None,
         Field(
             ge=1,
-            description="directions of U; None is the number of retained classes, or half of the feature width where "
-            "that is no larger",
+            description="directions of U; None is the number of retained classes, or half of the "
+            "feature width where that is no larger",
         ),
     ] = None
     centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = (
@@ -90,9 +91,10 @@ class MUDA(Method):
     target: Annotated[
         Literal["auto", "masked", "masked_label", "self", "self_soft"],
         Field(
-            description="q: 'masked' puts the forgotten classes at −∞; 'masked_label' each sample's own label, which is right where labels "
-            "are wrong, as in a backdoor; 'self' is the original's own softmax and 'self_soft' that "
-            "at `temperature`, which keep its decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
+            description="q: 'masked' puts the forgotten classes at −∞; 'masked_label' each "
+            "sample's own label, which is right where labels are wrong, as in a backdoor; 'self' "
+            "is the original's own softmax and 'self_soft' that at `temperature`, which keep its "
+            "decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
         ),
     ] = "auto"
     temperature: Annotated[
@@ -219,11 +221,11 @@ class MUDA(Method):
                     'muda(target="masked") needs a class that is forgotten as a whole; use '
                     'target="self_soft", or "masked_label"'
                 )
-            return lambda logits, labels: masked_target(logits, gone.to(logits.device))
+            return lambda logits, _: masked_target(logits, gone.to(logits.device))
         scale = 1.0 if kind == "self" else self.temperature
         if len(earlier):
-            return lambda logits, labels: masked_target(logits / scale, earlier.to(logits.device))
-        return lambda logits, labels: soft_target(logits, scale)
+            return lambda logits, _: masked_target(logits / scale, earlier.to(logits.device))
+        return lambda logits, _: soft_target(logits, scale)
 
 
 class _Basis:

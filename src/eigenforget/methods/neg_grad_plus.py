@@ -31,8 +31,8 @@ class NegGradPlus(Method):
 
     name: ClassVar = "neg_grad_plus"
     source: ClassVar = (
-        "Kurmanji et al.: Towards Unbounded Machine Unlearning, arXiv 2302.09880 (baseline NegGrad+); gradient clipping "
-        "and momentum are our additions"
+        "Kurmanji et al.: Towards Unbounded Machine Unlearning, arXiv 2302.09880 (baseline "
+        "NegGrad+); gradient clipping and momentum are our additions"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = "trained: epochs × 2 × retain"

@@ -27,8 +27,9 @@ class NoT(Method):
 
     name: ClassVar = "not_"
     source: ClassVar = (
-        "Khalil et al.: NoT: Federated Unlearning via Weight Negation, CVPR 2025, arXiv 2503.05657, in the centralised "
-        "setting; deviations: the bias is negated too, and by default the first convolution or linear layer that is not frozen is taken"
+        "Khalil et al.: NoT: Federated Unlearning via Weight Negation, CVPR 2025, arXiv "
+        "2503.05657, in the centralised setting; deviations: the bias is negated too, and by "
+        "default the first convolution or linear layer that is not frozen is taken"
     )
     needs: ClassVar = ("retain", "labels")
     passes: ClassVar = "trained: epochs × retain"
@@ -79,7 +80,7 @@ def _first_layer(model: nn.Module) -> str:
     for name, module in model.named_modules():
         layer = isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
         if layer and all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
-            return name
+            return str(name)
     raise Refused(
         f"not_ found no convolution and no linear layer that is not frozen in "
         f"{type(model).__name__}; name the layers to negate"

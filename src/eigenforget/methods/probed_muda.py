@@ -44,8 +44,9 @@ class ProbedMUDA(Method):
 
     name: ClassVar = "probed_muda"
     source: ClassVar = (
-        "our successor of MUDA (Seo, Kim, Han, arXiv 2407.17710): its self-distillation also goes through fitted probes, in the place of "
-        "L_DA; joint steps in the place of alternation; retained outputs are distilled from the original, beside their labels"
+        "our successor of MUDA (Seo, Kim, Han, arXiv 2407.17710): its self-distillation also "
+        "goes through fitted probes, in the place of L_DA; joint steps in the place of "
+        "alternation; retained outputs are distilled from the original, beside their labels"
     )
     needs: ClassVar = (
         "whole classes forgotten",
@@ -60,7 +61,8 @@ class ProbedMUDA(Method):
         int,
         Field(
             ge=1,
-            description="rounds of steps; each begins a fresh random order and gives a row of the trace",
+            description="rounds of steps; each begins a fresh random order and gives a row of "
+            "the trace",
         ),
     ] = 3
     steps: Annotated[int, Field(ge=1, description="steps of one round")] = 30

@@ -34,8 +34,9 @@ class RandomLabel(Method):
 
     name: ClassVar = "random_label"
     source: ClassVar = (
-        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933; alternation per epoch "
-        "as in SalUn, arXiv 2310.12508; deviation: never a forgotten class as label"
+        "Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, arXiv 1911.04933; "
+        "alternation per epoch as in SalUn, arXiv 2310.12508; deviation: never a forgotten class "
+        "as label"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = "trained: epochs × (forget + retain)"

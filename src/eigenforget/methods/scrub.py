@@ -41,20 +41,21 @@ class SCRUB(Method):
     min epochs alone start a new one, to which `schedule` applies.
 
     rewind=True is SCRUB+R: of the states after each epoch, the result is the one whose forget error
-    is nearest to a reference (the later one of two equally near). The paper's reference is the error
-    of the final model on validation samples distributed as the forget set. A method sees no such
-    samples here. The reference is either `reference_error`, which you measured on data of your own,
-    or the final model's error on `held_out` of the retain samples, per class and weighted as the
-    forget set, which are kept out of the min epochs. The original was trained on these, so their
-    error tends to be below that of unseen samples. Where a class is gone as a whole, no retain
-    sample is distributed as the forget set, and rewinding without a reference_error is refused.
+    is nearest to a reference (the later one of two equally near). The paper's reference is the
+    error of the final model on validation samples distributed as the forget set. A method sees no
+    such samples here. The reference is either `reference_error`, which you measured on data of your
+    own, or the final model's error on `held_out` of the retain samples, per class and weighted as
+    the forget set, which are kept out of the min epochs. The original was trained on these, so
+    their error tends to be below that of unseen samples. Where a class is gone as a whole, no
+    retain sample is distributed as the forget set, and rewinding without a reference_error is
+    refused.
     """
 
     name: ClassVar = "scrub"
     source: ClassVar = (
-        "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning, arXiv 2302.09880, SCRUB "
-        "and SCRUB+R; deviations: an optimizer per kind of step, a smooth decay of the learning rate, gradient "
-        "clipping, the reference of the rewind"
+        "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning, "
+        "arXiv 2302.09880, SCRUB and SCRUB+R; deviations: an optimizer per kind of step, a "
+        "smooth decay of the learning rate, gradient clipping, the reference of the rewind"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
@@ -213,7 +214,7 @@ def _error(task: Task, model: nn.Module, samples: _Weighted) -> float:
 
 
 def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weighted]:
-    """Split the retain set: what stays, and held-out samples weighted as the forget set's classes."""
+    """Split the retain set into what stays and held-out samples weighted as the forget set."""
     labels = retain.labels()
     generator = np.random.default_rng(seeds.derive(task.seed, "scrub", "held out"))
     rows, weights = [], []
@@ -221,8 +222,8 @@ def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weight
         own = np.flatnonzero(labels == label)
         if len(own) < 2:
             raise Refused(
-                f"scrub(rewind=True) needs held-out samples like the forget set's, but class {label} "
-                f"has {len(own)} retain samples and 2 are needed; give reference_error"
+                "scrub(rewind=True) needs held-out samples like the forget set's, but class "
+                f"{label} has {len(own)} retain samples and 2 are needed; give reference_error"
             )
         held = generator.permutation(own)[: min(len(own) - 1, max(1, round(share * len(own))))]
         rows.append(held)

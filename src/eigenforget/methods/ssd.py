@@ -23,17 +23,18 @@ class SSD(Method):
 
     I_f and I_D are diagonals of the empirical Fisher information (means of squared per-sample
     gradients) on the forget set and on forget and retain set together. Since I_D contains I_f, no
-    ratio I_f / I_D exceeds N / N_f: an `alpha` above that changes nothing, and for a forget set drawn
-    at random almost every ratio is near 1. alpha=None chooses it as ASSD does, as
-    the 100 − ln(1 + 100 N_f / N) percentile of all ratios.
+    ratio I_f / I_D exceeds N / N_f: an `alpha` above that changes nothing, and for a forget set
+    drawn at random almost every ratio is near 1. alpha=None chooses it as ASSD does, as the 100 −
+    ln(1 + 100 N_f / N) percentile of all ratios.
     """
 
     name: ClassVar = "ssd"
     source: ClassVar = (
-        "Foster, Schoepf, Brintrup: Fast Machine Unlearning Without Retraining Through Selective Synaptic Dampening, "
-        "arXiv 2308.07707; alpha=None: Schoepf, Foster, Brintrup (ASSD), arXiv 2402.10098, percentile as in the "
-        "authors' code. Deviation: gradients are squared per sample, as the formula says; the authors' code squares "
-        "batch means, so that its alpha = 10 is not ours"
+        "Foster, Schoepf, Brintrup: Fast Machine Unlearning Without Retraining Through Selective "
+        "Synaptic Dampening, arXiv 2308.07707; alpha=None: Schoepf, Foster, Brintrup (ASSD), "
+        "arXiv 2402.10098, percentile as in the authors' code. Deviation: gradients are squared "
+        "per sample, as the formula says; the authors' code squares batch means, so that its "
+        "alpha = 10 is not ours"
     )
     needs: ClassVar = ("forget", "retain", "labels", "per-sample gradients")
     passes: ClassVar = (

@@ -40,9 +40,9 @@ def unlearn(
 
     `model` itself stays bit for bit as it is. Where its last nn.Linear is not the head, a pass of
     two samples finds the head, and the result bears its name in the attribute `eigenforget_head`.
-    Parameters with requires_grad=False stay as they are (retrain draws them anew). Where tensors are
-    float16 or bfloat16, all is computed in float32 on a copy, and the result has the types of the
-    model again.
+    Parameters with requires_grad=False stay as they are (retrain draws them anew). Where tensors
+    are float16 or bfloat16, all is computed in float32 on a copy, and the result has the types of
+    the model again.
 
     Args:
         model: Any classifier whose output are logits [B, C].
@@ -83,7 +83,7 @@ def unlearn(
         num_classes=settled.num_classes,
         forgotten_classes=_gone(forget_set, retain_set, forgotten_classes, settled.num_classes),
         layer=layer,
-        log=log or (lambda row: None),
+        log=log or (lambda _: None),
         look=look,
     )
     return narrowed(run_method(chosen, task), types)
@@ -104,8 +104,8 @@ def as_method(value: Any) -> Method:
             return cast("Method", value)
         return cast("Method", of_callable(value)())
     raise EigenforgetError(
-        "method must be a method such as SCRUB(), a spec such as 'scrub(alpha=0.1)' or a function of "
-        f"the task, got {type(value).__name__}"
+        "method must be a method such as SCRUB(), a spec such as 'scrub(alpha=0.1)' or a "
+        f"function of the task, got {type(value).__name__}"
     )
 
 
@@ -115,8 +115,8 @@ def run_method(method: Method, task: Task) -> nn.Module:
     _check_weights(task.model, "the model to unlearn", constants)
     if not any(parameter.requires_grad for parameter in task.model.parameters()):
         raise Refused(
-            f"{method.name}: the model has no trainable parameter, as requires_grad is False for all "
-            "of them"
+            f"{method.name}: the model has no trainable parameter, as requires_grad is False for "
+            "all of them"
         )
     for source in (task.forget, task.retain):
         if source is not None:

@@ -48,26 +48,27 @@ class UnseenDistill(Method):
        The margin's gradient does not fade where p_y and q_y both are near 1, as that of KL does.
        Both pull up what lies too low, so nothing is driven below what the stand-in says.
 
-    All targets are computed once, without augmentation, for as many retain samples as the steps have
-    places for. What is registered before the first layer drawn anew (embeddings, an input
-    normalisation) stays in the stand-in, but for redrawn = 1. Frozen tensors stay in any case, and a
-    weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class gets
-    the stand-in's logits as well, which it learnt from data without that class; methods for classes
-    do that better.
+    All targets are computed once, without augmentation, for as many retain samples as the steps
+    have places for. What is registered before the first layer drawn anew (embeddings, an input
+    normalisation) stays in the stand-in, but for redrawn = 1. Frozen tensors stay in any case, and
+    a weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class
+    gets the stand-in's logits as well, which it learnt from data without that class; methods for
+    classes do that better.
 
     The defaults suit a random draw, an overfitted model and a large retain set. What the earlier
     layers hold of the forget set, the stand-in knows; with more layers drawn anew it knows less, of
-    anything. Where the original hardly overfits there is little to forget, and the defaults cost two
-    points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one, at a twentieth of retraining.
-    Where the forget set is of a kind of its own (a fine class, a patient), choose norm = "frozen":
-    its batches would move the batch-norm statistics away from those of everything else. Frozen
-    statistics forget a random draw less.
+    anything. Where the original hardly overfits there is little to forget, and the defaults cost
+    two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one, at a twentieth of
+    retraining. Where the forget set is of a kind of its own (a fine class, a patient), choose norm
+    = "frozen": its batches would move the batch-norm statistics away from those of everything else.
+    Frozen statistics forget a random draw less.
     """
 
     name: ClassVar = "unseen_distill"
     source: ClassVar = (
-        "ours; re-initialised last layers are EU-k's (Goel et al., arXiv 2201.06640), used as a teacher here; that the target is unseen "
-        "accuracy and not less: Ascent Fails to Forget, arXiv 2509.26427"
+        "ours; re-initialised last layers are EU-k's (Goel et al., arXiv 2201.06640), used as a "
+        "teacher here; that the target is unseen accuracy and not less: Ascent Fails to Forget, "
+        "arXiv 2509.26427"
     )
     needs: ClassVar = (
         "forget",
@@ -75,7 +76,10 @@ class UnseenDistill(Method):
         "labels",
         "reset_parameters() where later modules have buffers",
     )
-    passes: ClassVar = "trained: stand_in_epochs × stand_in_samples, later layers, then epochs × 2 × forget; forward: forget + retained samples of both"
+    passes: ClassVar = (
+        "trained: stand_in_epochs × stand_in_samples, later layers, then epochs × 2 × forget; "
+        "forward: forget + retained samples of both"
+    )
     search_space: ClassVar = {"lr": Range(1e-3, 0.2), "w_margin": Range(0.1, 2.0)}
 
     redrawn: Annotated[
@@ -103,7 +107,8 @@ class UnseenDistill(Method):
         float,
         Field(
             gt=0,
-            description="factor on the stand-in's logits, which are less sure than a full training's",
+            description="factor on the stand-in's logits, which are less sure than a full "
+            "training's",
         ),
     ] = 1.5
     epochs: Annotated[
@@ -150,8 +155,8 @@ class UnseenDistill(Method):
             raise Refused(f"{self.name} needs w_target or w_margin above 0")
         if len(retain) < 2:
             raise Refused(
-                f"{self.name} needs two retained samples or more: errors of features are in units of "
-                "their variance"
+                f"{self.name} needs two retained samples or more: errors of features are in units "
+                "of their variance"
             )
         steps = steps_in_epoch(len(task.forget), self.batch_size)
         sample, kept = (
@@ -200,8 +205,8 @@ class UnseenDistill(Method):
         )
         if not trains:
             raise Refused(
-                f"{self.name} needs a layer that is not frozen among the last {len(layers)} modules, "
-                "to draw it anew"
+                f"{self.name} needs a layer that is not frozen among the last {len(layers)} "
+                "modules, to draw it anew"
             )
         # So that no gradients are computed for the earlier layers, and the engine trains none.
         for name, parameter in model.named_parameters():
@@ -230,7 +235,7 @@ class UnseenDistill(Method):
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p_y − log(1 − p_y) per sample [B], of logits [B, C] and labels [B].
+    """Log p_y − log(1 − p_y) per sample [B], of logits [B, C] and labels [B].
 
     It is the label's logit less the log-sum-exp of the others.
     """

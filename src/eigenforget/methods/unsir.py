@@ -32,8 +32,9 @@ class UNSIR(Method):
 
     name: ClassVar = "unsir"
     source: ClassVar = (
-        "Tarun et al.: Fast Yet Effective Machine Unlearning, arXiv 2111.08947; settings of its public notebook; deviation: noise "
-        "keeps its own class as label where several are forgotten (the notebook labels all of it 0)"
+        "Tarun et al.: Fast Yet Effective Machine Unlearning, arXiv 2111.08947; settings of its "
+        "public notebook; deviation: noise keeps its own class as label where several are "
+        "forgotten (the notebook labels all of it 0)"
     )
     needs: ClassVar = (
         "retain (a sample)",
@@ -144,7 +145,7 @@ class UNSIR(Method):
 
 
 class _Noise(nn.Module):
-    """Inputs as the only trainable parameter, seen through a frozen model that stays in eval mode."""
+    """Inputs as the only trainable parameter, seen through a frozen model in eval mode."""
 
     def __init__(self, model: nn.Module, noise: Tensor) -> None:
         super().__init__()

@@ -25,7 +25,8 @@ class ImageShape(NamedTuple):
 @contextmanager
 def initial_weights(seed: int) -> Iterator[None]:
     """Modules made inside are on the CPU and draw from (seed, "init"); all global random states are
-    left as they were."""
+    left as they were.
+    """
     # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does
     # not restore.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):

@@ -1,5 +1,6 @@
 """Weights on disk: written as safetensors, read from safetensors or from a PyTorch state dict; and
-the digest of a model."""
+the digest of a model.
+"""
 
 from __future__ import annotations
 
@@ -206,7 +207,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         with safetensors.safe_open(path, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, dict(
                 opened.metadata() or {}
-            )  # noqa: SIM118
+            )
     except (OSError, safetensors.SafetensorError) as error:
         raise EigenforgetError(
             f"{path}: not a readable safetensors file: {_first_line(error)}"

@@ -198,8 +198,8 @@ def settle_head(model: nn.Module, inputs: Any) -> int:
 def note_head(model: nn.Module, head: str | tuple[str, ...]) -> None:
     """Write the name of the head on the model, or the names of all layers that may be it.
 
-    The note is the plain attribute `eigenforget_head` of the outermost module. Copies keep it, state
-    dicts do not hold it. With several names `find_head` is an error that lists them.
+    The note is the plain attribute `eigenforget_head` of the outermost module. Copies keep it,
+    state dicts do not hold it. With several names `find_head` is an error that lists them.
     """
     setattr(model, _NOTE, head)
 
@@ -292,7 +292,8 @@ def _declared(model: nn.Module) -> tuple[str, nn.Linear] | None:
     if not isinstance(head, nn.Linear):
         what = "no layer" if head is None else f"a {type(head).__name__} and no nn.Linear"
         raise EigenforgetError(
-            f"{type(model).__name__}.{_NOTE} names {names!r} as the classifier head, which is {what} of the model"
+            f"{type(model).__name__}.{_NOTE} names {names!r} as the classifier head, which is "
+            f"{what} of the model"
         )
     return name, head
 
@@ -300,14 +301,15 @@ def _declared(model: nn.Module) -> tuple[str, nn.Linear] | None:
 def _undecided(model: nn.Module, names: Sequence[str]) -> str:
     kind = type(model).__name__
     if not names:
-        return f"no nn.Linear of {kind} gives its logits, so no classifier head was found; name the feature layer (--layer)"
+        return f"no nn.Linear of {kind} gives its logits, so no classifier head was found; name "
+        "the feature layer (--layer)"
     hint = f"name the feature layer (--layer), or the head by model.{_NOTE} = {names[0]!r}"
     return f"{kind} has several layers that may be the classifier head: {', '.join(names)}; {hint}"
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
     """The named submodule, or an error that lists the names."""
-    modules = {name: module for name, module in model.named_modules() if name}
+    modules: dict[str, nn.Module] = {name: module for name, module in model.named_modules() if name}
     if layer not in modules:
         raise EigenforgetError(f"no layer {layer!r}; the model has: {', '.join(modules)}")
     return modules[layer]

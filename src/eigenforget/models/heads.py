@@ -43,7 +43,8 @@ def linear_head(model: nn.Module, method: str, *, changes: Sequence[str]) -> tup
     frozen = [key for key, p in own.items() if not p.requires_grad]
     if frozen:
         raise Refused(
-            f"{method} changes the classifier head {name}, whose {listed(frozen)} is frozen (requires_grad is False)"
+            f"{method} changes the classifier head {name}, whose {listed(frozen)} is frozen "
+            "(requires_grad is False)"
         )
     ids = {id(p) for p in own.values()}
     sharing = [
@@ -53,7 +54,8 @@ def linear_head(model: nn.Module, method: str, *, changes: Sequence[str]) -> tup
     ]
     if sharing:
         raise Refused(
-            f"{method} changes the classifier head {name} alone, which shares its weight with {listed(sharing)}"
+            f"{method} changes the classifier head {name} alone, which shares its weight with "
+            f"{listed(sharing)}"
         )
     return name, head
 
@@ -66,7 +68,8 @@ def plain_head(model: nn.Module, method: str) -> tuple[str, nn.Linear]:
     if type(head) is not nn.Linear or not name:
         where = name or "the model itself"
         raise Refused(
-            f"{method} needs a plain nn.Linear head inside the model; {where} is {type(head).__name__}"
+            f"{method} needs a plain nn.Linear head inside the model; {where} is "
+            f"{type(head).__name__}"
         )
     return name, head
 
@@ -97,7 +100,8 @@ def settle(model: nn.Module, source: Source) -> SettledModel:
     in the attribute `eigenforget_head` (see `features.note_head`).
 
     Raises:
-        EigenforgetError: A widened model (see `precision.widened`) casts to half precision inside of
+        EigenforgetError: A widened model (see `precision.widened`) casts to half precision inside
+        of
             its forward pass, and so does not run in float32.
     """
     try:

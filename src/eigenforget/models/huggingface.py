@@ -203,7 +203,8 @@ def _kind(transformers: Any, config: Any, asked: str, what: str) -> str:
     offered = " and ".join(able) or "no"
     wish = 'say kind="image" or kind="text"' if asked == "auto" else f"kind={asked!r} was asked for"
     raise EigenforgetError(
-        f"{what} is a {type(config).__name__}, of which transformers has {offered} classifiers; {wish}"
+        f"{what} is a {type(config).__name__}, of which transformers has {offered} classifiers; "
+        f"{wish}"
     )
 
 

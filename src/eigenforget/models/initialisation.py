@@ -67,7 +67,8 @@ def reinitialise(
     for name, a, b in zip(tensors, first, second, strict=True):
         if not torch.equal(a, b):
             raise Refused(
-                f"{method} cannot draw every weight anew: reset_parameters() leaves (part of) {name} as it was"
+                f"{method} cannot draw every weight anew: reset_parameters() leaves (part of) "
+                f"{name} as it was"
             )
 
 
@@ -142,7 +143,7 @@ def _are_positions(tensor: Tensor) -> bool:
 def _at_own_scale(name: str, tensor: Tensor, seed: int) -> Tensor:
     """A draw from N(0, s²), s the standard deviation of these values; values that are all one stay."""
     values = tensor.detach().double().cpu()
-    if not len(values.unique()) > 1:
+    if not len(torch.unique(values)) > 1:
         return tensor.detach().clone()
     noise = torch.randn(
         values.shape, generator=generator(seed, "own scale", name), dtype=torch.float64

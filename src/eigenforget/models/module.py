@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -36,7 +36,8 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ValueError(
-        f"a value is a number, a string, True, False, None or a tuple of these, got {type(value).__name__}"
+        "a value is a number, a string, True, False, None or a tuple of these, got "
+        f"{type(value).__name__}"
     )
 
 
@@ -79,7 +80,8 @@ class Module:
     path: Annotated[
         str,
         Field(
-            description="package.module:factory, or file.py:factory relative to the working directory"
+            description="package.module:factory, or file.py:factory relative to the working "
+            "directory"
         ),
     ] = ""
     arguments: Annotated[
@@ -128,7 +130,8 @@ def bare(model: nn.Module) -> nn.Module:
     ]
     if nested:
         raise EigenforgetError(
-            f"{listed(nested)} inside {type(model).__name__} is wrapped or compiled; give the model without"
+            f"{listed(nested)} inside {type(model).__name__} is wrapped or compiled; give the "
+            "model without"
         )
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ in (
@@ -136,12 +139,14 @@ def bare(model: nn.Module) -> nn.Module:
             "FSDPModule",
         ):
             raise EigenforgetError(
-                f"{type(module).__name__} cannot be unlearned; give the plain nn.Module that it was made from"
+                f"{type(module).__name__} cannot be unlearned; give the plain nn.Module that it "
+                "was made from"
             )
     for name, tensor in model.named_parameters():
         if nn.parameter.is_lazy(tensor) or tensor.is_meta:
             raise EigenforgetError(
-                f"{name} has no {'storage' if tensor.is_meta else 'shape'} yet; load or run the model first"
+                f"{name} has no {'storage' if tensor.is_meta else 'shape'} yet; load or run the "
+                "model first"
             )
     check_types(model)
     compiled = any(
@@ -216,7 +221,7 @@ def refuse_reserved(what: str, arguments: Iterable[str], reserved: Sequence[str]
 def _inside(module: nn.Module) -> nn.Module | None:
     """What a wrapper that only changes how a module runs is wrapped around."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return module.module
+        return cast("nn.Module", module.module)
     return dict(module.named_children()).get("_orig_mod")
 
 
@@ -224,7 +229,8 @@ def _factory(path: str) -> Callable[..., Any]:
     found = imported(path, "module")
     if not callable(found) or isinstance(found, nn.Module):
         raise EigenforgetError(
-            f"module {path!r} must be a function or class that makes the module, got {type(found).__name__}"
+            f"module {path!r} must be a function or class that makes the module, got "
+            f"{type(found).__name__}"
         )
     return found  # type: ignore[no-any-return]
 

@@ -113,7 +113,7 @@ def _cast(model: nn.Module, wanted: Mapping[int, torch.dtype]) -> None:
     model.zero_grad(set_to_none=True)
     # What .float() and .half() are made of: recurrent layers keep a further list of their weights,
     # which it renews.
-    model._apply(cast)
+    model._apply(cast)  # type: ignore[no-untyped-call]  # noqa: SLF001 (no public way)
 
 
 def _widening(module: nn.Module) -> list[int]:

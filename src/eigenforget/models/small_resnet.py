@@ -14,7 +14,8 @@ from eigenforget.models.residual import ResidualNet, Stem
 @configured
 class SmallResnet:
     """3×3 stem and three stages of basic blocks of widths w, 2w, 4w at full, half and quarter size.
-    Feature width: 4w."""
+    Feature width: 4w.
+    """
 
     name: ClassVar[str] = "small_resnet"
     width: Annotated[

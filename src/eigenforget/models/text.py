@@ -34,7 +34,8 @@ def with_vocabulary(model: Any, vocabulary: int | None) -> Any:
         raise EigenforgetError(f"{model.name} needs texts (token ids), these data have none")
     if 0 < model.vocabulary < vocabulary:
         raise EigenforgetError(
-            f"{model.name}(vocabulary={model.vocabulary}) is too small: the data has {vocabulary} token ids"
+            f"{model.name}(vocabulary={model.vocabulary}) is too small: the data has {vocabulary} "
+            "token ids"
         )
     return model if model.vocabulary else dataclasses.replace(model, vocabulary=vocabulary)
 

@@ -39,7 +39,8 @@ class Timm:
     weights: Annotated[
         str,
         Field(
-            description="file with pretrained weights; a head of other classes is left out; '' for none"
+            description="file with pretrained weights; a head of other classes is left out; '' "
+            "for none"
         ),
     ] = ""
 

@@ -43,7 +43,8 @@ class Torchvision:
     weights: Annotated[
         str,
         Field(
-            description="file with pretrained weights; a head of other classes is left out; '' for none"
+            description="file with pretrained weights; a head of other classes is left out; '' "
+            "for none"
         ),
     ] = ""
 
@@ -57,7 +58,8 @@ class Torchvision:
         check_name(self.arch, known, "torchvision")
         if shape.channels != 3:
             raise EigenforgetError(
-                f"{what} takes images of 3 channels, got {shape.channels}; timm's models take any number"
+                f"{what} takes images of 3 channels, got {shape.channels}; timm's models take any "
+                "number"
             )
         refuse_reserved(what, dict(self.arguments), ("num_classes", "weights"))
         # Its first weights are drawn anew by these networks, with a warning where one does not say

@@ -56,7 +56,8 @@ class VitTiny:
         image = image_shape(self.name, input_shape)
         if image.height % self.patch or image.width % self.patch:
             raise EigenforgetError(
-                f"vit_tiny: {image.height}×{image.width} pixels are no multiple of patch={self.patch}"
+                f"vit_tiny: {image.height}×{image.width} pixels are no multiple of "
+                f"patch={self.patch}"
             )
         width = Width(self.dim, self.heads, self.dropout)
         with initial_weights(seed):
