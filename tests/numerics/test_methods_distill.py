@@ -361,7 +361,7 @@ def test_lotus_is_its_algorithm_written_out(small: Task) -> None:
     result = method(task)
     sample = task.sample(small.retain, 15, "lotus")  # type: ignore[arg-type]
     assert len(sample) == 15 == len(small.retain) // 2  # type: ignore[arg-type]
-    mixed, hand = Joined((small.forget, sample)), copy.deepcopy(model)
+    mixed, hand = JoinedSource((small.forget, sample)), copy.deepcopy(model)
     step = torch.optim.AdamW(hand.parameters(), lr=0.01, weight_decay=0.1)
     uniform, temperatures = seeds.generator(SEED, "gumbel"), []
     for cycle in range(2):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined
+from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Range, Task, adam
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.losses import kl_to_target, soft_target
@@ -66,7 +66,7 @@ class BadTeacher(Method):
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         count = max(1, round(self.retain_share * len(retain)))
-        mixed = Joined((task.forget, task.sample(retain, count, self.name, "retain")))
+        mixed = JoinedSource((task.forget, task.sample(retain, count, self.name, "retain")))
         incompetent = task.teacher().cpu()
         reinitialise(
             dict(incompetent.named_modules()),

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined
+from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize
 from eigenforget.models.heads import linear_head

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined
+from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import BatchSize
 from eigenforget.training.losses import kl_to_target
@@ -74,7 +74,7 @@ class LoTUS(Method):
         retain = task.needs_retain(self.name)
         heat = _Heat(self, task, self.goal(task))
         count = max(1, math.floor(self.retain_share * len(retain)))
-        mixed = Joined((task.forget, task.sample(retain, count, self.name)))
+        mixed = JoinedSource((task.forget, task.sample(retain, count, self.name)))
         noise = seeds.generator(task.seed, "gumbel")
 
         def loss(part: LossInputs) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Joined, Source, TensorSource
+from eigenforget.data.sources import JoinedSource, Source, TensorSource
 from eigenforget.methods.base import Method, Range, Task, adam
 from eigenforget.models.features import logits_of
 from eigenforget.training.losses import cross_entropy
@@ -97,7 +97,11 @@ class UNSIR(Method):
         noise = [self.noise(task, label) for label in task.forgotten_classes]
         seen = [n.subset(np.tile(np.arange(len(n)), self.repeats)) for n in noise]
         impair = Phase(
-            "impair", (Joined((sample, *seen)),), supervised, adam(self.impair_lr), self.batch_size
+            "impair",
+            (JoinedSource((sample, *seen)),),
+            supervised,
+            adam(self.impair_lr),
+            self.batch_size,
         )
         repair = Phase("repair", (sample,), supervised, adam(self.repair_lr), self.batch_size)
         repair = replace(repair, steps_per_epoch=self.repair_epochs * repair.steps())

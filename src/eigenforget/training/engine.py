@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice, product
 from typing import Any, Literal, NamedTuple, cast
 
@@ -60,6 +61,7 @@ class Engine:
         compile: Whether the model is compiled while it trains.
         fabric: Lightning Fabric; made from the fields above unless it is given.
         meter: Counts the samples of all that runs on this engine, on all its devices.
+        changes: What is done to the phases of every training; see `changing`.
     """
 
     device: str = "auto"
@@ -69,10 +71,9 @@ class Engine:
     strategy: Literal["auto", "ddp"] = "auto"
     accumulate: int = 1
     compile: bool = False
-    fabric: Fabric = field(init=False, repr=False, compare=False)
-    meter: Meter = field(default_factory=Meter, init=False, repr=False, compare=False)
-    _alone: bool = field(default=False, init=False, repr=False, compare=False)
-    _changes: tuple[Change, ...] = field(default=(), init=False, repr=False, compare=False)
+    fabric: Fabric = field(default=cast("Fabric", None), repr=False, compare=False)
+    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
+    changes: tuple[Change, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
@@ -125,9 +126,7 @@ class Engine:
 
         A method that runs another one, such as masked, reaches into its trainings with this.
         """
-        found = copy.copy(self)
-        object.__setattr__(found, "_changes", (change, *self._changes))
-        return found
+        return replace(self, changes=(change, *self.changes))
 
     @contextmanager
     def led(self) -> Iterator[bool]:
@@ -170,13 +169,14 @@ class Engine:
                 that were infinite before and did not change, such as masks, are none.
             EigenforgetError: Several processes hold different models.
         """
-        for change in self._changes:
+        for change in self.changes:
             phases = change(model, phases)
-        constants = infinite_constants(model)
-        ranks, run = self.ranks, _Run(self, self.placed(model), phases, epochs, layer)
-        ranks.check_alike(model, "before training: build or load it in the same way on each")
-        with torch.random.fork_rng(devices=self._cuda()), run.capturing():
-            torch.manual_seed(seeds.derive(seed, "dropout", *([ranks.rank] if ranks.rank else [])))
+        constants, processes = infinite_constants(model), self.processes
+        training = _Training(self, self.placed(model), phases, epochs, layer)
+        processes.check_same(model, "before training: build or load it in the same way on each")
+        own_dropout = [processes.rank] if processes.rank else []
+        with torch.random.fork_rng(devices=self._cuda()), training.loss.compiled():
+            torch.manual_seed(seeds.derive(seed, "dropout", *own_dropout))
             for epoch, index in product(range(epochs), range(len(phases))):
                 order = seeds.generator(seed, "order", phases[index].name, epoch)
                 row = training.epoch(index, epoch, order)
