@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,9 +17,6 @@ from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
 from eigenforget.models.initialisation import NORMS, reinitialise
 from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
 from eigenforget.training.recipe import supervised
-
-if TYPE_CHECKING:
-    from eigenforget.methods.eu_k import EUk
 
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001 (no public base class)
 """What counts as a layer."""
@@ -63,17 +60,18 @@ class CFk(Method):
         retain = task.needs_retain(self.name)
         student = task.student()
         trains = owned(student, last_layers(student, self.k, self.name))
-        return task.fit(student, [last_phase(self, retain, trains)], epochs=self.epochs)
+        phase = last_phase(self, retain, trains, batch_size=self.batch_size)
+        return task.fit(student, [phase], epochs=self.epochs)
 
 
-def last_phase(method: CFk | EUk, retain: Source, trains: Container[str]) -> Phase:
+def last_phase(method: Method, retain: Source, trains: Container[str], *, batch_size: int) -> Phase:
     """Epochs over the retain set in which only the parameters of these names train."""
     return Phase(
         "recover",
         (retain,),
         supervised,
         optimizer_of(method),
-        batch_size=method.batch_size,
+        batch_size=batch_size,
         trains=trains.__contains__,
         norm="trained",
     )

@@ -56,4 +56,5 @@ class EUk(Method):
             seed=seeds.derive(task.seed, self.name),
             method=self.name,
         )
-        return task.fit(student, [last_phase(self, retain, trains)], epochs=self.epochs)
+        phase = last_phase(self, retain, trains, batch_size=self.batch_size)
+        return task.fit(student, [phase], epochs=self.epochs)
