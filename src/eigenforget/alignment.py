@@ -1,5 +1,4 @@
-"""Dimensional alignment: how much of the forget features' energy lies in the retain features'
-principal eigenspace.
+"""Dimensional alignment: how much of the forget features lies in the retain features' eigenspace.
 
 Source: "Revisiting Machine Unlearning with Dimensional Alignment" (arXiv 2407.17710). With feature
 columns F_f [D, N_f] and F_r [D, N_r], G_f = F_f F_fᵀ, G_r likewise, and U [D, k] the leading
@@ -9,9 +8,9 @@ eigenvectors of G_r:
     energy      DA_k(f | r) = tr(Uᵀ G_f U) / tr(G_f)        in [0, 1], never decreasing in k
 
 Both are 1 when the forget features lie in span(U) and 0 when they are orthogonal to it. The
-Frobenius form is the paper's; the energy form is our second reading. k and centering are not
-published: we report the whole curve over k and both conventions. Everything is float64. Features
-come as rows [N, D], as models produce them.
+Frobenius form is the paper's; the energy form is our second reading. The paper publishes neither k
+nor the centering: we report the whole curve over k and both conventions. Everything is float64.
+Features come as rows [N, D], as models produce them.
 """
 
 from __future__ import annotations
@@ -29,11 +28,15 @@ Centering = Literal["none", "each"]
 
 
 class Moments(NamedTuple):
-    """Number of samples [], mean [D] and centred second moment Σ (x−μ)(x−μ)ᵀ [D, D] of feature
-    rows, in float64.
+    """Count, mean and centred second moment of feature rows, in float64.
 
     Centred moments merge without cancellation (Chan et al. 1983), so any sharding gives the
-    one-pass result to rounding.
+    one-pass result up to rounding.
+
+    Args:
+        samples: Number of rows, [].
+        mean: μ, [D].
+        scatter: Σ (x−μ)(x−μ)ᵀ, [D, D].
     """
 
     samples: Tensor
@@ -42,6 +45,7 @@ class Moments(NamedTuple):
 
     @property
     def width(self) -> int:
+        """The feature width D."""
         return self.mean.shape[0]
 
     def gram(self, centering: Centering = "none") -> Tensor:
@@ -52,8 +56,11 @@ class Moments(NamedTuple):
 
 
 class Eigenspace(NamedTuple):
-    """Eigenvalues [R] in descending order and eigenvectors [D, R] of a Gram matrix; R ≤ D is its
-    numerical rank.
+    """Eigenvalues and eigenvectors of a Gram matrix [D, D] of numerical rank R ≤ D.
+
+    Args:
+        values: The eigenvalues [R], in descending order.
+        vectors: The eigenvectors, the columns of [D, R].
     """
 
     values: Tensor
@@ -67,8 +74,11 @@ def empty_moments(width: int, device: torch.device | str = "cpu") -> Moments:
 
 
 def moments(features: Tensor) -> Moments:
-    """Moments of feature rows [N, D]. Errors: not 2-D, no rows, NaN or infinite values (the rows
-    are named).
+    """The moments of feature rows [N, D].
+
+    Raises:
+        EigenforgetError: The features are not 2-D, have no rows, or hold NaN or infinite values;
+            the message names the rows.
     """
     rows = _checked(features)
     mean = rows.mean(0)
@@ -105,8 +115,9 @@ def eigenspace(gram: Tensor) -> Eigenspace:
 
 
 def eigenspace_of_rows(features: Tensor, centering: Centering = "none") -> Eigenspace:
-    """The eigenspace of feature rows [N, D]; for D > N through the [N, N] Gram matrix, without
-    forming a [D, D] one.
+    """The eigenspace of feature rows [N, D].
+
+    For D > N it goes through the [N, N] Gram matrix and never forms a [D, D] one.
     """
     rows = _checked(features)
     rows = rows - rows.mean(0) if centering == "each" else rows
@@ -120,8 +131,11 @@ def eigenspace_of_rows(features: Tensor, centering: Centering = "none") -> Eigen
 
 
 def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
-    """U [D, k]. Errors: k < 1, k ≥ D (both forms would be 1), fewer than k samples, fewer than k
-    directions with energy.
+    """The leading eigenvectors U [D, k].
+
+    Raises:
+        EigenforgetError: k < 1 or k ≥ D (both forms would be 1), or there are fewer than k samples
+            or fewer than k directions with energy.
     """
     width = space.vectors.shape[0]
     if not 1 <= k < width:
@@ -138,12 +152,11 @@ def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
 
 
 def default_k(classes: int, width: int) -> int:
-    """How many directions stand for `classes` retained classes in features of this width, where
-    none is named.
+    """The number of directions that stand for `classes` retained classes in features of this width.
 
-    One for each class, as their means span at most as many; features that have no more dimensions
-    than that would lie in them as a whole, so there it is half of the dimensions. Our choice: the
-    paper leaves k open.
+    One for each class, since the class means span at most as many directions. Features with no more
+    dimensions than that would lie in them as a whole; there it is half of the dimensions. Our
+    choice: the paper leaves k open.
     """
     return classes if classes < width else max(1, width // 2)
 
@@ -153,9 +166,17 @@ def alignment_curve(
 ) -> Tensor:
     """DA_k(f | r) for k = 1 … K as a float64 tensor [K].
 
-    K is the smaller of D−1, the number of retained samples and the rank of the retained features:
-    beyond it, DA is not defined. "each" subtracts each side's own mean. Errors: no samples on a
-    side, all-zero features.
+    K is the smallest of D−1, the number of retain samples and the rank of the retain features:
+    beyond it, DA is not defined.
+
+    Args:
+        forget: Moments of the forget features.
+        retain: Moments of the retain features.
+        form: "frobenius", as in the paper, or "energy".
+        centering: "each" subtracts each side's own mean, "none" nothing.
+
+    Raises:
+        EigenforgetError: A side has no samples, or its features are all zero.
     """
     for side, what in ((forget, "forget"), (retain, "retain")):
         if side.samples < 1:
@@ -176,8 +197,9 @@ def alignment_of_rows(
     form: Form = "frobenius",
     centering: Centering = "none",
 ) -> Tensor:
-    """DA_k of feature rows [N_f, D] and [N_r, D] at one k, in O(N·D·k): never forms a [D, D] matrix
-    when D exceeds N.
+    """DA_k of feature rows [N_f, D] and [N_r, D] at one k, in O(N·D·k).
+
+    It never forms a [D, D] matrix when D exceeds N. The arguments are those of `alignment_curve`.
     """
     rows, other = _checked(forget), _checked(retain)
     if rows.shape[1] != other.shape[1]:
@@ -205,7 +227,8 @@ def dimensional_alignment_loss(
     """
     if features.ndim != 2 or basis.ndim != 2 or features.shape[1] != basis.shape[0]:
         raise EigenforgetError(
-            f"features [B, D] and basis [D, k] do not fit: {list(features.shape)} and {list(basis.shape)}"
+            f"features [B, D] and basis [D, k] do not fit: {list(features.shape)} and "
+            f"{list(basis.shape)}"
         )
     share = _energy if form == "energy" else _squared_alignment
     return -share(features, basis.detach().to(features))
@@ -223,9 +246,7 @@ def _squared_alignment(rows: Tensor, basis: Tensor) -> Tensor:
 
 
 def _energy(rows: Tensor, basis: Tensor) -> Tensor:
-    """tr(Uᵀ G U) / tr(G) with G = rowsᵀ rows: the share of the rows' squared length that lies in
-    span(U).
-    """
+    """tr(Uᵀ G U) / tr(G) with G = rowsᵀ rows: the share of squared length that lies in span(U)."""
     rows = _scaled(rows)
     return (rows @ basis).square().sum() / rows.square().sum()
 
@@ -251,7 +272,8 @@ def _checked(features: Tensor) -> Tensor:
     bad = ~torch.isfinite(features).all(1)
     if bad.any():
         raise EigenforgetError(
-            f"features hold NaN or infinite values in rows {listed(bad.nonzero().flatten().tolist())}"
+            "features hold NaN or infinite values in rows "
+            f"{listed(bad.nonzero().flatten().tolist())}"
         )
     return features.detach().double()
 

@@ -1,5 +1,7 @@
-"""The retrained models' band: where one more of them would lie, what a value outside it means, and
-intervals over training seeds.
+"""The band of retrained models: where one more of them would lie.
+
+It also says what a value outside the band means. Beside it: intervals over training seeds, and the
+agreement of two rankings.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _TRACES = ("above", "below", "both", "")
 
 
 class Band(NamedTuple):
-    """mean ± half, from that many retrained models; half is positive."""
+    """The interval mean ± half of that many retrained models; half is positive."""
 
     mean: float
     half: float
@@ -39,14 +41,16 @@ class Band(NamedTuple):
 
     @property
     def low(self) -> float:
+        """Lower end of the band."""
         return self.mean - self.half
 
     @property
     def high(self) -> float:
+        """Upper end of the band."""
         return self.mean + self.half
 
     def within(self, span: tuple[float | None, float | None]) -> tuple[float, float]:
-        """The ends as far as the score can reach, for people: a share has no band below 0."""
+        """The ends as far as the score can reach, for display: a share has no band below 0."""
         low, high = span
         return (self.low if low is None else max(self.low, low)), (
             self.high if high is None else min(self.high, high)
@@ -54,7 +58,7 @@ class Band(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """mean of a − b over the pairs and its 95 % interval."""
+    """The mean of a − b over the pairs and its 95 % interval."""
 
     mean: float
     low: float
@@ -63,8 +67,12 @@ class PairedDifference(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """Kendall's tau-b in [−1, 1] of two rankings of the same items, and its two-sided p-value under
-    independence.
+    """How two rankings of the same items agree.
+
+    Args:
+        tau: Kendall's tau-b, in [−1, 1].
+        p_value: Two-sided, under independence.
+        items: Number of items.
     """
 
     tau: float
@@ -73,8 +81,9 @@ class Agreement(NamedTuple):
 
 
 def shares_pairs(name: str) -> bool:
-    """Whether a score of an oracle is its mean distance to the other oracles: names that end in
-    "_oracle", and the tug of war.
+    """Whether a score of an oracle is its mean distance to the other oracles.
+
+    These are the scores whose names end in "_oracle", and the tug of war.
     """
     stem = name.partition("@")[0]
     return stem.endswith("_oracle") or stem in ("tow", "tow_mia")
@@ -83,19 +92,27 @@ def shares_pairs(name: str) -> bool:
 def band(
     values: Sequence[float], *, span: tuple[float | None, float | None], pairs: bool = False
 ) -> Band | None:
-    """95 % prediction interval for one more retrained model, from the values of n of them; None for
-    fewer than 2.
+    """The 95 % prediction interval for one more retrained model, from the values of n of them.
 
-    half = t(0.975, n − 1) · s · √(1 + 1/n), s the sample standard deviation: an interval for the
-    next normal draw, not for the mean, so that a further oracle is inside with probability 0.95
-    whatever n is. Floors: SHARE_OF_SPAN of the score's range `span` where both its ends are finite,
-    and a positive number always. The order of the values does not matter. Errors: a value that is
-    not finite.
+    The half-width is t(0.975, n − 1) · s · √(1 + 1/n) with s the sample standard deviation: an
+    interval for the next normal draw, not for the mean, so that a further oracle lies inside with
+    probability 0.95 whatever n is. The half-width is at least SHARE_OF_SPAN of the score's range
+    where both its ends are finite, and always positive. The order of the values does not matter.
 
-    pairs: each value is an oracle's mean distance to the others (see shares_pairs). Two values then
-    share a distance, so they differ less than those of independent models: with distances a_i + a_j
-    the mean of oracle i moves by (n − 2)/(n − 1) of a_i. s is divided by that, and there is no band
-    for fewer than 3, of which two are one and the same distance.
+    Args:
+        values: The score of each retrained model.
+        span: Range of the score; None is an open end.
+        pairs: Each value is an oracle's mean distance to the others (see `shares_pairs`). Two
+            values then share a distance, so they differ less than those of independent models: with
+            distances a_i + a_j the mean of oracle i moves by (n − 2)/(n − 1) of a_i. s is divided
+            by that.
+
+    Returns:
+        The band, or None for fewer than 2 values; with `pairs` for fewer than 3, since two oracles
+        have one and the same distance.
+
+    Raises:
+        EigenforgetError: A value is not finite.
     """
     found = _sorted(values, "the band of retrained models")
     count = len(found)
@@ -110,23 +127,33 @@ def band(
 
 
 def units(value: float, band: Band) -> float:
-    """Signed gap (value − mean) / half: within ±1 the value is one that a retrained model may have."""
+    """The signed gap (value − mean) / half; within ±1 lies what a retrained model may have."""
     return (value - band.mean) / band.half
 
 
 def verdict(value: float, band: Band, *, better: str, trace: str) -> BandVerdict:
-    """What a value says beside the band, by the score's `better` and `trace` (types.Score).
+    """What a value says relative to the band.
 
-    Inside: "in". Outside, trace "above": "residual" above the band, "over-forgotten" below it;
-    "below": the reverse. trace "both", a distance: "off", since it says that something differs and
-    not in which sense; with a better side ("higher", "lower") only off on the worse one. trace "",
-    better "higher": "over-forgotten" below the band (what should be kept is lost), "in" above;
-    "lower", a cost: "off" above, "in" below; "reference": "off". Errors: another `better` or
-    `trace`, a value that is not finite.
+    Inside it is "in". Outside, it depends on the score's `trace`: with "above" it is "residual"
+    above the band and "over-forgotten" below it; with "below" the reverse. With "both", a distance,
+    it is "off", since a distance says that something differs and not in which sense; where the
+    score has a better side it is "off" on the worse side only. Without a trace: better "higher"
+    gives "over-forgotten" below the band (what should be kept is lost) and "in" above; "lower", a
+    cost, gives "off" above and "in" below; "reference" gives "off".
+
+    Args:
+        value: The score of the model.
+        band: The band of the retrained models.
+        better: "higher", "lower" or "reference", as in `types.Score`.
+        trace: "above", "below", "both" or "", as in `types.Score`.
+
+    Raises:
+        EigenforgetError: `better` or `trace` is another word, or the value is not finite.
     """
     if better not in _BETTER or trace not in _TRACES:
         raise EigenforgetError(
-            f"no verdict for better={better!r}, trace={trace!r}; they are of {_BETTER} and {_TRACES}"
+            f"no verdict for better={better!r}, trace={trace!r}; they are of {_BETTER} and "
+            f"{_TRACES}"
         )
     gap = units(value, band)
     if not math.isfinite(gap):
@@ -143,12 +170,21 @@ def verdict(value: float, band: Band, *, better: str, trace: str) -> BandVerdict
 def bootstrap_interval(
     values: Sequence[float], *, seed: int, level: float = 0.95, resamples: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over training seeds, one value each; the order of
-    the values does not matter.
+    """The percentile bootstrap interval of the mean over training seeds.
 
-    The same seed gives the same bits. With few seeds it is too narrow (for 3 it covers about 75 %
-    at a nominal 95 %): say how many there are beside it. Errors: fewer than 2 values, one that is
-    not finite, level outside (0, 1).
+    The same seed gives the same bits, and the order of the values does not matter. With few
+    training seeds the interval is too narrow (for 3 it covers about 75 % at a nominal 95 %): report
+    their number beside it.
+
+    Args:
+        values: One value for each training seed.
+        seed: Of the resampling.
+        level: Nominal coverage, in (0, 1).
+        resamples: Number of bootstrap samples.
+
+    Raises:
+        EigenforgetError: There are fewer than 2 values, one is not finite, or `level` is not in (0,
+            1).
     """
     found = np.array(_sorted(values, "a bootstrap interval"))
     if len(found) < 2:
@@ -157,7 +193,8 @@ def bootstrap_interval(
         )
     if not (0 < level < 1 and resamples >= 1):
         raise EigenforgetError(
-            f"a bootstrap needs a level in (0, 1) and at least 1 resample, got {level} and {resamples}"
+            f"a bootstrap needs a level in (0, 1) and at least 1 resample, got {level} and "
+            f"{resamples}"
         )
     rows = np.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
     low, high = np.quantile(found[rows].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
@@ -165,15 +202,18 @@ def bootstrap_interval(
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int) -> PairedDifference:
-    """Mean of a − b over training seeds, a[i] and b[i] of the same seed, with the percentile
-    bootstrap over the pairs.
+    """The mean of a − b over training seeds, with the percentile bootstrap over the pairs.
 
-    What a seed adds to both cancels. The order of the pairs does not matter. Errors: different
-    lengths, fewer than 2 pairs.
+    a[i] and b[i] come from the same training seed, so what the seed adds to both cancels. The order
+    of the pairs does not matter.
+
+    Raises:
+        EigenforgetError: The lengths differ, or there are fewer than 2 pairs.
     """
     if len(a) != len(b):
         raise EigenforgetError(
-            f"a paired difference needs one value of each per training seed, got {len(a)} and {len(b)}"
+            f"a paired difference needs one value of each per training seed, got {len(a)} and "
+            f"{len(b)}"
         )
     gaps = [x - y for x, y in zip(a, b, strict=True)]
     low, high = bootstrap_interval(gaps, seed=seed)
@@ -181,11 +221,13 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int) -> P
 
 
 def rank_agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agreement:
-    """How far two scores rank the same items (methods) alike: Kendall's tau-b, ties counted
-    (scipy.stats.kendalltau).
+    """How far two scores rank the same items alike: Kendall's tau-b with ties.
 
-    Errors: different lengths, fewer than MIN_ITEMS items, a side on which all are tied, values that
-    are not finite.
+    Computed by scipy.stats.kendalltau.
+
+    Raises:
+        EigenforgetError: The lengths differ, there are fewer than MIN_ITEMS items, all items of one
+            side are tied, or a value is not finite.
     """
     if len(ranks_a) != len(ranks_b):
         raise EigenforgetError(
@@ -194,12 +236,14 @@ def rank_agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agreem
     count = len(ranks_a)
     if count < MIN_ITEMS:
         raise EigenforgetError(
-            f"a rank test over {count} methods cannot tell agreement from chance unless it is complete; at least {MIN_ITEMS} are needed"
+            f"a rank test over {count} methods cannot tell agreement from chance unless it is "
+            f"complete; at least {MIN_ITEMS} are needed"
         )
     for ranks in (ranks_a, ranks_b):
         if len(set(_sorted(ranks, "a ranking"))) == 1:
             raise EigenforgetError(
-                "a ranking in which all items are tied agrees with nothing; Kendall's tau is undefined"
+                "a ranking in which all items are tied agrees with nothing; Kendall's tau is "
+                "undefined"
             )
     found = stats.kendalltau(ranks_a, ranks_b, variant="b")
     return Agreement(float(found.statistic), float(found.pvalue), count)

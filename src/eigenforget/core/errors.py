@@ -2,16 +2,16 @@
 
 
 class EigenforgetError(ValueError):
-    """The user's input is wrong. The message is one line that names the value and what is allowed."""
+    """The user's input is wrong. The message is one line with the value and what is allowed."""
 
 
-class Refused(EigenforgetError):
+class Refused(EigenforgetError):  # noqa: N818 (a short public name)
     """A method or metric is not for this task; the message says what it needs."""
 
 
-class Diverged(EigenforgetError):
+class Diverged(EigenforgetError):  # noqa: N818 (a short public name)
     """Training produced a non-finite loss or weight; nothing of it may be saved."""
 
 
-class NotWritten(EigenforgetError):
+class NotWritten(EigenforgetError):  # noqa: N818 (a short public name)
     """A file could not be written, as where a disk is full; what was there before is whole."""

@@ -1,4 +1,4 @@
-"""Libraries that only some data sets need."""
+"""Optional libraries, and the one message for a missing one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from eigenforget.core.errors import EigenforgetError
 
 
 def needed(module: str, *, extra: str, what: str) -> Any:
-    """The imported module. Errors, with what to install: it is not there, or does not start."""
+    """Imports a module of an optional library.
+
+    Args:
+        module: Name of the module.
+        extra: The extra of this package that installs it.
+        what: What needs it, for the message.
+
+    Raises:
+        EigenforgetError: The module is not there, or does not start; the message says what to
+            install.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -19,15 +19,15 @@ from eigenforget.core.text import first_line
 def imported(path: str, what: str) -> Any:
     """The object at a path.
 
-    A file is run when it is first used, and again when its content has changed. Modules beside it
-    can be imported.
+    A file is run when it is first used, and again when its content has changed. It can import the
+    modules beside it.
 
     Args:
         path: `file.py:Name`, relative to the working directory, or `package.module:Name`.
-        what: What the path is for, for messages, such as "method".
+        what: What the path is for, such as "method", for messages.
 
     Raises:
-        EigenforgetError: The path is not of this form, cannot be imported, or the name is not in it.
+        EigenforgetError: The path has another form or cannot be imported, or the name is not in it.
     """
     where, _, attribute = path.rpartition(":")
     if not where or not attribute:

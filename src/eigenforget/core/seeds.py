@@ -1,5 +1,6 @@
-"""One torch.Generator per (seed, purpose): adding a consumer of randomness never shifts another's
-numbers.
+"""One random generator per seed and purpose.
+
+A new consumer of randomness therefore never changes the numbers of another.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def configured(cls: type[_T]) -> type[_T]:
     validated = made.__init__
 
     @functools.wraps(validated)
-    def __init__(self: Any, *args: Any, **fields: Any) -> None:  # noqa: N807 (it is one)
+    def checked(self: Any, *args: Any, **fields: Any) -> None:
         kind = type(self)
         label = getattr(kind, "name", kind.__name__)
         if args:
@@ -58,15 +58,24 @@ def configured(cls: type[_T]) -> type[_T]:
         except pydantic.ValidationError as error:
             raise EigenforgetError(f"{label}: {one_line(error)}") from None
 
-    typing.cast("Any", made).__init__ = __init__
+    typing.cast("Any", made).__init__ = checked
     return typing.cast("type[_T]", made)
 
 
 def parse(text: str, choices: Sequence[type], what: str, nested: Sequence[type] = ()) -> Any:
-    """The instance that `text` spells, for example parse("muda(k=9)", METHODS, "method").
+    """The instance that a text spells.
 
-    Errors: EigenforgetError in one line that lists the valid names or fields. `nested` may appear
-    as field values.
+    For example, `muda(k=9)` among METHODS gives `MUDA(k=9)`.
+
+    Args:
+        text: The spec.
+        choices: The classes to choose from, usually a Registry.
+        what: What one of them is called in messages, such as "method".
+        nested: Classes that may appear as field values; by default `choices`.
+
+    Raises:
+        EigenforgetError: The text has another form, or a name, field or value is wrong; the message
+            lists the valid ones.
     """
     return _build(call_of(text, what), choices, what, text, nested or choices)
 
@@ -110,9 +119,7 @@ def spell(value: Any) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """The resolved spec as plain JSON: {"name": …, "fields": {…}} with every field, defaults
-    included.
-    """
+    """The resolved spec as plain JSON: {"name": …, "fields": {…}} with every field."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         path = path_of(type(value))

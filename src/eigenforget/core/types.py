@@ -53,10 +53,12 @@ class Batch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """logits [B, C] and features [B, D]: the input of the classifier head, or of the layer that was
-    asked for.
+    """What a model gives for a batch.
 
-    layers: features [B, D_l] of further layers by name, where they were asked for.
+    Args:
+        logits: [B, C].
+        features: [B, D], the input of the classifier head or the layer that was asked for.
+        layers: Features [B, D_l] of further layers by name, where they were asked for.
     """
 
     logits: Tensor
@@ -66,12 +68,19 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What is known of each sample besides its tensor: unique ids [N], labels [N], optional groups
-    [N], content hashes [N].
+    """What is known of each sample besides its tensor.
 
-    columns: further columns [N] of integers, floats, strings or bools by name, such as a finer
-    label, an age, a date. Errors: columns of another length or type, or named as one of those
-    above; repeated ids.
+    Args:
+        ids: Unique ids [N].
+        labels: Labels [N].
+        groups: Groups [N], such as persons, or None.
+        content: Content hashes [N], or None.
+        columns: Further columns [N] of integers, floats, strings or bools by name, such as a finer
+            label, an age or a date.
+
+    Raises:
+        EigenforgetError: Ids repeat, or a column has another length or type, or the name of one of
+            those above.
     """
 
     ids: np.ndarray
@@ -102,8 +111,10 @@ class Index:
         return len(self.ids)
 
     def column(self, name: str) -> np.ndarray:
-        """The column [N] of this name: "id", "label", "group" or one of `columns`. Errors: there is
-        none; the names are listed.
+        """The column [N] of this name: "id", "label", "group" or one of `columns`.
+
+        Raises:
+            EigenforgetError: There is none; the message lists the names.
         """
         own = {"id": self.ids, "label": self.labels, "group": self.groups}
         known = {key: values for key, values in own.items() if values is not None} | dict(
@@ -116,9 +127,7 @@ class Index:
         return _one_type(np.asarray(known[name]))
 
     def digest(self) -> str:
-        """SHA-256 over the sorted rows, so the order of the samples does not matter, nor that of
-        the further columns.
-        """
+        """SHA-256 over the sorted rows; the order of samples and columns does not matter."""
         columns = [c for c in (self.ids, self.labels, self.groups, self.content) if c is not None]
         named = [
             [f"{name}:{c.dtype.kind}={value}" for value in c]
@@ -130,8 +139,13 @@ class Index:
 
 
 class Split(NamedTuple):
-    """Positions of the forgotten and retained training samples, classes gone as a whole, and an
-    order-free digest.
+    """The two sides of the training data.
+
+    Args:
+        forget: Positions of the forget set.
+        retain: Positions of the retain set.
+        forgotten_classes: Classes of which every sample is forgotten.
+        digest: Over the ids of both sides, whatever their order.
     """
 
     forget: np.ndarray
@@ -142,13 +156,20 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """One measured number. value is None exactly when status is "not_applicable"; then reason says
-    why.
+    """One measured number, or the reason why there is none.
 
-    low and high bound a 95 % interval where the metric has one. better="reference" means closest to
-    the retrained model; then trace says on which side of it traces of the forgotten data show.
-    about: label, group and meaning for the report's glossary, of scores that are not of this
-    package.
+    Args:
+        name: Name of the score.
+        value: The number; None exactly when the score does not apply.
+        unit: Of the value.
+        better: "reference" means closest to the retrained model.
+        range: Smallest and largest possible value.
+        low: Lower end of a 95 % interval, where the metric has one.
+        high: Its upper end.
+        reason: Why there is no value.
+        trace: On which side of the retrained models traces of the forget set show.
+        about: Label, group and meaning for the report's glossary, for scores that are not of this
+            package.
     """
 
     name: str
@@ -172,6 +193,7 @@ class Score:
 
     @property
     def status(self) -> Literal["ok", "not_applicable"]:
+        """Whether there is a value: "ok" or "not_applicable"."""
         return "ok" if self.value is not None else "not_applicable"
 
 
@@ -184,11 +206,13 @@ def _column(name: str, values: Any, n: int) -> np.ndarray:
     column = _one_type(np.asarray(values))
     if column.shape != (n,):
         raise EigenforgetError(
-            f"index column {name} must be one value for each of the {n} ids, got {list(column.shape)}"
+            f"index column {name} must be one value for each of the {n} ids, got "
+            f"{list(column.shape)}"
         )
     if column.dtype.kind not in "iufUb":
         raise EigenforgetError(
-            f"index column {name} must hold integers, floats, strings or bools, got {column.dtype} (write dates as 2024-05-31)"
+            f"index column {name} must hold integers, floats, strings or bools, got "
+            f"{column.dtype} (write dates as 2024-05-31)"
         )
     return column
 
@@ -203,7 +227,7 @@ def _one_type(column: np.ndarray) -> np.ndarray:
 
 
 def digest_of_rows(rows: Any) -> str:
-    """ "sha256:…" of the rows in sorted order."""
+    """The digest "sha256:…" of the rows in sorted order."""
     total = hashlib.sha256()
     for row in sorted(rows):
         total.update(row.encode())

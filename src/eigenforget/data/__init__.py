@@ -1,4 +1,7 @@
-"""Data sets by name: each spec's load() gives a Data. Adding one is a file and a line in DATASETS."""
+"""Data sets by name: the load() of each spec gives a Data.
+
+Adding one is a file and a line in DATASETS.
+"""
 
 from __future__ import annotations
 

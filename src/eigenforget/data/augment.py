@@ -1,9 +1,9 @@
 """Random changes of training images, for whole batches at once.
 
-Each is a callable (inputs [B, C, H, W], generator) -> inputs of the same shape, as
-TensorSource.augment takes it. The draws come from the generator given, in the order vertical shifts
-[B], horizontal shifts [B], flips [B] (where there are flips). Pixels that move in from outside are
-0, which after normalisation is the mean colour of the training images.
+Each is a callable (inputs [B, C, H, W], generator) → inputs of the same shape, as
+TensorSource.augment takes it. It draws from the given generator in this order: vertical shifts [B],
+horizontal shifts [B], flips [B] (where there are flips). Pixels that move in from outside are 0,
+which after normalisation is the mean colour of the training images.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class NoAugment:
 
     name: ClassVar[str] = "none"
 
-    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Returns the images as they are."""
         return inputs
 
 
 @configured
 class FlipCrop:
-    """A random shift by up to `padding` pixels each way, then a left-right flip with probability
-    one half.
-    """
+    """A random shift by up to `padding` pixels each way, then a flip with probability one half."""
 
     name: ClassVar[str] = "flip_crop"
     padding: Annotated[int, Field(ge=0, description="largest shift in pixels; 0 flips only")] = 4
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Shifts and flips the images."""
         offsets = _offsets(inputs, self.padding, generator)
         flips = _integers(2, inputs, generator).bool()
         return _windows(inputs, self.padding, offsets, flips)
@@ -47,8 +47,9 @@ class FlipCrop:
 
 @configured
 class Crop:
-    """A random shift by up to `padding` pixels each way; for digits and letters, where a flip
-    changes the meaning.
+    """A random shift by up to `padding` pixels each way.
+
+    For digits and letters, where a flip changes the meaning.
     """
 
     name: ClassVar[str] = "crop"
@@ -57,6 +58,7 @@ class Crop:
     ] = 1
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Shifts the images."""
         offsets = _offsets(inputs, self.padding, generator)
         return _windows(
             inputs, self.padding, offsets, torch.zeros_like(offsets[0], dtype=torch.bool)
@@ -75,7 +77,8 @@ def _offsets(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor
     if padding >= min(inputs.shape[2:]):
         height, width = inputs.shape[2:]
         raise EigenforgetError(
-            f"padding={padding} can move a whole {height}×{width} image out of sight; use a smaller one"
+            f"padding={padding} can move a whole {height}×{width} image out of sight; use a "
+            "smaller one"
         )
     return torch.stack([_integers(2 * padding + 1, inputs, generator) for _ in range(2)])
 
@@ -87,9 +90,7 @@ def _integers(high: int, inputs: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _windows(inputs: Tensor, padding: int, offsets: Tensor, flips: Tensor) -> Tensor:
-    """The window of each padded image [B, C, H + 2·padding, W + 2·padding], flipped where flips [B]
-    says so.
-    """
+    """The window of each padded image, flipped where `flips` [B] is true."""
     count, channels, height, width = inputs.shape
     padded = functional.pad(inputs, (padding,) * 4)
     along = torch.arange(width, device=inputs.device)

@@ -1,5 +1,6 @@
-"""A data set with a backdoor planted in it: some training samples carry a trigger and the
-attacker's label.
+"""A data set with a planted backdoor.
+
+Some training samples carry a trigger and the attacker's label.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ COLUMNS = ("poisoned", "true_label")
 
 
 def inner_data(value: Any) -> Any:
-    """The value, if it is a data set. ValueError (for pydantic) otherwise."""
+    """The value, if it is a data set.
+
+    Raises:
+        ValueError: It is none (pydantic reports it).
+    """
     if (
         dataclasses.is_dataclass(value)
         and not isinstance(value, type)
@@ -38,17 +43,14 @@ def inner_data(value: Any) -> Any:
 
 @configured
 class BackdooredData:
-    """Another data set in which a share of the training images of other classes gets a square
-    trigger and the label `target`.
+    """Another data set in which some training images get a square trigger and the label `target`.
 
-    The trigger is a square of size × size pixels in the lower right corner at the largest value
-    that the training images have in each channel (BadNets, arXiv 1708.06733). Index column
-    "poisoned" (1 or 0) says which samples were changed, "true_label" what they were; the content
-    digest of a poisoned sample is its own. Data.triggered has all test images of other classes with
-    the trigger and the label `target`: the share called `target` is the attack success rate.
-    Errors: an inner value that is no data set, data that are no images or have one of these columns
-    already, a target that is no class, a trigger larger than the image, a share that poisons
-    nothing, test data of the class `target` alone.
+    The trigger is a square of size × size pixels in the lower right corner, at the largest value
+    that the training images have in each channel (BadNets, arXiv 1708.06733). A share of the
+    training images of other classes gets it. The index column "poisoned" (1 or 0) says which
+    samples were changed, "true_label" what they were; a poisoned sample has a content digest of its
+    own. Data.triggered has all test images of other classes with the trigger and the label
+    `target`: the share of them that the model calls `target` is the attack success rate.
     """
 
     name: ClassVar[str] = "backdoored"
@@ -63,6 +65,13 @@ class BackdooredData:
     seed: Annotated[int, Field(ge=0, description="which samples are poisoned")] = 0
 
     def load(self) -> Data:
+        """Loads the data and plants the trigger.
+
+        Raises:
+            EigenforgetError: The data are no images or have one of these columns already, the
+                target is no class, the trigger is larger than the image, the share poisons nothing,
+                or the test data are of the class `target` alone.
+        """
         clean = self.inner.load()
         train, test = clean.train, clean.test
         if (
@@ -96,7 +105,8 @@ class BackdooredData:
         others = np.flatnonzero(clean.test_index.labels != self.target)
         if not len(others):
             raise EigenforgetError(
-                f"the test data has no sample of another class than target={self.target} to plant the trigger in"
+                f"the test data has no sample of another class than target={self.target} to "
+                "plant the trigger in"
             )
         triggered = self._poisoned(test.subset(others), np.arange(len(others)), value)
         return replace(
@@ -108,14 +118,13 @@ class BackdooredData:
         )
 
     def _chosen(self, index: Index) -> np.ndarray:
-        """Positions of the samples to poison: drawn by id, so the order of the data does not
-        matter.
-        """
+        """Positions of the samples to poison, drawn by id, so their order does not matter."""
         count = round(self.fraction * len(index))
         others = np.flatnonzero(index.labels != self.target)
         if not 0 < count <= len(others):
             raise EigenforgetError(
-                f"fraction={self.fraction} poisons {count} samples; there are {len(others)} of other classes"
+                f"fraction={self.fraction} poisons {count} samples; there are {len(others)} of "
+                "other classes"
             )
         by_id = others[np.argsort(index.ids[others], kind="stable")]
         drawn = np.random.default_rng(seeds.derive(self.seed, "backdoored")).permutation(

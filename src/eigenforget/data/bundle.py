@@ -1,5 +1,6 @@
-"""A data set ready to train on: normalised tensors and an Index for each of its training and test
-side.
+"""A data set that is ready to train on.
+
+It has normalised tensors and an Index on each of its two sides, training and test.
 """
 
 from __future__ import annotations
@@ -30,12 +31,24 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """train and test samples and what is known of each of them.
+    """Training and test samples, and what is known of each of them.
 
-    Inputs are float32 [N, C, H, W] or [N, D], kept as tensors or read on the way (DatasetSource),
-    or for texts a dict of input_ids and attention_mask, both int64 [N, L]. vocabulary: for texts,
-    how many token ids there are (0 to vocabulary - 1). triggered: test samples with a planted
-    trigger and the attacker's label (see data.backdoored).
+    Args:
+        train: Training samples. Inputs are float32 [N, C, H, W] or [N, D], kept as tensors or read
+            on the way (DatasetSource); for texts a dict of input_ids and attention_mask, int64 [N,
+            L].
+        train_index: What is known of them.
+        test: Test samples.
+        test_index: What is known of them.
+        num_classes: Number of classes.
+        class_names: One name for each class.
+        vocabulary: For texts, the number of token ids.
+        triggered: Test samples with a planted trigger and the attacker's label (see
+            data.backdoored).
+
+    Raises:
+        EigenforgetError: Samples, index rows or class names do not match in number, or an id is on
+            both sides.
     """
 
     train: TensorSource | DatasetSource
@@ -64,8 +77,9 @@ class Data:
 
     @cached_property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (C, H, W), (D,), or (L,) for a text of L token ids; of several
-        tensors the first one's.
+        """Shape of one sample: (C, H, W), (D,), or (L,) for a text of L token ids.
+
+        Of several tensors it is the shape of the first one.
         """
         first = next(self.train.subset(np.array([0])).batches(1)).inputs
         tensor = next(iter(first.values())) if isinstance(first, Mapping) else first
@@ -73,9 +87,7 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the index rows of both sides; it depends on the side of a sample, not on the
-        order.
-        """
+        """SHA-256 over the index rows: it depends on the side of a sample, not on the order."""
         return digest_of_rows(
             (f"train\x1f{self.train_index.digest()}", f"test\x1f{self.test_index.digest()}")
         )
@@ -84,9 +96,13 @@ class Data:
 class Arrays(NamedTuple):
     """One side of a data set as it was read.
 
-    inputs: images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3, or feature vectors float [N, D].
-    labels: integers [N]. ids: unique strings [N], default "train/0", "train/1", … and "test/0", …;
-    groups: strings [N] or None; columns: further columns [N] of the Index by name.
+    Args:
+        inputs: Images uint8 [N, H, W] or [N, H, W, C] with C = 1 or 3, or feature vectors float [N,
+            D].
+        labels: Integers [N].
+        ids: Unique strings [N]; by default "train/0", "train/1", … and "test/0", ….
+        groups: Strings [N] or None.
+        columns: Further columns [N] of the Index by name.
     """
 
     inputs: np.ndarray
@@ -106,14 +122,22 @@ class Arrays(NamedTuple):
 
 
 def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | None = None) -> Data:
-    """Data from numpy arrays.
+    """A Data from numpy arrays.
 
     Images are scaled to [0, 1] and normalised per channel, feature vectors are standardised per
     column, both with mean and standard deviation (divisor N) of the TRAINING samples; a constant
     channel or column is centred only. Class numbers are used as they are: there are max(training
-    label) + 1 classes, or as many as there are class names. Each sample's content is the SHA-256 of
-    its shape and raw values, taken before normalisation. Errors: wrong types, shapes or counts;
-    labels that are no integers, negative or (test) unknown; features not finite.
+    label) + 1 classes, or as many as there are class names. The content of a sample is the SHA-256
+    of its shape and raw values, taken before normalisation.
+
+    Args:
+        train: The training side.
+        test: The test side.
+        class_names: Names of the classes; by default their numbers.
+
+    Raises:
+        EigenforgetError: Types, shapes or counts are wrong, labels are no integers, negative or
+            (test) unknown, or features are not finite.
     """
     sides = {"train": train, "test": test}
     labels = {side: class_labels(arrays.labels, side) for side, arrays in sides.items()}
@@ -137,8 +161,11 @@ def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | Non
 
 
 def class_labels(labels: Any, side: str) -> np.ndarray:
-    """labels as int64 [N]. Errors: none at all, no integers, not one per sample, negative or
-    absurdly large.
+    """The labels as int64 [N].
+
+    Raises:
+        EigenforgetError: There are none, they are no integers, not one per sample, negative or
+            absurdly large.
     """
     column = np.asarray(labels)
     if column.ndim != 1 or column.dtype.kind not in "iu":
@@ -153,7 +180,11 @@ def class_labels(labels: Any, side: str) -> np.ndarray:
 
 
 def check_range(labels: np.ndarray, side: str, classes: int) -> None:
-    """Error: a label that is none of the classes."""
+    """Checks that every label is one of the classes.
+
+    Raises:
+        EigenforgetError: One is not.
+    """
     outside = np.unique(labels[labels >= classes])
     if len(outside):
         raise EigenforgetError(
@@ -175,7 +206,8 @@ def _samples(inputs: Any, side: str) -> np.ndarray:
         # Adding zero turns -0.0 into 0.0, so that equal values have equal bytes.
         return np.ascontiguousarray(array, dtype=np.float64) + 0.0
     raise EigenforgetError(
-        f"{side} inputs must be images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D], "
+        f"{side} inputs must be images uint8 [N, H, W] or [N, H, W, C], or feature vectors float "
+        "[N, D], "
         f"got {_shown(array)}"
     )
 
@@ -249,7 +281,7 @@ def _content(samples: np.ndarray) -> np.ndarray:
 
 
 def content_start(dtype: str, shape: Sequence[int]) -> Any:
-    """SHA-256 over the type and shape of a sample; its bytes follow."""
+    """A SHA-256 over the type and shape of a sample; its bytes follow."""
     return hashlib.sha256(f"{dtype}{list(shape)}".encode())
 
 
@@ -263,10 +295,17 @@ def _normalised(samples: dict[str, np.ndarray], index: dict[str, Index]) -> dict
 def standardised(
     samples: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray]
 ) -> dict[str, Tensor]:
-    """float64 [N, D] of each side as float32, with the mean and standard deviation of the columns
-    of "train".
+    """Feature vectors [N, D] of each side, standardised with mean and deviation of "train".
 
-    Errors, with the ids: values that are not finite, before or after.
+    Args:
+        samples: float64 [N, D] by side.
+        ids: Ids [N] by side, for messages.
+
+    Returns:
+        float32 [N, D] by side.
+
+    Raises:
+        EigenforgetError: Values are not finite, before or after; the message names the ids.
     """
     for side, features in samples.items():
         _check_finite(features, ids[side], f"{side} features are not finite (NaN or infinite) in")
@@ -305,15 +344,14 @@ def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pixel_deviation(count: int, total: int, squares: int) -> float:
-    """Standard deviation of pixels / 255 from the exact sums of their values and squares; 1 where
-    it is 0.
-    """
+    """Standard deviation of pixels / 255 from exact sums of values and squares; 1 instead of 0."""
     return sqrt(count * squares - total * total) / count / 255 or 1.0
 
 
 def pixel_tables(mean: np.ndarray, std: np.ndarray) -> Tensor:
-    """float32 [C, 256]: the normalised value of each of the 256 values of a pixel, computed once in
-    float64.
+    """float32 [C, 256]: the normalised value of each of the 256 values of a pixel.
+
+    It is computed once, in float64.
     """
     return torch.from_numpy(
         ((np.arange(256) / 255 - mean[:, None]) / std[:, None]).astype(np.float32)
@@ -331,8 +369,9 @@ def _scaled_images(images: np.ndarray, tables: Tensor) -> Tensor:
 
 
 def _column_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column; a constant one has its value as mean, exactly,
-    and deviation 1.
+    """Mean and standard deviation of each column.
+
+    A constant column has exactly its value as mean, and deviation 1.
     """
     constant = features.max(axis=0) == features.min(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):

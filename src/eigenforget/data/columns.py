@@ -1,4 +1,4 @@
-"""Rows of named columns, whatever file they came from."""
+"""Tables of named columns, whatever file they came from."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ _ABSENT = ("", "NA", "N/A", "NaN", "nan", "null")
 
 
 class DataColumn(NamedTuple):
-    """One column. text: str objects [N] as they were written, "" where there is nothing. numbers:
-    int64, float64 (NaN where there is nothing) or bool [N] where every cell is a number, else
-    None."""
+    """One column of a table.
+
+    Args:
+        text: The cells as they were written, str objects [N]; "" for an empty one.
+        numbers: int64, float64 (NaN for an empty cell) or bool [N] where every cell is a number,
+            else None.
+    """
 
     text: np.ndarray
     numbers: np.ndarray | None
@@ -36,7 +40,13 @@ class DataColumn(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ColumnTable:
-    """Columns of one length. places [N]: where each row stands in the file, in `unit`s (line, row)."""
+    """Columns of one length.
+
+    Args:
+        columns: The columns by name.
+        places: Where each row is in the file, [N].
+        unit: What `places` counts: "line" or "row".
+    """
 
     columns: Mapping[str, DataColumn]
     places: np.ndarray
@@ -46,7 +56,11 @@ class ColumnTable:
         return len(self.places)
 
     def column(self, name: str, role: str) -> DataColumn:
-        """Error: no such column; the names are listed."""
+        """The column of this name.
+
+        Raises:
+            EigenforgetError: There is none; the message lists the names.
+        """
         if name not in self.columns:
             raise EigenforgetError(
                 f"there is no column {name!r} ({role}); the columns: {listed(self.columns, 30)}"
@@ -54,21 +68,22 @@ class ColumnTable:
         return self.columns[name]
 
     def where(self, rows: np.ndarray) -> str:
-        """ "line 4" or "lines 4, 7, 9" of the rows that a mask [N] marks."""
+        """The places of the rows that a mask [N] marks, as "line 4" or "lines 4, 7, 9"."""
         places = self.places[rows]
         return f"{self.unit}{'s' if len(places) > 1 else ''} {listed(places)}"
 
 
 def text_array(cells: Sequence[str]) -> np.ndarray:
-    """Strings as an array of objects: one long text must not widen all the others."""
+    """Strings as an array of objects, so that one long text does not widen all the others."""
     column = np.empty(len(cells), dtype=object)
     column[:] = cells
     return column
 
 
 def text_column(cells: Sequence[str]) -> DataColumn:
-    """A column of text, with its numbers where every cell that is not empty, NA, N/A, NaN or null
-    is one.
+    """A column of text cells.
+
+    It has numbers where every cell that is not empty, NA, N/A, NaN or null is one.
     """
     stripped = [cell.strip() for cell in cells]
     present = [cell for cell in stripped if cell not in _ABSENT]
@@ -88,8 +103,9 @@ def text_column(cells: Sequence[str]) -> DataColumn:
 
 
 def typed_column(cells: Sequence[str | float | bool | None]) -> DataColumn:
-    """A column of values that have types. It is one of numbers, or of bools, where nothing but None
-    and NaN stands beside them.
+    """A column of cells that have types.
+
+    It has numbers, or bools, where nothing but None and NaN stands beside them.
     """
     absent = [cell is None or cell != cell for cell in cells]
     text = text_array(

@@ -15,12 +15,11 @@ from eigenforget.data.holdout import stratified
 
 @configured
 class Digits:
-    """Inputs [N, 1, 8, 8]; ids "digits/<row>" with the row in scikit-learn's set, whatever the
-    split.
+    """Handwritten digits: inputs [N, 1, 8, 8].
 
-    The pixels' grey levels 0 to 16 are kept as they are: normalisation cancels the scale, and
-    stretching them to 0 to 255 would need rounding. Source: UCI "Optical recognition of handwritten
-    digits" (test part).
+    The ids are "digits/<row>" with the row in scikit-learn's set, whatever the split. Grey levels 0
+    to 16 are kept as they are: normalisation cancels the scale, and stretching them to 0 to 255
+    would need rounding. Source: UCI "Optical recognition of handwritten digits" (test part).
     """
 
     name: ClassVar[str] = "digits"
@@ -30,6 +29,7 @@ class Digits:
     seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
 
     def load(self) -> Data:
+        """Loads the data."""
         bunch = load_digits()
         whole = Arrays(
             inputs=bunch.images.astype(np.uint8),

@@ -1,5 +1,6 @@
-"""From the columns of a table to input vectors: numbers standardised, categories as one-hot
-vectors.
+"""From the columns of a table to input vectors.
+
+Numbers are standardised, categories become one-hot vectors.
 """
 
 from __future__ import annotations
@@ -31,11 +32,18 @@ class Features(NamedTuple):
 
 
 def features_of(records: ColumnTable, used: Sequence[str], categorical: Sequence[str]) -> Features:
-    """All columns that are not used otherwise, in the file's order. pandas' unnamed index is never
-    an input.
+    """The columns that are inputs: all that are not used otherwise, in the order of the file.
 
-    Errors: a categorical column that does not exist or is used otherwise; words in a numeric
-    column; no column left.
+    The unnamed index that pandas writes is never an input.
+
+    Args:
+        records: The table.
+        used: Names of columns that are used otherwise.
+        categorical: Names of columns that hold categories.
+
+    Raises:
+        EigenforgetError: A categorical column does not exist or is used otherwise, a numeric column
+            holds words, or no column is left.
     """
     for name in categorical:
         records.column(name, "categorical")
@@ -68,13 +76,21 @@ def features_of(records: ColumnTable, used: Sequence[str], categorical: Sequence
 def encoded(
     records: ColumnTable, features: Features, rows: Rows, missing: Missing
 ) -> dict[str, Tensor]:
-    """float32 [N, D] of each side: the numeric columns standardised with the training rows' mean
-    and deviation, then for each categorical column one input per category of the training rows, 1
-    where the row is of it.
+    """The input vectors, float32 [N, D] by side.
 
-    A category that no training row has, and with missing="mean" an empty cell, is 0 in all of them.
-    A missing number becomes the mean of the column's training rows before the standardisation.
-    Errors: missing values where they are refused, infinite numbers.
+    First come the numeric columns, standardised with mean and deviation of the training rows; then,
+    for each categorical column, one input per category of the training rows, 1 where the row is of
+    it. A category that no training row has, and with missing="mean" an empty cell, is 0 in all of
+    them. A missing number becomes the mean of the training rows before the standardisation.
+
+    Args:
+        records: The table.
+        features: Which columns are inputs.
+        rows: The sides.
+        missing: What to do with missing values.
+
+    Raises:
+        EigenforgetError: Values are missing where that is an error, or numbers are infinite.
     """
     blocks: dict[str, list[Tensor]] = {side: [] for side in SIDES}
     if features.numeric:
@@ -93,8 +109,9 @@ def encoded(
 
 
 def contents(records: ColumnTable, features: Features) -> np.ndarray:
-    """SHA-256 over each row's inputs as they were read: equal rows have equal hashes, 1 and 1.0 are
-    the same number.
+    """SHA-256 over the inputs of each row as they were read.
+
+    Equal rows have equal hashes; 1 and 1.0 are the same number.
     """
     numeric = [records.columns[name].numbers for name in features.numeric]
     values = [[repr(float(v) + 0.0) for v in column] for column in numeric if column is not None]
@@ -148,7 +165,8 @@ def _one_hot(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> T
         raise EigenforgetError(f"column {name!r} has no value in any training row: name it in drop")
     if len(categories) > _MOST_CATEGORIES:
         raise EigenforgetError(
-            f"column {name!r} has {len(categories)} categories (at most {_MOST_CATEGORIES}): name it in drop"
+            f"column {name!r} has {len(categories)} categories (at most {_MOST_CATEGORIES}): "
+            "name it in drop"
         )
     where = {category: n for n, category in enumerate(categories)}
     block = torch.zeros(len(text), len(categories))
@@ -160,5 +178,6 @@ def _one_hot(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> T
 def _refuse(records: ColumnTable, name: str, gone: np.ndarray, missing: Missing) -> None:
     if missing == "error":
         raise EigenforgetError(
-            f"column {name!r} has no value in {records.where(gone)}: give missing='mean', or drop the column"
+            f"column {name!r} has no value in {records.where(gone)}: give missing='mean', or "
+            "drop the column"
         )

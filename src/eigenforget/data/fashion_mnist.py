@@ -1,5 +1,6 @@
-"""Fashion-MNIST from its four IDX files: 60,000 + 10,000 grey images of 28×28 pixels in ten
-classes.
+"""Fashion-MNIST from its four IDX files.
+
+It has 60,000 + 10,000 grey images of 28×28 pixels in ten classes.
 """
 
 from __future__ import annotations
@@ -46,11 +47,17 @@ class FashionMnist:
     root: Annotated[
         str,
         Field(
-            description="folder of the IDX files; the default is where Debian's dataset-fashion-mnist puts them"
+            description="folder of the IDX files; the default is where Debian's "
+            "dataset-fashion-mnist puts them"
         ),
     ] = "/usr/share/datasets/fashion-mnist"
 
     def load(self) -> Data:
+        """Reads the files.
+
+        Raises:
+            EigenforgetError: A file is missing or damaged; the message names it.
+        """
         sides = {"train": self._side("train"), "test": self._side("t10k")}
         try:
             return from_arrays(**sides, class_names=_CLASSES)
@@ -73,11 +80,14 @@ class FashionMnist:
 
 
 def read_idx(path: Path, *, dims: int) -> np.ndarray:
-    """The uint8 array with `dims` axes in an IDX file, gzip-compressed where the name ends in .gz.
+    """The uint8 array with `dims` axes in an IDX file, gzip-compressed where its name ends in .gz.
 
-    Format: two zero bytes, type code 8, number of axes, one big-endian 32-bit length per axis,
-    values with the last axis fastest. Errors, which name the file: unreadable, another magic
-    number, shorter or longer than its header says.
+    The format: two zero bytes, type code 8, number of axes, one big-endian 32-bit length per axis,
+    values with the last axis fastest.
+
+    Raises:
+        EigenforgetError: The file cannot be read, has another magic number, or is shorter or longer
+            than its header says; the message names it.
     """
     content = _bytes(path)
     header = 4 + 4 * dims

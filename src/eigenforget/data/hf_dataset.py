@@ -27,16 +27,14 @@ from eigenforget.data.torchvision_set import ItemImages, Size
 
 @configured
 class HfDataset:
-    """Images or texts with labels from a data set of Hugging Face (extra `hf`):
-    hf_dataset(path='folder', image='image').
+    """Images or texts with labels from a data set of Hugging Face (extra `hf`).
 
-    path: a folder written by save_to_disk, or of .parquet, .arrow, .csv or .jsonl files as
-    load_dataset reads them; with download=True also a name on the hub. Give one of `image` and
-    `text`. Without a test split, samples are held out by class. ids are "<split>/<row>" unless a
-    column has them; classes are named as the data set names them. The columns of numbers, words and
-    times are columns of the Index. Images become inputs as in image_folder, texts as in text.
-    Errors: datasets is not installed, nothing at `path`, no such split or column, and those of
-    image_folder and text.
+    For example hf_dataset(path='folder', image='image'). The path is a folder written by
+    save_to_disk, or of .parquet, .arrow, .csv or .jsonl files as load_dataset reads them; with
+    download=True also a name on the hub. Give one of `image` and `text`. Without a test split,
+    samples are held out by class. The ids are "<split>/<row>" unless a column has them; classes are
+    named as in the data set. Columns of numbers, words and times are columns of the Index. Images
+    become inputs as in image_folder, texts as in text.
     """
 
     name: ClassVar[str] = "hf_dataset"
@@ -76,6 +74,12 @@ class HfDataset:
         return self
 
     def load(self) -> Data:
+        """Loads the data.
+
+        Raises:
+            EigenforgetError: datasets is not installed, there is nothing at `path`, no such split
+                or column, or what image_folder and text refuse.
+        """
         library = needed("datasets", extra="hf", what="hf_dataset")
         try:
             return self._data(library, self._splits(library))
@@ -89,7 +93,8 @@ class HfDataset:
         missing = [name for name in names if name not in found]
         if missing:
             raise EigenforgetError(
-                f"there is no split {listed(missing)}; the splits: {listed(found)}; test='' holds out a share"
+                f"there is no split {listed(missing)}; the splits: {listed(found)}; test='' "
+                "holds out a share"
             )
         return [found[name] for name in names]
 
@@ -162,7 +167,8 @@ class HfDataset:
         unknown = [name for name in self.drop if name not in whole.column_names]
         if unknown:
             raise EigenforgetError(
-                f"there is no column {listed(unknown)} (drop); the columns: {listed(whole.column_names, 30)}"
+                f"there is no column {listed(unknown)} (drop); the columns: "
+                f"{listed(whole.column_names, 30)}"
             )
         records = from_arrow(whole.select_columns(kept).with_format("arrow")[:])
         roles = Roles(

@@ -1,6 +1,4 @@
-"""A seeded, stratified division of samples into training and test rows, for data that come without
-a test side.
-"""
+"""A seeded, stratified split, for data that come without a test side."""
 
 from __future__ import annotations
 
@@ -16,18 +14,25 @@ from eigenforget.core.text import listed
 
 
 class Holdout(NamedTuple):
-    """Ascending row numbers of the training and of the test samples."""
+    """Row numbers of the training and of the test samples, ascending."""
 
     train: np.ndarray
     test: np.ndarray
 
 
 def stratified(labels: np.ndarray, *, test_fraction: float, seed: int) -> Holdout:
-    """Rows [N_train] and [N_test] = ceil(test_fraction · N), with each class divided in proportion
-    (scikit-learn).
+    """Divides each class in proportion into training and test rows (scikit-learn).
 
-    A class of few samples may be left without a test sample. Errors: a class with a single sample,
-    sides with fewer samples than there are classes, a class without a training sample.
+    A class of few samples may be left without a test sample.
+
+    Args:
+        labels: Class labels [N].
+        test_fraction: Share of test rows; there are ceil(test_fraction · N) of them.
+        seed: Which rows.
+
+    Raises:
+        EigenforgetError: A class has a single sample, a side has fewer samples than there are
+            classes, or a class has no training sample.
     """
     classes, counts = np.unique(labels, return_counts=True)
     if (counts < 2).any():
@@ -38,8 +43,10 @@ def stratified(labels: np.ndarray, *, test_fraction: float, seed: int) -> Holdou
     in_test = ceil(test_fraction * len(labels))
     if min(in_test, len(labels) - in_test) < len(classes):
         raise EigenforgetError(
-            f"test_fraction={test_fraction} of {len(labels)} samples gives {len(labels) - in_test} training and "
-            f"{in_test} test samples; each side needs at least one for each of the {len(classes)} classes"
+            f"test_fraction={test_fraction} of {len(labels)} samples gives "
+            f"{len(labels) - in_test} training and "
+            f"{in_test} test samples; each side needs at least one for each of the "
+            f"{len(classes)} classes"
         )
     # scikit-learn takes 32-bit seeds only.
     state = seeds.derive(seed, "holdout") % 2**32

@@ -22,7 +22,8 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 KeepField = Annotated[
     Keep,
     Field(
-        description="'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by memory_gib"
+        description="'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by "
+        "memory_gib"
     ),
 ]
 MemoryGib = Annotated[
@@ -38,15 +39,14 @@ Workers = Annotated[
 
 @configured
 class ImageFolder:
-    """path/train/<class>/ and path/test/<class>/, or path/<class>/ with a stratified, seeded split.
+    """Images in folders path/train/<class>/ and path/test/<class>/, or path/<class>/.
 
-    Classes are numbered in the order of their names; ids are the paths relative to `path`. Inputs
-    [N, 3, size, size], or [N, 1, size, size] where every image is grey. Alpha is dropped. Images of
-    another size are resized bilinearly, without regard to their proportions. Hidden files are
-    skipped; anything else that is no image is an error, so that no sample is left out unseen.
-    Images that do not fit into memory_gib as tensors stay on disk: the inputs are the same, bit for
-    bit. Errors: unreadable image, fewer than two classes, a class without images, sides with
-    different classes.
+    In the second form a stratified, seeded share is held out. Classes are numbered in the order of
+    their names; ids are the paths relative to `path`. Inputs are [N, 3, size, size], or [N, 1,
+    size, size] where every image is grey. Alpha is dropped. Images of another size are resized
+    bilinearly, without regard to their proportions. Hidden files are skipped; anything else that is
+    no image is an error, so that no sample is left out unseen. Images that do not fit into
+    memory_gib as tensors stay on disk: the inputs are the same, bit for bit.
     """
 
     name: ClassVar[str] = "image_folder"
@@ -61,6 +61,12 @@ class ImageFolder:
     workers: Workers = 0
 
     def load(self) -> Data:
+        """Reads the folder.
+
+        Raises:
+            EigenforgetError: An image cannot be read, there are fewer than two classes, a class has
+                no images, or the sides have different classes.
+        """
         root = Path(self.path)
         folders = [folder.name for folder in _entries(root) if folder.is_dir()]
         divided = folders == ["test", "train"]

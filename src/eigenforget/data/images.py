@@ -1,5 +1,6 @@
-"""Images one at a time, kept as tensors or read anew in each pass: the same inputs, bit for bit,
-either way.
+"""Images one at a time, kept as tensors or read anew in each pass.
+
+The inputs are the same, bit for bit, either way.
 """
 
 from __future__ import annotations
@@ -39,10 +40,14 @@ _BYTES = 4
 
 
 class Images(NamedTuple):
-    """One side of a set of images. read(n): the n-th, uint8 [H, W] where it is grey, else [H, W,
-    3], all of one size.
+    """One side of a set of images.
 
-    labels, ids, groups and columns as in Arrays.
+    Args:
+        read: Gives the n-th image, uint8 [H, W] where it is grey, else [H, W, 3], all of one size.
+        labels: As in Arrays.
+        ids: As in Arrays.
+        groups: As in Arrays.
+        columns: As in Arrays.
     """
 
     read: Callable[[int], np.ndarray]
@@ -53,8 +58,14 @@ class Images(NamedTuple):
 
 
 class ImageStorage(NamedTuple):
-    """keep: "memory" as tensors, "disk" read anew in each pass, "auto" the first up to memory_gib
-    of tensors. workers: processes that read."""
+    """Where images are kept.
+
+    Args:
+        keep: "memory" as tensors, "disk" to read them anew in each pass, "auto" the first up to
+            memory_gib of tensors.
+        memory_gib: Size of the tensors up to which "auto" keeps them in memory.
+        workers: Processes that read from disk.
+    """
 
     keep: Keep
     memory_gib: float
@@ -64,11 +75,18 @@ class ImageStorage(NamedTuple):
 def image_data(
     sides: Mapping[str, Images], *, keeping: ImageStorage, class_names: Sequence[str] | None = None
 ) -> Data:
-    """The Data of the sides "train" and "test", as from_arrays makes it; one colour image makes all
-    of them RGB.
+    """The Data of the sides "train" and "test", as from_arrays makes it.
 
-    Images that stay on disk are read once here, for the statistics and the content hashes, and anew
-    in every pass. Errors: as from_arrays; images of several sizes.
+    One colour image makes all of them RGB. Images that stay on disk are read once here, for the
+    statistics and the content hashes, and anew in each pass.
+
+    Args:
+        sides: The images by side.
+        keeping: Where they are kept.
+        class_names: Names of the classes; by default their numbers.
+
+    Raises:
+        EigenforgetError: Images are of several sizes, or what from_arrays refuses.
     """
     if not any(len(images.labels) for images in sides.values()):
         raise EigenforgetError("there are no train samples")
@@ -78,10 +96,17 @@ def image_data(
 
 
 def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
-    """uint8 [H, W] of a grey image, [H, W, 3] of any other, resized bilinearly to size x size where
-    a size is given.
+    """The pixels of an image: uint8 [H, W] of a grey one, [H, W, 3] of any other.
 
-    Alpha is dropped. Errors, with the image's name: more than 8 bits per channel.
+    Alpha is dropped.
+
+    Args:
+        image: The image.
+        size: Height and width to resize to, bilinearly; None for none.
+        what: Name of the image, for messages.
+
+    Raises:
+        EigenforgetError: It has more than 8 bits per channel.
     """
     if image.mode.startswith(_DEEP):
         raise EigenforgetError(
@@ -95,8 +120,12 @@ def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class NormalisedImages(Dataset[tuple[Tensor, int]]):
-    """(float32 [C, H, W], class) of the images of one side. tables [C, 256]: the normalised value
-    of each value of a pixel.
+    """The images of one side as pairs (float32 [C, H, W], class).
+
+    Args:
+        read: Gives the n-th image.
+        targets: Class labels [N].
+        tables: The normalised value of each value of a pixel, [C, 256].
     """
 
     read: Callable[[int], np.ndarray]
@@ -172,14 +201,21 @@ class _Sizes:
         if image.shape[:2] != self.first:
             (height, width), (other, wide) = self.first, image.shape[:2]
             raise EigenforgetError(
-                f"images must have one size: the first has {height}×{width} pixels, {what} has {other}×{wide}; give size"
+                f"images must have one size: the first has {height}×{width} pixels, {what} has "
+                f"{other}×{wide}; give size"
             )
         return image
 
 
 class _Scan(NamedTuple):
-    """What one pass over a side found: whether any image has colours, hashes by number of channels,
-    sums per channel.
+    """What one pass over a side found.
+
+    Args:
+        coloured: Whether any image has colours.
+        content: Hashes of the images, by number of channels.
+        size: Number of pixels.
+        totals: Sum of the values of each channel.
+        squares: Sum of their squares.
     """
 
     coloured: bool
@@ -228,7 +264,7 @@ def _channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _stacked(images: list[np.ndarray], channels: int) -> np.ndarray:
-    """uint8 [N, H, W, C], of one image after the other, so that there are never two copies of all."""
+    """uint8 [N, H, W, C], filled one image after the other: there are never two copies of all."""
     stacked = (
         np.empty((len(images), *images[0].shape[:2], channels), dtype=np.uint8)
         if images

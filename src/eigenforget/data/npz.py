@@ -1,4 +1,4 @@
-"""Your own data from a numpy .npz file."""
+"""Arrays of one's own from a numpy .npz file."""
 
 from __future__ import annotations
 
@@ -36,15 +36,14 @@ _UNREADABLE = (
 
 @configured
 class Npz:
-    """Arrays x_train, y_train, x_test, y_test (and ids_train, ids_test, groups_train, groups_test),
-    or x, y (and ids, groups). Further columns of the Index, such as finer labels, are
-    columns_<name>_train with columns_<name>_test, or columns_<name>.
+    """Arrays in a .npz file.
 
-    x: images uint8 [N, H, W] or [N, H, W, C], or feature vectors float [N, D]; y: integers [N]; ids
-    and groups: strings or integers [N]; columns: strings, integers, floats or bools [N]. x and y
-    are divided by a stratified, seeded split, with ids "row/<row>" by default. Nothing is
-    unpickled. Errors name the file: missing, damaged, missing or unknown keys, a column of one side
-    only, object arrays, and all that from_arrays refuses.
+    They are x_train, y_train, x_test, y_test (and ids_train, ids_test, groups_train, groups_test),
+    or x, y (and ids, groups). Further columns of the Index, such as finer labels, are
+    columns_<name>_train with columns_<name>_test, or columns_<name>. x: images uint8 [N, H, W] or
+    [N, H, W, C], or feature vectors float [N, D]; y: integers [N]; ids and groups: strings or
+    integers [N]; columns: strings, integers, floats or bools [N]. x and y are divided by a
+    stratified, seeded split, with ids "row/<row>" by default. Nothing is unpickled.
     """
 
     name: ClassVar[str] = "npz"
@@ -55,6 +54,13 @@ class Npz:
     seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
 
     def load(self) -> Data:
+        """Reads the file.
+
+        Raises:
+            EigenforgetError: The file is missing or damaged, has missing or unknown keys, a column
+                of one side only or object arrays, or what from_arrays refuses; the message names
+                the file.
+        """
         arrays = read_npz(Path(self.path))
         try:
             _check_keys(list(arrays))
@@ -82,8 +88,12 @@ class Npz:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, without unpickling. Errors, which name the file: missing, no .npz,
-    damaged, object arrays."""
+    """All arrays of a .npz file, without unpickling.
+
+    Raises:
+        EigenforgetError: The file is missing, no .npz or damaged, or holds objects; the message
+            names it.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -135,7 +145,8 @@ def _check_pairs(columns: set[str]) -> None:
         name, _, side = key.removeprefix(_COLUMN).rpartition("_")
         if not name or side not in ("train", "test"):
             raise EigenforgetError(
-                f"{key}: beside x_train and x_test a column is named columns_<name>_train or columns_<name>_test"
+                f"{key}: beside x_train and x_test a column is named columns_<name>_train or "
+                "columns_<name>_test"
             )
         other = f"{_COLUMN}{name}_{'test' if side == 'train' else 'train'}"
         if other not in columns:

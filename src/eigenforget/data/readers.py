@@ -19,12 +19,15 @@ _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_columns(path: Path, delimiter: str = ",") -> ColumnTable:
-    """The rows of a .csv, .tsv, .jsonl or .parquet file.
+    """The table in a .csv, .tsv, .jsonl or .parquet file.
 
-    CSV has a header, UTF-8 text and the delimiter given (.tsv: a tab); blank lines are skipped, so
-    is space after a delimiter. A line of JSON is one object of strings, numbers, true, false and
-    null. Parquet needs pyarrow. Errors: unreadable, empty, not UTF-8, ragged or unclosed rows (with
-    the line), repeated or empty column names, nested values.
+    CSV has a header, UTF-8 text and the given delimiter (.tsv: a tab); blank lines and space after
+    a delimiter are skipped. A line of JSON is one object of strings, numbers, true, false and null.
+    Parquet needs pyarrow.
+
+    Raises:
+        EigenforgetError: The file cannot be read, is empty or not UTF-8, has ragged or unclosed
+            rows (with the line), repeated or empty column names, or nested values.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -41,8 +44,10 @@ def read_columns(path: Path, delimiter: str = ",") -> ColumnTable:
 
 
 def from_arrow(table: Any) -> ColumnTable:
-    """The columns of a pyarrow Table. Errors: lists, structs and other values that are neither
-    numbers, words nor times.
+    """The columns of a pyarrow Table.
+
+    Raises:
+        EigenforgetError: Values are neither numbers, words nor times.
     """
     arrow = needed("pyarrow", extra="tables", what="Parquet")
     _check_names(table.column_names)
@@ -99,7 +104,8 @@ def _csv(text: str, delimiter: str) -> ColumnTable:
 def _check_names(names: list[str]) -> None:
     if not names or "" in names:
         raise EigenforgetError(
-            f"every column needs a name; the header has: {listed([name or repr(name) for name in names], 30) or 'none'}"
+            "every column needs a name; the header has: "
+            f"{listed([name or repr(name) for name in names], 30) or 'none'}"
         )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -136,7 +142,8 @@ def _json_column(cells: list[Any], name: str, lines: list[int]) -> DataColumn:
     for cell, line in zip(cells, lines, strict=True):
         if not isinstance(cell, (str, int, float, bool, type(None))):
             raise EigenforgetError(
-                f"line {line}: {name!r} holds a {type(cell).__name__}, allowed: a string, number, true, false or null"
+                f"line {line}: {name!r} holds a {type(cell).__name__}, allowed: a string, "
+                "number, true, false or null"
             )
     return typed_column(cells)
 

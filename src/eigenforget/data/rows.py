@@ -1,6 +1,4 @@
-"""What a table says of each of its rows besides the inputs: class, id, group, side, and the columns
-of the Index.
-"""
+"""What a table says of each row besides the inputs: class, id, group, side, Index columns."""
 
 from __future__ import annotations
 
@@ -25,8 +23,14 @@ _LONGEST = 1000
 
 
 class Roles(NamedTuple):
-    """Names of the columns that are no inputs; "" for none. split: "train" or "test" in each row.
-    drop: columns that are not used.
+    """Names of the columns that are no inputs; "" for none.
+
+    Args:
+        label: Column with the class.
+        id: Column with unique ids.
+        group: Column with groups.
+        split: Column with "train" or "test" in each row.
+        drop: Columns that are not used.
     """
 
     label: str
@@ -44,14 +48,14 @@ class HoldoutShare(NamedTuple):
 
 
 class RowFacts(NamedTuple):
-    """ids, groups and further columns of some rows, as index_of takes them."""
+    """The ids, groups and further columns of some rows, as index_of takes them."""
 
     ids: np.ndarray
     groups: np.ndarray | None
     columns: Mapping[str, np.ndarray]
 
     def rows(self, positions: np.ndarray) -> RowFacts:
-        """The same of the rows at these positions."""
+        """The same for the rows at these positions."""
         groups = None if self.groups is None else self.groups[positions]
         return RowFacts(
             self.ids[positions],
@@ -62,8 +66,13 @@ class RowFacts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """labels int64 [N], the names of the classes, what else is known [N], and which rows are for
-    training and for testing.
+    """What is known of the rows of a table.
+
+    Args:
+        labels: int64 [N].
+        class_names: Names of the classes.
+        known: What else is known, [N].
+        sides: Which rows are for training and which for testing.
     """
 
     labels: np.ndarray
@@ -137,7 +146,8 @@ def _coded(
         broken = numbers != np.floor(numbers)
         if broken.any() or np.isinf(numbers).any():
             raise EigenforgetError(
-                f"column {name!r} holds {listed(np.unique(numbers[broken])) or 'inf'}: labels are integers or names of classes"
+                f"column {name!r} holds {listed(np.unique(numbers[broken])) or 'inf'}: labels "
+                "are integers or names of classes"
             )
         return class_labels(numbers.astype(np.int64), "given"), None
     if numbers is not None and numbers.dtype.kind == "i":
@@ -173,7 +183,8 @@ def _check_unique(ids: np.ndarray, records: ColumnTable, name: str) -> None:
     if len(unique) < len(ids):
         example = unique[counts > 1][0]
         raise EigenforgetError(
-            f"column {name!r}: ids must be unique; repeated: {listed(unique[counts > 1])} ({example} in {records.where(ids == example)})"
+            f"column {name!r}: ids must be unique; repeated: {listed(unique[counts > 1])} "
+            f"({example} in {records.where(ids == example)})"
         )
 
 
@@ -208,7 +219,8 @@ def _columns(records: ColumnTable, roles: Roles, besides: tuple[str, ...]) -> di
         longest = max(map(len, column.text)) if column.numbers is None else 0
         if longest > _LONGEST:
             raise EigenforgetError(
-                f"column {name!r} holds words of up to {longest} characters (at most {_LONGEST}): name it in drop"
+                f"column {name!r} holds words of up to {longest} characters (at most "
+                f"{_LONGEST}): name it in drop"
             )
         found[name] = column.known()
     return found

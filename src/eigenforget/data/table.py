@@ -1,4 +1,4 @@
-"""Tables: your own from a file, and the small ones that come with scikit-learn."""
+"""Tables: one's own from a file, and the small ones that come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -39,16 +39,14 @@ Delimiter = Annotated[
 
 @configured
 class TableFile:
-    """Rows of a .csv, .tsv, .jsonl or .parquet file (Parquet: pip install 'eigenforget[tables]') as
-    input vectors [N, D].
+    """Rows of a .csv, .tsv, .jsonl or .parquet file as input vectors [N, D].
 
-    Every column that has no other role is an input: numbers are standardised with the training
-    rows' mean and deviation; the columns named as categorical become one input per category of the
-    training rows, in sorted order, after the numbers, and a category that only a test row has is 0
-    in all of them. Every column that is not dropped is also a column of the Index, for requests
-    such as where(column='age', op='<', value=18). A row's content is the hash of its inputs. Errors
-    name the file, and the column or line: unreadable, ragged or empty files, unknown columns, words
-    in a numeric column, missing values (but see `missing`), repeated ids.
+    Parquet needs pip install 'eigenforget[tables]'. Every column without another role is an input:
+    numbers are standardised with mean and deviation of the training rows; each column named as
+    categorical becomes one input per category of the training rows, in sorted order, after the
+    numbers, and a category that only a test row has is 0 in all of them. Every column that is not
+    dropped is also a column of the Index, for requests such as where(column='age', op='<',
+    value=18). The content of a row is the hash of its inputs.
     """
 
     name: ClassVar[str] = "table"
@@ -66,12 +64,20 @@ class TableFile:
     missing: Annotated[
         Missing,
         Field(
-            description="missing values: 'error' names them, 'mean' takes the training rows' mean, or no category"
+            description="missing values: 'error' names them, 'mean' takes the training rows' "
+            "mean, or no category"
         ),
     ] = "error"
     delimiter: Delimiter = ","
 
     def load(self) -> Data:
+        """Reads the file.
+
+        Raises:
+            EigenforgetError: The file cannot be read, is ragged or empty, lacks a column, has words
+                in a numeric column, missing values (but see `missing`) or repeated ids; the message
+                names the file, and the column or line.
+        """
         try:
             records = read_columns(Path(self.path), self.delimiter)
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
@@ -83,11 +89,11 @@ class TableFile:
 
 @configured
 class Builtin:
-    """A small table that comes with scikit-learn: iris (150 rows, 4 inputs, 3 classes), wine (178,
-    13, 3) or breast_cancer (569, 30, 2).
+    """A small table that comes with scikit-learn.
 
-    ids "<dataset>/<row>" with scikit-learn's row, whatever the split; classes in scikit-learn's
-    order. The measurements are also columns of the Index.
+    These are iris (150 rows, 4 inputs, 3 classes), wine (178, 13, 3) and breast_cancer (569, 30,
+    2). The ids are "<dataset>/<row>" with scikit-learn's row, whatever the split; classes are in
+    scikit-learn's order. The measurements are also columns of the Index.
     """
 
     name: ClassVar[str] = "builtin"
@@ -98,6 +104,7 @@ class Builtin:
     seed: Seed = 0
 
     def load(self) -> Data:
+        """Loads the table."""
         bunch = getattr(datasets, f"load_{self.dataset}")()
         rows = np.arange(len(bunch.target))
         columns = {

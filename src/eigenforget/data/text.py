@@ -1,4 +1,4 @@
-"""Your own texts from a file of rows."""
+"""Texts of one's own from a file of rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ Tokenizer = Annotated[
     str,
     AfterValidator(check_tokenizer),
     Field(
-        description="'words', our own, or 'hf:folder' with a tokenizer.json (pip install 'eigenforget[hf]')"
+        description="'words', our own, or 'hf:folder' with a tokenizer.json (pip install "
+        "'eigenforget[hf]')"
     ),
 ]
 MaxLength = Annotated[int, Field(ge=1, description="tokens of a text; longer ones are cut")]
@@ -39,9 +40,8 @@ class Text:
     Inputs are {"input_ids", "attention_mask"}, int64 [N, max_length] both, as Hugging Face models
     take them; Data.vocabulary is the number of token ids. "words" lower-cases and takes runs of
     letters and digits; the most frequent words of the training texts have ids from 2 on, ties by
-    alphabet, padding is 0 and any other word 1. The columns other than the text are columns of the
-    Index. A text's content is the hash of the text as it was read. Errors as in table, and: a text
-    is missing.
+    alphabet; padding is 0 and any other word 1. The columns other than the text are columns of the
+    Index. The content of a text is the hash of the text as it was read.
     """
 
     name: ClassVar[str] = "text"
@@ -60,6 +60,11 @@ class Text:
     delimiter: Delimiter = ","
 
     def load(self) -> Data:
+        """Reads the file.
+
+        Raises:
+            EigenforgetError: A text is missing, or what table refuses; the message names the file.
+        """
         try:
             records = read_columns(Path(self.path), self.delimiter)
             texts = records.column(self.text, "text").text

@@ -1,4 +1,7 @@
-"""From texts to token ids of one length: our own words, or a tokenizer from a Hugging Face folder."""
+"""From texts to token ids of one length.
+
+The tokenizer is our own, of words, or one from a Hugging Face folder.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,11 @@ class Tokens(NamedTuple):
 
 
 def check_tokenizer(value: str) -> str:
-    """Error: neither "words" nor "hf:folder"."""
+    """The value, if it is "words" or "hf:folder".
+
+    Raises:
+        ValueError: It is neither (pydantic reports it).
+    """
     if value != "words" and (not value.startswith(_HF) or value == _HF):
         raise ValueError(f"must be 'words' or 'hf:folder', got {value!r}")
     return value
@@ -44,13 +51,21 @@ def check_tokenizer(value: str) -> str:
 def tokenised(
     texts: Mapping[str, Sequence[str]], *, tokenizer: str, max_length: int, vocabulary: int
 ) -> Tokens:
-    """Token ids of the texts of each side, cut or padded to max_length; the mask is 1 where there
-    is a token.
+    """Token ids of the texts of each side, cut or padded to max_length.
 
-    "words": lower-cased runs of letters and digits; the most frequent `vocabulary` - 2 words of the
-    TRAINING texts, ties by alphabet, have the ids from 2 on, all other words 1 (<unk>), padding 0
-    (<pad>). "hf:folder": the folder's tokenizer.json, with its own special tokens and vocabulary. A
-    text without any token is a single <unk> in the first, and an error in the second.
+    The mask is 1 where there is a token. "words" takes lower-cased runs of letters and digits: the
+    most frequent `vocabulary` - 2 words of the TRAINING texts, ties by alphabet, have the ids from
+    2 on, all other words 1 (<unk>), padding 0 (<pad>); a text without any word is a single <unk>.
+    "hf:folder" takes the folder's tokenizer.json with its own special tokens and vocabulary.
+
+    Args:
+        texts: The texts by side.
+        tokenizer: "words" or "hf:folder".
+        max_length: Tokens of a text.
+        vocabulary: Largest number of token ids of "words".
+
+    Raises:
+        EigenforgetError: The tokenizer cannot be read, or finds no token in a text.
     """
     folder = Path(tokenizer.removeprefix(_HF))
     made = (
@@ -74,8 +89,12 @@ def text_contents(texts: Sequence[str]) -> np.ndarray:
 
 
 class _Tokenizer(NamedTuple):
-    """encode(texts) -> the ids of each text's tokens, of any length; the id of padding; how many
-    ids there are.
+    """A tokenizer.
+
+    Args:
+        encode: Gives the ids of the tokens of each text, of any length.
+        pad: The id of padding.
+        size: Number of ids.
     """
 
     encode: Callable[[Sequence[str]], list[list[int]]]
@@ -160,6 +179,7 @@ def _padded(made: _Tokenizer, texts: Sequence[str], length: int) -> dict[str, Te
                 empty.append(row)
     if empty:
         raise EigenforgetError(
-            f"the tokenizer finds no token in the texts {listed(empty)} of one side; drop those rows"
+            f"the tokenizer finds no token in the texts {listed(empty)} of one side; drop those "
+            "rows"
         )
     return {"input_ids": ids, "attention_mask": mask}

@@ -23,7 +23,8 @@ Size = Annotated[
     int,
     Field(
         ge=0,
-        description="height and width to resize to; 0 takes the images as they are, all of one size",
+        description="height and width to resize to; 0 takes the images as they are, all of one "
+        "size",
     ),
 ]
 _LABELS = ("targets", "labels", "_labels")
@@ -32,13 +33,11 @@ _LABELS = ("targets", "labels", "_labels")
 
 @configured
 class TorchvisionSet:
-    """A set of torchvision.datasets with a train and a test side: CIFAR10, CIFAR100, MNIST, SVHN,
-    GTSRB, … (extra `vision`).
+    """A set of torchvision.datasets with a training and a test side (extra `vision`).
 
-    Inputs [N, 3, H, W], or [N, 1, H, W] where every image is grey, normalised as in image_folder;
-    ids "train/<row>" and "test/<row>". Nothing is downloaded without download=True. Errors:
-    torchvision is missing, no such set, a set without two sides or whose targets are no classes,
-    files that are not in `root`, images of several sizes.
+    These are CIFAR10, CIFAR100, MNIST, SVHN, GTSRB and others. Inputs are [N, 3, H, W], or [N, 1,
+    H, W] where every image is grey, normalised as in image_folder; ids are "train/<row>" and
+    "test/<row>". Nothing is downloaded without download=True.
     """
 
     name: ClassVar[str] = "torchvision_set"
@@ -59,11 +58,19 @@ class TorchvisionSet:
     workers: Workers = 0
 
     def load(self) -> Data:
+        """Loads the set.
+
+        Raises:
+            EigenforgetError: torchvision is missing, there is no such set, it has not two sides or
+                targets that are no classes, its files are not in `root`, or images are of several
+                sizes.
+        """
         library = needed("torchvision.datasets", extra="vision", what="torchvision_set")
         kind = getattr(library, self.dataset, None)
         if not inspect.isclass(kind) or self.dataset not in library.__all__:
             raise EigenforgetError(
-                f"torchvision has no data set {self.dataset!r}; it has: {listed(library.__all__, 100)}"
+                f"torchvision has no data set {self.dataset!r}; it has: "
+                f"{listed(library.__all__, 100)}"
             )
         found = {side: self._side(kind, side) for side in ("train", "test")}
         sides = {side: self._images(dataset, side) for side, dataset in found.items()}
@@ -86,7 +93,8 @@ class TorchvisionSet:
             given["split"] = self.train if side == "train" else self.test
         else:
             raise EigenforgetError(
-                f"torchvision's {self.dataset} has no training and test side; save it as an image_folder"
+                f"torchvision's {self.dataset} has no training and test side; save it as an "
+                "image_folder"
             )
         if self.download and "download" in known:
             given["download"] = True
@@ -122,6 +130,7 @@ class ItemImages:
     what: str
 
     def __call__(self, n: int) -> np.ndarray:
+        """The n-th image."""
         where = f"{self.what} image {n}"
         try:
             image = self.dataset[n][self.key]

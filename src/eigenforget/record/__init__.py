@@ -1,5 +1,6 @@
-"""Run records: what was asked, done and measured, as canonical JSON files in a hash chain. Standard
-library only.
+"""Run records: what was asked, done and measured, as canonical JSON files in a hash chain.
+
+Needs the standard library only.
 """
 
 from .canonical import RecordError, canonical, value_digest
@@ -48,7 +49,6 @@ __all__ = [
     "chained",
     "check_replaceable",
     "file_digest",
-    "record_from_json",
     "in_force",
     "make_salt",
     "manifest_of",

@@ -17,11 +17,13 @@ class RecordError(ValueError):
 
 
 def canonical(value: Any) -> str:
-    """The value as JSON with sorted keys, no spaces, raw Unicode, shortest round-trip floats and no
-    final newline.
+    """The value as canonical JSON.
 
-    Errors: RecordError for NaN, infinities, keys that are not text, lone surrogates and what JSON
-    cannot hold.
+    That is: sorted keys, no spaces, raw Unicode, shortest round-trip floats, and no final newline.
+
+    Raises:
+        RecordError: The value holds NaN, an infinity, a key that is not text, a lone surrogate, or
+            something else that JSON cannot express.
     """
     try:
         text = json.dumps(
@@ -35,13 +37,15 @@ def canonical(value: Any) -> str:
 
 
 def value_digest(value: Any) -> str:
-    """ "sha256:…" of the canonical JSON text in UTF-8."""
+    """The digest "sha256:…" of the canonical JSON text in UTF-8."""
     return f"sha256:{hashlib.sha256(canonical(value).encode()).hexdigest()}"
 
 
 def read_json(path: Path) -> tuple[Any, bytes]:
-    """The value in a JSON file, and the file's bytes. Errors: RecordError naming the file when it
-    cannot be read or is no whole JSON text.
+    """The value in a JSON file, and the bytes of the file.
+
+    Raises:
+        RecordError: The file cannot be read or is no whole JSON text; the message names it.
     """
     try:
         content = path.read_bytes()
@@ -53,7 +57,11 @@ def read_json(path: Path) -> tuple[Any, bytes]:
 
 
 def check_canonical(path: Path, content: bytes, written: str) -> None:
-    """Error naming the file: its bytes are not those that were written."""
+    """Checks that the bytes of a file are those that were written.
+
+    Raises:
+        RecordError: They are not; the message names the file.
+    """
     if content != written.encode():
         raise RecordError(f"{path}: not in canonical form (changed after writing)")
 

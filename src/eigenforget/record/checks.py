@@ -1,5 +1,6 @@
-"""What a record says about files, compared with the files: their bytes, the weights in checkpoints,
-the ids of the split.
+"""Compares what a record says about files with the files themselves.
+
+These are their bytes, the weights in checkpoints and the ids of the split.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ _WEIGHTS = ".safetensors"
 
 
 class VerifyFinding(NamedTuple):
-    """One thing that was looked at. where: a file or folder. what: one line."""
+    """One thing that was checked.
+
+    Args:
+        status: "ok", "error" or "not checked".
+        where: A file or folder.
+        what: What was found, in one line.
+    """
 
     status: Literal["ok", "error", "not checked"]
     where: str
@@ -31,8 +38,12 @@ class VerifyFinding(NamedTuple):
 
 
 class Files:
-    """The files that a record may mean: beside it, one folder up, and anywhere below further
-    folders. Digests are computed once.
+    """The files that a record may mean, with their digests, each computed once.
+
+    They are those beside the record, one folder up, and anywhere below further folders.
+
+    Args:
+        folders: The further folders.
     """
 
     def __init__(self, folders: Iterable[Path] = ()) -> None:
@@ -61,9 +72,11 @@ class Files:
         return list(dict.fromkeys([*sorted(record.parent.glob(f"*{_WEIGHTS}")), *further]))
 
     def bytes_digest(self, path: Path) -> str:
+        """The digest of the bytes of a file."""
         return _known(self._bytes, path, file_digest)
 
     def weights_digest(self, path: Path) -> str:
+        """The digest of the weights in a checkpoint."""
         return _known(self._weights, path, weights_digest)
 
     def has_weights(self, path: Path, digest: str) -> bool:
@@ -75,7 +88,7 @@ class Files:
 
 
 def file_findings(stored: Sequence[StoredRecord], files: Files) -> list[VerifyFinding]:
-    """What can be said of the files of these records, each thing once."""
+    """What can be said about the files of these records, each thing once."""
     known = {digest for item in stored for _, digest in _named(item.record)}
     found: dict[VerifyFinding, None] = {}
     for item in stored:
@@ -121,7 +134,10 @@ def _file(
             "not checked", str(item.path.parent / name), "not found; name its folder with --files"
         )
     path = strange[0]
-    why = f"not the file that {item.path.name} names: its bytes were changed, or it is another one ({files.bytes_digest(path)})"
+    why = (
+        f"not the file that {item.path.name} names: its bytes were changed, or it is another one "
+        f"({files.bytes_digest(path)})"
+    )
     return VerifyFinding("error", str(path), why + _which(path, item.record, files))
 
 
@@ -160,10 +176,14 @@ def _models(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
                 yield VerifyFinding(
                     "not checked",
                     str(item.path),
-                    f"{key} {digest}: no checkpoint with these weights; name its folder with --files",
+                    f"{key} {digest}: no checkpoint with these weights; name its folder with "
+                    "--files",
                 )
         elif any(files.bytes_digest(path) == own.get(name) for path in found):
-            why = "the file is the one of the record; its weights cannot be compared (buffers not saved, another number type or format)"
+            why = (
+                "the file is the one of the record; its weights cannot be compared (buffers not "
+                "saved, another number type or format)"
+            )
             yield VerifyFinding("not checked", str(found[0]), f"{key} {digest}: {why}")
         elif name not in own:
             yield VerifyFinding(
@@ -179,8 +199,9 @@ def _model_digests(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def _file_name(item: StoredRecord, key: str) -> str:
-    """The name of the checkpoint, as far as the record says it; records from before there were
-    "file:" entries say it in other ways.
+    """The name of the checkpoint, as far as the record gives it.
+
+    Records from before there were "file:" entries give it in other ways.
     """
     record = item.record
     if key == "checked_model":

@@ -48,12 +48,16 @@ class _Entry(NamedTuple):
 
 
 def text_digest(text: str) -> str:
-    """ "sha256:…" of the text in UTF-8: file_digest of a file that holds it."""
+    """The digest "sha256:…" of the text in UTF-8; `file_digest` of a file with it is the same."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def file_digest(path: str | Path) -> str:
-    """ "sha256:…" of the bytes of a file. Errors: RecordError naming the file that cannot be read."""
+    """The digest "sha256:…" of the bytes of a file.
+
+    Raises:
+        RecordError: The file cannot be read; the message names it.
+    """
     total = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -65,13 +69,16 @@ def file_digest(path: str | Path) -> str:
 
 
 def weights_digest(path: str | Path) -> str:
-    """ "sha256:…" over names, types, shapes and bytes of the tensors of a .safetensors file, in the
-    order of their names.
+    """The digest "sha256:…" of the tensors in a .safetensors file.
 
-    It is eigenforget.models.checkpoint.digest of the model that the file was saved from, computed
-    without torch. Metadata do not count. They differ where the model has buffers that are not
-    saved, or another number type than the file. Errors: RecordError naming the file when it cannot
-    be read or is no whole .safetensors file: its tensors must fill the file without gap or overlap.
+    It goes over names, types, shapes and bytes in the order of the names, and equals the digest
+    that `eigenforget.models.checkpoint` computes of the model that the file was saved from, but
+    without torch. Metadata do not count. The two differ where the model has buffers that are not
+    saved, or another number type than the file.
+
+    Raises:
+        RecordError: The file cannot be read or is no whole .safetensors file: its tensors must fill
+            it without gap or overlap. The message names the file.
     """
     try:
         with open(path, "rb") as file:

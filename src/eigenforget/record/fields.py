@@ -1,5 +1,6 @@
-"""Checks of one JSON value each: return it with its type, or raise a RecordError that names the
-place and the value.
+"""Checks of single JSON values.
+
+Each check returns the value with its type, or raises a RecordError with the place and the value.
 """
 
 from __future__ import annotations
@@ -32,18 +33,21 @@ def obj(value: Any, where: str, names: Sequence[str] | None = None) -> dict[str,
 
 
 def array(value: Any, where: str) -> list[Any]:
+    """A JSON list."""
     if not isinstance(value, list):
         raise _wrong(where, "a list", value)
     return value
 
 
 def text(value: Any, where: str, *, filled: bool = False) -> str:
+    """A text; with `filled`, one that is not blank."""
     if not isinstance(value, str) or (filled and not value.strip()):
         raise _wrong(where, "a non-empty text" if filled else "a text", value)
     return value
 
 
 def texts(value: Any, where: str) -> tuple[str, ...]:
+    """A list of texts that are not blank."""
     return tuple(text(v, f"{where}[{i}]", filled=True) for i, v in enumerate(array(value, where)))
 
 
@@ -60,26 +64,31 @@ def finite_number(value: Any, where: str) -> float:
 
 
 def number_or_none(value: Any, where: str) -> float | None:
+    """A finite number or null."""
     return None if value is None else finite_number(value, where)
 
 
 def choice(value: Any, where: str, allowed: Sequence[str]) -> str:
+    """One of the allowed words."""
     if not isinstance(value, str) or value not in allowed:
         raise _wrong(where, "one of " + ", ".join(allowed), value)
     return value
 
 
 def sha256(value: Any, where: str) -> str:
+    """A digest "sha256:" with 64 hex digits."""
     if not isinstance(value, str) or not _DIGEST.fullmatch(value):
         raise _wrong(where, "a digest sha256:<64 hex digits>", value)
     return value
 
 
 def sha256_or_none(value: Any, where: str) -> str | None:
+    """A digest or null."""
     return None if value is None else sha256(value, where)
 
 
 def digests(value: Any, where: str) -> dict[str, str]:
+    """An object of digests by name."""
     return {name: sha256(item, f"{where}[{name!r}]") for name, item in obj(value, where).items()}
 
 

@@ -1,8 +1,7 @@
-"""Specs of requests, such as by_group(group='ann'), with pseudonyms for the values that can name a
-person.
+"""Specs of requests with pseudonyms for the values that can name a person.
 
-What can name one is declared by the class of each request. A request that declares nothing is
-hidden as a whole, so that a new kind cannot leak what it holds.
+The class of each request declares which fields those are. A request that declares nothing is hidden
+as a whole, so that a new kind cannot leak what it holds.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ _PLAIN_COLUMNS = {"column:label": "", "column:id": "id", "column:group": "group"
 class Personal(NamedTuple):
     """Which fields of one kind of request can name a person.
 
-    kinds: The kind of what stands in each such field: "id", "group", or "column:<name>", where
-        "{field}" stands for the value of another field. Values of the column "label" are class
-        numbers and stay as they are.
-    defaults: Default values of fields, which a spec may leave out.
+    Args:
+        kinds: The kind of value in each such field: "id", "group", or "column:<name>", where
+            "{field}" stands for the value of another field. Values of the column "label" are class
+            numbers and stay as they are.
+        defaults: Default values of fields, which a spec may leave out.
     """
 
     kinds: Mapping[str, str]
@@ -72,7 +72,7 @@ class Hidden:
         return found
 
     def text(self, text: str) -> str:
-        """The text with every spec of such a request in it rewritten; what is no whole spec stays."""
+        """The text with each spec of such a request rewritten; what is no whole spec stays."""
         done, at = "", 0
         while self._calls and (found := self._calls.search(text, at)):
             end = _end(text, found.end() - 1)

@@ -1,4 +1,4 @@
-"""A folder to which records are only ever appended, one chain, however many processes append to it."""
+"""A folder to which records are only appended: one chain, however many processes append to it."""
 
 from __future__ import annotations
 
@@ -31,15 +31,24 @@ LOCK = ".lock"
 def append(
     folder: str | Path, unsealed: RunRecord, name: str = "", *, again: bool = False
 ) -> RunRecord:
-    """Seals the record behind the folder's newest one and writes it as NUMBER-NAME.json (default:
-    the record's name); returns it sealed.
+    """Seals a record behind the newest one of a folder and writes it as NUMBER-NAME.json.
 
-    The folder is made where it is missing. It is locked from the reading of its tip to the end of
-    the write, so that two processes cannot take the same predecessor. again: a model that was
-    evaluated on this split before is evaluated again, and the record says that it corrects the
-    earlier one. Errors: RecordError when the folder's chain is broken, which is not built on, or
-    when the record would break it, such as a second evaluation of one model and split that does not
-    say which one it corrects.
+    The folder is made where it is missing. It stays locked from reading its tip until the record is
+    written, so that two processes cannot take the same predecessor.
+
+    Args:
+        folder: The ledger.
+        unsealed: The record.
+        name: Of the file; by default the name of the record.
+        again: A model that was evaluated on this split before is evaluated again: the new record
+            says that it corrects the earlier one.
+
+    Returns:
+        The sealed record.
+
+    Raises:
+        RecordError: The chain of the folder is broken, or the record would break it, such as a
+            second evaluation of one model and split that does not say which one it corrects.
     """
     folder = Path(folder)
     try:
@@ -57,8 +66,10 @@ def append(
 
 
 def check_ledger(folder: str | Path) -> None:
-    """Errors: RecordError when records could not be appended to this folder: it is a file, or its
-    chain is broken.
+    """Checks that records can be appended to a folder.
+
+    Raises:
+        RecordError: It is a file, or its chain is broken.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -70,13 +81,13 @@ def check_ledger(folder: str | Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder's lock, alone: another process or thread waits.
+    """Holds the lock of the folder: another process or thread waits.
 
     It is a lock of the operating system on the file .lock, which ends with the process that holds
-    it. A file whose existence is the lock would outlive a killed process, and every rule for when
-    it is stale can be wrong. The file stays: to remove it would let one process lock a file that
-    another has just unlinked. Folders on network file systems need one that carries locks (NFS 4,
-    SMB).
+    it. A file whose mere existence is the lock would outlive a killed process, and every rule for
+    when it is stale can be wrong. The file stays: removing it would let one process lock a file
+    that another has just unlinked. On a network file system it needs locks that the network carries
+    (NFS 4, SMB).
     """
     try:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)

@@ -1,5 +1,6 @@
-"""The split of a request as a file: which ids are forgotten and which retained, so that its digest
-can be computed again.
+"""The split of a request as a file: the ids of the forget set and of the retain set.
+
+With them the digest of the split can be computed again.
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ _END = f'"schema":"{SPLIT_SCHEMA}"}}\n'.encode()
 
 
 class Manifest(NamedTuple):
-    """Ids of both sides in sorted order, and the digest over them. hashed: the ids are pseudonyms
-    (see pseudonyms.py).
+    """The ids of a split.
+
+    Args:
+        forget: Ids of the forget set, sorted.
+        retain: Ids of the retain set, sorted.
+        digest: Over the ids of both sides.
+        hashed: Whether the ids are pseudonyms (see pseudonyms.py).
     """
 
     forget: tuple[str, ...]
@@ -29,11 +35,16 @@ class Manifest(NamedTuple):
 
 
 def manifest_of(forget: Iterable[str], retain: Iterable[str], *, hashed: bool = False) -> Manifest:
-    """The manifest of these ids. Errors: RecordError for an empty side or an id that stands twice."""
+    """The manifest of these ids.
+
+    Raises:
+        RecordError: A side is empty, or an id stands twice.
+    """
     forgotten, retained = tuple(sorted(forget)), tuple(sorted(retain))
     if not forgotten or not retained:
         raise RecordError(
-            f"a split has ids on both sides, got {len(forgotten)} forgotten and {len(retained)} retained ones"
+            f"a split has ids on both sides, got {len(forgotten)} forgotten and {len(retained)} "
+            "retained ones"
         )
     if len({*forgotten, *retained}) < len(forgotten) + len(retained):
         raise RecordError("an id stands twice in the split")
@@ -41,8 +52,9 @@ def manifest_of(forget: Iterable[str], retain: Iterable[str], *, hashed: bool = 
 
 
 def split_digest(forget: Iterable[str], retain: Iterable[str]) -> str:
-    """ "sha256:…" of the sorted rows id, unit separator, 1 (forgotten) or 0 (retained), each ended
-    by a newline.
+    """The digest "sha256:…" of a split.
+
+    It goes over the sorted rows: id, unit separator, 1 (forget set) or 0 (retain set), newline.
     """
     total = hashlib.sha256()
     try:
@@ -68,8 +80,10 @@ def manifest_text(item: Manifest) -> str:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """The manifest in a file. Errors: RecordError naming the file when it is none, or not as it was
-    written.
+    """The manifest in a file.
+
+    Raises:
+        RecordError: The file is none, or was changed; the message names it.
     """
     path = Path(path)
     value, content = read_json(path)

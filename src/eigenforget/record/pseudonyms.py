@@ -1,5 +1,6 @@
-"""Ids of samples, groups and column values as salted hashes, so that a record or a split can be
-shown without naming anyone.
+"""Ids of samples, groups and column values as salted hashes.
+
+A record or a split can then be shown without naming anyone.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ _DOMAIN = "eigenforget.pseudonym/1"
 
 
 class Pseudonyms:
-    """HMAC-SHA-256 of kind and value under a secret salt, cut to 16 hex digits. Remembers what it
-    hid, and finds collisions.
+    """HMAC-SHA-256 of kind and value under a secret salt, cut to 16 hex digits.
 
-    kind: "id", "group", or "column:<name>": equal texts of different kinds have different
-    pseudonyms. Errors: RecordError for a salt of less than 16 bytes, and for two values with one
-    pseudonym.
+    It remembers what it hid, and finds collisions. Equal texts of different kinds have different
+    pseudonyms; a kind is "id", "group" or "column:<name>".
+
+    Args:
+        salt: The secret.
+
+    Raises:
+        RecordError: The salt has less than 16 bytes, or two values get one pseudonym.
     """
 
     def __init__(self, salt: bytes) -> None:
@@ -48,6 +53,7 @@ class Pseudonyms:
         self.given: dict[str, str] = {}  # value -> pseudonym
 
     def of(self, kind: str, value: Any) -> str:
+        """The pseudonym of a value of this kind."""
         text = str(value)
         message = b"\x1f".join(
             part.encode("utf-8", "surrogatepass") for part in (_DOMAIN, kind, text)
@@ -60,14 +66,20 @@ class Pseudonyms:
 
 
 def make_salt(path: str | Path) -> Path:
-    """A file with 32 random bytes in hex, which only its owner may read. Errors: RecordError when
-    the file exists.
+    """Writes a file with 32 random bytes in hex, which only its owner may read.
+
+    Raises:
+        RecordError: The file exists.
     """
     return write_secret(path, secrets.token_hex(SALT_BYTES).encode() + b"\n")
 
 
 def read_salt(path: str | Path) -> bytes:
-    """The salt in a file. Errors: RecordError when it is not hex, or of less than 16 bytes."""
+    """The salt in a file.
+
+    Raises:
+        RecordError: The file cannot be read, is not hex, or has less than 16 bytes.
+    """
     try:
         salt = bytes.fromhex(Path(path).read_text(encoding="ascii"))
     except OSError as error:
@@ -82,7 +94,7 @@ def read_salt(path: str | Path) -> bytes:
 
 
 def pseudonymised_split(split: Manifest, salt: bytes) -> Manifest:
-    """The manifest with pseudonyms in place of ids; its digest is over them."""
+    """The manifest with pseudonyms for ids; its digest is over them."""
     names = Pseudonyms(salt)
     forget, retain = (
         [names.of("id", value) for value in side] for side in (split.forget, split.retain)
@@ -152,8 +164,9 @@ def pseudonymised_text(text: str, salt: bytes, *, personal: Mapping[str, Persona
 
 
 def _hide(value: Any, names: Pseudonyms, hidden: Hidden) -> Any:
-    """The JSON value with ids hidden wherever their place says that they are ids: under "id" or
-    "ids", in pairs, in specs.
+    """The JSON value with every id hidden that its place marks as one.
+
+    Such places are the keys "id", "ids", "group" and "groups", pairs of near duplicates, and specs.
     """
     if isinstance(value, Mapping):
         if set(value) == {"name", "fields"}:
@@ -181,7 +194,7 @@ def _member(key: str, item: Any, names: Pseudonyms, hidden: Hidden) -> Any:
 
 
 class _Quotes:
-    """Finds values that were hidden in any text, and hides them there too."""
+    """Finds values that were hidden elsewhere in any text, and hides them there too."""
 
     def __init__(self, names: Pseudonyms, hidden: Hidden) -> None:
         self._hidden = hidden
@@ -193,8 +206,9 @@ class _Quotes:
         }
 
     def cleared(self, text: str) -> str:
-        """The text without them. Long values first, so that one which is a part of another does not
-        break it.
+        """The text without them.
+
+        Long values go first, so that one which is part of another does not break it.
         """
         text = self._hidden.text(text)
         for value in sorted(

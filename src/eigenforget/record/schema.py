@@ -1,5 +1,6 @@
-"""What a run record holds, and the way from JSON to frozen dataclasses and back. Every JSON field
-is always written.
+"""What a run record holds, and the way from JSON to frozen dataclasses and back.
+
+Every JSON field is always written.
 """
 
 from __future__ import annotations
@@ -50,13 +51,22 @@ _RECORD = (
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A number. value is None exactly when it does not apply; then reason says why. range: None is
-    an open end.
+    """A number, or the reason why there is none.
 
-    trace: on which side of the retrained models' values traces of the forgotten data show; "both":
-    a distance. Only a trace that says something is written, so records from before it was there
-    keep their digests. about: label, group and meaning of a score that the report's glossary does
-    not know; written only where it is given.
+    Args:
+        name: Name of the score.
+        value: The number; None exactly when the score does not apply.
+        unit: Of the value.
+        better: "higher", "lower", or "reference" for closest to the retrained model.
+        range: Ends of the score's range; None is an open end.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        reason: Why there is no value.
+        trace: On which side of the retrained models traces of the forget set show; "both" for a
+            distance. Only a trace that says something is written, so older records keep their
+            digests.
+        about: Label, group and meaning of a score that the report's glossary does not know; written
+            only where it is given.
     """
 
     name: str
@@ -73,8 +83,14 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened. seconds: wall time. cost: free JSON. outputs: digests. A reason is given
-    unless status is "ok".
+    """What happened.
+
+    Args:
+        status: "ok", "refused" or "failed".
+        seconds: Wall time.
+        reason: Why, unless the status is "ok".
+        cost: Free JSON.
+        outputs: Digests.
     """
 
     status: Status
@@ -86,12 +102,24 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run. `digest` is None until store.seal() sets it; `previous` is the digest of the record
-    before in the chain.
+    """One run.
 
-    name: short display name of the model. role: of that model, in evaluate records only. inputs:
-    digests. job, series and environment: free JSON. A record that corrects an earlier one names its
-    digest in job["corrects"].
+    Args:
+        kind: "train", "unlearn" or "evaluate".
+        name: Short display name of the model.
+        created: UTC time.
+        job: What was asked, free JSON. A record that corrects an earlier one names its digest in
+            job["corrects"].
+        inputs: Digests.
+        environment: Free JSON.
+        outcome: What happened.
+        role: Of the model, in evaluate records only.
+        scores: The numbers.
+        series: Curves and tables, free JSON.
+        claims: What the run shows.
+        non_claims: What it does not.
+        previous: Digest of the record before in the chain.
+        digest: None until `store.seal` sets it.
     """
 
     kind: Kind
@@ -114,25 +142,44 @@ class ScoreLike(Protocol):
     """The attributes of eigenforget.core.types.Score, which cannot be imported here."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name."""
+
     @property
-    def value(self) -> float | None: ...
+    def value(self) -> float | None:
+        """Value."""
+
     @property
-    def unit(self) -> str: ...
+    def unit(self) -> str:
+        """Unit."""
+
     @property
-    def better(self) -> _Better: ...
+    def better(self) -> _Better:
+        """Better side."""
+
     @property
-    def range(self) -> tuple[float, float]: ...
+    def range(self) -> tuple[float, float]:
+        """Range."""
+
     @property
-    def low(self) -> float | None: ...
+    def low(self) -> float | None:
+        """Lower end of the interval."""
+
     @property
-    def high(self) -> float | None: ...
+    def high(self) -> float | None:
+        """Upper end of the interval."""
+
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """Why there is no value."""
+
     @property
-    def trace(self) -> _Trace: ...
+    def trace(self) -> _Trace:
+        """Side of the traces."""
+
     @property
-    def about(self) -> tuple[str, str, str] | None: ...
+    def about(self) -> tuple[str, str, str] | None:
+        """Glossary line."""
 
 
 def score_row(score: ScoreLike) -> ScoreRow:
@@ -153,9 +200,7 @@ def score_row(score: ScoreLike) -> ScoreRow:
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:
-    """The record as a JSON object with every field; `digest` is null while the record is not
-    sealed.
-    """
+    """The record as a JSON object with every field; `digest` is null until it is sealed."""
     return {
         "schema": SCHEMA,
         "kind": record.kind,
@@ -176,10 +221,12 @@ def to_json(record: RunRecord) -> dict[str, Any]:
 
 
 def record_from_json(value: Any) -> RunRecord:
-    """The record that a JSON object describes. Errors: RecordError naming the field that is
-    missing, unknown or wrong.
+    """The record that a JSON object describes.
 
-    The digest is taken as written; store.read() is what compares it with the content.
+    The digest is taken as written: `store.read` compares it with the content.
+
+    Raises:
+        RecordError: A field is missing, unknown or wrong; the message names it.
     """
     raw = fields.obj(value, "record", _RECORD)
     if raw["schema"] != SCHEMA:
@@ -212,7 +259,8 @@ def record_from_json(value: Any) -> RunRecord:
 def _check_whole(record: RunRecord) -> None:
     if (record.kind == "evaluate") != (record.role is not None):
         raise RecordError(
-            f"role is set in evaluate records and null in others, got {record.role!r} for {record.kind}"
+            f"role is set in evaluate records and null in others, got {record.role!r} for "
+            f"{record.kind}"
         )
     names = [row.name for row in record.scores]
     repeated = sorted({n for n in names if names.count(n) > 1})

@@ -1,5 +1,6 @@
-"""Ed25519 signatures beside records: RECORD.json.sig. The only module of this package that needs
-one from outside, on use.
+"""Ed25519 signatures beside records: RECORD.json.sig.
+
+This is the only module here that needs a package from outside, and only when it is used.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ _ALGORITHM = "ed25519"
 _FIELDS = ("schema", "algorithm", "public_key", "digest", "signature")
 
 
-class NoCryptography(RecordError):
+class NoCryptographyError(RecordError):
     """The package that knows Ed25519 is not installed."""
 
 
 class Signature(NamedTuple):
-    """What stands in a .sig file: the raw public key [32 bytes], the digest of the record, the
-    signature [64 bytes].
+    """The content of a .sig file.
+
+    Args:
+        public_key: The raw public key, 32 bytes.
+        digest: The digest of the record.
+        signature: 64 bytes.
     """
 
     public_key: bytes
@@ -41,8 +46,10 @@ class Signature(NamedTuple):
 
 
 def make_key(path: str | Path) -> tuple[Path, Path]:
-    """A new private key (PKCS 8, PEM, mode 0600) and its public key beside it, X.pem and X.pub.pem.
-    Errors: one of them exists.
+    """Makes a private key X.pem (PKCS 8, mode 0600) and its public key X.pub.pem beside it.
+
+    Raises:
+        RecordError: One of them exists.
     """
     path = Path(path)
     public = path.with_suffix(".pub.pem")
@@ -66,12 +73,16 @@ def make_key(path: str | Path) -> tuple[Path, Path]:
 def sign_all(
     paths: Iterable[str | Path], key_path: str | Path, *, overwrite: bool = False
 ) -> list[Path]:
-    """Writes RECORD.json.sig beside each of these records, and each in these folders; returns the
-    signatures' files.
+    """Writes RECORD.json.sig beside each of these records, and of those in these folders.
 
-    Lists of ids among the files are passed over: a record names their digests. Errors, before
-    anything is written: a record is not as it was written, a folder's chain is broken, a signature
-    exists, the key cannot be used.
+    Lists of ids among the files are skipped: a record names their digests.
+
+    Returns:
+        The paths of the signatures.
+
+    Raises:
+        RecordError: Before anything is written: a record was changed, the chain of a folder is
+            broken, a signature exists, or the key cannot be used.
     """
     key = _private_key(Path(key_path))
     stored: dict[Path, RunRecord] = {}
@@ -105,19 +116,23 @@ def _signed(record: RunRecord, path: Path, key: Any) -> Path:
 
 
 def message(digest: str) -> bytes:
-    """What is signed. The name of the schema in front keeps it from being read as a signature over
-    anything else.
+    """What is signed.
+
+    The name of the schema in front keeps it from being read as a signature over anything else.
     """
     return f"{SCHEMA} {digest}".encode("ascii")
 
 
 def signature_path(record_path: str | Path) -> Path:
+    """Where the signature of a record is."""
     return Path(f"{record_path}.sig")
 
 
 def read_signature(path: str | Path) -> Signature:
-    """The signature file as it stands, not yet checked. Errors: RecordError naming the file when it
-    is none, or was changed.
+    """The content of a signature file, not yet checked.
+
+    Raises:
+        RecordError: The file is none, or was changed; the message names it.
     """
     path = Path(path)
     value, content = read_json(path)
@@ -139,17 +154,24 @@ def read_signature(path: str | Path) -> Signature:
 
 
 def check_signature(record: RunRecord, path: Path, public_key: bytes | None = None) -> str:
-    """Who signed the record, as one line. public_key: only this one will do.
+    """Who signed the record, in one line.
 
-    Errors: RecordError when the file was changed, is of another record, by another key, or not
-    valid; NoCryptography.
+    Args:
+        record: The record.
+        path: The signature file.
+        public_key: The only key that will do; None for any.
+
+    Raises:
+        RecordError: The file was changed, is of another record or by another key, or is not valid.
+        NoCryptographyError: The package cryptography is not installed.
     """
     found = read_signature(path)
     if found.digest != record.digest:
         raise RecordError(f"{path}: signs another record, {found.digest[:19]}…")
     if public_key is not None and found.public_key != public_key:
         raise RecordError(
-            f"{path}: signed with another key, {fingerprint(found.public_key)}, and not {fingerprint(public_key)}"
+            f"{path}: signed with another key, {fingerprint(found.public_key)}, and not "
+            f"{fingerprint(public_key)}"
         )
     ed25519, _ = _cryptography()
     from cryptography.exceptions import InvalidSignature
@@ -169,8 +191,11 @@ def check_signature(record: RunRecord, path: Path, public_key: bytes | None = No
 
 
 def read_public_key(path: str | Path) -> bytes:
-    """The raw public key [32 bytes] of a PEM file. Errors: RecordError when it is no Ed25519 public
-    key; NoCryptography.
+    """The raw public key (32 bytes) in a PEM file.
+
+    Raises:
+        RecordError: The file holds no Ed25519 public key.
+        NoCryptographyError: The package cryptography is not installed.
     """
     ed25519, serialization = _cryptography()
     try:
@@ -230,7 +255,7 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise NoCryptography(
+        raise NoCryptographyError(
             "signatures need the package cryptography: pip install 'eigenforget[sign]'"
         ) from None
     return ed25519, serialization

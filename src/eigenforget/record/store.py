@@ -1,4 +1,4 @@
-"""Records on disk: one file each, canonical JSON and a newline, chained by digest within a folder."""
+"""Records on disk: one file each, canonical JSON and a newline, chained within a folder."""
 
 from __future__ import annotations
 
@@ -22,18 +22,14 @@ class StoredRecord(NamedTuple):
 
 
 def seal(record: RunRecord, previous: str | None = None) -> RunRecord:
-    """The record linked to its predecessor's digest, checked, in plain JSON types, with its own
-    digest set.
-    """
+    """The record linked to its predecessor, checked, and with its own digest."""
     body = to_json(replace(record, previous=previous, digest=None))
     checked = record_from_json(json.loads(canonical(body)))
     return replace(checked, digest=_content_digest(checked))
 
 
 def chained(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
-    """The records sealed one after the other, each linked to the one before; the first begins a
-    chain.
-    """
+    """Seals the records one after the other; the first begins a chain."""
     previous = None
     for unsealed in records:
         sealed = seal(unsealed, previous)
@@ -42,10 +38,11 @@ def chained(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
 
 
 def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Writes a sealed record; readers see the old file or the new one, never a part.
+    """Writes a sealed record as a whole.
 
-    Errors: RecordError when the record is not sealed, the file exists (unless `overwrite`), or it
-    cannot be written.
+    Raises:
+        RecordError: The record is not sealed, or the file exists and `overwrite` is false.
+        WriteError: The file cannot be written.
     """
     path = Path(path)
     if record.digest is None or record.digest != _content_digest(record):
@@ -56,8 +53,10 @@ def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Pa
 
 
 def read(path: str | Path) -> RunRecord:
-    """The record in a file. Errors: RecordError naming the file when a single byte is not as it was
-    written.
+    """The record in a file.
+
+    Raises:
+        RecordError: A single byte is not as it was written; the message names the file.
     """
     path = Path(path)
     value, content = read_json(path)
@@ -68,20 +67,23 @@ def read(path: str | Path) -> RunRecord:
         raise RecordError(f"{path}: {error}") from None
     if record.digest != _content_digest(record):
         raise RecordError(
-            f"{path}: the content does not have the digest that is written in it (changed after sealing)"
+            f"{path}: the content does not have the digest that is written in it (changed after "
+            "sealing)"
         )
     check_canonical(path, content, written)
     return record
 
 
 def read_folder(path: str | Path) -> list[RunRecord]:
-    """All records of a folder's *.json files, which must be one chain, first record first."""
+    """All records of a folder's *.json files, which must be one chain, the first record first."""
     return read_chain(record_files(path))
 
 
 def read_chain(paths: Iterable[str | Path]) -> list[RunRecord]:
-    """The records of these files in chain order. Errors: RecordError with the first problem and the
-    file it is in.
+    """The records of these files in chain order.
+
+    Raises:
+        RecordError: They are no whole chain; the message names the first problem and its file.
     """
     stored = [StoredRecord(read(p), Path(p)) for p in paths]
     problems = chain_problems(stored)
@@ -91,7 +93,11 @@ def read_chain(paths: Iterable[str | Path]) -> list[RunRecord]:
 
 
 def record_files(path: str | Path) -> list[Path]:
-    """The folder's *.json files by name. Errors: RecordError when it is no folder or has none."""
+    """The *.json files of a folder by name.
+
+    Raises:
+        RecordError: It is no folder, or has none.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise RecordError(f"{folder}: not a folder")
@@ -104,9 +110,7 @@ def record_files(path: str | Path) -> list[Path]:
 
 
 def tip(path: str | Path) -> str | None:
-    """The digest that the next record of a folder takes as `previous`; None when the folder has no
-    records yet.
-    """
+    """The digest that the next record of a folder takes as `previous`; None for the first one."""
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not json_files(folder)):
         return None
@@ -120,8 +124,10 @@ def in_force(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def chain_problems(stored: Sequence[StoredRecord]) -> list[str]:
-    """One line per fault: a repeated record, a fork, a missing predecessor, a wrong correction, a
-    shared name.
+    """One line per fault of a chain.
+
+    A fault is a repeated record, a fork, a missing predecessor, a wrong correction or a shared
+    name.
     """
     problems: list[str] = []
     by_digest: dict[str | None, Path] = {}
@@ -144,7 +150,7 @@ def chain_problems(stored: Sequence[StoredRecord]) -> list[str]:
 
 
 def in_order(stored: Sequence[StoredRecord]) -> list[StoredRecord]:
-    """The records from first to last, given that chain_problems() found no break."""
+    """The records from first to last, where `chain_problems` found no break."""
     following = {item.record.previous: item for item in stored}
     ordered: list[StoredRecord] = []
     link: str | None = None
@@ -162,8 +168,9 @@ def json_files(folder: Path) -> list[Path]:
 
 
 def subject(record: RunRecord) -> tuple[str, str | None]:
-    """What an evaluate record is about: the model's name and the split. In one chain only one
-    record about it is in force.
+    """What an evaluate record is about: the name of the model and the split.
+
+    In one chain only one record about it is in force.
     """
     return record.name, record.inputs.get("split")
 

@@ -1,10 +1,12 @@
-"""python -m eigenforget.record.verify FILE_OR_FOLDER…: are the records, and the files they name, as
-they were written?
+"""Checks that records, and the files they name, are as they were written.
 
-A file is checked alone, a folder as one chain. One line for each thing: "ok" and "not checked: why"
-on standard output, "error" on standard error. Exit status 0 when nothing is wrong, 2 otherwise.
-Needs the standard library only; the folder of this module may be copied to another place alone and
-run there as python -m record.verify. Signatures need the package cryptography.
+    python -m eigenforget.record.verify FILE_OR_FOLDER…
+
+It checks a file alone and a folder as one chain, and prints one line for each thing: "ok" and "not
+checked: why" on standard output, "error" on standard error. The exit status is 0 when nothing is
+wrong, else 2. It needs the standard library only: the folder of this module may be copied to
+another place alone and run there as python -m record.verify. Signatures need the package
+cryptography.
 """
 
 from __future__ import annotations
@@ -20,14 +22,19 @@ from .canonical import RecordError
 from .checks import Files, VerifyFinding, file_findings
 from .fields import sha256
 from .manifest import is_manifest, read_manifest
-from .signing import NoCryptography, check_signature, read_public_key, signature_path
+from .signing import NoCryptographyError, check_signature, read_public_key, signature_path
 from .store import StoredRecord, chain_problems, in_order, read, record_files
 
 
 class Options(NamedTuple):
-    """files: folders in which named files may stand. public_key: a PEM file; every record must be
-    signed with its key. expect_tip: a digest that was noted elsewhere and must be in the chain.
-    strict: what could not be checked is an error."""
+    """How to verify.
+
+    Args:
+        files: Folders in which named files may be.
+        public_key: A PEM file; every record must be signed with its key.
+        expect_tip: A digest that was noted elsewhere and must be in the chain.
+        strict: Whether what could not be checked is an error.
+    """
 
     files: tuple[Path, ...] = ()
     public_key: Path | None = None
@@ -36,20 +43,27 @@ class Options(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """Findings in order, and the digest of the newest record of each folder whose chain is whole."""
+    """The result of verifying.
+
+    Args:
+        findings: What was found, in order.
+        tips: The digest of the newest record of each folder whose chain is whole.
+    """
 
     findings: list[VerifyFinding]
     tips: dict[str, str]
 
     @property
     def status(self) -> int:
-        """Exit status."""
+        """The exit status."""
         return 2 if any(finding.status == "error" for finding in self.findings) else 0
 
 
 def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verification:
-    """All findings about these files and folders. Errors: RecordError for options that cannot be
-    used.
+    """Checks these files and folders.
+
+    Raises:
+        RecordError: The options cannot be used.
     """
     options = options or Options()
     given = [Path(path) for path in paths]
@@ -89,7 +103,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
 
 
 def print_findings(paths: Sequence[str | Path], options: Options, *, as_json: bool = False) -> int:
-    """Verifies, prints and returns the exit status."""
+    """Verifies, prints the findings and returns the exit status."""
     try:
         result = verify(paths, options)
     except RecordError as error:
@@ -114,6 +128,7 @@ def print_findings(paths: Sequence[str | Path], options: Options, *, as_json: bo
 
 
 def verify_main(argv: Sequence[str] | None = None) -> int:
+    """The command line of this module."""
     parser = argparse.ArgumentParser(
         prog="python -m eigenforget.record.verify",
         description="Check records and the files they name.",
@@ -150,9 +165,7 @@ def verify_main(argv: Sequence[str] | None = None) -> int:
 
 
 def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
-    """The records that can be read, in chain order where there is one, and a finding for each
-    record and each fault.
-    """
+    """The records that can be read, in chain order where there is one, and findings about them."""
     if is_manifest(path):
         return [], [_manifest(path)]
     try:
@@ -187,7 +200,8 @@ def _manifest(path: Path) -> VerifyFinding:
     return VerifyFinding(
         "ok",
         str(path),
-        f"ids of the split {found.digest}: {len(found.forget)} forgotten and {len(found.retain)} retained ones",
+        f"ids of the split {found.digest}: {len(found.forget)} forgotten and {len(found.retain)} "
+        "retained ones",
     )
 
 
@@ -197,7 +211,8 @@ def _expected(path: Path, stored: Sequence[StoredRecord], tip: str, whole: bool)
         return VerifyFinding(
             "error",
             str(path),
-            f"the expected tip {tip} is in no record: records were taken off the end, or others are here",
+            f"the expected tip {tip} is in no record: records were taken off the end, or others "
+            "are here",
         )
     if not whole:
         return VerifyFinding(
@@ -219,7 +234,7 @@ def _signature(item: StoredRecord, key: bytes | None) -> list[VerifyFinding]:
         )
     try:
         return [VerifyFinding("ok", str(path), check_signature(item.record, path, key))]
-    except NoCryptography as error:
+    except NoCryptographyError as error:
         return [VerifyFinding("not checked", str(path), f"signature not checked: {error}")]
     except RecordError as error:
         return [_error(error, path)]

@@ -1,8 +1,7 @@
-"""What is to be forgotten: requests select training samples by what the Index knows of them;
-`split` makes the two sides.
+"""What is to be forgotten: requests, which select training samples by what the Index knows of them.
 
-Adding a kind is a file and a line in REQUESTS. Sequential is no member: it is a list of deletions,
-for `steps`.
+`split` makes the two sides. Adding a kind is a file and a line in REQUESTS. Sequential is not in
+it: it is a list of deletions, for `steps`.
 """
 
 from __future__ import annotations
@@ -105,8 +104,8 @@ __all__ = [
     "WorstCase",
     "memorisation_scores",
     "model_scores",
-    "read_scores",
     "personal_fields",
+    "read_scores",
     "retain_sample",
     "split",
     "steps",

@@ -18,10 +18,10 @@ _USUAL_SHARE = 0.1
 
 @configured
 class AtRandom:
-    """Forget a random share, or n, of the training samples. The choice depends on the seed and the
-    ids, not on their order.
+    """Forget a random share, or n, of the training samples.
 
-    With `label` the draw is within these classes, and `fraction` is the share of them.
+    The choice depends on the seed and the ids, not on their order. With `label` the draw is within
+    these classes, and `fraction` is the share of them.
     """
 
     name: ClassVar[str] = "at_random"
@@ -31,7 +31,8 @@ class AtRandom:
         Field(
             gt=0,
             lt=1,
-            description=f"share of the samples to draw from; {_USUAL_SHARE} where n is not given either",
+            description=f"share of the samples to draw from; {_USUAL_SHARE} where n is not given "
+            "either",
         ),
     ] = None
     n: Annotated[int | None, Field(ge=1, description="number of samples, in place of fraction")] = (
@@ -55,6 +56,7 @@ class AtRandom:
         return self
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         rows = np.arange(len(index)) if self.label is None else rows_of_classes(index, self.label)
         count = how_many(fraction=self.fraction, n=self.n, rows=len(rows), what=self.name)
         by_id = rows[np.argsort(index.ids[rows], kind="stable")]

@@ -22,4 +22,5 @@ class ByClass:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         return rows_of_classes(index, self.label)

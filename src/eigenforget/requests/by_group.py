@@ -25,4 +25,5 @@ class ByGroup:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         return rows_with(index, "group", self.group)

@@ -19,10 +19,10 @@ from eigenforget.requests.request import Duplicates, as_tuple
 
 @configured
 class ByIds:
-    """Forget the training samples with these ids: given here, or one per line in a text file or on
-    standard input.
+    """Forget the training samples with these ids.
 
-    With path="-" the spec alone does not say what was asked for; the split's digest does.
+    They are given here, or one per line in a text file or on standard input. With path="-" the spec
+    alone does not say what was asked for; the digest of the split does.
     """
 
     name: ClassVar[str] = "by_ids"
@@ -31,12 +31,14 @@ class ByIds:
     path: Annotated[
         str,
         Field(
-            description="text file with one id per line, '-' for standard input; blank lines are skipped"
+            description="text file with one id per line, '-' for standard input; blank lines are "
+            "skipped"
         ),
     ] = ""
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         wanted = list(dict.fromkeys((*self.ids, *self._from_file())))
         if not wanted:
             raise EigenforgetError(
@@ -65,9 +67,7 @@ class ByIds:
 
 @functools.lru_cache(maxsize=1)
 def _all_of(stream: TextIO | None) -> str:
-    """The whole stream. It can be read once only, and a request may be asked more than once for its
-    samples.
-    """
+    """The whole stream: it can be read once only, but a request may be asked more than once."""
     if stream is None:
         raise OSError("there is no standard input")
     return stream.read()

@@ -33,4 +33,5 @@ class BySubclass:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         return rows_with(index, self.column, self.value)

@@ -1,4 +1,4 @@
-"""union and difference of requests."""
+"""Union and difference of requests."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Union:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         return np.flatnonzero(
             np.logical_or.reduce([selected(request, index) for request in self.requests])
         )
@@ -53,4 +54,5 @@ class Difference:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         return np.flatnonzero(selected(self.of, index) & ~selected(self.without, index))

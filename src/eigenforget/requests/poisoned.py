@@ -18,11 +18,10 @@ COLUMN = "poisoned"
 
 @configured
 class PoisonedSamples:
-    """Forget the discovered share of the training samples whose index column "poisoned" is 1; the
-    others stay in the retained data.
+    """Forget the discovered share of the poisoned training samples.
 
-    The draw depends on the seed and the ids. Errors: no such column, no poisoned sample, a share
-    that knows none of them.
+    These are the samples whose index column "poisoned" is 1; those that were not discovered stay in
+    the retain set. The draw depends on the seed and the ids.
     """
 
     name: ClassVar[str] = "poisoned"
@@ -34,11 +33,18 @@ class PoisonedSamples:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget.
+
+        Raises:
+            EigenforgetError: There is no such column or no poisoned sample, or the share rounds to
+                none.
+        """
         rows = np.flatnonzero(index.column(COLUMN) == 1)
         count = round(self.known * len(rows))
         if count == 0:
             raise EigenforgetError(
-                f"known={self.known} of the {len(rows)} poisoned samples are none: nothing would be forgotten"
+                f"known={self.known} of the {len(rows)} poisoned samples are none: nothing would "
+                "be forgotten"
             )
         by_id = rows[np.argsort(index.ids[rows], kind="stable")]
         drawn = np.random.default_rng(seeds.derive(self.seed, self.name)).permutation(len(by_id))[

@@ -1,4 +1,4 @@
-"""ranked, by_memorisation, worst_case: samples chosen by a score of each of them that a file holds."""
+"""ranked, by_memorisation, worst_case: samples chosen by a score of each that a file holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from eigenforget.requests.scores import read_scores
 ScorePath = Annotated[
     str,
     Field(
-        description="CSV file with a header, or JSON lines (.jsonl), with an id and a score for each sample"
+        description="CSV file with a header, or JSON lines (.jsonl), with an id and a score for "
+        "each sample"
     ),
 ]
 ScoreColumn = Annotated[str, Field(description="column of the file with the scores")]
@@ -27,8 +28,9 @@ Number = Annotated[int, Field(ge=1, description="number of samples")]
 
 @configured
 class RankedSamples:
-    """Forget the samples with the highest or lowest scores. Equal scores go by id, so the order of
-    the data does not matter.
+    """Forget the samples with the highest or lowest scores.
+
+    Equal scores go by id, so the order of the data does not matter.
     """
 
     name: ClassVar[str] = "ranked"
@@ -53,6 +55,7 @@ class RankedSamples:
         return self
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         scores = scores_of(index, self.path, self.column)
         count = how_many(fraction=self.fraction, n=self.n, rows=len(index), what=self.name)
         return smallest(scores if self.order == "lowest" else -scores, index.ids, count)
@@ -60,12 +63,12 @@ class RankedSamples:
 
 @configured
 class ByMemorisation:
-    """Forget the n samples that are memorised most, least, or nearest to `middle`: three strata of
-    difficulty.
+    """Forget the n samples that are memorised most, least, or nearest to `middle`.
 
-    Low memorisation is a negative control: a retrained model knows these samples too, and
-    forgetting them should change nothing. memorisation_scores() and write_scores() make the file.
-    Source: Zhao et al. (RUM), arXiv 2406.01257; `middle` as in its code.
+    These are three strata of difficulty. Low memorisation is a negative control: a retrained model
+    knows these samples too, and forgetting them should change nothing. memorisation_scores() and
+    write_scores() make the file. Source: Zhao et al. (RUM), arXiv 2406.01257; `middle` as in its
+    code.
     """
 
     name: ClassVar[str] = "by_memorisation"
@@ -86,6 +89,7 @@ class ByMemorisation:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         scores = scores_of(index, self.path, self.column)
         keys = {"high": -scores, "medium": np.abs(scores - self.middle), "low": scores}
         return smallest(
@@ -111,6 +115,7 @@ class WorstCase:
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         scores = scores_of(index, self.path, self.column)
         return smallest(
             -scores, index.ids, how_many(fraction=None, n=self.n, rows=len(index), what=self.name)
@@ -118,8 +123,10 @@ class WorstCase:
 
 
 def scores_of(index: Index, path: str, column: str) -> np.ndarray:
-    """Scores [N] in the order of the index. Errors: ids without a score, scores of unknown ids, all
-    that read_scores refuses.
+    """Scores [N] in the order of the index.
+
+    Raises:
+        EigenforgetError: Ids have no score, scores are of unknown ids, or what read_scores refuses.
     """
     found = read_scores(path, column)
     names = [str(name) for name in index.ids]

@@ -15,7 +15,8 @@ from eigenforget.core.types import Index
 Duplicates = Annotated[
     Literal["error", "forget"],
     Field(
-        description="identical content on both sides: 'error' names the ids, 'forget' forgets every copy"
+        description="identical content on both sides: 'error' names the ids, 'forget' forgets "
+        "every copy"
     ),
 ]
 
@@ -31,39 +32,47 @@ class ForgetRequest(Protocol):
     name: ClassVar[str]
 
     @property
-    def duplicates(self) -> str: ...
+    def duplicates(self) -> str:
+        """What to do with identical content on both sides: "error" or "forget"."""
 
     def select(self, index: Index) -> np.ndarray:
-        """Positions of the samples to forget. Errors: a class, id or share that the data does not
-        have.
+        """Positions of the samples to forget.
+
+        Raises:
+            EigenforgetError: The data do not have the class, id or share.
         """
         ...
 
 
 def inner_request(value: Any) -> Any:
-    """The value, if it is a request that selects samples. ValueError (for pydantic): it is none, or
-    a sequence of them.
+    """The value, if it is a request that selects samples.
+
+    Raises:
+        ValueError: It is none, or a sequence of them (pydantic reports it).
     """
     made = dataclasses.is_dataclass(value) and not isinstance(value, type)
     if made and callable(getattr(value, "select", None)) and hasattr(value, "duplicates"):
         return value
     if made and hasattr(value, "again"):
         raise ValueError(
-            f"{value.name} is several deletions, one after the other, and stands inside no other request"
+            f"{value.name} is several deletions, one after the other, and stands inside no other "
+            "request"
         )
     raise ValueError(f"a request is needed, such as by_class(label=3), got {value!r}")
 
 
 def as_tuple(value: Any) -> Any:
-    """One value or a list as a tuple: `(by_class(label=3))` is no tuple in Python, and means one."""
+    """One value or a list as a tuple: `(by_class(label=3))` is no tuple in Python but means one."""
     return (
         value if isinstance(value, tuple) else tuple(value) if isinstance(value, list) else (value,)
     )
 
 
 def inner_requests(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values, if they are requests that select samples, at least one. ValueError (for pydantic)
-    otherwise.
+    """The values, if they are requests that select samples, at least one.
+
+    Raises:
+        ValueError: They are not (pydantic reports it).
     """
     if not values:
         raise ValueError("at least one request is needed")
@@ -71,7 +80,11 @@ def inner_requests(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def how_many(*, fraction: float | None, n: int | None, rows: int, what: str) -> int:
-    """n, or the rounded share of the rows. Errors: n is more than there are."""
+    """The number n, or the rounded share of the rows.
+
+    Raises:
+        EigenforgetError: n is more than there are.
+    """
     if n is None:
         return round((fraction or 0.0) * rows)
     if n > rows:
@@ -80,14 +93,17 @@ def how_many(*, fraction: float | None, n: int | None, rows: int, what: str) -> 
 
 
 def rows_of_classes(index: Index, label: int | tuple[int, ...]) -> np.ndarray:
-    """Positions of the samples of these classes. Errors: none is named, or one that the training
-    data does not have.
+    """Positions of the samples of these classes.
+
+    Raises:
+        EigenforgetError: None is named, or one that the training data does not have.
     """
     wanted = set(label) if isinstance(label, tuple) else {label}
     known = np.unique(index.labels)
     missing = sorted(wanted - set(known.tolist()))
     if missing or not wanted:
         raise EigenforgetError(
-            f"unknown class {listed(missing) or '()'}; the training data has classes: {listed(known, 20)}"
+            f"unknown class {listed(missing) or '()'}; the training data has classes: "
+            f"{listed(known, 20)}"
         )
     return np.flatnonzero(np.isin(index.labels, list(wanted)))

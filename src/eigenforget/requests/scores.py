@@ -1,6 +1,4 @@
-"""Scores of samples: how strongly models memorise each of them, and files that hold a number for
-each id.
-"""
+"""Scores of samples: how strongly models memorise each, and files with a number for each id."""
 
 from __future__ import annotations
 
@@ -23,15 +21,24 @@ _LINES = (".jsonl", ".ndjson")
 
 
 def memorisation_scores(with_sample: Any, without: Any, labels: Any) -> np.ndarray:
-    """mem(i) = mean p(y_i | x_i) of models that saw sample i, minus that of models that did not;
-    float64 [N] in [−1, 1].
+    """How strongly each sample is memorised: mean p(y_i | x_i) of models with it minus without it.
 
-    with_sample: logits [M1, N, C] of models trained with the samples; without: logits [M2, N, C] of
-    models trained without them; labels: [N]. High: the models are right about the sample only
-    because they saw it, as for mislabelled and atypical ones. Errors: shapes that differ, no model,
-    logits that are not finite, labels outside the classes. Source: Feldman, Zhang, arXiv
-    2008.03703, mem(A, S, i). Deviation: the probability of the label, where the paper counts the
-    models that predict it; less noise for few models.
+    High: the models are right about the sample only because they saw it, as for mislabelled and
+    atypical ones. Source: Feldman, Zhang, arXiv 2008.03703, mem(A, S, i). Deviation: the
+    probability of the label, where the paper counts the models that predict it; less noise for few
+    models.
+
+    Args:
+        with_sample: Logits [M1, N, C] of models trained with the samples.
+        without: Logits [M2, N, C] of models trained without them.
+        labels: Class labels [N].
+
+    Returns:
+        float64 [N] in [−1, 1].
+
+    Raises:
+        EigenforgetError: Shapes differ, there is no model, logits are not finite, or labels are
+            outside the classes.
     """
     truth = np.asarray(labels)
     seen, unseen = _logits(with_sample, truth, "with_sample"), _logits(without, truth, "without")
@@ -45,14 +52,22 @@ def memorisation_scores(with_sample: Any, without: Any, labels: Any) -> np.ndarr
 
 
 def subsampled_memorisation(probabilities: Any, included: Any) -> np.ndarray:
-    """mem(i) from models trained on subsets: mean p(y_i | x_i) of those whose subset has sample i,
-    minus that of the others; [N] in [−1, 1].
+    """How strongly each sample is memorised, from models trained on random subsets.
 
-    probabilities: [M, N], of the sample's label under each model; included: bools [M, N], whether
-    the model was trained with the sample. Errors: other shapes or types, probabilities outside [0,
-    1], a sample that all models or none were trained with. Source: Feldman, Zhang, arXiv
-    2008.03703, the estimator from models trained on random subsets. Deviation: as in
+    It is mean p(y_i | x_i) of the models whose subset has sample i, minus that of the others.
+    Source: Feldman, Zhang, arXiv 2008.03703, the estimator from random subsets. Deviation: as in
     `memorisation_scores`.
+
+    Args:
+        probabilities: Of the sample's label under each model, [M, N].
+        included: Whether the model was trained with the sample, bools [M, N].
+
+    Returns:
+        float64 [N] in [−1, 1].
+
+    Raises:
+        EigenforgetError: Shapes or types differ, probabilities are outside [0, 1], or a sample was
+            trained on by all models or by none.
     """
     found, inside = np.asarray(probabilities, dtype=np.float64), np.asarray(included)
     if found.ndim != 2 or inside.shape != found.shape or inside.dtype != np.bool_:
@@ -98,16 +113,19 @@ def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
 def write_scores(
     path: str | Path, ids: Sequence[str] | np.ndarray, scores: Any, *, column: str = "score"
 ) -> Path:
-    """A CSV file with the columns id and `column`, or JSON lines where the name ends in .jsonl,
-    written as a whole or not at all.
+    """Writes a CSV file with the columns id and `column`, or JSON lines for a name in .jsonl.
 
-    Numbers read back exactly. Errors: not one finite score for each id, repeated ids, a path that
-    cannot be written.
+    The file is written as a whole or not at all, and numbers read back exactly.
+
+    Raises:
+        EigenforgetError: There is not one finite score for each id, ids repeat, or the file cannot
+            be written.
     """
     names, values = [str(name) for name in ids], np.asarray(scores, dtype=np.float64)
     if values.shape != (len(names),):
         raise EigenforgetError(
-            f"{len(names)} ids and scores of shape {list(values.shape)}: one score is needed for each id"
+            f"{len(names)} ids and scores of shape {list(values.shape)}: one score is needed for "
+            "each id"
         )
     _check_rows(names, values, str(path))
     rows = list(zip(names, values.tolist(), strict=True))
@@ -125,11 +143,13 @@ def write_scores(
 
 
 def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
-    """Score by id of a CSV file with a header, or of JSON lines (.jsonl). Further columns are
-    ignored.
+    """Score by id of a CSV file with a header, or of JSON lines (.jsonl).
 
-    Errors, which name the file: it cannot be read or parsed, no such column, repeated ids, scores
-    that are no finite numbers.
+    Further columns are ignored.
+
+    Raises:
+        EigenforgetError: The file cannot be read or parsed, has no such column, repeats ids, or has
+            scores that are no finite numbers; the message names it.
     """
     target = Path(path)
     kind = _format(target)
@@ -153,8 +173,10 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
 
 
 def check_scores_path(path: Path) -> None:
-    """Errors: scores are not kept in files with this ending, the path is a folder, its folder is a
-    file.
+    """Checks that scores can be written to a path.
+
+    Raises:
+        EigenforgetError: Its ending is another, it is a folder, or its folder is a file.
     """
     _format(path)
     if path.is_dir():
@@ -193,7 +215,8 @@ def _json_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
             raise EigenforgetError(f"{path}, line {number}: no JSON: {line[:60]!r}") from None
         if not isinstance(row, dict):
             raise EigenforgetError(
-                f"{path}, line {number}: an object with an id and a score is needed, got {line[:60]!r}"
+                f"{path}, line {number}: an object with an id and a score is needed, got "
+                f"{line[:60]!r}"
             )
         rows.append((number, row))
     return rows
@@ -220,7 +243,8 @@ def _check_rows(names: list[str], values: np.ndarray, path: str) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
         raise EigenforgetError(
-            f"{path}: scores must be finite numbers; these ids have none: {listed(np.asarray(names)[bad])}"
+            f"{path}: scores must be finite numbers; these ids have none: "
+            f"{listed(np.asarray(names)[bad])}"
         )
 
 
@@ -228,11 +252,13 @@ def _logits(logits: Any, labels: np.ndarray, what: str) -> np.ndarray:
     wide = np.asarray(logits, dtype=np.float64)
     if wide.ndim != 3 or not len(wide) or labels.ndim != 1 or wide.shape[1] != len(labels):
         raise EigenforgetError(
-            f"{what} must be logits [models, {len(labels)} samples, classes] of at least one model, got {list(wide.shape)}"
+            f"{what} must be logits [models, {len(labels)} samples, classes] of at least one "
+            f"model, got {list(wide.shape)}"
         )
     if labels.dtype.kind not in "iu" or (labels < 0).any() or (labels >= wide.shape[2]).any():
         raise EigenforgetError(
-            f"labels must be integers from 0 to {wide.shape[2] - 1}, got {listed(np.unique(labels))}"
+            f"labels must be integers from 0 to {wide.shape[2] - 1}, got "
+            f"{listed(np.unique(labels))}"
         )
     if not np.isfinite(wide).all():
         raise EigenforgetError(f"{what} has logits that are not finite")
@@ -240,8 +266,9 @@ def _logits(logits: Any, labels: np.ndarray, what: str) -> np.ndarray:
 
 
 def _label_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Softmax probability of the label, [M, N]. The largest logit is subtracted first, so that
-    nothing overflows.
+    """Softmax probability of the label, [M, N].
+
+    The largest logit is subtracted first, so that nothing overflows.
     """
     weights = np.exp(logits - logits.max(axis=2, keepdims=True))
     return weights[:, np.arange(len(labels)), labels] / weights.sum(axis=2)

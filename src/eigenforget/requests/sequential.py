@@ -18,8 +18,9 @@ from eigenforget.requests.splitting import check_copies, selected, sides
 
 @configured
 class Sequential:
-    """Deletions that are honoured one after the other. It selects nothing as such: steps() gives
-    the split after each of them.
+    """Deletions that are honoured one after the other.
+
+    It selects nothing as such: steps() gives the split after each of them.
     """
 
     name: ClassVar[str] = "sequence"
@@ -28,7 +29,8 @@ class Sequential:
     again: Annotated[
         Literal["error", "skip"],
         Field(
-            description="samples that an earlier step forgot already: 'error' names the ids, 'skip' passes them over"
+            description="samples that an earlier step forgot already: 'error' names the ids, "
+            "'skip' passes them over"
         ),
     ] = "error"
 
@@ -36,9 +38,11 @@ class Sequential:
 class Step(NamedTuple):
     """One deletion of a sequence.
 
-    split: everything forgotten up to this step and what is retained after it. new: positions that
-    this step is the first to forget; with again="skip" there may be none, and then nothing is left
-    to do.
+    Args:
+        request: The deletion.
+        split: Everything forgotten up to this step, and what is retained after it.
+        new: Positions that this step is the first to forget; with again="skip" there may be none,
+            and then nothing is left to do.
     """
 
     request: ForgetRequest
@@ -49,8 +53,11 @@ class Step(NamedTuple):
 def steps(request: ForgetRequest | Sequential, index: Index) -> list[Step]:
     """The steps of a sequence, or the one step of a plain request.
 
-    The last split is that of the union of the requests. Errors, which name the step: all that
-    split() refuses, and samples that an earlier step forgot already (unless again="skip").
+    The last split is that of the union of the requests.
+
+    Raises:
+        EigenforgetError: What split() refuses, or samples that an earlier step forgot already
+            (unless again="skip"); the message names the step.
     """
     plan = request if isinstance(request, Sequential) else None
     requests = plan.requests if plan else (request,)
@@ -74,6 +81,7 @@ def steps(request: ForgetRequest | Sequential, index: Index) -> list[Step]:
 def _check_again(index: Index, twice: np.ndarray, *, allowed: bool) -> None:
     if twice.any() and not allowed:
         raise EigenforgetError(
-            f"{int(twice.sum())} samples are forgotten already by an earlier step: {listed(index.ids[twice])}; "
+            f"{int(twice.sum())} samples are forgotten already by an earlier step: "
+            f"{listed(index.ids[twice])}; "
             f'say again="skip" in the sequence to pass them over'
         )

@@ -30,8 +30,9 @@ def split(request: ForgetRequest, index: Index) -> Split:
 
 
 def selected(request: ForgetRequest, index: Index) -> np.ndarray:
-    """bool [N]: what the request selects, with every copy of it where the request says
-    duplicates="forget".
+    """Which samples the request selects, bool [N].
+
+    With duplicates="forget" every copy of them counts.
     """
     chosen = np.zeros(len(index), dtype=bool)
     chosen[request.select(index)] = True
@@ -43,14 +44,17 @@ def check_copies(index: Index, chosen: np.ndarray) -> None:
     twins = _twins(index, chosen)
     if twins.any():
         raise EigenforgetError(
-            f"{int(twins.sum())} retained samples are identical to forgotten ones: {listed(index.ids[twins])}; "
+            f"{int(twins.sum())} retained samples are identical to forgotten ones: "
+            f"{listed(index.ids[twins])}; "
             f'say duplicates="forget" in the request to forget every copy'
         )
 
 
 def sides(name: str, index: Index, chosen: np.ndarray) -> Split:
-    """The Split that forgets `chosen` [N]. Errors, which name the request: nothing or everything is
-    forgotten.
+    """The Split that forgets `chosen` [N].
+
+    Raises:
+        EigenforgetError: Nothing or everything would be forgotten; the message names the request.
     """
     if not chosen.any():
         raise EigenforgetError(f"{name} forgets none of the {len(index)} training samples")
@@ -69,8 +73,13 @@ def sides(name: str, index: Index, chosen: np.ndarray) -> Split:
 
 
 def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A seeded share of the retain positions, stratified by label, at least one of each class;
-    `labels` are of all samples.
+    """A seeded share of the retain positions, stratified by label, at least one of each class.
+
+    Args:
+        retain: Positions of the retain set.
+        labels: Labels of all training samples [N].
+        fraction: The share.
+        seed: Which of them.
     """
     if not 0 < fraction <= 1:
         raise EigenforgetError(f"retain fraction {fraction} must be above 0 and at most 1")
@@ -85,7 +94,7 @@ def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed:
 
 
 def _twins(index: Index, chosen: np.ndarray) -> np.ndarray:
-    """bool [N]: samples outside `chosen` whose content is that of one inside."""
+    """Samples outside `chosen` whose content is that of one inside, bool [N]."""
     if index.content is None or not chosen.any():
         return np.zeros(len(index), dtype=bool)
     return ~chosen & np.isin(index.content, np.unique(index.content[chosen]))

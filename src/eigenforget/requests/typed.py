@@ -1,5 +1,6 @@
-"""Columns and the values they are compared with have one type each: a number is never taken for a
-string.
+"""Types of columns and of the values they are compared with.
+
+Each has one type: a number is never taken for a string.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ _FAMILIES: dict[str, Family] = {
 
 
 def family(column: np.ndarray) -> Family:
-    """What the column holds. Errors: anything but strings, numbers or bools."""
+    """What the column holds.
+
+    Raises:
+        EigenforgetError: Anything but strings, numbers or bools.
+    """
     if column.dtype.kind not in _FAMILIES:
         raise EigenforgetError(
             f"a column of {column.dtype} cannot be compared; it must hold strings, numbers or bools"
@@ -42,8 +47,10 @@ def family_of(value: ColumnValue) -> Family:
 
 
 def finite(value: Any) -> Any:
-    """The value, if no number in it is inf, NaN or beyond 64 bits. ValueError (for pydantic)
-    otherwise.
+    """The value, if no number in it is infinite, NaN or beyond 64 bits.
+
+    Raises:
+        ValueError: One is (pydantic reports it).
     """
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, float) and not math.isfinite(item):
@@ -54,12 +61,17 @@ def finite(value: Any) -> Any:
 
 
 def check_same(column: np.ndarray, value: ColumnValue, *, name: str, op: str) -> None:
-    """Errors: the column and the value are of different types; both are named."""
+    """Checks that a column and a value are of one type.
+
+    Raises:
+        EigenforgetError: They are not; the message names both.
+    """
     held, given = family(column), family_of(value)
     if held != given:
         hint = "; quote it to make it a string" if held == "strings" else ""
         raise EigenforgetError(
-            f"the column {name!r} holds {held} ({column.dtype.name}) and {value!r} is a {given[:-1]}: "
+            f"the column {name!r} holds {held} ({column.dtype.name}) and {value!r} is a "
+            f"{given[:-1]}: "
             f"{op} cannot compare them{hint}"
         )
 
@@ -67,7 +79,8 @@ def check_same(column: np.ndarray, value: ColumnValue, *, name: str, op: str) ->
 def rows_with(index: Index, name: str, value: ColumnValue | tuple[ColumnValue, ...]) -> np.ndarray:
     """Positions of the samples whose column has this value, or one of these.
 
-    Errors: the column or a value does not exist; values of another type.
+    Raises:
+        EigenforgetError: The column or a value does not exist, or a value is of another type.
     """
     column = index.column(name)
     wanted = value if isinstance(value, tuple) else (value,)

@@ -59,6 +59,7 @@ class Where:
         return self
 
     def select(self, index: Index) -> np.ndarray:
+        """Positions of the samples to forget."""
         column = index.column(self.column)
         values = self.value if isinstance(self.value, tuple) else (self.value,)
         for value in values:
@@ -74,7 +75,8 @@ class Where:
         if self.op == "contains":
             if held != "strings":
                 raise EigenforgetError(
-                    f"the column {self.column!r} holds {held}; 'contains' looks for a part of strings"
+                    f"the column {self.column!r} holds {held}; 'contains' looks for a part of "
+                    "strings"
                 )
             return np.char.find(column, str(values[0])) >= 0
         if held == "bools":

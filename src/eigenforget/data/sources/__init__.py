@@ -1,6 +1,4 @@
-"""Where samples come from: tensors kept on the device, or any map-style Dataset streamed through a
-DataLoader.
-"""
+"""Where samples come from: tensors on the device, or any map-style Dataset through a DataLoader."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def as_source(data: Any, what: str = "data") -> Source:
         source = data
     else:
         raise EigenforgetError(
-            f"{what} must be (inputs, labels), a map-style Dataset or a DataLoader, got {type(data).__name__}"
+            f"{what} must be (inputs, labels), a map-style Dataset or a DataLoader, got "
+            f"{type(data).__name__}"
         )
     if len(source) == 0:
         raise EigenforgetError(f"{what} is empty")

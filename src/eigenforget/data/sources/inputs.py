@@ -19,6 +19,11 @@ attention_mask.
 
 
 def pair_of(item: Any) -> tuple[Any, Any]:
+    """The inputs and the labels of a sample or batch.
+
+    Raises:
+        EigenforgetError: It is neither a pair nor a dict with "labels" or "label".
+    """
     if isinstance(item, Mapping):
         for key in ("labels", "label"):
             if key in item:
@@ -31,6 +36,11 @@ def pair_of(item: Any) -> tuple[Any, Any]:
 
 
 def check_labels(targets: Tensor) -> None:
+    """Checks that labels are a 1-D integer tensor.
+
+    Raises:
+        EigenforgetError: They are not.
+    """
     if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex():
         raise EigenforgetError(
             f"labels must be a 1-D integer tensor, got {targets.dtype} {list(targets.shape)}"
@@ -47,6 +57,7 @@ def counts(inputs: Inputs) -> dict[str, int]:
 
 
 def taken(inputs: Inputs, rows: Tensor) -> Inputs:
+    """The inputs at these rows."""
     return (
         inputs[rows]
         if isinstance(inputs, Tensor)
@@ -55,6 +66,7 @@ def taken(inputs: Inputs, rows: Tensor) -> Inputs:
 
 
 def augmented(inputs: Any, augment: Augment | None, generator: torch.Generator | None) -> Any:
+    """The inputs, changed at random where there are an augmentation and a generator."""
     if augment is None or generator is None:
         return inputs
     check_augmentable(inputs)
@@ -62,6 +74,11 @@ def augmented(inputs: Any, augment: Augment | None, generator: torch.Generator |
 
 
 def check_augmentable(inputs: Any) -> None:
+    """Checks that inputs are one tensor.
+
+    Raises:
+        EigenforgetError: They are something else, which augmentation does not know.
+    """
     if not isinstance(inputs, Tensor):
         found = (
             f"a dict of {', '.join(inputs)}"
@@ -74,6 +91,11 @@ def check_augmentable(inputs: Any) -> None:
 
 
 def concatenated(batches: list[Batch]) -> Batch:
+    """Several batches as one, on the device of the first.
+
+    Raises:
+        EigenforgetError: Their inputs differ in names or shapes.
+    """
     device = batches[0].labels.device
     forms = [_forms(batch.inputs) for batch in batches]
     if any(form != forms[0] for form in forms):

@@ -1,5 +1,6 @@
-"""The kinds of sources. All give the same batches for the same generator, so results do not depend
-on how data is kept.
+"""The kinds of sources.
+
+All give the same batches for the same generator, so results do not depend on how data is kept.
 """
 
 from __future__ import annotations
@@ -30,25 +31,31 @@ from eigenforget.data.sources.inputs import (
 
 
 class Source(Protocol):
-    """Samples in a fixed order. A generator means a shuffled, augmented training pass; None a plain
-    pass in order.
-    """
+    """Samples in a fixed order."""
 
     def __len__(self) -> int: ...
-    def labels(self) -> np.ndarray: ...
-    def batches(
-        self, batch_size: int, generator: torch.Generator | None = None
-    ) -> Iterator[Batch]: ...
-    def subset(self, positions: np.ndarray) -> Source: ...
+    def labels(self) -> np.ndarray:
+        """The labels [N], int64."""
+
+    def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """One pass: shuffled and augmented with a generator, plain and in order without one."""
+
+    def subset(self, positions: np.ndarray) -> Source:
+        """The samples at these positions."""
 
 
 @dataclass(frozen=True, eq=False)
 class TensorSource:
-    """inputs [N, ...], or several such tensors by name, and labels [N] on one device. `augment`
-    acts in training passes only.
+    """Samples as tensors on one device.
 
-    Errors: other counts of inputs than of labels; labels that are no integers; an augmentation of
-    several tensors.
+    Args:
+        inputs: [N, ...], or several such tensors by name.
+        targets: Labels [N].
+        augment: Changes whole batches in training passes.
+
+    Raises:
+        EigenforgetError: Inputs and labels differ in number, labels are no integers, or an
+            augmentation is given for several tensors.
     """
 
     inputs: Inputs
@@ -69,15 +76,18 @@ class TensorSource:
         return len(self.targets)
 
     def labels(self) -> np.ndarray:
+        """The labels [N], int64."""
         return self.targets.cpu().numpy().astype(np.int64)
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """One pass, as in Source."""
         for rows in _order(len(self), batch_size, generator):
             rows = rows.to(self.targets.device)
             inputs = augmented(taken(self.inputs, rows), self.augment, generator)
             yield Batch(inputs, self.targets[rows].long(), rows)
 
     def subset(self, positions: np.ndarray) -> TensorSource:
+        """The samples at these positions."""
         rows = torch.as_tensor(positions, dtype=torch.long, device=self.targets.device)
         return replace(self, inputs=taken(self.inputs, rows), targets=self.targets[rows])
 
@@ -99,8 +109,10 @@ class DatasetSource:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def labels(self) -> np.ndarray:
-        """Reads the labels by one pass over the data, unless the dataset offers `targets` or
-        `labels` and does not transform them.
+        """The labels [N], int64.
+
+        They are read in one pass over the data, unless the dataset offers `targets` or `labels` and
+        does not transform them.
         """
         known = _known_labels(self.dataset)
         if known is not None:
@@ -108,6 +120,7 @@ class DatasetSource:
         return np.concatenate([b.labels.cpu().numpy() for b in self.batches(256)]).astype(np.int64)
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """One pass, as in Source."""
         plan = list(_order(len(self), batch_size, generator))
         # A loader draws a seed for its workers: from the global state, dropout would depend on how
         # the data is kept; from our own generator, augmentation would. A copy of ours moves
@@ -129,6 +142,7 @@ class DatasetSource:
             yield Batch(augmented(inputs, self.augment, generator), targets.long(), rows)
 
     def subset(self, positions: np.ndarray) -> DatasetSource:
+        """The samples at these positions."""
         return replace(self, dataset=Subset(self.dataset, [int(p) for p in positions]))
 
 
@@ -146,6 +160,7 @@ class JoinedSource:
         return int(self._starts[-1])
 
     def labels(self) -> np.ndarray:
+        """The labels [N], int64."""
         return np.concatenate([part.labels() for part in self.parts])
 
     def subset(self, positions: np.ndarray) -> JoinedSource:
@@ -155,6 +170,7 @@ class JoinedSource:
         )
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """One pass, as in Source."""
         for chunk in _order(len(self), batch_size, generator):
             pieces = [
                 (next(part.subset(rows).batches(len(rows), generator)), rows, start)
@@ -168,7 +184,7 @@ class JoinedSource:
             )
 
     def _split(self, positions: np.ndarray) -> list[tuple[Source, np.ndarray, int]]:
-        """(source, rows in it, its first position) for each source that has any of the positions."""
+        """(source, rows in it, its first position) for each source that has some of them."""
         found = []
         for part, start, end in zip(self.parts, self._starts, self._starts[1:], strict=False):
             rows = positions[(positions >= start) & (positions < end)] - start
@@ -208,7 +224,7 @@ def _known_labels(dataset: Any) -> np.ndarray | None:
 
 
 def steps_in_epoch(n: int, batch_size: int) -> int:
-    """How many batches a shuffled pass over n samples gives (see `_order`)."""
+    """Number of batches in a shuffled pass over n samples (see `_order`)."""
     lone = n > batch_size and n % batch_size == 1
     return math.ceil(n / batch_size) - lone
 

@@ -14,7 +14,7 @@ import jinja2
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.record.signing import (
-    NoCryptography,
+    NoCryptographyError,
     check_signature,
     fingerprint,
     read_signature,
@@ -142,7 +142,7 @@ def signed_by(record: RunRecord, path: str | Path) -> str:
     try:
         check_signature(record, beside)
         checked = "; the signature is valid, whose key it is the file cannot say"
-    except NoCryptography:
+    except NoCryptographyError:
         checked = "; not checked here, since the package cryptography is not installed"
     return fingerprint(read_signature(beside).public_key) + checked
 
