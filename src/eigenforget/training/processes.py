@@ -287,4 +287,4 @@ def _batch_norm(
 
 
 # What processes exchange is no part of a compiled graph.
-_eager_batch_norm: Callable[..., Tensor] = torch.compiler.disable(_batch_norm)
+_eager_batch_norm: Callable[..., Tensor] = torch.compiler.disable(_batch_norm)  # type: ignore[no-untyped-call]

@@ -1,6 +1,4 @@
-"""Numbers of a run for a tracker: TensorBoard, MLflow or Trackio, each an optional library behind
-one small class.
-"""
+"""Trackers: the numbers of a run for TensorBoard, MLflow or Trackio, each an optional library."""
 
 from __future__ import annotations
 
@@ -9,100 +7,115 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
+from eigenforget.core.text import first_line
+from eigenforget.training.log import LogRow
 
-EXPERIMENT = "eigenforget"
+_EXPERIMENT = "eigenforget"
 """Name of the MLflow experiment that runs belong to."""
 
-_LEFT_OUT = ("phase", "epoch")
+_NO_NUMBERS = ("phase", "epoch")
 _LONGEST_KEY = 250
 
 
-class Sink(Protocol):
-    """One open run of a tracking library. failures: what its calls raise where the tracker cannot
-    be reached or written.
+class Logger(Protocol):
+    """A logger of Lightning Fabric, as far as it is used here."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Take the numbers of one step."""
+
+    def finalize(self, status: str) -> None:
+        """End the run with status "success" or "failed"."""
+
+
+class TrackedRun(NamedTuple):
+    """One open run of a tracking library.
+
+    Attributes:
+        spec: What the user asked for, such as "mlflow:URI".
+        logger: Where the numbers go.
+        failures: What the logger raises where the library cannot be reached or written to.
     """
 
     spec: str
+    logger: Logger
     failures: tuple[type[Exception], ...]
-
-    def log(self, values: Mapping[str, float], step: int) -> None: ...
-    def close(self, ok: bool) -> None: ...
 
 
 class Tracker:
-    """Hands the rows of a training log, and the scores of models, to trackers. `row` is a log:
-    unlearn(…, log=tracker(spec).row).
+    """Hands the rows of a training log, and scores of models, to tracking libraries.
 
-    A tracker that fails while the run goes on is named once on standard error and gets nothing
-    further: the run is not lost with it.
+    Its method `row` is a log: `unlearn(…, log=tracker("trackio:mine").row)`. A run that fails is
+    named once on standard error and gets nothing more, but the work goes on.
     """
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = list(sinks)
+    def __init__(self, runs: Sequence[TrackedRun]) -> None:
+        self._runs = list(runs)
         self._steps: Counter[str] = Counter()
 
-    def row(self, row: Mapping[str, Any]) -> None:
-        """The numbers of a log row as PHASE/NAME, at the step that counts the rows of that phase
-        from 0.
+    def row(self, row: LogRow) -> None:
+        """Track the numbers of a log row as PHASE/NAME.
+
+        The step counts the rows of that phase from 0.
         """
         phase = str(row.get("phase", "train"))
-        self._log(
-            {f"{phase}/{name}": value for name, value in row.items() if name not in _LEFT_OUT},
-            self._steps[phase],
-        )
+        numbers = {f"{phase}/{name}": v for name, v in row.items() if name not in _NO_NUMBERS}
+        self._log(numbers, self._steps[phase])
         self._steps[phase] += 1
 
     def scores(self, name: str, scores: Mapping[str, float | None]) -> None:
-        """The scores of the model `name` as NAME/SCORE, at step 0; None, a score that does not
-        apply, is left out.
-        """
+        """Track the scores of the model `name` as NAME/SCORE at step 0; None is left out."""
         self._log({f"{name}/{score}": value for score, value in scores.items()}, 0)
 
     def close(self, ok: bool = True) -> None:
-        """Ends the runs. ok: whether what was tracked came to its end."""
-        for sink in list(self._sinks):
-            try:
-                sink.close(ok)
-            except sink.failures as error:
-                self._failed(sink, error)
-        self._sinks.clear()
+        """End the runs; `ok` says whether the work came to its end."""
+        for run in list(self._runs):
+            self._tell(run, lambda logger: logger.finalize("success" if ok else "failed"))
+        self._runs.clear()
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
         numbers = {
-            name: float(v)
-            for name, v in values.items()
-            if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+            name: float(value)
+            for name, value in values.items()
+            if isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
         }
-        for sink in list(self._sinks) if numbers else ():
-            try:
-                sink.log(numbers, step)
-            except sink.failures as error:
-                self._failed(sink, error)
+        for run in list(self._runs) if numbers else ():
+            self._tell(run, lambda logger: logger.log_metrics(numbers, step))
 
-    def _failed(self, sink: Sink, error: Exception) -> None:
-        self._sinks.remove(sink)
-        print(f"warning: {sink.spec} gets no further numbers: {_line(error)}", file=sys.stderr)
+    def _tell(self, run: TrackedRun, call: Callable[[Logger], None]) -> None:
+        try:
+            call(run.logger)
+        except run.failures as error:
+            self._runs.remove(run)
+            # Fabric's logger raises a ValueError of its own from what TensorBoard raised.
+            line = first_line(error.__cause__ or error)
+            print(f"warning: {run.spec} gets no further numbers: {line}", file=sys.stderr)
 
 
 def tracker(*specs: str, name: str = "") -> Tracker:
-    """A tracker for "tensorboard:FOLDER", "mlflow:URI" or "trackio:PROJECT", or for several.
+    """A tracker for one or several libraries.
 
-    name: of the run; with TensorBoard the files go into FOLDER/NAME. Errors: EigenforgetError for
-    an unknown spec, a missing library (the message names the extra) or a place that cannot be
-    reached or written.
+    Args:
+        *specs: "tensorboard:FOLDER", "mlflow:URI" or "trackio:PROJECT".
+        name: Name of the run. TensorBoard's files go into FOLDER/NAME.
+
+    Raises:
+        EigenforgetError: An unknown spec, a missing library (the message names the extra to
+            install), or a place that cannot be reached or written to.
     """
-    kinds = [_parsed(spec) for spec in specs]
-    opened: list[Sink] = []
+    check(specs)
+    opened: list[TrackedRun] = []
     try:
-        for kind, spec in kinds:
-            opened.append(kind(spec, name))
+        for spec in specs:
+            kind, place = _parsed(spec)
+            opened.append(kind.open(spec, place, name))
     except EigenforgetError:
         Tracker(opened).close(False)
         raise
@@ -110,16 +123,18 @@ def tracker(*specs: str, name: str = "") -> Tracker:
 
 
 def check(specs: Sequence[str]) -> None:
-    """Errors, before any work: one of the specs is wrong, or its library is missing."""
-    for spec in specs:
-        kind, _ = _parsed(spec)
-        for module in kind.modules:
-            needed(module, extra=kind.extra, what=f"--track {spec}")
+    """Check specs of trackers before any work.
+
+    Raises:
+        EigenforgetError: One of the specs is wrong, or its library is missing.
+    """
+    for spec, (kind, _) in [(spec, _parsed(spec)) for spec in specs]:
+        needed(kind.module, extra=spec.partition(":")[0], what=f"--track {spec}")
 
 
 @contextmanager
 def tracking(specs: Sequence[str], *, name: str, leads: bool = True) -> Iterator[Tracker]:
-    """The tracker while the context lasts; of several processes only the one that leads tracks."""
+    """A tracker whose runs end with the context; only the process that leads tracks anything."""
     found = tracker(*(specs if leads else ()), name=name)
     ok = False
     try:
@@ -129,105 +144,92 @@ def tracking(specs: Sequence[str], *, name: str, leads: bool = True) -> Iterator
         found.close(ok)
 
 
-class _TensorBoard:
-    extra: ClassVar[str] = "tensorboard"
-    modules: ClassVar[tuple[str, ...]] = ("torch.utils.tensorboard",)
-    failures: tuple[type[Exception], ...] = (OSError,)
-
-    def __init__(self, spec: str, name: str) -> None:
-        self.spec = spec
-        board = needed("torch.utils.tensorboard", extra=self.extra, what=spec)
-        folder = Path(_place(spec))
-        try:
-            self._writer = board.SummaryWriter(log_dir=str(folder / name if name else folder))
-        except OSError as error:
-            raise EigenforgetError(f"{spec}: cannot be written: {_line(error)}") from None
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        for key, value in values.items():
-            self._writer.add_scalar(key, value, step)
-
-    def close(self, ok: bool) -> None:
-        self._writer.close()
+@contextmanager
+def _opening(spec: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    try:
+        yield
+    except failures as error:
+        raise EigenforgetError(f"{spec}: cannot be opened: {first_line(error)}") from None
 
 
-class _Mlflow:
-    extra: ClassVar[str] = "mlflow"
-    modules: ClassVar[tuple[str, ...]] = ("mlflow",)
+def _tensorboard(spec: str, place: str, name: str) -> TrackedRun:
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-    def __init__(self, spec: str, name: str) -> None:
-        self.spec = spec
-        library = needed("mlflow", extra=self.extra, what=spec)
-        self._metric = needed("mlflow.entities", extra=self.extra, what=spec).Metric
-        self.failures: tuple[type[Exception], ...] = (library.MlflowException, OSError)
-        try:
-            self._client = library.MlflowClient(tracking_uri=_place(spec))
-            known = self._client.get_experiment_by_name(EXPERIMENT)
-            experiment = (
-                known.experiment_id if known else self._client.create_experiment(EXPERIMENT)
-            )
-            self._run = self._client.create_run(experiment, run_name=name or None).info.run_id
-        # A database needs a package of its own.
-        except (*self.failures, ImportError) as error:
-            raise EigenforgetError(f"{spec}: cannot be opened: {_line(error)}") from None
+    with _opening(spec, (OSError,)):
+        logger = TensorBoardLogger(place, name=name, version="")
+        _ = logger.experiment  # opens the file
+    return TrackedRun(spec, logger, (OSError, ValueError))
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
+
+class _MlflowLogger:
+    def __init__(self, library: Any, place: str, name: str) -> None:
+        self._metric = library.entities.Metric
+        self._client = library.MlflowClient(tracking_uri=place)
+        known = self._client.get_experiment_by_name(_EXPERIMENT)
+        experiment = known.experiment_id if known else self._client.create_experiment(_EXPERIMENT)
+        self._run = self._client.create_run(experiment, run_name=name or None).info.run_id
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
-        self._client.log_batch(
-            self._run,
-            metrics=[
-                self._metric(_mlflow_key(key), value, now, step) for key, value in values.items()
-            ],
-        )
+        rows = [self._metric(_mlflow_key(key), value, now, step) for key, value in metrics.items()]
+        self._client.log_batch(self._run, metrics=rows)
 
-    def close(self, ok: bool) -> None:
-        self._client.set_terminated(self._run, status="FINISHED" if ok else "FAILED")
+    def finalize(self, status: str) -> None:
+        ended = "FINISHED" if status == "success" else "FAILED"
+        self._client.set_terminated(self._run, status=ended)
 
 
-class _Trackio:
-    extra: ClassVar[str] = "trackio"
-    modules: ClassVar[tuple[str, ...]] = ("trackio",)
-    failures: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError)
+def _mlflow(spec: str, place: str, name: str) -> TrackedRun:
+    mlflow = needed("mlflow", extra="mlflow", what=spec)
+    failures = (mlflow.MlflowException, OSError)
+    with _opening(spec, (*failures, ImportError)):  # a database needs a package of its own
+        return TrackedRun(spec, _MlflowLogger(mlflow, place, name), failures)
 
-    def __init__(self, spec: str, name: str) -> None:
-        self.spec = spec
-        self._library = needed("trackio", extra=self.extra, what=spec)
-        try:
-            self._library.init(project=_place(spec), name=name or None)
-        except self.failures as error:
-            raise EigenforgetError(f"{spec}: cannot be opened: {_line(error)}") from None
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._library.log(dict(values), step=step)
+class _TrackioLogger:
+    def __init__(self, library: Any, place: str, name: str) -> None:
+        self._library = library
+        library.init(project=place, name=name or None)
 
-    def close(self, ok: bool) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        self._library.log(dict(metrics), step=step)
+
+    def finalize(self, status: str) -> None:  # noqa: ARG002 (Trackio's runs have no status)
         self._library.finish()
 
 
-_Kind = type[_TensorBoard] | type[_Mlflow] | type[_Trackio]
-_KINDS: dict[str, _Kind] = {"tensorboard": _TensorBoard, "mlflow": _Mlflow, "trackio": _Trackio}
+def _trackio(spec: str, place: str, name: str) -> TrackedRun:
+    trackio = needed("trackio", extra="trackio", what=spec)
+    failures = (OSError, ValueError, RuntimeError)
+    with _opening(spec, failures):
+        return TrackedRun(spec, _TrackioLogger(trackio, place, name), failures)
+
+
+class _Kind(NamedTuple):
+    module: str
+    open: Callable[[str, str, str], TrackedRun]
+
+
+_KINDS = {
+    "tensorboard": _Kind("torch.utils.tensorboard", _tensorboard),
+    "mlflow": _Kind("mlflow", _mlflow),
+    "trackio": _Kind("trackio", _trackio),
+}
 
 
 def _parsed(spec: str) -> tuple[_Kind, str]:
-    kind = _KINDS.get(spec.partition(":")[0])
-    if kind is None or not _place(spec):
+    kind, _, place = spec.partition(":")
+    if kind not in _KINDS or not place.strip():
         raise EigenforgetError(
             f"tracker {spec!r} is not tensorboard:FOLDER, mlflow:URI or trackio:PROJECT"
         )
-    return kind, spec
-
-
-def _place(spec: str) -> str:
-    return spec.partition(":")[2].strip()
+    return _KINDS[kind], place.strip()
 
 
 def _mlflow_key(key: str) -> str:
-    """The key with only the characters that MLflow takes, and no part that a path would read as a
-    place: it may become a file's name.
+    """The key with only the characters that MLflow takes, at most 250.
+
+    The key may become the name of a file, so no part of it reads as a folder in a path.
     """
     parts = [re.sub(r"[^\w\-. :]", "_", part).strip() for part in key.split("/")]
     return "/".join("_" if part.strip(".") == "" else part for part in parts)[:_LONGEST_KEY]
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -20,7 +20,7 @@ from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.record import read, read_folder
 from eigenforget.training.engine import Engine
-from eigenforget.training.trackers import Tracker, check, tracker, tracking
+from eigenforget.training.trackers import TrackedRun, Tracker, check, tracker, tracking
 
 ROWS = [
     {
@@ -47,25 +47,26 @@ SCORES = {"da": 0.5, "da@block.1": -1.25, "lp_forget": None}
 
 
 class Kept:
-    """A sink that remembers, and fails from its `after`-th call on."""
-
-    spec = "kept:here"
-    failures: tuple[type[Exception], ...] = (OSError,)
+    """A logger that remembers, and fails from its `after`-th call on."""
 
     def __init__(self, after: int = 1000, error: Exception | None = None) -> None:
         self.calls: list[tuple[dict[str, float], int]] = []
         self.closed: list[bool] = []
         self.after, self.error = after, error or OSError("disk full\nand more")
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         if len(self.calls) >= self.after:
             raise self.error
-        self.calls.append((dict(values), step))
+        self.calls.append((dict(metrics), step))
 
-    def close(self, ok: bool) -> None:
-        self.closed.append(ok)
+    def finalize(self, status: str) -> None:
+        self.closed.append(status == "success")
         if len(self.calls) >= self.after:
             raise self.error
+
+
+def over(*loggers: Kept) -> Tracker:
+    return Tracker([TrackedRun("kept:here", logger, (OSError,)) for logger in loggers])
 
 
 class FakeTrackio(ModuleType):
@@ -105,9 +106,9 @@ def feed(found: Tracker) -> None:
     found.close()
 
 
-def test_numbers_go_to_every_sink_with_steps_of_their_phase() -> None:
+def test_numbers_go_to_every_run_with_steps_of_their_phase() -> None:
     first, second = Kept(), Kept()
-    feed(Tracker([first, second]))
+    feed(over(first, second))
     assert first.calls == second.calls == [
         *LOGGED,
         ({"one/da": 0.5, "one/da@block.1": -1.25}, 0),
@@ -116,7 +117,7 @@ def test_numbers_go_to_every_sink_with_steps_of_their_phase() -> None:
 
 def test_a_row_without_numbers_is_no_call() -> None:
     sink = Kept()
-    found = Tracker([sink])
+    found = over(sink)
     found.row({"epoch": 0, "phase": "a"})
     found.row({"epoch": 1, "phase": "a", "loss": 1})
     found.scores("m", {"da": None})
@@ -127,7 +128,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     failing, good = Kept(after=1), Kept()
-    feed(Tracker([failing, good]))
+    feed(over(failing, good))
     assert (
         len(failing.calls) == 1
         and not failing.closed
@@ -136,7 +137,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
     )
     assert capsys.readouterr().err == "warning: kept:here gets no further numbers: disk full\n"
     last = Kept(after=0)
-    Tracker([last, good]).close()
+    over(last, good).close()
     assert (
         last.closed == [True]
         and good.closed == [True, True]
@@ -146,7 +147,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
 
 def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
-        Tracker([Kept(after=0, error=ZeroDivisionError())]).row({"phase": "a", "loss": 1.0})
+        over(Kept(after=0, error=ZeroDivisionError())).row({"phase": "a", "loss": 1.0})
 
 
 def test_trackio_is_called_as_it_wants(trackio: FakeTrackio) -> None:
@@ -228,7 +229,7 @@ def test_tensorboard_files_are_read_back(tmp_path: Path) -> None:
     feed(tracker(f"tensorboard:{tmp_path / 'plain'}"))
     assert len(list((tmp_path / "plain").glob("events.*"))) == 1
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with pytest.raises(EigenforgetError, match="cannot be written"):
+    with pytest.raises(EigenforgetError, match="cannot be opened"):
         tracker(f"tensorboard:{tmp_path / 'file'}", name="run")
 
 
