@@ -9,7 +9,7 @@ from typing import Any
 from cyclopts import CycloptsError
 
 from eigenforget.cli import benching, certificates, exports, judging, making, records, scores
-from eigenforget.cli.launching import SeveralRanks, let_first_speak, prefix, supervise
+from eigenforget.cli.launching import NotLaunchedError, let_first_speak, prefix, supervise
 from eigenforget.cli.options import app
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.record import RecordError
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> Any:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         return app(arguments, exit_on_error=False, print_error=False)
-    except SeveralRanks as wanted:
+    except NotLaunchedError as wanted:
         raise SystemExit(supervise(arguments, wanted.count)) from None
     except CycloptsError as error:
         fail(str(error))

@@ -16,8 +16,8 @@ GRACE = 5.0
 """Seconds that a process waits before it fails, unless it is the first one."""
 
 
-class SeveralRanks(Exception):
-    """Raised by a command that is to run in `count` processes and is not yet one of them."""
+class NotLaunchedError(Exception):
+    """A command is to run in `count` processes and is not yet one of them."""
 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} processes")
@@ -25,9 +25,9 @@ class SeveralRanks(Exception):
 
 
 def check_launched(devices: int) -> None:
-    """Raise SeveralRanks where there are to be several processes and nobody has started them."""
+    """Raise NotLaunchedError where there are to be several processes and nobody has started them."""
     if devices > 1 and "LOCAL_RANK" not in os.environ:
-        raise SeveralRanks(devices)
+        raise NotLaunchedError(devices)
 
 
 def prefix() -> str:
@@ -72,7 +72,7 @@ def supervise(
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder, _own_signal_handlers():
-        outputs = DefaultLogsSpecs(folder, redirects={rank: Std.ALL for rank in range(1, count)})
+        outputs = DefaultLogsSpecs(folder, redirects=dict.fromkeys(range(1, count), Std.ALL))
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,

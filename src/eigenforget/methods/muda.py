@@ -221,10 +221,10 @@ class MUDA(Method):
                     'muda(target="masked") needs a class that is forgotten as a whole; use '
                     'target="self_soft", or "masked_label"'
                 )
-            return lambda logits, _: masked_target(logits, gone.to(logits.device))
+            return lambda logits, _: masked_target(logits, gone)
         scale = 1.0 if kind == "self" else self.temperature
         if len(earlier):
-            return lambda logits, _: masked_target(logits / scale, earlier.to(logits.device))
+            return lambda logits, _: masked_target(logits / scale, earlier)
         return lambda logits, _: soft_target(logits, scale)
 
 

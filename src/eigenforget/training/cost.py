@@ -76,14 +76,8 @@ class Clock:
 
 
 _MIB = 2.0**20
-
-
 _STATUS = Path("/proc/self/status")
-
-
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-
-
 _SLACK = 16.0
 """MiB by which the peak may exceed the memory in use right after a reset; other threads may free
 some in between.
@@ -92,10 +86,11 @@ some in between.
 
 @dataclass
 class Peak:
-    """What a block used, in MiB; read it after the block. None where it cannot be measured, never a
-    guess.
+    """Memory of a block in MiB, to be read after it; None where it cannot be measured.
 
-    mib: the most that was in use at once while the block ran. start: what was in use when it began.
+    Attributes:
+        mib: The most that was in use at once while the block ran.
+        start: What was in use when it began.
     """
 
     mib: float | None = None
@@ -113,21 +108,23 @@ class _Reading(NamedTuple):
 
 
 _OPEN: dict[str, list[Peak]] = {}
-"""Blocks that run now, by device: there is one counter, and whoever resets it must first tell the
-others what it says.
+"""Blocks that run now, by device. There is one counter per device, and whoever resets it must first
+tell the other blocks what it says.
 """
 
 
 @contextmanager
 def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
-    """Peak memory while the block runs: `with peak_memory("cuda") as peak: …` and then peak.mib.
+    """Measure the peak of memory while a block runs.
 
-    CUDA: what torch's allocator handed out on that device. CPU: resident memory of this process
-    (VmHWM), with the interpreter and its libraries and without child processes; on Linux only, and
-    only where the kernel lets the process reset its own high-water mark. Everywhere else the values
-    are None. Blocks may be nested or overlap in threads: each has the peak of its own time. The
-    counters are the whole process's, so a block also counts what other threads allocate; code that
-    resets them by itself makes the result too low.
+    `with peak_memory("cuda") as peak: …`, and then `peak.mib`. On CUDA this is what torch's allocator handed out on that device. On a CPU it is the resident
+    memory of this process (VmHWM), with the interpreter and its libraries and without child
+    processes; it is known on Linux only, and only where the kernel lets a process reset its own
+    high-water mark. Everywhere else the values are None.
+
+    Blocks may be nested or overlap in threads: each has the peak of its own time. The counters are
+    the whole process's, so a block also counts what other threads allocate; code that resets them
+    by itself makes the result too low.
     """
     place = torch.device(device)
     blocks = _OPEN.setdefault(str(place), [])
@@ -174,10 +171,7 @@ def _read(place: torch.device) -> _Reading | None:
         return None
     try:
         rows = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
-        return _Reading(_kib(rows["VmHWM"]) / 1024, _kib(rows["VmRSS"]) / 1024)
+        peak, now = (float(rows[name].split()[0]) / 1024 for name in ("VmHWM", "VmRSS"))
     except (OSError, KeyError):
         return None
-
-
-def _kib(text: str) -> float:
-    return float(text.split()[0])
+    return _Reading(peak, now)

@@ -1,11 +1,11 @@
-"""Derivatives without a step: mean gradient, Fisher diagonal and curvature products that masks and
-closed-form methods need.
+"""Derivatives without a step, for masks and closed-form methods.
 
-All of them run in eval mode (batch-norm statistics are constants, no dropout) and leave the model's
-weights, buffers and training flags as they were. Results are dicts by parameter name, over
-trainable parameters; a parameter that the loss does not reach has 0. Attention runs in its plain
-form, since fused kernels lack some of these derivatives. Errors: Refused where an operation of the
-model has none of the kind, or where every parameter is frozen.
+Mean gradient, Fisher diagonal and curvature products. All of them run in eval mode (batch-norm
+statistics are constants, no dropout) and leave the model's weights, buffers and training flags as
+they were. Results are dicts by parameter name, over trainable parameters; a parameter that the loss
+does not reach has 0. Attention runs in its plain form, since fused kernels lack some of these
+derivatives. All raise Refused where an operation of the model has no derivative of the kind, or
+where every parameter is frozen.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 @contextmanager
 def _differentiating() -> Iterator[None]:
-    """Attention runs in its plain form while the context lasts. Errors: Refused where torch.func
-    cannot differentiate the model.
+    """Attention runs in its plain form while the context lasts.
+
+    Raises:
+        Refused: torch.func cannot differentiate the model.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -77,7 +79,7 @@ def mean_gradient(
     loss: SampleLoss = sample_cross_entropy,
     batch_size: int = 256,
 ) -> Weights:
-    """(1/N) Σ_i ∇ loss_i."""
+    """The mean gradient (1/N) Σ_i ∇ loss_i over the samples of a source."""
     weights, logits = _functional(engine, model)
 
     def summed(inputs: Any, labels: Tensor) -> Weights:
@@ -96,15 +98,23 @@ def fisher_diagonal(
     labels: Literal["data", "model"] = "data",
     chunk: int = 32,
 ) -> Weights:
-    """(1/N) Σ_i (∇ loss_i)²: squares of per-sample gradients, so neither batch size nor order
-    matters.
+    """The diagonal of the Fisher information, (1/N) Σ_i (∇ loss_i)².
 
-    labels="data" takes the true labels (the empirical Fisher information); "model" takes the
-    expectation over the labels that the model itself predicts, Σ_c p_c (∇ loss_c)², at C times the
-    cost. Squaring the gradient of a batch mean instead, as some published code does, is another
-    quantity: it divides the result by about the batch size, and the more the less gradients agree.
-    A model that torch cannot run for many samples at once, such as one that asks whether a mask
-    hides anything, takes them one by one.
+    Gradients are squared per sample, so neither batch size nor order matters. Squaring the gradient
+    of a batch mean instead, as some published code does, is another quantity: it divides the result
+    by about the batch size, and by more the less the gradients agree. A model that torch cannot run
+    for many samples at once, such as one that asks whether a mask hides anything, takes them one by
+    one.
+
+    Args:
+        engine: Where to compute.
+        model: The model; it stays as it is.
+        source: The samples.
+        loss: The loss per sample.
+        labels: "data" takes the true labels (the empirical Fisher information). "model" takes the
+            expectation over the labels that the model predicts, Σ_c p_c (∇ loss_c)², at C times the
+            cost.
+        chunk: Samples that are computed at once.
     """
     weights, logits = _functional(engine, model)
 
@@ -138,9 +148,16 @@ def curvature_product(
 ) -> Weights:
     """H v for the mean cross-entropy of the source, without forming H.
 
-    "hessian" is ∂/∂t ∇L(θ + t v) at t = 0. "gauss_newton" is (1/N) Σ Jᵀ (diag p − p pᵀ) J v with J
-    the Jacobian of the logits: never negative, equal to the expected Fisher matrix times v, and the
-    Hessian itself where the logits are linear in the weights.
+    Args:
+        engine: Where to compute.
+        model: The model; it stays as it is.
+        source: The samples.
+        vector: The direction v.
+        kind: "hessian" is ∂/∂t ∇L(θ + t v) at t = 0. "gauss_newton" is
+            (1/N) Σ Jᵀ (diag p − p pᵀ) J v with J the Jacobian of the logits: never negative, equal
+            to the expected Fisher matrix times v, and the Hessian itself where the logits are
+            linear in the weights.
+        batch_size: Samples that are computed at once.
     """
     weights, logits = _functional(engine, model)
 
@@ -158,9 +175,7 @@ def curvature_product(
 
 
 class _PerSample:
-    """gradient(weights, input, label) of one sample as a function of many: [B, ...] for each
-    weight.
-    """
+    """The gradients [B, ...] of many samples, from gradient(weights, input, label) of one."""
 
     def __init__(self, gradient: Callable[[Weights, Any, Tensor], Weights]) -> None:
         self._one = gradient
@@ -186,9 +201,7 @@ class _PerSample:
 def _targets(
     logits: Logits, weights: Weights, inputs: Any, true: Tensor, labels: Literal["data", "model"]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Labels [B] and their weights [B]: the true ones at weight 1, or each class at its predicted
-    probability.
-    """
+    """Labels [B] with weights [B]: the true ones at 1, or each class at its probability."""
     if labels == "data":
         yield true, torch.ones_like(true, dtype=torch.float64)
         return
@@ -197,9 +210,7 @@ def _targets(
 
 
 def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
-    """The trainable weights, detached and on the engine's device, and the logits [B, C] as a
-    function of weights and inputs.
-    """
+    """The trainable weights on the engine's device, and logits(weights, inputs) [B, C]."""
     model = engine.placed(model)
     fixed = {k: v.detach() for k, v in (*model.named_parameters(), *model.named_buffers())}
     weights = {k: v.detach() for k, v in model.named_parameters() if v.requires_grad}

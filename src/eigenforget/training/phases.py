@@ -1,4 +1,4 @@
-"""What one kind of epoch is made of: sources, a loss, an optimizer. `engine.Engine.fit` runs it."""
+"""What an epoch is made of: sources, a loss and an optimizer. `engine.Engine.fit` runs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty")]
 
 @configured
 class Optimizer:
-    """How weights move in one phase. The schedule runs over all steps of that phase."""
+    """How weights move in one phase; the schedule runs over all steps of that phase."""
 
     name: ClassVar[str] = "optimizer"
     kind: Annotated[
@@ -50,8 +50,9 @@ class Optimizer:
         )
 
     def factor(self, step: int, steps: int) -> float:
-        """Share of the peak learning rate at a step; onecycle warms up over the first 20 % and then
-        falls linearly.
+        """Share of the peak learning rate at a step.
+
+        "onecycle" warms up over the first 20 % of the steps and then falls linearly.
         """
         done = step / max(1, steps)
         if self.schedule == "cosine":
@@ -62,8 +63,12 @@ class Optimizer:
 
 
 class LossInputs(NamedTuple):
-    """What a loss sees of one source in one step: the batch, the model's outputs and each teacher's
-    outputs on it.
+    """What a loss sees of one source in one step.
+
+    Attributes:
+        batch: The samples [B, ...] with their labels.
+        outputs: The model's outputs on them.
+        teachers: Each teacher's outputs on them.
     """
 
     batch: Batch
@@ -73,17 +78,25 @@ class LossInputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Phase:
-    """One kind of epoch: passes over the first source while any further sources are cycled beside
-    it.
+    """One kind of epoch: a pass over the first source, with further sources repeated beside it.
 
-    loss(*parts) gives a scalar or per-sample values, one LossInputs per source. prepare(model, epoch)
-    runs before each epoch and may answer False to end training there. `trains` selects parameters
-    by name. norm="frozen" keeps all batch-norm statistics, "trained" those of layers without a
-    trained parameter; where all parameters have requires_grad=False they stay anyway.
-    penalty(model, epoch) is added to the loss; on_gradients(model) runs after backward,
-    after_step(model) after the step. Each phase has its own optimizer for all epochs. An epoch is
-    one pass over the first source, or `steps_per_epoch` batches of it in fresh random order (again
-    where it runs out).
+    Attributes:
+        name: Stands in the log; the order of batches follows from it and the seed.
+        sources: Where batches come from; each step takes one batch of each source.
+        loss: loss(*inputs), one LossInputs per source, gives a scalar or values per sample [B].
+        optimizer: How weights move. It is the phase's own, for all epochs.
+        batch_size: Samples per batch of each source.
+        teachers: Models whose outputs the loss sees; they run in eval mode and are not trained.
+        prepare: prepare(model, epoch) runs before each epoch; False ends the training there.
+        penalty: penalty(model, epoch) is added to the loss.
+        on_gradients: Called with the model between backward pass and step.
+        after_step: Called with the model after each step.
+        norm: Which batch-norm layers update their statistics: "train" all, "frozen" none,
+            "trained" those with a parameter that this phase trains. Layers whose parameters all
+            have requires_grad=False never do.
+        trains: Selects parameters by name; None takes all.
+        steps_per_epoch: Steps of an epoch, where that is not one pass over the first source. The
+            source is drawn in fresh random order, again where it runs out.
     """
 
     name: str

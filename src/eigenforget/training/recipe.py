@@ -26,8 +26,9 @@ from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, 
 
 @configured
 class Recipe:
-    """How a model is trained from scratch. The same recipe trains the original and, without the
-    forget data, the oracle.
+    """How a model is trained from scratch.
+
+    The same recipe trains the original and, without the forget set, the oracle.
     """
 
     name: ClassVar[str] = "recipe"
@@ -57,9 +58,7 @@ Models stored under an earlier revision are not used any more.
 
 
 def supervised(inputs: LossInputs) -> Tensor:
-    """Cross-entropy [B] of the batch's own labels: the loss of plain training and of every recover
-    phase.
-    """
+    """Cross-entropy [B] of the batch's own labels, the loss of plain training."""
     return cross_entropy(inputs.outputs.logits, inputs.batch.labels)
 
 

@@ -1,4 +1,4 @@
-"""Losses on logits alone. Tensors in, one number per sample out; the caller takes the mean.
+"""Losses on logits alone: tensors in, one number per sample out. The caller takes the mean.
 
 Shapes: logits [B, C], labels [B] integer, result [B] in nats. Values and gradients are finite for
 logits up to ±1e4.
@@ -12,9 +12,9 @@ from eigenforget.core.errors import EigenforgetError
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """−log softmax(logits)[label] per sample [B].
+    """Cross-entropy −log softmax(logits)[label] per sample [B].
 
-    Unlike torch's function there is no ignored label: −100 is an error, not a silent zero.
+    Unlike in torch's function no label is ignored: −100 is an error, not a silent zero.
     """
     check_labels(logits, labels)
     return -logits.log_softmax(dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(1)
@@ -28,7 +28,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def check_logits(logits: Tensor, what: str = "logits") -> None:
-    """Error unless [B, C] floating point with C >= 1."""
+    """Error unless logits are floating point of shape [B, C] with C >= 1."""
     if logits.ndim != 2 or logits.shape[1] == 0 or not logits.is_floating_point():
         raise EigenforgetError(
             f"{what} must be a float tensor [B, C], got {logits.dtype} {list(logits.shape)}"
@@ -46,7 +46,13 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
 
 
 def check_classes(classes: Tensor, *, num_classes: int, what: str) -> None:
-    """Error unless every class lies in 0 … num_classes − 1."""
+    """Error unless every class lies in 0 … num_classes − 1.
+
+    Only on the CPU: elsewhere reading the values would make each step wait for the device, and
+    indexing with such a class is an error of the device itself, never a silent result.
+    """
+    if classes.device.type != "cpu":
+        return
     wrong = classes[(classes < 0) | (classes >= num_classes)]
     if wrong.numel():
         raise EigenforgetError(f"{what} must lie in 0 … {num_classes - 1}, got {int(wrong[0])}")

@@ -1,8 +1,7 @@
-"""Targets made from a teacher's logits, and divergences between distributions, per sample and in
-nats.
+"""Targets made from a teacher's logits, and divergences between distributions.
 
-Shapes: logits [B, C], result [B] or probabilities [B, C]. Values and gradients are finite for
-logits up to ±1e4: every logarithm is a log-softmax, never the log of a probability that may have
+Values are per sample and in nats. Shapes: logits [B, C], result [B] or probabilities [B, C]. Values
+and gradients are finite for logits up to ±1e4: every logarithm is a log-softmax, never the log of a probability that may have
 underflowed to zero. Rounding can push a divergence past its bound by about one unit in the last
 place. The value is then set to the bound and the gradient is left as it is, because at KL ≈ 1e-8
 (float32) the gradient is still about 1e-4.
@@ -20,11 +19,13 @@ from eigenforget.training.losses.classification import check_classes, check_labe
 
 
 def masked_target(logits: Tensor, forgotten_classes: Tensor) -> Tensor:
-    """softmax of the logits with the forgotten classes [K] at −∞: exact zeros there, rows sum to 1.
-    [B, C].
+    """Softmax [B, C] of the logits with the forgotten classes [K] at −∞.
 
-    The self-distillation target of class forgetting. Errors: no class given, a class out of range,
-    every class masked.
+    Probabilities there are exactly 0, and rows sum to 1. It is the self-distillation target of
+    class forgetting.
+
+    Raises:
+        EigenforgetError: No class given, a class out of range, or every class masked.
     """
     check_logits(logits)
     if (
@@ -37,20 +38,21 @@ def masked_target(logits: Tensor, forgotten_classes: Tensor) -> Tensor:
             f"{forgotten_classes.dtype} {list(forgotten_classes.shape)}"
         )
     check_classes(forgotten_classes, num_classes=logits.shape[1], what="forgotten_classes")
-    masked = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-    masked[forgotten_classes.long().to(logits.device)] = True
+    # Where the classes are given on the CPU, as methods give them, nothing waits for the device.
+    masked = torch.zeros(logits.shape[1], dtype=torch.bool, device=forgotten_classes.device)
+    masked[forgotten_classes.long()] = True
     if bool(masked.all()):
         raise EigenforgetError(
             f"forgotten_classes masks all {logits.shape[1]} classes; at least one must be left"
         )
-    return logits.masked_fill(masked, -math.inf).softmax(dim=1)
+    return logits.masked_fill(masked.to(logits.device), -math.inf).softmax(dim=1)
 
 
 def masked_true_class_target(logits: Tensor, labels: Tensor) -> Tensor:
-    """softmax of the logits with each sample's true class at −∞ [B, C]; needs at least two classes.
+    """Softmax [B, C] of the logits with each sample's true class at −∞; needs two classes.
 
-    The self-distillation target of MUDA (our reading of arXiv 2407.17710) and of DELETE, which uses
-    −1e10.
+    It is the self-distillation target of MUDA (our reading of arXiv 2407.17710) and of DELETE,
+    which uses −1e10.
     """
     check_labels(logits, labels)
     if logits.shape[1] < 2:
@@ -59,16 +61,19 @@ def masked_true_class_target(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_target(logits: Tensor, temperature: float) -> Tensor:
-    """softmax(logits / temperature) [B, C]."""
+    """Softened probabilities [B, C]: softmax(logits / temperature)."""
     check_logits(logits)
     return (logits / _checked(temperature)).softmax(dim=1)
 
 
 def kl_to_target(target_probs: Tensor, logits: Tensor) -> Tensor:
-    """KL(q ‖ softmax(logits)) per sample [B], with 0·log 0 = 0; q is a constant: no gradient flows
-    into it.
+    """KL(q ‖ softmax(logits)) per sample [B], with 0·log 0 = 0.
 
-    Errors: unequal shapes. Rows of q are taken as they are: they must be probabilities.
+    The target q is a constant: no gradient flows into it. Its rows are taken as they are, and must
+    be probabilities.
+
+    Raises:
+        EigenforgetError: The shapes differ.
     """
     check_logits(logits)
     _same_shape(target_probs, logits)
@@ -80,10 +85,10 @@ def kl_to_target(target_probs: Tensor, logits: Tensor) -> Tensor:
 
 
 def kl_between(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
-    """KL(softmax(t/T) ‖ softmax(s/T))·T² per sample [B] (Hinton et al. 2015: T² keeps the
-    gradient's size).
+    """KL(softmax(t/T) ‖ softmax(s/T))·T² per sample [B].
 
-    Gradients flow into both sides; the caller detaches a frozen teacher.
+    T² keeps the size of the gradient (Hinton et al. 2015). Gradients flow into both sides; the
+    caller detaches a frozen teacher.
     """
     check_logits(teacher_logits, "teacher logits")
     check_logits(student_logits, "student logits")
@@ -95,11 +100,10 @@ def kl_between(teacher_logits: Tensor, student_logits: Tensor, temperature: floa
 
 
 def js_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    """Jensen–Shannon divergence of softmax(p_logits) and softmax(q_logits) per sample [B], in [0,
-    ln 2].
+    """Jensen–Shannon divergence of two softmax distributions per sample [B], in [0, ln 2].
 
-    Textbook and row-wise: ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½(p + q). (The published LoTUS code
-    swaps the arguments of KL and normalises over the whole tensor; that is not done here.)
+    It is ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½(p + q), row by row. The published LoTUS code swaps
+    the arguments of KL and normalises over the whole tensor; that is not done here.
     """
     check_logits(p_logits, "p logits")
     check_logits(q_logits, "q logits")
@@ -123,5 +127,6 @@ def _checked(temperature: float) -> float:
 def _same_shape(first: Tensor, second: Tensor) -> None:
     if first.shape != second.shape:
         raise EigenforgetError(
-            f"both sides must have the same shape [B, C], got {list(first.shape)} and {list(second.shape)}"
+            "both sides must have the same shape [B, C], "
+            f"got {list(first.shape)} and {list(second.shape)}"
         )
