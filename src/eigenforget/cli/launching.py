@@ -25,7 +25,7 @@ class NotLaunchedError(Exception):
 
 
 def check_launched(devices: int) -> None:
-    """Raise NotLaunchedError where there are to be several processes and nobody has started them."""
+    """Raise NotLaunchedError where several processes are wanted and nobody has started them."""
     if devices > 1 and "LOCAL_RANK" not in os.environ:
         raise NotLaunchedError(devices)
 

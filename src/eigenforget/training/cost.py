@@ -117,10 +117,11 @@ tell the other blocks what it says.
 def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
     """Measure the peak of memory while a block runs.
 
-    `with peak_memory("cuda") as peak: …`, and then `peak.mib`. On CUDA this is what torch's allocator handed out on that device. On a CPU it is the resident
-    memory of this process (VmHWM), with the interpreter and its libraries and without child
-    processes; it is known on Linux only, and only where the kernel lets a process reset its own
-    high-water mark. Everywhere else the values are None.
+    `with peak_memory("cuda") as peak: …`, and then `peak.mib`. On CUDA this is what torch's
+    allocator handed out on that device. On a CPU it is the resident memory of this process (VmHWM),
+    with the interpreter and its libraries and without child processes; it is known on Linux only,
+    and only where the kernel lets a process reset its own high-water mark. Everywhere else the
+    values are None.
 
     Blocks may be nested or overlap in threads: each has the peak of its own time. The counters are
     the whole process's, so a block also counts what other threads allocate; code that resets them

@@ -1,10 +1,10 @@
 """Targets made from a teacher's logits, and divergences between distributions.
 
 Values are per sample and in nats. Shapes: logits [B, C], result [B] or probabilities [B, C]. Values
-and gradients are finite for logits up to ±1e4: every logarithm is a log-softmax, never the log of a probability that may have
-underflowed to zero. Rounding can push a divergence past its bound by about one unit in the last
-place. The value is then set to the bound and the gradient is left as it is, because at KL ≈ 1e-8
-(float32) the gradient is still about 1e-4.
+and gradients are finite for logits up to ±1e4: every logarithm is a log-softmax, never the log of a
+probability that may have underflowed to zero. Rounding can push a divergence past its bound by
+about one unit in the last place. The value is then set to the bound and the gradient is left as it
+is, because at KL ≈ 1e-8 (float32) the gradient is still about 1e-4.
 """
 
 from __future__ import annotations
