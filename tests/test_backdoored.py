@@ -22,8 +22,8 @@ from eigenforget.data.backdoored import BackdooredData
 from eigenforget.data.digits import Digits
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits import AttackSuccess
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.board import Board
+from eigenforget.evaluation.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.scoring import measurement_names
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.methods import MUDA

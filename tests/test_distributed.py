@@ -30,7 +30,7 @@ from eigenforget.core.spec import parse
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
-from eigenforget.evaluation.metrics import COMPARISONS, METRICS
+from eigenforget.evaluation.metrics import METRICS, PairedMetric, PanelMetric
 from eigenforget.evaluation.observe import batches, pairs
 from eigenforget.methods import METHODS
 from eigenforget.training.cost import Clock
@@ -193,7 +193,9 @@ def measured(double: Engine) -> dict[str, Any]:
     passes = engine.forward(model, RETAIN, layers=("body.0",), batch_size=8)
     rows = [(o.logits, o.features, o.layers["body.0"], b.labels, b.inputs) for b, o in passes]
     forget, retain, test = toys.sides(by_class=True)
-    parts = eigenforget.evaluation.board.parts_of(forget, retain, test, forgotten_classes=toys.GONE)
+    parts = eigenforget.evaluation.observe.parts_of(
+        forget, retain, test, forgotten_classes=toys.GONE
+    )
     panel = eigenforget.evaluation.board.Panel(
         parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=engine
     )
@@ -215,16 +217,20 @@ def sharded(engine: Engine) -> dict[str, float]:
     several processes.
     """
     forget, retain, test = toys.sides(by_class=True)
-    parts = eigenforget.evaluation.board.parts_of(forget, retain, test, forgotten_classes=toys.GONE)
+    parts = eigenforget.evaluation.observe.parts_of(
+        forget, retain, test, forgotten_classes=toys.GONE
+    )
     panel = eigenforget.evaluation.board.Panel(
         parts=parts, num_classes=toys.CLASSES, forgotten_classes=toys.GONE, engine=toys.ENGINE
     )
     model, other = toys.net(2), toys.net(1)
     seen, beside = panel.observe(model), panel.observe(other)
-    what = panel.scoring(model, seen).what
+    context = panel.scoring(model, seen).context
     found: dict[str, float] = {}
     for kind in METRICS:
-        metric = kind.create(what)
+        if not issubclass(kind, PanelMetric):
+            continue
+        metric = kind.create(context)
         for part, rows in seen.items():
             ((whole, outputs),) = batches(rows)
             own = engine.processes.rows(len(whole.labels))
@@ -234,8 +240,10 @@ def sharded(engine: Engine) -> dict[str, float]:
                 Outputs(outputs.logits[own], outputs.features[own]),
             )
         found |= {score.name: score.value for score in metric.scores() if score.value is not None}
-    for comparison in COMPARISONS:
-        paired = comparison.create(what)
+    for comparison in METRICS:
+        if not issubclass(comparison, PairedMetric):
+            continue
+        paired = comparison.create(context)
         for part, rows in seen.items():
             ((labels, mine, theirs),) = pairs(rows, beside[part], comparison.reads)
             own = engine.processes.rows(len(labels))

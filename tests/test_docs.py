@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
+from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.board import Board, Panel
-from eigenforget.evaluation.metrics import COMPARISONS, METRICS
+from eigenforget.evaluation.metrics import METRICS
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.report.glossary import GROUPS, OTHER, group, label, meaning
 from eigenforget.report.table import Column
@@ -43,7 +43,7 @@ def test_the_metrics_page_names_every_score_and_no_other(scores: dict[str, Colum
 
 
 def test_the_metrics_page_names_every_class() -> None:
-    for kind in (*METRICS, *COMPARISONS, *AUDITS, *ENSEMBLE_AUDITS):
+    for kind in (*METRICS, *AUDITS):
         assert f"`{kind.__name__}`" in PAGE, kind.__name__
 
 

@@ -234,18 +234,17 @@ def test_a_head_that_is_not_the_last_linear_is_found_by_a_pass_and_the_model_sta
             {"m": given_model},
             **data,
             test=given.retain,
-            panel={"engine": given.engine, "skip": ("relearning",)},
+            engine=given.engine,
+            skip=("relearning",),
         )
         by_name = evaluate(
             {"m": result},
             **data,
             test=given.retain,
-            panel={"engine": given.engine, "skip": ("relearning",)},
+            engine=given.engine,
+            skip=("relearning",),
         )
-        assert (
-            found.models["m"].value("da") == by_name.models["m"].value("da")
-            and set(vars(model)) == names
-        )
+        assert found["m"]["da"].value == by_name["m"]["da"].value and set(vars(model)) == names
 
 
 def test_the_number_of_classes_is_that_of_the_logits() -> None:

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.evaluation.metrics.membership import PopulationMIA
-from eigenforget.evaluation.series import MAX_CORNERS, roc_series
+from eigenforget.evaluation.metrics.roc import MAX_CORNERS
 from eigenforget.record import RecordError
 from eigenforget.report.figures.attack_figures import roc
 from tests.report_toys import further_series, made
@@ -49,7 +49,7 @@ def drawn(series: dict[str, Any], name: str = "m") -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_line_is_scikit_learns_without_what_has_no_logarithm(seed: int) -> None:
     members, others = scores(seed, 60, 150)
-    line, _, fig = drawn(roc_series(attack(members, others)))
+    line, _, fig = drawn(attack(members, others).series())
     y = np.r_[np.ones(60), np.zeros(150)]
     fpr, tpr, _ = roc_curve(y, np.r_[members, others], drop_intermediate=False)
     kept = (fpr > 0) & (tpr > 0)
@@ -64,7 +64,7 @@ def test_the_line_is_scikit_learns_without_what_has_no_logarithm(seed: int) -> N
 def test_the_area_of_trapezoids_is_the_score(seed: int) -> None:
     members, others = scores(seed, 80, 120)
     metric = attack(members, others)
-    series = roc_series(metric)["mia_roc"]
+    series = metric.series()["mia_roc"]
     area = np.trapezoid(np.array(series["true"]) / 80, np.array(series["false"]) / 120)
     assert area == pytest.approx(
         roc_auc_score(np.r_[np.ones(80), np.zeros(120)], np.r_[members, others]), abs=1e-12
@@ -76,7 +76,7 @@ def test_the_area_of_trapezoids_is_the_score(seed: int) -> None:
 def test_marks_are_the_rates_of_the_scores_and_a_thinned_curve_keeps_them() -> None:
     rng = np.random.default_rng(5)
     members, others = rng.normal(1, 1, 900), rng.normal(0, 1, 2000)
-    series = roc_series(attack(members, others))
+    series = attack(members, others).series()
     assert len(series["mia_roc"]["true"]) <= MAX_CORNERS
     line, marks, fig = drawn(series)
     for fpr, tpr in zip(marks.x, marks.y, strict=True):
@@ -96,7 +96,7 @@ def test_marks_are_the_rates_of_the_scores_and_a_thinned_curve_keeps_them() -> N
 
 def test_few_samples_have_no_mark_where_no_false_alarm_is_allowed() -> None:
     members, others = scores(1, 40, 50)
-    _, marks, fig = drawn(roc_series(attack(members, others)))
+    _, marks, fig = drawn(attack(members, others).series())
     assert list(marks.x) == [0.1] and [s.x0 for s in fig.layout.shapes] == [0.1]
 
 
@@ -112,7 +112,7 @@ def test_guessing_is_the_diagonal_and_counts_are_told() -> None:
 
 
 def test_an_attack_that_does_not_apply_draws_nothing() -> None:
-    assert roc_series(attack(np.zeros(3), np.zeros(3))) == {"mia_roc": {}}
+    assert attack(np.zeros(3), np.zeros(3)).series() == {"mia_roc": {}}
     with pytest.raises(RecordError, match="no record has the series 'mia_roc'"):
         roc([made("m", "unlearned", [], series={"mia_roc": {}})])
 

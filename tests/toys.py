@@ -14,8 +14,8 @@ from torch import nn
 
 from eigenforget.core.types import Part
 from eigenforget.data.sources import Source, TensorSource
-from eigenforget.evaluation.audits.evidence import Evidence, Observation
 from eigenforget.evaluation.board import Panel
+from eigenforget.evaluation.evidence import Evidence, Observation
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe, fit_recipe

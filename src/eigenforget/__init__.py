@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from eigenforget.core.errors import Diverged, EigenforgetError, Refused
     from eigenforget.core.types import Index, Score
     from eigenforget.evaluation.audits import LinearProbe
-    from eigenforget.evaluation.board import Evaluation, Panel, evaluate
+    from eigenforget.evaluation.board import Panel
+    from eigenforget.evaluation.evaluate import Evaluation, evaluate
     from eigenforget.evaluation.metrics import DimensionalAlignment
     from eigenforget.methods import METHODS, MUDA, Finetune, HeadMask, RandomLabel
     from eigenforget.methods.base import Task
@@ -29,9 +30,9 @@ _HOME = {
     "dimensional_alignment_loss": "alignment",
     "LinearProbe": "evaluation.audits",
     "Engine": "training.engine",
-    "Evaluation": "evaluation.board",
+    "Evaluation": "evaluation.evaluate",
     "Panel": "evaluation.board",
-    "evaluate": "evaluation.board",
+    "evaluate": "evaluation.evaluate",
     "METHODS": "methods",
     "MUDA": "methods",
     "Finetune": "methods",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from eigenforget.core.seeds import generator
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.evidence import Evidence, PartOutputs
 
 CLASSES, WIDTH, STEPS = 4, 20, 120
 SIZES = {"retain": 240, "forget": 120, "test_retain": 300}

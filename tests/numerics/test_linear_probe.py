@@ -15,7 +15,6 @@ from torch import nn
 
 from eigenforget.core import seeds, spec
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.audits.linear_probe import (
     FewLabelProbe,
     LinearProbe,
@@ -24,6 +23,7 @@ from eigenforget.evaluation.audits.linear_probe import (
     standardiser,
     stratified_subset,
 )
+from eigenforget.evaluation.evidence import Evidence, PartOutputs
 
 CENTRES = np.random.default_rng(9).normal(size=(4, 5))
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from eigenforget.core import seeds, spec
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.audits.prototypes import Prototypes, unit_rows
+from eigenforget.evaluation.evidence import Evidence, PartOutputs
 
 CENTRES = np.random.default_rng(2).normal(size=(5, 6))
 

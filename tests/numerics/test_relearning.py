@@ -15,9 +15,9 @@ from eigenforget.core import spec
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.data.sources import DatasetSource, TensorSource
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.audits.linear_probe import stratified_subset
 from eigenforget.evaluation.audits.relearning import Relearning, crossing
+from eigenforget.evaluation.evidence import Evidence, PartOutputs
 from eigenforget.methods.base import Task
 from eigenforget.methods.head_mask import HeadMask
 from eigenforget.models.features import find_head

@@ -13,8 +13,8 @@ from scipy.special import softmax
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import parse
-from eigenforget.evaluation.audits.evidence import PartOutputs
 from eigenforget.evaluation.audits.rmia import RMIA
+from eigenforget.evaluation.evidence import PartOutputs
 from eigenforget.evaluation.metrics.attacks import tpr_interval
 from tests.numerics.shadows import evidence_of, random_labels, random_seen, trained
 

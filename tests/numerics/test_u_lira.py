@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.audits import u_lira
-from eigenforget.evaluation.audits.evidence import PartOutputs
 from eigenforget.evaluation.audits.u_lira import (
     PHI_LIMIT,
     Statistics,
@@ -21,6 +20,7 @@ from eigenforget.evaluation.audits.u_lira import (
     clustered_auc,
     gaussian,
 )
+from eigenforget.evaluation.evidence import PartOutputs
 from eigenforget.evaluation.metrics.attacks import delong
 from tests.numerics.shadows import evidence_of, random_labels, random_seen, trained
 

@@ -20,8 +20,8 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.spec import as_json, build, parse
 from eigenforget.core.types import Batch, Score
 from eigenforget.data.sources import TensorSource
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.audits.zrf import ZRF
+from eigenforget.evaluation.evidence import Evidence, PartOutputs
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine
 

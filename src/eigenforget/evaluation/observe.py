@@ -16,7 +16,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part
 from eigenforget.data.sources import Source
-from eigenforget.evaluation.audits.evidence import Observation, PartOutputs
+from eigenforget.evaluation.evidence import Observation, PartOutputs
 from eigenforget.models.heads import check_label_range
 from eigenforget.requests.splitting import sides_of
 from eigenforget.training.engine import Engine

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from eigenforget.core.imports import path_of
+from eigenforget.core.spec import spell
 from eigenforget.core.types import Score, Split
 from eigenforget.core.version import __version__
-from eigenforget.evaluation.board import Measurement
+from eigenforget.data.sources import Source
+from eigenforget.evaluation.board import Measurement, Panel
 from eigenforget.models import checkpoint
-from eigenforget.record import Outcome, RunRecord, score_row
+from eigenforget.record import Outcome, RunRecord, file_digest, score_row, write, write_text
+from eigenforget.record.files import atomic_update, slug
 from eigenforget.record.schema import Kind
+from eigenforget.report.pages.page import write_page
+from eigenforget.report.table import write_csv
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
@@ -128,6 +138,78 @@ def evaluation_record(
         claims=claims(measured.scores, measured.role, split),
         **fields,
     )
+
+
+def measurement_job(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a record says of the measurement itself, and digests of the user's files behind it.
+
+    Returns:
+        The entry "measurement" of a job, and entries "file:NAME" of the inputs.
+    """
+    own = [*panel.own_metrics, *(type(audit) for audit in panel.own_audits)]
+    paths = {kind.name: path_of(kind) or f"{kind.__module__}:{kind.__qualname__}" for kind in own}
+    settings: dict[str, Any] = {"seed": panel.seed}
+    settings |= {"k": panel.k} if panel.k else {}
+    settings |= {"skip": list(panel.skip)} if panel.skip else {}
+    settings |= (
+        {"metrics": [paths[kind.name] for kind in panel.own_metrics]} if panel.own_metrics else {}
+    )
+    settings |= {"audits": [spell(audit) for audit in panel.own_audits]} if panel.own_audits else {}
+    files = {Path(path.rpartition(":")[0]) for path in paths.values()}
+    digests = {f"file:{file.name}": file_digest(file) for file in files if file.suffix == ".py"}
+    return {"measurement": settings}, digests
+
+
+def content_rows(source: Source) -> list[str]:
+    """A digest of the inputs and the label of each sample, in order."""
+    rows = []
+    for batch in source.batches(1024):
+        inputs = batch.inputs if isinstance(batch.inputs, Mapping) else {"": batch.inputs}
+        columns = {name: _as_array(column) for name, column in inputs.items()}
+        for row, label in enumerate(batch.labels.tolist()):
+            total = hashlib.sha256()
+            for name, column in columns.items():
+                total.update(f"{name}{column.dtype}{list(column.shape[1:])}".encode())
+                total.update(np.ascontiguousarray(column[row]))
+            rows.append(f"{total.hexdigest()}\x1f{label}")
+    return rows
+
+
+def _as_array(column: Tensor) -> np.ndarray:
+    """The column as numbers that numpy knows; it has no bfloat16."""
+    column = column.detach().cpu()
+    return (column.float() if column.dtype is torch.bfloat16 else column).numpy()
+
+
+def write_results(
+    records: Sequence[RunRecord], out: str | Path, *, title: str, overwrite: bool, split: str = ""
+) -> Path:
+    """Writes records/*.json, table.csv and report.html into a folder, all of them or none.
+
+    Args:
+        records: Sealed records.
+        out: The folder; it is made where it is missing, and what else is in it stays.
+        title: The title of the page.
+        overwrite: Whether results that are there are replaced.
+        split: Text of records/split.json, the ids of the split; "" for none.
+
+    Returns:
+        The folder.
+    """
+    with atomic_update(out, overwrite=overwrite) as draft:
+        write_chain(records, draft / "records", split=split)
+        write_csv(records, draft / "table.csv")
+        write_page(records, draft / "report.html", title=title)
+    return Path(out)
+
+
+def write_chain(records: Sequence[RunRecord], folder: Path, *, split: str = "") -> None:
+    """Writes sealed records as the numbered files of a folder, with the file of their split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, record in enumerate(records):
+        write(record, folder / f"{number:02d}-{slug(record.name)}.json")
+    if split:
+        write_text(folder / "split.json", split)
 
 
 def environment(engine: Engine) -> dict[str, Any]:

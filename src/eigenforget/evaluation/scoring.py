@@ -1,12 +1,10 @@
-"""Every metric, comparison and audit on the outputs of one model: scores by name, and the series
-behind figures.
-"""
+"""Every metric and audit on the outputs of one model: its scores, and the series behind figures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -14,194 +12,248 @@ from eigenforget.alignment import default_k
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
-from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.evaluation.audits.evidence import Audit, Evidence, Findings, Observation
+from eigenforget.evaluation.audits import AUDITS, audit_of
+from eigenforget.evaluation.evidence import (
+    Audit,
+    Evidence,
+    Findings,
+    Observation,
+    PartOutputs,
+    Reads,
+)
 from eigenforget.evaluation.metrics import (
-    COMPARISONS,
     METRICS,
+    AnyMetric,
     ComparisonKind,
     MetricContext,
     PairedMetric,
-    PanelAlignment,
     PanelMetric,
-    PopulationMIA,
 )
 from eigenforget.evaluation.observe import at_layer, batches, pairs
-from eigenforget.evaluation.series import alignment_series, roc_series
 
 SCORING_REVISION = 2
-"""Raised whenever a score of the same models would no longer be the same: results of benches are
-not used beyond it.
+"""Raised whenever a score of the same models would no longer be the same.
+
+Stored results of benchmarks are not used beyond it.
 """
 
-Reads = Literal["logits", "features", "model"]
-EVERYTHING: tuple[Reads, ...] = ("logits", "features", "model")
-FEATURES: tuple[Reads, ...] = ("features",)
+_EVERYTHING: tuple[Reads, ...] = ("logits", "features", "model")
+_FEATURES: tuple[Reads, ...] = ("features",)
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is measured: everything but the names in `skip`, with the audits' draws from `seed`."""
+    """What is measured on one model.
 
-    what: MetricContext
-    skip: Collection[str] = ()
+    Args:
+        context: What metrics may know of the models and the request; audits take its seed.
+        metrics: The metrics to compute.
+        audits: The audits to run.
+    """
 
-    def __post_init__(self) -> None:
-        check_skip(self.skip)
+    context: MetricContext
+    metrics: tuple[type[AnyMetric], ...]
+    audits: tuple[Audit, ...]
 
     def findings(self, evidence: Evidence, ensemble: Evidence) -> Findings:
-        """Everything at the headline features. ensemble: the evidence for audits of ensembles (see
-        Board).
-        """
-        return _together(
+        """Everything at the headline features; `ensemble` is what audits of ensembles see."""
+        alone, together = self._audits_by_ensemble()
+        return _joined(
             [
-                self._metrics(evidence, EVERYTHING),
-                self._comparisons(evidence, EVERYTHING),
-                self._audits(AUDITS, evidence, EVERYTHING),
-                self._audits(ENSEMBLE_AUDITS, ensemble, EVERYTHING),
+                *self._metrics(evidence, _EVERYTHING),
+                *_audited(alone, evidence, self.context.seed, _EVERYTHING),
+                *_audited(together, ensemble, self.context.seed, _EVERYTHING),
             ]
         )
 
     def at_layer(self, evidence: Evidence, layer: str) -> Findings:
         """What reads features, on the features of a further layer; names end in "@layer"."""
+        original = evidence.original
         there = replace(
             evidence,
             parts=at_layer(evidence.parts, layer),
-            oracles=tuple(at_layer(o, layer) for o in evidence.oracles),
+            oracles=tuple(at_layer(oracle, layer) for oracle in evidence.oracles),
             peers=(),
-            original=None if evidence.original is None else at_layer(evidence.original, layer),
+            original=None if original is None else at_layer(original, layer),
         )
         width = next(iter(there.parts.values())).features.shape[1]
-        other = replace(
-            self,
-            what=self.what._replace(head=None, num_features=width, k=default_k(self.what.k, width)),
+        context = self.context._replace(
+            head=None, num_features=width, k=default_k(self.context.k, width)
         )
-        found = _together(
+        other = replace(self, context=context)
+        alone, _ = self._audits_by_ensemble()
+        found = _joined(
             [
-                other._metrics(there, FEATURES),
-                other._comparisons(there, FEATURES),
-                other._audits(AUDITS, there, FEATURES),
+                *other._metrics(there, _FEATURES),
+                *_audited(alone, there, context.seed, _FEATURES),
             ]
         )
         return Findings(tuple(replace(s, name=f"{s.name}@{layer}") for s in found.scores), {})
 
-    def _metrics(self, evidence: Evidence, reads: Collection[Reads]) -> Findings:
+    def _audits_by_ensemble(self) -> tuple[list[Audit], list[Audit]]:
+        """The audits of one model, and those that need several models made alike."""
+        together = [audit for audit in self.audits if getattr(audit, "ensemble", False)]
+        return [audit for audit in self.audits if audit not in together], together
+
+    def _metrics(self, evidence: Evidence, reads: Collection[Reads]) -> list[Findings]:
+        """Metrics of one model first, then those that compare two."""
+        kinds = [kind for kind in self.metrics if kind.reads in reads]
+        single = [
+            _measured(kind.create(self.context), evidence)
+            for kind in kinds
+            if issubclass(kind, PanelMetric)
+        ]
+        return single + [
+            self._compared(kind, evidence) for kind in kinds if issubclass(kind, PairedMetric)
+        ]
+
+    def _compared(self, kind: type[PairedMetric], evidence: Evidence) -> Findings:
         scores: list[Score] = []
-        series: dict[str, Any] = {}
-        for kind in METRICS:
-            if kind.name in self.skip or kind.reads not in reads:
-                continue
-            metric = _whole(kind.create(self.what))
-            for part, rows in evidence.parts.items():
-                for batch, outputs in batches(rows):
-                    metric.update(part, batch, outputs)
-            scores += _explained(kind, metric.scores())
-            if isinstance(metric, PanelAlignment):
-                series |= alignment_series(metric)
-            if isinstance(metric, PopulationMIA):
-                series |= roc_series(metric)
-        return Findings(tuple(scores), series)
-
-    def _comparisons(self, evidence: Evidence, reads: Collection[Reads]) -> Findings:
-        scores: list[Score] = []
-        for kind in COMPARISONS:
-            if kind.name in self.skip or kind.reads not in reads:
-                continue
-            for against in kind.against:
-                others = (
-                    evidence.oracles
-                    if against == "oracle"
-                    else ()
-                    if evidence.original is None
-                    else (evidence.original,)
-                )
-                found = [
-                    _values(_whole(kind.create(self.what)), evidence.parts, other)
-                    for other in others
-                ]
-                means = [
-                    _mean(f"{stem}_{against}", declared, [f[stem] for f in found])
-                    for stem, declared in kind.kinds.items()
-                ]
-                scores += _explained(kind, means)
-        return Findings(tuple(scores), {})
-
-    def _audits(
-        self, audits: Collection[type[Audit]], evidence: Evidence, reads: Collection[Reads]
-    ) -> Findings:
-        found: list[Findings] = []
-        for kind in audits:
-            if kind.name not in self.skip and kind.reads in reads:
-                answer = kind()(evidence, self.what.seed)
-                whole = answer if isinstance(answer, Findings) else Findings(answer, {})
-                found.append(Findings(_explained(kind, whole.scores), whole.series))
-        return _together(found)
+        original = () if evidence.original is None else (evidence.original,)
+        for against in kind.against:
+            others = evidence.oracles if against == "oracle" else original
+            found = [_values(kind.create(self.context), evidence.parts, other) for other in others]
+            scores += [
+                _mean(f"{stem}_{against}", declared, [values[stem] for values in found])
+                for stem, declared in kind.kinds.items()
+            ]
+        return Findings(_explained(kind, scores), {})
 
 
-def _explained(kind: type, scores: Iterable[Score]) -> tuple[Score, ...]:
-    """The scores with the glossary lines that their class declares in `glossary`."""
-    lines: Mapping[str, tuple[str, str, str]] = getattr(kind, "glossary", {})
-    return tuple(replace(s, about=s.about or lines.get(s.name)) for s in scores)
+def chosen_metrics(further: Iterable[Any]) -> tuple[type[AnyMetric], ...]:
+    """METRICS and further ones, each given as a class or as the spelling of one.
+
+    Raises:
+        EigenforgetError: One is no metric, or takes the name of another.
+    """
+    found = dict(_by_name(METRICS))
+    for given in further:
+        kind = METRICS.kind(given) if isinstance(given, str) else given
+        if not (isinstance(kind, type) and issubclass(kind, (PanelMetric, PairedMetric))):
+            raise EigenforgetError(
+                f"a metric is a subclass of PanelMetric or PairedMetric, got {given!r}"
+            )
+        if found.setdefault(kind.name, kind) is not kind:
+            raise EigenforgetError(f"two metrics are named {kind.name!r}")
+    return tuple(found.values())
+
+
+def chosen_audits(further: Iterable[Any]) -> tuple[Audit, ...]:
+    """AUDITS with their defaults and further ones; one of the same name takes the place of another.
+
+    Each is an instance, a class, a function (evidence, seed) → score, or the spelling of one.
+
+    Raises:
+        EigenforgetError: One is no audit.
+    """
+    found: dict[str, Audit] = {kind.name: kind() for kind in AUDITS}
+    for given in further:
+        audit = AUDITS.parse(given) if isinstance(given, str) else given
+        if not hasattr(audit, "reads") and callable(audit):
+            audit = audit_of(audit)
+        audit = audit() if isinstance(audit, type) else audit
+        if not (callable(audit) and hasattr(audit, "name") and hasattr(audit, "reads")):
+            raise EigenforgetError(
+                f"an audit has a name, says what it reads and can be called, got {given!r}"
+            )
+        found[audit.name] = audit
+    return tuple(found.values())
 
 
 def measurement_names() -> list[str]:
-    """The names of all metrics, comparisons and audits, in the order in which they run."""
-    metrics = [kind.name for kind in METRICS] + [kind.name for kind in COMPARISONS]
-    return metrics + [audit.name for audit in (*AUDITS, *ENSEMBLE_AUDITS)]
+    """The names of METRICS and AUDITS, in the order in which they run."""
+    return [*_by_name(METRICS), *_by_name(AUDITS)]
 
 
-def check_skip(names: Collection[str]) -> None:
-    """Errors: a name that is not of a metric, comparison or audit, with the list of those."""
-    unknown = sorted(set(names) - set(measurement_names()))
+def without(items: Sequence[Any], skip: Collection[str]) -> tuple[Any, ...]:
+    """The metrics or audits but those whose names are to be skipped."""
+    return tuple(item for item in items if item.name not in skip)
+
+
+def check_skip(names: Collection[str], own: Sequence[str] = ()) -> None:
+    """Checks that each name is that of a metric or audit, or one of the user's `own`.
+
+    Raises:
+        EigenforgetError: One is not; the message lists those that are.
+    """
+    known = list(dict.fromkeys([*measurement_names(), *own]))
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        raise EigenforgetError(
-            f"cannot skip {listed(unknown)}; there are: {listed(measurement_names(), 100)}"
-        )
+        raise EigenforgetError(f"cannot skip {listed(unknown)}; there are: {listed(known, 100)}")
 
 
-Fed = TypeVar("Fed", PanelMetric, PairedMetric)
+def _by_name(kinds: Iterable[Any]) -> dict[str, Any]:
+    return {kind.name: kind for kind in kinds}
 
 
-def _whole(metric: Fed) -> Fed:
-    """The metric, which merges nothing: where a job has several ranks, each feeds it all samples."""
-    metric.distributed_available_fn = _nobody
-    return metric
-
-
-def _nobody() -> bool:
-    return False
+def _measured(metric: PanelMetric, evidence: Evidence) -> Findings:
+    # Nothing is merged across ranks: where a job has several, each feeds the metric all samples.
+    for part, rows in evidence.parts.items():
+        for batch, outputs in batches(rows):
+            metric.update(part, batch, outputs)
+    return Findings(_explained(metric, metric.measure()), metric.series())
 
 
 def _values(metric: PairedMetric, mine: Observation, other: Observation) -> dict[str, float | str]:
     for part, rows in mine.items():
         for labels, ours, theirs in pairs(rows, _same_part(other, part), metric.reads):
             metric.update(part, labels, ours, theirs)
-    with metric.sync_context():
-        return metric.values()
+    return metric.values()
 
 
-def _same_part(other: Observation, part: Part) -> Any:
+def _same_part(other: Observation, part: Part) -> PartOutputs:
     if part not in other:
         raise EigenforgetError(f"the model to compare with was not measured on part {part}")
     return other[part]
 
 
-def _mean(name: str, kind: ComparisonKind, values: list[float | str]) -> Score:
-    """The mean over the models compared with; not applicable where there is none, or any of them
-    gave a reason.
+def _audited(
+    audits: Iterable[Audit], evidence: Evidence, seed: int, reads: Collection[Reads]
+) -> list[Findings]:
+    found = []
+    for audit in audits:
+        if audit.reads in reads:
+            scores, series = _findings(audit.name, audit(evidence, seed))
+            found.append(Findings(_explained(audit, scores), series))
+    return found
+
+
+def _explained(owner: Any, scores: Iterable[Score]) -> tuple[Score, ...]:
+    """The scores with the glossary lines that their class declares in `glossary`."""
+    lines: Mapping[str, tuple[str, str, str]] = getattr(owner, "glossary", {})
+    return tuple(replace(s, about=lines[s.name]) if s.name in lines else s for s in scores)
+
+
+def _findings(name: str, answer: Any) -> Findings:
+    """An audit's answer: Findings, Scores, one Score, or a bare number.
+
+    Raises:
+        EigenforgetError: It is none of these.
     """
-    reasons = [v for v in values if isinstance(v, str)]
+    if isinstance(answer, Findings):
+        return answer
+    if isinstance(answer, (int, float, np.number)) and not isinstance(answer, bool):
+        answer = Score(name, float(answer), "1", "reference", (-np.inf, np.inf), trace="both")
+    scores = (answer,) if isinstance(answer, Score) else answer
+    if not (isinstance(scores, (tuple, list)) and all(isinstance(s, Score) for s in scores)):
+        raise EigenforgetError(
+            f"audit {name} must answer with a number, Scores or Findings, got {answer!r}"
+        )
+    return Findings(tuple(scores), {})
+
+
+def _mean(name: str, kind: ComparisonKind, values: Sequence[float | str]) -> Score:
+    """The mean over the models compared with.
+
+    Not applicable where there is none, or where any of them gave a reason.
+    """
+    against = name.rpartition("_")[2]
+    reasons = [value for value in values if isinstance(value, str)]
     if not values:
-        against = name.rpartition("_")[2]
-        reasons = [
-            f"there is no {'retrained' if against == 'oracle' else against} model to compare with"
-        ]
+        what = "retrained" if against == "oracle" else against
+        reasons = [f"there is no {what} model to compare with"]
     value = None if reasons else float(np.mean([v for v in values if not isinstance(v, str)]))
-    trace = (
-        kind.to_original
-        if name.endswith("_original") and kind.to_original is not None
-        else kind.trace
-    )
+    to_original = against == "original" and kind.to_original is not None
     return Score(
         name,
         value,
@@ -209,17 +261,26 @@ def _mean(name: str, kind: ComparisonKind, values: list[float | str]) -> Score:
         kind.better,
         kind.range,
         reason=reasons[0] if reasons else "",
-        trace=trace,
+        trace=(kind.to_original or "") if to_original else kind.trace,
     )
 
 
-def _together(found: Collection[Findings]) -> Findings:
+def _joined(found: Iterable[Findings]) -> Findings:
+    """All scores and series.
+
+    Raises:
+        EigenforgetError: Two scores have one name.
+    """
+    scores: dict[str, Score] = {}
     series: dict[str, Any] = {}
     for one in found:
+        for score in one.scores:
+            if scores.setdefault(score.name, score) is not score:
+                raise EigenforgetError(f"two metrics or audits give a score named {score.name!r}")
         series |= one.series
-    return Findings(tuple(score for one in found for score in one.scores), series)
+    return Findings(tuple(scores.values()), series)
 
 
-def values_of(scores: Collection[Score]) -> Mapping[str, float | None]:
+def values_of(scores: Iterable[Score]) -> Mapping[str, float | None]:
     """Values by name."""
     return {score.name: score.value for score in scores}

@@ -1,27 +1,20 @@
-"""The series behind a report's figures: alignment curves, spectra, a map of the features, accuracy
-by class.
-"""
+"""The series behind a report's figures that need outputs only: maps of features, classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from torch import Tensor
 
-from eigenforget.alignment import Centering, Form, Moments, alignment_curve, eigenspace
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part
-from eigenforget.evaluation.audits.evidence import Observation, PartOutputs
-from eigenforget.evaluation.metrics import PanelAlignment
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, AttackScores, others_needed
-from eigenforget.evaluation.metrics.membership import PopulationMIA
+from eigenforget.evaluation.evidence import Observation, PartOutputs
 
 MAX_CONFUSION = 100
 """Beyond this many classes a confusion matrix is neither readable nor small."""
@@ -29,34 +22,7 @@ MAX_CONFUSION = 100
 FURTHER_MAPS = ("tsne", "umap")
 """Maps of the features that are made on demand."""
 
-MAX_CORNERS = 200
-"""Of a ROC in a record: enough for a figure whose axes are logarithmic."""
-
-EXACT_RATES = (0.001, 0.01, 0.1)
 _PERPLEXITY, _NEIGHBOURS = 30.0, 15
-
-
-def alignment_series(metric: PanelAlignment) -> dict[str, Any]:
-    """DA curves in both forms and centerings, and both sides' spectra."""
-    forget, retain = metric.sides()
-    curves: dict[str, Any] = {}
-    for centering in get_args(Centering):
-        for form in get_args(Form):
-            try:
-                curve = alignment_curve(forget, retain, form=form, centering=centering)
-            except EigenforgetError:
-                # constant features have no centred eigenspace; the score says so, the figure leaves
-                # it out
-                continue
-            curves[f"{form}_{centering}"] = short(curve.cpu().numpy())
-    # Centring can lower the rank, and with it the last k; one axis of k serves all curves of a
-    # model.
-    last = min((len(c) for c in curves.values()), default=0)
-    cut = {name: curve[:last] for name, curve in curves.items()}
-    return {
-        "da_curve": {"k": list(range(1, last + 1)), "headline_k": metric.k, **cut} if last else {},
-        "spectrum": {"forget": _spectrum(forget), "retain": _spectrum(retain)},
-    }
 
 
 def map_series(
@@ -112,68 +78,6 @@ def check_maps(kinds: Sequence[str]) -> None:
         _umap()
 
 
-def roc_series(attack: PopulationMIA) -> dict[str, Any]:
-    """The ROC of the attack by the loss of the true label, thinned: {"mia_roc": {}} where mia_auc
-    does not apply.
-
-    true, false: how many of the `members` and `others` each threshold calls members, from none to
-    all, so that the rates are exact. The corners whose true-positive rates are mia_tpr_1 and
-    mia_tpr_01, and that at 10 %, are always among them. at: these rates by false-positive rate;
-    None with fewer others than one false alarm takes.
-    """
-    sides = attack_sides(attack)
-    if sides.lacks((MIN_SAMPLES, MIN_SAMPLES)):
-        return {"mia_roc": {}}
-    roc = roc_curve(sides)
-    kept = _thinned(roc)
-    m, n = len(sides.members), len(sides.others)
-    at = {
-        f"{fpr:g}": None if n < others_needed(fpr) else float(roc.true[_corner(roc, fpr)] / m)
-        for fpr in EXACT_RATES
-    }
-    return {
-        "mia_roc": {
-            "members": m,
-            "others": n,
-            "true": roc.true[kept].tolist(),
-            "false": roc.false[kept].tolist(),
-            "at": at,
-        }
-    }
-
-
-class RocCounts(NamedTuple):
-    """true [T] members and false [T] others called members at each threshold, rising from 0 to all."""
-
-    true: np.ndarray
-    false: np.ndarray
-
-
-def attack_sides(attack: PopulationMIA) -> AttackScores:
-    """Negative losses of the members and non-members of mia_auc (see PopulationMIA)."""
-    members, unseen_forget, unseen_retain = (
-        _first_column(state)
-        for state in (attack.members, attack.unseen_forget, attack.unseen_retain)
-    )
-    return AttackScores(
-        members, unseen_forget if attack.forgotten_classes or len(unseen_forget) else unseen_retain
-    )
-
-
-def roc_curve(sides: AttackScores) -> RocCounts:
-    """All corners of the ROC: for each value that occurs, from the largest, the counts at or above
-    it; tied samples go together.
-
-    The trapezoids under it make up P(member above) + ½ P(tie), which is the AUC.
-    """
-    values = np.unique(np.concatenate([sides.members, sides.others]))[::-1]
-    counts = [
-        np.r_[0, len(s) - np.searchsorted(np.sort(s), values, side="left")]
-        for s in (sides.members, sides.others)
-    ]
-    return RocCounts(true=counts[0], false=counts[1])
-
-
 def class_series(
     seen: Observation, num_classes: int, forgotten_classes: Sequence[int] = ()
 ) -> dict[str, Any]:
@@ -226,15 +130,6 @@ def _confusion(parts: Sequence[PartOutputs], num_classes: int) -> np.ndarray:
     return counts
 
 
-def _spectrum(side: Moments) -> list[float]:
-    """Uncentred eigenvalues in descending order as shares of their sum."""
-    try:
-        values = eigenspace(side.gram("none")).values
-    except EigenforgetError:
-        return []
-    return short((values / values.sum()).cpu().numpy())
-
-
 def _principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places [N, 2] in the two leading principal directions, and the shares [2] of the variance
     along them.
@@ -274,29 +169,3 @@ def _umap() -> Any:
 
 def _places(places: np.ndarray) -> dict[str, list[float]]:
     return {"x": short(places[:, 0]), "y": short(places[:, 1])}
-
-
-def _corner(roc: RocCounts, fpr: float) -> int:
-    """The last corner with at most floor(fpr · n) false alarms: the attack of threshold_attack."""
-    # 0.29 · 100 is 28.999… in binary.
-    allowed = int(np.floor(fpr * roc.false[-1] + 1e-9))
-    return int(np.searchsorted(roc.false, allowed, side="right")) - 1
-
-
-def _thinned(roc: RocCounts) -> np.ndarray:
-    """Indices of at most MAX_CORNERS corners: the ends, those at EXACT_RATES, and others at even
-    steps of both logarithmic rates.
-    """
-    if len(roc.true) <= MAX_CORNERS:
-        return np.arange(len(roc.true))
-    always = [0, len(roc.true) - 1, _corner(roc, 0.0), *(_corner(roc, fpr) for fpr in EXACT_RATES)]
-    each = (MAX_CORNERS - len(always)) // 2
-    by_rate = [
-        np.searchsorted(side, np.geomspace(1, side[-1], each), side="right") - 1 for side in roc
-    ]
-    return np.unique(np.concatenate([always, *by_rate]))
-
-
-def _first_column(state: list[Tensor] | Tensor) -> np.ndarray:
-    rows = [state] if isinstance(state, Tensor) else state
-    return np.concatenate([row[:, 0].cpu().numpy() for row in rows]) if len(rows) else np.empty(0)

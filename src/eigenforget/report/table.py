@@ -277,9 +277,10 @@ def _reference(oracles: Sequence[RunRecord], columns: dict[str, Column]) -> dict
         values = _values(oracles, name)
         if values:
             width = bands.band(values, span=column.range, pairs=bands.shares_pairs(name))
-            result[name] = Reference(
-                sum(values) / len(values), min(values), max(values), len(values), width
-            )
+            low, high = min(values), max(values)
+            # The mean of equal numbers may round away from them, and a gap of 0 must be 0.
+            mean = min(max(sum(values) / len(values), low), high)
+            result[name] = Reference(mean, low, high, len(values), width)
     return result
 
 

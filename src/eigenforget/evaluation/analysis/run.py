@@ -15,8 +15,8 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.analysis.geometry import cka
 from eigenforget.evaluation.analysis.series import Rows, Setting, draw, of_layer
-from eigenforget.evaluation.audits.evidence import Observation
 from eigenforget.evaluation.board import Measurement, Panel
+from eigenforget.evaluation.evidence import Observation
 from eigenforget.models.features import find_head
 from eigenforget.record.schema import Role
 from eigenforget.training.log import Log

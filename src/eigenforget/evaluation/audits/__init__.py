@@ -1,11 +1,17 @@
-"""AUDITS: measurements that train something or need other models. Adding one is one file and one
-line here.
+"""AUDITS: measurements that train something or need other models.
 
-ENSEMBLE_AUDITS need several models made in the same way from different training seeds.
+Adding one is one file and one line here. Other packages add theirs by an entry point in the group
+`eigenforget.audits`, and `python(path="mine.py:Mine")` names a class, or a function
+(evidence, seed) → score, of one's own file.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eigenforget.core.registry import Registry, from_function
 from eigenforget.evaluation.audits.attack_success import AttackSuccess
-from eigenforget.evaluation.audits.evidence import Audit
 from eigenforget.evaluation.audits.klom import KLoM
 from eigenforget.evaluation.audits.linear_probe import FewLabelProbe, LinearProbe
 from eigenforget.evaluation.audits.prototypes import Prototypes
@@ -13,21 +19,41 @@ from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.evaluation.audits.rmia import RMIA
 from eigenforget.evaluation.audits.u_lira import ULiRA
 from eigenforget.evaluation.audits.zrf import ZRF
+from eigenforget.evaluation.evidence import Audit
 
-AUDITS: list[type[Audit]] = [
-    AttackSuccess,
-    LinearProbe,
-    FewLabelProbe,
-    Prototypes,
-    ZRF,
-    RMIA,
-    Relearning,
-]
-ENSEMBLE_AUDITS: list[type[Audit]] = [ULiRA, KLoM]
+
+def audit_of(function: Callable[..., Any]) -> type[Audit]:
+    """The audit that a bare function (evidence, seed) → score is; it runs at the headline layer only.
+
+    Its keyword-only parameters become settings. It answers with a number, a Score, a tuple of
+    Scores or Findings.
+
+    Raises:
+        EigenforgetError: The function cannot be called with evidence and a seed.
+    """
+    return from_function(function, call="__call__", given=("evidence", "seed"), reads="model")
+
+
+AUDITS: Registry[type[Audit]] = Registry(
+    "audit",
+    "eigenforget.audits",
+    [
+        AttackSuccess,
+        LinearProbe,
+        FewLabelProbe,
+        Prototypes,
+        ZRF,
+        RMIA,
+        Relearning,
+        ULiRA,
+        KLoM,
+    ],
+    requires=("name", "reads", "__call__"),
+    wrap=audit_of,
+)
 
 __all__ = [
     "AUDITS",
-    "ENSEMBLE_AUDITS",
     "RMIA",
     "ZRF",
     "AttackSuccess",
@@ -37,4 +63,5 @@ __all__ = [
     "Prototypes",
     "Relearning",
     "ULiRA",
+    "audit_of",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
-from eigenforget.evaluation.audits.evidence import Evidence
+from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import share
 
 
@@ -24,7 +24,7 @@ class AttackSuccess:
     """
 
     name: ClassVar[str] = "attack_success"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "logits"
+    reads: ClassVar[Reads] = "logits"
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         if not evidence.has("test_trigger"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pydantic import Field
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
-from eigenforget.evaluation.audits.evidence import Evidence, Observation
+from eigenforget.evaluation.evidence import Evidence, Observation, Reads
 from eigenforget.evaluation.metrics.attacks import margins
 
 _SIDES: dict[str, Part] = {
@@ -42,7 +42,8 @@ class KLoM:
     """
 
     name: ClassVar[str] = "klom"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "logits"
+    reads: ClassVar[Reads] = "logits"
+    ensemble: ClassVar[bool] = True
     bins: int = Field(default=20, ge=2, description="equal bins of the margin; the paper's number")
     limit: float = Field(
         default=100.0,

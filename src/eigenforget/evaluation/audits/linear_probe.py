@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Better, Part, Score
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.evidence import Evidence, PartOutputs, Reads
 from eigenforget.evaluation.metrics.accuracy import missing_share, share, wilson_interval
 
 Penalty = Annotated[
@@ -110,7 +110,7 @@ class LinearProbe:
     """
 
     name: ClassVar[str] = "linear_probe"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "features"
+    reads: ClassVar[Reads] = "features"
     scores: ClassVar[tuple[str, str]] = ("lp_forget", "lp_retain")
     c: Penalty = 1.0
     max_iter: MaxIter = 5000
@@ -151,7 +151,7 @@ class FewLabelProbe:
     """
 
     name: ClassVar[str] = "few_label_probe"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "features"
+    reads: ClassVar[Reads] = "features"
     scores: ClassVar[tuple[str, str]] = ("lp_few_forget", "lp_few_retain")
     share: float = Field(
         default=0.02, gt=0, le=1, description="share of each class's training labels that is used"

@@ -4,7 +4,7 @@ any training?
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
-from eigenforget.evaluation.audits.evidence import Evidence, PartOutputs
 from eigenforget.evaluation.audits.linear_probe import both_sides, finite_features, none
+from eigenforget.evaluation.evidence import Evidence, PartOutputs, Reads
 
 
 class Shots(NamedTuple):
@@ -45,7 +45,7 @@ class Prototypes:
     """
 
     name: ClassVar[str] = "prototypes"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "features"
+    reads: ClassVar[Reads] = "features"
     scores: ClassVar[tuple[str, str]] = ("prototype_forget", "prototype_retain")
     shots: int = Field(default=10, ge=1, description="training samples per class in a prototype")
     draws: int = Field(

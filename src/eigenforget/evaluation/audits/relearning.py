@@ -17,8 +17,8 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source, unaugmented
-from eigenforget.evaluation.audits.evidence import Evidence, Findings
 from eigenforget.evaluation.audits.linear_probe import stratified_subset
+from eigenforget.evaluation.evidence import Evidence, Findings, Reads
 from eigenforget.evaluation.metrics.accuracy import missing_share
 from eigenforget.models.features import find_head
 from eigenforget.training.engine import Engine
@@ -73,7 +73,7 @@ class Relearning:
     """
 
     name: ClassVar[str] = "relearning"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "model"
+    reads: ClassVar[Reads] = "model"
     budgets: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...],
         Field(description="forget samples to relearn from, beside all of them"),

@@ -16,7 +16,7 @@ from scipy.special import log_softmax, logsumexp
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
-from eigenforget.evaluation.audits.evidence import Evidence, Observation, PartOutputs
+from eigenforget.evaluation.evidence import Evidence, Observation, PartOutputs, Reads
 from eigenforget.evaluation.metrics.attacks import (
     FALSE_POSITIVE_RATES,
     MIN_SAMPLES,
@@ -62,7 +62,7 @@ class RMIA:
     """
 
     name: ClassVar[str] = "rmia"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "logits"
+    reads: ClassVar[Reads] = "logits"
     a: float = Field(
         default=0.3,
         ge=0,

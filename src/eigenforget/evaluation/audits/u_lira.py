@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
-from eigenforget.evaluation.audits.evidence import Evidence, Observation
+from eigenforget.evaluation.evidence import Evidence, Observation, Reads
 from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
 from eigenforget.evaluation.metrics.attacks import (
     FALSE_POSITIVE_RATES,
@@ -90,7 +90,8 @@ class ULiRA:
     """
 
     name: ClassVar[str] = "u_lira"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "logits"
+    reads: ClassVar[Reads] = "logits"
+    ensemble: ClassVar[bool] = True
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         peers, oracles = len(evidence.peers), len(evidence.oracles)

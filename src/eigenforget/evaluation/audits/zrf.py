@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
 from eigenforget.data.sources import Source
-from eigenforget.evaluation.audits.evidence import Evidence
+from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.divergence import LN2, jensen_shannon, softmaxes
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine
@@ -41,7 +41,7 @@ class ZRF:
     """
 
     name: ClassVar[str] = "zrf"
-    reads: ClassVar[Literal["logits", "features", "model"]] = "model"
+    reads: ClassVar[Reads] = "model"
     references: Annotated[
         int, Field(ge=1, description="randomly drawn incompetent teachers to average over")
     ] = 3

@@ -1,7 +1,10 @@
-"""METRICS of one model, COMPARISONS of two, and scores derived from others. Adding one is one file
-and one line here.
+"""METRICS: what is computed from the outputs of a model, alone or beside another model's.
+
+Adding one is one file and one line here. Other packages add theirs by an entry point in the group
+`eigenforget.metrics`, and `python(path="mine.py:Mine")` names a class of one's own file.
 """
 
+from eigenforget.core.registry import Registry
 from eigenforget.evaluation.metrics.accuracy import Accuracies
 from eigenforget.evaluation.metrics.alignment import DimensionalAlignment, PanelAlignment
 from eigenforget.evaluation.metrics.class_means import NearestClassMean
@@ -15,33 +18,39 @@ from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
 from eigenforget.evaluation.metrics.ruler import RulerM2, RulerM4
 from eigenforget.evaluation.metrics.similarity import LinearCKA, Procrustes
 
-METRICS: list[type[PanelMetric]] = [
-    Accuracies,
-    PopulationMIA,
-    PanelAlignment,
-    ClusteringScores,
-    NearestClassMean,
-    NeuralCollapse,
-    RulerM4,
-]
-COMPARISONS: list[type[PairedMetric]] = [
-    JensenShannon,
-    ActivationDistance,
-    RfJsd,
-    LinearCKA,
-    Procrustes,
-    RulerM2,
-]
+AnyMetric = PanelMetric | PairedMetric
+"""A metric of one model, or of a model beside another one."""
+
+METRICS: Registry[type[AnyMetric]] = Registry(
+    "metric",
+    "eigenforget.metrics",
+    [
+        Accuracies,
+        PopulationMIA,
+        PanelAlignment,
+        ClusteringScores,
+        NearestClassMean,
+        NeuralCollapse,
+        RulerM4,
+        JensenShannon,
+        ActivationDistance,
+        RfJsd,
+        LinearCKA,
+        Procrustes,
+        RulerM2,
+    ],
+    requires=("name", "reads", "create", "update"),
+)
 
 __all__ = [
-    "COMPARISONS",
     "METRICS",
     "Accuracies",
     "ActivationDistance",
+    "AnyMetric",
     "ClusteringScores",
+    "ComparisonKind",
     "DimensionalAlignment",
     "JensenShannon",
-    "ComparisonKind",
     "LinearCKA",
     "MetricContext",
     "NearestClassMean",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from contextlib import suppress
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 import torchmetrics
@@ -13,6 +14,7 @@ from eigenforget.alignment import (
     Form,
     Moments,
     alignment_curve,
+    eigenspace,
     empty_moments,
     merge,
     moments,
@@ -20,6 +22,7 @@ from eigenforget.alignment import (
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.series import short
 
 
 class DimensionalAlignment(torchmetrics.Metric):
@@ -120,6 +123,26 @@ class PanelAlignment(PanelMetric):
         """The moments of the forget and of the retain features seen so far."""
         return _sides(self.packed)
 
+    def series(self) -> dict[str, Any]:
+        """DA curves in both forms and centerings, and the spectra of both sides."""
+        forget, retain = self.sides()
+        curves: dict[str, list[float]] = {}
+        for centering in get_args(Centering):
+            for form in get_args(Form):
+                # Constant features have no centred eigenspace: the score says so, and the figure
+                # leaves the curve out.
+                with suppress(EigenforgetError):
+                    curve = alignment_curve(forget, retain, form=form, centering=centering)
+                    curves[f"{form}_{centering}"] = short(curve.cpu().numpy())
+        # Centring can lower the rank, and with it the last k; one axis of k serves all curves.
+        last = min((len(curve) for curve in curves.values()), default=0)
+        cut = {name: curve[:last] for name, curve in curves.items()}
+        axis = {"k": list(range(1, last + 1)), "headline_k": self.k}
+        return {
+            "da_curve": {**axis, **cut} if last else {},
+            "spectrum": {"forget": _spectrum(forget), "retain": _spectrum(retain)},
+        }
+
     def _score(self, name: str, form: Form) -> Score:
         value, reason = None, ""
         try:
@@ -133,6 +156,15 @@ class PanelAlignment(PanelMetric):
             else:
                 reason = f"k = {self.k} exceeds {len(curve)}, the last k at which DA is defined for these features"
         return Score(name, value, "1", "reference", (0.0, 1.0), reason=reason, trace="below")
+
+
+def _spectrum(side: Moments) -> list[float]:
+    """Uncentred eigenvalues in descending order, as shares of their sum."""
+    try:
+        values = eigenspace(side.gram("none")).values
+    except EigenforgetError:
+        return []
+    return short((values / values.sum()).cpu().numpy())
 
 
 def _nothing(width: int) -> Tensor:

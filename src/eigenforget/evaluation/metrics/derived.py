@@ -11,14 +11,14 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Better, Score, Trace
 
-Values = Mapping[str, float | None]
+ScoreValues = Mapping[str, float | None]
 """Score values by name; None where a score is not applicable."""
 
 TERMS = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy")
 MIA_TERMS = ("mia_auc", "retain_accuracy", "test_retain_accuracy")
 
 
-def derived(own: Values, oracles: Sequence[Values]) -> tuple[Score, ...]:
+def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ...]:
     """tow, tow_mia and ain of a model from its scores and those of the retrained models; for one of
     these, pass the others.
 
@@ -80,8 +80,8 @@ def anamnesis_index(found: Mapping[str, float], oracles: Sequence[Mapping[str, f
 
 def _score(
     name: str,
-    own: Values,
-    oracles: Sequence[Values],
+    own: ScoreValues,
+    oracles: Sequence[ScoreValues],
     needed: Sequence[str],
     value: Callable[[], float],
 ) -> Score:
@@ -92,7 +92,7 @@ def _score(
     return Score(name, None if reason else value(), "1", better, span, reason=reason, trace=trace)
 
 
-def _missing(own: Values, oracles: Sequence[Values], needed: Sequence[str]) -> str:
+def _missing(own: ScoreValues, oracles: Sequence[ScoreValues], needed: Sequence[str]) -> str:
     """What is missing, or nothing."""
     if not oracles:
         return "there is no retrained model to compare with"
@@ -106,7 +106,7 @@ def _missing(own: Values, oracles: Sequence[Values], needed: Sequence[str]) -> s
     return ""
 
 
-def _known(values: Values) -> dict[str, float]:
+def _known(values: ScoreValues) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from eigenforget.evaluation.metrics.attacks import (
     tpr_score,
 )
 from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.roc import roc_series
 
 AUCS = ("mia_auc", "mia_confidence_auc", "mia_entropy_auc", "mia_modified_entropy_auc")
 """In the order of the columns of attack_scores."""
@@ -128,6 +129,15 @@ class PopulationMIA(PanelMetric):
                 others=_rows(self.unseen_retain, 4)[:, :1],
             ),
         )
+
+    def series(self) -> dict[str, Any]:
+        """The ROC of the attack by the loss of the true label, whose area is mia_auc."""
+        losses, unseen_forget, unseen_retain = (
+            _rows(state, 4)[:, 0]
+            for state in (self.members, self.unseen_forget, self.unseen_retain)
+        )
+        same_classes = bool(self.forgotten_classes) or len(unseen_forget) > 0
+        return roc_series(AttackScores(losses, unseen_forget if same_classes else unseen_retain))
 
     def _retain(self) -> np.ndarray:
         """[n, 1] negative losses of at most MAX_RETAIN retained samples: those whose positions drew

@@ -5,7 +5,7 @@ with Scores.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torchmetrics
 from torch import Tensor
@@ -60,6 +60,10 @@ class PanelMetric(torchmetrics.Metric, ABC):
         """The scores over all ranks."""
         with self.sync_context():
             return self.measure()
+
+    def series(self) -> dict[str, Any]:
+        """Series behind figures, by name, of the state as it stands; by default none."""
+        return {}
 
     def compute(self) -> dict[str, float]:
         return {score.name: score.value for score in self.measure() if score.value is not None}

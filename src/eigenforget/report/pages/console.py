@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from eigenforget.record import RunRecord
-from eigenforget.report.glossary import HEADLINE, label
+from eigenforget.report.glossary import HEADLINE, NAMES, label
 from eigenforget.report.table import Column, Row, Table, build, in_units, number, percent, signed
 
 _SHORT = {"in": "in", "residual": "res", "over-forgotten": "over", "off": "off", "": ""}
@@ -31,14 +31,15 @@ def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
     """Score by score: the retrained models' mean and band, then each model's value, its gap in
     halves of the band and the verdict.
 
-    The scores of HEADLINE only, or all where none of them is there. Models that do not fit beside
+    The scores of HEADLINE and those that the package does not know. Models that do not fit beside
     each other in `width` characters follow in a further table.
     """
     table = build(records)
     models = [row for row in table.rows if row.role != "oracle"]
     oracles = [row for row in table.rows if row.role == "oracle"]
     blocks = _blocks(models, width - _LABEL - (_RETRAINED if oracles else 0))
-    shown = [c for c in table.columns if c.name in HEADLINE] or list(table.columns)
+    own = [c.name for c in table.columns if c.name not in NAMES and "@" not in c.name]
+    shown = [c for c in table.columns if c.name in (*HEADLINE, *own)] or list(table.columns)
     shown.sort(key=lambda c: HEADLINE.index(c.name) if c.name in HEADLINE else len(HEADLINE))
     legend = _legend(len(oracles), more=len(table.columns) - len(shown))
     return Group(

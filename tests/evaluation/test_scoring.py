@@ -14,10 +14,10 @@ from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Score
-from eigenforget.evaluation.audits import AUDITS, ENSEMBLE_AUDITS
-from eigenforget.evaluation.audits.evidence import Evidence, Observation, PartOutputs
+from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.board import Board, Panel
-from eigenforget.evaluation.metrics import COMPARISONS, METRICS
+from eigenforget.evaluation.evidence import Evidence, Observation, PartOutputs
+from eigenforget.evaluation.metrics import METRICS, PairedMetric
 from eigenforget.evaluation.observe import CHUNK, batches, pairs
 from eigenforget.evaluation.scoring import check_skip, measurement_names
 from eigenforget.evaluation.series import class_series
@@ -48,11 +48,7 @@ def beside(panel: Panel) -> Evidence:
 
 def test_every_measurement_has_a_name_of_its_own() -> None:
     names = measurement_names()
-    assert (
-        len(set(names))
-        == len(names)
-        == len(METRICS) + len(COMPARISONS) + len(AUDITS) + len(ENSEMBLE_AUDITS)
-    )
+    assert len(set(names)) == len(names) == len(METRICS) + len(AUDITS)
 
 
 def test_skip_leaves_out_the_named_scores_and_moves_no_other() -> None:
@@ -111,7 +107,7 @@ def test_a_further_layer_is_measured_as_if_it_were_the_headline_layer() -> None:
     expected = scores(direct, beside(direct))
     reads_features = {
         name
-        for kind in (*METRICS, *COMPARISONS, *AUDITS)
+        for kind in (*METRICS, *AUDITS)
         if kind.reads == "features"
         for name in _names(kind, expected)
     }
@@ -152,7 +148,7 @@ def test_a_comparison_is_the_mean_over_the_oracles_and_one_with_the_original() -
     panel = world().panel(skip=SLOW)
     evidence = beside(panel)
     whole = scores(panel, evidence)
-    for kind in COMPARISONS:
+    for kind in (kind for kind in METRICS if issubclass(kind, PairedMetric)):
         for against in kind.against:
             others = evidence.oracles if against == "oracle" else (evidence.original,)
             for stem, declared in kind.kinds.items():
@@ -173,7 +169,7 @@ def test_a_comparison_is_the_mean_over_the_oracles_and_one_with_the_original() -
 
 
 def _compared(panel: Panel, kind: type, evidence: Evidence, other: Observation, stem: str) -> float:
-    metric = kind.create(panel.scoring(evidence.model, evidence.parts).what)
+    metric = kind.create(panel.scoring(evidence.model, evidence.parts).context)
     for part, mine in evidence.parts.items():
         ours, theirs = (torch.from_numpy(getattr(rows, kind.reads)) for rows in (mine, other[part]))
         metric.update(part, torch.from_numpy(mine.labels), ours, theirs)

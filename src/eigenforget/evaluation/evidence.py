@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from eigenforget.training.engine import Engine
 
 
+Reads = Literal["logits", "features", "model"]
+"""What an audit works on: outputs, features (again on each further layer), or the model itself."""
+
+
 class PartOutputs(NamedTuple):
     """logits [N, C], features [N, D], labels [N], positions [N] as numpy arrays, in order of
     positions.
@@ -65,19 +69,31 @@ class Evidence:
 
 
 class Findings(NamedTuple):
-    """Scores, and the series behind a figure by name, as an audit's answer."""
+    """The answer of a metric or an audit.
+
+    Attributes:
+        scores: What was measured.
+        series: The series behind figures, by name.
+    """
 
     scores: tuple[Score, ...]
     series: Mapping[str, Any]
 
 
 class Audit(Protocol):
-    """A frozen dataclass of settings, callable; may train something, never the model it is given.
+    """A frozen dataclass of settings that is called on evidence.
 
-    reads: "features" is run again on each further layer; "logits" and "model" once.
+    It may train something, but never changes the model that it is given. One that needs several
+    models made alike sets `ensemble` to True.
+
+    Attributes:
+        name: Its name in specs and in `skip`.
+        reads: "features" runs again on each further layer; "logits" and "model" run once.
     """
 
     name: ClassVar[str]
-    reads: ClassVar[Literal["logits", "features", "model"]]
+    reads: ClassVar[Reads]
 
-    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...] | Findings: ...
+    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...] | Findings:
+        """Scores of the model, and series where it has some; `seed` decides every draw."""
+        ...

@@ -6,25 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from eigenforget.core import bands
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Score
-from eigenforget.evaluation.audits.evidence import Evidence, Findings, Observation
 from eigenforget.evaluation.audits.klom import KLoM
-from eigenforget.evaluation.board import Board, Evaluation, Measurement, Panel, evaluate
+from eigenforget.evaluation.board import Board, Panel
+from eigenforget.evaluation.evidence import Evidence, Findings, Observation
 from eigenforget.evaluation.metrics import derived
 from eigenforget.evaluation.scoring import Scoring, measurement_names, values_of
 from eigenforget.methods import MUDA
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.training.engine import Engine
-from tests.toys import ENGINE, GONE, net, source, world
+from tests.toys import ENGINE, GONE, net, world
 
 RUN_MODELS = ("relearning", "zrf")
 """Audits that run a model themselves."""
@@ -222,75 +220,6 @@ def test_every_model_is_observed_once() -> None:
     board.measure(net(5), "unlearned", seen=seen)
     board.measure(net(6), "unlearned", peers=[seen])
     assert engine.meter.forwarded == 7 * samples
-
-
-def test_evaluate_observes_every_model_once() -> None:
-    engine = Engine(device="cpu")
-    forget, retain, test = source([2] * 12), source([0, 1, 3] * 10, 1), source([0, 1, 2, 3] * 5, 2)
-    evaluate(
-        {"original": net(0), "m": net(1)},
-        oracles={"o": net(2), "p": net(3)},
-        forget=forget,
-        retain=retain,
-        test=test,
-        panel={"engine": engine, "skip": (*QUICK, *RUN_MODELS)},
-    )
-    assert engine.meter.forwarded == 4 * (len(forget) + len(retain) + len(test))
-
-
-@pytest.mark.parametrize(
-    ("value", "verdict"), [(0.9, "residual"), (0.62, "in"), (0.1, "over-forgotten")]
-)
-def test_standing_is_the_band_of_the_oracles_by_hand(value: float, verdict: str) -> None:
-    oracles = [0.5, 0.6, 0.7]
-    found = evaluation(m=value, **{f"o{i}": v for i, v in enumerate(oracles)})
-    standing = found.standing("m", "lp")
-    half = 4.302652729911275 * 0.1 * (4 / 3) ** 0.5  # t(0.975, 2) · s · √(1 + 1/3)
-    assert standing is not None and standing.band == bands.band(oracles, span=(0.0, 1.0))
-    assert standing.band.mean == pytest.approx(0.6) and standing.band.half == pytest.approx(half)
-    assert standing.units == pytest.approx((value - 0.6) / half) and standing.verdict == (
-        "in" if abs(value - 0.6) <= half else verdict
-    )
-    assert found.gap("m", "lp") == pytest.approx(value - 0.6)
-
-
-def test_standing_needs_two_oracles_with_values_three_where_they_are_compared_with_each_other() -> (
-    None
-):
-    assert evaluation(m=0.5, o1=0.4).standing("m", "lp") is None
-    assert evaluation(m=None, o1=0.4, o2=0.5).standing("m", "lp") is None
-    assert evaluation(m=0.5, o1=None, o2=0.5, o3=0.4).standing("m", "lp") is None
-    assert evaluation(m=0.5, o1=0.4, o2=0.5).standing("m", "lp") is not None
-    assert evaluation("jsd_oracle", m=0.5, o1=0.4, o2=0.4).standing("m", "jsd_oracle") is None
-    three = evaluation("jsd_oracle", m=0.5, o1=0.4, o2=0.45, o3=0.5).standing("m", "jsd_oracle")
-    assert three is not None and three.band == bands.band(
-        [0.4, 0.45, 0.5], span=(0.0, 1.0), pairs=True
-    )
-
-
-def test_the_mean_of_equal_oracles_is_their_value_to_the_bit() -> None:
-    for value in np.random.default_rng(0).random(200):
-        found = evaluation(m=float(value), o1=float(value), o2=float(value), o3=float(value))
-        assert found.oracle_mean("lp") == value and found.gap("m", "lp") == 0
-
-
-def evaluation(name: str = "lp", **values: float | None) -> Evaluation:
-    """One score; models named o… are oracles."""
-
-    def measured(model: str, value: float | None) -> Measurement:
-        score = Score(
-            name,
-            value,
-            "share",
-            "reference",
-            (0.0, 1.0),
-            reason="" if value is not None else "none",
-            trace="above",
-        )
-        role: Any = "oracle" if model.startswith("o") else "unlearned"
-        return Measurement(role, (score,), {}, 0.0)
-
-    return Evaluation({model: measured(model, value) for model, value in values.items()})
 
 
 def test_boards_do_not_draw_from_the_global_random_state() -> None:

@@ -12,8 +12,8 @@ import pytest
 from sklearn.manifold import trustworthiness
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.evaluation.audits.evidence import PartOutputs
 from eigenforget.evaluation.board import Panel
+from eigenforget.evaluation.evidence import PartOutputs
 from eigenforget.evaluation.series import check_maps, map_series
 from eigenforget.record import record_from_json, to_json
 from eigenforget.report.figures import overview as figures

@@ -1,0 +1,370 @@
+"""`evaluate`: measures one's own models beside retrained ones, and what one can do with the result."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import rich.console
+from torch import nn
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
+from eigenforget.core.text import listed
+from eigenforget.core.types import Split, digest_of_rows
+from eigenforget.data.sources import Source, as_source
+from eigenforget.evaluation.board import Board, Measurement, Panel
+from eigenforget.evaluation.observe import parts_of
+from eigenforget.evaluation.records import (
+    Origin,
+    content_rows,
+    evaluation_record,
+    measurement_job,
+    write_results,
+)
+from eigenforget.models.heads import settle
+from eigenforget.models.module import ready
+from eigenforget.record import RecordError, RunRecord, chained
+from eigenforget.report.pages.console import rich_table
+from eigenforget.report.pages.export import frame, to_latex, to_markdown
+from eigenforget.report.pages.page import write_page
+from eigenforget.report.table import Cell, Row, build
+from eigenforget.report.verdict import Verdict, verdicts
+from eigenforget.requests.splitting import gone_classes, sides_of
+from eigenforget.training.cost import ModelAndCost
+from eigenforget.training.engine import Engine
+
+_Value = TypeVar("_Value")
+_WIDTH = 100
+"""Characters of a line of the table that stands for an Evaluation."""
+
+
+class ModelScores(Mapping[str, Cell]):
+    """The scores of one model by name, each beside the retrained models.
+
+    `found["muda"]["da"]` has the value, its interval (low, high), the reason where there is no
+    value, the gap to the mean of the retrained models, the same in half-widths of their band
+    (units), and the verdict that follows.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+
+    def __contains__(self, score: object) -> bool:
+        return score in self.row.cells
+
+    def __getitem__(self, score: str) -> Cell:
+        return _named(self.row.cells, score, "score")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.row.cells)
+
+    def __len__(self) -> int:
+        return len(self.row.cells)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} scores of {self.row.model!r}: {listed(self)}>"
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Mapping[str, ModelScores]):
+    """What `evaluate` found: `found["muda"]["da"].gap`; printed, a short table.
+
+    Attributes:
+        measured: Scores and series of each model, by name.
+        records: A sealed record of each model, chained in order.
+    """
+
+    measured: Mapping[str, Measurement]
+    records: tuple[RunRecord, ...]
+
+    def __contains__(self, model: object) -> bool:
+        return model in self._scores
+
+    def __getitem__(self, model: str) -> ModelScores:
+        return _named(self._scores, model, "model")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def __repr__(self) -> str:
+        return self._printed().export_text().rstrip()
+
+    def _repr_html_(self) -> str:
+        style = "font-family:ui-monospace,monospace;line-height:1.2"
+        return self._printed().export_html(
+            inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>'
+        )
+
+    def verdict(self, model: str) -> Verdict:
+        """Whether the model forgot, what it kept and what it cost, in words.
+
+        Raises:
+            EigenforgetError: There is no such unlearned model.
+        """
+        return _named({v.model: v for v in verdicts(build(self.records))}, model, "unlearned model")
+
+    def to_frame(self, scores: Sequence[str] = ()) -> Any:
+        """A pandas table with a row for each model.
+
+        Args:
+            scores: The scores to show, each with its gap and verdict; all by default.
+
+        Raises:
+            EigenforgetError: pandas is not installed.
+        """
+        with _own_errors():
+            table = frame(self.records, scores)
+        pandas = needed("pandas", extra="tables", what="to_frame()")
+        return pandas.DataFrame(list(table.rows), columns=list(table.names)).set_index("model")
+
+    def to_markdown(self, scores: Sequence[str] = ()) -> str:
+        """The table in markdown, of the headline scores or of these."""
+        with _own_errors():
+            return to_markdown(self.records, scores)
+
+    def to_latex(self, scores: Sequence[str] = ()) -> str:
+        """The table as a LaTeX tabular with the rules of booktabs."""
+        with _own_errors():
+            return to_latex(self.records, scores)
+
+    def report(self, path: str | Path, *, title: str = "Unlearning, measured") -> Path:
+        """Writes the page with every score, figure and check as one HTML file, and returns its path."""
+        with _own_errors():
+            return write_page(self.records, path, title=title)
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        title: str = "Unlearning, measured",
+        overwrite: bool = False,
+    ) -> Path:
+        """Writes records/, table.csv and report.html into a folder, all or none of them.
+
+        `eigenforget verify folder/records` checks the records.
+
+        Args:
+            folder: The folder; it is made where it is missing.
+            title: The title of the page.
+            overwrite: Whether results that the folder holds are replaced.
+
+        Returns:
+            The folder.
+        """
+        with _own_errors():
+            return write_results(self.records, folder, title=title, overwrite=overwrite)
+
+    @cached_property
+    def _scores(self) -> dict[str, ModelScores]:
+        rows = {row.model: row for row in build(self.records).rows}
+        return {name: ModelScores(rows[name]) for name in self.measured}
+
+    def _printed(self) -> rich.console.Console:
+        console = rich.console.Console(width=_WIDTH, record=True, file=io.StringIO())
+        console.print(rich_table(self.records, _WIDTH))
+        return console
+
+
+def evaluate(
+    models: Mapping[str, nn.Module | ModelAndCost],
+    *,
+    forget: Any,
+    retain: Any,
+    test: Any,
+    oracles: Mapping[str, nn.Module | ModelAndCost] | None = None,
+    metrics: Sequence[Any] = (),
+    audits: Sequence[Any] = (),
+    skip: Sequence[str] = (),
+    layer: str | None = None,
+    layers: Sequence[str] = (),
+    k: int | None = None,
+    maps: Sequence[str] = (),
+    map_points: int = 800,
+    forgotten_classes: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    engine: Engine | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Measures models beside retrained oracles, with every metric and audit; the models stay as they are.
+
+    A model without a linear head needs `layer`. Where the last nn.Linear is not the head, a pass of
+    two samples finds it.
+
+    Args:
+        models: Models by name; "original" is the model before unlearning. A ModelAndCost in the
+            place of a module says what it took to make.
+        forget: The forget set: (inputs, labels), a map-style Dataset or a DataLoader.
+        retain: The retain set, likewise.
+        test: Held-out samples, likewise.
+        oracles: Models retrained without the forget set, by name. With two or more there is a band,
+            with one a gap without a band, with none neither.
+        metrics: Metrics of your own: classes, or spellings such as 'python(path="mine.py:Mine")'.
+        audits: Audits of your own: functions (evidence, seed) → score, instances, classes or
+            spellings. An audit such as "linear_probe(c=2.0)" takes the place of the one of its name.
+        skip: Names of metrics and audits to leave out, such as "relearning".
+        layer: The layer whose output are the features; by default the input of the head.
+        layers: Further layers, on which what reads features is measured again as "score@layer".
+        k: Directions of the headline alignment; by default the number of retained classes.
+        maps: Further maps of the features: "tsne", "umap".
+        map_points: Held-out samples in each map.
+        forgotten_classes: Classes that are gone as a whole; by default those in `forget` and not in
+            `retain`.
+        num_classes: Number of classes; by default the largest label and one.
+        engine: Where to compute.
+        seed: Every draw of metrics and audits follows from it.
+
+    Returns:
+        The scores of each model beside the retrained ones.
+
+    Raises:
+        EigenforgetError: Anything that was given is wrong; one line.
+    """
+    given, retrained = _models(models, "models"), _models(oracles or {}, "oracles")
+    clash = sorted(set(given) & set(retrained))
+    if clash or not given:
+        raise EigenforgetError(
+            f"model names must be given and unique; twice: {listed(clash) or 'none given'}"
+        )
+    sides = _Sides(
+        as_source(forget, "forget"), as_source(retain, "retain"), as_source(test, "test")
+    )
+    gone = sides.gone if forgotten_classes is None else tuple(map(int, forgotten_classes))
+    panel = Panel(
+        parts=parts_of(sides.forget, sides.retain, sides.test, forgotten_classes=gone),
+        num_classes=num_classes or sides.classes,
+        forgotten_classes=gone,
+        engine=engine or Engine(),
+        seed=seed,
+        layer=layer,
+        layers=_names(layers, "layers"),
+        k=k,
+        map_points=map_points,
+        maps=_names(maps, "maps"),
+        skip=_names(skip, "skip"),
+        metrics=_list(metrics, "metrics"),
+        audits=_list(audits, "audits"),
+    )
+    made = {**given, **retrained}
+    measured = _measured(panel, sides.forget, given, retrained)
+    origin, split = _origin(panel, sides, gone)
+    unsealed = (
+        evaluation_record(name, made[name], found, origin, split=split)
+        for name, found in measured.items()
+    )
+    return Evaluation(measured, tuple(chained(unsealed)))
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Errors of records, which know nothing of this package, as errors of it."""
+    try:
+        yield
+    except RecordError as error:
+        raise EigenforgetError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The samples that were given."""
+
+    forget: Source
+    retain: Source
+    test: Source
+
+    @property
+    def gone(self) -> tuple[int, ...]:
+        return gone_classes(self.forget, self.retain)
+
+    @property
+    def classes(self) -> int:
+        return 1 + max(int(side.labels().max()) for side in (self.forget, self.retain, self.test))
+
+
+def _measured(
+    panel: Panel,
+    sample: Source,
+    models: Mapping[str, ModelAndCost],
+    oracles: Mapping[str, ModelAndCost],
+) -> dict[str, Measurement]:
+    plain, retrained = (
+        {name: settle(ready(made.model), sample).model for name, made in group.items()}
+        for group in (models, oracles)
+    )
+    originals = [plain["original"]] if "original" in plain else []
+    board = Board(panel, originals, list(retrained.values()))
+    found = {
+        name: board.measure_original() if name == "original" else board.measure(model, "unlearned")
+        for name, model in plain.items()
+    }
+    return found | {name: board.measure_oracle(i) for i, name in enumerate(retrained)}
+
+
+def _origin(panel: Panel, sides: _Sides, gone: tuple[int, ...]) -> tuple[Origin, Split]:
+    """What the records say of job and data, and the split that the two sides make."""
+    further, files = measurement_job(panel)
+    forgotten, _ = sides_of(sides.test.labels(), gone)
+    counts = len(sides.forget), len(sides.retain)
+    sizes = {
+        "forget": counts[0],
+        "retain": counts[1],
+        "test": len(sides.test),
+        "test_forget": len(forgotten),
+    }
+    layer = {"layer": panel.layer} if panel.layer else {}
+    job = {"made_by": "eigenforget.evaluate", "sizes": sizes, **layer, **further}
+    gone_rows, kept_rows, test_rows = map(content_rows, (sides.forget, sides.retain, sides.test))
+    split = _digest(forget=gone_rows, retain=kept_rows)
+    data = _digest(train=[*gone_rows, *kept_rows], test=test_rows)
+    origin = Origin(job, {"data": data, "split": split, **files}, panel.engine)
+    rows = np.arange(sum(counts))
+    return origin, Split(rows[: counts[0]], rows[counts[0] :], gone, split)
+
+
+def _digest(**parts: Sequence[str]) -> str:
+    """A digest of samples that depends on the part of each, and not on their order."""
+    return digest_of_rows(f"{part}\x1f{row}" for part, rows in parts.items() for row in rows)
+
+
+def _models(given: Any, what: str) -> dict[str, ModelAndCost]:
+    if not isinstance(given, Mapping):
+        raise EigenforgetError(
+            f"{what} must be a dict of models by name, got {type(given).__name__}"
+        )
+    found = {}
+    for name, model in given.items():
+        made = model if isinstance(model, ModelAndCost) else ModelAndCost(model, 0.0, {})
+        if not isinstance(made.model, nn.Module) or not isinstance(name, str):
+            raise EigenforgetError(
+                f"{what}: {name!r} must name an nn.Module, got {type(made.model).__name__}"
+            )
+        found[name] = made
+    return found
+
+
+def _list(given: Any, what: str) -> list[Any]:
+    if isinstance(given, (str, type)) or not isinstance(given, Sequence):
+        raise EigenforgetError(f"{what} must be a list, got {given!r}")
+    return list(given)
+
+
+def _names(given: Any, what: str) -> tuple[str, ...]:
+    names = _list(given, what)
+    if not all(isinstance(name, str) for name in names):
+        raise EigenforgetError(f"{what} must be a list of names, got {given!r}")
+    return tuple(names)
+
+
+def _named(found: Mapping[str, _Value], name: str, what: str) -> _Value:
+    if name not in found:
+        raise EigenforgetError(f"no {what} {name!r}; there are: {listed(found, 100)}")
+    return found[name]
