@@ -11,9 +11,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from eigenforget import MUDA, Engine, evaluate, unlearn
-from eigenforget.data.sources import as_source
-from eigenforget.training.recipe import Recipe, fit_recipe
+from eigenforget import MUDA, Engine, evaluate, train, unlearn
 
 FORGOTTEN = 2
 
@@ -53,11 +51,13 @@ def main() -> None:
         loader(x_test, y_test),
     )
 
-    engine, recipe = Engine(device="cpu"), Recipe(epochs=40, batch_size=16, lr=0.02)
+    engine, recipe = Engine(device="cpu"), "recipe(epochs=40, batch_size=16, lr=0.02)"
     torch.manual_seed(0)
-    original, oracle = Wines(), Wines()
-    fit_recipe(original, as_source(loader(x_train, y_train)), recipe, engine=engine, seed=0)
-    fit_recipe(oracle, as_source(retain), recipe, engine=engine, seed=1)
+    original = train(Wines(), loader(x_train, y_train), recipe, engine=engine)
+    oracles = {
+        f"oracle {seed}": train(Wines(), retain, recipe, engine=engine, seed=seed)
+        for seed in (1, 2, 3)
+    }
 
     unlearned = unlearn(
         original,
@@ -68,20 +68,16 @@ def main() -> None:
     )
     found = evaluate(
         {"original": original, "muda": unlearned},
-        oracles={"oracle": oracle},
+        oracles=oracles,
         forget=forget,
         retain=retain,
         test=test,
-        panel={"engine": engine},
+        engine=engine,
     )
-    for name in ("test_forget_accuracy", "test_retain_accuracy", "da", "nmi"):
-        values = "  ".join(
-            f"{model} {measured.value(name):.3f}" for model, measured in found.models.items()
-        )
-        print(f"{name:22s} {values}  gap of muda to the oracle {found.gap('muda', name):+.3f}")
-    if not found.models["muda"].value("test_forget_accuracy") < found.models["original"].value(
-        "test_forget_accuracy"
-    ):
+    print(found)
+    print(found.verdict("muda").headline)
+    name = "test_forget_accuracy"
+    if not found["muda"][name].value < found["original"][name].value:
         raise SystemExit("muda did not forget")
 
 

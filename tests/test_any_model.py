@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eigenforget.cli import main
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.data.sources import TensorSource
-from eigenforget.evaluation.board import evaluate
+from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import METHODS, MUDA, BadTeacher, Finetune
 from eigenforget.methods.base import Task
 from eigenforget.methods.unlearn import unlearn

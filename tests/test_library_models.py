@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.data.sources import Source, TensorSource
-from eigenforget.evaluation.board import evaluate
+from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import (
     CMF,
     ESC,

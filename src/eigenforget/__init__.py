@@ -1,7 +1,8 @@
-"""eigenforget: make a trained PyTorch classifier forget chosen training data, and measure in
-feature space whether it did.
+"""eigenforget: make a trained PyTorch classifier forget data, and measure whether it did.
 
-The names below load on first use, so that `eigenforget.record` works where torch is not installed.
+`unlearn` and `evaluate` work on any nn.Module and any tensors, Dataset or DataLoader. The names
+below and the packages behind them load on first use, so that `eigenforget.record` and the command
+line's help work without torch.
 """
 
 from __future__ import annotations
@@ -12,50 +13,75 @@ from typing import TYPE_CHECKING, Any
 from eigenforget.core.version import __version__
 
 if TYPE_CHECKING:
+    from eigenforget import (
+        alignment,
+        data,
+        evaluation,
+        experiments,
+        methods,
+        models,
+        record,
+        report,
+        requests,
+        training,
+    )
     from eigenforget.alignment import alignment_curve, dimensional_alignment_loss
     from eigenforget.core.errors import Diverged, EigenforgetError, Refused
     from eigenforget.core.types import Index, Score
-    from eigenforget.evaluation.audits import LinearProbe
+    from eigenforget.evaluation import audits, metrics
+    from eigenforget.evaluation.audits import AUDITS, LinearProbe
     from eigenforget.evaluation.board import Panel
     from eigenforget.evaluation.evaluate import Evaluation, evaluate
-    from eigenforget.evaluation.metrics import DimensionalAlignment
+    from eigenforget.evaluation.metrics import METRICS, DimensionalAlignment
     from eigenforget.methods import METHODS, MUDA, Finetune, HeadMask, RandomLabel
     from eigenforget.methods.base import Task
     from eigenforget.methods.unlearn import unlearn
-    from eigenforget.requests import AtRandom, ByClass, ByIds, split
+    from eigenforget.requests import REQUESTS, AtRandom, ByClass, ByIds, split
     from eigenforget.training.engine import Engine
+    from eigenforget.training.recipe import Recipe, train
 
-_HOME = {
-    "alignment_curve": "alignment",
-    "dimensional_alignment_loss": "alignment",
-    "LinearProbe": "evaluation.audits",
-    "Engine": "training.engine",
-    "Evaluation": "evaluation.evaluate",
-    "Panel": "evaluation.board",
-    "evaluate": "evaluation.evaluate",
-    "METHODS": "methods",
-    "MUDA": "methods",
-    "Finetune": "methods",
-    "HeadMask": "methods",
-    "RandomLabel": "methods",
-    "DimensionalAlignment": "evaluation.metrics",
-    "AtRandom": "requests",
-    "ByClass": "requests",
-    "ByIds": "requests",
-    "split": "requests",
-    "Diverged": "core.errors",
-    "EigenforgetError": "core.errors",
-    "Index": "core.types",
-    "Refused": "core.errors",
-    "Score": "core.types",
-    "Task": "methods.base",
-    "unlearn": "methods.unlearn",
+_PACKAGES = {
+    name: name
+    for name in (
+        "alignment",
+        "data",
+        "evaluation",
+        "experiments",
+        "methods",
+        "models",
+        "record",
+        "report",
+        "requests",
+        "training",
+    )
+} | {"audits": "evaluation.audits", "metrics": "evaluation.metrics"}
+"""Where the packages are that one reaches as attributes, such as `eigenforget.methods.MUDA`."""
+
+_NAMES = {
+    "alignment": ("alignment_curve", "dimensional_alignment_loss"),
+    "core.errors": ("Diverged", "EigenforgetError", "Refused"),
+    "core.types": ("Index", "Score"),
+    "evaluation.audits": ("AUDITS", "LinearProbe"),
+    "evaluation.board": ("Panel",),
+    "evaluation.evaluate": ("Evaluation", "evaluate"),
+    "evaluation.metrics": ("METRICS", "DimensionalAlignment"),
+    "methods": ("METHODS", "MUDA", "Finetune", "HeadMask", "RandomLabel"),
+    "methods.base": ("Task",),
+    "methods.unlearn": ("unlearn",),
+    "requests": ("REQUESTS", "AtRandom", "ByClass", "ByIds", "split"),
+    "training.engine": ("Engine",),
+    "training.recipe": ("Recipe", "train"),
 }
+"""The public names by the module that defines them."""
+
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
-    "__version__",
+    "AUDITS",
     "METHODS",
+    "METRICS",
     "MUDA",
+    "REQUESTS",
     "AtRandom",
     "ByClass",
     "ByIds",
@@ -70,20 +96,42 @@ __all__ = [
     "LinearProbe",
     "Panel",
     "RandomLabel",
+    "Recipe",
     "Refused",
     "Score",
     "Task",
+    "__version__",
+    "alignment",
     "alignment_curve",
+    "audits",
+    "data",
     "dimensional_alignment_loss",
     "evaluate",
+    "evaluation",
+    "experiments",
+    "methods",
+    "metrics",
+    "models",
+    "record",
+    "report",
+    "requests",
     "split",
+    "train",
+    "training",
     "unlearn",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name in _PACKAGES:
+        value: Any = importlib.import_module(f"eigenforget.{_PACKAGES[name]}")
+    elif name in _HOME:
+        value = getattr(importlib.import_module(f"eigenforget.{_HOME[name]}"), name)
+    else:
         raise AttributeError(f"module 'eigenforget' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"eigenforget.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,7 +18,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source, TensorSource
-from eigenforget.evaluation.board import evaluate
+from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import MUDA, Finetune, HeadMask, RandomLabel
 from eigenforget.methods.base import Task
 
@@ -160,9 +160,9 @@ def test_muda_raises_alignment_and_forgets_outputs(task: Task) -> None:
         retain=task.retain,
         test=task.retain,
     )
-    assert found.models["muda"].value("forget_accuracy") == 0.0
-    assert found.models["muda"].value("da") > found.models["original"].value("da") + 0.1  # type: ignore[operator]
-    assert found.models["muda"].value("retain_accuracy") > 0.97  # type: ignore[operator]
+    assert found.measured["muda"].value("forget_accuracy") == 0.0
+    assert found.measured["muda"].value("da") > found.measured["original"].value("da") + 0.1  # type: ignore[operator]
+    assert found.measured["muda"].value("retain_accuracy") > 0.97  # type: ignore[operator]
 
 
 def test_muda_alignment_term_alone_moves_features_into_the_eigenspace(task: Task) -> None:
@@ -171,7 +171,7 @@ def test_muda_alignment_term_alone_moves_features_into_the_eigenspace(task: Task
     with_little = MUDA(w_sd=0.0, w_da=0.01, **settings)(task)  # type: ignore[arg-type]
     models = {"much": with_da, "little": with_little, "original": task.model}
     found = evaluate(models, forget=task.forget, retain=task.retain, test=task.retain)
-    da = {name: m.value("da") for name, m in found.models.items()}
+    da = {name: m.value("da") for name, m in found.measured.items()}
     assert da["much"] > da["little"] + 0.05 and da["much"] > da["original"] + 0.05  # type: ignore[operator]
 
 
@@ -222,7 +222,7 @@ def test_muda_at_random_keeps_forget_accuracy_at_or_above_unseen(task: Task) -> 
     result = MUDA(alternations=3, batch_size=32)(
         replace(task, forget=forget, retain=rest, forgotten_classes=())
     )
-    found = evaluate({"muda": result}, forget=forget, retain=rest, test=unseen).models["muda"]
+    found = evaluate({"muda": result}, forget=forget, retain=rest, test=unseen).measured["muda"]
     assert found.value("forget_accuracy") >= found.value("test_retain_accuracy") - 0.02  # type: ignore[operator]
 
 
@@ -282,7 +282,7 @@ def test_head_mask_changes_one_bias_and_no_feature(task: Task) -> None:
         retain=task.retain,
         test=task.retain,
     )
-    original, cheat = found.models["original"], found.models["cheat"]
+    original, cheat = found.measured["original"], found.measured["cheat"]
     assert cheat.value("forget_accuracy") == 0.0 and original.value("forget_accuracy") > 0.9  # type: ignore[operator]
     for name in ("da", "da_energy", "nmi", "cluster_f1"):
         assert cheat.value(name) == original.value(name), "features are bit for bit the original's"

@@ -20,7 +20,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.spec import as_json, configured, from_json, parse, spell
 from eigenforget.data.sources import TensorSource
-from eigenforget.evaluation.board import evaluate
+from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import METHODS, Finetune, HeadMask, RandomLabel
 from eigenforget.methods.base import Task
 from eigenforget.methods.cmf import CMF
@@ -332,7 +332,7 @@ def test_ssd_caps_its_samples_and_forgets_a_class(task: Task) -> None:
     )
     found = evaluate(
         {"ssd": SSD(alpha=2.5)(task)}, forget=task.forget, retain=task.retain, test=task.retain
-    ).models["ssd"]
+    ).measured["ssd"]
     assert found.value("forget_accuracy") < 0.5 and found.value("retain_accuracy") > 0.9  # type: ignore[operator]
     statistics = dict(task.model.named_buffers())
     assert all(torch.equal(b, statistics[k]) for k, b in result.named_buffers())
@@ -531,7 +531,7 @@ def test_influence_on_a_network(small: Task, task: Task) -> None:
     assert meter.meter.trained <= len(task.forget) + 8 * 200
     found = evaluate(
         {"influence": result}, forget=task.forget, retain=task.retain, test=task.retain
-    ).models["influence"]
+    ).measured["influence"]
     assert found.value("forget_accuracy") < 0.6 and found.value("retain_accuracy") > 0.97  # type: ignore[operator]
 
 
@@ -603,7 +603,7 @@ def test_esc_leaves_features_alone_and_says_so(task: Task) -> None:
         forget=task.forget,
         retain=task.retain,
         test=task.retain,
-    ).models
+    ).measured
     for name in results:
         assert found[name].value("forget_accuracy") < 0.1  # type: ignore[operator]
         assert found[name].value("retain_accuracy") > 0.95  # type: ignore[operator]
