@@ -213,7 +213,7 @@ def test_records_hold_plain_json_and_claims_that_follow_from_the_scores(
         None,
     )
     text = json.dumps(record.to_json(sealed), allow_nan=False)
-    assert record.from_json(json.loads(text)) == sealed
+    assert record.record_from_json(json.loads(text)) == sealed
     assert (
         sealed.inputs["checked_model"] == checkpoint.digest(trained)
         and sealed.inputs["split"] == digits.split.digest
