@@ -33,11 +33,11 @@ from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.evaluation.metrics import METRICS, PairedMetric, PanelMetric
 from eigenforget.evaluation.observe import batches, pairs
 from eigenforget.methods import METHODS
-from eigenforget.training.cost import Clock
+from eigenforget.training.cost import CostClock
 from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import curvature_product, mean_gradient
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
-from eigenforget.training.processes import bounds, rows_of
+from eigenforget.training.processes import bounds, own_rows
 from eigenforget.training.recipe import Recipe, fit_recipe, supervised
 from tests import toys
 
@@ -471,7 +471,7 @@ def test_an_engine_that_was_not_launched_says_so() -> None:
     for call in (
         lambda: engine.fit(Net(), [], epochs=1, seed=0),
         lambda: next(engine.forward(Net(), RETAIN)),
-        lambda: Clock(engine),
+        lambda: CostClock(engine),
     ):
         with pytest.raises(
             EigenforgetError, match=r"engine on 2 devices works after engine\.fabric\.launch"
@@ -499,7 +499,7 @@ def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
         for count in range(1, 23):
             inputs = {"x": torch.arange(count), "flag": torch.ones(())}
             shares = [
-                rows_of(inputs, slice(a, b), count) for a, b in pairwise(bounds(count, world))
+                own_rows(inputs, slice(a, b), count) for a, b in pairwise(bounds(count, world))
             ]
             rows = [share["x"].tolist() for share in shares]
             assert all(share["flag"].ndim == 0 for share in shares)

@@ -20,7 +20,7 @@ from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.record import read, read_folder
 from eigenforget.training.engine import Engine
-from eigenforget.training.trackers import TrackedRun, Tracker, check, tracker, tracking
+from eigenforget.training.trackers import TrackedRun, Tracker, check_trackers, tracker, tracking
 
 ROWS = [
     {
@@ -182,7 +182,7 @@ def test_a_second_tracker_that_cannot_be_opened_ends_the_first(
     "spec", ["", "trackio", "trackio:", "mlflow: ", "wandb:x", "tensorboard", ":x", "Tensorboard:x"]
 )
 def test_what_is_no_tracker(spec: str) -> None:
-    for call in (tracker, lambda s: check([s])):
+    for call in (tracker, lambda s: check_trackers([s])):
         with pytest.raises(
             EigenforgetError, match="is not tensorboard:FOLDER, mlflow:URI or trackio:PROJECT"
         ):
@@ -198,7 +198,7 @@ def test_a_missing_library_is_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    for call in (tracker, lambda s: check([s])):
+    for call in (tracker, lambda s: check_trackers([s])):
         with pytest.raises(
             EigenforgetError,
             match=rf"needs {module}, which is not installed: pip install 'eigenforget\[{extra}\]'$",

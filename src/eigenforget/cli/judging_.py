@@ -80,7 +80,7 @@ def evaluate(
         raise EigenforgetError(
             "--require judges unlearned models, and no model was given to evaluate"
         )
-    trackers.check(track)
+    trackers.check_trackers(track)
     check_folder(out, overwrite)
     recording.check()
     with trackers.tracking(track, name=out.name, leads=engine.leads) as tracked:

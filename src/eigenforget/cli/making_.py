@@ -94,7 +94,7 @@ def train(
     """`eigenforget train`: a checkpoint and a record beside it. track: trackers that also get the
     log.
     """
-    trackers.check(track)
+    trackers.check_trackers(track)
     experiment = replace(experiment_of(specs, engine), layer=layer or None)
     checkpoint.check_target(out)
     check_file(out, overwrite)
@@ -140,7 +140,7 @@ def unlearn(
 
     track: trackers that also get the log.
     """
-    trackers.check(track)
+    trackers.check_trackers(track)
     chosen = parse(method, METHODS, "method")
     loaded, inputs = checkpoint.load_state(source), file_of(source)
     experiment = experiment_of(completed(specs, loaded.metadata), engine)

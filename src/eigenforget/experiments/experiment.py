@@ -31,7 +31,7 @@ from eigenforget.record import Outcome, RunRecord
 from eigenforget.record.schema import Kind
 from eigenforget.requests import ForgetRequest, retain_sample, split
 from eigenforget.requests.splitting import sides_of
-from eigenforget.training.cost import Clock, ModelAndCost
+from eigenforget.training.cost import CostClock, ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
 from eigenforget.training.recipe import Recipe, fit_recipe
@@ -115,7 +115,7 @@ class Experiment:
         """The original model, or with `without_forget` a retrained oracle."""
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
-        with Clock(self.engine) as clock:
+        with CostClock(self.engine) as clock:
             fit_recipe(
                 model, source, self.recipe, engine=self.engine, seed=seed, layer=self.layer, log=log
             )
@@ -143,7 +143,7 @@ class Experiment:
                 self.split.retain, self.data.train_index.labels, self.retain_fraction, seed
             )
             kept = self.data.train.subset(rows)
-        with Clock(self.engine) as clock:
+        with CostClock(self.engine) as clock:
             result = unlearn(
                 model,
                 forget=self.forget if only is None else self.data.train.subset(only),

@@ -33,14 +33,14 @@ class ModelAndCost(NamedTuple):
     cost: Mapping[str, float]
 
 
-class Clock:
-    """Measures the time, samples and peak memory of a block: `with Clock(engine) as clock: …`."""
+class CostClock:
+    """Measures the time, samples and peak memory of a block: `with CostClock(engine) as clock: …`."""
 
     def __init__(self, engine: Engine) -> None:
         self._processes, self._meter = engine.processes, engine.meter
         self._memory = peak_memory(engine.fabric.device)
 
-    def __enter__(self) -> Clock:
+    def __enter__(self) -> CostClock:
         self._before, self._peak = replace(self._meter), self._memory.__enter__()
         self._wall, self._cpu = -time.perf_counter(), -time.process_time()
         return self

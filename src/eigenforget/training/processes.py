@@ -75,7 +75,7 @@ def bounds(samples: int, count: int) -> list[int]:
     return [rank * samples // count for rank in range(count + 1)]
 
 
-def rows_of(inputs: Any, rows: slice, samples: int) -> Any:
+def own_rows(inputs: Any, rows: slice, samples: int) -> Any:
     """These rows of each tensor in `inputs` that has one row per sample; the rest as it is."""
 
     def cut(value: Any) -> Any:
@@ -122,7 +122,7 @@ class Processes:
             return call(inputs)
         own, edges = self.rows(samples), bounds(samples, self.count)
         with _BatchNormOverAll(self.fabric):
-            outputs = call(rows_of(inputs, own, samples))
+            outputs = call(own_rows(inputs, own, samples))
 
         def whole(tensor: Tensor) -> Tensor:
             if len(tensor) != own.stop - own.start:

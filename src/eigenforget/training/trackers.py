@@ -110,7 +110,7 @@ def tracker(*specs: str, name: str = "") -> Tracker:
         EigenforgetError: An unknown spec, a missing library (the message names the extra to
             install), or a place that cannot be reached or written to.
     """
-    check(specs)
+    check_trackers(specs)
     opened: list[TrackedRun] = []
     try:
         for spec in specs:
@@ -122,7 +122,7 @@ def tracker(*specs: str, name: str = "") -> Tracker:
     return Tracker(opened)
 
 
-def check(specs: Sequence[str]) -> None:
+def check_trackers(specs: Sequence[str]) -> None:
     """Check specs of trackers before any work.
 
     Raises:

@@ -16,7 +16,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Unlike in torch's function no label is ignored: −100 is an error, not a silent zero.
     """
-    check_labels(logits, labels)
+    check_logits_and_labels(logits, labels)
     return -logits.log_softmax(dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(1)
 
 
@@ -35,17 +35,17 @@ def check_logits(logits: Tensor, what: str = "logits") -> None:
         )
 
 
-def check_labels(logits: Tensor, labels: Tensor) -> None:
+def check_logits_and_labels(logits: Tensor, labels: Tensor) -> None:
     """Error unless labels are B integers from 0 to C − 1."""
     check_logits(logits)
     if labels.shape != logits.shape[:1] or labels.is_floating_point():
         raise EigenforgetError(
             f"labels must be {len(logits)} integers [B], got {labels.dtype} {list(labels.shape)}"
         )
-    check_classes(labels, num_classes=logits.shape[1], what="labels")
+    check_class_range(labels, num_classes=logits.shape[1], what="labels")
 
 
-def check_classes(classes: Tensor, *, num_classes: int, what: str) -> None:
+def check_class_range(classes: Tensor, *, num_classes: int, what: str) -> None:
     """Error unless every class lies in 0 … num_classes − 1.
 
     Only on the CPU: elsewhere reading the values would make each step wait for the device, and

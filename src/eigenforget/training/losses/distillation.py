@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.training.losses.classification import check_classes, check_labels, check_logits
+from eigenforget.training.losses.classification import (
+    check_class_range,
+    check_logits,
+    check_logits_and_labels,
+)
 
 
 def masked_target(logits: Tensor, forgotten_classes: Tensor) -> Tensor:
@@ -37,7 +41,7 @@ def masked_target(logits: Tensor, forgotten_classes: Tensor) -> Tensor:
             "forgotten_classes must be a non-empty 1-D integer tensor, got "
             f"{forgotten_classes.dtype} {list(forgotten_classes.shape)}"
         )
-    check_classes(forgotten_classes, num_classes=logits.shape[1], what="forgotten_classes")
+    check_class_range(forgotten_classes, num_classes=logits.shape[1], what="forgotten_classes")
     # Where the classes are given on the CPU, as methods give them, nothing waits for the device.
     masked = torch.zeros(logits.shape[1], dtype=torch.bool, device=forgotten_classes.device)
     masked[forgotten_classes.long()] = True
@@ -54,7 +58,7 @@ def masked_true_class_target(logits: Tensor, labels: Tensor) -> Tensor:
     It is the self-distillation target of MUDA (our reading of arXiv 2407.17710) and of DELETE,
     which uses −1e10.
     """
-    check_labels(logits, labels)
+    check_logits_and_labels(logits, labels)
     if logits.shape[1] < 2:
         raise EigenforgetError("masking the true class needs at least 2 classes, got 1")
     return logits.scatter(1, labels.long().unsqueeze(1), -math.inf).softmax(dim=1)
