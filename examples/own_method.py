@@ -25,12 +25,12 @@ from torch import nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Task
+from eigenforget.methods.base import Method, Task
 from eigenforget.models.features import find_head
 
 
 @configured
-class ShrinkHead:
+class ShrinkHead(Method):
     """Scale the head's rows of the forgotten classes: a deliberately simple method that shows the
     parts a method has.
     """

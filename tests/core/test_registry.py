@@ -12,7 +12,7 @@ import pytest
 
 from eigenforget.core import registry
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.registry import Registry
+from eigenforget.core.registry import Registry, from_function
 from eigenforget.core.spec import as_json, from_json, parse, spell
 from eigenforget.methods import METHODS
 
@@ -20,9 +20,10 @@ REQUIRED = ("name", "needs", "guarantee", "source", "role", "passes")
 FILE = """
 from typing import ClassVar
 from eigenforget.core.spec import configured
+from eigenforget.methods.base import Method
 
 @configured
-class Mine:
+class Mine(Method):
     name: ClassVar[str] = "mine"
     needs: ClassVar[tuple] = ()
     guarantee: ClassVar[str] = "none"
@@ -111,11 +112,16 @@ def test_a_class_of_ours_keeps_its_name_when_it_is_named_by_path() -> None:
     assert spell(value) == "muda(k=9)"
 
 
-def test_a_function_of_ones_own_file_is_a_method(in_folder: Path) -> None:
-    value: Any = METHODS.parse("python(path='mine.py:copied', times=2)")
-    assert value("task") == ["task", "task"]
+def test_a_function_of_ones_own_file_is_a_choice(in_folder: Path) -> None:
+    toys: Registry[type] = Registry(
+        "toy", wrap=lambda f: from_function(f, call="__call__", given=("task",), needs=())
+    )
+    value: Any = toys.parse("python(path='mine.py:copied', times=2)")
+    assert value("task") == ["task", "task"] and value.needs == ()
     assert spell(value) == "python(path='mine.py:copied', times=2)"
-    assert METHODS.parse(spell(value)) == value != METHODS.parse("python(path='mine.py:copied')")
+    assert toys.parse(spell(value)) == value != toys.parse("python(path='mine.py:copied')")
+    with pytest.raises(EigenforgetError, match="is no toy: it lacks name"):
+        Registry[type]("toy").parse("python(path='mine.py:copied')")
 
 
 def test_a_changed_file_is_run_again(in_folder: Path) -> None:

@@ -61,9 +61,10 @@ class Registry(Sequence[_Kind]):
         for point in entry_points(group=self.group) if self.group else ():
             kind, where = self._of_point(point), f"entry point {point.value!r}"
             self._check(kind, where)
-            if kind.name in {other.name for other in found}:  # type: ignore[attr-defined]
+            name = spec.name_of(kind)
+            if name in map(spec.name_of, found):
                 raise EigenforgetError(
-                    f"{where} takes the {self.what} name {kind.name!r}, which is in use"  # type: ignore[attr-defined]
+                    f"{where} takes the {self.what} name {name!r}, which is in use"
                 )
             found.append(kind)
         return tuple(found)
@@ -79,7 +80,7 @@ class Registry(Sequence[_Kind]):
         return len(self._known)
 
     def __repr__(self) -> str:
-        return f"<{self.what}: {listed((kind.name for kind in self), 100)}>"  # type: ignore[attr-defined]
+        return f"<{self.what}: {listed(map(spec.name_of, self), 100)}>"
 
     def get(self, name: str) -> _Kind:
         """The class of this name.

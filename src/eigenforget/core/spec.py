@@ -114,7 +114,7 @@ def spell(value: Any) -> str:
         current = getattr(value, f.name)
         if current != _default(f):
             given.append(f"{f.name}={spell(current)}")
-    name = value.name if path is None else "python"  # type: ignore[attr-defined]
+    name = name_of(value) if path is None else "python"
     return f"{name}({', '.join(given)})"
 
 
@@ -125,7 +125,7 @@ def as_json(value: Any) -> Any:
         path = path_of(type(value))
         if path is not None:
             return {"name": "python", "fields": {"path": path, **fields}}
-        return {"name": value.name, "fields": fields}  # type: ignore[attr-defined]
+        return {"name": name_of(value), "fields": fields}
     if isinstance(value, (list, tuple)):
         return [as_json(v) for v in value]
     return value
@@ -141,12 +141,17 @@ def from_json(value: Any, choices: Sequence[type], what: str) -> Any:
     return value
 
 
+def name_of(kind: Any) -> str:
+    """The `name` that every choice, a class or an instance of one, has in specs."""
+    return str(kind.name)
+
+
 def kind_of_name(name: str, choices: Sequence[type], what: str) -> type:
     """The choice of this name, or a one-line error that lists the names."""
     for kind in choices:
-        if kind.name == name:  # type: ignore[attr-defined]
+        if name_of(kind) == name:
             return kind
-    known = sorted(kind.name for kind in choices)  # type: ignore[attr-defined]
+    known = sorted(map(name_of, choices))
     raise EigenforgetError(
         f"unknown {what} {name!r}{_hint(name, known)}; choose from: {_listing(known)}"
     )

@@ -72,8 +72,27 @@ class BackdooredData:
                 target is no class, the trigger is larger than the image, the share poisons nothing,
                 or the test data are of the class `target` alone.
         """
-        clean = self.inner.load()
-        train, test = clean.train, clean.test
+        clean: Data = self.inner.load()
+        train, value = self._checked(clean)
+        test = cast("TensorSource", clean.test)
+        others = np.flatnonzero(clean.test_index.labels != self.target)
+        if not len(others):
+            raise EigenforgetError(
+                f"the test data has no sample of another class than target={self.target} to "
+                "plant the trigger in"
+            )
+        chosen = self._chosen(clean.train_index)
+        return replace(
+            clean,
+            train=self._poisoned(train, chosen, value),
+            train_index=self._marked(clean.train_index, chosen),
+            test_index=self._marked(clean.test_index, np.array([], dtype=np.int64)),
+            triggered=self._poisoned(test.subset(others), np.arange(len(others)), value),
+        )
+
+    def _checked(self, clean: Data) -> tuple[TensorSource, Tensor]:
+        """The training images, and the value of the trigger in each channel [C]."""
+        train = clean.train
         if (
             not isinstance(train, TensorSource)
             or not isinstance(train.inputs, Tensor)
@@ -82,12 +101,8 @@ class BackdooredData:
             raise EigenforgetError(
                 "backdoored plants a trigger into images [N, C, H, W] that are kept in memory"
             )
-        taken = [
-            name
-            for name in COLUMNS
-            if name in {*clean.train_index.columns, *clean.test_index.columns}
-        ]
-        if taken:
+        known = {*clean.train_index.columns, *clean.test_index.columns}
+        if taken := [name for name in COLUMNS if name in known]:
             raise EigenforgetError(
                 f"the data has a column {listed(taken)} already, which backdoored would write over"
             )
@@ -100,22 +115,7 @@ class BackdooredData:
             raise EigenforgetError(
                 f"a trigger of size={self.size} does not fit images of {height}×{width} pixels"
             )
-        chosen = self._chosen(clean.train_index)
-        value = train.inputs.amax(dim=(0, 2, 3))
-        others = np.flatnonzero(clean.test_index.labels != self.target)
-        if not len(others):
-            raise EigenforgetError(
-                f"the test data has no sample of another class than target={self.target} to "
-                "plant the trigger in"
-            )
-        triggered = self._poisoned(test.subset(others), np.arange(len(others)), value)
-        return replace(
-            clean,
-            train=self._poisoned(train, chosen, value),
-            train_index=self._marked(clean.train_index, chosen),
-            test_index=self._marked(clean.test_index, np.array([], dtype=np.int64)),
-            triggered=triggered,
-        )
+        return train, train.inputs.amax(dim=(0, 2, 3))
 
     def _chosen(self, index: Index) -> np.ndarray:
         """Positions of the samples to poison, drawn by id, so their order does not matter."""

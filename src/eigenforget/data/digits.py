@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
-from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from sklearn.datasets import load_digits
 
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Arrays, Data, from_arrays

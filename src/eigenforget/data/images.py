@@ -5,6 +5,7 @@ The inputs are the same, bit for bit, either way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -35,8 +36,7 @@ _DEEP = ("I", "F")
 """First letter of Pillow's modes with more than 8 bits (I;16, …), which its conversion to RGB would
 clip.
 """
-_BYTES = 4
-"""Of one float32."""
+_FLOAT32_BYTES = 4
 
 
 class Images(NamedTuple):
@@ -147,13 +147,8 @@ def _in_memory(sides: Mapping[str, Images], keeping: ImageStorage) -> bool:
         return keeping.keep == "memory"
     first = next(images for images in sides.values() if len(images.labels)).read(0)
     # Three channels: whether any image has colours is known only when all were read.
-    wanted = (
-        sum(len(images.labels) for images in sides.values())
-        * first.shape[0]
-        * first.shape[1]
-        * 3
-        * _BYTES
-    )
+    count = sum(len(images.labels) for images in sides.values())
+    wanted = count * math.prod(first.shape[:2]) * 3 * _FLOAT32_BYTES
     return wanted <= keeping.memory_gib * 2**30
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn import datasets  # type: ignore[import-untyped]
+from sklearn import datasets
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured

@@ -68,7 +68,8 @@ def personal_fields(request: ForgetRequest | Sequential | None) -> dict[str, Per
         request: The request of a record: classes of the user's own file that stand in it declare
             theirs too.
     """
-    found = {kind.name: kind for kind in (*REQUESTS, Sequential)}
+    kinds: tuple[Any, ...] = (*REQUESTS, Sequential)
+    found = {kind.name: kind for kind in kinds}
     pending: list[Any] = [request]
     while pending:
         item = pending.pop()

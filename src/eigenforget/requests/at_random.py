@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-import pydantic
 from pydantic import Field
 
 from eigenforget.core import seeds
@@ -45,15 +44,13 @@ class AtRandom:
     ] = None
     duplicates: Duplicates = "error"
 
-    @pydantic.model_validator(mode="after")
-    def _one_size(self) -> AtRandom:
+    def __post_init__(self) -> None:
         if self.fraction is not None and self.n is not None:
             raise ValueError("give fraction or n, not both")
         if self.fraction is None and self.n is None:
             # Set here, so that a record shows the share that was drawn, and at_random() equals
             # at_random(fraction=0.1).
             object.__setattr__(self, "fraction", _USUAL_SHARE)
-        return self
 
     def select(self, index: Index) -> np.ndarray:
         """Positions of the samples to forget."""

@@ -46,9 +46,8 @@ def memorisation_scores(with_sample: Any, without: Any, labels: Any) -> np.ndarr
         raise EigenforgetError(
             f"with_sample has {seen.shape[2]} classes and without has {unseen.shape[2]}"
         )
-    return _label_probability(seen, truth).mean(axis=0) - _label_probability(unseen, truth).mean(
-        axis=0
-    )
+    sides = (_label_probability(seen, truth), _label_probability(unseen, truth))
+    return np.asarray(sides[0].mean(axis=0) - sides[1].mean(axis=0))
 
 
 def subsampled_memorisation(probabilities: Any, included: Any) -> np.ndarray:
@@ -84,7 +83,8 @@ def subsampled_memorisation(probabilities: Any, included: Any) -> np.ndarray:
             f"samples {listed(lacking)} are in the subsets of all {len(found)} models or of none"
         )
     seen = np.where(inside, found, 0).sum(axis=0) / counts
-    return seen - np.where(inside, 0, found).sum(axis=0) / (len(found) - counts)
+    unseen = np.where(inside, 0, found).sum(axis=0) / (len(found) - counts)
+    return np.asarray(seen - unseen)
 
 
 def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
@@ -105,9 +105,9 @@ def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
     if what == "margin":
         others = wide.copy()
         others[rows, truth] = -np.inf
-        return own - others.max(axis=1)
+        return np.asarray(own - others.max(axis=1))
     total = np.exp(wide - top[:, np.newaxis]).sum(axis=1)
-    return 1 / total if what == "confidence" else np.log(total) + (top - own)
+    return np.asarray(1 / total if what == "confidence" else np.log(total) + (top - own))
 
 
 def write_scores(
@@ -271,4 +271,4 @@ def _label_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     The largest logit is subtracted first, so that nothing overflows.
     """
     weights = np.exp(logits - logits.max(axis=2, keepdims=True))
-    return weights[:, np.arange(len(labels)), labels] / weights.sum(axis=2)
+    return np.asarray(weights[:, np.arange(len(labels)), labels] / weights.sum(axis=2))

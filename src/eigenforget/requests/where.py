@@ -67,10 +67,9 @@ class Where:
         return np.flatnonzero(self._true(column, values))
 
     def _true(self, column: np.ndarray, values: tuple[ColumnValue, ...]) -> np.ndarray:
-        if self.op in ("==", "in"):
-            return np.logical_or.reduce([column == value for value in values])
-        if self.op == "!=":
-            return column != values[0]
+        if self.op in ("==", "in", "!="):
+            same: np.ndarray = np.logical_or.reduce([column == value for value in values])
+            return ~same if self.op == "!=" else same
         held = family(column)
         if self.op == "contains":
             if held != "strings":

@@ -231,8 +231,8 @@ def steps_in_epoch(n: int, batch_size: int) -> int:
 
 def _order(n: int, batch_size: int, generator: torch.Generator | None) -> Iterator[Tensor]:
     if generator is None:
-        yield from torch.arange(n).split(batch_size)
+        yield from torch.split(torch.arange(n), batch_size)
         return
-    chunks = torch.randperm(n, generator=generator).split(batch_size)
+    chunks = torch.split(torch.randperm(n, generator=generator), batch_size)
     # A trailing batch of one has no variance, which batch normalisation cannot train on.
     yield from chunks[:-1] if len(chunks) > 1 and len(chunks[-1]) == 1 else chunks
