@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from eigenforget.report.figures.band_figures import colour
+from eigenforget.report.figures.style import band_colour
 
 BESIDE, WIDE, GAP, LINE, TOP, INNER, PER_LINE = 196, 134, 6, 20, 62, 8, 5
 """Pixels: for the labels of the rows, a panel, between panels, a row, above the panels, at both
@@ -164,7 +164,7 @@ def _spot(panel: Panel, spot: Spot, x: float, y: float, wide: float) -> str:
     fill, edge = (
         ("#f4f4f4", "none")
         if spot.units is None
-        else (colour(spot.units), INK if abs(spot.units) <= 1 + 1e-9 else "none")
+        else (band_colour(spot.units), INK if abs(spot.units) <= 1 + 1e-9 else "none")
     )
     words = panel.spell(spot.value).replace(" ", "")
     return _box(x + 1.5, y + 1.5, wide - 3, LINE - 3, fill, edge) + _text(

@@ -15,8 +15,6 @@ import pytest
 
 from eigenforget.record import Outcome, RunRecord, ScoreRow, seal
 from eigenforget.report import table, verdict
-from eigenforget.report.figures import overview as figures
-from eigenforget.report.figures import style
 from eigenforget.report.pages import page
 from eigenforget.report.settings import settings, statements
 
@@ -91,14 +89,6 @@ def test_rounding_keeps_the_sign_and_never_shows_negative_zero() -> None:
     assert [table.in_units(u) for u in gaps] == ["+0.0", "+0.0", "-1.2", "+99.9", ">99", "<-99"]
 
 
-def test_long_names_keep_both_their_ends() -> None:
-    assert [style.shown(n, 7) for n in ("seven_7", "eight_88", "<" * 9)] == [
-        "seven_7",
-        "eig…_88",
-        "&lt;&lt;&lt;…&lt;&lt;&lt;",
-    ]
-
-
 def test_distances_to_the_other_retrained_models_need_three_of_them() -> None:
     """Two retrained models are at one and the same distance from each other, so these do not make a
     band.
@@ -114,19 +104,6 @@ def test_distances_to_the_other_retrained_models_need_three_of_them() -> None:
             "cka_forget_oracle"
         ].gap is not None
         assert cells["nmi"].units is not None
-
-
-def test_a_heat_map_scrolls_where_the_screen_is_too_narrow_for_its_numbers() -> None:
-    few, many = (
-        page.render([*REFERENCES, *(made(f"m{i}", "unlearned", RETRAINED) for i in range(n))], "t")
-        for n in (1, 30)
-    )
-    widths = [
-        int(re.findall(r'id="chart-bands"[^>]*min-width: (\d+)px', html)[0]) for html in (few, many)
-    ]
-    assert widths[1] - widths[0] >= 29 * 40 and "chart-metrics" in few
-    assert re.search(r'<div class="scroll"[^>]*>\s*<div class="chart" id="chart-bands"', few)
-    assert not re.search(r'id="chart-metrics"[^>]*min-width', few)
 
 
 def test_no_fraction_where_original_and_retrained_differ_by_too_little() -> None:
@@ -195,38 +172,6 @@ def test_a_cell_of_the_page_holds_value_gap_and_verdict() -> None:
         "+0.5",
         "in",
     ]
-
-
-def test_forgotten_samples_are_drawn_once_where_their_class_is_kept_too() -> None:
-    """At random: class 1 has a kept and a forgotten sample."""
-    pca = {
-        "x": [0.0, 1.0, 2.0],
-        "y": [0.0, 1.0, 2.0],
-        "label": [0, 1, 1],
-        "id": ["a", "b", "c"],
-        "forget": [False, False, True],
-        "explained": [0.6, 0.3],
-    }
-    fig = figures.feature_maps([replace(REFERENCES[0], series={"pca": pca})])
-    assert {t.name: list(t.text) for t in fig.data} == {
-        "class 0": ["a"],
-        "class 1": ["b"],
-        "forgotten": ["c"],
-    }
-
-
-@pytest.mark.parametrize(("screen", "columns"), [("narrow", 1), ("medium", 2), ("wide", 3)])
-def test_folded_panels_do_not_overlap_and_stay_on_the_paper(screen: str, columns: int) -> None:
-    changes = figures.metric_dots(REFERENCES).layout.meta[screen]
-    boxes = [
-        (changes[f"xaxis{n}.domain"], changes[f"yaxis{n}.domain"])
-        for n in ("", *range(2, len(METRICS) + 1))
-    ]
-    assert len({tuple(x) for x, _ in boxes}) == columns
-    for i, (x, y) in enumerate(boxes):
-        assert 0 <= x[0] < x[1] <= 1 and 0 <= y[0] < y[1] <= 1
-        for left, down in boxes[:i]:
-            assert x[0] >= left[1] or left[0] >= x[1] or y[1] <= down[0] or down[1] <= y[0]
 
 
 def test_settings_and_statements_say_which_models_they_hold_for() -> None:

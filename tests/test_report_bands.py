@@ -27,7 +27,7 @@ from eigenforget.record import (
     to_json,
 )
 from eigenforget.report import glossary, table
-from eigenforget.report.figures import band_figures, style
+from eigenforget.report.figures import band_figures
 from eigenforget.report.pages import page
 from eigenforget.report.pages.console import rich_table
 from eigenforget.report.verdict import limits, verdicts
@@ -257,200 +257,6 @@ def test_every_score_is_in_one_group_and_its_table() -> None:
     assert len({glossary.label(n) for n in names}) == len(names)
 
 
-def test_steps_and_colours_double() -> None:
-    limits_of_steps = {
-        0.0: 0,
-        1.0: 0,
-        1.0 + 1e-12: 0,
-        1.01: 1,
-        2.0: 1,
-        2.01: 2,
-        4.01: 3,
-        8.0: 3,
-        8.01: 4,
-        1e9: 4,
-    }
-    for units, wanted in limits_of_steps.items():
-        assert band_figures.step(units) == wanted and band_figures.step(-units) == -wanted
-    shades = [band_figures.colour(u) for u in (-9, -5, -3, -1.5, 0, 1.5, 3, 5, 9)]
-    assert (
-        shades == [*reversed(band_figures.BELOW), band_figures.INSIDE, *band_figures.ABOVE]
-        and len(set(shades)) == 9
-    )
-
-    def luminance(colour: str) -> float:
-        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-        return float(
-            np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-            @ (0.2126, 0.7152, 0.0722)
-        )
-
-    # WCAG's 4.5 to 1 for the numbers in the cells.
-    assert all((luminance(shade) + 0.05) / (luminance("#111111") + 0.05) >= 4.5 for shade in shades)
-
-
-def test_the_heat_map_holds_a_cell_per_band() -> None:
-    long = "a_name_that_is_far_too_long_for_a_column_and_ends_in_"
-    records = [
-        *family(0.7),
-        record(long + "1", "unlearned", row("s", 0.1)),
-        record(long + "2", "control", row("s", None), row("p", 0.5)),
-    ]
-    further = (row("retain_accuracy", 0.9), row("test_forget_accuracy", 0.0), row("s@b", 0.5))
-    records[1:4] = [replace(r, scores=(*r.scores, *further)) for r in records[1:4]]
-    fig = band_figures.heatmap(records)
-    (drawn,) = fig.data
-    models = [r.name for r in records]
-    assert [list(line) for line in drawn.z] == [
-        *2 * [[None, 0, 0, 0, None, None, None]],
-        [
-            band_figures.step(u) if (u := cell(records, m).units) is not None else None
-            for m in models
-        ],
-    ]
-    assert (
-        drawn.text[2][4] == table.in_units(cell(records, "x").units or 0.0)
-        and drawn.text[2][-1] == ""
-    )
-    assert list(drawn.customdata[2][4]) == ["x, s: 0.700", "residual"]
-    # By groups: outputs, what is kept, others.
-    assert list(fig.layout.yaxis.ticktext) == [
-        "test forget accuracy",
-        "retain accuracy",
-        "s",
-    ] and list(fig.layout.yaxis.tickvals) == [0, 1, 2]
-    # Two long names stay two columns and can be told apart.
-    assert (
-        list(fig.layout.xaxis.tickvals) == list(range(7))
-        and len(set(fig.layout.xaxis.ticktext)) == 7
-    )
-    by_edge = dict(drawn.colorscale)
-    assert (
-        by_edge[0.0] == band_figures.BELOW[-1]
-        and by_edge[1.0] == band_figures.ABOVE[-1]
-        and (drawn.zmin, drawn.zmax) == (-4.5, 4.5)
-    )
-    with pytest.raises(
-        RecordError, match="no score has a band; it takes two or three retrained models"
-    ):
-        band_figures.heatmap(family(0.7, 1))
-
-
-def test_relearning_draws_every_curve_and_lists_each_model_once() -> None:
-    given = {
-        "a": {"100": [0.0, 0.5], "10": [0.1, 0.2]},
-        "b": {"all": [0.3, 0.9], "0": [0.0, 0.1], "10": [0.0, 0.3]},
-    }
-    fig = band_figures.relearning(
-        [
-            record(n, "unlearned", relearning={"steps": [0, 4], "curves": c})
-            for n, c in given.items()
-        ]
-    )
-    titles = [
-        f"<b>from {t}</b>"
-        for t in (
-            "kept samples alone",
-            "10 forgotten samples",
-            "100 forgotten samples",
-            "all of them",
-        )
-    ]
-    assert [a.text for a in fig.layout.annotations] == titles
-    panels = {"x": "0", "x2": "10", "x3": "100", "x4": "all"}
-    drawn = [(t.name, panels[t.xaxis], list(t.y)) for t in fig.data]
-    assert sorted(drawn) == sorted((n, b, y) for n, c in given.items() for b, y in c.items())
-    assert all(list(t.x) == [0, 4] for t in fig.data) and sorted(
-        t.name for t in fig.data if t.showlegend
-    ) == ["a", "b"]
-
-
-def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
-    records = [
-        record(
-            "m",
-            "unlearned",
-            row("da", 0.5),
-            row("da@1", 0.1),
-            row("da@2020-01-01", 0.2),
-            row("nmi@1", 0.7),
-        ),
-        record(
-            "n", "unlearned", row("da@1", 0.3), row("da@2020-01-01", None), row("lp_forget", 0.4)
-        ),
-        record("none", "unlearned", row("lp_forget", 0.4)),
-    ]
-    fig = band_figures.layers(records)
-    drawn = [(t.name, t.xaxis, list(t.x), list(t.y)) for t in fig.data]
-    assert drawn == [
-        ("m", "x", [0, 1, 2], [0.1, 0.2, 0.5]),
-        ("n", "x", [0, 1, 2], [0.3, None, None]),
-        ("m", "x2", [0, 1, 2], [0.7, None, None]),
-    ]
-    assert (
-        list(fig.layout.xaxis.ticktext)
-        == list(fig.layout.xaxis2.ticktext)
-        == ["1", "2020-01-01", "head's input"]
-    )
-    assert fig.layout.xaxis2.gridcolor == fig.layout.yaxis2.gridcolor == style.GRID and [
-        bool(t.showlegend) for t in fig.data
-    ] == [1, 1, 0]
-    assert band_figures.has_layers(records) and not band_figures.has_layers(records[2:])
-    with pytest.raises(RecordError, match="no record has scores at further layers"):
-        band_figures.layers(records[2:])
-
-
-def test_classes_are_cells_and_an_absent_class_is_none() -> None:
-    first, second = {"label": [0, 1], "test": [0.5, None]}, {"label": [1, "cat"], "test": [0.25, 1]}
-    fig = band_figures.classes(
-        [record("m", "original", per_class=first), record("n", "unlearned", per_class=second)]
-    )
-    assert [list(line) for line in fig.data[0].z] == [[0.5, None], [None, 0.25], [None, 1]]
-    assert list(fig.layout.yaxis.ticktext) == ["class 0", "class 1", "class cat"] and list(
-        fig.layout.xaxis.ticktext
-    ) == ["m", "n"]
-    many = {"label": list(range(100)), "test": [0.5] * 100}
-    tall = band_figures.classes([record("m", "original", per_class=many)])
-    assert (
-        list(tall.layout.yaxis.ticktext) == [f"class {i}" for i in range(0, 100, 2)]
-        and tall.data[0].texttemplate == ""
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "bad", "words"),
-    [
-        ("relearning", [1], "must be an object"),
-        ("relearning", {"steps": [0, 1], "curves": []}, "needs an object 'curves'"),
-        ("relearning", {"steps": [0, 1], "curves": {}}, "needs an object 'curves'"),
-        (
-            "relearning",
-            {"steps": [0, 1], "curves": {"10": [0.5]}},
-            "has 1 values in '10' where 2 are due",
-        ),
-        (
-            "relearning",
-            {"steps": [0, math.inf], "curves": {"10": [0.5, 0.5]}},
-            "has a value in 'steps' that is not a finite number",
-        ),
-        ("relearning", {"curves": {"10": [0.5]}}, "needs a list 'steps'"),
-        ("per_class", {"label": [0, 1], "test": [0.5]}, "has 1 values in 'test' where 2 are due"),
-        (
-            "per_class",
-            {"label": [0], "test": ["much"]},
-            "has a value in 'test' that is neither a finite number nor null",
-        ),
-        ("per_class", {"test": [0.5]}, "needs a list 'label'"),
-    ],
-)
-def test_malformed_series_are_named(name: str, bad: Any, words: str) -> None:
-    make = {"relearning": band_figures.relearning, "per_class": band_figures.classes}[name]
-    with pytest.raises(RecordError, match=f"record 'muda': series {name} {words}"):
-        make([record("muda", "unlearned", **{name: bad})])
-    with pytest.raises(RecordError, match=f"no record has the series '{name}'"):
-        make([record("muda", "unlearned")])
-
-
 @pytest.mark.parametrize("oracles", [0, 1, 2, 3])
 def test_the_terminal_never_writes_past_80_columns(oracles: int) -> None:
     rng = np.random.default_rng(0)
@@ -535,10 +341,10 @@ def test_markup_in_new_places_stays_text() -> None:
     html = page.render(models, BAD)
     assert BAD not in html.replace("&#34;", '"').replace("&#39;", "'") and "<b>'" not in html
     for make in (
-        band_figures.heatmap,
-        band_figures.relearning,
-        band_figures.layers,
-        band_figures.classes,
+        band_figures.bands_figure,
+        band_figures.relearning_figure,
+        band_figures.layers_figure,
+        band_figures.classes_figure,
     ):
         assert "&lt;b&gt;" in str(make(models).to_dict()) and "<b>'" not in str(
             make(models).to_json()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from eigenforget.report.figures.style import PAPER
+from eigenforget.report.figures.panels import PAPER
 from eigenforget.report.pages import page
 from tests.report_toys import ROLES, whole
 from tests.test_report_page import Read, hostile

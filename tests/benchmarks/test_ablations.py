@@ -22,7 +22,7 @@ from eigenforget.experiments.bench.cells import Cell
 from eigenforget.experiments.bench.plan import Plan, read_plan
 from eigenforget.record import Outcome, RunRecord, ScoreRow, chained, to_json, write_text
 from eigenforget.record.canonical import canonical
-from eigenforget.report.figures.band_figures import ABOVE, BELOW, INSIDE
+from eigenforget.report.figures.style import ABOVE, BELOW, INSIDE
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -17,8 +17,8 @@ from eigenforget.evaluation.evidence import PartOutputs
 from eigenforget.evaluation.series import check_maps, map_series
 from eigenforget.record import record_from_json, to_json
 from eigenforget.report.figures import overview as figures
-from eigenforget.report.figures.attack_figures import roc
-from eigenforget.report.figures.confusion_figures import confusion
+from eigenforget.report.figures.attack_figures import roc_figure
+from eigenforget.report.figures.confusion_figures import confusion_figure
 from tests.report_toys import made, whole
 from tests.toys import world
 
@@ -145,8 +145,8 @@ def test_what_a_panel_measures_is_what_the_report_draws() -> None:
     measured = w.panel(maps=("tsne",), map_points=30, skip=("relearning",)).measure(w.originals[0])
     record = made("original", "original", [], series=measured.series)
     assert record_from_json(json.loads(json.dumps(to_json(record)))) == record
-    assert len(roc([record]).data) == 3 and figures.feature_maps([record], kind="tsne").data
-    fig = confusion([record])
+    assert len(roc_figure([record]).data) == 3 and figures.maps_figure([record], kind="tsne").data
+    fig = confusion_figure([record])
     counts = np.array(fig.data[0].text)
     accuracy = {s.name: s.value for s in measured.scores}["test_retain_accuracy"]
     kept = [c for c in range(len(counts)) if c not in w.gone]
@@ -157,7 +157,7 @@ def test_what_a_panel_measures_is_what_the_report_draws() -> None:
 @pytest.mark.parametrize("kind", ["tsne", "umap"])
 def test_figures_of_further_maps_claim_no_variance_and_escape_what_they_show(kind: str) -> None:
     records = whole(points=30)
-    fig = figures.feature_maps(records, kind=kind)
+    fig = figures.maps_figure(records, kind=kind)
     assert [a.text for a in fig.layout.annotations] == [
         f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")
     ]
@@ -165,7 +165,7 @@ def test_figures_of_further_maps_claim_no_variance_and_escape_what_they_show(kin
     first = records[0].series[kind]
     assert sorted(i for t in fig.data if t.xaxis == "x" for i in t.text) == sorted(first["id"])
     hostile = {**first, "label": [BAD] * 30, "id": [BAD] * 30}
-    text = figures.feature_maps(
+    text = figures.maps_figure(
         [made(BAD, "original", [], series={kind: hostile})], kind=kind
     ).to_json()
     assert "<script" not in text and "&lt;script" in text

@@ -1,83 +1,82 @@
-"""The membership attack as a figure: what share of members is found at what share of false alarms.
-
-Errors: RecordError when no record has the series, or one is malformed.
-"""
+"""The membership attack as a figure: the share of members found at each share of false alarms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
 from eigenforget.record import RunRecord
 from eigenforget.report.figures import series
-from eigenforget.report.figures.style import GREY, Panels, dress, lay_out, shown, styles
+from eigenforget.report.figures.chart import Chart
+from eigenforget.report.figures.panels import Panels
+from eigenforget.report.figures.style import GREY, shown, styles
 
 
-def roc(records: Sequence[RunRecord]) -> go.Figure:
-    """ROC of the attack by the loss, a line per model, both axes logarithmic; marks where the share
-    of false alarms is one of series.RATES.
+def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """ROC of the attack by the loss, a line for each model, both axes logarithmic.
 
-    Corners at which one of the rates is zero have no place on such axes, and are left out.
+    Marks stand where the share of false alarms is one of series.FALSE_ALARMS. Corners at which a
+    rate is zero have no place on such axes, and are left out.
+
+    Raises:
+        RecordError: No record has the series mia_roc, or one is malformed.
     """
-    found = series.having(records, "mia_roc")
-    curves = {r.name: series.roc(r) for r in found}
-    looks, fig = styles(records), go.Figure()
-    lowest = min(min(1 / c.members, 1 / c.others) for c in curves.values())
-    guessing = {"color": GREY, "dash": "dot", "width": 1.5}
-    fig.add_scatter(
-        x=[lowest, 1], y=[lowest, 1], mode="lines", name="guessing", line=guessing, hoverinfo="skip"
-    )
+    curves = {r.name: series.read_roc(r) for r in series.having(records, "mia_roc")}
+    looks, panels = styles(records), Panels([""], height=340, columns=1)
+    least = min(min(1 / c.members, 1 / c.others) for c in curves.values())
+    dots = {"color": GREY, "dash": "dot", "width": 1.5}
+    ends: dict[str, Any] = {"x": [least, 1], "y": [least, 1], "mode": "lines", "hoverinfo": "skip"}
+    panels.add(0, "guessing", line=dots, **ends)
     for name, c in curves.items():
-        kept = [(f, t) for f, t in zip(c.false, c.true, strict=True) if f and t]
-        look = {"name": shown(name), "legendgroup": name}
-        fig.add_scatter(
-            x=[f / c.others for f, _ in kept],
-            y=[t / c.members for _, t in kept],
+        corners = [(f, t) for f, t in zip(c.false, c.true, strict=True) if f and t]
+        panels.add(
+            0,
+            shown(name),
+            group=name,
+            x=[f / c.others for f, _ in corners],
+            y=[t / c.members for _, t in corners],
             mode="lines",
-            **look,
-            line={"color": looks[name].colour, "dash": looks[name].dash, "width": 2},
-            customdata=[list(pair) for pair in kept],
-            hovertemplate=f"%{{customdata[1]}} of {c.members} found, %{{customdata[0]}} of {c.others} false alarms",
+            line=looks[name].line(),
+            customdata=[list(pair) for pair in corners],
+            hovertemplate=f"%{{customdata[1]}} of {c.members} found,"
+            f" %{{customdata[0]}} of {c.others} false alarms",
         )
-        at = {rate: share for rate, share in c.at.items() if share > 0}
-        fig.add_scatter(
-            x=list(at),
-            y=list(at.values()),
+        marks = {rate: share for rate, share in c.rates.items() if share > 0}
+        panels.add(
+            0,
+            shown(name),
+            group=name,
+            x=list(marks),
+            y=list(marks.values()),
             mode="markers",
-            showlegend=False,
-            **look,
-            marker={"color": looks[name].colour, "symbol": looks[name].symbol, "size": 9},
+            marker=looks[name].marker(9),
             hovertemplate="%{y:.1%} found at %{x:.1~%} false alarms",
         )
-    dress(fig, height=400)
-    for rate in (r for r in series.RATES if any(r in c.at for c in curves.values())):
-        fig.add_shape(
-            type="line",
-            x0=rate,
-            x1=rate,
-            y0=0,
-            y1=1,
-            yref="paper",
-            line={"color": GREY, "dash": "dot", "width": 1},
-            layer="below",
-        )
-        place = {
-            "x": math.log10(rate),
-            "y": 1,
-            "yref": "paper",
-            "yanchor": "bottom",
-            "showarrow": False,
-        }
-        fig.add_annotation(text=f"{100 * rate:g} %", **place)
+    for rate in (r for r in series.FALSE_ALARMS if any(r in c.rates for c in curves.values())):
+        panels.mark(0, rate, f"{100 * rate:g} %", width=1)
     log = {
         "type": "log",
         "tickformat": ".2~%",
         "dtick": 1,
-        "range": [math.log10(lowest) - 0.05, 0.05],
+        "range": [math.log10(least) - 0.05, 0.05],
         "automargin": True,
     }
-    fig.update_xaxes(title_text="false alarms, share of others (logarithmic)", **log)
-    fig.update_yaxes(title_text="members found (logarithmic)", **log)
-    return lay_out(fig, Panels(1, 340, entries=len(found) + 1), wide=1)
+    false = {"title": {"text": "false alarms, share of others (logarithmic)"}}
+    panels.axes(0, {**log, **false}, {**log, "title": {"text": "members found (logarithmic)"}})
+    return panels.figure()
+
+
+ROC_CHART = Chart(
+    "roc",
+    roc_figure,
+    "What a membership attack finds, by the false alarms it makes",
+    "The attack calls members the forget samples with the lowest loss. On the dotted line it"
+    " guesses; what matters is how far above it a curve lies on the left, where the attack is"
+    " almost always right. Marks: at 0.1, 1 and 10 % false alarms, where there are samples enough."
+    " Zero has no place on these axes: a line begins with the first member found and the first"
+    " false alarm, which is at the earliest at one divided by the number of samples.",
+    series="mia_roc",
+)

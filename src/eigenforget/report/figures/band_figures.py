@@ -1,8 +1,4 @@
-"""Figures of bands, relearning, layers and classes. Each takes evaluate records and draws what they
-hold.
-
-Errors: RecordError when no record has what the figure needs, or a series is malformed.
-"""
+"""Figures of bands, relearning, layers and classes."""
 
 from __future__ import annotations
 
@@ -14,64 +10,42 @@ import plotly.graph_objects as go
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import series
+from eigenforget.report.figures.chart import Chart
+from eigenforget.report.figures.panels import Panels, cells, heat_map
 from eigenforget.report.figures.style import (
+    ABOVE,
+    BELOW,
     GREEN,
-    Panels,
-    axis,
-    dress,
-    key,
-    lay_out,
+    INSIDE,
+    band_step,
     shown,
-    stand,
     styles,
-    title_panels,
 )
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import build, in_units, number
 
-# Green in the band; orange above and purple below, darker with each doubling of the distance, and
-# light enough for black numbers on all.
-STEPS = (1.0, 2.0, 4.0, 8.0)
-ABOVE, BELOW, INSIDE = (
-    ("#fde0b5", "#f7b765", "#e58a2c", "#c96a12"),
-    ("#e6e0f2", "#c9bce3", "#ad98d4", "#8f70c4"),
-    "#8fd0b0",
-)
-MAX_NUMBERED = 30
-"""With more classes the lines are half as high, without a number in each cell."""
-_AROUND, _BESIDE, COLUMN = 170, 260, 42
-"""Pixels for the margins of a heat map and the models' names above it, for the names beside it, and
-for a number in a cell.
-"""
-
-
-def step(units: float) -> int:
-    """0 in the band; ±1 … ±4 outside it, one more for each doubling of the distance."""
-    size = sum(abs(units) > limit + 1e-9 for limit in STEPS)
-    return size if units > 0 else -size
-
-
-def colour(units: float) -> str:
-    """The colour of a gap in halves of the band."""
-    s = step(units)
-    return INSIDE if s == 0 else ABOVE[s - 1] if s > 0 else BELOW[-s - 1]
+_MAX_NUMBERED = 30  # with more classes the lines are half as high, without a number in each cell
+_HEAD = "head's input"
 
 
 def has_bands(records: Sequence[RunRecord]) -> bool:
-    """Whether any score stands in a band: two retrained models, three for scores that compare with
-    them.
+    """Whether any score stands in a band.
+
+    It takes two retrained models, or three for scores that compare with them.
     """
     return any(cell.units is not None for row in build(records).rows for cell in row.cells.values())
 
 
-def heatmap(records: Sequence[RunRecord]) -> go.Figure:
-    """Scores by models, coloured by the gap to the retrained models in halves of their band."""
+def bands_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Scores by models, coloured by the gap to the retrained models in half-widths of their band.
+
+    Raises:
+        RecordError: No score has a band.
+    """
     table = build(records)
     rows = [row for row in table.rows if row.cells]
-    columns = [c.name for c in table.columns if "@" not in c.name]
-    columns = [
-        c for c in columns if any(r.cells[c].units is not None for r in rows if c in r.cells)
-    ]
+    known = {n for row in rows for n, cell in row.cells.items() if cell.units is not None}
+    columns = [c.name for c in table.columns if "@" not in c.name and c.name in known]
     if not columns:
         raise RecordError("no score has a band; it takes two or three retrained models")
     columns.sort(key=lambda c: GROUPS.index(group(c)))
@@ -82,193 +56,158 @@ def heatmap(records: Sequence[RunRecord]) -> go.Figure:
         for x, row in enumerate(rows):
             cell = row.cells.get(column)
             if cell is not None and cell.units is not None and cell.value is not None:
-                steps[y][x], gaps[y][x] = step(cell.units), html.escape(in_units(cell.units))
-                hover[y][x] = [
-                    f"{shown(row.model)}, {shown(label(column), 60)}: {number(cell.value)}",
-                    cell.verdict,
-                ]
+                steps[y][x], gaps[y][x] = band_step(cell.units), html.escape(in_units(cell.units))
+                what = f"{shown(row.model)}, {shown(label(column), 60)}: {number(cell.value)}"
+                hover[y][x] = [what, cell.verdict]
     scale = [*reversed(BELOW), INSIDE, *ABOVE]
-    cells = go.Heatmap(
-        z=steps,
+    edges = [(edge, shade) for i, shade in enumerate(scale) for edge in (i / 9, (i + 1) / 9)]
+    trace = cells(
+        steps,
+        (-4.5, 4.5),
         text=gaps,
         customdata=hover,
-        zmin=-4.5,
-        zmax=4.5,
-        showscale=False,
-        xgap=1,
-        ygap=1,
-        colorscale=[
-            (edge, shade) for i, shade in enumerate(scale) for edge in (i / 9, (i + 1) / 9)
-        ],
+        colorscale=edges,
         texttemplate="%{text}",
-        textfont={"size": 11, "color": "#111111"},
-        hovertemplate="%{customdata[0]}, %{text} halves of the band: %{customdata[1]}<extra></extra>",
+        hovertemplate="%{customdata[0]}, %{text} half-widths: %{customdata[1]}<extra></extra>",
     )
-    return named(
-        go.Figure(cells), [row.model for row in rows], [shown(label(c), 34) for c in columns]
-    )
+    return heat_map(trace, [r.model for r in rows], [shown(label(c), 34) for c in columns])
 
 
-def relearning(records: Sequence[RunRecord]) -> go.Figure:
-    """Accuracy on the forgotten over relearning steps: a panel per number of samples, a line per
-    model.
+def relearning_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Forget accuracy over relearning steps: a panel for each number of samples, a line per model.
+
+    Raises:
+        RecordError: No record has the series relearning, or one is malformed.
     """
-    found = series.having(records, "relearning")
-    curves = {r.name: series.relearning(r) for r in found}
+    curves = {r.name: series.read_relearning(r) for r in series.having(records, "relearning")}
     budgets = sorted({b for c in curves.values() for b in c.curves}, key=series.natural)
-    looks, fig = styles(records), go.Figure()
-    listed: set[str] = set()
+    looks, titles = styles(records), [_budget(budget) for budget in budgets]
+    panels = Panels(titles, height=240, columns=2)
     for i, budget in enumerate(budgets):
-        for name, curve in curves.items():
-            if budget in curve.curves:
-                fig.add_scatter(
-                    x=curve.steps,
-                    y=curve.curves[budget],
-                    xaxis=axis("x", i),
-                    yaxis=axis("y", i),
-                    mode="lines+markers",
-                    name=shown(name),
-                    legendgroup=name,
-                    showlegend=name not in listed,
-                    hovertemplate="step %{x}: %{y:.3f}",
-                    line={"color": looks[name].colour, "dash": looks[name].dash, "width": 2},
-                    marker={"color": looks[name].colour, "symbol": looks[name].symbol, "size": 6},
-                )
-                listed.add(name)
-        fig.update_layout(
-            {key("x", i): {"title": {"text": "steps"}}, key("y", i): {"range": [-0.02, 1.02]}}
-        )
-    dress(fig, height=400)
-    title_panels(fig, [_from(budget) for budget in budgets])
-    return lay_out(fig, Panels(len(budgets), 240, entries=len(found)), wide=min(len(budgets), 2))
-
-
-def _from(budget: str) -> str:
-    if budget == "0":
-        return "from kept samples alone"
-    return (
-        f"from {budget} forgotten samples"
-        if budget.isdecimal()
-        else f"from {shown(budget)} of them"
-    )
+        for name, curve in ((n, c) for n, c in curves.items() if budget in c.curves):
+            panels.add(
+                i,
+                shown(name),
+                group=name,
+                x=curve.steps,
+                y=curve.curves[budget],
+                mode="lines+markers",
+                hovertemplate="step %{x}: %{y:.3f}",
+                line=looks[name].line(),
+                marker=looks[name].marker(6),
+            )
+        panels.axes(i, {"title": {"text": "steps"}}, {"range": [-0.02, 1.02]})
+    return panels.figure()
 
 
 def has_layers(records: Sequence[RunRecord]) -> bool:
     """Whether anything was measured at further layers."""
-    return any("@" in s.name and s.value is not None for r in records for s in r.scores)
+    return bool(_at_layers(records))
 
 
-def layers(records: Sequence[RunRecord]) -> go.Figure:
-    """A panel per score that was measured at further layers, a line per model over the layers and
-    the headline features.
+def layers_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """A panel for each score at further layers, a line per model up to the input of the head.
+
+    Raises:
+        RecordError: Nothing was measured at further layers.
     """
-    names = list(
-        dict.fromkeys(
-            s.name for r in records for s in r.scores if "@" in s.name and s.value is not None
-        )
-    )
+    names = _at_layers(records)
     if not names:
         raise RecordError("no record has scores at further layers")
-    stems = list(dict.fromkeys(n.partition("@")[0] for n in names))
-    places = list(dict.fromkeys(n.partition("@")[2] for n in names))
-    looks, fig = styles(records), go.Figure()
-    listed: set[str] = set()
+    stems, layers = (list(dict.fromkeys(n.partition("@")[i] for n in names)) for i in (0, 2))
+    looks, titles = styles(records), [shown(label(stem), 40) for stem in stems]
+    panels = Panels(titles, height=180, columns=3, gap=120)
     for i, stem in enumerate(stems):
         for record in records:
             values: dict[str, Any] = {s.name: s.value for s in record.scores}
-            line = [*(values.get(f"{stem}@{place}") for place in places), values.get(stem)]
+            line = [*(values.get(f"{stem}@{layer}") for layer in layers), values.get(stem)]
             if all(value is None for value in line):
                 continue
             # Numbers in the place of the layers' names, which plotly would take for numbers or
             # dates where they look like them.
-            fig.add_scatter(
+            panels.add(
+                i,
+                shown(record.name),
+                group=record.name,
                 x=list(range(len(line))),
                 y=line,
-                xaxis=axis("x", i),
-                yaxis=axis("y", i),
                 mode="lines+markers",
-                name=shown(record.name),
-                legendgroup=record.name,
-                showlegend=record.name not in listed,
                 hovertemplate="%{text}: %{y:.3f}",
-                text=[*(shown(p, 60) for p in places), "head's input"],
-                line={"color": looks[record.name].colour, "dash": looks[record.name].dash},
-                marker={"color": looks[record.name].colour, "symbol": looks[record.name].symbol},
+                text=[*(shown(layer, 60) for layer in layers), _HEAD],
+                line=looks[record.name].line(None),
+                marker=looks[record.name].marker(),
             )
-            listed.add(record.name)
-        ticks = {
-            "tickvals": list(range(len(places) + 1)),
-            "ticktext": [*(shown(p, 14) for p in places), "head's input"],
-        }
-        fig.update_layout(
-            {
-                key("x", i): {**ticks, "tickangle": 30, "automargin": True},
-                key("y", i): {"automargin": True},
-            }
-        )
-    dress(fig, height=400)
-    title_panels(fig, [shown(label(stem), 40) for stem in stems])
-    return lay_out(fig, Panels(len(stems), 180, entries=len(listed), gap=120), wide=3)
+        names = [*(shown(layer, 14) for layer in layers), _HEAD]
+        ticks = {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 30}
+        panels.axes(i, {**ticks, "automargin": True}, {"automargin": True})
+    return panels.figure()
 
 
-def classes(records: Sequence[RunRecord]) -> go.Figure:
-    """Held-out accuracy of each class, a row per class and a column per model."""
+def classes_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Held-out accuracy of each class, a line for each class and a column for each model.
+
+    Raises:
+        RecordError: No record has the series per_class, or one is malformed.
+    """
     found = series.having(records, "per_class")
-    tables = [series.class_accuracy(r) for r in found]
+    tables = [series.read_class_accuracy(r) for r in found]
     names = list(dict.fromkeys(name for t in tables for name in t))
-    hover = [[f"{shown(r.name)}, class {shown(name)}" for r in found] for name in names]
-    cells = go.Heatmap(
-        z=[[t.get(name) for t in tables] for name in names],
-        text=hover,
-        zmin=0,
-        zmax=1,
+    few = len(names) <= _MAX_NUMBERED
+    trace = cells(
+        [[t.get(name) for t in tables] for name in names],
+        (0, 1),
+        text=[[f"{shown(r.name)}, class {shown(name)}" for r in found] for name in names],
         colorscale=[(0, "#ffffff"), (1, GREEN)],
-        showscale=False,
-        xgap=1,
-        ygap=1,
-        texttemplate="%{z:.2f}" if len(names) <= MAX_NUMBERED else "",
-        textfont={"size": 11, "color": "#111111"},
+        texttemplate="%{z:.2f}" if few else "",
         hovertemplate="%{text}: %{z:.3f}<extra></extra>",
     )
-    height = 20 if len(names) <= MAX_NUMBERED else 10
-    return named(
-        go.Figure(cells),
-        [r.name for r in found],
-        [f"class {shown(n)}" for n in names],
-        height=height,
-    )
+    lines = [f"class {shown(n)}" for n in names]
+    return heat_map(trace, [r.name for r in found], lines, line_height=20 if few else 10)
 
 
-def named(
-    fig: go.Figure,
-    models: Sequence[str],
-    lines: Sequence[str],
-    *,
-    height: int = 20,
-    column: int = COLUMN,
-    around: int = _AROUND,
-) -> go.Figure:
-    """Names beside the lines, of `height` pixels each, and above the columns, of at least `column`
-    pixels, of a heat map.
+def _at_layers(records: Sequence[RunRecord]) -> list[str]:
+    """The names of scores with a value at a further layer, each once."""
+    scores = (s for r in records for s in r.scores)
+    return list(dict.fromkeys(s.name for s in scores if "@" in s.name and s.value is not None))
 
-    around: pixels for its margins and the names above.
 
-    Its axes count: two names may be the same once they are cut, and plotly would draw the one over
-    the other.
-    """
-    every = 1 if height >= 16 else 2
-    stand(
-        dress(fig, height=400),
-        around + height * len(lines),
-        least_width=_BESIDE + column * len(models),
-    )
-    fig.update_yaxes(
-        tickvals=list(range(0, len(lines), every)),
-        ticktext=list(lines[::every]),
-        autorange="reversed",
-        automargin=True,
-    )
-    names = [shown(m, 16) for m in models]
-    return fig.update_xaxes(
-        tickvals=list(range(len(models))), ticktext=names, side="top", automargin=True
-    )
+def _budget(budget: str) -> str:
+    if budget == "0":
+        return "from the retain set alone"
+    return f"from {shown(budget)} forget samples"
+
+
+BANDS_CHART = Chart(
+    "bands",
+    bands_figure,
+    "Every score in the retrained models' band",
+    "Each cell says how far the score lies from the mean of the retrained models, in half-widths of"
+    " their band: within ±1 it is what one more retrained model may have. Green: in the band."
+    " Orange: above it, purple: below it. Scores without a band are left out.",
+    takes=has_bands,
+)
+RELEARNING_CHART = Chart(
+    "relearning",
+    relearning_figure,
+    "How fast the forget set is learned again",
+    "Forget accuracy while each model trains on a few forget samples (0: on the retain set alone)."
+    " The original and the retrained models are the two ends of the scale: a model that relearns"
+    " faster than the retrained ones has not forgotten everything.",
+    series="relearning",
+)
+LAYERS_CHART = Chart(
+    "layers",
+    layers_figure,
+    "Layer by layer",
+    "The scores that read features, measured at each layer that was asked for. Where the lines of a"
+    " model leave those of the retrained models, that layer still tells the forget set apart, or no"
+    " longer does.",
+    takes=has_layers,
+)
+CLASSES_CHART = Chart(
+    "classes",
+    classes_figure,
+    "Accuracy by class",
+    "On held-out samples, one line for each class and one column for each model.",
+    series="per_class",
+)

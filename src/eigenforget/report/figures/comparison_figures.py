@@ -1,8 +1,4 @@
-"""Figures that compare measures and models: ranks under each score, agreement of the scores, cost
-against quality.
-
-Errors: RecordError when the records do not have what a figure needs.
-"""
+"""Figures that compare scores and models: ranks, agreement of the scores, cost against quality."""
 
 from __future__ import annotations
 
@@ -14,20 +10,9 @@ from scipy import stats
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.cost import shares
-from eigenforget.report.figures.band_figures import COLUMN, INSIDE, named
-from eigenforget.report.figures.style import (
-    GREY,
-    ORANGE,
-    SKY,
-    Panels,
-    axis,
-    dress,
-    key,
-    lay_out,
-    shown,
-    styles,
-    title_panels,
-)
+from eigenforget.report.figures.chart import Chart
+from eigenforget.report.figures.panels import NUMBER_WIDTH, Panels, cells, heat_map
+from eigenforget.report.figures.style import GREY, INSIDE, ORANGE, SKY, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import Cell, Row, Table, build, in_units, number, percent, signed
 
@@ -35,21 +20,19 @@ MIN_MODELS = 3
 """Of fewer models an order says nothing about the score that made it."""
 
 CLIP = 4.0
-"""Halves of the band at which a distance counts no further, so that one score does not drown the
-others.
-"""
+"""Half-widths at which a distance counts no further: one score must not drown the others."""
 
-_NUMBERED = 12
-"""With more scores the cells of their agreement have no room for a number."""
+_MAX_NUMBERED = 12  # with more scores the cells of their agreement have no room for a number
 _JUDGED = ("unlearned", "control")
 _DIGITS = 9
-"""Distances that agree to so many digits are tied: 0.5 − 0.6 and 0.7 − 0.6 differ in the last bit.
-"""
+"""Distances that agree so far are tied: 0.5 − 0.6 and 0.7 − 0.6 differ in the last bit."""
 
 
 class Ranking(NamedTuple):
-    """ranks[metric][model]: 1 is nearest to the retrained models, the mean of the places for models
-    that are tied, None without a value.
+    """Ranks of models under each score.
+
+    `ranks[metric][model]` is 1 for the nearest to the retrained models, the mean of their places
+    for models that are tied, and None without a value. `words` says what each rank rests on.
     """
 
     models: tuple[str, ...]
@@ -58,9 +41,10 @@ class Ranking(NamedTuple):
     words: list[list[str]]
 
 
-class Spent(NamedTuple):
-    """A model, its share of the cost of retraining, and its quality: share of scores in the band,
-    and their mean distance from it.
+class CostAndQuality(NamedTuple):
+    """A model's share of the cost of retraining, and its quality.
+
+    Quality is the share of scores in the band, and their mean distance from its middle.
     """
 
     row: Row
@@ -71,11 +55,10 @@ class Spent(NamedTuple):
 
 
 def ranking(records: Sequence[RunRecord]) -> Ranking:
-    """Unlearned models and controls, ranked under each score by the distance to the retrained
-    models.
+    """Unlearned models and controls, ranked under each score by the distance to retrained models.
 
-    The distance is in halves of their band where there is one, else the gap to their mean. Scores
-    at further layers are left out.
+    The distance is in half-widths of their band where there is one, else the gap to their mean.
+    Scores at further layers are left out, and those that fewer than MIN_MODELS have.
     """
     table = build(records)
     rows = [
@@ -88,25 +71,24 @@ def ranking(records: Sequence[RunRecord]) -> Ranking:
         line = [_distance(row, column.name, table) for row in rows]
         if sum(d is not None for d in line) >= MIN_MODELS:
             found[column.name] = line
-    words = [[_words(row, name) for row in rows] for name in found]
     return Ranking(
         tuple(r.model for r in rows),
         tuple(found),
         [_ranked(line) for line in found.values()],
-        words,
+        [[_words(row, name) for row in rows] for name in found],
     )
 
 
-def agreement(ranks: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+def rank_agreement(ranks: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
     """Kendall's tau-b of each pair of rankings, over the models that both rank.
 
-    None for fewer than 3 of these, and where one side ties all of them.
+    None for fewer than MIN_MODELS of these, and where one side ties all of them.
     """
     return [[_tau(one, other) for other in ranks] for one in ranks]
 
 
 def can_rank(records: Sequence[RunRecord]) -> bool:
-    """Whether there are three unlearned models, and a score under which three models can be ranked."""
+    """Whether MIN_MODELS unlearned models can be ranked under a score."""
     found, roles = ranking(records), {r.name: r.role for r in records}
     return bool(found.metrics) and sum(roles[m] == "unlearned" for m in found.models) >= MIN_MODELS
 
@@ -116,9 +98,11 @@ def can_compare(records: Sequence[RunRecord]) -> bool:
     return can_rank(records) and len(ranking(records).metrics) > 1
 
 
-def ranks(records: Sequence[RunRecord]) -> go.Figure:
-    """Scores by models, with the rank of each model under each score; the darker, the nearer the
-    front.
+def ranks_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Scores by models, with the rank of each model; the darker, the nearer the front.
+
+    Raises:
+        RecordError: There are too few models.
     """
     if not can_rank(records):
         raise RecordError(f"ranks need {MIN_MODELS} unlearned models and a retrained one")
@@ -127,55 +111,50 @@ def ranks(records: Sequence[RunRecord]) -> go.Figure:
     for line in found.ranks:
         last = max(sum(r is not None for r in line), 2)
         shades.append([None if r is None else (r - 1) / (last - 1) for r in line])
-    texts = [["" if r is None else f"{r:g}" for r in line] for line in found.ranks]
-    cells = go.Heatmap(
-        z=shades,
-        text=texts,
+    trace = cells(
+        shades,
+        (0, 1),
+        text=[["" if r is None else f"{r:g}" for r in line] for line in found.ranks],
         customdata=found.words,
-        zmin=0,
-        zmax=1,
         colorscale=[(0, INSIDE), (1, "#ffffff")],
-        showscale=False,
-        xgap=1,
-        ygap=1,
         texttemplate="%{text}",
-        textfont={"size": 11, "color": "#111111"},
         hovertemplate="%{customdata}<br>rank %{text}<extra></extra>",
     )
-    return named(go.Figure(cells), found.models, [shown(label(m), 34) for m in found.metrics])
+    return heat_map(trace, found.models, [shown(label(m), 34) for m in found.metrics])
 
 
-def agreements(records: Sequence[RunRecord]) -> go.Figure:
-    """Scores by scores, with Kendall's tau of the orders that they put the models in."""
+def agreement_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Scores by scores, with Kendall's tau of the orders that they put the models in.
+
+    Raises:
+        RecordError: There are too few models or scores.
+    """
     if not can_compare(records):
         raise RecordError(
-            f"to compare scores takes two of them, {MIN_MODELS} unlearned models and a retrained one"
+            f"comparing scores takes two of them, {MIN_MODELS} unlearned models and a retrained one"
         )
     found = ranking(records)
     labels = [shown(label(m), 34) for m in found.metrics]
-    few = len(labels) <= _NUMBERED
-    cells = go.Heatmap(
-        z=agreement(found.ranks),
+    few = len(labels) <= _MAX_NUMBERED
+    trace = cells(
+        rank_agreement(found.ranks),
+        (-1, 1),
         customdata=[[f"{one} and {other}" for other in labels] for one in labels],
-        zmin=-1,
-        zmax=1,
         colorscale=[(0, ORANGE), (0.5, "#ffffff"), (1, SKY)],
-        showscale=False,
-        xgap=1,
-        ygap=1,
         hoverongaps=False,
         texttemplate="%{z:.2f}" if few else "",
-        textfont={"size": 11, "color": "#111111"},
         hovertemplate="%{customdata}: %{z:.2f}<extra></extra>",
     )
+    width = NUMBER_WIDTH if few else 10
+    figure = heat_map(trace, found.metrics, labels, column_width=width, above=230)
     # The names of scores stand upright above their columns.
-    fig = named(go.Figure(cells), found.metrics, labels, column=COLUMN if few else 10, around=230)
-    return fig.update_xaxes(ticktext=[shown(label(m), 24) for m in found.metrics], tickangle=-90)
+    return figure.update_xaxes(ticktext=[shown(label(m), 24) for m in found.metrics], tickangle=-90)
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, loss) that no other beats: none is as good in both and better in
-    one. Equal points stand together.
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points (cost, loss) that no other beats.
+
+    A point is beaten by one that is as good in both and better in one; equal points stand together.
     """
     return [
         i
@@ -185,15 +164,17 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def has_costs(records: Sequence[RunRecord]) -> bool:
-    """Whether of an unlearned model both are known, its cost beside that of retraining, and its
-    place in the retrained models' bands.
-    """
+    """Whether both cost and quality of an unlearned model are known beside retrained models."""
     return any(p.row.role == "unlearned" for p in _points(records))
 
 
-def pareto(records: Sequence[RunRecord]) -> go.Figure:
-    """Share of retraining's cost against quality, a dot per model; the Pareto front is that of the
-    unlearned models.
+def pareto_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Share of retraining's cost against quality, a dot for each model.
+
+    The Pareto front is that of the unlearned models.
+
+    Raises:
+        RecordError: No unlearned model has both a cost and scores with a band.
     """
     points = _points(records)
     unlearned = [p for p in points if p.row.role == "unlearned"]
@@ -201,58 +182,54 @@ def pareto(records: Sequence[RunRecord]) -> go.Figure:
         raise RecordError(
             "no unlearned model has both a cost and scores with a band of retrained models"
         )
-    looks, fig = styles(records), go.Figure()
+    looks = styles(records)
+    titles = ["scores in the band", "mean distance, half-widths"]
+    panels = Panels(titles, height=280, columns=2, gap=84)
     # Ticks at 1, 2 and 5, where there is room for them.
     step = "D2" if max(p.cost for p in points) < 100 * min(p.cost for p in points) else 1
     # Quality, and the sign with which less of it is better.
-    measures: list[tuple[Callable[[Any], float], int]] = [
+    measures: list[tuple[Callable[[CostAndQuality], float], int]] = [
         (lambda q: q.inside, -1),
         (lambda q: q.distance, 1),
     ]
     for i, (quality, sign) in enumerate(measures):
-        place = {"xaxis": axis("x", i), "yaxis": axis("y", i)}
         best = sorted(
-            (unlearned[j] for j in front([(p.cost, sign * quality(p)) for p in unlearned])),
+            (unlearned[j] for j in pareto_front([(p.cost, sign * quality(p)) for p in unlearned])),
             key=lambda p: (p.cost, quality(p)),
         )
-        fig.add_scatter(
+        panels.add(
+            i,
+            "Pareto front",
+            group="front",
             x=[p.cost for p in best],
             y=[quality(p) for p in best],
             mode="lines",
-            name="Pareto front",
-            legendgroup="front",
-            showlegend=i == 0,
             line={"color": GREY, "width": 2, "shape": "hv"},
             hoverinfo="skip",
-            **place,
         )
         for p in points:
             look, name = looks[p.row.model], shown(p.row.model)
             symbol = f"{look.symbol}-open" if p.row.role == "control" else look.symbol
-            fig.add_scatter(
+            told = f"{p.words}{', on the front' if p in best else ''}"
+            panels.add(
+                i,
+                name,
+                group=p.row.model,
                 x=[p.cost],
                 y=[quality(p)],
                 mode="markers",
-                name=name,
-                legendgroup=p.row.model,
-                showlegend=i == 0,
                 marker={"color": look.colour, "symbol": symbol, "size": 14 if p in best else 9},
-                hovertemplate=f"{name}: {p.words}{', on the front' if p in best else ''}<extra></extra>",
-                **place,
+                hovertemplate=f"{name}: {told}<extra></extra>",
             )
-        cost = {
+        cost: dict[str, Any] = {
             "type": "log",
             "title": {"text": "share of the cost of retraining (logarithmic)"},
             "tickformat": ".2~%",
             "dtick": step,
         }
-        fig.update_layout(
-            {key("x", i): cost, key("y", i): {"automargin": True, "rangemode": "tozero"}}
-        )
-    fig.update_layout(yaxis={"range": [-0.03, 1.03], "tickformat": ".0%"})
-    dress(fig, height=400)
-    title_panels(fig, ["scores in the band", "mean distance, halves of the band"])
-    return lay_out(fig, Panels(2, 280, entries=len(points) + 1, gap=84), wide=2)
+        ends = {"range": [-0.03, 1.03], "tickformat": ".0%"} if i == 0 else {}
+        panels.axes(i, cost, {"automargin": True, "rangemode": "tozero", **ends})
+    return panels.figure()
 
 
 def _counts(name: str, cell: Cell) -> bool:
@@ -273,10 +250,9 @@ def _words(row: Row, name: str) -> str:
     cell = row.cells.get(name)
     if cell is None or cell.value is None or cell.gap is None:
         return ""
-    units = f", {in_units(cell.units)} halves of the band" if cell.units is not None else ""
-    return shown(
-        f"{row.model}, {label(name)}: {number(cell.value)}, gap {signed(cell.gap)}{units}", 160
-    )
+    units = f", {in_units(cell.units)} half-widths" if cell.units is not None else ""
+    told = f"{row.model}, {label(name)}: {number(cell.value)}, gap {signed(cell.gap)}{units}"
+    return shown(told, 160)
 
 
 def _ranked(line: Sequence[float | None]) -> list[float | None]:
@@ -292,24 +268,63 @@ def _tau(one: Sequence[float | None], other: Sequence[float | None]) -> float | 
     return round(float(stats.kendalltau(*sides, variant="b").statistic), 6)
 
 
-def _points(records: Sequence[RunRecord]) -> list[Spent]:
-    """Retrained and judged models whose cost and quality are both known. What a method trains on
-    does not count for it.
+def _points(records: Sequence[RunRecord]) -> list[CostAndQuality]:
+    """Retrained and judged models whose cost and quality are both known.
+
+    What a method trains on does not count for it.
     """
     costs = shares(records)
     points = []
     for row in build(records).rows:
-        told = {
-            n: c.units
+        cells_in_bands = [
+            c
             for n, c in row.cells.items()
             if "@" not in n and c.units is not None and n not in row.optimises
-        }
-        if row.role == "original" or row.model not in costs or not told:
+        ]
+        if row.role == "original" or row.model not in costs or not cells_in_bands:
             continue
-        far = [abs(units) for units in told.values()]
-        inside = sum(row.cells[name].verdict == "in" for name in told)
-        distance = sum(min(d, CLIP) for d in far) / len(far)
-        share = costs[row.model].value
-        words = f"{percent(share)} of retraining, {inside} of {len(far)} scores in the band, mean distance {distance:.2f}"
-        points.append(Spent(row, share, inside / len(far), distance, words))
+        count, cost = len(cells_in_bands), costs[row.model].value
+        inside = sum(c.verdict == "in" for c in cells_in_bands)
+        distance = sum(min(abs(c.units or 0.0), CLIP) for c in cells_in_bands) / count
+        words = (
+            f"{percent(cost)} of retraining, {inside} of {count} scores in the band,"
+            f" mean distance {distance:.2f}"
+        )
+        points.append(CostAndQuality(row, cost, inside / count, distance, words))
     return points
+
+
+RANKS_CHART = Chart(
+    "ranks",
+    ranks_figure,
+    "Which model is nearest, by which score",
+    "1 is the model nearest to the mean of the retrained models; models that are equally near share"
+    " the mean of their places. Where the numbers of one column differ, the scores disagree about"
+    " that model.",
+    takes=can_rank,
+    hint="It takes three unlearned models and a retrained one.",
+)
+AGREEMENT_CHART = Chart(
+    "agreement",
+    agreement_figure,
+    "Which scores agree about the models",
+    "Kendall's tau of the orders above, for each pair of scores. Blue, up to 1: both put the models"
+    " in the same order. Orange, down to −1: in the opposite order. White: the one says nothing"
+    " about the other. Empty: all are tied, or fewer than three models have both scores. With"
+    " fewer than six models, all but complete agreement may be chance.",
+    takes=can_compare,
+    hint="It takes three unlearned models, a retrained one and two scores.",
+)
+PARETO_CHART = Chart(
+    "pareto",
+    pareto_figure,
+    "Cost against quality",
+    "Cost in processor time where the model and the retrained models know theirs, else in wall"
+    " time. Left: share of scores in the retrained models' band, more is better; right: mean"
+    " distance from the middle of the band, where a score counts at most four half-widths, less is"
+    " better. Grey line and large marks: the Pareto front, the unlearned models that no other one"
+    " beats in cost and quality at once. Open marks: controls, which are never on it. Scores that"
+    " a method trains on do not count for it; models of unknown cost are left out.",
+    takes=has_costs,
+    hint="It takes bands, and the cost of an unlearned and of all retrained models on one device.",
+)

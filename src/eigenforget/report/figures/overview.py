@@ -1,39 +1,23 @@
-"""The report's figures. Each takes evaluate records and draws what they hold; nothing is measured
-again.
-
-Errors: RecordError when no record has the series, or one is malformed.
-"""
+"""Figures of scores, alignment, features and training."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import plotly.graph_objects as go
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import series
-from eigenforget.report.figures.style import (
-    FAINT,
-    GREEN,
-    GREY,
-    VERMILLION,
-    Panels,
-    axis,
-    class_look,
-    dress,
-    key,
-    lay_out,
-    shown,
-    styles,
-    title_panels,
-    with_choices,
-)
+from eigenforget.report.figures.chart import Chart
+from eigenforget.report.figures.panels import Panels
+from eigenforget.report.figures.style import FAINT, GREEN, VERMILLION, class_marker, shown, styles
 from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.table import Table, build, number
 
 _MAX_MAPS = 6
+_FORGET = "forget set"
 
 
 def has_scores(records: Sequence[RunRecord]) -> bool:
@@ -41,258 +25,197 @@ def has_scores(records: Sequence[RunRecord]) -> bool:
     return any(s.value is not None for r in records for s in r.scores)
 
 
-def metric_dots(records: Sequence[RunRecord]) -> go.Figure:
-    """A panel per headline score, a dot per model with its interval; line and band: mean and band
-    of the retrained models.
+def scores_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """A panel for each headline score, a dot with its interval for each model.
+
+    Line and area: mean and band of the retrained models.
+
+    Raises:
+        RecordError: No score has a value.
     """
     table = build(records)
-    cells = [item for row in table.rows for item in row.cells.items()]
-    columns = [
-        c.name
-        for c in table.columns
-        if any(n == c.name and cell.value is not None for n, cell in cells)
-    ]
+    measured = {n for row in table.rows for n, cell in row.cells.items() if cell.value is not None}
+    columns = [c.name for c in table.columns if c.name in measured]
     columns = [c for c in columns if c in HEADLINE] or columns
     if not columns:
         raise RecordError("no record has a score with a value")
-    looks, fig = styles(records), go.Figure()
+    looks, rows = styles(records), table.rows
+    titles, height = [shown(label(name), 34) for name in columns], 30 + 22 * len(rows)
+    panels = Panels(titles, height=height, columns=3, shared_labels=True)
     for i, name in enumerate(columns):
-        _add_reference(fig, table, name, i)
-        for y, row in enumerate(table.rows):
+        _draw_band(panels, i, table, name)
+        for y, row in enumerate(rows):
             cell = row.cells.get(name)
             if cell is None or cell.value is None:
                 continue
             low, high = (
                 0.0 if end is None else abs(end - cell.value) for end in (cell.low, cell.high)
             )
-            fig.add_scatter(
+            bars = {"array": [high], "arrayminus": [low], "thickness": 1.2, "width": 3}
+            panels.add(
+                i,
                 x=[cell.value],
                 y=[y],
-                xaxis=axis("x", i),
-                yaxis=axis("y", i),
                 mode="markers",
-                showlegend=False,
-                marker={
-                    "color": looks[row.model].colour,
-                    "symbol": looks[row.model].symbol,
-                    "size": 10,
-                },
-                error_x={
-                    "array": [high],
-                    "arrayminus": [low],
-                    "thickness": 1.2,
-                    "width": 3,
-                    "visible": low + high > 0,
-                },
-                hovertemplate=f"{shown(row.model)}: {number(cell.value)}<extra>{shown(label(name))}</extra>",
+                marker=looks[row.model].marker(10),
+                error_x={**bars, "visible": low + high > 0},
+                hovertemplate=f"{shown(row.model)}: {number(cell.value)}"
+                f"<extra>{shown(label(name))}</extra>",
             )
-        labels = {
-            "tickvals": list(range(len(table.rows))),
-            "ticktext": [shown(r.model, 18) for r in table.rows],
-        }
-        ends = {"range": [len(table.rows) - 0.5, -0.5], "automargin": True}
-        fig.update_layout({key("y", i): {**labels, **ends}, key("x", i): {"nticks": 5}})
-    dress(fig, height=400)
-    title_panels(fig, [shown(label(name), 34) for name in columns])
-    return lay_out(fig, Panels(len(columns), 30 + 22 * len(table.rows), shared_labels=True), wide=3)
+        names = [shown(r.model, 18) for r in rows]
+        labels = {"tickvals": list(range(len(rows))), "ticktext": names, "automargin": True}
+        panels.axes(i, {"nticks": 5}, {**labels, "range": [len(rows) - 0.5, -0.5]})
+    return panels.figure()
 
 
-def da_curves(records: Sequence[RunRecord]) -> go.Figure:
-    """DA over k, one line per model; a vertical line marks the table's k. Form and centering are
-    the choices in layout.meta.
+def da_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """DA over k, a line for each model; a dotted line marks the table's k.
+
+    Raises:
+        RecordError: No record has the series da_curve, or one is malformed.
     """
-    found = series.having(records, "da_curve")
-    curves = {r.name: series.da_curve(r) for r in found}
-    forms = [form for form in series.DA_FORMS if any(form in c.forms for c in curves.values())]
-    looks, fig = styles(records), go.Figure()
-    drawn = []
+    curves = {r.name: series.read_da_curve(r) for r in series.having(records, "da_curve")}
+    forms = {
+        form: words
+        for form, words in series.DA_FORMS.items()
+        if any(form in c.forms for c in curves.values())
+    }
+    looks, panels = styles(records), Panels([""], height=280, columns=1, choices=forms)
     for form in forms:
-        for name, curve in curves.items():
-            if form in curve.forms:
-                drawn.append(form)
-                fig.add_scatter(
-                    x=curve.k,
-                    y=curve.forms[form],
-                    name=shown(name),
-                    mode="lines",
-                    visible=form == forms[0],
-                    line={"color": looks[name].colour, "dash": looks[name].dash, "width": 2},
-                    hovertemplate="k = %{x}: %{y:.3f}",
-                )
-    dress(fig, height=400)
+        for name, curve in ((n, c) for n, c in curves.items() if form in c.forms):
+            panels.add(
+                0,
+                shown(name),
+                group=name,
+                choice=form,
+                x=curve.k,
+                y=curve.forms[form],
+                mode="lines",
+                line=looks[name].line(),
+                hovertemplate="k = %{x}: %{y:.3f}",
+            )
     for k in sorted({c.headline_k for c in curves.values() if c.headline_k is not None}):
-        mark = {"color": GREY, "dash": "dot", "width": 1.5}
-        fig.add_shape(type="line", x0=k, x1=k, y0=0, y1=1, yref="paper", line=mark)
-        place = {
-            "x": math.log10(k),
-            "y": 1,
-            "yref": "paper",
-            "yanchor": "bottom",
-            "showarrow": False,
-        }
-        fig.add_annotation(text=f"k = {k}", **place)
-    fig.update_layout(hovermode="x unified")
-    fig.update_xaxes(type="log", title_text="k, the number of directions (logarithmic)")
-    fig.update_yaxes(title_text="DA", range=[0, 1.03])
-    lay_out(fig, Panels(1, 280, entries=len(found)), wide=1)
-    return with_choices(fig, {series.DA_FORMS[form]: [d == form for d in drawn] for form in forms})
+        panels.mark(0, k, f"k = {k}")
+    k_axis = {"type": "log", "title": {"text": "k, the number of directions (logarithmic)"}}
+    panels.axes(0, k_axis, {"title": {"text": "DA"}, "range": [0, 1.03]})
+    return panels.figure().update_layout(hovermode="x unified")
 
 
-def feature_maps(
+def maps_figure(
     records: Sequence[RunRecord], models: Sequence[str] | None = None, *, kind: str = "pca"
 ) -> go.Figure:
-    """Held-out samples in two dimensions, a panel per model; × marks samples of what is forgotten.
+    """Held-out samples in two dimensions, a panel for each model; × marks the forget set's classes.
 
-    models: names in the order wanted; by default the original, one retrained model and the others,
-    six at most. kind: one of series.MAPS.
+    Args:
+        records: Evaluate records.
+        models: Names in the order wanted; None for those of `shown_models`.
+        kind: The series: pca, tsne or umap.
+
+    Raises:
+        RecordError: No record has the series, one is malformed, or a model has none.
     """
-    picked = chosen(series.having(records, kind), models)
-    maps = [series.feature_map(r, kind) for r in picked]
+    picked = shown_models(series.having(records, kind), models)
+    maps = [series.read_feature_map(r, kind) for r in picked]
     classes = sorted(
         {c for m in maps for c, f in zip(m.label, m.forget, strict=True) if not f},
         key=series.natural,
     )
-    fig = go.Figure()
-    listed: set[str] = set()
+    panels = Panels([shown(r.name) for r in picked], height=280, columns=3)
     for i, m in enumerate(maps):
-        for made in _map_traces(m, classes):
-            fig.add_scatter(
-                **made,
-                xaxis=axis("x", i),
-                yaxis=axis("y", i),
-                showlegend=made["name"] not in listed,
-            )
-            listed.add(made["name"])
-        bare = {"showticklabels": False, "ticks": ""}
-        fig.update_layout({key("x", i): bare, key("y", i): bare})
+        for trace in _map_traces(m, classes):
+            panels.add(i, **trace)
+        bare: dict[str, Any] = {"showticklabels": False, "ticks": ""}
         # Only principal directions have a share of the variance; the axes of other maps mean
         # nothing by themselves.
-        for letter, d, share in zip("xy", (1, 2), m.explained or (), strict=False):
-            fig.update_layout(
-                {key(letter, i): {"title": {"text": f"direction {d} ({share:.0%} of variance)"}}}
-            )
-    dress(fig, height=400)
-    title_panels(fig, [shown(r.name) for r in picked])
-    return lay_out(fig, Panels(len(picked), 280, entries=len(listed)), wide=3)
+        titles = [
+            {"title": {"text": f"direction {d} ({share:.0%} of variance)"}}
+            for d, share in enumerate(m.explained or (), start=1)
+        ] or [{}, {}]
+        panels.axes(i, {**bare, **titles[0]}, {**bare, **titles[1]})
+    return panels.figure()
 
 
-def spectra(records: Sequence[RunRecord]) -> go.Figure:
-    """Eigenvalues of the retain and of the forget features as shares of their sum, largest first,
-    on a log scale.
+def spectra_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Eigenvalues of retain and forget features as shares of their sum, largest first.
+
+    Raises:
+        RecordError: No record has the series spectrum, or one is malformed.
     """
-    found = series.having(records, "spectrum")
-    looks, fig = styles(records), go.Figure()
-    for r in found:
-        both = series.spectrum(r)
-        for i, values in enumerate((both.retain, both.forget)):
-            # What is zero to rounding has no place on a log scale.
-            kept = [v for v in values if v > 0]
-            fig.add_scatter(
-                x=list(range(1, len(kept) + 1)),
-                y=kept,
-                xaxis=axis("x", i),
-                yaxis=axis("y", i),
+    looks, panels = styles(records), Panels(["retain set", _FORGET], height=300, columns=2)
+    for r in series.having(records, "spectrum"):
+        for i, values in enumerate(series.read_spectrum(r)):
+            # What is zero to rounding has no place on a logarithmic scale.
+            positive = [v for v in values if v > 0]
+            panels.add(
+                i,
+                shown(r.name),
+                group=r.name,
+                x=list(range(1, len(positive) + 1)),
+                y=positive,
                 mode="lines",
-                name=shown(r.name),
-                legendgroup=r.name,
-                showlegend=i == 0,
+                line=looks[r.name].line(),
                 hovertemplate="%{x}: %{y:.2e}",
-                line={"color": looks[r.name].colour, "dash": looks[r.name].dash, "width": 2},
             )
-    log, rank = {"type": "log", "exponentformat": "power", "nticks": 8}, {"title": {"text": "rank"}}
-    fig.update_layout(yaxis=log, yaxis2=log, xaxis=rank, xaxis2=rank)
-    dress(fig, height=400)
-    title_panels(fig, ["kept samples", "forgotten samples"])
-    return lay_out(fig, Panels(2, 300, entries=len(found)), wide=2)
+    for i in range(2):
+        log = {"type": "log", "exponentformat": "power", "nticks": 8}
+        panels.axes(i, {"title": {"text": "rank"}}, log)
+    return panels.figure()
 
 
-def training_trace(records: Sequence[RunRecord]) -> go.Figure:
-    """Training epochs in order, one line per model: a panel per phase for its loss, and one each
-    for DA and the accuracies after it.
+def trace_figure(records: Sequence[RunRecord]) -> go.Figure:
+    """Training epochs in order, a line for each model.
+
+    A panel for the loss of each phase, and one each for DA and the accuracies after an epoch.
+
+    Raises:
+        RecordError: No record has the series trace, or one is malformed.
     """
-    found = series.having(records, "trace")
-    traces = {r.name: series.trace(r) for r in found}
-    panels: list[tuple[str, dict[str, dict[int, float]]]] = []
+    traces = {r.name: series.read_trace(r) for r in series.having(records, "trace")}
+    found: list[tuple[str, dict[str, dict[int, float]]]] = []
     for phase in dict.fromkeys(p.phase for t in traces.values() for p in t):
-        panels.append(
-            (
-                f"loss: {shown(phase)}",
-                {
-                    n: {j + 1: p.loss for j, p in enumerate(t) if p.phase == phase}
-                    for n, t in traces.items()
-                },
-            )
-        )
-    for glance, title in series.GLANCES.items():
-        panels.append(
-            (
-                title,
-                {
-                    n: {j + 1: p.seen[glance] for j, p in enumerate(t) if glance in p.seen}
-                    for n, t in traces.items()
-                },
-            )
-        )
-    panels = [(title, lines) for title, lines in panels if any(lines.values())]
-    looks, fig = styles(records), go.Figure()
-    listed: set[str] = set()
-    # Without it plotly also marks halves of epochs.
+        lines = {
+            n: {j: p.loss for j, p in enumerate(t, start=1) if p.phase == phase}
+            for n, t in traces.items()
+        }
+        found.append((f"loss: {shown(phase)}", lines))
+    for key, title in series.GLANCES.items():
+        lines = {
+            n: {j: p.glances[key] for j, p in enumerate(t, start=1) if key in p.glances}
+            for n, t in traces.items()
+        }
+        found.append((title, lines))
+    found = [(title, lines) for title, lines in found if any(lines.values())]
+    looks, panels = styles(records), Panels([title for title, _ in found], height=260, columns=3)
+    # Without it plotly also marks half epochs.
     whole = {"dtick": 1} if max(map(len, traces.values())) <= 10 else {}
-    for i, (_, lines) in enumerate(panels):
-        for name, line in lines.items():
-            if not line:
-                continue
-            fig.add_scatter(
+    for i, (_, lines) in enumerate(found):
+        for name, line in ((n, v) for n, v in lines.items() if v):
+            panels.add(
+                i,
+                shown(name),
+                group=name,
                 x=list(line),
                 y=list(line.values()),
-                xaxis=axis("x", i),
-                yaxis=axis("y", i),
                 mode="lines+markers",
-                name=shown(name),
-                legendgroup=name,
-                showlegend=name not in listed,
-                marker={"color": looks[name].colour, "symbol": looks[name].symbol, "size": 7},
-                line={"color": looks[name].colour, "dash": looks[name].dash},
+                marker=looks[name].marker(7),
+                line=looks[name].line(None),
                 hovertemplate="%{x}: %{y:.3g}",
             )
-            listed.add(name)
-        fig.update_layout(
-            {
-                key("x", i): {"title": {"text": "training epoch"}, **whole},
-                key("y", i): {"automargin": True},
-            }
-        )
-    dress(fig, height=400)
-    title_panels(fig, [title for title, _ in panels])
-    return lay_out(fig, Panels(len(panels), 260, entries=len(found)), wide=min(len(panels), 3))
+        panels.axes(i, {"title": {"text": "training epoch"}, **whole}, {"automargin": True})
+    return panels.figure()
 
 
-def _add_reference(fig: go.Figure, table: Table, name: str, panel: int) -> None:
-    if name not in table.reference:
-        return
-    reference = table.reference[name]
-    refs = {
-        "xref": axis("x", panel),
-        "yref": f"{axis('y', panel)} domain",
-        "y0": 0,
-        "y1": 1,
-        "layer": "below",
-    }
-    if reference.band is not None:
-        low, high = reference.band.within(next(c.range for c in table.columns if c.name == name))
-        fig.add_shape(type="rect", x0=low, x1=high, fillcolor=FAINT, line={"width": 0}, **refs)
-    fig.add_shape(
-        type="line",
-        x0=reference.mean,
-        x1=reference.mean,
-        line={"color": GREEN, "width": 1.5},
-        **refs,
-    )
+def shown_models(
+    records: Sequence[RunRecord], models: Sequence[str] | None = None
+) -> list[RunRecord]:
+    """The records of these models.
 
+    Args:
+        records: Where they are looked up.
+        models: Their names; None for the original, one retrained model and the others, at most six.
 
-def chosen(records: Sequence[RunRecord], models: Sequence[str] | None = None) -> list[RunRecord]:
-    """Those of these names, or the original, one retrained model and the others, six at most.
-    Errors: RecordError for an unknown name.
+    Raises:
+        RecordError: A name is unknown.
     """
     by_name = {r.name: r for r in records}
     if models is not None:
@@ -302,41 +225,115 @@ def chosen(records: Sequence[RunRecord], models: Sequence[str] | None = None) ->
                 f"no feature map of model {missing[0]!r}; there are {', '.join(by_name)}"
             )
         return [by_name[m] for m in models]
-    original, oracle = (
-        [r for r in records if r.role == role][:1] for role in ("original", "oracle")
-    )
+    first = [
+        r for role in ("original", "oracle") for r in [r for r in records if r.role == role][:1]
+    ]
     others = [r for r in records if r.role in ("unlearned", "control")]
-    return [*original, *oracle, *others][:_MAX_MAPS]
+    return [*first, *others][:_MAX_MAPS]
+
+
+def _draw_band(panels: Panels, panel: int, table: Table, name: str) -> None:
+    if name not in table.reference:
+        return
+    mean, band = table.reference[name].mean, table.reference[name].band
+    below: dict[str, Any] = {"full_height": True, "layer": "below"}
+    if band is not None:
+        low, high = band.within(next(c.range for c in table.columns if c.name == name))
+        area: dict[str, Any] = {"type": "rect", "fillcolor": FAINT, "line": {"width": 0}}
+        panels.shape(panel, x0=low, x1=high, **area, **below)
+    line = {"color": GREEN, "width": 1.5}
+    panels.shape(panel, type="line", x0=mean, x1=mean, line=line, **below)
 
 
 def _map_traces(m: series.FeatureMap, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A trace per kept class with samples here, then the forgotten ones on top."""
-    groups: list[tuple[str, list[int], dict[str, Any]]] = []
-    for c in classes:
-        rows = [j for j, f in enumerate(m.forget) if not f and m.label[j] == c]
-        groups.append((f"class {shown(c)}", rows, class_look(classes.index(c))))
-    marked = {"color": VERMILLION, "symbol": "x", "size": 7, "opacity": 0.95}
-    groups.append(("forgotten", [j for j, f in enumerate(m.forget) if f], marked))
+    """A trace for each retained class with samples here, then the forget set on top."""
+    groups = [
+        (f"class {shown(c)}", [j for j, f in enumerate(m.forget) if not f and m.label[j] == c])
+        for c in classes
+    ]
+    looks = [class_marker(i) for i in range(len(classes))]
+    groups.append((_FORGET, [j for j, f in enumerate(m.forget) if f]))
+    looks.append({"color": VERMILLION, "symbol": "x", "size": 7, "opacity": 0.95})
     return [
         {
-            "x": [_short(m.x[j]) for j in rows],
-            "y": [_short(m.y[j]) for j in rows],
+            "x": [_four_digits(m.x[j]) for j in rows],
+            "y": [_four_digits(m.y[j]) for j in rows],
             "mode": "markers",
             "marker": look,
             "name": name,
-            "legendgroup": name,
             "text": [shown(m.id[j], 60) for j in rows],
-            # The name of a kept class's trace says the class of all its samples.
-            **({"customdata": [shown(m.label[j]) for j in rows]} if look is marked else {}),
-            "hovertemplate": "id %{text}" + ("<br>class %{customdata}" if look is marked else ""),
+            # The name of a retained class's trace says the class of all its samples.
+            **({"customdata": [shown(m.label[j]) for j in rows]} if name == _FORGET else {}),
+            "hovertemplate": "id %{text}" + ("<br>class %{customdata}" if name == _FORGET else ""),
         }
-        for name, rows, look in groups
+        for (name, rows), look in zip(groups, looks, strict=True)
         if rows
     ]
 
 
-def _short(place: float) -> float:
-    """Four significant digits: finer than a pixel of a panel, and a third less to store for each of
-    many samples.
-    """
+def _four_digits(place: float) -> float:
+    """Finer than a pixel of a panel, and a third less to store for each of many samples."""
     return float(f"{place:.4g}")
+
+
+SCORES_CHART = Chart(
+    "metrics",
+    scores_figure,
+    "The headline scores of every model",
+    "Line: mean of the retrained models; area: where one more of them would lie with 95 %. Bars:"
+    " 95 % intervals.",
+    takes=has_scores,
+    hint="It takes a score with a value.",
+)
+DA_CHART = Chart(
+    "da-curve",
+    da_figure,
+    "Dimensional alignment over k",
+    "Where the curves of original and retrained models part, DA can tell them apart. The dotted"
+    " line is the k of the table. The list above switches the form and the centring.",
+    series="da_curve",
+)
+MAPS_CHART = Chart(
+    "maps",
+    maps_figure,
+    "Where held-out samples lie in feature space",
+    "The two main directions of each model's own features. In a retrained model the samples of"
+    " the forget set's classes scatter over the other classes; a cluster of their own means that"
+    " the features still know them.",
+    series="pca",
+)
+TSNE_CHART = Chart(
+    "maps-tsne",
+    partial(maps_figure, kind="tsne"),
+    "Feature maps by t-SNE",
+    "The same samples, placed so that neighbours stay neighbours. Only who lies next to whom can"
+    " be read here: sizes of clusters and distances between them mean nothing, and each model has"
+    " a map of its own.",
+    series="tsne",
+    hint="Evaluate with --map tsne to have it.",
+)
+UMAP_CHART = Chart(
+    "maps-umap",
+    partial(maps_figure, kind="umap"),
+    "Feature maps by UMAP",
+    "As above, by another way to keep neighbours together; distances between clusters say little"
+    " here too.",
+    series="umap",
+    hint="Evaluate with --map umap to have it.",
+)
+SPECTRA_CHART = Chart(
+    "spectra",
+    spectra_figure,
+    "Spectra of the features",
+    "Eigenvalues of the feature matrices, largest first, as shares of their sum.",
+    series="spectrum",
+)
+TRACE_CHART = Chart(
+    "trace",
+    trace_figure,
+    "How training went",
+    "Loss in each training epoch; each phase has its own, so only lines within a panel compare. DA"
+    " and accuracies were measured after each epoch on a few hundred training samples of each"
+    " side: they show the course and are no scores.",
+    series="trace",
+)

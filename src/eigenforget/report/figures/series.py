@@ -1,5 +1,6 @@
-"""The series of a record that figures draw, checked: a malformed one is an error that names the
-record.
+"""The series of a record that figures draw, checked.
+
+Every reader raises RecordError, with the record's name, where a series is malformed.
 """
 
 from __future__ import annotations
@@ -17,19 +18,15 @@ DA_FORMS = {
     "energy_each": "energy, centred",
 }
 
-MAPS = {"pca": "principal directions", "tsne": "t-SNE", "umap": "UMAP"}
-
 GLANCES = {"da": "DA", "forget_accuracy": "forget accuracy", "retain_accuracy": "retain accuracy"}
 """What the rows of a training trace may hold beside the loss."""
 
-RATES = {0.001: "0.001", 0.01: "0.01", 0.1: "0.1"}
-"""False-positive rates, with their names in the series, at which a ROC says how many are found."""
+FALSE_ALARMS = {0.001: "0.001", 0.01: "0.01", 0.1: "0.1"}
+"""False-positive rates at which a ROC states its true-positive rate, by their names there."""
 
 
 class DaCurve(NamedTuple):
-    """DA over k, one list per form and centering that was measured; headline_k is the k of the
-    table's number.
-    """
+    """DA over k: a list for each form and centring that was measured, and the table's k."""
 
     k: list[float]
     forms: dict[str, list[float]]
@@ -37,16 +34,14 @@ class DaCurve(NamedTuple):
 
 
 class FeatureMap(NamedTuple):
-    """Held-out samples in two dimensions; explained: of principal directions, their shares of the
-    variance.
-    """
+    """Held-out samples in two dimensions; of principal directions the explained variances."""
 
     x: list[float]
     y: list[float]
     label: list[str]
     id: list[str]
     forget: list[bool]
-    explained: tuple[float, float] | None
+    explained: list[float] | None
 
 
 class Spectrum(NamedTuple):
@@ -56,41 +51,38 @@ class Spectrum(NamedTuple):
     forget: list[float]
 
 
-class Relearning(NamedTuple):
-    """Accuracy on the forgotten after each of `steps`, by the number of forgotten samples trained
-    on.
-    """
+class RelearningCurves(NamedTuple):
+    """Forget accuracy after each of `steps`, by the number of forget samples trained on."""
 
     steps: list[float]
     curves: dict[str, list[float]]
 
 
 class TracePoint(NamedTuple):
-    """A training epoch. seen: what the model was after it, by the names in GLANCES, where that was
-    looked at.
-    """
+    """A training epoch; `glances` holds what was measured after it, by the names in GLANCES."""
 
     phase: str
     loss: float
-    seen: dict[str, float]
+    glances: dict[str, float]
 
 
-class Roc(NamedTuple):
-    """How many of the `members` and of the `others` each threshold calls members, from none to all.
+class RocCounts(NamedTuple):
+    """How many members and others each threshold calls members, from none to all.
 
-    at: true-positive rates by false-positive rate, for those that the number of others allows.
+    `rates` are true-positive rates by false-positive rate, where there are others enough.
     """
 
     members: int
     others: int
     true: list[int]
     false: list[int]
-    at: dict[float, float]
+    rates: dict[float, float]
 
 
-class Confusion(NamedTuple):
-    """Counts of held-out samples, a row per true class and a column per output; the classes that
-    were forgotten as a whole.
+class ConfusionCounts(NamedTuple):
+    """Counts of held-out samples: a row for each true class, a column for each output.
+
+    `forgotten` are the classes that were forgotten as a whole.
     """
 
     counts: list[list[int]]
@@ -98,7 +90,11 @@ class Confusion(NamedTuple):
 
 
 def having(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
-    """The records that carry a series of this name. Errors: RecordError when none does."""
+    """The records that carry a series of this name.
+
+    Raises:
+        RecordError: None does.
+    """
     found = [r for r in records if r.series.get(name)]
     if not found:
         raise RecordError(f"no record has the series {name!r}")
@@ -110,84 +106,81 @@ def natural(text: str) -> tuple[bool, int, str]:
     return (False, int(text), text) if text.isdecimal() else (True, 0, text)
 
 
-def da_curve(record: RunRecord) -> DaCurve:
+def read_da_curve(record: RunRecord) -> DaCurve:
+    """The series da_curve."""
     raw = _Reader(record, "da_curve")
     k = raw.numbers("k")
     forms = {form: raw.numbers(form, len(k)) for form in DA_FORMS if form in raw.value}
     headline = raw.value.get("headline_k")
-    # Not bool: true is an int in Python. Not 0: the axis of k is logarithmic.
-    whole = isinstance(headline, int) and not isinstance(headline, bool) and headline >= 1
-    if not forms or not (headline is None or whole):
+    # Not 0: the axis of k is logarithmic.
+    if not forms or not (headline is None or (_is_count(headline) and headline)):
         raise raw.error(
             f"needs one of {', '.join(DA_FORMS)}, and a whole number from 1 as headline_k"
         )
     return DaCurve(k, forms, headline)
 
 
-def feature_map(record: RunRecord, kind: str = "pca") -> FeatureMap:
-    """kind: the series, one of MAPS."""
+def read_feature_map(record: RunRecord, kind: str) -> FeatureMap:
+    """The series pca, tsne or umap."""
     raw = _Reader(record, kind)
     x = raw.numbers("x")
-    n = len(x)
-    shares = raw.numbers("explained", 2) if kind == "pca" else None
-    labels, ids = ([str(v) for v in raw.listed(name, n)] for name in ("label", "id"))
-    forget = [bool(v) for v in raw.listed("forget", n)]
+    explained = raw.numbers("explained", 2) if kind == "pca" else None
+    labels, ids, forget = (raw.listed(name, len(x)) for name in ("label", "id", "forget"))
     return FeatureMap(
         x,
-        raw.numbers("y", n),
-        labels,
-        ids,
-        forget,
-        None if shares is None else (shares[0], shares[1]),
+        raw.numbers("y", len(x)),
+        [str(v) for v in labels],
+        [str(v) for v in ids],
+        [bool(v) for v in forget],
+        explained,
     )
 
 
-def spectrum(record: RunRecord) -> Spectrum:
+def read_spectrum(record: RunRecord) -> Spectrum:
+    """The series spectrum."""
     raw = _Reader(record, "spectrum")
     return Spectrum(raw.numbers("retain"), raw.numbers("forget"))
 
 
-def trace(record: RunRecord) -> list[TracePoint]:
-    rows = record.series["trace"]
+def read_trace(record: RunRecord) -> list[TracePoint]:
+    """The series trace: its epochs in order."""
+    rows, where = record.series["trace"], f"record {record.name!r}: series trace"
     if not isinstance(rows, list) or not all(
-        isinstance(r, dict) and _is_number(r.get("loss")) for r in rows
+        isinstance(r, dict) and is_number(r.get("loss")) for r in rows
     ):
-        raise RecordError(
-            f"record {record.name!r}: series trace must be a list of rows with a number as loss"
-        )
+        raise RecordError(f"{where} must be a list of rows with a number as loss")
     points = []
     for row in rows:
-        seen = {name: row[name] for name in GLANCES if row.get(name) is not None}
-        for name, value in seen.items():
-            if not _is_number(value):
-                raise RecordError(
-                    f"record {record.name!r}: series trace has a value in {name!r} that is not a finite number"
-                )
-        points.append(TracePoint(str(row.get("phase", "training")), float(row["loss"]), seen))
+        glances = {name: row[name] for name in GLANCES if row.get(name) is not None}
+        for name, value in glances.items():
+            if not is_number(value):
+                raise RecordError(f"{where} has a value in {name!r} that is not a finite number")
+        points.append(TracePoint(str(row.get("phase", "training")), float(row["loss"]), glances))
     return points
 
 
-def relearning(record: RunRecord) -> Relearning:
+def read_relearning(record: RunRecord) -> RelearningCurves:
+    """The series relearning."""
     raw = _Reader(record, "relearning")
-    steps = raw.numbers("steps")
-    curves = raw.value.get("curves")
+    steps, curves = raw.numbers("steps"), raw.value.get("curves")
     if not isinstance(curves, dict) or not curves:
         raise raw.error("needs an object 'curves' with a list for each number of samples")
     inner = _Reader(record, "relearning", curves)
-    return Relearning(steps, {name: inner.numbers(name, len(steps)) for name in curves})
+    return RelearningCurves(steps, {name: inner.numbers(name, len(steps)) for name in curves})
 
 
-def class_accuracy(record: RunRecord) -> dict[str, float | None]:
-    """Held-out accuracy by class; None for a class without held-out samples."""
+def read_class_accuracy(record: RunRecord) -> dict[str, float | None]:
+    """Held-out accuracy by class, from the series per_class; None without held-out samples."""
     raw = _Reader(record, "per_class")
     labels = [str(v) for v in raw.listed("label")]
     values = raw.listed("test", len(labels))
-    if not all(v is None or _is_number(v) for v in values):
+    if not all(v is None or is_number(v) for v in values):
         raise raw.error("has a value in 'test' that is neither a finite number nor null")
     return dict(zip(labels, values, strict=True))
 
 
-def roc(record: RunRecord) -> Roc:
+def read_roc(record: RunRecord) -> RocCounts:
+    """The series mia_roc."""
     raw = _Reader(record, "mia_roc")
     members, others = raw.value.get("members"), raw.value.get("others")
     if not (_is_count(members) and _is_count(others) and members and others):
@@ -196,21 +189,17 @@ def roc(record: RunRecord) -> Roc:
     for name, counts, total in (("true", true, members), ("false", false, others)):
         if not all(_is_count(n) for n in counts) or counts != sorted(counts) or counts[-1] > total:
             raise raw.error(f"needs whole numbers in {name!r} that rise to at most {total}")
-    at = raw.value.get("at", {})
+    at, names = raw.value.get("at", {}), FALSE_ALARMS.values()
     if not isinstance(at, dict) or not all(
-        name in at and (at[name] is None or _is_number(at[name])) for name in RATES.values() if at
+        name in at and (at[name] is None or is_number(at[name])) for name in names if at
     ):
-        raise raw.error(f"needs in 'at' a number or null for each of {', '.join(RATES.values())}")
-    return Roc(
-        members,
-        others,
-        true,
-        false,
-        {rate: at[name] for rate, name in RATES.items() if at.get(name) is not None},
-    )
+        raise raw.error(f"needs in 'at' a number or null for each of {', '.join(names)}")
+    rates = {rate: at[name] for rate, name in FALSE_ALARMS.items() if at.get(name) is not None}
+    return RocCounts(members, others, true, false, rates)
 
 
-def confusion(record: RunRecord) -> Confusion:
+def read_confusion(record: RunRecord) -> ConfusionCounts:
+    """The series confusion."""
     raw = _Reader(record, "confusion")
     counts = raw.listed("counts")
     width = len(counts[0]) if isinstance(counts[0], list) else 0
@@ -219,26 +208,34 @@ def confusion(record: RunRecord) -> Confusion:
         for row in counts
     ):
         raise raw.error("needs in 'counts' rows of the same length, of whole numbers from 0")
-    # Records from before this was told mark no class.
+    # The first records name no forgotten class.
     forgotten = raw.value.get("forgotten", [])
     if not isinstance(forgotten, list) or not all(
         _is_count(c) and c < len(counts) for c in forgotten
     ):
         raise raw.error(f"needs in 'forgotten' numbers of classes, from 0 to {len(counts) - 1}")
-    return Confusion(counts, forgotten)
+    return ConfusionCounts(counts, forgotten)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from JSON is a finite number; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class _Reader:
+    """The fields of a series, or of an object in it."""
+
     def __init__(self, record: RunRecord, name: str, value: Any = None) -> None:
-        self.where = f"record {record.name!r}: series {name}"
+        self._where = f"record {record.name!r}: series {name}"
         self.value = record.series[name] if value is None else value
         if not isinstance(self.value, dict):
             raise self.error("must be an object")
 
     def error(self, message: str) -> RecordError:
-        return RecordError(f"{self.where} {message}")
+        return RecordError(f"{self._where} {message}")
 
     def listed(self, key: str, length: int | None = None) -> list[Any]:
+        """A list that is not empty, of this length where one is given."""
         items = self.value.get(key)
         if not isinstance(items, list) or not items:
             raise self.error(f"needs a list {key!r}")
@@ -248,14 +245,11 @@ class _Reader:
 
     def numbers(self, key: str, length: int | None = None) -> list[float]:
         items = self.listed(key, length)
-        if not all(_is_number(v) for v in items):
+        if not all(is_number(v) for v in items):
             raise self.error(f"has a value in {key!r} that is not a finite number")
         return items
 
 
 def _is_count(value: Any) -> bool:
+    """Not bool: true is an int in Python."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,5 +1,6 @@
-"""A heat-map as a plain SVG file, for documents: cells coloured by the gap to the retrained models
-in halves of their band.
+"""A heat map as a plain SVG file, for documents.
+
+Cells are coloured by the gap to the retrained models in half-widths of their band.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from eigenforget.report.figures.band_figures import colour, step
+from eigenforget.report.figures.style import INK, band_colour, band_step
 
 _ROW, _CELL, _TOP, _CHARACTER = 22, 86, 58, 6.6
 
@@ -29,16 +30,23 @@ class Line(NamedTuple):
 
 
 def heatmap(title: str, columns: Sequence[str], lines: Sequence[Line], *, after: str = "") -> str:
-    """The SVG text. Green: in the band; orange above and purple below it, darker with each doubling
-    of the distance.
+    """The SVG text: green in the band, orange above and purple below it.
+
+    Args:
+        title: The heading.
+        columns: Names above the columns.
+        lines: The lines, from the top.
+        after: The heading of the words after the lines.
     """
     left = 20 + _CHARACTER * max([len(line.label) for line in lines], default=0)
     right = 16 + _CHARACTER * max([len(after), *(len(line.after) for line in lines)])
     width, height = left + _CELL * len(columns) + right, _TOP + _ROW * len(lines) + 12
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" font-family="sans-serif" font-size="12" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
+        ' font-family="sans-serif" font-size="12" role="img">',
         f"<title>{escape(title)}</title>",
-        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/><text x="8" y="20" font-size="14">{escape(title)}</text>',
+        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'
+        f'<text x="8" y="20" font-size="14">{escape(title)}</text>',
     ]
     end = left + _CELL * len(columns) + 8
     parts += [
@@ -59,12 +67,15 @@ def _cell(x: float, y: float, found: Shade | None) -> str:
         return _text(x + _CELL / 2, y + 15, "–", anchor="middle")
     if found.units is None:
         return _text(x + _CELL / 2, y + 15, found.text, anchor="middle")
-    ink = "#ffffff" if abs(step(found.units)) == 4 else "#111111"
-    box = f'<rect x="{x + 1:g}" y="{y + 1:g}" width="{_CELL - 2}" height="{_ROW - 2}" rx="3" fill="{colour(found.units)}"/>'
+    ink = "#ffffff" if abs(band_step(found.units)) == 4 else INK
+    box = (
+        f'<rect x="{x + 1:g}" y="{y + 1:g}" width="{_CELL - 2}" height="{_ROW - 2}" rx="3"'
+        f' fill="{band_colour(found.units)}"/>'
+    )
     return box + _text(x + _CELL / 2, y + 15, found.text, anchor="middle", fill=ink)
 
 
-def _text(x: float, y: float, content: str, *, anchor: str = "start", fill: str = "#111111") -> str:
+def _text(x: float, y: float, content: str, *, anchor: str = "start", fill: str = INK) -> str:
     return (
         f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{fill}">{escape(content)}</text>'
     )

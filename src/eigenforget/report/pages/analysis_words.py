@@ -1,119 +1,127 @@
-"""The paper's first observation in words, as far as the numbers of an analysis go and no further."""
+"""The paper's first observation in words, as far as the numbers of an analysis go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from eigenforget.report.pages.analysis_series import (
-    MAIN,
+from eigenforget.report.figures.analysis_series import (
+    HEADLINE_INDICATOR,
+    INDICATORS,
     SETS,
-    SIGN,
-    Beside,
-    Models,
-    Says,
-    beside,
-    judged,
-    layers,
-    number,
-    sets,
+    AnalysisRecords,
+    Contrast,
+    Nearness,
+    contrast,
+    read_number,
 )
-from eigenforget.report.table import number as shown
-from eigenforget.report.table import signed
+from eigenforget.report.table import number, signed
 
 
-class Finding(NamedTuple):
-    """What one layer says. tone: a class of the page's style."""
+class LayerFinding(NamedTuple):
+    """What one layer says; `tone` is a class of the page's style."""
 
     layer: str
-    says: Says
-    tone: str
+    says: Nearness
     headline: str
     sentences: tuple[str, ...]
     gap: float
 
+    @property
+    def tone(self) -> str:
+        """Good where the paper's observation holds, bad where it is the other way round."""
+        return {"nearer": "good", "farther": "bad"}.get(self.says, "")
 
-class Words(NamedTuple):
+
+class AnalysisWords(NamedTuple):
+    """A summary, and what each layer says, first to last."""
+
     summary: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[LayerFinding, ...]
 
 
-_HEADLINES: dict[Says, str] = {
-    "nearer": "unseen data lies nearer to the kept features",
-    "farther": "unseen data lies farther from the kept features",
+_HEADLINES: dict[Nearness, str] = {
+    "nearer": "unseen data lies nearer to the retain set",
+    "farther": "unseen data lies farther from the retain set",
     "same": "no signal",
     "": "alignment not measured",
 }
-_TONES: dict[Says, str] = {"nearer": "good", "farther": "bad", "same": "", "": ""}
 LIMITS = (
-    "Retrained models come from other random draws than the original. A difference within what they differ among themselves is called no"
-    " difference here, and with few retrained models that band is wide: no signal is not proof that there is none.",
-    "Each band is one of 95 %, and there are many numbers: about one in twenty lies outside by chance. Trust what several numbers say, not a"
-    " single one.",
-    "Numbers are averages over samples and directions. They do not say that any single sample was memorised, nor that it can be recovered.",
-    "A layer at which the models do not differ is no sign of forgetting, and no measure for it: there even a model that forgot nothing passes.",
-    "Kept training samples define the directions and the neighbours that they are measured against, so they look nearer than they are. Held-out"
-    " kept samples are the fair comparison.",
+    "Retrained models come from other random draws than the original. A difference within what they"
+    " differ among themselves is called no difference here, and with few retrained models that band"
+    " is wide: no signal is not proof that there is none.",
+    "Each band is one of 95 %, and there are many numbers: about one in twenty lies outside by"
+    " chance. Trust what several numbers say, not a single one.",
+    "Numbers are averages over samples and directions. They do not say that any single sample was"
+    " memorised, nor that it can be recovered.",
+    "A layer at which the models do not differ is no sign of forgetting, and no measure for it:"
+    " there even a model that forgot nothing passes.",
+    "Samples of the retain set define the directions and the neighbours that they are measured"
+    " against, so they look nearer than they are. Held-out samples of retained classes are the fair"
+    " comparison.",
     "CKA weighs few large directions most, and it rises where samples are fewer than directions.",
-    "A map shows two of many directions. Samples that lie on each other there may be far apart in the others.",
+    "A map shows two of many directions. Samples that lie on each other there may be far apart in"
+    " the others.",
 )
 
 
-def words(found: Models) -> Words:
-    """A summary, and what each layer says, first to last."""
-    findings = tuple(_finding(found, layer) for layer in layers(found))
-    return Words(tuple(_summary(found, findings)), findings)
+def analysis_words(found: AnalysisRecords) -> AnalysisWords:
+    """What the records of an analysis say."""
+    findings = tuple(_finding(found, layer) for layer in found.layers())
+    return AnalysisWords(tuple(_summary(found, findings)), findings)
 
 
-def _summary(found: Models, findings: Sequence[Finding]) -> list[str]:
-    count = len(found.oracles)
+def _summary(found: AnalysisRecords, findings: Sequence[LayerFinding]) -> list[str]:
+    count, every = len(found.oracles), len(findings)
     who = "the retrained model" if count == 1 else f"the {count} retrained models"
-    nearer, farther = ([f for f in findings if f.says == says] for says in ("nearer", "farther"))
+    nearer, farther, same = (
+        [f for f in findings if f.says == says] for says in ("nearer", "farther", "same")
+    )
     said = []
     if nearer:
         most = max(nearer, key=lambda f: abs(f.gap))
         said.append(
-            f"The paper's observation holds at {_of(len(nearer), len(findings))}: the forgotten data lies nearer to the features of the kept"
-            f" data in {who}, which never saw it, than in the original, which did. It shows{' most' if len(nearer) > 1 else ''} at"
-            f" {most.layer}, where alignment differs by {signed(most.gap)}."
+            f"The paper's observation holds at {_of(len(nearer), every)}: the forget set lies"
+            f" nearer to the retain set in {who}, which never saw it, than in the original, which"
+            f" did. It shows{' most' if len(nearer) > 1 else ''} at {most.layer}, where alignment"
+            f" differs by {signed(most.gap)}."
         )
     if farther:
         most = max(farther, key=lambda f: abs(f.gap))
         said.append(
-            f"At {_of(len(farther), len(findings))} it is the other way round, unlike in the paper: the data that was never seen lies"
-            f" farther away, most at {most.layer} ({signed(most.gap)})."
+            f"At {_of(len(farther), every)} it is the other way round, unlike in the paper: data"
+            f" that was never seen lies farther away, most at {most.layer} ({signed(most.gap)})."
         )
-    silent = [f.layer for f in findings if f.says == "same"]
+    silent = [f.layer for f in same]
     if silent and not nearer and not farther:
         said.append(
-            "Alignment carries no signal for this request: at none of the layers where it was measured does the original differ from the"
-            " retrained models by more than these differ from each other, and by enough to count."
+            "Alignment carries no signal for this request: at none of the layers where it was"
+            " measured does the original differ from the retrained models by more than these differ"
+            " from each other, and by enough to count."
         )
     elif silent:
         said.append(f"At {', '.join(silent)} alignment carries no signal.")
-    beyond = [
-        layer
-        for layer in silent
-        if any(value.says in ("nearer", "farther") for value in _all(found, layer))
-    ]
+    beyond = [n for n in silent if any(c.says in ("nearer", "farther") for c in _all(found, n))]
     if beyond:
         said.append(
             f"Other numbers than alignment do differ at {', '.join(beyond)}; they are named below."
         )
-    if "test_forget" not in sets(found, findings[0].layer):
+    if "test_forget" not in found.sets(findings[0].layer):
         said.append(
-            "The request forgets no class as a whole. Kept samples of the same classes give the models the same feature directions, so no"
-            " large difference is to be expected, and there are no held-out samples of forgotten classes."
+            "The request forgets no class as a whole. Retained samples of the same classes give the"
+            " models the same feature directions, so no large difference is to be expected, and"
+            " there are no held-out samples of forgotten classes."
         )
     if count == 1:
         said.append(
-            "One retrained model makes no band: how far retrained models differ among each other is not known here."
+            "One retrained model makes no band: how far retrained models differ among each other is"
+            " not known here."
         )
     return said
 
 
-def _all(found: Models, layer: str) -> list[Beside]:
-    return [beside(found, layer, "forget", sign) for sign in SIGN.values()]
+def _all(found: AnalysisRecords, layer: str) -> list[Contrast]:
+    return [found.contrast(layer, "forget", indicator) for indicator in INDICATORS.values()]
 
 
 def _of(count: int, every: int) -> str:
@@ -122,18 +130,16 @@ def _of(count: int, every: int) -> str:
     return f"all {every} layers" if count == every else f"{count} of {every} layers"
 
 
-def _finding(found: Models, layer: str) -> Finding:
-    main = beside(found, layer, "forget", SIGN[MAIN])
-    k = number(found.original, layer, "k")
-    if main.says == "":
-        return Finding(
-            layer, "", "", _HEADLINES[""], (f"{main.reason[:1].upper()}{main.reason[1:]}.",), 0.0
-        )
-    said = [
-        f"Alignment (DA at k = {k}) of the forgotten training data with the kept training data is {shown(main.original or 0.0)} in the"
-        f" original, which saw both, and {_retrained(main)}, which saw the kept data only{_consequence(main)}."
-    ]
-    more = (
+def _finding(found: AnalysisRecords, layer: str) -> LayerFinding:
+    main = found.contrast(layer, "forget", HEADLINE_INDICATOR)
+    if not main.says:
+        reason = f"{main.reason[:1].upper()}{main.reason[1:]}."
+        return LayerFinding(layer, "", _HEADLINES[""], (reason,), 0.0)
+    k = read_number(found.original, layer, "k")
+    sentences = (
+        f"Alignment (DA at k = {k}) of the forget set with the retain set is"
+        f" {number(main.original or 0.0)} in the original, which saw both, and {_retrained(main)},"
+        f" which saw the retain set only{_consequence(main)}.",
         _held_out(found, layer, main),
         _control(found, layer, main),
         _share(found, layer),
@@ -141,144 +147,158 @@ def _finding(found: Models, layer: str) -> Finding:
         _similar(found, layer),
         _others(found, layer, main),
     )
-    said += [text for text in more if text]
-    return Finding(
-        layer, main.says, _TONES[main.says], _HEADLINES[main.says], tuple(said), main.gap
-    )
+    said = tuple(text for text in sentences if text)
+    return LayerFinding(layer, main.says, _HEADLINES[main.says], said, main.gap)
 
 
-def _retrained(value: Beside) -> str:
+def _retrained(value: Contrast) -> str:
     if len(value.retrained) == 1:
-        return f"{shown(value.mean)} in the retrained model"
-    text = f"{shown(value.mean)} on average in the retrained models"
-    return (
-        text
-        if value.band is None
-        else f"{text} (one more of them would be expected within {shown(value.band.half)} of that)"
-    )
+        return f"{number(value.mean)} in the retrained model"
+    text = f"{number(value.mean)} on average in the retrained models"
+    if value.band is None:
+        return text
+    return f"{text} (one more of them is expected within {number(value.band.half)} of that)"
 
 
-def _consequence(value: Beside) -> str:
+def _consequence(value: Contrast) -> str:
     if value.says == "same":
         return ": too near each other to tell, so alignment carries no signal here"
     where = "nearer to" if value.says == "nearer" else "farther from"
-    return f": the data lies {where} the kept features where it was never seen"
+    return f": data that was never seen lies {where} the retain set"
 
 
-def _held_out(found: Models, layer: str, main: Beside) -> str:
-    """Whether it is about the class or about the samples: held-out samples of forgotten classes
-    were seen by no model.
-    """
-    if "test_forget" not in sets(found, layer):
+def _held_out(found: AnalysisRecords, layer: str, main: Contrast) -> str:
+    """Whether it is about the class or the samples: no model saw the held-out samples."""
+    if "test_forget" not in found.sets(layer):
         return ""
-    held = beside(found, layer, "test_forget", SIGN[MAIN])
-    if held.says == "" or held.original is None:
+    held_out = found.contrast(layer, "test_forget", HEADLINE_INDICATOR)
+    if not held_out.says or held_out.original is None:
         return ""
-    text = f"Held-out samples of the forgotten classes, which no model saw, stand at {shown(held.original)} and {shown(held.mean)}"
+    text = (
+        "For held-out samples of the forgotten classes, which no model saw, it is"
+        f" {number(held_out.original)} and {number(held_out.mean)}"
+    )
     if main.says == "same":
         return f"{text}."
-    if held.says == main.says:
-        return f"{text}: the same difference, so what the original holds of its own are directions of the classes, not only of the samples."
-    return f"{text}, where the models do not differ in that way: the difference is about the samples that were trained on, not their classes."
-
-
-def _control(found: Models, layer: str, main: Beside) -> str:
-    """Held-out kept samples: what differs there too is not about the forgotten data."""
-    kept = beside(found, layer, "test_retain", SIGN[MAIN])
-    if main.says == "same" or kept.says != main.says or kept.original is None:
-        return ""
+    if held_out.says == main.says:
+        return (
+            f"{text}: the same difference, so what only the original has are directions of the"
+            " classes, not only of the samples."
+        )
     return (
-        f"Held-out kept samples differ in the same way, {shown(kept.original)} and {shown(kept.mean)}, so not all of this is about the"
-        " forgotten data."
+        f"{text}, where the models do not differ in that way: the difference is about the samples"
+        " that were trained on, not their classes."
     )
 
 
-def _similar(found: Models, layer: str) -> str:
-    """CKA on the forgotten samples: original with retrained models, beside retrained models among
-    each other.
-    """
-    original, *others = (number(r, layer, "cka", "oracle", "forget") for r in found.all)
+def _control(found: AnalysisRecords, layer: str, main: Contrast) -> str:
+    """What differs in held-out samples of retained classes too is not about the forget set."""
+    value = found.contrast(layer, "test_retain", HEADLINE_INDICATOR)
+    if main.says == "same" or value.says != main.says or value.original is None:
+        return ""
+    return (
+        "Held-out samples of retained classes differ in the same way,"
+        f" {number(value.original)} and {number(value.mean)}, so not all of this is about the"
+        " forget set."
+    )
+
+
+def _similar(found: AnalysisRecords, layer: str) -> str:
+    """CKA on the forget set: original with retrained models, beside these among each other."""
+    original, *others = (read_number(r, layer, "cka", "oracle", "forget") for r in found.all)
     known = [v for v in others if v is not None]
     if original is None or not known or len(known) < len(others):
         return ""
-    value = judged(original, known, toward=1, span=(0.0, 1.0), pairs=True)
-    among = shown(value.mean)
-    text = f"On these samples CKA is {shown(original)} between the original and retrained models, and {among} among retrained models"
+    value = contrast(original, known, toward=1, span=(0.0, 1.0), pairs=True)
+    text = (
+        f"On the forget set CKA is {number(original)} between the original and retrained models,"
+        f" and {number(value.mean)} among retrained models"
+    )
     # The mean over two retrained models is one and the same number, which makes no band.
     if value.band is None:
         return f"{text}."
-    return f"{text}{': their features differ by more than those of retrained models do' if value.says == 'nearer' else _if_same(value)}."
+    if value.says == "nearer":
+        return f"{text}: their features differ by more than those of retrained models do."
+    return f"{text}{_if_same(value)}."
 
 
-def _share(found: Models, layer: str) -> str:
-    value = beside(found, layer, "forget", SIGN["share"])
-    if value.says == "" or value.original is None:
+def _share(found: AnalysisRecords, layer: str) -> str:
+    value = found.contrast(layer, "forget", INDICATORS["share"])
+    if not value.says or value.original is None:
         return ""
     return (
-        f"Half of the forgotten samples have at least {value.original:.0%} of their energy in the k kept directions in the original, and"
-        f" {value.mean:.0%} in retrained models{_if_same(value)}."
+        f"Half of the forget set's samples have at least {value.original:.0%} of their energy in"
+        f" the retain set's k directions in the original, and {value.mean:.0%} in retrained"
+        f" models{_if_same(value)}."
     )
 
 
-def _distance(found: Models, layer: str) -> str:
-    value = beside(found, layer, "forget", SIGN["neighbours"])
-    if value.says == "" or value.original is None:
+def _distance(found: AnalysisRecords, layer: str) -> str:
+    value = found.contrast(layer, "forget", INDICATORS["neighbours"])
+    if not value.says or value.original is None:
         return ""
     return (
-        f"They lie {value.original:.2f} times as far from their nearest kept training samples as held-out kept samples do in the original,"
-        f" and {value.mean:.2f} times in retrained models{_if_same(value)}."
+        f"They lie {value.original:.2f} times as far from their nearest samples of the retain set"
+        f" as held-out samples of retained classes do in the original, and {value.mean:.2f} times"
+        f" in retrained models{_if_same(value)}."
     )
 
 
-def _if_same(value: Beside) -> str:
+def _if_same(value: Contrast) -> str:
     return ", which is no difference" if value.says == "same" else ""
 
 
-def _others(found: Models, layer: str, main: Beside) -> str:
-    """The other numbers that say something else than the main one."""
-    told: dict[Says, list[str]] = {"nearer": [], "farther": [], "same": [], "": []}
-    for sign in SIGN.values():
-        if sign.name != MAIN:
-            told[beside(found, layer, "forget", sign).says].append(sign.label)
-    texts: dict[Says, str] = {
+def _others(found: AnalysisRecords, layer: str, main: Contrast) -> str:
+    """The other indicators that say something else than the headline."""
+    told: dict[Nearness, list[str]] = {"nearer": [], "farther": [], "same": [], "": []}
+    for indicator in INDICATORS.values():
+        if indicator is not HEADLINE_INDICATOR:
+            told[found.contrast(layer, "forget", indicator).says].append(indicator.label)
+    texts: dict[Nearness, str] = {
         "nearer": "nearer where it was not seen",
         "farther": "farther where it was not seen",
         "same": "no difference",
     }
     other = [
-        f"{texts[says]}: {', '.join(told[says])}"
-        for says in texts
+        f"{words}: {', '.join(told[says])}"
+        for says, words in texts.items()
         if says != main.says and told[says]
     ]
-    return (
-        f"Other numbers say otherwise — {'; '.join(other)}."
-        if other
-        else "All other numbers that were measured say the same."
-    )
+    if not other:
+        return "All other numbers that were measured say the same."
+    return f"Other numbers disagree ({'; '.join(other)})."
 
 
-def settings_line(found: Models) -> str:
+def layers_line(found: AnalysisRecords) -> str:
     """Which layers these are, and who chose them."""
-    names = layers(found)
-    widths = [f"{name} ({number(found.original, name, 'width')} features)" for name in names]
+    widths = [
+        f"{name} ({read_number(found.original, name, 'width')} features)" for name in found.layers()
+    ]
     how = ""
     if found.original.job.get("layers_chosen") == "automatically":
-        how = " They were chosen automatically, evenly over the depth of the model; --layer and --also-layer choose others."
+        how = (
+            " They were chosen automatically, evenly over the depth of the model; --layer and"
+            " --also-layer choose others."
+        )
     return f"Layers, first to last: {', '.join(widths)}.{how}"
 
 
-def samples_line(found: Models) -> str:
+def samples_line(found: AnalysisRecords) -> str:
     """How many samples of each set there are, and how many of them the costly numbers saw."""
-    layer = layers(found)[0]
-    told = []
-    for name in sets(found, layer):
+    layer, told, fewer = found.layers()[0], [], False
+    for name in found.sets(layer):
         every, drawn = (
-            number(found.original, layer, which, name) for which in ("samples", "drawn")
+            read_number(found.original, layer, which, name) for which in ("samples", "drawn")
         )
-        told.append(f"{every} {SETS[name]}" + (f" ({drawn} drawn)" if drawn != every else ""))
-    fewer = (
-        " Distances, CKA and maps are of the drawn samples, the same in every model; alignment, spectra, ranks, angles and shares are of all."
-        if "drawn)" in "".join(told)
-        else " The maps show at most 300 kept and 150 of each forgotten set."
+        fewer |= drawn != every
+        told.append(f"{SETS[name]} {every}" + (f" ({drawn} drawn)" if drawn != every else ""))
+    drawing = (
+        " Distances, CKA and maps are of the drawn samples, the same in every model; alignment,"
+        " spectra, ranks, angles and shares are of all."
+        if fewer
+        else " The maps show at most 300 samples of the retain set and 150 of each other set."
     )
-    return f"Sets: {', '.join(told)}.{fewer} Feature maps of convolutions are averaged over space, other outputs flattened."
+    return (
+        f"Samples: {', '.join(told)}.{drawing} Feature maps of convolutions are averaged over"
+        " space, other outputs flattened."
+    )

@@ -14,10 +14,8 @@ import pytest
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import comparison_figures as comparison
-from eigenforget.report.figures import overview as figures
-from eigenforget.report.figures.confusion_figures import confusion
 from eigenforget.report.table import build
-from tests.report_toys import CLASSES, GONE, ROLES, SCORES, further_series, made, score, whole
+from tests.report_toys import ROLES, SCORES, made, score, whole
 
 ORACLES = [
     made(f"o{i}", "oracle", [score("da", v), score("own", 10 * v, (0.0, None))])
@@ -64,7 +62,7 @@ def test_ranks_and_tau_are_those_of_loops() -> None:
         values = {r.name: s.value for r in records for s in r.scores if s.name == metric}
         mean = np.mean([values[n] for n, role in ROLES.items() if role == "oracle"])
         assert line == brute_ranks([abs(values[n] - mean) for n in judged_models]), metric  # type: ignore[operator]
-    tau = comparison.agreement(found.ranks)
+    tau = comparison.rank_agreement(found.ranks)
     for i, one in enumerate(found.ranks):
         for j, other in enumerate(found.ranks):
             assert tau[i][j] == pytest.approx(brute_tau(one, other), abs=1e-6)  # type: ignore[arg-type]
@@ -84,7 +82,7 @@ def test_agreement_counts_ties_and_leaves_out_what_only_one_side_ranks(seed: int
         for _ in "ab"
     )
     both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
-    tau = comparison.agreement([one, other])
+    tau = comparison.rank_agreement([one, other])
     assert (
         tau[0][1]
         == tau[1][0]
@@ -95,7 +93,11 @@ def test_agreement_counts_ties_and_leaves_out_what_only_one_side_ranks(seed: int
 
 def test_what_cannot_agree_is_empty() -> None:
     tied, full, few = [2.0, 2.0, 2.0], [1.0, 2.0, 3.0], [1.0, 2.0, None]
-    assert comparison.agreement([tied, full, few]) == [[None] * 3, [None, 1.0, None], [None] * 3]
+    assert comparison.rank_agreement([tied, full, few]) == [
+        [None] * 3,
+        [None, 1.0, None],
+        [None] * 3,
+    ]
 
 
 def test_models_as_far_on_either_side_are_tied_whatever_the_last_bit() -> None:
@@ -110,7 +112,7 @@ def test_models_as_far_on_either_side_are_tied_whatever_the_last_bit() -> None:
         "da": [4.5, 4.5, 1, 2.5, 2.5],
         "own": [3.5, 3.5, 1, None, 2],
     }
-    fig = comparison.ranks(records)
+    fig = comparison.ranks_figure(records)
     assert [list(t) for t in fig.data[0].text] == [
         ["4.5", "4.5", "1", "2.5", "2.5"],
         ["3.5", "3.5", "1", "", "2"],
@@ -135,11 +137,11 @@ def test_ranks_take_three_unlearned_models_and_a_retrained_one() -> None:
     ):
         assert not comparison.can_rank(records) and not comparison.can_compare(records)
         with pytest.raises(RecordError, match="3 unlearned models and a retrained one"):
-            comparison.ranks(records)
+            comparison.ranks_figure(records)
         with pytest.raises(
             RecordError, match="takes two of them, 3 unlearned models and a retrained one"
         ):
-            comparison.agreements(records)
+            comparison.agreement_figure(records)
     one_score = judged(a=(0.9,), b=(0.4,), c=(0.2,))
     assert comparison.can_rank(one_score) and not comparison.can_compare(one_score)
 
@@ -147,12 +149,12 @@ def test_ranks_take_three_unlearned_models_and_a_retrained_one() -> None:
 def test_layers_are_not_ranked_and_cells_hold_the_numbers() -> None:
     records = whole()
     assert not any("@" in name for name in comparison.ranking(records).metrics)
-    fig = comparison.agreements(records)
+    fig = comparison.agreement_figure(records)
     assert fig.data[0].z[0][0] == 1 and len(fig.data[0].z) == len(SCORES) == len(
         fig.layout.xaxis.ticktext
     )
-    words = comparison.ranks(records).data[0].customdata
-    assert "halves of the band" in words[0][0] and words[0][0].startswith("one, forget accuracy: ")
+    words = comparison.ranks_figure(records).data[0].customdata
+    assert "half-widths" in words[0][0] and words[0][0].startswith("one, forget accuracy: ")
 
 
 # --- cost against quality ---
@@ -175,13 +177,13 @@ def brute_front(points: list[tuple[float, float]]) -> list[int]:
 def test_the_front_is_that_of_all_comparisons(seed: int) -> None:
     # Whole numbers from few, so that there are ties in cost, in loss and in both.
     points = [(float(a), float(b)) for a, b in np.random.default_rng(seed).integers(0, 6, (12, 2))]
-    assert comparison.front(points) == brute_front(points)
+    assert comparison.pareto_front(points) == brute_front(points)
 
 
 def test_equal_points_stand_on_the_front_together() -> None:
     assert (
-        comparison.front([(1, 2), (1, 2), (1, 3), (2, 2), (0, 5)]) == [0, 1, 4]
-        and comparison.front([]) == []
+        comparison.pareto_front([(1, 2), (1, 2), (1, 3), (2, 2), (0, 5)]) == [0, 1, 4]
+        and comparison.pareto_front([]) == []
     )
 
 
@@ -191,7 +193,7 @@ def dot(fig: Any, name: str, panel: str = "x") -> Any:
 
 def test_costs_and_qualities_by_hand() -> None:
     records = whole()
-    fig = comparison.pareto(records)
+    fig = comparison.pareto_figure(records)
     units = {
         row.model: [c.units for n, c in row.cells.items() if "@" not in n]
         for row in build(records).rows
@@ -225,7 +227,7 @@ def test_what_a_method_trains_on_does_not_count_for_it() -> None:
     records = whole()
     one = next(r for r in records if r.name == "one")
     own = replace(one, job={"method": {"spec": "one()", "optimises": ["da"]}})
-    fig = comparison.pareto([own if r is one else r for r in records])
+    fig = comparison.pareto_figure([own if r is one else r for r in records])
     units = {
         n: c.units
         for row in build(records).rows
@@ -251,11 +253,13 @@ def test_unknown_costs_are_left_out_and_never_nothing() -> None:
             for r in records
         ]
 
-    names = {t.name for t in comparison.pareto(with_cost("one", 0.0)).data}
+    names = {t.name for t in comparison.pareto_figure(with_cost("one", 0.0)).data}
     assert "one" not in names and "two" in names
     # Without the processor time of a retrained model all are compared by wall time: 6 s of a mean
     # of (60 + 60 + 30) / 3.
-    assert dot(comparison.pareto(with_cost("oracle 2", 30.0)), "one").x[0] == pytest.approx(6 / 50)
+    assert dot(comparison.pareto_figure(with_cost("oracle 2", 30.0)), "one").x[0] == pytest.approx(
+        6 / 50
+    )
     bare = [replace(r, outcome=replace(r.outcome, seconds=0.0, cost={})) for r in records]
     elsewhere = [replace(r, environment={"device": r.name}) for r in records]
     no_bands = [r for r in records if r.name not in ("oracle 2", "oracle 3")]
@@ -264,89 +268,8 @@ def test_unknown_costs_are_left_out_and_never_nothing() -> None:
         with pytest.raises(
             RecordError, match="no unlearned model has both a cost and scores with a band"
         ):
-            comparison.pareto(made_up)
+            comparison.pareto_figure(made_up)
     assert comparison.has_costs(records)
 
 
 # --- traces and confusion matrices ---
-
-
-def test_a_trace_shows_what_was_seen_after_each_epoch() -> None:
-    rows = [
-        {"phase": "a", "loss": 3.0, "da": 0.5, "forget_accuracy": 1.0, "retain_accuracy": 0.9},
-        {"phase": "b", "loss": 2.0, "forget_accuracy": 0.4, "retain_accuracy": 0.8, "da": None},
-        {"phase": "a", "loss": 1.0, "da": 0.7, "forget_accuracy": 0.1, "retain_accuracy": 0.7},
-    ]
-    old = [{"phase": "a", "loss": 5.0}, {"phase": "a", "loss": 4.0}]
-    fig = figures.training_trace(
-        [made(n, "unlearned", [], series={"trace": t}) for n, t in (("new", rows), ("old", old))]
-    )
-    titles = [a.text for a in fig.layout.annotations]
-    assert titles == [
-        f"<b>{t}</b>" for t in ("loss: a", "loss: b", "DA", "forget accuracy", "retain accuracy")
-    ]
-    assert [(t.name, t.xaxis, list(t.x), list(t.y)) for t in fig.data] == [
-        ("new", "x", [1, 3], [3.0, 1.0]),
-        ("old", "x", [1, 2], [5.0, 4.0]),
-        ("new", "x2", [2], [2.0]),
-        ("new", "x3", [1, 3], [0.5, 0.7]),
-        ("new", "x4", [1, 2, 3], [1.0, 0.4, 0.1]),
-        ("new", "x5", [1, 2, 3], [0.9, 0.8, 0.7]),
-    ]
-    assert [bool(t.showlegend) for t in fig.data] == [True, True, False, False, False, False]
-    with pytest.raises(
-        RecordError,
-        match="record 'x': series trace has a value in 'da' that is not a finite number",
-    ):
-        figures.training_trace(
-            [made("x", "unlearned", [], series={"trace": [{"loss": 1.0, "da": "high"}]})]
-        )
-
-
-def test_confusion_rows_are_shares_of_their_class() -> None:
-    records = whole()
-    fig = confusion(records)
-    assert [a.text for a in fig.layout.annotations] == [
-        f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")
-    ]
-    counts = further_series(0)["confusion"]["counts"]
-    for row in range(CLASSES):
-        for column in range(CLASSES):
-            assert fig.data[0].z[row][column] == pytest.approx(
-                counts[row][column] / sum(counts[row]), abs=5e-5
-            )
-            assert fig.data[0].text[row][column] == counts[row][column]
-    frames = [s for s in fig.layout.shapes if s.xref == "x"]
-    assert [(s.x0, s.x1, s.y0, s.y1) for s in frames] == [
-        (-0.5, CLASSES - 0.5, GONE - 0.5, GONE + 0.5)
-    ]
-
-
-def test_a_class_without_samples_and_a_head_with_more_outputs() -> None:
-    matrix = {
-        "counts": [[0, 0, 0], [1, 2, 1]]
-    }  # as records were before forgotten classes were told
-    fig = confusion([made("m", "original", [], series={"confusion": matrix})])
-    assert [list(row) for row in fig.data[0].z] == [
-        [None] * 3,
-        [0.25, 0.5, 0.25],
-    ] and not fig.layout.shapes
-
-
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        ({"counts": [[1, 2], [3]]}, "rows of the same length"),
-        ({"counts": [[1, -2], [3, 4]]}, "whole numbers from 0"),
-        ({"counts": [3]}, "rows of the same length"),
-        ({"counts": [[]]}, "rows of the same length"),
-        ({"counts": [[1]], "forgotten": [1]}, "numbers of classes, from 0 to 0"),
-        ({}, "needs a list 'counts'"),
-    ],
-)
-def test_malformed_confusion_matrices_are_named(bad: Any, words: str) -> None:
-    with pytest.raises(
-        RecordError,
-        match=f"record 'm': series confusion .*{words}" if bad else "no record has the series",
-    ):
-        confusion([made("m", "original", [], series={"confusion": bad})])

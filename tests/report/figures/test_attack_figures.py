@@ -16,7 +16,7 @@ from eigenforget.core.types import Batch, Outputs
 from eigenforget.evaluation.metrics.membership import PopulationMIA
 from eigenforget.evaluation.metrics.roc import MAX_CORNERS
 from eigenforget.record import RecordError
-from eigenforget.report.figures.attack_figures import roc
+from eigenforget.report.figures.attack_figures import roc_figure
 from tests.report_toys import further_series, made
 
 
@@ -41,7 +41,7 @@ def scores(seed: int, m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def drawn(series: dict[str, Any], name: str = "m") -> tuple[Any, Any, Any]:
     """The line, the marks, and the figure."""
-    fig = roc([made(name, "unlearned", [], series=series)])
+    fig = roc_figure([made(name, "unlearned", [], series=series)])
     line, marks = (t for t in fig.data if t.name == name)
     return line, marks, fig
 
@@ -114,7 +114,7 @@ def test_guessing_is_the_diagonal_and_counts_are_told() -> None:
 def test_an_attack_that_does_not_apply_draws_nothing() -> None:
     assert attack(np.zeros(3), np.zeros(3)).series() == {"mia_roc": {}}
     with pytest.raises(RecordError, match="no record has the series 'mia_roc'"):
-        roc([made("m", "unlearned", [], series={"mia_roc": {}})])
+        roc_figure([made("m", "unlearned", [], series={"mia_roc": {}})])
 
 
 @pytest.mark.parametrize(
