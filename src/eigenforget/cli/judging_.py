@@ -41,8 +41,7 @@ from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RunRecord
 from eigenforget.record.schema import Role
 from eigenforget.report.pages.analysis import headlines, render_analysis
-from eigenforget.report.requirements import Requirement, judge
-from eigenforget.report.requirements import parse as parse_requirement
+from eigenforget.report.requirements import Requirement, judge_records, parse_requirement
 from eigenforget.requests import REQUESTS
 from eigenforget.training import trackers
 from eigenforget.training.cost import ModelAndCost
@@ -99,7 +98,7 @@ def evaluate(
 
 def _judged(wanted: Sequence[Requirement], records: Sequence[RunRecord]) -> int:
     """A line for each requirement and model; 1 where one does not hold."""
-    judged = judge(wanted, records)
+    judged = judge_records(wanted, records)
     for item in judged:
         console.print(item.line, highlight=False, markup=False, soft_wrap=True)
     return 0 if all(item.holds for item in judged) else 1

@@ -1,10 +1,8 @@
-"""Checks of the unlearned models: what do the numbers say against them, or about how they may be
-quoted?
-"""
+"""Checks of the unlearned models: what the numbers say against them, and how to quote them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eigenforget.record import RecordError, RunRecord, in_force
@@ -15,12 +13,11 @@ from eigenforget.report.findings import (
     Case,
     Finding,
     Severity,
+    enumerated,
     found,
-    named,
     not_applicable,
-    only_controls,
     passed,
-    some,
+    rule,
 )
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.table import Cell, Row, Table, number, percent, signed
@@ -34,27 +31,33 @@ from eigenforget.report.verdict import (
 )
 
 HALF = 0.5
-"""Beyond this share of retraining's cost, and from this share of the weights on, it is worth
-saying.
-"""
-
-_KEPT = ("retain_accuracy", "test_retain_accuracy")
+"""Share of the cost of retraining above which, and of the weights from which on, a check speaks."""
 
 
+@rule(
+    "EF004",
+    "Accuracy on the retain set fell",
+    "warning",
+    action="Do not use the model before this is accepted. Train longer on the retain set, or take a"
+    " gentler setting or another method.",
+)
 def retained_accuracy(case: Case) -> Finding:
+    """Compares retained accuracies with the retrained models', or with the original's."""
     if not case.judged:
         return not_applicable(NO_MODEL)
     compared = [
-        (row, name) for row in case.judged for name in _KEPT if _aim(case, row, name) is not None
+        (row, name, row.cells[name], aim)
+        for row in case.judged
+        for name in ("retain_accuracy", "test_retain_accuracy")
+        if (aim := _aim(case, row, name)) is not None
     ]
     if not compared:
         return not_applicable(
             "no retained accuracy stands beside one of a retrained model or of the original"
         )
     fell: dict[str, list[str]] = {}
-    for row, name in compared:
-        cell, aim = row.cells[name], _aim(case, row, name)
-        gap = (cell.value or 0.0) - (aim or 0.0)
+    for row, name, cell, aim in compared:
+        gap = (cell.value or 0.0) - aim
         outside = cell.units is None or cell.units < -1
         if gap < -ACCURACY_TOLERANCE - 1e-9 and outside:
             fell.setdefault(row.model, []).append(
@@ -62,47 +65,61 @@ def retained_accuracy(case: Case) -> Finding:
             )
     against = "the retrained models" if case.of("oracle") else "the original"
     if fell:
-        said = [f"{model}: {some(parts)}" for model, parts in fell.items()]
-        return found(
-            f"What should be kept is classified worse than by {against}. {_lines(said)}", fell
-        )
+        said = f"Retained data is classified worse than by {against}."
+        return found(f"{said} {_by_model(fell)}", fell)
     return passed(
-        f"No unlearned model is more than {ACCURACY_TOLERANCE} below {against} on what is kept."
+        f"No unlearned model is more than {ACCURACY_TOLERANCE} below {against} on retained data."
     )
 
 
+@rule(
+    "EF006",
+    "Outputs pass, features do not",
+    "error",
+    action="Do not call it forgotten: its outputs deny what its features still hold. Take a method"
+    " that changes the features, or retrain.",
+)
 def outputs_without_features(case: Case) -> Finding:
-    rows = [(row, recoveries(row, case.table)) for row in case.shown]
-    told = [
-        (row, ways)
-        for row, ways in rows
-        if forgotten_by_accuracy(row, case.table) and any(w.counts for w in ways)
-    ]
-    if not rows:
+    """Looks for the retrained models' forget accuracy beside the original's features."""
+    if not case.shown:
         return not_applicable(NO_MODEL)
-    if all(
-        forgotten_by_accuracy(row, case.table) is None or not any(w.counts for w in ways)
-        for row, ways in rows
-    ):
+    compared = [
+        (row, ways, forgotten)
+        for row in case.shown
+        for ways in (recoveries(row, case.table),)
+        if any(w.counts for w in ways)
+        and (forgotten := forgotten_by_accuracy(row, case.table)) is not None
+    ]
+    if not compared:
         return not_applicable(
-            "no model has both a forget accuracy and a feature metric that can tell, beside retrained models"
+            "no model has both a forget accuracy and a feature metric that can tell, beside"
+            " retrained models"
         )
-    kept = [(row, ways) for row, ways in told if features_kept(ways)]
+    kept = [(row, ways) for row, ways, forgotten in compared if forgotten and features_kept(ways)]
     if not kept:
         return passed(
-            "No model that has the retrained models' accuracy on the forgotten has the original's features."
+            "No model with the retrained models' accuracy on the forget set has the original's"
+            " features."
         )
-    only = [row for row, _ in kept]
-    said = [f"{named(row)}: {_ways(ways)}" for row, ways in kept]
+    said = {_named(row.model, row.role): [_ways(ways)] for row, ways in kept}
     return found(
-        "Accuracy on the forgotten is that of the retrained models, but the features are nearer the original's (shares of the way from the"
-        f" original to the retrained models). {_lines(said)}",
-        [row.model for row in only],
-        _lowered(only),
+        "Accuracy on the forget set is that of the retrained models, but the features are nearer"
+        " the original's (shares of the way from the original to the retrained models)."
+        f" {_by_model(said)}",
+        [row.model for row, _ in kept],
+        _less_for_controls(row.role for row, _ in kept),
     )
 
 
+@rule(
+    "EF007",
+    "Over-forgetting",
+    "warning",
+    action="Stop earlier, or take a smaller learning rate: a model unlike any retrained one gives"
+    " the forget set away too.",
+)
 def over_forgetting(case: Case) -> Finding:
+    """Looks for scores far outside the band on the side where too much is gone."""
     if not case.judged:
         return not_applicable(NO_MODEL)
     if not any(cell.verdict for row in case.judged for cell in row.cells.values()):
@@ -111,85 +128,107 @@ def over_forgetting(case: Case) -> Finding:
         )
     past: dict[str, list[str]] = {}
     for row in case.judged:
-        far = sorted(
-            (abs(c.units or 0.0), name)
-            for name, c in row.cells.items()
-            if _over(name, c, case.table)
-        )[::-1]
+        far = [
+            (abs(cell.units or 0.0), name)
+            for name, cell in row.cells.items()
+            if _is_over(name, cell, case.table)
+        ]
         if far:
             past[row.model] = [
                 f"{label(name, case.table)} {number(row.cells[name].value or 0.0)}"
-                for _, name in far[:3]
+                for _, name in sorted(far, reverse=True)[:3]
             ]
     if not past:
         return passed(
-            f"No score lies more than {STRONG:.0f} halves of the band on the side where more is gone than retraining removes."
+            f"No score lies more than {STRONG:.0f} half-widths of the band on the side where more"
+            " is gone than retraining removes."
         )
-    return found(
-        "More is gone than retraining removes, which an attacker can see as well."
-        f" {_lines([f'{model}: {some(parts)}' for model, parts in past.items()])}",
-        past,
-    )
+    said = "More is gone than retraining removes, which an attacker can see as well."
+    return found(f"{said} {_by_model(past)}", past)
 
 
+@rule(
+    "EF008",
+    "The original's weights are still in the file",
+    "warning",
+    action="Do not pass the file on where the original's knowledge must not leave with it. Take a"
+    " method that changes all layers, or retrain.",
+)
 def original_weights(case: Case) -> Finding:
+    """Looks at the share of trainable weights that are bit for bit the original's."""
     records = case.of("unlearned", "control")
     if not records:
         return not_applicable(NO_MODEL)
-    shares = {r.name: _unchanged(r) for r in records}
-    told = {name: share for name, share in shares.items() if share is not None}
-    left = [r for r in records if told.get(r.name, 0.0) >= HALF or _plug_in(r)]
+    unchanged = {r.name: _unchanged(r) for r in records}
+    told = {name: share for name, share in unchanged.items() if share is not None}
+    left = [r for r in records if told.get(r.name, 0.0) >= HALF or _is_plug_in(r)]
     if not told and not left:
         return not_applicable("the records do not say which weights are still the original's")
     if not left:
-        silent = [name for name in shares if name not in told]
-        rest = f" Nothing is known of {some(silent)}." if silent else ""
-        return passed(
-            f"In {'every model' if not silent else some(list(told))} more than half of the weights differ from the original's.{rest}"
-        )
-    same = {r.inputs.get("checked_model", "") for r in case.of("original")} - {""}
-    very = {r.name for r in left if r.inputs.get("checked_model") in same}
-    said = [f"{_named(r)} {_how_much(told.get(r.name), r.name in very)}" for r in left]
-    controls_only = all(r.role == "control" for r in left)
+        silent = [name for name in unchanged if name not in told]
+        rest = f" Nothing is known of {enumerated(silent)}." if silent else ""
+        where = enumerated(list(told)) if silent else "every model"
+        return passed(f"In {where} more than half of the weights differ from the original's.{rest}")
+    originals = {r.inputs.get("checked_model", "") for r in case.of("original")} - {""}
+    said = [
+        f"{_named(r.name, r.role)} "
+        + _how_much(told.get(r.name), r.inputs.get("checked_model") in originals)
+        for r in left
+    ]
     return found(
-        "Trainable weights are the original's, bit for bit: what they computed, they still compute, and only the rest stands in front of it."
-        f" {_lines(said)}",
+        "Trainable weights are the original's, bit for bit: they still compute what they computed,"
+        f" and only the others stand in front of them. {_sentence(said)}",
         [r.name for r in left],
-        "note" if controls_only else None,
+        _less_for_controls(r.role for r in left),
     )
 
 
+@rule(
+    "EF009",
+    "A run was refused or failed",
+    "warning",
+    action="Read the reason. A refused method needs what the reason names; a failed one most often"
+    " needs a smaller learning rate.",
+)
 def no_result(case: Case) -> Finding:
+    """Looks for runs that made no model."""
     bad = [r for r in in_force(case.records) if r.outcome.status != "ok"]
     if not bad:
         return passed("Every run made a model.")
-    said = [
-        f"{r.name} {'was refused' if r.outcome.status == 'refused' else 'failed'}: {r.outcome.reason}"
-        for r in bad
-    ]
-    return found(
-        _lines(said),
-        dict.fromkeys(r.name for r in bad),
-        "note" if all(r.role == "control" for r in bad) else None,
-    )
+    words = {"refused": "was refused", "failed": "failed"}
+    said = [f"{r.name} {words[r.outcome.status]}: {r.outcome.reason}" for r in bad]
+    names = dict.fromkeys(r.name for r in bad)
+    return found(_sentence(said), names, _less_for_controls(r.role for r in bad))
 
 
+@rule(
+    "EF010",
+    "A negative control is among the models",
+    "note",
+    action="Never quote a control as a result. It shows what a measure lets pass.",
+)
 def controls(case: Case) -> Finding:
+    """Looks for negative controls."""
     names = [r.name for r in case.of("control")]
     if not names:
         return passed("No negative control is among the models.")
     verb = "is a negative control" if len(names) == 1 else "are negative controls"
-    return found(
-        f"{some(names)} {verb}: built to pass some measure without forgetting, or to ruin the model.",
-        names,
-    )
+    purpose = "built to pass some measure without forgetting, or to ruin the model"
+    return found(f"{enumerated(names)} {verb}: {purpose}.", names)
 
 
+@rule(
+    "EF012",
+    "More than half the cost of retraining",
+    "warning",
+    action="Compare with retraining, which is exact. Unlearning pays where it is much cheaper or is"
+    " needed more often.",
+)
 def cost(case: Case) -> Finding:
-    retrained = case.of("oracle")
+    """Looks at the share of the cost of retraining."""
+    retrained, models = case.of("oracle"), case.of("unlearned")
     if not (case.judged and retrained):
         return not_applicable(NO_RETRAINED if case.judged else NO_MODEL)
-    models = case.of("unlearned")
     if len({str(r.environment.get("device")) for r in (*models, *retrained)}) > 1:
         return not_applicable(
             "the models were made on different devices, so their times do not compare"
@@ -199,72 +238,88 @@ def cost(case: Case) -> Finding:
     if not known:
         return not_applicable("the records do not say how long unlearning or retraining took")
     dear = {name: share for name, share in known.items() if share.value > HALF}
-    if not dear:
-        beside = dict.fromkeys(map(_beside, known.values()))
-        return passed(
-            f"Every unlearned model cost at most {percent(HALF)} of retraining ({some(list(beside))})."
+    if dear:
+        said = [f"{name} {percent(share.value)} ({_beside(share)})" for name, share in dear.items()]
+        return found(
+            f"More than {percent(HALF)} of the cost of retraining: {enumerated(said)}.", dear
         )
-    said = [f"{name} {percent(share.value)} ({_beside(share)})" for name, share in dear.items()]
-    return found(f"More than {percent(HALF)} of the cost of retraining: {some(said)}.", dear)
+    beside = list(dict.fromkeys(map(_beside, known.values())))
+    return passed(
+        f"Every unlearned model cost at most {percent(HALF)} of retraining ({enumerated(beside)})."
+    )
 
 
+@rule(
+    "EF013",
+    "It relearns faster than retrained models",
+    "warning",
+    action="Treat the model as one that still holds a part of the forget set. Take a method that"
+    " changes the features more, or retrain.",
+)
 def relearning(case: Case) -> Finding:
+    """Looks for relearning scores far outside the band on the side where a trace is left."""
     if not case.judged:
         return not_applicable(NO_MODEL)
     told = [
-        (row, name, c) for row in case.judged for name, c in row.cells.items() if _relearned(name)
+        (row.model, name, cell)
+        for row in case.judged
+        for name, cell in row.cells.items()
+        if name.startswith("relearn_") or name == "ain"
     ]
-    if not any(c.value is not None for _, _, c in told):
+    if not any(cell.value is not None for _, _, cell in told):
         return not_applicable("relearning was not measured")
-    if not any(c.verdict for _, _, c in told):
+    if not any(cell.verdict for _, _, cell in told):
         return not_applicable("relearning has no band of retrained models here")
     fast: dict[str, list[str]] = {}
-    for row, name, c in told:
-        if c.verdict == "residual" and c.value is not None and abs(c.units or 0.0) > STRONG:
-            beside = case.table.reference[name].mean
-            fast.setdefault(row.model, []).append(
-                f"{label(name)} {number(c.value)} (retrained {number(beside)})"
+    for model, name, cell in told:
+        if cell.verdict == "residual" and cell.value is not None and abs(cell.units or 0) > STRONG:
+            beside = number(case.table.reference[name].mean)
+            fast.setdefault(model, []).append(
+                f"{label(name)} {number(cell.value)} (retrained {beside})"
             )
     if not fast:
         return passed(
-            f"No unlearned model relearns the forgotten faster than retrained models by over {STRONG:.0f} halves of the band."
+            "No unlearned model relearns the forget set faster than retrained models by over"
+            f" {STRONG:.0f} half-widths of the band."
         )
-    return found(
-        "The forgotten comes back faster than retrained models learn it, so something of it was kept."
-        f" {_lines([f'{model}: {some(parts, 2)}' for model, parts in fast.items()])}",
-        fast,
+    said = (
+        "The model relearns the forget set faster than retrained models learn it, so something of"
+        " it was left."
     )
+    return found(f"{said} {_by_model(fast, 2)}", fast)
 
 
+@rule(
+    "EF017",
+    "A score that the method trains on",
+    "note",
+    action="Do not quote this score as evidence for the method. The headline counts it only where"
+    " it speaks against it.",
+)
 def trained_on(case: Case) -> Finding:
-    own = {
-        row.model: [label(n, case.table) for n in row.optimises if n in row.cells]
-        for row in case.judged
-    }
-    own = {model: names for model, names in own.items() if names}
+    """Looks for scores that the method optimises."""
     if not case.judged:
         return not_applicable(NO_MODEL)
+    own = {
+        row.model: names
+        for row in case.judged
+        if (names := [label(n, case.table) for n in row.optimises if n in row.cells])
+    }
     if not own:
         return passed("No unlearned model was trained on a score that it is judged by.")
-    return found(
-        _lines([f"{model} was trained on {some(names)}" for model, names in own.items()]), own
-    )
+    said = [f"{model} was trained on {enumerated(names)}" for model, names in own.items()]
+    return found(_sentence(said), own)
 
 
 def _aim(case: Case, row: Row, name: str) -> float | None:
-    """What a retained accuracy is compared with: the retrained models' mean, or the original's
-    where there is none.
-    """
+    """What an accuracy is compared with: the retrained models' mean, else the original's."""
     if name not in row.cells or row.cells[name].value is None:
         return None
-    return (
-        case.table.reference[name].mean
-        if name in case.table.reference
-        else case.table.original.get(name)
-    )
+    reference = case.table.reference.get(name)
+    return case.table.original.get(name) if reference is None else reference.mean
 
 
-def _over(name: str, cell: Cell, table: Table) -> bool:
+def _is_over(name: str, cell: Cell, table: Table) -> bool:
     return (
         cell.verdict == "over-forgotten"
         and group(name, table) != UTILITY
@@ -273,60 +328,54 @@ def _over(name: str, cell: Cell, table: Table) -> bool:
     )
 
 
-def _relearned(name: str) -> bool:
-    return name.startswith("relearn_") or name == "ain"
-
-
 def _ways(ways: Sequence[Recovery]) -> str:
-    return some(
-        [
-            f"{label(w.metric)} {percent(w.fraction)}"
-            for w in ways
-            if w.fraction is not None and w.counts
-        ]
-    )
+    shown = [w for w in ways if w.fraction is not None and w.counts]
+    return enumerated([f"{label(w.metric)} {percent(w.fraction or 0.0)}" for w in shown])
 
 
 def _unchanged(record: RunRecord) -> float | None:
     value: Any = record.job.get("unchanged_weights")
+    if value is None:
+        return None
     share = value.get("share") if isinstance(value, dict) else None
-    if value is not None and (
-        isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1
-    ):
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
         raise RecordError(
-            f"record {record.name!r}: job.unchanged_weights.share must be from 0 to 1, got {str(share)[:40]!r}"
+            f"record {record.name!r}: job.unchanged_weights.share must be from 0 to 1, "
+            f"got {str(share)[:40]!r}"
         )
     return share
 
 
-def _plug_in(record: RunRecord) -> bool:
-    """Whether the method says of itself that it leaves the original in place."""
+def _is_plug_in(record: RunRecord) -> bool:
+    """Whether the method itself says that it leaves the original in place."""
     method = record.job.get("method")
     guarantee = method.get("guarantee") if isinstance(method, dict) else None
     return isinstance(guarantee, str) and "plug-in" in guarantee
 
 
-def _how_much(share: float | None, very: bool) -> str:
-    if very:
+def _how_much(share: float | None, is_original: bool) -> str:
+    if is_original:
         return "is the original itself"
-    return "is made by a plug-in, by its method's own word" if share is None else percent(share)
+    return "is made by a plug-in, as its method says" if share is None else percent(share)
 
 
-def _named(record: RunRecord) -> str:
-    return f"{record.name} (control)" if record.role == "control" else record.name
+def _named(model: str, role: str | None) -> str:
+    return f"{model} (control)" if role == "control" else model
 
 
 def _beside(share: Share) -> str:
     return f"retraining took {share.retraining:.1f} s of {share.clock} time"
 
 
-def _lowered(rows: Sequence[Row]) -> Severity | None:
-    return "note" if only_controls(rows) else None
+def _less_for_controls(roles: Iterable[str | None]) -> Severity | None:
+    """A note where only controls are concerned."""
+    return "note" if all(role == "control" for role in roles) else None
 
 
-def _lines(sentences: Sequence[str], limit: int = 8) -> str:
-    shown = [
-        *sentences[:limit],
-        *([f"{len(sentences) - limit} more models"] if len(sentences) > limit else []),
-    ]
-    return "; ".join(shown) + "."
+def _by_model(parts: Mapping[str, Sequence[str]], limit: int = 8) -> str:
+    return _sentence([f"{model}: {enumerated(of, limit)}" for model, of in parts.items()])
+
+
+def _sentence(parts: Sequence[str], limit: int = 8) -> str:
+    more = [f"{len(parts) - limit} more models"] if len(parts) > limit else []
+    return "; ".join([*parts[:limit], *more]) + "."

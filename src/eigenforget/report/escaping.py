@@ -43,8 +43,9 @@ _BIDIRECTIONAL = {
 
 
 def one_line(text: str) -> str:
-    """The text on one line: control characters, line ends and marks that turn the direction of
-    writing become spaces.
+    """The text on one line.
+
+    Control characters, line ends and marks that change the direction of writing become spaces.
     """
     return "".join(
         " " if c in _BIDIRECTIONAL or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
@@ -60,9 +61,7 @@ def markdown(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """As code in a markdown document; not for table cells, in which a bar ends a cell also within
-    code.
-    """
+    """As code in a markdown document; not for table cells, which a bar ends even within code."""
     line = one_line(text) or " "
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
@@ -74,9 +73,7 @@ def latex(text: str) -> str:
 
 
 def yaml(text: str) -> str:
-    """A double-quoted YAML scalar on one line with exactly this content: everything but printable
-    ASCII is escaped.
-    """
+    """A double-quoted YAML scalar with exactly this content; only printable ASCII stays as is."""
     return '"' + "".join(map(_in_yaml, text)) + '"'
 
 
@@ -86,10 +83,6 @@ def _in_yaml(character: str) -> str:
     if " " <= character <= "~":
         return character
     point = ord(character)
-    return (
-        f"\\x{point:02x}"
-        if point < 0x100
-        else f"\\u{point:04x}"
-        if point < 0x10000
-        else f"\\U{point:08x}"
-    )
+    if point < 0x100:
+        return f"\\x{point:02x}"
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"

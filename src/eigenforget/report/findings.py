@@ -1,28 +1,29 @@
-"""What a check looks at, and what it answers."""
+"""What a check is, what it looks at, and what it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from eigenforget.core.text import joined
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.table import Row, Table, build, evaluated
 
 Severity = Literal["error", "warning", "note"]
-Status = Literal["found", "passed", "not_applicable"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 NO_MODEL = "no unlearned model is among the records"
 NO_RETRAINED = "no retrained model is among the records"
 
-_NAMED = 8
-"""Parts that a sentence lists before it counts the rest."""
-
 
 class Case(NamedTuple):
-    """records: all that were given, corrected ones too. models: the evaluate records in force, in
-    the order of the table.
+    """What a check looks at.
+
+    Attributes:
+        records: All records that were given, corrected ones too.
+        models: The evaluate records in force, in the order of the table.
+        table: The table of these models.
     """
 
     records: tuple[RunRecord, ...]
@@ -31,17 +32,13 @@ class Case(NamedTuple):
 
     @property
     def judged(self) -> list[Row]:
-        """The unlearned models that have scores; negative controls are no part of it."""
-        return [row for row in self.table.rows if row.role == "unlearned" and row.status == "ok"]
+        """The unlearned models that have scores, without controls."""
+        return [row for row in self.shown if row.role == "unlearned"]
 
     @property
     def shown(self) -> list[Row]:
         """The unlearned models and the controls that have scores."""
-        return [
-            row
-            for row in self.table.rows
-            if row.role in ("unlearned", "control") and row.status == "ok"
-        ]
+        return [r for r in self.table.rows if r.role in ("unlearned", "control") and r.has_result]
 
     def of(self, *roles: str) -> list[RunRecord]:
         """The models of these roles that have scores."""
@@ -49,58 +46,93 @@ class Case(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """status, the models that it is about, what was seen (or why nothing could be), and a severity
-    other than the check's own.
+    """The answer of a check.
+
+    Attributes:
+        status: "found": what the check looks for is there; "passed": it is not; "not_applicable":
+            the records cannot say.
+        models: The models that it is about; empty: all.
+        explanation: What was seen, or why nothing could be.
+        severity: The severity where it is not the check's own.
     """
 
-    status: Status
+    status: Literal["found", "passed", "not_applicable"]
     models: tuple[str, ...]
     explanation: str
     severity: Severity | None = None
 
 
+class Rule(NamedTuple):
+    """A check. Its code and what it means never change; title, words and thresholds may.
+
+    Attributes:
+        code: Its stable code.
+        title: What is wrong where it finds something.
+        severity: How bad that is.
+        action: What to do then.
+        look: Looks at a case.
+    """
+
+    code: str
+    title: str
+    severity: Severity
+    action: str
+    look: Callable[[Case], Finding]
+
+
+def rule(
+    code: str, title: str, severity: Severity, *, action: str
+) -> Callable[[Callable[[Case], Finding]], Rule]:
+    """Makes a check of the function that looks."""
+    return lambda look: Rule(code, title, severity, action, look)
+
+
 def case_of(records: Sequence[RunRecord]) -> Case:
-    """Errors: RecordError when no evaluate record is among them, or two share a name."""
+    """The case that these records make.
+
+    Raises:
+        RecordError: No evaluate record is among them, or two share a name.
+    """
     return Case(tuple(records), tuple(evaluated(records)), build(records))
 
 
 def found(
     explanation: str, models: Iterable[str] = (), severity: Severity | None = None
 ) -> Finding:
+    """What the check looks for is there."""
     return Finding("found", tuple(models), explanation, severity)
 
 
 def passed(explanation: str) -> Finding:
+    """What the check looks for is not there."""
     return Finding("passed", (), explanation)
 
 
 def not_applicable(reason: str) -> Finding:
+    """The records cannot say."""
     return Finding("not_applicable", (), reason)
 
 
-def named(row: Row) -> str:
-    """The model's name, which says so where it is a control."""
-    return f"{row.model} (control)" if row.role == "control" else row.model
-
-
-def only_controls(rows: Sequence[Row]) -> bool:
-    return all(row.role == "control" for row in rows)
-
-
-def some(parts: Sequence[str], limit: int = _NAMED) -> str:
-    """The parts as a list in prose, the first `limit` by name and the others as a count."""
-    shown = list(parts) if len(parts) <= limit else [*parts[:limit], f"{len(parts) - limit} more"]
-    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
+def enumerated(parts: Sequence[str], limit: int = 8) -> str:
+    """The parts as in a sentence: the first `limit` by name, the others as a count."""
+    more = [f"{len(parts) - limit} more"] if len(parts) > limit else []
+    return joined([*parts[:limit], *more])
 
 
 def counted(n: int, one: str, many: str) -> str:
+    """A number and its noun: "1 model", "2 models"."""
     return f"{n} {one if n == 1 else many}"
 
 
-def whole(record: RunRecord, where: str, value: object) -> int:
-    """A count in a record's free fields. Errors: RecordError that names the record and the field."""
+def count_in(record: RunRecord, where: str, value: object) -> int:
+    """A count in one of a record's free fields.
+
+    Raises:
+        RecordError: It is no whole number from 0; the message names the record and the field.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise RecordError(
-            f"record {record.name!r}: {where} must be a whole number from 0, got {str(value)[:40]!r}"
+            f"record {record.name!r}: {where} must be a whole number from 0, "
+            f"got {str(value)[:40]!r}"
         )
     return value

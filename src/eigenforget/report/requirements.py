@@ -1,6 +1,4 @@
-"""Requirements on scores, for pipelines that stop where one does not hold: `lp_gap<=band`,
-`da>=0.9`, `verdict==good`.
-"""
+"""Requirements on scores, for pipelines that stop where one does not hold: `lp_gap<=band`."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.escaping import one_line
+from eigenforget.report.findings import counted
 from eigenforget.report.glossary import NAMES
 from eigenforget.report.table import Row, Table, build
 from eigenforget.report.verdict import Tone, Verdict, verdicts
@@ -32,9 +31,8 @@ ALIASES = {
 """Short names that requirements and exports take for scores."""
 
 TOLERANCE = 1e-9
-"""Numbers this close are equal, and so is a gap at the band's end: 0.892 − 0.912 is not quite −0.02
-in binary.
-"""
+"""Numbers this close are equal, and so is a gap at the end of the band: 0.892 − 0.912 is not quite
+−0.02 in binary."""
 
 Quantity = Literal["value", "gap", "units", "verdict"]
 TONES: tuple[str, ...] = get_args(Tone)
@@ -51,8 +49,14 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 class Requirement(NamedTuple):
-    """A parsed requirement. text: as it was given. score: "" for the verdict. bound: a number,
-    "band" or a tone.
+    """A parsed requirement.
+
+    Attributes:
+        text: As it was given.
+        score: The score; "" for the verdict.
+        quantity: What of the score is compared.
+        operator: How.
+        bound: With what: a number, "band" or a tone.
     """
 
     text: str
@@ -62,9 +66,14 @@ class Requirement(NamedTuple):
     bound: float | str
 
 
-class Judged(NamedTuple):
-    """What a requirement says of a model. words: what was seen, and where it does not hold what was
-    required or why it has no answer.
+class RequirementResult(NamedTuple):
+    """What a requirement says of a model.
+
+    Attributes:
+        model: The model.
+        requirement: The requirement.
+        holds: Whether the model meets it; False also where that cannot be said.
+        words: What was seen; where it does not hold, what was required or why there is no answer.
     """
 
     model: str
@@ -80,22 +89,26 @@ class Judged(NamedTuple):
         )
 
 
-class _Seen(NamedTuple):
-    """What a model has. number None: it cannot be said, and words is the reason."""
+class _Observed(NamedTuple):
+    """What a model has. Where number is None it cannot be said, and words is the reason."""
 
     number: float | None
     words: str
 
 
-def parse(text: str, known: Iterable[str] = ()) -> Requirement:
-    """NAME OP VALUE. known: scores besides those of the glossary, as of the records that are
-    judged.
+def parse_requirement(text: str, known: Iterable[str] = ()) -> Requirement:
+    """Reads a requirement NAME OP VALUE, such as `lp_gap<=band`, `da>=0.9` or `verdict==good`.
 
-    NAME: a score or its alias, with _gap for the signed gap to the retrained models' mean or _units
-    for that gap in halves of their band; at a further layer NAME@LAYER and NAME_gap@LAYER; or
-    verdict. OP: <=, >=, <, >, ==. VALUE: a finite number; for a gap also band, which compares |gap|
-    with half of the band's width; for the verdict good, mixed, bad or unknown. Errors: RecordError
-    that says what is wrong, for an unknown score with the nearest names.
+    Args:
+        text: NAME is a score or its alias, with _gap for the signed gap to the retrained models'
+            mean or _units for that gap in half-widths of their band; at a further layer NAME@LAYER
+            and NAME_gap@LAYER; or verdict. OP is <=, >=, <, > or ==. VALUE is a finite number; for
+            a gap also band, which compares |gap| with the half-width of the band; for the verdict
+            good, mixed, bad or unknown.
+        known: Scores besides those of the glossary, as of the records that are judged.
+
+    Raises:
+        RecordError: The text is no requirement; for an unknown score it lists the nearest names.
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
@@ -117,15 +130,18 @@ def parse(text: str, known: Iterable[str] = ()) -> Requirement:
     return Requirement(text.strip(), score, quantity, operator, value)
 
 
-def judge(requirements: Sequence[Requirement], records: Sequence[RunRecord]) -> list[Judged]:
-    """Each requirement for each unlearned model (not the controls), model by model. What cannot be
-    judged does not hold.
+def judge_records(
+    requirements: Sequence[Requirement], records: Sequence[RunRecord]
+) -> list[RequirementResult]:
+    """Judges each requirement for each unlearned model (not the controls), model by model.
 
-    Errors: RecordError where no unlearned model is among the records, or they make no table
-    (table.build).
+    What cannot be judged does not hold.
+
+    Raises:
+        RecordError: No unlearned model is among the records, or they make no table (table.build).
     """
     table = build(records)
-    rows = [row for row in table.rows if row.role == "unlearned"]
+    rows = table.of_role("unlearned")
     if not rows:
         raise RecordError("no unlearned model is among the records: no requirement can be judged")
     tones = {v.model: v for v in verdicts(table)}
@@ -166,53 +182,58 @@ def _number(value: str, text: str) -> float:
     return bound
 
 
-def _judged(requirement: Requirement, row: Row, table: Table, verdict: Verdict) -> Judged:
+def _judged(
+    requirement: Requirement, row: Row, table: Table, verdict: Verdict
+) -> RequirementResult:
     if requirement.quantity == "verdict":
         holds = verdict.tone == requirement.bound
         words = f"the verdict is {verdict.tone}: {verdict.headline}"
-        return Judged(
+        return RequirementResult(
             row.model,
             requirement,
             holds,
             words if holds else f"{words}; required is {requirement.bound}",
         )
-    seen = _seen(requirement, row, table)
+    seen = _observed(requirement, row, table)
     if seen.number is None:
-        return Judged(row.model, requirement, False, f"it cannot be judged, as {seen.words}")
+        return RequirementResult(
+            row.model, requirement, False, f"it cannot be judged, as {seen.words}"
+        )
     if isinstance(requirement.bound, str):
-        bound, what = 1.0, f"|gap| {requirement.operator} half of the band"
+        bound, what = 1.0, f"|gap| {requirement.operator} the half-width of the band"
     else:
         bound, what = requirement.bound, f"{requirement.operator} {requirement.bound!r}"
     holds = _COMPARE[requirement.operator](seen.number - bound, TOLERANCE * max(1.0, abs(bound)))
-    return Judged(
+    return RequirementResult(
         row.model, requirement, holds, seen.words if holds else f"{seen.words}; required is {what}"
     )
 
 
-def _seen(requirement: Requirement, row: Row, table: Table) -> _Seen:
-    """The number that is compared with the bound; beside the band that is |gap| in halves of it, as
-    the report judges.
+def _observed(requirement: Requirement, row: Row, table: Table) -> _Observed:
+    """The number that is compared with the bound.
+
+    Beside the band that is |gap| in its half-widths, as the report judges.
     """
     cell = row.cells.get(requirement.score)
     if cell is None or cell.value is None:
-        return _Seen(None, _no_value(row, "" if cell is None else cell.reason))
+        return _Observed(None, _no_value(row, "" if cell is None else cell.reason))
     if requirement.quantity == "value":
-        return _Seen(cell.value, f"it is {cell.value!r}")
+        return _Observed(cell.value, f"it is {cell.value!r}")
     if cell.gap is None:
-        return _Seen(None, "no retrained model has this score")
+        return _Observed(None, "no retrained model has this score")
     reference = table.reference[requirement.score]
     if requirement.quantity == "gap" and requirement.bound != "band":
-        return _Seen(cell.gap, f"the gap is {cell.gap:+.6g}")
+        return _Observed(cell.gap, f"the gap is {cell.gap:+.6g}")
     if cell.units is None or reference.band is None:
-        return _Seen(
+        return _Observed(
             None,
-            f"{reference.models} retrained {'model makes' if reference.models == 1 else 'models make'} no band",
+            f"{counted(reference.models, 'retrained model makes', 'retrained models make')} no band",
         )
     if requirement.quantity == "units":
-        return _Seen(cell.units, f"the gap is {cell.units:+.6g} halves of the band")
-    return _Seen(
+        return _Observed(cell.units, f"the gap is {cell.units:+.6g} half-widths of the band")
+    return _Observed(
         abs(cell.units),
-        f"the gap is {cell.gap:+.6g} and half of the band {reference.band.half:.6g}",
+        f"the gap is {cell.gap:+.6g} and the half-width of the band {reference.band.half:.6g}",
     )
 
 

@@ -11,8 +11,13 @@ _ALL = "all models"
 
 
 class Setting(NamedTuple):
-    """A field of the job, the environment or the inputs; `detail` is the resolved spec as JSON, if
-    there is one.
+    """A field of the job, the environment or the inputs.
+
+    Attributes:
+        name: The field.
+        value: Its value as text, of a spec its spelling.
+        detail: The resolved spec as JSON; "" where there is none.
+        models: The models that it holds for.
     """
 
     name: str
@@ -22,14 +27,14 @@ class Setting(NamedTuple):
 
 
 class Statement(NamedTuple):
+    """A claim or a non-claim, and the models that it is stated of."""
+
     text: str
     models: str
 
 
 def settings(records: Sequence[RunRecord], part: str) -> list[Setting]:
-    """The fields of `part` ("job", "environment", "inputs"): a line per field and value, with the
-    models it is of.
-    """
+    """The fields of `part` ("job", "environment", "inputs"), a line per field and value."""
     parts: list[tuple[str, Mapping[str, Any]]] = [(r.name, getattr(r, part)) for r in records]
     names = dict.fromkeys(name for _, fields in parts for name in fields)
     lines = []
@@ -47,7 +52,7 @@ def settings(records: Sequence[RunRecord], part: str) -> list[Setting]:
 
 
 def statements(records: Sequence[RunRecord], part: str) -> list[Statement]:
-    """The sentences of `part` ("claims" or "non_claims"), each once, with the models it is said of."""
+    """The sentences of `part` ("claims" or "non_claims"), each once."""
     groups: dict[str, list[str]] = {}
     for record in records:
         for text in dict.fromkeys(getattr(record, part)):

@@ -1,6 +1,4 @@
-"""The table of a report: one row per evaluated model, one column per score, and the gap to the
-retrained models.
-"""
+"""The table of a report: a row per model, a column per score, and gaps to the retrained models."""
 
 from __future__ import annotations
 
@@ -27,13 +25,15 @@ OUTPUT_METRICS = (
 )
 FEATURE_METRICS = ("da", "lp_forget", "nmi", "cluster_f1")
 FIRST = (*OUTPUT_METRICS, *FEATURE_METRICS)
-"""The scores that stand first wherever scores are listed."""
+"""The scores that come first wherever scores are listed."""
 
 _MUDA = re.compile(r"\bmuda\(")
 _ROLE_ORDER: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
 
 
 class Column(NamedTuple):
+    """A score: its unit, which values are wanted, its range, and where traces show."""
+
     name: str
     unit: str
     better: Better
@@ -42,11 +42,17 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A score. gap = value − mean of the retrained models; None for these themselves and where
-    there are none.
+    """A score of a model.
 
-    units: the gap in halves of the retrained models' band, and the verdict that follows
-    (bands.verdict); None and "" without a band. A retrained model stands in the band of the others.
+    Attributes:
+        value: The score; None where it does not apply, for `reason`.
+        low: Lower end of its 95 % interval, where it has one.
+        high: Upper end of that interval.
+        gap: value − mean of the retrained models; None for these and where there are none.
+        reason: Why there is no value.
+        units: The gap in half-widths of the retrained models' band; None without a band. A
+            retrained model is compared with the band of the others.
+        verdict: What follows from it (bands.verdict); "" without a band.
     """
 
     value: float | None
@@ -62,6 +68,11 @@ class Row(NamedTuple):
     """A model.
 
     Attributes:
+        model: Its name.
+        role: What it is in the comparison.
+        status: Whether it has a result; otherwise `reason` says why not.
+        reason: Why it has no result.
+        cells: Its scores by name.
         seconds: Wall seconds that it took to make; None where they are unknown.
         cost: Its cost beside that of retraining (cost.shares); None where it is unknown.
         optimises: The scores that its method trains on.
@@ -81,9 +92,14 @@ class Row(NamedTuple):
         """Its share of the cost of retraining; None where it is unknown."""
         return None if self.cost is None else self.cost.value
 
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a model, which was measured."""
+        return self.status == "ok"
+
 
 class Reference(NamedTuple):
-    """The retrained models' values of one score, and their band, for which two are needed."""
+    """The retrained models' values of one score, and their band, which takes two of them."""
 
     mean: float
     low: float
@@ -93,6 +109,7 @@ class Reference(NamedTuple):
 
     @property
     def spread(self) -> float:
+        """The distance of the largest value from the smallest."""
         return self.high - self.low
 
 
@@ -113,19 +130,24 @@ class Table(NamedTuple):
     original: dict[str, float]
     about: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
 
+    def of_role(self, *roles: Role) -> list[Row]:
+        """The models of these roles, whether they have a result or not."""
+        return [row for row in self.rows if row.role in roles]
+
 
 def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The evaluate records that no later record corrects: original, retrained, unlearned, control.
+    """The evaluate records in force: original, retrained, unlearned, control.
 
-    Errors: RecordError when two of them speak of a model of the same name, or there is none.
+    Raises:
+        RecordError: Two of them share a name, or there is none.
     """
     chosen = [r for r in in_force(records) if r.kind == "evaluate"]
     names = [r.name for r in chosen]
-    for name in names:
-        if names.count(name) > 1:
-            raise RecordError(
-                f"two evaluate records are named {name!r}; names are unique within a report"
-            )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RecordError(
+            f"two evaluate records are named {twice!r}; names are unique within a report"
+        )
     if not chosen:
         raise RecordError(
             f"no evaluate record among the {len(records)} records: there is nothing to report"
@@ -134,9 +156,7 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def build(records: Sequence[RunRecord]) -> Table:
-    """The table of the evaluate records among `records`. The scores of FIRST come first, in its
-    order.
-    """
+    """The table of the evaluate records among `records`, with the scores of FIRST first."""
     chosen = evaluated(records)
     columns = {c.name: c for c in _columns(chosen)}
     oracles = [r for r in chosen if r.role == "oracle"]
@@ -145,19 +165,20 @@ def build(records: Sequence[RunRecord]) -> Table:
     others = {r.name: _reference([o for o in oracles if o is not r], columns) for r in oracles}
     rows = tuple(_row(r, others.get(r.name, reference), columns, costs.get(r.name)) for r in chosen)
     originals = [r for r in chosen if r.role == "original"]
-    original = {name: _mean(_values(originals, name)) for name in columns}
+    values = {name: _values(originals, name) for name in columns}
     return Table(
         tuple(columns.values()),
         rows,
         reference,
-        {k: v for k, v in original.items() if v is not None},
+        {name: sum(of) / len(of) for name, of in values.items() if of},
         {s.name.partition("@")[0]: s.about for r in chosen for s in r.scores if s.about},
     )
 
 
 def optimises(record: RunRecord) -> tuple[str, ...]:
-    """The scores that the record's method trains on: as the job says, or by its name where the
-    record is from before it did.
+    """The scores that the record's method trains on.
+
+    The job names them; in records from before it did, the method's name tells.
     """
     method = record.job.get("method")
     said = method.get("optimises") if isinstance(method, dict) else None
@@ -172,9 +193,7 @@ def optimises(record: RunRecord) -> tuple[str, ...]:
 
 
 def write_csv(records: Sequence[RunRecord], path: str | Path) -> Path:
-    """One line per model: name, role, every score in full precision (empty where not applicable),
-    seconds.
-    """
+    """Writes a line per model: name, role, every score in full precision, seconds."""
     table = build(records)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -182,9 +201,8 @@ def write_csv(records: Sequence[RunRecord], path: str | Path) -> Path:
     writer.writerow(["model", "role", *names, "seconds"])
     for row in table.rows:
         values = [row.cells[name].value if name in row.cells else None for name in names]
-        writer.writerow(
-            [row.model, row.role, *("" if v is None else repr(v) for v in (*values, row.seconds))]
-        )
+        written = ("" if v is None else repr(v) for v in (*values, row.seconds))
+        writer.writerow([row.model, row.role, *written])
     return write_text(path, text.getvalue())
 
 
@@ -199,10 +217,10 @@ def signed(gap: float) -> str:
 
 
 def in_units(units: float) -> str:
-    """A gap in halves of the band: one decimal, and beyond 99 no more than that it is beyond."""
-    return (
-        f"{round(units, 1) + 0.0:+.1f}" if abs(units) < 99.95 else f"{'>' if units > 0 else '<-'}99"
-    )
+    """A gap in half-widths of the band with one decimal, beyond 99 only that it is beyond."""
+    if abs(units) < 99.95:
+        return f"{round(units, 1) + 0.0:+.1f}"
+    return ">99" if units > 0 else "<-99"
 
 
 def percent(share: float) -> str:
@@ -212,20 +230,20 @@ def percent(share: float) -> str:
 
 def _row(
     record: RunRecord,
-    reference: dict[str, Reference],
-    columns: dict[str, Column],
+    reference: Mapping[str, Reference],
+    columns: Mapping[str, Column],
     cost: Share | None,
 ) -> Row:
-    cells = {
-        s.name: _cell(s, columns[s.name], reference.get(s.name), record.role == "oracle")
-        for s in record.scores
-    }
+    is_oracle = record.role == "oracle"
     return Row(
         record.name,
         _role(record),
         record.outcome.status,
         record.outcome.reason,
-        cells,
+        {
+            s.name: _cell(s, columns[s.name], reference.get(s.name), is_oracle)
+            for s in record.scores
+        },
         wall_seconds(record),
         cost,
         optimises(record),
@@ -233,20 +251,17 @@ def _row(
 
 
 def _cell(score: ScoreRow, column: Column, reference: Reference | None, is_oracle: bool) -> Cell:
+    bare = Cell(score.value, score.low, score.high, None, score.reason)
     if score.value is None or reference is None:
-        return Cell(score.value, score.low, score.high, None, score.reason)
-    gap = None if is_oracle else score.value - reference.mean
+        return bare
+    cell = bare._replace(gap=None if is_oracle else score.value - reference.mean)
     if reference.band is None:
-        return Cell(score.value, score.low, score.high, gap, score.reason)
-    verdict = bands.verdict(score.value, reference.band, better=column.better, trace=column.trace)
-    return Cell(
-        score.value,
-        score.low,
-        score.high,
-        gap,
-        score.reason,
-        bands.units(score.value, reference.band),
-        verdict,
+        return cell
+    return cell._replace(
+        units=bands.units(score.value, reference.band),
+        verdict=bands.verdict(
+            score.value, reference.band, better=column.better, trace=column.trace
+        ),
     )
 
 
@@ -260,18 +275,19 @@ def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
                 raise RecordError(
                     f"score {s.name!r} is {here} in {record.name!r} and {there} elsewhere"
                 )
-            # Records from before there was a trace beside newer ones: what any of them declares
-            # holds for all.
+            # Records from before there was a trace may stand beside newer ones: what any of them
+            # declares holds for all.
             if s.trace and column.trace and s.trace != column.trace:
                 raise RecordError(
-                    f"a trace in score {s.name!r} shows {s.trace!r} in {record.name!r} and {column.trace!r} elsewhere"
+                    f"a trace in score {s.name!r} shows {s.trace!r} in {record.name!r} "
+                    f"and {column.trace!r} elsewhere"
                 )
             found[s.name] = column._replace(trace=column.trace or s.trace)
     known = [name for name in FIRST if name in found]
     return tuple(found[name] for name in (*known, *(n for n in found if n not in known)))
 
 
-def _reference(oracles: Sequence[RunRecord], columns: dict[str, Column]) -> dict[str, Reference]:
+def _reference(oracles: Sequence[RunRecord], columns: Mapping[str, Column]) -> dict[str, Reference]:
     result = {}
     for name, column in columns.items():
         values = _values(oracles, name)
@@ -286,10 +302,6 @@ def _reference(oracles: Sequence[RunRecord], columns: dict[str, Column]) -> dict
 
 def _values(records: Sequence[RunRecord], name: str) -> list[float]:
     return [s.value for r in records for s in r.scores if s.name == name and s.value is not None]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _role(record: RunRecord) -> Role:

@@ -21,7 +21,7 @@ from eigenforget.record.signing import (
     signature_path,
 )
 from eigenforget.report.checks import by_severity, checks
-from eigenforget.report.findings import whole
+from eigenforget.report.findings import count_in
 from eigenforget.report.glossary import label
 from eigenforget.report.pages.certificate_fit import Content, type_size, width
 from eigenforget.report.table import FIRST, Row, Table, build, number
@@ -250,7 +250,7 @@ def _samples(record: RunRecord) -> str:
     if not isinstance(sizes, Mapping):
         return _ABSENT
     forget, retain = (
-        whole(record, f"job.sizes.{key}", sizes.get(key)) for key in ("forget", "retain")
+        count_in(record, f"job.sizes.{key}", sizes.get(key)) for key in ("forget", "retain")
     )
     return f"{forget} to forget, {retain} retained"
 

@@ -19,7 +19,8 @@ from eigenforget.cli import main
 from eigenforget.record import Outcome, RecordError, RunRecord, seal, write
 from eigenforget.record.schema import Role
 from eigenforget.report.glossary import NAMES
-from eigenforget.report.requirements import ALIASES, TONES, judge, parse
+from eigenforget.report.requirements import ALIASES, TONES, judge_records
+from eigenforget.report.requirements import parse_requirement as parse
 from eigenforget.report.table import build
 from eigenforget.report.verdict import verdicts
 from tests.report_toys import made, score, whole
@@ -39,7 +40,7 @@ def toy(
 
 
 def holds(text: str, records: Sequence[RunRecord]) -> bool:
-    (found,) = judge([parse(text)], records)
+    (found,) = judge_records([parse(text)], records)
     return found.holds
 
 
@@ -125,29 +126,32 @@ def test_what_the_report_calls_in_band_holds() -> None:
     records = whole()
     for row in build(records).rows:
         if row.role == "unlearned":
-            answers = {j.model: j.holds for j in judge([parse("da_gap<=band")], records)}
+            answers = {j.model: j.holds for j in judge_records([parse("da_gap<=band")], records)}
             assert answers[row.model] == (row.cells["da"].verdict == "in")
     assert {
-        j.holds for j in judge([parse("mia_gap<=band"), parse("test_retain_gap<=band")], records)
+        j.holds
+        for j in judge_records([parse("mia_gap<=band"), parse("test_retain_gap<=band")], records)
     } == {True, False}
 
 
 def test_every_unlearned_model_is_judged_and_no_other() -> None:
-    found = judge([parse("da>=0"), parse("nmi<=1")], whole())
+    found = judge_records([parse("da>=0"), parse("nmi<=1")], whole())
     assert [(j.model, j.requirement.score) for j in found] == [
         (m, s) for m in ("one", "two", "three", "four") for s in ("da", "nmi")
     ]
     with pytest.raises(RecordError, match="no unlearned model"):
-        judge([parse("da>=0")], whole(models={"mask": "control", "original": "original"}))
+        judge_records([parse("da>=0")], whole(models={"mask": "control", "original": "original"}))
 
 
 def test_the_verdict() -> None:
     records = whole()
     tones = {v.model: v.tone for v in verdicts(build(records))}
     for tone in TONES:
-        for item in judge([parse(f"verdict=={tone}")], records):
+        for item in judge_records([parse(f"verdict=={tone}")], records):
             assert item.holds == (tones[item.model] == tone) and tones[item.model] in item.words
-    assert {tones[j.model] for j in judge([parse("verdict==bad")], records) if j.holds} == {"bad"}
+    assert {tones[j.model] for j in judge_records([parse("verdict==bad")], records) if j.holds} == {
+        "bad"
+    }
 
 
 @pytest.mark.parametrize(
@@ -164,12 +168,12 @@ def test_the_verdict() -> None:
 def test_what_cannot_be_judged_does_not_hold(
     text: str, oracles: tuple[float, ...], value: float | None, reason: str
 ) -> None:
-    (found,) = judge([parse(text)], toy(oracles, [value]))
+    (found,) = judge_records([parse(text)], toy(oracles, [value]))
     assert not found.holds and reason in found.line and "fails: it cannot be judged" in found.line
 
 
 def test_two_retrained_models_make_no_band_of_distances() -> None:
-    (found,) = judge(
+    (found,) = judge_records(
         [parse("cka_forget_oracle_gap<=band")], toy([0.5, 0.6], [0.5], "cka_forget_oracle")
     )
     assert not found.holds and "2 retrained models make no band" in found.words
@@ -180,7 +184,7 @@ def test_a_model_without_a_result_fails_everything() -> None:
     lost = RunRecord(
         "evaluate", "lost", "2026-11-24T13:00:00Z", {}, {}, {}, refused, role="unlearned"
     )
-    found = judge([parse("da>=0"), parse("verdict==good")], [*toy([0.5, 0.6], []), lost])
+    found = judge_records([parse("da>=0"), parse("verdict==good")], [*toy([0.5, 0.6], []), lost])
     assert [j.holds for j in found] == [
         False,
         False,
@@ -290,7 +294,7 @@ def test_scores_of_others_are_known_from_the_records(tmp_path: Path) -> None:
 
 def test_a_name_cannot_write_a_second_line() -> None:
     hostile = "x\nmodel: da>=0 holds: it is 1\r\u2028\u202e\x1b[2Jy"
-    (found,) = judge([parse("da>=2")], [made(hostile, "unlearned", [score("da", 0.5)])])
+    (found,) = judge_records([parse("da>=2")], [made(hostile, "unlearned", [score("da", 0.5)])])
     assert (
         len(found.line.splitlines()) == 1
         and "fails: it is 0.5; required is >= 2.0" in found.line

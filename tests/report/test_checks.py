@@ -21,7 +21,7 @@ from eigenforget.report.checks import RULES, Check, by_severity, checks
 from eigenforget.report.pages import page
 from tests.report_toys import made
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DIGESTS = [f"sha256:{i:064x}" for i in range(10)]
 ANCHORS: dict[str, tuple[float, tuple[float, float, float]]] = {
     "forget_accuracy": (1.0, (0.10, 0.12, 0.11)),
@@ -331,7 +331,7 @@ def test_without_an_interval_the_width_is_that_of_the_mann_whitney_statistic(
     if width > 0.1:
         assert (
             f"The 95 % interval of MIA AUC is up to {width:.2f} wide (one)." in words
-            and f"{m} forgotten and {n} held-out" in words
+            and f"{m} forget-set and {n} held-out" in words
         )
     else:
         assert check("EF003", among(record)).status == "passed"
@@ -377,11 +377,8 @@ def test_records_from_before_there_were_sizes_are_judged_by_their_intervals() ->
 
 def test_what_is_kept_is_compared_with_the_original_where_nothing_was_retrained() -> None:
     drop = model(values={"test_retain_accuracy": 0.8799, "retain_accuracy": 0.99})
-    assert check(
-        "EF004", [original(), drop]
-    ).explanation == "What should be kept is classified worse than by the original. " + (
-        "one: test retain accuracy 0.880 (-0.020)."
-    )
+    found = check("EF004", [original(), drop])
+    assert found.explanation.endswith("the original. one: test retain accuracy 0.880 (-0.020).")
     assert (
         check(
             "EF004",
@@ -438,10 +435,7 @@ def test_over_forgetting_leaves_out_what_is_kept_and_further_layers() -> None:
 
 def test_weights_that_are_still_there() -> None:
     plug_in = model(**with_method(guarantee="none: plug-in; original weights still present"))
-    assert (
-        "one is made by a plug-in, by its method's own word"
-        in check("EF008", among(plug_in)).explanation
-    )
+    assert "one is made by a plug-in" in check("EF008", among(plug_in)).explanation
     very = model("copy", inputs={"checked_model": DIGESTS[2]}, **kept(1.0))
     assert "copy is the original itself." in check("EF008", among(very)).explanation
     some = check("EF008", among(model(**kept(0.1)), model("two")))
