@@ -505,7 +505,7 @@ def test_what_cannot_be_said_is_said(records: list[RunRecord], no_oracle: list[R
     none = limits(table.build(no_oracle))
     assert (
         len(none) == 1
-        and "It cannot be said whether any model is like one that never saw the forgotten data"
+        and "It cannot be said whether any model is like one that never saw the forget set"
         in none[0]
     )
     assert verdict_of(no_oracle, "muda")[2:4] == (

@@ -268,13 +268,13 @@ def test_check_ends_with_its_answer(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert status("check", folder, "--require", "lp>=0.3", "--require", "lp_gap<=band") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(
-        "model 0: lp_gap<=band holds: the gap is +0.0666667 and half of the band 0.758"
+        "model 0: lp_gap<=band holds: the gap is +0.0666667 and the half-width of the band 0.758"
     )
     assert lines[2] == "model 1: lp>=0.3 holds: it is 1.9"
     assert lines[3].startswith(
-        "model 1: lp_gap<=band fails: the gap is +1.66667 and half of the band 0.758"
+        "model 1: lp_gap<=band fails: the gap is +1.66667 and the half-width of the band 0.758"
     )
-    assert lines[3].endswith("; required is |gap| <= half of the band")
+    assert lines[3].endswith("; required is |gap| <= the half-width of the band")
     for wrong in (["--require", "lpp>=1"], ["--require", "lp"], []):
         assert status("check", folder, *wrong) == 2
         said = capsys.readouterr()
