@@ -270,3 +270,32 @@ def test_dict_inputs_are_passed_by_name() -> None:
 
     inputs = {"ids": torch.ones(2, 3, dtype=torch.long), "mask": torch.ones(2, 1)}
     assert trace_heads(Named(), inputs).names == ("out",)
+
+
+def test_capture_takes_the_head_input_or_a_named_layer() -> None:
+    model = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3))
+    x = torch.randn(23, 5)
+    model.eval()
+    with capture(model) as tap:
+        torch.testing.assert_close(tap(x).features, model[2](model[1](model[0](x))))
+    with capture(model, "0") as tap:
+        torch.testing.assert_close(tap(x).features, model[0](x))
+    assert not model[3]._forward_pre_hooks and not model[0]._forward_hooks
+    assert find_head(model)[0] == "3"
+    with (
+        pytest.raises(EigenforgetError, match=r"'x'.*0, 1, 2, 3"),
+        capture(model, "x"),
+    ):
+        pass
+    with pytest.raises(EigenforgetError, match=r"no nn\.Linear"), capture(nn.Conv2d(1, 1, 1)):
+        pass
+
+
+def test_feature_maps_are_averaged_over_space() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    x = torch.rand(2, 1, 6, 6)
+    with capture(model, "0") as layer, capture(model) as head:
+        model_out, pooled = layer(x), head(x)
+    torch.testing.assert_close(model_out.features, pooled.features)

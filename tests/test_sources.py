@@ -4,14 +4,14 @@ keeps the samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
@@ -348,3 +348,74 @@ def test_what_cannot_be_augmented_or_joined_is_refused() -> None:
         EigenforgetError, match=r"labels must be a 1-D integer tensor, got torch\.float64"
     ):
         as_source([(torch.ones(2), 0.5), (torch.ones(2), 1.0)]).labels()
+
+
+def points(n: int = 23) -> TensorSource:
+    g = torch.Generator().manual_seed(1)
+    return TensorSource(torch.randn(n, 5, generator=g), torch.randint(0, 3, (n,), generator=g))
+
+
+class Points(Dataset[tuple[Tensor, int]]):
+    def __init__(self, source: TensorSource) -> None:
+        self.source, self.reads = source, 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        self.reads += 1
+        return self.source.inputs[i], int(self.source.targets[i])
+
+
+def test_tensors_datasets_and_loaders_give_the_same_batches() -> None:
+    tensors = points()
+    kinds = [
+        as_source((tensors.inputs, tensors.targets)),
+        as_source((tensors.inputs.numpy(), tensors.targets.numpy())),
+        as_source(TensorDataset(tensors.inputs, tensors.targets)),
+        as_source(Points(tensors)),
+        as_source(DataLoader(Points(tensors), batch_size=3, shuffle=True)),
+    ]
+    for source in kinds:
+        np.testing.assert_array_equal(source.labels(), tensors.labels())
+        for generator in (None, 5):
+            for got, want in zip(
+                passes(source, generator), passes(tensors, generator), strict=True
+            ):
+                assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+        part = source.subset(np.array([4, 1, 9]))
+        assert torch.equal(next(part.batches(8)).inputs, tensors.inputs[[4, 1, 9]])
+
+
+def test_a_loader_with_its_own_sampler_keeps_its_selection() -> None:
+    tensors = points()
+    source = as_source(
+        DataLoader(Points(tensors), batch_size=4, sampler=SubsetRandomSampler([7, 3, 11]))
+    )
+    assert torch.equal(next(source.batches(8)).inputs, tensors.inputs[[3, 7, 11]])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ((torch.zeros(2, 3), torch.zeros(3, dtype=torch.long)), "2 .*3 "),
+        ((torch.zeros(2, 3), torch.zeros(2)), "1-D integer"),
+        ((torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)), "x is empty"),
+        (3, "int$"),
+    ],
+)
+def test_wrong_data(value: object, message: str) -> None:
+    with pytest.raises(EigenforgetError, match=message):
+        as_source(value, "x")
+
+
+def test_a_trailing_batch_of_one_is_left_out_of_training() -> None:
+    source = points(9)
+    assert [len(b.labels) for b in source.batches(4, torch.Generator().manual_seed(0))] == [4, 4]
+    assert [len(b.labels) for b in source.batches(4)] == [4, 4, 1]
+    assert isinstance(as_source(Points(source)), DatasetSource)
+
+
+def passes(source: object, seed: int | None) -> Iterator[tuple[Tensor, ...]]:
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return iter([tuple(b) for b in source.batches(4, generator)])  # type: ignore[attr-defined]

@@ -34,7 +34,7 @@ class ModelAndCost(NamedTuple):
 
 
 class CostClock:
-    """Measures the time, samples and peak memory of a block: `with CostClock(engine) as clock: …`."""
+    """Measures time, samples and peak memory of a block: `with CostClock(engine) as clock: …`."""
 
     def __init__(self, engine: Engine) -> None:
         self._processes, self._meter = engine.processes, engine.meter

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from eigenforget.training import cost as memory
-from eigenforget.training.cost import Peak, peak_memory
+from eigenforget.training import cost
+from eigenforget.training.cost import CostClock, Peak, peak_memory
+from eigenforget.training.engine import Engine
 
 MIB = 2**20
 
@@ -75,7 +77,7 @@ def test_an_inner_peak_counts_for_the_block_around_it_also_when_it_fails():
         allocate(150)
         raise ValueError("on purpose")
     assert 145 < outer.added < 190
-    assert not memory._OPEN["cpu"]
+    assert not cost._OPEN["cpu"]
 
 
 @cpu
@@ -97,43 +99,39 @@ def nothing(device="cpu"):
 
 
 def test_no_number_where_the_counter_cannot_be_reset(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path)  # a directory cannot be written to
+    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path)  # a directory cannot be written to
     assert nothing()
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "not" / "there")
+    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path / "not" / "there")
     assert nothing()
 
 
 def test_no_number_where_the_reset_does_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
+    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path / "ignored")
     monkeypatch.setattr(
-        memory, "_STATUS", status(tmp_path, "VmHWM:\t  900000 kB", "VmRSS:\t  100000 kB")
+        cost, "_STATUS", status(tmp_path, "VmHWM:\t  900000 kB", "VmRSS:\t  100000 kB")
     )
     assert nothing()
 
 
 def test_no_number_without_the_counters(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
+    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path / "ignored")
     for path in (status(tmp_path, "Name:\tpython"), tmp_path / "absent"):
-        monkeypatch.setattr(memory, "_STATUS", path)
+        monkeypatch.setattr(cost, "_STATUS", path)
         assert nothing()
 
 
 def test_a_counter_that_is_lost_midway_leaves_no_number(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
-    monkeypatch.setattr(
-        memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  1024 kB")
-    )
+    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path / "ignored")
+    monkeypatch.setattr(cost, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  1024 kB"))
     with peak_memory() as peak:
         assert (peak.mib, peak.start) == (2.0, 1.0)
-        memory._STATUS.unlink()
+        cost._STATUS.unlink()
     assert peak.mib is None and peak.added is None
 
 
 def test_kib_are_read_as_mib(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "ignored")
-    monkeypatch.setattr(
-        memory, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  2048 kB")
-    )
+    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path / "ignored")
+    monkeypatch.setattr(cost, "_STATUS", status(tmp_path, "VmHWM:\t  2048 kB", "VmRSS:\t  2048 kB"))
     with peak_memory() as peak:
         status(tmp_path, "VmHWM:\t  10240 kB", "VmRSS:\t  3072 kB")
     assert (peak.mib, peak.start, peak.added) == (10.0, 2.0, 8.0)
@@ -160,3 +158,23 @@ def status(folder: Path, *lines: str) -> Path:
     path = folder / "status"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def test_a_clock_leaves_out_what_looks_at_the_model(monkeypatch):
+    wall, cpu = iter([0.0, 10.0, 13.0, 20.0]), iter([0.0, 1.0, 1.5, 4.0])
+    engine = Engine(device="cpu")
+    engine.meter.trained = 7
+    with monkeypatch.context() as patch:
+        patch.setattr(cost.time, "perf_counter", lambda: next(wall))
+        patch.setattr(cost.time, "process_time", lambda: next(cpu))
+        with CostClock(engine) as clock:
+            assert clock.leaving_out(lambda model: {"bias": float(model.bias.detach())})(
+                nn.Linear(1, 1)
+            ).keys()
+            engine.meter.trained += 5
+            engine.meter.forwarded += 2
+    model = nn.Linear(1, 1)
+    found = clock.result(model)
+    assert found.model is model and found.seconds == 17.0
+    numbers = ("cpu_seconds", "trained_samples", "forwarded_samples")
+    assert [found.cost[name] for name in numbers] == [3.5, 5, 2]

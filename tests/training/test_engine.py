@@ -1,23 +1,28 @@
-"""The training loop against hand-written loops, sources against each other, and feature capture."""
+"""The training loop against hand-written loops; options of the engine."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
 
+import eigenforget
 from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
-from eigenforget.data.sources import DatasetSource, TensorSource, as_source
-from eigenforget.models.features import capture, find_head
+from eigenforget.data.sources import TensorSource
+from eigenforget.evaluation.audits.relearning import Relearning
+from eigenforget.methods import METHODS
+from eigenforget.training.cost import CostClock
 from eigenforget.training.engine import Engine
 from eigenforget.training.losses import cross_entropy, kl_between
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
+from eigenforget.training.recipe import supervised
+from tests import toys
+from tests.training.test_processes import FORGET, RETAIN, Net, compare, penalty
 
 
 def net(d: int = 5, c: int = 3, seed: int = 0) -> nn.Module:
@@ -234,35 +239,6 @@ def test_forward_restores_modes_and_changes_nothing(engine: Engine) -> None:
     assert torch.cat([b.positions for b, _ in got]).tolist() == list(range(23))
 
 
-def test_capture_takes_the_head_input_or_a_named_layer() -> None:
-    model = net().float()
-    x = _float(data()).inputs
-    model.eval()
-    with capture(model) as tap:
-        torch.testing.assert_close(tap(x).features, model[2](model[1](model[0](x))))
-    with capture(model, "0") as tap:
-        torch.testing.assert_close(tap(x).features, model[0](x))
-    assert not model[3]._forward_pre_hooks and not model[0]._forward_hooks
-    assert find_head(model)[0] == "3"
-    with (
-        pytest.raises(EigenforgetError, match="no layer 'x'; the model has: 0, 1, 2, 3"),
-        capture(model, "x"),
-    ):
-        pass
-    with pytest.raises(EigenforgetError, match=r"no nn\.Linear"), capture(nn.Conv2d(1, 1, 1)):
-        pass
-
-
-def test_feature_maps_are_averaged_over_space() -> None:
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
-    )
-    x = torch.rand(2, 1, 6, 6)
-    with capture(model, "0") as layer, capture(model) as head:
-        model_out, pooled = layer(x), head(x)
-    torch.testing.assert_close(model_out.features, pooled.features)
-
-
 class Wrapped(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -285,71 +261,97 @@ def test_models_that_return_dicts_or_tuples(engine: Engine) -> None:
             list(engine.forward(Wrapped(kind), _float(data())))
 
 
-class Pairs(Dataset[tuple[Tensor, int]]):
-    def __init__(self, source: TensorSource) -> None:
-        self.source, self.reads = source, 0
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        self.reads += 1
-        return self.source.inputs[i], int(self.source.targets[i])
-
-
-def test_tensors_datasets_and_loaders_give_the_same_batches() -> None:
-    tensors = _float(data())
-    kinds = [
-        as_source((tensors.inputs, tensors.targets)),
-        as_source((tensors.inputs.numpy(), tensors.targets.numpy())),
-        as_source(TensorDataset(tensors.inputs, tensors.targets)),
-        as_source(Pairs(tensors)),
-        as_source(DataLoader(Pairs(tensors), batch_size=3, shuffle=True)),
-    ]
-    for source in kinds:
-        np.testing.assert_array_equal(source.labels(), tensors.labels())
-        for generator in (None, 5):
-            for got, want in zip(
-                _passes(source, generator), _passes(tensors, generator), strict=True
-            ):
-                assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
-        part = source.subset(np.array([4, 1, 9]))
-        assert torch.equal(next(part.batches(8)).inputs, tensors.inputs[[4, 1, 9]])
-
-
-def test_a_loader_with_its_own_sampler_keeps_its_selection() -> None:
-    tensors = _float(data())
-    source = as_source(
-        DataLoader(Pairs(tensors), batch_size=4, sampler=SubsetRandomSampler([7, 3, 11]))
-    )
-    assert torch.equal(next(source.batches(8)).inputs, tensors.inputs[[3, 7, 11]])
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ((torch.zeros(2, 3), torch.zeros(3, dtype=torch.long)), "2 inputs and 3 labels"),
-        ((torch.zeros(2, 3), torch.zeros(2)), "1-D integer"),
-        ((torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)), "x is empty"),
-        (3, "map-style Dataset or a DataLoader, got int"),
-    ],
-)
-def test_wrong_data(value: object, message: str) -> None:
-    with pytest.raises(EigenforgetError, match=message):
-        as_source(value, "x")
-
-
-def test_a_trailing_batch_of_one_is_left_out_of_training() -> None:
-    source = _float(data(n=9))
-    assert [len(b.labels) for b in source.batches(4, torch.Generator().manual_seed(0))] == [4, 4]
-    assert [len(b.labels) for b in source.batches(4)] == [4, 4, 1]
-    assert isinstance(as_source(Pairs(source)), DatasetSource)
-
-
 def _float(source: TensorSource) -> TensorSource:
     return TensorSource(source.inputs.float(), source.targets)
 
 
-def _passes(source: object, seed: int | None) -> Iterator[tuple[Tensor, ...]]:
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return iter([tuple(b) for b in source.batches(4, generator)])  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"devices": 0}, "devices 0 "),
+        ({"accumulate": 0}, "accumulate 0 "),
+        ({"devices": 2, "strategy": "fsdp"}, "fsdp.*ddp"),
+        ({"strategy": "dp"}, "'dp'.*auto, ddp"),
+        ({"device": "cuda", "devices": 99}, "device 'cuda' on 99 devices"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(EigenforgetError, match=message):
+        Engine(**{"device": "cpu", **settings})
+
+
+def test_an_engine_that_was_not_launched_says_so() -> None:
+    engine = Engine(device="cpu", devices=2)
+    for call in (
+        lambda: engine.fit(Net(), [], epochs=1, seed=0),
+        lambda: next(engine.forward(Net(), RETAIN)),
+        lambda: CostClock(engine),
+    ):
+        with pytest.raises(EigenforgetError, match=r"2 devices.*engine\.fabric\.launch"):
+            call()
+
+
+def test_an_audit_that_trains_is_not_divided_and_follows_no_option_of_training() -> None:
+    evidence, audit = (
+        toys.evidence(toys.world(originals=1, oracles=1)),
+        Relearning(budgets=(10,), steps=4),
+    )
+    wanted = audit(evidence, 0).scores
+    other = Engine(device="cpu", accumulate=3)
+    assert (
+        audit(replace(evidence, engine=other), 0).scores == wanted and wanted[0].value is not None
+    )
+    alone = Engine(device="cpu", devices=2, compile=True).alone()
+    assert (alone.processes.rank, alone.processes.count, alone.compile) == (0, 1, False)
+    assert other.alone().meter is other.meter and other.accumulate == 3
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_accumulated_batches_are_one_larger_batch(schedule: str) -> None:
+    """Batches of 8 end with one of 2 samples: the last group is (8, 2), weighted by its samples."""
+    rows: dict[int, list[Any]] = {1: [], 2: []}
+    found = {}
+    for n in rows:
+        engine = Engine(device="cpu", precision="64-true", accumulate=n)
+        sgd = Optimizer(lr=0.1, schedule=schedule, clip=0.5)  # type: ignore[arg-type]
+        phase = Phase("p", (RETAIN,), supervised, sgd, 16 // n, norm="frozen", penalty=penalty)
+        model = engine.fit(Net().double(), [phase], epochs=3, seed=1, log=rows[n].append)
+        found[n] = dict(model.state_dict())
+        assert engine.meter.trained == 3 * len(RETAIN)
+    compare({"": found[2]}, {"": found[1]}, rtol=1e-5, atol=1e-7)
+    assert [row["loss"] for row in rows[2]] == pytest.approx(
+        [row["loss"] for row in rows[1]], rel=1e-6
+    )
+
+
+def test_compiled_training_gives_the_same_weights_under_the_same_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[nn.Module] = []
+
+    def record(model: nn.Module, real: Any = torch.compile, **more: Any) -> Any:
+        compiled.append(model)
+        return real(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", record)
+    method = METHODS.parse("muda(alternations=2, batch_size=8, basis_samples=20)")
+    sides = {"forget": _single(FORGET), "retain": _single(RETAIN)}
+    engines = [Engine(device="cpu", compile=flag) for flag in (False, True)]
+    results = [
+        eigenforget.unlearn(Net(), **sides, method=method, engine=engine, seed=1)
+        for engine in engines
+    ]
+    assert compiled
+    compare(
+        {"": dict(results[1].state_dict())},
+        {"": dict(results[0].state_dict())},
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in results[1].modules()
+    )
+
+
+def _single(source: TensorSource) -> TensorSource:
+    return TensorSource(cast("Tensor", source.inputs).float(), source.targets)

@@ -1,16 +1,11 @@
-"""Several processes against one: weights, outputs, scores and costs, the launcher of the command
-line, gradient accumulation.
-"""
+"""Several processes against one: weights, outputs, scores and costs."""
 
 from __future__ import annotations
 
 import copy
-import json
 import multiprocessing
 import os
-import signal
 import time
-from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -19,21 +14,16 @@ import pytest
 import torch
 import torch.distributed as dist
 from lightning_fabric.plugins.precision import DoublePrecision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import eigenforget
 import eigenforget.training.engine as engine_module
-from eigenforget.cli import launching, main
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.spec import parse
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import TensorSource
-from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.evaluation.metrics import METRICS, PairedMetric, PanelMetric
 from eigenforget.evaluation.observe import batches, pairs
 from eigenforget.methods import METHODS
-from eigenforget.training.cost import CostClock
 from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import curvature_product, mean_gradient
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
@@ -161,7 +151,7 @@ def unlearned(engine: Engine) -> dict[str, Any]:
     )
     found, before = {}, copy.deepcopy(engine.meter)
     for text in SPECS:
-        method = parse(text, METHODS, "method")
+        method = METHODS.parse(text)
         rows: list[Any] = []
         result = eigenforget.unlearn(
             model,
@@ -326,7 +316,7 @@ JOBS = {
 def launched(world: int, folder: Path, what: str, seconds: float = 120) -> list[int | None]:
     """The exit codes of `world` processes that do the jobs."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_distributed"])
+    context.set_forkserver_preload(["tests.training.test_processes"])
     processes = [
         context.Process(target=one_rank, args=(rank, world, folder, what)) for rank in range(world)
     ]
@@ -451,49 +441,6 @@ def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
     assert all(codes) and None not in codes and time.monotonic() - started < 25
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"devices": 0}, "devices 0 must be 1 or more"),
-        ({"accumulate": 0}, "accumulate 0 must be 1 or more"),
-        ({"devices": 2, "strategy": "fsdp"}, "strategy fsdp is not offered.*use ddp"),
-        ({"strategy": "dp"}, "strategy 'dp' must be one of auto, ddp"),
-        ({"device": "cuda", "devices": 99}, "device 'cuda' on 99 devices"),
-    ],
-)
-def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(EigenforgetError, match=message):
-        Engine(**{"device": "cpu", **settings})
-
-
-def test_an_engine_that_was_not_launched_says_so() -> None:
-    engine = Engine(device="cpu", devices=2)
-    for call in (
-        lambda: engine.fit(Net(), [], epochs=1, seed=0),
-        lambda: next(engine.forward(Net(), RETAIN)),
-        lambda: CostClock(engine),
-    ):
-        with pytest.raises(
-            EigenforgetError, match=r"engine on 2 devices works after engine\.fabric\.launch"
-        ):
-            call()
-
-
-def test_an_audit_that_trains_is_not_divided_and_follows_no_option_of_training() -> None:
-    evidence, audit = (
-        toys.evidence(toys.world(originals=1, oracles=1)),
-        Relearning(budgets=(10,), steps=4),
-    )
-    wanted = audit(evidence, 0).scores
-    other = Engine(device="cpu", accumulate=3)
-    assert (
-        audit(replace(evidence, engine=other), 0).scores == wanted and wanted[0].value is not None
-    )
-    alone = Engine(device="cpu", devices=2, compile=True).alone()
-    assert (alone.processes.rank, alone.processes.count, alone.compile) == (0, 1, False)
-    assert other.alone().meter is other.meter and other.accumulate == 3
-
-
 def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
     for world in (2, 3, 5):
         for count in range(1, 23):
@@ -505,127 +452,3 @@ def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
             assert all(share["flag"].ndim == 0 for share in shares)
             assert list(chain(*rows)) == list(range(count))
             assert len(rows) == world and max(map(len, rows)) - min(map(len, rows)) <= 1
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_accumulated_batches_are_one_larger_batch(schedule: str) -> None:
-    """Batches of 8 end with one of 2 samples: the last group is (8, 2), weighted by its samples."""
-    rows: dict[int, list[Any]] = {1: [], 2: []}
-    found = {}
-    for n in rows:
-        engine = Engine(device="cpu", precision="64-true", accumulate=n)
-        sgd = Optimizer(lr=0.1, schedule=schedule, clip=0.5)  # type: ignore[arg-type]
-        phase = Phase("p", (RETAIN,), supervised, sgd, 16 // n, norm="frozen", penalty=penalty)
-        model = engine.fit(Net().double(), [phase], epochs=3, seed=1, log=rows[n].append)
-        found[n] = dict(model.state_dict())
-        assert engine.meter.trained == 3 * len(RETAIN)
-    compare({"": found[2]}, {"": found[1]}, rtol=1e-5, atol=1e-7)
-    assert [row["loss"] for row in rows[2]] == pytest.approx(
-        [row["loss"] for row in rows[1]], rel=1e-6
-    )
-
-
-def test_compiled_training_gives_the_same_weights_under_the_same_names(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    compiled: list[nn.Module] = []
-
-    def record(model: nn.Module, real: Any = torch.compile, **more: Any) -> Any:
-        compiled.append(model)
-        return real(model, backend="eager")
-
-    monkeypatch.setattr(torch, "compile", record)
-    method = parse("muda(alternations=2, batch_size=8, basis_samples=20)", METHODS, "method")
-    sides = {"forget": _single(FORGET), "retain": _single(RETAIN)}
-    engines = [Engine(device="cpu", compile=flag) for flag in (False, True)]
-    results = [
-        eigenforget.unlearn(Net(), **sides, method=method, engine=engine, seed=1)
-        for engine in engines
-    ]
-    assert compiled
-    compare(
-        {"": dict(results[1].state_dict())},
-        {"": dict(results[0].state_dict())},
-        rtol=1e-5,
-        atol=1e-6,
-    )
-    assert not any(
-        module._forward_hooks or module._forward_pre_hooks for module in results[1].modules()
-    )
-
-
-def _single(source: TensorSource) -> TensorSource:
-    return TensorSource(cast("Tensor", source.inputs).float(), source.targets)
-
-
-SAYS = """
-import os, sys, time
-from eigenforget.cli import launching
-launching.GRACE = 0.5
-rank, world = os.environ["RANK"], os.environ["WORLD_SIZE"]
-assert os.environ["LOCAL_RANK"] == rank and world == os.environ["LOCAL_WORLD_SIZE"] and os.environ["MASTER_PORT"]
-print(f"rank {rank} of {world} {sys.argv[1]}", flush=True)
-"""
-FAIL = "launching.let_first_speak(); print('wrong', rank, file=sys.stderr); sys.exit(2)"
-
-
-@pytest.mark.parametrize(
-    ("does", "code", "said", "complained"),
-    [
-        ("", 0, "rank 0 of 3 x", ""),
-        (FAIL, 2, "rank 0 of 3 x", "wrong 0"),
-        (
-            "time.sleep(60) if rank != '1' else (print('alone', file=sys.stderr), sys.exit(3))",
-            3,
-            "rank 0 of 3 x",
-            "alone",
-        ),
-        ("time.sleep(60) if rank != '0' else sys.exit(4)", 4, "rank 0 of 3 x", ""),
-        ("time.sleep(60) if rank != '2' else os.kill(os.getpid(), 9)", 137, "rank 0 of 3 x", ""),
-    ],
-)
-def test_the_launcher_speaks_with_one_voice(
-    capfd: pytest.CaptureFixture[str], does: str, code: int, said: str, complained: str
-) -> None:
-    handler, started = signal.getsignal(signal.SIGTERM), time.monotonic()
-    assert launching.supervise(["x"], 3, ["-c", SAYS + does]) == code
-    assert time.monotonic() - started < 50, "nobody waits for a process that sleeps for a minute"
-    assert signal.getsignal(signal.SIGTERM) is handler
-    found = capfd.readouterr()
-    assert (found.out.strip(), found.err.strip()) == (said, complained)
-
-
-def test_a_command_on_two_devices(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    words = [
-        "train",
-        "--data",
-        "digits()",
-        "--model",
-        "small_resnet(width=8)",
-        "--recipe",
-        "recipe(epochs=1)",
-        "--device",
-        "cpu",
-    ]
-    words += ["--precision", "64-true"]
-    codes = []
-    for devices in ("1", "2"):
-        try:
-            main([*words, "--devices", devices, "--out", str(tmp_path / f"{devices}.safetensors")])
-        except SystemExit as end:
-            codes.append(end.code)
-    assert codes == [0]
-    out, err = capfd.readouterr()
-    assert out.count("wrote") == 2 and not err
-    one, two = (load_file(tmp_path / f"{devices}.safetensors") for devices in ("1", "2"))
-    compare({"": two}, {"": one})
-    records = [json.loads((tmp_path / f"{devices}.json").read_text()) for devices in ("1", "2")]
-    assert [item["environment"].get("devices") for item in records] == [None, 2]
-    assert (
-        records[0]["outcome"]["cost"]["trained_samples"]
-        == records[1]["outcome"]["cost"]["trained_samples"]
-    )

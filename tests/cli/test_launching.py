@@ -1,0 +1,89 @@
+"""Several processes for one command: outputs, exit codes and signals of the launcher."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from eigenforget.cli import launching, main
+from tests.training.test_processes import compare
+
+SAYS = """
+import os, sys, time
+from eigenforget.cli import launching
+launching.GRACE = 0.5
+rank, world = os.environ["RANK"], os.environ["WORLD_SIZE"]
+assert os.environ["LOCAL_RANK"] == rank and world == os.environ["LOCAL_WORLD_SIZE"]
+assert os.environ["MASTER_PORT"]
+print(f"rank {rank} of {world} {sys.argv[1]}", flush=True)
+"""
+
+
+FAIL = "launching.let_first_speak(); print('wrong', rank, file=sys.stderr); sys.exit(2)"
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "said", "complained"),
+    [
+        ("", 0, "rank 0 of 3 x", ""),
+        (FAIL, 2, "rank 0 of 3 x", "wrong 0"),
+        (
+            "time.sleep(60) if rank != '1' else (print('alone', file=sys.stderr), sys.exit(3))",
+            3,
+            "rank 0 of 3 x",
+            "alone",
+        ),
+        ("time.sleep(60) if rank != '0' else sys.exit(4)", 4, "rank 0 of 3 x", ""),
+        ("time.sleep(60) if rank != '2' else os.kill(os.getpid(), 9)", 137, "rank 0 of 3 x", ""),
+    ],
+)
+def test_the_launcher_speaks_with_one_voice(
+    capfd: pytest.CaptureFixture[str], does: str, code: int, said: str, complained: str
+) -> None:
+    handler, started = signal.getsignal(signal.SIGTERM), time.monotonic()
+    assert launching.supervise(["x"], 3, ["-c", SAYS + does]) == code
+    assert time.monotonic() - started < 50, "nobody waits for a process that sleeps for a minute"
+    assert signal.getsignal(signal.SIGTERM) is handler
+    found = capfd.readouterr()
+    assert (found.out.strip(), found.err.strip()) == (said, complained)
+
+
+def test_a_command_on_two_devices(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    words = [
+        "train",
+        "--data",
+        "digits()",
+        "--model",
+        "small_resnet(width=8)",
+        "--recipe",
+        "recipe(epochs=1)",
+        "--device",
+        "cpu",
+    ]
+    words += ["--precision", "64-true"]
+    codes = []
+    for devices in ("1", "2"):
+        try:
+            main([*words, "--devices", devices, "--out", str(tmp_path / f"{devices}.safetensors")])
+        except SystemExit as end:
+            codes.append(end.code)
+    assert codes == [0]
+    out, err = capfd.readouterr()
+    assert out.count("wrote") == 2 and not err
+    one, two = (load_file(tmp_path / f"{devices}.safetensors") for devices in ("1", "2"))
+    compare({"": two}, {"": one})
+    records = [json.loads((tmp_path / f"{devices}.json").read_text()) for devices in ("1", "2")]
+    assert [item["environment"].get("devices") for item in records] == [None, 2]
+    assert (
+        records[0]["outcome"]["cost"]["trained_samples"]
+        == records[1]["outcome"]["cost"]["trained_samples"]
+    )
