@@ -98,12 +98,12 @@ def test_unlearning_in_half_precision_is_that_in_float32_rounded(
 ) -> None:
     half, wide = both(kind, dtype)
     inputs, labels = samples(KINDS[kind][1])
-    inputs, before = inputs.to(dtype), checkpoint.digest(half)
+    inputs, before = inputs.to(dtype), checkpoint.weights_digest(half)
     result = unlearn(half, method=method, engine=ENGINE, **sides(inputs, labels))
     expected = unlearn(wide, method=method, engine=ENGINE, **sides(inputs.float(), labels))
     assert_rounded(result, expected, half)
     assert (
-        checkpoint.digest(result) != before == checkpoint.digest(half)
+        checkpoint.weights_digest(result) != before == checkpoint.weights_digest(half)
         and hooks(half) == hooks(result) == 0
     )
     assert result(inputs[:2]).dtype == dtype, "the result runs as the model did"
@@ -194,10 +194,10 @@ def test_ties_types_and_casts_survive(method: Any, tmp_path: Path) -> None:
         "a copy keeps the past"
     )
     assert result(tokens)["logits"].dtype == torch.float16 and hooks(result) == 0
-    checkpoint.save(result, tmp_path / "m.safetensors", {})
+    checkpoint.save_checkpoint(result, tmp_path / "m.safetensors", {})
     fresh = Tangled()
-    checkpoint.load_into(fresh, checkpoint.load_state(tmp_path / "m.safetensors"))
-    assert checkpoint.digest(fresh) == checkpoint.digest(result)
+    checkpoint.load_into(fresh, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
+    assert checkpoint.weights_digest(fresh) == checkpoint.weights_digest(result)
 
 
 @HALF
@@ -306,10 +306,12 @@ def test_training_in_half_precision_is_that_in_float32_rounded(dtype: torch.dtyp
         if "running" in k and not torch.equal(v, before.state_dict()[k])
     ]
     assert moved and hooks(half) == 0, "statistics of normalisation layers, too"
-    weights = checkpoint.digest(half)
+    weights = checkpoint.weights_digest(half)
     with pytest.raises(Diverged):
         fit_recipe(half, TensorSource(inputs * 1e30, labels), recipe, engine=ENGINE, seed=1)
-    assert checkpoint.digest(half) == weights, "a training that diverges leaves the model as it was"
+    assert checkpoint.weights_digest(half) == weights, (
+        "a training that diverges leaves the model as it was"
+    )
 
 
 def test_what_is_not_half_is_no_copy() -> None:
@@ -428,7 +430,11 @@ def test_bare_parameters_keep_nothing_but_their_scale() -> None:
         float(new.mean())
     ) < 0.02 < 0.9 < float(old.mean())
     assert abs(float(torch.corrcoef(torch.stack([old, new]))[0, 1])) < 4 / math.sqrt(4000)
-    assert checkpoint.digest(one) == checkpoint.digest(again) != checkpoint.digest(other)
+    assert (
+        checkpoint.weights_digest(one)
+        == checkpoint.weights_digest(again)
+        != checkpoint.weights_digest(other)
+    )
     across = torch.stack([new, other.positions.detach().flatten()])
     assert abs(float(torch.corrcoef(across)[0, 1])) < 4 / math.sqrt(4000), "seeds differ"
     assert torch.equal(one.scale, model.scale) and not torch.equal(one.token, model.token)
@@ -662,7 +668,7 @@ def test_a_layer_takes_the_place_of_a_linear_head(
         assert found.job["layer"] == "body" and "moving average" not in "".join(found.non_claims)
         assert next(s for s in found.scores if s.name == "da").value is not None
     stored = [
-        checkpoint.load_state(tmp_path / f"{name}.safetensors").tensors for name in ("o", "u")
+        checkpoint.load_checkpoint(tmp_path / f"{name}.safetensors").tensors for name in ("o", "u")
     ]
     assert {t.dtype for t in stored[1].values() if t.is_floating_point()} == {
         torch.float16 if half else torch.float32

@@ -41,10 +41,12 @@ def test_a_model_is_trained_once_and_comes_back_bit_for_bit(tmp_path: Path) -> N
     again = ModelCache(tmp_path / "models").get(
         experiment(), "oracle", 4, lambda: asked.append("log")
     )
-    assert checkpoint.digest(first.model) == checkpoint.digest(again.model) and asked == ["log"]
+    assert checkpoint.weights_digest(first.model) == checkpoint.weights_digest(
+        again.model
+    ) and asked == ["log"]
     assert again.cost == first.cost and again.seconds == pytest.approx(first.seconds, abs=1e-3)
     alone = job.train(seed=4, without_forget=True)
-    assert checkpoint.digest(alone.model) == checkpoint.digest(first.model)
+    assert checkpoint.weights_digest(alone.model) == checkpoint.weights_digest(first.model)
 
 
 def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
@@ -76,17 +78,17 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
 def test_a_damaged_file_is_named_set_aside_and_trained_anew(tmp_path: Path) -> None:
     said: list[str] = []
     cache, job = ModelCache(tmp_path, warn=said.append), experiment()
-    good = checkpoint.digest(cache.get(job, "original", 0).model)
+    good = checkpoint.weights_digest(cache.get(job, "original", 0).model)
     (path,) = tmp_path.glob("*.safetensors")
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(bytes(content))
     assert len(cache.damaged()) == 1 and path.name in cache.damaged()[0]
-    assert checkpoint.digest(cache.get(job, "original", 0).model) == good
+    assert checkpoint.weights_digest(cache.get(job, "original", 0).model) == good
     assert len(said) == 1 and path.name in said[0] and "trained anew" in said[0]
     assert len(list(tmp_path.glob("*.damaged"))) == 1 and cache.damaged() == []
     path.write_bytes(path.read_bytes()[:200])  # cut short
-    assert checkpoint.digest(cache.get(job, "original", 0).model) == good and len(said) == 2
+    assert checkpoint.weights_digest(cache.get(job, "original", 0).model) == good and len(said) == 2
 
 
 def test_a_file_under_the_address_of_another_is_not_taken(tmp_path: Path) -> None:
@@ -95,7 +97,9 @@ def test_a_file_under_the_address_of_another_is_not_taken(tmp_path: Path) -> Non
     wrong = cache.path_of(identity_of(job, "original", 1), "original", 1)
     next(tmp_path.glob("*.safetensors")).replace(wrong)
     fresh = job.train(seed=1)
-    assert checkpoint.digest(cache.get(job, "original", 1).model) == checkpoint.digest(fresh.model)
+    assert checkpoint.weights_digest(
+        cache.get(job, "original", 1).model
+    ) == checkpoint.weights_digest(fresh.model)
 
 
 def test_the_least_recently_used_models_are_pruned_first(tmp_path: Path) -> None:

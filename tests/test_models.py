@@ -99,10 +99,14 @@ def test_the_last_linear_is_the_one_head_and_sees_the_features(text, shape):
 def test_initial_weights_depend_on_the_seed_alone(text):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    one = checkpoint.digest(build(text))
+    one = checkpoint.weights_digest(build(text))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert checkpoint.digest(build(text)) == one != checkpoint.digest(build(text, seed=1))
+    assert (
+        checkpoint.weights_digest(build(text))
+        == one
+        != checkpoint.weights_digest(build(text, seed=1))
+    )
 
 
 def test_modules_are_made_on_the_cpu_whatever_the_default_device():
@@ -412,26 +416,26 @@ def small(seed: int = 0) -> nn.Module:
 
 def test_save_and_load_give_the_same_bits_and_metadata(tmp_path):
     model, path = small(), tmp_path / "m.safetensors"
-    checkpoint.save(
+    checkpoint.save_checkpoint(
         model.to(memory_format=torch.channels_last), path, {"model": "small_resnet(width=2)"}
     )
-    loaded = checkpoint.load_state(path)
+    loaded = checkpoint.load_checkpoint(path)
     assert loaded.metadata == {"model": "small_resnet(width=2)"}
     assert loaded.tensors.keys() == model.state_dict().keys()
     assert all(
         torch.equal(loaded.tensors[name], tensor) for name, tensor in model.state_dict().items()
     )
     other = small(seed=1)
-    assert checkpoint.digest(other) != checkpoint.digest(model)
+    assert checkpoint.weights_digest(other) != checkpoint.weights_digest(model)
     checkpoint.load_into(other, loaded)
-    assert checkpoint.digest(other) == checkpoint.digest(model)
+    assert checkpoint.weights_digest(other) == checkpoint.weights_digest(model)
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 def test_loaded_tensors_do_not_follow_the_file_or_the_model(tmp_path):
     model, path = small(), tmp_path / "m.safetensors"
-    checkpoint.save(model, path, {})
-    loaded = checkpoint.load_state(path)
+    checkpoint.save_checkpoint(model, path, {})
+    loaded = checkpoint.load_checkpoint(path)
     before = loaded.tensors["fc.weight"].clone()
     other = small(seed=1)
     checkpoint.load_into(other, loaded)
@@ -443,14 +447,14 @@ def test_loaded_tensors_do_not_follow_the_file_or_the_model(tmp_path):
 
 def test_an_existing_file_is_replaced_only_when_told(tmp_path):
     path = tmp_path / "m.safetensors"
-    checkpoint.save(small(), path, {})
+    checkpoint.save_checkpoint(small(), path, {})
     content = path.read_bytes()
     assert (
-        refusal(lambda: checkpoint.save(small(1), path, {}))
-        == f"{path} exists; say overwrite to replace it"
+        refusal(lambda: checkpoint.save_checkpoint(small(1), path, {}))
+        == f"{path}: exists already; say overwrite to replace it"
     )
     assert path.read_bytes() == content
-    checkpoint.save(small(1), path, {}, overwrite=True)
+    checkpoint.save_checkpoint(small(1), path, {}, overwrite=True)
     assert torch.equal(load_file(path)["conv1.weight"], small(1).state_dict()["conv1.weight"])
 
 
@@ -460,19 +464,19 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, valu
     model, path = small(), tmp_path / "m.safetensors"
     model.state_dict()[name].view(-1)[1] = value
     line = f"{name} has weights that are not finite (NaN or infinite)"
-    assert refusal(lambda: checkpoint.save(model, path, {})) == f"{path}: {line}"
+    assert refusal(lambda: checkpoint.save_checkpoint(model, path, {})) == f"{path}: {line}"
     assert not list(tmp_path.iterdir())
     save_file(model.state_dict(), path)
     torch.save(model.state_dict(), tmp_path / "m.pt")
     for file in (path, tmp_path / "m.pt"):
-        assert refusal(lambda file=file: checkpoint.load_state(file)) == f"{file}: {line}"
+        assert refusal(lambda file=file: checkpoint.load_checkpoint(file)) == f"{file}: {line}"
 
 
 @pytest.mark.parametrize("moment", ["while writing", "before the rename"])
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
 def test_a_failing_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, moment, error):
     path = tmp_path / "m.safetensors"
-    checkpoint.save(small(), path, {})
+    checkpoint.save_checkpoint(small(), path, {})
     content = path.read_bytes()
 
     def fail(*args):
@@ -484,11 +488,11 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
         checkpoint, "save_file", fail
     ) if moment == "while writing" else monkeypatch.setattr("os.replace", fail)
     if isinstance(error, OSError):
-        line = refusal(lambda: checkpoint.save(small(1), path, {}, overwrite=True))
+        line = refusal(lambda: checkpoint.save_checkpoint(small(1), path, {}, overwrite=True))
         assert line == f"{path}: cannot be written: No space left on device"
     else:
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(small(1), path, {}, overwrite=True)
+            checkpoint.save_checkpoint(small(1), path, {}, overwrite=True)
     assert path.read_bytes() == content and [p.name for p in tmp_path.iterdir()] == [
         "m.safetensors"
     ]
@@ -497,32 +501,32 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
 def test_saves_that_cannot_be_are_refused(tmp_path):
     path = tmp_path / "m.safetensors"
     assert "saved as .safetensors, got" in refusal(
-        lambda: checkpoint.save(small(), tmp_path / "m.pt", {})
+        lambda: checkpoint.save_checkpoint(small(), tmp_path / "m.pt", {})
     )
     assert (
-        refusal(lambda: checkpoint.save(small(), path, {"seed": 1}))
+        refusal(lambda: checkpoint.save_checkpoint(small(), path, {"seed": 1}))
         == "metadata 'seed' must be a string, got int"
     )
     assert (
-        refusal(lambda: checkpoint.save(nn.ReLU(), path, {}))
+        refusal(lambda: checkpoint.save_checkpoint(nn.ReLU(), path, {}))
         == f"{path}: the model has no weights to save"
     )
     missing = tmp_path / "no" / "m.safetensors"
-    assert refusal(lambda: checkpoint.save(small(), missing, {})).startswith(
+    assert refusal(lambda: checkpoint.save_checkpoint(small(), missing, {})).startswith(
         f"{missing}: cannot be written: "
     )
     with torch.device("meta"):
         ghost = nn.Linear(2, 2)
     assert f"{path}: weight is no plain tensor of weights" in refusal(
-        lambda: checkpoint.save(ghost, path, {})
+        lambda: checkpoint.save_checkpoint(ghost, path, {})
     )
     assert not list(tmp_path.iterdir())
 
 
 def test_tied_weights_are_kept_under_each_name(tmp_path):
     path, model = tmp_path / "m.safetensors", Tied()
-    checkpoint.save(model, path, {})
-    loaded = checkpoint.load_state(path)
+    checkpoint.save_checkpoint(model, path, {})
+    loaded = checkpoint.load_checkpoint(path)
     assert torch.equal(loaded.tensors["first.weight"], loaded.tensors["second.weight"])
     other = Tied()
     checkpoint.load_into(other, loaded)
@@ -531,11 +535,11 @@ def test_tied_weights_are_kept_under_each_name(tmp_path):
         and other.first.weight is other.second.weight
     )
     loaded.tensors["second.weight"][0, 0] += 1
-    before = checkpoint.digest(other)
+    before = checkpoint.weights_digest(other)
     assert "1 tied in the model but different: first.weight and second.weight" in refusal(
         lambda: checkpoint.load_into(other, loaded)
     )
-    assert checkpoint.digest(other) == before
+    assert checkpoint.weights_digest(other) == before
 
 
 @pytest.mark.parametrize(
@@ -547,16 +551,16 @@ def test_state_dicts_of_pytorch_are_read(tmp_path, wrap, prefix, suffix):
     model, path = small(), tmp_path / f"m{suffix}"
     torch.save(wrap({prefix + name: tensor for name, tensor in model.state_dict().items()}), path)
     other = small(1)
-    checkpoint.load_into(other, checkpoint.load_state(path))
-    assert checkpoint.digest(other) == checkpoint.digest(model)
+    checkpoint.load_into(other, checkpoint.load_checkpoint(path))
+    assert checkpoint.weights_digest(other) == checkpoint.weights_digest(model)
 
 
 def test_module_prefix_is_kept_unless_every_name_has_it(tmp_path):
     torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "m.pt")
-    assert set(checkpoint.load_state(tmp_path / "m.pt").tensors) == {"module.a", "b"}
+    assert set(checkpoint.load_checkpoint(tmp_path / "m.pt").tensors) == {"module.a", "b"}
     inner = nn.ModuleDict({"module": nn.Linear(2, 2)})
-    checkpoint.save(inner, tmp_path / "m.safetensors", {})
-    checkpoint.load_into(inner, checkpoint.load_state(tmp_path / "m.safetensors"))
+    checkpoint.save_checkpoint(inner, tmp_path / "m.safetensors", {})
+    checkpoint.load_into(inner, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
 
 
 class Evil:
@@ -571,27 +575,27 @@ def test_pickles_with_code_are_refused_and_not_run(tmp_path, monkeypatch):
     path = tmp_path / "m.pt"
     for held in (Evil(), nn.Linear(2, 2), {"state_dict": small().state_dict(), "args": Evil()}):
         torch.save(held, path)
-        line = refusal(lambda: checkpoint.load_state(path))
+        line = refusal(lambda: checkpoint.load_checkpoint(path))
         assert (
             line.startswith(f"{path}: holds Python objects")
             and "torch.save(model.state_dict(), 'weights.pt')" in line
         )
     path.write_bytes(pickle.dumps(Evil()))
-    assert refusal(lambda: checkpoint.load_state(path)).startswith(f"{path}: ")
+    assert refusal(lambda: checkpoint.load_checkpoint(path)).startswith(f"{path}: ")
     assert not (tmp_path / "pwned").exists()
 
 
 @pytest.mark.parametrize("name", ["m.safetensors", "m.pt", "m.pth"])
 def test_damaged_files_are_refused(tmp_path, name):
     path = tmp_path / name
-    assert refusal(lambda: checkpoint.load_state(path)) == f"{path}: there is no such file"
+    assert refusal(lambda: checkpoint.load_checkpoint(path)) == f"{path}: there is no such file"
     save_file(small().state_dict(), path) if name == "m.safetensors" else torch.save(
         small().state_dict(), path
     )
     whole = path.read_bytes()
     for content in (b"", b"text of no kind", whole[:5], whole[: len(whole) // 2], whole[:-1]):
         path.write_bytes(content)
-        line = refusal(lambda: checkpoint.load_state(path))
+        line = refusal(lambda: checkpoint.load_checkpoint(path))
         assert re.match(
             f"{path}: (not a readable safetensors file: |damaged, or not written by torch.save)",
             line,
@@ -619,20 +623,20 @@ def test_damaged_files_are_refused(tmp_path, name):
 def test_files_that_hold_no_state_dict_are_refused(tmp_path, held, line):
     path = tmp_path / "m.pt"
     torch.save(held, path)
-    assert refusal(lambda: checkpoint.load_state(path)).startswith(f"{path}: {line}")
+    assert refusal(lambda: checkpoint.load_checkpoint(path)).startswith(f"{path}: {line}")
 
 
 def test_other_file_names_are_refused(tmp_path):
     path = tmp_path / "m.ckpt"
     assert (
-        refusal(lambda: checkpoint.load_state(path))
+        refusal(lambda: checkpoint.load_checkpoint(path))
         == f"{path}: a checkpoint ends in .safetensors, .pt or .pth"
     )
 
 
 def test_a_checkpoint_that_does_not_fit_is_listed_in_one_line_and_not_loaded():
     model = small()
-    before = checkpoint.digest(model)
+    before = checkpoint.weights_digest(model)
     tensors = {name: tensor.clone() + 1 for name, tensor in model.state_dict().items()}
     tensors["fc.weight"] = torch.ones(7, 8)
     tensors["fc.bias"] = torch.ones(10, dtype=torch.float64)
@@ -648,7 +652,7 @@ def test_a_checkpoint_that_does_not_fit_is_listed_in_one_line_and_not_loaded():
     assert "1 of another shape: fc.weight (checkpoint [7, 8], model [10, 8])" in line
     assert "fc.bias (checkpoint torch.float64, model torch.float32)" in line
     assert "bn1.num_batches_tracked (checkpoint torch.float32, model torch.int64)" in line
-    assert checkpoint.digest(model) == before
+    assert checkpoint.weights_digest(model) == before
 
 
 def test_a_narrower_float_type_is_widened():
@@ -682,10 +686,10 @@ def test_a_type_that_cannot_hold_the_values_is_refused(given, own):
 
 def test_digest_does_not_see_layout_order_or_gradients():
     model = small()
-    digest = checkpoint.digest(model)
+    digest = checkpoint.weights_digest(model)
     assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
     assert (
-        checkpoint.digest(
+        checkpoint.weights_digest(
             copy.deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(False)
         )
         == digest
@@ -693,18 +697,20 @@ def test_digest_does_not_see_layout_order_or_gradients():
     strided, dense = nn.Module(), nn.Module()
     strided.register_buffer("a", torch.arange(6.0)[::2])
     dense.register_buffer("a", torch.tensor([0.0, 2.0, 4.0]))
-    assert checkpoint.digest(strided) == checkpoint.digest(dense)
+    assert checkpoint.weights_digest(strided) == checkpoint.weights_digest(dense)
     one, two = nn.Module(), nn.Module()
     for module, names in ((one, "ab"), (two, "ba")):
         for name in names:
             module.register_buffer(name, torch.full((2,), float(ord(name))))
-    assert checkpoint.digest(one) == checkpoint.digest(two)
+    assert checkpoint.weights_digest(one) == checkpoint.weights_digest(two)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_digest_does_not_see_the_device():
     model = small()
-    assert checkpoint.digest(copy.deepcopy(model).cuda()) == checkpoint.digest(model)
+    assert checkpoint.weights_digest(copy.deepcopy(model).cuda()) == checkpoint.weights_digest(
+        model
+    )
 
 
 @pytest.mark.parametrize(
@@ -712,17 +718,17 @@ def test_digest_does_not_see_the_device():
 )
 def test_digest_sees_every_bit_of_parameters_and_buffers(name):
     model = small()
-    before = checkpoint.digest(model)
+    before = checkpoint.weights_digest(model)
     # The lowest bit: for a float weight a change in the 24th binary digit.
     model.state_dict()[name].view(-1)[:1].view(torch.uint8)[0] ^= 1
-    assert checkpoint.digest(model) != before
+    assert checkpoint.weights_digest(model) != before
 
 
 def test_digest_sees_names_shapes_types_and_unsaved_buffers():
     def digest(tensor: torch.Tensor, name: str = "a", persistent: bool = True) -> str:
         module = nn.Module()
         module.register_buffer(name, tensor, persistent=persistent)
-        return checkpoint.digest(module)
+        return checkpoint.weights_digest(module)
 
     zeros = torch.zeros(2, 3)
     variants = [zeros, zeros.view(3, 2), zeros.int(), zeros.view(6), torch.zeros(3, 3)]
@@ -736,12 +742,12 @@ def test_digest_sees_names_shapes_types_and_unsaved_buffers():
 def test_other_number_types_are_saved_and_digested(tmp_path, dtype):
     module = nn.Module()
     module.register_buffer("a", torch.tensor([0.0, 1.0]).to(dtype))
-    checkpoint.save(module, tmp_path / "m.safetensors", {})
+    checkpoint.save_checkpoint(module, tmp_path / "m.safetensors", {})
     again = copy.deepcopy(module)
     again.a.zero_()
-    assert checkpoint.digest(again) != checkpoint.digest(module)
-    checkpoint.load_into(again, checkpoint.load_state(tmp_path / "m.safetensors"))
-    assert checkpoint.digest(again) == checkpoint.digest(module)
+    assert checkpoint.weights_digest(again) != checkpoint.weights_digest(module)
+    checkpoint.load_into(again, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
+    assert checkpoint.weights_digest(again) == checkpoint.weights_digest(module)
 
 
 def test_labels_outside_the_head_are_refused():

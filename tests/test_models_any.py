@@ -94,9 +94,9 @@ def test_a_factory_gets_what_its_signature_names(folder: Path) -> None:
 def test_weights_depend_on_the_seed_alone(folder: Path) -> None:
     text, before = 'module(path="nets.py:Net")', torch.random.get_rng_state()
     one, two, other = (
-        checkpoint.digest(build(text, 1)),
-        checkpoint.digest(build(text, 1)),
-        checkpoint.digest(build(text, 2)),
+        checkpoint.weights_digest(build(text, 1)),
+        checkpoint.weights_digest(build(text, 1)),
+        checkpoint.weights_digest(build(text, 2)),
     )
     assert one == two != other and torch.equal(torch.random.get_rng_state(), before)
 
@@ -288,12 +288,12 @@ def test_shared_weights_are_still_shared_after_unlearning_saving_and_loading(
     }
     result = unlearn(model, method=method, **data)
     assert not torch.equal(result.head.weight, model.head.weight)
-    checkpoint.save(result, tmp_path / "m.safetensors", {})
+    checkpoint.save_checkpoint(result, tmp_path / "m.safetensors", {})
     fresh = Shared()
-    checkpoint.load_into(fresh, checkpoint.load_state(tmp_path / "m.safetensors"))
+    checkpoint.load_into(fresh, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
     for made in (result, copy.deepcopy(result), fresh):
         assert made.head.weight is made.embed.weight and made.again is made.mid
-        assert checkpoint.digest(made) == checkpoint.digest(result)
+        assert checkpoint.weights_digest(made) == checkpoint.weights_digest(result)
 
 
 class Averaged(Body):
@@ -333,7 +333,7 @@ def test_every_kind_of_output_gives_the_same_weights(answer: Any) -> None:
     torch.manual_seed(0)
     wrapped = Wrapped().eval()
     results = [unlearn(m, method=QUICK[0], **sides()) for m in (body(), wrapped)]
-    assert checkpoint.digest(results[0]) == checkpoint.digest(results[1])
+    assert checkpoint.weights_digest(results[0]) == checkpoint.weights_digest(results[1])
 
 
 def test_an_infinite_mask_that_is_not_saved_is_no_divergence() -> None:
@@ -361,11 +361,11 @@ def test_wrappers_are_taken_off() -> None:
     assert (
         plain is not compiled
         and plain._compiled_call_impl is None
-        and checkpoint.digest(plain) == checkpoint.digest(model)
+        and checkpoint.weights_digest(plain) == checkpoint.weights_digest(model)
     )
-    assert checkpoint.digest(unlearn(plain, method=QUICK[0], **sides())) == checkpoint.digest(
-        unlearn(model, method=QUICK[0], **sides())
-    )
+    assert checkpoint.weights_digest(
+        unlearn(plain, method=QUICK[0], **sides())
+    ) == checkpoint.weights_digest(unlearn(model, method=QUICK[0], **sides()))
 
 
 @pytest.mark.parametrize(

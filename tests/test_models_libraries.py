@@ -91,7 +91,11 @@ def test_models_are_built_for_the_data_and_from_the_seed(
     )
     assert not any(getattr(module, "fused_attn", False) for module in model.modules())
     same, other = build(text, shape=shape), build(text, shape=shape, seed=1)
-    assert checkpoint.digest(model) == checkpoint.digest(same) != checkpoint.digest(other)
+    assert (
+        checkpoint.weights_digest(model)
+        == checkpoint.weights_digest(same)
+        != checkpoint.weights_digest(other)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -188,10 +192,12 @@ def test_pretrained_weights_come_from_a_file_but_for_the_head(
 ) -> None:
     needs(*libraries)
     file, before = tmp_path / f"w{suffix}", build(text.format(""), classes=7, seed=1)
-    torch.save(before.state_dict(), file) if suffix == ".pth" else checkpoint.save(before, file, {})
+    torch.save(before.state_dict(), file) if suffix == ".pth" else checkpoint.save_checkpoint(
+        before, file, {}
+    )
     with_weights = text.format(f', weights="{file}"' if "arch" in text else f'weights="{file}"')
     other, same = build(with_weights), build(with_weights, classes=7)
-    assert checkpoint.digest(same) == checkpoint.digest(before)
+    assert checkpoint.weights_digest(same) == checkpoint.weights_digest(before)
     fresh = build(text.format(""))
     for name, value in other.state_dict().items():
         source = fresh if name.startswith("fc.") else before
@@ -203,7 +209,7 @@ def test_a_folder_of_transformers_with_and_without_weights(tmp_path: Path) -> No
     first = build(f"hf(config={VIT})", seed=1)
     first.save_pretrained(tmp_path)  # type: ignore[operator]
     text = f'hf(path="{tmp_path}")'
-    assert checkpoint.digest(build(text)) == checkpoint.digest(first)
+    assert checkpoint.weights_digest(build(text)) == checkpoint.weights_digest(first)
     wider = build(text, classes=5)
     assert find_head(wider)[1].out_features == 5
     assert all(
@@ -217,7 +223,7 @@ def test_a_folder_of_transformers_with_and_without_weights(tmp_path: Path) -> No
         "of another shape than the config says: vit.embeddings.position_embeddings"
     )
     (tmp_path / "model.safetensors").unlink()
-    assert checkpoint.digest(build(text, seed=1)) == checkpoint.digest(first)
+    assert checkpoint.weights_digest(build(text, seed=1)) == checkpoint.weights_digest(first)
     torch.save(first.state_dict(), tmp_path / "pytorch_model.bin")
     line = refusal(text)
     assert (
@@ -243,7 +249,7 @@ def test_muda_on_a_text_classifier_of_transformers() -> None:
         DatasetSource([row for row in rows if (row[1] == 2) == gone]) for gone in (True, False)
     ]  # type: ignore[arg-type]
     model = build(f"hf(config={BERT})", shape=(6,))
-    before = checkpoint.digest(model)
+    before = checkpoint.weights_digest(model)
     result = unlearn(
         model,
         forget=sides[0],
@@ -251,6 +257,6 @@ def test_muda_on_a_text_classifier_of_transformers() -> None:
         method=MUDA(alternations=1, batch_size=6),
         engine=Engine(device="cpu"),
     )
-    assert checkpoint.digest(result) != before == checkpoint.digest(model) and type(result) is type(
-        model
-    )
+    assert checkpoint.weights_digest(result) != before == checkpoint.weights_digest(model) and type(
+        result
+    ) is type(model)

@@ -179,7 +179,7 @@ def test_weights_that_are_not_those_that_were_saved_are_refused(
         EigenforgetError,
         match=r"flipped\.safetensors: the checkpoint is damaged: its weights are not those that were saved",
     ):
-        checkpoint.load_state(path)
+        checkpoint.load_checkpoint(path)
     assert (
         run(
             "unlearn",

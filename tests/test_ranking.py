@@ -261,7 +261,7 @@ def test_scores_of_a_checkpoint_are_those_of_its_model(
     model = parse(MODEL, MODELS, "model").build(
         num_classes=10, input_shape=digits.data.input_shape, seed=0
     )
-    checkpoint.load_into(model, checkpoint.load_state(original))
+    checkpoint.load_into(model, checkpoint.load_checkpoint(original))
     train, index = digits.data.train, digits.data.train_index
     with torch.no_grad():
         logits = model.eval()(train.inputs).double().numpy()  # type: ignore[union-attr]

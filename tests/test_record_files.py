@@ -186,15 +186,15 @@ def test_weights_have_the_digest_that_torch_computes(tmp_path: Path, dtype: torc
     raw = torch.from_numpy(np.random.default_rng(0).integers(0, 2, 48, dtype=np.uint8)).view(dtype)
     tensors = {"z": raw.reshape(-1, 2), "a.scalar": raw[0].clone(), "ö": raw[:0].clone()}
     save_file(tensors, tmp_path / "m.safetensors", {"any": "text"})
-    assert weights_digest(tmp_path / "m.safetensors") == checkpoint.digest_of(tensors)
+    assert weights_digest(tmp_path / "m.safetensors") == checkpoint.tensors_digest(tensors)
     save_file(tensors, tmp_path / "n.safetensors", {"other": "metadata"})
-    assert weights_digest(tmp_path / "n.safetensors") == checkpoint.digest_of(tensors)
+    assert weights_digest(tmp_path / "n.safetensors") == checkpoint.tensors_digest(tensors)
     assert file_digest(tmp_path / "n.safetensors") != file_digest(tmp_path / "m.safetensors")
 
 
 def test_a_saved_model_has_its_own_digest(tmp_path: Path, trained: torch.nn.Module) -> None:
-    checkpoint.save(trained, tmp_path / "m.safetensors", {})
-    assert weights_digest(tmp_path / "m.safetensors") == checkpoint.digest(trained)
+    checkpoint.save_checkpoint(trained, tmp_path / "m.safetensors", {})
+    assert weights_digest(tmp_path / "m.safetensors") == checkpoint.weights_digest(trained)
 
 
 def blob(header: Any, data: bytes = b"") -> bytes:
@@ -234,7 +234,7 @@ def test_what_is_no_whole_checkpoint_is_refused_in_one_line(tmp_path: Path, name
     path.write_bytes(HOSTILE[name])
     assert refusal(weights_digest, path).startswith(f"{path}: not a whole .safetensors file: ")
     path.write_bytes(blob({"w": ENTRY}, b"ab"))
-    assert weights_digest(path) == checkpoint.digest_of(
+    assert weights_digest(path) == checkpoint.tensors_digest(
         {"w": torch.tensor([97, 98], dtype=torch.uint8)}
     )
 

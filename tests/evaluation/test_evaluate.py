@@ -79,7 +79,7 @@ def test_parts_divide_the_test_set_by_the_classes_that_are_gone() -> None:
 
 def test_scores_do_not_depend_on_how_data_is_given_and_models_stay_as_they_are() -> None:
     model = net().train()
-    before, modes = checkpoint.digest(model), [m.training for m in model.modules()]
+    before, modes = checkpoint.weights_digest(model), [m.training for m in model.modules()]
     as_loader = [
         DataLoader(TensorDataset(s.inputs, s.targets), batch_size=7, shuffle=True)
         for s in (FORGET, RETAIN, TEST)
@@ -90,7 +90,7 @@ def test_scores_do_not_depend_on_how_data_is_given_and_models_stay_as_they_are()
         assert (a.name, a.reason) == (b.name, b.reason) and a.value == pytest.approx(
             b.value, abs=1e-9
         )
-    assert checkpoint.digest(model) == before and [m.training for m in model.modules()] == modes
+    assert checkpoint.weights_digest(model) == before and [m.training for m in model.modules()] == modes
 
 
 def test_an_identical_model_has_gap_zero_wherever_the_oracle_has_a_value() -> None:
@@ -215,7 +215,7 @@ def test_records_hold_plain_json_and_claims_that_follow_from_the_scores(
     text = json.dumps(record.to_json(sealed), allow_nan=False)
     assert record.record_from_json(json.loads(text)) == sealed
     assert (
-        sealed.inputs["checked_model"] == checkpoint.digest(trained)
+        sealed.inputs["checked_model"] == checkpoint.weights_digest(trained)
         and sealed.inputs["split"] == digits.split.digest
     )
     assert any(f"{made.value('da'):.4f}" in claim for claim in sealed.claims) and sealed.non_claims
@@ -470,7 +470,7 @@ def test_saved_records_are_verified(found: Evaluation, tmp_path: Path) -> None:
         found.save(tmp_path / "results")
     found.save(tmp_path / "results", overwrite=True)
     one = found.records[1]
-    assert one.inputs["checked_model"] == checkpoint.digest(net(1))
+    assert one.inputs["checked_model"] == checkpoint.weights_digest(net(1))
     assert one.outcome.seconds == 2.0 and one.job["sizes"]["forget"] == len(FORGET)
 
 

@@ -574,7 +574,7 @@ def test_cmf_recomputes_the_head_before_every_cycle_and_at_the_end(small: Task) 
 def test_cmf_wraps_any_method_and_its_result_can_be_loaded_again(
     task: Task, tmp_path: object
 ) -> None:
-    before = checkpoint.digest(task.model)
+    before = checkpoint.weights_digest(task.model)
     for inner in (
         RandomLabel(epochs=1),
         DELETE(epochs=1),
@@ -588,14 +588,16 @@ def test_cmf_wraps_any_method_and_its_result_can_be_loaded_again(
         ) <= set(mine)
         assert (
             isinstance(find_head(result)[1], ClassMeanHead)
-            and checkpoint.digest(task.model) == before
+            and checkpoint.weights_digest(task.model) == before
         )
         assert {n for n, _ in result.named_parameters()} == {
             n for n in dict(task.model.named_parameters()) if "fc." not in n
         }
-        checkpoint.save(result, f"{tmp_path}/{inner.name}.safetensors", {})
+        checkpoint.save_checkpoint(result, f"{tmp_path}/{inner.name}.safetensors", {})
         again = method.adapt(task.model)
-        checkpoint.load_into(again, checkpoint.load_state(f"{tmp_path}/{inner.name}.safetensors"))
+        checkpoint.load_into(
+            again, checkpoint.load_checkpoint(f"{tmp_path}/{inner.name}.safetensors")
+        )
         inputs = task.forget.inputs  # type: ignore[attr-defined]
         assert (
             torch.equal(again.eval()(inputs), result(inputs))

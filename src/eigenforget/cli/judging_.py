@@ -143,7 +143,7 @@ def _analysed(
 ) -> _Found:
     files = (paths.original, *paths.oracles)
     loaded, digests = (
-        [checkpoint.load_state(path) for path in files],
+        [checkpoint.load_checkpoint(path) for path in files],
         [file_of(path) for path in files],
     )
     experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
@@ -287,7 +287,7 @@ def _opened(
     """The experiment, and the models of these files and of the peers. Errors: they cannot be
     compared; warnings: they may not be meant.
     """
-    loaded = [checkpoint.load_state(path) for path in (*files, *paths.peers)]
+    loaded = [checkpoint.load_checkpoint(path) for path in (*files, *paths.peers)]
     experiment = experiment_of(completed(specs, loaded[0].metadata), engine)
     given, last = (
         [Given(path, item) for path, item in zip(files, loaded, strict=False)],

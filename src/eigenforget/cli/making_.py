@@ -142,7 +142,7 @@ def unlearn(
     """
     trackers.check_trackers(track)
     chosen = parse(method, METHODS, "method")
-    loaded, inputs = checkpoint.load_state(source), file_of(source)
+    loaded, inputs = checkpoint.load_checkpoint(source), file_of(source)
     experiment = experiment_of(completed(specs, loaded.metadata), engine)
     experiment = replace(experiment, retain_fraction=retain_fraction, layer=layer or None)
     checkpoint.check_target(out)
@@ -160,7 +160,7 @@ def unlearn(
         "retain_fraction": retain_fraction,
     }
     job |= {"sizes": experiment.sizes()} | _near_duplicates(experiment)
-    inputs["input_model"] = checkpoint.digest(model)
+    inputs["input_model"] = checkpoint.weights_digest(model)
     trace: list[Mapping[str, Any]] = []
     try:
         with (
@@ -241,12 +241,14 @@ def _save(
     if "request" in spelled:
         spelled["request"] = recording.shown(experiment, spelled["request"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite)
+    checkpoint.save_checkpoint(
+        made.model, out, {"eigenforget": kind, **spelled}, overwrite=overwrite
+    )
     outcome = Outcome(
         "ok",
         made.seconds,
         cost=made.cost,
-        outputs={"model": checkpoint.digest(made.model), **file_of(out)},
+        outputs={"model": checkpoint.weights_digest(made.model), **file_of(out)},
     )
     unsealed = experiment.record(kind, out.stem, outcome, job=dict(job), **more)
     write_record(unsealed, experiment, out, recording=recording, overwrite=overwrite)

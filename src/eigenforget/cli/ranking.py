@@ -170,7 +170,7 @@ def _of_model(
         raise EigenforgetError(
             f"--score {score} is read off one trained model; give its checkpoint"
         )
-    loaded = checkpoint.load_state(source)
+    loaded = checkpoint.load_checkpoint(source)
     experiment = replace(
         experiment_of(completed(specs, loaded.metadata), engine), layer=layer or None
     )

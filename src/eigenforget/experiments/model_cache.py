@@ -128,7 +128,7 @@ class ModelCache:
         lines = []
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                checkpoint.load_state(path)
+                checkpoint.load_checkpoint(path)
             except EigenforgetError as error:
                 lines.append(str(error))
         return lines
@@ -143,7 +143,7 @@ class ModelCache:
         if not path.exists():
             return None
         try:
-            stored = checkpoint.load_state(path)
+            stored = checkpoint.load_checkpoint(path)
             if stored.metadata.get("identity") != canonical(identity):
                 raise EigenforgetError(f"{path}: its identity is not the one that was written")
             made = ModelAndCost(
@@ -187,7 +187,7 @@ class ModelCache:
             "seconds": f"{made.seconds:.3f}",
             "cost": json.dumps(dict(made.cost)),
         }
-        checkpoint.save(made.model, path, about, overwrite=True)
+        checkpoint.save_checkpoint(made.model, path, about, overwrite=True)
 
     def _lock(self, path: Path) -> Path:
         return self.folder / ".locks" / f"{path.stem}.lock"

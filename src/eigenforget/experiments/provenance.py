@@ -35,9 +35,9 @@ def check_references(original: Given, oracles: Sequence[Given], experiment: Expe
         raise EigenforgetError(
             f"--original {original.path} was made by unlearning, with {original.says('method')}; give the model before that"
         )
-    seen = {checkpoint.digest_of(original.stored.tensors): original}
+    seen = {checkpoint.tensors_digest(original.stored.tensors): original}
     for oracle in oracles:
-        same = seen.setdefault(checkpoint.digest_of(oracle.stored.tensors), oracle)
+        same = seen.setdefault(checkpoint.tensors_digest(oracle.stored.tensors), oracle)
         if same is not oracle:
             raise EigenforgetError(
                 f"--oracle {oracle.path} has the very weights of {same.path}; retrain one for each, from seeds of their own"

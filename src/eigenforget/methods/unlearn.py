@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.core.text import first_line
 from eigenforget.data.sources import Source, as_source
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import DECLARED, Method, Task, of_callable
@@ -155,7 +156,10 @@ def _source(data: Any, what: str) -> Source:
         raise EigenforgetError(
             f"unlearn needs {what} data: (inputs, labels), a Dataset or a DataLoader"
         )
-    return as_source(data, what)
+    try:
+        return as_source(data, what)
+    except (TypeError, LookupError, AttributeError) as error:
+        raise EigenforgetError(f"{what} cannot be read: {first_line(error)}") from error
 
 
 def _gone(

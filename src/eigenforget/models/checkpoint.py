@@ -8,11 +8,10 @@ import hashlib
 import json
 import os
 import pickle
-import secrets
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import safetensors
 import torch
@@ -20,8 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, NotWritten
-from eigenforget.core.text import listed
+from eigenforget.core.text import first_line, listed
 from eigenforget.models.initialisation import is_mask
+from eigenforget.record import RecordError, WriteError
+from eigenforget.record.files import atomic_file
 
 _PICKLED = (".pt", ".pth")
 DIGEST = "tensors"
@@ -51,80 +52,118 @@ class Checkpoint(NamedTuple):
 
 
 def check_target(path: str | Path) -> None:
-    """Error: no checkpoint can be saved under this name."""
-    if Path(path).suffix != ".safetensors":
+    """Check that a checkpoint can have this name.
+
+    Raises:
+        EigenforgetError: The name does not end in .safetensors.
+    """
+    if _path(path).suffix != ".safetensors":
         raise EigenforgetError(f"a checkpoint is saved as .safetensors, got {str(path)!r}")
 
 
-def save(
-    model: nn.Module, path: str | Path, metadata: Mapping[str, str], *, overwrite: bool = False
-) -> None:
+def save_checkpoint(
+    model: nn.Module,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
     """Write the state dict as safetensors: completely or not at all.
 
-    Tied weights are stored under each of their names. Errors: the file exists and overwrite is not
-    said, its name does not end in .safetensors, non-finite weights (but for a mask of 0 and ±∞ in a
-    buffer), entries that are no tensors, metadata that are no strings, the file cannot be written.
+    Tied weights are stored under each of their names.
+
+    Args:
+        model: The model to save.
+        path: A name that ends in .safetensors, in a folder that exists.
+        metadata: Strings that the file holds beside the weights.
+        overwrite: Whether a file of this name is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        EigenforgetError: The file exists or has another name, weights are not finite (but for a mask
+            of 0 and ±∞ in a buffer), entries are no tensors, or metadata no strings.
+        NotWritten: The file cannot be written.
     """
-    target = Path(path)
+    if not isinstance(model, nn.Module):
+        raise EigenforgetError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    target, about = _path(path), dict(metadata or {})
     check_target(target)
-    if target.exists() and not overwrite:
-        raise EigenforgetError(f"{target} exists; say overwrite to replace it")
-    for key, value in metadata.items():
+    for key, value in about.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise EigenforgetError(f"metadata {key!r} must be a string, got {type(value).__name__}")
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tensors = {
-        k: _storable(str(target), k, value, may_mask=k not in parameters)
-        for k, value in model.state_dict().items()
+        name: _storable(str(target), name, value, may_mask=name not in parameters)
+        for name, value in model.state_dict().items()
     }
     if not tensors:
         raise EigenforgetError(f"{target}: the model has no weights to save")
-    # In the same folder, because a rename is atomic within one file system only.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        save_file(tensors, temporary, {**metadata, DIGEST: digest_of(tensors)})
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise NotWritten(f"{target}: cannot be written: {_first_line(error)}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        with atomic_file(target, overwrite=overwrite) as draft:
+            save_file(tensors, draft, {**about, DIGEST: tensors_digest(tensors)})
+    except WriteError as error:
+        raise NotWritten(str(error)) from None
+    except safetensors.SafetensorError as error:
+        raise NotWritten(f"{target}: cannot be written: {first_line(error)}") from None
+    except RecordError as error:
+        raise EigenforgetError(str(error)) from None
+    return target
 
 
-def load_state(path: str | Path) -> Checkpoint:
-    """The weights in a .safetensors file, or in a .pt or .pth file that holds a state dict.
+@overload
+def load_checkpoint(path: str | Path) -> Checkpoint: ...
+@overload
+def load_checkpoint(path: str | Path, model: nn.Module) -> nn.Module: ...
+def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> Checkpoint | nn.Module:
+    """Read the weights in a .safetensors file, or in a .pt or .pth file that holds a state dict.
 
     The state dict may stand under "state_dict" or "model". Pickles are read with weights_only, so
-    that loading runs no code; a "module." that begins every name is taken off them. Errors, which
-    name the file: missing, damaged (also by a digest of the weights, which `save` writes), Python
-    objects in it, no tensors, non-finite weights. A mask of 0 and ±∞ passes; `load_into` sees
-    whether it is one.
+    that loading runs no code. A "module." that begins every name is taken off them. A mask of 0 and
+    ±∞ passes; `load_into` sees whether it is one.
+
+    Args:
+        path: The file.
+        model: A model to copy the weights into; see `load_into`.
+
+    Returns:
+        The weights with the file's metadata, or the given model with these weights.
+
+    Raises:
+        EigenforgetError: The file is missing, damaged (also by a digest of the weights, which
+            `save_checkpoint` writes), holds Python objects or no tensors, or weights that are not
+            finite; or the weights do not fit the model.
     """
-    source = Path(path)
+    if model is not None and not isinstance(model, nn.Module):
+        raise EigenforgetError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    source = _path(path)
     if source.suffix not in (".safetensors", *_PICKLED):
         raise EigenforgetError(f"{source}: a checkpoint ends in .safetensors, .pt or .pth")
     if not source.is_file():
         raise EigenforgetError(f"{source}: there is no such file")
-    tensors, metadata = (
-        _read_pickled(source) if source.suffix in _PICKLED else _read_safetensors(source)
-    )
+    read = _read_pickled if source.suffix in _PICKLED else _read_safetensors
+    tensors, metadata = read(source)
     if not tensors:
         raise EigenforgetError(f"{source}: the checkpoint is empty")
     stored = {name: _storable(str(source), name, value) for name, value in tensors.items()}
     told = metadata.pop(DIGEST, None)
-    if told is not None and told != digest_of(stored):
+    if told is not None and told != tensors_digest(stored):
         raise EigenforgetError(
             f"{source}: the checkpoint is damaged: its weights are not those that were saved"
         )
-    return Checkpoint(stored, metadata)
+    if model is None:
+        return Checkpoint(stored, metadata)
+    load_into(model, Checkpoint(stored, metadata))
+    return model
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy the weights into the model, or leave it untouched and say in one line what does not fit.
+    """Copy the weights into the model, completely or not at all.
 
-    Names and shapes must be equal; the model's number type must hold every value of the
-    checkpoint's exactly; what is infinite must be a buffer of the model.
+    Raises:
+        EigenforgetError: Names or shapes differ, the model's number type does not hold every value
+            exactly, or something infinite is no buffer of the model. The message lists what.
     """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
@@ -154,18 +193,17 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     model.load_state_dict(given)
 
 
-def digest(model: nn.Module) -> str:
-    """SHA-256 ("sha256:…") over names, types, shapes and bytes of all parameters and buffers, in
-    the order of their names.
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 ("sha256:…") over names, types, shapes and bytes of all parameters and buffers.
 
-    It depends on neither device, memory layout nor order of registration. A tied weight counts
-    under each of its names.
+    It depends on neither device, memory layout nor order of registration. A tied weight counts under
+    each of its names.
     """
-    return digest_of(dict(named_tensors(model)))
+    return tensors_digest(dict(named_tensors(model)))
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """The digest of these tensors: that of a model whose parameters and buffers they are."""
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """The `weights_digest` of a model whose parameters and buffers these tensors are, by name."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -180,9 +218,20 @@ def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
     yield from model.named_buffers(remove_duplicate=False)
 
 
+def _path(path: str | Path) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise EigenforgetError(f"a checkpoint is named by a path, got {type(path).__name__}")
+    return Path(path)
+
+
 def _storable(file: str, name: str, value: Any, *, may_mask: bool = True) -> Tensor:
-    """A contiguous clone on the CPU, or an error that names file and entry. may_mask: it may be a
-    mask with infinite values.
+    """A contiguous clone on the CPU, or an error that names file and entry.
+
+    Args:
+        file: For the message.
+        name: Of the entry.
+        value: The entry.
+        may_mask: Whether it may be a mask with infinite values.
     """
     if (
         not isinstance(value, Tensor)
@@ -210,7 +259,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             )
     except (OSError, safetensors.SafetensorError) as error:
         raise EigenforgetError(
-            f"{path}: not a readable safetensors file: {_first_line(error)}"
+            f"{path}: not a readable safetensors file: {first_line(error)}"
         ) from None
 
 
@@ -272,7 +321,3 @@ def _torn(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
             if _raw(given[twin]) != _raw(given[name]):
                 torn.append(f"{twin} and {name}")
     return torn
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

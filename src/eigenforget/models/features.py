@@ -301,8 +301,8 @@ def _declared(model: nn.Module) -> tuple[str, nn.Linear] | None:
 def _undecided(model: nn.Module, names: Sequence[str]) -> str:
     kind = type(model).__name__
     if not names:
-        return f"no nn.Linear of {kind} gives its logits, so no classifier head was found; name "
-        "the feature layer (--layer)"
+        what = f"no nn.Linear of {kind} gives its logits, so no classifier head was found"
+        return f"{what}; name the feature layer (--layer)"
     hint = f"name the feature layer (--layer), or the head by model.{_NOTE} = {names[0]!r}"
     return f"{kind} has several layers that may be the classifier head: {', '.join(names)}; {hint}"
 

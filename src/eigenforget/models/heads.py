@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from eigenforget.core.errors import EigenforgetError, Refused
-from eigenforget.core.text import listed
+from eigenforget.core.text import first_line, listed
 from eigenforget.data.sources import Source
 from eigenforget.models.features import find_head, note_head, trace_heads
 from eigenforget.models.precision import is_widened
@@ -86,6 +86,10 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
         setattr(model.get_submodule(parent), leaf, module)
 
 
+MISFITS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError, AttributeError)
+"""What modules raise for inputs that they are not made for."""
+
+
 class SettledModel(NamedTuple):
     """A model whose head `find_head` finds, and its number of logits."""
 
@@ -100,19 +104,18 @@ def settle(model: nn.Module, source: Source) -> SettledModel:
     in the attribute `eigenforget_head` (see `features.note_head`).
 
     Raises:
-        EigenforgetError: A widened model (see `precision.widened`) casts to half precision inside
-        of
-            its forward pass, and so does not run in float32.
+        EigenforgetError: The model does not take the inputs, as where it casts to half precision
+            inside of its forward pass (see `precision.widened`).
     """
     try:
         traced = trace_heads(model, _sample(model, source))
-    except RuntimeError as error:
-        if not is_widened(model):
+    except MISFITS as error:
+        if isinstance(error, EigenforgetError):
             raise
-        first = str(error).strip().splitlines()[0]
-        raise EigenforgetError(
-            f"the model does not run with its float16 or bfloat16 weights in float32: {first}"
-        ) from None
+        how = "on these data"
+        if is_widened(model):
+            how = "with its float16 or bfloat16 weights in float32"
+        raise EigenforgetError(f"the model does not run {how}: {first_line(error)}") from error
     note = traced.note(model)
     if note is not None:
         model = copy.deepcopy(model)

@@ -23,11 +23,10 @@ from eigenforget.core.text import first_line, listed
 from eigenforget.models import checkpoint
 from eigenforget.models.building import check_classes, initial_weights
 from eigenforget.models.features import find_head, note_head, settle_head
+from eigenforget.models.heads import MISFITS
 from eigenforget.models.precision import check_types, widened
 
 _GIVEN = ("num_classes", "input_shape", "seed")
-_MISFITS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError, AttributeError)
-"""What modules raise for inputs that they are not made for."""
 
 
 def _plain(value: Any) -> Any:
@@ -177,7 +176,7 @@ def try_inputs(model: nn.Module, inputs: Any, *, what: str, num_classes: int) ->
         outputs = settle_head(model, inputs)
     except EigenforgetError as error:
         raise EigenforgetError(f"{what}: {error}") from None
-    except _MISFITS as error:
+    except MISFITS as error:
         shapes = (
             {key: list(value.shape) for key, value in inputs.items()}
             if isinstance(inputs, dict)
@@ -197,7 +196,7 @@ def load_pretrained(model: nn.Module, path: str) -> None:
     """Weights from a local file; a head of another number of classes stays as it is. Errors: as in
     checkpoint.load_into.
     """
-    stored, own, tensors = checkpoint.load_state(path), model.state_dict(), {}
+    stored, own, tensors = checkpoint.load_checkpoint(path), model.state_dict(), {}
     name, _ = find_head(model)
     for key, value in stored.tensors.items():
         resized = (
