@@ -90,7 +90,10 @@ def test_scores_do_not_depend_on_how_data_is_given_and_models_stay_as_they_are()
         assert (a.name, a.reason) == (b.name, b.reason) and a.value == pytest.approx(
             b.value, abs=1e-9
         )
-    assert checkpoint.weights_digest(model) == before and [m.training for m in model.modules()] == modes
+    assert (
+        checkpoint.weights_digest(model) == before
+        and [m.training for m in model.modules()] == modes
+    )
 
 
 def test_an_identical_model_has_gap_zero_wherever_the_oracle_has_a_value() -> None:
