@@ -34,7 +34,7 @@ def slow(
     return sorted(found, key=lambda item: (-item[2], item[0], item[1]))
 
 
-def check(found: list[neighbours.Pair], wanted: list[tuple[str, str, float]]) -> None:
+def check(found: list[neighbours.DuplicatePair], wanted: list[tuple[str, str, float]]) -> None:
     assert [pair[:2] for pair in found] == [pair[:2] for pair in wanted]
     np.testing.assert_allclose(
         [p.cosine for p in found], [c for _, _, c in wanted], rtol=0, atol=2e-12

@@ -14,13 +14,14 @@ import torch
 from scipy import special
 from torch import Tensor, nn
 
-from eigenforget.cli import main, ranking
-from eigenforget.cli.ranking import Subsampling, logits_of, memorisation_of, subsets
+from eigenforget.cli import main
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse
 from eigenforget.core.types import Index
 from eigenforget.data.sources import TensorSource
+from eigenforget.experiments import memorisation
 from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.memorisation import Subsampling, logits_of, memorisation_of, subsets
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.record import read
 from eigenforget.requests import REQUESTS, model_scores, read_scores, split, subsampled_memorisation
@@ -117,15 +118,15 @@ def test_what_gives_no_memorisation_is_said(
 
 
 def test_every_sample_is_in_as_many_subsets_and_each_is_drawn_for_itself() -> None:
-    found = subsets(4000, 10, 7, seed=3)
+    found = subsets(4000, Subsampling(models=10), seed=3)
     assert found.shape == (10, 4000) and found.dtype == bool and (found.sum(axis=0) == 7).all()
     assert np.abs(found.mean(axis=1) - 0.7).max() < 4 * math.sqrt(0.21 / 4000)
     # Two samples meet as often as independent draws would: (7/10)² of all models.
     together = (found[:, :2000] & found[:, 2000:]).mean()
     assert abs(together - 0.49) < 4 * math.sqrt(0.49 * 0.51 / 20000)
-    assert np.array_equal(found, subsets(4000, 10, 7, seed=3)) and not np.array_equal(
-        found, subsets(4000, 10, 7, seed=4)
-    )
+    assert np.array_equal(
+        found, subsets(4000, Subsampling(models=10), seed=3)
+    ) and not np.array_equal(found, subsets(4000, Subsampling(models=10), seed=4))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_design_without_models_on_both_sides_is_refused(models: int, share: fl
         EigenforgetError,
         match=f"^{models} models on a share {share:g} of the samples: each sample needs models",
     ):
-        Subsampling(models, share).inside()
+        Subsampling(models=models, share=share).check()
 
 
 # ---- the estimator, with a classifier of which the memorisation is known
@@ -187,9 +188,9 @@ def test_memorisation_of_a_classifier_that_counts_is_the_known_one(
     """Alone at its point: 1 − 1/C. Mislabelled among ten others: about 1/n. Typical: nothing."""
     points = torch.tensor([0] * 12 + [1] * 11 + [2, 3, 4])
     labels = torch.tensor([0] * 11 + [1] + [1] * 11 + [0, 1, 2])
-    monkeypatch.setattr(ranking, "train", counted)
+    monkeypatch.setattr(memorisation, "fit_recipe", counted)
     monkeypatch.setattr(
-        ranking,
+        memorisation,
         "logits_of",
         lambda model, source, engine, layer: model(source.inputs).detach().numpy(),
     )
@@ -218,14 +219,17 @@ def test_models_are_trained_on_their_subsets_with_seeds_of_their_own(
         trained.append((source.inputs[:, 0].tolist(), seed))
 
     shown: list[tuple[str, int]] = []
-    monkeypatch.setattr(ranking, "train", spy)
+    monkeypatch.setattr(memorisation, "fit_recipe", spy)
     monkeypatch.setattr(
-        ranking, "logits_of", lambda model, source, engine, layer: np.zeros((10, 2))
+        memorisation, "logits_of", lambda model, source, engine, layer: np.zeros((10, 2))
     )
     toy: Any = Toy(torch.arange(10), torch.arange(10) % 2)
     watch: Any = lambda title, total: shown.append((title, total))  # noqa: E731
-    assert memorisation_of(toy, Subsampling(4, 0.5), seed=2, watch=watch).tolist() == [0.0] * 10
-    included = subsets(10, 4, 2, seed=2)
+    assert (
+        memorisation_of(toy, Subsampling(models=4, share=0.5), seed=2, watch=watch).tolist()
+        == [0.0] * 10
+    )
+    included = subsets(10, Subsampling(models=4, share=0.5), seed=2)
     assert [rows for rows, _ in trained] == [np.flatnonzero(row).tolist() for row in included]
     assert len({seed for _, seed in trained}) == 4
     assert shown == [(f"memorisation: model {i} of 4", 1) for i in (1, 2, 3, 4)]

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.results import manifest
 from eigenforget.models import checkpoint
 from eigenforget.record import (
     canonical,
@@ -245,7 +244,7 @@ def test_what_is_no_whole_checkpoint_is_refused_in_one_line(tmp_path: Path, name
 def test_the_digest_of_a_split_is_that_of_the_experiment_whose_ids_it_holds(
     digits: Experiment,
 ) -> None:
-    found = manifest(digits)
+    found = digits.manifest()
     ids, split = digits.data.train_index.ids, digits.split
     assert found.digest == split.digest and found.digest.startswith("sha256:")
     assert set(found.forget) == {str(ids[i]) for i in split.forget} and set(found.retain) == {

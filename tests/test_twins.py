@@ -14,7 +14,7 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.near_duplicates import few_enough, twins
+from eigenforget.experiments.near_duplicates import few_enough, similar_inputs
 from eigenforget.methods import DELETE, MUDA
 from eigenforget.record import read
 from eigenforget.requests import REQUESTS
@@ -49,7 +49,7 @@ def planted(folder: Path, side: int) -> Experiment:
 )  # below and above the width from which on inputs are projected first
 def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None:
     experiment = planted(tmp_path, side)
-    found = twins(experiment)
+    found = similar_inputs(experiment)
     assert {(p.forget, p.retain) for p in found.pairs} == {
         (f"train/{i}", f"train/{55 + i}") for i in range(5)
     }
@@ -58,7 +58,7 @@ def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None
     for pair in found.pairs:
         a, b = (x[int(name.removeprefix("train/"))] for name in (pair.forget, pair.retain))
         assert pair.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-9)
-    assert not twins(experiment, threshold=0.999999).pairs
+    assert not similar_inputs(experiment, threshold=0.999999).pairs
 
 
 def test_the_command_says_so_with_ids_and_its_exit_code(

@@ -1,43 +1,85 @@
-"""The command line. Nothing heavy is imported until a command runs."""
+"""The command line: `eigenforget COMMAND`, one file for each command.
+
+Commands are registered by import path, and help reads their docstrings from the files, so that
+nothing heavy is loaded before a command runs.
+"""
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 
-from eigenforget.cli import benching, certificates, exports, judging, making, records, scores
 from eigenforget.cli.launching import NotLaunchedError, let_first_speak, prefix, supervise
-from eigenforget.cli.options import app
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.version import __version__
 from eigenforget.record import RecordError
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
 
-_COMMANDS = (benching, certificates, exports, judging, making, records, scores)
-"""Modules that add their commands to `app` when they are imported."""
+COMMANDS = (
+    "demo",
+    "train",
+    "unlearn",
+    "evaluate",
+    "analyze",
+    "sequence",
+    "duplicates",
+    "audit_metrics",
+    "methods",
+    "scores",
+    "report",
+    "verify",
+    "keygen",
+    "sign",
+    "certificate",
+    "export",
+    "check",
+    "card",
+    "bench",
+    "leaderboard",
+)
+"""Each is the function of this name in the module of this name."""
+
+app = App(
+    name="eigenforget",
+    help="Make a trained PyTorch classifier forget chosen training data, and measure in feature "
+    "space whether it did.",
+    version=__version__,
+    result_action="return_value",
+)
+
+
+def _docstring(command: str) -> str:
+    """The docstring of a command, read from its file without importing it."""
+    text = (Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8")
+    functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
+    return next(ast.get_docstring(node) or "" for node in functions if node.name == command)
+
+
+for _command in COMMANDS:
+    app.command(f"eigenforget.cli.{_command}:{_command}", help=_docstring(_command))
+app.command(
+    "eigenforget.cli.cache:cache",
+    help="Look after the trained models that a store keeps.",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
-    """Entry point: bad input ends with one line on standard error and exit code 2."""
+    """Runs a command. Bad input ends with one line on standard error and exit code 2."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         return app(arguments, exit_on_error=False, print_error=False)
     except NotLaunchedError as wanted:
         raise SystemExit(supervise(arguments, wanted.count)) from None
-    except CycloptsError as error:
-        fail(str(error))
-    except (EigenforgetError, RecordError) as error:
-        fail(str(error))
+    except (CycloptsError, EigenforgetError, RecordError) as error:
+        let_first_speak()
+        print("eigenforget: " + prefix() + " ".join(str(error).split()), file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def fail(message: str) -> None:
-    """One line on standard error, exit code 2."""
-    let_first_speak()
-    print("eigenforget: " + prefix() + " ".join(message.split()), file=sys.stderr)
-    raise SystemExit(2)

@@ -1,4 +1,4 @@
-"""python -m eigenforget.cli"""
+"""Runs the command line: python -m eigenforget.cli."""
 
 from eigenforget.cli import main
 

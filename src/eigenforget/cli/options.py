@@ -1,20 +1,15 @@
-"""The application and the options that commands share."""
+"""Options that commands share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from eigenforget.core.version import __version__
-
-app = App(
-    name="eigenforget",
-    help="Make a trained PyTorch classifier forget chosen training data, and measure in feature space whether it did.",
-    version=__version__,
-    result_action="return_value",
-)
+FLAT = Parameter(name="*")
+"""Marks a dataclass whose fields are options of the command, without a prefix."""
 
 DataSpec = Annotated[
     str, Parameter(help="data set, as in 'digits()' or 'npz(path=\"cifar10.npz\")'")
@@ -57,7 +52,8 @@ Maps = Annotated[
 Devices = Annotated[
     int,
     Parameter(
-        help="devices that share the work, one process each; needs no launcher, and runs under torchrun"
+        help="devices that share the work, one process each; needs no launcher, and runs under "
+        "torchrun"
     ),
 ]
 Strategy = Annotated[
@@ -72,12 +68,9 @@ ChannelsLast = Annotated[
 HashIds = Annotated[
     Path | None,
     Parameter(
-        help="file with a salt (see keygen): ids, groups and values go into records as salted hashes"
+        help="file with a salt (see keygen): ids, groups and values go into records as salted "
+        "hashes"
     ),
-]
-Ledger = Annotated[
-    Path | None,
-    Parameter(help="folder with one chain of records, to which every record is appended as well"),
 ]
 Require = Annotated[
     tuple[str, ...],
@@ -88,7 +81,69 @@ Require = Annotated[
 Track = Annotated[
     tuple[str, ...],
     Parameter(
-        help="tensorboard:FOLDER, mlflow:URI or trackio:PROJECT, which also gets the numbers; repeatable",
+        help="tensorboard:FOLDER, mlflow:URI or trackio:PROJECT, which also gets the numbers; "
+        "repeatable",
         negative=(),
     ),
 ]
+
+RetainFraction = Annotated[
+    float, Parameter(help="share of the retained data that the method may use; 0 for none")
+]
+StoreFolder = Annotated[
+    str, Parameter(help="folder that keeps trained models and finds them again")
+]
+RecordPaths = Annotated[
+    tuple[Path, ...], Parameter(help="record files or folders of them", negative=())
+]
+OutFile = Annotated[
+    Path | None, Parameter(name=["--out", "-o"], help="the file; default: print it")
+]
+OutPage = Annotated[Path, Parameter(name=["--out", "-o"], help="the HTML file")]
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where a command computes."""
+
+    device: Device = "auto"
+    precision: Precision = "32-true"
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class MeasuringOptions:
+    """Where a command measures, which is in float32 always."""
+
+    device: Device = "auto"
+    devices: Devices = 1
+    strategy: Strategy = "auto"
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Where and how a command trains."""
+
+    device: Device = "auto"
+    precision: Precision = "32-true"
+    channels_last: ChannelsLast = False
+    devices: Devices = 1
+    strategy: Strategy = "auto"
+    accumulate: Accumulate = 1
+    compile: Compile = False
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class TrainedOptions:
+    """What a checkpoint says of itself: needed only where it does not, or where it is to differ."""
+
+    data: DataSpec = ""
+    model: ModelSpec = ""
+    layer: Layer = ""
+
+
+DEVICE, MEASURING, TRAINING = DeviceOptions(), MeasuringOptions(), TrainingOptions()
+TRAINED = TrainedOptions()

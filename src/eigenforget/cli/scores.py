@@ -1,27 +1,40 @@
-"""The command that scores training samples."""
+"""`eigenforget scores`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from cyclopts import Parameter
 
 from eigenforget.cli.options import (
-    DataSpec,
-    Device,
-    Layer,
-    ModelSpec,
+    DEVICE,
+    FLAT,
+    TRAINED,
+    DeviceOptions,
     Out,
     Overwrite,
-    Precision,
     RecipeSpec,
     Seed,
-    app,
+    TrainedOptions,
 )
+from eigenforget.cli.terminal import engine, progress, say
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import joined
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.memorisation import Subsampling, logits_of, memorisation_of
+from eigenforget.experiments.results import check_file
+from eigenforget.experiments.specs import Specs
+from eigenforget.models.checkpoint import load_state
+from eigenforget.requests import model_scores, write_scores
+from eigenforget.requests.scores import check_scores_path
+from eigenforget.training.engine import Engine
+
+_SUBSAMPLING = Subsampling()
 
 
-@app.command
 def scores(
     checkpoint: Annotated[
         Path | None, Parameter(help="a trained model, for loss, confidence and margin")
@@ -32,40 +45,64 @@ def scores(
     score: Annotated[
         Literal["memorisation", "loss", "confidence", "margin"],
         Parameter(
-            help="memorisation trains models on random subsets; the others are read off one checkpoint"
+            help="memorisation trains models on random subsets; the others are read off one "
+            "checkpoint"
         ),
     ] = "memorisation",
-    data: DataSpec = "",
-    model: ModelSpec = "",
+    trained: TrainedOptions = TRAINED,
     recipe: RecipeSpec = "recipe()",
-    models: Annotated[int, Parameter(help="memorisation: how many models are trained")] = 20,
-    share: Annotated[
-        float, Parameter(help="memorisation: share of the training samples that each is trained on")
-    ] = 0.7,
-    layer: Layer = "",
+    subsampling: Annotated[Subsampling, FLAT] = _SUBSAMPLING,
     seed: Seed = 0,
-    device: Device = "auto",
-    precision: Precision = "32-true",
+    device: DeviceOptions = DEVICE,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score each training sample, for the requests ranked, by_memorisation and worst_case: a .csv
-    or .jsonl file of ids and scores.
+    """Score each training sample, for the requests ranked, by_memorisation and worst_case.
 
-    memorisation: how much likelier a model is to be right about the sample because it was trained
-    with it (Feldman, Zhang). loss: the cross-entropy of the label. confidence: the largest
-    probability. margin: the label's logit minus the largest other one.
+    The scores go into a .csv or .jsonl file, by id. memorisation: how much likelier a model is to
+    be right about the sample because it was trained with it (Feldman, Zhang). loss: the
+    cross-entropy of the label. confidence: the largest probability. margin: the label's logit minus
+    the largest other one.
     """
-    from eigenforget.cli import ranking, terminal
-    from eigenforget.experiments import specs
+    check_scores_path(out)
+    check_file(out, overwrite)
+    specs, place = Specs(recipe=recipe, **asdict(trained)), engine(**asdict(device))
+    if score == "memorisation":
+        experiment = _to_train(specs, checkpoint, place)
+        subsampling.check()
+        with progress() as watch:
+            found = memorisation_of(experiment, subsampling, seed=seed, watch=watch)
+    elif checkpoint is None:
+        raise EigenforgetError(
+            f"--score {score} is read off one trained model; give its checkpoint"
+        )
+    else:
+        stored = load_state(checkpoint)
+        experiment = Experiment.parse(specs.completed(stored.metadata), place)
+        whole, model = experiment.data.train, experiment.stored_model(stored)
+        logits = logits_of(model, whole, place, experiment.layer)
+        found = model_scores(logits, whole.labels(), score)
+    _write(out, experiment.data.train_index.ids, found, score)
 
-    ranking.score_samples(
-        specs.Specs(data, model, recipe, ""),
-        checkpoint,
-        score=score,
-        out=out,
-        subsampling=ranking.Subsampling(models, share),
-        seed=seed,
-        layer=layer,
-        engine=terminal.engine(device=device, precision=precision),
-        overwrite=overwrite,
+
+def _to_train(specs: Specs, checkpoint: Path | None, place: Engine) -> Experiment:
+    """The experiment whose model is trained anew, for which no checkpoint may be given."""
+    anew = "memorisation is estimated from models trained anew"
+    if checkpoint is not None:
+        raise EigenforgetError(
+            f"{anew}, not from {checkpoint}; --score loss, confidence and margin are read off one"
+        )
+    missing = [f"--{name}" for name in ("data", "model") if not getattr(specs, name)]
+    if missing:
+        raise EigenforgetError(f"{anew}; give {joined(missing)}")
+    return Experiment.parse(specs, place)
+
+
+def _write(out: Path, ids: np.ndarray, found: np.ndarray, score: str) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_scores(out, ids, found)
+    say(
+        f"wrote {out}: {score} of {len(found)} training samples, from {found.min():.4g} to "
+        f"{found.max():.4g}",
+        wrap=False,
     )
+    say(f"Next, in other commands: --forget 'ranked(path=\"{out}\", n=100)'", wrap=False)

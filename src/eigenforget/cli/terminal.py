@@ -1,4 +1,4 @@
-"""What commands show while they work."""
+"""What commands have in common while they work: the console, progress bars, the engine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from eigenforget.cli.launching import check_launched
 from eigenforget.record import RunRecord
 from eigenforget.report.pages.console import rich_table
 from eigenforget.training.engine import Engine
@@ -20,10 +21,17 @@ from eigenforget.training.log import Log, Watch
 console = Console()
 
 
+def say(line: str, *, wrap: bool = True) -> None:
+    """Prints a line as it is; without `wrap` it stays one line on a narrow terminal."""
+    console.print(line, highlight=False, markup=False, soft_wrap=not wrap)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Tiny kernels lose more time to thread hand-over than they win, and a busy machine makes that
-    far worse.
+    """Runs a block on one thread of torch.
+
+    Tiny kernels lose more time to thread hand-over than they win, and a busy machine makes that far
+    worse.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -35,7 +43,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def progress() -> Iterator[Watch]:
-    """Progress bars while work goes on; one line per finished step where the output is no terminal."""
+    """Progress bars; one line per finished step where the output is no terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -45,45 +53,28 @@ def progress() -> Iterator[Watch]:
     with Progress(*columns, console=console, transient=console.is_terminal) as bars:
 
         def watch(title: str, total: int) -> Log:
-            row_id = bars.add_task(title, total=total, note="")
+            bar = bars.add_task(title, total=total, note="")
 
             def log(row: Mapping[str, Any]) -> None:
                 loss = row.get("loss")
-                bars.update(
-                    row_id,
-                    advance=1,
-                    note="" if loss is None else f"{row['phase']} loss {loss:.3f}",
-                )
+                note = "" if loss is None else f"{row['phase']} loss {loss:.3f}"
+                bars.update(bar, advance=1, note=note)
 
             return log
 
         yield watch
 
 
-class Sharing(NamedTuple):
-    """Fields of an engine: how many devices share the work and how, batches to a step, and whether
-    training is compiled.
+def engine(*, devices: int = 1, **fields: Any) -> Engine:
+    """The engine of a command, from fields of `Engine`.
+
+    Fabric's own notices are silenced: the table is what the user reads. Of several processes only
+    the first writes to the console.
     """
-
-    devices: int = 1
-    strategy: str = "auto"
-    accumulate: int = 1
-    compile: bool = False
-
-
-def engine(
-    *,
-    device: str,
-    precision: str = "32-true",
-    channels_last: bool = False,
-    sharing: Sharing | None = None,
-) -> Engine:
-    """The engine of a command; Fabric's own notices are silenced, the table is what the user reads.
-    Of several processes the first speaks.
-    """
+    check_launched(devices)
     for name in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    found = Engine(device, precision, channels_last, **(sharing or Sharing())._asdict())
+    found = Engine(devices=devices, **fields)
     if found.devices > 1:
         found.fabric.launch()
         console.quiet = not found.leads
@@ -91,9 +82,6 @@ def engine(
 
 
 def show_results(records: Sequence[RunRecord], out: Path) -> None:
-    """The table of a folder of results, and where its files are."""
+    """Prints the table of a folder of results, and where its files are."""
     console.print(rich_table(records, console.width))
-    console.print(
-        f"wrote {out}/report.html, {out}/table.csv and {len(records)} records in {out}/records",
-        highlight=False,
-    )
+    say(f"wrote {out}/report.html, {out}/table.csv and {len(records)} records in {out}/records")

@@ -1,28 +1,116 @@
-"""Checkpoints to compare, and what is measured of them."""
+"""Checkpoints to compare: read, checked against each other, and made candidates for measuring."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from eigenforget import record
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import listed
+from eigenforget.evaluation.board import Role
+from eigenforget.experiments.experiment import Candidate, Experiment
+from eigenforget.experiments.provenance import CheckpointFile, check_references, doubts
+from eigenforget.experiments.results import file_of
+from eigenforget.experiments.specs import Specs
+from eigenforget.record import RunRecord
+from eigenforget.training.cost import ModelAndCost
+from eigenforget.training.engine import Engine
 
 
-class Checkpoints(NamedTuple):
-    """Checkpoints to compare. peers: made in the same way as the one model, from other training
-    seeds.
+@dataclass(frozen=True)
+class Checkpoints:
+    """Files of models to compare.
+
+    Attributes:
+        original: The model before unlearning.
+        oracles: Models that were trained without the forget set.
+        models: Unlearned models.
+        peers: Models made like the one unlearned model, from other training seeds.
     """
 
     original: Path
     oracles: tuple[Path, ...]
-    models: tuple[Path, ...]
+    models: tuple[Path, ...] = ()
     peers: tuple[Path, ...] = ()
 
+    def named(self) -> list[tuple[str, Role, Path]]:
+        """Names, roles and files of all that are measured.
 
-class Scope(NamedTuple):
-    """What is measured: the headline layer ("": the input of the classifier head), further layers,
-    what is left out, and further maps.
+        Raises:
+            EigenforgetError: Two of them have one name, or there are peers of several models.
+        """
+        if self.peers and len(self.models) != 1:
+            raise EigenforgetError(
+                f"--peer names models made like the one that is evaluated; {len(self.models)} "
+                "models were given"
+            )
+        found: list[tuple[str, Role, Path]] = [("original", "original", self.original)]
+        found += [(f"oracle {i}", "oracle", path) for i, path in enumerate(self.oracles, start=1)]
+        found += [(path.stem, "unlearned", path) for path in self.models]
+        names = [name for name, _, _ in found]
+        if len(set(names)) < len(names):
+            raise EigenforgetError(
+                f"models take their file names, which must differ: {listed(names)}"
+            )
+        return found
+
+
+class Comparison(NamedTuple):
+    """What checkpoints hold.
+
+    Attributes:
+        experiment: The experiment that they belong to.
+        candidates: The models to measure: original, oracles, unlearned models.
+        peers: Models made like the one unlearned model.
+        doubts: One line for each model that may not be what was meant.
     """
 
-    layer: str = ""
-    layers: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
-    maps: tuple[str, ...] = ()
+    experiment: Experiment
+    candidates: list[Candidate]
+    peers: list[nn.Module]
+    doubts: list[str]
+
+
+def compare(paths: Checkpoints, specs: Specs, engine: Engine) -> Comparison:
+    """Reads the checkpoints. Missing specs are taken from the original.
+
+    Raises:
+        EigenforgetError: A file cannot be read, or the models cannot be compared.
+    """
+    named = paths.named()
+    files = [CheckpointFile.read(path) for *_, path in named]
+    peers = [CheckpointFile.read(path) for path in paths.peers]
+    experiment = Experiment.parse(specs.completed(files[0].stored.metadata), engine)
+    last = 1 + len(paths.oracles)
+    check_references(files[0], files[1:last], experiment)
+    return Comparison(
+        experiment,
+        [
+            _candidate(name, role, experiment.stored_model(file.stored), file.path)
+            for (name, role, _), file in zip(named, files, strict=True)
+        ],
+        [experiment.stored_model(file.stored) for file in peers],
+        doubts(files[last:], experiment),
+    )
+
+
+def _candidate(name: str, role: Role, model: nn.Module, path: Path) -> Candidate:
+    """The model, with what the record beside its checkpoint says of how it was made."""
+    job: dict[str, Any] = {"checkpoint": path.name}
+    made, inputs = _record_beside(path), file_of(path)
+    if made is None:
+        return Candidate(name, role, ModelAndCost(model, 0.0, {}), job, inputs)
+    job |= {key: made.job[key] for key in ("method", "near_duplicates") if key in made.job}
+    if role == "unlearned":
+        role = made.job.get("role", role)
+    spent = ModelAndCost(model, made.outcome.seconds, made.outcome.cost)
+    return Candidate(name, role, spent, job, inputs, made.series.get("trace", ()))
+
+
+def _record_beside(path: Path) -> RunRecord | None:
+    beside = path.with_suffix(".json")
+    return record.read(beside) if beside.exists() else None

@@ -1,13 +1,13 @@
-"""The main job: specs → data and split → training, unlearning, evaluation → sealed records. Used by
-the CLI and the benchmarks.
-"""
+"""An experiment: data, model, recipe and request together, to train, unlearn, measure and save."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -15,35 +15,88 @@ from torch import nn
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.core.spec import as_json, parse, spell
 from eigenforget.core.types import Split
-from eigenforget.data import AUGMENTS
+from eigenforget.data import AUGMENTS, DATASETS
 from eigenforget.data.bundle import Data
 from eigenforget.data.sources import DatasetSource, TensorSource
-from eigenforget.evaluation.board import Measurement, Panel
+from eigenforget.evaluation.board import Board, Measurement, Panel, Role
 from eigenforget.evaluation.observe import Glance, parts_of
 from eigenforget.evaluation.records import Origin, evaluation_record, run_record
+from eigenforget.experiments import results
+from eigenforget.experiments.results import Output, Recording, SealedRecords
+from eigenforget.experiments.specs import Specs
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.methods.unlearn import unlearn
-from eigenforget.models import checkpoint
+from eigenforget.models import MODELS, checkpoint
+from eigenforget.models.features import find_layer
 from eigenforget.models.heads import head_if_any
 from eigenforget.models.text import with_vocabulary
-from eigenforget.record import Outcome, RunRecord
+from eigenforget.models.unchanged import unchanged_weights
+from eigenforget.record import Manifest, Outcome, RunRecord, manifest_of
 from eigenforget.record.schema import Kind
-from eigenforget.requests import ForgetRequest, retain_sample, split
+from eigenforget.requests import REQUESTS, ForgetRequest, retain_sample, split
 from eigenforget.requests.splitting import sides_of
 from eigenforget.training.cost import CostClock, ModelAndCost
 from eigenforget.training.engine import Engine
-from eigenforget.training.log import Log
-from eigenforget.training.recipe import Recipe, fit_recipe
+from eigenforget.training.log import Log, Watch, unwatched
+from eigenforget.training.recipe import RECIPES, Recipe, fit_recipe
+
+
+class Run(NamedTuple):
+    """One training or unlearning, as it is saved.
+
+    Attributes:
+        kind: "train" or "unlearn".
+        result: The model and its cost, or why there is none.
+        job: What its record says of it beside the specs of the experiment.
+        inputs: Further digests of what it acted on.
+        trace: Rows of the training log, where it goes into the record.
+    """
+
+    kind: Kind
+    result: ModelAndCost | Refused | Diverged
+    job: Mapping[str, Any]
+    inputs: Mapping[str, str] = {}
+    trace: Sequence[Mapping[str, Any]] | None = None
+
+
+class Candidate(NamedTuple):
+    """A model to be measured.
+
+    Attributes:
+        name: Its name in tables.
+        role: "original", "oracle", "unlearned" or "control".
+        made: The model and what it took to make it, as far as that is known.
+        job: What its record says of how it was made.
+        inputs: Digests of its files.
+        trace: Rows of the training log, where they are known.
+    """
+
+    name: str
+    role: Role
+    made: ModelAndCost
+    job: Mapping[str, Any] = {}
+    inputs: Mapping[str, str] = {}
+    trace: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Data, model, recipe and request as parsed specs, and where to compute. Loading and splitting
-    happen once, on first use.
+    """Data, model, recipe and request as parsed specs, and where to compute.
 
-    layer: whose output are the features; None takes the input of the linear head, and a model
-    without one needs a layer.
+    Data is loaded and split once, on first use.
+
+    Attributes:
+        data_spec: The data set.
+        model_spec: The model.
+        recipe: How originals and oracles are trained.
+        request: What is to be forgotten; None where nothing is.
+        engine: Where, and in which precision, everything is computed.
+        retain_fraction: Share of the retain set that a method may use; 0 for none.
+        layer: Whose output are the features. None: the input of the linear head; a model without
+            one needs a layer.
+        loaded: The data, where it is loaded already.
+        known_split: The split, where it is known already.
     """
 
     data_spec: Any
@@ -53,50 +106,95 @@ class Experiment:
     engine: Engine
     retain_fraction: float = 1.0
     layer: str | None = None
+    loaded: Data | None = field(default=None, repr=False, compare=False)
+    known_split: Split | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.retain_fraction <= 1:
             raise EigenforgetError(
-                f"retain fraction {self.retain_fraction} must be from 0 (none) to 1 (all of the retained data)"
+                f"retain fraction {self.retain_fraction} must be from 0 (none) to 1 (all of the "
+                "retained data)"
             )
+
+    @classmethod
+    def parse(cls, specs: Specs, engine: Engine) -> Experiment:
+        """The experiment that spec strings spell.
+
+        Raises:
+            EigenforgetError: One of them is wrong.
+        """
+        return cls(
+            data_spec=DATASETS.parse(specs.data),
+            model_spec=MODELS.parse(specs.model),
+            recipe=parse(specs.recipe, RECIPES, "recipe") if specs.recipe else Recipe(),
+            request=REQUESTS.parse(specs.request) if specs.request else None,
+            engine=engine,
+            retain_fraction=specs.retain_fraction,
+            layer=specs.layer or None,
+        )
 
     @cached_property
     def data(self) -> Data:
-        loaded = self.data_spec.load()
+        """The data, with the recipe's augmentation on the training samples."""
+        if self.loaded is not None:
+            return self.loaded
+        loaded: Data = self.data_spec.load()
         if self.recipe.augment != "none":
-            augment = parse(self.recipe.augment, AUGMENTS, "augmentation")
+            augment = AUGMENTS.parse(self.recipe.augment)
             loaded = replace(loaded, train=replace(loaded.train, augment=augment))
         return loaded
 
     @cached_property
     def split(self) -> Split:
+        """The two sides of the training data."""
+        if self.known_split is not None:
+            return self.known_split
         if self.request is None:
             raise EigenforgetError("no forget request was given")
         return split(self.request, self.data.train_index)
 
     @cached_property
     def forget(self) -> TensorSource | DatasetSource:
+        """The forget set."""
         return self.data.train.subset(self.split.forget)
 
     @cached_property
     def retain(self) -> TensorSource | DatasetSource:
+        """The retain set."""
         return self.data.train.subset(self.split.retain)
 
-    def new_model(self, seed: int, num_classes: int | None = None) -> nn.Module:
-        """A freshly initialised model with one output for each class of the data, or with
-        `num_classes` outputs.
+    def check(self, seed: int = 0) -> None:
+        """Checks, before hours of work, that data, model, layer and request fit each other.
+
+        Raises:
+            EigenforgetError: They do not.
         """
+        self.check_layer(self.new_model(seed))
+        if self.request is not None:
+            _ = self.split
+
+    def check_layer(self, model: nn.Module) -> None:
+        """Checks that the model has the feature layer that was named."""
+        if self.layer is not None:
+            find_layer(model, self.layer)
+
+    def new_model(self, seed: int, num_classes: int | None = None) -> nn.Module:
+        """A freshly initialised model, with one output for each class unless told otherwise."""
         outputs = num_classes or self.data.num_classes
-        return with_vocabulary(self.model_spec, self.data.vocabulary).build(
+        spec = with_vocabulary(self.model_spec, self.data.vocabulary)
+        model: nn.Module = spec.build(
             num_classes=outputs, input_shape=self.data.input_shape, seed=seed
         )
+        return model
 
     def stored_model(self, stored: checkpoint.Checkpoint) -> nn.Module:
-        """The model of a checkpoint, with as many outputs as its head has, and changed as the
-        method that made it changes models.
+        """The model of a checkpoint, in eval mode.
 
-        A model without one linear head is built for the classes of the data. Errors: the checkpoint
-        is of another model.
+        It has as many outputs as the stored head, and is changed as the method that made it changes
+        models. A model without one linear head is built for the classes of the data.
+
+        Raises:
+            EigenforgetError: The checkpoint is of another model.
         """
         model = self.new_model(0)
         found = head_if_any(model)
@@ -104,7 +202,7 @@ class Experiment:
         if head is not None and head.ndim == 2 and len(head) != self.data.num_classes:
             model = self.new_model(0, num_classes=len(head))
         if stored.metadata.get("method"):
-            method = parse(stored.metadata["method"], METHODS, "method")
+            method = METHODS.parse(stored.metadata["method"])
             model = method.adapt(model) if hasattr(method, "adapt") else model
         checkpoint.load_into(model, stored)
         return model.eval()
@@ -112,7 +210,7 @@ class Experiment:
     def train(
         self, *, seed: int, without_forget: bool = False, log: Log | None = None
     ) -> ModelAndCost:
-        """The original model, or with `without_forget` a retrained oracle."""
+        """The original model, or with `without_forget` an oracle."""
         source = self.retain if without_forget else self.data.train
         model = self.new_model(seed)
         with CostClock(self.engine) as clock:
@@ -130,12 +228,20 @@ class Experiment:
         log: Log | None = None,
         only: np.ndarray | None = None,
     ) -> ModelAndCost:
-        """The unlearned model. The method may use `retain_fraction` of the retained data, 0 for
-        none.
+        """The unlearned model, and what it took.
 
-        only: positions of the samples to forget now, where earlier requests took the others
-        already. The method is told of every class that is gone by then: a target that may name an
-        earlier one would bring it back.
+        Args:
+            model: The model before unlearning; it stays as it is.
+            method: The unlearning method.
+            seed: Of all that the method draws, and of the sample of the retain set.
+            log: Called with a row after each epoch.
+            only: Positions of the samples to forget now, where earlier requests took the others
+                already. The method is told of every class that is gone by then: a target that may
+                name an earlier one would bring it back.
+
+        Raises:
+            Refused: The method is not for this task.
+            Diverged: The loss or a weight became NaN or infinite.
         """
         kept = None
         if self.retain_fraction > 0:
@@ -158,6 +264,21 @@ class Experiment:
             )
         return clock.result(result)
 
+    def try_unlearn(
+        self,
+        model: nn.Module,
+        method: Method,
+        *,
+        seed: int,
+        log: Log | None = None,
+        only: np.ndarray | None = None,
+    ) -> ModelAndCost | Refused | Diverged:
+        """As `unlearn`, but a refusal or a divergence is an answer, for the record."""
+        try:
+            return self.unlearn(model, method, seed=seed, log=log, only=only)
+        except (Refused, Diverged) as error:
+            return error
+
     def _glance(self, model: nn.Module, seed: int) -> Glance:
         """What a training trace shows of the model after each epoch."""
         k = self.data.num_classes - len(self.split.forgotten_classes)
@@ -165,12 +286,54 @@ class Experiment:
             self.engine, model, (self.forget, self.retain), k=k, layer=self.layer, seed=seed
         )
 
+    def evaluate(
+        self,
+        candidates: Sequence[Candidate],
+        panel: Panel,
+        *,
+        peers: Sequence[nn.Module] = (),
+        watch: Watch = unwatched,
+    ) -> Iterator[RunRecord]:
+        """The record of each candidate, not sealed yet, in the order in which they are given.
+
+        Args:
+            candidates: Models by role; the first is the original, all oracles count as references.
+            panel: What is measured, see `panel`.
+            peers: Models made like the one unlearned candidate, from other training seeds.
+            watch: Shows progress.
+        """
+        original = candidates[0].made.model
+        oracles = [c.made.model for c in candidates if c.role == "oracle"]
+        done = watch("observe: original and retrained models", 1)
+        board = Board(panel, [original], oracles, peers=len(peers) or None)
+        observed = [panel.observe(model) for model in peers]
+        done({})
+        number = 0
+        for item in candidates:
+            done = watch(f"measure: {item.name}", 1)
+            job = {"seed": panel.seed, **item.job}
+            if item.role == "original":
+                measured = board.measure_original()
+            elif item.role == "oracle":
+                measured, number = board.measure_oracle(number), number + 1
+            else:
+                measured = board.measure(item.made.model, item.role, peers=observed)
+                job |= unchanged_weights(original, item.made.model)
+            yield self.evaluation_record(
+                item.name, item.made, measured, job=job, trace=item.trace, inputs=item.inputs
+            )
+            done({})
+
     def panel(self, *, seed: int = 0, layer: str | None = None, **more: Any) -> Panel:
-        """Everything that is measured on each model, at the experiment's layer unless another is
-        named; `more` are further fields of Panel.
+        """What is measured on each model, at the experiment's layer unless another is named.
+
+        Args:
+            seed: Of everything that a metric or an audit draws.
+            layer: The headline layer.
+            **more: Further fields of `Panel`.
         """
         gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
-        held_out = [str(name) for name in self.data.test_index.ids[np.concatenate([gone, rest])]]
+        test_ids = [str(name) for name in self.data.test_index.ids[np.concatenate([gone, rest])]]
         parts = parts_of(
             self.forget, self.retain, self.data.test, forgotten_classes=self.split.forgotten_classes
         )
@@ -183,9 +346,65 @@ class Experiment:
             engine=self.engine,
             seed=seed,
             layer=layer or self.layer,
-            test_ids=held_out,
+            test_ids=test_ids,
             **more,
         )
+
+    def save(self, run: Run, output: Output) -> None:
+        """Writes the checkpoint, its record and the ids of its split: all of them, or none.
+
+        A run that was refused or diverged has a record and no checkpoint.
+        """
+        specs = {key: value["spec"] for key, value in self.job().items()}
+        if "method" in run.job:
+            specs["method"] = run.job["method"]["spec"]
+        if "request" in specs:
+            specs["request"] = output.recording.shown(specs["request"], self.request)
+        with results.checkpoint_files(output) as files:
+            series = {}
+            if isinstance(run.result, ModelAndCost):
+                series = {} if run.trace is None else {"trace": list(run.trace)}
+                outcome = _saved(
+                    run.result, files.model, {"eigenforget": run.kind, **specs}, output
+                )
+            else:
+                outcome = problem(run.result)
+            unsealed = self.record(
+                run.kind,
+                output.path.stem,
+                outcome,
+                job=dict(run.job),
+                inputs=run.inputs,
+                series=series,
+            )
+            sealed = self.seal([unsealed], output.recording, files.split.name)
+            files.write(sealed)
+        results.append(sealed.records, output.recording)
+
+    def seal(
+        self,
+        records: Sequence[RunRecord],
+        recording: Recording = results.PLAIN,
+        split_name: str = results.SPLIT,
+    ) -> SealedRecords:
+        """The records as they are written, see `results.sealed`."""
+        both = self.data.train_index, self.data.test_index
+        groups = {str(name) for index in both if index.groups is not None for name in index.groups}
+        names = {"id": [str(name) for index in both for name in index.ids], "group": sorted(groups)}
+        manifest = None if self.request is None else self.manifest()
+        return results.sealed(
+            records,
+            manifest,
+            request=self.request,
+            names=names,
+            recording=recording,
+            split_name=split_name,
+        )
+
+    def manifest(self) -> Manifest:
+        """The ids on both sides of the split."""
+        ids = self.data.train_index.ids
+        return manifest_of(map(str, ids[self.split.forget]), map(str, ids[self.split.retain]))
 
     def job(self, **more: Any) -> dict[str, Any]:
         """The specs as they go into a record."""
@@ -198,14 +417,11 @@ class Experiment:
         return {key: described(value) for key, value in named.items() if value is not None} | more
 
     def sizes(self) -> dict[str, int]:
-        """How many samples are to forget, retained, held out, and held out of the classes that are
-        gone as a whole.
-        """
+        """Numbers of samples to forget, retained, for testing, and of those of gone classes."""
         gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
-        forget, retain = len(self.split.forget), len(self.split.retain)
         return {
-            "forget": forget,
-            "retain": retain,
+            "forget": len(self.split.forget),
+            "retain": len(self.split.retain),
             "test": len(gone) + len(rest),
             "test_forget": len(gone),
         }
@@ -215,24 +431,32 @@ class Experiment:
         digests = {"data": self.data.digest}
         return digests if self.request is None else digests | {"split": self.split.digest}
 
-    def record(self, kind: Kind, name: str, outcome: Outcome, **fields: Any) -> RunRecord:
-        """An unsealed record of one run of this experiment; `job` and `inputs` are added to the
-        experiment's own.
-        """
-        return run_record(kind, name, outcome, self.origin, **fields)
-
-    def evaluation_record(
-        self, name: str, made: ModelAndCost, measured: Measurement, **fields: Any
-    ) -> RunRecord:
-        """The record of one measured model. made.seconds is what it took to train or unlearn it."""
-        fields["job"] = {"sizes": self.sizes(), **fields.get("job", {})}
-        return evaluation_record(name, made, measured, self.origin, split=self.split, **fields)
-
     @property
     def origin(self) -> Origin:
         """What all records of this experiment have in common."""
         layer = {"layer": self.layer} if self.layer else {}
         return Origin(self.job(**layer), self.inputs(), self.engine)
+
+    def record(self, kind: Kind, name: str, outcome: Outcome, **fields: Any) -> RunRecord:
+        """An unsealed record of one run; `job` and `inputs` add to the experiment's own."""
+        return run_record(kind, name, outcome, self.origin, **fields)
+
+    def evaluation_record(
+        self, name: str, made: ModelAndCost, measured: Measurement, **fields: Any
+    ) -> RunRecord:
+        """The unsealed record of one measured model; `made.seconds` is what it took to make it."""
+        fields["job"] = {"sizes": self.sizes(), **fields.get("job", {})}
+        return evaluation_record(name, made, measured, self.origin, split=self.split, **fields)
+
+
+def _saved(made: ModelAndCost, draft: Path, metadata: Mapping[str, str], output: Output) -> Outcome:
+    """Writes the draft of a checkpoint. Errors name the place where it is to be, not the draft."""
+    try:
+        checkpoint.save(made.model, draft, metadata)
+    except EigenforgetError as error:
+        raise type(error)(str(error).replace(str(draft), str(output.path))) from None
+    digests = {"model": checkpoint.digest(made.model), **results.file_of(draft)}
+    return Outcome("ok", made.seconds, cost=made.cost, outputs=digests)
 
 
 def problem(error: Refused | Diverged) -> Outcome:
@@ -241,8 +465,9 @@ def problem(error: Refused | Diverged) -> Outcome:
 
 
 def described(value: Any) -> dict[str, Any]:
-    """{"spec": "muda(k=9)", "resolved": {…every field…}}; of a method also its guarantee and, where
-    it says so, the scores it optimises.
+    """A spec as it goes into a record: {"spec": "muda(k=9)", "resolved": {…every field…}}.
+
+    A method adds its guarantee and, where it names them, the scores that it optimises.
     """
     entry = {"spec": spell(value), "resolved": as_json(value)}
     if hasattr(value, "guarantee"):
@@ -252,15 +477,11 @@ def described(value: Any) -> dict[str, Any]:
 
 
 def optimised(value: Any) -> set[str] | None:
-    """The scores that a method trains on, with those of the methods it wraps; None where none of
-    them says so.
-    """
+    """Scores that a method, or one that it wraps, trains on; None where none of them names any."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return None
     own = getattr(value, "optimises", None)
-    found = [
-        None if own is None else set(own),
-        *(optimised(getattr(value, f.name)) for f in dataclasses.fields(value)),
-    ]
-    said = [scores for scores in found if scores is not None]
-    return set().union(*said) if said else None
+    found = [None if own is None else set(own)]
+    found += [optimised(getattr(value, f.name)) for f in dataclasses.fields(value)]
+    named = [scores for scores in found if scores is not None]
+    return set().union(*named) if named else None

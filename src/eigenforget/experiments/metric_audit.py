@@ -1,5 +1,6 @@
-"""Judge the metrics before any method: original, held-out oracles and cheats, of which it is known
-what a good metric says.
+"""Judges metrics before methods, on models of which it is known what a good metric says of them.
+
+These are originals, oracles that are held out of the band of the others, and controls.
 """
 
 from __future__ import annotations
@@ -21,39 +22,55 @@ from eigenforget.record import RunRecord
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Watch, unwatched
 
-CHEATS: tuple[Method, ...] = (HeadMask(), HeadDistill(), Collapse())
+_CONTROLS: tuple[Method, ...] = (HeadMask(), HeadDistill(), Collapse())
 
 
 class Trial(NamedTuple):
-    """A control made from the original of one training seed, or why it could not be."""
+    """A control made from the original of one training seed.
+
+    Attributes:
+        method: The control.
+        number: Of the training seed.
+        result: The model, or why there is none.
+    """
 
     method: Method
     number: int
-    made: ModelAndCost | Refused | Diverged
+    result: ModelAndCost | Refused | Diverged
 
 
 @dataclass(frozen=True)
 class MetricAudit:
-    """Runs one request. seeds: training seeds. Each has an original and `oracles_per_seed` oracles.
+    """The models of one request, on several training seeds.
 
     The first oracle of a training seed starts from the same initial weights as its original, the
     others from their own: some scores compare directions in feature space, which mean nothing
     across initial weights. All oracles form one band; each is held out of it once.
+
+    Attributes:
+        experiment: Data, model, recipe and request.
+        seeds: Training seeds; each has an original.
+        oracles_per_seed: Oracles for each training seed.
+        controls: Methods that only pretend to forget.
+        store: As in `Study`.
+        skip: Metrics and audits that are left out.
+        layers: Further layers to measure at.
     """
 
     experiment: Experiment
     seeds: tuple[int, ...] = (0, 1, 2)
     oracles_per_seed: int = 3
-    cheats: tuple[Method, ...] = CHEATS
+    controls: tuple[Method, ...] = _CONTROLS
     store: Path | None = None
     skip: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.seeds) * self.oracles_per_seed < 3:
+        count = len(self.seeds) * self.oracles_per_seed
+        if count < 3:
             raise EigenforgetError(
-                f"an audit of metrics holds each oracle out of the band of the others, which takes 3; "
-                f"{len(self.seeds)} training seeds × {self.oracles_per_seed} oracles are {len(self.seeds) * self.oracles_per_seed}"
+                "an audit of metrics holds each oracle out of the band of the others, which takes "
+                f"3; {len(self.seeds)} training seeds × {self.oracles_per_seed} oracles are {count}"
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise EigenforgetError(
@@ -71,8 +88,9 @@ class MetricAudit:
         ]
 
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
-        """A sealed evaluate record of each original, oracle and control, chained in order; what
-        refused is on record too.
+        """Sealed evaluate records of each original, oracle and control, one chain.
+
+        What a control refuses is on record too.
         """
         return record.chained(self._records(watch))
 
@@ -82,56 +100,49 @@ class MetricAudit:
             (seed, number, self._study(seed).oracle(seed, watch))
             for seed, number in self.oracle_seeds()
         ]
-        trials = [
-            trial for method in self.cheats for trial in self._trials(method, originals, watch)
-        ]
-        panel = self.experiment.panel(seed=0, skip=self.skip, layers=self.layers)
+        trials = [t for method in self.controls for t in self._trials(method, originals, watch)]
         board = Board(
-            panel,
+            self.experiment.panel(seed=0, skip=self.skip, layers=self.layers),
             [o.model for o in originals],
             [o.model for _, _, o in oracles],
             pairs=[n for _, n, _ in oracles],
             peers=len(self.seeds) - 1,
         )
-        for index, (seed, number, made) in enumerate(oracles):
-            beside = {"seed": seed, "training_seed": self.seeds[number]}
-            yield self._record(f"oracle {seed}", made, board.measure_oracle(index), beside, watch)
-        for number, (seed, made) in enumerate(zip(self.seeds, originals, strict=True)):
+        for index, (seed, number, oracle) in enumerate(oracles):
+            job = {"seed": seed, "training_seed": self.seeds[number]}
+            yield self._record(f"oracle {seed}", oracle, board.measure_oracle(index), job, watch)
+        for number, (seed, original) in enumerate(zip(self.seeds, originals, strict=True)):
+            job = {"seed": seed, "training_seed": seed}
             measured = board.measure_original(number)
-            yield self._record(
-                f"original seed {seed}",
-                made,
-                measured,
-                {"seed": seed, "training_seed": seed},
-                watch,
-            )
-        seen = {
-            id(t): board.panel.observe(t.made.model)
+            yield self._record(f"original seed {seed}", original, measured, job, watch)
+        yield from self._control_records(trials, board, watch)
+
+    def _control_records(
+        self, trials: Sequence[Trial], board: Board, watch: Watch
+    ) -> Iterator[RunRecord]:
+        observed = {
+            id(t): board.panel.observe(t.result.model)
             for t in trials
-            if isinstance(t.made, ModelAndCost)
+            if isinstance(t.result, ModelAndCost)
         }
         for trial in trials:
-            seed, role, name = (
-                self.seeds[trial.number],
-                trial.method.role,
-                f"{trial.method.name} seed {self.seeds[trial.number]}",
-            )
-            job: dict[str, Any] = {
-                "seed": seed,
-                "training_seed": seed,
-                "method": described(trial.method),
-            }
-            if not isinstance(trial.made, ModelAndCost):
+            seed, role = self.seeds[trial.number], trial.method.role
+            name = f"{trial.method.name} seed {seed}"
+            job = {"seed": seed, "training_seed": seed, "method": described(trial.method)}
+            if not isinstance(trial.result, ModelAndCost):
                 yield self.experiment.record(
-                    "evaluate", name, problem(trial.made), role=role, job=job
+                    "evaluate", name, problem(trial.result), role=role, job=job
                 )
                 continue
             same = [t for t in trials if t.method is trial.method and t is not trial]
-            peers = [seen[id(t)] for t in same if id(t) in seen]
-            found = board.measure(
-                trial.made.model, role, peers=peers, number=trial.number, seen=seen[id(trial)]
+            measured = board.measure(
+                trial.result.model,
+                role,
+                peers=[observed[id(t)] for t in same if id(t) in observed],
+                number=trial.number,
+                seen=observed[id(trial)],
             )
-            yield self._record(name, trial.made, found, job, watch)
+            yield self._record(name, trial.result, measured, job, watch)
 
     def _record(
         self,
@@ -150,13 +161,8 @@ class MetricAudit:
         found = []
         for number, (seed, original) in enumerate(zip(self.seeds, originals, strict=True)):
             log = watch(f"unlearn: {method.name}, seed {seed}", method.log_rows)
-            try:
-                made: ModelAndCost | Refused | Diverged = self.experiment.unlearn(
-                    original.model, method, seed=seed, log=log
-                )
-            except (Refused, Diverged) as error:
-                made = error
-            found.append(Trial(method, number, made))
+            result = self.experiment.try_unlearn(original.model, method, seed=seed, log=log)
+            found.append(Trial(method, number, result))
         return found
 
     def _study(self, seed: int) -> Study:

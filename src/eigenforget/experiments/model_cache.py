@@ -1,5 +1,6 @@
-"""Trained models kept by what they were trained from: found again by every study, plan and process,
-never trained twice at once.
+"""Trained models in a folder, each under the digest of all that decides its weights.
+
+Every study, plan and process finds them again, and none is trained twice at once.
 """
 
 from __future__ import annotations
@@ -26,12 +27,17 @@ from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log
 from eigenforget.training.recipe import TRAINING_REVISION
 
-Kind = Literal["original", "oracle"]
+ModelKind = Literal["original", "oracle"]
 
 
-class Entry(NamedTuple):
-    """A kept model: its file, its size, when it was last used (seconds since 1970), and what its
-    metadata say.
+class StoredModel(NamedTuple):
+    """A model in a cache.
+
+    Attributes:
+        path: Its file.
+        size: In bytes.
+        used: When it was last used, in seconds since 1970.
+        about: Its metadata.
     """
 
     path: Path
@@ -42,26 +48,36 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelCache:
-    """Originals and oracles in a folder, each under the digest of all that decides its weights.
+    """Originals and oracles in a folder.
 
-    That is: data (by content digest), model spec, recipe, split (oracles), seed, precision, memory
-    order, kind of device, and the version of the training code. A file whose tensors do not have
-    the digest written in it is set aside (its name gets .damaged), said through `warn`, and trained
-    anew. Locks are held by the operating system, so a process that dies leaves none.
+    Their weights follow from the data (by content digest), the specs of model and recipe, the split
+    (oracles), the seed, the precision, the memory order, the kind of device and the version of the
+    training code. A file whose tensors do not have the digest written in it is set aside (its name
+    gets .damaged) and trained anew. Locks are held by the operating system, so a process that dies
+    leaves none.
+
+    Attributes:
+        folder: Where the models are.
+        warn: Called with a line where a damaged file was found.
     """
 
     folder: Path
-    warn: Callable[[str], None] = field(default=lambda text: None, compare=False)
+    warn: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
     def get(
         self,
         experiment: Experiment,
-        kind: Kind,
+        kind: ModelKind,
         seed: int,
         log: Callable[[], Log | None] = lambda: None,
     ) -> ModelAndCost:
-        """The model, trained now if it is not there; `log` is asked for a log only then. One
-        process trains, others wait for it.
+        """The model, trained now if it is not there; one process trains, others wait for it.
+
+        Args:
+            experiment: What it is trained on.
+            kind: "original" or "oracle".
+            seed: Of the training.
+            log: Asked for a log only where the model is trained.
         """
         identity = identity_of(experiment, kind, seed)
         path = self.path_of(identity, kind, seed)
@@ -73,38 +89,37 @@ class ModelCache:
             # process has just put there.
             found = self._load(experiment, path, identity, mend=True)
             if found is None:
-                made = experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
-                self._save(experiment, made, path, identity, kind)
-                return made
+                found = experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
+                self._save(experiment, found, path, identity, kind)
             return found
 
-    def has(self, experiment: Experiment, kind: Kind, seed: int) -> bool:
+    def has(self, experiment: Experiment, kind: ModelKind, seed: int) -> bool:
         """Whether a file is there; it is read and checked only when it is used."""
         return self.path_for(experiment, kind, seed).exists()
 
-    def path_for(self, experiment: Experiment, kind: Kind, seed: int) -> Path:
+    def path_for(self, experiment: Experiment, kind: ModelKind, seed: int) -> Path:
         """Where the model is kept, or will be."""
         return self.path_of(identity_of(experiment, kind, seed), kind, seed)
 
-    def path_of(self, identity: dict[str, Any], kind: Kind, seed: int) -> Path:
+    def path_of(self, identity: dict[str, Any], kind: ModelKind, seed: int) -> Path:
+        """Where the model of this identity is kept."""
         return self.folder / f"{kind}-seed{seed}-{value_digest(identity)[7:23]}.safetensors"
 
-    def entries(self) -> list[Entry]:
-        """What is kept, least recently used first. Files that are no checkpoints of a cache are
-        left out.
-        """
+    def entries(self) -> list[StoredModel]:
+        """The models, least recently used first; other files are left out."""
         found = []
         for path in self.folder.glob("*.safetensors"):
             about = _metadata(path)
             if about is not None and "identity" in about:
                 with suppress(FileNotFoundError):  # pruned meanwhile
                     status = path.stat()
-                    found.append(Entry(path, status.st_size, status.st_mtime, about))
+                    found.append(StoredModel(path, status.st_size, status.st_mtime, about))
         return sorted(found, key=lambda e: (e.used, e.path.name))
 
-    def prune(self, max_bytes: int) -> list[Entry]:
-        """Removes the least recently used models until the rest takes at most max_bytes; one that
-        is being made or used is skipped.
+    def prune(self, max_bytes: int) -> list[StoredModel]:
+        """Removes the least recently used models until the others take at most `max_bytes`.
+
+        One that is being trained or used is skipped. Returns those that were removed.
         """
         if max_bytes < 0:
             raise EigenforgetError(f"the size to prune to must be 0 bytes or more, got {max_bytes}")
@@ -122,9 +137,7 @@ class ModelCache:
         return removed
 
     def damaged(self) -> list[str]:
-        """One line for each kept model that is not whole, or whose tensors are not those that were
-        written.
-        """
+        """One line for each model that is not whole, or whose tensors were changed."""
         lines = []
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
@@ -173,7 +186,7 @@ class ModelCache:
         made: ModelAndCost,
         path: Path,
         identity: dict[str, Any],
-        kind: Kind,
+        kind: ModelKind,
     ) -> None:
         specs = {
             key: value["spec"]
@@ -193,14 +206,17 @@ class ModelCache:
         return self.folder / ".locks" / f"{path.stem}.lock"
 
 
-def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
-    """All that decides the weights. Specs are resolved: two spellings of one model are one model.
-    Files that the model's spec names count.
+def identity_of(experiment: Experiment, kind: ModelKind, seed: int) -> dict[str, Any]:
+    """All that decides the weights.
+
+    Specs are resolved, so that two spellings of one model are one model. Files that the model's
+    spec names count.
     """
     engine = experiment.engine
     if engine.devices > 1:
         raise EigenforgetError(
-            "trained models are kept for jobs on one device only: of several processes one would wait for another's lock"
+            "trained models are kept for jobs on one device only: of several processes one would "
+            "wait for another's lock"
         )
     files = named_files(experiment.model_spec)
     more = ({"accumulate": engine.accumulate} if engine.accumulate > 1 else {}) | (
@@ -220,9 +236,7 @@ def identity_of(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]
 
 
 def named_files(spec: Any) -> dict[str, str]:
-    """Digests of the files that a spec names in any of its fields, as in
-    module(path="models.py:Net"), by the name as it is spelled there.
-    """
+    """Digests of the files that a spec names, as in module(path="models.py:Net"), by name."""
     found: dict[str, str] = {}
     pending = [as_json(spec)]
     while pending:

@@ -1,5 +1,6 @@
-"""Near duplicates across the two sides: retained samples that are almost the forgotten ones. A
-warning, never an error.
+"""Near duplicates: samples of the retain set that are almost samples of the forget set.
+
+They are a reason to warn, never an error.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _DECIMALS = 12
 """
 
 
-class Pair(NamedTuple):
-    """A forgotten and a retained sample and the cosine of their features."""
+class DuplicatePair(NamedTuple):
+    """Ids of a forget and a retain sample, and the cosine of their features."""
 
     forget: str
     retain: str
@@ -35,26 +36,34 @@ class Pair(NamedTuple):
 
 
 class NearDuplicates(NamedTuple):
-    """pairs: at most 1,000, nearest first; total: how many there are; samples: forgotten samples
-    that are in one of them.
+    """The pairs that were found.
+
+    Attributes:
+        pairs: At most 1,000, nearest first.
+        total: How many there are.
+        samples: How many samples of the forget set are in one of them.
     """
 
-    pairs: list[Pair]
+    pairs: list[DuplicatePair]
     total: int
     samples: int
 
     def warning(self) -> str:
-        """One line that names the first ids, or "" when there are none."""
+        """One line that names the first ids; "" where there are no pairs."""
         if not self.pairs:
             return ""
         shown = [f"{p.forget} ~ {p.retain} ({p.cosine:.4f})" for p in self.pairs[:10]]
         more = f", … ({self.total} pairs in all)" if self.total > len(shown) else ""
-        return f"{self.samples} forgotten samples have near duplicates among the retained ones: {', '.join(shown)}{more}"
+        return (
+            f"{self.samples} forgotten samples have near duplicates among the retained ones: "
+            f"{', '.join(shown)}{more}"
+        )
 
 
 class _Side(NamedTuple):
-    """Unit features [N, D] and ids [N], in the order of the ids; features that are all zero have no
-    direction and are left out.
+    """Unit features [N, D] and ids [N], in the order of the ids.
+
+    Features that are all zero have no direction and are left out.
     """
 
     units: np.ndarray
@@ -69,37 +78,49 @@ def near_duplicates(
     threshold: float = 0.98,
     k: int = 1,
 ) -> NearDuplicates:
-    """Pairs (f, r) with cos(f, r) = ⟨f, r⟩ / (‖f‖ ‖r‖) ≥ threshold, r among the k retained samples
-    nearest to f.
+    """Pairs (f, r) with cos(f, r) = ⟨f, r⟩ / (‖f‖ ‖r‖) ≥ threshold, in float64.
 
-    features_forget [N_f, D], features_retain [N_r, D], in float64. Nearest first, ties by id,
-    whatever the order of the samples. Nothing is centred: features with a large common mean are all
-    near each other, and those of a classifier that was trained to the end nearly coincide within a
-    class. Raw inputs, or features of a model that was not trained on these labels, tell copies from
-    classmates. Errors: shapes that do not fit, repeated ids, features not finite (the ids are
-    named), a threshold outside (0, 1], k below 1.
+    Nearest first, ties by id, whatever the order of the samples. Nothing is centred: features with
+    a large common mean are all near each other, and those of a classifier that was trained to the
+    end nearly coincide within a class. Raw inputs, or features of a model that was not trained on
+    these labels, tell copies from classmates.
+
+    Args:
+        features_forget: Features [N_f, D] of the forget set.
+        features_retain: Features [N_r, D] of the retain set.
+        ids_forget: Ids [N_f].
+        ids_retain: Ids [N_r].
+        threshold: The least cosine of a pair.
+        k: r is among the k retain samples that are nearest to f.
+
+    Raises:
+        EigenforgetError: Shapes do not fit, ids are repeated, features are not finite (the ids are
+            named), the threshold is outside (0, 1], or k is below 1.
     """
     if not 0 < threshold <= 1 or k < 1:
         raise EigenforgetError(
             f"threshold {threshold} must be above 0 and at most 1, and k {k} at least 1"
         )
-    forget, retain = (
-        _side(features_forget, ids_forget, "forget"),
-        _side(features_retain, ids_retain, "retain"),
-    )
+    forget = _side(features_forget, ids_forget, "forget")
+    retain = _side(features_retain, ids_retain, "retain")
     if forget.units.shape[1] != retain.units.shape[1]:
         raise EigenforgetError(
-            f"forget features have {forget.units.shape[1]} columns and retain features {retain.units.shape[1]}"
+            f"forget features have {forget.units.shape[1]} columns and retain features "
+            f"{retain.units.shape[1]}"
         )
-    found: list[Pair] = []
+    found: list[DuplicatePair] = []
     for start in range(0, len(forget.ids), _BLOCK):
         block = _Side(forget.units[start : start + _BLOCK], forget.ids[start : start + _BLOCK])
         found += _pairs(block, retain, threshold=threshold, k=k)
+    return _nearest_first(found)
+
+
+def _nearest_first(found: list[DuplicatePair]) -> NearDuplicates:
     found.sort(key=lambda pair: (-pair.cosine, pair.forget, pair.retain))
     return NearDuplicates(found[:_MOST_PAIRS], len(found), len({pair.forget for pair in found}))
 
 
-def _pairs(forget: _Side, retain: _Side, *, threshold: float, k: int) -> list[Pair]:
+def _pairs(forget: _Side, retain: _Side, *, threshold: float, k: int) -> list[DuplicatePair]:
     """Pairs of one block of forgotten samples with all retained ones."""
     best = np.full((len(forget.ids), k), -np.inf)
     where = np.zeros((len(forget.ids), k), dtype=np.int64)
@@ -126,7 +147,7 @@ def _pairs(forget: _Side, retain: _Side, *, threshold: float, k: int) -> list[Pa
         )
     rows, ranks = np.nonzero(best >= threshold)
     return [
-        Pair(str(forget.ids[r]), str(retain.ids[where[r, c]]), float(best[r, c]))
+        DuplicatePair(str(forget.ids[r]), str(retain.ids[where[r, c]]), float(best[r, c]))
         for r, c in zip(rows, ranks, strict=True)
     ]
 
@@ -135,7 +156,8 @@ def _side(features: np.ndarray, ids: Sequence[str] | np.ndarray, name: str) -> _
     wide, names = np.asarray(features, dtype=np.float64), np.asarray(ids).astype(np.str_)
     if wide.ndim != 2 or names.shape != (len(wide),):
         raise EigenforgetError(
-            f"{name} features must be [N, D] with one id each, got {list(wide.shape)} and {names.size} ids"
+            f"{name} features must be [N, D] with one id each, got {list(wide.shape)} and "
+            f"{names.size} ids"
         )
     if len(np.unique(names)) != len(names):
         raise EigenforgetError(f"{name} ids must be unique")
@@ -150,43 +172,47 @@ def _side(features: np.ndarray, ids: Sequence[str] | np.ndarray, name: str) -> _
     return _Side(scaled / np.linalg.norm(scaled, axis=1, keepdims=True), names[order])
 
 
-WIDTH = 256
-"""Wider inputs are searched in a random projection of this width first, and the pairs found are
-checked exactly.
-"""
-
-
-SLACK = 0.02
+_WIDTH = 256
+"""Wider inputs are searched in a random projection of this width; what is found is checked."""
+_SLACK = 0.02
 """The projection's cosine of a pair at 0.98 is off by about (1 − 0.98²) / √256 = 0.0025."""
-
-
-MANY = 50_000_000
+_MANY = 50_000_000
 """Pairs of samples beyond which a command does not search unasked: seconds up to here."""
 
 
-def twins(experiment: Experiment, threshold: float = 0.98) -> NearDuplicates:
-    """Pairs of a forgotten and its nearest retained training sample with a cosine of at least
-    `threshold` in the inputs as trained on.
+def similar_inputs(experiment: Experiment, threshold: float = 0.98) -> NearDuplicates:
+    """Each forget sample with its nearest retain sample, by the cosine of the inputs.
 
     Exact copies are no warning but an error of the request, unless it says duplicates="forget".
-    Errors: inputs that are no plain tensors.
+
+    Raises:
+        EigenforgetError: Inputs are not one tensor of real numbers.
     """
     split, ids = experiment.split, experiment.data.train_index.ids
     forget, retain = _rows(experiment.forget), _rows(experiment.retain)
     names = ids[split.forget], ids[split.retain]
-    if forget.shape[1] <= WIDTH:
+    if forget.shape[1] <= _WIDTH:
         return near_duplicates(forget, retain, *names, threshold=threshold)
     rng = np.random.default_rng(derive(0, "twins"))
-    projection = rng.standard_normal((forget.shape[1], WIDTH)) / np.sqrt(WIDTH)
+    projection = rng.standard_normal((forget.shape[1], _WIDTH)) / np.sqrt(_WIDTH)
     near = near_duplicates(
-        forget @ projection, retain @ projection, *names, threshold=max(threshold - SLACK, 0.01)
+        forget @ projection, retain @ projection, *names, threshold=max(threshold - _SLACK, 0.01)
     )
-    return _checked(near, forget, retain, names, threshold)
+    rows = [
+        {str(name): row for name, row in zip(side, wide, strict=True)}
+        for side, wide in zip(names, (forget, retain), strict=True)
+    ]
+    exact = [DuplicatePair(f, r, _cosine(rows[0][f], rows[1][r])) for f, r, _ in near.pairs]
+    return _nearest_first([pair for pair in exact if pair.cosine >= threshold])
 
 
 def few_enough(experiment: Experiment) -> bool:
     """Whether a command may search without being asked."""
-    return len(experiment.split.forget) * len(experiment.split.retain) <= MANY
+    return len(experiment.split.forget) * len(experiment.split.retain) <= _MANY
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> float:
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def _rows(source: Source) -> np.ndarray:
@@ -194,26 +220,8 @@ def _rows(source: Source) -> np.ndarray:
     for batch in source.batches(1024):
         if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
             raise EigenforgetError(
-                "near duplicates are looked for in inputs that are one tensor of real numbers, such as images"
+                "near duplicates are looked for in inputs that are one tensor of real numbers, "
+                "such as images"
             )
         rows.append(batch.inputs.flatten(1).cpu().numpy().astype(np.float64))
     return np.concatenate(rows)
-
-
-def _checked(
-    near: NearDuplicates,
-    forget: np.ndarray,
-    retain: np.ndarray,
-    names: tuple[np.ndarray, np.ndarray],
-    threshold: float,
-) -> NearDuplicates:
-    """The pairs whose exact cosine reaches the threshold, nearest first."""
-    where = [{str(name): row for row, name in enumerate(side)} for side in names]
-    found = []
-    for pair in near.pairs:
-        x, y = forget[where[0][pair.forget]], retain[where[1][pair.retain]]
-        cosine = float(x @ y / np.sqrt((x @ x) * (y @ y)))
-        if cosine >= threshold:
-            found.append(Pair(pair.forget, pair.retain, cosine))
-    found.sort(key=lambda pair: (-pair.cosine, pair.forget, pair.retain))
-    return NearDuplicates(found, len(found), len({pair.forget for pair in found}))

@@ -1,6 +1,4 @@
-"""Are the checkpoints that are to be compared what they are said to be? What their metadata and
-weights can tell, before any work.
-"""
+"""Whether checkpoints are what they are said to be, as far as metadata and weights can tell."""
 
 from __future__ import annotations
 
@@ -9,75 +7,84 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.spec import parse
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.models import checkpoint
 from eigenforget.requests import REQUESTS, split
 
 
-class Given(NamedTuple):
-    """A checkpoint that was named, and what is in it."""
+class CheckpointFile(NamedTuple):
+    """A checkpoint with its path."""
 
     path: Path
     stored: checkpoint.Checkpoint
 
-    def says(self, key: str) -> str:
+    @classmethod
+    def read(cls, path: Path) -> CheckpointFile:
+        """The checkpoint in a file."""
+        return cls(path, checkpoint.load_state(path))
+
+    def entry(self, key: str) -> str:
+        """An entry of the metadata; "" where there is none."""
         return self.stored.metadata.get(key, "")
 
 
-def check_references(original: Given, oracles: Sequence[Given], experiment: Experiment) -> None:
-    """Errors: the original is an unlearned model; a retrained model is the original, stands twice,
-    or was trained with other data left out.
+def check_references(
+    original: CheckpointFile, oracles: Sequence[CheckpointFile], experiment: Experiment
+) -> None:
+    """Checks that the original and the oracles can be what they are given as.
 
-    A checkpoint that does not say how it was made is taken for what it is said to be.
+    A checkpoint that does not say how it was made is taken for what it is given as.
+
+    Raises:
+        EigenforgetError: The original was made by unlearning; or an oracle is the original, is
+            given twice, or was trained without other data than the request's.
     """
-    if original.says("eigenforget") == "unlearn":
+    if original.entry("eigenforget") == "unlearn":
         raise EigenforgetError(
-            f"--original {original.path} was made by unlearning, with {original.says('method')}; give the model before that"
+            f"--original {original.path} was made by unlearning, with "
+            f"{original.entry('method')}; give the model before that"
         )
     seen = {checkpoint.tensors_digest(original.stored.tensors): original}
     for oracle in oracles:
         same = seen.setdefault(checkpoint.tensors_digest(oracle.stored.tensors), oracle)
         if same is not oracle:
             raise EigenforgetError(
-                f"--oracle {oracle.path} has the very weights of {same.path}; retrain one for each, from seeds of their own"
+                f"--oracle {oracle.path} has the very weights of {same.path}; retrain one for "
+                "each, from seeds of their own"
             )
         _check_retrained(oracle, experiment)
 
 
-def doubts(models: Sequence[Given], experiment: Experiment) -> list[str]:
-    """One line for each model that was made to forget something else than what is asked now."""
-    lines = []
-    for model in models:
-        if _forgot(model, experiment) not in (None, experiment.split.digest):
-            lines.append(
-                f"{model.path} was made to forget {model.says('request')}, which is not what is asked for now"
-            )
-    return lines
+def doubts(models: Sequence[CheckpointFile], experiment: Experiment) -> list[str]:
+    """One line for each model that was made to forget something else than the request."""
+    return [
+        f"{model.path} was made to forget {model.entry('request')}, which is not what is asked "
+        "for now"
+        for model in models
+        if _split_of(model, experiment) not in (None, experiment.split.digest)
+    ]
 
 
-def _check_retrained(oracle: Given, experiment: Experiment) -> None:
-    made = oracle.says("eigenforget")
-    if made == "unlearn" and not oracle.says("method").startswith("retrain("):
+def _check_retrained(oracle: CheckpointFile, experiment: Experiment) -> None:
+    kind, method = oracle.entry("eigenforget"), oracle.entry("method")
+    if kind == "unlearn" and not method.startswith("retrain("):
+        raise EigenforgetError(f"--oracle {oracle.path} was not retrained but made by {method}")
+    if kind == "train" and not oracle.entry("request"):
         raise EigenforgetError(
-            f"--oracle {oracle.path} was not retrained but made by {oracle.says('method')}"
+            f"--oracle {oracle.path} was trained on all of the data; a retrained model is trained "
+            "--without the request"
         )
-    if made == "train" and not oracle.says("request"):
+    if _split_of(oracle, experiment) not in (None, experiment.split.digest):
         raise EigenforgetError(
-            f"--oracle {oracle.path} was trained on all of the data; a retrained model is trained --without the request"
-        )
-    if _forgot(oracle, experiment) not in (None, experiment.split.digest):
-        raise EigenforgetError(
-            f"--oracle {oracle.path} was trained without {oracle.says('request')}, which is not what is asked for"
+            f"--oracle {oracle.path} was trained without {oracle.entry('request')}, which is not "
+            "what is asked for"
         )
 
 
-def _forgot(given: Given, experiment: Experiment) -> str | None:
-    """The digest of the split by the request that the checkpoint names; None where it names none
-    that can be read here.
-    """
+def _split_of(file: CheckpointFile, experiment: Experiment) -> str | None:
+    """The digest of the split by the checkpoint's request; None where it cannot be known here."""
     try:
-        request = parse(given.says("request"), REQUESTS, "request")
+        request = REQUESTS.parse(file.entry("request"))
         return split(request, experiment.data.train_index).digest
     except EigenforgetError:
         return None  # another data set, a hidden name, a file that is gone

@@ -1,107 +1,136 @@
-"""Records and results on disk: sealed as one chain, written as a whole."""
+"""Results on disk: records sealed as one chain, and files that appear together or not at all."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
-from eigenforget.experiments.experiment import Experiment
+from eigenforget.models import checkpoint
 from eigenforget.record import Manifest, RunRecord, ledger
 from eigenforget.record.signing import signature_path
 from eigenforget.report import write_csv, write_page
-from eigenforget.requests import personal_fields
+from eigenforget.requests import ForgetRequest, personal_fields
 
 SPLIT = "split.json"
 """Name of the file with the ids of the split, in a folder of records."""
+_RESULTS = ("records", "table.csv", "report.html")
 
 
-class Recording(NamedTuple):
-    """How records are kept. salt: file with the salt that hides ids in them. ledger: folder to
-    whose chain each is appended as well.
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """How records are kept.
+
+    Attributes:
+        hash_ids: file with a salt (see keygen): ids, groups and values go into records as salted
+            hashes
+        ledger: folder with one chain of records, to which every record is appended as well
     """
 
-    salt: Path | None = None
+    hash_ids: Path | None = None
     ledger: Path | None = None
 
     def check(self) -> None:
-        """Errors, before any work: the salt cannot be read, or nothing could be appended to the
-        ledger.
-        """
-        if self.salt is not None:
-            record.read_salt(self.salt)
+        """Checks, before any work, that the salt can be read and the ledger appended to."""
+        if self.hash_ids is not None:
+            record.read_salt(self.hash_ids)
         if self.ledger is not None:
             ledger.check_ledger(self.ledger)
 
-    def shown(self, experiment: Experiment, text: str) -> str:
-        """The request as it may stand in a title or a checkpoint: the given text, or its spec with
-        the values hidden.
-        """
-        if self.salt is None or experiment.request is None:
+    def shown(self, text: str, request: ForgetRequest | None) -> str:
+        """The request as it may stand in a title or a checkpoint: hidden where ids are hidden."""
+        if self.hash_ids is None or request is None:
             return text
-        return record.pseudonymised_text(
-            spell(experiment.request),
-            record.read_salt(self.salt),
-            personal=personal_fields(experiment.request),
-        )
+        salt, personal = record.read_salt(self.hash_ids), personal_fields(request)
+        return record.pseudonymised_text(spell(request), salt, personal=personal)
 
 
-class Kept(NamedTuple):
-    """Records sealed as one chain, and the text of the file with the ids of their split; "" where
-    nothing is forgotten.
+PLAIN = Recording()
+"""Ids as they are, and no ledger."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go.
+
+    Attributes:
+        path: A checkpoint or a folder.
+        recording: How records are kept.
+        overwrite: Whether existing results are replaced.
+    """
+
+    path: Path
+    recording: Recording = PLAIN
+    overwrite: bool = False
+
+    def check_checkpoint(self) -> None:
+        """Checks, before any work, that the checkpoint and the files beside it can be written."""
+        checkpoint.check_target(self.path)
+        for path in _files_of(self.path):
+            check_file(path, self.overwrite)
+        self.recording.check()
+
+    def check_folder(self) -> None:
+        """Checks, before any work, that results can be written into the folder."""
+        if self.path.exists() and not self.path.is_dir():
+            raise EigenforgetError(f"--out {self.path} is a file; results go into a folder")
+        taken = [name for name in _RESULTS if (self.path / name).exists()]
+        if taken and not self.overwrite:
+            raise EigenforgetError(
+                f"{self.path} holds {', '.join(taken)} already; say --overwrite to replace them"
+            )
+        self.recording.check()
+
+
+class SealedRecords(NamedTuple):
+    """Records sealed as one chain.
+
+    Attributes:
+        records: The records, in order.
+        split: Text of the file with the ids of their split; "" where nothing is forgotten.
     """
 
     records: list[RunRecord]
     split: str
 
 
-def manifest(experiment: Experiment) -> Manifest:
-    """The ids on both sides of the experiment's split."""
-    ids, split = experiment.data.train_index.ids, experiment.split
-    return record.manifest_of(map(str, ids[split.forget]), map(str, ids[split.retain]))
-
-
-def keep(
+def sealed(
     records: Iterable[RunRecord],
-    experiment: Experiment,
-    split_name: str,
-    recording: Recording | None = None,
-) -> Kept:
-    """The records as they are written: sealed, with the file of the split among their inputs, and
-    with ids hidden where a salt is given.
+    manifest: Manifest | None,
+    *,
+    request: ForgetRequest | None,
+    names: Mapping[str, Sequence[str]],
+    recording: Recording = PLAIN,
+    split_name: str = SPLIT,
+) -> SealedRecords:
+    """The records as they are written: sealed as one chain, with ids hidden where a salt is given.
+
+    Args:
+        records: Unsealed records.
+        manifest: The ids of the split, whose file goes among the inputs of each record.
+        request: What is forgotten; it says which of its fields are personal.
+        names: Ids and groups of all samples, which a text of a record may quote.
+        recording: How they are kept.
+        split_name: Name of the file of the split.
     """
-    salt = None if recording is None or recording.salt is None else record.read_salt(recording.salt)
-    split = None if experiment.request is None else manifest(experiment)
-    found = list(records)
-    if salt is not None:
+    found, split = list(records), manifest
+    if recording.hash_ids is not None:
+        salt = record.read_salt(recording.hash_ids)
+        personal = personal_fields(request)
         found = [
-            record.pseudonymised(
-                item,
-                salt,
-                split,
-                personal=personal_fields(experiment.request),
-                known=_names(experiment),
-            )
+            record.pseudonymised(item, salt, manifest, personal=personal, known=names)
             for item in found
         ]
-        split = split and record.pseudonymised_split(split, salt)
+        split = manifest and record.pseudonymised_split(manifest, salt)
     text = record.manifest_text(split) if split else ""
     named = {f"file:{split_name}": record.text_digest(text)} if split else {}
-    return Kept(
-        list(record.chained(replace(item, inputs={**item.inputs, **named}) for item in found)), text
-    )
-
-
-def _names(experiment: Experiment) -> dict[str, list[str]]:
-    """Ids and groups of all samples, which a text of a record may quote."""
-    both = experiment.data.train_index, experiment.data.test_index
-    groups = {str(name) for index in both if index.groups is not None for name in index.groups}
-    return {"id": [str(name) for index in both for name in index.ids], "group": sorted(groups)}
+    chain = record.chained(replace(item, inputs={**item.inputs, **named}) for item in found)
+    return SealedRecords(list(chain), text)
 
 
 def file_of(path: Path) -> dict[str, str]:
@@ -110,80 +139,75 @@ def file_of(path: Path) -> dict[str, str]:
 
 
 def write_results(
-    records: Sequence[RunRecord],
-    out: Path,
-    *,
-    title: str,
-    overwrite: bool,
-    split: str = "",
+    records: Sequence[RunRecord], out: Path, *, title: str, overwrite: bool, split: str = ""
 ) -> None:
-    """records/*.json, table.csv and report.html; made in a draft folder first, so a failure leaves
-    the old ones whole.
+    """Writes records/*.json, table.csv and report.html into a folder, all of them or none.
 
-    split: text of records/split.json, see `keep`.
+    Args:
+        records: Sealed records.
+        out: The folder; what else is in it stays.
+        title: Title of the page.
+        overwrite: Whether results that are there are replaced.
+        split: Text of records/split.json, see `sealed`.
     """
-    draft = out.with_name(f".{out.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    (draft / "records").mkdir(parents=True)
+    with record.atomic_update(out, overwrite=overwrite) as draft:
+        write_chain(records, draft / "records", split=split)
+        write_csv(records, draft / "table.csv")
+        write_page(records, draft / "report.html", title=title)
+
+
+def write_chain(records: Sequence[RunRecord], folder: Path, *, split: str = "") -> None:
+    """Writes sealed records as the numbered files of a folder, with the file of their split."""
+    folder.mkdir(parents=True, exist_ok=True)
     for number, item in enumerate(records):
-        record.write(
-            item,
-            draft
-            / "records"
-            / f"{number:02d}-{item.name.replace(' ', '-').replace('/', '-')}.json",
-        )
+        record.write(item, folder / f"{number:02d}-{record.slug(item.name)}.json")
     if split:
-        record.write_text(draft / "records" / SPLIT, split)
-    write_csv(records, draft / "table.csv")
-    write_page(records, draft / "report.html", title=title)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("records", "table.csv", "report.html"):
-        if (out / name).is_dir():
-            shutil.rmtree(out / name)
-        (draft / name).replace(out / name)
-    draft.rmdir()
+        record.write_text(folder / SPLIT, split)
 
 
-def write_record(
-    unsealed: RunRecord, experiment: Experiment, out: Path, *, recording: Recording, overwrite: bool
-) -> None:
-    """OUT.json and, where samples are forgotten, OUT.split.json; with a ledger the record goes into
-    it as well.
+class CheckpointFiles(NamedTuple):
+    """Drafts of a checkpoint, its record and the ids of its split."""
+
+    model: Path
+    record: Path
+    split: Path
+
+    def write(self, chain: SealedRecords) -> None:
+        """Writes the record and the split."""
+        record.write(chain.records[0], self.record)
+        if chain.split:
+            record.write_text(self.split, chain.split)
+
+
+@contextmanager
+def checkpoint_files(output: Output) -> Iterator[CheckpointFiles]:
+    """Yields drafts that replace the checkpoint and the files beside it, all of them or none.
+
+    A signature and a split that belong to the record before are removed.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _, path, split_path = _files_of(out)
-    kept = keep([unsealed], experiment, split_path.name, recording)
-    if kept.split:
-        record.write_text(split_path, kept.split)
-    else:
-        split_path.unlink(missing_ok=True)
-    record.write(kept.records[0], path, overwrite=overwrite)
-    signature_path(path).unlink(missing_ok=True)  # of the record that was replaced
-    append(kept.records, recording)
+    target = CheckpointFiles(*_files_of(output.path))
+    gone = [target.split.name, signature_path(target.record).name]
+    folder = target.model.parent
+    with record.atomic_update(folder, overwrite=output.overwrite, remove=gone) as draft:
+        yield CheckpointFiles(*(draft / path.name for path in target))
 
 
 def append(records: Sequence[RunRecord], recording: Recording) -> None:
-    """The records at the end of the ledger, where one is kept."""
+    """Appends the records to the ledger, where one is kept."""
     for item in records if recording.ledger is not None else ():
         record.append(str(recording.ledger), item, f"{item.kind}-{item.name}", again=True)
+
+
+def check_file(path: Path, overwrite: bool) -> None:
+    """Checks that a file may be written.
+
+    Raises:
+        EigenforgetError: It exists, and `overwrite` is false.
+    """
+    if path.exists() and not overwrite:
+        raise EigenforgetError(f"{path} exists; say --overwrite to replace it")
 
 
 def _files_of(out: Path) -> tuple[Path, Path, Path]:
     """A checkpoint, its record and the ids of its split."""
     return out, out.with_suffix(".json"), out.with_suffix(f".{SPLIT}")
-
-
-def check_file(out: Path, overwrite: bool) -> None:
-    for path in _files_of(out) if out.suffix == ".safetensors" else (out,):
-        if path.exists() and not overwrite:
-            raise EigenforgetError(f"{path} exists; say --overwrite to replace it")
-
-
-def check_folder(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise EigenforgetError(f"--out {out} is a file; results go into a folder")
-    taken = [name for name in ("records", "table.csv", "report.html") if (out / name).exists()]
-    if taken and not overwrite:
-        raise EigenforgetError(
-            f"{out} holds {', '.join(taken)} already; say --overwrite to replace them"
-        )

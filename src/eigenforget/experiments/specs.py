@@ -1,47 +1,46 @@
-"""What commands share: specs, the engine, checks of outputs before work begins, and results that
-are written as a whole.
-"""
+"""Spec strings of a job, as a command line or a checkpoint gives them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.spec import parse
-from eigenforget.data import DATASETS
-from eigenforget.experiments.experiment import Experiment
-from eigenforget.models import MODELS
-from eigenforget.requests import REQUESTS
-from eigenforget.training.engine import Engine
-from eigenforget.training.recipe import RECIPES, Recipe
 
 
-class Specs(NamedTuple):
-    """Spec strings of a job; "" takes what the checkpoint says."""
+@dataclass(frozen=True, kw_only=True)
+class Specs:
+    """What a job is about. An empty spec is filled in from a checkpoint, see `completed`.
 
-    data: str
-    model: str
-    recipe: str
-    request: str
+    Attributes:
+        data: The data set, as in "digits()".
+        model: The model, as in "small_resnet(width=16)".
+        recipe: The training recipe; "" for the default one.
+        request: What is to be forgotten; "" where nothing is.
+        retain_fraction: Share of the retain set that a method may use.
+        layer: Module whose output are the features; "" for the head's input.
+    """
 
+    data: str = ""
+    model: str = ""
+    recipe: str = ""
+    request: str = ""
+    retain_fraction: float = 1.0
+    layer: str = ""
 
-def experiment_of(specs: Specs, engine: Engine) -> Experiment:
-    """The experiment that the specs spell. Errors: one of them is wrong."""
-    return Experiment(
-        data_spec=parse(specs.data, DATASETS, "data set"),
-        model_spec=parse(specs.model, MODELS, "model"),
-        recipe=parse(specs.recipe, RECIPES, "recipe") if specs.recipe else Recipe(),
-        request=parse(specs.request, REQUESTS, "request") if specs.request else None,
-        engine=engine,
-    )
+    def completed(self, metadata: Mapping[str, str]) -> Specs:
+        """Missing specs taken from the metadata of a checkpoint.
 
-
-def completed(specs: Specs, metadata: Mapping[str, str]) -> Specs:
-    """Missing specs from the checkpoint's metadata. Errors: neither says it."""
-    filled = {}
-    for name in ("data", "model", "recipe"):
-        filled[name] = getattr(specs, name) or metadata.get(name, "")
-        if not filled[name] and name != "recipe":
-            raise EigenforgetError(f"the checkpoint does not say its {name}; give --{name}")
-    return specs._replace(**filled)
+        Raises:
+            EigenforgetError: The metadata does not have them either.
+        """
+        found = replace(
+            self,
+            data=self.data or metadata.get("data", ""),
+            model=self.model or metadata.get("model", ""),
+            recipe=self.recipe or metadata.get("recipe", ""),
+        )
+        for name in ("data", "model"):
+            if not getattr(found, name):
+                raise EigenforgetError(f"the checkpoint does not say its {name}; give --{name}")
+        return found

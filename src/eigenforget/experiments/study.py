@@ -1,21 +1,18 @@
-"""A study: one original, its retrained oracles and a list of methods, trained, unlearned and
-measured on one experiment.
-"""
+"""A study: an original, its oracles and the models of several methods, measured side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from eigenforget import record
-from eigenforget.core.errors import Diverged, Refused
 from eigenforget.evaluation.board import Board
 from eigenforget.experiments.experiment import Experiment, described, problem
-from eigenforget.experiments.model_cache import Kind, ModelCache
+from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import RunRecord
@@ -25,11 +22,16 @@ from eigenforget.training.log import Log, Watch, both, unwatched
 
 @dataclass(frozen=True)
 class Study:
-    """Runs everything on one training seed. Three oracles are retrained from the next seeds, or as
-    many as seeds are given.
+    """Everything on one training seed.
 
-    store: folder in which trained originals and oracles are kept as checkpoints and found again;
-    None trains anew.
+    Attributes:
+        experiment: Data, model, recipe and request.
+        methods: The unlearning methods.
+        seed: Of the original, the methods and the measurement.
+        oracle_seeds: Of the oracles; by default the three next seeds.
+        store: Folder in which trained originals and oracles are kept and found again; None trains
+            anew.
+        map_points: How many test samples go into the map of features.
     """
 
     experiment: Experiment
@@ -40,8 +42,7 @@ class Study:
     map_points: int = 800
 
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
-        """A sealed evaluate record of the original, the oracles and each method's model, chained in
-        order.
+        """Sealed evaluate records of the original, the oracles and each method's model, one chain.
 
         A method that refuses or diverges does not end the study; its record has no scores.
         """
@@ -49,9 +50,9 @@ class Study:
 
     def _records(self, watch: Watch) -> Iterator[RunRecord]:
         original = self.original(watch)
-        seeds = self.oracle_seeds or (self.seed + 1, self.seed + 2, self.seed + 3)
+        seeds = self.oracle_seeds or tuple(self.seed + i for i in (1, 2, 3))
         oracles = [self.oracle(seed, watch) for seed in seeds]
-        panel = replace(self.experiment.panel(seed=self.seed), map_points=self.map_points)
+        panel = self.experiment.panel(seed=self.seed, map_points=self.map_points)
         board = Board(panel, [original.model], [oracle.model for oracle in oracles])
         done = watch("measure: oracles and original", 1)
         measured = [board.measure_oracle(number) for number in range(len(oracles))]
@@ -59,11 +60,11 @@ class Study:
             "original", original, board.measure_original(), job={"seed": self.seed}
         )
         done({})
-        for number, (seed, made, found) in enumerate(
+        for number, (seed, oracle, found) in enumerate(
             zip(seeds, oracles, measured, strict=True), start=1
         ):
             yield self.experiment.evaluation_record(
-                f"oracle {number}", made, found, job={"seed": seed}
+                f"oracle {number}", oracle, found, job={"seed": seed}
             )
         for name, method in zip(display_names(self.methods), self.methods, strict=True):
             yield self._unlearned_record(name, method, original.model, board, watch)
@@ -73,44 +74,34 @@ class Study:
     ) -> RunRecord:
         trace: list[Mapping[str, Any]] = []
         job = {"seed": self.seed, "method": described(method)}
-        made = self._unlearned(
-            original, method, both(trace.append, watch(f"unlearn: {name}", method.log_rows))
-        )
-        if not isinstance(made, ModelAndCost):
+        log = both(trace.append, watch(f"unlearn: {name}", method.log_rows))
+        result = self.experiment.try_unlearn(original, method, seed=self.seed, log=log)
+        if not isinstance(result, ModelAndCost):
             return self.experiment.record(
-                "evaluate", name, problem(made), role=method.role, job=job
+                "evaluate", name, problem(result), role=method.role, job=job
             )
         done = watch(f"measure: {name}", 1)
-        measured = board.measure(made.model, method.role)
+        measured = board.measure(result.model, method.role)
         done({})
-        job |= unchanged_weights(original, made.model)
-        return self.experiment.evaluation_record(name, made, measured, job=job, trace=trace)
-
-    def _unlearned(
-        self, model: nn.Module, method: Method, log: Log
-    ) -> ModelAndCost | Refused | Diverged:
-        try:
-            return self.experiment.unlearn(model, method, seed=self.seed, log=log)
-        except (Refused, Diverged) as error:
-            return error
+        job |= unchanged_weights(original, result.model)
+        return self.experiment.evaluation_record(name, result, measured, job=job, trace=trace)
 
     def original(self, watch: Watch = unwatched) -> ModelAndCost:
         """The model before unlearning, from the store where it is there."""
         return self._trained("original", self.seed, watch)
 
     def oracle(self, seed: int, watch: Watch = unwatched) -> ModelAndCost:
-        """A model retrained without the forget data, from the store where it is there."""
+        """A model retrained without the forget set, from the store where it is there."""
         return self._trained("oracle", seed, watch)
 
-    def _trained(self, kind: Kind, seed: int, watch: Watch) -> ModelAndCost:
+    def _trained(self, kind: ModelKind, seed: int, watch: Watch) -> ModelAndCost:
         def log() -> Log:
             return watch(f"train: {kind}, seed {seed}", self.experiment.recipe.epochs)
 
         if self.store is None:
             return self.experiment.train(seed=seed, without_forget=kind == "oracle", log=log())
-        return ModelCache(self.store, warn=lambda text: watch(text, 1)({})).get(
-            self.experiment, kind, seed, log
-        )
+        cache = ModelCache(self.store, warn=lambda text: watch(text, 1)({}))
+        return cache.get(self.experiment, kind, seed, log)
 
 
 def display_names(methods: Sequence[Method]) -> list[str]:

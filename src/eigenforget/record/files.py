@@ -135,7 +135,7 @@ def atomic_update(
         WriteError: Something cannot be written; an OSError within the block counts.
     """
     folder = Path(folder)
-    with _drafts(folder, folder) as work:
+    with _drafts(folder.absolute(), folder) as work:  # "." has no name
         draft = work / "new"
         yield draft
         entries = [(entry, folder / entry.name) for entry in sorted(draft.iterdir())]

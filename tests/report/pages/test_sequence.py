@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from eigenforget import record
-from eigenforget.cli.sequencing import write_summary
+from eigenforget.cli.sequence import write_summary
 from eigenforget.experiments.results import write_results
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.pages import sequence as report

@@ -56,7 +56,7 @@ class Setting:
         }
 
     @cached_property
-    def value_digest(self) -> str:
+    def digest(self) -> str:
         return value_digest(self.identity)
 
     @property
@@ -74,7 +74,7 @@ class Cell:
     retain_fraction: float = 1.0
 
     @cached_property
-    def value_digest(self) -> str:
+    def digest(self) -> str:
         own = {
             "setting": self.setting.digest,
             "method": as_json(self.method),

@@ -22,7 +22,7 @@ from eigenforget.experiments.bench.work import (
     failed_record,
 )
 from eigenforget.experiments.bench.workers import Pool, answers
-from eigenforget.experiments.model_cache import Kind
+from eigenforget.experiments.model_cache import ModelKind
 from eigenforget.models.features import capture
 
 Done = Callable[[Task, Answer], None]
@@ -178,7 +178,7 @@ class Bench:
     def _missing(self, setting: Setting) -> dict[str, Task]:
         """Tasks for the models that the setting needs and the cache lacks, by their files."""
         experiment, cache = experiment_of(setting, self.device), self.store.cache()
-        wanted: list[tuple[Kind, int]] = [
+        wanted: list[tuple[ModelKind, int]] = [
             ("original", setting.seed),
             *(("oracle", seed) for seed in setting.oracles),
         ]

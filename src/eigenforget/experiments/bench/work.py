@@ -18,7 +18,7 @@ from eigenforget.evaluation.board import Board, Measurement
 from eigenforget.experiments.bench.cells import Cell, Setting
 from eigenforget.experiments.bench.store import Anchors, Status, Store
 from eigenforget.experiments.experiment import Experiment, described
-from eigenforget.experiments.model_cache import Kind
+from eigenforget.experiments.model_cache import ModelKind
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RunRecord, canonical, to_json
 from eigenforget.training.cost import ModelAndCost
@@ -175,7 +175,7 @@ def _tried(work: Callable[[], T]) -> T | Failed:
 
 
 def _model(task: Task, home: Home) -> Answer:
-    kind: Kind = "original" if task.kind == "original" else "oracle"
+    kind: ModelKind = "original" if task.kind == "original" else "oracle"
     found = _tried(
         lambda: home.store.cache().get(experiment_of(task.setting, home.device), kind, task.seed)
     )

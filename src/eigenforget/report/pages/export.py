@@ -9,9 +9,11 @@ import difflib
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from eigenforget.record import RecordError, RunRecord
+from eigenforget.core.extras import needed
+from eigenforget.record import RecordError, RunRecord, atomic_file
 from eigenforget.report import escaping
 from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.requirements import ALIASES
@@ -224,3 +226,28 @@ def _cell(cell: Cell | None, style: _Style) -> str:
     units = "" if cell.units is None else f"{style.number(in_units(cell.units))}, {cell.verdict}"
     said = "; ".join(part for part in (gap, units) if part)
     return style.number(number(cell.value)) + ends + (f" ({said})" if said else "")
+
+
+def write_parquet(records: Sequence[RunRecord], path: Path, scores: Sequence[str] = ()) -> Path:
+    """Writes the table of `frame` as Parquet: text, or float64 with null where there is no value.
+
+    Args:
+        records: Evaluate records.
+        path: The file; an existing one is replaced.
+        scores: Names of the scores; all by default.
+
+    Raises:
+        EigenforgetError: pyarrow is not installed.
+        RecordError: A score is unknown, or the file cannot be written.
+    """
+    arrow, parquet = (
+        needed(name, extra="tables", what="the Parquet format")
+        for name in ("pyarrow", "pyarrow.parquet")
+    )
+    found = frame(records, scores)
+    types = [arrow.string() if name in found.texts else arrow.float64() for name in found.names]
+    columns = list(zip(*found.rows, strict=True))
+    arrays = [arrow.array(c, t) for c, t in zip(columns, types, strict=True)]
+    with atomic_file(path) as draft:
+        parquet.write_table(arrow.table(arrays, names=list(found.names)), draft)
+    return path

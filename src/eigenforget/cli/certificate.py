@@ -1,4 +1,4 @@
-"""Commands that write certificates."""
+"""`eigenforget certificate`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from eigenforget.cli.options import Overwrite, app
+from eigenforget.cli.options import OutPage, Overwrite
+from eigenforget.cli.record_files import check_free, give
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.record import read, read_folder
+from eigenforget.report.pages.certificate import render_certificate, signed_by
 
 
-@app.command
 def certificate(
     record: Annotated[
         Path, Parameter(help="an unlearn record, or an evaluate record of an unlearned model")
     ],
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"], help="the HTML file")] = Path(
-        "certificate.html"
-    ),
+    out: OutPage = Path("certificate.html"),
     evaluated: Annotated[
         Path | None,
         Parameter(
@@ -29,17 +29,13 @@ def certificate(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a deletion certificate: one record on one printable page, with what is not claimed as
-    large as what is.
-    """
-    from eigenforget.record import read, read_folder, write_text
-    from eigenforget.report.pages.certificate import render_certificate, signed_by
+    """Make a deletion certificate of one record, on one printable page.
 
-    if out.exists() and not overwrite:
-        raise EigenforgetError(f"{out} exists; say --overwrite to replace it")
+    What is not claimed stands there as large as what is.
+    """
+    check_free(out, overwrite)
     if record.is_dir():
         raise EigenforgetError(f"{record} is a folder; a certificate is of one record")
     found = read(record)
     beside = None if evaluated is None else read_folder(evaluated)
-    write_text(out, render_certificate(found, evaluated=beside, signature=signed_by(found, record)))
-    print(f"wrote {out}")
+    give(render_certificate(found, evaluated=beside, signature=signed_by(found, record)), out)

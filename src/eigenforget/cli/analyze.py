@@ -1,0 +1,125 @@
+"""`eigenforget analyze`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eigenforget import record
+from eigenforget.cli.options import (
+    MEASURING,
+    TRAINED,
+    HashIds,
+    Layers,
+    MeasuringOptions,
+    Overwrite,
+    RequestSpec,
+    Seed,
+    TrainedOptions,
+)
+from eigenforget.cli.terminal import engine, progress, say
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.analysis import analyse, earlier_layers
+from eigenforget.experiments.checkpoints import Checkpoints, Comparison, compare
+from eigenforget.experiments.results import Recording, check_file, write_chain
+from eigenforget.experiments.specs import Specs
+from eigenforget.record import RunRecord
+from eigenforget.report.pages.analysis import headlines, render_analysis
+
+
+def analyze(
+    *,
+    original: Annotated[Path, Parameter(help="checkpoint of the model that saw the data")],
+    oracle: Annotated[
+        tuple[Path, ...], Parameter(help="checkpoint retrained without it; repeatable", negative=())
+    ],
+    forget: RequestSpec,
+    out: Annotated[Path, Parameter(help="where the result goes")] = Path("analysis.html"),
+    records: Annotated[
+        str,
+        Parameter(
+            help="folder of the records; default: beside the page, analysis-records for "
+            "analysis.html"
+        ),
+    ] = "",
+    trained: TrainedOptions = TRAINED,
+    also_layer: Layers = (),
+    seed: Seed = 0,
+    measuring: MeasuringOptions = MEASURING,
+    hash_ids: HashIds = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show where features of data lie that a model never saw, as one page.
+
+    Original beside retrained models, layer by layer, in words and figures. Three oracles or more
+    say how far retrained models differ among each other. Without --also-layer, up to three earlier
+    blocks are chosen, evenly over the depth of the model.
+    """
+    folder = Path(records) if records else out.with_name(f"{out.stem}-records")
+    recording = Recording(hash_ids=hash_ids)
+    check_file(out, overwrite)
+    _check_records(folder, overwrite)
+    recording.check()
+    if not oracle:
+        raise EigenforgetError("analyze compares the original with at least one --oracle")
+    specs = Specs(request=forget, **asdict(trained))
+    given = compare(Checkpoints(original, oracle), specs, engine(**asdict(measuring)))
+    experiment = given.experiment
+    chain = experiment.seal(_analysed(given, also_layer, seed), recording)
+    title = f"Features of seen and unseen data: {recording.shown(forget, experiment.request)}"
+    page = render_analysis(chain.records, title)
+    with experiment.engine.led() as leads:
+        if leads:
+            with record.atomic_folder(folder, overwrite=overwrite) as draft:
+                write_chain(chain.records, draft, split=chain.split)
+            record.write_text(out, page)
+    for line in headlines(chain.records):
+        say(line)
+    say(f"wrote {out} and {len(chain.records)} records in {folder}")
+
+
+def _analysed(given: Comparison, also_layer: tuple[str, ...], seed: int) -> list[RunRecord]:
+    """Unsealed records of the features of original and oracles."""
+    experiment, models = given.experiment, [item.made.model for item in given.candidates]
+    layers: Sequence[str] = also_layer or earlier_layers(
+        models[0], experiment.retain, engine=experiment.engine, layer=experiment.layer
+    )
+    panel = experiment.panel(seed=seed, layers=layers)
+    with progress() as watch:
+        done = watch(f"features at {len(layers) + 1} layers", len(models))
+        measured = analyse(panel, models, [item.role for item in given.candidates], log=done)
+    chosen = {
+        "seed": seed,
+        "layers": list(layers),
+        "layers_chosen": "by the user" if also_layer else "automatically",
+    }
+    return [
+        experiment.evaluation_record(
+            item.name,
+            item.made,
+            found,
+            job={"checkpoint": item.job["checkpoint"], **chosen},
+            inputs=item.inputs,
+        )
+        for item, found in zip(given.candidates, measured, strict=True)
+    ]
+
+
+def _check_records(folder: Path, overwrite: bool) -> None:
+    """Checks that a folder of records may be written.
+
+    Raises:
+        EigenforgetError: Something is there, or with `overwrite` something else than records.
+    """
+    if folder.exists() and not overwrite:
+        raise EigenforgetError(f"{folder} exists; say --overwrite to replace it")
+    if folder.exists() and (
+        not folder.is_dir() or any(p.suffix not in (".json", ".sig") for p in folder.iterdir())
+    ):
+        raise EigenforgetError(
+            f"--records {folder} holds other things than records and is not replaced"
+        )

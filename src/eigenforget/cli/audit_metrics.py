@@ -1,0 +1,171 @@
+"""`eigenforget audit-metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from eigenforget import record
+from eigenforget.cli.options import (
+    DEVICE,
+    ChannelsLast,
+    DataSpec,
+    DeviceOptions,
+    ModelSpec,
+    Overwrite,
+    RecipeSpec,
+    Skip,
+    StoreFolder,
+)
+from eigenforget.cli.terminal import console, engine, one_thread, progress, say
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import listed
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.metric_audit import MetricAudit
+from eigenforget.experiments.results import write_chain
+from eigenforget.experiments.specs import Specs
+from eigenforget.record import RunRecord, slug, write_text
+from eigenforget.report.glossary import label
+from eigenforget.report.pages import metric_audit as report
+
+
+def audit_metrics(
+    *,
+    data: DataSpec = "digits()",
+    model: ModelSpec = "small_resnet(width=16)",
+    recipe: RecipeSpec = "recipe(epochs=20, batch_size=64)",
+    forget: Annotated[
+        tuple[str, ...], Parameter(help="what to forget; repeatable", negative=())
+    ] = (
+        "by_class(label=3)",
+        "at_random(fraction=0.1)",
+    ),
+    seeds: Annotated[int, Parameter(help="training seeds, from 0")] = 3,
+    oracles: Annotated[int, Parameter(help="retrained models for each training seed")] = 3,
+    skip: Skip = (),
+    store: StoreFolder = "",
+    out: Annotated[Path, Parameter(help="where the result goes")] = Path("metric-audit"),
+    device: DeviceOptions = DEVICE,
+    channels_last: ChannelsLast = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Judge the metrics before the methods, on models of which the answer is known.
+
+    Does each metric accept a retrained model and catch models that only pretend to forget?
+    """
+    if seeds < 1 or oracles < 1:
+        raise EigenforgetError(
+            f"an audit needs at least 1 training seed and 1 oracle for each, got {seeds} and "
+            f"{oracles}"
+        )
+    folders = {out / slug(request): request for request in forget}
+    if len(folders) < len(forget):
+        raise EigenforgetError(f"requests must differ, got {listed(forget)}")
+    place, audits = engine(**asdict(device), channels_last=channels_last), {}
+    for folder, request in folders.items():
+        specs = Specs(data=data, model=model, recipe=recipe, request=request)
+        audits[folder] = MetricAudit(
+            Experiment.parse(specs, place),
+            tuple(range(seeds)),
+            oracles,
+            store=Path(store) if store else None,
+            skip=skip,
+        )
+    for audit in audits.values():
+        audit.experiment.check()
+    finished = [f for f in folders if (f / "records").exists() and not overwrite]
+    for folder in finished:
+        _check_same(audits[folder], folder)
+    for folder, request in folders.items():
+        if folder not in finished:
+            _run(audits[folder], folder, request)
+    sections = [_section(request, folder) for folder, request in folders.items()]
+    text = ["# Audit of the metrics\n", _explained(data, model, recipe), *sections]
+    write_text(out / "audit.md", "\n".join(text))
+    say(f"wrote {out}/audit.md, and records, audit.svg and audit.csv for each request")
+
+
+def _run(audit: MetricAudit, folder: Path, request: str) -> None:
+    say(f"audit of the metrics: {request}")
+    with progress() as watch, one_thread():
+        records = list(audit.records(watch))
+    with record.atomic_folder(folder, overwrite=True) as draft:
+        write_chain(records, draft / "records")
+
+
+def _check_same(audit: MetricAudit, folder: Path) -> None:
+    """Checks that the records in the folder are of this audit.
+
+    Raises:
+        EigenforgetError: They are of another, whose numbers would stand under the name of this one.
+    """
+    records = record.read_folder(folder / "records")
+    expected = audit.experiment.job()
+    cure = "say --overwrite to replace it"
+    for key in ("data", "model", "recipe"):
+        specs = {r.job[key]["spec"] for r in records}
+        if specs != {expected[key]["spec"]}:
+            found = f"{key} {listed(sorted(specs))}, not {expected[key]['spec']}"
+            raise EigenforgetError(f"{folder} holds an audit with {found}; {cure}")
+    # By the split and not by the request's spelling: at_random() and at_random(fraction=0.1) are
+    # the same.
+    if {r.inputs.get("split") for r in records} != {audit.experiment.split.digest}:
+        raise EigenforgetError(f"{folder} holds an audit of another request; {cure}")
+    count, wanted = sum(r.role == "oracle" for r in records), len(audit.oracle_seeds())
+    if count != wanted:
+        raise EigenforgetError(
+            f"{folder} holds an audit with {count} retrained models, not {wanted}; {cure}"
+        )
+
+
+def _section(request: str, folder: Path) -> str:
+    """Writes figure and table of one request; returns its part of audit.md."""
+    records = record.read_folder(folder / "records")
+    found = report.judge(records)
+    title = f"{request}: {_counted(records)}"
+    heading = f"Metrics on models of which the answer is known. {title}"
+    write_text(folder / "audit.svg", report.draw(found, heading))
+    write_text(folder / "audit.csv", report.table_csv(found))
+    _print(found, title)
+    notes = [f"- {line}" for line in report.unmeasured(records)]
+    parts = [f"## {title}\n", f"![]({folder.name}/audit.svg)\n", report.markdown(found)]
+    return "\n".join([*parts, *(["\nNot measured:\n", *notes] if notes else []), ""])
+
+
+def _counted(records: Sequence[RunRecord]) -> str:
+    counts = {
+        role: sum(r.role == role and r.outcome.status == "ok" for r in records)
+        for role in ("original", "oracle", "control")
+    }
+    return (
+        f"{counts['original']} originals, {counts['oracle']} retrained models, "
+        f"{counts['control']} controls"
+    )
+
+
+def _explained(data: str, model: str, recipe: str) -> str:
+    return (
+        f"Data `{data}`, model `{model}`, recipe `{recipe}`. Gaps are in half-widths of the band "
+        "in which one more retrained model lies with 95 %: within ±1 a value is one that a "
+        "retrained model may have. Each retrained model is held out of the band of the others "
+        "once. For the other models: mean gap over training seeds [bootstrap interval over the "
+        "seeds] (on how many seeds it is out of the band). A metric is *trusted here* when "
+        "retrained models pass it, the original is out of the band on every seed, and so is every "
+        "control that it was measured on.\n"
+    )
+
+
+def _print(found: Sequence[report.Judgement], title: str) -> None:
+    names = report.cheat_names(found)
+    table = Table(title=title, title_justify="left", expand=False)
+    for name in ("metric", "held out", "original", *names, "conclusion"):
+        table.add_column(name, justify="left" if name in ("metric", "conclusion") else "right")
+    for j in found:
+        table.add_row(*map(Text, (label(j.metric.name), *report.cells(j, names), j.conclusion)))
+    console.print(table)

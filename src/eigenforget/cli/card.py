@@ -1,0 +1,29 @@
+"""`eigenforget card`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eigenforget.cli.options import OutFile, Overwrite, RecordPaths
+from eigenforget.cli.record_files import check_free, give, read_all
+from eigenforget.report.pages.card import card as card_of
+
+
+def card(
+    records: RecordPaths,
+    /,
+    *,
+    out: OutFile = None,
+    model: Annotated[
+        str, Parameter(help="the model that the card is of; default: all unlearned ones")
+    ] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model card for the Hugging Face hub.
+
+    It says what was forgotten, how it was measured, what is claimed, and how to check it.
+    """
+    check_free(out, overwrite)
+    give(card_of(read_all(records), model), out)

@@ -1,0 +1,24 @@
+"""`eigenforget check`."""
+
+from __future__ import annotations
+
+from eigenforget.cli.options import RecordPaths, Require
+from eigenforget.cli.record_files import read_all
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.report import requirements
+
+
+def check(records: RecordPaths, /, *, require: Require = ()) -> None:
+    """Judge every unlearned model by requirements, as in --require 'lp_gap<=band'.
+
+    Exit code 0 where all hold, 1 where one does not. See docs/exports.md for the requirements. What
+    cannot be judged does not hold.
+    """
+    if not require:
+        raise EigenforgetError("check needs at least one --require, as in --require 'lp_gap<=band'")
+    found = read_all(records)
+    known = [row.name for record in found for row in record.scores]
+    judged = requirements.judge([requirements.parse_requirement(text, known) for text in require], found)
+    for item in judged:
+        print(item.line)
+    raise SystemExit(0 if all(item.holds for item in judged) else 1)

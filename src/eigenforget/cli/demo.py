@@ -1,0 +1,54 @@
+"""`eigenforget demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eigenforget.cli.options import Out, Overwrite, Seed
+from eigenforget.cli.terminal import engine, one_thread, progress, say, show_results
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.results import Output, write_results
+from eigenforget.experiments.specs import Specs
+from eigenforget.experiments.study import Study
+from eigenforget.methods import METHODS
+
+_METHODS = (
+    "muda(alternations=15, batch_size=32)",
+    "finetune()",
+    "random_label(epochs=3, lr=0.1)",
+    "head_mask()",
+)
+
+
+def demo(
+    *,
+    out: Out = Path("eigenforget-demo"),
+    label: int = 3,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Forget a class of scikit-learn's digits, and compare methods with retrained oracles.
+
+    The methods are MUDA, two baselines and a cheat.
+    """
+    specs = Specs(
+        data="digits()",
+        model="small_resnet(width=16)",
+        recipe="recipe(epochs=20, batch_size=64)",
+        request=f"by_class(label={label})",
+    )
+    experiment = Experiment.parse(specs, engine(device="cpu"))
+    experiment.check(seed)
+    Output(out, overwrite=overwrite).check_folder()
+    study = Study(experiment, [METHODS.parse(method) for method in _METHODS], seed=seed)
+    with progress() as watch, one_thread():
+        chain = experiment.seal(list(study.records(watch)))
+    title = f"eigenforget demo: forget digit {label}"
+    write_results(chain.records, out, title=title, overwrite=overwrite, split=chain.split)
+    show_results(chain.records, out)
+    say(f"Open {out}/report.html in a browser. Next, a job of your own, from the same data:")
+    say(
+        "  eigenforget train --data 'digits()' --model 'small_resnet(width=16)' "
+        "--out original.safetensors",
+        wrap=False,
+    )

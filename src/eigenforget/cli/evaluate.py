@@ -1,0 +1,115 @@
+"""`eigenforget evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eigenforget.cli.options import (
+    FLAT,
+    MEASURING,
+    TRAINED,
+    Layers,
+    Maps,
+    MeasuringOptions,
+    Out,
+    Overwrite,
+    RequestSpec,
+    Require,
+    Seed,
+    Skip,
+    Track,
+    TrainedOptions,
+)
+from eigenforget.cli.terminal import engine, progress, say, show_results
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.scoring import check_skip
+from eigenforget.experiments.checkpoints import Checkpoints, compare
+from eigenforget.experiments.results import PLAIN, Output, Recording, append, write_results
+from eigenforget.experiments.specs import Specs
+from eigenforget.record import RunRecord
+from eigenforget.report import requirements
+from eigenforget.training import trackers
+
+
+def evaluate(
+    models: Annotated[
+        tuple[Path, ...], Parameter(help="checkpoints of unlearned models", negative=())
+    ] = (),
+    /,
+    *,
+    original: Annotated[Path, Parameter(help="checkpoint before unlearning")],
+    forget: RequestSpec,
+    out: Out,
+    oracle: Annotated[
+        tuple[Path, ...],
+        Parameter(help="checkpoint retrained without the data; repeatable", negative=()),
+    ] = (),
+    peer: Annotated[
+        tuple[Path, ...],
+        Parameter(help="made like the model from another training seed; repeatable", negative=()),
+    ] = (),
+    trained: TrainedOptions = TRAINED,
+    also_layer: Layers = (),
+    skip: Skip = (),
+    maps: Maps = (),
+    seed: Seed = 0,
+    measuring: MeasuringOptions = MEASURING,
+    recording: Annotated[Recording, FLAT] = PLAIN,
+    require: Require = (),
+    track: Track = (),
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure models beside the original and the oracles.
+
+    A table, records and one HTML page go into the folder --out. Three oracles or more make a band
+    for every score. Two peers or more, of one model, let attacks with shadow models (U-LiRA) run.
+    Exit code 1 where a --require does not hold; the results are written all the same.
+    """
+    wanted = [requirements.parse_requirement(text) for text in require]
+    if wanted and not models:
+        raise EigenforgetError(
+            "--require judges unlearned models, and no model was given to evaluate"
+        )
+    check_skip(skip)
+    trackers.check_trackers(track)
+    Output(out, recording, overwrite).check_folder()
+    specs, paths = (
+        Specs(request=forget, **asdict(trained)),
+        Checkpoints(original, oracle, models, peer),
+    )
+    given = compare(paths, specs, engine(**asdict(measuring)))
+    for line in given.doubts:
+        say(f"warning: {line}", wrap=False)
+    experiment = given.experiment
+    panel = experiment.panel(seed=seed, layers=also_layer, skip=skip, maps=maps)
+    leads = experiment.engine.leads
+    with trackers.tracking(track, name=out.name, leads=leads) as tracked:
+        with progress() as watch:
+            found = experiment.evaluate(given.candidates, panel, peers=given.peers, watch=watch)
+            chain = experiment.seal(list(found), recording)
+        title = f"eigenforget: {recording.shown(forget, experiment.request)}"
+        with experiment.engine.led() as leads:
+            if leads:
+                write_results(
+                    chain.records, out, title=title, overwrite=overwrite, split=chain.split
+                )
+                show_results(chain.records, out)
+                append(chain.records, recording)
+        for item in chain.records:
+            tracked.scores(item.name, {score.name: score.value for score in item.scores})
+    if leads and wanted:
+        _judge(wanted, chain.records)
+
+
+def _judge(wanted: Sequence[requirements.Requirement], records: Sequence[RunRecord]) -> None:
+    """Prints a line for each requirement and model; ends with code 1 where one does not hold."""
+    judged = requirements.judge(wanted, records)
+    for item in judged:
+        say(item.line, wrap=False)
+    if not all(item.holds for item in judged):
+        raise SystemExit(1)

@@ -1,0 +1,38 @@
+"""`eigenforget keygen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.record import make_salt
+from eigenforget.record.signing import fingerprint, make_key, read_public_key
+
+
+def keygen(
+    key: Annotated[
+        Path | None,
+        Parameter(help="new private key, PATH.pem; the public one goes beside it as PATH.pub.pem"),
+    ] = None,
+    /,
+    *,
+    salt: Annotated[
+        Path | None, Parameter(help="new file with a random salt, for --hash-ids")
+    ] = None,
+) -> None:
+    """Make a key for signing records, or a salt for hiding ids. Neither is ever replaced.
+
+    The key is encrypted with the passphrase in the environment variable EIGENFORGET_KEY_PASSPHRASE,
+    where it is set.
+    """
+    if key is None and salt is None:
+        raise EigenforgetError("keygen needs the PATH.pem of a new key, or --salt PATH")
+    if salt is not None:
+        print(f"wrote {make_salt(salt)}: keep it secret; whoever has it can find out ids by trying")
+    if key is not None:
+        private, public = make_key(key)
+        shown = fingerprint(read_public_key(public))
+        print(f"wrote {private} (keep it secret) and {public}: {shown}")

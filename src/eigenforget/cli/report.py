@@ -1,0 +1,26 @@
+"""`eigenforget report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eigenforget.cli.options import OutPage, Overwrite, RecordPaths
+from eigenforget.cli.record_files import check_free, read_all
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.report import write_page
+
+
+def report(
+    records: RecordPaths,
+    /,
+    *,
+    out: OutPage = Path("report.html"),
+    title: str = "eigenforget report",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one self-contained HTML page from evaluate records."""
+    if not records:
+        raise EigenforgetError("report needs record files, or a folder of them")
+    check_free(out, overwrite)
+    write_page(read_all(records), out, title)
+    print(f"wrote {out}")

@@ -1,0 +1,115 @@
+"""`eigenforget unlearn`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from cyclopts import Parameter
+from torch import nn
+
+from eigenforget.cli.options import (
+    FLAT,
+    TRAINED,
+    TRAINING,
+    MethodSpec,
+    Out,
+    Overwrite,
+    RequestSpec,
+    RetainFraction,
+    Seed,
+    Track,
+    TrainedOptions,
+    TrainingOptions,
+)
+from eigenforget.cli.terminal import engine, progress, say
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.experiments.experiment import Experiment, Run, described
+from eigenforget.experiments.near_duplicates import few_enough, similar_inputs
+from eigenforget.experiments.results import PLAIN, Output, Recording, file_of
+from eigenforget.experiments.specs import Specs
+from eigenforget.methods import METHODS
+from eigenforget.methods.base import Method
+from eigenforget.models import checkpoint as checkpoints
+from eigenforget.models.unchanged import unchanged_weights
+from eigenforget.training import trackers
+from eigenforget.training.cost import ModelAndCost
+from eigenforget.training.log import both
+
+
+def unlearn(
+    checkpoint: Annotated[
+        Path, Parameter(help="the trained model: .safetensors, or a torch state_dict")
+    ],
+    *,
+    forget: RequestSpec,
+    out: Out,
+    method: MethodSpec = "muda()",
+    trained: TrainedOptions = TRAINED,
+    retain_fraction: RetainFraction = 1.0,
+    seed: Seed = 0,
+    training: TrainingOptions = TRAINING,
+    recording: Annotated[Recording, FLAT] = PLAIN,
+    track: Track = (),
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a model forget, and write the new checkpoint with a record beside it.
+
+    The given checkpoint is only read. --data and --model default to what the checkpoint says it was
+    trained with.
+    """
+    specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
+    chosen, stored = METHODS.parse(method), checkpoints.load_state(checkpoint)
+    experiment = Experiment.parse(specs.completed(stored.metadata), engine(**asdict(training)))
+    output = Output(out, recording, overwrite)
+    output.check_checkpoint()
+    if out.resolve() == checkpoint.resolve():
+        raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
+    trackers.check_trackers(track)
+    model = experiment.stored_model(stored)
+    inputs = {**file_of(checkpoint), "input_model": checkpoints.digest(model)}
+    job = _job(experiment, model, chosen) | {"seed": seed}
+    trace: list[Mapping[str, Any]] = []
+    leads = experiment.engine.leads
+    with progress() as watch, trackers.tracking(track, name=out.stem, leads=leads) as tracked:
+        log = both(
+            both(trace.append, tracked.row), watch(f"unlearn: {chosen.name}", chosen.log_rows)
+        )
+        result = experiment.try_unlearn(model, chosen, seed=seed, log=log)
+    if isinstance(result, ModelAndCost):
+        job |= unchanged_weights(model, result.model)
+    with experiment.engine.led() as leads:
+        if leads:
+            experiment.save(Run("unlearn", result, job, inputs, trace), output)
+    if not isinstance(result, ModelAndCost):
+        raise result
+    say(f"wrote {out} and {out.with_suffix('.json')} ({result.seconds:.1f} s)")
+    options = asdict(trained) | {"hash-ids": recording.hash_ids, "ledger": recording.ledger}
+    given = "".join(f" --{name} '{value}'" for name, value in options.items() if value)
+    say(
+        f"Next: eigenforget evaluate {out} --original {checkpoint}{given} --forget '{forget}' "
+        "--out results"
+    )
+
+
+def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, Any]:
+    """What the record says of the task. Warns where retained samples are almost forgotten ones."""
+    experiment.check_layer(model)
+    job = {
+        "method": described(method),
+        "role": method.role,
+        "retain_fraction": experiment.retain_fraction,
+        "sizes": experiment.sizes(),
+    }
+    inputs = next(experiment.forget.batches(1)).inputs
+    real = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
+    if not (real and few_enough(experiment)):
+        return job
+    found = similar_inputs(experiment)
+    if found.pairs:
+        say(f"warning: {found.warning()}")
+    pairs = [list(pair) for pair in found.pairs[:10]]
+    return job | {"near_duplicates": {"total": found.total, "pairs": pairs}}

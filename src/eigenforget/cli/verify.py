@@ -1,0 +1,43 @@
+"""`eigenforget verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eigenforget.record import verify as checks
+
+
+def verify(
+    records: Annotated[
+        tuple[Path, ...],
+        Parameter(help="record files, or folders that hold one chain each", negative=()),
+    ],
+    /,
+    *,
+    files: Annotated[
+        tuple[Path, ...],
+        Parameter(help="folder with files that records name; repeatable", negative=()),
+    ] = (),
+    public_key: Annotated[
+        Path | None, Parameter(help="PEM file: every record must be signed with this key")
+    ] = None,
+    expect_tip: Annotated[
+        str | None, Parameter(help="digest noted elsewhere that must be in the folder's chain")
+    ] = None,
+    strict: Annotated[
+        bool, Parameter(help="what could not be checked is an error", negative=())
+    ] = False,
+    json: Annotated[
+        bool, Parameter(help="one JSON object on standard output", negative=())
+    ] = False,
+) -> None:
+    """Check records, their chain and signatures, and the files that they name.
+
+    Exit code 2 where something is not as it was written. The same without torch: python -m
+    eigenforget.record.verify.
+    """
+    options = checks.Options(files, public_key, expect_tip, strict)
+    raise SystemExit(checks.print_findings(records, options, as_json=json))
