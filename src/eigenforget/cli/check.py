@@ -18,7 +18,9 @@ def check(records: RecordPaths, /, *, require: Require = ()) -> None:
         raise EigenforgetError("check needs at least one --require, as in --require 'lp_gap<=band'")
     found = read_all(records)
     known = [row.name for record in found for row in record.scores]
-    judged = requirements.judge([requirements.parse_requirement(text, known) for text in require], found)
+    judged = requirements.judge_records(
+        [requirements.parse_requirement(text, known) for text in require], found
+    )
     for item in judged:
         print(item.line)
     raise SystemExit(0 if all(item.holds for item in judged) else 1)

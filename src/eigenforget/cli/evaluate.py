@@ -108,7 +108,7 @@ def evaluate(
 
 def _judge(wanted: Sequence[requirements.Requirement], records: Sequence[RunRecord]) -> None:
     """Prints a line for each requirement and model; ends with code 1 where one does not hold."""
-    judged = requirements.judge(wanted, records)
+    judged = requirements.judge_records(wanted, records)
     for item in judged:
         say(item.line, wrap=False)
     if not all(item.holds for item in judged):
