@@ -27,7 +27,7 @@ from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.memorisation import Subsampling, logits_of, memorisation_of
 from eigenforget.experiments.results import check_file
 from eigenforget.experiments.specs import Specs
-from eigenforget.models.checkpoint import load_state
+from eigenforget.models.checkpoint import load_checkpoint
 from eigenforget.requests import model_scores, write_scores
 from eigenforget.requests.scores import check_scores_path
 from eigenforget.training.engine import Engine
@@ -76,7 +76,7 @@ def scores(
             f"--score {score} is read off one trained model; give its checkpoint"
         )
     else:
-        stored = load_state(checkpoint)
+        stored = load_checkpoint(checkpoint)
         experiment = Experiment.parse(specs.completed(stored.metadata), place)
         whole, model = experiment.data.train, experiment.stored_model(stored)
         logits = logits_of(model, whole, place, experiment.layer)

@@ -62,7 +62,7 @@ def unlearn(
     trained with.
     """
     specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
-    chosen, stored = METHODS.parse(method), checkpoints.load_state(checkpoint)
+    chosen, stored = METHODS.parse(method), checkpoints.load_checkpoint(checkpoint)
     experiment = Experiment.parse(specs.completed(stored.metadata), engine(**asdict(training)))
     output = Output(out, recording, overwrite)
     output.check_checkpoint()
@@ -70,7 +70,7 @@ def unlearn(
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
     model = experiment.stored_model(stored)
-    inputs = {**file_of(checkpoint), "input_model": checkpoints.digest(model)}
+    inputs = {**file_of(checkpoint), "input_model": checkpoints.weights_digest(model)}
     job = _job(experiment, model, chosen) | {"seed": seed}
     trace: list[Mapping[str, Any]] = []
     leads = experiment.engine.leads

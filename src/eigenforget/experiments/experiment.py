@@ -452,10 +452,10 @@ class Experiment:
 def _saved(made: ModelAndCost, draft: Path, metadata: Mapping[str, str], output: Output) -> Outcome:
     """Writes the draft of a checkpoint. Errors name the place where it is to be, not the draft."""
     try:
-        checkpoint.save(made.model, draft, metadata)
+        checkpoint.save_checkpoint(made.model, draft, metadata)
     except EigenforgetError as error:
         raise type(error)(str(error).replace(str(draft), str(output.path))) from None
-    digests = {"model": checkpoint.digest(made.model), **results.file_of(draft)}
+    digests = {"model": checkpoint.weights_digest(made.model), **results.file_of(draft)}
     return Outcome("ok", made.seconds, cost=made.cost, outputs=digests)
 
 

@@ -21,7 +21,7 @@ class CheckpointFile(NamedTuple):
     @classmethod
     def read(cls, path: Path) -> CheckpointFile:
         """The checkpoint in a file."""
-        return cls(path, checkpoint.load_state(path))
+        return cls(path, checkpoint.load_checkpoint(path))
 
     def entry(self, key: str) -> str:
         """An entry of the metadata; "" where there is none."""
