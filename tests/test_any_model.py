@@ -98,12 +98,12 @@ def test_unlearning_in_half_precision_is_that_in_float32_rounded(
 ) -> None:
     half, wide = both(kind, dtype)
     inputs, labels = samples(KINDS[kind][1])
-    inputs, before = inputs.to(dtype), checkpoint.weights_digest(half)
+    inputs, before = inputs.to(dtype), checkpoint.model_digest(half)
     result = unlearn(half, method=method, engine=ENGINE, **sides(inputs, labels))
     expected = unlearn(wide, method=method, engine=ENGINE, **sides(inputs.float(), labels))
     assert_rounded(result, expected, half)
     assert (
-        checkpoint.weights_digest(result) != before == checkpoint.weights_digest(half)
+        checkpoint.model_digest(result) != before == checkpoint.model_digest(half)
         and hooks(half) == hooks(result) == 0
     )
     assert result(inputs[:2]).dtype == dtype, "the result runs as the model did"
@@ -197,7 +197,7 @@ def test_ties_types_and_casts_survive(method: Any, tmp_path: Path) -> None:
     checkpoint.save_checkpoint(result, tmp_path / "m.safetensors", {})
     fresh = Tangled()
     checkpoint.load_into(fresh, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
-    assert checkpoint.weights_digest(fresh) == checkpoint.weights_digest(result)
+    assert checkpoint.model_digest(fresh) == checkpoint.model_digest(result)
 
 
 @HALF
@@ -306,10 +306,10 @@ def test_training_in_half_precision_is_that_in_float32_rounded(dtype: torch.dtyp
         if "running" in k and not torch.equal(v, before.state_dict()[k])
     ]
     assert moved and hooks(half) == 0, "statistics of normalisation layers, too"
-    weights = checkpoint.weights_digest(half)
+    weights = checkpoint.model_digest(half)
     with pytest.raises(Diverged):
         fit_recipe(half, TensorSource(inputs * 1e30, labels), recipe, engine=ENGINE, seed=1)
-    assert checkpoint.weights_digest(half) == weights, (
+    assert checkpoint.model_digest(half) == weights, (
         "a training that diverges leaves the model as it was"
     )
 
@@ -431,9 +431,9 @@ def test_bare_parameters_keep_nothing_but_their_scale() -> None:
     ) < 0.02 < 0.9 < float(old.mean())
     assert abs(float(torch.corrcoef(torch.stack([old, new]))[0, 1])) < 4 / math.sqrt(4000)
     assert (
-        checkpoint.weights_digest(one)
-        == checkpoint.weights_digest(again)
-        != checkpoint.weights_digest(other)
+        checkpoint.model_digest(one)
+        == checkpoint.model_digest(again)
+        != checkpoint.model_digest(other)
     )
     across = torch.stack([new, other.positions.detach().flatten()])
     assert abs(float(torch.corrcoef(across)[0, 1])) < 4 / math.sqrt(4000), "seeds differ"

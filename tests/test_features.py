@@ -232,14 +232,14 @@ def test_a_search_leaves_the_model_as_it_is_and_its_note_is_no_weight() -> None:
     model[0].eval()
     modes, before, keys = (
         [m.training for m in model.modules()],
-        checkpoint.weights_digest(model),
+        checkpoint.model_digest(model),
         list(model.state_dict()),
     )
     torch.manual_seed(3)
     draw = torch.rand(2)
     torch.manual_seed(3)
     assert settle_head(model, X) == CLASSES and torch.equal(torch.rand(2), draw)
-    assert [m.training for m in model.modules()] == modes and checkpoint.weights_digest(
+    assert [m.training for m in model.modules()] == modes and checkpoint.model_digest(
         model
     ) == before
     assert list(model.state_dict()) == keys and all(p.grad is None for p in model.parameters())

@@ -120,14 +120,14 @@ def test_masks_are_saved_and_loaded_into_buffers_only(tmp_path: Path) -> None:
     fresh = Asks()
     fresh.mask.zero_()
     checkpoint.load_into(fresh, checkpoint.load_checkpoint(path))
-    assert checkpoint.weights_digest(fresh) == checkpoint.weights_digest(model)
+    assert checkpoint.model_digest(fresh) == checkpoint.model_digest(model)
     other = Asks()
     del other.mask
     other.mask = nn.Parameter(torch.zeros(4, 4))
-    before = checkpoint.weights_digest(other)
+    before = checkpoint.model_digest(other)
     with pytest.raises(EigenforgetError, match=r"does not fit the model: 1 infinite: mask$"):
         checkpoint.load_into(other, checkpoint.load_checkpoint(path))
-    assert checkpoint.weights_digest(other) == before
+    assert checkpoint.model_digest(other) == before
     with torch.no_grad():
         other.mask.copy_(model.mask)
     with pytest.raises(EigenforgetError, match="mask has weights that are not finite"):
@@ -155,12 +155,12 @@ def test_masks_are_saved_and_loaded_into_buffers_only(tmp_path: Path) -> None:
 def test_methods_pass_the_layer_on_where_there_is_no_linear_head(method: Any) -> None:
     model = made(ConvHead)
     given = task(model, 2, 6, 6)
-    before = checkpoint.weights_digest(model)
+    before = checkpoint.model_digest(model)
     data = {"forget": given.forget, "retain": given.retain, "engine": given.engine}
     result = unlearn(model, **data, method=method, layer="2")
     assert (
         moved(result, model)
-        and checkpoint.weights_digest(model) == before
+        and checkpoint.model_digest(model) == before
         and not hasattr(model, "eigenforget_head")
     )
     with pytest.raises(
@@ -184,9 +184,9 @@ def test_a_stored_model_without_a_linear_head_is_built_for_the_classes_of_the_da
     checkpoint.save_checkpoint(job.new_model(3), tmp_path / "m.safetensors", {})
     loaded = job.stored_model(checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
     assert (
-        checkpoint.weights_digest(loaded)
-        == checkpoint.weights_digest(job.new_model(3))
-        != checkpoint.weights_digest(job.new_model(0))
+        checkpoint.model_digest(loaded)
+        == checkpoint.model_digest(job.new_model(3))
+        != checkpoint.model_digest(job.new_model(0))
     )
 
 
@@ -358,7 +358,7 @@ def test_attention_is_drawn_anew_and_constants_stay() -> None:
     for model in (one, two):
         reinitialise(dict(model.named_modules()), seed=3, method="retrain")
     assert (
-        checkpoint.weights_digest(one) == checkpoint.weights_digest(two)
+        checkpoint.model_digest(one) == checkpoint.model_digest(two)
         and one.body.layers[0].self_attn.in_proj_weight.std() > 0
     )
     model = made(Asks)

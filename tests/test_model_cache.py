@@ -41,12 +41,12 @@ def test_a_model_is_trained_once_and_comes_back_bit_for_bit(tmp_path: Path) -> N
     again = ModelCache(tmp_path / "models").get(
         experiment(), "oracle", 4, lambda: asked.append("log")
     )
-    assert checkpoint.weights_digest(first.model) == checkpoint.weights_digest(
+    assert checkpoint.model_digest(first.model) == checkpoint.model_digest(
         again.model
     ) and asked == ["log"]
     assert again.cost == first.cost and again.seconds == pytest.approx(first.seconds, abs=1e-3)
     alone = job.train(seed=4, without_forget=True)
-    assert checkpoint.weights_digest(alone.model) == checkpoint.weights_digest(first.model)
+    assert checkpoint.model_digest(alone.model) == checkpoint.model_digest(first.model)
 
 
 def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
@@ -78,17 +78,17 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
 def test_a_damaged_file_is_named_set_aside_and_trained_anew(tmp_path: Path) -> None:
     said: list[str] = []
     cache, job = ModelCache(tmp_path, warn=said.append), experiment()
-    good = checkpoint.weights_digest(cache.get(job, "original", 0).model)
+    good = checkpoint.model_digest(cache.get(job, "original", 0).model)
     (path,) = tmp_path.glob("*.safetensors")
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(bytes(content))
     assert len(cache.damaged()) == 1 and path.name in cache.damaged()[0]
-    assert checkpoint.weights_digest(cache.get(job, "original", 0).model) == good
+    assert checkpoint.model_digest(cache.get(job, "original", 0).model) == good
     assert len(said) == 1 and path.name in said[0] and "trained anew" in said[0]
     assert len(list(tmp_path.glob("*.damaged"))) == 1 and cache.damaged() == []
     path.write_bytes(path.read_bytes()[:200])  # cut short
-    assert checkpoint.weights_digest(cache.get(job, "original", 0).model) == good and len(said) == 2
+    assert checkpoint.model_digest(cache.get(job, "original", 0).model) == good and len(said) == 2
 
 
 def test_a_file_under_the_address_of_another_is_not_taken(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_a_file_under_the_address_of_another_is_not_taken(tmp_path: Path) -> Non
     wrong = cache.path_of(identity_of(job, "original", 1), "original", 1)
     next(tmp_path.glob("*.safetensors")).replace(wrong)
     fresh = job.train(seed=1)
-    assert checkpoint.weights_digest(
-        cache.get(job, "original", 1).model
-    ) == checkpoint.weights_digest(fresh.model)
+    assert checkpoint.model_digest(cache.get(job, "original", 1).model) == checkpoint.model_digest(
+        fresh.model
+    )
 
 
 def test_the_least_recently_used_models_are_pruned_first(tmp_path: Path) -> None:

@@ -99,13 +99,11 @@ def test_the_last_linear_is_the_one_head_and_sees_the_features(text, shape):
 def test_initial_weights_depend_on_the_seed_alone(text):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    one = checkpoint.weights_digest(build(text))
+    one = checkpoint.model_digest(build(text))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     assert (
-        checkpoint.weights_digest(build(text))
-        == one
-        != checkpoint.weights_digest(build(text, seed=1))
+        checkpoint.model_digest(build(text)) == one != checkpoint.model_digest(build(text, seed=1))
     )
 
 
@@ -426,9 +424,9 @@ def test_save_and_load_give_the_same_bits_and_metadata(tmp_path):
         torch.equal(loaded.tensors[name], tensor) for name, tensor in model.state_dict().items()
     )
     other = small(seed=1)
-    assert checkpoint.weights_digest(other) != checkpoint.weights_digest(model)
+    assert checkpoint.model_digest(other) != checkpoint.model_digest(model)
     checkpoint.load_into(other, loaded)
-    assert checkpoint.weights_digest(other) == checkpoint.weights_digest(model)
+    assert checkpoint.model_digest(other) == checkpoint.model_digest(model)
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
@@ -535,11 +533,11 @@ def test_tied_weights_are_kept_under_each_name(tmp_path):
         and other.first.weight is other.second.weight
     )
     loaded.tensors["second.weight"][0, 0] += 1
-    before = checkpoint.weights_digest(other)
+    before = checkpoint.model_digest(other)
     assert "1 tied in the model but different: first.weight and second.weight" in refusal(
         lambda: checkpoint.load_into(other, loaded)
     )
-    assert checkpoint.weights_digest(other) == before
+    assert checkpoint.model_digest(other) == before
 
 
 @pytest.mark.parametrize(
@@ -552,7 +550,7 @@ def test_state_dicts_of_pytorch_are_read(tmp_path, wrap, prefix, suffix):
     torch.save(wrap({prefix + name: tensor for name, tensor in model.state_dict().items()}), path)
     other = small(1)
     checkpoint.load_into(other, checkpoint.load_checkpoint(path))
-    assert checkpoint.weights_digest(other) == checkpoint.weights_digest(model)
+    assert checkpoint.model_digest(other) == checkpoint.model_digest(model)
 
 
 def test_module_prefix_is_kept_unless_every_name_has_it(tmp_path):
@@ -636,7 +634,7 @@ def test_other_file_names_are_refused(tmp_path):
 
 def test_a_checkpoint_that_does_not_fit_is_listed_in_one_line_and_not_loaded():
     model = small()
-    before = checkpoint.weights_digest(model)
+    before = checkpoint.model_digest(model)
     tensors = {name: tensor.clone() + 1 for name, tensor in model.state_dict().items()}
     tensors["fc.weight"] = torch.ones(7, 8)
     tensors["fc.bias"] = torch.ones(10, dtype=torch.float64)
@@ -652,7 +650,7 @@ def test_a_checkpoint_that_does_not_fit_is_listed_in_one_line_and_not_loaded():
     assert "1 of another shape: fc.weight (checkpoint [7, 8], model [10, 8])" in line
     assert "fc.bias (checkpoint torch.float64, model torch.float32)" in line
     assert "bn1.num_batches_tracked (checkpoint torch.float32, model torch.int64)" in line
-    assert checkpoint.weights_digest(model) == before
+    assert checkpoint.model_digest(model) == before
 
 
 def test_a_narrower_float_type_is_widened():
@@ -686,10 +684,10 @@ def test_a_type_that_cannot_hold_the_values_is_refused(given, own):
 
 def test_digest_does_not_see_layout_order_or_gradients():
     model = small()
-    digest = checkpoint.weights_digest(model)
+    digest = checkpoint.model_digest(model)
     assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
     assert (
-        checkpoint.weights_digest(
+        checkpoint.model_digest(
             copy.deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(False)
         )
         == digest
@@ -697,20 +695,18 @@ def test_digest_does_not_see_layout_order_or_gradients():
     strided, dense = nn.Module(), nn.Module()
     strided.register_buffer("a", torch.arange(6.0)[::2])
     dense.register_buffer("a", torch.tensor([0.0, 2.0, 4.0]))
-    assert checkpoint.weights_digest(strided) == checkpoint.weights_digest(dense)
+    assert checkpoint.model_digest(strided) == checkpoint.model_digest(dense)
     one, two = nn.Module(), nn.Module()
     for module, names in ((one, "ab"), (two, "ba")):
         for name in names:
             module.register_buffer(name, torch.full((2,), float(ord(name))))
-    assert checkpoint.weights_digest(one) == checkpoint.weights_digest(two)
+    assert checkpoint.model_digest(one) == checkpoint.model_digest(two)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_digest_does_not_see_the_device():
     model = small()
-    assert checkpoint.weights_digest(copy.deepcopy(model).cuda()) == checkpoint.weights_digest(
-        model
-    )
+    assert checkpoint.model_digest(copy.deepcopy(model).cuda()) == checkpoint.model_digest(model)
 
 
 @pytest.mark.parametrize(
@@ -718,17 +714,17 @@ def test_digest_does_not_see_the_device():
 )
 def test_digest_sees_every_bit_of_parameters_and_buffers(name):
     model = small()
-    before = checkpoint.weights_digest(model)
+    before = checkpoint.model_digest(model)
     # The lowest bit: for a float weight a change in the 24th binary digit.
     model.state_dict()[name].view(-1)[:1].view(torch.uint8)[0] ^= 1
-    assert checkpoint.weights_digest(model) != before
+    assert checkpoint.model_digest(model) != before
 
 
 def test_digest_sees_names_shapes_types_and_unsaved_buffers():
     def digest(tensor: torch.Tensor, name: str = "a", persistent: bool = True) -> str:
         module = nn.Module()
         module.register_buffer(name, tensor, persistent=persistent)
-        return checkpoint.weights_digest(module)
+        return checkpoint.model_digest(module)
 
     zeros = torch.zeros(2, 3)
     variants = [zeros, zeros.view(3, 2), zeros.int(), zeros.view(6), torch.zeros(3, 3)]
@@ -745,9 +741,9 @@ def test_other_number_types_are_saved_and_digested(tmp_path, dtype):
     checkpoint.save_checkpoint(module, tmp_path / "m.safetensors", {})
     again = copy.deepcopy(module)
     again.a.zero_()
-    assert checkpoint.weights_digest(again) != checkpoint.weights_digest(module)
+    assert checkpoint.model_digest(again) != checkpoint.model_digest(module)
     checkpoint.load_into(again, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
-    assert checkpoint.weights_digest(again) == checkpoint.weights_digest(module)
+    assert checkpoint.model_digest(again) == checkpoint.model_digest(module)
 
 
 def test_labels_outside_the_head_are_refused():

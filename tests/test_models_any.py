@@ -94,9 +94,9 @@ def test_a_factory_gets_what_its_signature_names(folder: Path) -> None:
 def test_weights_depend_on_the_seed_alone(folder: Path) -> None:
     text, before = 'module(path="nets.py:Net")', torch.random.get_rng_state()
     one, two, other = (
-        checkpoint.weights_digest(build(text, 1)),
-        checkpoint.weights_digest(build(text, 1)),
-        checkpoint.weights_digest(build(text, 2)),
+        checkpoint.model_digest(build(text, 1)),
+        checkpoint.model_digest(build(text, 1)),
+        checkpoint.model_digest(build(text, 2)),
     )
     assert one == two != other and torch.equal(torch.random.get_rng_state(), before)
 
@@ -293,7 +293,7 @@ def test_shared_weights_are_still_shared_after_unlearning_saving_and_loading(
     checkpoint.load_into(fresh, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
     for made in (result, copy.deepcopy(result), fresh):
         assert made.head.weight is made.embed.weight and made.again is made.mid
-        assert checkpoint.weights_digest(made) == checkpoint.weights_digest(result)
+        assert checkpoint.model_digest(made) == checkpoint.model_digest(result)
 
 
 class Averaged(Body):
@@ -333,7 +333,7 @@ def test_every_kind_of_output_gives_the_same_weights(answer: Any) -> None:
     torch.manual_seed(0)
     wrapped = Wrapped().eval()
     results = [unlearn(m, method=QUICK[0], **sides()) for m in (body(), wrapped)]
-    assert checkpoint.weights_digest(results[0]) == checkpoint.weights_digest(results[1])
+    assert checkpoint.model_digest(results[0]) == checkpoint.model_digest(results[1])
 
 
 def test_an_infinite_mask_that_is_not_saved_is_no_divergence() -> None:
@@ -361,11 +361,11 @@ def test_wrappers_are_taken_off() -> None:
     assert (
         plain is not compiled
         and plain._compiled_call_impl is None
-        and checkpoint.weights_digest(plain) == checkpoint.weights_digest(model)
+        and checkpoint.model_digest(plain) == checkpoint.model_digest(model)
     )
-    assert checkpoint.weights_digest(
+    assert checkpoint.model_digest(
         unlearn(plain, method=QUICK[0], **sides())
-    ) == checkpoint.weights_digest(unlearn(model, method=QUICK[0], **sides()))
+    ) == checkpoint.model_digest(unlearn(model, method=QUICK[0], **sides()))
 
 
 @pytest.mark.parametrize(

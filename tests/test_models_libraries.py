@@ -92,9 +92,9 @@ def test_models_are_built_for_the_data_and_from_the_seed(
     assert not any(getattr(module, "fused_attn", False) for module in model.modules())
     same, other = build(text, shape=shape), build(text, shape=shape, seed=1)
     assert (
-        checkpoint.weights_digest(model)
-        == checkpoint.weights_digest(same)
-        != checkpoint.weights_digest(other)
+        checkpoint.model_digest(model)
+        == checkpoint.model_digest(same)
+        != checkpoint.model_digest(other)
     )
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -197,7 +197,7 @@ def test_pretrained_weights_come_from_a_file_but_for_the_head(
     )
     with_weights = text.format(f', weights="{file}"' if "arch" in text else f'weights="{file}"')
     other, same = build(with_weights), build(with_weights, classes=7)
-    assert checkpoint.weights_digest(same) == checkpoint.weights_digest(before)
+    assert checkpoint.model_digest(same) == checkpoint.model_digest(before)
     fresh = build(text.format(""))
     for name, value in other.state_dict().items():
         source = fresh if name.startswith("fc.") else before
@@ -209,7 +209,7 @@ def test_a_folder_of_transformers_with_and_without_weights(tmp_path: Path) -> No
     first = build(f"hf(config={VIT})", seed=1)
     first.save_pretrained(tmp_path)  # type: ignore[operator]
     text = f'hf(path="{tmp_path}")'
-    assert checkpoint.weights_digest(build(text)) == checkpoint.weights_digest(first)
+    assert checkpoint.model_digest(build(text)) == checkpoint.model_digest(first)
     wider = build(text, classes=5)
     assert find_head(wider)[1].out_features == 5
     assert all(
@@ -223,7 +223,7 @@ def test_a_folder_of_transformers_with_and_without_weights(tmp_path: Path) -> No
         "of another shape than the config says: vit.embeddings.position_embeddings"
     )
     (tmp_path / "model.safetensors").unlink()
-    assert checkpoint.weights_digest(build(text, seed=1)) == checkpoint.weights_digest(first)
+    assert checkpoint.model_digest(build(text, seed=1)) == checkpoint.model_digest(first)
     torch.save(first.state_dict(), tmp_path / "pytorch_model.bin")
     line = refusal(text)
     assert (
@@ -249,7 +249,7 @@ def test_muda_on_a_text_classifier_of_transformers() -> None:
         DatasetSource([row for row in rows if (row[1] == 2) == gone]) for gone in (True, False)
     ]  # type: ignore[arg-type]
     model = build(f"hf(config={BERT})", shape=(6,))
-    before = checkpoint.weights_digest(model)
+    before = checkpoint.model_digest(model)
     result = unlearn(
         model,
         forget=sides[0],
@@ -257,6 +257,6 @@ def test_muda_on_a_text_classifier_of_transformers() -> None:
         method=MUDA(alternations=1, batch_size=6),
         engine=Engine(device="cpu"),
     )
-    assert checkpoint.weights_digest(result) != before == checkpoint.weights_digest(model) and type(
+    assert checkpoint.model_digest(result) != before == checkpoint.model_digest(model) and type(
         result
     ) is type(model)

@@ -193,7 +193,7 @@ def test_weights_have_the_digest_that_torch_computes(tmp_path: Path, dtype: torc
 
 def test_a_saved_model_has_its_own_digest(tmp_path: Path, trained: torch.nn.Module) -> None:
     checkpoint.save_checkpoint(trained, tmp_path / "m.safetensors", {})
-    assert weights_digest(tmp_path / "m.safetensors") == checkpoint.weights_digest(trained)
+    assert weights_digest(tmp_path / "m.safetensors") == checkpoint.model_digest(trained)
 
 
 def blob(header: Any, data: bytes = b"") -> bytes:

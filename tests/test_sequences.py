@@ -78,13 +78,13 @@ class Spy:
                 parameter.mul_(0.9)
         retained = None if task.retain is None else len(task.retain)
         here = (
-            checkpoint.weights_digest(task.model),
+            checkpoint.model_digest(task.model),
             task.forget.labels(),
             retained,
             task.forgotten_classes,
             task.seed,
         )
-        self.calls.append(Call(*here, student, checkpoint.weights_digest(student)))
+        self.calls.append(Call(*here, student, checkpoint.model_digest(student)))
         return student
 
 

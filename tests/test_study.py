@@ -62,7 +62,7 @@ def test_stored_models_are_found_again_and_checked(quick: Experiment, tmp_path: 
     other = Study(
         replace(quick, recipe=Recipe(epochs=2)), [], seed=0, oracle_seeds=(1,), store=tmp_path
     )
-    assert checkpoint.weights_digest(other.original().model) != first[0], (
+    assert checkpoint.model_digest(other.original().model) != first[0], (
         "a model of another recipe is another file"
     )
     other_request = Study(
@@ -72,7 +72,7 @@ def test_stored_models_are_found_again_and_checked(quick: Experiment, tmp_path: 
         oracle_seeds=(1,),
         store=tmp_path,
     )
-    assert checkpoint.weights_digest(other_request.oracle(1).model) != first[1], (
+    assert checkpoint.model_digest(other_request.oracle(1).model) != first[1], (
         "an oracle of another request is another file"
     )
 

@@ -73,15 +73,15 @@ def test_declares_what_it_is(kind: type) -> None:
 @EVERY
 def test_moves_a_copy_and_leaves_the_input_bit_identical(kind: type, task: Task) -> None:
     before, flags = (
-        checkpoint.weights_digest(task.model),
+        checkpoint.model_digest(task.model),
         [p.requires_grad for p in task.model.parameters()],
     )
     modes = [m.training for m in task.model.modules()]
     result = run_method(quick(kind), task)
-    assert checkpoint.weights_digest(task.model) == before and result is not task.model
+    assert checkpoint.model_digest(task.model) == before and result is not task.model
     assert [p.requires_grad for p in task.model.parameters()] == flags
     assert [m.training for m in task.model.modules()] == modes
-    assert (checkpoint.weights_digest(result) == before) == (kind.name in SAME_OUTPUT)
+    assert (checkpoint.model_digest(result) == before) == (kind.name in SAME_OUTPUT)
     added = getattr(kind, "adds", ())
     mine, theirs = result.state_dict(), task.model.state_dict()
     mine = {k: v for k, v in mine.items() if k.rpartition(".")[2] not in added}
@@ -140,9 +140,9 @@ def test_logs_as_many_rows_as_a_progress_bar_expects(kind: type, task: Task, mor
 @EVERY
 def test_same_seed_same_bits_whatever_the_global_state(kind: type, task: Task) -> None:
     torch.manual_seed(1)
-    first = checkpoint.weights_digest(run_method(quick(kind), task))
+    first = checkpoint.model_digest(run_method(quick(kind), task))
     torch.manual_seed(2)
-    assert checkpoint.weights_digest(run_method(quick(kind), task)) == first
+    assert checkpoint.model_digest(run_method(quick(kind), task)) == first
 
 
 @EVERY

@@ -79,7 +79,7 @@ def test_parts_divide_the_test_set_by_the_classes_that_are_gone() -> None:
 
 def test_scores_do_not_depend_on_how_data_is_given_and_models_stay_as_they_are() -> None:
     model = net().train()
-    before, modes = checkpoint.weights_digest(model), [m.training for m in model.modules()]
+    before, modes = checkpoint.model_digest(model), [m.training for m in model.modules()]
     as_loader = [
         DataLoader(TensorDataset(s.inputs, s.targets), batch_size=7, shuffle=True)
         for s in (FORGET, RETAIN, TEST)
@@ -91,8 +91,7 @@ def test_scores_do_not_depend_on_how_data_is_given_and_models_stay_as_they_are()
             b.value, abs=1e-9
         )
     assert (
-        checkpoint.weights_digest(model) == before
-        and [m.training for m in model.modules()] == modes
+        checkpoint.model_digest(model) == before and [m.training for m in model.modules()] == modes
     )
 
 
@@ -218,7 +217,7 @@ def test_records_hold_plain_json_and_claims_that_follow_from_the_scores(
     text = json.dumps(record.to_json(sealed), allow_nan=False)
     assert record.record_from_json(json.loads(text)) == sealed
     assert (
-        sealed.inputs["checked_model"] == checkpoint.weights_digest(trained)
+        sealed.inputs["checked_model"] == checkpoint.model_digest(trained)
         and sealed.inputs["split"] == digits.split.digest
     )
     assert any(f"{made.value('da'):.4f}" in claim for claim in sealed.claims) and sealed.non_claims
@@ -473,7 +472,7 @@ def test_saved_records_are_verified(found: Evaluation, tmp_path: Path) -> None:
         found.save(tmp_path / "results")
     found.save(tmp_path / "results", overwrite=True)
     one = found.records[1]
-    assert one.inputs["checked_model"] == checkpoint.weights_digest(net(1))
+    assert one.inputs["checked_model"] == checkpoint.model_digest(net(1))
     assert one.outcome.seconds == 2.0 and one.job["sizes"]["forget"] == len(FORGET)
 
 

@@ -574,7 +574,7 @@ def test_cmf_recomputes_the_head_before_every_cycle_and_at_the_end(small: Task) 
 def test_cmf_wraps_any_method_and_its_result_can_be_loaded_again(
     task: Task, tmp_path: object
 ) -> None:
-    before = checkpoint.weights_digest(task.model)
+    before = checkpoint.model_digest(task.model)
     for inner in (
         RandomLabel(epochs=1),
         DELETE(epochs=1),
@@ -588,7 +588,7 @@ def test_cmf_wraps_any_method_and_its_result_can_be_loaded_again(
         ) <= set(mine)
         assert (
             isinstance(find_head(result)[1], ClassMeanHead)
-            and checkpoint.weights_digest(task.model) == before
+            and checkpoint.model_digest(task.model) == before
         )
         assert {n for n, _ in result.named_parameters()} == {
             n for n in dict(task.model.named_parameters()) if "fc." not in n

@@ -206,12 +206,12 @@ def test_retrain_owes_nothing_to_the_original_and_nothing_to_the_forget_data(
         for tensor in other.state_dict().values():
             tensor.fill_(7)
     assert changed(other, convolutions.model) == set(other.state_dict())
-    assert checkpoint.weights_digest(
+    assert checkpoint.model_digest(
         method(replace(convolutions, model=other))
-    ) == checkpoint.weights_digest(first)
-    assert checkpoint.weights_digest(
+    ) == checkpoint.model_digest(first)
+    assert checkpoint.model_digest(
         method(replace(convolutions, seed=4))
-    ) != checkpoint.weights_digest(first)
+    ) != checkpoint.model_digest(first)
 
 
 def test_retrain_is_training_from_reset_weights(small: Task) -> None:
@@ -291,7 +291,7 @@ def test_models_of_the_project_are_reinitialised_whole(builder: Any) -> None:
     start = {k: v.clone() for k, v in one.state_dict().items()}
     for model in (one, two):
         reinitialise(dict(model.named_modules()), seed=5, method="retrain")
-    assert checkpoint.weights_digest(one) == checkpoint.weights_digest(two)
+    assert checkpoint.model_digest(one) == checkpoint.model_digest(two)
     assert all(not torch.equal(v, start[k]) for k, v in one.state_dict().items() if v.ndim > 1)
 
 
@@ -309,9 +309,7 @@ def test_a_transformers_class_token_needs_an_initialiser_on_the_model(
     )
     for model in (one, two):
         reinitialise(dict(model.named_modules()), seed=5, method="retrain")
-    assert (
-        checkpoint.weights_digest(one) == checkpoint.weights_digest(two) and one.cls_token.std() > 0
-    )
+    assert checkpoint.model_digest(one) == checkpoint.model_digest(two) and one.cls_token.std() > 0
 
 
 # --- gradient ascent and NegGrad+
@@ -434,7 +432,7 @@ def test_bad_teacher_teaches_each_sample_by_its_teacher(small: Task) -> None:
     result = method(seen)
     assert_same(result, bad_teacher_by_hand(small, method), small.model)
     incompetent, competent = seen.__dict__["lent"]
-    assert checkpoint.weights_digest(competent) == checkpoint.weights_digest(small.model)
+    assert checkpoint.model_digest(competent) == checkpoint.model_digest(small.model)
     assert changed(incompetent, small.model) == set(small.model.state_dict())
     assert not any(p.requires_grad for p in (*incompetent.parameters(), *competent.parameters()))
 
@@ -445,10 +443,10 @@ def test_bad_teacher_mixes_datasets_as_it_mixes_tensors(small: Task) -> None:
         DatasetSource(TensorDataset(s.inputs, s.targets)) for s in (small.forget, small.retain)
     ]  # type: ignore[union-attr]
     streamed = method(replace(small, forget=parts[0], retain=parts[1]))
-    assert checkpoint.weights_digest(streamed) == checkpoint.weights_digest(method(small))
-    assert checkpoint.weights_digest(
+    assert checkpoint.model_digest(streamed) == checkpoint.model_digest(method(small))
+    assert checkpoint.model_digest(
         method(replace(small, retain=parts[1]))
-    ) == checkpoint.weights_digest(streamed)
+    ) == checkpoint.model_digest(streamed)
 
 
 # --- SCRUB
@@ -505,7 +503,7 @@ def test_scrub_takes_max_and_min_steps_and_then_min_steps_alone(schedule: str, s
     order = [(row["epoch"], row["phase"]) for row in rows]
     assert order == [(0, "forget"), (0, "recover"), (1, "forget"), (1, "recover"), (2, "recover")]
     (teacher,) = seen.__dict__["lent"]
-    assert checkpoint.weights_digest(teacher) == checkpoint.weights_digest(small.model), (
+    assert checkpoint.model_digest(teacher) == checkpoint.model_digest(small.model), (
         "the teacher never moves"
     )
     assert changed(result, small.model) == set(small.model.state_dict()), "the student does"
@@ -540,7 +538,7 @@ def test_scrub_rewinds_to_the_latest_epoch_nearest_to_the_reference(fitted: Task
         result = SCRUB(epochs=6, msteps=3, rewind=True, reference_error=target, **REWIND)(fitted)
         gaps = [abs(e - target) for e in errors]
         latest = max(i for i, gap in enumerate(gaps) if gap == min(gaps))
-        assert checkpoint.weights_digest(result) == checkpoint.weights_digest(ends[latest])
+        assert checkpoint.model_digest(result) == checkpoint.model_digest(ends[latest])
         assert not result.training
 
 
@@ -552,7 +550,7 @@ def test_scrub_never_rewinds_to_the_original(fitted: Task) -> None:
     first = SCRUB(epochs=1, msteps=1, **settings)(fitted)
     assert forget_error(fitted.model, fitted.forget) == 0 < forget_error(first, fitted.forget)
     result = SCRUB(epochs=3, msteps=3, rewind=True, reference_error=0.0, **settings)(fitted)
-    assert checkpoint.weights_digest(result) == checkpoint.weights_digest(first)
+    assert checkpoint.model_digest(result) == checkpoint.model_digest(first)
 
 
 def forget_error(model: nn.Module, data: Source) -> float:
@@ -587,10 +585,10 @@ def test_scrub_measures_its_reference_on_retained_samples_like_the_forget_data(
         replace(task, retain=rest)
     )
     measured = SCRUB(epochs=6, msteps=3, rewind=True, held_out=0.25, **REWIND)(task)
-    assert 0 < reference < 1 and checkpoint.weights_digest(given) != checkpoint.weights_digest(
-        final
-    ), "the test needs a rewind that matters"
-    assert checkpoint.weights_digest(measured) == checkpoint.weights_digest(given)
+    assert 0 < reference < 1 and checkpoint.model_digest(given) != checkpoint.model_digest(final), (
+        "the test needs a rewind that matters"
+    )
+    assert checkpoint.model_digest(measured) == checkpoint.model_digest(given)
 
 
 def test_scrub_refuses_what_it_cannot_do(small: Task) -> None:
@@ -774,9 +772,9 @@ def test_eu_k_owes_nothing_to_the_layers_it_retrains(convolutions: Task) -> None
             if int(name[0]) >= 3:
                 tensor.fill_(7)
     method = EUk(k=2, **SETTINGS)
-    assert checkpoint.weights_digest(
+    assert checkpoint.model_digest(
         method(replace(convolutions, model=other))
-    ) == checkpoint.weights_digest(method(convolutions))
+    ) == checkpoint.model_digest(method(convolutions))
 
 
 def test_eu_k_trains_while_cf_k_keeps_what_the_frozen_layers_know(task: Task) -> None:

@@ -131,7 +131,7 @@ def evaluation_record(
         name,
         Outcome("ok", made.seconds, cost=cost),
         origin,
-        inputs={"checked_model": checkpoint.weights_digest(made.model), **(inputs or {})},
+        inputs={"checked_model": checkpoint.model_digest(made.model), **(inputs or {})},
         role=measured.role,
         scores=tuple(score_row(score) for score in measured.scores),
         series=series,

@@ -455,7 +455,7 @@ def _saved(made: ModelAndCost, draft: Path, metadata: Mapping[str, str], output:
         checkpoint.save_checkpoint(made.model, draft, metadata)
     except EigenforgetError as error:
         raise type(error)(str(error).replace(str(draft), str(output.path))) from None
-    digests = {"model": checkpoint.weights_digest(made.model), **results.file_of(draft)}
+    digests = {"model": checkpoint.model_digest(made.model), **results.file_of(draft)}
     return Outcome("ok", made.seconds, cost=made.cost, outputs=digests)
 
 

@@ -79,7 +79,7 @@ class ESCT(Method):
         )
         task.fit(plug, [phase], epochs=self.epochs, layer=None)
         mask = (plug.mask.detach() > self.threshold).to(space.vectors)
-        fold(student, projection(space.vectors, mask))
+        fold(student, masked_projection(space.vectors, mask))
         return student.eval()
 
     def _loss(self, part: LossInputs) -> Tensor:
@@ -104,11 +104,11 @@ class _MaskedHead(nn.Module):
         self.mask = nn.Parameter(torch.ones_like(directions, dtype=head.weight.dtype))
 
     def forward(self, features: Tensor) -> Tensor:
-        projected = features @ projection(self.get_buffer("directions"), self.mask)
+        projected = features @ masked_projection(self.get_buffer("directions"), self.mask)
         return cast("Tensor", self.head(projected))
 
 
-def projection(u: Tensor, mask: Tensor) -> Tensor:
+def masked_projection(u: Tensor, mask: Tensor) -> Tensor:
     """P = V Vᵀ + (I − U Uᵀ) [D, D] with V = U ∘ M; the identity at M = 1."""
     v = u * mask
     return v @ v.T + torch.eye(len(u), dtype=u.dtype, device=u.device) - u @ u.T

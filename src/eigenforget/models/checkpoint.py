@@ -193,7 +193,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     model.load_state_dict(given)
 
 
-def weights_digest(model: nn.Module) -> str:
+def model_digest(model: nn.Module) -> str:
     """SHA-256 ("sha256:…") over names, types, shapes and bytes of all parameters and buffers.
 
     It depends on neither device, memory layout nor order of registration. A tied weight counts under
@@ -203,7 +203,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The `weights_digest` of a model whose parameters and buffers these tensors are, by name."""
+    """The `model_digest` of a model whose parameters and buffers these tensors are, by name."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.models.checkpoint import named_tensors
 
-HALF = (torch.float16, torch.bfloat16)
-_WEIGHTS = (*HALF, torch.float32, torch.float64)
+HALF_TYPES = (torch.float16, torch.bfloat16)
+_WEIGHTS = (*HALF_TYPES, torch.float32, torch.float64)
 _NO_WEIGHTS = (torch.bool, torch.int16, torch.int32, torch.int64)
 """What a parameter may be that holds positions or counts."""
 
@@ -28,7 +28,7 @@ def types_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
 
 def first_half(types: Mapping[str, torch.dtype]) -> str | None:
     """The name of the first tensor in half precision; None where there is none."""
-    return next((name for name, dtype in types.items() if dtype in HALF), None)
+    return next((name for name, dtype in types.items() if dtype in HALF_TYPES), None)
 
 
 def check_types(model: nn.Module) -> None:
@@ -63,7 +63,11 @@ def widened(model: nn.Module) -> nn.Module:
     wide = copy.deepcopy(model)
     _cast(
         wide,
-        {id(tensor): torch.float32 for _, tensor in named_tensors(wide) if tensor.dtype in HALF},
+        {
+            id(tensor): torch.float32
+            for _, tensor in named_tensors(wide)
+            if tensor.dtype in HALF_TYPES
+        },
     )
     for module in wide.modules():
         module.register_forward_pre_hook(_widen_inputs, with_kwargs=True)
@@ -88,7 +92,7 @@ def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
     wanted: dict[int, torch.dtype] = {}
     for name, tensor in named_tensors(model):
         dtype = types.get(name) or _beside(name, types)
-        if tensor.is_floating_point() and dtype in HALF:
+        if tensor.is_floating_point() and dtype in HALF_TYPES:
             if (torch.isfinite(tensor) & ~torch.isfinite(tensor.to(dtype))).any():
                 raise Diverged(f"{name} holds values that are too large for {dtype}")
             wanted[id(tensor)] = dtype
@@ -126,7 +130,7 @@ def _widen_inputs(module: nn.Module, args: Any, kwargs: Any) -> Any:
 
 
 def _wide(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype in HALF else value
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALF_TYPES else value
 
 
 def _beside(name: str, types: Mapping[str, torch.dtype]) -> torch.dtype | None:

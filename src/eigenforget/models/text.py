@@ -18,7 +18,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, initial_weights
 
-Vocabulary = Annotated[int, Field(ge=0, description="number of token ids; 0 takes the data's")]
+_Vocabulary = Annotated[int, Field(ge=0, description="number of token ids; 0 takes the data's")]
 _MLP_RATIO = 4
 
 
@@ -52,7 +52,7 @@ class TextMlp:
         tuple[Annotated[int, Field(ge=1)], ...],
         Field(description="widths of the hidden layers, a tuple: (64,)"),
     ] = (64,)
-    vocabulary: Vocabulary = 0
+    vocabulary: _Vocabulary = 0
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> MeanMlp:
         """A model from input_ids, attention_mask [B, L] to logits [B, num_classes]."""
@@ -76,7 +76,7 @@ class TextTransformer:
     depth: Annotated[int, Field(ge=1, description="number of blocks")] = 2
     heads: Annotated[int, Field(ge=1, description="attention heads per block")] = 4
     dropout: Annotated[float, Field(ge=0, lt=1, description="dropout probability")] = 0.0
-    vocabulary: Vocabulary = 0
+    vocabulary: _Vocabulary = 0
 
     @pydantic.model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:

@@ -1,0 +1,182 @@
+"""The Python door: what it takes for a method, and one line for every wrong argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import eigenforget.methods
+from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.methods import CMF, METHODS, SCRUB, Finetune, Identity, Masked
+from eigenforget.methods.base import Task
+from eigenforget.methods.unlearn import as_method, unlearn
+from eigenforget.models.checkpoint import model_digest
+
+X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(30) % 3
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def call(**changes: Any) -> nn.Module:
+    given = {
+        "model": network(),
+        "forget": (X[:10], Y[:10]),
+        "retain": (X[10:], Y[10:]),
+        "method": "finetune(epochs=1)",
+    }
+    return unlearn(**{**given, **changes})
+
+
+def shift(task: Task, *, by: float = 0.5) -> nn.Module:
+    """Changes the very model that it is given."""
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter.add_(by)
+    return task.model
+
+
+class Shift:
+    """An object that is called with a task."""
+
+    def __call__(self, task: Task) -> nn.Module:
+        return shift(task)
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str = "named"
+    role: str = "control"
+
+    def __call__(self, task: Task) -> nn.Module:
+        return task.student()
+
+
+def test_a_spec_a_recipe_and_an_instance_are_one_method() -> None:
+    assert as_method("scrub(alpha=0.1)") == SCRUB(alpha=0.1)
+    fields = {**SCRUB.recipes["cifar10-resnet18"], "epochs": 7}
+    assert as_method("scrub(recipe='cifar10-resnet18', epochs=7)") == SCRUB(**fields)
+    assert SCRUB(recipe="cifar10-resnet18", epochs=7) == SCRUB(**fields)
+    assert model_digest(call()) == model_digest(call(method=Finetune(epochs=1)))
+
+
+@pytest.mark.parametrize("own", [shift, Shift(), lambda task: shift(task)])
+def test_a_function_or_object_is_a_method_and_the_model_stays_as_it_is(own: Any) -> None:
+    model = network()
+    before = model_digest(model)
+    result = call(model=model, method=own)
+    assert model_digest(model) == before
+    for mine, original in zip(result.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, original + 0.5)
+    method = as_method(own)
+    assert method.role == "unlearned" and method.guarantee.startswith("none")
+    assert method.log_rows == 0 and method.optimises == ()
+
+
+def test_an_object_keeps_the_name_and_role_that_it_declares() -> None:
+    method = as_method(Named())
+    assert (method.name, method.role) == ("named", "control")
+
+
+def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def shrink(task, *, by: float = 0.5):\n"
+        "    student = task.student()\n"
+        "    for p in student.parameters():\n"
+        "        p.data.mul_(by)\n"
+        "    return student\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = call(method="python(path='mine.py:shrink', by=0.25)")
+    for mine, original in zip(result.parameters(), network().parameters(), strict=True):
+        assert torch.equal(mine, original * 0.25)
+
+
+def test_every_method_class_is_a_name_of_the_package() -> None:
+    for kind in METHODS.own:
+        assert getattr(eigenforget.methods, kind.__name__) is kind
+        assert kind.__name__ in eigenforget.methods.__all__
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"method": 3}, "int"),
+        ({"method": None}, "NoneType"),
+        ({"method": network()}, "Sequential"),
+        ({"method": SCRUB}, "SCRUB()"),
+        ({"method": "scrob()"}, "scrub"),
+        ({"method": "scrub("}, "scrub("),
+        ({"method": "scrub(alpha='x')"}, "alpha"),
+        ({"method": "scrub(nope=1)"}, "nope"),
+        ({"method": "scrub(recipe='nope')"}, "nope"),
+        ({"method": "python(path='nope.py:F')"}, "nope.py"),
+        ({"method": lambda: None}, "(task)"),
+        ({"method": lambda task: None}, "NoneType"),
+        ({"model": 3}, "int"),
+        ({"model": None}, "NoneType"),
+        ({"model": lambda x: x}, "function"),
+        ({"model": nn.Sequential()}, "trainable"),
+        ({"forget": None}, "forget"),
+        ({"forget": 3}, "int"),
+        ({"forget": "abc"}, "str"),
+        ({"forget": [1, 2]}, "label"),
+        ({"forget": (X[:10],)}, "label"),
+        ({"forget": (X[:10], Y[:9])}, "9"),
+        ({"forget": (X[:10], Y[:10].float())}, "float32"),
+        ({"forget": (X[:0], Y[:0])}, "empty"),
+        ({"forget": (X[:10], Y[:10] + 9)}, "9, 10, 11"),
+        ({"forget": (X[:10], Y[:10] - 1)}, "-1"),
+        ({"forget": (X[:10, :2], Y[:10])}, "2x2"),
+        ({"forget": (X[:10].tolist(), Y[:10].tolist())}, "data"),
+        ({"retain": 5}, "int"),
+        ({"retain": (X[:10], torch.rand(10))}, "float32"),
+        ({"seed": "a"}, "str"),
+        ({"seed": None}, "NoneType"),
+        ({"seed": 1.5}, "float"),
+        ({"engine": "cpu"}, "str"),
+        ({"layer": 3}, "int"),
+        ({"layer": "nope"}, "nope"),
+        ({"log": 3}, "int"),
+        ({"look": 3}, "int"),
+        ({"forgotten_classes": 3}, "3"),
+        ({"forgotten_classes": (7,)}, "7"),
+        ({"forgotten_classes": (1.5,)}, "1.5"),
+        ({"forgotten_classes": "12"}, "12"),
+    ],
+    ids=lambda value: str(value)[:40].replace("\n", " ") if isinstance(value, dict) else "",
+)
+def test_a_wrong_argument_is_one_line_that_names_it(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(EigenforgetError) as caught:
+        call(**wrong)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "named"),
+    [
+        (SCRUB, {"alpha": "x"}, "alpha"),
+        (SCRUB, {"nope": 1}, "nope"),
+        (SCRUB, {"recipe": "nope"}, "nope"),
+        (SCRUB, {"msteps": 9}, "msteps=9"),
+        (Masked, {"inner": 3}, "3"),
+        (CMF, {"inner": Identity()}, "identity"),
+    ],
+)
+def test_a_wrong_field_is_one_line_too(kind: Any, fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(EigenforgetError) as caught:
+        kind(**fields)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_method_needs_and_was_not_given_is_a_refusal() -> None:
+    with pytest.raises(Refused, match="finetune"):
+        call(retain=None)
