@@ -32,7 +32,7 @@ from eigenforget.record import (
 )
 from eigenforget.record.pseudonyms import Pseudonyms
 from eigenforget.requests import REQUESTS, personal_fields
-from tests.test_record import made, refusal
+from tests.record.toys import made, refusal
 
 SALT = bytes(range(32))
 PERSONAL = personal_fields(None)

@@ -1,0 +1,62 @@
+"""The index: unique ids, checked columns, its digest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.types import Index
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"x": [1, 2]}, r"index column x must be one value for each of the 3 ids, got \[2\]"),
+        ({"x": np.zeros((3, 2))}, r"got \[3, 2\]"),
+        ({"x": [1, None, "a"]}, "x must hold integers, floats, strings or bools, got object"),
+        ({"x": np.array(["2024-05-31"] * 3, dtype="datetime64[D]")}, "write dates as 2024-05-31"),
+        ({"label": [1, 2, 3]}, "cannot be named 'label'"),
+        ({"id": [1, 2, 3]}, "cannot be named 'id'"),
+    ],
+)
+def test_wrong_columns(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(EigenforgetError, match=message):
+        Index(np.array(["a", "b", "c"]), np.zeros(3, dtype=int), columns=columns)
+
+
+def test_columns_enter_the_digest_by_name_type_and_value() -> None:
+    ids, labels = np.array(["a", "b"]), np.array([0, 1])
+    made: list[dict[str, Any]] = [
+        {},
+        {"x": [1, 2]},
+        {"x": [2, 1]},
+        {"y": [1, 2]},
+        {"x": ["1", "2"]},
+        {"x": [1, 2], "y": [1, 2]},
+    ]
+    assert len({Index(ids, labels, columns=columns).digest() for columns in made}) == len(made)
+    assert Index(ids, labels, columns={}).digest() == Index(ids, labels).digest()
+    both = {"x": [1, 2], "y": [3, 4]}
+    assert (
+        Index(ids, labels, columns=both).digest()
+        == Index(ids, labels, columns=dict(reversed(both.items()))).digest()
+    )
+
+
+def test_the_index_keeps_its_columns_when_the_callers_mapping_changes() -> None:
+    given_ = {"x": np.array([1, 2])}
+    data = Index(np.array(["a", "b"]), np.array([0, 1]), columns=given_)
+    before = data.digest()
+    given_["y"] = np.array([3, 4])
+    assert data.digest() == before and list(data.columns) == ["x"]
+    assert list(
+        Index(data.ids, data.labels, columns={"s": np.array(["p", "q"], dtype=object)}).column("s")
+    ) == ["p", "q"]
+
+
+def test_ids_must_be_unique() -> None:
+    with pytest.raises(EigenforgetError, match="repeated: a"):
+        Index(np.array(["a", "b", "a"]), np.zeros(3, dtype=int))

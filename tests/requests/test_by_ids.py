@@ -1,0 +1,50 @@
+"""Named samples."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import parse
+from eigenforget.requests import REQUESTS as KINDS
+from eigenforget.requests import ByIds, split
+from tests.requests.toys import index
+
+
+def test_by_ids_reads_a_file_and_a_list_alike(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text("id004\n\n  id001\nid004\n", encoding="utf-8")
+    labels = [0, 1, 0, 1, 0, 1]
+    from_file, from_list = (
+        split(ByIds(path=str(path)), index(labels)),
+        split(ByIds(ids=("id001", "id004")), index(labels)),
+    )
+    assert list(from_file.forget) == [1, 4] and from_file.digest == from_list.digest
+
+
+def test_by_ids_reads_standard_input_once_and_takes_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = index([0, 1, 0, 1, 0, 1])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("id004\nid001\n"))
+    assert [list(split(ByIds(path="-"), data).forget) for _ in range(2)] == [[1, 4], [1, 4]]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("id002\n"))
+    assert list(split(ByIds(path="-", ids=("id000",)), data).forget) == [0, 2]
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(
+        EigenforgetError, match="cannot read the id list '-': there is no standard input"
+    ):
+        split(ByIds(path="-"), data)
+    assert (
+        ByIds(ids=["id001"])
+        == ByIds(ids=("id001",))
+        == parse('by_ids(ids=["id001"])', KINDS, "request")
+    )  # type: ignore[arg-type]
+
+
+def test_by_ids_passes_over_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_bytes(b"\xef\xbb\xbfid001\r\nid002\r\n")
+    assert list(split(ByIds(path=str(path)), index([0, 1, 0, 1])).forget) == [1, 2]

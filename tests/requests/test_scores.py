@@ -1,0 +1,157 @@
+"""Scores of samples and their files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.requests import (
+    memorisation_scores,
+    read_scores,
+    write_scores,
+)
+from tests.requests.score_toys import N
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_scores_read_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, scores: dict[str, float]
+) -> None:
+    folder = tmp_path_factory.mktemp("scores")
+    for name in ("a.csv", "a.jsonl", "A.NDJSON"):
+        written = write_scores(
+            folder / name, list(scores), list(scores.values()), column="memorisation"
+        )
+        assert read_scores(written, "memorisation") == scores
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "A.NDJSON",
+        "a.csv",
+        "a.jsonl",
+    ]  # no temporary file is left
+
+
+def test_ids_with_commas_quotes_and_newlines(tmp_path: Path) -> None:
+    scores = {'a,"b"': 1.0, "c\nd": 2.0, " e ": 3.0}
+    for name in ("a.csv", "a.jsonl"):
+        assert (
+            read_scores(write_scores(tmp_path / name, list(scores), list(scores.values())))
+            == scores
+        )
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = write_scores(tmp_path / "s.csv", ["a"], [1.0])
+    with pytest.raises(
+        EigenforgetError, match="scores must be finite numbers; these ids have none: b"
+    ):
+        write_scores(path, ["a", "b"], [1.0, math.nan])
+    assert read_scores(path) == {"a": 1.0}
+    for ids, values, message in (
+        (["a", "b"], [1.0], "one score is needed for each id"),
+        (["a", "a"], [1, 2], "repeated: a"),
+    ):
+        with pytest.raises(EigenforgetError, match=message):
+            write_scores(path, ids, values)
+    with pytest.raises(EigenforgetError, match="cannot be written"):
+        write_scores(tmp_path / "missing" / "s.csv", ["a"], [1.0])
+
+
+def test_further_columns_and_whole_numbers_are_fine(tmp_path: Path) -> None:
+    table, lines = tmp_path / "s.csv", tmp_path / "s.jsonl"
+    table.write_text("\ufeffname,id,loss\nx,7,3\ny,8,-1e-3\n", encoding="utf-8")
+    lines.write_text(
+        '{"id": 7, "loss": 3}\n\n{"loss": -0.001, "id": "8", "more": [1]}\n', encoding="utf-8"
+    )
+    assert read_scores(table, "loss") == read_scores(lines, "loss") == {"7": 3.0, "8": -0.001}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "s.csv",
+            "id,loss\na,1\n",
+            "s.csv, line 2: there is no 'score'; the columns are: id, loss",
+        ),
+        ("s.csv", "a,1\n", "there are no scores"),
+        ("s.csv", "id,score\na\n", "line 2: there is no 'score'"),
+        ("s.csv", "id,score\na,x\nb,nan\nc,1\n", "these ids have none: a, b"),
+        ("s.csv", "id,score\na,1\na,2\n", "ids must be unique; repeated: a"),
+        ("s.csv", 'id,score\n"a,1\n', "no CSV"),
+        ("s.csv", "", "there are no scores"),
+        ("s.jsonl", '{"id": "a", "score": 1}\n{"id": ', "line 2: no JSON"),
+        ("s.jsonl", "[1]\n", "an object with an id and a score is needed"),
+        ("s.jsonl", '{"id": "a"}\n', "line 1: there is no 'score'; the columns are: id"),
+        ("s.jsonl", '{"id": "a", "score": true}\n', "these ids have none: a"),
+        ("s.txt", "a 1\n", "scores are kept in .csv, .jsonl or .ndjson files"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(EigenforgetError, match=message) as caught:
+        read_scores(tmp_path / name)
+    assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_memorisation_is_the_gap_of_label_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    seen, unseen, labels = (
+        rng.normal(size=(3, N, 5)) * 4,
+        rng.normal(size=(2, N, 5)) * 4,
+        rng.integers(0, 5, N),
+    )
+
+    def probability(models: np.ndarray, i: int) -> float:
+        of = [math.exp(m[i, labels[i]]) / math.fsum(math.exp(v) for v in m[i]) for m in models]
+        return math.fsum(of) / len(of)
+
+    wanted = [probability(seen, i) - probability(unseen, i) for i in range(N)]
+    np.testing.assert_allclose(
+        memorisation_scores(seen, unseen, labels), wanted, rtol=0, atol=1e-14
+    )
+    np.testing.assert_allclose(
+        memorisation_scores(seen + 1e3, unseen - 1e3, labels), wanted, rtol=0, atol=1e-11
+    )
+    assert (memorisation_scores(seen, seen, labels) == 0).all()
+    assert (
+        memorisation_scores(seen, unseen, labels) == -memorisation_scores(unseen, seen, labels)
+    ).all()
+
+
+def test_memorisation_reaches_its_bounds() -> None:
+    sure, wrong = np.array([[[1e4, 0.0]]]), np.array([[[-1e4, 0.0]]])
+    assert memorisation_scores(sure, wrong, [0]) == [1.0] and memorisation_scores(
+        wrong, sure, [0]
+    ) == [-1.0]
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen", "labels", "message"),
+    [
+        (np.zeros((2, 3)), np.zeros((1, 2, 3)), [0, 1], "with_sample must be logits"),
+        (np.zeros((0, 2, 3)), np.zeros((1, 2, 3)), [0, 1], "at least one model"),
+        (np.zeros((1, 2, 3)), np.zeros((1, 3, 3)), [0, 1], "without must be logits .*2 samples"),
+        (np.zeros((1, 2, 3)), np.zeros((1, 2, 4)), [0, 1], "3 classes and without has 4"),
+        (np.zeros((1, 2, 3)), np.zeros((1, 2, 3)), [0, 3], "integers from 0 to 2, got 0, 3"),
+        (
+            np.full((1, 2, 3), np.nan),
+            np.zeros((1, 2, 3)),
+            [0, 1],
+            "with_sample has logits that are not finite",
+        ),
+    ],
+)
+def test_wrong_logits(
+    seen: np.ndarray, unseen: np.ndarray, labels: list[int], message: str
+) -> None:
+    with pytest.raises(EigenforgetError, match=message):
+        memorisation_scores(seen, unseen, labels)
