@@ -1,4 +1,4 @@
-"""`evaluate`: measures one's own models beside retrained ones, and what one can do with the result."""
+"""`evaluate`: measures models beside retrained ones, and shows, reports and saves the result."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Evaluation(Mapping[str, ModelScores]):
             return to_latex(self.records, scores)
 
     def report(self, path: str | Path, *, title: str = "Unlearning, measured") -> Path:
-        """Writes the page with every score, figure and check as one HTML file, and returns its path."""
+        """Writes the page with every score, figure and check as one HTML file; returns its path."""
         with _own_errors():
             return write_page(self.records, path, title=title)
 
@@ -195,10 +195,10 @@ def evaluate(
     engine: Engine | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Measures models beside retrained oracles, with every metric and audit; the models stay as they are.
+    """Measures models beside retrained oracles, with every metric and audit.
 
-    A model without a linear head needs `layer`. Where the last nn.Linear is not the head, a pass of
-    two samples finds it.
+    The models stay as they are. A model without a linear head needs `layer`. Where the last
+    nn.Linear is not the head, a pass of two samples finds it.
 
     Args:
         models: Models by name; "original" is the model before unlearning. A ModelAndCost in the
@@ -210,7 +210,7 @@ def evaluate(
             with one a gap without a band, with none neither.
         metrics: Metrics of your own: classes, or spellings such as 'python(path="mine.py:Mine")'.
         audits: Audits of your own: functions (evidence, seed) → score, instances, classes or
-            spellings. An audit such as "linear_probe(c=2.0)" takes the place of the one of its name.
+            spellings. "linear_probe(c=2.0)" takes the place of the audit of that name.
         skip: Names of metrics and audits to leave out, such as "relearning".
         layer: The layer whose output are the features; by default the input of the head.
         layers: Further layers, on which what reads features is measured again as "score@layer".

@@ -1,6 +1,4 @@
-"""What an audit works on: the outputs of a model and of those it stands beside, from the forward
-passes that the metrics share.
-"""
+"""What an audit works on: the outputs of a model and of the models beside it."""
 
 from __future__ import annotations
 
@@ -23,10 +21,14 @@ Reads = Literal["logits", "features", "model"]
 
 
 class PartOutputs(NamedTuple):
-    """logits [N, C], features [N, D], labels [N], positions [N] as numpy arrays, in order of
-    positions.
+    """A model's outputs on one part, in order of positions.
 
-    layers: features [N, D_l] of further layers by name.
+    Attributes:
+        logits: [N, C].
+        features: [N, D].
+        labels: [N].
+        positions: [N], rows in the part's source.
+        layers: Features [N, D_l] of further layers by name.
     """
 
     logits: np.ndarray
@@ -37,19 +39,27 @@ class PartOutputs(NamedTuple):
 
 
 Observation = Mapping[Part, PartOutputs]
-"""The outputs of one model on each part that exists. All models of a measurement have the same
-samples in the same order.
+"""The outputs of one model on each part that exists.
+
+All models of a measurement have the same samples in the same order.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """A model (never changed by an audit), its outputs on the parts that exist, and the outputs of
-    the models beside it.
+    """A model, its outputs on the parts that exist, and the outputs of the models beside it.
 
-    original: before unlearning. oracles: retrained without the forget data; where the model itself
-    is one of them, the others. peers: made in the same way as the model from other training seeds.
-    sources, engine, layer (of the features): for audits that train or run a model.
+    Attributes:
+        model: The model; an audit never changes it.
+        parts: Its outputs.
+        num_classes: Classes of the data.
+        forgotten_classes: Classes that are gone as a whole.
+        original: Outputs of the model before unlearning.
+        oracles: Outputs of the retrained models; where the model itself is one, of the others.
+        peers: Outputs of models made in the same way from other training seeds.
+        sources: The samples of each part, for audits that train or run a model.
+        engine: What trains or runs it.
+        layer: The layer of the features; None for the input of the head.
     """
 
     model: nn.Module

@@ -1,6 +1,4 @@
-"""One forward pass per model and part, kept on the CPU; metrics and audits are fed from it. Which
-parts there are, and the heads.
-"""
+"""Observes a model: its outputs on every part, on the CPU, from one forward pass."""
 
 from __future__ import annotations
 
@@ -26,8 +24,11 @@ CHUNK = 2048
 
 
 class View(NamedTuple):
-    """What is captured: the headline layer (None: the input of the classifier head) and further
-    layers.
+    """What is captured.
+
+    Attributes:
+        layer: The headline layer; None for the input of the classifier head.
+        layers: Further layers.
     """
 
     layer: str | None
@@ -37,8 +38,16 @@ class View(NamedTuple):
 def observe(
     engine: Engine, model: nn.Module, parts: Mapping[Part, Source], view: View
 ) -> dict[Part, PartOutputs]:
-    """The outputs of the model on every part, in order. Errors: unknown layers, labels that have no
-    logit.
+    """The outputs of the model on every part, in order.
+
+    Args:
+        engine: Runs the model.
+        model: The model.
+        parts: The samples of each part.
+        view: The layers.
+
+    Raises:
+        EigenforgetError: A layer is unknown, or a label has no logit.
     """
     seen: dict[Part, PartOutputs] = {}
     for part, source in parts.items():
@@ -53,7 +62,7 @@ def observe(
 
 
 def at_layer(seen: Observation, layer: str) -> dict[Part, PartOutputs]:
-    """The same outputs with the features of a further layer in the place of the headline features."""
+    """The same outputs with the features of a further layer as the headline features."""
     return {
         part: rows._replace(features=rows.layers[layer], layers={}) for part, rows in seen.items()
     }
@@ -71,8 +80,15 @@ def batches(rows: PartOutputs) -> Iterator[tuple[Batch, Outputs]]:
 def pairs(
     mine: PartOutputs, other: PartOutputs, reads: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(labels, mine, other) in batches: logits or features of two models on the same samples.
-    Errors: other samples.
+    """Batches of (labels, mine, other): logits or features of two models on the same samples.
+
+    Args:
+        mine: Outputs of the one model.
+        other: Outputs of the other model.
+        reads: "logits" or "features".
+
+    Raises:
+        EigenforgetError: The samples differ.
     """
     if not (
         np.array_equal(mine.positions, other.positions)
@@ -86,18 +102,23 @@ def pairs(
 
 
 LOOKED_AT = 256
-"""Samples of each side that a training trace is taken from: enough to see a course, few enough to
-cost little.
-"""
+"""Samples of each side in a training trace: enough to see a course, and cheap."""
 
 
 class Glance:
-    """What a training trace shows of a model after an epoch: accuracy on samples to forget and to
-    keep, and their DA.
+    """What a training trace shows after an epoch: accuracies of both sides, and their DA.
 
     On at most LOOKED_AT samples a side, the same ones each time, so that the values wander less
     than the model; they are no scores. A module whose parameters are not those of `model`, as a
-    method may train one on its way, is not looked at. Counted in no meter.
+    method may train one on its way, is not looked at. No meter counts it.
+
+    Args:
+        engine: Runs the model.
+        model: The model that is to be unlearned.
+        sides: Forget set and retain set.
+        k: Directions of the alignment.
+        layer: The layer of the features.
+        seed: Which samples are looked at follows from it.
     """
 
     def __init__(
@@ -121,6 +142,7 @@ class Glance:
         self.k = k
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
+        """The values by name; none of a module that is not the model."""
         if [name for name, _ in model.named_parameters()] != self.names:
             return {}
         counted = self.engine.meter.forwarded
@@ -164,8 +186,13 @@ def _joined(rows: Sequence[tuple[Batch, Outputs]]) -> PartOutputs:
 def parts_of(
     forget: Source, retain: Source, test: Source, *, forgotten_classes: Sequence[int]
 ) -> dict[Part, Source]:
-    """The parts that exist: held-out samples are divided into forgotten and other classes where
-    classes are gone as a whole.
+    """The parts that exist.
+
+    Where classes are gone as a whole, held-out samples are divided into forgotten and other
+    classes.
+
+    Raises:
+        EigenforgetError: The test data has no sample of a retained class.
     """
     parts: dict[Part, Source] = {"forget": forget, "retain": retain}
     gone, rest = sides_of(test.labels(), forgotten_classes)

@@ -170,7 +170,7 @@ def content_rows(source: Source) -> list[str]:
             total = hashlib.sha256()
             for name, column in columns.items():
                 total.update(f"{name}{column.dtype}{list(column.shape[1:])}".encode())
-                total.update(np.ascontiguousarray(column[row]))
+                total.update(np.ascontiguousarray(column[row]).data)
             rows.append(f"{total.hexdigest()}\x1f{label}")
     return rows
 

@@ -81,14 +81,18 @@ class Scoring:
             head=None, num_features=width, k=default_k(self.context.k, width)
         )
         other = replace(self, context=context)
+        found = other.readings(there)
+        return Findings(tuple(replace(s, name=f"{s.name}@{layer}") for s in found.scores), {})
+
+    def readings(self, evidence: Evidence) -> Findings:
+        """What reads features, on the features of the evidence."""
         alone, _ = self._audits_by_ensemble()
-        found = _joined(
+        return _joined(
             [
-                *other._metrics(there, _FEATURES),
-                *_audited(alone, there, context.seed, _FEATURES),
+                *self._metrics(evidence, _FEATURES),
+                *_audited(alone, evidence, self.context.seed, _FEATURES),
             ]
         )
-        return Findings(tuple(replace(s, name=f"{s.name}@{layer}") for s in found.scores), {})
 
     def _audits_by_ensemble(self) -> tuple[list[Audit], list[Audit]]:
         """The audits of one model, and those that need several models made alike."""

@@ -34,13 +34,20 @@ def map_series(
     points: int,
     seed: int,
 ) -> dict[str, Any]:
-    """A fixed sample of the held-out samples in two dimensions: "pca", and by name what else was
-    asked for (FURTHER_MAPS).
+    """A fixed sample of the held-out samples in two dimensions: "pca", and further maps by name.
 
-    pca: the two leading principal components of all held-out features, of which `explained` is the
-    share of the variance. tsne and umap: of the sampled ones only, so the places of few points say
-    less; left out where there is nothing to spread (see _embedded). ids name the held-out samples.
-    The same samples in each map, and the same seed gives the same bits on one machine.
+    pca shows the two leading principal components of all held-out features; `explained` is their
+    share of the variance. tsne and umap are of the sampled features only, so the places of few
+    points say less; they are left out where there is nothing to spread. All maps show the same
+    samples, and the same seed gives the same bits on one machine.
+
+    Args:
+        seen: The model's outputs.
+        kinds: Further maps, of FURTHER_MAPS.
+        forgotten_classes: Classes that are gone as a whole.
+        ids: Names of the held-out samples: test_forget, then test_retain.
+        points: Samples in a map.
+        seed: The sample and the maps follow from it.
     """
     held = [seen[p] for p in ("test_forget", "test_retain") if p in seen]
     features = np.concatenate([h.features for h in held]).astype(np.float64)
@@ -66,8 +73,10 @@ def map_series(
 
 
 def check_maps(kinds: Sequence[str]) -> None:
-    """Errors: a kind of map that there is not, one named twice, or one whose library is not
-    installed.
+    """Checks the kinds of further maps.
+
+    Raises:
+        EigenforgetError: One is unknown, named twice, or its library is not installed.
     """
     unknown = [kind for kind in kinds if kind not in FURTHER_MAPS]
     if unknown or len(set(kinds)) < len(kinds):
@@ -81,8 +90,9 @@ def check_maps(kinds: Sequence[str]) -> None:
 def class_series(
     seen: Observation, num_classes: int, forgotten_classes: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Accuracy and count of each class on training and on held-out samples, and the held-out
-    confusion matrix (rows: true class).
+    """Accuracy and count of each class on both kinds of samples, and the held-out confusion matrix.
+
+    The rows of the matrix are true classes.
     """
     sides: dict[str, tuple[Part, ...]] = {
         "train": ("forget", "retain"),
@@ -106,7 +116,11 @@ def class_series(
 
 
 def group_accuracy(rows: PartOutputs, groups: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Accuracy on each group of rows. Errors: a group without rows."""
+    """Accuracy on each group of rows.
+
+    Raises:
+        EigenforgetError: A group has no rows.
+    """
     empty = [name for name, members in groups.items() if not len(members)]
     if empty:
         raise EigenforgetError(f"a group of forget samples has no rows: {listed(empty)}")
@@ -120,8 +134,9 @@ def short(values: np.ndarray) -> list[float]:
 
 
 def _confusion(parts: Sequence[PartOutputs], num_classes: int) -> np.ndarray:
-    """Counts [true class, predicted output]; a head may have more outputs than the data has
-    classes.
+    """Counts [true class, predicted output].
+
+    A head may have more outputs than the data has classes.
     """
     width = max([num_classes, *(rows.logits.shape[1] for rows in parts)])
     counts = np.zeros((num_classes, width), dtype=np.int64)
@@ -131,9 +146,7 @@ def _confusion(parts: Sequence[PartOutputs], num_classes: int) -> np.ndarray:
 
 
 def _principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places [N, 2] in the two leading principal directions, and the shares [2] of the variance
-    along them.
-    """
+    """Places [N, 2] in the two leading principal directions, and the shares [2] of the variance."""
     centred = features - features.mean(0)
     values, vectors = np.linalg.eigh(centred.T @ centred)
     axes = vectors[:, ::-1][:, :2]

@@ -23,10 +23,10 @@ from eigenforget.evaluation.evidence import Audit
 
 
 def audit_of(function: Callable[..., Any]) -> type[Audit]:
-    """The audit that a bare function (evidence, seed) → score is; it runs at the headline layer only.
+    """The audit that a bare function (evidence, seed) → score is.
 
-    Its keyword-only parameters become settings. It answers with a number, a Score, a tuple of
-    Scores or Findings.
+    It runs at the headline layer only. Its keyword-only parameters become settings. It answers with
+    a number, a Score, a tuple of Scores or Findings.
 
     Raises:
         EigenforgetError: The function cannot be called with evidence and a seed.

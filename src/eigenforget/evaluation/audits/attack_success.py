@@ -13,20 +13,29 @@ from eigenforget.evaluation.metrics.accuracy import share
 
 @configured
 class AttackSuccess:
-    """attack_success: share of triggered test images of other classes that the model gives the
-    attacker's class.
+    """`attack_success`: share of triggered images of other classes that get the attacker's class.
 
-    A share in [0, 1] with Wilson's interval; better = reference: a model that never saw the
-    poisoned samples calls some images that class by mistake, and one that was retrained without the
-    discovered ones only keeps the backdoor. trace "above". On the part test_trigger, whose labels
-    are the attacker's class; without that part there is no backdoor to measure, and no score.
-    Source: BadNets (arXiv 1708.06733). Errors: logits that are NaN.
+    A share in [0, 1] with Wilson's interval, on the part test_trigger, whose labels are the
+    attacker's class; without that part there is no backdoor to measure and no score. better =
+    "reference": a model that never saw the poisoned samples calls some images that class by
+    mistake, and one that was retrained without the discovered ones only keeps the backdoor. trace
+    "above".
+
+    Raises:
+        EigenforgetError: A logit is NaN.
+
+    Source: BadNets (arXiv 1708.06733).
     """
 
     name: ClassVar[str] = "attack_success"
     reads: ClassVar[Reads] = "logits"
 
-    def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+    def __call__(
+        self,
+        evidence: Evidence,
+        seed: int,  # noqa: ARG002 (every audit is given one)
+    ) -> tuple[Score, ...]:
+        """The score, or none without the part test_trigger."""
         if not evidence.has("test_trigger"):
             return ()
         rows = evidence.parts["test_trigger"]

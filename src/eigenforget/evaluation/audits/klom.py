@@ -25,19 +25,24 @@ _SIDES: dict[str, Part] = {
 
 @configured
 class KLoM:
-    """KL divergence of margins (Georgiev, Rinberg et al., arXiv 2410.23232): per sample between two
-    sets of models, then the mean over samples.
+    """`klom_forget`, `klom_retain`, `klom_test`: KL divergence of margins of two sets of models.
 
-    φ = f_y − log Σ_{k≠y} exp f_k, clipped to [−limit, limit], in `bins` equal bins. A histogram's
-    share is (count / models + ε) / (1 + bins · ε), ε = 1e-5, and the distance is KL(P ‖ Q) = Σ P
-    log(P / Q), P from the oracles and Q from the model and its peers. klom_forget, klom_retain (a
-    seeded draw of at most max_retain samples) and klom_test (test_retain), in nats, from 0 to
-    log((1 + ε) / ε) / (1 + bins · ε) = 11.51, where each set has a bin of its own. Lower is closer,
-    but retrained models are not at 0: the paper has 100 models a side, and with a few the number is
-    only relative. An oracle among oracles shows how large chance makes it. No interval: the draw
-    that matters is that of the models, and there is one of it. Not applicable: fewer than 2 models
-    on a side, no sample of the part. Errors: logits not finite. Deviations: ε on all bins of both
-    sides keeps it a divergence (>= 0); published code floors Q alone, and spans the bins over each
+    Sample by sample, then the mean over samples. φ = f_y − log Σ_{k≠y} exp f_k, clipped to [−limit,
+    limit], in `bins` equal bins. A histogram's share is (count / models + ε) / (1 + bins · ε) and
+    the distance is KL(P ‖ Q) = Σ P log(P / Q), P from the oracles and Q from the model and its
+    peers. On forget, on a seeded draw of at most max_retain samples of retain, and on test_retain;
+    in nats, from 0 to log((1 + ε) / ε) / (1 + bins · ε) = 11.51, where each set has a bin of its
+    own. Lower is closer, but retrained models are not at 0: the paper has 100 models a side, and
+    with a few the number is only relative. An oracle among oracles shows how large chance makes it.
+    There is no interval: the draw that matters is that of the models, and there is one of it.
+
+    Not applicable: fewer than 2 models on a side, no sample of the part.
+
+    Raises:
+        EigenforgetError: A logit is not finite.
+
+    Source: Georgiev, Rinberg et al. (arXiv 2410.23232). Deviations: ε on all bins of both sides
+    keeps it a divergence (>= 0); published code floors Q alone, and spans the bins over each
     sample's own margins, where a few models hardly ever share a bin.
     """
 
@@ -62,9 +67,13 @@ class KLoM:
     )
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        """The three scores, or the reason why there is none."""
         counts = (1 + len(evidence.peers), len(evidence.oracles))
         if min(counts) < 2:
-            reason = f"needs 2 models made alike (the model and its peers) and 2 oracles, got {counts[0]} and {counts[1]}"
+            reason = (
+                "needs 2 models made alike (the model and its peers) and 2 oracles, got "
+                f"{counts[0]} and {counts[1]}"
+            )
             return tuple(self._score(name, reason) for name in _SIDES)
         return tuple(
             self._score(
@@ -84,10 +93,13 @@ class KLoM:
     def distances(self, *, oracles: np.ndarray, models: np.ndarray) -> np.ndarray:
         """[n] in nats: KL of the oracles' histograms to the models', from margins [models, n]."""
         p, q = self._histograms(oracles), self._histograms(models)
-        return (p * np.log(p / q)).sum(axis=0)
+        return np.asarray((p * np.log(p / q)).sum(axis=0))
 
     def _histograms(self, phi: np.ndarray) -> np.ndarray:
-        """[bins, n] smoothed shares; a bin holds its lower edge, the last one its upper edge too."""
+        """[bins, n] smoothed shares.
+
+        A bin holds its lower edge, and the last one its upper edge too.
+        """
         edges = np.linspace(-self.limit, self.limit, self.bins + 1)
         which = np.clip(np.searchsorted(edges, phi, side="right") - 1, 0, self.bins - 1)
         shares = np.stack([(which == b).mean(axis=0) for b in range(self.bins)])

@@ -1,6 +1,4 @@
-"""Can a fresh linear classifier still find the forgotten class in the features, with all labels or
-with very few?
-"""
+"""Can a fresh linear classifier still find the forgotten class in the features?"""
 
 from __future__ import annotations
 
@@ -50,14 +48,26 @@ utility.
 
 
 class Settings(NamedTuple):
+    """How a probe is fitted.
+
+    Attributes:
+        c: Inverse strength of the penalty.
+        max_iter: Most iterations.
+        tolerance: Largest gradient entry at convergence.
+    """
+
     c: float
     max_iter: int
     tolerance: float
 
 
 class Samples(NamedTuple):
-    """features [N, D] and labels [N] to fit on, and the part whose accuracy is the score of each
-    side.
+    """What a probe is fitted and scored on.
+
+    Attributes:
+        features: [N, D].
+        labels: [N].
+        targets: The part whose accuracy is the score of each side.
     """
 
     features: np.ndarray
@@ -66,19 +76,25 @@ class Samples(NamedTuple):
 
 
 class Standardiser(NamedTuple):
-    """mean [D] and inverse scale [D] of the probe's training features; a constant feature has
-    inverse scale 0.
+    """Centring and scaling by a probe's training features.
+
+    Attributes:
+        mean: [D].
+        inverse: Inverse scale [D]; 0 for a constant feature.
     """
 
     mean: np.ndarray
     inverse: np.ndarray
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        return (features - self.mean) * self.inverse
+        """The features [N, D], centred and scaled."""
+        return np.asarray((features - self.mean) * self.inverse)
 
 
 @dataclass(frozen=True)
 class Probe:
+    """A fitted linear classifier of standardised features."""
+
     standardise: Standardiser
     classifier: LogisticRegression
 
@@ -92,21 +108,27 @@ class Probe:
 
 @configured
 class LinearProbe:
-    """Multinomial logistic regression (L-BFGS, float64) on standardised features, the same recipe
-    for every model.
+    """`lp_forget`, `lp_retain`: accuracy of a new linear classifier on the frozen features.
 
-    Class forgetting: fitted on all training samples, the forgotten ones included, with true labels;
-    lp_forget is its accuracy on test_forget, where all classes compete, lp_retain on test_retain. A
-    retrained model is far from chance (0.41 to 0.98 in the literature), so its value is the target:
-    above it, knowledge is left; below it, the model is over-forgotten. lp_retain says how useful
-    the features still are: higher is better. Where no class is forgotten as a whole: fitted on the
-    retained training samples only; lp_forget is its accuracy on the forgotten training samples,
-    which is above the retrained models' where the original learnt samples by heart. On held-out
-    samples (lp_retain) it is an expected-null control there: no difference is the right answer, as
-    for DA. Intervals are Wilson's and hold for this probe's held-out samples, not for a new
-    training run. Not applicable: a part is missing, the probe sees one class, or it did not
-    converge (a half-fitted probe is not this recipe). Errors: non-finite features. Deviation:
-    published probes use SGD, whose result depends on its schedule; this optimum is unique.
+    Multinomial logistic regression (L-BFGS, float64) on standardised features, the same recipe for
+    every model. Where classes are forgotten it is fitted on all training samples, the forget set
+    included, with true labels; lp_forget is its accuracy on test_forget, where all classes compete,
+    lp_retain that on test_retain. A retrained model is far from chance (0.41 to 0.98 in the
+    literature), so its value is the target: above it knowledge is left, below it the model is
+    over-forgotten. lp_retain says how useful the features still are; higher is better. In other
+    requests it is fitted on the retain set only; lp_forget is its accuracy on the forget set, which
+    is above the retrained models' where the original learnt samples by heart. On held-out samples
+    (lp_retain) it is a null control there: no difference is the right answer, as for DA. Wilson's
+    interval holds for this probe's held-out samples, not for a new training run.
+
+    Not applicable: a part is missing, the probe sees one class, or it did not converge (a
+    half-fitted probe is not this recipe).
+
+    Raises:
+        EigenforgetError: A feature is not finite.
+
+    Deviation: published probes use SGD, whose result depends on its schedule; this optimum is
+    unique.
     """
 
     name: ClassVar[str] = "linear_probe"
@@ -120,6 +142,7 @@ class LinearProbe:
     tolerance: Tolerance = 1e-5
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        """The two accuracies, or the reason why there are none."""
         samples = probe_samples(evidence)
         if isinstance(samples, str):
             return none(self.scores, samples)
@@ -138,16 +161,20 @@ class LinearProbe:
 
 @configured
 class FewLabelProbe:
-    """The linear probe's recipe with few labels: can a small seeded share of the training labels
-    bring the class back?
+    """`lp_few_forget`, `lp_few_retain`: the linear probe from a small share of the labels.
 
-    Each draw takes max(2, share · n) of the n training samples of each class, rounded, and is
-    fitted and scored as LinearProbe is, with the same parts in either kind of request.
-    lp_few_forget, lp_few_retain: mean accuracy over the draws, in [0, 1]. 2 % of the labels recover
-    over 82 % of the class in head-only methods, and about 41 % in retrained models (arXiv
-    2405.17878). Deviations: see LinearProbe; that paper fine-tunes its probe with SGD on one draw.
-    Intervals: see averaged. Not applicable: what LinearProbe says, a class with fewer than 2
-    training samples, a draw whose probe did not converge. Errors: non-finite features.
+    Each seeded draw takes max(2, share · n) of the n training samples of each class, rounded, and
+    is fitted and scored as LinearProbe is, on the same parts. The scores are mean accuracies over
+    the draws, in [0, 1]; intervals: see `averaged`. 2 % of the labels recover over 82 % of the
+    class in head-only methods, and about 41 % in retrained models (arXiv 2405.17878).
+
+    Not applicable: what LinearProbe says, a class with fewer than 2 training samples, a draw whose
+    probe did not converge.
+
+    Raises:
+        EigenforgetError: A feature is not finite.
+
+    Deviations: see LinearProbe; that paper fine-tunes its probe with SGD on one draw.
     """
 
     name: ClassVar[str] = "few_label_probe"
@@ -164,6 +191,7 @@ class FewLabelProbe:
     tolerance: Tolerance = 1e-5
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        """The two mean accuracies, or the reason why there are none."""
         samples = probe_samples(evidence)
         if isinstance(samples, str):
             return none(self.scores, samples)
@@ -181,7 +209,10 @@ class FewLabelProbe:
         """One fitted probe for each draw, or the reason why there is none."""
         classes, counts = np.unique(samples.labels, return_counts=True)
         if counts.min() < 2:
-            return f"class {classes[counts.argmin()]} has 1 training sample; the probe needs 2 of each class"
+            return (
+                f"class {classes[counts.argmin()]} has 1 training sample; the probe needs 2 "
+                "of each class"
+            )
         probes = []
         for draw in range(self.draws):
             rows = few_of_each_class(samples.labels, self.share, generator(seed, self.name, draw))
@@ -194,9 +225,7 @@ class FewLabelProbe:
 
 
 def probe_samples(evidence: Evidence) -> Samples | str:
-    """What a probe of this request is fitted and scored on (see LinearProbe), or the reason why
-    there is none.
-    """
+    """What a probe of this request is fitted and scored on, or why there is nothing."""
     by_class = bool(evidence.forgotten_classes)
     sources: tuple[Part, ...] = ("forget", "retain") if by_class else ("retain",)
     missing = [part for part in sources if not evidence.has(part)]
@@ -227,13 +256,17 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, settings: Settings) -> P
         try:
             classifier.fit(standardise(features), labels)
         except ConvergenceWarning:
-            return f"the probe did not converge in {settings.max_iter} iterations to tolerance {settings.tolerance}"
+            return (
+                f"the probe did not converge in {settings.max_iter} iterations to tolerance "
+                f"{settings.tolerance}"
+            )
     return Probe(standardise, classifier)
 
 
 def standardiser(features: np.ndarray) -> Standardiser:
-    """Centre and scale [N, D] to mean 0 and variance 1; constant columns become zero whatever is
-    put in later.
+    """What centres and scales features [N, D] to mean 0 and variance 1.
+
+    Constant columns become zero, whatever is put in later.
     """
     features = features.astype(np.float64)
     std = features.std(axis=0)
@@ -265,8 +298,9 @@ def stratified_subset(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
 
 
 def few_of_each_class(labels: np.ndarray, fraction: float, rng: torch.Generator) -> np.ndarray:
-    """Sorted positions of max(2, fraction · n), rounded, of the n samples of each class, each
-    equally likely.
+    """Sorted positions of max(2, fraction · n), rounded, of the n samples of each class.
+
+    Each sample is equally likely.
     """
     chosen = []
     for label in np.unique(labels):
@@ -287,8 +321,13 @@ def both_sides(
     parts: Sequence[Part],
     right: Callable[[PartOutputs, Part], np.ndarray],
 ) -> tuple[Score, ...]:
-    """The score of each side from right(rows, part) [draws, N], bool; not applicable where the part
-    has no sample.
+    """The score of each side; not applicable where the part has no sample.
+
+    Args:
+        evidence: The model and its outputs.
+        names: Names of the two scores.
+        parts: The part of each.
+        right: Gives [draws, N] bool for the rows of a part: which samples are classified right.
     """
     return tuple(
         averaged(name, right(evidence.parts[part], part), better)
@@ -301,7 +340,7 @@ def both_sides(
 def averaged(name: str, right: np.ndarray, better: Better) -> Score:
     """Mean of right [draws, N] as a Score with a 95 % interval for new draws and new samples.
 
-    Two sources of error are added in quadrature, on each side of the mean (Zou & Donner 2008):
+    Two sources of error are added in quadrature on each side of the mean (Zou & Donner 2008):
     Wilson's interval of the mean over N samples, which is no narrower than the spread of one
     sample's average over the draws, and Student's t times the standard error of the draws'
     accuracies. It is cut to [0, 1]. One draw has Wilson's interval alone.

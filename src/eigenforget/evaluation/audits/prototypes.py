@@ -1,6 +1,4 @@
-"""Do a few samples of the forgotten class, averaged to a prototype, bring the class back without
-any training?
-"""
+"""Do a few samples of the forgotten class, averaged, bring it back without any training?"""
 
 from __future__ import annotations
 
@@ -27,21 +25,25 @@ class Shots(NamedTuple):
 
 @configured
 class Prototypes:
-    """The prototype attack: nearest class mean by cosine, each mean taken over a few seeded
-    training samples.
+    """`prototype_forget`, `prototype_retain`: nearest class mean of a few samples a class.
 
-    In each draw the prototype p_c [D] of every class is the mean feature of `shots` training
-    samples: forget samples of the forgotten classes, retain samples of the others. A held-out
-    feature f goes to argmax_c cos(f, p_c), in float64; of equal ones the first class counts.
-    prototype_forget: mean accuracy over the draws on test_forget, where all classes compete;
-    prototype_retain: on test_retain. Both in [0, 1]; intervals: see linear_probe.averaged. Source:
-    the prototypical relearning attack (arXiv 2506.01318), which uses the prototype of the forgotten
-    class in the model's classifier. Deviation: the classifier is left out and the retained classes
-    have prototypes too, so that the scale and edits of a head play no part and models with
-    different heads are compared on features alone. A feature that is zero everywhere has no
-    direction and counts as wrong. Not applicable: no class is forgotten as a whole, a part is
-    missing, a class with fewer than `shots` training samples, constant training features, a
-    prototype of length zero. Errors: non-finite features.
+    By cosine. In each seeded draw the prototype p_c [D] of every class is the mean feature of
+    `shots` training samples: forget samples of the forgotten classes, retain samples of the others. A held-out
+    feature f goes to argmax_c cos(f, p_c), in float64; of equal ones the first class counts. The
+    scores are mean accuracies over the draws on test_forget, where all classes compete, and on
+    test_retain, in [0, 1]; intervals: see `linear_probe.averaged`. A feature that is zero
+    everywhere has no direction and counts as wrong.
+
+    Not applicable: no class is forgotten as a whole, a part is missing, a class has fewer than
+    `shots` training samples, constant training features, a prototype of length zero.
+
+    Raises:
+        EigenforgetError: A feature is not finite.
+
+    Source: the prototypical relearning attack (arXiv 2506.01318), which puts the prototype of the
+    forgotten class into the model's classifier. Deviation: the classifier is left out and the
+    retained classes have prototypes too, so that the scale and edits of a head play no part and
+    models with different heads are compared on features alone.
     """
 
     name: ClassVar[str] = "prototypes"
@@ -53,6 +55,7 @@ class Prototypes:
     )
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        """The two mean accuracies, or the reason why there are none."""
         classes = self._classes(evidence)
         if isinstance(classes, str):
             return none(self.scores, classes)
@@ -108,7 +111,10 @@ class Prototypes:
                     classes.append(Shots(int(label), features[labels == label]))
         few = [c for c in classes if len(c.features) < self.shots]
         if few:
-            return f"class {few[0].label} has {len(few[0].features)} training samples; a prototype needs {self.shots}"
+            return (
+                f"class {few[0].label} has {len(few[0].features)} training samples; a "
+                f"prototype needs {self.shots}"
+            )
         every = np.concatenate([c.features for c in classes])
         if (every.max(axis=0) == every.min(axis=0)).all():
             return (
@@ -127,14 +133,11 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
         out=np.zeros_like(rows),
         where=rows.any(axis=1, keepdims=True),
     )
-    return np.divide(
-        rows,
-        np.linalg.norm(rows, axis=1, keepdims=True),
-        out=rows,
-        where=rows.any(axis=1, keepdims=True),
-    )
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    np.divide(rows, lengths, out=rows, where=rows.any(axis=1, keepdims=True))
+    return rows
 
 
 def nearest(directions: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     """Row [N] of the prototype [C, D] with the largest cosine to each of the unit rows [N, D]."""
-    return np.argmax(directions @ unit_rows(prototypes).T, axis=1)
+    return np.asarray(np.argmax(directions @ unit_rows(prototypes).T, axis=1))

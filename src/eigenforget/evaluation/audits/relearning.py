@@ -1,4 +1,4 @@
-"""How fast does what was forgotten come back when the model is fine-tuned on a few samples of it?"""
+"""How fast does what was forgotten come back when the model is fine-tuned on a few samples?"""
 
 from __future__ import annotations
 
@@ -35,8 +35,12 @@ Start = Literal["kept", "neutral"]
 
 
 class Slices(NamedTuple):
-    """The part with the target samples, and rows of it that are tested on; rows of forget that are
-    trained on, disjoint.
+    """Which samples are trained and tested on; the two are disjoint.
+
+    Attributes:
+        part: The part with the target samples.
+        target: Rows of it that are tested on.
+        attack: Rows of forget that are trained on.
     """
 
     part: Part
@@ -46,30 +50,36 @@ class Slices(NamedTuple):
 
 @configured
 class Relearning:
-    """Relearn time: fine-tune a copy on n forget samples and watch the accuracy on other samples of
-    what was forgotten.
+    """`relearn_<n>_auc`, `relearn_steps`: how fast a copy relearns from n forget samples.
 
     Budgets n: each of `budgets`, and "all" the forget samples; smaller draws are part of larger
     ones. Every step also sees as many retain samples (a stratified draw of n, or all where there
-    are fewer): on forget samples alone a model wins by calling everything the forgotten class. Row
-    "0" is the benign control: retain samples only, as many as "all". Target: test_forget in class
-    forgetting, trained on the forget samples of these classes. Where no class is gone, one half of
-    the forget samples (seeded, stratified) is trained on and the other half is the target, so they
-    are disjoint. Target and draws are the same for all models. relearn_<n>_auc: mean of the
-    accuracies after 0, 1, 2, 4, … steps with equal weight, hence the area under the curve over log
-    steps, in [0, 1]. relearn_steps: steps of budget "all" until 95 % of the original's accuracy,
-    linear between grid points, at least 1 (also where it holds from the start); not applicable
-    where it is not reached in time. Trace: above, and below for the steps. The head: from a bias of
-    −1e4 no step of ordinary size comes back, though every feature is the original's. So in class
-    forgetting an attack with head="best" tries two starts, the head as it is ("kept") and one whose
-    rows of forgotten classes are the mean of the other rows ("neutral"), and the curve with the
-    larger mean counts; a start that diverges loses. All weights are trained, frozen ones and heads
-    kept as buffers included: an attacker is not bound by such marks. Batch-norm statistics stay: 10
-    samples would wreck them. Source: relearn time, arXiv 2201.05629; few samples, 2405.17878;
-    retain only, 2505.22310. Deviations: the second start; retain samples beside; a fixed step grid
-    in the place of "steps to a margin"; no augmentation (of tensor sources). Not applicable: no
-    engine or data, a part missing, fewer than 10 target samples, a budget above the forget samples,
-    no linear head, all starts diverged.
+    are fewer): on forget samples alone a model wins by calling everything the forgotten class.
+    Budget "0" is the benign control: retain samples only, as many as "all".
+
+    Target: test_forget where classes are forgotten, trained on the forget samples of these classes.
+    In other requests one half of the forget set (seeded, stratified) is trained on and the other
+    half is the target. Target and draws are the same for all models.
+
+    relearn_<n>_auc is the mean of the accuracies after 0, 1, 2, 4, … steps with equal weight, hence
+    the area under the curve over log steps, in [0, 1]. relearn_steps counts the steps of budget
+    "all" until 95 % of the original's accuracy, linear between grid points, at least 1 (also where
+    it holds from the start); not applicable where it is not reached in time. Trace: above, and
+    below for the steps.
+
+    The head: from a bias of −1e4 no step of ordinary size comes back, though every feature is the
+    original's. So where classes are forgotten an attack with head="best" tries two starts, the head
+    as it is ("kept") and one whose rows of forgotten classes are the mean of the other rows
+    ("neutral"), and the curve with the larger mean counts; a start that diverges loses. All weights
+    are trained, frozen ones and heads kept as buffers included: an attacker is not bound by such
+    marks. Batch-norm statistics stay: 10 samples would wreck them.
+
+    Not applicable: no engine or data, a part missing, fewer than 10 target samples, a budget above
+    the forget samples, no linear head, all starts diverged.
+
+    Source: relearn time, arXiv 2201.05629; few samples, arXiv 2405.17878; retain only, arXiv
+    2505.22310. Deviations: the second start; retain samples beside; a fixed step grid in place of
+    "steps to a margin"; no augmentation (of tensor sources).
     """
 
     name: ClassVar[str] = "relearning"
@@ -88,7 +98,8 @@ class Relearning:
         float,
         Field(
             ge=0,
-            description="gradient-norm limit, 0 for none; the first steps on a class that was never seen may explode",
+            description="gradient-norm limit, 0 for none; the first steps on a class that was "
+            "never seen may explode",
         ),
     ] = 5.0
     max_target: Annotated[
@@ -100,6 +111,7 @@ class Relearning:
     ] = "best"
 
     def __call__(self, evidence: Evidence, seed: int) -> Findings:
+        """The scores, and the accuracy curves as the series "relearning"."""
         found = self._slices(evidence, derive(seed, self.name))
         if isinstance(found, str):
             return Findings(self._scores(dict.fromkeys(self._budgets(), found), found), {})
@@ -129,7 +141,7 @@ class Relearning:
     def _slices(self, evidence: Evidence, seed: int) -> Slices | str:
         gone = evidence.forgotten_classes
         part: Part = "test_forget" if gone else "forget"
-        missing = [p for p in dict.fromkeys(("forget", "retain", part)) if not evidence.has(p)]  # type: ignore[arg-type]
+        missing = [p for p in dict.fromkeys(("forget", "retain", part)) if not evidence.has(p)]
         if missing:
             return f"no sample of {' and '.join(missing)}"
         if evidence.engine is None or any(
@@ -150,7 +162,10 @@ class Relearning:
             )
         ]
         if len(target) < MIN_TARGET or not len(attack):
-            return f"needs {MIN_TARGET} samples of {part} to test on and 1 of forget to train on, got {len(target)} and {len(attack)}"
+            return (
+                f"needs {MIN_TARGET} samples of {part} to test on and 1 of forget to train "
+                f"on, got {len(target)} and {len(attack)}"
+            )
         return self._head_problem(evidence) or Slices(part, target, attack)
 
     def _head_problem(self, evidence: Evidence) -> str:
@@ -166,12 +181,13 @@ class Relearning:
         only_kept = self.head == "kept" or not evidence.forgotten_classes
         if only_kept or ("weight" in own and head.out_features == outputs):
             return ""
-        return f"the last linear layer {name!r} has no weight row for each of the {outputs} outputs; head='kept' leaves it as it is"
+        return (
+            f"the last linear layer {name!r} has no weight row for each of the {outputs} "
+            "outputs; head='kept' leaves it as it is"
+        )
 
     def _time(self, evidence: Evidence, slices: Slices, curve: list[float] | str) -> float | str:
-        """Steps until the accuracy is REGAINED of the original's, or the reason why there is no
-        number.
-        """
+        """Steps until REGAINED of the original's accuracy, or why there is no number."""
         if isinstance(curve, str):
             return curve
         if evidence.original is None or slices.part not in evidence.original:
@@ -220,8 +236,9 @@ class _Run:
     seed: int
 
     def curve(self, budget: int | None) -> list[float] | str:
-        """Accuracy on the target at each point of the grid, or the reason why there is none. Budget
-        None: all forget samples.
+        """Accuracy on the target at each point of the grid, or the reason why there is none.
+
+        A budget of None is all forget samples.
         """
         attack = self.slices.attack
         n = budget or len(attack)
@@ -265,7 +282,7 @@ class _Run:
         return watch.accuracies
 
     def _training(self, n: int, *, benign: bool) -> tuple[Source, ...]:
-        labels = {part: self.evidence.parts[part].labels for part in ("forget", "retain")}  # type: ignore[index]
+        labels = {part: self.evidence.parts[part].labels for part in ("forget", "retain")}
         retain = self._source(
             "retain", stratified_subset(labels["retain"], n, derive(self.seed, "retain"))
         )
@@ -307,8 +324,9 @@ def together(*parts: LossInputs) -> Tensor:
 
 
 def attackable(model: nn.Module) -> nn.Module:
-    """A copy of which every weight is trained, frozen ones and a head's weight that is kept as a
-    buffer included.
+    """A copy of which every weight is trained.
+
+    Frozen ones are included, and a head's weight that is kept as a buffer.
     """
     attacked = copy.deepcopy(model)
     _, head = find_head(attacked)
@@ -323,8 +341,9 @@ def attackable(model: nn.Module) -> nn.Module:
 
 
 def neutralise(model: nn.Module, classes: Sequence[int]) -> None:
-    """In place: the head's rows of these classes become the mean of the other rows, weight and
-    bias, so none is ever the largest.
+    """Sets the head's rows of these classes to the mean of the other rows, in place.
+
+    Weight and bias alike, so that none of them is ever the largest.
     """
     _, head = find_head(model)
     others = [row for row in range(head.out_features) if row not in classes]
@@ -335,7 +354,8 @@ def neutralise(model: nn.Module, classes: Sequence[int]) -> None:
 
 
 def crossing(grid: Sequence[int], curve: Sequence[float], goal: float) -> float | None:
-    """The first step at which the curve, linear between the points of the grid, is at the goal;
+    """The first step at which the curve, linear between the points of the grid, is at the goal.
+
     None where it never is.
     """
     for i, value in enumerate(curve):

@@ -1,6 +1,4 @@
-"""Are the forgotten samples more likely under the model than under retrained ones, relative to
-other samples?
-"""
+"""Are the forget samples likelier under the model than under retrained ones?"""
 
 from __future__ import annotations
 
@@ -28,8 +26,13 @@ from eigenforget.evaluation.metrics.attacks import (
 
 
 class _Ratios(NamedTuple):
-    """Log-ratios of the members, of the non-members (from part `of_others`) and of the population
-    z.
+    """Log-ratios of the three sides.
+
+    Attributes:
+        members: Of the forget samples.
+        others: Of the non-members, from part `of_others`.
+        population: Of the population z.
+        of_others: The part of the non-members.
     """
 
     members: np.ndarray
@@ -40,25 +43,32 @@ class _Ratios(NamedTuple):
 
 @configured
 class RMIA:
-    """Offline robust membership inference (arXiv 2312.03262) with the retrained models as
-    references, which never saw any of the samples.
+    """`rmia_auc`, `rmia_tpr_1`, `rmia_tpr_01`: offline robust membership inference, in [0, 1].
 
-    With p(x|θ) the model's probability of the true label and p_out(x) its mean over the references,
-        p(x) = ½ ((1 + a) p_out(x) + 1 − a),    score(x) = share of z with (p(x|θ) / p(x)) / (p(z|θ)
-        / p(z)) >= gamma.
-    Members x are the forget samples. Class forgetting: non-members are test_forget, z is
+    The references are the retrained models, which never saw any of the samples. With p(x|θ) the
+    model's probability of the true label and p_out(x) its mean over the references,
+
+        p(x) = ½ ((1 + a) p_out(x) + 1 − a),
+        score(x) = share of z with (p(x|θ) / p(x)) / (p(z|θ) / p(z)) >= gamma.
+
+    Members x are the forget set. Where classes are forgotten, non-members are test_forget, z is
     test_retain, and members of other classes are left out; there no reference knows the class, p(x)
     is nearly constant, and the attack is little more than one on the loss. Otherwise test_retain is
-    halved by the seed into non-members and z. rmia_auc, rmia_tpr_1 and rmia_tpr_01 in [0, 1], AUC
-    0.5 = no advantage, above the retrained models = member-like; compare with theirs, since hard
-    and easy samples may lie unevenly on the two sides. Ratios are taken in logs, so no logit
-    overflows. Deviation: the score is a step function that never falls with the ratio of x, and a
-    model that learned its members by heart ties them all with the best non-members: the AUC sees
-    it, a TPR is 0. So equal scores are ranked by the ratio, which then decides alone; ties="half"
-    is the published score, where gamma and z matter. Intervals cover the draw of members and
-    non-members, not that of z, the references or the training run. Not applicable: no reference,
-    fewer than 10 members, non-members or z; for a TPR fewer than 100 or 1,000 non-members. Errors:
-    logits not finite.
+    halved by the seed into non-members and z. An AUC of 0.5 means no advantage; above the retrained
+    models = member-like. Compare with theirs, since hard and easy samples may lie unevenly on the
+    two sides. Ratios are taken in logs, so no logit overflows. Intervals cover the draw of members
+    and non-members, not that of z, the references or the training run.
+
+    Not applicable: no reference, fewer than 10 members, non-members or z; for a TPR fewer than 100
+    or 1,000 non-members.
+
+    Raises:
+        EigenforgetError: A logit is not finite.
+
+    Source: arXiv 2312.03262. Deviation: the score is a step function that never falls with the
+    ratio of x, and a model that learned its members by heart ties them all with the best
+    non-members: the AUC sees it, a TPR is 0. So equal scores are ranked by the ratio, which then
+    decides alone; ties="half" is the published score, where gamma and z matter.
     """
 
     name: ClassVar[str] = "rmia"
@@ -67,7 +77,8 @@ class RMIA:
         default=0.3,
         ge=0,
         le=1,
-        description="p of a model trained on x is taken as a·p_out + 1 − a; 0.3 is the paper's value for CIFAR-10, 1 means no effect",
+        description="p of a model trained on x is taken as a·p_out + 1 − a; 0.3 is the paper's "
+        "value for CIFAR-10, 1 means no effect",
     )
     gamma: float = Field(
         default=2.0,
@@ -77,10 +88,11 @@ class RMIA:
     )
     ties: Literal["ratio", "half"] = Field(
         default="ratio",
-        description='"ratio" ranks equal scores by the ratio; "half" leaves them tied, as published',
+        description='"ratio" ranks equal scores by the ratio; "half" leaves ties, as published',
     )
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        """The three scores, or the reason why there are none."""
         if not evidence.oracles:
             return _none("needs 1 retrained reference model, got 0")
         ratios = self._ratios(evidence, seed)
@@ -116,7 +128,10 @@ class RMIA:
                 members, held[drawn[: len(held) // 2]], held[drawn[len(held) // 2 :]], "test_retain"
             )
         if len(found.population) < MIN_SAMPLES:
-            return f"needs {MIN_SAMPLES} samples of test_retain as the population z, got {len(found.population)}"
+            return (
+                f"needs {MIN_SAMPLES} samples of test_retain as the population z, got "
+                f"{len(found.population)}"
+            )
         return found
 
     def _log_ratio(
@@ -126,13 +141,13 @@ class RMIA:
         of_references = [_log_p(seen[part], part) for seen in references]
         log_out = logsumexp(of_references, axis=0) - math.log(len(of_references))
         rest = math.log1p(-self.a) if self.a < 1 else -math.inf
-        return _log_p(model[part], part) - (
-            np.logaddexp(math.log1p(self.a) + log_out, rest) - math.log(2)
-        )
+        prior = np.logaddexp(math.log1p(self.a) + log_out, rest) - math.log(2)
+        return np.asarray(_log_p(model[part], part) - prior)
 
     def _scores(self, ratios: np.ndarray, population: np.ndarray) -> np.ndarray:
-        """[N]: share of z that each x beats by the factor gamma, or a number with the same order
-        and fewer ties.
+        """[N]: share of z that each x beats by the factor gamma.
+
+        Or a number with the same order and fewer ties.
         """
         if self.ties == "ratio":
             # One z for all x: the share never falls with the ratio, so (share, ratio) has the order
@@ -145,9 +160,8 @@ class RMIA:
 
 def _log_p(rows: PartOutputs, part: Part) -> np.ndarray:
     """[N]: log-probability of the true label."""
-    return log_softmax(finite_logits(rows.logits, part), axis=1)[
-        np.arange(len(rows.labels)), rows.labels
-    ]
+    log_p = log_softmax(finite_logits(rows.logits, part), axis=1)
+    return np.asarray(log_p[np.arange(len(rows.labels)), rows.labels])
 
 
 def _none(reason: str) -> tuple[Score, ...]:

@@ -1,6 +1,4 @@
-"""Sample by sample: does the model look like models that unlearned this sample, or like models that
-never saw it?
-"""
+"""Sample by sample: does the model look as if it unlearned this sample, or never saw it?"""
 
 from __future__ import annotations
 
@@ -54,7 +52,7 @@ class Gaussian(NamedTuple):
 
     def log_density(self, phi: np.ndarray) -> np.ndarray:
         """[n], up to the constant −½ log 2π."""
-        return -0.5 * ((phi - self.mean) ** 2 / self.variance + np.log(self.variance))
+        return np.asarray(-0.5 * ((phi - self.mean) ** 2 / self.variance + np.log(self.variance)))
 
 
 class Statistics(NamedTuple):
@@ -66,27 +64,34 @@ class Statistics(NamedTuple):
 
 @configured
 class ULiRA:
-    """U-LiRA (Hayes et al., arXiv 2403.01218): a likelihood-ratio test per forget sample of
-    "unlearned" against "never seen".
+    """`u_lira_auc`, `u_lira_tpr_1`, `u_lira_tpr_01`: a likelihood-ratio test by sample.
 
-    φ = log p_y − log(1 − p_y), clipped to [−50, 50]. Per sample a Gaussian is fitted to φ of the
-    peers (IN: they had the sample and were made like the model) and to φ of the retrained models
-    (OUT); the statistic is log N(φ; IN) − log N(φ; OUT). With fewer than 8 models a side has one
-    variance for all samples, the mean of theirs. Each oracle is left out in turn and OUT fitted to
-    the others, so that nothing is tested on a model of its own fit; the model is tested with the
-    same fits, so that one more retrained model would be treated like the oracle left out. J oracles
-    and n samples give J·n positive (the model) and J·n negative (the oracle) statistics.
-    u_lira_auc, u_lira_tpr_1, u_lira_tpr_01 in [0, 1]; 0.5 (AUC) = sample by sample, the model
-    cannot be told from a retrained one; above = it looks unlearned. Statistics of one sample and of
-    one model are dependent. The AUC's interval joins Obuchowski's variance over samples (Wilson's
-    where it is 0) with the spread over training seeds, see auc_interval_over_models; the TPRs have
-    the percentiles of 1,000 seeded resamples of samples and oracles, without the model's own seed
-    and, as no resample goes beyond the largest statistic, rather too narrow at 0.1 %. Neither
-    covers the draw of the peers. Like all margin tests it is fooled by a constant margin (arXiv
-    2602.16400): read it beside utility. Not applicable: fewer than 2 peers, 3 oracles or 10 forget
-    samples; for a TPR fewer than 100 or 1,000 negatives. Errors: logits not finite. Deviations:
-    shadow models differ in seeds and not in which samples they hold; the published test trains
-    hundreds of them.
+    It tests "unlearned" against "never seen". φ = log p_y − log(1 − p_y), clipped to [−50, 50]. Per
+    sample a Gaussian is fitted to φ of the peers (IN: they had the sample and were made like the
+    model) and to φ of the retrained models (OUT); the statistic is log N(φ; IN) − log N(φ; OUT).
+    With fewer than 8 models a side has one variance for all samples, the mean of theirs. Each
+    oracle is left out in turn and OUT fitted to the others, so that nothing is tested on a model of
+    its own fit; the model is tested with the same fits, so that one more retrained model would be
+    treated like the oracle left out. J oracles and n samples give J·n positive (the model) and J·n
+    negative (the oracle) statistics.
+
+    In [0, 1]. An AUC of 0.5 means that sample by sample the model cannot be told from a retrained
+    one; above it the model looks unlearned. Statistics of one sample and of one model are
+    dependent. The AUC's interval joins Obuchowski's variance over samples (Wilson's where it is 0)
+    with the spread over training seeds, see `auc_interval_over_models`; the TPRs have the
+    percentiles of 1,000 seeded resamples of samples and oracles, without the model's own seed and,
+    as no resample goes beyond the largest statistic, rather too narrow at 0.1 %. Neither covers the
+    draw of the peers. Like all margin tests it is fooled by a constant margin (arXiv 2602.16400):
+    read it beside utility.
+
+    Not applicable: fewer than 2 peers, 3 oracles or 10 forget samples; for a TPR fewer than 100 or
+    1,000 negatives.
+
+    Raises:
+        EigenforgetError: A logit is not finite.
+
+    Source: Hayes et al. (arXiv 2403.01218). Deviations: shadow models differ in seeds and not in
+    which samples they hold; the published test trains hundreds of them.
     """
 
     name: ClassVar[str] = "u_lira"
@@ -94,10 +99,12 @@ class ULiRA:
     ensemble: ClassVar[bool] = True
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        """The three scores, or the reason why there are none."""
         peers, oracles = len(evidence.peers), len(evidence.oracles)
         if peers < 2 or oracles < 3:
             return _none(
-                f"needs 2 peers (made like the model from other training seeds) and 3 oracles, got {peers} and {oracles}"
+                "needs 2 peers (made like the model from other training seeds) and 3 oracles, "
+                f"got {peers} and {oracles}"
             )
         n = len(evidence.parts["forget"].labels) if evidence.has("forget") else 0
         if n < MIN_SAMPLES:
@@ -114,8 +121,9 @@ class ULiRA:
 
 
 def gaussian(phi: np.ndarray) -> Gaussian:
-    """Fit per sample to φ [models, n], with at least 2 models; unbiased variances, one for all
-    samples with fewer than 8 models.
+    """A Gaussian for each sample, fitted to φ [models, n] of at least 2 models.
+
+    Variances are unbiased; there is one for all samples with fewer than 8 models.
     """
     variance = phi.var(axis=0, ddof=1)
     if len(phi) < FEW_MODELS:
@@ -124,12 +132,12 @@ def gaussian(phi: np.ndarray) -> Gaussian:
 
 
 def clustered_auc(positives: np.ndarray, negatives: np.ndarray) -> Delong:
-    """AUC of positives over negatives, both [J, n] with one column per sample, and its variance
-    over samples (Obuchowski 1997).
+    """AUC of positives over negatives, and its variance over samples (Obuchowski 1997).
 
-    A sample's influence is the mean share of negatives that its positives beat plus the mean share
-    of positives that beat its negatives; the variance is the sample variance of the influences over
-    n. With J = 1 and independent columns it is DeLong's for paired data.
+    Both are [J, n] with one column per sample. A sample's influence is the mean share of negatives
+    that its positives beat plus the mean share of positives that beat its negatives; the variance
+    is the sample variance of the influences over n. With J = 1 and independent columns it is
+    DeLong's for paired data.
     """
     n = positives.shape[1]
     won = wins(members=positives.ravel(), others=negatives.ravel())
@@ -141,8 +149,7 @@ def clustered_auc(positives: np.ndarray, negatives: np.ndarray) -> Delong:
 
 
 def auc_interval_over_models(estimate: Delong, tests: Statistics) -> Interval:
-    """95 % interval of the clustered AUC over the draw of samples and of training seeds, cut to [0,
-    1].
+    """95 % interval of the clustered AUC over the draw of samples and of training seeds, in [0, 1].
 
     The model's AUC over each oracle alone varies with that oracle's seed, with standard deviation
     s. The mean over J oracles leaves s / √J of it, and the model's own seed adds s again if it
@@ -172,9 +179,7 @@ def _leave_one_out(target: np.ndarray, *, ins: np.ndarray, outs: np.ndarray) -> 
 
 
 def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
-    """Share of the model's statistics above the threshold that the oracles' leave at this
-    false-positive rate.
-    """
+    """Share of the model's statistics above the threshold that the oracles' leave at this rate."""
     needed, (count, n) = others_needed(fpr), tests.of_oracle.shape
     if count * n < needed:
         return attack_score(
@@ -202,7 +207,8 @@ def _hit(tests: Statistics, fpr: float) -> float:
 def _phi(models: Sequence[Observation]) -> np.ndarray:
     """[models, n] clipped margins on the forget samples."""
     rows = [seen["forget"] for seen in models]
-    return np.clip([margins(r.logits, r.labels, "forget") for r in rows], -PHI_LIMIT, PHI_LIMIT)
+    phi = np.stack([margins(r.logits, r.labels, "forget") for r in rows])
+    return np.asarray(phi.clip(-PHI_LIMIT, PHI_LIMIT))
 
 
 def _none(reason: str) -> tuple[Score, ...]:

@@ -24,18 +24,23 @@ from eigenforget.training.engine import Engine
 
 @configured
 class ZRF:
-    """zrf (zero retrain forgetting) = 1 − mean over the forget samples of JS(p, p̃) in base 2, in
-    [0, 1].
+    """`zrf` (zero retrain forgetting) = 1 − mean over the forget set of JS₂(p, p̃), in [0, 1].
 
     p is the model's softmax on a sample and p̃ that of an incompetent teacher: the same
     architecture with freshly drawn weights, in eval mode. The mean is taken over `references`
-    teachers too, each from its own seed, since one random network is one draw. 1: the model answers
-    as a network that has learnt nothing. No value is right in itself: a retrained model is
-    confident as well (of another class, or from what it learnt of like samples), so its value is
-    the target. Below it, the answers are further from random, as of a model that still knows the
-    samples; above it, the model answers more at random than one that never saw them. Output metric:
-    a change of the head alone moves it. Not applicable: no forget sample, no engine to run a model
-    with, no classifier head, weights that cannot be drawn anew. Errors: logits that are not finite.
+    teachers too, each from its own seed, since one random network is one draw. 1 means that the
+    model answers as a network that has learnt nothing. No value is right in itself: a retrained
+    model is confident as well (of another class, or from what it learnt of like samples), so its
+    value is the target. Below it the answers are further from random, as of a model that still
+    knows the samples; above it the model answers more at random than one that never saw them. It is
+    a metric of outputs: a change of the head alone moves it.
+
+    Not applicable: no forget sample, no engine to run a model with, no classifier head, weights
+    that cannot be drawn anew.
+
+    Raises:
+        EigenforgetError: A logit is not finite.
+
     Source: Chundawat et al. (arXiv 2205.08096). Deviations: base 2, which the paper leaves open,
     and several teachers.
     """
@@ -47,6 +52,7 @@ class ZRF:
     ] = 3
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
+        """The score, or the reason why there is none."""
         found = self._value(evidence, seed)
         if isinstance(found, str):
             return (Score("zrf", None, "1", "reference", (0.0, 1.0), reason=found, trace="below"),)
@@ -62,7 +68,10 @@ class ZRF:
         if evidence.layer is None and not any(
             isinstance(module, nn.Linear) for module in evidence.model.modules()
         ):
-            return f"{type(evidence.model).__name__} has no nn.Linear, so it cannot be run up to its classifier head"
+            return (
+                f"{type(evidence.model).__name__} has no nn.Linear, so it cannot be run up to "
+                "its classifier head"
+            )
         mine = torch.from_numpy(evidence.parts["forget"].logits)
         divergences = []
         try:

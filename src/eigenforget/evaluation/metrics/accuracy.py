@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score, Trace
@@ -18,17 +19,23 @@ Z95 = 1.959963984540054
 
 
 class Interval(NamedTuple):
+    """The ends of a 95 % interval."""
+
     low: float
     high: float
 
 
 class Accuracies(PanelMetric):
-    """Share of samples whose largest logit is the true class, on each part; the first of equal
-    logits counts.
+    """Accuracy on each part: `forget_accuracy`, `retain_accuracy`, `test_…_accuracy`.
 
-    The forgotten parts are compared with the retrained model, which may well be far from zero; on
-    the retained parts higher is better. Intervals are Wilson's. Not applicable: the part was not
-    seen. Errors: NaN logits, a label that has no logit.
+    The share of samples whose largest logit is the true class; of equal logits the first counts.
+    The forgotten parts are compared with the retrained models, whose accuracy may well be far from
+    zero; on the retained parts higher is better. Intervals are Wilson's.
+
+    Not applicable: the part was not seen.
+
+    Raises:
+        EigenforgetError: A logit is NaN, or a label has no logit.
     """
 
     name: ClassVar[str] = "accuracies"
@@ -42,9 +49,11 @@ class Accuracies(PanelMetric):
             self.add_state(state, torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls()
 
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         if part not in PARTS:
             return
@@ -53,6 +62,7 @@ class Accuracies(PanelMetric):
         self.correct[row] += (logits.argmax(dim=1) == labels).sum()
         self.seen[row] += len(labels)
 
+    @override
     def measure(self) -> tuple[Score, ...]:
         counts = zip(PARTS, self.correct.tolist(), self.seen.tolist(), strict=True)
         return tuple(_score(part, correct=correct, seen=seen) for part, correct, seen in counts)
@@ -66,10 +76,16 @@ def _score(part: Part, *, correct: int, seen: int) -> Score:
 
 
 def share(name: str, *, correct: int, seen: int, better: Better) -> Score:
-    """correct / seen as a Score with its Wilson interval; seen must be positive.
+    """The share correct / seen as a Score with its Wilson interval.
 
-    With better="reference" it is a share of forgotten samples: a trace of them shows above the
+    With better="reference" it is a share of forgotten samples, and a trace of them shows above the
     retrained models. With "higher" it is utility.
+
+    Args:
+        name: Name of the score.
+        correct: Samples that count.
+        seen: All samples; at least 1.
+        better: Which values are wanted.
     """
     low, high = wilson_interval(successes=correct, trials=seen)
     return Score(
@@ -87,8 +103,10 @@ def _trace(better: Better) -> Trace:
 
 
 def wilson_interval(*, successes: float, trials: int) -> Interval:
-    """95 % score interval of a share (Wilson 1927), inside [0, 1] and around successes / trials.
-    Needs trials >= 1.
+    """The 95 % score interval of a share (Wilson 1927), inside [0, 1] and around the share.
+
+    Raises:
+        EigenforgetError: There is no trial, or the share is outside [0, 1].
     """
     if not (trials >= 1 and 0 <= successes <= trials):
         raise EigenforgetError(
@@ -102,13 +120,16 @@ def wilson_interval(*, successes: float, trials: int) -> Interval:
 
 
 def checked(part: Part, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:
-    """The detached logits [B, C] and labels [B] of a batch; error where they do not fit or a logit
-    is NaN.
+    """The detached logits [B, C] and labels [B] of a batch.
+
+    Raises:
+        EigenforgetError: They do not fit, or a logit is NaN.
     """
     logits, labels = outputs.logits.detach(), batch.labels.to(outputs.logits.device)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise EigenforgetError(
-            f"part {part}: logits must be [B, C] and labels [B], got {list(logits.shape)} and {list(labels.shape)}"
+            f"part {part}: logits must be [B, C] and labels [B], got {list(logits.shape)} and "
+            f"{list(labels.shape)}"
         )
     wrong = labels[(labels < 0) | (labels >= logits.shape[1])]
     if wrong.numel():

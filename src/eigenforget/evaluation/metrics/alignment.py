@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 import torchmetrics
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.alignment import (
     Centering,
@@ -26,14 +27,23 @@ from eigenforget.evaluation.series import short
 
 
 class DimensionalAlignment(torchmetrics.Metric):
-    """DA_k(forget | retain) for every k, from a stream of features; memory O(D²), whatever the
-    number of samples.
+    """DA_k(forget | retain) for every k, from a stream of features.
 
-    update(features [B, D], is_forget [B] bool); compute() -> float64 [K], whose entry k−1 is DA_k
-    (see `eigenforget.alignment.alignment_curve` for K, the two forms and the two centerings). No
-    unit, range [0, 1]; the target is the retrained model's value (better = reference). The state is
-    the float64 moments of both sides: any order, batching or sharding of the samples gives the same
-    result to rounding. Source: arXiv 2407.17710.
+    `update(features [B, D], is_forget [B])`; `compute()` gives float64 [K], whose entry k−1 is
+    DA_k, in [0, 1] without unit. The target is the value of the retrained model. The state is the
+    float64 moments of both sides: memory is O(D²) whatever the number of samples, and any order,
+    batching or sharding gives the same result to rounding.
+
+    Args:
+        num_features: D, at least 2.
+        form: "frobenius" or "energy", see `eigenforget.alignment.alignment_curve`.
+        centering: "none" or "each".
+        kwargs: Arguments of torchmetrics.Metric.
+
+    Raises:
+        EigenforgetError: An argument is wrong.
+
+    Source: arXiv 2407.17710.
     """
 
     full_state_update = False
@@ -60,8 +70,14 @@ class DimensionalAlignment(torchmetrics.Metric):
         self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
 
     def update(self, features: Tensor, is_forget: Tensor) -> None:
-        """Add feature rows [B, D]; is_forget [B] says which side each belongs to. Errors: wrong
-        width, NaN.
+        """Adds rows of features.
+
+        Args:
+            features: [B, D].
+            is_forget: [B], true where the row is of the forget set.
+
+        Raises:
+            EigenforgetError: A shape is wrong, or a feature is NaN.
         """
         if features.ndim != 2 or features.shape[1] != self.num_features:
             raise EigenforgetError(
@@ -73,6 +89,7 @@ class DimensionalAlignment(torchmetrics.Metric):
             )
         self.packed = _added(self.packed, features, is_forget.bool())
 
+    @override
     def compute(self) -> Tensor:
         return self.curve(self.form, self.centering)
 
@@ -87,13 +104,14 @@ class DimensionalAlignment(torchmetrics.Metric):
 
 
 class PanelAlignment(PanelMetric):
-    """`da`: Frobenius, uncentred DA of the forget against the retain training features at k =
-    number of retained classes.
+    """`da` and `da_energy`: DA of the forget set at k = number of retained classes.
 
-    No unit, range [0, 1], better = reference: features of data a model never saw lie close to the
-    manifold of the data it saw, so a retrained model has a high DA; above its value is not better.
-    For random-sample forgetting it is an expected-null control. `da_energy` is the energy form at
-    the same k. Errors in k make both not applicable, with the reason.
+    Of the training features, uncentred; `da` is the Frobenius form, `da_energy` the energy form. No
+    unit, in [0, 1]. Features of data that a model never saw lie close to the manifold of the data
+    that it saw, so a retrained model has a high DA, and a value above it is not better (better =
+    "reference"). For random requests it is a null control.
+
+    Not applicable: k is beyond the last k at which DA is defined for these features.
     """
 
     name: ClassVar[str] = "dimensional_alignment"
@@ -106,9 +124,11 @@ class PanelAlignment(PanelMetric):
         self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.num_features, context.k)
 
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         if part in ("forget", "retain"):
             side = torch.full(
@@ -116,6 +136,7 @@ class PanelAlignment(PanelMetric):
             )
             self.packed = _added(self.packed, outputs.features, side)
 
+    @override
     def measure(self) -> tuple[Score, ...]:
         return self._score("da", "frobenius"), self._score("da_energy", "energy")
 
@@ -123,6 +144,7 @@ class PanelAlignment(PanelMetric):
         """The moments of the forget and of the retain features seen so far."""
         return _sides(self.packed)
 
+    @override
     def series(self) -> dict[str, Any]:
         """DA curves in both forms and centerings, and the spectra of both sides."""
         forget, retain = self.sides()
@@ -154,7 +176,10 @@ class PanelAlignment(PanelMetric):
             if self.k <= len(curve):
                 value = float(curve[self.k - 1])
             else:
-                reason = f"k = {self.k} exceeds {len(curve)}, the last k at which DA is defined for these features"
+                reason = (
+                    f"k = {self.k} exceeds {len(curve)}, the last k at which DA is defined "
+                    "for these features"
+                )
         return Score(name, value, "1", "reference", (0.0, 1.0), reason=reason, trace="below")
 
 
@@ -195,9 +220,7 @@ def _added(packed: Tensor, features: Tensor, is_forget: Tensor) -> Tensor:
 
 
 def _merge_packed(stacked: Tensor) -> Tensor:
-    """Merge states [ranks, 2, 1+D+D²] in rank order into [2, 1+D+D²]; torchmetrics calls it when it
-    syncs or merges.
-    """
+    """Merges states [ranks, 2, 1+D+D²] in rank order into [2, 1+D+D²]."""
     sides = []
     for side in range(2):
         total = _unpack(stacked[0, side])

@@ -1,6 +1,4 @@
-"""What membership attacks share: AUC and its interval, hits at a low false-positive rate, and the
-margin of the true label.
-"""
+"""What membership attacks share: AUC, hits at a low false-positive rate, margins; intervals."""
 
 from __future__ import annotations
 
@@ -23,8 +21,12 @@ FALSE_POSITIVE_RATES = (("tpr_1", 0.01), ("tpr_01", 0.001))
 
 
 class AttackScores(NamedTuple):
-    """Attack scores of members [m] and non-members [n], higher = member-like, and what to call the
-    two in a reason.
+    """Attack scores of both sides, higher = member-like.
+
+    Attributes:
+        members: [m].
+        others: [n], of non-members.
+        called: What the two are called in a reason.
     """
 
     members: np.ndarray
@@ -32,18 +34,22 @@ class AttackScores(NamedTuple):
     called: tuple[str, str] = ("members", "non-members")
 
     def lacks(self, needed: tuple[int, int]) -> str:
-        """Which side has too few samples, how many there are and how many are needed; empty where
-        both have enough.
-        """
+        """Which side has too few samples, with the counts; empty where both have enough."""
         counts = (len(self.members), len(self.others))
         if all(have >= need for have, need in zip(counts, needed, strict=True)):
             return ""
-        return f"needs {needed[0]} {self.called[0]} and {needed[1]} {self.called[1]}, got {counts[0]} and {counts[1]}"
+        return (
+            f"needs {needed[0]} {self.called[0]} and {needed[1]} {self.called[1]}, got "
+            f"{counts[0]} and {counts[1]}"
+        )
 
 
 class Wins(NamedTuple):
-    """members [m]: how many others each member beats. others [n]: how many members beat each other.
-    A tie counts ½.
+    """Comparisons of each member with each other; a tie counts ½.
+
+    Attributes:
+        members: [m], how many others each member beats.
+        others: [n], how many members beat each other.
     """
 
     members: np.ndarray
@@ -51,16 +57,17 @@ class Wins(NamedTuple):
 
 
 class Delong(NamedTuple):
+    """An AUC and the variance of its estimate."""
+
     auc: float
     variance: float
 
 
 def attack_scores_of(prefix: str, sides: AttackScores) -> tuple[Score, ...]:
-    """<prefix>_auc, <prefix>_tpr_1 and <prefix>_tpr_01: how well these attack scores tell members
-    from non-members.
+    """<prefix>_auc, <prefix>_tpr_1, <prefix>_tpr_01: how well the scores tell members from others.
 
-    The intervals (auc_interval, tpr_interval) hold for independent samples. Not applicable: fewer
-    than 10 members or 10 non-members, for a TPR fewer non-members than 1 / its false-positive rate.
+    The intervals hold for independent samples. Not applicable: fewer than 10 members or 10 others;
+    for a TPR fewer others than 1 / its false-positive rate.
     """
     rates = (tpr_score(f"{prefix}_{name}", sides, fpr=fpr) for name, fpr in FALSE_POSITIVE_RATES)
     return (auc_score(f"{prefix}_auc", sides), *rates)
@@ -77,8 +84,9 @@ def auc_score(name: str, sides: AttackScores) -> Score:
 
 
 def tpr_score(name: str, sides: AttackScores, *, fpr: float) -> Score:
-    """threshold_attack with tpr_interval. Not applicable: fewer than 10 members or 1 / fpr
-    non-members.
+    """The share of members found at a false-positive rate (threshold_attack), with tpr_interval.
+
+    Not applicable: fewer than 10 members or 1 / fpr others.
     """
     reason = sides.lacks((MIN_SAMPLES, others_needed(fpr)))
     if reason:
@@ -90,8 +98,9 @@ def tpr_score(name: str, sides: AttackScores, *, fpr: float) -> Score:
 
 
 def attack_score(name: str, value: float | str, interval: Interval | None = None) -> Score:
-    """A Score from its value, or from the reason why there is none. Names that end in "auc" are
-    AUCs, others shares of samples.
+    """A Score from its value, or from the reason why there is none.
+
+    Names that end in "auc" are AUCs, others are shares of samples.
     """
     unit = "AUC" if name.endswith("auc") else "share"
     if isinstance(value, str):
@@ -108,11 +117,13 @@ def wins(*, members: np.ndarray, others: np.ndarray) -> Wins:
 
 
 def delong(*, members: np.ndarray, others: np.ndarray) -> Delong:
-    """AUC of members [m] over others [n], P(member above) + ½ P(tie), and its variance (DeLong et
-    al. 1988).
+    """AUC of members [m] over others [n] and its variance (DeLong et al. 1988).
 
-    The variance is S10/m + S01/n: the sample variances of each member's share of others below it,
-    and of each other's share of members above it. Error: fewer than 2 samples on a side.
+    The AUC is P(member above) + ½ P(tie). The variance is S10/m + S01/n: the sample variances of
+    each member's share of others below it, and of each other's share of members above it.
+
+    Raises:
+        EigenforgetError: A side has fewer than 2 samples.
     """
     m, n = len(members), len(others)
     if min(m, n) < 2:
@@ -139,34 +150,35 @@ def auc_interval(estimate: Delong, *, m: int, n: int) -> Interval:
 
 
 def others_needed(fpr: float) -> int:
-    """1 / fpr: with fewer non-members no false positive is allowed at all, which is a stricter
-    attack than the one named.
+    """1 / fpr: how many non-members a false-positive rate takes.
+
+    With fewer no false positive is allowed at all, which is a stricter attack than the one named.
     """
     return math.ceil(1 / fpr - 1e-9)
 
 
 def threshold_attack(*, members: np.ndarray, others: np.ndarray, fpr: float) -> float:
-    """Share of members [m] found by the best threshold with at most floor(fpr · n) of the n others
-    above or on it.
+    """Share of members [m] found by the best threshold with at most floor(fpr · n) false positives.
 
-    "score >= threshold" says member, so tied others all count as false positives. It is the share
-    of members strictly above the (floor(fpr · n) + 1)-th largest other. Errors: an empty side, fpr
-    outside (0, 1).
+    "score >= threshold" says member, so tied others all count as false positives: it is the share
+    of members strictly above the (floor(fpr · n) + 1)-th largest of the n others.
+
+    Raises:
+        EigenforgetError: A side is empty, or fpr is outside (0, 1).
     """
     _check(members, others, fpr)
     return _found(members, _descending(others), allowed=_allowed(fpr, len(others)))
 
 
 def tpr_interval(*, members: np.ndarray, others: np.ndarray, fpr: float) -> Interval:
-    """95 % interval of the true-positive rate at the threshold whose false-positive rate is fpr;
-    exact, for any two distributions.
+    """95 % interval of the true-positive rate at a false-positive rate, for any two distributions.
 
     The threshold is uncertain too. How many of the n others lie above the true one is Binomial(n,
     fpr), so it lies between two order statistics with 97.5 %; at these two, which the members know
     nothing of, the share of members gets its Clopper–Pearson bounds with 97.5 %. Both hold together
-    with at least 95 % (Bonferroni). Conservative: with n below 4.4 / fpr the true threshold may lie
-    above all others, and the lower bound is 0. A bootstrap would be narrower there and wrong, since
-    a resample never draws beyond the largest.
+    with at least 95 % (Bonferroni). It is conservative: with n below 4.4 / fpr the true threshold
+    may lie above all others, and the lower bound is 0. A bootstrap would be narrower there and
+    wrong, since a resample never draws beyond the largest.
     """
     _check(members, others, fpr)
     m, ordered = len(members), _descending(others)
@@ -179,10 +191,12 @@ def tpr_interval(*, members: np.ndarray, others: np.ndarray, fpr: float) -> Inte
 
 
 def margins(logits: np.ndarray, labels: np.ndarray, part: Part) -> np.ndarray:
-    """[N] float64: φ = f_y − log Σ_{k≠y} exp f_k of logits [N, C], which is log p_y − log(1 − p_y)
-    without its rounding.
+    """φ = f_y − log Σ_{k≠y} exp f_k of logits [N, C], as [N] float64.
 
-    Errors: logits that are not finite, fewer than 2 classes.
+    That is log p_y − log(1 − p_y) without its rounding.
+
+    Raises:
+        EigenforgetError: A logit is not finite, or there are fewer than 2 classes.
     """
     wide = finite_logits(logits, part)
     if wide.shape[1] < 2:
@@ -190,11 +204,15 @@ def margins(logits: np.ndarray, labels: np.ndarray, part: Part) -> np.ndarray:
     rows = np.arange(len(wide))
     others = wide.copy()
     others[rows, labels] = -np.inf
-    return wide[rows, labels] - logsumexp(others, axis=1)
+    return np.asarray(wide[rows, labels] - logsumexp(others, axis=1))
 
 
 def finite_logits(logits: np.ndarray, part: Part) -> np.ndarray:
-    """The logits in float64. Error: one of them is not finite."""
+    """The logits in float64.
+
+    Raises:
+        EigenforgetError: One of them is not finite.
+    """
     if not np.isfinite(logits).all():
         raise EigenforgetError(
             f"part {part}: a logit is not finite, so a model's loss is not a number"
@@ -203,8 +221,9 @@ def finite_logits(logits: np.ndarray, part: Part) -> np.ndarray:
 
 
 def _found(members: np.ndarray, ordered: np.ndarray, *, allowed: int) -> float:
-    """Share of members above the others in descending order, but for the first `allowed`; with -1,
-    above a bound that nothing passes.
+    """Share of members above the others in descending order, but for the first `allowed` of these.
+
+    With -1 it is the share above a bound that nothing passes.
     """
     if allowed < 0:
         return 0.0
@@ -223,5 +242,6 @@ def _descending(values: np.ndarray) -> np.ndarray:
 def _check(members: np.ndarray, others: np.ndarray, fpr: float) -> None:
     if min(len(members), len(others)) == 0 or not 0 < fpr < 1:
         raise EigenforgetError(
-            f"a threshold attack needs samples on both sides and 0 < fpr < 1, got {len(members)}, {len(others)} and {fpr}"
+            "a threshold attack needs samples on both sides and 0 < fpr < 1, got "
+            f"{len(members)}, {len(others)} and {fpr}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
@@ -19,8 +20,8 @@ from eigenforget.evaluation.metrics.similarity import checked_features, is_const
 TRAINING: tuple[Part, Part] = ("forget", "retain")
 _BETTER: dict[str, Better] = {"ncm_forget": "reference", "ncm_retain": "higher"}
 TIE = 1e-12
-"""Distances this close, as a share of the vectors' norms, are equal: what rounding of the means can
-move them by.
+"""Distances this close, as a share of the vectors' norms, are equal: rounding of the means may move
+them by as much.
 """
 
 
@@ -30,19 +31,25 @@ class _Rows(NamedTuple):
 
 
 class NearestClassMean(PanelMetric):
-    """Accuracy of the class whose mean training feature is nearest (Euclidean), with the true
-    labels; the first of equally near ones counts.
+    """`ncm_forget` and `ncm_retain`: accuracy of the class whose mean training feature is nearest.
 
-    Class forgetting: means over forget and retain together; ncm_forget on test_forget, ncm_retain
-    on test_retain. Otherwise means over retain alone and ncm_forget on the forget samples, which
-    have no held-out counterpart. Shares in [0, 1] with Wilson's interval (the draw of the samples,
-    not of the means). ncm_forget: better = reference, a trace shows above the retrained models:
-    features still gather the class, whatever the head answers. ncm_retain: higher is better. State:
-    float64 sums [2, C, D] and counts of the training parts, and the features of the evaluated
-    parts. Not applicable: no sample of the part, a class without training samples (named), class
-    means that coincide. Errors: non-finite features, a label that is not a class. Source: the
-    nearest class centre rule of Papyan et al. (arXiv 2008.08186), as evaluations of CMF read it on
-    forgotten classes.
+    Euclidean, with true labels; the first of equally near classes counts. Where classes are
+    forgotten, means are over both sides of the training data, ncm_forget is on test_forget and
+    ncm_retain on test_retain. In other requests means are over the retain set alone, and ncm_forget
+    is on the forget set, which has no held-out counterpart. Shares in [0, 1]; Wilson's interval
+    covers the draw of the samples, not that of the means. ncm_forget: better = "reference"; above
+    the retrained models the features still gather the class, whatever the head answers. ncm_retain:
+    higher is better. The state is float64 sums [2, C, D] and counts of the training parts, and the
+    features of the evaluated parts.
+
+    Not applicable: no sample of the part, a class without training samples, class means that
+    coincide.
+
+    Raises:
+        EigenforgetError: A feature is not finite, or a label is not a class.
+
+    Source: the nearest class centre rule of Papyan et al. (arXiv 2008.08186), as evaluations of CMF
+    apply it to forgotten classes.
     """
 
     name: ClassVar[str] = "nearest_class_mean"
@@ -79,9 +86,11 @@ class NearestClassMean(PanelMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.num_features, context.num_classes, context.forgotten_classes)
 
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         features = checked_features(part, outputs.features, width=self.num_features)
         labels = checked_classes(part, batch.labels, num_classes=self.num_classes).to(
@@ -102,6 +111,7 @@ class NearestClassMean(PanelMetric):
             rows.append(features[taken].clone())
             classes.append(labels[taken].clone())
 
+    @override
     def measure(self) -> tuple[Score, ...]:
         sides = (
             _rows(self.forget_features, self.forget_labels),
@@ -145,8 +155,9 @@ class NearestClassMean(PanelMetric):
 
 
 def nearest_mean(features: np.ndarray, *, means: np.ndarray) -> np.ndarray:
-    """Row [N] of the mean [K, D] nearest to each feature [N, D]; the first of those equally near to
-    rounding.
+    """Row [N] of the mean [K, D] that is nearest to each feature [N, D].
+
+    Of those equally near to rounding the first counts.
     """
     distances = cdist(features, means)
     scale = np.linalg.norm(features, axis=1) + np.linalg.norm(means, axis=1).max()
@@ -167,7 +178,11 @@ def means_coincide(means: np.ndarray) -> bool:
 
 
 def checked_classes(part: Part, labels: Tensor, *, num_classes: int) -> Tensor:
-    """The labels as int64; error where one is not a class."""
+    """The labels as int64.
+
+    Raises:
+        EigenforgetError: One is not a class.
+    """
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if wrong.numel():
         raise EigenforgetError(

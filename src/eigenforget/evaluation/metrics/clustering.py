@@ -9,6 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
@@ -27,16 +28,20 @@ class _Rows(NamedTuple):
 
 
 class ClusteringScores(PanelMetric):
-    """k-means (10 seeded starts, k = classes present) on the features of test_forget and
-    test_retain together.
+    """`nmi`, `cluster_f1`, `best_cluster_f1`: do k-means clusters find the classes?
 
-    nmi: normalised mutual information of clusters and labels, arithmetic mean. cluster_f1: F1 of
-    "same cluster" as a prediction of "same class" over all pairs of samples. best_cluster_f1: for
-    each forgotten class the best F1 that one cluster reaches, averaged over the forgotten classes;
-    not applicable where no class is forgotten as a whole. Keeps the held-out features, O(N·D); they
-    are sorted by part and position, so order and sharding do not matter. Not applicable: fewer than
-    2 classes, fewer distinct points than clusters. Errors: non-finite features, a label that is not
-    a class, a sample given twice.
+    k-means has 10 seeded starts and as many clusters as classes are present in test_forget and
+    test_retain together. nmi: normalised mutual information of clusters and labels, arithmetic
+    mean. cluster_f1: F1 of "same cluster" as a prediction of "same class" over all pairs of
+    samples. best_cluster_f1: the best F1 that one cluster reaches for a forgotten class, averaged
+    over these. The state is the held-out features, O(N·D), sorted by part and position, so that
+    order and sharding do not matter.
+
+    Not applicable: fewer than 2 classes, fewer distinct points than clusters; for best_cluster_f1
+    no class is forgotten as a whole.
+
+    Raises:
+        EigenforgetError: A feature is not finite, a label is not a class, a sample is given twice.
     """
 
     name: ClassVar[str] = "clustering"
@@ -56,9 +61,11 @@ class ClusteringScores(PanelMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.num_classes, context.forgotten_classes, context.seed)
 
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         # Training parts add no rows, but the typed empty tensors that a rank without held-out
         # samples must gather.
@@ -85,6 +92,7 @@ class ClusteringScores(PanelMetric):
             torch.stack([torch.full_like(positions, PARTS.index(part)), positions], dim=1)
         )
 
+    @override
     def measure(self) -> tuple[Score, ...]:
         rows = self._sorted()
         classes = np.unique(rows.labels)
@@ -134,8 +142,9 @@ class ClusteringScores(PanelMetric):
 
 
 def contingency(labels: np.ndarray, clusters: np.ndarray, *, num_classes: int) -> np.ndarray:
-    """Counts [num_classes, clusters] int64 of samples by class and cluster; labels and clusters [N]
-    count from 0.
+    """Counts [num_classes, clusters] int64 of samples by class and cluster.
+
+    Labels and clusters [N] count from 0.
     """
     width = int(clusters.max()) + 1
     return np.bincount(labels * width + clusters, minlength=num_classes * width).reshape(
@@ -144,12 +153,13 @@ def contingency(labels: np.ndarray, clusters: np.ndarray, *, num_classes: int) -
 
 
 def pairwise_f1(table: np.ndarray) -> float:
-    """F1 of "same cluster" against "same class" over all pairs of samples, from the counts
-    [classes, clusters].
+    """F1 of "same cluster" against "same class" over all pairs, from counts [classes, clusters].
 
     Twice the pairs together in both, over pairs together in clusters plus pairs together in
-    classes: the harmonic mean of precision and recall, and 0 where both are 0. Error: no pair is
-    together in either.
+    classes: the harmonic mean of precision and recall, and 0 where both are 0.
+
+    Raises:
+        EigenforgetError: No pair is together in either.
     """
     both, classes, clusters = (_pairs(n) for n in (table, table.sum(axis=1), table.sum(axis=0)))
     if classes + clusters == 0:
@@ -158,8 +168,9 @@ def pairwise_f1(table: np.ndarray) -> float:
 
 
 def best_cluster_f1(table: np.ndarray, label: int) -> float:
-    """The best F1 with which one cluster retrieves the samples of the class `label`, which must not
-    be empty.
+    """The best F1 with which one cluster retrieves the samples of a class.
+
+    The class `label` must not be empty.
     """
     return float((2 * table[label] / (table[label].sum() + table.sum(axis=0))).max())
 

@@ -1,6 +1,4 @@
-"""Scores that follow from other scores of a model and of the retrained models: tug of war and the
-Anamnesis index.
-"""
+"""Scores that follow from other scores: tug of war and the Anamnesis index."""
 
 from __future__ import annotations
 
@@ -19,19 +17,25 @@ MIA_TERMS = ("mia_auc", "retain_accuracy", "test_retain_accuracy")
 
 
 def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ...]:
-    """tow, tow_mia and ain of a model from its scores and those of the retrained models; for one of
-    these, pass the others.
+    """`tow`, `tow_mia` and `ain` of a model from its scores and those of the retrained models.
 
-    tow: mean over the oracles of tug_of_war. tow_mia: the same with the membership attack's AUC
-    (mia_auc) in the place of the forget accuracy. Both in [0, 1] without unit. 1 is the very values
-    of a retrained model, which a second retrained model misses by the noise of training: as much is
-    to be reached, and more does no harm, so higher is better; a low one says that something differs
-    and not in which sense (trace "both"). ain: see anamnesis_index; trace "below", as relearning
-    faster than an oracle shows what was kept. Not applicable: an input that the model or an oracle
-    lacks, by name, or no oracle. Sources: tow: Triantafillou et al. (arXiv 2406.09073), Zhao et al.
-    (arXiv 2406.01257), the latter for tow_mia too. Deviations: the test term leaves out held-out
-    samples of forgotten classes, and tow_mia compares the AUC of a population attack instead of the
-    accuracy of a trained one. ain: Chundawat et al. (arXiv 2201.05629).
+    tow is the mean over the oracles of `tug_of_war`; tow_mia has the AUC of the membership attack
+    (mia_auc) in place of the forget accuracy. Both are in [0, 1] without unit. 1 means the very
+    values of a retrained model, which a second retrained model misses by the noise of training. So
+    higher is better; a low value says that something differs, not in which sense (trace "both").
+    ain: see `anamnesis_index`; trace "below", since relearning faster than an oracle shows what was
+    retained.
+
+    Not applicable: the model or an oracle lacks an input, or there is no oracle.
+
+    Args:
+        own: The model's scores.
+        oracles: Those of the retrained models; for one of these, of the others.
+
+    Sources: tow: Triantafillou et al. (arXiv 2406.09073), Zhao et al. (arXiv 2406.01257), the
+    latter for tow_mia too. ain: Chundawat et al. (arXiv 2201.05629). Deviations: the test term
+    leaves out held-out samples of forgotten classes, and tow_mia compares the AUC of a population
+    attack in place of the accuracy of a trained one.
     """
     return (
         _score(
@@ -59,17 +63,18 @@ def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ..
 
 
 def tug_of_war(found: Mapping[str, float], oracle: Mapping[str, float]) -> float:
-    """Π (1 − |accuracy − oracle's|) over forget, retain and held-out retained accuracy, in [0, 1];
+    """Π (1 − |accuracy − oracle's|) over forget, retain and retained held-out accuracy, in [0, 1].
+
     1 is the oracle's.
     """
     return _product(found, oracle, TERMS)
 
 
 def anamnesis_index(found: Mapping[str, float], oracles: Sequence[Mapping[str, float]]) -> float:
-    """relearn_steps of the model over the mean of the oracles': 1 is like an oracle, below 1
-    relearns faster, above 1 slower.
+    """relearn_steps of the model over the oracles' mean: below 1 it relearns faster than they do.
 
-    Errors: relearn_steps below 1.
+    Raises:
+        EigenforgetError: A number of steps is below 1.
     """
     steps = [found["relearn_steps"], *(oracle["relearn_steps"] for oracle in oracles)]
     wrong = [s for s in steps if s < 1]

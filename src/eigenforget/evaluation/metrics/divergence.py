@@ -1,6 +1,4 @@
-"""How far the outputs of two models lie apart: Jensen-Shannon divergence and L2 distance of the
-softmaxes.
-"""
+"""How far the outputs of two models lie apart: Jensen–Shannon divergence, L2 distance."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
@@ -30,9 +29,7 @@ class Softmaxes(NamedTuple):
 
 
 class _MeanOfRows(PairedMetric):
-    """Mean over the samples of a part of a distance between two rows of probabilities; the other
-    parts are not looked at.
-    """
+    """Mean over the samples of a part of a distance between two rows of probabilities."""
 
     stems: ClassVar[Mapping[Part, str]]
     total: Tensor
@@ -48,6 +45,7 @@ class _MeanOfRows(PairedMetric):
         )
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls()
 
@@ -56,6 +54,7 @@ class _MeanOfRows(PairedMetric):
     def distance(mine: Tensor, other: Tensor) -> Tensor:
         """[B] from probabilities [B, C]."""
 
+    @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
         if part not in self.stems:
             return
@@ -64,6 +63,7 @@ class _MeanOfRows(PairedMetric):
         self.total[row] += self.distance(*pair).sum()
         self.seen[row] += len(pair.mine)
 
+    @override
     def values(self) -> dict[str, float | str]:
         found: dict[str, float | str] = {}
         for (part, stem), total, seen in zip(
@@ -79,17 +79,21 @@ class _MeanOfRows(PairedMetric):
 
 
 class JensenShannon(_MeanOfRows):
-    """jsd_forget, jsd_test: mean over the samples of forget and of test_retain of the
-    Jensen-Shannon divergence of the softmaxes.
+    """`jsd_forget`, `jsd_test`: mean Jensen–Shannon divergence of the softmaxes, by sample.
 
-    JS(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q) / 2, for each sample, in nats, in [0, ln 2];
-    symmetric, 0 where the models answer alike. Two retrained models differ too: their divergence
-    from each other, not 0, is what to compare with. Held-out samples of forgotten classes are in
-    neither. Needs one row of logits of each model per sample, over the same classes. Not
-    applicable: the part was not seen. Errors: logits that are not finite, shapes that differ.
-    Source: Chundawat et al. (arXiv 2205.08096), LoTUS (arXiv 2503.18314). Deviation: LoTUS' code
-    takes KL of the mean to the two sides, normalised over the whole tensor; this is the textbook
-    divergence of each row.
+    On the forget set and on test_retain. JS(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q) / 2, for
+    each sample, in nats, in [0, ln 2]. It is symmetric, and 0 where the models answer alike. Two
+    retrained models differ too: their divergence from each other, not 0, is what to compare with.
+    Held-out samples of forgotten classes are in neither score.
+
+    Not applicable: the part was not seen.
+
+    Raises:
+        EigenforgetError: A logit is not finite, or shapes differ.
+
+    Source: Chundawat et al. (arXiv 2205.08096), LoTUS (arXiv 2503.18314). Deviation: the code of
+    LoTUS takes KL of the mean to the two sides, normalised over the whole tensor; this is the
+    textbook divergence of each row.
     """
 
     name: ClassVar[str] = "jensen_shannon"
@@ -99,17 +103,22 @@ class JensenShannon(_MeanOfRows):
     kinds: ClassVar[Mapping[str, ComparisonKind]] = {"jsd_forget": _NATS, "jsd_test": _NATS}
 
     @staticmethod
+    @override
     def distance(mine: Tensor, other: Tensor) -> Tensor:
         return jensen_shannon(mine, other)
 
 
 class ActivationDistance(_MeanOfRows):
-    """l2_forget: mean over the forget samples of ‖softmax of the one − softmax of the other
-    model‖₂, in [0, √2].
+    """`l2_forget`: mean over the forget set of ‖softmax − softmax of the other model‖₂, in [0, √2].
 
-    0 where the models answer alike, √2 where they are certain of different classes. Not applicable:
-    no forget sample was seen. Errors: logits that are not finite, shapes that differ. Source:
-    Golatkar et al. (arXiv 1911.04933), Chundawat et al. (arXiv 2205.08096).
+    0 where the models answer alike, √2 where they are certain of different classes.
+
+    Not applicable: no forget sample was seen.
+
+    Raises:
+        EigenforgetError: A logit is not finite, or shapes differ.
+
+    Source: Golatkar et al. (arXiv 1911.04933), Chundawat et al. (arXiv 2205.08096).
     """
 
     name: ClassVar[str] = "activation_distance"
@@ -121,13 +130,14 @@ class ActivationDistance(_MeanOfRows):
     }
 
     @staticmethod
+    @override
     def distance(mine: Tensor, other: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(mine - other, dim=-1)
+        length: Tensor = torch.linalg.vector_norm(mine - other, dim=-1)
+        return length
 
 
 class RfJsd(PairedMetric):
-    """rf_jsd: does the model answer on the forgotten samples as the original does on unseen samples
-    of the same class?
+    """`rf_jsd`: is the forget set treated as the original treats unseen samples of its classes?
 
     For each class c with forget samples: JS(p̄_c, q̄_c), p̄_c the mean softmax of this model over
     the forget samples of c, q̄_c that of the original over the held-out samples of c (test_forget
@@ -135,10 +145,14 @@ class RfJsd(PairedMetric):
     model, and LoTUS reads small as good. That holds where samples are forgotten at random; a model
     retrained without a whole class is far from the original on it. So its target is the retrained
     models' own value, and on which side a trace shows depends on the request (below it for a class,
-    above it for samples). Not applicable: no forget sample, or a class of them without a held-out
-    one. Errors: logits that are not finite, shapes that differ, a label that is not a class.
-    Source: LoTUS (arXiv 2503.18314). Deviation: the textbook divergence of each class, as for
-    JensenShannon.
+    above it for samples).
+
+    Not applicable: no forget sample, or a class of them without a held-out sample.
+
+    Raises:
+        EigenforgetError: A logit is not finite, shapes differ, or a label is not a class.
+
+    Source: LoTUS (arXiv 2503.18314). Deviation: the textbook divergence of each class.
     """
 
     name: ClassVar[str] = "rf_jsd"
@@ -161,9 +175,11 @@ class RfJsd(PairedMetric):
         )
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.num_classes)
 
+    @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
         pair = softmaxes(part, mine=mine, other=other)
         labels = self._checked(part, labels, pair.mine)
@@ -175,6 +191,7 @@ class RfJsd(PairedMetric):
         if part == "forget" or held_out:
             self.counts[int(held_out)] += torch.bincount(labels, minlength=self.num_classes)
 
+    @override
     def values(self) -> dict[str, float | str]:
         forgotten, unseen = self.counts.cpu()
         classes = forgotten.nonzero().flatten()
@@ -182,9 +199,9 @@ class RfJsd(PairedMetric):
             return {"rf_jsd": "no sample of part forget was seen"}
         missing = classes[unseen[classes] == 0]
         if len(missing):
-            return {
-                "rf_jsd": f"no held-out sample of class {listed(missing.tolist())}, of which there are forget samples"
-            }
+            gone = listed(missing.tolist())
+            reason = f"no held-out sample of class {gone}, of which there are forget samples"
+            return {"rf_jsd": reason}
         means = [
             _summed(sums).cpu()[classes] / counts[classes, None]
             for sums, counts in ((self.forgotten, forgotten), (self.unseen, unseen))
@@ -213,13 +230,12 @@ class RfJsd(PairedMetric):
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """[...] Jensen-Shannon divergence in nats of probabilities p and q [..., C] float64, in [0, ln
-    2]; exactly symmetric.
+    """[...] Jensen–Shannon divergence in nats of probabilities p and q [..., C] float64.
 
-    As Σ_c m_c · g(t_c) with m = (p + q)/2, t = (q − p)/(q + p) and g(t) = ½ [(1 + t) ln(1 + t) + (1
-    − t) ln(1 − t)] in [0, ln 2]: no term is negative, none is large, and equal inputs give exactly
-    0. (losses.js_divergence is for training: it takes logits, lets gradients through and is exact
-    to 1e-16 only.)
+    In [0, ln 2] and exactly symmetric. It is Σ_c m_c · g(t_c) with m = (p + q)/2, t = (q − p)/(q +
+    p) and g(t) = ½ [(1 + t) ln(1 + t) + (1 − t) ln(1 − t)] in [0, ln 2]: no term is negative, none
+    is large, and equal inputs give exactly 0. (The divergence in training.losses takes logits, lets
+    gradients through and is exact to 1e-16 only.)
     """
     total = p + q
     t = torch.where(total > 0, (q - p) / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
@@ -228,12 +244,15 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
 
 
 def softmaxes(part: Part, *, mine: Tensor, other: Tensor) -> Softmaxes:
-    """The softmaxes of two models' logits [B, C], in float64. Errors: shapes that differ, logits
-    that are not finite.
+    """The softmaxes of two models' logits [B, C], in float64.
+
+    Raises:
+        EigenforgetError: Shapes differ, or a logit is not finite.
     """
     if mine.ndim != 2 or mine.shape != other.shape:
         raise EigenforgetError(
-            f"part {part}: two models' outputs are compared over the same samples and classes [B, C],"
+            f"part {part}: two models' outputs are compared over the same samples and classes "
+            "[B, C],"
             f" got {list(mine.shape)} and {list(other.shape)}"
         )
     for logits, whose in ((mine, "the model's"), (other, "the other model's")):

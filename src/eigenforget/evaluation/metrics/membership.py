@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
@@ -38,22 +39,26 @@ MAX_RETAIN = 10_000
 
 
 class PopulationMIA(PanelMetric):
-    """One attack for all samples. Scores in [0, 1]; 0.5 means no advantage for an AUC; above the
-    retrained models = member-like.
+    """One attack for all samples: `mia_…`, in [0, 1]; above the retrained models = member-like.
 
-    Members are the forget samples. Where classes are forgotten as a whole, non-members are
-    test_forget, unseen images of the same classes; members of other classes (a mixed request) are
-    then left out, and without test_forget there is no score, since test_retain would measure the
-    difference of classes. In other requests non-members are test_forget if it was seen, else
-    test_retain; if the class mix of the members differs from theirs, part of the score is that
-    difference. AUCs of four scores, in float64 (attack_scores): `mia_auc` the negative loss of the
-    true label, `mia_confidence_auc` the largest probability, `mia_entropy_auc` and
-    `mia_modified_entropy_auc` (arXiv 2003.10595) the negative entropies. `mia_tpr_1` and
-    `mia_tpr_01`: members found by the loss at 1 % and 0.1 % false positives. `mia_logistic_auc`:
-    see logistic_auc. `mia_forget_rate`: see forget_rate. Intervals: DeLong's, tpr_interval's,
-    Wilson's. Not applicable: fewer than 10 samples on a side; fewer than 100 or 1,000 non-members
-    for a TPR. Errors: logits that are not finite. A population attack is weak: a value near the
-    retrained model's does not prove that no single sample can be recognised (arXiv 2403.01218).
+    Members are the forget set. Where classes are forgotten as a whole, non-members are test_forget,
+    unseen samples of the same classes. Members of other classes (a mixed request) are then left
+    out, and without test_forget there is no score, since test_retain would measure the difference
+    of classes. In other requests non-members are test_forget if it was seen, else test_retain; if
+    the class mix of the members differs from theirs, part of the score is that difference.
+
+    AUCs (0.5 = no advantage) of four scores in float64, see `attack_scores`: `mia_auc` the negative
+    loss of the true label, `mia_confidence_auc` the largest probability, `mia_entropy_auc` and
+    `mia_modified_entropy_auc` the negative entropies (arXiv 2003.10595). `mia_tpr_1`, `mia_tpr_01`:
+    members found by the loss at 1 % and 0.1 % false positives. `mia_logistic_auc`: see
+    `logistic_auc`. `mia_forget_rate`: see `forget_rate`. Intervals: DeLong's, `tpr_interval`,
+    Wilson's. A population attack is weak: a value near the retrained model's does not prove that no
+    single sample can be recognised (arXiv 2403.01218).
+
+    Not applicable: fewer than 10 samples on a side; for a TPR fewer than 100 or 1,000 non-members.
+
+    Raises:
+        EigenforgetError: A logit is not finite.
     """
 
     name: ClassVar[str] = "population_mia"
@@ -77,9 +82,11 @@ class PopulationMIA(PanelMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.forgotten_classes, context.seed)
 
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         logits, labels = checked(part, batch, outputs)
         if not bool(logits.isfinite().all()):
@@ -106,6 +113,7 @@ class PopulationMIA(PanelMetric):
         placed = torch.cat([own, batch.positions.to(own).unsqueeze(1)], dim=1)
         self.retain_losses.append(placed if part == "retain" else placed[:0])
 
+    @override
     def measure(self) -> tuple[Score, ...]:
         members, unseen_forget = _rows(self.members, 4), _rows(self.unseen_forget, 4)
         same_classes = bool(self.forgotten_classes) or len(unseen_forget) > 0
@@ -130,6 +138,7 @@ class PopulationMIA(PanelMetric):
             ),
         )
 
+    @override
     def series(self) -> dict[str, Any]:
         """The ROC of the attack by the loss of the true label, whose area is mia_auc."""
         losses, unseen_forget, unseen_retain = (
@@ -140,8 +149,9 @@ class PopulationMIA(PanelMetric):
         return roc_series(AttackScores(losses, unseen_forget if same_classes else unseen_retain))
 
     def _retain(self) -> np.ndarray:
-        """[n, 1] negative losses of at most MAX_RETAIN retained samples: those whose positions drew
-        the smallest numbers.
+        """[n, 1] negative losses of at most MAX_RETAIN retained samples.
+
+        They are those whose positions drew the smallest numbers.
         """
         rows = _rows(self.retain_losses, 2)
         if len(rows) <= MAX_RETAIN:
@@ -156,11 +166,11 @@ class PopulationMIA(PanelMetric):
 
 
 def attack_scores(logits: Tensor, labels: Tensor) -> Tensor:
-    """[B, 4] float64, each higher for members: log p_y, largest p, negative entropy, negative
-    modified entropy, of finite logits [B, C].
+    """[B, 4] float64 from finite logits [B, C], each higher for members.
 
-    Modified entropy (Song & Mittal, arXiv 2003.10595): −(1 − p_y) log p_y − Σ_{i≠y} p_i log(1 −
-    p_i). Unlike the entropy, it is large for a sure wrong answer.
+    log p_y, largest p, negative entropy, negative modified entropy. The modified entropy (Song &
+    Mittal, arXiv 2003.10595) is −(1 − p_y) log p_y − Σ_{i≠y} p_i log(1 − p_i); unlike the entropy,
+    it is large for a sure wrong answer.
     """
     log_p = logits.double().log_softmax(dim=1)
     p = log_p.exp()
@@ -176,15 +186,15 @@ def attack_scores(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def logistic_auc(sides: AttackScores, seed: int) -> Score:
-    """mia_logistic_auc: AUC of a logistic regression on the four scores, members [m, 4] against
-    others [n, 4].
+    """`mia_logistic_auc`: AUC of a logistic regression on the four scores [·, 4] of a sample.
 
     Each sample is judged by a regression fitted without its fold (5 stratified seeded folds, scores
     standardised on the fitted ones, classes balanced); the log-odds of all folds are ranked
     together. Rows are sorted first, so that their order decides nothing. DeLong's interval takes
     the log-odds as given, though folds share most of their fit: on pure noise it held 0.5 in 84 %
-    of 800 simulated attacks (100 against 100 and 200 against 1,000). Not applicable: fewer than 10
-    samples on a side, constant scores.
+    of 800 simulated attacks (100 against 100 and 200 against 1,000).
+
+    Not applicable: fewer than 10 samples on a side, constant scores.
     """
     name = "mia_logistic_auc"
     reason = sides.lacks((MIN_SAMPLES, MIN_SAMPLES))
@@ -209,17 +219,19 @@ def logistic_auc(sides: AttackScores, seed: int) -> Score:
 
 
 def forget_rate(*, forget: np.ndarray, retain: np.ndarray, others: np.ndarray) -> Score:
-    """mia_forget_rate: share of forget samples that an attack on the loss calls members; inputs are
-    columns [n, 1] of log p_y.
+    """`mia_forget_rate`: share of the forget set that an attack on the loss calls members.
 
-    The attack of the literature ("MIA efficacy" of SalUn, arXiv 2310.12508, is 1 − this; deviation:
-    logistic regression instead of a support vector machine, and classes balanced): fitted on retain
-    (members) against test_retain (non-members). It asks only whether the loss is low. Any model
-    with wrong predictions on the forget set gets 0, whatever it still knows: a bias of −1e4 on the
-    head's forgotten class does, and so does a model whose forget loss stands out above that of
-    unseen data, which is itself a trace. Read it beside the retrained models' value, never as "0 is
-    good". Wilson's interval covers the forget samples, not the fit. Not applicable: fewer than 10
-    samples of a part, the same loss for all.
+    The attack of the literature is fitted on retain (members) against test_retain (non-members) and
+    asks only whether the loss is low. Any model with wrong predictions on the forget set gets 0,
+    whatever it still knows: a bias of −1e4 on the head's forgotten class does, and so does a model
+    whose forget loss stands out above that of unseen data, which is itself a trace. Read it beside
+    the retrained models' value, never as "0 is good". Wilson's interval covers the forget samples,
+    not the fit. Inputs are columns [n, 1] of log p_y.
+
+    Not applicable: fewer than 10 samples of a part, the same loss for all.
+
+    Source: "MIA efficacy" of SalUn (arXiv 2310.12508) is 1 − this. Deviation: logistic regression
+    in place of a support vector machine, and balanced classes.
     """
     name = "mia_forget_rate"
     if min(len(forget), len(retain), len(others)) < MIN_SAMPLES:

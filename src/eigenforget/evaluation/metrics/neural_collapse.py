@@ -1,6 +1,4 @@
-"""Neural collapse of the retained classes: does unlearning keep the geometry that training gave the
-class means and the head?
-"""
+"""Neural collapse of the retained classes: geometry of class means and head."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
@@ -22,8 +21,12 @@ RANGES = {"nc1": (0.0, math.inf), "nc2": (0.0, 2.0), "nc3": (0.0, 2.0)}
 
 
 class ClassMoments(NamedTuple):
-    """Counts [C] and means [C, D] of the classes and the within-class scatter Σ_c Σ_i
-    (h−μ_c)(h−μ_c)ᵀ [D, D], in float64.
+    """Float64 moments of features by class.
+
+    Attributes:
+        counts: [C].
+        means: [C, D].
+        scatter: Within-class scatter Σ_c Σ_i (h−μ_c)(h−μ_c)ᵀ [D, D].
     """
 
     counts: Tensor
@@ -32,26 +35,30 @@ class ClassMoments(NamedTuple):
 
 
 class NeuralCollapse(PanelMetric):
-    """nc1, nc2, nc3 on the retain training features of the K classes that occur there, each class
-    with the weight of one mean.
+    """`nc1`, `nc2`, `nc3` on the retain training features of the K classes that occur there.
 
-    With class means μ_c, H [K, D] the means less their own mean, W [K, D] the head's rows of these
-    classes, S_w the within-class covariance over all samples, S_b = HᵀH / K and the simplex frame E
-    = (I − 11ᵀ/K) / √(K−1):
+    With class means μ_c (each class with the weight of one mean), H [K, D] the means less their own
+    mean, W [K, D] the head's rows of these classes, S_w the within-class covariance over all
+    samples, S_b = HᵀH / K and the simplex frame E = (I − 11ᵀ/K) / √(K−1):
 
-        nc1 = tr(S_w S_b⁺) / K in [0, ∞), 0 where each class is one point        nc2 = ‖HHᵀ/‖HHᵀ‖_F
-        − E‖_F in [0, 2] nc3 = ‖WHᵀ/‖WHᵀ‖_F − E‖_F in [0, 2], 0 where head and means form one frame:
-        features and classifier fit together
+        nc1 = tr(S_w S_b⁺) / K in [0, ∞), 0 where each class is one point
+        nc2 = ‖HHᵀ/‖HHᵀ‖_F − E‖_F in [0, 2]
+        nc3 = ‖WHᵀ/‖WHᵀ‖_F − E‖_F in [0, 2], 0 where head and means form one frame
 
-    Unit "1", better = reference, trace "both": they say that the geometry differs from a retrained
-    model's, not in which sense. The pseudo-inverse keeps the min(K−1, D) largest singular values of
-    H, since centring leaves no more; one of them below max(K, D) · eps of the largest makes nc1 not
-    applicable. Not applicable also: fewer than 2 classes, or 3 for nc2 (any two means form the
-    frame), coinciding class means, for nc1 a class with one sample, for nc3 a layer that is not the
-    head's input, head rows orthogonal to the means. Errors: non-finite features, a label that is
-    not a class, a head that does not fit. Source: Papyan et al. (arXiv 2008.08186); NC2 and NC3 as
-    Frobenius distances as in Zhu et al. (arXiv 2105.02375). Deviations: unbalanced classes, see
-    above; W is not centred.
+    Unit "1", better = "reference", trace "both": they say that the geometry differs from a
+    retrained model's, not in which sense. The pseudo-inverse takes the min(K−1, D) largest singular
+    values of H, since centring leaves no more; one of them below max(K, D) · eps of the largest
+    makes nc1 not applicable.
+
+    Not applicable also: fewer than 2 classes, or 3 for nc2 (any two means form the frame);
+    coinciding class means; for nc1 a class with one sample; for nc3 a layer that is not the head's
+    input, or head rows orthogonal to the means.
+
+    Raises:
+        EigenforgetError: A feature is not finite, a label is not a class, or a head does not fit.
+
+    Source: Papyan et al. (arXiv 2008.08186); nc2 and nc3 as Frobenius distances as in Zhu et al.
+    (arXiv 2105.02375). Deviations: unbalanced classes, see above; W is not centred.
     """
 
     name: ClassVar[str] = "neural_collapse"
@@ -73,9 +80,11 @@ class NeuralCollapse(PanelMetric):
         self.add_state("packed", nothing, dist_reduce_fx=_merge_packed)
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.num_features, context.num_classes, context.head)
 
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         if part != "retain":
             return
@@ -86,6 +95,7 @@ class NeuralCollapse(PanelMetric):
         seen = class_moments(features, labels, num_classes=self.num_classes)
         self.packed = _pack(merge_classes(_unpack(self.packed), seen))
 
+    @override
     def measure(self) -> tuple[Score, ...]:
         found = ClassMoments(*(tensor.cpu() for tensor in _unpack(self.packed)))
         kept = np.flatnonzero(found.counts.numpy())
@@ -95,7 +105,10 @@ class NeuralCollapse(PanelMetric):
         if means_coincide(means):
             return _scores([f"the feature means of all {len(kept)} retained classes coincide"] * 3)
         centred = means - means.mean(axis=0)
-        few = f"needs retained samples of at least 3 classes, got {len(kept)}: any two class means form the frame"
+        few = (
+            f"needs retained samples of at least 3 classes, got {len(kept)}: any two class "
+            "means form the frame"
+        )
         return _scores(
             [
                 self._nc1(centred, found.scatter.numpy(), counts=counts, classes=kept),
@@ -108,7 +121,10 @@ class NeuralCollapse(PanelMetric):
         self, centred: np.ndarray, scatter: np.ndarray, *, counts: np.ndarray, classes: np.ndarray
     ) -> float | str:
         if counts.min() < 2:
-            return f"needs 2 retained samples of each class for its spread, class {listed(classes[counts < 2])} has 1"
+            return (
+                "needs 2 retained samples of each class for its spread, class "
+                f"{listed(classes[counts < 2])} has 1"
+            )
         return within_over_between(centred, within=scatter / counts.sum())
 
     def _nc3(self, centred: np.ndarray, classes: np.ndarray) -> float | str:
@@ -122,8 +138,10 @@ class NeuralCollapse(PanelMetric):
 
 
 def within_over_between(centred: np.ndarray, *, within: np.ndarray) -> float | str:
-    """tr(S_w S_b⁺) / K from centred class means [K, D] and S_w [D, D]; the reason where the means
-    are short of directions.
+    """tr(S_w S_b⁺) / K from centred class means [K, D] and S_w [D, D].
+
+    Returns:
+        The value, or the reason where the means are short of directions.
     """
     k, width = centred.shape
     rank = min(k - 1, width)
@@ -154,9 +172,7 @@ def class_moments(features: Tensor, labels: Tensor, *, num_classes: int) -> Clas
 
 
 def merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
-    """Of both sets of rows together, as a new value; without cancellation (Chan et al. 1983), class
-    by class.
-    """
+    """The moments of both sets of rows together, without cancellation (Chan 1983)."""
     counts = a.counts + b.counts
     share = (b.counts / counts.clamp_min(1)).unsqueeze(1)
     delta = b.means - a.means
@@ -165,9 +181,7 @@ def merge_classes(a: ClassMoments, b: ClassMoments) -> ClassMoments:
 
 
 def _pack(m: ClassMoments) -> Tensor:
-    """[C + D, 1 + D]: a row of count and mean per class, then the rows of the scatter behind a
-    column of zeros.
-    """
+    """[C + D, 1 + D]: count and mean of each class, then the scatter behind a column of zeros."""
     classes = torch.cat([m.counts.unsqueeze(1), m.means], dim=1)
     return torch.cat([classes, torch.nn.functional.pad(m.scatter, (1, 0))])
 
@@ -178,9 +192,7 @@ def _unpack(packed: Tensor) -> ClassMoments:
 
 
 def _merge_packed(stacked: Tensor) -> Tensor:
-    """Merge states [ranks, C + D, 1 + D] in rank order; torchmetrics calls it when it syncs or
-    merges.
-    """
+    """Merges states [ranks, C + D, 1 + D] in rank order."""
     total = _unpack(stacked[0])
     for rank in stacked[1:]:
         total = merge_classes(total, _unpack(rank))

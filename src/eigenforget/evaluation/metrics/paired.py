@@ -1,6 +1,4 @@
-"""What every comparison of two models is: a torchmetrics.Metric fed with both models' outputs on
-the same samples.
-"""
+"""What every metric that compares two models is."""
 
 from __future__ import annotations
 
@@ -18,8 +16,14 @@ Against = Literal["original", "oracle"]
 
 
 class ComparisonKind(NamedTuple):
-    """What a value of a comparison is; see types.Score. to_original: the trace of the comparison
-    with the original, where it differs.
+    """What a value of a comparison is; see core.types.Score.
+
+    Attributes:
+        unit: Its unit.
+        range: Its smallest and its largest value.
+        better: Which values are wanted.
+        trace: Where a trace of the forget set shows, beside the oracles' values.
+        to_original: The same for the comparison with the original, where it differs.
     """
 
     unit: str
@@ -30,16 +34,19 @@ class ComparisonKind(NamedTuple):
 
 
 class PairedMetric(torchmetrics.Metric, ABC):
-    """Compares a model with another one: update(part, labels, mine, other) over the parts, then
-    values().
+    """A torchmetrics.Metric that compares a model with another one on the same samples.
 
-    mine [B, ·] and other [B, ·] are rows of logits or of features (`reads`) of the two models on
-    the same samples; the two models' features may differ in width unless the metric says otherwise.
-    `against` says with which models it is compared; with several oracles the panel takes the mean
-    over them, and an oracle is compared with the other oracles. A score's name is the stem, an
-    underscore and `against`, as in jsd_forget_oracle. The result must not depend on how the samples
-    were shuffled, batched or sharded. values() answers each stem of `kinds` with a number, or with
-    the reason why there is none.
+    The panel calls update(part, labels, mine, other) over the parts, then values(). The result must
+    not depend on how the samples are shuffled, batched or sharded. With several oracles the panel
+    takes the mean over them, and an oracle is compared with the other oracles. A score is named
+    after the stem and the other model, as in jsd_forget_oracle.
+
+    Attributes:
+        name: Its name in specs and in `skip`.
+        reads: Whether `mine` and `other` are logits or features, whose widths may differ.
+        against: With which models it compares.
+        kinds: What each value is, by stem.
+        glossary: Label, group and meaning of each score, for reports.
     """
 
     full_state_update = False
@@ -54,11 +61,20 @@ class PairedMetric(torchmetrics.Metric, ABC):
         """A fresh metric for this measurement."""
 
     @abstractmethod
-    def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None: ...
+    def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
+        """Adds rows of a part.
+
+        Args:
+            part: The part.
+            labels: [B].
+            mine: Rows [B, ·] of the model.
+            other: Rows [B, ·] of the other model.
+        """
 
     @abstractmethod
     def values(self) -> dict[str, float | str]:
         """Value or reason by stem, of the state as it stands on this rank."""
 
     def compute(self) -> dict[str, float]:
+        """The values by stem that there are."""
         return {stem: value for stem, value in self.values().items() if not isinstance(value, str)}

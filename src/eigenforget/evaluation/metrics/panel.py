@@ -1,6 +1,4 @@
-"""What every metric of the panel is: a torchmetrics.Metric that is fed batch by batch and answers
-with Scores.
-"""
+"""What every metric of one model is, and what it may know."""
 
 from __future__ import annotations
 
@@ -14,10 +12,15 @@ from eigenforget.core.types import Batch, Outputs, Part, Score
 
 
 class MetricContext(NamedTuple):
-    """What a metric may need to know of the models and the request before it sees samples.
+    """What a metric may know of the models and the request before it sees samples.
 
-    k: directions of the headline alignment. seed: of metrics that draw, such as k-means. head:
-    weight [C, D] of the classifier head, where the features are its input and None elsewhere.
+    Attributes:
+        num_features: Width of the features.
+        num_classes: Classes of the data.
+        forgotten_classes: Classes that are gone as a whole.
+        k: Directions of the headline alignment.
+        seed: For metrics that draw, such as k-means.
+        head: Weight [C, D] of the classifier head where the features are its input, else None.
     """
 
     num_features: int
@@ -29,14 +32,17 @@ class MetricContext(NamedTuple):
 
 
 class PanelMetric(torchmetrics.Metric, ABC):
-    """One forward pass per model and part feeds all metrics: update(part, batch, outputs), then
-    scores().
+    """A torchmetrics.Metric that is fed with the outputs of one model and answers with Scores.
 
-    The result must not depend on how the samples were shuffled, batched or sharded. What cannot be
-    measured on the parts seen is a Score with value None and a reason, never a number. A subclass
-    writes create(), update() and measure(); torchmetrics' own compute() answers with the
-    applicable values by name, since it takes no frozen dataclasses. What reads features is measured
-    again on each further layer that was asked for.
+    One forward pass per model and part feeds all metrics: update(part, batch, outputs), then
+    measure(). The result must not depend on how the samples are shuffled, batched or sharded. What
+    cannot be measured on the parts seen is a Score with value None and a reason, never a number. A
+    metric that reads features is measured again on each further layer.
+
+    Attributes:
+        name: Its name in specs and in `skip`.
+        reads: Whether it reads logits or features.
+        glossary: Label, group and meaning of each score, for reports.
     """
 
     name: ClassVar[str]
@@ -50,7 +56,8 @@ class PanelMetric(torchmetrics.Metric, ABC):
         """A fresh metric for this measurement."""
 
     @abstractmethod
-    def update(self, part: Part, batch: Batch, outputs: Outputs) -> None: ...
+    def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
+        """Adds the outputs of a batch of a part."""
 
     @abstractmethod
     def measure(self) -> tuple[Score, ...]:
@@ -66,4 +73,5 @@ class PanelMetric(torchmetrics.Metric, ABC):
         return {}
 
     def compute(self) -> dict[str, float]:
+        """The applicable values by name."""
         return {score.name: score.value for score in self.measure() if score.value is not None}

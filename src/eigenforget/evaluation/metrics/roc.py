@@ -15,13 +15,12 @@ _EXACT_RATES = (0.001, 0.01, 0.1)
 
 
 def roc_series(sides: AttackScores) -> dict[str, Any]:
-    """The ROC of the attack by the loss of the true label, thinned: {"mia_roc": {}} where mia_auc
-    does not apply.
+    """The ROC of an attack as the series "mia_roc"; empty with too few samples for an AUC.
 
-    true, false: how many of the `members` and `others` each threshold calls members, from none to
-    all, so that the rates are exact. The corners whose true-positive rates are mia_tpr_1 and
-    mia_tpr_01, and that at 10 %, are always among them. at: these rates by false-positive rate;
-    None with fewer others than one false alarm takes.
+    `true` and `false` count how many of the `members` and `others` each threshold calls members,
+    from none to all, so that the rates are exact. The corners whose true-positive rates are
+    mia_tpr_1 and mia_tpr_01, and that at 10 %, are always among them. `at` holds these rates by
+    false-positive rate; None with fewer others than one false alarm takes.
     """
     if sides.lacks((MIN_SAMPLES, MIN_SAMPLES)):
         return {"mia_roc": {}}
@@ -44,17 +43,21 @@ def roc_series(sides: AttackScores) -> dict[str, Any]:
 
 
 class RocCounts(NamedTuple):
-    """true [T] members and false [T] others called members at each threshold, rising from 0 to all."""
+    """Members and others called members at each threshold, rising from 0 to all.
+
+    Attributes:
+        true: [T] members.
+        false: [T] others.
+    """
 
     true: np.ndarray
     false: np.ndarray
 
 
 def roc_curve(sides: AttackScores) -> RocCounts:
-    """All corners of the ROC: for each value that occurs, from the largest, the counts at or above
-    it; tied samples go together.
+    """All corners of the ROC: the counts at or above each value that occurs, from the largest.
 
-    The trapezoids under it make up P(member above) + ½ P(tie), which is the AUC.
+    Tied samples go together. The trapezoids under it make up P(member above) + ½ P(tie), the AUC.
     """
     values = np.unique(np.concatenate([sides.members, sides.others]))[::-1]
     counts = [
@@ -72,8 +75,9 @@ def _corner(roc: RocCounts, fpr: float) -> int:
 
 
 def _thinned(roc: RocCounts) -> np.ndarray:
-    """Indices of at most MAX_CORNERS corners: the ends, those at _EXACT_RATES, and others at even
-    steps of both logarithmic rates.
+    """Indices of at most MAX_CORNERS corners.
+
+    The ends, those at _EXACT_RATES, and others at even steps of both logarithmic rates.
     """
     if len(roc.true) <= MAX_CORNERS:
         return np.arange(len(roc.true))

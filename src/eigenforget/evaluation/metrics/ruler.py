@@ -1,6 +1,4 @@
-"""RULER: are forgotten samples further from their place than retained ones (M2), or still among the
-retained ones (M4)?
-"""
+"""RULER: are forget samples further from their place than retained ones, or still among them?"""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
@@ -22,7 +21,7 @@ from eigenforget.evaluation.metrics.similarity import checked_features, joined_s
 
 _SIDES: tuple[Part, Part] = ("forget", "retain")
 CAPS: Mapping[str, int] = {"forget": 2_000, "retain": 5_000}
-"""Most samples a side of M4 uses: 25 million cosines for the null, and a standard deviation of
+"""Most samples of a side that M4 uses: 25 million cosines for the null, and a standard deviation of
 0.006 for the mean rank.
 """
 
@@ -31,9 +30,7 @@ _MIN_SAMPLES = 10
 
 BLOCK = 512
 DECIMALS = 12
-"""Cosines are ranked to this many decimals: equal ones must stay equal, whatever the order of a
-sum.
-"""
+"""Cosines are ranked to this many decimals, so that equal ones stay equal in any order."""
 
 
 class _Samples(NamedTuple):
@@ -44,21 +41,23 @@ class _Samples(NamedTuple):
 
 
 class RulerM2(PairedMetric):
-    """ruler_m2: mean over forget of cos(h, h') minus the median over retain of cos(h, h'), with an
-    oracle's features h'.
+    """`ruler_m2`: mean over forget of cos(h, h') less the median over retain, h' an oracle's.
 
-    No unit, range [−2, 2]; 0 where forgotten and retained samples agree with the oracle equally
-    well, below 0 where the forgotten ones agree less: they are not where a retrained model puts
-    them (trace "below"); above 0 over-corrected. better = reference. On the training samples of
-    both sides.
+    On the training samples of both sides; no unit, in [−2, 2]. 0 where forgotten and retained
+    samples agree with the oracle equally well. Below 0 the forgotten ones agree less: they are not
+    where a retrained model puts them (trace "below"). Above 0 they are over-corrected. better =
+    "reference". Cosines compare coordinates, so they mean something only where the oracle shares
+    the original's initialisation: about .99 for paired and .44 for unpaired models in the source.
+    The band of the oracles among each other tells which of the two it is. The state is one cosine
+    per sample.
 
-    Cosines compare coordinates, so they mean something only where the oracle shares the original's
-    initialisation: about .99 for paired and .44 for unpaired models in the source. The band of the
-    oracles among each other tells which of the two it is. Keeps one cosine per sample. Not
-    applicable: no sample on a side, widths that differ, feature vectors that are zero (they have no
-    cosine, and leaving them out would flatter a collapsed model). Errors: as
-    similarity.paired_rows. Source: RULER (gcosma/RULER); the score M2 without its mixed-effects
-    model.
+    Not applicable: no sample on a side, widths that differ, feature vectors that are zero (they
+    have no cosine, and leaving them out would flatter a collapsed model).
+
+    Raises:
+        EigenforgetError: As in similarity.paired_rows.
+
+    Source: RULER (gcosma/RULER); the score M2 without its mixed-effects model.
     """
 
     name: ClassVar[str] = "ruler_m2"
@@ -80,9 +79,11 @@ class RulerM2(PairedMetric):
         self.add_state("widths", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="max")
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls()
 
+    @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
         x, y = paired_rows(part, mine=mine, other=other)
         self.widths = torch.maximum(self.widths, self.widths.new_tensor([x.shape[1], y.shape[1]]))
@@ -96,41 +97,56 @@ class RulerM2(PairedMetric):
             # gathered.
             getattr(self, side).append(cosines if part == side else cosines[:0])
 
+    @override
     def values(self) -> dict[str, float | str]:
         return {"ruler_m2": self._value()}
 
     def _value(self) -> float | str:
         mine, other = self.widths.tolist()
         if mine != other:
-            return f"features have width {mine} here and {other} in the other model, and cosines need one width"
+            return (
+                f"features have width {mine} here and {other} in the other model, and cosines "
+                "need one width"
+            )
         # Sorted, so that the order of the samples changes no bit of the sums.
         forget, retain = (np.sort(_numbers(state)) for state in (self.forget, self.retain))
         zeros = self.zeros.tolist()
         if any(zeros):
             seen = len(forget) + zeros[0], len(retain) + zeros[1]
-            return f"{zeros[0]} of {seen[0]} forget and {zeros[1]} of {seen[1]} retain feature vectors are zero: they have no cosine"
+            return (
+                f"{zeros[0]} of {seen[0]} forget and {zeros[1]} of {seen[1]} retain feature "
+                "vectors are zero: they have no cosine"
+            )
         if not (len(forget) and len(retain)):
-            return f"needs a sample of part forget and one of retain, got {len(forget)} and {len(retain)}"
+            return (
+                f"needs a sample of part forget and one of retain, got {len(forget)} and "
+                f"{len(retain)}"
+            )
         return float(forget.mean() - np.median(retain))
 
 
 class RulerM4(PanelMetric):
-    """ruler_m4: how high the forget samples' nearest retained neighbour ranks among the retained
-    samples' own; needs no oracle.
+    """`ruler_m4`: how high a forget sample's nearest retained neighbour ranks.
 
-    For each forget sample the largest cosine to a retain sample, as its percentile rank (mid-rank
-    for ties) within the largest cosines of the retain samples to each other (leave-one-out); mean
-    over forget. A share in [0, 1]. 0.5 where forgotten samples lie among the retained ones as these
-    do among themselves; above: closer, a residual of training (trace "above"); below:
-    over-displaced. A model that never saw a whole class puts it below 0.5, so better = reference.
+    It needs no oracle. For each forget sample the largest cosine to a retain sample, as its
+    percentile rank (mid-rank for ties) within the largest cosines of the retain samples to each
+    other (leave-one-out); mean over forget. A share in [0, 1]. 0.5 where forgotten samples lie
+    among the retained ones as these do among themselves; above it they are closer, a residue of
+    training (trace "above"); below it they are displaced too far. A model that never saw a whole
+    class puts it below 0.5, so better = "reference".
 
-    low, high: ± 1.96 / √(12 n), cut to [0, 1]: what a mean of n independent uniform ranks varies
-    by. It covers the draw of the forget samples where the ranks spread at most uniformly; neither
-    the draw of the retained ones nor of the training run. At most 2,000 forget and 5,000 retain
-    training samples: those whose positions have the smallest seeded hash, so that order and shards
-    do not matter; memory O(cap·D), time O(cap²·D). Not applicable: fewer than 10 samples on a side,
-    zero feature vectors. Errors: non-finite features, a sample given twice. Source: RULER
-    (gcosma/RULER); the caps are ours.
+    The interval is ± 1.96 / √(12 n), cut to [0, 1]: what a mean of n independent uniform ranks
+    varies by. It covers the draw of the forget samples where the ranks spread at most uniformly,
+    not the draw of the retained ones or the training run. At most 2,000 forget and 5,000 retain
+    samples are used: those whose positions have the smallest seeded hash, so that order and shards
+    do not matter. Memory is O(cap·D), time O(cap²·D).
+
+    Not applicable: fewer than 10 samples on a side, zero feature vectors.
+
+    Raises:
+        EigenforgetError: A feature is not finite, or a sample is given twice.
+
+    Source: RULER (gcosma/RULER); the caps are ours.
     """
 
     name: ClassVar[str] = "ruler_m4"
@@ -144,9 +160,11 @@ class RulerM4(PanelMetric):
             self.add_state(f"{side}_positions", [], dist_reduce_fx="cat")
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.seed)
 
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         features = checked_features(part, outputs.features)
         positions = batch.positions.to(features.device, torch.int64)
@@ -162,6 +180,7 @@ class RulerM4(PanelMetric):
                 for state, left in zip(kept, self._chosen(side), strict=True):
                     state[:] = [left]
 
+    @override
     def measure(self) -> tuple[Score, ...]:
         if not len(self._state("forget", "positions")):
             return (missing_share("ruler_m4", "no training sample was seen"),)
@@ -210,7 +229,8 @@ class RulerM4(PanelMetric):
         if len(np.unique(index)) != len(index):
             values, counts = np.unique(index, return_counts=True)
             raise EigenforgetError(
-                f"ruler_m4: position {values[counts > 1][0]} of part {side} was given more than once"
+                f"ruler_m4: position {values[counts > 1][0]} of part {side} was given more than "
+                "once"
             )
         smallest = np.argsort(hashed(index, derive(self.seed, "ruler_m4", side)))[: CAPS[side]]
         rows = torch.from_numpy(smallest[np.argsort(index[smallest])]).to(features.device)
@@ -218,15 +238,16 @@ class RulerM4(PanelMetric):
 
 
 def row_cosines(x: Tensor, y: Tensor) -> Tensor:
-    """cos(x_i, y_i) [N] of non-zero float64 rows [N, D], in [−1, 1] and exactly 1 for equal rows."""
+    """cos(x_i, y_i) [N] of non-zero float64 rows [N, D], exactly 1 for equal rows."""
     # √(a·a) is a to the bit, where √a·√a is not.
     norms = (x.square().sum(dim=1) * y.square().sum(dim=1)).sqrt()
     return ((x * y).sum(dim=1) / norms).clamp(-1.0, 1.0)
 
 
 def nearest_cosines(rows: Tensor, *, among: Tensor, leave_one_out: bool = False) -> np.ndarray:
-    """Each unit row's largest inner product with the unit rows `among`, [N] float64; leave_one_out:
-    with the others of the same rows.
+    """The largest inner product [N] float64 of each unit row with the unit rows `among`.
+
+    With leave_one_out, with the others of the same rows.
     """
     best = []
     for start in range(0, len(rows), BLOCK):
@@ -238,11 +259,15 @@ def nearest_cosines(rows: Tensor, *, among: Tensor, leave_one_out: bool = False)
 
 
 def mid_ranks(values: np.ndarray, *, among: np.ndarray) -> np.ndarray:
-    """Share of `among` below each value plus half the share equal to it, [N] in [0, 1]; equality to
-    12 decimals.
+    """Share of `among` below each value plus half the share equal to it, [N] in [0, 1].
+
+    Values are equal that agree in 12 decimals.
     """
     values, among = np.round(values, DECIMALS), np.sort(np.round(among, DECIMALS))
-    below, up_to = (np.searchsorted(among, values, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+    below, up_to = (
+        np.searchsorted(among, values, side="left"),
+        np.searchsorted(among, values, side="right"),
+    )
     return (below + up_to) / (2 * len(among))
 
 

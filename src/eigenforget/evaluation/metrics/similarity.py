@@ -1,6 +1,4 @@
-"""Are two models' features the same up to a rotation? Linear CKA and orthogonal Procrustes
-similarity, from streamed moments.
-"""
+"""Are two models' features the same up to a rotation? Linear CKA, orthogonal Procrustes."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eigenforget.alignment import Moments, empty_moments, merge, moments
 from eigenforget.core.errors import EigenforgetError
@@ -19,13 +18,12 @@ from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, Paire
 from eigenforget.evaluation.metrics.panel import MetricContext
 
 MIN_PAIRED_SAMPLES = 10
-"""Two samples always have similarity 1: the fewer samples, the larger the similarity of unrelated
-features.
+"""Two samples always have similarity 1: the fewer samples, the more alike unrelated features look.
 """
 
 RESOLUTION = 1e-6
-"""Spread over norm below which features count as constant: what rounding in float32 reaches on its
-way through a network.
+"""Spread over norm below which features count as constant: what float32 reaches on its way
+through a network.
 """
 
 _FORGET = ComparisonKind("1", (0.0, 1.0), to_original="above")
@@ -33,8 +31,12 @@ _RETAIN = ComparisonKind("1", (0.0, 1.0), trace="")
 
 
 class Cross(NamedTuple):
-    """Centred second moments of paired rows x [N, D] and y [N, E]: Σ(x−x̄)(x−x̄)ᵀ [D, D],
-    Σ(y−ȳ)(y−ȳ)ᵀ [E, E], Σ(x−x̄)(y−ȳ)ᵀ [D, E].
+    """Centred second moments of paired rows x [N, D] and y [N, E].
+
+    Attributes:
+        xx: Σ(x−x̄)(x−x̄)ᵀ [D, D].
+        yy: Σ(y−ȳ)(y−ȳ)ᵀ [E, E].
+        xy: Σ(x−x̄)(y−ȳ)ᵀ [D, E].
     """
 
     xx: Tensor
@@ -56,12 +58,11 @@ def linear_cka(cross: Cross) -> float:
 
 
 def procrustes_similarity(cross: Cross) -> float:
-    """‖C_xy‖_* / √(tr C_xx · tr C_yy) in [0, 1], ‖·‖_* the sum of singular values; both sides must
-    vary.
+    """‖C_xy‖_* / √(tr C_xx · tr C_yy) in [0, 1], ‖·‖_* the sum of singular values.
 
-    It is 1 − d²/2, where d² = min over orthogonal Q of ‖X Q − Y‖²_F is the squared Procrustes
-    distance of the centred features, each scaled to Frobenius norm 1 and the narrower filled up
-    with zeros (arXiv 2108.01661 scales likewise and reports d²).
+    Both sides must vary. It is 1 − d²/2, where d² = min over orthogonal Q of ‖X Q − Y‖²_F is the
+    squared Procrustes distance of the centred features, each scaled to Frobenius norm 1 and the
+    narrower filled up with zeros (arXiv 2108.01661 scales likewise and reports d²).
     """
     norms = (torch.trace(cross.xx) * torch.trace(cross.yy)).sqrt()
     return min(float(torch.linalg.svdvals(cross.xy).sum() / norms), 1.0)
@@ -92,6 +93,7 @@ class _Similarity(PairedMetric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
+    @override
     def create(cls, context: MetricContext) -> Self:
         return cls(context.num_features, context.forgotten_classes)
 
@@ -100,6 +102,7 @@ class _Similarity(PairedMetric):
     def similarity(cross: Cross) -> float:
         """Of two sides that vary."""
 
+    @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
         x, y = paired_rows(part, mine=mine, other=other, width=self.num_features)
         if part not in self.parts and len(self.samples):
@@ -117,6 +120,7 @@ class _Similarity(PairedMetric):
             [torch.stack(column).unsqueeze(0)] for column in zip(*sides, strict=True)
         )
 
+    @override
     def values(self) -> dict[str, float | str]:
         sides = self._sides() or (None, None)
         stems = zip(self.kinds, self.parts, sides, strict=True)
@@ -131,7 +135,10 @@ class _Similarity(PairedMetric):
             if is_constant(
                 samples=seen, energy=float(side.scatter.diagonal()[own].sum()), mean=side.mean[own]
             ):
-                return f"part {part}: the features of {model} do not vary over the {seen} samples, so a similarity is not defined"
+                return (
+                    f"part {part}: the features of {model} do not vary over the {seen} "
+                    "samples, so a similarity is not defined"
+                )
         return self.similarity(
             Cross(side.scatter[:d, :d], side.scatter[d:, d:], side.scatter[:d, d:])
         )
@@ -157,23 +164,28 @@ class _Similarity(PairedMetric):
 
 
 class LinearCKA(_Similarity):
-    """Linear centred kernel alignment of the two models' features, on forgotten samples and on
-    held-out retained ones.
+    """`cka_forget`, `cka_retain`: linear centred kernel alignment of two models' features.
 
-    cka_forget: on test_forget where classes are gone as a whole, on the forget samples themselves
-    in other requests, which have no held-out counterpart. cka_retain: on test_retain. ‖C_xy‖²_F /
-    (‖C_xx‖_F ‖C_yy‖_F), see linear_cka. No unit, range [0, 1], 1 for features equal up to an
-    orthogonal map, a common scale and a shift. better = reference. trace of cka_forget = "both":
-    against the original a trace shows above the retrained models' value and over-forgetting below,
-    against an oracle a value below that of the oracles among each other says only that they differ.
-    cka_retain is utility and has no trace.
+    cka_forget is on test_forget where classes are gone as a whole, and on the forget set in other
+    requests, which have no held-out counterpart; cka_retain is on test_retain. ‖C_xy‖²_F /
+    (‖C_xx‖_F ‖C_yy‖_F), see `linear_cka`; no unit, in [0, 1], and 1 for features that are equal up
+    to an orthogonal map, a common scale and a shift. better = "reference". The trace of cka_forget
+    is "both": against the original a trace shows above the retrained models' value and
+    over-forgetting below it; against an oracle a value below that of the oracles among each other
+    says only that they differ. cka_retain is utility and has no trace.
+
+    CKA weighs directions by variance squared, so it follows the few largest, and it is biased
+    upwards where samples are fewer than dimensions (arXiv 2405.01012): compare only values from
+    equally many samples.
 
     Not applicable: fewer than 10 samples, or features that do not vary. That is the trap of this
     metric: a model that collapses the forget set to one point has no variance there, and a CKA of
-    what rounding leaves would be small and read as "forgotten". CKA weighs directions by variance
-    squared, so it follows the few largest, and it is biased upwards where samples are fewer than
-    dimensions (arXiv 2405.01012): compare values from equally many samples only. Errors: non-finite
-    features, rows that do not pair up. Source: arXiv 1905.00414.
+    what rounding leaves would be small and read as "forgotten".
+
+    Raises:
+        EigenforgetError: A feature is not finite, or rows do not pair up.
+
+    Source: arXiv 1905.00414.
     """
 
     name: ClassVar[str] = "linear_cka"
@@ -182,14 +194,13 @@ class LinearCKA(_Similarity):
 
 
 class Procrustes(_Similarity):
-    """Orthogonal Procrustes similarity of the two models' features; samples, direction and reasons
-    as in LinearCKA.
+    """`procrustes_forget`, `procrustes_retain`: Procrustes similarity of two models' features.
 
-    procrustes_forget, procrustes_retain: ‖C_xy‖_* / √(tr C_xx · tr C_yy) = 1 − d²/2, see
-    procrustes_similarity. No unit, range [0, 1], 1 for features equal up to an orthogonal map, a
-    common scale and a shift. It weighs directions by variance, not by its square, and so sees
-    differences in small directions that CKA misses (arXiv 2108.01661). Deviation: a similarity in
-    place of their distance, so that it reads like CKA.
+    ‖C_xy‖_* / √(tr C_xx · tr C_yy) = 1 − d²/2, see `procrustes_similarity`; no unit, in [0, 1], and
+    1 for features that are equal up to an orthogonal map, a common scale and a shift. Samples,
+    direction and reasons are those of LinearCKA. It weighs directions by variance, not by its
+    square, and so sees differences in small directions that CKA misses (arXiv 2108.01661).
+    Deviation: a similarity in place of their distance, so that it reads like CKA.
     """
 
     name: ClassVar[str] = "procrustes"
@@ -201,15 +212,21 @@ class Procrustes(_Similarity):
 
 
 def is_constant(*, samples: int, energy: float, mean: Tensor) -> bool:
-    """Whether rows with this centred energy Σ‖x−μ‖² and mean μ [D] spread no further than rounding
-    in float32 would.
+    """Whether rows spread no further than rounding in float32 would.
+
+    Args:
+        samples: Number of rows.
+        energy: Their centred energy Σ‖x−μ‖².
+        mean: μ [D].
     """
     return math.sqrt(energy / samples) <= RESOLUTION * float(torch.linalg.vector_norm(mean))
 
 
 def checked_features(part: Part, features: Tensor, *, width: int | None = None) -> Tensor:
-    """The detached features [B, D], in float32 at least. Errors: another shape, another width, NaN
-    or infinite values.
+    """The detached features [B, D], in float32 at least.
+
+    Raises:
+        EigenforgetError: The shape or the width is another, or a value is not finite.
     """
     if features.ndim != 2 or width not in (None, features.shape[1]):
         raise EigenforgetError(
@@ -223,8 +240,10 @@ def checked_features(part: Part, features: Tensor, *, width: int | None = None) 
 
 
 def paired_rows(part: Part, *, mine: Tensor, other: Tensor, width: int | None = None) -> PairedRows:
-    """Both models' features [B, D] and [B, E] in float64 on one device. Errors: as
-    checked_features, rows that do not pair up.
+    """Both models' features [B, D] and [B, E] in float64 on one device.
+
+    Raises:
+        EigenforgetError: As in checked_features, or rows do not pair up.
     """
     x, y = (
         checked_features(part, mine, width=width).double(),
@@ -232,7 +251,8 @@ def paired_rows(part: Part, *, mine: Tensor, other: Tensor, width: int | None = 
     )
     if len(x) != len(y):
         raise EigenforgetError(
-            f"part {part}: {len(x)} rows of features cannot be paired with {len(y)} of the other model"
+            f"part {part}: {len(x)} rows of features cannot be paired with {len(y)} of the other "
+            "model"
         )
     return PairedRows(x, y)
 
