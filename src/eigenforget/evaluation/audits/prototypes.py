@@ -28,10 +28,10 @@ class Prototypes:
     """`prototype_forget`, `prototype_retain`: nearest class mean of a few samples a class.
 
     By cosine. In each seeded draw the prototype p_c [D] of every class is the mean feature of
-    `shots` training samples: forget samples of the forgotten classes, retain samples of the others. A held-out
-    feature f goes to argmax_c cos(f, p_c), in float64; of equal ones the first class counts. The
-    scores are mean accuracies over the draws on test_forget, where all classes compete, and on
-    test_retain, in [0, 1]; intervals: see `linear_probe.averaged`. A feature that is zero
+    `shots` training samples: forget samples of the forgotten classes, retain samples of the others.
+    A held-out feature f goes to argmax_c cos(f, p_c), in float64; of equal ones the first class
+    counts. The scores are mean accuracies over the draws on test_forget, where all classes compete,
+    and on test_retain, in [0, 1]; intervals: see `linear_probe.averaged`. A feature that is zero
     everywhere has no direction and counts as wrong.
 
     Not applicable: no class is forgotten as a whole, a part is missing, a class has fewer than
