@@ -353,13 +353,13 @@ def audit_pages(folder: Path) -> None:
     found, heads, links, figures = [], [], [], []
     for name, title in AUDITS.items():
         audits = dict(sorted(read_studies(folder / name, "*").items(), reverse=True))
-        write_text(folder / name / "audit.md", metric_audit.page(audits))
+        write_text(folder / name / "audit.md", metric_audit.audit_page(audits))
         for request, records in audits.items():
-            judged = metric_audit.judge(records)
+            judged = metric_audit.judge_metrics(records)
             spec = records[0].job["request"]["spec"]
             head = f"{title}, {'a class' if spec.startswith('by_class') else 'a random tenth'}"
             about = metric_audit.title_of(records)
-            figure = metric_audit.draw(
+            figure = metric_audit.audit_figure(
                 judged, f"Metrics on models of which the answer is known. {about}"
             )
             write_text(folder / name / request / "audit.svg", figure)
@@ -385,7 +385,7 @@ def _link(target: Path, page: Path) -> str:
 
 def sequence_page(folder: Path) -> None:
     """sequence.md and sequence.svg over the steps of one sequence of requests."""
-    text, figure = sequence.page(list(read_studies(folder, "step*").values()))
+    text, figure = sequence.sequence_page(list(read_studies(folder, "step*").values()))
     write_text(folder / "sequence.md", text)
     write_text(folder / "sequence.svg", figure)
 

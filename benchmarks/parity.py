@@ -32,7 +32,13 @@ from cyclopts import App
 from eigenforget.experiments.bench.results import read_problems
 from eigenforget.record import write_text
 from eigenforget.report.glossary import UTILITY, group, label
-from eigenforget.report.pages.leaderboard import PANEL, Entry, Problem, entries, named
+from eigenforget.report.pages.leaderboard import (
+    PANEL,
+    LeaderboardRow,
+    Problem,
+    leaderboard_rows,
+    method_cell,
+)
 
 HERE = Path(__file__).parent
 OURS = "probed_muda"  # for whole classes
@@ -67,7 +73,7 @@ class Shown(NamedTuple):
     """A section of the page; figure: a path from the page, of scores × methods."""
 
     problem: Problem
-    of: Sequence[Entry]
+    of: Sequence[LeaderboardRow]
     figure: str
 
     @property
@@ -75,12 +81,12 @@ class Shown(NamedTuple):
         return any(m.name.startswith(OURS_RANDOM) for m in self.of)
 
     @property
-    def ours(self) -> list[Entry]:
+    def ours(self) -> list[LeaderboardRow]:
         name = OURS_RANDOM if self.random else OURS
         return [m for m in self.of if m.name.startswith(name)]
 
     @property
-    def first(self) -> Entry | None:
+    def first(self) -> LeaderboardRow | None:
         """Ours with the larger share of the retained data; of several settings the plan's first,
         whichever came out best.
         """
@@ -89,7 +95,7 @@ class Shown(NamedTuple):
         )
 
     @property
-    def others(self) -> list[Entry]:
+    def others(self) -> list[LeaderboardRow]:
         return [m for m in self.of if m not in self.ours and m.role != "control"]
 
 
@@ -140,27 +146,27 @@ def choose(folder: Path) -> None:
             print(spec)
 
 
-def chosen(of: Sequence[Entry]) -> list[str]:
+def chosen(of: Sequence[LeaderboardRow]) -> list[str]:
     """A spec for each method but controls, in order of the names."""
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[LeaderboardRow]] = {}
     for entry in (e for e in of if e.role != "control"):
         found.setdefault(entry.specs[0].split("(")[0], []).append(entry)
     return [max(group, key=_rank).specs[0] for _, group in sorted(found.items())]
 
 
-def _rank(m: Entry) -> tuple[float, ...]:
+def _rank(m: LeaderboardRow) -> tuple[float, ...]:
     lost = -100 * fmean(mark.gap for mark in m.marks["test_retain_accuracy"])
     return (1.0, m.inside or 0.0, -lost) if lost <= LOST else (0.0, -lost)
 
 
-def methods(problem: Problem) -> list[Entry]:
+def methods(problem: Problem) -> list[LeaderboardRow]:
     """Every method of the problem that has a result, with the scores that are asked of random
     requests where it is one.
     """
     random = any(
         record.name.startswith(OURS_RANDOM) for records in problem.seeds for record in records
     )
-    return [entry for entry in entries(problem, ALSO if random else ()) if entry.marks]
+    return [entry for entry in leaderboard_rows(problem, ALSO if random else ()) if entry.marks]
 
 
 def page(found: Sequence[Shown]) -> str:
@@ -194,7 +200,7 @@ def page(found: Sequence[Shown]) -> str:
     )
 
 
-def overview(shown: Shown, own: Entry) -> str:
+def overview(shown: Shown, own: LeaderboardRow) -> str:
     """A line: ours beside the best of the others in either count and the best control in one, and
     over all others together how often it is nearer and farther.
     """
@@ -252,27 +258,27 @@ def section(shown: Shown) -> str:
     return "\n".join(lines) + "\n"
 
 
-def scores_of(method: Entry) -> list[str]:
+def scores_of(method: LeaderboardRow) -> list[str]:
     """The scores that the method has, in the panel's order."""
     return [s for s in (*PANEL, *ALSO) if s in method.marks]
 
 
-def within(method: Entry, score: str) -> bool:
+def within(method: LeaderboardRow, score: str) -> bool:
     """Whether it is within two halves of the band on every seed."""
     return all(abs(mark.units) <= WITHIN for mark in method.marks[score])
 
 
-def near(method: Entry) -> int:
+def near(method: LeaderboardRow) -> int:
     """How many of its scores are within two halves of the band."""
     return sum(within(method, score) for score in method.marks)
 
 
-def distance(method: Entry, score: str) -> float:
+def distance(method: LeaderboardRow, score: str) -> float:
     """Mean distance from the retrained models, in halves of their band."""
     return fmean(abs(mark.units) for mark in method.marks[score])
 
 
-def table_row(m: Entry, *, random: bool = False) -> str:
+def table_row(m: LeaderboardRow, *, random: bool = False) -> str:
     """A line of the table. random: the problem is one of single samples, whose membership and
     divergence have columns of their own.
     """
@@ -285,10 +291,10 @@ def table_row(m: Entry, *, random: bool = False) -> str:
     counted = "–" if m.inside is None else f"{m.inside:.1f}/{len(m.counted)}"
     values = [valued(m, score) for score in SHOWN] if random else []
     good = f"{near(m)}/{len(m.marks)}"
-    return f"| {' | '.join([named(m.name, m.role), *values, good, ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), counted])} |"
+    return f"| {' | '.join([method_cell(m.name, m.role), *values, good, ', '.join(out) or '–', f'{gap:+.1f}', summary(m.shares), counted])} |"
 
 
-def valued(m: Entry, score: str) -> str:
+def valued(m: LeaderboardRow, score: str) -> str:
     """Mean value over the seeds, with ✓ where it is in the band on every seed."""
     marks = m.marks.get(score, [])
     return (
@@ -302,7 +308,7 @@ def summary(shares: Sequence[float]) -> str:
     return f"{100 * fmean(shares):.1f} %" if shares else "–"
 
 
-def verdict(m: Entry) -> str:
+def verdict(m: LeaderboardRow) -> str:
     """Each bound of a class request and what was measured, on the worst seed."""
     allowed = next(
         (points for share, points in POINTS.items() if m.name.endswith(f" {share}")),
@@ -324,7 +330,7 @@ def verdict(m: Entry) -> str:
     return said(checks)
 
 
-def verdict_random(m: Entry, of: Sequence[Entry]) -> str:
+def verdict_random(m: LeaderboardRow, of: Sequence[LeaderboardRow]) -> str:
     """Each bound of a random request and what was measured: the retrained models' band holds their
     accuracy on unseen data.
     """
@@ -353,13 +359,13 @@ def verdict_random(m: Entry, of: Sequence[Entry]) -> str:
     return said(checks)
 
 
-def inside(m: Entry, score: str) -> bool:
+def inside(m: LeaderboardRow, score: str) -> bool:
     """Whether it was measured and lies in the band on every seed."""
     marks = m.marks.get(score, [])
     return bool(marks) and all(mark.inside for mark in marks)
 
 
-def lowest(m: Entry, others: Sequence[Entry], what: str) -> tuple[bool, str]:
+def lowest(m: LeaderboardRow, others: Sequence[LeaderboardRow], what: str) -> tuple[bool, str]:
     """Whether its mean divergence from the retrained models is below that of each of the others, of
     whom there must be one.
     """
@@ -373,7 +379,7 @@ def lowest(m: Entry, others: Sequence[Entry], what: str) -> tuple[bool, str]:
     ), f"{what} ({own:.4f}, next {divergence(best):.4f} of `{best.name}`)"
 
 
-def divergence(m: Entry) -> float:
+def divergence(m: LeaderboardRow) -> float:
     return fmean(mark.value for mark in m.marks[JSD])
 
 
@@ -383,7 +389,7 @@ def said(checks: Sequence[tuple[bool, str]]) -> str:
     )
 
 
-def duel(own: Entry, other: Entry) -> str:
+def duel(own: LeaderboardRow, other: LeaderboardRow) -> str:
     """A line: the scores on which ours is nearer, and those on which the other is, each with both
     distances in halves of the band.
     """
@@ -391,7 +397,7 @@ def duel(own: Entry, other: Entry) -> str:
     return f"| `{other.name}` | {len(wins)}: {', '.join(wins) or '–'} | {len(losses)}: {', '.join(losses) or '–'} |"
 
 
-def sides_of(own: Entry, other: Entry) -> tuple[list[str], list[str]]:
+def sides_of(own: LeaderboardRow, other: LeaderboardRow) -> tuple[list[str], list[str]]:
     """Scores on which one is nearer by a factor, where not both lie in the band."""
     wins: list[str] = []
     losses: list[str] = []

@@ -20,7 +20,14 @@ from eigenforget.experiments.bench import Bench, pool_of, read_plan, store_of
 from eigenforget.experiments.bench.results import read_problems, write_out
 from eigenforget.experiments.bench.work import Answer, Task
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
-from eigenforget.report.pages.leaderboard import PANEL, Problem, details, draw, entries, leaderboard
+from eigenforget.report.pages.leaderboard import (
+    PANEL,
+    Problem,
+    details,
+    leaderboard_rows,
+    leaderboard_table,
+    problem_figure,
+)
 from tests import bench_plans
 
 ORACLES = {
@@ -83,7 +90,7 @@ def inside(name: str, value: float) -> bool:
 
 def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
     problem = Problem("p", [seed(), seed(shift=0.1)])
-    found = {e.name: e for e in entries(problem)}
+    found = {e.name: e for e in leaderboard_rows(problem)}
     # NMI calls the original retrained as well, so it is left out; what measures the kept data
     # counts whatever the original has.
     assert inside("nmi", MODELS["original"][3]) and inside(
@@ -107,19 +114,19 @@ def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
 
 
 def test_cost_is_the_share_of_the_mean_retraining_in_processor_seconds() -> None:
-    (good, *_) = entries(Problem("p", [seed(), seed(shift=0.1)]))
+    (good, *_) = leaderboard_rows(Problem("p", [seed(), seed(shift=0.1)]))
     assert good.shares == pytest.approx([11.0 / 110, 11.1 / 110])
     without = [
         replace(r, outcome=replace(r.outcome, cost={}, seconds=4.0 if r.role == "oracle" else 1.0))
         for r in seed()
     ]
-    (good, *_) = entries(Problem("p", [without]))
+    (good, *_) = leaderboard_rows(Problem("p", [without]))
     assert good.shares == [0.25]
 
 
 def test_what_a_method_trains_on_does_not_count_for_it() -> None:
     trained = made("good", MODELS["good"], 11.0, ("da",))
-    (first, *_) = entries(Problem("p", [seed(good=trained)]))
+    (first, *_) = leaderboard_rows(Problem("p", [seed(good=trained)]))
     assert (
         first.name == "good"
         and first.counted == ["forget_accuracy", "test_retain_accuracy"]
@@ -136,25 +143,31 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
         scores=(),
     )
     problem = Problem("p", [seed(), seed(good=refused)])
-    half = {e.name: e for e in entries(problem)}["good"]
+    half = {e.name: e for e in leaderboard_rows(problem)}["good"]
     assert half.runs == (1, 2) and half.inside == 3.0 and "(1 of 2 runs)" in details(problem)
     none = Problem("q", [seed(good=refused)])
-    assert [e.name for e in entries(none)] == ["flat", "good", "mask"]
+    assert [e.name for e in leaderboard_rows(none)] == ["flat", "good", "mask"]
     assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(
         none
     )
-    lines = leaderboard([problem, none]).splitlines()
+    lines = leaderboard_table([problem, none]).splitlines()
     assert lines[0] == "| method | in band | p | q | cost |"
     assert lines[2].startswith("| `flat` |") and lines[3].startswith(
         "| `good` | – | 3.0/3 (1 of 2 runs) | no result |"
     )
     assert lines[4].startswith("| `mask` (control) | 67%") and lines[-1].startswith("In band: ")
-    shares = [s for p in (problem, none) for e in entries(p) if e.name == "mask" for s in e.shares]
+    shares = [
+        s
+        for p in (problem, none)
+        for e in leaderboard_rows(p)
+        if e.name == "mask"
+        for s in e.shares
+    ]
     assert lines[4].endswith(f"| {100 * median(shares):.0f}% |")
 
 
 def test_the_picture_has_every_method_and_escapes_names() -> None:
-    svg = draw(Problem("a < b", [seed(), seed()]))
+    svg = problem_figure(Problem("a < b", [seed(), seed()]))
     assert "a &lt; b" in svg and all(
         name in svg for name in ("good", "flat", "mask", "2.0/3", "3.0/3")
     )
@@ -171,21 +184,24 @@ def test_where_no_score_about_the_forgotten_can_tell_nobody_wins() -> None:
         return [*records, made("original", (forget, 0.91, 0.975, 0.81))]
 
     half = Problem("half", [quiet(0.01), quiet(1.0)])
-    assert {e.name: e.counted for e in entries(half)}["mask"] == [
+    assert {e.name: e.counted for e in leaderboard_rows(half)}["mask"] == [
         "forget_accuracy",
         "test_retain_accuracy",
     ]
     never = Problem("never", [quiet(0.01), quiet(0.01)])
-    assert all(e.counted == [] and e.inside is None for e in entries(never))
-    assert "No score about the forgotten can tell here." in details(never)
-    alone, both = leaderboard([half]).splitlines(), leaderboard([half, never]).splitlines()
+    assert all(e.counted == [] and e.inside is None for e in leaderboard_rows(never))
+    assert "No score about the forget set can tell here." in details(never)
+    alone, both = (
+        leaderboard_table([half]).splitlines(),
+        leaderboard_table([half, never]).splitlines(),
+    )
     assert [line.split("|")[2] for line in alone[2:5]] == [line.split("|")[2] for line in both[2:5]]
-    assert both[-1] == "No score about the forgotten can tell here, so it is in no mean: never."
+    assert both[-1] == "No score about the forget set can tell here, so it is in no mean: never."
 
 
 def test_a_seed_without_any_record_of_a_method_is_a_run_without_a_result() -> None:
     less = [r for r in seed() if r.name != "good"]
-    found = {e.name: e for e in entries(Problem("p", [seed(), less]))}
+    found = {e.name: e for e in leaderboard_rows(Problem("p", [seed(), less]))}
     assert found["good"].runs == (1, 2) and "(1 of 2 runs)" in details(Problem("p", [seed(), less]))
     assert "- `good`: `good()`" in details(Problem("p", [seed(), less]))
 
@@ -200,7 +216,7 @@ def test_a_board_needs_retrained_models() -> None:
         RecordError,
         match="p: a leaderboard needs records of retrained models for every training seed",
     ):
-        entries(Problem("p", [seed(), [made("good", MODELS["good"])]]))
+        leaderboard_rows(Problem("p", [seed(), [made("good", MODELS["good"])]]))
     assert set(ORACLES) <= set(PANEL)
 
 
@@ -237,7 +253,7 @@ def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
     assert len(problems) == 2 and all(len(p.seeds) == 2 for p in problems.values())
     assert run("leaderboard", "out") == 0
     printed = capsys.readouterr().out
-    assert printed == leaderboard(
+    assert printed == leaderboard_table(
         [p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in problems.items()]
     )
     board = (results / "out" / "leaderboard.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.metric_audit import MetricAudit
 from eigenforget.models.mlp import Mlp
 from eigenforget.record import RunRecord
-from eigenforget.report.pages.metric_audit import Judgement, judge
+from eigenforget.report.pages.metric_audit import Judgement, judge_metrics
 from eigenforget.requests import ByClass
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe
@@ -80,7 +80,7 @@ def records_of(run: Path, request: str) -> dict[str, RunRecord]:
 
 
 def judged_in(run: Path, request: str) -> dict[str, Judgement]:
-    return {j.metric.name: j for j in judge(list(records_of(run, request).values()))}
+    return {j.metric.name: j for j in judge_metrics(list(records_of(run, request).values()))}
 
 
 def test_in_class_forgetting_accuracy_is_fooled_by_a_mask_and_alignment_is_not(run: Path) -> None:
@@ -235,7 +235,8 @@ def test_attacks_on_the_confidence_are_fooled_by_a_mask() -> None:
     )
     skip = tuple(name for name in measurement_names() if name != "population_mia")
     found = {
-        j.metric.name: j for j in judge(list(MetricAudit(small, (0, 1), 2, skip=skip).records()))
+        j.metric.name: j
+        for j in judge_metrics(list(MetricAudit(small, (0, 1), 2, skip=skip).records()))
     }
     attack = found["mia_confidence_auc"]
     assert (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eigenforget.report.pages.leaderboard import Entry, Mark
+from eigenforget.report.pages.leaderboard import LeaderboardRow, Mark
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -22,12 +22,12 @@ def method(
     *,
     gap: float = 0.0,
     shares: tuple[float, ...] = (0.03,),
-) -> Entry:
+) -> LeaderboardRow:
     marks = {
         score: [Mark(value=0.5, gap=gap, units=u, inside=abs(u) <= 1) for u in of]
         for score, of in units.items()
     }
-    return Entry(name, "unlearned", marks, list(shares), frozenset(), (1, 1), (), ())
+    return LeaderboardRow(name, "unlearned", marks, list(shares), frozenset(), (1, 1), (), ())
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_win_is_nearer_where_not_both_are_in_the_band() -> None:
     )
 
 
-def random_method(name: str, jsd: float, *, outside: str = "") -> Entry:
+def random_method(name: str, jsd: float, *, outside: str = "") -> LeaderboardRow:
     names = (
         "forget_accuracy",
         "retain_accuracy",
@@ -87,7 +87,7 @@ def random_method(name: str, jsd: float, *, outside: str = "") -> Entry:
         * 2
         for s in names
     }
-    return Entry(name, "unlearned", marks, [0.3], frozenset(), (2, 2), (), ())
+    return LeaderboardRow(name, "unlearned", marks, [0.3], frozenset(), (2, 2), (), ())
 
 
 ANY, KEEPING = "lowest JSD to retrained models", "lowest JSD of those whose retained"
@@ -139,12 +139,12 @@ def test_what_was_not_measured_does_not_hold() -> None:
     )
 
 
-def tuned(spec: str, units: float, gap: float, role: str = "unlearned") -> Entry:
+def tuned(spec: str, units: float, gap: float, role: str = "unlearned") -> LeaderboardRow:
     marks = {
         "test_retain_accuracy": [Mark(0.5, gap, 0.0, inside=True)],
         "forget_accuracy": [Mark(0.5, 0.0, units, abs(units) <= 1)],
     }
-    return Entry("a", role, marks, [0.1], frozenset(), (1, 1), (), (spec,))
+    return LeaderboardRow("a", role, marks, [0.1], frozenset(), (1, 1), (), (spec,))
 
 
 def test_chooses_the_setting_with_most_in_band_that_keeps_accuracy() -> None:

@@ -30,7 +30,7 @@ from eigenforget.experiments.bench.run import Done, Observer
 from eigenforget.experiments.bench.work import Answer, Task
 from eigenforget.experiments.model_cache import ModelCache
 from eigenforget.record import write_text
-from eigenforget.report.pages.leaderboard import Problem, leaderboard
+from eigenforget.report.pages.leaderboard import Problem, leaderboard_table
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _BEGIN, _END = "<!-- leaderboard: {} -->", "<!-- end of leaderboard -->"
@@ -119,7 +119,7 @@ def write_leaderboard(folders: tuple[Path, ...], into: Path | None) -> None:
     for name in problems:  # two plans may share a problem
         if list(short.values()).count(short[name]) > 1:
             short[name] = "/".join(Path(name).parts[-2:])
-    text = leaderboard(
+    text = leaderboard_table(
         [
             p._replace(title=f"[{short[name]}]({links[name]}/summary.md)")
             for name, p in problems.items()

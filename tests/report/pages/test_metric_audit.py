@@ -21,7 +21,7 @@ from eigenforget.models.mlp import Mlp
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.glossary import GROUPS, group
 from eigenforget.report.pages import metric_audit as judged
-from eigenforget.report.pages.metric_audit import Judgement, judge
+from eigenforget.report.pages.metric_audit import Judgement, judge_metrics
 from eigenforget.requests import ByClass
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe
@@ -84,7 +84,7 @@ def audit(
 
 
 def only(metric: str, **values: Sequence[float | None]) -> Judgement:
-    (found,) = judge(audit({metric: values}))
+    (found,) = judge_metrics(audit({metric: values}))
     return found
 
 
@@ -102,7 +102,7 @@ def only(metric: str, **values: Sequence[float | None]) -> Judgement:
         ("m", {"original": [0.9, 0.5], "mask": [0.9, 0.9]}, "weak signal"),
         ("m", {"original": [0.9, 0.9]}, "trusted here"),
         ("m", {"original": [0.9, 0.9], "mask": [None, None]}, "trusted here"),
-        ("utility", {"original": [0.9, 0.9], "mask": [0.1, 0.1]}, "utility: what is kept"),
+        ("utility", {"original": [0.9, 0.9], "mask": [0.1, 0.1]}, "utility"),
         (
             "m",
             {"original": [0.9, 0.9], "oracle": [0.3, 0.7, *[0.5] * 16, 0.3, 0.7]},
@@ -140,7 +140,7 @@ def test_the_rule_for_held_out_oracles_is_a_binomial_test(count: int) -> None:
     template = only("m", original=[0.9])
     for outside in range(count + 1):
         verdicts = ("residual",) * outside + ("in",) * (count - outside)
-        found = template._replace(oracles=judged.Standing((0.0,) * count, verdicts))  # type: ignore[arg-type]
+        found = template._replace(oracles=judged.GapsOverSeeds((0.0,) * count, verdicts))  # type: ignore[arg-type]
         chance = sum(binom.pmf(k, count, 0.95) for k in range(count - outside + 1))
         assert found.passes_oracles == (chance >= 0.1)
         assert (found.conclusion == "rejects retrained models") == (chance < 0.1)
@@ -159,11 +159,11 @@ def test_metrics_stand_in_the_order_of_groups_and_incomplete_ones_are_left_out_w
         "jsd_forget_oracle": {"original": [0.9]},
     }
     records = audit(metrics)  # type: ignore[arg-type]
-    names = [j.metric.name for j in judge(records)]
+    names = [j.metric.name for j in judge_metrics(records)]
     assert set(names) == {"da", "zzz", "forget_accuracy", "mia_auc", "jsd_forget_oracle"}
     assert [GROUPS.index(group(n)) for n in names] == sorted(GROUPS.index(group(n)) for n in names)
     assert judged.unmeasured(records) == ["ncm_forget, nmi: there is nothing to measure"]
-    few = judge(
+    few = judge_metrics(
         audit({"jsd_forget_oracle": {"original": [0.9]}, "m": {"original": [0.9]}}, ORACLES[:3])
     )
     assert [j.metric.name for j in few] == ["m"], (
@@ -175,25 +175,25 @@ def test_controls_that_refused_are_listed_and_judged_nowhere() -> None:
     refused = [made(f"mask seed {s}", "control", {}, refused="mask needs a class") for s in (0, 1)]
     records = [*audit({"m": {"original": [0.9, 0.9]}}), *refused]
     assert judged.unmeasured(records) == ["mask refused: mask needs a class"]
-    (found,) = judge(records)
+    (found,) = judge_metrics(records)
     assert found.cheats == {} and found.conclusion == "trusted here"
 
 
 @pytest.mark.parametrize("oracles", [[], ORACLES[:1], ORACLES[:2]])
 def test_fewer_than_three_oracles_or_no_original_are_no_audit(oracles: list[float]) -> None:
     with pytest.raises(RecordError, match="an original and of at least 3 retrained models"):
-        judge(audit({"m": {"original": [0.9]}}, oracles))
+        judge_metrics(audit({"m": {"original": [0.9]}}, oracles))
     with pytest.raises(RecordError, match="an original"):
-        judge(audit({"m": {}}))
+        judge_metrics(audit({"m": {}}))
 
 
 def test_the_figure_is_well_formed_whatever_names_hold() -> None:
-    found = judge(
+    found = judge_metrics(
         audit(
             {HOSTILE: {"original": [0.9], HOSTILE: [0.5]}, "m": {"original": [0.9], "mask": [0.1]}}
         )
     )
-    root = ElementTree.fromstring(judged.draw(found, f"title {HOSTILE}"))
+    root = ElementTree.fromstring(judged.audit_figure(found, f"title {HOSTILE}"))
     assert root.tag.endswith("}svg") and {
         child.tag.rpartition("}")[2] for child in root.iter()
     } == {"svg", "title", "rect", "text"}
@@ -215,12 +215,12 @@ def test_the_figure_is_well_formed_whatever_names_hold() -> None:
             0 <= float(node.attrib.get("x", 0)) <= width
             and 0 <= float(node.attrib.get("y", 0)) <= height
         )
-    ElementTree.fromstring(judged.draw([], "nothing"))
+    ElementTree.fromstring(judged.audit_figure([], "nothing"))
 
 
 def test_the_table_comes_back_from_csv() -> None:
     odd = 'name, with "quotes"'
-    found = judge(
+    found = judge_metrics(
         audit({odd: {"original": [0.9, 0.8], "mask": [0.5, 0.52]}, "m": {"original": [1 / 3]}})
     )
     rows = list(csv.DictReader(io.StringIO(judged.table_csv(found))))
@@ -239,8 +239,10 @@ def test_the_table_comes_back_from_csv() -> None:
 
 
 def test_the_markdown_has_a_line_for_each_metric_and_as_many_cells() -> None:
-    found = judge(audit({"m": {"original": [0.9, 0.8], "mask": [0.5]}, "n": {"original": [0.1]}}))
-    lines = judged.markdown(found).splitlines()
+    found = judge_metrics(
+        audit({"m": {"original": [0.9, 0.8], "mask": [0.5]}, "n": {"original": [0.1]}})
+    )
+    lines = judged.audit_table(found).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     assert (
         "`m`" in lines[2]

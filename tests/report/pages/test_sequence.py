@@ -18,7 +18,7 @@ from eigenforget.cli.sequence import write_summary
 from eigenforget.experiments.results import write_results
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.pages import sequence as report
-from eigenforget.report.pages.sequence import Standing, StepSummary
+from eigenforget.report.pages.sequence import RequestAccuracy, StepSummary
 
 REFUSED = Outcome("refused", 0.0, reason="head_mask needs a class that is forgotten as a whole")
 SCORES = {"forget_accuracy": 0.5, "test_retain_accuracy": 0.9, "mia_auc": 0.6, "da": 0.8}
@@ -108,7 +108,7 @@ def second_step() -> list[RunRecord]:
 
 
 def test_gap_units_scores_and_share_by_hand() -> None:
-    found = report.summarise(2, second_step())
+    found = report.summarise_step(2, second_step())
     half = (
         stats.t.ppf(0.975, 1)
         * math.sqrt(((0.1 - 0.2) ** 2 + (0.3 - 0.2) ** 2) / 1)
@@ -137,9 +137,9 @@ def test_gap_units_scores_and_share_by_hand() -> None:
 
 def test_resurrection_is_the_largest_gap_of_an_earlier_request() -> None:
     groups = {
-        "1 a()": Standing(0.1, 0.3, None),
-        "2 b()": Standing(0.5, 0.4, None),
-        "3 c()": Standing(1.0, 0.0, None),
+        "1 a()": RequestAccuracy(0.1, 0.3, None),
+        "2 b()": RequestAccuracy(0.5, 0.4, None),
+        "3 c()": RequestAccuracy(1.0, 0.0, None),
     }
     assert report.resurrection(StepSummary(3, groups, {}, None, "")) == pytest.approx(
         0.1, abs=1e-12
@@ -159,14 +159,17 @@ def test_the_tenth_request_is_the_newest_although_its_name_sorts_before_the_seco
     oracle = dict.fromkeys(own, 0.0)
     records = [made("oracle 1", "oracle", oracle), made("step 10", "unlearned", own)]
     assert list(records[1].series["forget_groups"])[1].startswith("10 "), "sealing sorts the names"
-    found = report.summarise(10, records)
+    found = report.summarise_step(10, records)
     assert [g.split()[0] for g in found.groups] == [str(i) for i in range(1, 11)]
     assert report.resurrection(found) == pytest.approx(0.09, abs=1e-12)
 
 
 def test_one_oracle_gives_a_gap_and_no_band() -> None:
-    found = report.summarise(2, [r for r in second_step() if r.name != "oracle 2"])
-    assert found.groups[FIRST] == Standing(0.7, 0.1, None) and found.scores["da"] == (0.8, 0.9)
+    found = report.summarise_step(2, [r for r in second_step() if r.name != "oracle 2"])
+    assert found.groups[FIRST] == RequestAccuracy(0.7, 0.1, None) and found.scores["da"] == (
+        0.8,
+        0.9,
+    )
 
 
 def test_the_table_has_a_row_for_each_step_and_for_all_at_once() -> None:
@@ -174,14 +177,16 @@ def test_the_table_has_a_row_for_each_step_and_for_all_at_once() -> None:
         made("oracle 1", "oracle", {FIRST: 0.0}),
         made("step 1", "unlearned", {FIRST: 0.25}, seconds=0.5, mia_auc=None),
     ]
-    steps = [report.summarise(1, one), report.summarise(2, second_step())]
-    lines = report.markdown(steps, report.summarise(2, second_step(), "at once")).split("\n")
+    steps = [report.summarise_step(1, one), report.summarise_step(2, second_step())]
+    lines = report.sequence_table(steps, report.summarise_step(2, second_step(), "at once")).split(
+        "\n"
+    )
     assert lines[2:] == [
         "| 1 | 0.500 (0.500) | – | 0.900 (0.900) | +0.000 | – | 0.800 (0.800) | 5.0% |",
         "| 2 | 0.600 (0.250) | +0.500 | 0.900 (0.940) | -0.040 | 0.610 (0.510) | 0.800 (0.910) | 10.0% |",
         "| at once | 0.250 (0.250) | +0.000 | 0.950 (0.940) | +0.010 | 0.600 (0.510) | – | 25.0% |",
     ]
-    assert len(report.markdown(steps).split("\n")) == 4, "no row for what was not made"
+    assert len(report.sequence_table(steps).split("\n")) == 4, "no row for what was not made"
     assert {line.count("|") for line in lines} == {9}
 
 
@@ -195,7 +200,7 @@ def test_the_table_has_a_row_for_each_step_and_for_all_at_once() -> None:
     ],
 )
 def test_a_reason_ends_no_cell_of_the_table(reason: str, cell: str) -> None:
-    rows = report.markdown([StepSummary(1, {}, {}, None, reason)]).splitlines()
+    rows = report.sequence_table([StepSummary(1, {}, {}, None, reason)]).splitlines()
     assert rows[2].startswith(f"| 1 | {cell} |") and len(rows) == 3
     # As GitHub cuts rows: an escaped character never ends a cell.
     cuts = [len(re.sub(r"\\.", "", row).split("|")) for row in rows]
@@ -204,13 +209,13 @@ def test_a_reason_ends_no_cell_of_the_table(reason: str, cell: str) -> None:
 
 def test_a_refused_step_is_a_row_with_its_reason() -> None:
     records = [*second_step()[:3], refused("step 2"), second_step()[4]]
-    found = report.summarise(2, records)
+    found = report.summarise_step(2, records)
     assert (
         found == StepSummary(2, {}, {}, None, REFUSED.reason) and report.resurrection(found) is None
     )
-    line = report.markdown([found]).split("\n")[2]
+    line = report.sequence_table([found]).split("\n")[2]
     assert line.startswith(f"| 2 | {REFUSED.reason} |") and line.count("|") == 9
-    assert report.summarise(2, records, "at once").reason == ""
+    assert report.summarise_step(2, records, "at once").reason == ""
 
 
 @pytest.mark.parametrize(
@@ -224,13 +229,13 @@ def test_a_step_without_its_model_or_without_oracles_is_an_error(
     left_out: str, message: str
 ) -> None:
     with pytest.raises(RecordError, match=message):
-        report.summarise(2, [r for r in second_step() if not r.name.startswith(left_out)])
+        report.summarise_step(2, [r for r in second_step() if not r.name.startswith(left_out)])
 
 
 def test_records_that_are_of_no_sequence_are_an_error() -> None:
     records = [r if r.name != "step 2" else replace(r, series={}) for r in second_step()]
     with pytest.raises(RecordError, match="the record of 'step 2' has no series 'forget_groups'"):
-        report.summarise(2, records)
+        report.summarise_step(2, records)
 
 
 def texts(svg: str) -> list[str]:
@@ -238,11 +243,12 @@ def texts(svg: str) -> list[str]:
 
 
 def test_the_figure_has_a_line_for_each_request_and_a_dash_where_it_had_not_come_yet() -> None:
-    one = report.summarise(
+    one = report.summarise_step(
         1, [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25})]
     )
-    svg = report.draw(
-        [one, report.summarise(2, second_step())], 'after each step: muda(target="self") <b> & c'
+    svg = report.sequence_figure(
+        [one, report.summarise_step(2, second_step())],
+        'after each step: muda(target="self") <b> & c',
     )
     found = texts(svg)
     assert found[0] == 'after each step: muda(target="self") <b> & c'
@@ -255,10 +261,10 @@ def test_the_figure_has_a_line_for_each_request_and_a_dash_where_it_had_not_come
 
 
 def test_a_refused_step_leaves_its_column_empty() -> None:
-    one = report.summarise(
+    one = report.summarise_step(
         1, [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25})]
     )
-    found = texts(report.draw([one, StepSummary(2, {}, {}, None, "refused")], "t"))
+    found = texts(report.sequence_figure([one, StepSummary(2, {}, {}, None, "refused")], "t"))
     assert found[found.index(FIRST) + 1 : found.index(FIRST) + 3] == ["0.250", "–"]
 
 

@@ -138,8 +138,8 @@ def write_pages(out: Path, title: str, problems: Mapping[str, Problem]) -> None:
             out / name / "summary.md",
             f"# {problem.title}\n\n{leaderboard.details(problem)}\n![](summary.svg)\n",
         )
-        write_text(out / name / "summary.svg", leaderboard.draw(problem))
-    text = leaderboard.leaderboard(
+        write_text(out / name / "summary.svg", leaderboard.problem_figure(problem))
+    text = leaderboard.leaderboard_table(
         [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()]
     )
     write_text(out / "leaderboard.md", f"# {title}\n\n{text}")

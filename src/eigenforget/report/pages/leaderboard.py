@@ -1,6 +1,4 @@
-"""Methods over many problems and training seeds: how many scores lie in the retrained models' band,
-and at what cost.
-"""
+"""Methods over many problems and training seeds: scores in the retrained models' band, and cost."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from eigenforget.record import RecordError, RunRecord
+from eigenforget.report.escaping import markdown_table
 from eigenforget.report.figures.svg import Line, Shade, heatmap
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.table import Row, Table, build, number, percent
@@ -27,18 +26,21 @@ PANEL = (
     "cluster_f1",
     "relearn_all_auc",
 )
-"""The scores that may count: of each kind a few, lest one kind that has many decide alone."""
-
+"""The scores that may count: a few of each kind, lest a kind that has many decide alone."""
 
 _LEGEND = (
-    "In band: scores in the band of the retrained models, of those that can tell here (mean over training seeds); cost: processor time"
-    " beside that of retraining. Controls are cheats, built to pass some scores."
+    "In band: scores in the band of the retrained models, of those that can tell here (mean over"
+    " training seeds); cost: share of the cost of retraining (median). Controls are cheats, built"
+    " to pass some scores."
 )
 
 
 class Problem(NamedTuple):
-    """A data set, model and request. seeds: for each training seed the evaluate records of one
-    table.
+    """A data set, model and request.
+
+    Attributes:
+        title: Its name.
+        seeds: For each training seed the evaluate records of one table.
     """
 
     title: str
@@ -46,8 +48,13 @@ class Problem(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A score of one model: its value, the gap to the retrained models' mean, that in halves of
-    their band, and whether it lies in the band.
+    """A score of one model on one training seed.
+
+    Attributes:
+        value: The score.
+        gap: value − mean of the retrained models.
+        units: The gap in half-widths of their band.
+        inside: Whether it lies in the band.
     """
 
     value: float
@@ -56,13 +63,19 @@ class Mark(NamedTuple):
     inside: bool
 
 
-class Entry(NamedTuple):
-    """A method on a problem. marks: by score, one for each training seed where it applies. shares:
-    of the cost of retraining, by seed.
+class LeaderboardRow(NamedTuple):
+    """A method on a problem.
 
-    left_out: scores that do not count: those that the method trains on, and those that cannot tell
-    the original here (see `silent`). runs: how many have a result, of how many training seeds.
-    specs: how it was spelled.
+    Attributes:
+        name: The method.
+        role: "unlearned" or "control".
+        marks: By score, one for each training seed where it applies.
+        shares: Shares of the cost of retraining, by training seed where they are known.
+        left_out: Scores that do not count: those that the method trains on, and those that cannot
+            tell the original here (`silent`).
+        runs: How many runs have a result, of how many training seeds.
+        reasons: Why the others have none.
+        specs: How the method was spelled.
     """
 
     name: str
@@ -76,47 +89,60 @@ class Entry(NamedTuple):
 
     @property
     def counted(self) -> list[str]:
-        """In the order of the panel; empty where nothing that counts is about the forgotten, as
-        good marks would then be for doing nothing.
+        """The scores that count, in the order of the panel.
+
+        Empty where none of them is about the forget set: good marks would then be for doing nothing.
         """
         found = [name for name in PANEL if self.marks.get(name) and name not in self.left_out]
         return found if any(group(name) != UTILITY for name in found) else []
 
     @property
     def inside(self) -> float | None:
-        """How many of the counted scores are in band, mean over seeds; None where none counts."""
-        return (
-            sum(fmean(m.inside for m in self.marks[name]) for name in self.counted)
-            if self.counted
-            else None
-        )
+        """How many counted scores are in the band, mean over seeds; None where none counts."""
+        if not self.counted:
+            return None
+        return sum(fmean(m.inside for m in self.marks[name]) for name in self.counted)
 
     @property
     def fraction(self) -> float | None:
+        """The share of counted scores in the band; None where none counts."""
         return None if self.inside is None else self.inside / len(self.counted)
 
 
-def entries(problem: Problem, also: Sequence[str] = ()) -> list[Entry]:
-    """The unlearned models and controls by name, most scores in band first; those without a result
-    after them, controls last.
+def leaderboard_rows(problem: Problem, also: Sequence[str] = ()) -> list[LeaderboardRow]:
+    """The unlearned models and controls by name, most scores in band first.
 
-    also: scores beside the panel that get marks and do not count.
-    Errors: RecordError for a problem without records, or without retrained models.
+    Methods without a result follow, controls come last.
+
+    Args:
+        problem: The problem.
+        also: Scores beside the panel that get marks and do not count.
+
+    Raises:
+        RecordError: The problem has no records, or a training seed has no retrained models.
     """
     tables = [build(records) for records in problem.seeds]
     if not tables or not all(table.reference for table in tables):
         raise RecordError(
-            f"{problem.title}: a leaderboard needs records of retrained models for every training seed"
+            f"{problem.title}: a leaderboard needs records of retrained models for every training"
+            " seed"
         )
     rows: dict[str, list[Row]] = {}
     for table in tables:
-        for row in table.rows:
-            if row.role in ("unlearned", "control"):
-                rows.setdefault(row.model, []).append(row)
-    unheard = silent(tables)
-    specs = {name: _specs(name, problem.seeds) for name in rows}
+        for row in table.of_role("unlearned", "control"):
+            rows.setdefault(row.model, []).append(row)
+    left_out, specs = silent(tables), _specs(problem)
     found = [
-        _entry(name, of, unheard, (len(tables), specs[name]), (*PANEL, *also))
+        LeaderboardRow(
+            name,
+            of[0].role,
+            _marks(of, (*PANEL, *also)),
+            [row.share for row in of if row.share is not None],
+            left_out | {score for row in of for score in row.optimises},
+            (sum(row.has_result for row in of), len(tables)),
+            tuple(dict.fromkeys(f"{r.status}: {r.reason}" for r in of if not r.has_result)),
+            tuple(specs.get(name, ())),
+        )
         for name, of in rows.items()
     ]
     return sorted(
@@ -125,195 +151,150 @@ def entries(problem: Problem, also: Sequence[str] = ()) -> list[Entry]:
 
 
 def silent(tables: Sequence[Table], scores: Sequence[str] = PANEL) -> frozenset[str]:
-    """Those of the scores that call the original itself retrained, on more than half of the
-    training seeds: they would reward doing nothing.
+    """Scores that call the original retrained on more than half of the training seeds.
 
-    What measures the kept data counts in any case.
+    They would reward doing nothing. What measures retained data counts in any case.
     """
     found = set()
     for name in scores:
         cells = [
             row.cells[name]
             for table in tables
-            for row in table.rows
-            if row.role == "original" and name in row.cells
+            for row in table.of_role("original")
+            if name in row.cells
         ]
         inside = [cell.verdict == "in" for cell in cells if cell.units is not None]
-        if group(name) != UTILITY and inside and 2 * sum(inside) > len(inside):
+        if group(name) != UTILITY and 2 * sum(inside) > len(inside):
             found.add(name)
     return frozenset(found)
 
 
-def leaderboard(problems: Sequence[Problem]) -> str:
-    """A markdown table: a line for each method, a column for each problem, best mean share of
-    scores in band first.
+def leaderboard_table(problems: Sequence[Problem]) -> str:
+    """A markdown table: a line per method, a column per problem, best mean share in band first.
 
-    Only methods with a result on every problem have a mean; the others follow, and negative
-    controls come last. A problem on which no score about the forgotten can tell is in no mean.
+    Only methods with a result on every problem have a mean; the others follow, and controls come
+    last. A problem on which no score about the forget set can tell is in no mean.
     """
-    found = [{entry.name: entry for entry in entries(problem)} for problem in problems]
-    telling = [any(entry.fraction is not None for entry in each.values()) for each in found]
-    names = list(dict.fromkeys(name for each in found for name in each))
+    found = [{row.name: row for row in leaderboard_rows(problem)} for problem in problems]
+    telling = [any(row.fraction is not None for row in each.values()) for each in found]
     lines = []
-    for name in names:
+    for name in dict.fromkeys(name for each in found for name in each):
         own = [each.get(name) for each in found]
-        fractions = [
-            entry.fraction for entry in own if entry is not None and entry.fraction is not None
-        ]
+        known = [row for row in own if row is not None]
+        fractions = [row.fraction for row in known if row.fraction is not None]
         whole = len(fractions) == sum(telling) > 0
-        costs = [share for entry in own if entry is not None for share in entry.shares]
-        role = next(entry.role for entry in own if entry is not None)
-        cells = [named(name, role), percent(fmean(fractions)) if whole else "–"]
-        cells += [_in_band(entry) for entry in own] + [percent(median(costs)) if costs else "–"]
-        lines.append(
-            ((role == "control", not whole, -fmean(fractions) if whole else 0.0, name), cells)
-        )
+        mean = fmean(fractions) if whole else 0.0
+        costs = [share for row in known for share in row.shares]
+        role = known[0].role
+        cells = [method_cell(name, role), percent(mean) if whole else "–"]
+        cells += [*map(_in_band, own), percent(median(costs)) if costs else "–"]
+        lines.append(((role == "control", not whole, -mean, name), cells))
     lines.sort(key=lambda line: line[0])
     head = ["method", "in band", *(problem.title for problem in problems), "cost"]
-    silent_ones = [
-        problem.title for problem, tells in zip(problems, telling, strict=True) if not tells
-    ]
-    notes = f"\n{_LEGEND}\n"
-    notes += "".join(
-        f"\nNo score about the forgotten can tell here, so it is in no mean: {title}.\n"
-        for title in silent_ones
+    notes = "".join(
+        f"\nNo score about the forget set can tell here, so it is in no mean: {problem.title}.\n"
+        for problem, tells in zip(problems, telling, strict=True)
+        if not tells
     )
-    return _table(head, [cells for _, cells in lines]) + notes
+    return f"{_table(head, [cells for _, cells in lines])}\n{_LEGEND}\n{notes}"
 
 
 def details(problem: Problem) -> str:
-    """A markdown table of one problem: mean value of each score over the seeds, with ✓ where it is
-    in band on every seed, and † where it does not count."""
-    found = entries(problem)
-    columns = [name for name in PANEL if any(entry.marks.get(name) for entry in found)]
+    """A markdown table of one problem: the mean of each score over the training seeds.
+
+    ✓: in band on every seed; †: it does not count.
+    """
+    found = leaderboard_rows(problem)
+    columns = [name for name in PANEL if any(row.marks.get(name) for row in found)]
     rows = [
         [
-            named(entry.name, entry.role),
-            *(_cell(entry, name) for name in columns),
-            _in_band(entry),
-            _cost(entry),
+            method_cell(row.name, row.role),
+            *(_cell(row, name) for name in columns),
+            _in_band(row),
+            percent(median(row.shares)) if row.shares else "–",
         ]
-        for entry in found
+        for row in found
     ]
-    table = _table(["method", *map(label, columns), "in band", "cost"], rows)
-    notes = list(
-        dict.fromkeys(f"- `{entry.name}`: {reason}" for entry in found for reason in entry.reasons)
-    )
-    if any(entry.marks.get(name) for entry in found for name in entry.left_out):
-        table += (
+    text = _table(["method", *map(label, columns), "in band", "cost"], rows)
+    if any(row.marks.get(name) for row in found for name in row.left_out):
+        text += (
             "\n† does not count: the original has it in the band too, or the method trains on it.\n"
         )
-    if not any(entry.counted for entry in found):
-        table += f"\nNo score about the forgotten can tell here{'' if _has_bands(problem) else ': a band takes two retrained models'}.\n"
-    spelled = [f"- `{entry.name}`: `{'`, `'.join(entry.specs)}`" for entry in found if entry.specs]
-    table += "\nMethods:\n\n" + "\n".join(spelled) + "\n" if spelled else ""
-    return table + ("\nWithout a result:\n\n" + "\n".join(notes) + "\n" if notes else "")
+    if not any(row.counted for row in found):
+        banded = all(sum(r.role == "oracle" for r in records) > 1 for records in problem.seeds)
+        why = "" if banded else ": a band takes two retrained models"
+        text += f"\nNo score about the forget set can tell here{why}.\n"
+    spelled = [f"- `{row.name}`: `{'`, `'.join(row.specs)}`" for row in found if row.specs]
+    notes = dict.fromkeys(f"- `{row.name}`: {reason}" for row in found for reason in row.reasons)
+    for title, listed in (("Methods", spelled), ("Without a result", list(notes))):
+        text += f"\n{title}:\n\n" + "\n".join(listed) + "\n" if listed else ""
+    return text
 
 
-def draw(problem: Problem) -> str:
-    """An SVG heat-map: methods × scores, coloured by the mean gap in halves of the band."""
-    found = [entry for entry in entries(problem) if entry.counted]
-    columns = [name for name in PANEL if any(entry.marks.get(name) for entry in found)]
+def problem_figure(problem: Problem) -> str:
+    """An SVG heat map: methods × scores, coloured by the mean gap in half-widths of the band."""
+    found = [row for row in leaderboard_rows(problem) if row.counted]
+    columns = [name for name in PANEL if any(row.marks.get(name) for row in found)]
     lines = [
-        Line(entry.name, [_shade(entry, name) for name in columns], _in_band(entry))
-        for entry in found
+        Line(row.name, [_shade(row, name) for name in columns], _in_band(row)) for row in found
     ]
     return heatmap(problem.title, [label(name) for name in columns], lines, after="in band")
 
 
-def named(name: str, role: str) -> str:
-    """The name as a cell of a markdown table; controls say that they are some."""
+def method_cell(name: str, role: str) -> str:
+    """The method's name as a cell of a markdown table; of a control it says that it is one."""
     return f"`{name}` (control)" if role == "control" else f"`{name}`"
 
 
-def _specs(name: str, seeds: Sequence[Sequence[RunRecord]]) -> tuple[str, ...]:
-    methods = [
-        r.job.get("method")
-        for records in seeds
-        for r in records
-        if r.name == name and r.role in ("unlearned", "control")
-    ]
-    return tuple(
-        dict.fromkeys(str(m["spec"]) for m in methods if isinstance(m, dict) and "spec" in m)
-    )
+def _specs(problem: Problem) -> dict[str, dict[str, None]]:
+    """How each method was spelled, by its name."""
+    found: dict[str, dict[str, None]] = {}
+    for records in problem.seeds:
+        for r in records:
+            method = r.job.get("method")
+            if r.role in ("unlearned", "control") and isinstance(method, dict) and "spec" in method:
+                found.setdefault(r.name, {})[str(method["spec"])] = None
+    return found
 
 
-def _entry(
-    name: str,
-    rows: Sequence[Row],
-    unheard: frozenset[str],
-    of: tuple[int, tuple[str, ...]],
-    scores: Sequence[str],
-) -> Entry:
+def _marks(rows: Sequence[Row], scores: Sequence[str]) -> dict[str, list[Mark]]:
     marks: dict[str, list[Mark]] = {}
     for row in rows:
         for score in scores:
             cell = row.cells.get(score)
-            if (
-                cell is not None
-                and cell.value is not None
-                and cell.gap is not None
-                and cell.units is not None
-            ):
-                marks.setdefault(score, []).append(
-                    Mark(cell.value, cell.gap, cell.units, cell.verdict == "in")
-                )
-    left_out = unheard | {score for row in rows for score in row.optimises}
-    good = [row.share for row in rows if row.status == "ok"]
-    reasons = tuple(
-        dict.fromkeys(f"{row.status}: {row.reason}" for row in rows if row.status != "ok")
-    )
-    seeds, specs = of
-    return Entry(
-        name,
-        rows[0].role,
-        marks,
-        [s for s in good if s is not None],
-        left_out,
-        (len(good), seeds),
-        reasons,
-        specs,
-    )
+            if cell is None or cell.value is None or cell.gap is None or cell.units is None:
+                continue
+            mark = Mark(cell.value, cell.gap, cell.units, cell.verdict == "in")
+            marks.setdefault(score, []).append(mark)
+    return marks
 
 
-def _has_bands(problem: Problem) -> bool:
-    return all(sum(r.role == "oracle" for r in records) > 1 for records in problem.seeds)
+def _shade(row: LeaderboardRow, name: str) -> Shade | None:
+    marks = row.marks.get(name)
+    if not marks:
+        return None
+    return Shade(number(fmean(m.value for m in marks)), fmean(m.units for m in marks))
 
 
-def _shade(entry: Entry, name: str) -> Shade | None:
-    marks = entry.marks.get(name)
-    return (
-        Shade(number(fmean(m.value for m in marks)), fmean(m.units for m in marks))
-        if marks
-        else None
-    )
-
-
-def _cell(entry: Entry, name: str) -> str:
-    marks = entry.marks.get(name)
+def _cell(row: LeaderboardRow, name: str) -> str:
+    marks = row.marks.get(name)
     if not marks:
         return "–"
     inside = " ✓" if all(m.inside for m in marks) else ""
-    return f"{number(fmean(m.value for m in marks))}{inside}" + (
-        "†" if name in entry.left_out else ""
-    )
+    counts = "†" if name in row.left_out else ""
+    return f"{number(fmean(m.value for m in marks))}{inside}{counts}"
 
 
-def _in_band(entry: Entry | None) -> str:
-    if entry is None:
+def _in_band(row: LeaderboardRow | None) -> str:
+    if row is None:
         return "–"
-    if entry.inside is None:
-        return "no result" if not entry.runs[0] else "–"
-    few = f" ({entry.runs[0]} of {entry.runs[1]} runs)" if entry.runs[0] < entry.runs[1] else ""
-    return f"{entry.inside:.1f}/{len(entry.counted)}{few}"
-
-
-def _cost(entry: Entry) -> str:
-    return percent(median(entry.shares)) if entry.shares else "–"
+    good, seeds = row.runs
+    if row.inside is None:
+        return "–" if good else "no result"
+    few = f" ({good} of {seeds} runs)" if good < seeds else ""
+    return f"{row.inside:.1f}/{len(row.counted)}{few}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-    return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)]) + "\n"
+    escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in (head, *rows)]
+    return markdown_table(escaped[0], escaped[1:]) + "\n"
