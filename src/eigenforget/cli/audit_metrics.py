@@ -127,14 +127,14 @@ def _check_same(audit: MetricAudit, folder: Path) -> None:
 def _section(request: str, folder: Path) -> str:
     """Writes figure and table of one request; returns its part of audit.md."""
     records = record.read_folder(folder / "records")
-    found = report.judge(records)
+    found = report.judge_metrics(records)
     title = f"{request}: {_counted(records)}"
     heading = f"Metrics on models of which the answer is known. {title}"
-    write_text(folder / "audit.svg", report.draw(found, heading))
+    write_text(folder / "audit.svg", report.audit_figure(found, heading))
     write_text(folder / "audit.csv", report.table_csv(found))
     _print(found, title)
     notes = [f"- {line}" for line in report.unmeasured(records)]
-    parts = [f"## {title}\n", f"![]({folder.name}/audit.svg)\n", report.markdown(found)]
+    parts = [f"## {title}\n", f"![]({folder.name}/audit.svg)\n", report.audit_table(found)]
     return "\n".join([*parts, *(["\nNot measured:\n", *notes] if notes else []), ""])
 
 

@@ -108,15 +108,17 @@ def sequence(
 def write_summary(out: Path) -> str:
     """Writes sequence.md and sequence.svg from the records of the steps; returns the table."""
     found = [read_folder(folder / "records") for folder in _step_folders(out)]
-    steps = [report.summarise(number, records) for number, records in enumerate(found, start=1)]
+    steps = [
+        report.summarise_step(number, records) for number, records in enumerate(found, start=1)
+    ]
     once = any(r.name == "at once" for r in found[-1])
-    together = report.summarise(len(found), found[-1], "at once") if once else None
+    together = report.summarise_step(len(found), found[-1], "at once") if once else None
     method = found[0][-1].job["method"]["spec"]
-    table = report.markdown(steps, together)
+    table = report.sequence_table(steps, together)
     title = f"{len(steps)} requests, one after the other: `{method}`"
     write_text(out / "sequence.md", f"# {title}\n\n{table}\n\n![](sequence.svg)\n")
     title = f"Accuracy on the samples of each request after each step: {method}"
-    write_text(out / "sequence.svg", report.draw(steps, title))
+    write_text(out / "sequence.svg", report.sequence_figure(steps, title))
     say(table, wrap=False)
     return table
 
