@@ -67,9 +67,6 @@ def supervise(
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    # torch's warnings at its own launcher and at parameters that no loss reaches are none of the
-    # user's business.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder, _own_signal_handlers():
         outputs = DefaultLogsSpecs(folder, redirects=dict.fromkeys(range(1, count), Std.ALL))

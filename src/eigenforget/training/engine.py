@@ -282,6 +282,8 @@ class _Loss(nn.Module):
         # names.
         self._called = (called,)
         self._student: Tap | None = None
+        # With a parameter that no loss reaches, torch does not warn that all are reached.
+        self.unreached = nn.Parameter(torch.zeros(1, device=engine.fabric.device))
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
