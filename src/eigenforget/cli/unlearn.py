@@ -70,7 +70,7 @@ def unlearn(
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
     model = experiment.stored_model(stored)
-    inputs = {**file_of(checkpoint), "input_model": checkpoints.weights_digest(model)}
+    inputs = {**file_of(checkpoint), "input_model": checkpoints.model_digest(model)}
     job = _job(experiment, model, chosen) | {"seed": seed}
     trace: list[Mapping[str, Any]] = []
     leads = experiment.engine.leads
