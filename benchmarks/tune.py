@@ -25,7 +25,7 @@ from eigenforget.experiments.bench import SPACES, Comparison, Range, read_plan
 from eigenforget.experiments.bench.compare import Accuracy, closeness
 from eigenforget.experiments.bench.work import experiment_of
 from eigenforget.experiments.study import Study
-from eigenforget.methods import known_methods
+from eigenforget.methods import METHODS
 from eigenforget.record import write_text
 from eigenforget.training.log import Log, Watch
 
@@ -71,7 +71,7 @@ def main(
     setting = cells[0].setting
     starts = STARTS[setting.data.name]
     names = dict.fromkeys(c.method.name for c in cells if c.setting == setting)
-    methods = [parse(starts.get(name, name), known_methods(), "method") for name in names]
+    methods = [parse(starts.get(name, name), METHODS, "method") for name in names]
     study = Study(
         experiment_of(setting, "cpu"), (), seed=SEED, oracle_seeds=(ORACLE,), store=store / plan
     )

@@ -1,8 +1,8 @@
-"""Classifiers by name: each spec's build(num_classes, input_shape, seed) gives a module whose
-outputs are logits.
+"""Classifiers by name: a spec's build(num_classes, input_shape, seed) gives an nn.Module.
 
-The package's own end in one nn.Linear head; `module`, `torchvision`, `timm` and `hf` bring other
-people's, whose libraries are imported on use. Adding one is a file and a line in MODELS.
+Its outputs are logits. The package's own models end in one nn.Linear head; `module`, `torchvision`,
+`timm` and `hf` bring other people's, whose libraries are imported on use. Adding one is a file and
+a line in MODELS.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What every model builder needs: initial weights that depend on the seed only, and checks of the
-shapes asked for.
-"""
+"""What every model builder needs: initial weights from the seed alone, and checks of shapes."""
 
 from __future__ import annotations
 
@@ -24,8 +22,9 @@ class ImageShape(NamedTuple):
 
 @contextmanager
 def initial_weights(seed: int) -> Iterator[None]:
-    """Modules made inside are on the CPU and draw from (seed, "init"); all global random states are
-    left as they were.
+    """Make modules inside on the CPU, with draws from (seed, "init").
+
+    All global random states are left as they were.
     """
     # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does
     # not restore.
@@ -35,13 +34,21 @@ def initial_weights(seed: int) -> Iterator[None]:
 
 
 def check_classes(model: str, num_classes: int) -> None:
-    """Error: fewer than two classes."""
+    """Check that there are two classes at least.
+
+    Raises:
+        EigenforgetError: There are not.
+    """
     if num_classes < 2:
         raise EigenforgetError(f"{model} needs at least 2 classes, got {num_classes}")
 
 
 def image_shape(model: str, input_shape: tuple[int, ...]) -> ImageShape:
-    """The input shape as (channels, height, width). Error: it is no image."""
+    """The input shape as (channels, height, width).
+
+    Raises:
+        EigenforgetError: It is not that of an image.
+    """
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise EigenforgetError(
             f"{model} needs images (C, H, W), got inputs of shape {tuple(input_shape)}"

@@ -1,6 +1,4 @@
-"""Weights on disk: written as safetensors, read from safetensors or from a PyTorch state dict; and
-the digest of a model.
-"""
+"""Weights on disk, as safetensors or a PyTorch state dict, and the digest of a model."""
 
 from __future__ import annotations
 
@@ -82,8 +80,8 @@ def save_checkpoint(
         The path.
 
     Raises:
-        EigenforgetError: The file exists or has another name, weights are not finite (but for a mask
-            of 0 and ±∞ in a buffer), entries are no tensors, or metadata no strings.
+        EigenforgetError: The file exists or has another name, weights are not finite (but for a
+            mask of 0 and ±∞ in a buffer), entries are no tensors, or metadata no strings.
         NotWritten: The file cannot be written.
     """
     if not isinstance(model, nn.Module):
@@ -196,8 +194,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
 def model_digest(model: nn.Module) -> str:
     """SHA-256 ("sha256:…") over names, types, shapes and bytes of all parameters and buffers.
 
-    It depends on neither device, memory layout nor order of registration. A tied weight counts under
-    each of its names.
+    It depends on neither device, memory layout nor order of registration. A tied weight counts
+    under each of its names.
     """
     return tensors_digest(dict(named_tensors(model)))
 
@@ -254,9 +252,8 @@ def _storable(file: str, name: str, value: Any, *, may_mask: bool = True) -> Ten
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, dict(
-                opened.metadata() or {}
-            )
+            names = opened.keys()
+            return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
     except (OSError, safetensors.SafetensorError) as error:
         raise EigenforgetError(
             f"{path}: not a readable safetensors file: {first_line(error)}"

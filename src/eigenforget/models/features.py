@@ -1,6 +1,4 @@
-"""Capture of latent features: the only forward hooks of the package, and the search for the
-classifier head.
-"""
+"""Capture of latent features, and the search for the classifier head: the only forward hooks."""
 
 from __future__ import annotations
 
@@ -21,8 +19,9 @@ _NOTE = "eigenforget_head"
 
 
 class Tap:
-    """Calls the model and answers with Outputs(logits [B, C], features [B, D], features of further
-    layers). Made by `capture`.
+    """Calls the model and answers with logits [B, C], features [B, D] and those of further layers.
+
+    Made by `capture`.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str] = ()) -> None:
@@ -31,9 +30,15 @@ class Tap:
         self._kept: dict[str | None, Any] = {}
 
     def keep(self, layer: str | None, features: Any) -> None:
+        """Remember what a layer gave in this pass."""
         self._kept[layer] = features
 
     def __call__(self, inputs: Any) -> Outputs:
+        """The outputs for a batch of inputs; a dict goes in by name.
+
+        Raises:
+            EigenforgetError: A layer did not run, or gave no tensor.
+        """
         self._kept.clear()
         logits = logits_of(self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs))
         return Outputs(
@@ -58,12 +63,18 @@ def capture(
     *,
     called: nn.Module | None = None,
 ) -> Iterator[Tap]:
-    """A Tap on the model while the context lasts; the hooks are gone afterwards.
+    """Give a Tap on the model while the context lasts; the hooks are gone afterwards.
 
-    layer=None takes the input of the classifier head (see `find_head`). A name takes that module's
-    output, averaged over space where it is a feature map [B, D, H, W], and flattened otherwise;
-    `layers` are further ones. `called`: what the Tap calls in the model's place, such as its compiled
-    form. Errors: no Linear layer, unknown layer names.
+    Args:
+        model: Any module.
+        layer: The layer whose output are the features, averaged over space where it is a feature
+            map [B, D, H, W] and flattened otherwise. None takes the input of the classifier head
+            (see `find_head`).
+        layers: Names of further layers.
+        called: What the Tap calls in place of the model, such as the compiled one.
+
+    Raises:
+        EigenforgetError: There is no head, or no layer of that name.
     """
     tap = Tap(called or model, layers)
     handles: list[Any] = []
@@ -84,11 +95,11 @@ def capture(
             handle.remove()
 
 
-def _keep_input(tap: Tap, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _keep_input(tap: Tap, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     tap.keep(None, args[0] if args else next(iter(kwargs.values()), None))
 
 
-def _keep_output(tap: Tap, key: str | None, module: nn.Module, args: Any, output: Any) -> None:
+def _keep_output(tap: Tap, key: str | None, _: nn.Module, __: Any, output: Any) -> None:
     # At once and as a copy: a layer after this one may change its output in place.
     tap.keep(
         key,
@@ -209,8 +220,9 @@ def _linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
 
 
 def _bypassed(model: nn.Module, inputs: Any, head: str) -> bool:
-    """Whether layers that run before this one reach the logits on another way too, as around the
-    gate of an attention block.
+    """Whether layers that run before this one reach the logits on another way too.
+
+    So they do around the gate of an attention block.
     """
     logits, outputs = _outputs(model, inputs, cut=head)
     before = list(takewhile(lambda name: name != head, outputs))
@@ -220,14 +232,13 @@ def _bypassed(model: nn.Module, inputs: Any, head: str) -> bool:
 def _outputs(
     model: nn.Module, inputs: Any, cut: str | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits, and the output of the last run of each module that owns parameters, in order of
-    execution.
+    """The logits, and the output of the last run of each module that owns parameters, in order.
 
     All are in one autograd graph, in which nothing flows through the layer `cut`.
     """
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str, module: nn.Module, args: Any, output: Any) -> Any:
+    def keep(name: str, _: nn.Module, __: Any, output: Any) -> Any:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return output
         outputs.pop(name, None)
@@ -308,7 +319,11 @@ def _undecided(model: nn.Module, names: Sequence[str]) -> str:
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The named submodule, or an error that lists the names."""
+    """The submodule of this name.
+
+    Raises:
+        EigenforgetError: There is none; the message lists the names.
+    """
     modules: dict[str, nn.Module] = {name: module for name, module in model.named_modules() if name}
     if layer not in modules:
         raise EigenforgetError(f"no layer {layer!r}; the model has: {', '.join(modules)}")
@@ -316,8 +331,12 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits [B, C] in a model's output: a tensor, a dict or object with `logits`, or the first
-    item of a tuple.
+    """The logits [B, C] in a model's output.
+
+    They are the output itself, the entry or attribute `logits`, or the first item of a tuple.
+
+    Raises:
+        EigenforgetError: It has no such logits.
     """
     if isinstance(output, dict):
         output = output.get("logits")
@@ -332,5 +351,5 @@ def logits_of(output: Any) -> Tensor:
 
 
 def flatten_features(features: Tensor) -> Tensor:
-    """Rows [B, D]: a feature map [B, D, H, W] is averaged over space, any other shape is flattened."""
+    """Rows [B, D] of a feature map [B, D, H, W], averaged over space, or of any other shape."""
     return features.mean((2, 3)) if features.ndim == 4 else features.flatten(1)

@@ -19,9 +19,7 @@ from eigenforget.models.precision import is_widened
 
 
 def head_if_any(model: nn.Module) -> tuple[str, nn.Linear] | None:
-    """Name and module of the linear classifier head, or None where the model has none, or several
-    that may be it.
-    """
+    """The classifier head as in `find_head`; None where the model has none, or several."""
     try:
         return find_head(model)
     except EigenforgetError:
@@ -29,11 +27,16 @@ def head_if_any(model: nn.Module) -> tuple[str, nn.Linear] | None:
 
 
 def linear_head(model: nn.Module, method: str, *, changes: Sequence[str]) -> tuple[str, nn.Linear]:
-    """Name and module of the linear head, whose parameters of these names the method is about to
-    change.
+    """The name and the module of a linear head of which a method changes some parameters.
 
-    Refused: no linear head, one that is frozen there, one that shares a parameter with another
-    layer, which would change too.
+    Args:
+        model: The model that will be changed.
+        method: Name of the method, for messages.
+        changes: Names of the parameters.
+
+    Raises:
+        Refused: There is no linear head, it is frozen, or it shares a parameter with another layer,
+            which would change too.
     """
     try:
         name, head = find_head(model)
@@ -61,8 +64,10 @@ def linear_head(model: nn.Module, method: str, *, changes: Sequence[str]) -> tup
 
 
 def plain_head(model: nn.Module, method: str) -> tuple[str, nn.Linear]:
-    """Name and module of a head that can be exchanged: a plain nn.Linear inside the model. Refused
-    as in `linear_head`, and otherwise.
+    """The name and the module of a head that can be exchanged.
+
+    Raises:
+        Refused: As in `linear_head`, or the head is no plain nn.Linear inside the model.
     """
     name, head = linear_head(model, method, changes=("weight", "bias"))
     if type(head) is not nn.Linear or not name:
@@ -75,8 +80,9 @@ def plain_head(model: nn.Module, method: str) -> tuple[str, nn.Linear]:
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module in place of the named one, under each of its names; order and names of the
-    others stay as they are.
+    """Put a module in place of the named one, under each of its names.
+
+    Order and names of the other modules stay as they are.
     """
     old = model.get_submodule(name)
     for path in [

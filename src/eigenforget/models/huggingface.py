@@ -32,7 +32,10 @@ _FAILURES = (
     AttributeError,
     safetensors.SafetensorError,
 )
-_CONVERT = "where they are trusted: AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new) writes safetensors"
+_CONVERT = (
+    "where they are trusted: AutoModelForSequenceClassification.from_pretrained(folder)"
+    ".save_pretrained(new) writes safetensors"
+)
 _AUTO = {"image": "AutoModelForImageClassification", "text": "AutoModelForSequenceClassification"}
 _TOKENS = 8
 _LONGEST = 300
@@ -41,17 +44,14 @@ _LONGEST = 300
 
 @configured
 class HuggingFace:
-    """A classifier of transformers: hf(path="folder") or hf(config={"model_type": "vit",
-    "hidden_size": 48, …}).
+    """A classifier of transformers: hf(path="folder") or hf(config={"model_type": "vit", …}).
 
-    A folder holds config.json and, for pretrained weights, model.safetensors; without these weights
-    are random, and a head of other classes is drawn anew. Anything else is the name of a model in
-    the local cache, or on the hub with hub=True. Only safetensors are loaded, in float32, and no
+    A folder holds config.json and, for pretrained weights, model.safetensors. Without these the
+    weights are random. A head of other classes is drawn anew. Anything else is the name of a model
+    in the local cache, or on the hub with hub=True. Only safetensors are loaded, in float32, and no
     code of a repository is run. Attention is the plain ("eager") one, since fused kernels have no
     second derivative. Random weights take channels and image size from the data where `config` does
-    not say them. Text models get inputs {"input_ids": …, "attention_mask": …}. Errors: transformers
-    is not installed, no such folder or model, no classifier of this kind, weights in other formats
-    or of other shapes, images that the network does not take.
+    not say them. Text models get inputs {"input_ids": …, "attention_mask": …}.
     """
 
     name: ClassVar[str] = "hf"
@@ -72,8 +72,12 @@ class HuggingFace:
     )
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-        """A model from images [B, C, H, W] or dicts of tokens [B, T] to outputs with logits [B,
-        num_classes]. Errors: see the class.
+        """A model from images [B, C, H, W] or dicts of tokens [B, T] to outputs with logits.
+
+        Raises:
+            EigenforgetError: transformers is not installed, there is no such folder, model or
+                classifier of this kind, weights are in other formats or of other shapes, or the
+                network does not take such images.
         """
         check_classes(self.name, num_classes)
         what = f"hf {self.path or dict(self.config).get('model_type', '')}"
@@ -116,7 +120,8 @@ class HuggingFace:
             )
         if "model_type" not in entries:
             raise EigenforgetError(
-                'hf needs path="folder or name", or config with a model_type, such as {"model_type": "vit"}'
+                'hf needs path="folder or name", or config with a model_type, such as '
+                '{"model_type": "vit"}'
             )
         check_name(entries["model_type"], list(transformers.CONFIG_MAPPING.keys()), "transformers")
         return _called(
@@ -125,7 +130,7 @@ class HuggingFace:
         )
 
     def _has_weights(self, what: str) -> bool:
-        """Whether there are weights to load. Errors: a folder with weights in other formats alone."""
+        """Whether there are weights to load; weights in other formats alone are an error."""
         folder = Path(self.path)
         if not self.path or not folder.is_dir():
             return bool(self.path)
@@ -176,7 +181,7 @@ class _Loaded(NamedTuple):
 
 
 def tokens_of(input_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """One text [1, T] of the token 1, where T is the length of the data's texts if they have one."""
+    """One text [1, T] of the token 1, with T the length of the data's texts if they have one."""
     length = min(input_shape[0], _TOKENS) if len(input_shape) == 1 else _TOKENS
     ones = torch.ones(1, length, dtype=torch.long)
     return {"input_ids": ones, "attention_mask": ones}
@@ -209,9 +214,7 @@ def _kind(transformers: Any, config: Any, asked: str, what: str) -> str:
 
 
 def _check_resized(loaded: _Loaded, what: str) -> None:
-    """Error: weights outside the head that the file holds in another shape, and which would stay
-    random.
-    """
+    """Error: weights outside the head have another shape in the file, and would stay random."""
     if not loaded.resized:
         return
     head, _ = find_head(loaded.model)

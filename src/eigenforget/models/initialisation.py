@@ -25,22 +25,28 @@ def reinitialise(
     method: str,
     without_reset: Literal["refused", "own scale"] = "refused",
 ) -> None:
-    """Set all parameters and buffers that these modules (name -> module, parents first) own, in
-    place, from the seed alone.
+    """Set all parameters and buffers that these modules own, in place, from the seed alone.
 
-    Children are reset before their parents, so a container's own reset_parameters() has the last
-    word. Modules on the CPU draw the same numbers whatever device they run on later; global random
-    states are left as they were. Constants stay: buffers that no state dict holds, masks (see
-    `is_mask`) and positions 0, 1, 2, …. Refused, by name: a module with other tensors and no
-    reset_parameters() (attention and transformers of torch have one of another name), or one whose
-    reset_parameters() leaves part of them as it was.
+    Children are reset before their parents, so that a container's own reset_parameters() has the
+    last word. Modules on the CPU draw the same numbers whatever device they run on later; global
+    random states are left as they were. Constants stay: buffers that no state dict holds, masks
+    (see `is_mask`) and positions 0, 1, 2, ….
 
-    without_reset="own scale": floating-point parameters of a module without reset_parameters(),
-    such as class tokens and position embeddings, are drawn from N(0, s²), s the standard deviation
-    of what they hold, from the seed and their name. Nothing but s stays of them, and a constant
-    tensor (of one element, too) stays as it is: enough for a network that shall know nothing, not
-    for one that shall be as if it had never seen the data. Integers there stay; floating-point
-    buffers are refused, since a variance must not be negative.
+    Args:
+        modules: Modules by name, parents first.
+        seed: All draws depend on it.
+        method: Name of the method, for messages.
+        without_reset: What to do with a module that has no reset_parameters(). "refused", or "own
+            scale": its floating-point parameters, such as class tokens and position embeddings, are
+            drawn from N(0, s²), with s the standard deviation of what they hold. Nothing but s
+            stays of them, and a constant tensor stays as it is. That is enough for a network that
+            shall know nothing, not for one that shall be as if it had never seen the data. Integers
+            stay; floating-point buffers are refused, since a variance must not be negative.
+
+    Raises:
+        Refused: A module has other tensors and no reset_parameters() (attention and transformers of
+            torch have one of another name), or its reset_parameters() leaves part of them as it
+            was.
     """
     tensors: dict[str, Tensor] = {}
     drawn: dict[str, Tensor] = {}
@@ -73,8 +79,9 @@ def reinitialise(
 
 
 def is_mask(tensor: Tensor) -> bool:
-    """Whether this is an additive mask: floats in two or more dimensions, of which each is 0 or
-    infinite and some are infinite.
+    """Whether this is an additive mask.
+
+    Such a mask holds floats in two or more dimensions, each 0 or infinite, and some infinite.
     """
     if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.itemsize < 2:
         return False
@@ -83,8 +90,9 @@ def is_mask(tensor: Tensor) -> bool:
 
 
 def infinite_constants(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the buffers with infinite values, by name, such as attention masks. Statistics of
-    normalisation layers never count.
+    """Copies of the buffers with infinite values, by name, such as attention masks.
+
+    Statistics of normalisation layers never count.
     """
     found: dict[str, Tensor] = {}
     for prefix, module in model.named_modules():
@@ -99,8 +107,9 @@ def infinite_constants(model: nn.Module) -> dict[str, Tensor]:
 
 
 def unsound(model: nn.Module, constants: Mapping[str, Tensor]) -> list[str]:
-    """Names of parameters and buffers with NaN or infinite values, but for these constants where
-    they are bit for bit as given.
+    """Names of parameters and buffers with NaN or infinite values.
+
+    The given constants do not count where they are bit for bit as given.
     """
     tensors = chain(model.named_parameters(), model.named_buffers())
     wrong = {
@@ -122,13 +131,15 @@ def _finite(tensor: Tensor) -> bool:
 
 def _drawn_buffers(prefix: str, module: nn.Module) -> list[tuple[str, Tensor]]:
     """The module's own buffers without its constants."""
-    unsaved = module._non_persistent_buffers_set
+    named = saved_buffers(prefix, module).items()
+    return [(k, v) for k, v in named if not is_mask(v) and not _are_positions(v)]
+
+
+def saved_buffers(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    """The module's own buffers that its state dict holds, by name."""
+    unsaved = module._non_persistent_buffers_set  # noqa: SLF001 (nothing public says it)
     named = module.named_buffers(prefix, recurse=False)
-    return [
-        (k, v)
-        for k, v in named
-        if k.rpartition(".")[2] not in unsaved and not is_mask(v) and not _are_positions(v)
-    ]
+    return {name: value for name, value in named if name.rpartition(".")[2] not in unsaved}
 
 
 def _are_positions(tensor: Tensor) -> bool:
@@ -141,7 +152,7 @@ def _are_positions(tensor: Tensor) -> bool:
 
 
 def _at_own_scale(name: str, tensor: Tensor, seed: int) -> Tensor:
-    """A draw from N(0, s²), s the standard deviation of these values; values that are all one stay."""
+    """A draw from N(0, s²), s the standard deviation of these values; a constant stays."""
     values = tensor.detach().double().cpu()
     if not len(torch.unique(values)) > 1:
         return tensor.detach().clone()
@@ -175,6 +186,6 @@ def _reset(
 
 def _reset_of(module: nn.Module) -> Callable[[], object] | None:
     if isinstance(module, (nn.MultiheadAttention, nn.Transformer)):
-        return module._reset_parameters
+        return module._reset_parameters  # noqa: SLF001 (torch names it so)
     reset = getattr(module, "reset_parameters", None)
     return reset if callable(reset) else None

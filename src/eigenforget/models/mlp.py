@@ -16,8 +16,9 @@ from eigenforget.models.building import check_classes, initial_weights
 
 @configured
 class Mlp:
-    """Linear layers with ReLU between them; hidden=() is multinomial logistic regression. Feature
-    width: hidden[-1].
+    """Linear layers with ReLU between them. Feature width: hidden[-1].
+
+    hidden=() is multinomial logistic regression.
     """
 
     name: ClassVar[str] = "mlp"

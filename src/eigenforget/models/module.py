@@ -1,6 +1,4 @@
-"""Models that are not ours: a factory by its path, what adapters of model libraries share, and what
-any nn.Module must be.
-"""
+"""Models that are not ours: a factory by its path, and what any nn.Module must be."""
 
 from __future__ import annotations
 
@@ -64,15 +62,13 @@ survive JSON.
 
 @configured
 class Module:
-    """A module that a function or class of yours makes: module(path="models.py:Net",
-    arguments={"width": 8}).
+    """A module that a function or class of yours makes, as in module(path="models.py:Net").
 
     The factory gets those of num_classes, input_shape and seed that its signature names
     (num_classes also through **kwargs), and the arguments. Modules are made on the CPU; draws from
     torch's global generator depend on the seed alone. A file is run when it is first used, and
-    again when its content has changed; modules beside it can be imported. Errors, which name the
-    path: it cannot be imported, the name is not in it or is no factory, arguments that do not fit
-    the signature, a result that is no nn.Module. What the factory itself raises is not caught.
+    again when its content has changed; modules beside it can be imported. What the factory itself
+    raises is not caught.
     """
 
     name: ClassVar[str] = "module"
@@ -88,7 +84,12 @@ class Module:
     ] = ()
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-        """What the factory makes. Errors: see the class."""
+        """Make what the factory makes.
+
+        Raises:
+            EigenforgetError: The path cannot be imported, the name is not in it or is no factory,
+                arguments do not fit the signature, or the result is no nn.Module.
+        """
         check_classes(self.name, num_classes)
         with initial_weights(seed):  # what the file draws as it is imported stays in here, too
             factory = _factory(self.path)
@@ -105,22 +106,24 @@ class Module:
 
 
 def ready(model: nn.Module) -> nn.Module:
-    """The module that methods and measurements work on: `bare(model)`, and a float32 copy where it
-    has tensors in half precision.
+    """The module that methods and measurements work on.
 
-    Small training steps would round to nothing in float16 and bfloat16; see `precision.widened` for
-    what the copy does.
+    That is `bare(model)`, or a float32 copy of it where it has tensors in half precision: small
+    training steps would round to nothing in float16 and bfloat16 (see `precision.widened`).
     """
     return widened(bare(model))
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The plain module in the types that it has, or an error that says why there is none.
+    """The plain module in the types that it has.
 
-    torch.compile, DataParallel and DistributedDataParallel are taken off: the module inside shares
+    torch.compile, DataParallel and DistributedDataParallel are taken off. The module inside shares
     its weights with the given one, but a module compiled in place is copied, since compiled code
-    does not run hooks that come later. Refused: weights that are quantised, complex or in 8-bit
-    types, without storage or shape, in shards, and TorchScript.
+    does not run hooks that come later.
+
+    Raises:
+        EigenforgetError: Weights are quantised, complex, in 8-bit types, in shards, or without
+            storage or shape; or the model is TorchScript.
     """
     while (inner := _inside(model)) is not None:
         model = inner
@@ -169,8 +172,10 @@ def library(name: str, extra: str) -> Any:
 
 
 def try_inputs(model: nn.Module, inputs: Any, *, what: str, num_classes: int) -> None:
-    """One pass of random inputs, which also settles the head. Errors: inputs or outputs that do not
-    fit, named by `what`.
+    """Check that a model runs, by one pass of random inputs, which also settles its head.
+
+    Raises:
+        EigenforgetError: Inputs or outputs do not fit; `what` names the model.
     """
     try:
         outputs = settle_head(model, inputs)
@@ -193,8 +198,10 @@ def noise_of(input_shape: Sequence[int]) -> torch.Tensor:
 
 
 def load_pretrained(model: nn.Module, path: str) -> None:
-    """Weights from a local file; a head of another number of classes stays as it is. Errors: as in
-    checkpoint.load_into.
+    """Load weights from a local file; a head of another number of classes stays as it is.
+
+    Raises:
+        EigenforgetError: As in `checkpoint.load_checkpoint`.
     """
     stored, own, tensors = checkpoint.load_checkpoint(path), model.state_dict(), {}
     name, _ = find_head(model)
@@ -209,7 +216,11 @@ def load_pretrained(model: nn.Module, path: str) -> None:
 
 
 def refuse_reserved(what: str, arguments: Iterable[str], reserved: Sequence[str]) -> None:
-    """Error: an argument that is not for the user to give."""
+    """Check that no argument is given that the package gives itself.
+
+    Raises:
+        EigenforgetError: Some are; the message lists them.
+    """
     taken = [name for name in arguments if name in reserved]
     if taken:
         raise EigenforgetError(
@@ -257,9 +268,7 @@ def _fitting(
 
 
 def _note_by_width(model: nn.Module, num_classes: int) -> None:
-    """Note the only nn.Linear with an output for each class as the head, where it is not the last
-    one.
-    """
+    """Note the only nn.Linear with an output per class as the head, if it is not the last."""
     linears = [
         (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)
     ]

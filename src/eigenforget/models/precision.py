@@ -1,6 +1,4 @@
-"""Half precision: work is done in float32 on a copy, and what comes back has the types of what was
-given.
-"""
+"""Half precision: work is done in float32 on a copy, which then gets the given types back."""
 
 from __future__ import annotations
 
@@ -32,7 +30,11 @@ def first_half(types: Mapping[str, torch.dtype]) -> str | None:
 
 
 def check_types(model: nn.Module) -> None:
-    """Error, with the first tensor and its type: weights that are quantised, complex or in 8 bits."""
+    """Check that no weights are quantised, complex or in 8 bits.
+
+    Raises:
+        EigenforgetError: Some are; the message names the first tensor and its type.
+    """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name, tensor in named_tensors(model):
         wrong = (
@@ -51,8 +53,7 @@ def check_types(model: nn.Module) -> None:
 
 
 def widened(model: nn.Module) -> nn.Module:
-    """The model itself, or where any of its tensors is float16 or bfloat16, a copy with float32 in
-    their place.
+    """The model itself, or a copy with float32 in the place of float16 and bfloat16.
 
     What any module of the copy gets as float16 or bfloat16, inputs of the data included, is turned
     to float32 first, since a model of several types casts between its parts. All other types stay.
@@ -80,12 +81,17 @@ def is_widened(model: nn.Module) -> bool:
 
 
 def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
-    """The model, in place, with those tensors in half precision that `types` (name -> type, as
-    before `widened`) has so.
+    """Give a model, in place, the half-precision types back that it had before `widened`.
 
-    A tensor of another name takes the type of the tensors beside it in its module. What a training
-    moved by less than the narrow type can show is back where it was. Errors: Diverged, where a
-    value is too large for its type.
+    A tensor that `types` does not name takes the type of those beside it in its module. What a
+    training moved by less than the narrow type can show is back where it was.
+
+    Args:
+        model: A widened model or a copy of one, trained or not.
+        types: The types by name, see `types_of`.
+
+    Raises:
+        Diverged: A value is too large for its type.
     """
     if first_half(types) is None:
         return model
@@ -99,7 +105,9 @@ def narrowed(model: nn.Module, types: Mapping[str, torch.dtype]) -> nn.Module:
     _cast(model, wanted)
     for module in model.modules():
         for key in _widening(module):
-            del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
+            # A copy has no handles of its hooks.
+            del module._forward_pre_hooks[key]  # noqa: SLF001
+            del module._forward_pre_hooks_with_kwargs[key]  # noqa: SLF001
     return model
 
 
@@ -122,10 +130,11 @@ def _cast(model: nn.Module, wanted: Mapping[int, torch.dtype]) -> None:
 
 def _widening(module: nn.Module) -> list[int]:
     """The keys of the hooks that widen this module's inputs."""
-    return [key for key, hook in module._forward_pre_hooks.items() if hook is _widen_inputs]
+    hooks = module._forward_pre_hooks  # noqa: SLF001 (torch has no public list of hooks)
+    return [key for key, hook in hooks.items() if hook is _widen_inputs]
 
 
-def _widen_inputs(module: nn.Module, args: Any, kwargs: Any) -> Any:
+def _widen_inputs(_: nn.Module, args: Any, kwargs: Any) -> Any:
     return tree_map(_wide, args), tree_map(_wide, kwargs)
 
 

@@ -1,8 +1,8 @@
-"""Residual networks of basic blocks: He, Zhang, Ren, Sun, "Deep residual learning" (arXiv
-1512.03385), option B shortcuts.
+"""Residual networks of basic blocks, with option B shortcuts.
 
-Module names are torchvision's (conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc), so its
-ResNet checkpoints fit.
+Source: He, Zhang, Ren, Sun, "Deep residual learning" (arXiv 1512.03385). Module names are
+torchvision's (conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc), so its ResNet checkpoints
+fit.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ class Stem(NamedTuple):
 
 
 class BasicBlock(nn.Module):
-    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)), [B, before, H, W] -> [B, after, ceil(H /
-    stride), ceil(W / stride)].
+    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)).
 
     The shortcut is the identity, or a 1×1 convolution with batch normalisation where the shape
     changes.
@@ -44,17 +43,17 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Map [B, before, H, W] to [B, after, ⌈H / stride⌉, ⌈W / stride⌉]."""
         shortcut = inputs if self.downsample is None else self.downsample(inputs)
         hidden = self.bn1(self.conv1(inputs)).relu()
         return cast(Tensor, (self.bn2(self.conv2(hidden)) + shortcut).relu())
 
 
 class ResidualNet(nn.Module):
-    """Stem, stages of `blocks` basic blocks each (all but the first stage halve the image), average
-    over space, linear head.
+    """Stem, stages of `blocks` basic blocks each, average over space, linear head.
 
-    Convolutions start from He's normal distribution (fan out), batch normalisation from 1 and 0, as
-    in torchvision.
+    All stages but the first halve the image. Convolutions start from He's normal distribution (fan
+    out), batch normalisation from 1 and 0, as in torchvision.
     """
 
     def __init__(self, *, stem: Stem, widths: Sequence[int], blocks: int, num_classes: int) -> None:
@@ -89,6 +88,7 @@ class ResidualNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Map images [B, C, H, W] to logits [B, num_classes]."""
         hidden = self.maxpool(self.bn1(self.conv1(inputs)).relu())
         for name in self.stages:
             hidden = self.get_submodule(name)(hidden)

@@ -13,8 +13,9 @@ from eigenforget.models.residual import ResidualNet, Stem
 
 @configured
 class SmallResnet:
-    """3×3 stem and three stages of basic blocks of widths w, 2w, 4w at full, half and quarter size.
-    Feature width: 4w.
+    """A 3×3 stem and three stages of basic blocks. Feature width: 4 × width.
+
+    The stages have w, 2w and 4w channels at full, half and quarter size.
     """
 
     name: ClassVar[str] = "small_resnet"

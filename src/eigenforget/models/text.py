@@ -1,5 +1,6 @@
-"""Small classifiers of token ids. Both take input_ids and attention_mask [B, L] and average over
-the tokens that are there.
+"""Small classifiers of token ids.
+
+They take input_ids and attention_mask [B, L] and average over the tokens that are there.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _MLP_RATIO = 4
 
 
 def with_vocabulary(model: Any, vocabulary: int | None) -> Any:
-    """The model's settings with the data's number of token ids, where they have `vocabulary` and
-    leave it open.
+    """The model's settings with the data's number of token ids, where they leave `vocabulary` open.
 
-    Errors: a text model for data without token ids; a vocabulary smaller than the data's.
+    Raises:
+        EigenforgetError: A text model is to work on data without token ids, or its vocabulary is
+            smaller than the data's.
     """
     if not hasattr(model, "vocabulary"):
         return model
@@ -42,8 +44,9 @@ def with_vocabulary(model: Any, vocabulary: int | None) -> Any:
 
 @configured
 class TextMlp:
-    """Embeddings, their mean over the tokens, linear layers with ReLU between them. Feature width:
-    hidden[-1], or dim.
+    """Embeddings, their mean over the tokens, linear layers with ReLU between them.
+
+    Feature width: hidden[-1], or dim where there are no hidden layers.
     """
 
     name: ClassVar[str] = "text_mlp"
@@ -65,10 +68,9 @@ class TextMlp:
 @configured
 class TextTransformer:
     """Embeddings and learnt positions, pre-norm transformer blocks, the mean over the tokens.
-    Feature width: dim.
 
-    Padding is seen by no other token. Errors: dim is no multiple of heads; texts longer than the
-    model was built for.
+    Feature width: dim, which is a multiple of heads. No token sees padding. Texts that are longer
+    than those the model was built for are an error.
     """
 
     name: ClassVar[str] = "text_transformer"
@@ -99,7 +101,7 @@ class TextTransformer:
 
 
 class MeanMlp(nn.Module):
-    """widths: of the embedding, the hidden layers and the logits."""
+    """The network of `TextMlp`; widths are those of embedding, hidden layers and logits."""
 
     def __init__(self, tokens: int, *, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -111,12 +113,12 @@ class MeanMlp(nn.Module):
         self.head = nn.Linear(widths[-2], widths[-1])
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map input_ids and attention_mask [B, L] to logits [B, C]."""
         return cast(Tensor, self.head(self.body(_mean(self.embed(input_ids), attention_mask))))
 
 
 class MaskedBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), [B, L, D] -> [B, L, D]; no token attends to
-    padding.
+    """x + attention(norm(x)), then x + mlp(norm(x)); no token attends to padding.
 
     Written out instead of scaled_dot_product_attention, whose fused kernels have no second
     derivative.
@@ -133,6 +135,7 @@ class MaskedBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map tokens [B, L, D] and attention_mask [B, L] to [B, L, D]."""
         tokens = tokens + self.drop(self._attended(self.norm1(tokens), attention_mask))
         return cast(Tensor, tokens + self.drop(self.mlp(self.norm2(tokens))))
 
@@ -150,7 +153,7 @@ class MaskedBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embeddings plus positions, blocks, norm, mean over the tokens, linear head."""
+    """The network of `TextTransformer`."""
 
     def __init__(
         self, blocks: list[MaskedBlock], *, tokens: int, length: int, num_classes: int
@@ -163,6 +166,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(dim, num_classes)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map input_ids and attention_mask [B, L] to logits [B, C]."""
         where = torch.arange(input_ids.shape[1], device=input_ids.device)
         tokens = self.embed(input_ids) + self.positions(where)
         for block in self.blocks:
@@ -171,7 +175,7 @@ class Transformer(nn.Module):
 
 
 def _mean(tokens: Tensor, attention_mask: Tensor) -> Tensor:
-    """The mean [B, D] of tokens [B, L, D] over those that are no padding; 0 for a text without any."""
+    """The mean [B, D] of tokens [B, L, D] over those that are no padding; 0 without any."""
     weights = attention_mask.to(tokens.dtype)[..., None]
     return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 

@@ -22,13 +22,12 @@ from eigenforget.models.torchvision_model import check_name, made
 
 @configured
 class Timm:
-    """A classifier of timm by its registry name, with a head for the classes:
-    timm(arch="resnet18").
+    """A classifier of timm by its registry name, as in timm(arch="resnet18").
 
-    The channels are those of the images, and so is the size for networks of a fixed one (img_size).
-    Random weights, or those of a local file; nothing is downloaded. Attention is written out, since
-    fused kernels have no second derivative. Errors: timm is not installed, unknown names, images
-    that the network does not take, weights that do not fit.
+    The head has as many outputs as there are classes. The channels are those of the images, and so
+    is the size for networks of a fixed one (img_size). Weights are random, or those of a local
+    file; nothing is downloaded. Attention is written out, since fused kernels have no second
+    derivative.
     """
 
     name: ClassVar[str] = "timm"
@@ -45,7 +44,12 @@ class Timm:
     ] = ""
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-        """A model from images [B, C, H, W] to logits [B, num_classes]. Errors: see the class."""
+        """A model from images [B, C, H, W] to logits [B, num_classes].
+
+        Raises:
+            EigenforgetError: timm is not installed or does not know the name, the network does not
+                take such images, or weights do not fit.
+        """
         check_classes(self.name, num_classes)
         shape = image_shape(self.name, input_shape)
         timm = library("timm", "vision")

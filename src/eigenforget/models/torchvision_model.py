@@ -24,13 +24,11 @@ from eigenforget.models.module import (
 
 @configured
 class Torchvision:
-    """A classifier of torchvision by its registry name, with a head for the classes:
-    torchvision(arch="resnet18").
+    """A classifier of torchvision by its registry name, as in torchvision(arch="resnet18").
 
-    Random weights, or those of a local file; nothing is downloaded. `arguments` go to torchvision's
-    builder, as {"image_size": 32, ...} for vision transformers. Errors: torchvision is not
-    installed, unknown names, images that the network does not take (it needs 3 channels), weights
-    that do not fit.
+    The head has as many outputs as there are classes. Weights are random, or those of a local file;
+    nothing is downloaded. `arguments` go to torchvision's builder, as {"image_size": 32, ...} for
+    vision transformers.
     """
 
     name: ClassVar[str] = "torchvision"
@@ -49,7 +47,12 @@ class Torchvision:
     ] = ""
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-        """A model from images [B, 3, H, W] to logits [B, num_classes]. Errors: see the class."""
+        """A model from images [B, 3, H, W] to logits [B, num_classes].
+
+        Raises:
+            EigenforgetError: torchvision is not installed or does not know the name, the network
+                does not take such images (it needs 3 channels), or weights do not fit.
+        """
         check_classes(self.name, num_classes)
         shape = image_shape(self.name, input_shape)
         models = library("torchvision", "vision").models
@@ -75,7 +78,11 @@ class Torchvision:
 
 
 def check_name(name: Any, known: Sequence[str], registry: str) -> None:
-    """Error: a name that is not in the registry; the closest ones are offered."""
+    """Check that a library knows this name.
+
+    Raises:
+        EigenforgetError: It does not; the message offers the closest names.
+    """
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=3)
         hint = (
@@ -87,7 +94,11 @@ def check_name(name: Any, known: Sequence[str], registry: str) -> None:
 
 
 def made(factory: Any, name: str, keywords: dict[str, Any], what: str) -> nn.Module:
-    """The model of a library's builder. Errors: keywords that it does not take."""
+    """The model that a library's builder makes.
+
+    Raises:
+        EigenforgetError: The builder does not take these keywords.
+    """
     try:
         model = factory(name, **keywords)
     except (TypeError, ValueError, AssertionError) as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.models.checkpoint import named_tensors
-from eigenforget.models.initialisation import is_mask
+from eigenforget.models.initialisation import is_mask, saved_buffers
 
 
 class Unchanged(NamedTuple):
@@ -27,15 +27,17 @@ class Unchanged(NamedTuple):
 
 
 def unchanged(before: nn.Module, after: nn.Module) -> Unchanged:
-    """Which weights of `after` are those of `before`: copies that take no part in the forward pass,
-    such as a moving average, are.
+    """Compare the weights of `after` with those of `before`, by name, a tied weight once.
 
-    Both are compared by name, a tied weight once. A tensor that is gone or has another shape or
-    type has changed. Left out: parameters with requires_grad=False in `before` (and so a frozen
-    copy of the model inside of it), and buffers of a module whose own parameters all are; buffers
-    that are not saved; additive masks of 0 and ±∞. A constant buffer (a table of positions) cannot
-    be told from a kept copy, and methods that change a part on purpose leave the rest: whoever
-    judges has to know. Errors: no trainable floating-point parameter.
+    Copies that take no part in the forward pass, such as a moving average, count too. A tensor that
+    is gone or has another shape or type has changed. Left out are parameters with
+    requires_grad=False in `before` (and so a frozen copy of the model inside of it), buffers of a
+    module whose own parameters all are, buffers that are not saved, and additive masks of 0 and ±∞.
+    A constant buffer (a table of positions) cannot be told from a kept copy, and methods that
+    change a part on purpose leave the rest: whoever judges has to know.
+
+    Raises:
+        EigenforgetError: There is no trainable floating-point parameter.
     """
     parameters = {
         name: p.detach()
@@ -57,8 +59,7 @@ def unchanged(before: nn.Module, after: nn.Module) -> Unchanged:
 
 
 def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
-    """{"unchanged_weights": {"share", "buffers"}} as it goes into the job of a record, see
-    `unchanged`.
+    """{"unchanged_weights": {"share", "buffers"}} as in a record's job, see `unchanged`.
 
     {} where a trainable parameter of `before` is not in `after` under its name: a copy under
     another name cannot be told from a new weight.
@@ -76,12 +77,7 @@ def _moving_buffers(model: nn.Module) -> dict[str, Tensor]:
     for prefix, module in model.named_modules():
         own = list(module.parameters(recurse=False))
         if not own or any(p.requires_grad for p in own):
-            buffers = module.named_buffers(prefix, recurse=False)
-            found |= {
-                k: v
-                for k, v in buffers
-                if k.rpartition(".")[2] not in module._non_persistent_buffers_set
-            }
+            found |= saved_buffers(prefix, module)
     return {
         name: value
         for name, value in found.items()

@@ -80,6 +80,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width.dim, width.dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens [B, T, D] to [B, T, D]."""
         count, length, dim = tokens.shape
         packed = self.qkv(tokens).view(count, length, 3, self.heads, dim // self.heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
@@ -104,6 +105,7 @@ class Block(nn.Module):
         self.drop = nn.Dropout(width.dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens [B, T, D] to [B, T, D]."""
         tokens = tokens + self.drop(self.attn(self.norm1(tokens)))
         return cast(Tensor, tokens + self.drop(self.mlp(self.norm2(tokens))))
 
@@ -131,8 +133,9 @@ class VisionTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw linear weights, class token and positions anew; convolution and norms have a
-        reset_parameters of their own.
+        """Draw linear weights, class token and positions anew.
+
+        Convolution and norms have a reset_parameters of their own.
         """
         linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
         for weight in (self.cls_token, self.pos_embed, *(linear.weight for linear in linears)):
@@ -141,6 +144,7 @@ class VisionTransformer(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Map images [B, C, H, W] to logits [B, num_classes]."""
         patches = self.get_submodule("patch_embed.proj")(inputs).flatten(2).transpose(1, 2)
         tokens = (
             torch.cat([self.cls_token.expand(len(inputs), -1, -1), patches], dim=1) + self.pos_embed
