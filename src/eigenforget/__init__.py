@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from eigenforget.methods import METHODS, MUDA, Finetune, HeadMask, RandomLabel
     from eigenforget.methods.base import Task
     from eigenforget.methods.unlearn import unlearn
+    from eigenforget.models.checkpoint import load_checkpoint, save_checkpoint
     from eigenforget.requests import REQUESTS, AtRandom, ByClass, ByIds, split
     from eigenforget.training.engine import Engine
     from eigenforget.training.recipe import Recipe, train
@@ -68,6 +69,7 @@ _NAMES = {
     "methods": ("METHODS", "MUDA", "Finetune", "HeadMask", "RandomLabel"),
     "methods.base": ("Task",),
     "methods.unlearn": ("unlearn",),
+    "models.checkpoint": ("load_checkpoint", "save_checkpoint"),
     "requests": ("REQUESTS", "AtRandom", "ByClass", "ByIds", "split"),
     "training.engine": ("Engine",),
     "training.recipe": ("Recipe", "train"),
@@ -109,12 +111,14 @@ __all__ = [
     "evaluate",
     "evaluation",
     "experiments",
+    "load_checkpoint",
     "methods",
     "metrics",
     "models",
     "record",
     "report",
     "requests",
+    "save_checkpoint",
     "split",
     "train",
     "training",

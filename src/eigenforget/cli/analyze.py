@@ -24,8 +24,9 @@ from eigenforget.cli.options import (
 from eigenforget.cli.terminal import engine, progress, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.analysis import analyse, earlier_layers
+from eigenforget.evaluation.records import write_chain
 from eigenforget.experiments.checkpoints import Checkpoints, Comparison, compare
-from eigenforget.experiments.results import Recording, check_file, write_chain
+from eigenforget.experiments.results import Recording, check_file
 from eigenforget.experiments.specs import Specs
 from eigenforget.record import RunRecord
 from eigenforget.report.pages.analysis import headlines, render_analysis

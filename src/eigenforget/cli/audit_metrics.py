@@ -26,9 +26,9 @@ from eigenforget.cli.options import (
 from eigenforget.cli.terminal import console, engine, one_thread, progress, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
+from eigenforget.evaluation.records import write_chain
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.metric_audit import MetricAudit
-from eigenforget.experiments.results import write_chain
 from eigenforget.experiments.specs import Specs
 from eigenforget.record import RunRecord, slug, write_text
 from eigenforget.report.glossary import label

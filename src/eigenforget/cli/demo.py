@@ -6,8 +6,9 @@ from pathlib import Path
 
 from eigenforget.cli.options import Out, Overwrite, Seed
 from eigenforget.cli.terminal import engine, one_thread, progress, say, show_results
+from eigenforget.evaluation.records import write_results
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.results import Output, write_results
+from eigenforget.experiments.results import Output
 from eigenforget.experiments.specs import Specs
 from eigenforget.experiments.study import Study
 from eigenforget.methods import METHODS

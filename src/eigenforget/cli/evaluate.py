@@ -27,9 +27,10 @@ from eigenforget.cli.options import (
 )
 from eigenforget.cli.terminal import engine, progress, say, show_results
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.records import write_results
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.checkpoints import Checkpoints, compare
-from eigenforget.experiments.results import PLAIN, Output, Recording, append, write_results
+from eigenforget.experiments.results import PLAIN, Output, Recording, append
 from eigenforget.experiments.specs import Specs
 from eigenforget.record import RunRecord
 from eigenforget.report import requirements

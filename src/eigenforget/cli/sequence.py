@@ -27,9 +27,9 @@ from eigenforget.cli.options import (
 from eigenforget.cli.terminal import engine, one_thread, progress, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import build
+from eigenforget.evaluation.records import write_results
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.results import write_results
 from eigenforget.experiments.sequence import SequentialStudy
 from eigenforget.experiments.specs import Specs
 from eigenforget.methods import METHODS

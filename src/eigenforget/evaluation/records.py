@@ -48,6 +48,9 @@ LEFT_ALONE = (
 )
 """A further non-claim of a record of unlearning; `models.unchanged` finds such weights."""
 
+SPLIT = "split.json"
+"""Name of the file with the ids of the split, in a folder of records."""
+
 _CLAIMS = {
     "forget_accuracy": "It classifies {:.4f} of the forgotten training samples correctly.",
     "test_forget_accuracy": "It classifies {:.4f} of held-out samples of the forgotten classes "
@@ -209,7 +212,7 @@ def write_chain(records: Sequence[RunRecord], folder: Path, *, split: str = "") 
     for number, record in enumerate(records):
         write(record, folder / f"{number:02d}-{slug(record.name)}.json")
     if split:
-        write_text(folder / "split.json", split)
+        write_text(folder / SPLIT, split)
 
 
 def environment(engine: Engine) -> dict[str, Any]:

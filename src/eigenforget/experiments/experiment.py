@@ -20,7 +20,7 @@ from eigenforget.data.bundle import Data
 from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.evaluation.board import Board, Measurement, Panel, Role
 from eigenforget.evaluation.observe import Glance, parts_of
-from eigenforget.evaluation.records import Origin, evaluation_record, run_record
+from eigenforget.evaluation.records import SPLIT, Origin, evaluation_record, run_record
 from eigenforget.experiments import results
 from eigenforget.experiments.results import Output, Recording, SealedRecords
 from eigenforget.experiments.specs import Specs
@@ -385,7 +385,7 @@ class Experiment:
         self,
         records: Sequence[RunRecord],
         recording: Recording = results.PLAIN,
-        split_name: str = results.SPLIT,
+        split_name: str = SPLIT,
     ) -> SealedRecords:
         """The records as they are written, see `results.sealed`."""
         both = self.data.train_index, self.data.test_index

@@ -11,14 +11,12 @@ from typing import NamedTuple
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
+from eigenforget.evaluation.records import SPLIT
 from eigenforget.models import checkpoint
 from eigenforget.record import Manifest, RunRecord, ledger
 from eigenforget.record.signing import signature_path
-from eigenforget.report import write_csv, write_page
 from eigenforget.requests import ForgetRequest, personal_fields
 
-SPLIT = "split.json"
-"""Name of the file with the ids of the split, in a folder of records."""
 _RESULTS = ("records", "table.csv", "report.html")
 
 
@@ -136,33 +134,6 @@ def sealed(
 def file_of(path: Path) -> dict[str, str]:
     """The file's name and digest as they stand among the inputs or outputs of a record."""
     return {f"file:{path.name}": record.file_digest(path)}
-
-
-def write_results(
-    records: Sequence[RunRecord], out: Path, *, title: str, overwrite: bool, split: str = ""
-) -> None:
-    """Writes records/*.json, table.csv and report.html into a folder, all of them or none.
-
-    Args:
-        records: Sealed records.
-        out: The folder; what else is in it stays.
-        title: Title of the page.
-        overwrite: Whether results that are there are replaced.
-        split: Text of records/split.json, see `sealed`.
-    """
-    with record.atomic_update(out, overwrite=overwrite) as draft:
-        write_chain(records, draft / "records", split=split)
-        write_csv(records, draft / "table.csv")
-        write_page(records, draft / "report.html", title=title)
-
-
-def write_chain(records: Sequence[RunRecord], folder: Path, *, split: str = "") -> None:
-    """Writes sealed records as the numbered files of a folder, with the file of their split."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, item in enumerate(records):
-        record.write(item, folder / f"{number:02d}-{record.slug(item.name)}.json")
-    if split:
-        record.write_text(folder / SPLIT, split)
 
 
 class CheckpointFiles(NamedTuple):

@@ -15,7 +15,7 @@ from scipy import stats
 
 from eigenforget import record
 from eigenforget.cli.sequence import write_summary
-from eigenforget.experiments.results import write_results
+from eigenforget.evaluation.records import write_results
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.pages import sequence as report
 from eigenforget.report.pages.sequence import RequestAccuracy, StepSummary
