@@ -143,10 +143,10 @@ def leading(space: Eigenspace, k: int, samples: int) -> Tensor:
             f"k = {k} must be from 1 to {width - 1}: below the feature width {width}"
         )
     if samples < k:
-        raise EigenforgetError(f"k = {k} needs at least {k} retained samples, got {samples}")
+        raise EigenforgetError(f"k = {k} needs at least {k} retain samples, got {samples}")
     if space.vectors.shape[1] < k:
         raise EigenforgetError(
-            f"k = {k}, but the retained features span only {space.vectors.shape[1]} dimensions"
+            f"k = {k}, but the retain features span only {space.vectors.shape[1]} dimensions"
         )
     return space.vectors[:, :k]
 
@@ -223,7 +223,7 @@ def dimensional_alignment_loss(
     −DA_k² for the Frobenius form, which is the source's (2407.17710); −tr(Uᵀ G U) / tr(G), the
     energy itself, for "energy". It is a ratio over the batch and has no per-sample form (the one
     deviation from this package's losses). The basis is detached: gradients move the forget features
-    into the retained eigenspace, never the eigenspace.
+    into the retain eigenspace, never the eigenspace.
     """
     if features.ndim != 2 or basis.ndim != 2 or features.shape[1] != basis.shape[0]:
         raise EigenforgetError(

@@ -245,7 +245,7 @@ def test_metric_equals_the_loops_for_any_batching_and_merging() -> None:
 BAD = [
     (lambda: leading(eigenspace(torch.eye(4)), 4, 9), "k = 4 must be from 1 to 3"),
     (lambda: leading(eigenspace(torch.eye(4)), 0, 9), "k = 0 must be"),
-    (lambda: leading(eigenspace(torch.eye(4)), 3, 2), "at least 3 retained samples, got 2"),
+    (lambda: leading(eigenspace(torch.eye(4)), 3, 2), "at least 3 retain samples, got 2"),
     (
         lambda: leading(eigenspace(torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0]))), 3, 9),
         "span only 2 dimensions",

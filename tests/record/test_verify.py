@@ -267,7 +267,7 @@ def test_a_record_names_plain_files_only(tmp_path: Path) -> None:
 
 def test_a_list_of_ids_may_be_given_beside_records(run_folder: Path) -> None:
     result = verify(sorted(run_folder.glob("*.json")), Options(strict=True))
-    assert result.status == 0 and "2 forgotten and 2 retained ones" in result.findings[-1].what
+    assert result.status == 0 and "2 to forget and 2 to retain" in result.findings[-1].what
     text = (run_folder / "m.split.json").read_text()
     (run_folder / "m.split.json").write_text(text.replace("ann", "amy"))
     assert (

@@ -35,7 +35,7 @@ class _TakesPaths(Protocol):
 
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 def configured(cls: type[_T]) -> type[_T]:
-    """Decorator: a frozen, keyword-only dataclass whose fields pydantic validates.
+    """Decorator: makes a frozen, keyword-only dataclass whose fields pydantic validates.
 
     The class sets `name: ClassVar[str]`. Where it has `recipes`, a mapping of published settings by
     name, the constructor takes `recipe="…"` beside the fields; fields that are given win. Wrong

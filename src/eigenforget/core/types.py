@@ -1,4 +1,4 @@
-"""Frozen values that everyone exchanges: errors, samples, splits, tasks, outputs, scores.
+"""Frozen values that everyone exchanges: samples, splits, outputs and scores.
 
 Shapes use N samples, D features, C classes, B batch size.
 """
@@ -31,21 +31,30 @@ __all__ = [
 ]
 
 Part = Literal["forget", "retain", "test_forget", "test_retain", "test_trigger"]
-"""forget / retain: the two sides of the training data. test_forget / test_retain: held-out samples
-of the forgotten and of the other classes; when no class is forgotten as a whole there is no
-test_forget and test_retain is the test set. test_trigger: held-out samples with a planted trigger
-and the attacker's label, where a backdoor is measured."""
+"""A set of samples that is measured.
+
+"forget" and "retain" are the two sides of the training data. "test_forget" and "test_retain" are
+test samples of the forgotten and of the other classes; when no class is forgotten as a whole there
+is no "test_forget", and "test_retain" is the test set. "test_trigger" are test samples with a
+planted trigger and the attacker's label, where a backdoor is measured."""
 
 Better = Literal["higher", "lower", "reference"]
 
 Trace = Literal["above", "below", "both", ""]
-"""On which side of the retrained models' values a trace of the forgotten data shows: a linear probe
-above them still finds the class, an alignment below them does. "both": a distance, which says that
-something differs and not in which sense. "": utility and cost."""
+"""On which side of the retrained models' values a trace of the forget set shows.
+
+A linear probe above them still finds the class; an alignment below them does. "both" is for a
+distance, which says that something differs and not in which sense; "" for utility and cost."""
 
 
 class Batch(NamedTuple):
-    """inputs [B, ...], labels [B] int64, positions [B] int64 (row in the source it came from)."""
+    """Some samples of a source.
+
+    Args:
+        inputs: [B, ...], one tensor or several by name.
+        labels: [B], int64.
+        positions: Their rows in the source, [B], int64.
+    """
 
     inputs: Any
     labels: Tensor

@@ -98,13 +98,23 @@ def rows_of(
     class_names: tuple[str, ...] | None = None,
     besides: tuple[str, ...] = (),
 ) -> Rows:
-    """Labels, ids ("row/<row>" where there is no id column), groups, sides and Index columns.
+    """What a table says of its rows: labels, ids, groups, sides and Index columns.
 
-    The sides are those of the split column, else of the division. Labels are integers, used as they
-    are (with `class_names` where they have some), or names, numbered in their sorted order. Every
-    column that is not dropped, nor in `besides`, becomes an Index column. Errors: unknown columns;
-    missing or fractional labels; missing or repeated ids; missing groups; a split column with other
-    words; a class without training rows; a column that takes the name of an Index column.
+    Without an id column the ids are "row/<row>". The sides are those of the split column, else of
+    the division. Labels are integers, used as they are (with `class_names` where they have some),
+    or names, numbered in their sorted order.
+
+    Args:
+        records: The table.
+        roles: Which column is what.
+        division: How to divide the rows where no column does.
+        class_names: Names of the classes.
+        besides: Columns that do not go into the Index; all others that are not dropped do.
+
+    Raises:
+        EigenforgetError: A column is unknown or takes the name of an Index column, labels are
+            missing or fractional, ids are missing or repeated, groups are missing, the split column
+            has other words, or a class has no training rows.
     """
     label = records.column(roles.label, "label")
     numbers, names = _coded(label, records, roles.label)

@@ -11,8 +11,7 @@ from typing import Any
 class RecordError(ValueError):
     """A record, or the value that should become one, is wrong. The message is one line.
 
-    Not an EigenforgetError: that one lives beside torch, and records are read where torch is not
-    installed.
+    It is no EigenforgetError, since this package has to work alone.
     """
 
 

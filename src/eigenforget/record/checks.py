@@ -246,7 +246,7 @@ def _split(path: Path, told: str) -> VerifyFinding:
     return VerifyFinding(
         "ok",
         str(path),
-        f"split {told}, of {len(found.forget)} forgotten and {len(found.retain)} retained {kind}",
+        f"split {told}, of {len(found.forget)} {kind} to forget and {len(found.retain)} to retain",
     )
 
 

@@ -121,7 +121,7 @@ else:
 
 
 def _chain(folder: Path) -> list[StoredRecord]:
-    """Its records, first to last. Errors: one was changed, or the chain is broken."""
+    """The records of the folder, first to last, if they are one chain."""
     stored = [StoredRecord(read(path), path) for path in json_files(folder)]
     _check(stored)
     return in_order(stored)

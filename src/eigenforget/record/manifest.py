@@ -43,8 +43,8 @@ def manifest_of(forget: Iterable[str], retain: Iterable[str], *, hashed: bool = 
     forgotten, retained = tuple(sorted(forget)), tuple(sorted(retain))
     if not forgotten or not retained:
         raise RecordError(
-            f"a split has ids on both sides, got {len(forgotten)} forgotten and {len(retained)} "
-            "retained ones"
+            f"a split has ids on both sides, got {len(forgotten)} to forget and {len(retained)} "
+            "to retain"
         )
     if len({*forgotten, *retained}) < len(forgotten) + len(retained):
         raise RecordError("an id stands twice in the split")

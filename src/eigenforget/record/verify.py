@@ -200,8 +200,8 @@ def _manifest(path: Path) -> VerifyFinding:
     return VerifyFinding(
         "ok",
         str(path),
-        f"ids of the split {found.digest}: {len(found.forget)} forgotten and {len(found.retain)} "
-        "retained ones",
+        f"ids of the split {found.digest}: {len(found.forget)} to forget and {len(found.retain)} "
+        "to retain",
     )
 
 

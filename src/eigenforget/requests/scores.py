@@ -88,11 +88,17 @@ def subsampled_memorisation(probabilities: Any, included: Any) -> np.ndarray:
 
 
 def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
-    """What one model makes of each sample, float64 [N], from its logits [N, C] and the labels [N].
+    """What one model makes of each sample, float64 [N].
 
-    "loss": cross-entropy −log p(y) in nats. "confidence": the largest softmax probability, of
-    whichever class. "margin": the label's logit minus the largest other one, which is negative
-    where the model is wrong. Errors: as in `memorisation_scores`, fewer than 2 classes.
+    Args:
+        logits: [N, C].
+        labels: [N].
+        what: "loss" is the cross-entropy −log p(y) in nats; "confidence" the largest softmax
+            probability, of whichever class; "margin" the logit of the label minus the largest other
+            one, which is negative where the model is wrong.
+
+    Raises:
+        EigenforgetError: What `memorisation_scores` refuses, or fewer than 2 classes.
     """
     truth = np.asarray(labels)
     wide = _logits(np.asarray(logits)[np.newaxis], truth, "logits")[0]

@@ -15,10 +15,11 @@ from eigenforget.requests.request import ForgetRequest
 
 
 def split(request: ForgetRequest, index: Index) -> Split:
-    """Disjoint, covering, non-empty forget and retain positions, with an order-free digest.
+    """The two sides that a request makes of the training data: disjoint, covering and not empty.
 
-    Errors: nothing or everything is forgotten; a sample with identical content stands on both sides
-    (the ids are named).
+    Raises:
+        EigenforgetError: Nothing or everything would be forgotten, or samples of both sides have
+            identical content; the message names their ids.
     """
     if not hasattr(request, "select"):
         raise EigenforgetError(
@@ -36,16 +37,21 @@ def selected(request: ForgetRequest, index: Index) -> np.ndarray:
     """
     chosen = np.zeros(len(index), dtype=bool)
     chosen[request.select(index)] = True
-    return chosen | _twins(index, chosen) if request.duplicates == "forget" else chosen
+    return chosen | _copies(index, chosen) if request.duplicates == "forget" else chosen
 
 
 def check_copies(index: Index, chosen: np.ndarray) -> None:
-    """Errors: a sample outside `chosen` [N] is identical to one inside (the ids are named)."""
-    twins = _twins(index, chosen)
-    if twins.any():
+    """Checks that no sample outside `chosen` [N] is identical to one inside.
+
+    Raises:
+        EigenforgetError: One is; the message names the ids.
+    """
+    copies = _copies(index, chosen)
+    if copies.any():
         raise EigenforgetError(
-            f"{int(twins.sum())} retained samples are identical to forgotten ones: "
-            f"{listed(index.ids[twins])}; "
+            f"{int(copies.sum())} samples of the retain set are identical to samples of the "
+            "forget set: "
+            f"{listed(index.ids[copies])}; "
             f'say duplicates="forget" in the request to forget every copy'
         )
 
@@ -93,7 +99,7 @@ def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed:
     return np.sort(np.concatenate(kept))
 
 
-def _twins(index: Index, chosen: np.ndarray) -> np.ndarray:
+def _copies(index: Index, chosen: np.ndarray) -> np.ndarray:
     """Samples outside `chosen` whose content is that of one inside, bool [N]."""
     if index.content is None or not chosen.any():
         return np.zeros(len(index), dtype=bool)
@@ -107,5 +113,5 @@ def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.n
 
 
 def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:
-    """Classes that occur in the forget data and not in the retained data."""
+    """Classes that occur in the forget set and not in the retain set."""
     return tuple(int(c) for c in np.setdiff1d(forget.labels(), retain.labels()))

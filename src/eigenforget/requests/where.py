@@ -26,12 +26,11 @@ _ORDERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
 
 @configured
 class Where:
-    """Forget every training sample of which the comparison `column op value` is true.
+    """Forget every training sample for which the comparison `column op value` is true.
 
-    column: "label", "group", "id" or a further column of the data. Strings are ordered by code
-    point, so dates as 2024-05-31 are in time order. A number that is NaN equals nothing and has no
-    order: "!=" alone selects it. Errors, at selection: a column that does not exist, a column and a
-    value of different types, an order of bools, "contains" in a column of no strings.
+    The column is "label", "group", "id" or a further column of the data. Strings are ordered by
+    code point, so dates as 2024-05-31 are in time order. A number that is NaN equals nothing and
+    has no order: "!=" alone selects it.
     """
 
     name: ClassVar[str] = "where"
@@ -59,7 +58,12 @@ class Where:
         return self
 
     def select(self, index: Index) -> np.ndarray:
-        """Positions of the samples to forget."""
+        """Positions of the samples to forget.
+
+        Raises:
+            EigenforgetError: The column does not exist or holds another type than the value, bools
+                are ordered, or "contains" is asked of a column without strings.
+        """
         column = index.column(self.column)
         values = self.value if isinstance(self.value, tuple) else (self.value,)
         for value in values:
