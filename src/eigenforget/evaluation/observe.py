@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from eigenforget.data.sources import Source
 from eigenforget.evaluation.evidence import Observation, PartOutputs
 from eigenforget.models.heads import check_label_range
 from eigenforget.requests.splitting import sides_of
-from eigenforget.training.engine import Engine
+from eigenforget.training.engine import Engine, Meter
 
 CHUNK = 2048
 """Samples that a metric is fed at once."""
@@ -131,7 +132,7 @@ class Glance:
         layer: str | None,
         seed: int,
     ) -> None:
-        self.engine, self.layer = engine, layer
+        self.engine, self.layer = replace(engine, meter=Meter()), layer
         self.names = [name for name, _ in model.named_parameters()]
         self.forget, self.retain = (
             side.subset(
@@ -145,10 +146,8 @@ class Glance:
         """The values by name; none of a module that is not the model."""
         if [name for name, _ in model.named_parameters()] != self.names:
             return {}
-        counted = self.engine.meter.forwarded
         view = View(self.layer, ())
         seen = observe(self.engine, model, {"forget": self.forget, "retain": self.retain}, view)
-        self.engine.meter.forwarded = counted
         found = {
             f"{part}_accuracy": float(np.mean(rows.logits.argmax(1) == rows.labels))
             for part, rows in seen.items()

@@ -104,8 +104,7 @@ class BoundaryShrink(Method):
                 logits = logits_of(model(moved))
             own = nn.functional.one_hot(batch.labels, task.num_classes).bool()
             found.append(logits.masked_fill(own | gone.to(own.device), -torch.inf).argmax(1).cpu())
-            engine.meter.trained += len(batch.labels)
-            engine.meter.forwarded += len(batch.labels)
+            engine.meter.count(trained=len(batch.labels), forwarded=len(batch.labels))
         return torch.cat(found)
 
     def perturbed(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -45,6 +45,11 @@ class Meter:
     trained: int = 0
     forwarded: int = 0
 
+    def count(self, *, trained: int = 0, forwarded: int = 0) -> None:
+        """Add to the counts."""
+        self.trained += trained
+        self.forwarded += forwarded
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -110,7 +115,7 @@ class Engine:
             return self.fabric
         own = self.fabric.device
         devices = 1 if own.index is None else [own.index]
-        return Fabric(accelerator=own.type, devices=devices, precision=self.precision)  # type: ignore[arg-type]
+        return Fabric(accelerator=own.type, devices=devices, precision=cast("Any", self.precision))
 
     def alone(self) -> Engine:
         """This engine with each process computing all by itself, batch for batch.
@@ -226,7 +231,7 @@ class Engine:
             for batch, (logits, features, *others) in self.processes.in_turns(
                 compute, source, batch_size, rows=lambda batch: len(batch.labels)
             ):
-                self.meter.forwarded += len(batch.labels)
+                self.meter.count(forwarded=len(batch.labels))
                 named = zip(dict.fromkeys(layers), others, strict=True)
                 yield batch, Outputs(logits, features, dict(named))
 
@@ -324,8 +329,7 @@ class _Loss(nn.Module):
         with torch.no_grad(), engine.local.autocast():
             taught = tuple(map(outputs, taps.teachers))
         found = outputs(taps.student)
-        engine.meter.trained += count
-        engine.meter.forwarded += count * len(taps.teachers)
+        engine.meter.count(trained=count, forwarded=count * len(taps.teachers))
         return LossInputs(batch, found, taught)
 
 

@@ -83,7 +83,10 @@ def mean_gradient(
     weights, logits = _functional(engine, model)
 
     def summed(inputs: Any, labels: Tensor) -> Weights:
-        return grad(lambda w: loss(logits(w, inputs), labels).sum())(weights)  # type: ignore[no-any-return]
+        gradient: Callable[[Weights], Weights] = grad(
+            lambda w: loss(logits(w, inputs), labels).sum()
+        )
+        return gradient(weights)
 
     return _mean(engine, model, source, batch_size, summed, weights)
 
@@ -250,7 +253,7 @@ def _mean(
         for batch, found in engine.processes.in_turns(
             compute, source, batch_size, rows=lambda _: 1
         ):
-            engine.meter.trained += len(batch.labels)
+            engine.meter.count(trained=len(batch.labels))
             for value, (part,) in zip(total.values(), found, strict=True):
                 value += part
     return {name: value / len(source) for name, value in total.items()}

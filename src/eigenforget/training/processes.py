@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -57,9 +57,14 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
             f"precision {precision!r} needs a GPU; "
             "on a CPU there are 32-true, 64-true, bf16-mixed and bf16-true"
         )
-    chosen = "ddp" if devices > 1 else "auto"
+    chosen: dict[str, Any] = {
+        "accelerator": device,
+        "devices": devices,
+        "precision": precision,
+        "strategy": "ddp" if devices > 1 else "auto",
+    }
     try:
-        return Fabric(accelerator=device, devices=devices, precision=precision, strategy=chosen)  # type: ignore[arg-type]
+        return Fabric(**chosen)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         several = f" on {devices} devices" if devices > 1 else ""
         raise EigenforgetError(
@@ -213,7 +218,7 @@ class Processes:
         L of the gathered outputs z, so of W processes each receives W · ∂L/∂z for its rows, and the
         mean over processes of the weights' gradients is that of one process.
         """
-        return self.fabric.all_gather(own, sync_grads=True)  # type: ignore[return-value]
+        return _all_gathered(self.fabric, own)
 
     def _gathered(self, own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """The tensors [sizes[rank], ...] of the first `len(sizes)` processes."""
@@ -221,6 +226,10 @@ class Processes:
         padded = torch.cat([own, own.new_zeros(missing, *own.shape[1:])]) if missing > 0 else own
         stacked = self._stacked(padded[: max(sizes)])
         return [rows[:size] for rows, size in zip(stacked, sizes, strict=False)]
+
+
+def _all_gathered(fabric: Fabric, own: Tensor) -> Tensor:
+    return cast("Tensor", fabric.all_gather(own, sync_grads=True))
 
 
 class _BatchNormOverAll(TorchFunctionMode):
@@ -266,8 +275,8 @@ def _batch_norm(
     local = wide.mean(axes)
     squares = (wide - local.view(shape)).square().sum(axes)
     own = torch.cat([local.new_full((1,), input.numel() / input.shape[1]), local, squares]).double()
-    counts, means, deviations = fabric.all_gather(own, sync_grads=True).split(  # type: ignore[union-attr]
-        [1, len(local), len(local)], 1
+    counts, means, deviations = torch.split(
+        _all_gathered(fabric, own), [1, len(local), len(local)], dim=1
     )
     count = counts.detach().sum()
     mean = (counts.detach() * means).sum(0) / count

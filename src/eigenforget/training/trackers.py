@@ -29,7 +29,7 @@ class Logger(Protocol):
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Take the numbers of one step."""
 
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str, /) -> None:
         """End the run with status "success" or "failed"."""
 
 
@@ -194,7 +194,7 @@ class _TrackioLogger:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self._library.log(dict(metrics), step=step)
 
-    def finalize(self, status: str) -> None:  # noqa: ARG002 (Trackio's runs have no status)
+    def finalize(self, _: str, /) -> None:
         self._library.finish()
 
 
