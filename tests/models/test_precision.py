@@ -1,12 +1,9 @@
-"""Any model: weights in half precision, bare parameters, no linear head; and what of a model's
-weights is still the original's.
-"""
+"""Half precision: the same numbers as in float32, rounded."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +15,35 @@ from eigenforget.cli import main
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.evaluate import evaluate
-from eigenforget.methods import METHODS, MUDA, BadTeacher, Finetune
+from eigenforget.methods import METHODS, MUDA, Finetune
 from eigenforget.methods.base import Task
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import checkpoint
-from eigenforget.models.initialisation import reinitialise
 from eigenforget.models.mlp import Mlp
 from eigenforget.models.module import ready
 from eigenforget.models.precision import is_widened, narrowed, types_of
 from eigenforget.models.small_resnet import SmallResnet
 from eigenforget.models.text import TextTransformer
-from eigenforget.models.unchanged import Unchanged, unchanged
 from eigenforget.models.vit_tiny import VitTiny
-from eigenforget.record import read, read_folder
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe, fit_recipe
 
 CLASSES, WIDTH = 4, 6
+
+
 ENGINE = Engine(device="cpu")
+
+
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+
+
 KINDS = {
     "mlp": (Mlp(hidden=(8,)), (WIDTH,)),
     "conv": (SmallResnet(width=4), (1, 8, 8)),
     "vit": (VitTiny(dim=6, depth=1), (1, 8, 8)),
 }
+
+
 QUICK = [MUDA(alternations=1, batch_size=8, k=2), Finetune(epochs=1, batch_size=8)]
 
 
@@ -81,13 +83,6 @@ def assert_rounded(half: nn.Module, wide: nn.Module, given: nn.Module) -> None:
     )
     for name, tensor in mine.items():
         assert torch.equal(tensor, theirs[name].to(tensor.dtype)), name
-
-
-def rounded(tensor: Tensor, dtype: torch.dtype) -> dict[str, Any]:
-    return sides(tensor.to(dtype), samples()[1])
-
-
-# ---- half precision
 
 
 @HALF
@@ -385,213 +380,6 @@ def test_buffers_that_are_no_weights_may_have_any_type() -> None:
         assert ready(model) is model
 
 
-# ---- parameters that no reset_parameters() draws
-
-
-class Bare(nn.Module):
-    """A class token and position embeddings, which belong to the model itself; a scale of one
-    element.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.token, self.positions = (
-            nn.Parameter(torch.randn(1, 1, 8) + 3),
-            nn.Parameter(torch.randn(1, 500, 8) * 0.2 + 1),
-        )
-        self.scale, self.inner, self.head = (
-            nn.Parameter(torch.tensor(1.5)),
-            nn.Linear(1, 8),
-            nn.Linear(8, CLASSES),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = self.inner(x[..., None]) + self.positions[:, : x.shape[1]]
-        return self.head(
-            (torch.cat([self.token.expand(len(x), -1, -1), rows], 1) * self.scale).relu().mean(1)
-        )
-
-
-def bare() -> Bare:
-    torch.manual_seed(0)
-    return Bare().eval()
-
-
-def redrawn(seed: int, model: nn.Module | None = None) -> Any:
-    drawn = copy.deepcopy(model or bare())
-    reinitialise(dict(drawn.named_modules()), seed=seed, method="test", without_reset="own scale")
-    return drawn
-
-
-def test_bare_parameters_keep_nothing_but_their_scale() -> None:
-    model, one, again, other = bare(), redrawn(1), redrawn(1), redrawn(2)
-    old, new = (m.positions.detach().flatten() for m in (model, one))
-    assert float(new.std()) == pytest.approx(float(old.std()), rel=0.05) and abs(
-        float(new.mean())
-    ) < 0.02 < 0.9 < float(old.mean())
-    assert abs(float(torch.corrcoef(torch.stack([old, new]))[0, 1])) < 4 / math.sqrt(4000)
-    assert (
-        checkpoint.model_digest(one)
-        == checkpoint.model_digest(again)
-        != checkpoint.model_digest(other)
-    )
-    across = torch.stack([new, other.positions.detach().flatten()])
-    assert abs(float(torch.corrcoef(across)[0, 1])) < 4 / math.sqrt(4000), "seeds differ"
-    assert torch.equal(one.scale, model.scale) and not torch.equal(one.token, model.token)
-    # What is drawn depends on the old values through their scale alone.
-    shuffled = copy.deepcopy(model)
-    with torch.no_grad():
-        shuffled.positions.copy_(model.positions.flip(1) + 7)
-    assert torch.allclose(redrawn(1, shuffled).positions, one.positions, rtol=1e-5)
-
-
-def test_bad_teacher_takes_bare_parameters_and_others_still_refuse() -> None:
-    model, data = bare(), sides(*samples())
-    result = unlearn(model, method=BadTeacher(epochs=1), engine=ENGINE, **data)
-    assert not torch.equal(result.token, model.token)  # type: ignore[arg-type]
-    with pytest.raises(
-        Refused,
-        match="retrain cannot draw every weight anew: Bare owns token, positions, scale and has no",
-    ):
-        reinitialise(dict(model.named_modules()), seed=0, method="retrain")
-    model.register_buffer("variance", torch.ones(3))
-    with pytest.raises(
-        Refused,
-        match="bad_teacher cannot draw every weight anew: Bare owns variance and has no reset_parameters",
-    ):
-        unlearn(model, method=BadTeacher(epochs=1), engine=ENGINE, **data)
-
-
-# ---- what is still the original's
-
-
-def linear(**buffers: Tensor) -> nn.Module:
-    """10 weights: 8 and a bias of 2."""
-    model = nn.Linear(4, 2)
-    with torch.no_grad():
-        model.weight.copy_(torch.arange(8.0).reshape(2, 4))
-        model.bias.zero_()
-    for name, tensor in buffers.items():
-        model.register_buffer(name, tensor)
-    return model
-
-
-def changed(model: nn.Module, name: str, index: Any, value: float) -> nn.Module:
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        dict(other.state_dict())[name][index] = value
-    return other
-
-
-def test_the_share_counts_elements_bit_for_bit() -> None:
-    model = linear()
-    assert unchanged(model, copy.deepcopy(model)) == Unchanged(1.0, None, ("weight", "bias"))
-    assert unchanged(model, changed(model, "weight", (1, 2), 99)) == Unchanged(0.9, None, ("bias",))
-    assert unchanged(model, changed(model, "weight", (0, 0), -0.0)).share == 0.9, (
-        "0.0 and −0.0 are other bits"
-    )
-    assert unchanged(model, changed(model, "weight", (1, 2), 6.0)).share == 1.0, (
-        "6 for 6 is no change"
-    )
-    broken = changed(model, "weight", (0, 1), math.nan)
-    assert (
-        unchanged(broken, copy.deepcopy(broken)).share == 1.0
-        and unchanged(model, broken).share == 0.9
-    ), "NaN is itself"
-    assert unchanged(model, copy.deepcopy(model).half()).share == 0.0, "another type"
-    assert unchanged(model, nn.Linear(5, 2)) == Unchanged(pytest.approx(0.0), None, ()), (
-        "another shape, and new biases"
-    )
-
-
-def test_what_is_gone_or_has_another_name_has_changed() -> None:
-    one = nn.Sequential()
-    one.add_module("a", linear())
-    two = nn.Sequential()
-    two.add_module("b", linear())
-    assert unchanged(one, two) == Unchanged(0.0, None, ())
-
-
-def test_frozen_parameters_do_not_count_and_tied_ones_count_once() -> None:
-    model = nn.Sequential(linear(), linear())
-    model[0].requires_grad_(False)
-    assert unchanged(model, changed(model, "0.weight", (0, 0), 5)) == Unchanged(
-        1.0, None, ("1.weight", "1.bias")
-    )
-    assert unchanged(model, changed(model, "1.weight", (0, 0), 5)).share == 0.9
-    with pytest.raises(
-        EigenforgetError, match=r"^Linear has no trainable floating-point parameter to compare$"
-    ):
-        unchanged(linear().requires_grad_(False), linear())
-    tied = nn.Sequential(linear(), linear())
-    tied[1].weight = tied[0].weight
-    assert unchanged(tied, changed(tied, "1.bias", 0, 5)) == Unchanged(
-        11 / 12, None, ("0.weight", "0.bias")
-    )
-    empty = nn.Sequential(linear())
-    empty.none = nn.Parameter(torch.zeros(0, 3))  # type: ignore[assignment]
-    assert unchanged(empty, copy.deepcopy(empty)) == Unchanged(1.0, None, ("0.weight", "0.bias"))
-
-
-def test_moving_averages_are_found_and_constants_are_left_out() -> None:
-    mask = torch.full((3, 3), -math.inf).triu(1)
-    model = linear(ema=torch.ones(2, 4), mask=mask, steps=torch.zeros(5, dtype=torch.int64))
-    model.register_buffer("unsaved", torch.ones(7), persistent=False)
-    result = copy.deepcopy(model)
-    nn.init.constant_(result.weight, 9.0)
-    nn.init.constant_(result.bias, 9.0)
-    assert unchanged(model, result) == Unchanged(0.0, 1.0, ("ema",))
-    result.ema[0, 0] = 2.0  # type: ignore[index]
-    assert unchanged(model, result) == Unchanged(0.0, 7 / 8, ())
-    model.requires_grad_(False)
-    both_kinds = nn.Sequential(model, linear())
-    assert unchanged(both_kinds, copy.deepcopy(both_kinds)).buffers is None, (
-        "what belongs to frozen weights stays by intent"
-    )
-
-    class WithCopy(nn.Module):
-        """A second module that takes no part."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.live = Mlp(hidden=(8,)).build(num_classes=CLASSES, input_shape=(WIDTH,), seed=0)
-            self.average = copy.deepcopy(self.live)
-
-        def forward(self, x: Tensor) -> Any:
-            return self.live(x)
-
-    model = WithCopy()
-    model.eigenforget_head = (
-        f"live.{[n for n, m in model.live.named_modules() if isinstance(m, nn.Linear)][-1]}"
-    )
-    found = unchanged(
-        model,
-        unlearn(model, method=Finetune(epochs=3, batch_size=8), engine=ENGINE, **sides(*samples())),
-    )
-    assert set(found.names) == {
-        f"average.{name}" for name, _ in model.average.named_parameters()
-    } and found.share == pytest.approx(0.5)
-
-
-# ---- on the command line: half precision and no linear head
-
-NET = """
-import torch
-from torch import nn
-
-class Conv(nn.Module):
-    def __init__(self, num_classes, input_shape, half=False):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(input_shape[0], 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2))
-        self.head = nn.Conv2d(12, num_classes, 1)
-        self.register_buffer("average", self.head.weight.detach().clone())
-        if half:
-            self.half()
-    def forward(self, x):
-        return self.head(self.body(x)).mean((2, 3))
-"""
-
-
 def run(*argv: object) -> None:
     main([str(a) for a in argv])
 
@@ -602,77 +390,3 @@ def line(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
         run(*argv)
     assert ended.value.code == 2
     return capsys.readouterr().err
-
-
-@pytest.mark.parametrize("half", [False, True])
-def test_a_layer_takes_the_place_of_a_linear_head(
-    half: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nets.py").write_text(NET)
-    model = f'module(path="nets.py:Conv", arguments={{"half": {half}}})'
-    base = (
-        "train",
-        "--data",
-        "digits()",
-        "--model",
-        model,
-        "--recipe",
-        "recipe(epochs=1, batch_size=128)",
-        "--out",
-    )
-    forget = ("--forget", "by_class(label=3)")
-    assert "no classifier head was found; name the feature layer (--layer)" in line(
-        capsys, *base, "o.safetensors"
-    )
-    assert "no layer 'heads'; the model has: body, body.0" in line(
-        capsys, *base, "o.safetensors", "--layer", "heads"
-    )
-    assert not list(tmp_path.glob("o.*"))
-    run(*base, "o.safetensors", "--layer", "body")
-    method = ("--method", "muda(alternations=1, k=3)")
-    assert "no nn.Linear" in line(
-        capsys, "unlearn", "o.safetensors", *forget, *method, "--out", "n.safetensors"
-    )
-    wrong = (
-        "unlearn",
-        "o.safetensors",
-        *forget,
-        "--method",
-        "identity()",
-        "--layer",
-        "tail",
-        "--out",
-        "w.safetensors",
-    )
-    assert "no layer 'tail'" in line(capsys, *wrong) and not list(tmp_path.glob("w.*"))
-    run("unlearn", "o.safetensors", *forget, *method, "--layer", "body", "--out", "u.safetensors")
-    assert "--layer 'body'" in capsys.readouterr().out
-    skip = [word for name in ("relearning", "zrf", "prototypes") for word in ("--skip", name)]
-    run(
-        "evaluate",
-        "u.safetensors",
-        "--original",
-        "o.safetensors",
-        *forget,
-        "--layer",
-        "body",
-        "--out",
-        "r",
-        *skip,
-    )
-    trained, unlearned = (read(tmp_path / f"{name}.json") for name in ("o", "u"))
-    assert trained.job["layer"] == unlearned.job["layer"] == "body" and not trained.non_claims
-    assert unlearned.series["trace"] and "moving average" in unlearned.non_claims[-1]
-    for found in read_folder(tmp_path / "r" / "records"):
-        assert found.job["layer"] == "body" and "moving average" not in "".join(found.non_claims)
-        assert next(s for s in found.scores if s.name == "da").value is not None
-    stored = [
-        checkpoint.load_checkpoint(tmp_path / f"{name}.safetensors").tensors for name in ("o", "u")
-    ]
-    assert {t.dtype for t in stored[1].values() if t.is_floating_point()} == {
-        torch.float16 if half else torch.float32
-    }
-    assert torch.equal(stored[0]["average"], stored[1]["average"]) and not torch.equal(
-        stored[0]["head.weight"], stored[1]["head.weight"]
-    )
