@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eigenforget.evaluation.analysis.series import Setting, of_layer
+from eigenforget.evaluation.analysis.series import AnalysisSettings, of_layer
 from eigenforget.record import Outcome, RunRecord, seal
 
 PARTS = {"forget": 30, "retain": 60, "test_forget": 20, "test_retain": 40}
@@ -40,7 +40,7 @@ def series(
         low, high = dict.fromkeys(features, 0.9), dict.fromkeys(features, 0.95)
         cka = {"original": low, "oracle": high} if seed else {"oracle": low}
         place = {"position": position, "headline": False}
-        found[name] = {**place, **of_layer(features, Setting(4, 0, labels)), "cka": cka}
+        found[name] = {**place, **of_layer(features, AnalysisSettings(4, 0, labels)), "cka": cka}
     return found
 
 

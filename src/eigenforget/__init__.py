@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from eigenforget.core.errors import Diverged, EigenforgetError, Refused
     from eigenforget.core.types import Index, Score
     from eigenforget.evaluation import audits, metrics
+    from eigenforget.evaluation.analysis import Analysis, analyze
     from eigenforget.evaluation.audits import AUDITS, LinearProbe
     from eigenforget.evaluation.board import Panel
     from eigenforget.evaluation.evaluate import Evaluation, evaluate
@@ -62,6 +63,7 @@ _NAMES = {
     "alignment": ("alignment_curve", "dimensional_alignment_loss"),
     "core.errors": ("Diverged", "EigenforgetError", "Refused"),
     "core.types": ("Index", "Score"),
+    "evaluation.analysis": ("Analysis", "analyze"),
     "evaluation.audits": ("AUDITS", "LinearProbe"),
     "evaluation.board": ("Panel",),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
@@ -84,6 +86,7 @@ __all__ = [
     "METRICS",
     "MUDA",
     "REQUESTS",
+    "Analysis",
     "AtRandom",
     "ByClass",
     "ByIds",
@@ -105,6 +108,7 @@ __all__ = [
     "__version__",
     "alignment",
     "alignment_curve",
+    "analyze",
     "audits",
     "data",
     "dimensional_alignment_loss",

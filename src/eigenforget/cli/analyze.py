@@ -23,7 +23,7 @@ from eigenforget.cli.options import (
 )
 from eigenforget.cli.terminal import engine, progress, say
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.evaluation.analysis import analyse, earlier_layers
+from eigenforget.evaluation.analysis import earlier_layers, measure_features
 from eigenforget.evaluation.records import write_chain
 from eigenforget.experiments.checkpoints import Checkpoints, Comparison, compare
 from eigenforget.experiments.results import Recording, check_file
@@ -70,7 +70,7 @@ def analyze(
     specs = Specs(request=forget, **asdict(trained))
     given = compare(Checkpoints(original, oracle), specs, engine(**asdict(measuring)))
     experiment = given.experiment
-    chain = experiment.seal(_analysed(given, also_layer, seed), recording)
+    chain = experiment.seal(_analysis_records(given, also_layer, seed), recording)
     title = f"Features of seen and unseen data: {recording.shown(forget, experiment.request)}"
     page = render_analysis(chain.records, title)
     with experiment.engine.led() as leads:
@@ -83,7 +83,7 @@ def analyze(
     say(f"wrote {out} and {len(chain.records)} records in {folder}")
 
 
-def _analysed(given: Comparison, also_layer: tuple[str, ...], seed: int) -> list[RunRecord]:
+def _analysis_records(given: Comparison, also_layer: tuple[str, ...], seed: int) -> list[RunRecord]:
     """Unsealed records of the features of original and oracles."""
     experiment, models = given.experiment, [item.made.model for item in given.candidates]
     layers: Sequence[str] = also_layer or earlier_layers(
@@ -92,7 +92,9 @@ def _analysed(given: Comparison, also_layer: tuple[str, ...], seed: int) -> list
     panel = experiment.panel(seed=seed, layers=layers)
     with progress() as watch:
         done = watch(f"features at {len(layers) + 1} layers", len(models))
-        measured = analyse(panel, models, [item.role for item in given.candidates], log=done)
+        measured = measure_features(
+            panel, models, [item.role for item in given.candidates], log=done
+        )
     chosen = {
         "seed": seed,
         "layers": list(layers),

@@ -122,24 +122,24 @@ class Evaluation(Mapping[str, ModelScores]):
         Raises:
             EigenforgetError: pandas is not installed.
         """
-        with _own_errors():
+        with own_errors():
             table = frame(self.records, scores)
         pandas = needed("pandas", extra="tables", what="to_frame()")
         return pandas.DataFrame(list(table.rows), columns=list(table.names)).set_index("model")
 
     def to_markdown(self, scores: Sequence[str] = ()) -> str:
         """The table in markdown, of the headline scores or of these."""
-        with _own_errors():
+        with own_errors():
             return to_markdown(self.records, scores)
 
     def to_latex(self, scores: Sequence[str] = ()) -> str:
         """The table as a LaTeX tabular with the rules of booktabs."""
-        with _own_errors():
+        with own_errors():
             return to_latex(self.records, scores)
 
     def report(self, path: str | Path, *, title: str = "Unlearning, measured") -> Path:
         """Writes the page with every score, figure and check as one HTML file; returns its path."""
-        with _own_errors():
+        with own_errors():
             return write_page(self.records, path, title=title)
 
     def save(
@@ -161,7 +161,7 @@ class Evaluation(Mapping[str, ModelScores]):
         Returns:
             The folder.
         """
-        with _own_errors():
+        with own_errors():
             return write_results(self.records, folder, title=title, overwrite=overwrite)
 
     @cached_property
@@ -229,18 +229,17 @@ def evaluate(
     Raises:
         EigenforgetError: Anything that was given is wrong; one line.
     """
-    given, retrained = _models(models, "models"), _models(oracles or {}, "oracles")
+    given, retrained = models_by_name(models, "models"), models_by_name(oracles or {}, "oracles")
     clash = sorted(set(given) & set(retrained))
     if clash or not given:
         raise EigenforgetError(
             f"model names must be given and unique; twice: {listed(clash) or 'none given'}"
         )
-    sides = _Sides(
-        as_source(forget, "forget"), as_source(retain, "retain"), as_source(test, "test")
-    )
+    held_out = as_source(test, "test")
+    sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
     gone = sides.gone if forgotten_classes is None else tuple(map(int, forgotten_classes))
     panel = Panel(
-        parts=parts_of(sides.forget, sides.retain, sides.test, forgotten_classes=gone),
+        parts=parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone),
         num_classes=num_classes or sides.classes,
         forgotten_classes=gone,
         engine=engine or Engine(),
@@ -256,7 +255,7 @@ def evaluate(
     )
     made = {**given, **retrained}
     measured = _measured(panel, sides.forget, given, retrained)
-    origin, split = _origin(panel, sides, gone)
+    origin, split = origin_of(panel, sides, made_by="eigenforget.evaluate")
     unsealed = (
         evaluation_record(name, made[name], found, origin, split=split)
         for name, found in measured.items()
@@ -265,7 +264,7 @@ def evaluate(
 
 
 @contextmanager
-def _own_errors() -> Iterator[None]:
+def own_errors() -> Iterator[None]:
     """Errors of records, which know nothing of this package, as errors of it."""
     try:
         yield
@@ -274,20 +273,23 @@ def _own_errors() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Sides:
-    """The samples that were given."""
+class SampleSets:
+    """The samples that were given; analyses do without held-out ones."""
 
     forget: Source
     retain: Source
-    test: Source
+    test: Source | None
 
     @property
     def gone(self) -> tuple[int, ...]:
+        """Classes of the forget set that the retain set does not have."""
         return gone_classes(self.forget, self.retain)
 
     @property
     def classes(self) -> int:
-        return 1 + max(int(side.labels().max()) for side in (self.forget, self.retain, self.test))
+        """The largest label and one."""
+        sides = [side for side in (self.forget, self.retain, self.test) if side is not None]
+        return 1 + max(int(side.labels().max()) for side in sides)
 
 
 def _measured(
@@ -309,20 +311,24 @@ def _measured(
     return found | {name: board.measure_oracle(i) for i, name in enumerate(retrained)}
 
 
-def _origin(panel: Panel, sides: _Sides, gone: tuple[int, ...]) -> tuple[Origin, Split]:
-    """What the records say of job and data, and the split that the two sides make."""
+def origin_of(panel: Panel, sides: SampleSets, *, made_by: str) -> tuple[Origin, Split]:
+    """What records say of job and data, and the split that forget and retain set make.
+
+    Args:
+        panel: What is measured.
+        sides: The samples.
+        made_by: The function that measures.
+    """
     further, files = measurement_job(panel)
-    forgotten, _ = sides_of(sides.test.labels(), gone)
-    counts = len(sides.forget), len(sides.retain)
-    sizes = {
-        "forget": counts[0],
-        "retain": counts[1],
-        "test": len(sides.test),
-        "test_forget": len(forgotten),
-    }
+    counts, gone = (len(sides.forget), len(sides.retain)), panel.forgotten_classes
+    sizes = {"forget": counts[0], "retain": counts[1]}
+    if sides.test is not None:
+        forgotten, _ = sides_of(sides.test.labels(), gone)
+        sizes |= {"test": len(sides.test), "test_forget": len(forgotten)}
     layer = {"layer": panel.layer} if panel.layer else {}
-    job = {"made_by": "eigenforget.evaluate", "sizes": sizes, **layer, **further}
-    gone_rows, kept_rows, test_rows = map(content_rows, (sides.forget, sides.retain, sides.test))
+    job = {"made_by": made_by, "sizes": sizes, **layer, **further}
+    gone_rows, kept_rows = content_rows(sides.forget), content_rows(sides.retain)
+    test_rows = [] if sides.test is None else content_rows(sides.test)
     split = _digest(forget=gone_rows, retain=kept_rows)
     data = _digest(train=[*gone_rows, *kept_rows], test=test_rows)
     origin = Origin(job, {"data": data, "split": split, **files}, panel.engine)
@@ -335,7 +341,12 @@ def _digest(**parts: Sequence[str]) -> str:
     return digest_of_rows(f"{part}\x1f{row}" for part, rows in parts.items() for row in rows)
 
 
-def _models(given: Any, what: str) -> dict[str, ModelAndCost]:
+def models_by_name(given: Any, what: str) -> dict[str, ModelAndCost]:
+    """The models that were given, each with its cost.
+
+    Raises:
+        EigenforgetError: They are no dict of modules by name.
+    """
     if not isinstance(given, Mapping):
         raise EigenforgetError(
             f"{what} must be a dict of models by name, got {type(given).__name__}"

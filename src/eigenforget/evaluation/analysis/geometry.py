@@ -1,5 +1,6 @@
-"""Numbers about where features lie: spread over directions, shares in a subspace, angles,
-distances, similarity. All in float64.
+"""Numbers about where features lie: ranks, shares in a subspace, angles, distances, similarity.
+
+All in float64.
 """
 
 from __future__ import annotations
@@ -23,22 +24,18 @@ from eigenforget.evaluation.metrics.similarity import (
 )
 
 NEIGHBOURS = 5
-"""Retained samples whose mean distance says how far a sample lies from the retained features; one
-would follow single outliers.
-"""
+"""Nearest samples of the retain set whose mean distance counts; one would follow outliers."""
 
 
-class Ranks(NamedTuple):
-    """Effective numbers of directions: 1 where all energy lies in one direction, R where it is even
-    over R.
-    """
+class EffectiveRanks(NamedTuple):
+    """Effective numbers of directions: 1 for all energy in one, R for even energy in R of them."""
 
     participation: float
     entropy: float
 
 
-class Projection(NamedTuple):
-    """centre [D], axes [D, 2] and the share of the variance that each axis holds."""
+class PrincipalPlane(NamedTuple):
+    """Centre [D], axes [D, 2] and the share of the variance that each axis holds."""
 
     centre: np.ndarray
     axes: np.ndarray
@@ -50,56 +47,70 @@ class Projection(NamedTuple):
         return places
 
 
-def effective_ranks(values: np.ndarray) -> Ranks:
-    """Of eigenvalues λ [R] > 0 with shares p = λ / Σλ: participation ratio 1 / Σp², and exp(−Σ p ln
-    p). No unit, range [1, R].
+def effective_ranks(values: np.ndarray) -> EffectiveRanks:
+    """Participation ratio 1 / Σp² and entropy rank exp(−Σ p ln p), both in [1, R].
 
-    The entropy form is the effective rank of Roy and Vetterli (EUSIPCO 2007), here of the
-    eigenvalues of the Gram matrix, not of the singular values of the features, so that both forms
-    speak of energy; entropy ≥ participation.
+    p = λ / Σλ are the shares of eigenvalues λ [R] > 0. The entropy form is the effective rank of
+    Roy and Vetterli (EUSIPCO 2007), here of the eigenvalues of the Gram matrix, not of the singular
+    values of the features, so that both forms speak of energy; entropy ≥ participation.
     """
     shares = values / values.sum()
     shares = shares[shares > 0]
-    return Ranks(
+    return EffectiveRanks(
         float(1 / np.square(shares).sum()), float(np.exp(-(shares * np.log(shares)).sum()))
     )
 
 
 def energy_shares(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """‖Uᵀf‖² / ‖f‖² in [0, 1] of each feature row f [N, D], U [D, k] orthonormal; rows that are all
-    zero have none and are left out.
+    """‖Uᵀf‖² / ‖f‖² in [0, 1] of each feature row f: alignment in energy form for one sample.
 
-    It is the energy form of alignment for one sample: 1 where the sample lies in the span of U, 0
-    where it is orthogonal to it.
+    1 where the sample lies in the span of U, 0 where it is orthogonal to it. Rows that are all zero
+    have no share and are left out.
+
+    Args:
+        rows: Features [N, D].
+        basis: Orthonormal columns U [D, k].
     """
     scale = np.abs(rows).max(axis=1, initial=0.0)
     kept = rows[scale > 0] / scale[scale > 0, None]
-    return np.clip(np.square(kept @ basis).sum(axis=1) / np.square(kept).sum(axis=1), 0.0, 1.0)
+    shares = np.square(kept @ basis).sum(axis=1) / np.square(kept).sum(axis=1)
+    clipped: np.ndarray = np.clip(shares, 0.0, 1.0)
+    return clipped
 
 
 def principal_angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Angles in degrees, ascending, in [0, 90], between the spans of orthonormal columns a [D, p]
-    and b [D, q]; min(p, q) of them.
+    """The min(p, q) angles in degrees, ascending, in [0, 90], between two subspaces.
 
     The first is the smallest angle between a direction of the one and of the other (Björck and
     Golub 1973, scipy.linalg.subspace_angles).
+
+    Args:
+        a: Orthonormal columns [D, p].
+        b: Orthonormal columns [D, q].
     """
     degrees: np.ndarray = np.degrees(np.sort(subspace_angles(a, b)))
     return degrees
 
 
 def neighbour_distances(rows: Mapping[Part, np.ndarray]) -> dict[Part, np.ndarray] | str:
-    """Mean Euclidean distance of each sample to its NEIGHBOURS nearest retained training samples,
-    over the median of this distance for held-out retained samples (part test_retain): 1 is as near
-    as retained data that was not trained on. In [0, ∞).
+    """Mean Euclidean distance of each sample to its NEIGHBOURS nearest samples of the retain set.
 
-    A retained training sample is no neighbour of itself. rows: features [N, D] by part, retain and
-    test_retain among them. A text where it is not defined: too few samples, or held-out samples
-    that coincide with retained ones.
+    In units of the median of this distance for held-out samples of retained classes (part
+    test_retain): 1 is as near as retained data that was not trained on. In [0, ∞). A sample of the
+    retain set is no neighbour of itself.
+
+    Args:
+        rows: Features [N, D] by part.
+
+    Returns:
+        The distances by part, or why they are not defined: too few samples, or held-out samples
+        that coincide with the retain set.
     """
-    for part, least in (("retain", NEIGHBOURS + 1), ("test_retain", 1)):
-        if len(rows[part]) < least:  # type: ignore[index]
-            return f"distances to neighbours need {least} samples of part {part}, got {len(rows[part])}"  # type: ignore[index]
+    needs: dict[Part, int] = {"retain": NEIGHBOURS + 1, "test_retain": 1}
+    for part, least in needs.items():
+        count = len(rows.get(part, ()))
+        if count < least:
+            return f"distances to neighbours need {least} samples of part {part}, got {count}"
     # Centred, since the brute-force distance is of squares: a large common mean would cost digits.
     centre = rows["retain"].mean(axis=0)
     index = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(rows["retain"] - centre)
@@ -112,18 +123,25 @@ def neighbour_distances(rows: Mapping[Part, np.ndarray]) -> dict[Part, np.ndarra
     distances = {part: found[0].mean(axis=1) for part, found in asked.items()}
     unit = float(np.median(distances["test_retain"]))
     if unit <= _rounding(rows["retain"]):
-        return "held-out retained samples coincide with retained training samples, so there is no distance to compare with"
+        return "held-out samples coincide with the retain set: there is no distance to compare with"
     return {part: found / unit for part, found in distances.items()}
 
 
 def class_mean_distances(
     rows: Mapping[Part, np.ndarray], *, retain: np.ndarray, labels: np.ndarray
 ) -> dict[Part, np.ndarray] | str:
-    """Distance of each sample to the nearest mean of a retained class, over the mean distance
-    between these means. In [0, ∞).
+    """Distance of each sample to the nearest mean of a retained class, in [0, ∞).
 
-    retain [N, D] with labels [N]: all retained training samples. A text where it is not defined:
-    fewer than two classes, means that coincide.
+    In units of the mean distance between these means.
+
+    Args:
+        rows: Features [N, D] by part.
+        retain: All features of the retain set [N, D].
+        labels: Their labels [N].
+
+    Returns:
+        The distances by part, or why they are not defined: fewer than two classes, or means that
+        coincide.
     """
     classes = np.unique(labels)
     if len(classes) < 2:
@@ -135,9 +153,10 @@ def class_mean_distances(
     return {part: cdist(r, means).min(axis=1) / between for part, r in rows.items() if len(r)}
 
 
-def projection(rows: np.ndarray) -> Projection:
-    """The two main directions of feature rows [N, D] around their mean; the largest entry of each
-    is positive. For D = 1 the second is 0.
+def principal_plane(rows: np.ndarray) -> PrincipalPlane:
+    """The two main directions of feature rows [N, D] around their mean.
+
+    The largest entry of each is positive. For D = 1 the second is 0.
     """
     wide = np.pad(rows, ((0, 0), (0, 1))) if rows.shape[1] == 1 else rows
     centre = wide.mean(axis=0)
@@ -145,15 +164,21 @@ def projection(rows: np.ndarray) -> Projection:
     axes = vectors[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
     explained = values[::-1][:2].clip(0) / max(values.sum(), np.finfo(np.float64).tiny)
-    return Projection(centre[: rows.shape[1]], axes[: rows.shape[1]], explained)
+    return PrincipalPlane(centre[: rows.shape[1]], axes[: rows.shape[1]], explained)
 
 
 def cka(mine: np.ndarray, other: np.ndarray) -> float | None:
-    """Linear CKA in [0, 1] of two models' features [N, D] and [N, E] of the same samples
-    (metrics.similarity.linear_cka).
+    """Linear CKA in [0, 1] of two models' features of the same samples; see similarity.linear_cka.
 
-    None for fewer than MIN_PAIRED_SAMPLES samples, or features of a model that do not vary. Errors: rows
-    that do not pair up.
+    Args:
+        mine: Features [N, D].
+        other: Features [N, E].
+
+    Returns:
+        None for fewer than MIN_PAIRED_SAMPLES samples, or features of a model that do not vary.
+
+    Raises:
+        EigenforgetError: The rows do not pair up.
     """
     if len(mine) != len(other):
         raise EigenforgetError(

@@ -10,22 +10,27 @@ from eigenforget.data.sources import Source
 from eigenforget.models.features import find_head
 from eigenforget.training.engine import Engine
 
-MOST = 3
-MAX_WIDTH = 2048
+_MOST = 3
+_MAX_WIDTH = 2048
 """Wider outputs are left to be named: their spectra cost the cube of the width."""
 
 
 def earlier_layers(
     model: nn.Module, source: Source, *, engine: Engine, layer: str | None = None
 ) -> tuple[str, ...]:
-    """Names of up to MOST blocks before the headline layer, evenly over the depth, first to last;
-    none where there is no such block.
+    """Names of up to three blocks before the headline layer, evenly over the depth, first to last.
 
     Blocks are the children of the model that own weights, in the order in which it registers them;
     a child that holds most of the weights or the head, or is a list of layers, stands for its own
-    children. Two samples of `source` go through each. Left out: single layers where there are
-    blocks of several, normalisation, the head and what follows it, the headline layer, and blocks
-    that give the same features as it, do not run, or give no rows of 2 … MAX_WIDTH features.
+    children. Left out: single layers where there are blocks of several, normalisation, the head and
+    what follows it, the headline layer, and blocks that give the same features as it, do not run,
+    or give no rows of 2 … 2048 features.
+
+    Args:
+        model: The model.
+        source: Samples, of which two go through each block.
+        engine: Where to compute.
+        layer: The headline layer; None for the input of the head.
     """
     head = find_head(model)[1] if layer is None else model.get_submodule(layer)
     names = [name for name in _blocks(model, head) if _has_weights(model.get_submodule(name))]
@@ -38,11 +43,11 @@ def earlier_layers(
             found = _features(engine, model, two, layer, name)
         except EigenforgetError:
             continue  # did not run in the forward pass, or gives no tensor: not a layer to look at
-        if 2 <= found.shape[1] <= MAX_WIDTH and not _same(found, headline):
+        if 2 <= found.shape[1] <= _MAX_WIDTH and not _same(found, headline):
             usable.append(name)
     places = (
-        np.unique(np.linspace(0, len(usable) - 1, MOST).round().astype(int))
-        if len(usable) > MOST
+        np.unique(np.linspace(0, len(usable) - 1, _MOST).round().astype(int))
+        if len(usable) > _MOST
         else range(len(usable))
     )
     return tuple(usable[i] for i in places)
@@ -59,7 +64,7 @@ def _blocks(model: nn.Module, head: nn.Module, prefix: str = "") -> list[str]:
         if head in set(child.modules()):
             return found + _blocks(child, head, f"{full}.")
         if isinstance(child, nn.ModuleList) or (
-            isinstance(child, nn.Sequential) and 2 * _size(child) > total and len(child) > MOST
+            isinstance(child, nn.Sequential) and 2 * _size(child) > total and len(child) > _MOST
         ):
             found += _blocks(child, head, f"{full}.")
         else:

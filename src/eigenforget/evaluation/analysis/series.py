@@ -1,5 +1,4 @@
-"""One model at one layer: alignment, spectra, shares, angles, distances and a map, as plain values
-for a record.
+"""One model at one layer: alignment, spectra, shares, angles, distances and a map.
 
 The sets are the parts: forget (training data that the original saw and retrained models did not),
 retain (training data that all saw), test_forget and test_retain (held-out samples, which none saw).
@@ -38,43 +37,56 @@ from eigenforget.evaluation.analysis.geometry import (
     energy_shares,
     neighbour_distances,
     principal_angles,
-    projection,
+    principal_plane,
 )
 from eigenforget.evaluation.series import short
 
 CAP = 5000
 """Samples of a set for what is quadratic in samples or kept for later models."""
 DIRECTIONS = 5
-"""Leading directions of the forgotten features whose angles to the retained eigenspace are taken,
-at most D − k: any two subspaces whose dimensions add up to more than D share a direction, and that
+"""Leading directions of a part whose angles to the retain set's eigenspace are taken.
+
+At most D − k: any two subspaces whose dimensions add up to more than D share a direction, and that
 angle 0 would say nothing."""
-_MAP_POINTS = {"retain": 300, "forget": 150, "test_forget": 150}
+_MAP_POINTS: dict[Part, int] = {"retain": 300, "forget": 150, "test_forget": 150}
 _CURVE_POINTS, _SPECTRUM, _BINS, _CHUNK = 64, 128, 25, 8192
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _CENTRED: dict[Centering, str] = {"none": "", "each": "_centred"}
 _FORMS: dict[Form, str] = {"frobenius": "da", "energy": "energy"}
 
-Rows = Mapping[Part, np.ndarray]
+FeatureRows = Mapping[Part, np.ndarray]
 
 
-class Setting(NamedTuple):
-    """What all layers and models share: k, the seed of draws, labels by part."""
+class AnalysisSettings(NamedTuple):
+    """What all layers and models share.
+
+    Attributes:
+        k: Directions of the alignment.
+        seed: The seed of draws.
+        labels: Labels by part.
+    """
 
     k: int
     seed: int
     labels: Mapping[Part, np.ndarray]
 
 
-def of_layer(features: Rows, setting: Setting) -> dict[str, Any]:
-    """The series of one model at one layer, from feature rows [N, D] by part.
+def of_layer(features: FeatureRows, settings: AnalysisSettings) -> dict[str, Any]:
+    """The series of one model at one layer, as plain values for a record.
 
-    values {part: {name: number or null}}: da, da_centred, energy, energy_centred at k; share
-    (median, see geometry.energy_shares); neighbours and class_mean (medians, see geometry); angle
-    (degrees, the smallest) and angle_mean over DIRECTIONS. reasons {name: text} where a value is
-    null. Beside them curves over k, spectra, ranks, quantiles and histograms of shares, a map.
+    Args:
+        features: Feature rows [N, D] by part.
+        settings: What all layers and models share.
+
+    Returns:
+        `values` {part: {name: number or None}}: da, da_centred, energy, energy_centred at k; share
+        (median, see geometry.energy_shares); neighbours and class_mean (medians, see geometry);
+        angle (degrees, the smallest) and angle_mean over DIRECTIONS. `reasons` {name: text} where a
+        value is None. Beside them curves over k, spectra, ranks, quantiles and histograms of
+        shares, a map.
     """
     sides = {part: _moments(rows) for part, rows in features.items()}
-    k = default_k(setting.k, sides["retain"].width)
+    k = default_k(settings.k, sides["retain"].width)
     reasons: dict[str, str] = {}
     values: dict[str, dict[str, float | None]] = {part: {} for part in features}
     curves = {
@@ -83,7 +95,9 @@ def of_layer(features: Rows, setting: Setting) -> dict[str, Any]:
         if part != "retain"
     }
     rows = {
-        part: features[part][draw(len(features[part]), setting.seed, part)].astype(np.float64)
+        part: features[part][draw_samples(len(features[part]), settings.seed, part)].astype(
+            np.float64
+        )
         for part in features
     }
     return {
@@ -101,15 +115,15 @@ def of_layer(features: Rows, setting: Setting) -> dict[str, Any]:
         },
         "shares": _shares(features, sides["retain"], k, values, reasons),
         "angles": _angles(sides, k, values, reasons),
-        "distances": _distances(rows, features, setting.labels, values, reasons),
-        "map": _map(rows, setting),
+        "distances": _distances(rows, features, settings.labels, values, reasons),
+        "map": _map(rows, settings),
         "values": values,
         "reasons": reasons,
     }
 
 
-def draw(count: int, seed: int, part: Part) -> np.ndarray:
-    """Sorted positions of at most CAP samples of a set, by the seed and the name of the set alone."""
+def draw_samples(count: int, seed: int, part: Part) -> np.ndarray:
+    """Sorted positions of at most CAP samples of a set, by seed and part alone."""
     if count <= CAP:
         return np.arange(count)
     return np.sort(
@@ -124,8 +138,9 @@ def _curves(
     values: dict[str, float | None],
     reasons: dict[str, str],
 ) -> dict[str, Any]:
-    """Alignment of the part's features with the retained ones over k (thinned evenly in log k), and
-    its values at the headline k.
+    """Alignment of a part with the retain set over k, thinned evenly in log k.
+
+    Its values at the headline k go into `values`.
     """
     curves: dict[str, np.ndarray] = {}
     for form, stem in _FORMS.items():
@@ -145,7 +160,7 @@ def _curves(
             else:
                 reasons.setdefault(
                     name,
-                    f"k = {k} exceeds {len(curve)}, the last k at which alignment is defined for these features",
+                    f"k = {k} exceeds {len(curve)}, the last k at which alignment is defined here",
                 )
     last = min((len(c) for c in curves.values()), default=0)
     if not last:
@@ -167,9 +182,7 @@ def _spectrum(side: Moments, centering: Centering) -> list[float]:
 
 
 def _ranks(side: Moments, centering: Centering) -> dict[str, float | None]:
-    """participation and entropy (geometry.effective_ranks); null where all features are zero, or
-    constant and centred.
-    """
+    """Effective ranks; None where all features are zero, or constant and centred."""
     values = _eigenvalues(side, centering)
     if not len(values):
         return {"participation": None, "entropy": None}
@@ -186,7 +199,7 @@ def _eigenvalues(side: Moments, centering: Centering) -> np.ndarray:
 
 
 def _shares(
-    features: Rows,
+    features: FeatureRows,
     retain: Moments,
     k: int,
     values: dict[str, dict[str, float | None]],
@@ -226,8 +239,9 @@ def _angles(
     values: dict[str, dict[str, float | None]],
     reasons: dict[str, str],
 ) -> dict[str, Any]:
-    """Degrees between the DIRECTIONS leading directions of the part and the k leading ones of the
-    retained features, ascending.
+    """Degrees between the DIRECTIONS leading directions of a part and the k of the retain set.
+
+    Ascending; the smallest and the mean go into `values`.
     """
     found: dict[str, Any] = {}
     for centering, suffix in _CENTRED.items():
@@ -251,8 +265,8 @@ def _angles(
 
 
 def _distances(
-    rows: Rows,
-    features: Rows,
+    rows: FeatureRows,
+    features: FeatureRows,
     labels: Mapping[Part, np.ndarray],
     values: dict[str, dict[str, float | None]],
     reasons: dict[str, str],
@@ -277,11 +291,9 @@ def _distances(
     return found
 
 
-def _map(rows: Rows, setting: Setting) -> dict[str, Any]:
-    """Samples in the two main directions of this model's retained features, which are fitted on
-    these alone.
-    """
-    axes = projection(rows["retain"])
+def _map(rows: FeatureRows, settings: AnalysisSettings) -> dict[str, Any]:
+    """Samples in the two main directions of the retain set, which are fitted on it alone."""
+    axes = principal_plane(rows["retain"])
     points: dict[str, Any] = {
         "explained": short(axes.explained),
         "x": [],
@@ -292,11 +304,13 @@ def _map(rows: Rows, setting: Setting) -> dict[str, Any]:
     for part, limit in _MAP_POINTS.items():
         if part not in rows:
             continue
-        chosen = np.random.default_rng(seeds.derive(setting.seed, "map", part)).permutation(
+        chosen = np.random.default_rng(seeds.derive(settings.seed, "map", part)).permutation(
             len(rows[part])
-        )[:limit]  # type: ignore[index]
-        places = axes.place(rows[part][chosen])  # type: ignore[index]
-        labels = setting.labels[part][draw(len(setting.labels[part]), setting.seed, part)][chosen]  # type: ignore[index, arg-type]
+        )[:limit]
+        places = axes.place(rows[part][chosen])
+        labels = settings.labels[part][
+            draw_samples(len(settings.labels[part]), settings.seed, part)
+        ][chosen]
         points["x"] += short(places[:, 0])
         points["y"] += short(places[:, 1])
         points["label"] += labels.tolist()

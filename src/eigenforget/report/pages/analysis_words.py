@@ -106,7 +106,13 @@ def _summary(found: AnalysisRecords, findings: Sequence[LayerFinding]) -> list[s
         said.append(
             f"Other numbers than alignment do differ at {', '.join(beyond)}; they are named below."
         )
-    if "test_forget" not in found.sets(findings[0].layer):
+    sets = found.sets(findings[0].layer)
+    if "test_retain" not in sets:
+        said.append(
+            "There are no held-out samples: what differs cannot be told from what would differ for"
+            " any data, and distances to neighbours have no unit."
+        )
+    elif "test_forget" not in sets:
         said.append(
             "The request forgets no class as a whole. Retained samples of the same classes give the"
             " models the same feature directions, so no large difference is to be expected, and"
