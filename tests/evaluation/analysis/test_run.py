@@ -73,7 +73,7 @@ def test_the_command_writes_records_and_a_page(
     )
     for name, model in (("original", trained), ("oracle", oracle)):
         meta = {"data": "digits()", "model": "small_resnet(width=8)"}
-        checkpoint.save(model, tmp_path / f"{name}.safetensors", metadata=meta)
+        checkpoint.save_checkpoint(model, tmp_path / f"{name}.safetensors", metadata=meta)
     command = [
         "analyze",
         "--original",
