@@ -13,9 +13,11 @@ from eigenforget.cli.options import (
     FLAT,
     MEASURING,
     TRAINED,
+    Audits,
     Layers,
     Maps,
     MeasuringOptions,
+    Metrics,
     Out,
     Overwrite,
     RequestSpec,
@@ -28,7 +30,7 @@ from eigenforget.cli.options import (
 from eigenforget.cli.terminal import engine, progress, say, show_results
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.records import write_results
-from eigenforget.evaluation.scoring import check_skip
+from eigenforget.evaluation.scoring import check_skip, chosen_audits, chosen_metrics
 from eigenforget.experiments.checkpoints import Checkpoints, compare
 from eigenforget.experiments.results import PLAIN, Output, Recording, append
 from eigenforget.experiments.specs import Specs
@@ -56,6 +58,8 @@ def evaluate(
     ] = (),
     trained: TrainedOptions = TRAINED,
     also_layer: Layers = (),
+    metric: Metrics = (),
+    audit: Audits = (),
     skip: Skip = (),
     maps: Maps = (),
     seed: Seed = 0,
@@ -76,7 +80,8 @@ def evaluate(
         raise EigenforgetError(
             "--require judges unlearned models, and no model was given to evaluate"
         )
-    check_skip(skip)
+    own = (*chosen_metrics(metric), *chosen_audits(audit))
+    check_skip(skip, [item.name for item in own])
     trackers.check_trackers(track)
     Output(out, recording, overwrite).check_folder()
     specs, paths = (
@@ -87,7 +92,9 @@ def evaluate(
     for line in given.doubts:
         say(f"warning: {line}", wrap=False)
     experiment = given.experiment
-    panel = experiment.panel(seed=seed, layers=also_layer, skip=skip, maps=maps)
+    panel = experiment.panel(
+        seed=seed, layers=also_layer, skip=skip, maps=maps, metrics=metric, audits=audit
+    )
     leads = experiment.engine.leads
     with trackers.tracking(track, name=out.name, leads=leads) as tracked:
         with progress() as watch:

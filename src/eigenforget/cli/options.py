@@ -43,6 +43,20 @@ Skip = Annotated[
     tuple[str, ...],
     Parameter(help="metric or audit to leave out, such as relearning; repeatable", negative=()),
 ]
+Metrics = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="a further metric, as in 'python(path=\"mine.py:MyMetric\")'; repeatable", negative=()
+    ),
+]
+Audits = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="a further audit, or one with other settings, as in 'relearning(epochs=2)' or "
+        "'python(path=\"mine.py:MyAudit\")'; repeatable",
+        negative=(),
+    ),
+]
 Maps = Annotated[
     tuple[str, ...],
     Parameter(

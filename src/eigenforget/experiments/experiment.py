@@ -20,7 +20,13 @@ from eigenforget.data.bundle import Data
 from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.evaluation.board import Board, Measurement, Panel, Role
 from eigenforget.evaluation.observe import Glance, parts_of
-from eigenforget.evaluation.records import SPLIT, Origin, evaluation_record, run_record
+from eigenforget.evaluation.records import (
+    SPLIT,
+    Origin,
+    evaluation_record,
+    measurement_job,
+    run_record,
+)
 from eigenforget.experiments import results
 from eigenforget.experiments.results import Output, Recording, SealedRecords
 from eigenforget.experiments.specs import Specs
@@ -308,10 +314,12 @@ class Experiment:
         board = Board(panel, [original], oracles, peers=len(peers) or None)
         observed = [panel.observe(model) for model in peers]
         done({})
+        own = bool(panel.own_metrics or panel.own_audits)
+        measurement, files = measurement_job(panel) if own else ({}, {})
         number = 0
         for item in candidates:
             done = watch(f"measure: {item.name}", 1)
-            job = {"seed": panel.seed, **item.job}
+            job = {"seed": panel.seed, **measurement, **item.job}
             if item.role == "original":
                 measured = board.measure_original()
             elif item.role == "oracle":
@@ -319,8 +327,9 @@ class Experiment:
             else:
                 measured = board.measure(item.made.model, item.role, peers=observed)
                 job |= unchanged_weights(original, item.made.model)
+            inputs = {**item.inputs, **files}
             yield self.evaluation_record(
-                item.name, item.made, measured, job=job, trace=item.trace, inputs=item.inputs
+                item.name, item.made, measured, job=job, trace=item.trace, inputs=inputs
             )
             done({})
 
