@@ -172,7 +172,8 @@ def from_function(
         ) from None
     hints = typing.get_type_hints(function, include_extras=True)
 
-    def run(self: Any, *values: Any) -> Any:
+    def run(self: Any, *values: Any, **named: Any) -> Any:
+        values = (*values, *(named[name] for name in given[len(values) :]))
         return function(*values, **{p.name: getattr(self, p.name) for p in options})
 
     members = {"name": function.__name__, **attributes}
