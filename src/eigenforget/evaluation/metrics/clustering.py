@@ -16,8 +16,9 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import PARTS, missing_share
+from eigenforget.evaluation.metrics.class_means import checked_classes
 from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
-from eigenforget.evaluation.metrics.similarity import joined_state
+from eigenforget.evaluation.metrics.similarity import checked_features, joined_state
 
 _NAMES = ("nmi", "cluster_f1", "best_cluster_f1")
 
@@ -70,24 +71,11 @@ class ClusteringScores(PanelMetric):
         # Training parts add no rows, but the typed empty tensors that a rank without held-out
         # samples must gather.
         rows = slice(None) if part in ("test_forget", "test_retain") else slice(0)
-        features, labels = outputs.features.detach()[rows], batch.labels[rows]
-        if features.ndim != 2:
-            raise EigenforgetError(
-                f"part {part}: features must be [B, D], got {list(features.shape)}"
-            )
-        if not bool(features.isfinite().all()):
-            raise EigenforgetError(
-                f"part {part}: the model's features are not finite; clustering needs numbers"
-            )
-        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
-        if wrong.numel():
-            raise EigenforgetError(
-                f"part {part}: label {int(wrong[0])} is not one of 0 … {self.num_classes - 1}"
-            )
-        wide = features.dtype if features.dtype == torch.float64 else torch.float32
+        features = checked_features(part, outputs.features[rows]).clone()
+        labels = checked_classes(part, batch.labels[rows], num_classes=self.num_classes)
         positions = batch.positions[rows].to(features.device)
-        self.features.append(features.to(wide, copy=True))
-        self.labels.append(labels.to(features.device, torch.int64, copy=True))
+        self.features.append(features)
+        self.labels.append(labels.to(features.device, copy=True))
         self.keys.append(
             torch.stack([torch.full_like(positions, PARTS.index(part)), positions], dim=1)
         )

@@ -14,6 +14,7 @@ from typing_extensions import override
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part
+from eigenforget.evaluation.metrics.class_means import checked_classes
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
 from eigenforget.evaluation.metrics.panel import MetricContext
 
@@ -221,12 +222,7 @@ class RfJsd(PairedMetric):
             raise EigenforgetError(
                 f"part {part}: {list(labels.shape)} labels for {len(rows)} rows of logits"
             )
-        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
-        if wrong.numel():
-            raise EigenforgetError(
-                f"part {part}: label {int(wrong[0])} is not one of 0 … {self.num_classes - 1}"
-            )
-        return labels.to(rows.device, torch.int64)
+        return checked_classes(part, labels, num_classes=self.num_classes).to(rows.device)
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
