@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from eigenforget.evaluation.audits import Prototypes
 from eigenforget.evaluation.board import Measurement
 from eigenforget.evaluation.evaluate import Evaluation, evaluate
 from eigenforget.evaluation.evidence import Evidence
-from eigenforget.evaluation.observe import parts_of
 from eigenforget.evaluation.records import Origin, evaluation_record
 from eigenforget.evaluation.scoring import measurement_names
 from eigenforget.experiments.experiment import Experiment
@@ -34,7 +32,6 @@ from eigenforget.report.pages.export import to_latex, to_markdown
 from eigenforget.report.pages.page import render
 from eigenforget.report.table import build
 from eigenforget.report.verdict import verdicts
-from eigenforget.requests.splitting import gone_classes
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from tests.toys import ENGINE
@@ -57,24 +54,6 @@ QUICK = tuple(
 def net(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 4))
-
-
-def test_parts_divide_the_test_set_by_the_classes_that_are_gone() -> None:
-    assert gone_classes(FORGET, RETAIN) == (2,)
-    parts = parts_of(FORGET, RETAIN, TEST, forgotten_classes=(2,))
-    assert set(parts["test_forget"].labels()) == {2} and set(parts["test_retain"].labels()) == {
-        0,
-        1,
-        3,
-    }
-    assert len(parts["test_forget"]) + len(parts["test_retain"]) == len(TEST)
-    assert list(parts_of(FORGET, RETAIN, TEST, forgotten_classes=())) == [
-        "forget",
-        "retain",
-        "test_retain",
-    ]
-    with pytest.raises(EigenforgetError, match="no sample of a retained class"):
-        parts_of(FORGET, RETAIN, source([2, 2]), forgotten_classes=(2,))
 
 
 def test_scores_do_not_depend_on_how_data_is_given_and_models_stay_as_they_are() -> None:
@@ -202,25 +181,6 @@ def test_the_map_is_principal_component_analysis(digits: Experiment, trained: nn
     np.testing.assert_allclose(
         np.abs(np.stack([series["x"], series["y"]], 1)), expected, rtol=1e-3, atol=1e-4
     )
-
-
-def test_records_hold_plain_json_and_claims_that_follow_from_the_scores(
-    digits: Experiment, trained: nn.Module
-) -> None:
-    made = digits.panel().measure(trained, "original")
-    sealed = record.seal(
-        digits.evaluation_record(
-            "original", ModelAndCost(trained, 2.5, {"cpu_seconds": 1.0}), made, job={"seed": 0}
-        ),
-        None,
-    )
-    text = json.dumps(record.to_json(sealed), allow_nan=False)
-    assert record.record_from_json(json.loads(text)) == sealed
-    assert (
-        sealed.inputs["checked_model"] == checkpoint.model_digest(trained)
-        and sealed.inputs["split"] == digits.split.digest
-    )
-    assert any(f"{made.value('da'):.4f}" in claim for claim in sealed.claims) and sealed.non_claims
 
 
 @pytest.mark.parametrize(
@@ -485,19 +445,6 @@ def test_the_frame_is_pandas_where_it_is_installed(
             found.to_frame()
     pytest.importorskip("pandas")
     assert found.to_frame().loc["muda", "da"] == found["muda"]["da"].value
-
-
-def test_data_digests_depend_on_content_and_side_and_not_on_order() -> None:
-    def digests(forget: TensorSource, retain: TensorSource) -> tuple[str, str]:
-        inputs = quick({"m": net()}, skip=measurement_names(), forget=forget, retain=retain)
-        return inputs.records[0].inputs["data"], inputs.records[0].inputs["split"]
-
-    plain = digests(FORGET, RETAIN)
-    turned = digests(FORGET.subset(np.arange(20)[::-1].copy()), RETAIN)
-    assert plain == turned
-    moved = digests(FORGET.subset(np.arange(19)), RETAIN)
-    changed = digests(TensorSource(FORGET.inputs + 1e-3, FORGET.targets), RETAIN)
-    assert len({plain[0], moved[0], changed[0]}) == len({plain[1], moved[1], changed[1]}) == 3
 
 
 def quick(models: dict[str, Any], **given: Any) -> Evaluation:

@@ -9,20 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Score
 from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.board import Board, Panel
-from eigenforget.evaluation.evidence import Evidence, Observation, PartOutputs
+from eigenforget.evaluation.evidence import Evidence, Observation
 from eigenforget.evaluation.metrics import METRICS, PairedMetric
-from eigenforget.evaluation.observe import CHUNK, batches, pairs
 from eigenforget.evaluation.scoring import check_skip, measurement_names
-from eigenforget.evaluation.series import class_series
 from eigenforget.models.features import capture
-from tests.toys import CLASSES, ENGINE, WIDTH, net, without, world
+from tests.toys import ENGINE, WIDTH, net, without, world
 
 SLOW = ("relearning",)
 LAYER = "2"
@@ -203,48 +200,6 @@ def test_one_oracle_without_a_value_leaves_the_mean_without_one() -> None:
     assert found["jsd_forget_oracle"].value is not None
 
 
-def rows_of(n: int, *, first: int = 0, width: int = 3) -> PartOutputs:
-    rng = np.random.default_rng(n)
-    return PartOutputs(
-        rng.normal(size=(n, CLASSES)).astype(np.float32),
-        rng.normal(size=(n, width)).astype(np.float32),
-        np.arange(n) % CLASSES,
-        np.arange(first, first + n),
-    )
-
-
-def test_batches_and_pairs_give_all_rows_once_in_order() -> None:
-    rows, other = (
-        rows_of(2 * CHUNK + 5),
-        rows_of(2 * CHUNK + 5, width=7)._replace(logits=np.zeros((2 * CHUNK + 5, 4), np.float32)),
-    )
-    fed = list(batches(rows))
-    assert [len(b.labels) for b, _ in fed] == [CHUNK, CHUNK, 5]
-    assert np.array_equal(torch.cat([o.features for _, o in fed]), rows.features)
-    assert np.array_equal(torch.cat([b.positions for b, _ in fed]), rows.positions)
-    for reads in ("logits", "features"):
-        labels, mine, theirs = (
-            torch.cat(column) for column in zip(*pairs(rows, other, reads), strict=True)
-        )
-        assert np.array_equal(labels, rows.labels)
-        assert np.array_equal(mine, getattr(rows, reads)) and np.array_equal(
-            theirs, getattr(other, reads)
-        )
-
-
-def test_pairs_of_other_samples_are_refused() -> None:
-    rows = rows_of(8)
-    swapped = rows._replace(positions=rows.positions[[1, 0, *range(2, 8)]])
-    for other in (
-        rows_of(7),
-        rows_of(8, first=1),
-        swapped,
-        rows._replace(labels=rows.labels[::-1].copy()),
-    ):
-        with pytest.raises(EigenforgetError, match="same samples in the same order"):
-            list(pairs(rows, other, "logits"))
-
-
 def hooks(model: nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
@@ -294,32 +249,3 @@ def test_hooks_are_gone_after_an_error(fails: str) -> None:
         ):
             tap(torch.randn(3, WIDTH + 1)) if fails == "in the model" else 1 / 0
     assert hooks(model) == 0
-
-
-@pytest.mark.parametrize("outputs", [CLASSES, CLASSES + 3])
-def test_the_series_by_class_are_counts(outputs: int) -> None:
-    rng = np.random.default_rng(outputs)
-    sizes = {"forget": 9, "retain": 40, "test_forget": 7, "test_retain": 30}
-    seen = {}
-    for part, n in sizes.items():
-        labels = np.full(n, 2) if part.endswith("forget") else rng.choice([0, 3], n)
-        seen[part] = PartOutputs(
-            rng.normal(size=(n, outputs)), np.zeros((n, 1)), labels, np.arange(n)
-        )
-    found = class_series(seen, CLASSES)  # type: ignore[arg-type]
-    for side, parts in (("train", ("forget", "retain")), ("test", ("test_forget", "test_retain"))):
-        right, count = [0] * CLASSES, [0] * CLASSES
-        for part in parts:
-            for logits, label in zip(seen[part].logits, seen[part].labels, strict=True):
-                count[label] += 1
-                right[label] += int(max(range(outputs), key=lambda c: logits[c]) == label)
-        assert found["per_class"][f"{side}_count"] == count
-        for value, k, n in zip(found["per_class"][side], right, count, strict=True):
-            assert value is None if n == 0 else value == pytest.approx(k / n, rel=1e-5)
-    labels, logits = (
-        np.concatenate([getattr(seen[p], c) for p in ("test_forget", "test_retain")])
-        for c in ("labels", "logits")
-    )
-    matrix = confusion_matrix(labels, logits.argmax(axis=1), labels=range(outputs))
-    assert np.array_equal(found["confusion"]["counts"], matrix[:CLASSES])
-    assert class_series({"retain": seen["retain"]}, 101)["confusion"] == {}  # type: ignore[dict-item]

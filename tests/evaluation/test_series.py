@@ -10,17 +10,18 @@ import sys
 import numpy as np
 import pytest
 from sklearn.manifold import trustworthiness
+from sklearn.metrics import confusion_matrix
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.board import Panel
 from eigenforget.evaluation.evidence import PartOutputs
-from eigenforget.evaluation.series import check_maps, map_series
+from eigenforget.evaluation.series import check_maps, class_series, map_series
 from eigenforget.record import record_from_json, to_json
 from eigenforget.report.figures import overview as figures
 from eigenforget.report.figures.attack_figures import roc_figure
 from eigenforget.report.figures.confusion_figures import confusion_figure
 from tests.report_toys import made, whole
-from tests.toys import world
+from tests.toys import CLASSES, world
 
 BAD = '"><script>alert(1)</script>'
 
@@ -169,3 +170,32 @@ def test_figures_of_further_maps_claim_no_variance_and_escape_what_they_show(kin
         [made(BAD, "original", [], series={kind: hostile})], kind=kind
     ).to_json()
     assert "<script" not in text and "&lt;script" in text
+
+
+@pytest.mark.parametrize("outputs", [CLASSES, CLASSES + 3])
+def test_the_series_by_class_are_counts(outputs: int) -> None:
+    rng = np.random.default_rng(outputs)
+    sizes = {"forget": 9, "retain": 40, "test_forget": 7, "test_retain": 30}
+    seen = {}
+    for part, n in sizes.items():
+        labels = np.full(n, 2) if part.endswith("forget") else rng.choice([0, 3], n)
+        seen[part] = PartOutputs(
+            rng.normal(size=(n, outputs)), np.zeros((n, 1)), labels, np.arange(n)
+        )
+    found = class_series(seen, CLASSES)  # type: ignore[arg-type]
+    for side, parts in (("train", ("forget", "retain")), ("test", ("test_forget", "test_retain"))):
+        right, count = [0] * CLASSES, [0] * CLASSES
+        for part in parts:
+            for logits, label in zip(seen[part].logits, seen[part].labels, strict=True):
+                count[label] += 1
+                right[label] += int(max(range(outputs), key=lambda c: logits[c]) == label)
+        assert found["per_class"][f"{side}_count"] == count
+        for value, k, n in zip(found["per_class"][side], right, count, strict=True):
+            assert value is None if n == 0 else value == pytest.approx(k / n, rel=1e-5)
+    labels, logits = (
+        np.concatenate([getattr(seen[p], c) for p in ("test_forget", "test_retain")])
+        for c in ("labels", "logits")
+    )
+    matrix = confusion_matrix(labels, logits.argmax(axis=1), labels=range(outputs))
+    assert np.array_equal(found["confusion"]["counts"], matrix[:CLASSES])
+    assert class_series({"retain": seen["retain"]}, 101)["confusion"] == {}  # type: ignore[dict-item]
