@@ -378,3 +378,28 @@ def test_other_number_types_are_saved_and_digested(tmp_path, dtype):
     assert checkpoint.model_digest(again) != checkpoint.model_digest(module)
     checkpoint.load_into(again, checkpoint.load_checkpoint(tmp_path / "m.safetensors"))
     assert checkpoint.model_digest(again) == checkpoint.model_digest(module)
+
+
+def test_a_checkpoint_is_loaded_into_a_model_or_given_as_tensors(tmp_path):
+    path = checkpoint.save_checkpoint(small(1), tmp_path / "m.safetensors", {"a": "b"})
+    fresh = small(2)
+    assert checkpoint.load_checkpoint(path, fresh) is fresh
+    assert checkpoint.model_digest(fresh) == checkpoint.model_digest(small(1))
+    stored = checkpoint.load_checkpoint(path)
+    assert checkpoint.tensors_digest(stored.tensors) == checkpoint.model_digest(fresh)
+    assert stored.metadata == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda path: checkpoint.save_checkpoint(3, path), "int"),
+        (lambda path: checkpoint.save_checkpoint(small(), 3), "int"),
+        (lambda path: checkpoint.save_checkpoint(small(), path, {"a": 1}), "'a'"),
+        (lambda path: checkpoint.load_checkpoint(3), "int"),
+        (lambda path: checkpoint.load_checkpoint(path), "m.safetensors"),
+        (lambda path: checkpoint.load_checkpoint(path, "model"), "str"),
+    ],
+)
+def test_wrong_arguments_of_the_door_are_one_line(tmp_path, call, named):
+    assert named in refusal(lambda: call(tmp_path / "m.safetensors"))
