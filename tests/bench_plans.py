@@ -11,8 +11,7 @@ from torch import nn
 
 from eigenforget.core.spec import configured, parse
 from eigenforget.data import DATASETS
-from eigenforget.experiments.bench import Plan, Setting
-from eigenforget.experiments.bench.cells import Cell
+from eigenforget.experiments.bench import MethodJob, Plan, StudySpec
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method, Task
 from eigenforget.models import MODELS
@@ -33,7 +32,7 @@ skip = ["relearning"]
 """
 
 
-def setting(**changes: object) -> Setting:
+def study(**changes: object) -> StudySpec:
     base = {
         "data": parse("digits()", DATASETS, "data set"),
         "model": parse("mlp(hidden=(16,))", MODELS, "model"),
@@ -43,12 +42,12 @@ def setting(**changes: object) -> Setting:
         "oracles": (10, 11),
         "skip": ("relearning",),
     }
-    return Setting(**{**base, **changes})  # type: ignore[arg-type]
+    return StudySpec(**{**base, **changes})  # type: ignore[arg-type]
 
 
 def plan(*methods: Method | str, **changes: object) -> Plan:
     parsed = [parse(m, METHODS, "method") if isinstance(m, str) else m for m in methods]
-    return Plan("Small", tuple(Cell(setting(**changes), method) for method in parsed))
+    return Plan("Small", tuple(MethodJob(study(**changes), method) for method in parsed))
 
 
 @configured

@@ -18,7 +18,7 @@ import pytest
 from scipy import stats
 
 from eigenforget.core.spec import as_json, spell
-from eigenforget.experiments.bench.cells import Cell
+from eigenforget.experiments.bench.jobs import MethodJob
 from eigenforget.experiments.bench.plan import Plan, read_plan
 from eigenforget.record import Outcome, RunRecord, ScoreRow, chained, to_json, write_text
 from eigenforget.record.canonical import canonical
@@ -43,7 +43,7 @@ ORIGINAL = {
     "test_forget_accuracy": 0.9,
     "test_retain_accuracy": 0.91,
 }
-Values = Callable[[Cell], dict[str, float]]
+Values = Callable[[MethodJob], dict[str, float]]
 
 
 def record(
@@ -58,34 +58,34 @@ def record(
     )
 
 
-def steady(cell: Cell) -> dict[str, float]:
+def steady(method_job: MethodJob) -> dict[str, float]:
     """Values that depend on the setting and the training seed only."""
-    size = sum(map(ord, spell(cell.method))) % 97 / 1000 + cell.retain_fraction / 100
+    size = sum(map(ord, spell(method_job.method))) % 97 / 1000 + method_job.retain_fraction / 100
     return {
-        name: value + size + 0.001 * cell.setting.seed
+        name: value + size + 0.001 * method_job.study.seed
         for name, value in {**ORIGINAL, "da": 0.85, "test_forget_accuracy": 0.0}.items()
     }
 
 
 def records(
-    cells: Sequence[Cell], values: Values = steady, **changes: Any
+    jobs: Sequence[MethodJob], values: Values = steady, **changes: Any
 ) -> dict[str, list[list[RunRecord]]]:
     """By request, for each training seed what a bench would write. changes: of the resolved fields
     of every MUDA.
     """
-    settings: dict[str, dict[int, list[Cell]]] = {}
-    for cell in cells:
-        settings.setdefault(spell(cell.setting.request), {}).setdefault(
-            cell.setting.seed, []
-        ).append(cell)
+    settings: dict[str, dict[int, list[MethodJob]]] = {}
+    for method_job in jobs:
+        settings.setdefault(spell(method_job.study.request), {}).setdefault(
+            method_job.study.seed, []
+        ).append(method_job)
     return {
         request: [_seed(of, values, changes) for of in seeds.values()]
         for request, seeds in settings.items()
     }
 
 
-def _seed(cells: Sequence[Cell], values: Values, changes: dict[str, Any]) -> list[RunRecord]:
-    setting = cells[0].setting
+def _seed(jobs: Sequence[MethodJob], values: Values, changes: dict[str, Any]) -> list[RunRecord]:
+    setting = jobs[0].study
     specs = {
         name: {"spec": spell(getattr(setting, name))}
         for name in ("data", "model", "recipe", "request")
@@ -96,22 +96,22 @@ def _seed(cells: Sequence[Cell], values: Values, changes: dict[str, Any]) -> lis
         record(f"oracle {i}", "oracle", {n: v[i] for n, v in ORACLES.items()}, job, 100.0)
         for i in range(3)
     ]
-    for i, cell in enumerate(cells):
-        resolved = as_json(cell.method)
-        if cell.method.name == "muda":
+    for i, method_job in enumerate(jobs):
+        resolved = as_json(method_job.method)
+        if method_job.method.name == "muda":
             resolved = {**resolved, "fields": {**changes, **resolved["fields"]}}
         method = {
-            "spec": spell(cell.method),
+            "spec": spell(method_job.method),
             "resolved": resolved,
-            "optimises": list(getattr(cell.method, "optimises", ())),
+            "optimises": list(getattr(method_job.method, "optimises", ())),
         }
         own = {
             **job,
             "method": method,
-            "retain_fraction": cell.retain_fraction,
-            "cell": cell.digest,
+            "retain_fraction": method_job.retain_fraction,
+            "cell": method_job.digest,
         }
-        found.append(record(f"{cell.name} {i}", "unlearned", values(cell), own, 25.0))
+        found.append(record(f"{method_job.name} {i}", "unlearned", values(method_job), own, 25.0))
     return found
 
 
@@ -134,7 +134,7 @@ def band(name: str) -> tuple[float, float]:
 def test_every_cell_of_the_plan_answers_a_question_and_every_setting_is_in_the_plan(
     plan: Plan,
 ) -> None:
-    seeds = records(plan.cells)
+    seeds = records(plan.jobs)
     used, shown = set(), {}
     for question in ablations.QUESTIONS:
         of = seeds[question.request]
@@ -146,13 +146,13 @@ def test_every_cell_of_the_plan_answers_a_question_and_every_setting_is_in_the_p
                     f"{question.key}, {setting}: two settings fit"
                 )
                 used |= {r.job["cell"] for r in fitting}
-    assert {c.digest for c in plan.cells} == used
+    assert {c.digest for c in plan.jobs} == used
     assert shown["weight"] == (0,) and shown["parts"] == shown["rates"] == (0, 1)
     assert shown["stability"] == (0, 1, 2, 3, 4) and shown["stability_second_class"] == (0, 1, 2)
 
 
 def test_a_setting_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
-    rows = records(plan.cells)["by_class(label=3)"][0]
+    rows = records(plan.jobs)["by_class(label=3)"][0]
 
     def found(setting: Any, among: Sequence[RunRecord] = rows) -> list[str]:
         return [
@@ -175,7 +175,7 @@ def test_a_setting_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
     assert found(ablations._muda("", w_da=0.7)) == []
     # Records of a time when MUDA had other defaults, and a field that is gone: the base is the one
     # in the records.
-    older = records(plan.cells, gone=7)["by_class(label=3)"][0]
+    older = records(plan.jobs, gone=7)["by_class(label=3)"][0]
     older = [
         _with(r, momentum=0.5)
         if (r.job.get("method") or {}).get("spec", "").startswith("muda")
@@ -196,14 +196,14 @@ def two(plan: Plan, first: dict[str, float], second: dict[str, float], key: str 
     original's.
     """
 
-    def values(cell: Cell) -> dict[str, float]:
+    def values(job: MethodJob) -> dict[str, float]:
         return (
-            ({**ORIGINAL, **(first, second)[cell.setting.seed]})
-            if spell(cell.method) == "muda()" and cell.setting.seed < 2
+            ({**ORIGINAL, **(first, second)[job.study.seed]})
+            if spell(job.method) == "muda()" and job.study.seed < 2
             else ORIGINAL
         )
 
-    return ablations.answer(ask(key), records(plan.cells, values)["by_class(label=3)"])
+    return ablations.answer(ask(key), records(plan.jobs, values)["by_class(label=3)"])
 
 
 def test_tables_say_mean_spread_and_what_is_in_band(plan: Plan) -> None:
@@ -241,7 +241,7 @@ def test_extremes_of_the_seeds_are_told_where_a_question_asks_for_them(plan: Pla
 
 
 def test_a_setting_without_a_result_is_named_with_its_reason(plan: Plan) -> None:
-    seeds = records(plan.cells)["by_class(label=3)"]
+    seeds = records(plan.jobs)["by_class(label=3)"]
     found = ablations.answer(
         ask("refresh"), [[_without_result(r, "muda(refresh=5)") for r in of] for of in seeds]
     )
@@ -302,11 +302,11 @@ def test_maps_say_the_mean_and_take_the_colour_of_the_gap(plan: Plan) -> None:
         0.2: low - 0.1 * (high - low),
     }
     values = {
-        spell(c.method): wanted[c.method.recover_lr] for c in plan.cells if c.method.name == "muda"
+        spell(c.method): wanted[c.method.recover_lr] for c in plan.jobs if c.method.name == "muda"
     }  # type: ignore[attr-defined]
     values |= {"muda(forget_lr=0.2, recover_lr=0.2)": 0.123}
     seeds = records(
-        plan.cells, lambda c: {**ORIGINAL, "lp_forget": values.get(spell(c.method), 0.9)}
+        plan.jobs, lambda c: {**ORIGINAL, "lp_forget": values.get(spell(c.method), 0.9)}
     )["by_class(label=3)"]
     found = ablations.answer(ask("rates"), seeds)
     svg = ablations.draw(found)
@@ -378,7 +378,7 @@ def blank(path: Path, keys: Sequence[str]) -> Path:
 
 
 def test_the_command_fills_its_blocks_and_keeps_the_rest(plan: Plan, tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "results", records(plan.cells))
+    folder = write_folder(tmp_path / "results", records(plan.jobs))
     keys = [q.key for q in ablations.QUESTIONS]
     page = blank(tmp_path / "page.md", keys)
     ablations.main(folder, page=page, figures=tmp_path / "figures")
@@ -393,14 +393,14 @@ def test_what_cannot_be_told_is_refused(plan: Plan, tmp_path: Path) -> None:
     page = blank(tmp_path / "page.md", ["parts"])
     with pytest.raises(SystemExit, match="has no records of methods"):
         ablations.main(tmp_path, page=page, figures=tmp_path / "figures")
-    some = [c for c in plan.cells if not spell(c.method).startswith("finetune")]
+    some = [c for c in plan.jobs if not spell(c.method).startswith("finetune")]
     with pytest.raises(SystemExit, match="no training seed has all 7 settings of 'parts'"):
         ablations.main(
             write_folder(tmp_path / "some", records(some)), page=page, figures=tmp_path / "figures"
         )
     with pytest.raises(SystemExit, match="no block <!-- table: parts_second_class -->"):
         ablations.main(
-            write_folder(tmp_path / "all", records(plan.cells)),
+            write_folder(tmp_path / "all", records(plan.jobs)),
             page=page,
             figures=tmp_path / "figures",
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from eigenforget.experiments.bench import read_plan, read_scores
+from eigenforget.experiments.bench import read_plan, read_scores_file
 from eigenforget.experiments.bench.results import read_problems
 
 ROOT = Path(__file__).parents[2]
@@ -63,12 +63,12 @@ def test_every_published_result_is_found() -> None:
     files = sorted(results.rglob("scores.jsonl.gz"))
     assert sum(path.stat().st_size for path in results.rglob("*") if path.is_file()) < 10e6
     assert len(files) > 25 and not list(results.rglob("records"))
-    assert all(records for path in files for records in read_scores(path.parent).values())
+    assert all(records for path in files for records in read_scores_file(path.parent).values())
 
 
 @pytest.mark.parametrize("name", sorted(PLANS))
 def test_every_plan_can_be_read(name: str) -> None:
-    assert read_plan(PLANS[name]).cells
+    assert read_plan(PLANS[name]).jobs
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_plans_in_place_of_scripts_ask_for_what_was_published(name: str, folder:
     plan = read_plan(PLANS[name])
     asked = {
         (
-            c.setting.data.name,
-            c.setting.request.name,
-            c.setting.seed,
+            c.study.data.name,
+            c.study.request.name,
+            c.study.seed,
             c.method.name,
             c.retain_fraction,
         )
-        for c in plan.cells
+        for c in plan.jobs
     }
     published = {
         (
@@ -110,5 +110,5 @@ def test_plans_in_place_of_scripts_ask_for_what_was_published(name: str, folder:
         if r.role in ("unlearned", "control") and "method" in r.job
     }
     assert published and published <= asked
-    oracles = {len(s.oracles) for s in plan.settings if s.request.name != "poisoned"}
+    oracles = {len(s.oracles) for s in plan.studies if s.request.name != "poisoned"}
     assert oracles <= {3, 6}

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from eigenforget.core import bands
-from eigenforget.experiments.bench import read_scores
+from eigenforget.experiments.bench import read_scores_file
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow, chained
 from eigenforget.report.checks import RULES, Check, by_severity, checks
 from eigenforget.report.pages import page
@@ -561,7 +561,7 @@ def test_the_page_of_the_rules_holds_every_code_with_its_title_and_severity() ->
 
 @pytest.mark.parametrize("folder", ["cases", "few_retain", "sequence_digits", "cifar10"])
 def test_records_of_earlier_versions_are_checked_without_an_error(folder: str) -> None:
-    for records in read_scores(ROOT / "benchmarks" / "results" / folder).values():
+    for records in read_scores_file(ROOT / "benchmarks" / "results" / folder).values():
         made = checks(records)
         assert [c.code for c in made] == [rule.code for rule in RULES]
         assert {c.code: c.status for c in made}["EF008"] == "not_applicable"

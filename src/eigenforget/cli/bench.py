@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from eigenforget.cli import benching_ as benching
 from eigenforget.cli.options import Device
+from eigenforget.cli.terminal import console, engine, say
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.experiments.bench import Bench, Outline, Store, pool_of, read_plan
+from eigenforget.experiments.bench.jobs import Job
+from eigenforget.experiments.bench.results import write_out
+from eigenforget.experiments.bench.run import Observer, OnOutcome
+from eigenforget.experiments.bench.work import JobOutcome
 
 
 def bench(
@@ -18,7 +35,7 @@ def bench(
     /,
     *,
     store: Annotated[
-        Path, Parameter(help="folder that keeps models and finished cells, for any number of plans")
+        Path, Parameter(help="folder that keeps models and finished jobs, for any number of plans")
     ] = Path("store"),
     out: Annotated[
         Path | None, Parameter(help="folder of the results; default: results/NAME-OF-THE-PLAN")
@@ -32,24 +49,135 @@ def bench(
     ] = None,
     device: Device = "auto",
     retry: Annotated[
-        bool, Parameter(help="run cells again that failed or were refused", negative=())
+        bool, Parameter(help="run jobs again that failed or were refused", negative=())
     ] = False,
     dry_run: Annotated[bool, Parameter(help="only say what would be done", negative=())] = False,
 ) -> None:
     """Run a plan: data × models × requests × methods × seeds. What is finished is never run again;
     stop and go on at any time.
 
-    Exit code 1 where a cell failed or was refused.
+    Exit code 1 where a job failed or was refused.
     """
-    status = benching.bench(
-        plan,
-        store=store,
-        out=out or Path("results") / plan.stem,
-        backend=backend,
-        workers=workers,
-        threads=threads,
-        device=device,
-        retry=retry,
-        dry_run=dry_run,
+    found, results = read_plan(plan), out or Path("results") / plan.stem
+    _check_folders({"--out": results, "--store": store})
+    kind = engine(device=device).fabric.device.type
+    pool = pool_of(backend, workers, threads, cuda=kind == "cuda")
+    run = Bench(found, Store.at(store, lambda line: tell(f"warning: {line}")), pool, kind)
+    outline = run.outline(retry=retry)
+    tell(f"{found.title} on {kind}: {outlined(outline, pool.workers)}")
+    if any(len(study.oracles) < 2 for study in found.studies):
+        tell("a band takes two retrained models: with one, methods are measured and not judged")
+    if dry_run:
+        for job in (*outline.training, *outline.baselines, *outline.methods):
+            tell(f"  {job.title}: {job.study.title}")
+        return
+    try:
+        with _progress(Refresher(run, results)) as observer:
+            run.run(outline, observer, retry=retry)
+    except KeyboardInterrupt:
+        tell("stopped: what is finished is kept, and the same command goes on from there")
+        raise
+    finally:
+        studies = write_out(run, results)
+    tell(f"wrote {results}/leaderboard.md, table.csv and the records of {len(studies)} studies")
+    tell(f"a page of one of them: eigenforget report {results}/EXPERIMENT/seedN/records")
+    statuses = run.store.statuses()
+    bad = [job for job in run.jobs() if statuses.get(job.digest) != "ok"]
+    if bad:
+        tell(
+            f"{len(bad)} of {len(found.jobs)} jobs have no model; the table says why. What was "
+            "refused or failed is run again with --retry"
+        )
+    raise SystemExit(1 if bad else 0)
+
+
+def outlined(outline: Outline, workers: int) -> str:
+    """The outline in one line."""
+    done = ", ".join(f"{number} {status}" for status, number in outline.done.items())
+    parts = [
+        f"{outline.total} jobs" + (f" ({done} already)" if done else ""),
+        f"to do: {len(outline.methods)} jobs, {len(outline.training)} models to train, "
+        f"{len(outline.baselines)} studies to measure",
+    ]
+    if outline.methods and outline.seconds is None:
+        parts.append("no estimate before something alike is finished")
+    elif outline.methods and outline.seconds is not None:
+        at_once = min(workers, len(outline.methods))
+        parts.append(f"about {_duration(outline.seconds / at_once)}")
+    return "; ".join(parts)
+
+
+def tell(line: str) -> None:
+    """Prints a line that stays one line on a narrow terminal."""
+    say(line, wrap=False)
+
+
+class Refresher:
+    """Writes the results folder from time to time while a bench runs.
+
+    Args:
+        bench: Whose results they are.
+        out: The folder.
+        seconds: Between two times, at least. It is also at most a twentieth of the time that goes
+            into writing, however many jobs there are.
+    """
+
+    def __init__(self, bench: Bench, out: Path, seconds: float = 300.0) -> None:
+        self._bench, self._out, self._seconds = bench, out, seconds
+        self._next = time.monotonic() + seconds
+
+    def __call__(self) -> None:
+        """Writes the results if it is time."""
+        started = time.monotonic()
+        if started < self._next:
+            return
+        write_out(self._bench, self._out)
+        now = time.monotonic()
+        self._next = now + (max(self._seconds, 20 * (now - started)) if self._seconds else 0.0)
+
+
+@contextmanager
+def _progress(refresh: Callable[[], None]) -> Iterator[Observer]:
+    """A bar for each stage with the time left, and a line for each job."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
-    raise SystemExit(status)
+    with Progress(*columns, console=console, transient=console.is_terminal) as bars:
+
+        def observer(stage: str, total: int) -> OnOutcome:
+            bar = bars.add_task(stage, total=total, visible=total > 0)
+            count = 0
+
+            def on_outcome(job: Job, outcome: JobOutcome) -> None:
+                nonlocal count
+                count += 1
+                bars.update(bar, advance=1)
+                why = f": {outcome.reason}" if outcome.reason else ""
+                went = f"{outcome.status} ({outcome.seconds:.1f} s){why}"
+                tell(f"{stage} {count}/{total}: {job.title} {went}")
+                refresh()
+
+            return on_outcome
+
+        yield observer
+
+
+def _check_folders(folders: dict[str, Path]) -> None:
+    for option, folder in folders.items():
+        inside = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+        if inside.exists() and not inside.is_dir():
+            raise EigenforgetError(
+                f"{option} {folder}: {inside} is a file; results go into a folder"
+            )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from eigenforget.cli import benching_ as benching
+from eigenforget.cli.terminal import say
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.experiments.bench.results import read_problems
+from eigenforget.record import write_text
+from eigenforget.report.pages import leaderboard as report
+from eigenforget.report.pages.leaderboard import Problem
+
+_BEGIN, _END = "<!-- leaderboard: {} -->", "<!-- end of leaderboard -->"
 
 
 def leaderboard(
@@ -27,4 +34,50 @@ def leaderboard(
     """
     if not folders:
         raise EigenforgetError("leaderboard needs a folder with results of a plan")
-    benching.write_leaderboard(folders, into)
+    problems: dict[str, Problem] = {}
+    for folder in folders:
+        found = read_problems(folder)
+        if not found:
+            raise EigenforgetError(
+                f"{folder} has no results of a bench (EXPERIMENT/seedN/records or a scores file)"
+            )
+        problems |= {f"{folder}/{name}": problem for name, problem in found.items()}
+    below = Path.cwd() if into is None else into.absolute().parent
+    text = report.leaderboard_table(_linked(problems, below))
+    if into is None:
+        print(text, end="")
+        return
+    _put(into, " ".join(map(str, folders)), text)
+    say(f"wrote the table into {into}", wrap=False)
+
+
+def _linked(problems: dict[str, Problem], below: Path) -> list[Problem]:
+    """The experiments, whose titles are links from a folder to their summaries."""
+    short = {name: Path(name).name for name in problems}
+    for name in problems:  # two plans may share an experiment
+        if list(short.values()).count(short[name]) > 1:
+            short[name] = "/".join(Path(name).parts[-2:])
+    links = {
+        name: os.path.relpath(Path(name).absolute(), below).replace(os.sep, "/")
+        for name in problems
+    }
+    return [
+        problem._replace(title=f"[{short[name]}]({links[name]}/summary.md)")
+        for name, problem in problems.items()
+    ]
+
+
+def _put(document: Path, source: str, text: str) -> None:
+    """Replaces what stands between the marks in a document."""
+    begin = _BEGIN.format(source)
+    try:
+        old = document.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EigenforgetError(f"{document}: cannot be read: {error.strerror or error}") from None
+    before, mark, rest = old.partition(begin)
+    _, end, after = rest.partition(_END)
+    if not mark or not end:
+        raise EigenforgetError(
+            f"{document} has no lines {begin!r} and {_END!r}, between which the table goes"
+        )
+    write_text(document, f"{before}{begin}\n\n{text}\n{_END}{after}")

@@ -10,9 +10,9 @@ import pytest
 
 from eigenforget.experiments.bench.scores_file import (
     SCORES_FILE,
-    read_scores,
+    read_scores_file,
     read_studies,
-    write_scores,
+    write_scores_file,
 )
 from eigenforget.record import RecordError, RunRecord, chained, write
 from tests.report_toys import whole
@@ -25,21 +25,21 @@ def records() -> list[RunRecord]:
 
 def test_all_but_the_series_comes_back(tmp_path: Path, records: list[RunRecord]) -> None:
     with_group = replace(records[0], series={**records[0].series, "forget_groups": {"a": 0.5}})
-    write_scores(tmp_path, {"b/seed1": records, "a/seed0": [with_group]})
-    found = read_scores(tmp_path)
+    write_scores_file(tmp_path, {"b/seed1": records, "a/seed0": [with_group]})
+    found = read_scores_file(tmp_path)
     assert list(found) == ["b/seed1", "a/seed0"]
     assert found["b/seed1"] == [replace(r, series={}) for r in records]
     assert found["a/seed0"] == [replace(with_group, series={"forget_groups": {"a": 0.5}})]
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, records: list[RunRecord]) -> None:
-    first = write_scores(tmp_path, {"a/seed0": records}).read_bytes()
-    assert write_scores(tmp_path, {"a/seed0": records}).read_bytes() == first
+    first = write_scores_file(tmp_path, {"a/seed0": records}).read_bytes()
+    assert write_scores_file(tmp_path, {"a/seed0": records}).read_bytes() == first
     assert first[4:8] == bytes(4) and [p.name for p in tmp_path.iterdir()] == [SCORES_FILE]
 
 
 def test_sealed_records_go_before_the_scores_file(tmp_path: Path, records: list[RunRecord]) -> None:
-    write_scores(tmp_path, {"old/seed0": records})
+    write_scores_file(tmp_path, {"old/seed0": records})
     assert list(read_studies(tmp_path)) == ["old/seed0"]
     folder = tmp_path / "new" / "seed0" / "records"
     folder.mkdir(parents=True)
@@ -56,6 +56,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / SCORES_FILE).write_bytes(content)
     if content:
         with pytest.raises(RecordError, match=SCORES_FILE):
-            read_scores(tmp_path)
+            read_scores_file(tmp_path)
     else:
-        assert read_scores(tmp_path) == {}
+        assert read_scores_file(tmp_path) == {}

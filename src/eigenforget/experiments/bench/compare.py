@@ -1,6 +1,4 @@
-"""Compare methods fairly: the same search and budget for each, tuned on one training seed, measured
-on others.
-"""
+"""Tunes methods fairly: the same search and number of trials for each."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from torch import nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
+from eigenforget.core.extras import needed
 from eigenforget.core.spec import spell
 from eigenforget.evaluation.board import Panel
 from eigenforget.evaluation.metrics import Accuracies, tug_of_war
@@ -22,9 +21,12 @@ from eigenforget.methods.base import Method
 from eigenforget.training.log import Watch, unwatched
 
 
-class Tuned(NamedTuple):
-    """The best spec of one method, and every trial: its spec, its value (None where it diverged)
-    and why it has none.
+class TuningResult(NamedTuple):
+    """What the search found for one method.
+
+    Attributes:
+        best: The method with the best fields.
+        trials: Of each its spec, its value (None where it diverged) and the reason.
     """
 
     best: Method
@@ -64,7 +66,7 @@ class Comparison:
 
     def tune(
         self, methods: Sequence[Method], watch: Watch = unwatched
-    ) -> Iterator[tuple[Method, Tuned]]:
+    ) -> Iterator[tuple[Method, TuningResult]]:
         """Each method with its result; one that refuses keeps its defaults and has no trials."""
         experiment, seed = self.study.experiment, self.study.seed
         panel = experiment.panel(seed=seed)
@@ -90,14 +92,22 @@ def search(
     trials: int,
     seed: int,
     space: Mapping[str, Range] | None = None,
-) -> Tuned:
-    """Maximise value(method) over a space, SPACES[method.name] if none is given, with optuna's TPE
-    sampler; the first trial is `method`.
+) -> TuningResult:
+    """The best fields of a method, found by optuna's TPE sampler; the first trial is `method`.
+
+    Args:
+        method: Where the search starts.
+        value: What is maximised. It may raise Diverged, which is a trial without a value, or
+            Refused, which ends the search.
+        trials: How many.
+        seed: Of the sampler.
+        space: Possibly dotted fields with their ranges; those of SPACES unless given.
     """
     space = SPACES.get(method.name, {}) if space is None else space
     if not space:
-        return Tuned(method, ())
-    optuna = _optuna()
+        return TuningResult(method, ())
+    optuna = needed("optuna", extra="tune", what="tuning")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
         seed=seeds.derive(seed, "tune", method.name) % 2**32, n_startup_trials=max(3, trials // 2)
     )
@@ -106,6 +116,7 @@ def search(
         {name: field_of(method, name) for name in space if field_of(method, name) is not None}
     )
     done: list[dict[str, Any]] = []
+    found: list[tuple[float, Method]] = []
     for _ in range(trials):
         trial = study.ask()
         chosen = {
@@ -114,22 +125,24 @@ def search(
         }
         candidate = with_fields(method, chosen)
         try:
-            found = value(candidate)
+            reached = value(candidate)
         except Diverged as error:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             done.append({"spec": spell(candidate), "value": None, "reason": str(error)})
         except Refused as error:
-            return Tuned(method, ({"spec": spell(candidate), "value": None, "reason": str(error)},))
+            return TuningResult(
+                method, ({"spec": spell(candidate), "value": None, "reason": str(error)},)
+            )
         else:
-            study.tell(trial, found)
-            done.append({"spec": spell(candidate), "value": round(found, 6), "method": candidate})
-    worked = [t for t in done if t["value"] is not None]
-    best = max(worked, key=lambda t: t["value"])["method"] if worked else method
-    return Tuned(best, tuple({k: v for k, v in t.items() if k != "method"} for t in done))
+            study.tell(trial, reached)
+            found.append((round(reached, 6), candidate))
+            done.append({"spec": spell(candidate), "value": round(reached, 6)})
+    best = max(found, key=lambda item: item[0])[1] if found else method
+    return TuningResult(best, tuple(done))
 
 
 def accuracies(panel: Panel, model: nn.Module) -> dict[str, float]:
-    """Accuracies of each part that exists, by score name; nothing else of the panel is measured."""
+    """Accuracies of each part of the data by score name; nothing else of the panel is measured."""
     metric = Accuracies().to(panel.engine.fabric.device)
     for part, source in panel.parts.items():
         for batch, outputs in panel.engine.forward(model, source, layer=panel.layer):
@@ -145,8 +158,10 @@ def field_of(method: Any, name: str) -> Any:
 
 
 def with_fields(method: Method, fields: dict[str, Any]) -> Method:
-    """A copy with these possibly dotted fields changed. Errors: a field that the method does not
-    have.
+    """A copy of the method with these possibly dotted fields changed.
+
+    Raises:
+        EigenforgetError: The method does not have such a field.
     """
     for name, value in fields.items():
         first, _, rest = name.partition(".")
@@ -156,12 +171,3 @@ def with_fields(method: Method, fields: dict[str, Any]) -> Method:
             value = with_fields(getattr(method, first), {rest: value})
         method = dataclasses.replace(method, **{first: value})  # type: ignore[type-var]
     return method
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise EigenforgetError("tuning needs optuna: pip install 'eigenforget[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna

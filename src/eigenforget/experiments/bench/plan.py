@@ -6,25 +6,31 @@ import difflib
 import itertools
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.spec import parse, spell
+from eigenforget.core.registry import Registry
+from eigenforget.core.spec import spell
 from eigenforget.core.text import listed
 from eigenforget.data import DATASETS
 from eigenforget.evaluation.scoring import check_skip
-from eigenforget.experiments.bench.cells import Cell, Setting
+from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
 from eigenforget.training.recipe import RECIPES, Recipe
 
 
-class Key(NamedTuple):
-    """A key of a grid. axis: one value or a list of them, of which every combination is run; list:
-    all of them in every run.
+class _Key(NamedTuple):
+    """A key of a grid.
+
+    Attributes:
+        kind: Type of its values.
+        form: "axis" for one value or a list, of which every combination is run; "list" for values
+            that every run has; "one" for one value.
+        default: Its value where it is left out; None where it is needed.
     """
 
     kind: type
@@ -32,53 +38,56 @@ class Key(NamedTuple):
     default: Any = None
 
 
-KEYS: dict[str, Key] = {
-    "data": Key(str, "axis"),
-    "model": Key(str, "axis"),
-    "recipe": Key(str, "axis", (Recipe(),)),
-    "request": Key(str, "axis"),
-    "method": Key(str, "axis"),
-    "seeds": Key(int, "axis", (0,)),
-    "retain_fraction": Key(float, "axis", (1.0,)),
-    "oracles": Key(int, "list", (10, 11, 12)),
-    "also_layer": Key(str, "list", ()),
-    "skip": Key(str, "list", ()),
-    "layer": Key(str, "one", ""),
-    "map_points": Key(int, "one", 800),
-    "precision": Key(str, "one", "32-true"),
-    "channels_last": Key(bool, "one", False),
+# What may stand in a [[grid]] table, or above the first one for all grids.
+_KEYS: dict[str, _Key] = {
+    "data": _Key(str, "axis"),
+    "model": _Key(str, "axis"),
+    "recipe": _Key(str, "axis", (Recipe(),)),
+    "request": _Key(str, "axis"),
+    "method": _Key(str, "axis"),
+    "seeds": _Key(int, "axis", (0,)),
+    "retain_fraction": _Key(float, "axis", (1.0,)),
+    "oracles": _Key(int, "list", (10, 11, 12)),
+    "also_layer": _Key(str, "list", ()),
+    "skip": _Key(str, "list", ()),
+    "layer": _Key(str, "one", ""),
+    "map_points": _Key(int, "one", 800),
+    "precision": _Key(str, "one", "32-true"),
+    "channels_last": _Key(bool, "one", False),
 }
-"""What may stand in a [[grid]] table, or above the first one for all grids. seeds: training seeds.
-oracles: seeds of retrained models.
-"""
-
 _TOP = ("title", "grid")
-_CHOICES: dict[str, Callable[[], Sequence[type]]] = {
-    "data": lambda: DATASETS,
-    "model": lambda: MODELS,
-    "recipe": lambda: RECIPES,
-    "request": lambda: REQUESTS,
-    "method": lambda: METHODS,
+_REGISTRIES: dict[str, Registry[type]] = {
+    "data": DATASETS,
+    "model": MODELS,
+    "recipe": RECIPES,
+    "request": REQUESTS,
+    "method": METHODS,
 }
-_SPEC_NAMES = {"data": "data set"}
 
 
 class Plan(NamedTuple):
-    """title: of the results. cells: in the order of the file, each once, however often the grids
-    spell it.
+    """What a bench runs.
+
+    Attributes:
+        title: Of the results.
+        jobs: In the order of the file, each once, however often the grids spell it.
     """
 
     title: str
-    cells: tuple[Cell, ...]
+    jobs: tuple[MethodJob, ...]
 
     @property
-    def settings(self) -> tuple[Setting, ...]:
-        return tuple(dict.fromkeys(cell.setting for cell in self.cells))
+    def studies(self) -> tuple[StudySpec, ...]:
+        """The studies of the jobs, each once."""
+        return tuple(dict.fromkeys(job.study for job in self.jobs))
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The plan in a TOML file. Errors: EigenforgetError with file and line, and the valid keys
-    where one is misspelt.
+    """The plan in a TOML file.
+
+    Raises:
+        EigenforgetError: It cannot be read, or something in it is wrong; the message names file
+            and line, and the valid keys where one is misspelt.
     """
     path = Path(path)
     try:
@@ -109,28 +118,29 @@ class _Reader:
         title = self.content.get("title", self.path.stem)
         if not isinstance(title, str) or not title.strip():
             raise EigenforgetError(f"{self.where('title', 0)}: title must be a text, got {title!r}")
-        self._check_keys(common, 0, (*_TOP, *KEYS))
-        cells: dict[Cell, None] = {}
+        self._check_keys(common, 0, (*_TOP, *_KEYS))
+        jobs: dict[MethodJob, None] = {}
         for number, grid in enumerate(grids, start=1):
-            self._check_keys(grid, number, tuple(KEYS))
-            cells |= dict.fromkeys(self._cells(grid, common, number))
-        return Plan(title, tuple(cells))
+            self._check_keys(grid, number, tuple(_KEYS))
+            jobs |= dict.fromkeys(self._jobs(grid, common, number))
+        return Plan(title, tuple(jobs))
 
     def where(self, key: str, number: int, value: str = "") -> str:
-        """FILE, line N: where the key stands in the grid of this number (0: above the first), or
-        the value where it is found there.
+        """ "FILE, line N", where the key stands, or the value where it is found there.
+
+        Args:
+            key: The key.
+            number: Of the grid that it stands in; 0 above the first.
+            value: One of its values.
         """
+        forms = (value, value.replace('"', '\\"'))
+        begins = re.compile(rf"""\s*(["']?){re.escape(key)}\1\s*=""")
         section, at = 0, 0
         for line_number, line in enumerate(self.lines, start=1):
             section += bool(re.match(r"\s*\[\[\s*grid\s*\]\]", line))
-            if section == number and re.match(rf"""\s*(["']?){re.escape(key)}\1\s*=""", line):
+            if section == number and begins.match(line):
                 at = line_number
-            if (
-                at
-                and section == number
-                and value
-                and any(form in line for form in (value, value.replace('"', '\\"')))
-            ):
+            if at and section == number and value and any(form in line for form in forms):
                 return f"{self.path}, line {line_number}"
         return f"{self.path}, line {at}" if at else str(self.path)
 
@@ -140,30 +150,30 @@ class _Reader:
                 near = difflib.get_close_matches(key, valid, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise EigenforgetError(
-                    f"{self.where(key, number)}: unknown key {key!r}{hint}; the keys are {listed(valid, 100)}"
+                    f"{self.where(key, number)}: unknown key {key!r}{hint}; "
+                    f"the keys are {listed(valid, 100)}"
                 )
 
-    def _cells(self, grid: dict[str, Any], common: dict[str, Any], number: int) -> Iterator[Cell]:
-        found = {key: self._values(key, grid, common, number) for key in KEYS}
-        # In any order they are one setting.
-        once: dict[str, Any] = {key: tuple(sorted(found[key])) for key in ("oracles", "skip")}
-        once |= {key: found[key][0] for key, k in KEYS.items() if k.form == "one"}
-        self._check_fixed(
-            once,
-            found["seeds"],
-            self._home("oracles", grid, number),
-            self._home("skip", grid, number),
-        )
-        once["layers"] = tuple(sorted(found["also_layer"]))
-        combinations = itertools.product(
-            *(found[key] for key in ("data", "model", "recipe", "request", "seeds"))
-        )
-        for data, model, recipe, request, seed in combinations:
-            setting = Setting(
-                data=data, model=model, recipe=recipe, request=request, seed=seed, **once
+    def _jobs(
+        self, grid: dict[str, Any], common: dict[str, Any], number: int
+    ) -> Iterator[MethodJob]:
+        found = {key: self._values(key, grid, common, number) for key in _KEYS}
+        self._check_oracles(found["oracles"], found["seeds"], self._home("oracles", grid, number))
+        try:
+            check_skip(found["skip"])
+        except EigenforgetError as error:
+            raise EigenforgetError(f"{self._home('skip', grid, number)}: {error}") from None
+        # In any order they are one study.
+        fixed: dict[str, Any] = {key: tuple(sorted(found[key])) for key in ("oracles", "skip")}
+        fixed |= {key: found[key][0] for key, k in _KEYS.items() if k.form == "one"}
+        fixed["layers"] = tuple(sorted(found["also_layer"]))
+        axes = (found[key] for key in ("data", "model", "recipe", "request", "seeds"))
+        for data, model, recipe, request, seed in itertools.product(*axes):
+            study = StudySpec(
+                data=data, model=model, recipe=recipe, request=request, seed=seed, **fixed
             )
             for fraction, method in itertools.product(found["retain_fraction"], found["method"]):
-                yield Cell(setting, method, fraction)
+                yield MethodJob(study, method, fraction)
 
     def _home(self, key: str, grid: dict[str, Any], number: int) -> str:
         return self.where(key, number if key in grid else 0)
@@ -171,12 +181,12 @@ class _Reader:
     def _values(
         self, key: str, grid: dict[str, Any], common: dict[str, Any], number: int
     ) -> tuple[Any, ...]:
-        _, form, default = KEYS[key]
+        _, form, default = _KEYS[key]
         section = number if key in grid else 0
         given = grid.get(key, common.get(key))
         if given is None:
             if default is None:
-                needed = listed([k for k, v in KEYS.items() if v.default is None])
+                needed = listed([k for k, v in _KEYS.items() if v.default is None])
                 raise EigenforgetError(
                     f"{self.path}: grid {number} has no {key}; it needs {needed}"
                 )
@@ -191,49 +201,43 @@ class _Reader:
         return tuple(self._value(key, value, section) for value in many)
 
     def _value(self, key: str, value: Any, section: int) -> Any:
-        kind: Any = KEYS[key].kind
+        kind: Any = _KEYS[key].kind
         if kind is float and type(value) is int:
             value = float(value)
+        problem = ""
         if type(value) is not kind:
-            raise EigenforgetError(
-                f"{self.where(key, section)}: {key} takes values of type {kind.__name__}, got {value!r}"
-            )
-        if key == "map_points" and value < 1:
-            raise EigenforgetError(
-                f"{self.where(key, section)}: map_points is 1 or more, got {value}"
-            )
-        if key == "retain_fraction" and not 0 <= value <= 1:
-            raise EigenforgetError(
-                f"{self.where(key, section)}: retain_fraction is from 0 (none) to 1 (all), got {value}"
-            )
-        return self._parsed(key, value, section) if key in _CHOICES else value
+            problem = f"{key} takes values of type {kind.__name__}"
+        elif key == "map_points" and value < 1:
+            problem = "map_points is 1 or more"
+        elif key == "retain_fraction" and not 0 <= value <= 1:
+            problem = "retain_fraction is from 0 (none) to 1 (all)"
+        if problem:
+            raise EigenforgetError(f"{self.where(key, section)}: {problem}, got {value!r}")
+        return self._parsed(key, value, section) if key in _REGISTRIES else value
 
     def _parsed(self, key: str, spec: str, section: int) -> Any:
         if (key, spec) not in self.parsed:
             try:
-                self.parsed[key, spec] = parse(spec, _CHOICES[key](), _SPEC_NAMES.get(key, key))
+                self.parsed[key, spec] = _REGISTRIES[key].parse(spec)
             except EigenforgetError as error:
                 raise EigenforgetError(f"{self.where(key, section, spec)}: {error}") from None
         if key == "request" and "path='-'" in spell(self.parsed[key, spec]):
-            what = "a plan is run by many processes, which cannot share standard input; name a file"
-            raise EigenforgetError(f"{self.where(key, section, spec)}: {what}")
+            raise EigenforgetError(
+                f"{self.where(key, section, spec)}: a plan is run by many processes, which cannot "
+                "share standard input; name a file"
+            )
         return self.parsed[key, spec]
 
-    def _check_fixed(
-        self, once: dict[str, Any], seeds: tuple[int, ...], oracles_at: str, skip_at: str
-    ) -> None:
-        oracles = once["oracles"]
+    def _check_oracles(self, oracles: tuple[int, ...], seeds: tuple[int, ...], where: str) -> None:
         if not oracles:
             raise EigenforgetError(
-                f"{oracles_at}: oracles needs the seed of one retrained model or more; two make a band"
+                f"{where}: oracles needs the seed of one retrained model or more; two make a band"
             )
         shared = sorted(set(oracles) & set(seeds))
         if shared or len(set(oracles)) < len(oracles):
-            what = f"{shared[0]} is a training seed too" if shared else f"got {listed(oracles)}"
+            known = listed(sorted(oracles))
+            what = f"{shared[0]} is a training seed too" if shared else f"got {known}"
             raise EigenforgetError(
-                f"{oracles_at}: seeds of retrained models must differ from each other and from the training seeds; {what}"
+                f"{where}: seeds of retrained models must differ from each other and from the "
+                f"training seeds; {what}"
             )
-        try:
-            check_skip(once["skip"])
-        except EigenforgetError as error:
-            raise EigenforgetError(f"{skip_at}: {error}") from None

@@ -10,56 +10,66 @@ from typing import NamedTuple
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
-from eigenforget.experiments.bench.cells import Cell, Setting
+from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, StudySpec, TrainingJob
 from eigenforget.experiments.bench.plan import Plan
-from eigenforget.experiments.bench.store import Anchors, Status, Store
+from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.bench.work import (
-    Answer,
-    Home,
-    Task,
-    experiment_of,
-    failed,
-    failed_record,
+    Failure,
+    JobOutcome,
+    WorkerContext,
+    failure_record,
+    load_experiment,
 )
-from eigenforget.experiments.bench.workers import Pool, answers
+from eigenforget.experiments.bench.workers import Pool, outcomes
 from eigenforget.experiments.model_cache import ModelKind
 from eigenforget.models.features import capture
+from eigenforget.record.schema import Status
 
-Done = Callable[[Task, Answer], None]
-Observer = Callable[[str, int], Done]
-"""observer(stage, number of tasks) -> a function that is called with each answer."""
+OnOutcome = Callable[[Job, JobOutcome], None]
+Observer = Callable[[str, int], OnOutcome]
+"""observer(stage, number of jobs) -> a function that is called with each job and its outcome."""
 
 _SAMPLED = 100
 
 
-def unobserved(stage: str, total: int) -> Done:
+def unobserved(stage: str, total: int) -> OnOutcome:
     """Shows nothing."""
-    return lambda task, answer: None
+    del stage, total
+    return lambda job, outcome: None
 
 
 class Outline(NamedTuple):
-    """What a plan comes to. models: to train. settings: of which original and oracles are to be
-    measured. cells: to run.
+    """What a plan comes to.
 
-    done: finished cells by status. seconds: of one worker for all that is to do, None before
-    anything alike is finished.
+    Attributes:
+        training: Models to train.
+        baselines: Originals and oracles to measure.
+        methods: Methods to run.
+        done: Finished jobs of methods by status.
+        seconds: Of one worker for all that is to do; None before anything alike is finished.
     """
 
-    models: tuple[Task, ...]
-    settings: tuple[Task, ...]
-    cells: tuple[Task, ...]
+    training: tuple[TrainingJob, ...]
+    baselines: tuple[BaselineJob, ...]
+    methods: tuple[MethodJob, ...]
     done: dict[Status, int]
     seconds: float | None
 
     @property
     def total(self) -> int:
-        return len(self.cells) + sum(self.done.values())
+        """How many jobs of methods the plan has, finished or not."""
+        return len(self.methods) + sum(self.done.values())
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A plan, where its results are kept, and who does the work. device: as for an Engine, by kind
-    ("cpu", "cuda").
+    """A plan, where its results are kept, and who does the work.
+
+    Attributes:
+        plan: What is run.
+        store: Where models and results are kept.
+        pool: The workers.
+        device: Kind of device as for an engine, such as "cpu" or "cuda".
     """
 
     plan: Plan
@@ -67,223 +77,222 @@ class Bench:
     pool: Pool
     device: str = "cpu"
 
-    def cells(self) -> tuple[Cell, ...]:
-        """The plan's cells on this device: a result of another device is another result."""
-        settings = {setting: replace(setting, device=self.device) for setting in self.plan.settings}
-        return tuple(replace(cell, setting=settings[cell.setting]) for cell in self.plan.cells)
+    def jobs(self) -> tuple[MethodJob, ...]:
+        """The plan's jobs on this device: a result of another device is another result."""
+        studies = {study: replace(study, device=self.device) for study in self.plan.studies}
+        return tuple(replace(job, study=studies[job.study]) for job in self.plan.jobs)
 
-    def by_setting(self) -> dict[Setting, list[Cell]]:
-        """The cells of each setting, both in the order of the plan."""
-        found: dict[Setting, list[Cell]] = {}
-        for cell in self.cells():
-            found.setdefault(cell.setting, []).append(cell)
+    def by_study(self) -> dict[StudySpec, list[MethodJob]]:
+        """The jobs of each study, both in the order of the plan."""
+        found: dict[StudySpec, list[MethodJob]] = {}
+        for job in self.jobs():
+            found.setdefault(job.study, []).append(job)
         return found
 
-    def outline(self, *, again: bool = False) -> Outline:
-        """What is to do; again: cells that were refused or failed as well. Loads each data set once
-        and splits it.
+    def outline(self, *, retry: bool = False) -> Outline:
+        """What is to do. Loads each data set once and splits it.
 
-        Errors: data, request, model or layer do not fit each other; data or split are not those of
-        results in the store.
+        Args:
+            retry: Whether jobs that were refused or failed are to do as well.
+
+        Raises:
+            EigenforgetError: Data, request, model or layer do not fit each other, or data or split
+                are not those of results in the store.
         """
-        cells, statuses = self.cells(), self.store.statuses()
-        todo = [
-            cell
-            for cell in cells
-            if statuses.get(cell.digest) != "ok" and (again or cell.digest not in statuses)
-        ]
-        left = {cell.digest for cell in todo}
-        done = Counter(statuses[cell.digest] for cell in cells if cell.digest not in left)
-        by_setting = self.by_setting()
-        models: dict[str, Task] = {}
-        unmeasured = []
-        for setting in sorted(
-            by_setting, key=lambda s: spell(s.data)
-        ):  # one data set after the other: only one is held
-            own = by_setting[setting]
-            work = any(cell.digest in left for cell in own)
-            measure = self._checked(setting) is None and (
-                work or any(statuses[cell.digest] == "ok" for cell in own)
-            )
+        jobs, statuses = self.jobs(), self.store.statuses()
+        missing = {job.digest: job for job in jobs if job.digest not in statuses}
+        bad = {job.digest: job for job in jobs if statuses.get(job.digest) in ("refused", "failed")}
+        left = missing | bad if retry else missing
+        done = Counter(statuses[job.digest] for job in jobs if job.digest not in left)
+        training: dict[str, TrainingJob] = {}
+        baselines = []
+        # One data set after the other: only one is held in memory.
+        for study, own in sorted(self.by_study().items(), key=lambda item: spell(item[0].data)):
+            work = any(job.digest in left for job in own)
+            useful = work or any(statuses[job.digest] == "ok" for job in own)
+            measure = self._checked(study) is None and useful
             if measure:
-                unmeasured.append(Task("anchors", setting))
+                baselines.append(BaselineJob(study))
             if work or measure:
-                models |= self._missing(setting)
-        seconds = self._estimate(cells, statuses, models.values(), unmeasured, todo)
-        tasks = tuple(Task("cell", cell.setting, cell=cell, again=again) for cell in todo)
-        return Outline(tuple(models.values()), tuple(unmeasured), tasks, dict(done), seconds)
+                training |= self._missing_models(study)
+        todo = tuple(job for job in jobs if job.digest in left)
+        finished = [job for job in jobs if statuses.get(job.digest) == "ok"]
+        seconds = self._estimate(finished, training.values(), baselines, todo)
+        return Outline(tuple(training.values()), tuple(baselines), todo, dict(done), seconds)
 
-    def run(self, outline: Outline, observer: Observer = unobserved) -> dict[str, int]:
-        """Does what the outline says; returns the number of answers by status. What fails costs its
-        cells only.
+    def run(
+        self, outline: Outline, observer: Observer = unobserved, *, retry: bool = False
+    ) -> dict[str, int]:
+        """Does what the outline says. What fails costs its own jobs only.
 
-        Errors: NotWritten or RecordError when the store cannot be written. All that was finished is
-        kept then.
+        Args:
+            outline: What is to do.
+            observer: Shows progress.
+            retry: As for `outline`.
+
+        Returns:
+            The number of jobs of methods by their status now.
+
+        Raises:
+            NotWritten: The store cannot be written; all that was finished is kept.
+            RecordError: The same.
         """
+        store = Store(self.store.folder, self.store.run)
+        context = WorkerContext(store, self.device, self.pool.threads, retry=retry)
+        broken: dict[StudySpec, str] = {}
         try:
-            return self._run(outline, observer)
+            for stage, jobs in (
+                ("train models", outline.training),
+                ("measure retrained models", outline.baselines),
+            ):
+                for job, outcome in self._observed(stage, jobs, broken, context, observer):
+                    if outcome.status != "ok":
+                        broken |= dict.fromkeys(self._users(job, outline), outcome.reason)
+            return self._run_methods(outline.methods, broken, context, observer)
         finally:
             self.store.tidy()
 
-    def _run(self, outline: Outline, observer: Observer) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        broken: dict[Setting, str] = {}
-        for stage, tasks in (
-            ("train models", outline.models),
-            ("measure retrained models", outline.settings),
-            ("cells", outline.cells),
-        ):
-            ready = [task for task in tasks if task.setting not in broken]
-            if stage == "cells":
-                self._fail([task for task in tasks if task.setting in broken], broken)
-                counts["failed"] = len(tasks) - len(ready)
-            done = observer(stage, len(ready))
-            for task, answer in self._answers(ready):
-                done(task, answer)
-                if stage == "cells":
-                    counts[answer.status] = counts.get(answer.status, 0) + 1
-                    self._keep_death(task, answer)
-                elif answer.status != "ok":
-                    broken |= dict.fromkeys(self._users(task, outline), answer.reason)
+    def _run_methods(
+        self,
+        jobs: Sequence[MethodJob],
+        broken: dict[StudySpec, str],
+        context: WorkerContext,
+        observer: Observer,
+    ) -> dict[str, int]:
+        lost = [job for job in jobs if job.study in broken]
+        for job in lost:
+            self._write_failure(job, broken[job.study], context)
+        counts = Counter({"failed": len(lost)})
+        for job, outcome in self._observed("run methods", jobs, broken, context, observer):
+            counts[outcome.status] += 1
+            # A worker that died could not write down that its job failed.
+            unwritten = isinstance(job, MethodJob) and job.digest not in self.store.statuses()
+            if outcome.status == "failed" and isinstance(job, MethodJob) and unwritten:
+                self._write_failure(job, outcome.reason, context)
         return {status: number for status, number in counts.items() if number}
 
-    def _answers(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
-        home = Home(Store(self.store.folder, self.store.bench), self.device, self.pool.threads)
-        busy: list[Task] = []
-        for task, answer in answers(tasks, home, self.pool):
-            if answer.status == "busy":
-                busy.append(task._replace(wait=True))
+    def _observed(
+        self,
+        stage: str,
+        jobs: Sequence[Job],
+        broken: dict[StudySpec, str],
+        context: WorkerContext,
+        observer: Observer,
+    ) -> Iterator[tuple[Job, JobOutcome]]:
+        """The outcomes of jobs whose study can go on; those that others have begun come last."""
+        ready = [job for job in jobs if job.study not in broken]
+        on_outcome = observer(stage, len(ready))
+        busy: list[Job] = []
+        for job, outcome in outcomes(ready, context, self.pool):
+            if outcome.status == "busy":
+                busy.append(job)
             else:
-                yield task, answer
-        if busy:
-            yield from answers(busy, home, self.pool)
+                on_outcome(job, outcome)
+                yield job, outcome
+        for job, outcome in outcomes(busy, context._replace(wait=True), self.pool) if busy else ():
+            on_outcome(job, outcome)
+            yield job, outcome
 
-    def _checked(self, setting: Setting) -> Anchors | None:
-        """The setting's anchors. Errors: it cannot be run, or results of it in the store are of
-        other data.
+    def _checked(self, study: StudySpec) -> Baselines | None:
+        """The baselines of the study, where they are measured.
+
+        Raises:
+            EigenforgetError: The study cannot be run, or its results in the store are of other data.
         """
-        experiment, anchors = experiment_of(setting, self.device), self.store.anchors(setting)
+        experiment, baselines = load_experiment(study, self.device), self.store.baselines(study)
         now = experiment.data.digest, experiment.split.digest
-        if anchors is not None and anchors.inputs != now:
-            what = "content" if anchors.inputs[0] != now[0] else "split by the request"
+        if baselines is not None and baselines.inputs != now:
+            what = "content" if baselines.inputs[0] != now[0] else "split by the request"
             raise EigenforgetError(
-                f"{spell(setting.data)}: its {what} is not what it was when results in {self.store.folder} were made; take another --store"
+                f"{spell(study.data)}: its {what} is not what it was when results in "
+                f"{self.store.folder} were made; take another --store"
             )
-        if anchors is None:
-            experiment.panel(layer=setting.layer or None, layers=setting.layers)
-            with capture(experiment.new_model(0), setting.layer or None, setting.layers):
+        if baselines is None:
+            experiment.panel(layer=study.layer or None, layers=study.layers)
+            with capture(experiment.new_model(0), study.layer or None, study.layers):
                 pass  # the layers are there
-        return anchors
+        return baselines
 
-    def _missing(self, setting: Setting) -> dict[str, Task]:
-        """Tasks for the models that the setting needs and the cache lacks, by their files."""
-        experiment, cache = experiment_of(setting, self.device), self.store.cache()
-        wanted: list[tuple[ModelKind, int]] = [
-            ("original", setting.seed),
-            *(("oracle", seed) for seed in setting.oracles),
-        ]
-        tasks = {
-            str(cache.path_for(experiment, kind, seed)): Task(kind, setting, seed)
-            for kind, seed in wanted
-        }
-        return {
-            path: task
-            for path, task in tasks.items()
-            if not cache.has(experiment, task.kind, task.seed)
-        }  # type: ignore[arg-type]
+    def _missing_models(self, study: StudySpec) -> dict[str, TrainingJob]:
+        """Jobs for the models that the study needs and the cache lacks, by their files."""
+        experiment, cache = load_experiment(study, self.device), self.store.cache()
+        oracles: list[tuple[ModelKind, int]] = [("oracle", seed) for seed in study.oracles]
+        jobs = {}
+        for kind, seed in [("original", study.seed), *oracles]:
+            path = cache.path_for(experiment, kind, seed)
+            if not path.exists():
+                jobs[str(path)] = TrainingJob(study, kind, seed)
+        return jobs
 
-    def _users(self, task: Task, outline: Outline) -> list[Setting]:
-        """Settings that cannot go on without the answer to this task."""
-        if task.kind == "anchors":
-            return [task.setting]
-        cache, own = self.store.cache(), task.setting
-        path = cache.path_for(experiment_of(own, self.device), task.kind, task.seed)  # type: ignore[arg-type]
+    def _users(self, job: Job, outline: Outline) -> list[StudySpec]:
+        """Studies that cannot go on without this job."""
+        if not isinstance(job, TrainingJob):
+            return [job.study]
+        path = self._model_path(job.study, job)
         users = []
-        for setting in dict.fromkeys(t.setting for t in outline.cells):
-            seeds = (setting.seed,) if task.kind == "original" else setting.oracles
-            same = (setting.data, setting.model, setting.recipe) == (
-                own.data,
-                own.model,
-                own.recipe,
+        for study in dict.fromkeys(other.study for other in outline.methods):
+            seeds = (study.seed,) if job.kind == "original" else study.oracles
+            same = all(
+                getattr(study, name) == getattr(job.study, name)
+                for name in ("data", "model", "recipe")
             )
-            if (
-                same
-                and task.seed in seeds
-                and cache.path_for(experiment_of(setting, self.device), task.kind, task.seed)
-                == path
-            ):  # type: ignore[arg-type]
-                users.append(setting)
+            if same and job.seed in seeds and self._model_path(study, job) == path:
+                users.append(study)
         return users
 
-    def _fail(self, tasks: Sequence[Task], reasons: dict[Setting, str]) -> None:
-        """Puts on record that the cells failed, but for those that another bench has finished
-        meanwhile.
-        """
-        for task in tasks:
-            if task.cell is not None:
-                with self.store.locked(f"cell-{task.cell.digest[7:]}", wait=True):
-                    if self.store.result(task.cell) is None or task.again:
-                        why = failed(reasons[task.setting])
-                        self.store.keep(
-                            task.cell,
-                            failed_record(task.cell, experiment_of(task.setting, self.device), why),
-                        )
+    def _model_path(self, study: StudySpec, job: TrainingJob) -> str:
+        experiment = load_experiment(study, self.device)
+        return str(self.store.cache().path_for(experiment, job.kind, job.seed))
 
-    def _keep_death(self, task: Task, answer: Answer) -> None:
-        """A worker that died could not write down that the cell failed."""
-        if (
-            answer.status == "failed"
-            and task.cell is not None
-            and task.cell.digest not in self.store.statuses()
-        ):
-            self._fail([task], {task.setting: answer.reason})
+    def _write_failure(self, job: MethodJob, reason: str, context: WorkerContext) -> None:
+        """Puts on record that a job failed, unless another bench has finished it meanwhile."""
+        with self.store.locked(f"method-{job.digest[7:]}", wait=True):
+            if self.store.result(job) is None or context.retry:
+                experiment = load_experiment(job.study, self.device)
+                self.store.write_result(
+                    job, failure_record(job, experiment, Failure("failed", reason))
+                )
 
     def _estimate(
         self,
-        cells: Sequence[Cell],
-        statuses: dict[str, Status],
-        models: Collection[Task],
-        settings: Sequence[Task],
-        todo: Sequence[Cell],
+        finished: Sequence[MethodJob],
+        training: Collection[TrainingJob],
+        baselines: Sequence[BaselineJob],
+        todo: Sequence[MethodJob],
     ) -> float | None:
+        """Seconds of one worker for what is to do, from a sample of what is finished."""
         if not todo:
             return 0.0
-        finished = [cell for cell in cells if statuses.get(cell.digest) == "ok"]
         seconds: dict[str, list[float]] = {}
-        for cell in finished[:: max(1, len(finished) // _SAMPLED)]:
-            seconds.setdefault(cell.method.name, []).append(self._seconds(cell))
-        trained = self._training_seconds(models)
+        for job in finished[:: max(1, len(finished) // _SAMPLED)]:
+            seconds.setdefault(job.method.name, []).append(self._seconds(job))
+        trained = self._training_seconds(training)
         if not seconds or trained is None:
             return None
         everyone = [value for values in seconds.values() for value in values]
-        measured = fmean(everyone)
-        own = sum(fmean(seconds.get(cell.method.name, everyone)) for cell in todo)
-        return trained + own + sum(measured * (1 + len(task.setting.oracles)) for task in settings)
+        own = sum(fmean(seconds.get(job.method.name, everyone)) for job in todo)
+        measured = sum(1 + len(job.study.oracles) for job in baselines) * fmean(everyone)
+        return trained + own + measured
 
-    def _seconds(self, cell: Cell) -> float:
-        found = self.store.result(cell)
-        return (
-            found.outcome.seconds + float(found.outcome.cost.get("measure_seconds", 0.0))
-            if found
-            else 0.0
-        )
+    def _seconds(self, job: MethodJob) -> float:
+        found = self.store.result(job)
+        if found is None:
+            return 0.0
+        return found.outcome.seconds + float(found.outcome.cost.get("measure_seconds", 0.0))
 
-    def _training_seconds(self, tasks: Collection[Task]) -> float | None:
-        """Of one worker, by what kept models of the same spec, recipe and data took; None where one
-        has no such model.
+    def _training_seconds(self, jobs: Collection[TrainingJob]) -> float | None:
+        """Seconds of one worker, by what stored models of the same spec, recipe and data took.
+
+        None where there is no such model for a job.
         """
-        entries = self.store.cache().entries() if tasks else ()
+        stored = self.store.cache().entries() if jobs else ()
         total = 0.0
-        for task in tasks:
-            own = {
-                "model": spell(task.setting.model),
-                "recipe": spell(task.setting.recipe),
-                "data": spell(task.setting.data),
-            }
+        for job in jobs:
+            own = {key: spell(getattr(job.study, key)) for key in ("model", "recipe", "data")}
             known = [
-                float(e.about["seconds"])
-                for e in entries
-                if all(e.about.get(key) == value for key, value in own.items())
+                float(model.about["seconds"])
+                for model in stored
+                if own.items() <= model.about.items()
             ]
             if not known:
                 return None

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from eigenforget import record
 from eigenforget.record import RecordError, RunRecord, canonical, to_json
+from eigenforget.record.files import write_bytes
 
 SCORES_FILE = "scores.jsonl.gz"
 _KEPT_SERIES = ("forget_groups",)
 """Small series that tables are made from; figures of single models need the others."""
 
 
-def write_scores(folder: Path, records: Mapping[str, Sequence[RunRecord]]) -> Path:
+def write_scores_file(folder: Path, records: Mapping[str, Sequence[RunRecord]]) -> Path:
     """Write the scores, costs and specs of records into `folder/scores.jsonl.gz`.
 
     Each line is one record in canonical JSON, with the path of its study below the folder and
@@ -34,14 +35,10 @@ def write_scores(folder: Path, records: Mapping[str, Sequence[RunRecord]]) -> Pa
     packed = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=packed, mtime=0) as file:
         file.write(content)
-    target = folder / SCORES_FILE
-    draft = target.with_suffix(".tmp")
-    draft.write_bytes(packed.getvalue())
-    draft.replace(target)
-    return target
+    return write_bytes(folder / SCORES_FILE, packed.getvalue())
 
 
-def read_scores(folder: Path) -> dict[str, list[RunRecord]]:
+def read_scores_file(folder: Path) -> dict[str, list[RunRecord]]:
     """The records in `folder/scores.jsonl.gz`, by the path of their study, in the order of the file.
 
     Their digests are those of the sealed records that they were made from, whose series they lack,
@@ -73,7 +70,7 @@ def read_studies(folder: Path, pattern: str = "*/seed*") -> dict[str, list[RunRe
     if sealed:
         paths = {path.parent.relative_to(folder).as_posix(): path for path in sealed}
         return {name: record.read_folder(path) for name, path in paths.items()}
-    return read_scores(folder) if (folder / SCORES_FILE).exists() else {}
+    return read_scores_file(folder) if (folder / SCORES_FILE).exists() else {}
 
 
 def _lines(path: str, records: Iterable[RunRecord]) -> Iterator[str]:

@@ -1,6 +1,4 @@
-"""Where a bench keeps what is finished: one file for each cell, written as a whole, found again by
-every plan and process.
-"""
+"""Where a bench keeps its results: one file for each job, found again by every plan and process."""
 
 from __future__ import annotations
 
@@ -11,28 +9,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from eigenforget import record
-from eigenforget.core.errors import NotWritten
+from eigenforget.core.errors import EigenforgetError, NotWritten
 from eigenforget.core.locks import held
-from eigenforget.experiments.bench.cells import Cell, Setting
+from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.experiments.model_cache import ModelCache
 from eigenforget.record import RecordError, RunRecord
+from eigenforget.record.schema import Status
 
-Status = Literal["ok", "refused", "failed"]
-Values = dict[str, float | None]
 _STATUSES: tuple[Status, ...] = get_args(Status)
-_STALE = 24 * 3600
+_STALE_SECONDS = 24 * 3600
 
 
-class Anchors(NamedTuple):
-    """Sealed records of what the methods of a setting stand beside: the original, then each oracle."""
+class Baselines(NamedTuple):
+    """Sealed records of what the methods of a study stand beside: the original, then each oracle."""
 
     records: tuple[RunRecord, ...]
 
     @property
-    def values(self) -> list[Values]:
+    def values(self) -> list[dict[str, float | None]]:
         """Each oracle's scores by name, as it has them beside the others."""
         return [{score.name: score.value for score in item.scores} for item in self.records[1:]]
 
@@ -44,87 +41,102 @@ class Anchors(NamedTuple):
 
 @dataclass(frozen=True)
 class Store:
-    """A folder: models/ (a ModelCache), anchors/<setting>/, cells/<cell>.<status>.json, running/.
+    """A folder of trained models, measured baselines and finished jobs.
 
-    A file is there under its name only when it is whole, so that no moment of death leaves a half
-    result. Several processes and benches may work in one store: what one has locked, others wait
-    for or leave for later.
+    It holds models/ (a ModelCache), baselines/STUDY/, jobs/JOB.STATUS.json and running/. A file
+    has its name only when it is whole, so that no moment of death leaves half a result. Several
+    processes and benches may work in one store: what one has locked, others wait for or leave for
+    later.
+
+    Attributes:
+        folder: The folder.
+        run: Tells the marks of this run from those of others.
+        warn: Called with a line about each damaged file.
     """
 
     folder: Path
-    bench: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
-    warn: Callable[[str], None] = field(default=lambda text: None, compare=False)
+    run: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
+    warn: Callable[[str], None] = field(default=lambda line: None, compare=False)
 
-    @property
-    def models(self) -> Path:
-        return self.folder / "models"
+    @classmethod
+    def at(cls, folder: str | Path, warn: Callable[[str], None] = lambda line: None) -> Store:
+        """The store in this folder.
+
+        Raises:
+            EigenforgetError: It is a file.
+        """
+        path = Path(folder)
+        if path.exists() and not path.is_dir():
+            raise EigenforgetError(f"--store {path} is a file; a store is a folder")
+        return cls(path.absolute(), warn=warn)
 
     def cache(self) -> ModelCache:
-        return ModelCache(self.models, self.warn)
+        """The trained models."""
+        return ModelCache(self.folder / "models", self.warn)
 
     def statuses(self) -> dict[str, Status]:
-        """The status of each finished cell by its digest; one that failed once and is ok now is ok."""
+        """The status of each finished job by its digest; one that failed once and is ok now is ok."""
         found: dict[str, Status] = {}
-        names = os.listdir(self.folder / "cells") if (self.folder / "cells").is_dir() else ()
-        for name in names:
-            cell, _, rest = name.partition(".")
-            status = rest.removesuffix(".json")
-            if status in _STATUSES and len(cell) == 64 and found.get(f"sha256:{cell}") != "ok":
-                found[f"sha256:{cell}"] = status
+        folder = self.folder / "jobs"
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            digest, _, rest = name.partition(".")
+            for status in _STATUSES:
+                if rest == f"{status}.json" and len(digest) == 64:
+                    known = found.get(f"sha256:{digest}")
+                    found[f"sha256:{digest}"] = "ok" if known == "ok" else status
         return found
 
-    def result(self, cell: Cell) -> RunRecord | None:
-        """The cell's record; None where it is not finished. A damaged file is set aside (its name
-        gets .damaged) and said through `warn`.
+    def result(self, job: MethodJob) -> RunRecord | None:
+        """The record of a job; None where it is not finished.
+
+        A damaged file is set aside under a name that ends in .damaged, with a warning.
         """
         for status in _STATUSES:
-            found = self._read(self._cell_path(cell, status), "cell", cell.digest)
+            found = self._read(self._job_path(job, status), "job_digest", job.digest)
             if found is not None:
                 return found
         return None
 
-    def keep(self, cell: Cell, unsealed: RunRecord) -> RunRecord:
-        """Writes the cell's record in the place of one of an earlier try; a result stays where it
-        is, whatever came of another try.
+    def write_result(self, job: MethodJob, unsealed: RunRecord) -> RunRecord:
+        """Writes the record of a job in the place of that of an earlier try.
 
-        Only for who has the cell's lock. Returns the record that is there now.
+        A result stays where it is, whatever came of a later try. Only for the process that has
+        locked the job.
+
+        Returns:
+            The record that is there now.
         """
         sealed = record.seal(unsealed, None)
         status = sealed.outcome.status
-        kept = self.result(cell) if status != "ok" else None
-        if kept is not None and kept.outcome.status == "ok":
-            return kept
-        path = self._cell_path(cell, status)
-        _made(path.parent)
-        record.write(sealed, path, overwrite=True)
+        earlier = self.result(job) if status != "ok" else None
+        if earlier is not None and earlier.outcome.status == "ok":
+            return earlier
+        self._write(sealed, self._job_path(job, status))
         for other in _STATUSES:
             if other != status:
-                self._cell_path(cell, other).unlink(missing_ok=True)
+                self._job_path(job, other).unlink(missing_ok=True)
         return sealed
 
-    def anchors(self, setting: Setting) -> Anchors | None:
-        """None where they are not all measured yet. A damaged file is set aside and said through
-        `warn`; all are then measured anew.
-        """
-        paths = self._anchor_paths(setting)
-        found = [self._read(path, "setting", setting.digest) for path in paths]
+    def baselines(self, study: StudySpec) -> Baselines | None:
+        """None where they are not all measured yet, or one of their files is damaged."""
+        paths = self._baseline_paths(study)
+        found = [self._read(path, "study_digest", study.digest) for path in paths]
         whole = [item for item in found if item is not None and item.outcome.status == "ok"]
-        return Anchors(tuple(whole)) if len(whole) == len(paths) else None
+        return Baselines(tuple(whole)) if len(whole) == len(paths) else None
 
-    def keep_anchors(self, setting: Setting, unsealed: Sequence[RunRecord]) -> None:
-        """Records of the original and of the oracles in their order; they count when all are there."""
-        for path, item in zip(self._anchor_paths(setting), unsealed, strict=True):
-            _made(path.parent)
-            record.write(record.seal(item, None), path, overwrite=True)
+    def write_baselines(self, study: StudySpec, unsealed: Sequence[RunRecord]) -> None:
+        """Writes the records of the original and of the oracles, in this order."""
+        for path, item in zip(self._baseline_paths(study), unsealed, strict=True):
+            self._write(record.seal(item, None), path)
 
     def locked(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
-        """Whether this process has the lock of this name, see core.locks.held."""
+        """Whether this process has the lock of this name, see `core.locks.held`."""
         return held(self.folder / ".locks" / f"{name}.lock", wait=wait)
 
     @contextmanager
-    def running(self, task: str) -> Iterator[None]:
-        """A mark while a task runs; one that stays tells that the task's process died."""
-        mark = _made(self.folder / "running" / self.bench) / task
+    def running(self, job_id: str) -> Iterator[None]:
+        """A mark while a job runs; one that stays tells that the job's process died."""
+        mark = _made(self.folder / "running" / self.run) / job_id
         try:
             mark.touch()
         except OSError as error:
@@ -135,20 +147,20 @@ class Store:
             mark.unlink(missing_ok=True)
 
     def died(self) -> set[str]:
-        """Tasks of this bench that began and did not end; the marks are taken away."""
-        folder = self.folder / "running" / self.bench
+        """Ids of jobs of this run that began and did not end; their marks are taken away."""
+        folder = self.folder / "running" / self.run
         names = set(os.listdir(folder)) if folder.is_dir() else set()
         for name in names:
             (folder / name).unlink(missing_ok=True)
         return names
 
     def tidy(self) -> None:
-        """Removes this bench's marks, and drafts and marks a day old that dead processes left."""
+        """Removes this run's marks, and drafts and marks a day old that dead processes left."""
         self.died()
-        stale = time.time() - _STALE
+        stale = time.time() - _STALE_SECONDS
         drafts = [
             *self.folder.glob("*/.*.tmp"),
-            *self.folder.glob("anchors/*/.*.tmp"),
+            *self.folder.glob("baselines/*/.*.tmp"),
             *self.folder.glob("running/*/*"),
         ]
         for path in drafts:
@@ -157,28 +169,30 @@ class Store:
                     path.unlink()
         for folder in self.folder.glob("running/*"):
             with suppress(OSError):  # not empty, or gone
-                if folder.name == self.bench or folder.stat().st_mtime < stale:
+                if folder.name == self.run or folder.stat().st_mtime < stale:
                     folder.rmdir()
 
-    def _cell_path(self, cell: Cell, status: str) -> Path:
-        return self.folder / "cells" / f"{cell.digest[7:]}.{status}.json"
+    def _job_path(self, job: MethodJob, status: str) -> Path:
+        return self.folder / "jobs" / f"{job.digest[7:]}.{status}.json"
 
-    def _anchor_paths(self, setting: Setting) -> list[Path]:
-        folder = self.folder / "anchors" / setting.digest[7:]
-        return [
-            folder / "00-original.json",
-            *(folder / f"{i:02d}-oracle-{i}.json" for i in range(1, len(setting.oracles) + 1)),
-        ]
+    def _baseline_paths(self, study: StudySpec) -> list[Path]:
+        folder = self.folder / "baselines" / study.digest[7:]
+        oracles = (f"{i:02d}-oracle-{i}.json" for i in range(1, len(study.oracles) + 1))
+        return [folder / "00-original.json", *(folder / name for name in oracles)]
+
+    def _write(self, sealed: RunRecord, path: Path) -> None:
+        _made(path.parent)
+        record.write(sealed, path, overwrite=True)
 
     def _read(self, path: Path, key: str, digest: str) -> RunRecord | None:
-        """The record in the file, if it is whole and is that of this cell or setting."""
+        """The record in the file, if it is whole and has this digest under `key`."""
         if not path.exists():
             return None
         try:
             found = record.read(path)
             if found.job.get(key) == digest:
                 return found
-            problem = f"{path}: is the result of another {key}"
+            problem = f"{path}: is the result of another {key.partition('_')[0]}"
         except RecordError as error:
             problem = str(error)
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What a worker process of a bench does: train a model, measure a setting's anchors, run a cell."""
+"""What a worker process of a bench does: train a model, measure baselines, unlearn and measure."""
 
 from __future__ import annotations
 
@@ -13,64 +13,50 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 
 from eigenforget.core.errors import EigenforgetError, NotWritten, Refused
-from eigenforget.data import Data
-from eigenforget.evaluation.board import Board, Measurement
-from eigenforget.experiments.bench.cells import Cell, Setting
-from eigenforget.experiments.bench.store import Anchors, Status, Store
+from eigenforget.data.bundle import Data
+from eigenforget.evaluation.board import Board
+from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, StudySpec, TrainingJob
+from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.experiment import Experiment, described
-from eigenforget.experiments.model_cache import ModelKind
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RunRecord, canonical, to_json
+from eigenforget.record.files import WriteError
+from eigenforget.record.schema import Status
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
-_MOST_REASON = 500
+_LONGEST_REASON = 500
 
-T = TypeVar("T")
+_Result = TypeVar("_Result")
 
 
-class Home(NamedTuple):
-    """Where the work is done: the store, the device, and the processor threads of a worker."""
+class WorkerContext(NamedTuple):
+    """What every job of a run shares.
+
+    Attributes:
+        store: Where models and results are kept.
+        device: Kind of device that computes.
+        threads: Processor threads of a worker.
+        wait: Whether to wait for a job that another process has begun, instead of coming back to
+            it later.
+        retry: Whether jobs that were refused or failed are tried once more.
+    """
 
     store: Store
     device: str = "cpu"
     threads: int = 1
-
-
-class Task(NamedTuple):
-    """A piece of work. seed: of the model that is trained. wait: for a lock that another holds,
-    instead of coming back to it later.
-
-    again: a cell that was refused or failed is tried once more.
-    """
-
-    kind: Literal["original", "oracle", "anchors", "cell"]
-    setting: Setting
-    seed: int = 0
-    cell: Cell | None = None
     wait: bool = False
-    again: bool = False
-
-    @property
-    def id(self) -> str:
-        """A name for files, the same for the same work."""
-        digest = self.cell.digest if self.cell else self.setting.digest
-        return f"{self.kind}-{digest[7:]}-{self.seed}"
-
-    @property
-    def title(self) -> str:
-        if self.cell:
-            return f"{self.cell.name}, seed {self.setting.seed}"
-        return (
-            f"original and retrained models of seed {self.setting.seed}"
-            if self.kind == "anchors"
-            else f"{self.kind}, seed {self.seed}"
-        )
+    retry: bool = False
 
 
-class Answer(NamedTuple):
-    """reason: why it has no result, and what was noticed. seconds: wall time of the task.
-    own_seconds: of making and measuring a model.
+class JobOutcome(NamedTuple):
+    """How a job went.
+
+    Attributes:
+        status: "busy" where another process has begun it.
+        reason: Why it has no result, and what was noticed.
+        seconds: Wall time of the job.
+        own_seconds: Of making and measuring a model.
     """
 
     status: Status | Literal["busy"]
@@ -79,227 +65,218 @@ class Answer(NamedTuple):
     own_seconds: float = 0.0
 
 
-@dataclass
-class _Loaded:
-    """The setting that this process worked on last: consecutive cells share data, models and what
-    was observed of them.
-    """
+class Failure(NamedTuple):
+    """Why a job has no result."""
 
-    setting: Setting
+    status: Literal["refused", "failed"]
+    reason: str
+
+
+@dataclass
+class _StudyModels:
+    """The models of a study, loaded, on a board."""
+
+    study: StudySpec
     experiment: Experiment
     original: ModelAndCost
     oracles: tuple[ModelAndCost, ...]
     board: Board
 
 
-_last: dict[Path, _Loaded] = {}
-_notes: list[str] = []
+# What this process worked on last: consecutive jobs share data, models and what was observed of
+# them.
+_last: dict[Path, _StudyModels] = {}
 _data: dict[tuple[Any, str], Data] = {}
+_notes: list[str] = []
 
 
-def do(task: Task, home: Home) -> Answer:
-    """Does the task and says how it went. Errors: NotWritten, RecordError where the store cannot be
-    written: no other would fare better.
+def do(job: Job, context: WorkerContext) -> JobOutcome:
+    """Does the job.
+
+    Raises:
+        NotWritten: The store cannot be written, so no other job would fare better.
+        RecordError: The same.
     """
-    torch.set_num_threads(home.threads)
+    torch.set_num_threads(context.threads)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     started = time.perf_counter()
     _notes.clear()
-    home = home._replace(store=replace(home.store, warn=_notes.append))
-    with home.store.running(task.id):
-        if task.cell is not None:
-            answer = _cell(task.cell, task, home)
-        elif task.kind == "anchors":
-            answer = _anchors(task.setting, task.wait, home)
+    context = context._replace(store=replace(context.store, warn=_notes.append))
+    with context.store.running(job.id):
+        if isinstance(job, MethodJob):
+            outcome = _do_method(job, context)
+        elif isinstance(job, BaselineJob):
+            outcome = _do_baselines(job, context)
         else:
-            answer = _model(task, home)
-    reason = "; ".join([*([answer.reason] if answer.reason else []), *_notes])
-    return answer._replace(seconds=time.perf_counter() - started, reason=reason)
+            outcome = _do_training(job, context)
+    reason = "; ".join([*([outcome.reason] if outcome.reason else []), *_notes])
+    return outcome._replace(seconds=time.perf_counter() - started, reason=reason)
 
 
-def experiment_of(setting: Setting, device: str) -> Experiment:
-    """The setting's experiment; data that the last one used is not loaded again."""
-    engine = Engine(device=device, precision=setting.precision, channels_last=setting.channels_last)
-    found = Experiment(
-        setting.data,
-        setting.model,
-        setting.recipe,
-        setting.request,
-        engine,
-        layer=setting.layer or None,
+def load_experiment(study: StudySpec, device: str) -> Experiment:
+    """The study's experiment; data that the last one used is not loaded again."""
+    engine = Engine(device=device, precision=study.precision, channels_last=study.channels_last)
+    experiment = Experiment(
+        study.data, study.model, study.recipe, study.request, engine, layer=study.layer or None
     )
-    key = setting.data, setting.recipe.augment
+    key = study.data, study.recipe.augment
     if key not in _data:
         _data.clear()
-        _data[key] = found.data
-    vars(found)["data"] = _data[key]
-    return found
+        _data[key] = experiment.data
+    return replace(experiment, loaded=_data[key])
 
 
-class Failed(NamedTuple):
-    """Why something has no result."""
-
-    status: Literal["refused", "failed"]
-    reason: str
-
-
-def failed(reason: str) -> Failed:
-    return Failed("failed", reason)
-
-
-def failed_record(cell: Cell, experiment: Experiment, why: Failed) -> RunRecord:
-    """The record of a cell that made no model."""
+def failure_record(job: MethodJob, experiment: Experiment, why: Failure) -> RunRecord:
+    """The record of a job that made no model."""
     return experiment.record(
         "evaluate",
-        cell.name,
+        job.name,
         Outcome(why.status, 0.0, why.reason),
-        role=cell.method.role,
-        job=_job(cell),
+        role=job.method.role,
+        job=_method_fields(job),
     )
 
 
-def _tried(work: Callable[[], T]) -> T | Failed:
-    """What the work gives, or why it gives nothing. Here a plan meets code that others wrote:
-    whatever it raises costs one cell.
+def _tried(work: Callable[[], _Result]) -> _Result | Failure:
+    """The result of the work, or why there is none.
 
-    Errors: NotWritten, since a full disk costs every cell.
+    A plan meets code that others wrote here: whatever it raises costs one job.
+
+    Raises:
+        NotWritten: A full disk costs every job.
+        WriteError: The same.
     """
     try:
         return work()
-    except NotWritten:
+    except (NotWritten, WriteError):
         raise
     except Refused as error:
-        return Failed("refused", _reason(error))
-    except (Exception, SystemExit) as error:  # see above; the only place that does
-        return Failed("failed", _reason(error))
+        return Failure("refused", _reason(error))
+    except (Exception, SystemExit) as error:
+        return Failure("failed", _reason(error))
 
 
-def _model(task: Task, home: Home) -> Answer:
-    kind: ModelKind = "original" if task.kind == "original" else "oracle"
-    found = _tried(
-        lambda: home.store.cache().get(experiment_of(task.setting, home.device), kind, task.seed)
-    )
-    if isinstance(found, Failed):
-        return Answer("failed", f"{kind} of seed {task.seed}: {found.reason}")
-    return Answer("ok", own_seconds=found.seconds)
+def _do_training(job: TrainingJob, context: WorkerContext) -> JobOutcome:
+    experiment = _tried(lambda: load_experiment(job.study, context.device))
+    if not isinstance(experiment, Failure):
+        model = _tried(lambda: context.store.cache().get(experiment, job.kind, job.seed))
+        if not isinstance(model, Failure):
+            return JobOutcome("ok", own_seconds=model.seconds)
+        experiment = model
+    return JobOutcome("failed", f"{job.kind} of seed {job.seed}: {experiment.reason}")
 
 
-def _anchors(setting: Setting, wait: bool, home: Home) -> Answer:
-    with home.store.locked(f"anchors-{setting.digest[7:]}", wait=wait) as mine:
+def _do_baselines(job: BaselineJob, context: WorkerContext) -> JobOutcome:
+    store, study = context.store, job.study
+    with store.locked(f"baselines-{study.digest[7:]}", wait=context.wait) as mine:
         if not mine:
-            return Answer("busy")
-        return (
-            Answer("ok")
-            if home.store.anchors(setting) is not None
-            else _measured_anchors(setting, home)
-        )
+            return JobOutcome("busy")
+        if store.baselines(study) is not None:
+            return JobOutcome("ok")
+        measured = _tried(lambda: _measure_baselines(study, context))
+        if isinstance(measured, Failure):
+            return JobOutcome("failed", measured.reason)
+        models, records = measured
+        store.write_baselines(study, records)
+        _last[store.folder] = models
+        seconds = sum(float(r.outcome.cost["measure_seconds"]) for r in records)
+        return JobOutcome("ok", own_seconds=seconds)
 
 
-def _measured_anchors(setting: Setting, home: Home) -> Answer:
-    loaded = _tried(lambda: _load(setting, home, None))
-    records = loaded if isinstance(loaded, Failed) else _tried(lambda: _anchor_records(loaded))
-    if isinstance(records, Failed) or isinstance(loaded, Failed):
-        return Answer("failed", records.reason)  # type: ignore[union-attr]
-    home.store.keep_anchors(setting, records)
-    _last[home.store.folder] = loaded
-    return Answer("ok", own_seconds=sum(float(r.outcome.cost["measure_seconds"]) for r in records))
+def _measure_baselines(
+    study: StudySpec, context: WorkerContext
+) -> tuple[_StudyModels, list[RunRecord]]:
+    models = _load(study, context, None)
+    board, experiment = models.board, models.experiment
+    records = []
+    for number, seed in enumerate((study.seed, *study.oracles)):
+        made = models.oracles[number - 1] if number else models.original
+        found = board.measure_oracle(number - 1) if number else board.measure_original()
+        name = f"oracle {number}" if number else "original"
+        job = {"seed": seed, **_study_fields(study)}
+        records.append(experiment.evaluation_record(name, made, found, job=job))
+    return models, records
 
 
-def _anchor_records(loaded: _Loaded) -> list[RunRecord]:
-    board, setting = loaded.board, loaded.setting
-    measured = [
-        board.measure_original(),
-        *(board.measure_oracle(i) for i in range(len(setting.oracles))),
-    ]
-    names = ["original", *(f"oracle {i}" for i in range(1, len(measured)))]
-    made = (loaded.original, *loaded.oracles)
-    return [
-        loaded.experiment.evaluation_record(name, m, found, job={"seed": seed, **_place(setting)})
-        for name, m, found, seed in zip(
-            names, made, measured, (setting.seed, *setting.oracles), strict=True
-        )
-    ]
-
-
-def _cell(cell: Cell, task: Task, home: Home) -> Answer:
-    with home.store.locked(f"cell-{cell.digest[7:]}", wait=task.wait) as mine:
+def _do_method(job: MethodJob, context: WorkerContext) -> JobOutcome:
+    store = context.store
+    with store.locked(f"method-{job.digest[7:]}", wait=context.wait) as mine:
         if not mine:
-            return Answer("busy")
-        kept = home.store.result(cell)
-        if kept is not None and (kept.outcome.status == "ok" or not task.again):
-            return Answer(kept.outcome.status, kept.outcome.reason)
-        found = _tried(lambda: _run(cell, home))
-        if isinstance(found, Failed):
-            found = failed_record(cell, experiment_of(cell.setting, home.device), found)
-        home.store.keep(cell, found)
+            return JobOutcome("busy")
+        earlier = store.result(job)
+        if earlier is not None and (earlier.outcome.status == "ok" or not context.retry):
+            return JobOutcome(earlier.outcome.status, earlier.outcome.reason)
+        found = _tried(lambda: _run(job, context))
+        if isinstance(found, Failure):
+            found = failure_record(job, load_experiment(job.study, context.device), found)
+        store.write_result(job, found)
         own = found.outcome.seconds + float(found.outcome.cost.get("measure_seconds", 0.0))
-        return Answer(found.outcome.status, found.outcome.reason, own_seconds=own)
+        return JobOutcome(found.outcome.status, found.outcome.reason, own_seconds=own)
 
 
-def _run(cell: Cell, home: Home) -> RunRecord:
-    loaded = _last.get(home.store.folder)
-    if loaded is None or loaded.setting != cell.setting:
-        anchors = home.store.anchors(cell.setting)
-        if anchors is None:
+def _run(job: MethodJob, context: WorkerContext) -> RunRecord:
+    study, folder = job.study, context.store.folder
+    models = _last.get(folder)
+    if models is None or models.study != study:
+        baselines = context.store.baselines(study)
+        if baselines is None:
             raise EigenforgetError(
-                "the original and the retrained models of this setting are not measured"
+                "the original and the retrained models of this study are not measured"
             )
-        loaded = _last[home.store.folder] = _load(cell.setting, home, anchors)
-    experiment = replace(loaded.experiment, retain_fraction=cell.retain_fraction)
-    vars(experiment).update(data=loaded.experiment.data, split=loaded.experiment.split)
+        models = _last[folder] = _load(study, context, baselines)
+    experiment = replace(models.experiment, retain_fraction=job.retain_fraction)
+    original = models.original.model
     trace: list[Mapping[str, Any]] = []
-    made = experiment.unlearn(
-        loaded.original.model, cell.method, seed=cell.setting.seed, log=trace.append
-    )
-    measured: Measurement = loaded.board.measure(made.model, cell.method.role)
-    job = _job(cell) | unchanged_weights(loaded.original.model, made.model)
-    made_record = experiment.evaluation_record(cell.name, made, measured, job=job, trace=trace)
-    canonical(to_json(made_record))  # a method may have logged what no record can hold
-    return made_record
+    made = experiment.unlearn(original, job.method, seed=study.seed, log=trace.append)
+    found = models.board.measure(made.model, job.method.role)
+    fields = _method_fields(job) | unchanged_weights(original, made.model)
+    record = experiment.evaluation_record(job.name, made, found, job=fields, trace=trace)
+    canonical(to_json(record))  # a method may have logged what no record can hold
+    return record
 
 
-def _load(setting: Setting, home: Home, anchors: Anchors | None) -> _Loaded:
+def _load(study: StudySpec, context: WorkerContext, baselines: Baselines | None) -> _StudyModels:
     """Models from the cache, trained where they are missing, on a board."""
-    experiment, cache = experiment_of(setting, home.device), home.store.cache()
-    if anchors is not None and anchors.inputs != (experiment.data.digest, experiment.split.digest):
+    experiment, cache = load_experiment(study, context.device), context.store.cache()
+    inputs = experiment.data.digest, experiment.split.digest
+    if baselines is not None and baselines.inputs != inputs:
         raise EigenforgetError(
             "data or split are not what they were when the retrained models were measured"
         )
-    original = cache.get(experiment, "original", setting.seed)
-    oracles = tuple(cache.get(experiment, "oracle", seed) for seed in setting.oracles)
+    experiment = replace(experiment, known_split=experiment.split)
+    original = cache.get(experiment, "original", study.seed)
+    oracles = tuple(cache.get(experiment, "oracle", seed) for seed in study.oracles)
     panel = experiment.panel(
-        seed=setting.seed,
-        layer=setting.layer or None,
-        layers=setting.layers,
-        skip=setting.skip,
-        map_points=setting.map_points,
+        seed=study.seed,
+        layer=study.layer or None,
+        layers=study.layers,
+        skip=study.skip,
+        map_points=study.map_points,
     )
-    known = None if anchors is None else anchors.values
+    known = None if baselines is None else baselines.values
     board = Board(panel, [original.model], [o.model for o in oracles], known=known)
-    return _Loaded(setting, experiment, original, oracles, board)
+    return _StudyModels(study, experiment, original, oracles, board)
 
 
-def _job(cell: Cell) -> dict[str, Any]:
+def _method_fields(job: MethodJob) -> dict[str, Any]:
     own = {
-        "seed": cell.setting.seed,
-        "method": described(cell.method),
-        "retain_fraction": cell.retain_fraction,
-        "cell": cell.digest,
+        "seed": job.study.seed,
+        "method": described(job.method),
+        "retain_fraction": job.retain_fraction,
+        "job_digest": job.digest,
     }
-    return own | _place(cell.setting)
+    return own | _study_fields(job.study)
 
 
-def _place(setting: Setting) -> dict[str, Any]:
-    return {"setting": setting.digest} | ({"layer": setting.layer} if setting.layer else {})
+def _study_fields(study: StudySpec) -> dict[str, Any]:
+    return {"study_digest": study.digest} | ({"layer": study.layer} if study.layer else {})
 
 
 def _reason(error: BaseException) -> str:
     """One line; for what is no error of this package also where it happened."""
-    text = (
-        " ".join(str(error).split())[:_MOST_REASON].encode("utf-8", "backslashreplace").decode()
-        or type(error).__name__
-    )
+    text = " ".join(str(error).split())[:_LONGEST_REASON]
+    text = text.encode("utf-8", "backslashreplace").decode() or type(error).__name__
     if isinstance(error, EigenforgetError):
         return text
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"

@@ -13,7 +13,7 @@ import joblib
 import pytest
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.experiments.bench import Bench, Pool, pool_of, store_of
+from eigenforget.experiments.bench import Bench, Pool, Store, pool_of
 from tests import bench_plans
 
 
@@ -53,12 +53,12 @@ def test_a_missing_library_is_named_with_its_extra(
 def test_a_store_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EigenforgetError, match="is a file; a store is a folder"):
-        store_of(tmp_path / "file")
+        Store.at(tmp_path / "file")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
 def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
-    """The same results as in this process; a worker that dies costs its cell only."""
+    """The same results as in this process; a worker that dies costs its job only."""
     ray = importlib.import_module("ray")
     try:
         plan = bench_plans.plan(
@@ -68,16 +68,16 @@ def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
             "identity()",
         )
         here = Bench(
-            plan._replace(cells=(*plan.cells[:2], plan.cells[3])),
-            store_of(tmp_path / "here"),
+            plan._replace(jobs=(*plan.jobs[:2], plan.jobs[3])),
+            Store.at(tmp_path / "here"),
             pool_of("sequential", threads=1),
         )
         here.run(here.outline())
-        there = Bench(plan, store_of(tmp_path / "there"), pool_of("ray", 2, 1))
+        there = Bench(plan, Store.at(tmp_path / "there"), pool_of("ray", 2, 1))
         assert there.run(there.outline()) == {"ok": 3, "failed": 1}
         assert ray.is_initialized() and ray.cluster_resources()["CPU"] == 2
-        for cell in here.cells():
-            mine, theirs = here.store.result(cell), there.store.result(cell)
+        for job in here.jobs():
+            mine, theirs = here.store.result(job), there.store.result(job)
             assert mine is not None and theirs is not None and mine.scores == theirs.scores
     finally:
         ray.shutdown()
@@ -90,8 +90,8 @@ def test_jobs_as_slurm_runs_them(tmp_path: Path) -> None:
         "head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), oracles=(10,)
     )
     made = Bench(
-        plan, store_of(tmp_path / "store"), pool_of("slurm", 2, 1)._replace(cluster="local")
+        plan, Store.at(tmp_path / "store"), pool_of("slurm", 2, 1)._replace(cluster="local")
     )
     assert made.run(made.outline()) == {"ok": 1, "failed": 1}
-    dead = made.store.result(made.cells()[1])
+    dead = made.store.result(made.jobs()[1])
     assert dead is not None and "Slurm job" in dead.outcome.reason

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse, spell
 from eigenforget.data import DATASETS
-from eigenforget.experiments.bench import Bench, Cell, Setting, pool_of, read_plan, store_of
+from eigenforget.experiments.bench import Bench, MethodJob, Store, StudySpec, pool_of, read_plan
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
@@ -48,7 +47,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_a_grid_is_the_product_of_its_lists_and_a_cell_stands_once(tmp_path: Path) -> None:
+def test_a_grid_is_the_product_of_its_lists_and_a_job_stands_once(tmp_path: Path) -> None:
     plan = read_plan(written(tmp_path, PLAN))
     assert plan.title == "Two grids"
     expected = set(
@@ -62,27 +61,27 @@ def test_a_grid_is_the_product_of_its_lists_and_a_cell_stands_once(tmp_path: Pat
     )
     found = [
         (
-            spell(c.setting.model),
-            spell(c.setting.request),
-            c.setting.seed,
+            spell(c.study.model),
+            spell(c.study.request),
+            c.study.seed,
             c.retain_fraction,
             spell(c.method),
         )
-        for c in plan.cells
+        for c in plan.jobs
     ]
     assert (
         len(found) == 32 and set(found) == expected
-    )  # the second grid spells cells of the first one again
-    assert len(plan.settings) == 8 and all(
-        s.oracles == (5, 6) and s.skip == ("relearning",) for s in plan.settings
+    )  # the second grid spells jobs of the first one again
+    assert len(plan.studies) == 8 and all(
+        s.oracles == (5, 6) and s.skip == ("relearning",) for s in plan.studies
     )
-    assert len({c.digest for c in plan.cells}) == 32 and len({s.digest for s in plan.settings}) == 8
+    assert len({c.digest for c in plan.jobs}) == 32 and len({s.digest for s in plan.studies}) == 8
 
 
 def test_defaults_are_those_of_a_study(tmp_path: Path) -> None:
     text = 'data = "digits()"\nmodel = "mlp()"\nrequest = "by_class(label=1)"\n[[grid]]\nmethod = "muda()"\n'
-    (cell,) = read_plan(written(tmp_path, text)).cells
-    assert cell.setting == Setting(
+    (job,) = read_plan(written(tmp_path, text)).jobs
+    assert job.study == StudySpec(
         data=parse("digits()", DATASETS, "d"),
         model=parse("mlp()", MODELS, "m"),
         recipe=Recipe(),
@@ -90,21 +89,21 @@ def test_defaults_are_those_of_a_study(tmp_path: Path) -> None:
         oracles=(10, 11, 12),
         request=parse("by_class(label=1)", REQUESTS, "r"),
     )
-    assert (cell.retain_fraction, cell.name) == (1.0, "muda") and replace(
-        cell, retain_fraction=0.05
+    assert (job.retain_fraction, job.name) == (1.0, "muda") and replace(
+        job, retain_fraction=0.05
     ).name == "muda 5%"
 
 
-def test_a_cell_is_known_by_its_resolved_spec_and_by_nothing_else(tmp_path: Path) -> None:
-    base = read_plan(written(tmp_path, PLAN)).cells[0]
+def test_a_job_is_known_by_its_resolved_spec_and_by_nothing_else(tmp_path: Path) -> None:
+    base = read_plan(written(tmp_path, PLAN)).jobs[0]
     spelled = PLAN.replace(
         "by_class(label=3)", "by_class( label = 3, duplicates='error' )"
     ).replace('"Two grids"', '"Other"')
-    other = read_plan(written(tmp_path, spelled)).cells[0]
+    other = read_plan(written(tmp_path, spelled)).jobs[0]
     assert other.digest == base.digest
     method = parse("muda()", METHODS, "method")
     same = parse("muda(k=None)", METHODS, "method")
-    assert Cell(base.setting, method).digest == Cell(base.setting, same).digest
+    assert MethodJob(base.study, method).digest == MethodJob(base.study, same).digest
     changes = {
         "data": parse("digits(test_fraction=0.3)", DATASETS, "d"),
         "model": parse("mlp(hidden=(9,))", MODELS, "m"),
@@ -120,9 +119,9 @@ def test_a_cell_is_known_by_its_resolved_spec_and_by_nothing_else(tmp_path: Path
         "channels_last": True,
         "device": "cuda",
     }
-    assert set(changes) == set(base.setting.identity) - {"code"}
+    assert set(changes) == set(base.study.identity) - {"code"}
     digests = {
-        replace(base, setting=replace(base.setting, **{key: value})).digest
+        replace(base, study=replace(base.study, **{key: value})).digest
         for key, value in changes.items()
     }
     digests |= {
@@ -221,32 +220,24 @@ def test_a_plan_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         read_plan(tmp_path / "no.toml")
 
 
-def test_a_thousand_cells_are_planned_within_two_seconds_and_listed_within_one(
-    tmp_path: Path,
-) -> None:
+def test_a_thousand_jobs_share_their_models_and_are_listed_by_status(tmp_path: Path) -> None:
     methods = ", ".join(f'"finetune(epochs={i + 1})"' for i in range(25))
     text = (
-        'data = "digits()"\nmodel = ["mlp(hidden=(8,))", "mlp(hidden=(9,))"]\nrequest = ["by_class(label=3)", "by_class(label=4)"]\n'
+        'data = "digits()"\nmodel = ["mlp(hidden=(8,))", "mlp(hidden=(9,))"]\n'
+        'request = ["by_class(label=3)", "by_class(label=4)"]\n'
         f"[[grid]]\nmethod = [{methods}]\nseeds = [0, 1, 2, 3, 4]\nretain_fraction = [1.0, 0.1]\n"
     )
-    started = time.perf_counter()
     plan = read_plan(written(tmp_path, text))
-    bench = Bench(plan, store_of(tmp_path / "store"), pool_of("sequential"))
+    bench = Bench(plan, Store.at(tmp_path / "store"), pool_of("sequential"))
     outline = bench.outline()
-    assert time.perf_counter() - started < 2.0
-    assert len(outline.cells) == 1000 and len(outline.settings) == 20
+    assert len(outline.methods) == 1000 and len(outline.baselines) == 20
     # Originals do not depend on the request, oracles not on the training seed.
-    assert len(outline.models) == 2 * 5 + 2 * 2 * 3
-    (tmp_path / "store" / "cells").mkdir(parents=True)
-    for number, cell in enumerate(bench.cells()):
-        (
-            tmp_path
-            / "store"
-            / "cells"
-            / f"{cell.digest[7:]}.{('ok', 'refused', 'failed')[number % 3]}.json"
-        ).write_text("{}", encoding="utf-8")
-    started = time.perf_counter()
+    assert len(outline.training) == 2 * 5 + 2 * 2 * 3
+    folder = tmp_path / "store" / "jobs"
+    folder.mkdir(parents=True)
+    for number, job in enumerate(bench.jobs()):
+        status = ("ok", "refused", "failed")[number % 3]
+        (folder / f"{job.digest[7:]}.{status}.json").write_text("{}", encoding="utf-8")
     statuses = bench.store.statuses()
-    assert time.perf_counter() - started < 1.0
     assert sorted(statuses.values()) == ["failed"] * 333 + ["ok"] * 334 + ["refused"] * 333
     assert bench.outline().done == {"ok": 334, "refused": 333, "failed": 333}

@@ -1,0 +1,54 @@
+"""What tests of benches share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from eigenforget.experiments.bench import Bench, Store, pool_of
+
+
+def bench(store: Path, plan: Any, backend: str = "sequential", workers: int = 1) -> Bench:
+    return Bench(plan, Store.at(store), pool_of(backend, workers, 1))
+
+
+def command(
+    folder: Path, *more: str, seconds: float = 120, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """`eigenforget bench plan.toml` in a process of its own."""
+    words = [
+        sys.executable,
+        "-m",
+        "eigenforget.cli",
+        "bench",
+        "plan.toml",
+        "--store",
+        "store",
+        "--out",
+        "out",
+        "--device",
+        "cpu",
+        *more,
+    ]
+    return subprocess.run(
+        words, cwd=folder, text=True, capture_output=True, timeout=seconds, check=False, **options
+    )
+
+
+def scores(records: Any) -> dict[str, dict[str, float | None]]:
+    return {r.name: {s.name: s.value for s in r.scores} for r in records}
+
+
+def timeless(out: Path) -> str:
+    """Problems, models, scores, values and verdicts: what must not depend on when, where and how
+    often a bench was stopped.
+    """
+    lines = (out / "table.csv").read_text(encoding="utf-8").splitlines()
+    columns = lines[0].split(",")
+    dropped = {columns.index("seconds"), columns.index("cpu_seconds")}
+    rows = [line.split(",", 9) for line in lines]
+    return "\n".join(
+        ",".join(part for i, part in enumerate(row) if i not in dropped) for row in rows
+    )
