@@ -20,10 +20,10 @@ from typing import Any, Literal
 import torch
 from cyclopts import App
 
-from eigenforget.core.spec import parse, spell
+from eigenforget.core.spec import spell
 from eigenforget.experiments.bench import SPACES, Comparison, Range, read_plan
 from eigenforget.experiments.bench.compare import Accuracy, closeness
-from eigenforget.experiments.bench.work import experiment_of
+from eigenforget.experiments.bench.work import load_experiment
 from eigenforget.experiments.study import Study
 from eigenforget.methods import METHODS
 from eigenforget.record import write_text
@@ -67,13 +67,13 @@ def main(
     """Tune the methods of the first experiment of benchmarks/plans/PLAN.toml."""
     torch.set_num_threads(1)
     path = HERE / "results" / plan / "tuning.json"
-    cells = read_plan(HERE / "plans" / f"{plan}.toml").cells
-    setting = cells[0].setting
-    starts = STARTS[setting.data.name]
-    names = dict.fromkeys(c.method.name for c in cells if c.setting == setting)
-    methods = [parse(starts.get(name, name), METHODS, "method") for name in names]
+    jobs = read_plan(HERE / "plans" / f"{plan}.toml").jobs
+    chosen = jobs[0].study
+    starts = STARTS[chosen.data.name]
+    names = dict.fromkeys(job.method.name for job in jobs if job.study == chosen)
+    methods = [METHODS.parse(starts.get(name, name)) for name in names]
     study = Study(
-        experiment_of(setting, "cpu"), (), seed=SEED, oracle_seeds=(ORACLE,), store=store / plan
+        load_experiment(chosen, "cpu"), (), seed=SEED, oracle_seeds=(ORACLE,), store=store / plan
     )
     poison = objective == "poison"
     comparison = Comparison(
