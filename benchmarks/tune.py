@@ -21,11 +21,12 @@ import torch
 from cyclopts import App
 
 from eigenforget.core.spec import spell
-from eigenforget.experiments.bench import SPACES, Comparison, Range, read_plan
+from eigenforget.experiments.bench import Comparison, read_plan
 from eigenforget.experiments.bench.compare import Accuracy, closeness
 from eigenforget.experiments.bench.work import load_experiment
 from eigenforget.experiments.study import Study
 from eigenforget.methods import METHODS
+from eigenforget.methods.base import Range
 from eigenforget.record import write_text
 from eigenforget.training.log import Log, Watch
 
@@ -80,7 +81,7 @@ def main(
         study,
         trials,
         objective=cleanness if poison else closeness,
-        spaces=SPACES | BACKDOOR_SPACES if poison else SPACES,
+        spaces=BACKDOOR_SPACES if poison else {},
     )
     state: dict[str, Any] = {"seed": SEED, "trials": trials, "objective": objective, "methods": {}}
     if path.exists():
@@ -90,9 +91,7 @@ def main(
         for method, found in comparison.tune(todo, watch):
             state["methods"][method.name] = {
                 "best": spell(found.best),
-                "space": {
-                    n: list(span) for n, span in comparison.spaces.get(method.name, {}).items()
-                },
+                "space": {name: list(span) for name, span in found.space.items()},
                 "trials": list(found.trials),
             }
             write_text(path, json.dumps(state, indent=1, ensure_ascii=False) + "\n")

@@ -11,10 +11,10 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 import pytest
+from eigenforget.cli.benching_ import _Refreshed, bytes_of
 from scipy import stats
 
 from eigenforget.cli import main
-from eigenforget.cli.benching_ import _Refreshed, bytes_of
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench import Bench, pool_of, read_plan, store_of
 from eigenforget.experiments.bench.results import read_problems, write_out

@@ -5,20 +5,17 @@ from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.experiments.bench.plan import Plan, read_plan
 from eigenforget.experiments.bench.run import Bench, Outline
 from eigenforget.experiments.bench.scores_file import read_scores_file, write_scores_file
-from eigenforget.experiments.bench.spaces import SPACES, Range
 from eigenforget.experiments.bench.store import Store
 from eigenforget.experiments.bench.workers import BACKENDS, Pool, pool_of
 
 __all__ = [
     "BACKENDS",
-    "SPACES",
     "Bench",
     "Comparison",
     "MethodJob",
     "Outline",
     "Plan",
     "Pool",
-    "Range",
     "Store",
     "StudySpec",
     "TuningResult",

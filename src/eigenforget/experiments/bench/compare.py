@@ -15,9 +15,8 @@ from eigenforget.core.extras import needed
 from eigenforget.core.spec import spell
 from eigenforget.evaluation.board import Panel
 from eigenforget.evaluation.metrics import Accuracies, tug_of_war
-from eigenforget.experiments.bench.spaces import SPACES, Range
 from eigenforget.experiments.study import Study
-from eigenforget.methods.base import Method
+from eigenforget.methods.base import Method, Range
 from eigenforget.training.log import Watch, unwatched
 
 
@@ -27,10 +26,12 @@ class TuningResult(NamedTuple):
     Attributes:
         best: The method with the best fields.
         trials: Of each its spec, its value (None where it diverged) and the reason.
+        space: What was searched.
     """
 
     best: Method
     trials: tuple[dict[str, Any], ...]
+    space: Mapping[str, Range] = {}
 
 
 Accuracy = Mapping[str, float]
@@ -56,13 +57,13 @@ class Comparison:
         trials: For each method that has a search space.
         objective: What is maximised, from the accuracies of the unlearned model, the original and
             the oracle.
-        spaces: Search spaces by the name of the method.
+        spaces: Search spaces by the name of the method, where they are not those of its class.
     """
 
     study: Study
     trials: int = 6
     objective: Callable[[Accuracy, Accuracy, Accuracy], float] = closeness
-    spaces: Mapping[str, Mapping[str, Range]] = field(default_factory=lambda: SPACES)
+    spaces: Mapping[str, Mapping[str, Range]] = field(default_factory=dict)
 
     def tune(
         self, methods: Sequence[Method], watch: Watch = unwatched
@@ -74,7 +75,7 @@ class Comparison:
         oracle = self.study.oracle(self.study.oracle_seeds[0], watch).model
         before, target = accuracies(panel, original), accuracies(panel, oracle)
         for method in methods:
-            space = self.spaces.get(method.name, {})
+            space = self.spaces.get(method.name, method.search_space)
             log = watch(f"tune: {method.name}", self.trials if space else 1)
 
             def value(candidate: Method, log: Callable[[dict[str, Any]], None] = log) -> float:
@@ -101,9 +102,9 @@ def search(
             Refused, which ends the search.
         trials: How many.
         seed: Of the sampler.
-        space: Possibly dotted fields with their ranges; those of SPACES unless given.
+        space: Possibly dotted fields with their ranges; those of its class unless given.
     """
-    space = SPACES.get(method.name, {}) if space is None else space
+    space = method.search_space if space is None else space
     if not space:
         return TuningResult(method, ())
     optuna = needed("optuna", extra="tune", what="tuning")
@@ -130,15 +131,14 @@ def search(
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             done.append({"spec": spell(candidate), "value": None, "reason": str(error)})
         except Refused as error:
-            return TuningResult(
-                method, ({"spec": spell(candidate), "value": None, "reason": str(error)},)
-            )
+            refusal = {"spec": spell(candidate), "value": None, "reason": str(error)}
+            return TuningResult(method, (refusal,), space)
         else:
             study.tell(trial, reached)
             found.append((round(reached, 6), candidate))
             done.append({"spec": spell(candidate), "value": round(reached, 6)})
     best = max(found, key=lambda item: item[0])[1] if found else method
-    return TuningResult(best, tuple(done))
+    return TuningResult(best, tuple(done), space)
 
 
 def accuracies(panel: Panel, model: nn.Module) -> dict[str, float]:

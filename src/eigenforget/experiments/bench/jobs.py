@@ -6,12 +6,13 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from eigenforget.core.imports import path_of
 from eigenforget.core.spec import as_json, spell
 from eigenforget.core.version import __version__
 from eigenforget.evaluation.scoring import SCORING_REVISION
 from eigenforget.experiments.model_cache import ModelKind, named_files
 from eigenforget.methods.base import Method
-from eigenforget.record import digest
+from eigenforget.record import value_digest
 from eigenforget.requests import ForgetRequest
 from eigenforget.training.recipe import TRAINING_REVISION, Recipe
 
@@ -65,7 +66,7 @@ class StudySpec:
     @cached_property
     def digest(self) -> str:
         """The digest of the identity."""
-        return digest(self.identity)
+        return value_digest(self.identity)
 
     @property
     def title(self) -> str:
@@ -131,8 +132,8 @@ class MethodJob:
             "method": as_json(self.method),
             "retain_fraction": self.retain_fraction,
         }
-        files = named_files((self.method,))
-        return digest({**own, **({"files": files} if files else {})})
+        files = named_files(path_of(type(self.method)) or "")  # of a method of the user's own
+        return value_digest({**own, **({"files": files} if files else {})})
 
     @property
     def id(self) -> str:
