@@ -52,7 +52,7 @@ def read_scores_file(folder: Path) -> dict[str, list[RunRecord]]:
     try:
         for line in gzip.decompress(path.read_bytes()).decode().splitlines():
             value = json.loads(line)
-            found.setdefault(value.pop("folder"), []).append(record.from_json(value))
+            found.setdefault(value.pop("folder"), []).append(record.record_from_json(value))
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise RecordError(f"{path}: cannot be read: {error}") from None
     return found
