@@ -11,6 +11,7 @@ os.environ.setdefault(
 )  # before torch loads: tiny kernels lose time to thread hand-over
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,3 +81,19 @@ def task(digits: Experiment, trained: torch.nn.Module) -> Task:
         num_classes=10,
         forgotten_classes=(3,),
     )
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A small bench that was run in this process: its folder, and its CSV table without times."""
+    from eigenforget.experiments.bench import read_plan
+    from eigenforget.experiments.bench.results import write_out
+    from tests import bench_plans
+    from tests.experiments.bench.helpers import bench, timeless
+
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
+    run = bench(folder / "store", read_plan(folder / "plan.toml"))
+    run.run(run.outline())
+    write_out(run, folder / "out")
+    return folder, timeless(folder / "out")

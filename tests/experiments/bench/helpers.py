@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from eigenforget.cli import main
 from eigenforget.experiments.bench import Bench, Store, pool_of
 
 
@@ -52,3 +53,12 @@ def timeless(out: Path) -> str:
     return "\n".join(
         ",".join(part for i, part in enumerate(row) if i not in dropped) for row in rows
     )
+
+
+def run_command(*words: str) -> int:
+    """The exit code of `eigenforget WORDS`."""
+    try:
+        main(list(words))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from eigenforget.core.spec import spell
 from eigenforget.experiments.bench import read_plan
-from eigenforget.experiments.bench.results import names_of, write_out
+from eigenforget.experiments.bench.results import names_of, read_problems, write_out
 from tests import bench_plans
 from tests.experiments.bench.helpers import bench
 
@@ -67,4 +70,30 @@ def test_results_are_mended_and_problems_that_are_gone_are_removed(
     assert [p.name for p in sorted((tmp_path / "out").iterdir()) if p.is_dir()] == [
         "digits-mlp-by_class-label-3",
         "mine",
+    ]
+
+
+def test_the_tables_have_a_row_for_each_score(uninterrupted: tuple[Path, str]) -> None:
+    results = uninterrupted[0]
+    with (results / "out" / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    problems = read_problems(results / "out")
+    assert len(rows) == sum(
+        len(r.scores) for p in problems.values() for records in p.seeds for r in records
+    )
+    one = next(
+        r for r in rows if r["name"] == "finetune" and r["score"] == "da" and r["seed"] == "1"
+    )
+    (record,) = [r for r in problems[one["experiment"]].seeds[1] if r.name == "finetune"]
+    assert (
+        float(one["value"]) == next(s.value for s in record.scores if s.name == "da")
+        and one["method"] == "finetune(epochs=1)"
+    )
+    parquet = (
+        pytest.importorskip("pyarrow.parquet")
+        .read_table(results / "out" / "table.parquet")
+        .to_pylist()
+    )
+    assert [(p["name"], p["score"], p["value"]) for p in parquet] == [
+        (r["name"], r["score"], float(r["value"]) if r["value"] else None) for r in rows
     ]

@@ -268,7 +268,7 @@ def test_a_full_disk_ends_with_one_line_and_no_half_result(
     for path in (tmp_path / "store" / "jobs").glob("*.json"):
         record.read(path)
     for path in (tmp_path / "store" / "models").glob("*.safetensors"):
-        checkpoint.load_state(path)
+        checkpoint.load_checkpoint(path)
     made = bench(tmp_path / "store", read_plan(tmp_path / "plan.toml"))
     made.run(made.outline())
     write_out(made, tmp_path / "out")

@@ -1,0 +1,58 @@
+"""`eigenforget leaderboard`: the table is made again from records and goes between its marks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from eigenforget.experiments.bench.results import read_problems
+from eigenforget.report.pages.leaderboard import leaderboard_table
+from tests.experiments.bench.helpers import run_command
+
+
+def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
+    uninterrupted: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = uninterrupted[0]
+    monkeypatch.chdir(results)
+    problems = read_problems(Path("out"))
+    assert len(problems) == 2 and all(len(p.seeds) == 2 for p in problems.values())
+    assert run_command("leaderboard", "out") == 0
+    printed = capsys.readouterr().out
+    assert printed == leaderboard_table(
+        [p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in problems.items()]
+    )
+    board = (results / "out" / "leaderboard.md").read_text(encoding="utf-8")
+    assert board == "# Small\n\n" + printed.replace("(out/", "(")
+    document = tmp_path / "README.md"
+    document.write_text(
+        "before\n<!-- leaderboard: out -->\nold\n<!-- end of leaderboard -->\nafter\n",
+        encoding="utf-8",
+    )
+    for _ in range(2):  # and again into what it made
+        assert run_command("leaderboard", "out", "--into", str(document)) == 0
+        text = document.read_text(encoding="utf-8")
+        linked = printed.replace(
+            "(out/", f"({os.path.relpath(results / 'out', tmp_path)}/"
+        )  # from where the document is
+        assert (
+            text
+            == f"before\n<!-- leaderboard: out -->\n\n{linked}\n<!-- end of leaderboard -->\nafter\n"
+        )
+    document.write_text("no marks", encoding="utf-8")
+    assert (
+        run_command("leaderboard", "out", "--into", str(document)) == 2
+        and document.read_text(encoding="utf-8") == "no marks"
+    )
+    assert run_command("leaderboard", str(tmp_path)) == 2 and run_command("leaderboard") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert (
+        "has no lines '<!-- leaderboard: out -->'" in errors[0]
+        and "has no results of a bench" in errors[1]
+        and len(errors) == 3
+    )
