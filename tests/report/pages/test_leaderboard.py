@@ -4,16 +4,12 @@ commands around them.
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean, median, stdev
 
 import pytest
 from scipy import stats
 
-from eigenforget.core.errors import EigenforgetError
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.pages.leaderboard import (
     PANEL,
