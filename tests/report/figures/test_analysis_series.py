@@ -61,7 +61,7 @@ def test_errors_name_the_record(records: list[RunRecord]) -> None:
         match="got 1 and 0",
     ):
         analysis_records(records[:1])
-    with pytest.raises(RecordError, match="'oracle 1'.*layers"):
+    with pytest.raises(RecordError, match=r"'oracle 1'.*layers"):
         analysis_records([*records[:1], replace(records[1], series={"analysis": {"other": {}}})])
     bad = replace(records[1], series=json.loads(json.dumps(records[1].series)))
     bad.series["analysis"]["late"]["curves"]["forget"]["k"] = ["x"]

@@ -46,7 +46,7 @@ def record(name: str, role: Any, *scores: ScoreRow, **series: Any) -> RunRecord:
 
 
 def family(value: float, oracles: int = 3, **own: Any) -> list[RunRecord]:
-    """An original, retrained models and one model called x, with one score s; numbers are made up."""
+    """An original, retrained models and one model x, with one score s; numbers are made up."""
     retrained = [
         record(n, "oracle", row("s", v, **own)) for n, v in list(ORACLES.items())[:oracles]
     ]

@@ -63,7 +63,7 @@ def test_feature_maps_of_chosen_models_and_other_kinds(records: list[RunRecord])
     two = figures.maps_figure(records, ["two", "one"], kind="tsne")
     assert [a.text for a in two.layout.annotations] == ["<b>two</b>", "<b>one</b>"]
     assert two.layout.xaxis.title.text is None
-    with pytest.raises(RecordError, match="'nobody'.*original, oracle 1"):
+    with pytest.raises(RecordError, match=r"'nobody'.*original, oracle 1"):
         figures.maps_figure(records, ["nobody"])
 
 

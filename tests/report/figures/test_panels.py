@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eigenforget.report.figures.panels import PAPER, Panels, cells, heat_map
+from eigenforget.report.figures.panels import PAPER, Panels, heat_cells, heat_map
 
 
 def grid(total: int, *, height: int = 200, entries: int = 0, columns: int = 3) -> Panels:
@@ -75,10 +75,10 @@ def test_each_choice_shows_its_own_traces_and_legend() -> None:
 
 def test_a_heat_map_is_wide_enough_for_its_numbers() -> None:
     few, many = (
-        heat_map(cells([[0.0] * n], (0, 1)), [str(i) for i in range(n)], ["line"]).layout
+        heat_map(heat_cells([[0.0] * n], (0, 1)), [str(i) for i in range(n)], ["line"]).layout
         for n in (4, 33)
     )
     assert many.meta["least_width"] - few.meta["least_width"] >= 29 * 40
     assert few.height == few.meta["wide"]["height"] and list(few.xaxis.tickvals) == [0, 1, 2, 3]
-    tall = heat_map(cells([[0.0]] * 100, (0, 1)), ["m"], [str(i) for i in range(100)])
+    tall = heat_map(heat_cells([[0.0]] * 100, (0, 1)), ["m"], [str(i) for i in range(100)])
     assert tall.layout.meta["paper"]["height"] == PAPER < tall.layout.height

@@ -18,7 +18,7 @@ from eigenforget.report.figures.style import GREY, shown, styles
 def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
     """ROC of the attack by the loss, a line for each model, both axes logarithmic.
 
-    Marks stand where the share of false alarms is one of series.FALSE_ALARMS. Corners at which a
+    Marks stand where the share of false alarms is one of series.ROC_RATES. Corners at which a
     rate is zero have no place on such axes, and are left out.
 
     Raises:
@@ -55,7 +55,7 @@ def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
             marker=looks[name].marker(9),
             hovertemplate="%{y:.1%} found at %{x:.1~%} false alarms",
         )
-    for rate in (r for r in series.FALSE_ALARMS if any(r in c.rates for c in curves.values())):
+    for rate in (r for r in series.ROC_RATES if any(r in c.rates for c in curves.values())):
         panels.mark(0, rate, f"{100 * rate:g} %", width=1)
     log = {
         "type": "log",

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import series
 from eigenforget.report.figures.chart import Chart
-from eigenforget.report.figures.panels import Panels, cells, heat_map
+from eigenforget.report.figures.panels import Panels, heat_cells, heat_map
 from eigenforget.report.figures.style import (
     ABOVE,
     BELOW,
@@ -61,7 +61,7 @@ def bands_figure(records: Sequence[RunRecord]) -> go.Figure:
                 hover[y][x] = [what, cell.verdict]
     scale = [*reversed(BELOW), INSIDE, *ABOVE]
     edges = [(edge, shade) for i, shade in enumerate(scale) for edge in (i / 9, (i + 1) / 9)]
-    trace = cells(
+    trace = heat_cells(
         steps,
         (-4.5, 4.5),
         text=gaps,
@@ -153,7 +153,7 @@ def classes_figure(records: Sequence[RunRecord]) -> go.Figure:
     tables = [series.read_class_accuracy(r) for r in found]
     names = list(dict.fromkeys(name for t in tables for name in t))
     few = len(names) <= _MAX_NUMBERED
-    trace = cells(
+    trace = heat_cells(
         [[t.get(name) for t in tables] for name in names],
         (0, 1),
         text=[[f"{shown(r.name)}, class {shown(name)}" for r in found] for name in names],

@@ -11,7 +11,7 @@ from scipy import stats
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.cost import shares
 from eigenforget.report.figures.chart import Chart
-from eigenforget.report.figures.panels import NUMBER_WIDTH, Panels, cells, heat_map
+from eigenforget.report.figures.panels import NUMBER_WIDTH, Panels, heat_cells, heat_map
 from eigenforget.report.figures.style import GREY, INSIDE, ORANGE, SKY, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import Cell, Row, Table, build, in_units, number, percent, signed
@@ -79,7 +79,7 @@ def ranking(records: Sequence[RunRecord]) -> Ranking:
     )
 
 
-def rank_agreement(ranks: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+def kendall_agreement(ranks: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
     """Kendall's tau-b of each pair of rankings, over the models that both rank.
 
     None for fewer than MIN_MODELS of these, and where one side ties all of them.
@@ -111,7 +111,7 @@ def ranks_figure(records: Sequence[RunRecord]) -> go.Figure:
     for line in found.ranks:
         last = max(sum(r is not None for r in line), 2)
         shades.append([None if r is None else (r - 1) / (last - 1) for r in line])
-    trace = cells(
+    trace = heat_cells(
         shades,
         (0, 1),
         text=[["" if r is None else f"{r:g}" for r in line] for line in found.ranks],
@@ -136,8 +136,8 @@ def agreement_figure(records: Sequence[RunRecord]) -> go.Figure:
     found = ranking(records)
     labels = [shown(label(m), 34) for m in found.metrics]
     few = len(labels) <= _MAX_NUMBERED
-    trace = cells(
-        rank_agreement(found.ranks),
+    trace = heat_cells(
+        kendall_agreement(found.ranks),
         (-1, 1),
         customdata=[[f"{one} and {other}" for other in labels] for one in labels],
         colorscale=[(0, ORANGE), (0.5, "#ffffff"), (1, SKY)],

@@ -11,7 +11,7 @@ from eigenforget.record import RunRecord
 from eigenforget.report.figures import series
 from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.overview import shown_models
-from eigenforget.report.figures.panels import Panels, cells
+from eigenforget.report.figures.panels import Panels, heat_cells
 from eigenforget.report.figures.style import INK, SKY, VERMILLION, shown
 
 _MAX_NUMBERED = 10  # with more classes the cells have no room for a number
@@ -31,7 +31,7 @@ def confusion_figure(records: Sequence[RunRecord]) -> go.Figure:
         matrix = series.read_confusion(record)
         rows, outputs = len(matrix.counts), len(matrix.counts[0])
         few = max(rows, outputs) <= _MAX_NUMBERED
-        trace = cells(
+        trace = heat_cells(
             [[round(n / sum(row), 4) if sum(row) else None for n in row] for row in matrix.counts],
             (0, 1),
             text=matrix.counts,

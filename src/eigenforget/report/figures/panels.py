@@ -206,7 +206,7 @@ class Panels:
         return self._fold(columns, screen=2, height=height, font=_FONT_ON_PAPER)
 
 
-def cells(
+def heat_cells(
     z: Sequence[Sequence[float | None]], span: tuple[float, float], **more: Any
 ) -> go.Heatmap:
     """Cells with thin lines between them and dark text; `span` are the ends of the colour scale."""

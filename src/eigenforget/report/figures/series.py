@@ -21,7 +21,7 @@ DA_FORMS = {
 GLANCES = {"da": "DA", "forget_accuracy": "forget accuracy", "retain_accuracy": "retain accuracy"}
 """What the rows of a training trace may hold beside the loss."""
 
-FALSE_ALARMS = {0.001: "0.001", 0.01: "0.01", 0.1: "0.1"}
+ROC_RATES = {0.001: "0.001", 0.01: "0.01", 0.1: "0.1"}
 """False-positive rates at which a ROC states its true-positive rate, by their names there."""
 
 
@@ -66,7 +66,7 @@ class TracePoint(NamedTuple):
     glances: dict[str, float]
 
 
-class RocCounts(NamedTuple):
+class RocSeries(NamedTuple):
     """How many members and others each threshold calls members, from none to all.
 
     `rates` are true-positive rates by false-positive rate, where there are others enough.
@@ -179,7 +179,7 @@ def read_class_accuracy(record: RunRecord) -> dict[str, float | None]:
     return dict(zip(labels, values, strict=True))
 
 
-def read_roc(record: RunRecord) -> RocCounts:
+def read_roc(record: RunRecord) -> RocSeries:
     """The series mia_roc."""
     raw = _Reader(record, "mia_roc")
     members, others = raw.value.get("members"), raw.value.get("others")
@@ -189,13 +189,13 @@ def read_roc(record: RunRecord) -> RocCounts:
     for name, counts, total in (("true", true, members), ("false", false, others)):
         if not all(_is_count(n) for n in counts) or counts != sorted(counts) or counts[-1] > total:
             raise raw.error(f"needs whole numbers in {name!r} that rise to at most {total}")
-    at, names = raw.value.get("at", {}), FALSE_ALARMS.values()
+    at, names = raw.value.get("at", {}), ROC_RATES.values()
     if not isinstance(at, dict) or not all(
         name in at and (at[name] is None or is_number(at[name])) for name in names if at
     ):
         raise raw.error(f"needs in 'at' a number or null for each of {', '.join(names)}")
-    rates = {rate: at[name] for rate, name in FALSE_ALARMS.items() if at.get(name) is not None}
-    return RocCounts(members, others, true, false, rates)
+    rates = {rate: at[name] for rate, name in ROC_RATES.items() if at.get(name) is not None}
+    return RocSeries(members, others, true, false, rates)
 
 
 def read_confusion(record: RunRecord) -> ConfusionCounts:

@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 
 
 @cache
-def environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
     """The templates of this folder, with the filters that write numbers and names of scores."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -39,7 +39,7 @@ def render_document(template: str, **content: Any) -> str:
         content: What the template shows, by name.
     """
     css, js = (Markup((_HERE / f"page.{kind}").read_text("utf-8")) for kind in ("css", "js"))
-    page = environment().get_template(template)
+    page = template_environment().get_template(template)
     return page.render(css=css, js=js, plotly=Markup(get_plotlyjs()), **content)
 
 
