@@ -1,6 +1,4 @@
-"""verify, keygen and sign as a user types them, and what train, unlearn, evaluate and analyze leave
-for them to check.
-"""
+"""`eigenforget verify`, `sign` and `keygen`: records and their files, from end to end."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ _WORKER = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.test_model_cache import experiment
+from tests.experiments.test_model_cache import experiment
 from eigenforget.experiments.model_cache import ModelCache
 job = experiment(epochs={epochs})
 def log():
@@ -134,7 +134,7 @@ ModelCache(Path({folder!r})).get(job, "original", 0, log)
 
 
 def start(tmp_path: Path, *, epochs: int, pause: float) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     code = _WORKER.format(
         root=root,
         epochs=epochs,

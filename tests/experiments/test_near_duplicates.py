@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 
 import eigenforget.experiments.near_duplicates as neighbours
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.experiments.near_duplicates import near_duplicates
+from eigenforget.core.spec import parse
+from eigenforget.data import DATASETS
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.near_duplicates import few_enough, near_duplicates, similar_inputs
+from eigenforget.requests import REQUESTS
+from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import Recipe
 
 
 def ids(letter: str, count: int) -> np.ndarray:
@@ -144,3 +151,42 @@ def test_wrong_input(
 def test_ids_must_be_unique() -> None:
     with pytest.raises(EigenforgetError, match="forget ids must be unique"):
         near_duplicates(ONE, ONE, ["a", "a"], ids("r", 2))
+
+
+def planted(folder: Path, side: int) -> Experiment:
+    """60 noise images of side × side; the last 5 retained ones are the first 5 forgotten ones with
+    one pixel changed a little.
+    """
+    rng = np.random.default_rng(side)
+    images = rng.integers(0, 256, (60, side, side), dtype=np.uint8)
+    images[55:] = images[:5]
+    images[55:, 0, 0] ^= 8
+    labels = np.array([0] * 20 + [1] * 40)
+    np.savez(
+        folder / "d.npz",
+        x_train=images,
+        y_train=labels,
+        x_test=images[::3] // 2,
+        y_test=labels[::3],
+    )
+    data = parse(f'npz(path="{folder / "d.npz"}")', DATASETS, "data set")
+    return Experiment(
+        data, None, Recipe(), parse("by_class(label=0)", REQUESTS, "request"), Engine(device="cpu")
+    )
+
+
+@pytest.mark.parametrize(
+    "side", [8, 24]
+)  # below and above the width from which on inputs are projected first
+def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None:
+    experiment = planted(tmp_path, side)
+    found = similar_inputs(experiment)
+    assert {(p.forget, p.retain) for p in found.pairs} == {
+        (f"train/{i}", f"train/{55 + i}") for i in range(5)
+    }
+    assert found.total == found.samples == 5 and few_enough(experiment)
+    x = experiment.data.train.inputs.flatten(1).double().numpy()  # type: ignore[union-attr]
+    for pair in found.pairs:
+        a, b = (x[int(name.removeprefix("train/"))] for name in (pair.forget, pair.retain))
+        assert pair.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-9)
+    assert not similar_inputs(experiment, threshold=0.999999).pairs

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.requests import (
     memorisation_scores,
+    model_scores,
     read_scores,
+    subsampled_memorisation,
     write_scores,
 )
 from tests.requests.score_toys import N
@@ -155,3 +159,88 @@ def test_wrong_logits(
 ) -> None:
     with pytest.raises(EigenforgetError, match=message):
         memorisation_scores(seen, unseen, labels)
+
+
+RNG = np.random.default_rng(5)
+
+
+def test_model_scores_are_those_of_a_loop_in_plain_python() -> None:
+    logits, labels = RNG.normal(0, 3, (40, 5)), RNG.integers(0, 5, 40)
+    for row, label, loss, confidence, margin in zip(
+        logits.tolist(),
+        labels.tolist(),
+        *(model_scores(logits, labels, what) for what in ("loss", "confidence", "margin")),
+        strict=True,
+    ):
+        total = math.fsum(math.exp(z) for z in row)
+        assert loss == pytest.approx(-math.log(math.exp(row[label]) / total), rel=1e-12)
+        assert confidence == pytest.approx(max(math.exp(z) / total for z in row), rel=1e-12)
+        assert margin == pytest.approx(
+            row[label] - max(z for c, z in enumerate(row) if c != label), rel=1e-12
+        )
+        assert (margin < 0) == (max(row) != row[label])
+
+
+def test_model_scores_keep_their_digits_at_the_ends() -> None:
+    logits, labels = (
+        np.array([[1e4, 0.0], [0.0, 1e4], [0.0, 40.0], [3.0, 3.0]]),
+        np.array([0, 0, 1, 1]),
+    )
+    losses = [0.0, 1e4, -special.log_softmax([0.0, 40.0])[1], math.log(2)]
+    assert model_scores(logits, labels, "loss").tolist() == pytest.approx(losses, rel=1e-9)
+    assert model_scores(logits, labels, "margin").tolist() == [1e4, -1e4, 40.0, 0.0]
+    assert model_scores(logits, labels, "confidence").tolist() == pytest.approx(
+        [1, 1, 1, 0.5], abs=1e-12
+    )
+    for wrong, message in (
+        (np.zeros((4, 1)), "labels must be integers from 0 to 0"),
+        (np.full((4, 2), np.nan), "logits has logits that are not finite"),
+        (np.zeros((3, 2)), r"must be logits \[models, 4 samples, classes\]"),
+    ):
+        with pytest.raises(EigenforgetError, match=message):
+            model_scores(wrong, labels, "loss")
+    with pytest.raises(EigenforgetError, match="at least 2 classes, got 1"):
+        model_scores(np.zeros((2, 1)), np.zeros(2, dtype=int), "margin")
+
+
+def test_subsampled_memorisation_is_a_difference_of_means() -> None:
+    probabilities, included = RNG.random((7, 30)), RNG.random((7, 30)).argsort(axis=0) < 4
+    found = subsampled_memorisation(probabilities, included)
+    for i in range(30):
+        seen = [probabilities[t, i] for t in range(7) if included[t, i]]
+        unseen = [probabilities[t, i] for t in range(7) if not included[t, i]]
+        assert found[i] == pytest.approx(
+            math.fsum(seen) / len(seen) - math.fsum(unseen) / len(unseen), abs=1e-14
+        )
+    assert subsampled_memorisation(included.astype(float), included).tolist() == [1.0] * 30
+    assert subsampled_memorisation((~included).astype(float), included).tolist() == [-1.0] * 30
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "included", "message"),
+    [
+        (
+            np.zeros((3, 2)),
+            np.array([[1, 1], [1, 0], [1, 0]], bool),
+            "samples 0 are in the subsets of all 3 models or of none",
+        ),
+        (
+            np.zeros((3, 2)),
+            np.array([[1, 0], [1, 0], [0, 0]], bool),
+            "samples 1 are in the subsets of all 3 models or of none",
+        ),
+        (
+            np.zeros((3, 2)),
+            np.zeros((2, 3), bool),
+            r"one shape \[models, samples\] are needed, got \[3, 2\] and bool \[2, 3\]",
+        ),
+        (np.zeros((3, 2)), np.zeros((3, 2)), "and float64"),
+        (np.full((2, 1), 1.5), np.array([[True], [False]]), "numbers from 0 to 1"),
+        (np.full((2, 1), np.nan), np.array([[True], [False]]), "numbers from 0 to 1"),
+    ],
+)
+def test_what_gives_no_memorisation_is_said(
+    probabilities: Any, included: Any, message: str
+) -> None:
+    with pytest.raises(EigenforgetError, match=message):
+        subsampled_memorisation(probabilities, included)

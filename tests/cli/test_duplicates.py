@@ -1,21 +1,16 @@
-"""Near duplicates of forgotten samples in a job's data, and methods that may use no retained data."""
+"""`eigenforget duplicates`."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import nn
 
 from eigenforget.cli import main
-from eigenforget.core.errors import Refused
 from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.near_duplicates import few_enough, similar_inputs
-from eigenforget.methods import DELETE, MUDA
 from eigenforget.record import read
 from eigenforget.requests import REQUESTS
 from eigenforget.training.engine import Engine
@@ -42,23 +37,6 @@ def planted(folder: Path, side: int) -> Experiment:
     return Experiment(
         data, None, Recipe(), parse("by_class(label=0)", REQUESTS, "request"), Engine(device="cpu")
     )
-
-
-@pytest.mark.parametrize(
-    "side", [8, 24]
-)  # below and above the width from which on inputs are projected first
-def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None:
-    experiment = planted(tmp_path, side)
-    found = similar_inputs(experiment)
-    assert {(p.forget, p.retain) for p in found.pairs} == {
-        (f"train/{i}", f"train/{55 + i}") for i in range(5)
-    }
-    assert found.total == found.samples == 5 and few_enough(experiment)
-    x = experiment.data.train.inputs.flatten(1).double().numpy()  # type: ignore[union-attr]
-    for pair in found.pairs:
-        a, b = (x[int(name.removeprefix("train/"))] for name in (pair.forget, pair.retain))
-        assert pair.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-9)
-    assert not similar_inputs(experiment, threshold=0.999999).pairs
 
 
 def test_the_command_says_so_with_ids_and_its_exit_code(
@@ -122,16 +100,3 @@ def test_unlearning_warns_and_records_them(
     assert "warning: 5 forgotten samples" in " ".join(capsys.readouterr().out.split())
     noted = read(out.with_suffix(".json")).job["near_duplicates"]
     assert noted["total"] == 5 and ["train/0", "train/55"] in [pair[:2] for pair in noted["pairs"]]
-
-
-def test_no_retained_data_is_what_a_share_of_zero_means(
-    digits: Experiment, trained: nn.Module
-) -> None:
-    none = replace(digits, retain_fraction=0.0)
-    with pytest.raises(Refused, match="muda needs retain data"):
-        none.unlearn(trained, MUDA(), seed=0)
-    made = none.unlearn(trained, DELETE(epochs=1), seed=0)
-    assert any(
-        not (a == b).all()
-        for a, b in zip(made.model.parameters(), trained.parameters(), strict=True)
-    )

@@ -1,0 +1,53 @@
+"""Models that the tests of several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eigenforget.cli import main
+
+MODEL = "small_resnet(width=8)"
+
+
+RECIPE = "recipe(epochs=4, batch_size=64)"
+
+
+CLASS3 = "by_class(label=3)"
+
+
+def run(*argv: object) -> None:
+    main([str(a) for a in argv])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """original, oracle and muda checkpoints, made by the commands."""
+    folder = tmp_path_factory.mktemp("made")
+    base = ("train", "--data", "digits()", "--model", MODEL, "--recipe", RECIPE)
+    run(*base, "--out", folder / "original.safetensors")
+    run(*base, "--seed", 1, "--without", CLASS3, "--out", folder / "oracle.safetensors")
+    before = files(folder)
+    run(
+        "unlearn",
+        folder / "original.safetensors",
+        "--forget",
+        CLASS3,
+        "--method",
+        "muda(alternations=6, batch_size=32)",
+        "--retain-fraction",
+        0.5,
+        "--out",
+        folder / "muda.safetensors",
+    )
+    after = files(folder)
+    assert {k: after[k] for k in before} == before, "unlearn only reads its input"
+    assert set(after) - set(before) == {"muda.safetensors", "muda.json", "muda.split.json"}
+    return folder

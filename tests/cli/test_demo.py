@@ -1,0 +1,55 @@
+"""`eigenforget demo`."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+from eigenforget.record.verify import verify
+
+
+def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = subprocess.run(
+        [sys.executable, "-m", "eigenforget.cli", "demo", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    with open(out / "table.csv", newline="") as file:
+        rows = {r["model"]: r for r in csv.DictReader(file)}
+    assert list(rows) == [
+        "original",
+        "oracle 1",
+        "oracle 2",
+        "oracle 3",
+        "muda",
+        "finetune",
+        "random_label",
+        "head_mask",
+    ]
+    da = {name: float(r["da"]) for name, r in rows.items()}
+    assert da["original"] + 0.1 < min(da["muda"], da["oracle 1"], da["oracle 2"])
+    assert da["head_mask"] == da["original"] and rows["head_mask"]["nmi"] == rows["original"]["nmi"]
+    assert (
+        float(rows["muda"]["test_forget_accuracy"])
+        <= 0.02
+        >= float(rows["head_mask"]["test_forget_accuracy"])
+    )
+    assert (
+        float(rows["muda"]["test_retain_accuracy"])
+        >= float(rows["oracle 1"]["test_retain_accuracy"]) - 0.03
+    )
+    assert done.stdout.strip().splitlines()[-1].strip().startswith("eigenforget train")
+    assert (
+        len(list((out / "records").glob("[0-9]*.json"))) == 8
+        and (out / "report.html").stat().st_size < 8e6
+    )
+    checked = verify([out / "records"])
+    assert (
+        checked.status == 0
+        and sum(f.where == str(out / "records" / "split.json") for f in checked.findings) == 2
+    )

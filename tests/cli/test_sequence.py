@@ -1,0 +1,162 @@
+"""`eigenforget sequence`."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from eigenforget import record
+from eigenforget.cli import main
+from eigenforget.evaluation.scoring import measurement_names
+from eigenforget.record.verify import verify
+
+QUICK = ("accuracies", "population_mia", "alignment")
+
+
+def arguments(out: Path, *requests: str, **more: str) -> list[str]:
+    fields = {
+        "method": "finetune(epochs=1)",
+        "recipe": "recipe(epochs=2)",
+        "model": "mlp(hidden=(16,))",
+        "oracle-seed": "1",
+        **more,
+    }
+    left_out = [
+        part for name in measurement_names() if name not in QUICK for part in ("--skip", name)
+    ]
+    asked = [part for request in requests for part in ("--forget", request)]
+    return [
+        "sequence",
+        "--data",
+        "digits()",
+        "--out",
+        str(out),
+        *asked,
+        *left_out,
+        *(p for k, v in fields.items() for p in (f"--{k}", v)),
+        "--oracle-seed",
+        "2",
+    ]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+def fails(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("eigenforget: ")
+    return said
+
+
+def test_the_command_leaves_a_folder_for_each_step_and_a_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, three = tmp_path / "run", ("by_class(label=3)", "at_random(n=20)", "by_class(label=5)")
+    main(arguments(out, *three, again="skip"))
+    assert {p.name for p in out.iterdir()} == {
+        "step01",
+        "step02",
+        "step03",
+        "sequence.md",
+        "sequence.svg",
+    }
+    for number in (1, 2, 3):
+        folder = out / f"step{number:02d}"
+        assert {p.name for p in folder.iterdir()} == {"records", "table.csv", "report.html"}
+        kept = [r.name for r in record.read_folder(folder / "records")]
+        assert kept == [
+            "original",
+            "oracle 1",
+            "oracle 2",
+            f"step {number}",
+            *(["at once"] if number == 3 else []),
+        ]
+        checked = verify([folder / "records"])
+        assert checked.status == 0 and any(
+            "split sha256:" in f.what and f.status == "ok" for f in checked.findings
+        )
+    rows = re.findall(r"^\| (1|2|3|at once) \| ", (out / "sequence.md").read_text(), re.MULTILINE)
+    assert (
+        rows == ["1", "2", "3", "at once"]
+        and "`finetune(epochs=1)`" in (out / "sequence.md").read_text()
+    )
+    words = [
+        t.text for t in ET.parse(out / "sequence.svg").iter("{http://www.w3.org/2000/svg}text")
+    ]
+    assert {"step 1", "step 3", "1 by_class(label=3)", "3 by_class(label=5)"} <= set(words)
+    before = files(out)
+    assert (
+        "holds a sequence already; say --overwrite" in fails(arguments(out, *three), capsys)
+        and files(out) == before
+    )
+    main(
+        [
+            *arguments(
+                out, "by_class(label=1)", "at_random(n=20)", again="skip", method="head_mask()"
+            ),
+            "--overwrite",
+        ]
+    )
+    assert {p.name for p in out.glob("step*")} == {"step01", "step02"}, (
+        "the longer sequence that was here is gone"
+    )
+    assert (
+        "by_class(label=1)" in (out / "sequence.svg").read_text()
+        and "by_class(label=5)" not in (out / "sequence.svg").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("requests", "more", "message"),
+    [
+        (
+            ("by_class(label=3)",),
+            {},
+            "needs at least 2 requests, got 1; `eigenforget unlearn` honours one",
+        ),
+        (
+            ("by_class(label=3)", "by_clas(label=5)"),
+            {},
+            "unknown request 'by_clas' (did you mean by_class?)",
+        ),
+        (("by_class(label=3)", "by_class(label=5)"), {"layer": "nope"}, "nope"),
+        (("by_class(label=3)", "by_class(label=5)"), {"method": "muda(k=0)"}, "method muda: k:"),
+        (
+            ("by_class(label=3)", "by_class(label=5)"),
+            {"again": "maybe"},
+            "request sequence: again: Input should be 'error' or 'skip'",
+        ),
+        (
+            ("by_class(label=3)", "by_class(label=5)"),
+            {"skip": "relerning"},
+            "cannot skip relerning",
+        ),
+        (
+            ("by_class(label=3)", "by_class(label=3)"),
+            {"again": "skip"},
+            "step 2 (by_class) forgets nothing",
+        ),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    requests: tuple[str, ...],
+    more: dict[str, str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    assert message in fails(arguments(tmp_path / "run", *requests, **more), capsys)
+    assert "is a file" in fails(
+        arguments(tmp_path / "taken", "by_class(label=3)", "by_class(label=5)"), capsys
+    )
+    assert files(tmp_path) == {"taken": b"mine"}
