@@ -163,7 +163,7 @@ class _Loss:
         self._probe = FittedProbe(num_classes, batches=2 * method.memory, decay=method.probe_decay)
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
-        m, gone = self._method, self._gone.to(forget.outputs.logits.device)
+        m, gone = self._method, self._gone
         of_forget, of_retained = (
             masked_target(inputs.teachers[0].logits, gone) for inputs in (forget, retained)
         )
