@@ -18,8 +18,8 @@ from eigenforget.core.bands import (
     Band,
     band,
     bootstrap_interval,
+    kendall_agreement,
     paired_difference,
-    rank_agreement,
     units,
     verdict,
 )
@@ -217,38 +217,38 @@ def slow_tau(a: np.ndarray, b: np.ndarray) -> float:
 def test_agreement_is_kendalls_tau_b(seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, 5, 9), rng.integers(0, 4, 9)
-    found = rank_agreement(a, b)
+    found = kendall_agreement(a, b)
     assert (
         found.tau == pytest.approx(slow_tau(a, b)) and found.items == 9 and 0 <= found.p_value <= 1
     )
-    assert rank_agreement(b, a).tau == pytest.approx(found.tau)
-    assert rank_agreement(-a, b).tau == pytest.approx(-found.tau)
-    assert rank_agreement(a, a).tau == pytest.approx(1.0)
+    assert kendall_agreement(b, a).tau == pytest.approx(found.tau)
+    assert kendall_agreement(-a, b).tau == pytest.approx(-found.tau)
+    assert kendall_agreement(a, a).tau == pytest.approx(1.0)
 
 
 def test_six_items_can_be_told_from_chance_and_five_hardly() -> None:
-    six = rank_agreement(range(6), [0, 1, 2, 3, 5, 4])
+    six = kendall_agreement(range(6), [0, 1, 2, 3, 5, 4])
     assert (
         six.p_value == pytest.approx(2 * 6 / math.factorial(6))
         and six.p_value < 0.05
         and MIN_ITEMS == 6
     )
-    assert rank_agreement(range(6), range(6)).p_value == pytest.approx(2 / math.factorial(6))
+    assert kendall_agreement(range(6), range(6)).p_value == pytest.approx(2 / math.factorial(6))
     assert stats.kendalltau(range(5), [0, 1, 2, 4, 3]).pvalue > 0.05
     with pytest.raises(
         EigenforgetError, match=r"5 methods cannot tell .* at least 6 are needed"
     ) as refused:
-        rank_agreement(range(5), range(5))
+        kendall_agreement(range(5), range(5))
     assert "\n" not in str(refused.value)
 
 
 def test_agreement_refuses_what_is_no_ranking() -> None:
     with pytest.raises(EigenforgetError, match="got 6 and 7"):
-        rank_agreement(range(6), range(7))
+        kendall_agreement(range(6), range(7))
     with pytest.raises(EigenforgetError, match="all items are tied"):
-        rank_agreement([1.0] * 6, range(6))
+        kendall_agreement([1.0] * 6, range(6))
     with pytest.raises(EigenforgetError, match="finite"):
-        rank_agreement([0, 1, 2, 3, 4, math.nan], range(6))
+        kendall_agreement([0, 1, 2, 3, 4, math.nan], range(6))
 
 
 def test_a_band_is_shown_as_far_as_the_score_can_reach() -> None:

@@ -6,25 +6,35 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import eigenforget
 from eigenforget.record import (
     canonical,
+    file_digest,
+    manifest_of,
+    manifest_text,
     seal,
     to_json,
     value_digest,
+    weights_digest,
     write,
     write_text,
 )
+from eigenforget.record.checks import VerifyFinding
+from eigenforget.record.verify import Options, verify, verify_main
 from tests.record.toys import B, chain, made, refusal
 
 # Python runs a module of this name at its start: from then on only the standard library and
@@ -37,21 +47,6 @@ class Only:
             raise ImportError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Only())
 """
-import shutil
-from collections.abc import Iterator
-
-import torch
-from hypothesis import assume
-from safetensors.torch import save_file
-
-from eigenforget.record import (
-    file_digest,
-    manifest_of,
-    manifest_text,
-    weights_digest,
-)
-from eigenforget.record.checks import VerifyFinding
-from eigenforget.record.verify import Options, verify, verify_main
 
 # --- any change of the JSON of a sealed record ---
 

@@ -123,7 +123,7 @@ def test_copies_go_with_the_part_that_says_so() -> None:
     data = index(content=content)
     one, all_copies = ByIds(ids=("id001",)), ByIds(ids=("id001",), duplicates="forget")
     with pytest.raises(
-        EigenforgetError, match="2 samples of the retain set are identical.*: id007, id021"
+        EigenforgetError, match=r"2 samples of the retain set are identical.*: id007, id021"
     ):
         split(union(one, ByIds(ids=("id002",))), data)
     assert list(split(union(all_copies, ByIds(ids=("id002",))), data).forget) == [1, 2, 7, 21]

@@ -220,7 +220,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int) -> P
     return PairedDifference(math.fsum(gaps) / len(gaps), low, high, len(gaps))
 
 
-def rank_agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agreement:
+def kendall_agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agreement:
     """How far two scores rank the same items alike: Kendall's tau-b with ties.
 
     Computed by scipy.stats.kendalltau.

@@ -23,7 +23,7 @@ from eigenforget.core.types import Index
 from eigenforget.data.bundle import Data
 from eigenforget.data.sources import TensorSource
 
-COLUMNS = ("poisoned", "true_label")
+_COLUMNS = ("poisoned", "true_label")
 
 
 def inner_data(value: Any) -> Any:
@@ -102,7 +102,7 @@ class BackdooredData:
                 "backdoored plants a trigger into images [N, C, H, W] that are kept in memory"
             )
         known = {*clean.train_index.columns, *clean.test_index.columns}
-        if taken := [name for name in COLUMNS if name in known]:
+        if taken := [name for name in _COLUMNS if name in known]:
             raise EigenforgetError(
                 f"the data has a column {listed(taken)} already, which backdoored would write over"
             )

@@ -20,7 +20,7 @@ from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, ImageStorage, image_data
 from eigenforget.data.readers import from_arrow
 from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
-from eigenforget.data.table import Drop, Fraction, Group, Id, Label, Seed
+from eigenforget.data.table import Drop, Fraction, Group, Id, Label, SplitSeed
 from eigenforget.data.text import MaxLength, Tokenizer, Vocabulary, text_data
 from eigenforget.data.torchvision_set import ItemImages, Size
 
@@ -57,7 +57,7 @@ class HfDataset:
     id: Id = ""
     group: Group = ""
     test_fraction: Fraction = 0.2
-    seed: Seed = 0
+    seed: SplitSeed = 0
     drop: Drop = ()
     size: Size = 0
     keep: KeepField = "auto"

@@ -30,7 +30,7 @@ SplitColumn = Annotated[
     Field(description="column with train or test in each row; '' for a stratified, seeded split"),
 ]
 Fraction = Annotated[float, Field(gt=0, lt=1, description="share held out where no split is given")]
-Seed = Annotated[int, Field(ge=0, description="which samples are held out")]
+SplitSeed = Annotated[int, Field(ge=0, description="which samples are held out")]
 Drop = Annotated[tuple[str, ...], Field(description="columns that are not used at all, a tuple")]
 Delimiter = Annotated[
     str, Field(min_length=1, max_length=1, description="between the cells of a .csv file")
@@ -56,7 +56,7 @@ class TableFile:
     group: Group = ""
     split: SplitColumn = ""
     test_fraction: Fraction = 0.2
-    seed: Seed = 0
+    seed: SplitSeed = 0
     drop: Drop = ()
     categorical: Annotated[
         tuple[str, ...], Field(description="columns whose values are categories, a tuple")
@@ -101,7 +101,7 @@ class Builtin:
         Literal["iris", "wine", "breast_cancer"], Field(description="which table")
     ] = "iris"
     test_fraction: Fraction = 0.2
-    seed: Seed = 0
+    seed: SplitSeed = 0
 
     def load(self) -> Data:
         """Loads the table."""

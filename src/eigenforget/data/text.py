@@ -15,7 +15,16 @@ from eigenforget.data.bundle import Data
 from eigenforget.data.readers import read_columns
 from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.sources import TensorSource
-from eigenforget.data.table import Delimiter, Drop, Fraction, Group, Id, Label, Seed, SplitColumn
+from eigenforget.data.table import (
+    Delimiter,
+    Drop,
+    Fraction,
+    Group,
+    Id,
+    Label,
+    SplitColumn,
+    SplitSeed,
+)
 from eigenforget.data.tokens import check_tokenizer, text_contents, tokenised
 
 Tokenizer = Annotated[
@@ -52,7 +61,7 @@ class Text:
     group: Group = ""
     split: SplitColumn = ""
     test_fraction: Fraction = 0.2
-    seed: Seed = 0
+    seed: SplitSeed = 0
     drop: Drop = ()
     tokenizer: Tokenizer = "words"
     max_length: MaxLength = 64

@@ -13,11 +13,12 @@ from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.features import find_head
-from eigenforget.models.module import Arguments, library, noise_of, refuse_reserved, try_inputs
+from eigenforget.models.module import Arguments, noise_of, refuse_reserved, try_inputs
 from eigenforget.models.torchvision_model import check_name
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -81,7 +82,7 @@ class HuggingFace:
         """
         check_classes(self.name, num_classes)
         what = f"hf {self.path or dict(self.config).get('model_type', '')}"
-        transformers = library("transformers", "hf")
+        transformers = needed("transformers", extra="hf", what="the model hf()")
         config = self._config(transformers, num_classes, what)
         kind = _kind(transformers, config, self.kind, what)
         pretrained = self._has_weights(what)
@@ -225,7 +226,11 @@ def _check_resized(loaded: _Loaded, what: str) -> None:
 
 def _called(load: Callable[[], Any], what: str) -> Any:
     # Configs are checked by a class of their own, an Exception and nothing more special.
-    invalid = getattr(library("huggingface_hub.errors", "hf"), "StrictDataclassError", ValueError)
+    invalid = getattr(
+        needed("huggingface_hub.errors", extra="hf", what="the model hf()"),
+        "StrictDataclassError",
+        ValueError,
+    )
     try:
         return load()
     except (*_FAILURES, invalid) as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
@@ -155,20 +153,6 @@ def bare(model: nn.Module) -> nn.Module:
         getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()
     )
     return copy.deepcopy(model) if compiled else model
-
-
-def library(name: str, extra: str) -> Any:
-    """The module of an optional library, or an error that says how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:
-            raise EigenforgetError(
-                f"{name} is not installed: pip install 'eigenforget[{extra}]'"
-            ) from None
-        raise EigenforgetError(f"{name} cannot be imported: {first_line(error)}") from None
-    except (ImportError, RuntimeError) as error:
-        raise EigenforgetError(f"{name} cannot be imported: {first_line(error)}") from None
 
 
 def try_inputs(model: nn.Module, inputs: Any, *, what: str, num_classes: int) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from torch import nn
 
+from eigenforget.core.extras import needed
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.module import (
     Arguments,
-    library,
     load_pretrained,
     noise_of,
     refuse_reserved,
@@ -52,7 +52,7 @@ class Timm:
         """
         check_classes(self.name, num_classes)
         shape = image_shape(self.name, input_shape)
-        timm = library("timm", "vision")
+        timm = needed("timm", extra="vision", what="the model timm()")
         what = f"timm model {self.arch}"
         check_name(self.arch, timm.list_models(), "timm")
         refuse_reserved(

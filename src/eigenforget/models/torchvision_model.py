@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.module import (
     Arguments,
-    library,
     load_pretrained,
     noise_of,
     refuse_reserved,
@@ -55,7 +55,7 @@ class Torchvision:
         """
         check_classes(self.name, num_classes)
         shape = image_shape(self.name, input_shape)
-        models = library("torchvision", "vision").models
+        models = needed("torchvision", extra="vision", what="the model torchvision()").models
         what = f"torchvision model {self.arch}"
         known = models.list_models(module=models)
         check_name(self.arch, known, "torchvision")
