@@ -98,7 +98,7 @@ def run_record(
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         job={**origin.job, **(job or {})},
         inputs={**origin.inputs, **(inputs or {})},
-        environment=environment(origin.engine),
+        environment=run_environment(origin.engine),
         outcome=outcome,
         **fields,
     )
@@ -215,7 +215,7 @@ def write_chain(records: Sequence[RunRecord], folder: Path, *, split: str = "") 
         write_text(folder / SPLIT, split)
 
 
-def environment(engine: Engine) -> dict[str, Any]:
+def run_environment(engine: Engine) -> dict[str, Any]:
     """Versions, platform, device, threads and precision.
 
     Devices and accumulated batches are listed where there are several.

@@ -42,7 +42,7 @@ def roc_series(sides: AttackScores) -> dict[str, Any]:
     }
 
 
-class RocCounts(NamedTuple):
+class RocCorners(NamedTuple):
     """Members and others called members at each threshold, rising from 0 to all.
 
     Attributes:
@@ -54,7 +54,7 @@ class RocCounts(NamedTuple):
     false: np.ndarray
 
 
-def roc_curve(sides: AttackScores) -> RocCounts:
+def roc_curve(sides: AttackScores) -> RocCorners:
     """All corners of the ROC: the counts at or above each value that occurs, from the largest.
 
     Tied samples go together. The trapezoids under it make up P(member above) + ½ P(tie), the AUC.
@@ -64,17 +64,17 @@ def roc_curve(sides: AttackScores) -> RocCounts:
         np.r_[0, len(s) - np.searchsorted(np.sort(s), values, side="left")]
         for s in (sides.members, sides.others)
     ]
-    return RocCounts(true=counts[0], false=counts[1])
+    return RocCorners(true=counts[0], false=counts[1])
 
 
-def _corner(roc: RocCounts, fpr: float) -> int:
+def _corner(roc: RocCorners, fpr: float) -> int:
     """The last corner with at most floor(fpr · n) false alarms: the attack of threshold_attack."""
     # 0.29 · 100 is 28.999… in binary.
     allowed = int(np.floor(fpr * roc.false[-1] + 1e-9))
     return int(np.searchsorted(roc.false, allowed, side="right")) - 1
 
 
-def _thinned(roc: RocCounts) -> np.ndarray:
+def _thinned(roc: RocCorners) -> np.ndarray:
     """Indices of at most MAX_CORNERS corners.
 
     The ends, those at _EXACT_RATES, and others at even steps of both logarithmic rates.
