@@ -21,8 +21,8 @@ import torch
 from cyclopts import App
 
 from eigenforget.core.spec import spell
-from eigenforget.experiments.bench import Comparison, read_plan
-from eigenforget.experiments.bench.compare import Accuracy, closeness
+from eigenforget.experiments.bench import Tuning, read_plan
+from eigenforget.experiments.bench.tuning import Accuracy, closeness
 from eigenforget.experiments.bench.work import load_experiment
 from eigenforget.experiments.study import Study
 from eigenforget.methods import METHODS
@@ -77,7 +77,7 @@ def main(
         load_experiment(chosen, "cpu"), (), seed=SEED, oracle_seeds=(ORACLE,), store=store / plan
     )
     poison = objective == "poison"
-    comparison = Comparison(
+    tuning = Tuning(
         study,
         trials,
         objective=cleanness if poison else closeness,
@@ -88,7 +88,7 @@ def main(
         state = json.loads(path.read_text(encoding="utf-8"))
     todo = [m for m in methods if m.name not in state["methods"]]
     with lines() as watch:
-        for method, found in comparison.tune(todo, watch):
+        for method, found in tuning.tune(todo, watch):
             state["methods"][method.name] = {
                 "best": spell(found.best),
                 "space": {name: list(span) for name, span in found.space.items()},

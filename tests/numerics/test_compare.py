@@ -7,7 +7,7 @@ import pytest
 
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.evaluation.metrics import tug_of_war
-from eigenforget.experiments.bench.compare import field_of, search, with_fields
+from eigenforget.experiments.bench.tuning import field_of, search, with_fields
 from eigenforget.methods import METHODS, MUDA, Finetune, HeadMask, Masked, RandomLabel
 from eigenforget.methods.base import Method
 

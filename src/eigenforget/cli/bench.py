@@ -53,10 +53,10 @@ def bench(
     ] = False,
     dry_run: Annotated[bool, Parameter(help="only say what would be done", negative=())] = False,
 ) -> None:
-    """Run a plan: data × models × requests × methods × seeds. What is finished is never run again;
-    stop and go on at any time.
+    """Run a plan: data × models × requests × methods × seeds.
 
-    Exit code 1 where a job failed or was refused.
+    What is finished is never run again; stop and go on at any time. Exit code 1 where a job failed
+    or was refused.
     """
     found, results = read_plan(plan), out or Path("results") / plan.stem
     _check_folders({"--out": results, "--store": store})
@@ -68,7 +68,8 @@ def bench(
     if any(len(study.oracles) < 2 for study in found.studies):
         tell("a band takes two retrained models: with one, methods are measured and not judged")
     if dry_run:
-        for job in (*outline.training, *outline.baselines, *outline.methods):
+        everything: tuple[Job, ...] = (*outline.training, *outline.baselines, *outline.methods)
+        for job in everything:
             tell(f"  {job.title}: {job.study.title}")
         return
     try:

@@ -55,8 +55,8 @@ def prune(
     say(f"removed {_counted(models.prune(limit))}, the longest unused first", wrap=False)
 
 
-@cache.command
-def check(folder: CacheFolder, /) -> None:
+@cache.command(name="check")
+def check_models(folder: CacheFolder, /) -> None:
     """Read every model and compare it with its digest. Exit code 1 where one is damaged."""
     models = _cache_in(folder)
     problems = models.damaged()

@@ -29,8 +29,10 @@ def leaderboard(
         Parameter(help="document with the marks between which the table goes; default: print it"),
     ] = None,
 ) -> None:
-    """One table over the results of plans: how many scores of each method lie in the retrained
-    models' band, at what cost.
+    """One table over the results of plans.
+
+    It counts how many scores of each method lie in the retrained models' band, and says at what
+    cost.
     """
     if not folders:
         raise EigenforgetError("leaderboard needs a folder with results of a plan")

@@ -126,7 +126,7 @@ class _Reader:
         return Plan(title, tuple(jobs))
 
     def where(self, key: str, number: int, value: str = "") -> str:
-        """ "FILE, line N", where the key stands, or the value where it is found there.
+        """The place "FILE, line N" where the key stands, or the value where it is found there.
 
         Args:
             key: The key.

@@ -1,4 +1,4 @@
-"""A plan's results for people and other programs: records of each study, one table, a leaderboard."""
+"""A plan's results for people and programs: records of each study, one table, a leaderboard."""
 
 from __future__ import annotations
 
@@ -143,8 +143,9 @@ def write_out(bench: Bench, out: Path) -> list[StudyResults]:
 
 
 def write_pages(out: Path, title: str, problems: Mapping[str, Problem]) -> None:
-    """Writes leaderboard.md, and summary.md and summary.svg of each experiment, into a folder of
-    results.
+    """Writes the pages of a folder of results.
+
+    They are leaderboard.md, and summary.md and summary.svg of each experiment.
     """
     for name, problem in problems.items():
         (out / name).mkdir(exist_ok=True)
@@ -200,8 +201,9 @@ def _problems(found: Sequence[StudyResults]) -> dict[str, Problem]:
 
 
 def _experiment_name(study: StudySpec, taken: set[str]) -> str:
-    """digits-small_resnet-by_class-label-3, data in a file by its name; a number behind it where
-    two experiments would share the name.
+    """A name such as digits-small_resnet-by_class-label-3, with a number where it is taken.
+
+    Data in a file goes by the name of the file.
     """
     file = Path(str(getattr(study.data, "path", ""))).stem
     data = slug(file) if file else study.data.name

@@ -35,7 +35,11 @@ _SAMPLED = 100
 def unobserved(stage: str, total: int) -> OnOutcome:
     """Shows nothing."""
     del stage, total
-    return lambda job, outcome: None
+    return _ignore
+
+
+def _ignore(job: Job, outcome: JobOutcome) -> None:
+    del job, outcome
 
 
 class Outline(NamedTuple):
@@ -160,8 +164,8 @@ class Bench:
         observer: Observer,
     ) -> dict[str, int]:
         lost = [job for job in jobs if job.study in broken]
-        for job in lost:
-            self._write_failure(job, broken[job.study], context)
+        for lost_job in lost:
+            self._write_failure(lost_job, broken[lost_job.study], context)
         counts = Counter({"failed": len(lost)})
         for job, outcome in self._observed("run methods", jobs, broken, context, observer):
             counts[outcome.status] += 1
@@ -197,7 +201,7 @@ class Bench:
         """The baselines of the study, where they are measured.
 
         Raises:
-            EigenforgetError: The study cannot be run, or its results in the store are of other data.
+            EigenforgetError: The study cannot be run, or its stored results are of other data.
         """
         experiment, baselines = load_experiment(study, self.device), self.store.baselines(study)
         now = experiment.data.digest, experiment.split.digest

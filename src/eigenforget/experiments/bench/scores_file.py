@@ -1,5 +1,6 @@
-"""Records without their series in one compressed file: all that tables, figures and leaderboards
-are made from, at a thirtieth of the size.
+"""Records without their series in one compressed file.
+
+Tables, figures and leaderboards are made from it, at a thirtieth of the size of the records.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def write_scores_file(folder: Path, records: Mapping[str, Sequence[RunRecord]]) 
 
 
 def read_scores_file(folder: Path) -> dict[str, list[RunRecord]]:
-    """The records in `folder/scores.jsonl.gz`, by the path of their study, in the order of the file.
+    """The records in `folder/scores.jsonl.gz` by the path of their study, in the file's order.
 
     Their digests are those of the sealed records that they were made from, whose series they lack,
     so `eigenforget verify` cannot check them.
@@ -59,8 +60,9 @@ def read_scores_file(folder: Path) -> dict[str, list[RunRecord]]:
 
 
 def read_studies(folder: Path, pattern: str = "*/seed*") -> dict[str, list[RunRecord]]:
-    """The records of every study below a folder, by its path: sealed records where there are any,
-    else those of the scores file in its order.
+    """The records of every study below a folder, by its path.
+
+    They are the sealed records where there are any, else those of the scores file in its order.
 
     Args:
         folder: A folder of results.

@@ -24,7 +24,7 @@ _STALE_SECONDS = 24 * 3600
 
 
 class Baselines(NamedTuple):
-    """Sealed records of what the methods of a study stand beside: the original, then each oracle."""
+    """Sealed records of the original and of each oracle, which methods stand beside."""
 
     records: tuple[RunRecord, ...]
 
@@ -37,6 +37,11 @@ class Baselines(NamedTuple):
     def inputs(self) -> tuple[str, str]:
         """Digests of the data and of the split that they were measured on."""
         return self.records[0].inputs["data"], self.records[0].inputs["split"]
+
+
+def _ignore(line: str) -> None:
+    """Shows no warning."""
+    del line
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,10 @@ class Store:
 
     folder: Path
     run: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
-    warn: Callable[[str], None] = field(default=lambda line: None, compare=False)
+    warn: Callable[[str], None] = field(default=_ignore, compare=False)
 
     @classmethod
-    def at(cls, folder: str | Path, warn: Callable[[str], None] = lambda line: None) -> Store:
+    def at(cls, folder: str | Path, warn: Callable[[str], None] = _ignore) -> Store:
         """The store in this folder.
 
         Raises:
@@ -75,7 +80,7 @@ class Store:
         return ModelCache(self.folder / "models", self.warn)
 
     def statuses(self) -> dict[str, Status]:
-        """The status of each finished job by its digest; one that failed once and is ok now is ok."""
+        """The status of each finished job by its digest; what failed once and is ok now is ok."""
         found: dict[str, Status] = {}
         folder = self.folder / "jobs"
         for name in os.listdir(folder) if folder.is_dir() else ():

@@ -157,13 +157,14 @@ def _tried(work: Callable[[], _Result]) -> _Result | Failure:
 
 
 def _do_training(job: TrainingJob, context: WorkerContext) -> JobOutcome:
-    experiment = _tried(lambda: load_experiment(job.study, context.device))
-    if not isinstance(experiment, Failure):
-        model = _tried(lambda: context.store.cache().get(experiment, job.kind, job.seed))
-        if not isinstance(model, Failure):
-            return JobOutcome("ok", own_seconds=model.seconds)
-        experiment = model
-    return JobOutcome("failed", f"{job.kind} of seed {job.seed}: {experiment.reason}")
+    def trained() -> ModelAndCost:
+        experiment = load_experiment(job.study, context.device)
+        return context.store.cache().get(experiment, job.kind, job.seed)
+
+    model = _tried(trained)
+    if isinstance(model, Failure):
+        return JobOutcome("failed", f"{job.kind} of seed {job.seed}: {model.reason}")
+    return JobOutcome("ok", own_seconds=model.seconds)
 
 
 def _do_baselines(job: BaselineJob, context: WorkerContext) -> JobOutcome:

@@ -1,4 +1,4 @@
-"""Who does the jobs of a bench: this process, processes on this machine, a Ray cluster, or Slurm."""
+"""Who does the jobs of a bench: this process, other processes, a Ray cluster, or Slurm."""
 
 from __future__ import annotations
 

@@ -39,14 +39,16 @@ Accuracy = Mapping[str, float]
 
 
 def closeness(found: Accuracy, original: Accuracy, oracle: Accuracy) -> float:
-    """Tug-of-war in [0, 1]: Π over forget, retain and held-out retained data of
-    1 − |accuracy − oracle's accuracy| (Triantafillou et al., arXiv 2406.09073).
+    """Tug-of-war in [0, 1] (Triantafillou et al., arXiv 2406.09073).
+
+    It is Π over forget, retain and held-out retained data of 1 − |accuracy − oracle's accuracy|.
     """
+    del original
     return tug_of_war(found, oracle)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Tuning:
     """The same search and budget for every method, on one original and its first oracle.
 
     The objective is made of output accuracies, so that feature metrics stay unseen by every
