@@ -1,0 +1,13 @@
+"""The figures of the report."""
+
+from __future__ import annotations
+
+from eigenforget.report.figures.charts import CHARTS
+from tests.report_toys import whole
+
+
+def test_every_chart_is_drawn_of_whole_records_and_has_its_own_name() -> None:
+    records = whole()
+    assert len({chart.id for chart in CHARTS}) == len({chart.title for chart in CHARTS})
+    assert len(CHARTS) == 16 and all(chart.applies(records) for chart in CHARTS)
+    assert all(len(chart.draw(records).alt) > 80 for chart in CHARTS)

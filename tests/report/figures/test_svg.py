@@ -1,0 +1,36 @@
+"""A heat map as a plain SVG file."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from eigenforget.report.figures.style import band_colour
+from eigenforget.report.figures.svg import Line, Shade, heatmap
+
+SVG = "{http://www.w3.org/2000/svg}"
+BAD = "<b>&\"'"
+
+
+def test_cells_have_the_colour_of_their_gap_and_their_text() -> None:
+    lines = [
+        Line("da", [Shade("0.5", 0.2), Shade("0.9", -9.0)], after="2 runs"),
+        Line(BAD, [None, Shade(BAD, None)]),
+    ]
+    root = ElementTree.fromstring(heatmap(BAD, ["one", "two"], lines, after="runs"))
+    texts = [t.text for t in root.iter(f"{SVG}text")]
+    written = {text for text in texts if text}
+    assert written == {BAD, "one", "two", "runs", "da", "0.5", "0.9", "2 runs", "–"}
+    fills = [r.attrib["fill"] for r in root.iter(f"{SVG}rect")][1:]
+    assert fills == [band_colour(0.2), band_colour(-9.0)]
+
+
+@pytest.mark.parametrize("columns", [1, 5])
+def test_it_is_as_wide_as_its_columns(columns: int) -> None:
+    line = Line("line", [Shade("1", 0.0)] * columns)
+    root = ElementTree.fromstring(heatmap("t", [str(i) for i in range(columns)], [line]))
+    width = float(root.attrib["viewBox"].split()[2])
+    boxes = [r.attrib for r in root.iter(f"{SVG}rect") if "x" in r.attrib]
+    last = max(float(box["x"]) + float(box["width"]) for box in boxes)
+    assert last <= width
