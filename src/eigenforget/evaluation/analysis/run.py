@@ -18,7 +18,7 @@ from torch import nn
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.types import Part, Score
-from eigenforget.data.sources import as_source
+from eigenforget.data.sources import Source, as_source
 from eigenforget.evaluation.analysis.geometry import cka
 from eigenforget.evaluation.analysis.layers import earlier_layers
 from eigenforget.evaluation.analysis.series import (
@@ -147,14 +147,9 @@ def analyze(
     parts: dict[Part, Any] = {"forget": sides.forget, "retain": sides.retain}
     if held_out is not None:
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
-    settled = {n: settle(ready(m.model), sides.forget).model for n, m in models.items()}
+    settled = [settle(ready(m.model), sides.forget).model for m in models.values()]
     engine = engine or Engine()
-    if isinstance(layers, str):
-        raise EigenforgetError(f"layers must be a list of names, got {layers!r}")
-    further = layers
-    if further is None:
-        first = next(iter(settled.values()))
-        further = earlier_layers(first, sides.retain, engine=engine, layer=layer)
+    further = _layers(layers, settled[0], sides.retain, engine=engine, layer=layer)
     panel = Panel(
         parts=parts,
         num_classes=num_classes or sides.classes,
@@ -162,11 +157,11 @@ def analyze(
         engine=engine,
         seed=seed,
         layer=layer,
-        layers=tuple(further),
+        layers=further,
         k=k,
     )
     roles: list[Role] = ["original", *(["oracle"] * (len(models) - 1))]  # type: ignore[list-item]
-    measured = dict(zip(models, measure_features(panel, [*settled.values()], roles), strict=True))
+    measured = dict(zip(models, measure_features(panel, settled, roles), strict=True))
     origin, split = origin_of(panel, sides, made_by="eigenforget.analyze")
     job = {
         "layers": list(further),
@@ -223,6 +218,17 @@ def _models(original: Any, oracles: Any) -> dict[str, ModelAndCost]:
             f"oracles must be retrained models, none called 'original'; got {list(retrained)}"
         )
     return {**models_by_name({"original": original}, "original"), **retrained}
+
+
+def _layers(
+    given: Any, model: nn.Module, source: Source, *, engine: Engine, layer: str | None
+) -> tuple[str, ...]:
+    """The further layers that were given, or those that are found."""
+    if isinstance(given, str):
+        raise EigenforgetError(f"layers must be a list of names, got {given!r}")
+    if given is not None:
+        return tuple(given)
+    return earlier_layers(model, source, engine=engine, layer=layer)
 
 
 def _of_model(panel: Panel, model: nn.Module) -> tuple[dict[str, Any], ModelFeatures]:

@@ -12,7 +12,7 @@ from eigenforget.record import RunRecord
 from eigenforget.report.figures import series
 from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.panels import Panels
-from eigenforget.report.figures.style import GREY, shown, styles
+from eigenforget.report.figures.style import GREY, Style, shown, styles
 
 
 def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
@@ -44,17 +44,7 @@ def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
             hovertemplate=f"%{{customdata[1]}} of {c.members} found,"
             f" %{{customdata[0]}} of {c.others} false alarms",
         )
-        marks = {rate: share for rate, share in c.rates.items() if share > 0}
-        panels.add(
-            0,
-            shown(name),
-            group=name,
-            x=list(marks),
-            y=list(marks.values()),
-            mode="markers",
-            marker=looks[name].marker(9),
-            hovertemplate="%{y:.1%} found at %{x:.1~%} false alarms",
-        )
+        _add_marks(panels, name, c, looks[name])
     for rate in (r for r in series.ROC_RATES if any(r in c.rates for c in curves.values())):
         panels.mark(0, rate, f"{100 * rate:g} %", width=1)
     log = {
@@ -67,6 +57,20 @@ def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
     false = {"title": {"text": "false alarms, share of others (logarithmic)"}}
     panels.axes(0, {**log, **false}, {**log, "title": {"text": "members found (logarithmic)"}})
     return panels.figure()
+
+
+def _add_marks(panels: Panels, name: str, counts: series.RocSeries, look: Style) -> None:
+    marks = {rate: share for rate, share in counts.rates.items() if share > 0}
+    panels.add(
+        0,
+        shown(name),
+        group=name,
+        x=list(marks),
+        y=list(marks.values()),
+        mode="markers",
+        marker=look.marker(9),
+        hovertemplate="%{y:.1%} found at %{x:.1~%} false alarms",
+    )
 
 
 ROC_CHART = Chart(

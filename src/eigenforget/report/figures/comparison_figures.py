@@ -12,7 +12,7 @@ from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.cost import shares
 from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.panels import NUMBER_WIDTH, Panels, heat_cells, heat_map
-from eigenforget.report.figures.style import GREY, INSIDE, ORANGE, SKY, shown, styles
+from eigenforget.report.figures.style import GREY, INSIDE, ORANGE, SKY, Style, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import Cell, Row, Table, build, in_units, number, percent, signed
 
@@ -207,20 +207,7 @@ def pareto_figure(records: Sequence[RunRecord]) -> go.Figure:
             line={"color": GREY, "width": 2, "shape": "hv"},
             hoverinfo="skip",
         )
-        for p in points:
-            look, name = looks[p.row.model], shown(p.row.model)
-            symbol = f"{look.symbol}-open" if p.row.role == "control" else look.symbol
-            told = f"{p.words}{', on the front' if p in best else ''}"
-            panels.add(
-                i,
-                name,
-                group=p.row.model,
-                x=[p.cost],
-                y=[quality(p)],
-                mode="markers",
-                marker={"color": look.colour, "symbol": symbol, "size": 14 if p in best else 9},
-                hovertemplate=f"{name}: {told}<extra></extra>",
-            )
+        _add_dots(panels, i, points, quality, best=best, looks=looks)
         cost: dict[str, Any] = {
             "type": "log",
             "title": {"text": "share of the cost of retraining (logarithmic)"},
@@ -230,6 +217,32 @@ def pareto_figure(records: Sequence[RunRecord]) -> go.Figure:
         ends = {"range": [-0.03, 1.03], "tickformat": ".0%"} if i == 0 else {}
         panels.axes(i, cost, {"automargin": True, "rangemode": "tozero", **ends})
     return panels.figure()
+
+
+def _add_dots(
+    panels: Panels,
+    panel: int,
+    points: Sequence[CostAndQuality],
+    quality: Callable[[CostAndQuality], float],
+    *,
+    best: Sequence[CostAndQuality],
+    looks: dict[str, Style],
+) -> None:
+    """A dot for each model; large ones are on the front, open ones are controls."""
+    for p in points:
+        look, name = looks[p.row.model], shown(p.row.model)
+        symbol = f"{look.symbol}-open" if p.row.role == "control" else look.symbol
+        told = f"{p.words}{', on the front' if p in best else ''}"
+        panels.add(
+            panel,
+            name,
+            group=p.row.model,
+            x=[p.cost],
+            y=[quality(p)],
+            mode="markers",
+            marker={"color": look.colour, "symbol": symbol, "size": 14 if p in best else 9},
+            hovertemplate=f"{name}: {told}<extra></extra>",
+        )
 
 
 def _counts(name: str, cell: Cell) -> bool:
