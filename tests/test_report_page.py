@@ -758,5 +758,5 @@ def test_the_first_observation_is_said_in_words_only_as_far_as_the_numbers_go(
     text = page.render(sealed([with_da(name, value) for name, value in values.items()]), "analysis")
     assert (
         words in text
-        and text.count("Dimensional alignment of forgotten with kept training features") == 1
+        and text.count("Dimensional alignment of the forget set") == 1
     )

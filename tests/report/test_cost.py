@@ -10,7 +10,7 @@ from eigenforget.record import Outcome, RunRecord
 from eigenforget.report.checks import checks
 from eigenforget.report.cost import Share, processor_seconds, shares, wall_seconds
 from eigenforget.report.figures import comparison_figures
-from eigenforget.report.pages.card import card
+from eigenforget.report.pages.card import model_card
 from eigenforget.report.pages.leaderboard import Problem, leaderboard_rows
 from eigenforget.report.table import build
 from eigenforget.report.verdict import verdicts
@@ -73,7 +73,7 @@ def _shown(records: list[RunRecord]) -> dict[str, object]:
         "leaderboard": next(iter(line.shares), None),
         "pareto": dots.get("one"),
         "verdict": next(v for v in verdicts(table) if v.model == "one").sentences,
-        "card": card(records, "one"),
+        "card": model_card(records, "one"),
         "check": next(c for c in checks(records) if c.code == "EF012").explanation,
     }
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from eigenforget.cli.options import OutFile, Overwrite, RecordPaths
 from eigenforget.cli.record_files import check_free, give, read_all
-from eigenforget.report.pages.card import card as card_of
+from eigenforget.report.pages.card import model_card
 
 
 def card(
@@ -26,4 +26,4 @@ def card(
     It says what was forgotten, how it was measured, what is claimed, and how to check it.
     """
     check_free(out, overwrite)
-    give(card_of(read_all(records), model), out)
+    give(model_card(read_all(records), model), out)

@@ -43,7 +43,7 @@ _BIDIRECTIONAL = {
 }
 
 
-def one_line(text: str) -> str:
+def flattened(text: str) -> str:
     """The text on one line.
 
     Control characters, line ends and marks that change the direction of writing become spaces.
@@ -56,21 +56,21 @@ def one_line(text: str) -> str:
 
 def markdown(text: str) -> str:
     """As plain text in a markdown document or table: no markup, link, formula or HTML."""
-    escaped = "".join(_MARKDOWN.get(c, c) for c in one_line(text))
+    escaped = "".join(_MARKDOWN.get(c, c) for c in flattened(text))
     # What looks like an address becomes a link without any markup.
     return _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", escaped)
 
 
 def code(text: str) -> str:
     """As code in a markdown document; not for table cells, which a bar ends even within code."""
-    line = one_line(text) or " "
+    line = flattened(text) or " "
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
 
 
 def latex(text: str) -> str:
     """As text in a LaTeX document or tabular."""
-    return "".join(_LATEX.get(c, c) for c in one_line(text))
+    return "".join(_LATEX.get(c, c) for c in flattened(text))
 
 
 def yaml(text: str) -> str:

@@ -143,7 +143,7 @@ _MEMBERSHIP = {
     ),
     "mia_logistic_auc": (
         "MIA AUC (logistic)",
-        "The membership attack by a cross-validated logistic regression on four scores of a sample.",
+        "The membership attack by a cross-validated logistic regression on four scores a sample.",
     ),
     "mia_forget_rate": (
         "called members",
@@ -160,7 +160,7 @@ _MEMBERSHIP = {
     ),
     "rmia_auc": (
         "RMIA AUC",
-        "A stronger attack, which compares each sample's probability with that of retrained models.",
+        "A stronger attack, which compares each sample's probability with retrained models'.",
     ),
     "rmia_tpr_1": (
         "RMIA TPR at 1 %",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from eigenforget.record import RecordError, RunRecord
-from eigenforget.report.escaping import one_line
+from eigenforget.report.escaping import flattened
 from eigenforget.report.findings import counted
 from eigenforget.report.glossary import NAMES
 from eigenforget.report.table import Row, Table, build
@@ -84,9 +84,8 @@ class RequirementResult(NamedTuple):
     @property
     def line(self) -> str:
         """One line for a log; names that others chose cannot begin another."""
-        return one_line(
-            f"{self.model}: {self.requirement.text} {'holds' if self.holds else 'fails'}: {self.words}"
-        )
+        answer = "holds" if self.holds else "fails"
+        return flattened(f"{self.model}: {self.requirement.text} {answer}: {self.words}")
 
 
 class _Observed(NamedTuple):
@@ -225,10 +224,8 @@ def _observed(requirement: Requirement, row: Row, table: Table) -> _Observed:
     if requirement.quantity == "gap" and requirement.bound != "band":
         return _Observed(cell.gap, f"the gap is {cell.gap:+.6g}")
     if cell.units is None or reference.band is None:
-        return _Observed(
-            None,
-            f"{counted(reference.models, 'retrained model makes', 'retrained models make')} no band",
-        )
+        make = counted(reference.models, "retrained model makes", "retrained models make")
+        return _Observed(None, f"{make} no band")
     if requirement.quantity == "units":
         return _Observed(cell.units, f"the gap is {cell.units:+.6g} half-widths of the band")
     return _Observed(

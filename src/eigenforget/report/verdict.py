@@ -125,7 +125,7 @@ def limits(table: Table) -> list[str]:
 
 
 def recovery(row: Row, metric: str, table: Table) -> Recovery | None:
-    """r = (value − original) / (mean of the retrained models − original).
+    """The share of the way: r = (value − original) / (mean of the retrained models − original).
 
     Returns:
         None when the model has no such score. The fraction is None, with the reason, where r would
@@ -170,7 +170,7 @@ def separates(metric: str, table: Table) -> bool:
 
 
 def features_kept(ways: Sequence[Recovery]) -> bool:
-    """More than half of the metrics that count are nearer the original than the retrained models."""
+    """Whether more than half of the metrics that count are nearer the original."""
     counted = [r for r in ways if r.counts]
     return 2 * sum(r.far for r in counted) > len(counted)
 

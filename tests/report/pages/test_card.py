@@ -16,7 +16,7 @@ from eigenforget.cli import main
 from eigenforget.record import RecordError, RunRecord, write
 from eigenforget.report.escaping import markdown
 from eigenforget.report.glossary import HEADLINE, label
-from eigenforget.report.pages.card import card
+from eigenforget.report.pages.card import model_card
 from tests.report_toys import made, score, whole
 
 NAME = 'x"\n---\nlicense: mit\n- {a: [b]} # `c` | <i>d</i> é \u202e\U0001f600 \\'
@@ -65,7 +65,7 @@ def metadata(text: str) -> dict[str, Any]:
 
 
 def test_the_metadata_by_known_answer() -> None:
-    assert front(card(records())).splitlines() == [
+    assert front(model_card(records())).splitlines() == [
         "# license: the publisher's choice",
         "tags:",
         "- machine-unlearning",
@@ -87,7 +87,7 @@ def test_the_metadata_by_known_answer() -> None:
 
 def test_the_hub_reads_every_headline_score_of_each_unlearned_model() -> None:
     hub = pytest.importorskip("huggingface_hub")
-    data = hub.ModelCard(card(whole(), "two")).data
+    data = hub.ModelCard(model_card(whole(), "two")).data
     wanted = {
         s.name: s.value
         for s in next(r for r in whole() if r.name == "two").scores
@@ -106,9 +106,11 @@ def test_the_hub_reads_every_headline_score_of_each_unlearned_model() -> None:
 
 
 def test_all_unlearned_models_are_in_the_index_and_no_control() -> None:
-    index = metadata(card(whole()))["model-index"]
+    index = metadata(model_card(whole()))["model-index"]
     assert [entry["name"] for entry in index] == ["one", "two", "three", "four"]
-    assert [entry["name"] for entry in metadata(card(whole(), "three"))["model-index"]] == ["three"]
+    assert [entry["name"] for entry in metadata(model_card(whole(), "three"))["model-index"]] == [
+        "three"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_all_unlearned_models_are_in_the_index_and_no_control() -> None:
     ],
 )
 def test_hostile_names_are_names(name: str) -> None:
-    text = card(
+    text = model_card(
         records(
             name,
             request={"spec": f"by_ids(ids=({name!r},))\n---\n"},
@@ -154,7 +156,9 @@ def test_hostile_names_are_names(name: str) -> None:
 
 @pytest.mark.parametrize("value", [1e-5, -1e-300, 1e22, 12345678.0, 0.1 + 0.2, 0.0, -0.0, 1.0])
 def test_values_are_numbers_of_the_same_bits(value: float) -> None:
-    (metric,) = metadata(card(records(values=(value,))))["model-index"][0]["results"][0]["metrics"]
+    (metric,) = metadata(model_card(records(values=(value,))))["model-index"][0]["results"][0][
+        "metrics"
+    ]
     assert isinstance(metric["value"], float) and metric["value"] == value
     assert math.copysign(1, metric["value"]) == math.copysign(1, value)
 
@@ -169,7 +173,7 @@ def test_values_are_numbers_of_the_same_bits(value: float) -> None:
     ],
 )
 def test_the_task_follows_from_the_data(spec: str, task: str) -> None:
-    (result,) = metadata(card(records(data={"spec": spec})))["model-index"][0]["results"]
+    (result,) = metadata(model_card(records(data={"spec": spec})))["model-index"][0]["results"]
     assert result["task"] == {"type": task} and result["dataset"] == {
         "name": spec,
         "type": spec.split("(")[0],
@@ -177,7 +181,7 @@ def test_the_task_follows_from_the_data(spec: str, task: str) -> None:
 
 
 def test_it_says_what_was_done_measured_and_how_to_check() -> None:
-    text = card(records())
+    text = model_card(records())
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
         "What was forgotten, and how",
         "What the measurements say",
@@ -204,7 +208,7 @@ def test_it_says_what_was_done_measured_and_how_to_check() -> None:
         assert said in text, said
     sealed = whole()
     assert all(
-        f"- record of {r.name}: `{r.digest}`" in card(sealed)
+        f"- record of {r.name}: `{r.digest}`" in model_card(sealed)
         for r in sealed
         if r.role == "unlearned"
     )
@@ -214,7 +218,7 @@ def test_what_has_no_value_is_left_out_or_said_to_be_unknown() -> None:
     def types(values: tuple[float | None, ...]) -> list[str]:
         return [
             m["type"]
-            for m in metadata(card(records(values=values)))["model-index"][0]["results"][0][
+            for m in metadata(model_card(records(values=values)))["model-index"][0]["results"][0][
                 "metrics"
             ]
         ]
@@ -224,16 +228,16 @@ def test_what_has_no_value_is_left_out_or_said_to_be_unknown() -> None:
 
 def test_errors() -> None:
     with pytest.raises(RecordError, match="nothing to write a card of"):
-        card(whole(models={"mask": "control", "oracle": "oracle"}))
+        model_card(whole(models={"mask": "control", "oracle": "oracle"}))
     with pytest.raises(RecordError, match=r"named 'mask'; the records have one, two, three, four"):
-        card(whole(), "mask")
+        model_card(whole(), "mask")
     lost = replace(
         records()[3],
         outcome=replace(records()[3].outcome, status="failed", reason="it diverged"),
         scores=(),
     )
     with pytest.raises(RecordError, match="nothing to write a card of"):
-        card([*records()[:3], lost])
+        model_card([*records()[:3], lost])
 
 
 def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,10 +245,10 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for i, record in enumerate(whole()):
         write(record, tmp_path / "records" / f"{i}.json")
     main(["card", str(tmp_path / "records"), "--model", "two", "-o", str(tmp_path / "README.md")])
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == card(whole(), "two")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == model_card(whole(), "two")
     capsys.readouterr()
     main(["card", str(tmp_path / "records")])
-    assert capsys.readouterr().out == card(whole())
+    assert capsys.readouterr().out == model_card(whole())
     with pytest.raises(SystemExit, match="2"):
         main(["card", str(tmp_path / "records"), "--model", "nobody"])
     assert "named 'nobody'" in capsys.readouterr().err

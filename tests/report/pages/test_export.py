@@ -13,7 +13,7 @@ import pytest
 
 from eigenforget.cli import main
 from eigenforget.record import RecordError, RunRecord, ScoreRow, seal, write
-from eigenforget.report.escaping import code, latex, markdown, one_line, yaml
+from eigenforget.report.escaping import code, flattened, latex, markdown, yaml
 from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.pages import export
 from eigenforget.report.pages.export import frame, to_csv, to_latex, to_markdown
@@ -156,7 +156,7 @@ def test_markdown_says_the_name_and_nothing_else() -> None:
     assert parser is not None
     (inline,) = [t for t in parser.parse(markdown(HOSTILE)) if t.type == "inline"]
     assert {t.type for t in inline.children} <= {"text", "text_special"}
-    assert "".join(t.content for t in inline.children) == one_line(HOSTILE)
+    assert "".join(t.content for t in inline.children) == flattened(HOSTILE)
 
 
 def test_markdown_by_known_answers() -> None:
@@ -213,7 +213,7 @@ def read_latex(text: str) -> str:
 
 def test_latex_says_the_name_and_nothing_else() -> None:
     every = "".join(map(chr, range(32, 127)))
-    assert read_latex(latex(every)) == every.strip() and read_latex(latex(HOSTILE)) == one_line(
+    assert read_latex(latex(every)) == every.strip() and read_latex(latex(HOSTILE)) == flattened(
         HOSTILE
     )
     text = to_latex(hostile())
@@ -225,7 +225,7 @@ def test_latex_says_the_name_and_nothing_else() -> None:
     )
 
 
-def test_latex_without_retrained_models_has_one_line_less() -> None:
+def test_latex_without_retrained_models_has_flattened_less() -> None:
     values = {"da": 0.5, "nmi": 12345.0, "nc1": 1.5e-7}
     records = [
         made("m", "unlearned", [score(name, value, (None, None)) for name, value in values.items()])
@@ -313,7 +313,7 @@ def test_nothing_is_overwritten_unasked(
     assert out.read_text(encoding="utf-8").startswith("model,role,status,")
 
 
-def test_bad_input_is_one_line(
+def test_bad_input_is_flattened(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for given, message in (

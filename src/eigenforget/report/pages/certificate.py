@@ -1,5 +1,6 @@
-"""A deletion certificate: one record on one printable page, with what is not claimed as large as
-what is.
+"""A deletion certificate: one record on one printable page.
+
+What is not claimed stands there as large as what is.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jinja2
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.record.signing import (
@@ -24,17 +23,17 @@ from eigenforget.report.checks import by_severity, checks
 from eigenforget.report.findings import count_in
 from eigenforget.report.glossary import label
 from eigenforget.report.pages.certificate_fit import Content, type_size, width
+from eigenforget.report.pages.document import template_environment
 from eigenforget.report.table import FIRST, Row, Table, build, number
 from eigenforget.report.table import evaluated as evaluations
 from eigenforget.report.verdict import verdicts
 
-SCORES = (*FIRST, "rmia_auc", "relearn_all_auc")
+_SCORES = (*FIRST, "rmia_auc", "relearn_all_auc")
 """The scores that a certificate shows, where the record has them."""
 
 _LONG, _CLAIM, _NAME, _FILE = 95.0, 70.0, 35.0, 14.0
 """Widths in em beyond which a text, a claim, a name and the name of a file are cut; a line of text
-across the page has some 60.
-"""
+across the page has some 60."""
 
 _CLAIMS = 8
 _FILES = 4
@@ -42,13 +41,15 @@ _ABSENT = "not in this record"
 
 
 class Fact(NamedTuple):
+    """A line of a certificate; `digest`: its value is one."""
+
     name: str
     value: str
     digest: bool = False
 
 
-class Shown(NamedTuple):
-    """A score. interval and band: "" where there is none; reason: why there is no value."""
+class ScoreLine(NamedTuple):
+    """A score; interval and band are "" where there is none, reason says why there is no value."""
 
     label: str
     value: str
@@ -58,14 +59,20 @@ class Shown(NamedTuple):
     reason: str
 
 
-class Measured(NamedTuple):
-    """What was measured of the model. record: the digest of the record with the scores; checked:
-    codes and titles of what checks found.
+class MeasuredPart(NamedTuple):
+    """What was measured of the model.
+
+    Attributes:
+        record: The digest of the record with the scores.
+        headline: The verdict's headline; "" where there is no table to judge by.
+        scores: The scores.
+        checked: Codes and titles of what checks found.
+        banded: Whether any score has a band.
     """
 
     record: str
     headline: str
-    scores: list[Shown]
+    scores: list[ScoreLine]
     checked: str
     banded: bool
 
@@ -75,12 +82,18 @@ def render_certificate(
 ) -> str:
     """The page for an unlearn record, or an evaluate record of an unlearned model.
 
-    evaluated: the records that were measured together, retrained models among them: from these come
-    the scores of an unlearn record, and the bands. signature: who signed the record, see
-    `signed_by`. The same arguments give the same bytes. Errors: RecordError for a record that
-    certifies nothing (of training, refused, failed, of no unlearned model, not sealed), for
-    `evaluated` without this model or of another split, and for non-claims that do not fit on a
-    page, since they are never cut.
+    The same arguments give the same bytes.
+
+    Args:
+        record: The record.
+        evaluated: The records that were measured together, retrained models among them: from these
+            come the scores of an unlearn record, and the bands.
+        signature: Who signed the record, see `signed_by`.
+
+    Raises:
+        RecordError: The record certifies nothing (of training, refused, failed, of no unlearned
+            model, not sealed); `evaluated` is without this model or of another split; or the
+            non-claims, which are never cut, do not fit on a page.
     """
     _check(record)
     other = None if evaluated is None else _evaluation_of(record, evaluated)
@@ -107,34 +120,32 @@ def render_certificate(
     )
     if size is None:
         raise RecordError(
-            f"record {clipped(record.name, _NAME)!r}: {sum(map(len, non_claims))} characters of non-claims, which a certificate has to show"
-            " whole, do not fit on its page"
+            f"record {clipped(record.name, _NAME)!r}: {sum(map(len, non_claims))} characters of"
+            " non-claims, which a certificate has to show whole, do not fit on its page"
         )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("certificate.html.jinja").render(
-        name=clipped(record.name, _NAME),
-        kind=record.kind,
-        facts=facts,
-        digests=digests,
-        measured=measured,
-        claims=claims,
-        non_claims=non_claims,
-        size=size,
-        digest=record.digest,
-        signature=signature,
+    return (
+        template_environment()
+        .get_template("certificate.html.jinja")
+        .render(
+            name=clipped(record.name, _NAME),
+            kind=record.kind,
+            facts=facts,
+            digests=digests,
+            measured=measured,
+            claims=claims,
+            non_claims=non_claims,
+            size=size,
+            digest=record.digest,
+            signature=signature,
+        )
     )
 
 
 def signed_by(record: RunRecord, path: str | Path) -> str:
-    """Who signed the record that stands at `path`, as one line; "" where no signature is beside it.
+    """Who signed the record at `path`, as one line; "" where no signature is beside it.
 
-    Errors: RecordError for a signature that is damaged, of another record, or not valid.
+    Raises:
+        RecordError: The signature is damaged, of another record, or not valid.
     """
     beside = signature_path(path)
     if not beside.exists():
@@ -148,9 +159,7 @@ def signed_by(record: RunRecord, path: str | Path) -> str:
 
 
 def plain(text: str) -> str:
-    """The text on one line; what cannot be printed, such as a mark that turns the direction of
-    writing, as �.
-    """
+    """The text on one line; � for what cannot be printed, such as marks of writing direction."""
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
 
 
@@ -169,11 +178,13 @@ def _check(record: RunRecord) -> None:
     name = f"record {clipped(record.name, _NAME)!r}"
     if record.kind == "train":
         raise RecordError(
-            f"{name} is of training, where nothing is forgotten; a certificate takes an unlearn or an evaluate record"
+            f"{name} is of training, where nothing is forgotten; a certificate takes an unlearn or"
+            " an evaluate record"
         )
     if record.outcome.status != "ok":
         raise RecordError(
-            f"{name}: the run was {record.outcome.status} and made no model: there is nothing to certify"
+            f"{name}: the run was {record.outcome.status} and made no model: there is nothing to"
+            " certify"
         )
     role = record.role or record.job.get("role", "unlearned")
     if role != "unlearned":
@@ -190,12 +201,11 @@ def _check(record: RunRecord) -> None:
 
 
 def _evaluation_of(record: RunRecord, evaluated: Sequence[RunRecord]) -> RunRecord:
-    """The evaluate record of the same model. Errors: there is none, or it is of another split."""
+    """The evaluate record of the same model, of the same split."""
+    name = f"record {clipped(record.name, _NAME)!r}"
     if record.kind == "evaluate":
         if all(r.digest != record.digest for r in evaluated):
-            raise RecordError(
-                f"record {clipped(record.name, _NAME)!r} is not among the records that were measured together"
-            )
+            raise RecordError(f"{name} is not among the records that were measured together")
         return record
     model = record.outcome.outputs.get("model")
     same = [
@@ -205,16 +215,18 @@ def _evaluation_of(record: RunRecord, evaluated: Sequence[RunRecord]) -> RunReco
     ]
     if not same:
         raise RecordError(
-            f"no evaluate record is of the model that record {clipped(record.name, _NAME)!r} made ({model or 'no digest of it'})"
+            f"no evaluate record is of the model that {name} made ({model or 'no digest of it'})"
         )
     if same[0].role != "unlearned":
         raise RecordError(
-            f"record {clipped(same[0].name, _NAME)!r} is of the same model, as {same[0].role}: there is nothing to certify"
+            f"record {clipped(same[0].name, _NAME)!r} is of the same model, as {same[0].role}:"
+            " there is nothing to certify"
         )
     splits = record.inputs.get("split"), same[0].inputs.get("split")
     if None not in splits and splits[0] != splits[1]:
         raise RecordError(
-            f"the model was measured on another split ({splits[1]}) than it was unlearned with ({splits[0]})"
+            f"the model was measured on another split ({splits[1]}) than it was unlearned with"
+            f" ({splits[0]})"
         )
     return same[0]
 
@@ -289,27 +301,27 @@ def _digests(record: RunRecord, evaluated: Sequence[RunRecord] | None) -> list[F
     return found
 
 
-def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> Measured:
+def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> MeasuredPart:
     records = list(evaluated) if evaluated is not None else [scored]
     table = build(records)
     row = next(r for r in table.rows if r.model == scored.name)
-    shown = [_shown(row, name, table) for name in SCORES if name in row.cells]
+    shown = [_shown(row, name, table) for name in _SCORES if name in row.cells]
     if evaluated is None:
-        return Measured(str(scored.digest), "", shown, "", False)
+        return MeasuredPart(str(scored.digest), "", shown, "", False)
     headline = next(v.headline for v in verdicts(table) if v.model == scored.name)
     said = [c for c in by_severity(checks(records)) if not c.models or scored.name in c.models]
     loud = [f"{c.code} {c.title} ({c.severity})" for c in said if c.severity != "note"]
     notes = [c.code for c in said if c.severity == "note"]
     text = "; ".join([*loud, *([f"notes {', '.join(notes)}"] if notes else [])])
-    return Measured(
+    return MeasuredPart(
         str(scored.digest), clipped(headline), shown, text or "nothing", any(s.band for s in shown)
     )
 
 
-def _shown(row: Row, name: str, table: Table) -> Shown:
+def _shown(row: Row, name: str, table: Table) -> ScoreLine:
     cell, reference = row.cells[name], table.reference.get(name)
     if cell.value is None:
-        return Shown(label(name, table), "", "", "", "", clipped(cell.reason, _NAME))
+        return ScoreLine(label(name, table), "", "", "", "", clipped(cell.reason, _NAME))
     interval = (
         f"{number(cell.low)} to {number(cell.high)}"
         if cell.low is not None and cell.high is not None
@@ -317,7 +329,7 @@ def _shown(row: Row, name: str, table: Table) -> Shown:
     )
     column = next(c for c in table.columns if c.name == name)
     ends = reference.band.within(column.range) if reference and reference.band else None
-    return Shown(
+    return ScoreLine(
         label(name, table),
         number(cell.value),
         interval,
@@ -328,8 +340,9 @@ def _shown(row: Row, name: str, table: Table) -> Shown:
 
 
 def _claims(record: RunRecord, other: RunRecord | None) -> list[str]:
-    """What the records state; of a record that states nothing, what it says by being there. The
-    longest lists are cut, with a count.
+    """What the records state, and what an unlearn record says by being there.
+
+    Long lists are cut, with a count.
     """
     said = list(
         dict.fromkeys(plain(text) for r in (record, other) if r is not None for text in r.claims)
@@ -337,7 +350,8 @@ def _claims(record: RunRecord, other: RunRecord | None) -> list[str]:
     if record.kind == "unlearn":
         said.insert(
             0,
-            "The method named here was run on the model “before” with this request and made the model “after”.",
+            "The method named here was run on the model “before” with this request and made the"
+            " model “after”.",
         )
     if record.kind == "unlearn" and other is None:
         said.append("Nothing was measured in this run: see evaluate records of the model “after”.")

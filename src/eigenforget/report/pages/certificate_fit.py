@@ -16,19 +16,22 @@ _WIDTH, _HEIGHT = 516.0, 779.0
 _LINE = 1.25
 _NAMES, _GAP, _BULLET = 14.8, 1.5, 1.1
 """Widths in em, as in the template: the names before facts with their gap, the gap between the two
-columns, a bullet's indent.
-"""
+columns, a bullet's indent."""
 
 _HEADINGS = 6
 _FIXED = 11.0
 """Lines of title, subtitle, verification, signature file and the space to sign, which do not depend
-on the record.
-"""
+on the record."""
 
 
 class Content(NamedTuple):
-    """Texts of a page. values: a name and what stands beside it. rows: how many a table has.
-    columns: the two that stand side by side.
+    """Texts of a page.
+
+    Attributes:
+        values: Names, and what stands beside them.
+        paragraphs: Texts across the page.
+        rows: How many rows the table has.
+        columns: The two lists that stand side by side.
     """
 
     values: list[tuple[str, str]]
@@ -38,9 +41,7 @@ class Content(NamedTuple):
 
 
 def type_size(content: Content) -> float | None:
-    """The largest of SIZES at which everything is on the page; None where even the smallest is too
-    large.
-    """
+    """The largest of SIZES at which everything is on the page; None where none is small enough."""
     return next((size for size in SIZES if height(content, size) <= _HEIGHT), None)
 
 
@@ -63,8 +64,9 @@ def _stacked(texts: Iterable[str], across: float) -> float:
 
 
 def _lines(text: str, across: float) -> int:
-    """Lines of that many em. A line that breaks before a long word is not full: one word of ten em
-    in each is given away.
+    """Lines of that many em.
+
+    A line that breaks before a long word is not full: five em of each line are given away.
     """
     total = sum(map(width, text))
     return 1 if total <= across else math.ceil(total / max(across - min(5.0, across / 4), 1.0))

@@ -1,4 +1,4 @@
-"""The table of a report for the terminal: one row per score, so that it is readable at 80 columns."""
+"""The table of a report for the terminal: a row per score, readable at 80 columns."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ included.
 
 
 def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
-    """Score by score: the retrained models' mean and band, then each model's value, its gap in
-    halves of the band and the verdict.
+    """Score by score: the retrained models' mean and band, then each model.
 
-    The scores of HEADLINE and those that the package does not know. Models that do not fit beside
-    each other in `width` characters follow in a further table.
+    A model has its value, its gap in half-widths of the band and the verdict. Shown are the scores
+    of HEADLINE and those that are not of this package. Models that do not fit beside each other in
+    `width` characters follow in a further table.
     """
     table = build(records)
-    models = [row for row in table.rows if row.role != "oracle"]
-    oracles = [row for row in table.rows if row.role == "oracle"]
+    models, oracles = table.of_role("original", "unlearned", "control"), table.of_role("oracle")
     blocks = _blocks(models, width - _LABEL - (_RETRAINED if oracles else 0))
     own = [c.name for c in table.columns if c.name not in NAMES and "@" not in c.name]
     shown = [c for c in table.columns if c.name in (*HEADLINE, *own)] or list(table.columns)
@@ -121,20 +120,22 @@ def _cell(row: Row, name: str) -> Text:
 def _seconds(row: Row) -> Text:
     if row.seconds is None:
         return Text("-")
-    return Text(f"{row.seconds:.1f}\n") + Text(
-        "" if row.share is None else percent(row.share), style="dim"
-    )
+    share = "" if row.share is None else percent(row.share)
+    return Text(f"{row.seconds:.1f}\n") + Text(share, style="dim")
 
 
 def _legend(oracles: int, *, more: int) -> str:
     rest = f" {more} further scores are in the page and in table.csv." if more > 0 else ""
+    end = f"(seconds: share of the cost of retraining). - = not applicable.{rest}"
     if not oracles:
         return f"No retrained model among the records: no gaps, no bands. - = not applicable.{rest}"
     if oracles == 1:
-        models = "Models: value, and below it the signed gap (seconds: share of retraining)"
-        return f"retrained: value of the only one, so there is no band and a small gap may be chance. {models}. - = not applicable.{rest}"
+        return (
+            "retrained: value of the only one, so there is no band and a small gap may be chance."
+            f" Models: value, and below it the signed gap {end}"
+        )
     return (
-        "retrained: mean ± half of the band in which one more retrained model lies with 95 %. Models: value, and below it the gap to that"
-        " mean in halves of the band: in = in the band, res = residual, a trace is left, over = over-forgotten, off = differs (seconds: share"
-        f" of retraining). - = not applicable.{rest}"
+        "retrained: mean ± half-width of the band in which one more retrained model lies with 95 %."
+        " Models: value, and below it the gap to that mean in half-widths: in = in the band,"
+        " res = residual, a trace is left, over = over-forgotten, off = differs " + end
     )

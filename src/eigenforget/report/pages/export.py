@@ -1,6 +1,4 @@
-"""The table of a report for other tools: CSV, markdown, LaTeX, and rows from which further formats
-are made.
-"""
+"""The table of a report for other tools: CSV, markdown, LaTeX, and rows for further formats."""
 
 from __future__ import annotations
 
@@ -20,26 +18,26 @@ from eigenforget.report.requirements import ALIASES
 from eigenforget.report.table import Cell, Table, build, in_units, number, signed
 
 Value = str | float | None
+"""A cell of a frame; None: there is no value."""
 
 LEGEND = (
-    "In square brackets: the interval of a score. In round ones: the gap to the mean of the retrained models; the same in halves of the band"
-    " in which one more retrained model lies with 95 %, and what follows from it. A retrained model stands in the band of the others."
+    "In square brackets: the interval of a score. In round ones: the gap to the mean of the"
+    " retrained models; the same in half-widths of the band in which one more retrained model lies"
+    " with 95 %, and what follows from it. A retrained model is compared with the band of the"
+    " others."
 )
 
-
-class _Grid(NamedTuple):
-    """Cells as they are written. mean: the line of the retrained models' mean; [] where there are
-    none.
-    """
-
-    head: list[str]
-    mean: list[str]
-    rows: list[list[str]]
+_FIRST = ("model", "role", "status")
+_NOTHING = Cell(None, None, None, None, "")
 
 
 class Frame(NamedTuple):
-    """Named columns and a row for each model. texts: the columns that hold text; the others hold
-    numbers. None: there is no value.
+    """A row for each model.
+
+    Attributes:
+        names: The columns.
+        texts: The columns that hold text; the others hold numbers.
+        rows: The rows.
     """
 
     names: tuple[str, ...]
@@ -47,14 +45,16 @@ class Frame(NamedTuple):
     rows: tuple[tuple[Value, ...], ...]
 
 
-_FIRST = ("model", "role", "status")
-_NOTHING = Cell(None, None, None, None, "")
+class _Grid(NamedTuple):
+    """Cells as they are written; `mean`, of the retrained models, is [] where there are none."""
+
+    head: list[str]
+    mean: list[str]
+    rows: list[list[str]]
 
 
 class _Style(NamedTuple):
-    """How a document writes text that others chose, numbers, a sign between them, and that there is
-    nothing.
-    """
+    """How a document writes names, numbers, a sign between them, and that there is nothing."""
 
     text: Callable[[str], str]
     number: Callable[[str], str]
@@ -76,18 +76,23 @@ _LATEX = _Style(escaping.latex, lambda text: f"${_POWER.sub(_power, text)}$", r"
 
 
 def frame(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> Frame:
-    """model, role, status, then for each score NAME, NAME_gap (to the retrained models' mean),
-    NAME_units (the gap in halves of their band), NAME_verdict, and NAME_low and NAME_high where a
-    model has an interval; last the seconds.
+    """model, role and status, then columns for each score, last the seconds.
 
-    scores: which, in this order; all of them by default. Errors: RecordError for an unknown score,
-    or two columns of one name.
+    A score has NAME, NAME_gap (to the retrained models' mean), NAME_units (the gap in half-widths
+    of their band), NAME_verdict, and NAME_low and NAME_high where a model has an interval.
+
+    Args:
+        records: Evaluate records.
+        scores: Which scores, in this order; none: all.
+
+    Raises:
+        RecordError: A score is unknown, or two columns would have one name.
     """
     table = build(records)
     columns: dict[str, list[Value]] = {
         part: [getattr(row, part) for row in table.rows] for part in _FIRST
     }
-    for score in chosen(table, scores):
+    for score in chosen_scores(table, scores):
         cells = [row.cells.get(score, _NOTHING) for row in table.rows]
         bounded = any(cell.low is not None or cell.high is not None for cell in cells)
         for part in ("value", "gap", "units", "verdict", *(("low", "high") if bounded else ())):
@@ -117,117 +122,6 @@ def to_csv(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> str:
     return text.getvalue()
 
 
-def to_markdown(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> str:
-    """A markdown table of the headline scores, or of these, with a line of explanation. A line for
-    each model.
-    """
-    grid = _grid(build(records), scores, _MARKDOWN)
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    rows = [grid.mean, *grid.rows] if grid.mean else grid.rows
-    return (
-        "\n".join([line(grid.head), "|" + "---|" * len(grid.head), *map(line, rows)])
-        + f"\n\n{LEGEND}\n"
-    )
-
-
-def to_latex(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> str:
-    r"""The same as a LaTeX tabular with the lines of the package booktabs, to stand in a table
-    environment of the user's.
-    """
-    grid = _grid(build(records), scores, _LATEX)
-
-    def line(cells: Iterable[str]) -> str:
-        return f"{' & '.join(cells)} \\\\"
-
-    mean = [line(grid.mean), r"\midrule"] if grid.mean else []
-    return (
-        "\n".join(
-            [
-                r"% needs \usepackage{booktabs}",
-                f"% {LEGEND}",
-                rf"\begin{{tabular}}{{{'l' * len(grid.head)}}}",
-                r"\toprule",
-                line(grid.head),
-                r"\midrule",
-                *mean,
-                *map(line, grid.rows),
-                r"\bottomrule",
-                r"\end{tabular}",
-            ]
-        )
-        + "\n"
-    )
-
-
-def chosen(table: Table, scores: Sequence[str], default: Sequence[str] = ()) -> tuple[str, ...]:
-    """The scores, of which the table must have each; without any those of `default` that it has, or
-    all.
-
-    Errors: RecordError that names an unknown score and those that are nearest to it.
-    """
-    known = [column.name for column in table.columns]
-    wanted = tuple(
-        dict.fromkeys(ALIASES.get(name, name) if name not in known else name for name in scores)
-    )
-    for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:6]
-            raise RecordError(
-                f"these records have no score {name!r}; the nearest are {', '.join(near)}"
-            )
-    return wanted or tuple(name for name in default if name in known) or tuple(known)
-
-
-def _grid(table: Table, scores: Sequence[str], style: _Style) -> _Grid:
-    names = chosen(table, scores, HEADLINE)
-    head = [*_FIRST, *(style.text(label(name, table)) for name in names)]
-    mean = [
-        "retrained, mean",
-        style.missing,
-        style.missing,
-        *(_reference(table, name, style) for name in names),
-    ]
-    rows = [
-        [
-            style.text(r.model),
-            r.role,
-            r.status,
-            *(_cell(r.cells.get(name), style) for name in names),
-        ]
-        for r in table.rows
-    ]
-    return _Grid(head, mean if table.reference else [], rows)
-
-
-def _reference(table: Table, name: str, style: _Style) -> str:
-    found = table.reference.get(name)
-    if found is None:
-        return style.missing
-    mean = style.number(number(found.mean))
-    return (
-        mean
-        if found.band is None
-        else f"{mean}{style.plus_minus}{style.number(number(found.band.half))}"
-    )
-
-
-def _cell(cell: Cell | None, style: _Style) -> str:
-    if cell is None or cell.value is None:
-        return style.missing
-    ends = (
-        ""
-        if cell.low is None or cell.high is None
-        else f" {style.number(f'[{number(cell.low)}, {number(cell.high)}]')}"
-    )
-    gap = "" if cell.gap is None else style.number(signed(cell.gap))
-    units = "" if cell.units is None else f"{style.number(in_units(cell.units))}, {cell.verdict}"
-    said = "; ".join(part for part in (gap, units) if part)
-    return style.number(number(cell.value)) + ends + (f" ({said})" if said else "")
-
-
 def write_parquet(records: Sequence[RunRecord], path: Path, scores: Sequence[str] = ()) -> Path:
     """Writes the table of `frame` as Parquet: text, or float64 with null where there is no value.
 
@@ -251,3 +145,90 @@ def write_parquet(records: Sequence[RunRecord], path: Path, scores: Sequence[str
     with atomic_file(path) as draft:
         parquet.write_table(arrow.table(arrays, names=list(found.names)), draft)
     return path
+
+
+def to_markdown(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> str:
+    """A markdown table of these scores, or of the headline ones, a line for each model."""
+    grid = _grid(build(records), scores, _MARKDOWN)
+    rows = [grid.mean, *grid.rows] if grid.mean else grid.rows
+    return f"{escaping.markdown_table(grid.head, rows)}\n\n{LEGEND}\n"
+
+
+def to_latex(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> str:
+    r"""The same as a LaTeX tabular with the lines of booktabs, for a table environment."""
+    grid = _grid(build(records), scores, _LATEX)
+
+    def line(cells: Iterable[str]) -> str:
+        return f"{' & '.join(cells)} \\\\"
+
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        f"% {LEGEND}",
+        rf"\begin{{tabular}}{{{'l' * len(grid.head)}}}",
+        r"\toprule",
+        line(grid.head),
+        r"\midrule",
+        *([line(grid.mean), r"\midrule"] if grid.mean else []),
+        *map(line, grid.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def chosen_scores(
+    table: Table, scores: Sequence[str], default: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The scores by name or alias; without any those of `default` that the table has, or all.
+
+    Raises:
+        RecordError: The table lacks one of them; the message names the nearest that it has.
+    """
+    known = [column.name for column in table.columns]
+    wanted = tuple(
+        dict.fromkeys(ALIASES.get(name, name) if name not in known else name for name in scores)
+    )
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:6]
+            raise RecordError(
+                f"these records have no score {name!r}; the nearest are {', '.join(near)}"
+            )
+    return wanted or tuple(name for name in default if name in known) or tuple(known)
+
+
+def _grid(table: Table, scores: Sequence[str], style: _Style) -> _Grid:
+    names = chosen_scores(table, scores, HEADLINE)
+    means = [_mean(table, name, style) for name in names]
+    return _Grid(
+        [*_FIRST, *(style.text(label(name, table)) for name in names)],
+        ["retrained, mean", style.missing, style.missing, *means] if table.reference else [],
+        [
+            [style.text(row.model), row.role, row.status]
+            + [_cell(row.cells.get(name), style) for name in names]
+            for row in table.rows
+        ],
+    )
+
+
+def _mean(table: Table, name: str, style: _Style) -> str:
+    found = table.reference.get(name)
+    if found is None:
+        return style.missing
+    mean = style.number(number(found.mean))
+    if found.band is None:
+        return mean
+    return f"{mean}{style.plus_minus}{style.number(number(found.band.half))}"
+
+
+def _cell(cell: Cell | None, style: _Style) -> str:
+    if cell is None or cell.value is None:
+        return style.missing
+    ends = ""
+    if cell.low is not None and cell.high is not None:
+        ends = " " + style.number(f"[{number(cell.low)}, {number(cell.high)}]")
+    said = [] if cell.gap is None else [style.number(signed(cell.gap))]
+    if cell.units is not None:
+        said.append(f"{style.number(in_units(cell.units))}, {cell.verdict}")
+    beside = f" ({'; '.join(said)})" if said else ""
+    return style.number(number(cell.value)) + ends + beside

@@ -91,7 +91,7 @@ class LeaderboardRow(NamedTuple):
     def counted(self) -> list[str]:
         """The scores that count, in the order of the panel.
 
-        Empty where none of them is about the forget set: good marks would then be for doing nothing.
+        Empty where none is about the forget set: good marks would then be for doing nothing.
         """
         found = [name for name in PANEL if self.marks.get(name) and name not in self.left_out]
         return found if any(group(name) != UTILITY for name in found) else []

@@ -1,6 +1,4 @@
-"""The report as one HTML file: everything inlined, nothing fetched, the same bytes for the same
-records.
-"""
+"""The report as one HTML file: everything inlined, and the same bytes for the same records."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import Any
 from eigenforget.record import RunRecord, in_force, write_text
 from eigenforget.report.checks import checks
 from eigenforget.report.figures.charts import CHARTS
+from eigenforget.report.findings import counted
 from eigenforget.report.glossary import GROUPS, group
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.settings import settings, spelled, statements
@@ -35,11 +34,13 @@ _WIDEST = 7
 
 
 def render(records: Sequence[RunRecord], title: str) -> str:
-    """The page for these records, of which the evaluate ones are the models; other kinds are listed
-    with their digests.
+    """The page for these records.
 
-    Errors: RecordError when there is no evaluate record, two share a name, or a series or a field
-    that a check reads is malformed.
+    The evaluate records are the models; other kinds are listed with their digests.
+
+    Raises:
+        RecordError: There is no evaluate record, two share a name, or a series or a field that a
+            check reads is malformed.
     """
     table, models = build(records), evaluated(records)
     return render_document(
@@ -74,10 +75,10 @@ def write_page(records: Sequence[RunRecord], path: str | Path, title: str) -> Pa
 
 
 def _groups(table: Table) -> list[tuple[str, list[Column]]]:
-    """The groups of scores that some model has, each in tables that fit a sheet of paper; the notes
-    below say why others are not there.
+    """The groups of scores that some model has, each in tables that fit a sheet of paper.
 
-    Without any score one group without columns, so that every model is listed with its status.
+    Without any score there is one group without columns, so that every model is listed with its
+    status.
     """
     had = {name for row in table.rows for name, cell in row.cells.items() if cell.value is not None}
     parts = []
@@ -91,34 +92,32 @@ def _groups(table: Table) -> list[tuple[str, list[Column]]]:
 
 
 def _lead(table: Table, models: Sequence[RunRecord]) -> str:
-    counts = {
-        role: sum(row.role == role for row in table.rows)
-        for role in ("oracle", "unlearned", "control")
-    }
-    judged = counts["unlearned"] + counts["control"]
-    words = [_count(judged, "model is judged", "models are judged")]
-    words.append(f"against {_count(counts['oracle'], 'retrained model', 'retrained models')}")
+    judged = len(table.of_role("unlearned", "control"))
+    oracles = len(table.of_role("oracle"))
     request = spelled(models, "request")
+    asked = f". The request: {request}" if request else ""
     return (
-        " ".join(words)
-        + (f". The request: {request}" if request else "")
-        + "."
-        + _observation(table)
+        f"{_count(judged, 'model is judged', 'models are judged')} against"
+        f" {_count(oracles, 'retrained model', 'retrained models')}{asked}.{_observation(table)}"
     )
 
 
 def _observation(table: Table) -> str:
-    """The paper's first observation on these models, in words: where the features of data lie that
-    a model never saw.
-    """
+    """The paper's first observation on these models: where data lies that a model never saw."""
     seen, unseen = table.original.get("da"), table.reference.get("da")
     if seen is None or unseen is None:
         return ""
-    values = f"{number(seen)} in the original, which saw the forgotten data, and {number(unseen.mean)} in the retrained models"
-    text = f" Dimensional alignment of forgotten with kept training features is {values}"
+    text = (
+        " Dimensional alignment of the forget set with the retain set is"
+        f" {number(seen)} in the original, which saw the forget set, and {number(unseen.mean)} in"
+        " the retrained models"
+    )
     margin = max(unseen.spread, MIN_SEPARATION)
     if seen < unseen.low - margin:
-        return f"{text}: data that a model never saw lies closer to the features of the data that it saw."
+        return (
+            f"{text}: data that a model never saw lies closer to the features of the data that it"
+            " saw."
+        )
     if seen > unseen.high + margin:
         return f"{text}: here, unlike in the paper, the data that was never seen lies farther away."
     return f"{text}: too near each other to tell, so alignment carries no signal for this request."
@@ -138,4 +137,4 @@ def _notes(table: Table) -> list[dict[str, Any]]:
 
 
 def _count(n: int, one: str, many: str) -> str:
-    return f"{'no' if n == 0 else n} {one if n == 1 else many}"
+    return counted(n, one, many) if n else f"no {many}"
