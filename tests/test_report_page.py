@@ -756,7 +756,4 @@ def test_the_first_observation_is_said_in_words_only_as_far_as_the_numbers_go(
 
     values = {"original": original, "oracle_1": oracles[0], "oracle_2": oracles[1]}
     text = page.render(sealed([with_da(name, value) for name, value in values.items()]), "analysis")
-    assert (
-        words in text
-        and text.count("Dimensional alignment of the forget set") == 1
-    )
+    assert words in text and text.count("Dimensional alignment of the forget set") == 1
