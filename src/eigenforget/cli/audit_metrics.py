@@ -167,5 +167,7 @@ def _print(found: Sequence[report.Judgement], title: str) -> None:
     for name in ("metric", "held out", "original", *names, "conclusion"):
         table.add_column(name, justify="left" if name in ("metric", "conclusion") else "right")
     for j in found:
-        table.add_row(*map(Text, (label(j.metric.name), *report.cells(j, names), j.conclusion)))
+        table.add_row(
+            *map(Text, (label(j.metric.name), *report.judgement_cells(j, names), j.conclusion))
+        )
     console.print(table)

@@ -27,7 +27,7 @@ from eigenforget.report.verdict import separates
 WIDE = 0.1
 """A 95 % interval of an attack's AUC wider than this (±0.05) does not tell 0.5 from 0.55."""
 
-FALSE_ALARMS = 5
+_FALSE_ALARMS = 5
 """False alarms to expect for a rate to be worth quoting: at 5 their number varies by 45 %."""
 
 ENOUGH = 3
@@ -153,7 +153,7 @@ def attack_size(case: Case) -> Finding:
     action="Look at the pairs. Where both show the same thing, put the retained one into the"
     " request as well and unlearn again.",
 )
-def near_duplicates(case: Case) -> Finding:
+def near_duplicate_pairs(case: Case) -> Finding:
     """Looks at the near duplicates that were found when the data was split."""
     looked = [(r, *_near(r)) for r in in_force(case.records) if "near_duplicates" in r.job]
     if not looked:
@@ -345,7 +345,7 @@ def _weak(row: Row, sizes: AttackSizes | None) -> dict[str, float]:
         if width is not None and width > WIDE:
             weak[name] = width
     for name, rate in _RATES.items():
-        if sizes is not None and _has(row, name) and sizes.beside(name) * rate < FALSE_ALARMS:
+        if sizes is not None and _has(row, name) and sizes.beside(name) * rate < _FALSE_ALARMS:
             weak[name] = sizes.beside(name) * rate
     return weak
 

@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
     evidence.training_seeds,
     evidence.attack_size,
     models.retained_accuracy,
-    evidence.near_duplicates,
+    evidence.near_duplicate_pairs,
     models.outputs_without_features,
     models.over_forgetting,
     models.original_weights,

@@ -10,7 +10,7 @@ from eigenforget.record import RunRecord, canonical
 _ALL = "all models"
 
 
-class Setting(NamedTuple):
+class SettingLine(NamedTuple):
     """A field of the job, the environment or the inputs.
 
     Attributes:
@@ -33,7 +33,7 @@ class Statement(NamedTuple):
     models: str
 
 
-def settings(records: Sequence[RunRecord], part: str) -> list[Setting]:
+def settings(records: Sequence[RunRecord], part: str) -> list[SettingLine]:
     """The fields of `part` ("job", "environment", "inputs"), a line per field and value."""
     parts: list[tuple[str, Mapping[str, Any]]] = [(r.name, getattr(r, part)) for r in records]
     names = dict.fromkeys(name for _, fields in parts for name in fields)
@@ -45,7 +45,7 @@ def settings(records: Sequence[RunRecord], part: str) -> list[Setting]:
                 groups.setdefault(canonical(fields[name]), []).append(model)
         originals = {canonical(fields[name]): fields[name] for _, fields in parts if name in fields}
         lines += [
-            Setting(name, *_shown(originals[k]), _models(m, len(records)))
+            SettingLine(name, *_shown(originals[k]), _models(m, len(records)))
             for k, m in groups.items()
         ]
     return lines

@@ -195,7 +195,7 @@ def title_of(records: Sequence[RunRecord]) -> str:
     )
 
 
-def cells(found: Judgement, names: Sequence[str]) -> list[str]:
+def judgement_cells(found: Judgement, names: Sequence[str]) -> list[str]:
     """Short cells: held-out oracles in band, the mean gap of the original and of the controls."""
     shades = map(_shade, found.of(names))
     return [found.oracles.inside, *("–" if s is None else s.text for s in shades)]
