@@ -58,6 +58,8 @@ class Spy:
     guarantee: ClassVar[str] = "none"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "none"
+    log_rows: ClassVar[int] = 0
+    optimises: ClassVar[tuple[str, ...] | None] = None
     calls: ClassVar[list[Call]] = []
     asked: ClassVar[list[int]] = []
 

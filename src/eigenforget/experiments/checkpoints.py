@@ -11,12 +11,12 @@ from torch import nn
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
-from eigenforget.evaluation.board import Role
 from eigenforget.experiments.experiment import Candidate, Experiment
 from eigenforget.experiments.provenance import CheckpointFile, check_references, doubts
 from eigenforget.experiments.results import file_of
 from eigenforget.experiments.specs import Specs
 from eigenforget.record import RunRecord
+from eigenforget.record.schema import Role
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 

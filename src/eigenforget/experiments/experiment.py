@@ -18,7 +18,7 @@ from eigenforget.core.types import Split
 from eigenforget.data import AUGMENTS, DATASETS
 from eigenforget.data.bundle import Data
 from eigenforget.data.sources import DatasetSource, TensorSource
-from eigenforget.evaluation.board import Board, Measurement, Panel, Role
+from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.observe import Glance, parts_of
 from eigenforget.evaluation.records import (
     SPLIT,
@@ -39,7 +39,7 @@ from eigenforget.models.heads import head_if_any
 from eigenforget.models.text import with_vocabulary
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Manifest, Outcome, RunRecord, manifest_of
-from eigenforget.record.schema import Kind
+from eigenforget.record.schema import Kind, Role
 from eigenforget.requests import REQUESTS, ForgetRequest, retain_sample, split
 from eigenforget.requests.splitting import sides_of
 from eigenforget.training.cost import CostClock, ModelAndCost
