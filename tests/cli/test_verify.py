@@ -477,7 +477,8 @@ def test_keys_signatures_and_their_check(
     capsys.readouterr()
     assert status(*verify) == 2
     assert capsys.readouterr().err == (
-        f"error: {made / 'results' / 'records' / '01-oracle-1.json'}: is not signed: there is no 01-oracle-1.json.sig\n"
+        f"error: {made / 'results' / 'records' / '01-oracle-1.json'}: is not signed: "
+        "there is no 01-oracle-1.json.sig\n"
     )
 
 

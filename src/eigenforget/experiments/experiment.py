@@ -476,21 +476,18 @@ def problem(error: Refused | Diverged) -> Outcome:
 def described(value: Any) -> dict[str, Any]:
     """A spec as it goes into a record: {"spec": "muda(k=9)", "resolved": {…every field…}}.
 
-    A method adds its guarantee and, where it names them, the scores that it optimises.
+    A method adds its guarantee and, where there are any, the scores that it optimises.
     """
     entry = {"spec": spell(value), "resolved": as_json(value)}
     if hasattr(value, "guarantee"):
         entry["guarantee"] = value.guarantee
     scores = optimised(value)
-    return entry if scores is None else entry | {"optimises": sorted(scores)}
+    return entry | {"optimises": sorted(scores)} if scores else entry
 
 
-def optimised(value: Any) -> set[str] | None:
-    """Scores that a method, or one that it wraps, trains on; None where none of them names any."""
+def optimised(value: Any) -> set[str]:
+    """Scores on which a method, or one that it wraps, trains."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return None
-    own = getattr(value, "optimises", None)
-    found = [None if own is None else set(own)]
-    found += [optimised(getattr(value, f.name)) for f in dataclasses.fields(value)]
-    named = [scores for scores in found if scores is not None]
-    return set().union(*named) if named else None
+        return set()
+    inner = (optimised(getattr(value, f.name)) for f in dataclasses.fields(value))
+    return set(getattr(value, "optimises", None) or ()).union(*inner)
