@@ -62,7 +62,7 @@ def test_ranks_and_tau_are_those_of_loops() -> None:
         values = {r.name: s.value for r in records for s in r.scores if s.name == metric}
         mean = np.mean([values[n] for n, role in ROLES.items() if role == "oracle"])
         assert line == brute_ranks([abs(values[n] - mean) for n in judged_models]), metric  # type: ignore[operator]
-    tau = comparison.kendall_agreement(found.ranks)
+    tau = comparison.tau_matrix(found.ranks)
     for i, one in enumerate(found.ranks):
         for j, other in enumerate(found.ranks):
             assert tau[i][j] == pytest.approx(brute_tau(one, other), abs=1e-6)  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ def test_agreement_counts_ties_and_leaves_out_what_only_one_side_ranks(seed: int
         for _ in "ab"
     )
     both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
-    tau = comparison.kendall_agreement([one, other])
+    tau = comparison.tau_matrix([one, other])
     assert (
         tau[0][1]
         == tau[1][0]
@@ -93,7 +93,7 @@ def test_agreement_counts_ties_and_leaves_out_what_only_one_side_ranks(seed: int
 
 def test_what_cannot_agree_is_empty() -> None:
     tied, full, few = [2.0, 2.0, 2.0], [1.0, 2.0, 3.0], [1.0, 2.0, None]
-    assert comparison.kendall_agreement([tied, full, few]) == [
+    assert comparison.tau_matrix([tied, full, few]) == [
         [None] * 3,
         [None, 1.0, None],
         [None] * 3,

@@ -79,7 +79,7 @@ def ranking(records: Sequence[RunRecord]) -> Ranking:
     )
 
 
-def kendall_agreement(ranks: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+def tau_matrix(ranks: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
     """Kendall's tau-b of each pair of rankings, over the models that both rank.
 
     None for fewer than MIN_MODELS of these, and where one side ties all of them.
@@ -137,7 +137,7 @@ def agreement_figure(records: Sequence[RunRecord]) -> go.Figure:
     labels = [shown(label(m), 34) for m in found.metrics]
     few = len(labels) <= _MAX_NUMBERED
     trace = heat_cells(
-        kendall_agreement(found.ranks),
+        tau_matrix(found.ranks),
         (-1, 1),
         customdata=[[f"{one} and {other}" for other in labels] for one in labels],
         colorscale=[(0, ORANGE), (0.5, "#ffffff"), (1, SKY)],
