@@ -1,7 +1,7 @@
 """Report, the edges of its rules: who counts as a reference, when a fraction means something,
 rounding, folding, grouping.
 
-The table, figures and page as a whole are tested in test_report_page.py; every test here fails on a
+The table, figures and page as a whole are tested in pages/test_page.py; every test here fails on a
 change that passes there.
 """
 

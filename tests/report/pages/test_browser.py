@@ -14,8 +14,8 @@ import pytest
 
 from eigenforget.report.figures.panels import PAPER
 from eigenforget.report.pages import page
+from tests.report.pages.test_page import Read, hostile
 from tests.report_toys import ROLES, whole
-from tests.test_report_page import Read, hostile
 
 _BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
