@@ -142,7 +142,8 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
         ),
         (
             ("scores", original, "--out", "s.csv"),
-            f"models trained anew, not from {original}; --score loss, ",
+            f"memorisation is estimated from models trained anew, not from {original}; "
+            "--score loss, ",
         ),
         (
             ("scores", "--score", "loss", "--out", "s.csv"),
