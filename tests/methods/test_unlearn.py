@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,11 @@ def test_every_method_class_is_a_name_of_the_package() -> None:
         ({"forgotten_classes": (1.5,)}, "1.5"),
         ({"forgotten_classes": "12"}, "12"),
     ],
-    ids=lambda value: str(value)[:40].replace("\n", " ") if isinstance(value, dict) else "",
+    ids=lambda value: (
+        re.sub(r" at 0x\w+", "", str(value))[:40].replace("\n", " ")
+        if isinstance(value, dict)
+        else ""
+    ),
 )
 def test_a_wrong_argument_is_one_line_that_names_it(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(EigenforgetError) as caught:
