@@ -165,9 +165,15 @@ def describe(kind: type) -> list[tuple[str, str, str, str]]:
     for f in dataclasses.fields(kind):
         default = _default(f)
         shown = "required" if default is dataclasses.MISSING else repr(default)
-        note = docs[f.name].description if f.name in docs else ""
-        rows.append((f.name, _type_name(hints[f.name]), shown, note or ""))
+        note = _note(docs[f.name]) if f.name in docs else ""
+        rows.append((f.name, _type_name(hints[f.name]), shown, note))
     return rows
+
+
+def _note(field: pydantic.fields.FieldInfo) -> str:
+    """The description of a field, or the last string that its type is annotated with."""
+    strings = [item for item in field.metadata if isinstance(item, str)]
+    return field.description or (strings[-1] if strings else "")
 
 
 def one_line(error: pydantic.ValidationError) -> str:
@@ -276,6 +282,8 @@ def _default(f: dataclasses.Field[Any]) -> Any:
 
 
 def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Union:  # of an annotated type and None
+        return " | ".join(map(_type_name, typing.get_args(hint))).replace("NoneType", "None")
     if inspect.isclass(hint) and not typing.get_args(hint):
         return hint.__name__
     if typing.get_origin(hint) is typing.Literal:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Count, WholeNumber
 from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
 
@@ -36,7 +36,7 @@ class FlipCrop:
     """A random shift by up to `padding` pixels each way, then a flip with probability one half."""
 
     name: ClassVar[str] = "flip_crop"
-    padding: Annotated[int, Field(ge=0, description="largest shift in pixels; 0 flips only")] = 4
+    padding: Annotated[WholeNumber, "largest shift in pixels; 0 flips only"] = 4
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Shifts and flips the images."""
@@ -53,9 +53,7 @@ class Crop:
     """
 
     name: ClassVar[str] = "crop"
-    padding: Annotated[
-        int, Field(ge=1, description="largest shift in pixels; the default suits 8×8 images")
-    ] = 1
+    padding: Annotated[Count, "largest shift in pixels; the default suits 8×8 images"] = 1
 
     def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Shifts the images."""

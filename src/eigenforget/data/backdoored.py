@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Between01, Count, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
@@ -57,12 +58,10 @@ class BackdooredData:
     inner: Annotated[
         Any, AfterValidator(inner_data), Field(description="the clean data set, as in digits()")
     ]
-    target: Annotated[int, Field(ge=0, description="class that the trigger calls for")] = 0
-    fraction: Annotated[
-        float, Field(gt=0, lt=1, description="share of all training samples that is poisoned")
-    ] = 0.05
-    size: Annotated[int, Field(ge=1, description="side of the trigger in pixels")] = 3
-    seed: Annotated[int, Field(ge=0, description="which samples are poisoned")] = 0
+    target: Annotated[WholeNumber, "class that the trigger calls for"] = 0
+    fraction: Annotated[Between01, "share of all training samples that is poisoned"] = 0.05
+    size: Annotated[Count, "side of the trigger in pixels"] = 3
+    seed: Annotated[WholeNumber, "which samples are poisoned"] = 0
 
     def load(self) -> Data:
         """Loads the data and plants the trigger.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 from sklearn.datasets import load_digits
 
+from eigenforget.core.fields import Between01, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Arrays, Data, from_arrays
 from eigenforget.data.holdout import stratified
@@ -23,10 +23,8 @@ class Digits:
     """
 
     name: ClassVar[str] = "digits"
-    test_fraction: Annotated[
-        float, Field(gt=0, lt=1, description="share held out, stratified by class")
-    ] = 0.2
-    seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
+    test_fraction: Annotated[Between01, "share held out, stratified by class"] = 0.2
+    seed: Annotated[WholeNumber, "which samples are held out"] = 0
 
     def load(self) -> Data:
         """Loads the data."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
@@ -46,10 +45,7 @@ class FashionMnist:
     name: ClassVar[str] = "fashion_mnist"
     root: Annotated[
         str,
-        Field(
-            description="folder of the IDX files; the default is where Debian's "
-            "dataset-fashion-mnist puts them"
-        ),
+        "folder of the IDX files; the default is where Debian's dataset-fashion-mnist puts them",
     ] = "/usr/share/datasets/fashion-mnist"
 
     def load(self) -> Data:

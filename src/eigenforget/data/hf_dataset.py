@@ -41,18 +41,12 @@ class HfDataset:
     path: Annotated[
         str, Field(min_length=1, description="folder of the data set, or its name on the hub")
     ]
-    subset: Annotated[
-        str, Field(description="configuration of the data set; '' for its only one")
-    ] = ""
-    download: Annotated[bool, Field(description="allow a name on the hub, which is fetched")] = (
-        False
-    )
+    subset: Annotated[str, "configuration of the data set; '' for its only one"] = ""
+    download: Annotated[bool, "allow a name on the hub, which is fetched"] = False
     train: Annotated[str, Field(min_length=1, description="split to train on")] = "train"
-    test: Annotated[
-        str, Field(description="split to test on; '' holds out a share of the training split")
-    ] = "test"
-    image: Annotated[str, Field(description="column with the images")] = ""
-    text: Annotated[str, Field(description="column with the texts")] = ""
+    test: Annotated[str, "split to test on; '' holds out a share of the training split"] = "test"
+    image: Annotated[str, "column with the images"] = ""
+    text: Annotated[str, "column with the texts"] = ""
     label: Label = "label"
     id: Id = ""
     group: Group = ""

@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Between01, Count, Positive, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
@@ -20,21 +20,12 @@ from eigenforget.data.images import Images, ImageStorage, Keep, image_data, pixe
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 KeepField = Annotated[
-    Keep,
-    Field(
-        description="'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by "
-        "memory_gib"
-    ),
+    Keep, "'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by memory_gib"
 ]
 MemoryGib = Annotated[
-    float,
-    Field(
-        gt=0, description="size of the tensors up to which 'auto' keeps images in memory, in GiB"
-    ),
+    Positive, "size of the tensors up to which 'auto' keeps images in memory, in GiB"
 ]
-Workers = Annotated[
-    int, Field(ge=0, description="processes that read images from disk; 0 reads them in this one")
-]
+Workers = Annotated[WholeNumber, "processes that read images from disk; 0 reads them in this one"]
 
 
 @configured
@@ -50,12 +41,10 @@ class ImageFolder:
     """
 
     name: ClassVar[str] = "image_folder"
-    path: Annotated[str, Field(description="the folder")]
-    size: Annotated[int, Field(ge=1, description="height and width in pixels")] = 32
-    test_fraction: Annotated[
-        float, Field(gt=0, lt=1, description="share held out where no split is given")
-    ] = 0.2
-    seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
+    path: Annotated[str, "the folder"]
+    size: Annotated[Count, "height and width in pixels"] = 32
+    test_fraction: Annotated[Between01, "share held out where no split is given"] = 0.2
+    seed: Annotated[WholeNumber, "which samples are held out"] = 0
     keep: KeepField = "auto"
     memory_gib: MemoryGib = 2.0
     workers: Workers = 0

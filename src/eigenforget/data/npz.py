@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Between01, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Arrays, Data, class_labels, from_arrays
@@ -47,11 +47,9 @@ class Npz:
     """
 
     name: ClassVar[str] = "npz"
-    path: Annotated[str, Field(description="the .npz file")]
-    test_fraction: Annotated[
-        float, Field(gt=0, lt=1, description="share held out where the file has x, y")
-    ] = 0.2
-    seed: Annotated[int, Field(ge=0, description="which samples are held out")] = 0
+    path: Annotated[str, "the .npz file"]
+    test_fraction: Annotated[Between01, "share held out where the file has x, y"] = 0.2
+    seed: Annotated[WholeNumber, "which samples are held out"] = 0
 
     def load(self) -> Data:
         """Reads the file.

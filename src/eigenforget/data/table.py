@@ -11,6 +11,7 @@ from pydantic import Field
 from sklearn import datasets
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Between01, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.columns import ColumnTable, typed_column
@@ -23,15 +24,14 @@ Label = Annotated[
     str,
     Field(min_length=1, description="column with the class: integers, used as they are, or names"),
 ]
-Id = Annotated[str, Field(description="column with unique ids; '' for row/<row>")]
-Group = Annotated[str, Field(description="column with groups, such as persons; '' for none")]
+Id = Annotated[str, "column with unique ids; '' for row/<row>"]
+Group = Annotated[str, "column with groups, such as persons; '' for none"]
 SplitColumn = Annotated[
-    str,
-    Field(description="column with train or test in each row; '' for a stratified, seeded split"),
+    str, "column with train or test in each row; '' for a stratified, seeded split"
 ]
-Fraction = Annotated[float, Field(gt=0, lt=1, description="share held out where no split is given")]
-SplitSeed = Annotated[int, Field(ge=0, description="which samples are held out")]
-Drop = Annotated[tuple[str, ...], Field(description="columns that are not used at all, a tuple")]
+Fraction = Annotated[Between01, "share held out where no split is given"]
+SplitSeed = Annotated[WholeNumber, "which samples are held out"]
+Drop = Annotated[tuple[str, ...], "columns that are not used at all, a tuple"]
 Delimiter = Annotated[
     str, Field(min_length=1, max_length=1, description="between the cells of a .csv file")
 ]
@@ -50,7 +50,7 @@ class TableFile:
     """
 
     name: ClassVar[str] = "table"
-    path: Annotated[str, Field(description="the file, with a header")]
+    path: Annotated[str, "the file, with a header"]
     label: Label
     id: Id = ""
     group: Group = ""
@@ -58,15 +58,10 @@ class TableFile:
     test_fraction: Fraction = 0.2
     seed: SplitSeed = 0
     drop: Drop = ()
-    categorical: Annotated[
-        tuple[str, ...], Field(description="columns whose values are categories, a tuple")
-    ] = ()
+    categorical: Annotated[tuple[str, ...], "columns whose values are categories, a tuple"] = ()
     missing: Annotated[
         Missing,
-        Field(
-            description="missing values: 'error' names them, 'mean' takes the training rows' "
-            "mean, or no category"
-        ),
+        "missing values: 'error' names them, 'mean' takes the training rows' mean, or no category",
     ] = "error"
     delimiter: Delimiter = ","
 
@@ -97,9 +92,7 @@ class Builtin:
     """
 
     name: ClassVar[str] = "builtin"
-    dataset: Annotated[
-        Literal["iris", "wine", "breast_cancer"], Field(description="which table")
-    ] = "iris"
+    dataset: Annotated[Literal["iris", "wine", "breast_cancer"], "which table"] = "iris"
     test_fraction: Fraction = 0.2
     seed: SplitSeed = 0
 

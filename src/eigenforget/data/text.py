@@ -10,6 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.readers import read_columns
@@ -35,7 +36,7 @@ Tokenizer = Annotated[
         "'eigenforget[hf]')"
     ),
 ]
-MaxLength = Annotated[int, Field(ge=1, description="tokens of a text; longer ones are cut")]
+MaxLength = Annotated[Count, "tokens of a text; longer ones are cut"]
 Vocabulary = Annotated[
     int,
     Field(ge=3, description="largest number of token ids of 'words', padding and unknown included"),
@@ -54,7 +55,7 @@ class Text:
     """
 
     name: ClassVar[str] = "text"
-    path: Annotated[str, Field(description="the file, with a header")]
+    path: Annotated[str, "the file, with a header"]
     text: Annotated[str, Field(min_length=1, description="column with the text")] = "text"
     label: Label = "label"
     id: Id = ""

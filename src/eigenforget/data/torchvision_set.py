@@ -13,6 +13,7 @@ from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
+from eigenforget.core.fields import WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
@@ -20,12 +21,7 @@ from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, ImageStorage, image_data, pixels
 
 Size = Annotated[
-    int,
-    Field(
-        ge=0,
-        description="height and width to resize to; 0 takes the images as they are, all of one "
-        "size",
-    ),
+    WholeNumber, "height and width to resize to; 0 takes the images as they are, all of one size"
 ]
 _LABELS = ("targets", "labels", "_labels")
 """Where torchvision's sets keep the class of every image."""
@@ -44,14 +40,10 @@ class TorchvisionSet:
     dataset: Annotated[str, Field(min_length=1, description="name in torchvision.datasets")] = (
         "CIFAR10"
     )
-    root: Annotated[str, Field(description="folder of the files")] = "data"
-    download: Annotated[bool, Field(description="fetch the files where they are missing")] = False
-    train: Annotated[
-        str, Field(description="name of the training side, of sets that name theirs")
-    ] = "train"
-    test: Annotated[str, Field(description="name of the test side, of sets that name theirs")] = (
-        "test"
-    )
+    root: Annotated[str, "folder of the files"] = "data"
+    download: Annotated[bool, "fetch the files where they are missing"] = False
+    train: Annotated[str, "name of the training side, of sets that name theirs"] = "train"
+    test: Annotated[str, "name of the test side, of sets that name theirs"] = "test"
     size: Size = 0
     keep: KeepField = "auto"
     memory_gib: MemoryGib = 2.0

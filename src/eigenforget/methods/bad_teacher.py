@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
+from eigenforget.core.fields import Count, Positive, TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Range, Task, adam
@@ -46,22 +46,14 @@ class BadTeacher(Method):
             "temperature": 1.0,
             "retain_share": 0.3,
             "batch_size": 256,
-        },
+        }
     }
 
-    epochs: Annotated[
-        int, Field(ge=1, description="passes over the forget set and the retain sample")
-    ] = 5
-    lr: Annotated[float, Field(gt=0, description="Adam learning rate")] = 5e-4
-    temperature: Annotated[float, Field(gt=0, description="softening of teachers and student")] = (
-        1.0
-    )
-    retain_share: Annotated[
-        float, Field(gt=0, le=1, description="share of the retain set that is used, drawn once")
-    ] = 0.3
-    batch_size: Annotated[
-        int, Field(ge=2, description="samples per step, forget and retain mixed")
-    ] = 128
+    epochs: Annotated[Count, "passes over the forget set and the retain sample"] = 5
+    lr: Annotated[Positive, "Adam learning rate"] = 5e-4
+    temperature: Annotated[Positive, "softening of teachers and student"] = 1.0
+    retain_share: Annotated[UpTo1, "share of the retain set that is used, drawn once"] = 0.3
+    batch_size: Annotated[TwoOrMore, "samples per step, forget and retain mixed"] = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, LearningRate
@@ -57,10 +57,7 @@ class BoundaryShrink(Method):
         },
     }
 
-    step: Annotated[
-        float,
-        Field(gt=0, description="size of the adversarial step, in units of the model's inputs"),
-    ] = 0.4
+    step: Annotated[Positive, "size of the adversarial step, in units of the model's inputs"] = 0.4
     epochs: ForgetEpochs = 10
     lr: LearningRate = 1e-3
     momentum: Momentum = 0.9

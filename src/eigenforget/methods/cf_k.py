@@ -6,10 +6,10 @@ from collections.abc import Container, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
@@ -43,12 +43,7 @@ class CFk(Method):
     passes: ClassVar = "trained: epochs × retain, last k layers"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
-    k: Annotated[
-        int,
-        Field(
-            ge=1, description="number of convolutions and linear layers to fine-tune, from the end"
-        ),
-    ] = 3
+    k: Annotated[Count, "number of convolutions and linear layers to fine-tune, from the end"] = 3
     epochs: RetainEpochs = 5
     lr: LearningRate = 0.05
     momentum: Momentum = 0.9

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
+from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, inner_method
@@ -46,7 +47,7 @@ class CMF(Method):
         "cifar10-resnet18": {
             "inner": RandomLabel(epochs=3, lr=2e-3, batch_size=128),
             "temperature": 1.0,
-        },
+        }
     }
 
     inner: Annotated[
@@ -55,8 +56,7 @@ class CMF(Method):
         Field(description="the method that unlearns, such as random_label()"),
     ] = RandomLabel()
     temperature: Annotated[
-        float,
-        Field(gt=0, description="divides the cosines; at 1, as published, logits lie in [−1, 1]"),
+        Positive, "divides the cosines; at 1, as published, logits lie in [−1, 1]"
     ] = 1.0
 
     def __call__(self, task: Task) -> nn.Module:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
 from torch import nn
 
+from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize, LearningRate
@@ -30,12 +30,10 @@ class Collapse(Method):
     role: ClassVar = "control"
     passes: ClassVar = "trained: steps × batch_size"
 
-    steps: Annotated[int, Field(ge=1, description="steps of ascent")] = 60
+    steps: Annotated[Count, "steps of ascent"] = 60
     lr: LearningRate = 0.5
     momentum: Momentum = 0.9
-    clip: Annotated[
-        float, Field(gt=0, description="gradient-norm limit, which keeps the weights finite")
-    ] = 1.0
+    clip: Annotated[Positive, "gradient-norm limit, which keeps the weights finite"] = 1.0
     batch_size: BatchSize = 128
 
     @property

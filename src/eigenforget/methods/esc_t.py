@@ -6,9 +6,9 @@ import copy
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.fields import Between01, Count, Positive, TwoOrMore
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import TensorSource
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
@@ -51,16 +51,13 @@ class ESCT(Method):
         }
     }
 
-    epochs: Annotated[int, Field(ge=1, description="passes over the forget features")] = 50
-    lr: Annotated[float, Field(gt=0, description="SGD step of the mask")] = 0.1
+    epochs: Annotated[Count, "passes over the forget features"] = 50
+    lr: Annotated[Positive, "SGD step of the mask"] = 0.1
     loss: Annotated[
-        Literal["paper", "code"],
-        Field(description="−log(1 − p_y), or the negated cross-entropy log p_y"),
+        Literal["paper", "code"], "−log(1 − p_y), or the negated cross-entropy log p_y"
     ] = "paper"
-    threshold: Annotated[
-        float, Field(gt=0, lt=1, description="mask entries up to this become 0, the others 1")
-    ] = 0.7
-    batch_size: Annotated[int, Field(ge=2, description="forget samples per step")] = 64
+    threshold: Annotated[Between01, "mask entries up to this become 0, the others 1"] = 0.7
+    batch_size: Annotated[TwoOrMore, "forget samples per step"] = 64
 
     def __call__(self, task: Task) -> nn.Module:
         student = task.student()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core import seeds
+from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.cf_k import draw_anew, last_layers, last_phase
@@ -34,14 +34,9 @@ class EUk(Method):
     passes: ClassVar = "trained: epochs × retain, last k layers"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
-    k: Annotated[
-        int,
-        Field(
-            ge=1, description="number of convolutions and linear layers to retrain, from the end"
-        ),
-    ] = 3
+    k: Annotated[Count, "number of convolutions and linear layers to retrain, from the end"] = 3
     epochs: RetainEpochs = 10
-    lr: Annotated[float, Field(gt=0, description="peak SGD learning rate")] = 0.1
+    lr: Annotated[Positive, "peak SGD learning rate"] = 0.1
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "onecycle"

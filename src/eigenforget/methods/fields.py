@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 
-LearningRate = Annotated[float, Field(gt=0, description="SGD learning rate")]
-Clip = Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")]
-BatchSize = Annotated[int, Field(ge=2, description="samples per step")]
-ForgetEpochs = Annotated[int, Field(ge=1, description="passes over the forget set")]
-RetainEpochs = Annotated[int, Field(ge=1, description="passes over the retain set")]
+LearningRate = Annotated[Positive, "SGD learning rate"]
+Clip = Annotated[NonNegative, "gradient-norm limit, 0 for none"]
+BatchSize = Annotated[TwoOrMore, "samples per step"]
+ForgetEpochs = Annotated[Count, "passes over the forget set"]
+RetainEpochs = Annotated[Count, "passes over the retain set"]
 BatchNorm = Annotated[
-    Literal["train", "frozen"],
-    Field(description="batch-norm statistics: updated, or kept as they are"),
+    Literal["train", "frozen"], "batch-norm statistics: updated, or kept as they are"
 ]
-GradientChunk = Annotated[
-    int, Field(ge=1, description="per-sample gradients held in memory at once")
-]
+GradientChunk = Annotated[Count, "per-sample gradients held in memory at once"]

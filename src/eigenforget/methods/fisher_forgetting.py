@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
+from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import GradientChunk
@@ -46,19 +46,11 @@ class FisherForgetting(Method):
     passes: ClassVar = "trained: importance_samples of retain (per-sample gradients)"
     search_space: ClassVar = {"alpha": Range(1e-09, 1e-05)}
 
-    alpha: Annotated[float, Field(gt=0, description="scale of the noise's variance")] = 1e-6
-    form: Annotated[
-        Literal["paper", "code"], Field(description="formula of the variance; see above")
-    ] = "code"
-    limit: Annotated[
-        float, Field(gt=0, description="largest variance / alpha, before form='code' boosts it")
-    ] = 1e3
+    alpha: Annotated[Positive, "scale of the noise's variance"] = 1e-6
+    form: Annotated[Literal["paper", "code"], "formula of the variance; see above"] = "code"
+    limit: Annotated[Positive, "largest variance / alpha, before form='code' boosts it"] = 1e3
     importance_samples: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="retain samples, drawn at random, that F is computed from; None takes all",
-        ),
+        Count | None, "retain samples, drawn at random, that F is computed from; None takes all"
     ] = 5000
     chunk: GradientChunk = 32
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
 from torch import nn
 
+from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, BatchSize, Clip, LearningRate
@@ -42,13 +42,12 @@ class GradientAscent(Method):
             "batch_size": 256,
             "weight_decay": 5e-4,
             "clip": 0.0,
-        },
+        }
     }
 
-    epochs: Annotated[int, Field(ge=1, description="number of epochs")] = 5
+    epochs: Annotated[Count, "number of epochs"] = 5
     steps_per_epoch: Annotated[
-        int | None,
-        Field(ge=1, description="steps of one epoch, in fresh random order; None is one pass"),
+        Count | None, "steps of one epoch, in fresh random order; None is one pass"
     ] = 5
     lr: LearningRate = 5e-3
     momentum: Momentum = 0.9

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Task, optimizer_of
@@ -35,10 +35,8 @@ class HeadDistill(Method):
     role: ClassVar = "control"
     passes: ClassVar = "trained: epochs × (forget + retain), head only; forward: the same"
 
-    epochs: Annotated[
-        int, Field(ge=1, description="passes over forget and retain set together")
-    ] = 5
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate of the head")] = 0.1
+    epochs: Annotated[Count, "passes over forget and retain set together"] = 5
+    lr: Annotated[Positive, "SGD learning rate of the head"] = 0.1
     momentum: Momentum = 0.9
     batch_size: BatchSize = 128
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Between01, Count, NonNegative, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.training.gradients import Weights, curvature_product, mean_gradient
@@ -37,28 +37,19 @@ class Influence(Method):
     passes: ClassVar = "trained: forget + iterations × hessian_samples (curvature products)"
     search_space: ClassVar = {"damping": Range(1e-05, 0.1), "scale": Range(0.1, 30.0)}
 
-    damping: Annotated[float, Field(ge=0, description="added to the curvature's diagonal")] = 1e-4
-    weight_decay: Annotated[
-        float, Field(ge=0, description="L2 penalty that the original was trained with")
-    ] = 5e-4
-    scale: Annotated[float, Field(gt=0, description="factor of the step")] = 1.0
+    damping: Annotated[NonNegative, "added to the curvature's diagonal"] = 1e-4
+    weight_decay: Annotated[NonNegative, "L2 penalty that the original was trained with"] = 5e-4
+    scale: Annotated[Positive, "factor of the step"] = 1.0
     curvature: Annotated[
         Literal["gauss_newton", "hessian"],
-        Field(description="'hessian' needs damping above its most negative eigenvalue"),
+        "'hessian' needs damping above its most negative eigenvalue",
     ] = "gauss_newton"
     iterations: Annotated[
-        int,
-        Field(ge=1, description="conjugate-gradient steps at most, a pass over the samples each"),
+        Count, "conjugate-gradient steps at most, a pass over the samples each"
     ] = 20
-    tolerance: Annotated[
-        float,
-        Field(gt=0, lt=1, description="stop at this residual, relative to the right-hand side"),
-    ] = 1e-3
+    tolerance: Annotated[Between01, "stop at this residual, relative to the right-hand side"] = 1e-3
     hessian_samples: Annotated[
-        int | None,
-        Field(
-            ge=1, description="retain samples, drawn at random, that H comes from; None takes all"
-        ),
+        Count | None, "retain samples, drawn at random, that H comes from; None takes all"
     ] = 2000
 
     def __call__(self, task: Task) -> nn.Module:

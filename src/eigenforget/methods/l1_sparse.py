@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import pydantic
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.fields import NonNegative, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
@@ -41,15 +41,15 @@ class L1Sparse(Method):
             "lr": 0.01,
             "batch_size": 256,
             "schedule": "constant",
-        },
+        }
     }
 
     epochs: RetainEpochs = 5
-    gamma: Annotated[float, Field(ge=0, description="weight of ‖θ‖₁ in the first epoch")] = 5e-4
-    penalty: Annotated[
-        Literal["decreasing", "constant"], Field(description="the weight over the epochs")
-    ] = "decreasing"
-    plain_epochs: Annotated[int, Field(ge=0, description="last epochs without penalty")] = 0
+    gamma: Annotated[NonNegative, "weight of ‖θ‖₁ in the first epoch"] = 5e-4
+    penalty: Annotated[Literal["decreasing", "constant"], "the weight over the epochs"] = (
+        "decreasing"
+    )
+    plain_epochs: Annotated[WholeNumber, "last epochs without penalty"] = 0
     lr: LearningRate = 0.05
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4

@@ -6,11 +6,11 @@ import math
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Count, NonNegative, Positive, UnitInterval, UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Range, Task
@@ -47,27 +47,17 @@ class LoTUS(Method):
         "cifar10-vit": {"epochs": 3, "alpha": 2.0, "retain_share": 0.3},
     }
 
-    epochs: Annotated[
-        int, Field(ge=1, description="passes over forget set and retain sample, at most")
-    ] = 10
-    lr: Annotated[float, Field(gt=0, description="AdamW learning rate")] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, description="decoupled weight decay")] = 5e-4
-    alpha: Annotated[
-        float, Field(ge=0, description="how fast the temperature grows with the accuracy gap")
-    ] = 2.0
+    epochs: Annotated[Count, "passes over forget set and retain sample, at most"] = 10
+    lr: Annotated[Positive, "AdamW learning rate"] = 1e-3
+    weight_decay: Annotated[NonNegative, "decoupled weight decay"] = 5e-4
+    alpha: Annotated[NonNegative, "how fast the temperature grows with the accuracy gap"] = 2.0
     target_accuracy: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            le=1,
-            description="the original's accuracy on samples it never saw, in [0, 1]; None is 0 "
-            "where whole classes are forgotten, and a refusal elsewhere: accuracy on retained "
-            "data would be too high",
-        ),
+        UnitInterval | None,
+        "the original's accuracy on samples it never saw, in [0, 1]; None is 0 "
+        "where whole classes are forgotten, and a refusal elsewhere: accuracy on retained "
+        "data would be too high",
     ] = None
-    retain_share: Annotated[
-        float, Field(gt=0, le=1, description="share of the retain set that is used")
-    ] = 0.3
+    retain_share: Annotated[UpTo1, "share of the retain set that is used"] = 0.3
     batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import nn
 
+from eigenforget.core.fields import UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, inner_method
 from eigenforget.methods.random_label import RandomLabel
@@ -52,9 +53,7 @@ class Masked(Method):
         AfterValidator(_maskable),
         Field(description="the method to run, such as random_label(lr=0.01)"),
     ] = RandomLabel()
-    keep_top: Annotated[
-        float, Field(gt=0, le=1, description="share of all trainable weights that may move")
-    ] = 0.5
+    keep_top: Annotated[UpTo1, "share of all trainable weights that may move"] = 0.5
 
     def __call__(self, task: Task) -> nn.Module:
         inner = cast("Method", self.inner)

@@ -6,7 +6,6 @@ import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.alignment import (
@@ -20,6 +19,7 @@ from eigenforget.alignment import (
     moments,
 )
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Below1, Count, NonNegative, Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
@@ -72,81 +72,44 @@ class MUDA(Method):
         "w_da": Range(0.1, 10.0),
     }
 
-    alternations: Annotated[
-        int, Field(ge=1, description="number of forget phases, each followed by a recover phase")
-    ] = 10
-    w_da: Annotated[float, Field(ge=0, description="weight of L_DA, which lies in [−1, 0]")] = 1.0
-    w_sd: Annotated[float, Field(ge=0, description="weight of L_SD, in nats")] = 1.0
+    alternations: Annotated[Count, "number of forget phases, each followed by a recover phase"] = 10
+    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 1.0
+    w_sd: Annotated[NonNegative, "weight of L_SD, in nats"] = 1.0
     k: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="directions of U; None is the number of retained classes, or half of the "
-            "feature width where that is no larger",
-        ),
+        Count | None,
+        "directions of U; None is the number of retained classes, or half of the "
+        "feature width where that is no larger",
     ] = None
-    centering: Annotated[Centering, Field(description="'each' subtracts each side's own mean")] = (
-        "none"
-    )
+    centering: Annotated[Centering, "'each' subtracts each side's own mean"] = "none"
     target: Annotated[
         Literal["auto", "masked", "masked_label", "self", "self_soft"],
-        Field(
-            description="q: 'masked' puts the forgotten classes at −∞; 'masked_label' each "
-            "sample's own label, which is right where labels are wrong, as in a backdoor; 'self' "
-            "is the original's own softmax and 'self_soft' that at `temperature`, which keep its "
-            "decisions; 'auto' is masked when whole classes are forgotten, else self_soft"
-        ),
+        "q: 'masked' puts the forgotten classes at −∞; 'masked_label' each "
+        "sample's own label, which is right where labels are wrong, as in a backdoor; 'self' "
+        "is the original's own softmax and 'self_soft' that at `temperature`, which keep its "
+        "decisions; 'auto' is masked when whole classes are forgotten, else self_soft",
     ] = "auto"
-    temperature: Annotated[
-        float, Field(gt=0, description="softening of the 'self_soft' target")
-    ] = 2.0
-    forget_lr: Annotated[
-        float, Field(gt=0, description="SGD learning rate of the forget phase")
-    ] = 0.05
-    recover_lr: Annotated[
-        float, Field(gt=0, description="SGD learning rate of the recover phase")
-    ] = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum of both phases")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, description="L2 penalty of both phases")] = 5e-4
-    schedule: Annotated[ScheduleName, Field(description="schedule of both learning rates")] = (
-        "cosine"
-    )
-    clip: Annotated[
-        float, Field(ge=0, description="gradient-norm limit of both phases, 0 for none")
-    ] = 1.0
+    temperature: Annotated[Positive, "softening of the 'self_soft' target"] = 2.0
+    forget_lr: Annotated[Positive, "SGD learning rate of the forget phase"] = 0.05
+    recover_lr: Annotated[Positive, "SGD learning rate of the recover phase"] = 0.05
+    momentum: Annotated[Below1, "SGD momentum of both phases"] = 0.9
+    weight_decay: Annotated[NonNegative, "L2 penalty of both phases"] = 5e-4
+    schedule: Annotated[ScheduleName, "schedule of both learning rates"] = "cosine"
+    clip: Annotated[NonNegative, "gradient-norm limit of both phases, 0 for none"] = 1.0
     recover_ratio: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="recover steps per forget step, rounded up in each alternation; 0 for none",
-        ),
+        NonNegative, "recover steps per forget step, rounded up in each alternation; 0 for none"
     ] = 1.0
-    basis_samples: Annotated[
-        int, Field(ge=1, description="retain samples, drawn anew, that U is computed from")
-    ] = 5000
+    basis_samples: Annotated[Count, "retain samples, drawn anew, that U is computed from"] = 5000
     batch_size: BatchSize = 128
     norm: Annotated[
         Literal["train", "frozen"],
-        Field(
-            description="batch-norm statistics in the forget phase: updated, or kept as they are"
-        ),
+        "batch-norm statistics in the forget phase: updated, or kept as they are",
     ] = "frozen"
     form: Annotated[
-        Form,
-        Field(
-            description="L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) "
-            "('energy')"
-        ),
+        Form, "L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')"
     ] = "frobenius"
-    refresh: Annotated[
-        int, Field(ge=1, description="alternations from one computation of U to the next")
-    ] = 1
+    refresh: Annotated[Count, "alternations from one computation of U to the next"] = 1
     steps: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="forget steps of one alternation; None is one pass over the forget set",
-        ),
+        Count | None, "forget steps of one alternation; None is one pass over the forget set"
     ] = None
 
     @property

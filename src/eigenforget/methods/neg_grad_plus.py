@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.fields import TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import Clip, LearningRate, RetainEpochs
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import (
-    LossInputs,
-    Momentum,
-    Phase,
-    Schedule,
-    WeightDecay,
-)
+from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
 
 
 @configured
@@ -39,18 +33,13 @@ class NegGradPlus(Method):
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
     epochs: RetainEpochs = 5
-    alpha: Annotated[
-        float,
-        Field(gt=0, le=1, description="weight of the retain set; the forget set has 1 − alpha"),
-    ] = 0.95
+    alpha: Annotated[UpTo1, "weight of the retain set; the forget set has 1 − alpha"] = 0.95
     lr: LearningRate = 0.02
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
     clip: Clip = 1.0
-    batch_size: Annotated[
-        int, Field(ge=2, description="samples per step of each of the two batches")
-    ] = 128
+    batch_size: Annotated[TwoOrMore, "samples per step of each of the two batches"] = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

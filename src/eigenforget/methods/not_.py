@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import Refused
@@ -37,9 +36,7 @@ class NoT(Method):
 
     layers: Annotated[
         tuple[str, ...],
-        Field(
-            description="names of the layers to negate, a tuple; () is the first that is not frozen"
-        ),
+        "names of the layers to negate, a tuple; () is the first that is not frozen",
     ] = ()
     epochs: RetainEpochs = 5
     lr: LearningRate = 0.05

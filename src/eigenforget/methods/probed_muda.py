@@ -5,23 +5,17 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import cross_entropy, kl_to_target, masked_target
-from eigenforget.training.phases import (
-    LossInputs,
-    Momentum,
-    Phase,
-    Schedule,
-    WeightDecay,
-)
+from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
 
 
 @configured
@@ -58,53 +52,33 @@ class ProbedMUDA(Method):
     search_space: ClassVar = {"lr": Range(0.01, 0.2), "w_probe": Range(0.1, 3.0)}
 
     rounds: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="rounds of steps; each begins a fresh random order and gives a row of "
-            "the trace",
-        ),
+        Count, "rounds of steps; each begins a fresh random order and gives a row of the trace"
     ] = 3
-    steps: Annotated[int, Field(ge=1, description="steps of one round")] = 30
-    w_sd: Annotated[
-        float,
-        Field(ge=0, description="weight of the self-distillation of the forget set, in nats"),
-    ] = 1.0
+    steps: Annotated[Count, "steps of one round"] = 30
+    w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
     w_probe: Annotated[
-        float, Field(ge=0, description="weight of the self-distillation through the probe, in nats")
+        NonNegative, "weight of the self-distillation through the probe, in nats"
     ] = 0.6
-    w_labels: Annotated[
-        float, Field(ge=0, description="weight of the retained labels' cross-entropy, in nats")
-    ] = 3.0
-    w_logits: Annotated[
-        float, Field(ge=0, description="weight of the retained logits' distillation, in nats")
-    ] = 10.0
+    w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
+    w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 10.0
     w_features: Annotated[
-        float,
-        Field(
-            ge=0, description="weight of the retained features' squared error over their variance"
-        ),
+        NonNegative, "weight of the retained features' squared error over their variance"
     ] = 20.0
-    probe_every: Annotated[int, Field(ge=1, description="steps between two fits of the probe")] = 5
-    memory: Annotated[
-        int, Field(ge=1, description="steps whose features the probe is fitted on")
-    ] = 8
-    probe_decay: Annotated[
-        float, Field(gt=0, description="L2 penalty of the probe's weights on its mean loss")
-    ] = 1e-3
+    probe_every: Annotated[Count, "steps between two fits of the probe"] = 5
+    memory: Annotated[Count, "steps whose features the probe is fitted on"] = 8
+    probe_decay: Annotated[Positive, "L2 penalty of the probe's weights on its mean loss"] = 1e-3
     redraw_head: Annotated[
-        bool, Field(description="draw the head's rows of the forgotten classes anew at the end")
+        bool, "draw the head's rows of the forgotten classes anew at the end"
     ] = True
     margin: Annotated[
-        float,
-        Field(ge=0, description="how far a redrawn bias lies below the mean of the retained ones"),
+        NonNegative, "how far a redrawn bias lies below the mean of the retained ones"
     ] = 5.0
     lr: LearningRate = 0.05
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
     clip: Clip = 1.0
-    batch_size: Annotated[int, Field(ge=2, description="samples of either side per step")] = 128
+    batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
     norm: BatchNorm = "frozen"
 
     @property

@@ -5,22 +5,16 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import (
-    LossInputs,
-    Momentum,
-    Phase,
-    Schedule,
-    WeightDecay,
-)
+from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
 from eigenforget.training.recipe import supervised
 
 
@@ -42,10 +36,8 @@ class RandomLabel(Method):
     passes: ClassVar = "trained: epochs × (forget + retain)"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
-    epochs: Annotated[
-        int, Field(ge=1, description="passes over the forget set and over the retain set")
-    ] = 2
-    lr: Annotated[float, Field(gt=0, description="SGD learning rate of both")] = 0.02
+    epochs: Annotated[Count, "passes over the forget set and over the retain set"] = 2
+    lr: Annotated[Positive, "SGD learning rate of both"] = 0.02
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"

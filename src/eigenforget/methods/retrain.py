@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core import seeds
+from eigenforget.core.fields import NonNegative, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize, RetainEpochs
@@ -40,14 +40,10 @@ class Retrain(Method):
 
     epochs: RetainEpochs = 30
     batch_size: BatchSize = 128
-    optimizer: Annotated[
-        Literal["sgd", "adamw"], Field(description="SGD with Nesterov momentum, or AdamW")
-    ] = "sgd"
-    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
+    optimizer: Annotated[Literal["sgd", "adamw"], "SGD with Nesterov momentum, or AdamW"] = "sgd"
+    lr: Annotated[Positive, "peak learning rate"] = 0.1
     momentum: Momentum = 0.9
-    weight_decay: Annotated[
-        float, Field(ge=0, description="L2 penalty (SGD) or decoupled decay (AdamW)")
-    ] = 5e-4
+    weight_decay: Annotated[NonNegative, "L2 penalty (SGD) or decoupled decay (AdamW)"] = 5e-4
     schedule: Schedule = "onecycle"
 
     def __call__(self, task: Task) -> nn.Module:

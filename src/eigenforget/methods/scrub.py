@@ -8,23 +8,17 @@ from typing import Annotated, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pydantic
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Between01, Count, NonNegative, Positive, TwoOrMore, UnitInterval
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import Clip, LearningRate
 from eigenforget.training.losses import cross_entropy, kl_between
-from eigenforget.training.phases import (
-    LossInputs,
-    Momentum,
-    Phase,
-    ScheduleName,
-    WeightDecay,
-)
+from eigenforget.training.phases import LossInputs, Momentum, Phase, ScheduleName, WeightDecay
 
 _Prepare = Callable[[nn.Module, int], None]
 
@@ -75,49 +69,30 @@ class SCRUB(Method):
             "clip": 0.0,
             "batch_size": 128,
             "forget_batch_size": 32,
-        },
+        }
     }
 
-    epochs: Annotated[
-        int, Field(ge=1, description="min epochs in all: passes over the retain set")
-    ] = 5
+    epochs: Annotated[Count, "min epochs in all: passes over the retain set"] = 5
     msteps: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="first epochs that have a max epoch, a pass over the forget set, before",
-        ),
+        Count, "first epochs that have a max epoch, a pass over the forget set, before"
     ] = 3
-    alpha: Annotated[float, Field(ge=0, description="weight of KL on the retain set")] = 0.5
-    gamma: Annotated[
-        float, Field(ge=0, description="weight of the cross-entropy on the retain set")
-    ] = 1.0
-    temperature: Annotated[float, Field(gt=0, description="softening T in both KL terms")] = 4.0
+    alpha: Annotated[NonNegative, "weight of KL on the retain set"] = 0.5
+    gamma: Annotated[NonNegative, "weight of the cross-entropy on the retain set"] = 1.0
+    temperature: Annotated[Positive, "softening T in both KL terms"] = 4.0
     lr: LearningRate = 0.005
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
-    schedule: Annotated[
-        ScheduleName, Field(description="learning-rate schedule of the min epochs alone")
-    ] = "cosine"
+    schedule: Annotated[ScheduleName, "learning-rate schedule of the min epochs alone"] = "cosine"
     clip: Clip = 20.0
-    batch_size: Annotated[int, Field(ge=2, description="retain samples per min step")] = 128
-    forget_batch_size: Annotated[int, Field(ge=2, description="forget samples per max step")] = 64
+    batch_size: Annotated[TwoOrMore, "retain samples per min step"] = 128
+    forget_batch_size: Annotated[TwoOrMore, "forget samples per max step"] = 64
     rewind: Annotated[
-        bool,
-        Field(description="SCRUB+R: return the epoch with the forget error nearest to a reference"),
+        bool, "SCRUB+R: return the epoch with the forget error nearest to a reference"
     ] = False
     reference_error: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            le=1,
-            description="error rate to rewind to; None measures it on held-out retain samples",
-        ),
+        UnitInterval | None, "error rate to rewind to; None measures it on held-out retain samples"
     ] = None
-    held_out: Annotated[
-        float,
-        Field(gt=0, lt=1, description="share of the retain samples held out for the reference"),
-    ] = 0.1
+    held_out: Annotated[Between01, "share of the retain samples held out for the reference"] = 0.1
 
     @pydantic.model_validator(mode="after")
     def _msteps_fit(self) -> Self:

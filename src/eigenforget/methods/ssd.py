@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task
@@ -43,20 +43,11 @@ class SSD(Method):
     search_space: ClassVar = {"dampening": Range(0.05, 2.0)}
 
     alpha: Annotated[
-        float | None,
-        Field(
-            gt=0, description="dampen where I_f > alpha · I_D; None takes the adaptive percentile"
-        ),
+        Positive | None, "dampen where I_f > alpha · I_D; None takes the adaptive percentile"
     ] = None
-    dampening: Annotated[
-        float, Field(gt=0, description="λ, factor of I_D / I_f; smaller dampens more")
-    ] = 1.0
+    dampening: Annotated[Positive, "λ, factor of I_D / I_f; smaller dampens more"] = 1.0
     importance_samples: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="samples, drawn at random, per importance on each side; None takes all",
-        ),
+        Count | None, "samples, drawn at random, per importance on each side; None takes all"
     ] = None
     chunk: GradientChunk = 32
 

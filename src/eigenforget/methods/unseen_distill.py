@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, steps_in_epoch
@@ -20,13 +20,7 @@ from eigenforget.methods.cf_k import LAYERS, draw_anew, last_layers
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate
 from eigenforget.methods.probed_muda import total_variance
 from eigenforget.training.losses import cross_entropy, kl_to_target, soft_target
-from eigenforget.training.phases import (
-    LossInputs,
-    Momentum,
-    Phase,
-    Schedule,
-    WeightDecay,
-)
+from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
 
 _Guide = Callable[[LossInputs], Tensor]
 
@@ -83,65 +77,37 @@ class UnseenDistill(Method):
     search_space: ClassVar = {"lr": Range(1e-3, 0.2), "w_margin": Range(0.1, 2.0)}
 
     redrawn: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=1,
-            description="share of convolutions and linear layers drawn anew, from the end; 1: all",
-        ),
+        UpTo1, "share of convolutions and linear layers drawn anew, from the end; 1: all"
     ] = 0.7
     stand_in_samples: Annotated[
-        int, Field(ge=2, description="retain samples that the stand-in is trained on, at most")
+        TwoOrMore, "retain samples that the stand-in is trained on, at most"
     ] = 3000
-    stand_in_epochs: Annotated[int, Field(ge=1, description="passes over them")] = 6
-    stand_in_lr: Annotated[
-        float, Field(gt=0, description="peak SGD learning rate of the stand-in, one-cycle")
-    ] = 0.1
+    stand_in_epochs: Annotated[Count, "passes over them"] = 6
+    stand_in_lr: Annotated[Positive, "peak SGD learning rate of the stand-in, one-cycle"] = 0.1
     stand_in_clip: Annotated[
-        float,
-        Field(
-            ge=0, description="its gradient-norm limit, 0 for none; without batch norm it needs one"
-        ),
+        NonNegative, "its gradient-norm limit, 0 for none; without batch norm it needs one"
     ] = 5.0
     sharpness: Annotated[
-        float,
-        Field(
-            gt=0,
-            description="factor on the stand-in's logits, which are less sure than a full "
-            "training's",
-        ),
+        Positive, "factor on the stand-in's logits, which are less sure than a full training's"
     ] = 1.5
     epochs: Annotated[
-        int,
-        Field(
-            ge=1, description="passes over the forget set, with as many retain samples beside it"
-        ),
+        Count, "passes over the forget set, with as many retain samples beside it"
     ] = 20
     lr: LearningRate = 0.1
     w_target: Annotated[
-        float,
-        Field(ge=0, description="weight of the forget set's divergence from the stand-in, in nats"),
+        NonNegative, "weight of the forget set's divergence from the stand-in, in nats"
     ] = 1.0
-    w_margin: Annotated[
-        float, Field(ge=0, description="weight of the forget set's distance in margin")
-    ] = 0.5
-    w_labels: Annotated[
-        float, Field(ge=0, description="weight of the retained labels' cross-entropy")
-    ] = 3.0
-    w_logits: Annotated[
-        float, Field(ge=0, description="weight of the retained logits' distillation, in nats")
-    ] = 1.0
+    w_margin: Annotated[NonNegative, "weight of the forget set's distance in margin"] = 0.5
+    w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy"] = 3.0
+    w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 1.0
     w_features: Annotated[
-        float,
-        Field(
-            ge=0, description="weight of the retained features' squared error over their variance"
-        ),
+        NonNegative, "weight of the retained features' squared error over their variance"
     ] = 1.0
     momentum: Momentum = 0.9
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
     clip: Clip = 1.0
-    batch_size: Annotated[int, Field(ge=2, description="samples of either side per step")] = 128
+    batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
     norm: BatchNorm = "train"
 
     @property

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource, Source, TensorSource
 from eigenforget.methods.base import Method, Range, Task, adam
@@ -58,33 +58,21 @@ class UNSIR(Method):
             "repair_lr": 0.01,
             "repair_epochs": 1,
             "batch_size": 256,
-        },
+        }
     }
 
-    noise_samples: Annotated[int, Field(ge=2, description="noise inputs per forgotten class")] = 256
-    noise_steps: Annotated[int, Field(ge=1, description="Adam steps on the noise")] = 40
-    noise_lr: Annotated[float, Field(gt=0, description="Adam learning rate of the noise")] = 0.1
-    noise_penalty: Annotated[
-        float, Field(ge=0, description="λ, weight of the mean squared norm of a noise input")
-    ] = 0.1
-    repeats: Annotated[
-        int, Field(ge=1, description="how often each noise input is seen in the impair phase")
-    ] = 5
-    retain_per_class: Annotated[
-        int, Field(ge=1, description="retain samples per class, at most")
-    ] = 1000
-    impair_lr: Annotated[
-        float, Field(gt=0, description="Adam learning rate of the impair phase")
-    ] = 0.02
-    repair_lr: Annotated[
-        float, Field(gt=0, description="Adam learning rate of the repair phase")
-    ] = 0.01
-    repair_epochs: Annotated[
-        int, Field(ge=1, description="passes over the retain sample in the repair phase")
-    ] = 3
-    batch_size: Annotated[
-        int, Field(ge=2, description="samples per step of the impair and repair phases")
-    ] = 256
+    noise_samples: Annotated[TwoOrMore, "noise inputs per forgotten class"] = 256
+    noise_steps: Annotated[Count, "Adam steps on the noise"] = 40
+    noise_lr: Annotated[Positive, "Adam learning rate of the noise"] = 0.1
+    noise_penalty: Annotated[NonNegative, "λ, weight of the mean squared norm of a noise input"] = (
+        0.1
+    )
+    repeats: Annotated[Count, "how often each noise input is seen in the impair phase"] = 5
+    retain_per_class: Annotated[Count, "retain samples per class, at most"] = 1000
+    impair_lr: Annotated[Positive, "Adam learning rate of the impair phase"] = 0.02
+    repair_lr: Annotated[Positive, "Adam learning rate of the repair phase"] = 0.01
+    repair_epochs: Annotated[Count, "passes over the retain sample in the repair phase"] = 3
+    batch_size: Annotated[TwoOrMore, "samples per step of the impair and repair phases"] = 256
 
     @property
     def log_rows(self) -> int:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import safetensors
 import torch
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
@@ -57,20 +56,15 @@ class HuggingFace:
 
     name: ClassVar[str] = "hf"
     path: Annotated[
-        str,
-        Field(description="folder with config.json, or the name of a model; '' for `config` alone"),
+        str, "folder with config.json, or the name of a model; '' for `config` alone"
     ] = ""
     kind: Annotated[
-        Literal["auto", "image", "text"],
-        Field(description="what is classified; auto: what the config allows"),
+        Literal["auto", "image", "text"], "what is classified; auto: what the config allows"
     ] = "auto"
     config: Annotated[
-        Arguments,
-        Field(description='entries of the config: {"model_type": "vit", "hidden_size": 48}'),
+        Arguments, 'entries of the config: {"model_type": "vit", "hidden_size": 48}'
     ] = ()
-    hub: Annotated[bool, Field(description="may download; the default reads local files only")] = (
-        False
-    )
+    hub: Annotated[bool, "may download; the default reads local files only"] = False
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
         """A model from images [B, C, H, W] or dicts of tokens [B, T] to outputs with logits.

@@ -23,8 +23,7 @@ class Mlp:
 
     name: ClassVar[str] = "mlp"
     hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...],
-        Field(description="widths of the hidden layers, a tuple: (128,)"),
+        tuple[Annotated[int, Field(ge=1)], ...], "widths of the hidden layers, a tuple: (128,)"
     ] = (256, 128)
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Sequential:

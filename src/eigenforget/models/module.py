@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Annotated, Any, ClassVar, cast
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
@@ -71,15 +71,9 @@ class Module:
 
     name: ClassVar[str] = "module"
     path: Annotated[
-        str,
-        Field(
-            description="package.module:factory, or file.py:factory relative to the working "
-            "directory"
-        ),
+        str, "package.module:factory, or file.py:factory relative to the working directory"
     ] = ""
-    arguments: Annotated[
-        Arguments, Field(description='keyword arguments of the factory: {"width": 8}')
-    ] = ()
+    arguments: Annotated[Arguments, 'keyword arguments of the factory: {"width": 8}'] = ()
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
         """Make what the factory makes.

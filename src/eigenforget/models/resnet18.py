@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.residual import ResidualNet, Stem
@@ -20,9 +18,7 @@ class Resnet18:
     """
 
     name: ClassVar[str] = "resnet18"
-    stem: Annotated[
-        Literal["cifar", "imagenet"], Field(description="for small or for large images")
-    ] = "cifar"
+    stem: Annotated[Literal["cifar", "imagenet"], "for small or for large images"] = "cifar"
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> ResidualNet:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""

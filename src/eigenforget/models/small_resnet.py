@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
-
+from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.residual import ResidualNet, Stem
@@ -19,14 +18,9 @@ class SmallResnet:
     """
 
     name: ClassVar[str] = "small_resnet"
-    width: Annotated[
-        int,
-        Field(ge=1, description="channels of the first stage; features have four times as many"),
-    ] = 16
-    stem_stride: Annotated[
-        int, Field(ge=1, description="stride of the first convolution; 2 quarters the cost")
-    ] = 1
-    blocks: Annotated[int, Field(ge=1, description="basic blocks per stage")] = 1
+    width: Annotated[Count, "channels of the first stage; features have four times as many"] = 16
+    stem_stride: Annotated[Count, "stride of the first convolution; 2 quarters the cost"] = 1
+    blocks: Annotated[Count, "basic blocks per stage"] = 1
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> ResidualNet:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""

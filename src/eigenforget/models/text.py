@@ -16,10 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Below1, Count, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, initial_weights
 
-_Vocabulary = Annotated[int, Field(ge=0, description="number of token ids; 0 takes the data's")]
+_Vocabulary = Annotated[WholeNumber, "number of token ids; 0 takes the data's"]
 _MLP_RATIO = 4
 
 
@@ -50,10 +51,9 @@ class TextMlp:
     """
 
     name: ClassVar[str] = "text_mlp"
-    dim: Annotated[int, Field(ge=1, description="width of the embeddings")] = 32
+    dim: Annotated[Count, "width of the embeddings"] = 32
     hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...],
-        Field(description="widths of the hidden layers, a tuple: (64,)"),
+        tuple[Annotated[int, Field(ge=1)], ...], "widths of the hidden layers, a tuple: (64,)"
     ] = (64,)
     vocabulary: _Vocabulary = 0
 
@@ -74,10 +74,10 @@ class TextTransformer:
     """
 
     name: ClassVar[str] = "text_transformer"
-    dim: Annotated[int, Field(ge=1, description="width of the tokens; a multiple of heads")] = 64
-    depth: Annotated[int, Field(ge=1, description="number of blocks")] = 2
-    heads: Annotated[int, Field(ge=1, description="attention heads per block")] = 4
-    dropout: Annotated[float, Field(ge=0, lt=1, description="dropout probability")] = 0.0
+    dim: Annotated[Count, "width of the tokens; a multiple of heads"] = 64
+    depth: Annotated[Count, "number of blocks"] = 2
+    heads: Annotated[Count, "attention heads per block"] = 4
+    dropout: Annotated[Below1, "dropout probability"] = 0.0
     vocabulary: _Vocabulary = 0
 
     @pydantic.model_validator(mode="after")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core.extras import needed
@@ -31,16 +30,10 @@ class Timm:
     """
 
     name: ClassVar[str] = "timm"
-    arch: Annotated[str, Field(description="name in timm's registry")] = "resnet18"
-    arguments: Annotated[
-        Arguments, Field(description='keyword arguments of its builder: {"drop_rate": 0.1}')
-    ] = ()
+    arch: Annotated[str, "name in timm's registry"] = "resnet18"
+    arguments: Annotated[Arguments, 'keyword arguments of its builder: {"drop_rate": 0.1}'] = ()
     weights: Annotated[
-        str,
-        Field(
-            description="file with pretrained weights; a head of other classes is left out; '' "
-            "for none"
-        ),
+        str, "file with pretrained weights; a head of other classes is left out; '' for none"
     ] = ""
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
@@ -32,18 +31,10 @@ class Torchvision:
     """
 
     name: ClassVar[str] = "torchvision"
-    arch: Annotated[str, Field(description="name in torchvision's registry of classifiers")] = (
-        "resnet18"
-    )
-    arguments: Annotated[
-        Arguments, Field(description='keyword arguments of its builder: {"dropout": 0.1}')
-    ] = ()
+    arch: Annotated[str, "name in torchvision's registry of classifiers"] = "resnet18"
+    arguments: Annotated[Arguments, 'keyword arguments of its builder: {"dropout": 0.1}'] = ()
     weights: Annotated[
-        str,
-        Field(
-            description="file with pretrained weights; a head of other classes is left out; '' "
-            "for none"
-        ),
+        str, "file with pretrained weights; a head of other classes is left out; '' for none"
     ] = ""
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, NamedTuple, Self, cast
 
 import pydantic
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Below1, Count
 from eigenforget.core.spec import configured
 from eigenforget.models.building import ImageShape, check_classes, image_shape, initial_weights
 
@@ -38,11 +38,11 @@ class VitTiny:
     """
 
     name: ClassVar[str] = "vit_tiny"
-    patch: Annotated[int, Field(ge=1, description="side of a patch in pixels")] = 4
-    dim: Annotated[int, Field(ge=1, description="width of the tokens; a multiple of heads")] = 192
-    depth: Annotated[int, Field(ge=1, description="number of blocks")] = 12
-    heads: Annotated[int, Field(ge=1, description="attention heads per block")] = 3
-    dropout: Annotated[float, Field(ge=0, lt=1, description="dropout probability")] = 0.0
+    patch: Annotated[Count, "side of a patch in pixels"] = 4
+    dim: Annotated[Count, "width of the tokens; a multiple of heads"] = 192
+    depth: Annotated[Count, "number of blocks"] = 12
+    heads: Annotated[Count, "attention heads per block"] = 3
+    dropout: Annotated[Below1, "dropout probability"] = 0.0
 
     @pydantic.model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:

@@ -20,17 +20,7 @@ from .ledger import append
 from .manifest import Manifest, manifest_of, manifest_text, read_manifest
 from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonymised_text, read_salt
 from .schema import SCHEMA, Outcome, RunRecord, ScoreRow, record_from_json, score_row, to_json
-from .store import (
-    chained,
-    in_force,
-    read,
-    read_chain,
-    read_folder,
-    record_files,
-    seal,
-    tip,
-    write,
-)
+from .store import chained, in_force, read, read_chain, read_folder, record_files, seal, tip, write
 
 __all__ = [
     "SCHEMA",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core import seeds
+from eigenforget.core.fields import Between01, Count, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates, how_many, rows_of_classes
@@ -26,21 +26,13 @@ class AtRandom:
     name: ClassVar[str] = "at_random"
     personal: ClassVar[dict[str, str]] = {}
     fraction: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            lt=1,
-            description=f"share of the samples to draw from; {_USUAL_SHARE} where n is not given "
-            "either",
-        ),
+        Between01 | None,
+        f"share of the samples to draw from; {_USUAL_SHARE} where n is not given either",
     ] = None
-    n: Annotated[int | None, Field(ge=1, description="number of samples, in place of fraction")] = (
-        None
-    )
-    seed: Annotated[int, Field(ge=0, description="which samples are drawn")] = 0
+    n: Annotated[Count | None, "number of samples, in place of fraction"] = None
+    seed: Annotated[WholeNumber, "which samples are drawn"] = 0
     label: Annotated[
-        int | tuple[int, ...] | None,
-        Field(description="class, or classes as a tuple, to draw from; None is all"),
+        int | tuple[int, ...] | None, "class, or classes as a tuple, to draw from; None is all"
     ] = None
     duplicates: Duplicates = "error"
 

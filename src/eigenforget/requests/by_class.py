@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
@@ -18,7 +17,7 @@ class ByClass:
 
     name: ClassVar[str] = "by_class"
     personal: ClassVar[dict[str, str]] = {}
-    label: Annotated[int | tuple[int, ...], Field(description="class, or classes as a tuple")]
+    label: Annotated[int | tuple[int, ...], "class, or classes as a tuple"]
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:

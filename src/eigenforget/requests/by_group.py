@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
@@ -19,9 +18,7 @@ class ByGroup:
 
     name: ClassVar[str] = "by_group"
     personal: ClassVar[dict[str, str]] = {"group": "group"}
-    group: Annotated[
-        str | int | tuple[str | int, ...], Field(description="group, or groups as a tuple")
-    ]
+    group: Annotated[str | int | tuple[str | int, ...], "group, or groups as a tuple"]
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:

@@ -29,11 +29,7 @@ class ByIds:
     personal: ClassVar[dict[str, str]] = {"ids": "id"}
     ids: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(description="sample ids")] = ()
     path: Annotated[
-        str,
-        Field(
-            description="text file with one id per line, '-' for standard input; blank lines are "
-            "skipped"
-        ),
+        str, "text file with one id per line, '-' for standard input; blank lines are skipped"
     ] = ""
     duplicates: Duplicates = "error"
 

@@ -24,7 +24,7 @@ class BySubclass:
 
     name: ClassVar[str] = "by_subclass"
     personal: ClassVar[dict[str, str]] = {"value": "column:{column}"}
-    column: Annotated[str, Field(description="column of the data with the finer labels")] = "fine"
+    column: Annotated[str, "column of the data with the finer labels"] = "fine"
     value: Annotated[
         ColumnValue | tuple[ColumnValue, ...],
         AfterValidator(finite),

@@ -47,10 +47,8 @@ class Difference:
 
     name: ClassVar[str] = "difference"
     personal: ClassVar[dict[str, str]] = {}
-    of: Annotated[
-        Request, Field(description="request to take samples from, such as by_class(label=3)")
-    ]
-    without: Annotated[Request, Field(description="request for the samples of it to keep")]
+    of: Annotated[Request, "request to take samples from, such as by_class(label=3)"]
+    without: Annotated[Request, "request for the samples of it to keep"]
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import UpTo1, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
@@ -26,10 +26,8 @@ class PoisonedSamples:
 
     name: ClassVar[str] = "poisoned"
     personal: ClassVar[dict[str, str]] = {}
-    known: Annotated[
-        float, Field(gt=0, le=1, description="share of the poisoned samples that was discovered")
-    ] = 1.0
-    seed: Annotated[int, Field(ge=0, description="which of them were discovered")] = 0
+    known: Annotated[UpTo1, "share of the poisoned samples that was discovered"] = 1.0
+    seed: Annotated[WholeNumber, "which of them were discovered"] = 0
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:

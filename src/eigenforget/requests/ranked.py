@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Between01, Count
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
@@ -16,14 +17,10 @@ from eigenforget.requests.request import Duplicates, how_many
 from eigenforget.requests.scores import read_scores
 
 ScorePath = Annotated[
-    str,
-    Field(
-        description="CSV file with a header, or JSON lines (.jsonl), with an id and a score for "
-        "each sample"
-    ),
+    str, "CSV file with a header, or JSON lines (.jsonl), with an id and a score for each sample"
 ]
-ScoreColumn = Annotated[str, Field(description="column of the file with the scores")]
-Number = Annotated[int, Field(ge=1, description="number of samples")]
+ScoreColumn = Annotated[str, "column of the file with the scores"]
+Number = Annotated[Count, "number of samples"]
 
 
 @configured
@@ -37,15 +34,11 @@ class RankedSamples:
     personal: ClassVar[dict[str, str]] = {}
     path: ScorePath
     column: ScoreColumn = "score"
-    fraction: Annotated[
-        float | None, Field(gt=0, lt=1, description="share of the training samples")
-    ] = None
-    n: Annotated[int | None, Field(ge=1, description="number of samples, in place of fraction")] = (
-        None
+    fraction: Annotated[Between01 | None, "share of the training samples"] = None
+    n: Annotated[Count | None, "number of samples, in place of fraction"] = None
+    order: Annotated[Literal["highest", "lowest"], "which end of the scores is forgotten"] = (
+        "highest"
     )
-    order: Annotated[
-        Literal["highest", "lowest"], Field(description="which end of the scores is forgotten")
-    ] = "highest"
     duplicates: Duplicates = "error"
 
     @pydantic.model_validator(mode="after")
@@ -74,9 +67,7 @@ class ByMemorisation:
     name: ClassVar[str] = "by_memorisation"
     personal: ClassVar[dict[str, str]] = {}
     path: ScorePath
-    level: Annotated[
-        Literal["high", "medium", "low"], Field(description="which stratum is forgotten")
-    ] = "high"
+    level: Annotated[Literal["high", "medium", "low"], "which stratum is forgotten"] = "high"
     n: Number
     column: ScoreColumn = "score"
     middle: Annotated[

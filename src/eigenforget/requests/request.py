@@ -6,7 +6,6 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
@@ -14,10 +13,7 @@ from eigenforget.core.types import Index
 
 Duplicates = Annotated[
     Literal["error", "forget"],
-    Field(
-        description="identical content on both sides: 'error' names the ids, 'forget' forgets "
-        "every copy"
-    ),
+    "identical content on both sides: 'error' names the ids, 'forget' forgets every copy",
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
@@ -28,10 +27,8 @@ class Sequential:
     requests: Requests
     again: Annotated[
         Literal["error", "skip"],
-        Field(
-            description="samples that an earlier step forgot already: 'error' names the ids, "
-            "'skip' passes them over"
-        ),
+        "samples that an earlier step forgot already: 'error' names the ids, "
+        "'skip' passes them over",
     ] = "error"
 
 

@@ -35,12 +35,10 @@ class Where:
 
     name: ClassVar[str] = "where"
     personal: ClassVar[dict[str, str]] = {"value": "column:{column}"}
-    column: Annotated[
-        str, Field(description="'label', 'group', 'id' or a further column of the data")
-    ]
+    column: Annotated[str, "'label', 'group', 'id' or a further column of the data"]
     op: Annotated[
         Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"],
-        Field(description="'in' takes a tuple of values, 'contains' a part of a string"),
+        "'in' takes a tuple of values, 'contains' a part of a string",
     ] = "=="
     value: Annotated[
         ColumnValue | tuple[ColumnValue, ...],

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Count
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Better, Part, Score
@@ -30,9 +31,7 @@ Penalty = Annotated[
         description="inverse strength of the L2 penalty on the summed loss",
     ),
 ]
-MaxIter = Annotated[
-    int, Field(ge=1, description="most L-BFGS iterations; beyond them there is no score")
-]
+MaxIter = Annotated[Count, "most L-BFGS iterations; beyond them there is no score"]
 Tolerance = Annotated[
     float,
     Field(

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError
+from eigenforget.core.fields import Count, NonNegative, TwoOrMore
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
@@ -86,28 +87,23 @@ class Relearning:
     reads: ClassVar[Reads] = "model"
     budgets: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...],
-        Field(description="forget samples to relearn from, beside all of them"),
+        "forget samples to relearn from, beside all of them",
     ] = (10, 100)
-    steps: Annotated[int, Field(ge=1, description="optimizer steps for each budget")] = 32
+    steps: Annotated[Count, "optimizer steps for each budget"] = 32
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="SGD learning rate")] = 0.01
     momentum: Momentum = 0.9
-    batch_size: Annotated[
-        int, Field(ge=2, description="forget samples per step, and as many retain samples")
-    ] = 64
+    batch_size: Annotated[TwoOrMore, "forget samples per step, and as many retain samples"] = 64
     clip: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="gradient-norm limit, 0 for none; the first steps on a class that was "
-            "never seen may explode",
-        ),
+        NonNegative,
+        "gradient-norm limit, 0 for none; the first steps on a class that was "
+        "never seen may explode",
     ] = 5.0
     max_target: Annotated[
         int, Field(ge=MIN_TARGET, description="most target samples, a stratified seeded draw")
     ] = 1000
     head: Annotated[
         Literal["best", "kept", "neutral"],
-        Field(description="where the head starts: as it is, neutral, or the better of both"),
+        "where the head starts: as it is, neutral, or the better of both",
     ] = "best"
 
     def __call__(self, evidence: Evidence, seed: int) -> Findings:

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.core.fields import Count
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
@@ -47,9 +47,7 @@ class ZRF:
 
     name: ClassVar[str] = "zrf"
     reads: ClassVar[Reads] = "model"
-    references: Annotated[
-        int, Field(ge=1, description="randomly drawn incompetent teachers to average over")
-    ] = 3
+    references: Annotated[Count, "randomly drawn incompetent teachers to average over"] = 3
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The score, or the reason why there is none."""

@@ -12,15 +12,7 @@ from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import series
 from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.panels import Panels, heat_cells, heat_map
-from eigenforget.report.figures.style import (
-    ABOVE,
-    BELOW,
-    GREEN,
-    INSIDE,
-    band_step,
-    shown,
-    styles,
-)
+from eigenforget.report.figures.style import ABOVE, BELOW, GREEN, INSIDE, band_step, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import build, in_units, number
 

@@ -13,13 +13,7 @@ from eigenforget.report.findings import counted
 from eigenforget.report.glossary import GROUPS, group
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.settings import settings, spelled, statements
-from eigenforget.report.table import (
-    Column,
-    Table,
-    build,
-    evaluated,
-    number,
-)
+from eigenforget.report.table import Column, Table, build, evaluated, number
 from eigenforget.report.verdict import (
     ACCURACY_TOLERANCE,
     MIN_SEPARATION,
