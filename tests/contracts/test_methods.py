@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import TensorSource
@@ -122,6 +122,36 @@ def test_the_given_model_keeps_its_memory_format(kind: type) -> None:
     with suppress(Refused):
         run_method(quick(kind), task)
     assert [p.stride() for p in model.parameters()] == layout
+
+
+class Scaled(nn.Module):
+    """Inputs by mean and deviation, in place as many a model does it, or in a new tensor."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sub_(0.3).div_(0.5) if self.in_place else (x - 0.3) / 0.5
+
+
+@EVERY
+def test_a_model_that_changes_its_input_in_place_never_sees_a_changed_batch(kind: type) -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    x, y = torch.randn(64, 6), torch.arange(64) % 4
+    gone = y == 3
+    results = [
+        unlearn(
+            nn.Sequential(Scaled(in_place=in_place), body),
+            forget=(x[gone], y[gone]),
+            retain=(x[~gone], y[~gone]),
+            method=quick(kind),
+            engine=Engine(device="cpu"),
+        ).state_dict()
+        for in_place in (False, True)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*(r.values() for r in results), strict=True))
 
 
 @EVERY

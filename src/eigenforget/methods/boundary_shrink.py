@@ -12,7 +12,7 @@ from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, LearningRate
-from eigenforget.models.features import logits_of
+from eigenforget.models.features import called_with, logits_of
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import LossInputs, Momentum, Phase, WeightDecay
 
@@ -85,7 +85,8 @@ class BoundaryShrink(Method):
         """
         gone = torch.zeros(task.num_classes, dtype=torch.bool)
         gone[list(task.forgotten_classes)] = True
-        if task.retained_classes < (1 if gone[torch.as_tensor(task.forget.labels())].all() else 2):
+        needed = 1 if gone[torch.as_tensor(task.forget.labels())].all() else 2
+        if task.num_classes - len(task.forgotten_classes) < needed:
             raise Refused("boundary_shrink needs a second class that is retained")
         engine, model = task.engine, task.engine.placed(task.teacher())
         found = []
@@ -98,7 +99,7 @@ class BoundaryShrink(Method):
                 )
             with torch.no_grad():
                 moved = self.perturbed(model, engine.formatted(batch.inputs), batch.labels)
-                logits = logits_of(model(moved))
+                logits = logits_of(called_with(model, moved))
             own = nn.functional.one_hot(batch.labels, task.num_classes).bool()
             found.append(logits.masked_fill(own | gone.to(own.device), -torch.inf).argmax(1).cpu())
             engine.meter.count(trained=len(batch.labels), forwarded=len(batch.labels))
@@ -109,6 +110,6 @@ class BoundaryShrink(Method):
         inputs = inputs.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(
-                cross_entropy(logits_of(model(inputs)), labels).sum(), inputs
+                cross_entropy(logits_of(called_with(model, inputs)), labels).sum(), inputs
             )
         return (inputs + self.step * gradient.sign()).detach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Outputs
@@ -40,7 +41,7 @@ class Tap:
             EigenforgetError: A layer did not run, or gave no tensor.
         """
         self._kept.clear()
-        logits = logits_of(self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs))
+        logits = logits_of(called_with(self.model, inputs))
         return Outputs(
             logits, self._rows(None), {layer: self._rows(layer) for layer in self.layers}
         )
@@ -258,9 +259,7 @@ def _outputs(
     try:
         model.eval()
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            return logits_of(
-                model(**inputs) if isinstance(inputs, dict) else model(inputs)
-            ), outputs
+            return logits_of(called_with(model, inputs)), outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -328,6 +327,21 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     if layer not in modules:
         raise EigenforgetError(f"no layer {layer!r}; the model has: {', '.join(modules)}")
     return modules[layer]
+
+
+def called_with(model: Callable[..., Any], inputs: Any) -> Any:
+    """What the model gives for a batch of inputs; a dict goes in by name.
+
+    The model gets a copy: one that changes its input in place, such as `x.sub_(mean).div_(std)`,
+    leaves the batch as it is for the teachers, losses and passes that come after it.
+    """
+    own = copied(inputs)
+    return model(**own) if isinstance(own, dict) else model(own)
+
+
+def copied(inputs: Any) -> Any:
+    """The inputs with copies of their tensors, through which gradients flow."""
+    return tree_map_only(Tensor, Tensor.clone, inputs)
 
 
 def logits_of(output: Any) -> Tensor:

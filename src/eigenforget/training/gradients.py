@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map
 from eigenforget.core.errors import Refused
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
-from eigenforget.models.features import logits_of
+from eigenforget.models.features import copied, logits_of
 from eigenforget.training.engine import Engine, in_eval_mode
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
@@ -223,7 +223,8 @@ def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
         )
 
     def logits(values: Weights, inputs: Any) -> Tensor:
-        args, kwargs = ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})
+        own = copied(inputs)
+        args, kwargs = ((), own) if isinstance(own, dict) else ((own,), {})
         found = logits_of(functional_call(model, {**fixed, **values}, args, kwargs))
         return found if found.dtype == torch.float64 else found.float()
 
