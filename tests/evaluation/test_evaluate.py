@@ -34,6 +34,7 @@ from eigenforget.report.table import build
 from eigenforget.report.verdict import verdicts
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
+from tests import toys
 from tests.toys import ENGINE
 
 
@@ -72,6 +73,33 @@ def test_scores_do_not_depend_on_how_data_is_given_and_models_stay_as_they_are()
     assert (
         checkpoint.model_digest(model) == before and [m.training for m in model.modules()] == modes
     )
+
+
+def test_scores_do_not_depend_on_class_numbers_with_gaps_or_unused_outputs() -> None:
+    """zrf alone does: its random teacher spreads over every output that there is."""
+    world, found = toys.world(), []
+    for by in (1, 11):
+        forget, retain, test = (
+            (side.inputs, side.targets * by) for side in toys.sides(by_class=True)
+        )
+        models = [toys.spread(m, by) if by > 1 else m for m in world.originals[:1] + world.oracles]
+        names = [f"oracle {i}" for i in range(len(models) - 1)]
+        found.append(
+            evaluate(
+                {"original": models[0]},
+                oracles=dict(zip(names, models[1:], strict=True)),
+                forget=forget,
+                retain=retain,
+                test=test,
+                skip=("zrf",),
+                engine=ENGINE,
+            )
+        )
+    plain, gaps = ({m: {s: e[m][s].value for s in e[m]} for m in e} for e in found)
+    assert plain["original"]["da"] is not None
+    for model, scores in plain.items():
+        for name, value in scores.items():
+            assert gaps[model][name] == (value if value is None else pytest.approx(value, abs=1e-5))
 
 
 def test_an_identical_model_has_gap_zero_wherever_the_oracle_has_a_value() -> None:

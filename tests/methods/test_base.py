@@ -81,3 +81,11 @@ def test_keyword_only_parameters_of_a_function_are_fields() -> None:
         kind(by="x")
     with pytest.raises(EigenforgetError, match="task"):
         of_callable(lambda one, two: one)
+
+
+def test_retained_classes_are_those_that_occur_in_the_retain_set(task: Task) -> None:
+    assert task.retained_classes == (0, 1, 2, 4, 5, 6, 7, 8, 9)
+    few = task.needs_retain("").subset(np.flatnonzero(task.needs_retain("").labels() % 2 == 0))
+    assert replace(task, retain=few, num_classes=1000).retained_classes == (0, 2, 4, 6, 8)
+    without = replace(task, retain=None, forgotten_classes=(1, 3))
+    assert without.retained_classes == (0, 2, 4, 5, 6, 7, 8, 9)

@@ -13,10 +13,12 @@ from torch import nn
 
 import eigenforget.methods
 from eigenforget.core.errors import EigenforgetError, Refused
-from eigenforget.methods import CMF, METHODS, SCRUB, Finetune, Identity, Masked
+from eigenforget.data.sources import TensorSource
+from eigenforget.methods import CMF, METHODS, SCRUB, Finetune, Identity, Masked, RandomLabel
 from eigenforget.methods.base import Task
 from eigenforget.methods.unlearn import as_method, unlearn
 from eigenforget.models.checkpoint import model_digest
+from tests import toys
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(30) % 3
@@ -185,3 +187,43 @@ def test_a_wrong_field_is_one_line_too(kind: Any, fields: dict[str, Any], named:
 def test_what_a_method_needs_and_was_not_given_is_a_refusal() -> None:
     with pytest.raises(Refused, match="finetune"):
         call(retain=None)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "muda(alternations=3, batch_size=16)",
+        "probed_muda(w_probe=0.0, rounds=1, steps=3, batch_size=16)",
+        "delete(epochs=1, batch_size=16)",
+    ],
+)
+def test_class_numbers_with_gaps_and_unused_outputs_change_nothing(method: str) -> None:
+    forget, retain, _ = toys.sides(by_class=True)
+    model = toys.world().originals[0]
+    plain, gaps = (
+        unlearn(
+            toys.spread(model, by) if by > 1 else model,
+            forget=(forget.inputs, forget.targets * by),
+            retain=(retain.inputs, retain.targets * by),
+            method=method,
+            engine=toys.ENGINE,
+        )
+        for by in (1, 11)
+    )
+    rows = gaps[-1].weight.shape[0] // 11  # type: ignore[index]
+    for a, b in zip(plain.parameters(), gaps.parameters(), strict=True):
+        torch.testing.assert_close(b if len(b) < 11 * rows else b[::11], a, atol=1e-5, rtol=1e-4)
+
+
+def test_random_labels_are_classes_that_occur() -> None:
+    forget, retain, _ = toys.sides(by_class=False)
+    task = Task(
+        toys.spread(toys.net()),
+        TensorSource(forget.inputs, forget.targets * 11),
+        TensorSource(retain.inputs, retain.targets * 11),
+        toys.ENGINE,
+        seed=0,
+        num_classes=44,
+    )
+    drawn = RandomLabel().labels(task)
+    assert set(drawn.tolist()) == {0, 11, 22, 33} and not (drawn == forget.targets * 11).any()

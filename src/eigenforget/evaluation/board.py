@@ -32,6 +32,7 @@ from eigenforget.evaluation.series import check_maps, class_series, group_accura
 from eigenforget.models.features import find_head
 from eigenforget.models.precision import widened
 from eigenforget.record.schema import Role
+from eigenforget.requests.splitting import classes_in
 from eigenforget.training.engine import Engine
 
 
@@ -74,14 +75,14 @@ class Panel:
 
     Args:
         parts: The samples of each part.
-        num_classes: Classes of the data.
+        num_classes: Labels are below this number.
         forgotten_classes: Classes that are gone as a whole.
         engine: Where to compute.
         seed: Every draw of metrics and audits follows from it.
         layer: The layer whose output are the features; None takes the input of the head.
         layers: Further layers, on which all that reads features is measured again, as
             "score@layer".
-        k: Directions of the headline alignment; None is the number of retained classes.
+        k: Directions of the headline alignment; None is the number of classes in the retain set.
         test_ids: Names of the held-out samples: test_forget, then test_retain.
         map_points: Held-out samples in each map of features.
         maps: Further maps, see series.FURTHER_MAPS.
@@ -152,7 +153,7 @@ class Panel:
         """What to measure on this model."""
         head = find_head(model)[1].weight.detach().cpu() if self.layer is None else None
         width = next(iter(seen.values())).features.shape[1]
-        k = self.k or default_k(self.num_classes - len(self.forgotten_classes), width)
+        k = self.k or default_k(len(classes_in(seen["retain"].labels)), width)
         context = MetricContext(width, self.num_classes, self.forgotten_classes, k, self.seed, head)
         metrics, audits = self._measures
         return Scoring(context, without(metrics, self.skip), without(audits, self.skip))

@@ -214,12 +214,12 @@ def evaluate(
         skip: Names of metrics and audits to leave out, such as "relearning".
         layer: The layer whose output are the features; by default the input of the head.
         layers: Further layers, on which what reads features is measured again as "score@layer".
-        k: Directions of the headline alignment; by default the number of retained classes.
+        k: Directions of the headline alignment; by default the number of classes in `retain`.
         maps: Further maps of the features: "tsne", "umap".
         map_points: Held-out samples in each map.
         forgotten_classes: Classes that are gone as a whole; by default those in `forget` and not in
             `retain`.
-        num_classes: Number of classes; by default the largest label and one.
+        num_classes: Labels are below this number; by default the largest label and one.
         engine: Where to compute.
         seed: Every draw of metrics and audits follows from it.
 

@@ -52,7 +52,7 @@ class Evidence:
     Attributes:
         model: The model; an audit never changes it.
         parts: Its outputs.
-        num_classes: Classes of the data.
+        num_classes: Labels are below this number.
         forgotten_classes: Classes that are gone as a whole.
         original: Outputs of the model before unlearning.
         oracles: Outputs of the retrained models; where the model itself is one, of the others.

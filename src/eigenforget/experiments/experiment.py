@@ -41,7 +41,7 @@ from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Manifest, Outcome, RunRecord, manifest_of
 from eigenforget.record.schema import Kind, Role
 from eigenforget.requests import REQUESTS, ForgetRequest, retain_sample, split
-from eigenforget.requests.splitting import sides_of
+from eigenforget.requests.splitting import classes_in, sides_of
 from eigenforget.training.cost import CostClock, ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Watch, unwatched
@@ -287,7 +287,7 @@ class Experiment:
 
     def _glance(self, model: nn.Module, seed: int) -> Glance:
         """What a training trace shows of the model after each epoch."""
-        k = self.data.num_classes - len(self.split.forgotten_classes)
+        k = len(classes_in(self.data.train_index.labels[self.split.retain]))
         return Glance(
             self.engine, model, (self.forget, self.retain), k=k, layer=self.layer, seed=seed
         )

@@ -17,6 +17,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.registry import from_function
 from eigenforget.data.sources import Source
+from eigenforget.requests.splitting import classes_in
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import Optimizer, Phase
@@ -65,10 +66,16 @@ class Task:
         """A frozen copy of the model in eval mode."""
         return copy.deepcopy(self.model).eval().requires_grad_(False)
 
-    @property
-    def retained_classes(self) -> int:
-        """The number of classes that are not gone as a whole."""
-        return self.num_classes - len(self.forgotten_classes)
+    @functools.cached_property
+    def retained_classes(self) -> tuple[int, ...]:
+        """The classes that occur in the retain set.
+
+        Without a retain set they are the outputs of the head that are not gone as a whole. A head
+        may have outputs for classes of which there is no sample.
+        """
+        if self.retain is not None:
+            return classes_in(self.retain.labels())
+        return tuple(c for c in range(self.num_classes) if c not in self.forgotten_classes)
 
     def needs_retain(self, method: str) -> Source:
         """The retain set, or a refusal that names the method."""

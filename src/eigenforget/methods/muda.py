@@ -196,6 +196,8 @@ class _Basis:
 
     def __init__(self, method: MUDA, task: Task, retain: Source) -> None:
         self._method, self._task, self._retain = method, task, retain
+        # Counted before the training: reading labels may draw from the random numbers of a dataset.
+        self._classes = len(task.retained_classes)
         self.vectors = torch.empty(0)
 
     def refresh(self, model: nn.Module, epoch: int) -> None:
@@ -213,7 +215,7 @@ class _Basis:
             total = part if total is None else merge(total, part)
         assert total is not None  # a Source is never empty
         space = eigenspace(total.gram(self._method.centering))
-        k = self._method.k or default_k(self._task.retained_classes, space.vectors.shape[0])
+        k = self._method.k or default_k(self._classes, space.vectors.shape[0])
         self.vectors = leading(space, k, count)
 
     def loss(self, features: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -110,7 +111,7 @@ class ProbedMUDA(Method):
         )
         result = task.fit(student, [phase], epochs=self.rounds)
         if head is not None:
-            self._redraw(head, list(task.forgotten_classes))
+            self._redraw(head, list(task.forgotten_classes), task.retained_classes)
         return result
 
     def _head(self, model: nn.Module) -> nn.Linear:
@@ -123,8 +124,8 @@ class ProbedMUDA(Method):
         return head
 
     @torch.no_grad()
-    def _redraw(self, head: nn.Linear, gone: list[int]) -> None:
-        kept = [c for c in range(head.out_features) if c not in gone]
+    def _redraw(self, head: nn.Linear, gone: list[int], retained: Sequence[int]) -> None:
+        kept = [c for c in retained if c not in gone]
         head.weight[gone] = head.weight[kept].mean(0)
         head.bias[gone] = head.bias[kept].mean() - self.margin
 

@@ -64,7 +64,8 @@ class RandomLabel(Method):
     def labels(self, task: Task) -> Tensor:
         """The wrong label [N_f] of each forget sample."""
         true = torch.as_tensor(task.forget.labels())
-        allowed = torch.ones(len(true), task.num_classes, dtype=torch.bool)
+        allowed = torch.zeros(len(true), task.num_classes, dtype=torch.bool)
+        allowed[:, list(task.retained_classes)] = True
         allowed[:, list(task.forgotten_classes)] = False
         allowed[torch.arange(len(true)), true] = False
         if not allowed.any(1).all():

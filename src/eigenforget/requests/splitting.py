@@ -112,6 +112,15 @@ def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.n
     return np.flatnonzero(of_forgotten), np.flatnonzero(~of_forgotten)
 
 
+def classes_in(labels: np.ndarray) -> tuple[int, ...]:
+    """The classes that occur in labels [N], in order.
+
+    This, and neither the largest label nor the width of a head, is what k of DA counts: class
+    numbers may have gaps, and heads outputs of which there is no sample.
+    """
+    return tuple(int(c) for c in np.unique(labels))
+
+
 def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:
     """Classes that occur in the forget set and not in the retain set."""
     return tuple(int(c) for c in np.setdiff1d(forget.labels(), retain.labels()))

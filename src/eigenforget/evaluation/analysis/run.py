@@ -39,6 +39,7 @@ from eigenforget.record import RunRecord, atomic_folder, chained
 from eigenforget.record.schema import Role
 from eigenforget.report.figures.analysis_series import INDICATORS, analysis_records
 from eigenforget.report.pages.analysis import headlines, write_analysis
+from eigenforget.requests.splitting import classes_in
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
@@ -127,10 +128,10 @@ def analyze(
         layers: Further layers to look at; by default up to three blocks of the model, evenly over
             its depth.
         layer: The layer of the headline; by default the input of the head.
-        k: Directions of the alignment; by default the number of retained classes.
+        k: Directions of the alignment; by default the number of classes in `retain`.
         forgotten_classes: Classes that are gone as a whole; by default those in `forget` and not in
             `retain`.
-        num_classes: Number of classes; by default the largest label and one.
+        num_classes: Labels are below this number; by default the largest label and one.
         engine: Where to compute.
         seed: Every draw of samples follows from it.
 
@@ -233,7 +234,7 @@ def _layers(
 
 def _of_model(panel: Panel, model: nn.Module) -> tuple[dict[str, Any], ModelFeatures]:
     seen: Observation = {p: rows for p, rows in panel.observe(model).items() if p != "test_trigger"}
-    k = panel.k or panel.num_classes - len(panel.forgotten_classes)
+    k = panel.k or len(classes_in(seen["retain"].labels))
     settings = AnalysisSettings(k, panel.seed, {p: rows.labels for p, rows in seen.items()})
     headline = panel.layer or f"input of {find_head(model)[0]}"
     drawn = {p: draw_samples(len(rows.labels), panel.seed, p) for p, rows in seen.items()}

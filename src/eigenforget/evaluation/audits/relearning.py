@@ -22,6 +22,7 @@ from eigenforget.evaluation.audits.linear_probe import stratified_subset
 from eigenforget.evaluation.evidence import Evidence, Findings, Reads
 from eigenforget.evaluation.metrics.accuracy import missing_share
 from eigenforget.models.features import find_head
+from eigenforget.requests.splitting import classes_in
 from eigenforget.training.engine import Engine
 from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase
 from eigenforget.training.recipe import supervised
@@ -255,7 +256,8 @@ class _Run:
         engine = self.evidence.engine.alone()
         model = attackable(self.evidence.model)
         if start == "neutral":
-            neutralise(model, self.evidence.forgotten_classes)
+            kept = classes_in(self.evidence.parts["retain"].labels)
+            neutralise(model, self.evidence.forgotten_classes, towards=kept)
         watch = _Watch(engine, self._source(self.slices.part, self.slices.target), settings.grid())
         optimizer = Optimizer(
             lr=settings.lr, momentum=settings.momentum, weight_decay=0.0, clip=settings.clip
@@ -336,13 +338,19 @@ def attackable(model: nn.Module) -> nn.Module:
     return attacked
 
 
-def neutralise(model: nn.Module, classes: Sequence[int]) -> None:
-    """Sets the head's rows of these classes to the mean of the other rows, in place.
+def neutralise(model: nn.Module, classes: Sequence[int], *, towards: Sequence[int]) -> None:
+    """Sets the head's rows of these classes to the mean of the rows of others, in place.
 
     Weight and bias alike, so that none of them is ever the largest.
+
+    Args:
+        model: The model.
+        classes: The classes that are gone.
+        towards: The classes that were retained. A head may have rows of which there is no sample,
+            and which say nothing.
     """
     _, head = find_head(model)
-    others = [row for row in range(head.out_features) if row not in classes]
+    others = [row for row in towards if row not in classes]
     with torch.no_grad():
         for rows in (head.weight, head.bias):
             if rows is not None:

@@ -16,7 +16,7 @@ class MetricContext(NamedTuple):
 
     Attributes:
         num_features: Width of the features.
-        num_classes: Classes of the data.
+        num_classes: Labels are below this number.
         forgotten_classes: Classes that are gone as a whole.
         k: Directions of the headline alignment.
         seed: For metrics that draw, such as k-means.
