@@ -40,13 +40,9 @@ class BadTeacher(Method):
     passes: ClassVar = "trained: epochs × (forget + retain_share × retain); forward: twice that"
     search_space: ClassVar = {"lr": Range(1e-4, 0.01)}
     recipes: ClassVar = {
-        "cifar-super20-resnet18": {
-            "epochs": 1,
-            "lr": 1e-4,
-            "temperature": 1.0,
-            "retain_share": 0.3,
-            "batch_size": 256,
-        }
+        "cifar-super20-resnet18": dict(
+            epochs=1, lr=1e-4, temperature=1.0, retain_share=0.3, batch_size=256
+        )
     }
 
     epochs: Annotated[Count, "passes over the forget set and the retain sample"] = 5

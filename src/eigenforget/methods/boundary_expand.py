@@ -35,13 +35,7 @@ class BoundaryExpand(Method):
     search_space: ClassVar = {"lr": Range(1e-4, 0.05)}
     recipes: ClassVar = {
         # As compared in the public code of DELETE, arXiv 2503.23751.
-        "cifar10-resnet18": {
-            "epochs": 20,
-            "lr": 8e-4,
-            "momentum": 0.9,
-            "weight_decay": 0.0,
-            "batch_size": 128,
-        },
+        "cifar10-resnet18": dict(epochs=20, lr=8e-4, momentum=0.9, weight_decay=0.0, batch_size=128)
     }
 
     epochs: ForgetEpochs = 20

@@ -39,22 +39,11 @@ class BoundaryShrink(Method):
     recipes: ClassVar = {
         # The published step is 0.1 of the pixel range, which is 0.4 where inputs are divided by
         # their deviation of 0.25.
-        "cifar10-allcnn": {
-            "epochs": 10,
-            "lr": 1e-5,
-            "momentum": 0.9,
-            "weight_decay": 0.0,
-            "step": 0.4,
-        },
+        "cifar10-allcnn": dict(epochs=10, lr=1e-5, momentum=0.9, weight_decay=0.0, step=0.4),
         # As compared in the public code of DELETE, arXiv 2503.23751.
-        "cifar10-resnet18": {
-            "epochs": 20,
-            "lr": 5e-5,
-            "momentum": 0.9,
-            "weight_decay": 0.0,
-            "step": 0.4,
-            "batch_size": 128,
-        },
+        "cifar10-resnet18": dict(
+            epochs=20, lr=5e-5, momentum=0.9, weight_decay=0.0, step=0.4, batch_size=128
+        ),
     }
 
     step: Annotated[Positive, "size of the adversarial step, in units of the model's inputs"] = 0.4

@@ -44,10 +44,9 @@ class CMF(Method):
     search_space: ClassVar = {"inner.lr": Range(1e-3, 0.2)}
     adds: ClassVar = ("mean",)
     recipes: ClassVar = {
-        "cifar10-resnet18": {
-            "inner": RandomLabel(epochs=3, lr=2e-3, batch_size=128),
-            "temperature": 1.0,
-        }
+        "cifar10-resnet18": dict(
+            inner=RandomLabel(epochs=3, lr=2e-3, batch_size=128), temperature=1.0
+        )
     }
 
     inner: Annotated[

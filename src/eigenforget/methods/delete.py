@@ -31,20 +31,12 @@ class DELETE(Method):
     passes: ClassVar = "trained: epochs × forget; forward: epochs × forget"
     search_space: ClassVar = {"lr": Range(1e-4, 0.05)}
     recipes: ClassVar = {
-        "cifar10-resnet18": {
-            "epochs": 20,
-            "lr": 1e-4,
-            "momentum": 0.9,
-            "weight_decay": 0.0,
-            "batch_size": 128,
-        },
-        "tinyimagenet-resnet18": {
-            "epochs": 20,
-            "lr": 5e-5,
-            "momentum": 0.9,
-            "weight_decay": 0.0,
-            "batch_size": 64,
-        },
+        "cifar10-resnet18": dict(
+            epochs=20, lr=1e-4, momentum=0.9, weight_decay=0.0, batch_size=128
+        ),
+        "tinyimagenet-resnet18": dict(
+            epochs=20, lr=5e-5, momentum=0.9, weight_decay=0.0, batch_size=64
+        ),
     }
 
     epochs: ForgetEpochs = 10

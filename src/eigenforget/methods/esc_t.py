@@ -42,13 +42,7 @@ class ESCT(Method):
     passes: ClassVar = "forward: forget; trained: epochs × forget through the head only"
     search_space: ClassVar = {"lr": Range(1e-3, 1.0)}
     recipes: ClassVar = {
-        "cifar10-allcnn": {
-            "lr": 1e-3,
-            "epochs": 50,
-            "batch_size": 64,
-            "threshold": 0.8,
-            "loss": "code",
-        }
+        "cifar10-allcnn": dict(lr=1e-3, epochs=50, batch_size=64, threshold=0.8, loss="code")
     }
 
     epochs: Annotated[Count, "passes over the forget features"] = 50

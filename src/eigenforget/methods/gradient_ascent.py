@@ -35,14 +35,9 @@ class GradientAscent(Method):
     # The baseline of the Scissorhands scripts (arXiv 2401.06187), 10 % random samples; they clip
     # nothing.
     recipes: ClassVar = {
-        "cifar10-resnet18": {
-            "epochs": 5,
-            "steps_per_epoch": None,
-            "lr": 1e-4,
-            "batch_size": 256,
-            "weight_decay": 5e-4,
-            "clip": 0.0,
-        }
+        "cifar10-resnet18": dict(
+            epochs=5, steps_per_epoch=None, lr=1e-4, batch_size=256, weight_decay=5e-4, clip=0.0
+        )
     }
 
     epochs: Annotated[Count, "number of epochs"] = 5

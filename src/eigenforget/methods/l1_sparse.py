@@ -35,13 +35,9 @@ class L1Sparse(Method):
     search_space: ClassVar = {"lr": Range(1e-3, 0.2), "gamma": Range(1e-05, 1e-3)}
     # As the baseline runs in the Scissorhands scripts (arXiv 2401.06187), 10 % random samples.
     recipes: ClassVar = {
-        "cifar10-resnet18": {
-            "epochs": 10,
-            "gamma": 1e-4,
-            "lr": 0.01,
-            "batch_size": 256,
-            "schedule": "constant",
-        }
+        "cifar10-resnet18": dict(
+            epochs=10, gamma=1e-4, lr=0.01, batch_size=256, schedule="constant"
+        )
     }
 
     epochs: RetainEpochs = 5

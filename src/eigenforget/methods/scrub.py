@@ -58,18 +58,18 @@ class SCRUB(Method):
     search_space: ClassVar = {"lr": Range(5e-4, 0.05), "alpha": Range(1e-3, 1.0)}
     # The authors' large-scale notebook; its last epoch has the full learning rate.
     recipes: ClassVar = {
-        "cifar10-resnet18": {
-            "epochs": 3,
-            "msteps": 2,
-            "alpha": 0.001,
-            "gamma": 0.99,
-            "temperature": 4.0,
-            "lr": 5e-4,
-            "schedule": "constant",
-            "clip": 0.0,
-            "batch_size": 128,
-            "forget_batch_size": 32,
-        }
+        "cifar10-resnet18": dict(
+            epochs=3,
+            msteps=2,
+            alpha=0.001,
+            gamma=0.99,
+            temperature=4.0,
+            lr=5e-4,
+            schedule="constant",
+            clip=0.0,
+            batch_size=128,
+            forget_batch_size=32,
+        )
     }
 
     epochs: Annotated[Count, "min epochs in all: passes over the retain set"] = 5

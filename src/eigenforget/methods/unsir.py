@@ -47,18 +47,18 @@ class UNSIR(Method):
     )
     search_space: ClassVar = {"impair_lr": Range(1e-4, 0.05), "repair_lr": Range(1e-4, 0.02)}
     recipes: ClassVar = {
-        "cifar10-resnet18": {
-            "noise_samples": 256,
-            "noise_steps": 40,
-            "noise_lr": 0.1,
-            "noise_penalty": 0.1,
-            "repeats": 20,
-            "retain_per_class": 1000,
-            "impair_lr": 0.02,
-            "repair_lr": 0.01,
-            "repair_epochs": 1,
-            "batch_size": 256,
-        }
+        "cifar10-resnet18": dict(
+            noise_samples=256,
+            noise_steps=40,
+            noise_lr=0.1,
+            noise_penalty=0.1,
+            repeats=20,
+            retain_per_class=1000,
+            impair_lr=0.02,
+            repair_lr=0.01,
+            repair_epochs=1,
+            batch_size=256,
+        )
     }
 
     noise_samples: Annotated[TwoOrMore, "noise inputs per forgotten class"] = 256
