@@ -21,7 +21,13 @@ from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Better, Part, Score
 from eigenforget.evaluation.evidence import Evidence, PartOutputs, Reads
-from eigenforget.evaluation.metrics.accuracy import missing_share, share, wilson_interval
+from eigenforget.evaluation.metrics.accuracy import (
+    Interval,
+    missing_share,
+    share,
+    share_score,
+    wilson_interval,
+)
 
 Penalty = Annotated[
     float,
@@ -354,16 +360,7 @@ def averaged(name: str, right: np.ndarray, better: Better) -> Score:
     )
     low = max(value - math.hypot(value - samples.low, spread), 0.0)
     high = min(value + math.hypot(samples.high - value, spread), 1.0)
-    return Score(
-        name,
-        value,
-        "share",
-        better,
-        (0.0, 1.0),
-        low=low,
-        high=high,
-        trace="above" if better == "reference" else "",
-    )
+    return share_score(name, value, Interval(low, high), better)
 
 
 def finite_features(features: np.ndarray, part: Part, reader: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source, unaugmented
 from eigenforget.evaluation.audits.linear_probe import stratified_subset
 from eigenforget.evaluation.evidence import Evidence, Findings, Reads
-from eigenforget.evaluation.metrics.accuracy import missing_share
+from eigenforget.evaluation.metrics.accuracy import missing_share, share_score
 from eigenforget.models.features import find_head
 from eigenforget.requests.splitting import classes_in
 from eigenforget.training.engine import Engine
@@ -203,24 +203,13 @@ class Relearning:
             if isinstance(curve, str):
                 scores.append(missing_share(name, curve))
             else:
-                scores.append(
-                    Score(
-                        name, float(np.mean(curve)), "share", "reference", (0.0, 1.0), trace="above"
-                    )
-                )
+                scores.append(share_score(name, float(np.mean(curve))))
         value, reason = (None, time) if isinstance(time, str) else (time, "")
-        return (
-            *scores,
-            Score(
-                "relearn_steps",
-                value,
-                "steps",
-                "reference",
-                (1.0, float(self.steps)),
-                reason=reason,
-                trace="below",
-            ),
+        span = (1.0, float(self.steps))
+        steps = Score(
+            "relearn_steps", value, "steps", "reference", span, reason=reason, trace="below"
         )
+        return (*scores, steps)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score, Trace
-from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric
 
 PARTS: tuple[Part, ...] = ("forget", "retain", "test_forget", "test_retain")
 Z95 = 1.959963984540054
@@ -45,13 +45,8 @@ class Accuracies(PanelMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        for state in ("correct", "seen"):
-            self.add_state(state, torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls()
+        none = torch.zeros(len(PARTS), dtype=torch.int64)
+        self.add_sums(correct=none, seen=none.clone())
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
@@ -87,10 +82,17 @@ def share(name: str, *, correct: int, seen: int, better: Better) -> Score:
         seen: All samples; at least 1.
         better: Which values are wanted.
     """
-    low, high = wilson_interval(successes=correct, trials=seen)
-    return Score(
-        name, correct / seen, "share", better, (0.0, 1.0), low=low, high=high, trace=_trace(better)
+    return share_score(
+        name, correct / seen, wilson_interval(successes=correct, trials=seen), better
     )
+
+
+def share_score(
+    name: str, value: float, interval: Interval | None = None, better: Better = "reference"
+) -> Score:
+    """A share as a Score; see `share` for `better`."""
+    low, high = (None, None) if interval is None else interval
+    return Score(name, value, "share", better, (0.0, 1.0), low=low, high=high, trace=_trace(better))
 
 
 def missing_share(name: str, reason: str, better: Better = "reference") -> Score:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torchmetrics
@@ -22,7 +22,7 @@ from eigenforget.alignment import (
 )
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.series import short
 
 
@@ -122,11 +122,6 @@ class PanelAlignment(PanelMetric):
         super().__init__()
         self.k = k
         self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.num_features, context.k)
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import missing_share, share
-from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.metrics.similarity import checked_features, is_constant, joined_state
 
 TRAINING: tuple[Part, Part] = ("forget", "retain")
@@ -25,9 +25,14 @@ them by as much.
 """
 
 
-class _Rows(NamedTuple):
+class LabelledRows(NamedTuple):
+    """Features [N, D] and labels [N]."""
+
     features: np.ndarray
     labels: np.ndarray
+
+
+NO_ROWS = LabelledRows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
 
 
 class NearestClassMean(PanelMetric):
@@ -74,21 +79,11 @@ class NearestClassMean(PanelMetric):
             "test_forget" if forgotten_classes else "forget",
             "test_retain",
         )
-        self.add_state(
-            "sums",
-            torch.zeros(2, num_classes, num_features, dtype=torch.float64),
-            dist_reduce_fx="sum",
+        self.add_sums(
+            sums=torch.zeros(2, num_classes, num_features, dtype=torch.float64),
+            counts=torch.zeros(2, num_classes, dtype=torch.int64),
         )
-        self.add_state(
-            "counts", torch.zeros(2, num_classes, dtype=torch.int64), dist_reduce_fx="sum"
-        )
-        for state in ("forget_features", "forget_labels", "retain_features", "retain_labels"):
-            self.add_state(state, [], dist_reduce_fx="cat")
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.num_features, context.num_classes, context.forgotten_classes)
+        self.add_rows("forget_features", "forget_labels", "retain_features", "retain_labels")
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
@@ -122,7 +117,7 @@ class NearestClassMean(PanelMetric):
             for name, part, rows in zip(_BETTER, self.evaluated, sides, strict=True)
         )
 
-    def _score(self, name: str, part: Part, rows: _Rows) -> Score:
+    def _score(self, name: str, part: Part, rows: LabelledRows) -> Score:
         if not len(rows.labels):
             return missing_share(name, f"no sample of part {part} was seen", _BETTER[name])
         first = 0 if self.forgotten_classes else TRAINING.index("retain")
@@ -191,9 +186,9 @@ def checked_classes(part: Part, labels: Tensor, *, num_classes: int) -> Tensor:
     return labels.long()
 
 
-def _rows(features: list[Tensor], labels: list[Tensor]) -> _Rows:
+def _rows(features: list[Tensor], labels: list[Tensor]) -> LabelledRows:
     if not len(labels):
-        return _Rows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
-    return _Rows(
+        return NO_ROWS
+    return LabelledRows(
         joined_state(features).cpu().numpy().astype(np.float64), joined_state(labels).cpu().numpy()
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,17 +15,12 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import PARTS, missing_share
-from eigenforget.evaluation.metrics.class_means import checked_classes
-from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.accuracy import PARTS, missing_share, share_score
+from eigenforget.evaluation.metrics.class_means import NO_ROWS, LabelledRows, checked_classes
+from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.metrics.similarity import checked_features, joined_state
 
 _NAMES = ("nmi", "cluster_f1", "best_cluster_f1")
-
-
-class _Rows(NamedTuple):
-    features: np.ndarray
-    labels: np.ndarray
 
 
 class ClusteringScores(PanelMetric):
@@ -58,13 +53,7 @@ class ClusteringScores(PanelMetric):
             tuple(forgotten_classes),
             seed,
         )
-        for state in ("features", "labels", "keys"):
-            self.add_state(state, [], dist_reduce_fx="cat")
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.num_classes, context.forgotten_classes, context.seed)
+        self.add_rows("features", "labels", "keys")
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
@@ -99,7 +88,11 @@ class ClusteringScores(PanelMetric):
             1.0,
         )
         table = contingency(rows.labels, clusters, num_classes=self.num_classes)
-        return (_score("nmi", nmi), _score("cluster_f1", pairwise_f1(table)), self._best(table))
+        return (
+            share_score("nmi", nmi),
+            share_score("cluster_f1", pairwise_f1(table)),
+            self._best(table),
+        )
 
     def _best(self, table: np.ndarray) -> Score:
         if not self.forgotten_classes:
@@ -110,11 +103,11 @@ class ClusteringScores(PanelMetric):
                 "best_cluster_f1", f"no held-out sample of forgotten class {listed(missing)}"
             )
         best = [best_cluster_f1(table, c) for c in self.forgotten_classes]
-        return _score("best_cluster_f1", float(np.mean(best)))
+        return share_score("best_cluster_f1", float(np.mean(best)))
 
-    def _sorted(self) -> _Rows:
+    def _sorted(self) -> LabelledRows:
         if len(self.keys) == 0:
-            return _Rows(np.empty((0, 0)), np.empty(0, dtype=np.int64))
+            return NO_ROWS
         features, labels, keys = (
             joined_state(s).cpu().numpy() for s in (self.features, self.labels, self.keys)
         )
@@ -126,7 +119,7 @@ class ClusteringScores(PanelMetric):
             raise EigenforgetError(
                 f"clustering: position {position} of part {PARTS[code]} was given more than once"
             )
-        return _Rows(features[order].astype(np.float64), labels[order])
+        return LabelledRows(features[order].astype(np.float64), labels[order])
 
 
 def contingency(labels: np.ndarray, clusters: np.ndarray, *, num_classes: int) -> np.ndarray:
@@ -165,10 +158,6 @@ def best_cluster_f1(table: np.ndarray, label: int) -> float:
 
 def _pairs(counts: np.ndarray) -> int:
     return int((counts * (counts - 1)).sum()) // 2
-
-
-def _score(name: str, value: float) -> Score:
-    return Score(name, value, "share", "reference", (0.0, 1.0), trace="above")
 
 
 def _none(reason: str) -> tuple[Score, ...]:

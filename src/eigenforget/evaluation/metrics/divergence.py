@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.class_means import checked_classes
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
-from eigenforget.evaluation.metrics.panel import MetricContext
+from eigenforget.evaluation.metrics.similarity import joined_state
 
 LN2 = math.log(2)
 _NATS = ComparisonKind("nats", (0.0, LN2))
@@ -38,17 +38,10 @@ class _MeanOfRows(PairedMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state(
-            "total", torch.zeros(len(self.stems), dtype=torch.float64), dist_reduce_fx="sum"
+        n = len(self.stems)
+        self.add_sums(
+            total=torch.zeros(n, dtype=torch.float64), seen=torch.zeros(n, dtype=torch.int64)
         )
-        self.add_state(
-            "seen", torch.zeros(len(self.stems), dtype=torch.int64), dist_reduce_fx="sum"
-        )
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls()
 
     @staticmethod
     @abstractmethod
@@ -169,16 +162,8 @@ class RfJsd(PairedMetric):
         self.num_classes = num_classes
         # Lists of one [1, classes, C] sum each: how many logits C the models have is known from the
         # first batch on.
-        self.add_state("forgotten", [], dist_reduce_fx="cat")
-        self.add_state("unseen", [], dist_reduce_fx="cat")
-        self.add_state(
-            "counts", torch.zeros(2, num_classes, dtype=torch.int64), dist_reduce_fx="sum"
-        )
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.num_classes)
+        self.add_rows("forgotten", "unseen")
+        self.add_sums(counts=torch.zeros(2, num_classes, dtype=torch.int64))
 
     @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
@@ -204,7 +189,7 @@ class RfJsd(PairedMetric):
             reason = f"no held-out sample of class {gone}, of which there are forget samples"
             return {"rf_jsd": reason}
         means = [
-            _summed(sums).cpu()[classes] / counts[classes, None]
+            joined_state(sums).sum(dim=0).cpu()[classes] / counts[classes, None]
             for sums, counts in ((self.forgotten, forgotten), (self.unseen, unseen))
         ]
         return {"rf_jsd": min(float(jensen_shannon(*means).mean()), LN2)}
@@ -215,7 +200,7 @@ class RfJsd(PairedMetric):
         new = rows.new_zeros(1, self.num_classes, rows.shape[1])
         if counted:
             new[0].index_add_(0, labels, rows)
-        return [new + _summed(state)] if len(state) else [new]
+        return [new + joined_state(state).sum(dim=0)] if len(state) else [new]
 
     def _checked(self, part: Part, labels: Tensor, rows: Tensor) -> Tensor:
         if labels.shape != rows.shape[:1]:
@@ -257,7 +242,3 @@ def softmaxes(part: Part, *, mine: Tensor, other: Tensor) -> Softmaxes:
                 f"part {part}: {whose} logits are not finite; a divergence needs numbers"
             )
     return Softmaxes(mine.detach().double().softmax(dim=1), other.detach().double().softmax(dim=1))
-
-
-def _summed(state: list[Tensor] | Tensor) -> Tensor:
-    return (state if isinstance(state, Tensor) else torch.cat(state)).sum(dim=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from eigenforget.evaluation.metrics.attacks import (
     auc_score,
     tpr_score,
 )
-from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.metrics.roc import roc_series
+from eigenforget.evaluation.metrics.similarity import state_rows
 
 AUCS = ("mia_auc", "mia_confidence_auc", "mia_entropy_auc", "mia_modified_entropy_auc")
 """In the order of the columns of attack_scores."""
@@ -72,19 +73,7 @@ class PopulationMIA(PanelMetric):
     def __init__(self, forgotten_classes: tuple[int, ...], seed: int = 0) -> None:
         super().__init__()
         self.forgotten_classes, self.seed = tuple(forgotten_classes), seed
-        for state in (
-            "members",
-            "unseen_forget",
-            "unseen_retain",
-            "forget_losses",
-            "retain_losses",
-        ):
-            self.add_state(state, [], dist_reduce_fx="cat")
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.forgotten_classes, context.seed)
+        self.add_rows("members", "unseen_forget", "unseen_retain", "forget_losses", "retain_losses")
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
@@ -115,12 +104,12 @@ class PopulationMIA(PanelMetric):
 
     @override
     def measure(self) -> tuple[Score, ...]:
-        members, unseen_forget = _rows(self.members, 4), _rows(self.unseen_forget, 4)
+        members, unseen_forget = state_rows(self.members, 4), state_rows(self.unseen_forget, 4)
         same_classes = bool(self.forgotten_classes) or len(unseen_forget) > 0
         others, part = (
             (unseen_forget, "test_forget")
             if same_classes
-            else (_rows(self.unseen_retain, 4), "test_retain")
+            else (state_rows(self.unseen_retain, 4), "test_retain")
         )
         called = ("members (forget)", f"non-members ({part})")
         by_column = [AttackScores(members[:, i], others[:, i], called) for i in range(4)]
@@ -132,9 +121,9 @@ class PopulationMIA(PanelMetric):
             ),
             logistic_auc(AttackScores(members, others, called), self.seed),
             forget_rate(
-                forget=_rows(self.forget_losses, 1),
+                forget=state_rows(self.forget_losses, 1),
                 retain=self._retain(),
-                others=_rows(self.unseen_retain, 4)[:, :1],
+                others=state_rows(self.unseen_retain, 4)[:, :1],
             ),
         )
 
@@ -142,7 +131,7 @@ class PopulationMIA(PanelMetric):
     def series(self) -> dict[str, Any]:
         """The ROC of the attack by the loss of the true label, whose area is mia_auc."""
         losses, unseen_forget, unseen_retain = (
-            _rows(state, 4)[:, 0]
+            state_rows(state, 4)[:, 0]
             for state in (self.members, self.unseen_forget, self.unseen_retain)
         )
         same_classes = bool(self.forgotten_classes) or len(unseen_forget) > 0
@@ -153,7 +142,7 @@ class PopulationMIA(PanelMetric):
 
         They are those whose positions drew the smallest numbers.
         """
-        rows = _rows(self.retain_losses, 2)
+        rows = state_rows(self.retain_losses, 2)
         if len(rows) <= MAX_RETAIN:
             return rows[:, :1]
         # The number of a position depends on the seed and the position alone, not on which samples
@@ -262,9 +251,3 @@ def _classifier() -> Pipeline:
 
 def _in_order(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort(rows.T[::-1])]
-
-
-def _rows(state: list[Tensor] | Tensor, width: int) -> np.ndarray:
-    if len(state) == 0:
-        return np.empty((0, width))
-    return (state if isinstance(state, Tensor) else torch.cat(state)).cpu().numpy()

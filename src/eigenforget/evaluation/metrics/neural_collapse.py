@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.class_means import checked_classes, means_coincide
-from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.metrics.similarity import checked_features
 
 RANGES = {"nc1": (0.0, math.inf), "nc2": (0.0, 2.0), "nc3": (0.0, 2.0)}
@@ -78,11 +78,6 @@ class NeuralCollapse(PanelMetric):
         self.head = None if head is None else head.detach().double().cpu().numpy().copy()
         nothing = torch.zeros(num_classes + num_features, 1 + num_features, dtype=torch.float64)
         self.add_state("packed", nothing, dist_reduce_fx=_merge_packed)
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.num_features, context.num_classes, context.head)
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
-import torchmetrics
 from torch import Tensor
 
 from eigenforget.core.types import Better, Part, Trace
-from eigenforget.evaluation.metrics.panel import MetricContext
+from eigenforget.evaluation.metrics.panel import ContextMetric
 
 Against = Literal["original", "oracle"]
 
@@ -33,7 +32,7 @@ class ComparisonKind(NamedTuple):
     to_original: Trace | None = None
 
 
-class PairedMetric(torchmetrics.Metric, ABC):
+class PairedMetric(ContextMetric):
     """A torchmetrics.Metric that compares a model with another one on the same samples.
 
     The panel calls update(part, labels, mine, other) over the parts, then values(). The result must
@@ -49,16 +48,10 @@ class PairedMetric(torchmetrics.Metric, ABC):
         glossary: Label, group and meaning of each score, for reports.
     """
 
-    full_state_update = False
     name: ClassVar[str]
     reads: ClassVar[Literal["logits", "features"]]
     against: ClassVar[tuple[Against, ...]]
     kinds: ClassVar[Mapping[str, ComparisonKind]]
-
-    @classmethod
-    @abstractmethod
-    def create(cls, context: MetricContext) -> Self:
-        """A fresh metric for this measurement."""
 
     @abstractmethod
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:

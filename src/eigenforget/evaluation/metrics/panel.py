@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -31,7 +32,33 @@ class MetricContext(NamedTuple):
     head: Tensor | None = None
 
 
-class PanelMetric(torchmetrics.Metric, ABC):
+class ContextMetric(torchmetrics.Metric, ABC):
+    """A torchmetrics.Metric that is made for a context."""
+
+    full_state_update = False
+
+    @classmethod
+    def create(cls, context: MetricContext) -> Self:
+        """A fresh metric for this measurement.
+
+        Where a parameter of its constructor has the name of an attribute of the context, that is
+        its value.
+        """
+        wanted = inspect.signature(cls).parameters
+        return cls(**{name: getattr(context, name) for name in context._fields if name in wanted})
+
+    def add_rows(self, *states: str) -> None:
+        """Adds states that collect tensors of rows; ranks join theirs."""
+        for state in states:
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    def add_sums(self, **states: Tensor) -> None:
+        """Adds states that start as these zeros and are summed over ranks."""
+        for state, zeros in states.items():
+            self.add_state(state, zeros, dist_reduce_fx="sum")
+
+
+class PanelMetric(ContextMetric):
     """A torchmetrics.Metric that is fed with the outputs of one model and answers with Scores.
 
     One forward pass per model and part feeds all metrics: update(part, batch, outputs), then
@@ -47,13 +74,6 @@ class PanelMetric(torchmetrics.Metric, ABC):
 
     name: ClassVar[str]
     reads: ClassVar[Literal["logits", "features"]]
-
-    full_state_update = False
-
-    @classmethod
-    @abstractmethod
-    def create(cls, context: MetricContext) -> Self:
-        """A fresh metric for this measurement."""
 
     @abstractmethod
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:

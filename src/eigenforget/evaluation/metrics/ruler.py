@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +14,15 @@ from typing_extensions import override
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import Z95, missing_share
+from eigenforget.evaluation.metrics.accuracy import Z95, Interval, missing_share, share_score
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
-from eigenforget.evaluation.metrics.panel import MetricContext, PanelMetric
-from eigenforget.evaluation.metrics.similarity import checked_features, joined_state, paired_rows
+from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.similarity import (
+    checked_features,
+    joined_state,
+    paired_rows,
+    state_rows,
+)
 
 _SIDES: tuple[Part, Part] = ("forget", "retain")
 CAPS: Mapping[str, int] = {"forget": 2_000, "retain": 5_000}
@@ -73,15 +78,9 @@ class RulerM2(PairedMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        for side in _SIDES:
-            self.add_state(side, [], dist_reduce_fx="cat")
-        self.add_state("zeros", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_rows(*_SIDES)
+        self.add_sums(zeros=torch.zeros(2, dtype=torch.int64))
         self.add_state("widths", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="max")
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls()
 
     @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
@@ -109,7 +108,7 @@ class RulerM2(PairedMetric):
                 "need one width"
             )
         # Sorted, so that the order of the samples changes no bit of the sums.
-        forget, retain = (np.sort(_numbers(state)) for state in (self.forget, self.retain))
+        forget, retain = (np.sort(state_rows(state)) for state in (self.forget, self.retain))
         zeros = self.zeros.tolist()
         if any(zeros):
             seen = len(forget) + zeros[0], len(retain) + zeros[1]
@@ -156,13 +155,7 @@ class RulerM4(PanelMetric):
         super().__init__()
         self.seed = seed
         for side in _SIDES:
-            self.add_state(f"{side}_features", [], dist_reduce_fx="cat")
-            self.add_state(f"{side}_positions", [], dist_reduce_fx="cat")
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.seed)
+            self.add_rows(f"{side}_features", f"{side}_positions")
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
@@ -202,19 +195,8 @@ class RulerM4(PanelMetric):
         null = nearest_cosines(retain, among=retain, leave_one_out=True)
         value = float(mid_ranks(nearest_cosines(forget, among=retain), among=null).mean())
         half = Z95 / math.sqrt(12 * counts[0])
-        low, high = max(value - half, 0.0), min(value + half, 1.0)
-        return (
-            Score(
-                "ruler_m4",
-                value,
-                "share",
-                "reference",
-                (0.0, 1.0),
-                low=low,
-                high=high,
-                trace="above",
-            ),
-        )
+        interval = Interval(max(value - half, 0.0), min(value + half, 1.0))
+        return (share_score("ruler_m4", value, interval),)
 
     def _state(self, side: Part, what: str) -> list[Tensor]:
         state: list[Tensor] = getattr(self, f"{side}_{what}")
@@ -279,7 +261,3 @@ def hashed(positions: np.ndarray, seed: int) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
-
-
-def _numbers(state: list[Tensor] | Tensor) -> np.ndarray:
-    return joined_state(state).cpu().numpy() if len(state) else np.empty(0)

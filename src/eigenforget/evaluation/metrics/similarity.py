@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -15,7 +16,6 @@ from eigenforget.alignment import Moments, empty_moments, merge, moments
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
-from eigenforget.evaluation.metrics.panel import MetricContext
 
 MIN_PAIRED_SAMPLES = 10
 """Two samples always have similarity 1: the fewer samples, the more alike unrelated features look.
@@ -89,13 +89,7 @@ class _Similarity(PairedMetric):
             "test_forget" if forgotten_classes else "forget",
             "test_retain",
         )
-        for state in ("samples", "means", "scatters"):
-            self.add_state(state, [], dist_reduce_fx="cat")
-
-    @classmethod
-    @override
-    def create(cls, context: MetricContext) -> Self:
-        return cls(context.num_features, context.forgotten_classes)
+        self.add_rows("samples", "means", "scatters")
 
     @staticmethod
     @abstractmethod
@@ -260,3 +254,8 @@ def paired_rows(part: Part, *, mine: Tensor, other: Tensor, width: int | None = 
 def joined_state(state: list[Tensor] | Tensor) -> Tensor:
     """A list state as one tensor, gathered or not; it must hold something."""
     return state if isinstance(state, Tensor) else torch.cat(state)
+
+
+def state_rows(state: list[Tensor] | Tensor, *width: int) -> np.ndarray:
+    """A list state as one array, of shape [0, *width] where it holds nothing."""
+    return joined_state(state).cpu().numpy() if len(state) else np.empty((0, *width))
