@@ -50,7 +50,13 @@ def test_sealed_records_go_before_the_scores_file(tmp_path: Path, records: list[
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no gzip", gzip.compress(b"{}\n", mtime=0), gzip.compress(b'{"folder": "a"}\n')]
+    "content",
+    [
+        b"",
+        b"no gzip",
+        gzip.compress(b"{}\n", mtime=0),
+        gzip.compress(b'{"folder": "a"}\n', mtime=0),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / SCORES_FILE).write_bytes(content)
