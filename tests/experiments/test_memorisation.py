@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources import TensorSource
 from eigenforget.experiments import memorisation
-from eigenforget.experiments.memorisation import Subsampling, logits_of, memorisation_of, subsets
+from eigenforget.experiments.memorisation import (
+    Subsampling,
+    memorisation_of,
+    sample_logits,
+    subsets,
+)
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import unwatched
 from eigenforget.training.recipe import Recipe
@@ -90,7 +95,7 @@ def test_memorisation_of_a_classifier_that_counts_is_the_known_one(
     monkeypatch.setattr(memorisation, "fit_recipe", counted)
     monkeypatch.setattr(
         memorisation,
-        "logits_of",
+        "sample_logits",
         lambda model, source, engine, layer: model(source.inputs).detach().numpy(),
     )
     toy: Any = Toy(points, labels)
@@ -120,7 +125,7 @@ def test_models_are_trained_on_their_subsets_with_seeds_of_their_own(
     shown: list[tuple[str, int]] = []
     monkeypatch.setattr(memorisation, "fit_recipe", spy)
     monkeypatch.setattr(
-        memorisation, "logits_of", lambda model, source, engine, layer: np.zeros((10, 2))
+        memorisation, "sample_logits", lambda model, source, engine, layer: np.zeros((10, 2))
     )
     toy: Any = Toy(torch.arange(10), torch.arange(10) % 2)
     watch: Any = lambda title, total: shown.append((title, total))  # noqa: E731
@@ -136,8 +141,10 @@ def test_models_are_trained_on_their_subsets_with_seeds_of_their_own(
 
 def test_half_precision_and_labels_outside_the_head() -> None:
     model, engine = nn.Linear(4, 3).half(), Engine(device="cpu")
-    found = logits_of(model, TensorSource(torch.eye(4), torch.tensor([0, 1, 2, 0])), engine, None)
+    found = sample_logits(
+        model, TensorSource(torch.eye(4), torch.tensor([0, 1, 2, 0])), engine, None
+    )
     expected = (model.weight.float() @ torch.eye(4)).T + model.bias.float()
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-6)
     with pytest.raises(EigenforgetError, match="label 3 is outside the model's head of 3 outputs"):
-        logits_of(model, TensorSource(torch.eye(4), torch.tensor([0, 1, 3, 0])), engine, None)
+        sample_logits(model, TensorSource(torch.eye(4), torch.tensor([0, 1, 3, 0])), engine, None)

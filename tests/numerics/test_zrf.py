@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
-from eigenforget.core.spec import as_json, build, parse
+from eigenforget.core.spec import as_json, build_choice, parse
 from eigenforget.core.types import Batch, Score
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.zrf import ZRF
@@ -222,4 +222,4 @@ def test_settings() -> None:
     assert parse("zrf(references=2)", [ZRF], "audit") == ZRF(references=2)
     assert as_json(ZRF()) == {"name": "zrf", "fields": {"references": 3}}
     with pytest.raises(EigenforgetError, match="references"):
-        build("zrf", {"references": 0}, [ZRF], "audit")
+        build_choice("zrf", {"references": 0}, [ZRF], "audit")

@@ -24,7 +24,7 @@ from eigenforget.cli.terminal import engine, progress, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import joined
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.memorisation import Subsampling, logits_of, memorisation_of
+from eigenforget.experiments.memorisation import Subsampling, memorisation_of, sample_logits
 from eigenforget.experiments.results import check_file
 from eigenforget.experiments.specs import Specs
 from eigenforget.models.checkpoint import load_checkpoint
@@ -79,7 +79,7 @@ def scores(
         stored = load_checkpoint(checkpoint)
         experiment = Experiment.parse(specs.completed(stored.metadata), place)
         whole, model = experiment.data.train, experiment.stored_model(stored)
-        logits = logits_of(model, whole, place, experiment.layer)
+        logits = sample_logits(model, whole, place, experiment.layer)
         found = model_scores(logits, whole.labels(), score)
     _write(out, experiment.data.train_index.ids, found, score)
 

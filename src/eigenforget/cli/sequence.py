@@ -26,7 +26,7 @@ from eigenforget.cli.options import (
 )
 from eigenforget.cli.terminal import engine, one_thread, progress, say
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.spec import build
+from eigenforget.core.spec import build_choice
 from eigenforget.evaluation.records import write_results
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.experiment import Experiment
@@ -79,7 +79,7 @@ def sequence(
     requests = tuple(REQUESTS.parse(request) for request in forget)
     study = SequentialStudy(
         experiment,
-        build("sequence", {"requests": requests, "again": again}, [Sequential], "request"),
+        build_choice("sequence", {"requests": requests, "again": again}, [Sequential], "request"),
         METHODS.parse(method),
         seed=seed,
         oracle_seeds=oracle_seed,

@@ -80,7 +80,7 @@ def parse(text: str, choices: Sequence[type], what: str, nested: Sequence[type] 
     return _build(call_of(text, what), choices, what, text, nested or choices)
 
 
-def build(name: str, fields: dict[str, Any], choices: Sequence[type], what: str) -> Any:
+def build_choice(name: str, fields: dict[str, Any], choices: Sequence[type], what: str) -> Any:
     """The named choice with these fields, or a one-line error that lists what is valid."""
     if name == "python" and isinstance(choices, _TakesPaths):
         fields = dict(fields)
@@ -135,7 +135,7 @@ def from_json(value: Any, choices: Sequence[type], what: str) -> Any:
     """The inverse of as_json."""
     if isinstance(value, dict) and set(value) == {"name", "fields"}:
         fields = {k: from_json(v, choices, what) for k, v in value["fields"].items()}
-        return build(value["name"], fields, choices, what)
+        return build_choice(value["name"], fields, choices, what)
     if isinstance(value, list):
         return tuple(from_json(v, choices, what) for v in value)
     return value
@@ -224,7 +224,7 @@ def _build(
     nested: Sequence[type],
 ) -> Any:
     fields = {key: _value(node, text, what, nested) for key, node in call[1].items()}
-    return build(call[0], fields, choices, what)
+    return build_choice(call[0], fields, choices, what)
 
 
 def _value(node: ast.expr, text: str, what: str, nested: Sequence[type]) -> Any:

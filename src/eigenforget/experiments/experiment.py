@@ -388,7 +388,7 @@ class Experiment:
             )
             sealed = self.seal([unsealed], output.recording, files.split.name)
             files.write(sealed)
-        results.append(sealed.records, output.recording)
+        results.append_to_ledger(sealed.records, output.recording)
 
     def seal(
         self,

@@ -77,7 +77,7 @@ def memorisation_of(
             layer=layer,
             log=watch(title, experiment.recipe.epochs),
         )
-        losses = model_scores(logits_of(model, whole, engine, layer), whole.labels(), "loss")
+        losses = model_scores(sample_logits(model, whole, engine, layer), whole.labels(), "loss")
         found[number] = np.exp(-losses)  # the probability of the label
     return subsampled_memorisation(found, included)
 
@@ -93,7 +93,9 @@ def subsets(n: int, subsampling: Subsampling, seed: int) -> np.ndarray:
     return ranks < subsampling.inside
 
 
-def logits_of(model: nn.Module, source: Source, engine: Engine, layer: str | None) -> np.ndarray:
+def sample_logits(
+    model: nn.Module, source: Source, engine: Engine, layer: str | None
+) -> np.ndarray:
     """Logits [N, C] of all samples, in their order.
 
     Raises:

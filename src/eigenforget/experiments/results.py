@@ -163,7 +163,7 @@ def checkpoint_files(output: Output) -> Iterator[CheckpointFiles]:
         yield CheckpointFiles(*(draft / path.name for path in target))
 
 
-def append(records: Sequence[RunRecord], recording: Recording) -> None:
+def append_to_ledger(records: Sequence[RunRecord], recording: Recording) -> None:
     """Appends the records to the ledger, where one is kept."""
     for item in records if recording.ledger is not None else ():
         record.append(str(recording.ledger), item, f"{item.kind}-{item.name}", again=True)

@@ -62,7 +62,7 @@ class Masked(Method):
         original = task.student()
         mask = top_share(mean_gradient(task.engine, original, task.forget), self.keep_top)
         weights = {name: p.detach() for name, p in original.named_parameters() if name in mask}
-        fixed = _Fixed(weights, mask)
+        fixed = _FixedWeights(weights, mask)
         result = inner(replace(task, engine=task.engine.changing(fixed.change)))
         fixed.put_back(result)
         return result
@@ -79,7 +79,7 @@ def top_share(gradient: Weights, share: float) -> Weights:
 
 
 @dataclass(frozen=True)
-class _Fixed:
+class _FixedWeights:
     """The original's weights, and where they may move."""
 
     original: Weights
