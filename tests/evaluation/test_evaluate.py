@@ -477,3 +477,12 @@ def test_the_frame_is_pandas_where_it_is_installed(
 
 def quick(models: dict[str, Any], **given: Any) -> Evaluation:
     return evaluate(models, **{"forget": FORGET, "retain": RETAIN, "test": TEST, **given})
+
+
+def test_records_say_which_classes_are_gone_and_who_said_so() -> None:
+    given = {"forget": FORGET, "retain": RETAIN, "test": TEST, "skip": QUICK, "engine": ENGINE}
+    inferred = evaluate({"original": net()}, **given)
+    said = evaluate({"original": net()}, **given, forgotten_classes=(2,))
+    jobs = [found.records[0].job["classes"] for found in (inferred, said)]
+    assert jobs == [{"gone": [2], "said_by": "labels"}, {"gone": [2], "said_by": "caller"}]
+    assert repr(inferred).endswith(": 2") and not repr(said).endswith(": 2")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -227,3 +228,14 @@ def test_random_labels_are_classes_that_occur() -> None:
     )
     drawn = RandomLabel().labels(task)
     assert set(drawn.tolist()) == {0, 11, 22, 33} and not (drawn == forget.targets * 11).any()
+
+
+def test_a_retain_sample_that_lacks_a_class_does_not_destroy_it() -> None:
+    forget, retain, _ = toys.sides(by_class=False)
+    few = retain.subset(np.flatnonzero(retain.labels() != 2)[:40])
+    given = {"forget": forget, "retain": few, "method": "muda(alternations=2)"}
+    model = toys.world().originals[0]
+    with pytest.warns(UserWarning, match="class 2"):
+        found = unlearn(model, **given, engine=toys.ENGINE)
+    said = unlearn(model, **given, forgotten_classes=(), engine=toys.ENGINE)
+    assert model_digest(found) == model_digest(said)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.data.sources import TensorSource
 from eigenforget.requests import AtRandom, ByClass, ByIds, ForgetRequest, retain_sample, split
+from eigenforget.requests.combined import Union
+from eigenforget.requests.sequential import Sequential, steps
+from eigenforget.requests.splitting import settled_classes
 from tests.requests.toys import index
 
 REQUESTS: list[ForgetRequest] = [
@@ -33,8 +41,63 @@ def test_splits_are_disjoint_covering_and_order_free(labels: list[int], random: 
         assert sorted([*a.forget, *a.retain]) == list(range(len(labels)))
         assert len(a.forget) and len(a.retain)
         assert a.digest == b.digest and set(here.ids[a.forget]) == set(there.ids[b.forget])
-        gone = {x for x in labels if all(labels[i] != x for i in a.retain)}
-        assert set(a.forgotten_classes) == gone
+        taken, left = ({labels[i] for i in side} for side in (a.forget, a.retain))
+        named = {1} if isinstance(request, ByClass) else set()
+        assert set(a.forgotten_classes) == (taken - left if not taken & left else named)
+
+
+def test_a_rare_class_that_a_request_happens_to_take_is_not_gone_as_a_whole() -> None:
+    data = index([0, 0, 0, 0, 1, 2, 2])
+    both = ("id000", "id004")
+    with pytest.warns(UserWarning, match="by_ids takes every sample of class 1 beside"):
+        assert split(ByIds(ids=both), data).forgotten_classes == ()
+    named = Union(requests=(ByIds(ids=("id000",)), ByClass(label=1)))
+    consists = Union(requests=(ByIds(ids=("id000",)), ByIds(ids=("id004",))))
+    for request in (named, consists):
+        assert split(request, data).forgotten_classes == (1,)
+    assert split(ByIds(ids=("id004", "id005", "id006")), data).forgotten_classes == (1, 2)
+    sequence = Sequential(requests=(ByClass(label=1), ByIds(ids=("id000",))))
+    assert [step.split.forgotten_classes for step in steps(sequence, data)] == [(1,), (1,)]
+
+
+def test_copies_take_other_labels_with_them_and_the_named_class_is_gone() -> None:
+    data = index([0, 1, 0, 0], content=["a", "a", "b", "c"])
+    assert split(ByClass(label=1, duplicates="forget"), data).forgotten_classes == (1,)
+
+
+@pytest.mark.parametrize(
+    ("forget", "retain", "given", "found"),
+    [
+        ([2, 2], [0, 1], None, (2,)),
+        ([0, 1], [0, 1], None, ()),
+        ([2, 2], [0, 1], (), ()),
+        ([0, 2], [0, 1], [np.int64(2)], (2,)),
+    ],
+)
+def test_classes_that_are_gone_follow_where_there_is_no_doubt(
+    forget: list[int],
+    retain: list[int],
+    given: Any,
+    found: tuple[int, ...],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO", logger="eigenforget"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert settled_classes(_labelled(forget), _labelled(retain), given) == found
+    assert ("class 2" in caplog.text) == (given is None and found == (2,))
+
+
+def test_a_doubt_about_classes_is_a_warning_that_names_them() -> None:
+    forget, retain = _labelled([0, 2, 7]), _labelled([0, 1])
+    with pytest.warns(UserWarning, match=r"classes 2, 7.*forgotten_classes=\(2, 7\)"):
+        assert settled_classes(forget, retain, None) == ()
+    assert settled_classes(forget, None, None) == ()
+    with pytest.raises(EigenforgetError, match="1.5"):
+        settled_classes(forget, retain, [1.5])  # type: ignore[list-item]
+
+
+def _labelled(labels: list[int]) -> TensorSource:
+    return TensorSource(torch.zeros(len(labels), 1), torch.tensor(labels))
 
 
 def test_digest_tells_sides_apart() -> None:

@@ -36,7 +36,7 @@ from eigenforget.report.pages.export import frame, to_latex, to_markdown
 from eigenforget.report.pages.page import write_page
 from eigenforget.report.table import Cell, Row, build
 from eigenforget.report.verdict import Verdict, verdicts
-from eigenforget.requests.splitting import gone_classes, sides_of
+from eigenforget.requests.splitting import settled_classes, sides_of
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
@@ -172,6 +172,12 @@ class Evaluation(Mapping[str, ModelScores]):
     def _printed(self) -> rich.console.Console:
         console = rich.console.Console(width=_WIDTH, record=True, file=io.StringIO())
         console.print(rich_table(self.records, _WIDTH))
+        classes = self.records[0].job.get("classes")
+        if isinstance(classes, Mapping) and classes["gone"] and classes["said_by"] == "labels":
+            console.print(
+                f"Gone as a whole, as the retain set has none of the forget set's classes: "
+                f"{listed(classes['gone'])}"
+            )
         return console
 
 
@@ -217,8 +223,9 @@ def evaluate(
         k: Directions of the headline alignment; by default the number of classes in `retain`.
         maps: Further maps of the features: "tsne", "umap".
         map_points: Held-out samples in each map.
-        forgotten_classes: Classes that are gone as a whole; by default those in `forget` and not in
-            `retain`.
+        forgotten_classes: Classes that are gone as a whole. By default those of `forget` where
+            `retain` has none of these, and no class otherwise: a class that `retain` lacks beside
+            others that it has is a warning.
         num_classes: Labels are below this number; by default the largest label and one.
         engine: Where to compute.
         seed: Every draw of metrics and audits follows from it.
@@ -237,7 +244,7 @@ def evaluate(
         )
     held_out = as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
-    gone = sides.gone if forgotten_classes is None else tuple(map(int, forgotten_classes))
+    gone = settled_classes(sides.forget, sides.retain, forgotten_classes)
     panel = Panel(
         parts=parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone),
         num_classes=num_classes or sides.classes,
@@ -255,7 +262,9 @@ def evaluate(
     )
     made = {**given, **retrained}
     measured = _measured(panel, sides.forget, given, retrained)
-    origin, split = origin_of(panel, sides, made_by="eigenforget.evaluate")
+    origin, split = origin_of(
+        panel, sides, made_by="eigenforget.evaluate", inferred=forgotten_classes is None
+    )
     unsealed = (
         evaluation_record(name, made[name], found, origin, split=split)
         for name, found in measured.items()
@@ -279,11 +288,6 @@ class SampleSets:
     forget: Source
     retain: Source
     test: Source | None
-
-    @property
-    def gone(self) -> tuple[int, ...]:
-        """Classes of the forget set that the retain set does not have."""
-        return gone_classes(self.forget, self.retain)
 
     @property
     def classes(self) -> int:
@@ -311,13 +315,16 @@ def _measured(
     return found | {name: board.measure_oracle(i) for i, name in enumerate(retrained)}
 
 
-def origin_of(panel: Panel, sides: SampleSets, *, made_by: str) -> tuple[Origin, Split]:
+def origin_of(
+    panel: Panel, sides: SampleSets, *, made_by: str, inferred: bool
+) -> tuple[Origin, Split]:
     """What records say of job and data, and the split that forget and retain set make.
 
     Args:
         panel: What is measured.
         sides: The samples.
         made_by: The function that measures.
+        inferred: Whether the labels said which classes are gone as a whole, and not the caller.
     """
     further, files = measurement_job(panel)
     counts, gone = (len(sides.forget), len(sides.retain)), panel.forgotten_classes
@@ -326,7 +333,8 @@ def origin_of(panel: Panel, sides: SampleSets, *, made_by: str) -> tuple[Origin,
         forgotten, _ = sides_of(sides.test.labels(), gone)
         sizes |= {"test": len(sides.test), "test_forget": len(forgotten)}
     layer = {"layer": panel.layer} if panel.layer else {}
-    job = {"made_by": made_by, "sizes": sizes, **layer, **further}
+    classes = {"gone": list(gone), "said_by": "labels" if inferred else "caller"}
+    job = {"made_by": made_by, "sizes": sizes, "classes": classes, **layer, **further}
     gone_rows, kept_rows = content_rows(sides.forget), content_rows(sides.retain)
     test_rows = [] if sides.test is None else content_rows(sides.test)
     split = _digest(forget=gone_rows, retain=kept_rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, cast
@@ -19,7 +18,7 @@ from eigenforget.models.heads import check_label_range, settle
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.models.module import bare
 from eigenforget.models.precision import narrowed, types_of, widened
-from eigenforget.requests.splitting import gone_classes
+from eigenforget.requests.splitting import settled_classes
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Look
 
@@ -51,8 +50,9 @@ def unlearn(
         retain: The same; a small sample will do. None for methods that work without.
         method: A method such as SCRUB(alpha=0.1), its spec "scrub(alpha=0.1)", or a function of the
             `Task` of your own that returns the unlearned module.
-        forgotten_classes: Classes that are gone as a whole. By default those that occur in the
-            forget set and not in the retain set; none without a retain set.
+        forgotten_classes: Classes that are gone as a whole. By default those of the forget set
+            where the retain set has none of these, and no class otherwise: a class that the retain
+            set lacks beside others that it has is a warning.
         engine: Device, precision and the like.
         seed: All randomness depends on it.
         layer: The layer whose output are the features. A model without a linear head needs it.
@@ -75,6 +75,8 @@ def unlearn(
     forget_set = _source(forget, "forget")
     retain_set = None if retain is None else _source(retain, "retain")
     settled = settle(plain, forget_set)
+    gone = settled_classes(forget_set, retain_set, forgotten_classes)
+    _check_class_range(forgotten_classes and gone, settled.num_classes)
     task = Task(
         model=settled.model,
         forget=forget_set,
@@ -82,7 +84,7 @@ def unlearn(
         engine=engine or Engine(),
         seed=int(seed),
         num_classes=settled.num_classes,
-        forgotten_classes=_gone(forget_set, retain_set, forgotten_classes, settled.num_classes),
+        forgotten_classes=gone,
         layer=layer,
         log=log or (lambda _: None),
         look=look,
@@ -162,18 +164,9 @@ def _source(data: Any, what: str) -> Source:
         raise EigenforgetError(f"{what} cannot be read: {first_line(error)}") from error
 
 
-def _gone(
-    forget: Source, retain: Source | None, given: Sequence[int] | None, num_classes: int
-) -> tuple[int, ...]:
-    if given is None:
-        return () if retain is None else gone_classes(forget, retain)
-    try:
-        classes = sorted({operator.index(c) for c in given})
-    except TypeError:
-        raise EigenforgetError(f"forgotten_classes must be integers, got {given!r}") from None
-    outside = [c for c in classes if not 0 <= c < num_classes]
+def _check_class_range(classes: Sequence[int] | None, num_classes: int) -> None:
+    outside = [c for c in classes or () if not 0 <= c < num_classes]
     if outside:
         raise EigenforgetError(
             f"forgotten_classes: {outside[0]} is outside the model's head of {num_classes} outputs"
         )
-    return tuple(classes)

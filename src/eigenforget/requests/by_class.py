@@ -23,3 +23,7 @@ class ByClass:
     def select(self, index: Index) -> np.ndarray:
         """Positions of the samples to forget."""
         return rows_of_classes(index, self.label)
+
+    def whole_classes(self, _: Index) -> tuple[int, ...]:
+        """The classes that it names."""
+        return self.label if isinstance(self.label, tuple) else (self.label,)

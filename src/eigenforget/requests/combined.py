@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates, as_tuple, inner_request, inner_requests
-from eigenforget.requests.splitting import selected
+from eigenforget.requests.splitting import selected, whole_classes
 
 Requests = Annotated[
     tuple[Any, ...],
@@ -39,6 +39,10 @@ class Union:
         return np.flatnonzero(
             np.logical_or.reduce([selected(request, index) for request in self.requests])
         )
+
+    def whole_classes(self, index: Index) -> tuple[int, ...]:
+        """The classes that any of the requests takes as a whole."""
+        return tuple(c for request in self.requests for c in whole_classes(request, index))
 
 
 @configured

@@ -34,6 +34,9 @@ class ForgetRequest(Protocol):
     def select(self, index: Index) -> np.ndarray:
         """Positions of the samples to forget.
 
+        A request that names whole classes beside other samples also has the method
+        whole_classes(index), which gives them.
+
         Raises:
             EigenforgetError: The data do not have the class, id or share.
         """

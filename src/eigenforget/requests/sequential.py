@@ -70,7 +70,8 @@ def steps(request: ForgetRequest | Sequential, index: Index) -> list[Step]:
             raise EigenforgetError(f"{name}: {error}" if plan else str(error)) from None
         if not wanted.any():
             raise EigenforgetError(f"{name} forgets none of the {len(index)} training samples")
-        found.append(Step(one, sides(name, index, gone | wanted), np.flatnonzero(wanted & ~gone)))
+        split = sides(name, index, gone | wanted, requests=requests[:number])
+        found.append(Step(one, split, np.flatnonzero(wanted & ~gone)))
         gone = gone | wanted
     return found
 

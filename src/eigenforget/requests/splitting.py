@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import operator
+import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +16,8 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Index, Split, digest_of_rows
 from eigenforget.data.sources import Source
 from eigenforget.requests.request import ForgetRequest
+
+_LOG = logging.getLogger("eigenforget")
 
 
 def split(request: ForgetRequest, index: Index) -> Split:
@@ -27,7 +33,7 @@ def split(request: ForgetRequest, index: Index) -> Split:
         )
     chosen = selected(request, index)
     check_copies(index, chosen)
-    return sides(request.name, index, chosen)
+    return sides(request.name, index, chosen, requests=(request,))
 
 
 def selected(request: ForgetRequest, index: Index) -> np.ndarray:
@@ -56,8 +62,20 @@ def check_copies(index: Index, chosen: np.ndarray) -> None:
         )
 
 
-def sides(name: str, index: Index, chosen: np.ndarray) -> Split:
+def sides(
+    name: str, index: Index, chosen: np.ndarray, *, requests: Sequence[ForgetRequest] = ()
+) -> Split:
     """The Split that forgets `chosen` [N].
+
+    Classes are gone as a whole where `chosen` consists of whole classes, or where one of the
+    requests takes them as a whole. A random request that happens to take every sample of a rare
+    class takes samples, and no class.
+
+    Args:
+        name: What forgets them, for messages and the digest.
+        index: The training data.
+        chosen: Which of its samples.
+        requests: The requests that chose them.
 
     Raises:
         EigenforgetError: Nothing or everything would be forgotten; the message names the request.
@@ -68,12 +86,22 @@ def sides(name: str, index: Index, chosen: np.ndarray) -> Split:
         raise EigenforgetError(
             f"{name} forgets all {len(index)} training samples; nothing would be retained"
         )
-    gone = np.setdiff1d(index.labels[chosen], index.labels[~chosen])
+    gone, doubtful = gone_classes(index.labels[chosen], index.labels[~chosen])
+    if doubtful:
+        named = {c for request in requests for c in whole_classes(request, index)}
+        gone = tuple(c for c in doubtful if c in named)
+        if len(gone) < len(doubtful):
+            found = tuple(c for c in doubtful if c not in named)
+            warnings.warn(
+                f"{name} takes every sample of {_named(found)} beside samples of classes that stay: "
+                "this does not count as gone as a whole; a union with by_class says that it is",
+                stacklevel=2,
+            )
     rows = (f"{name}\x1f{int(side)}" for name, side in zip(index.ids, chosen, strict=True))
     return Split(
         np.flatnonzero(chosen),
         np.flatnonzero(~chosen),
-        tuple(int(c) for c in gone),
+        gone,
         digest_of_rows(rows),
     )
 
@@ -121,6 +149,73 @@ def classes_in(labels: np.ndarray) -> tuple[int, ...]:
     return tuple(int(c) for c in np.unique(labels))
 
 
-def gone_classes(forget: Source, retain: Source) -> tuple[int, ...]:
-    """Classes that occur in the forget set and not in the retain set."""
-    return tuple(int(c) for c in np.setdiff1d(forget.labels(), retain.labels()))
+class GoneClasses(NamedTuple):
+    """What labels say about classes that are gone as a whole.
+
+    Attributes:
+        classes: Those that are, where the labels leave no doubt.
+        doubtful: Those that the retain set lacks while it has other classes of the forget set: a
+            rare class, or a small sample of the retain set that happens to lack one.
+    """
+
+    classes: tuple[int, ...]
+    doubtful: tuple[int, ...]
+
+
+def gone_classes(forget: np.ndarray, retain: np.ndarray) -> GoneClasses:
+    """The classes that are gone as a whole, from labels of the forget and the retain set.
+
+    They are inferred only where the forget set consists of exactly the classes that the retain set
+    lacks.
+    """
+    missing = classes_in(np.setdiff1d(forget, retain))
+    if len(missing) == len(classes_in(forget)):
+        return GoneClasses(missing, ())
+    return GoneClasses((), missing)
+
+
+def settled_classes(
+    forget: Source, retain: Source | None, given: Sequence[int] | None
+) -> tuple[int, ...]:
+    """The classes that are gone as a whole: those that were given, else what is inferred.
+
+    What is inferred goes to the log of the package; a doubt is a warning.
+
+    Raises:
+        EigenforgetError: What was given are no integers.
+    """
+    if given is not None:
+        try:
+            return tuple(sorted({operator.index(c) for c in given}))
+        except TypeError:
+            raise EigenforgetError(f"forgotten_classes must be integers, got {given!r}") from None
+    if retain is None:
+        return ()
+    found = gone_classes(forget.labels(), retain.labels())
+    if found.doubtful:
+        warnings.warn(
+            f"the forget set has samples of {_named(found.doubtful)}, which the retain set lacks, "
+            "beside samples of classes that it has: no class counts as gone as a whole; say "
+            f"forgotten_classes={found.doubtful} if they are gone, and () if not",
+            stacklevel=3,
+        )
+    elif found.classes:
+        _LOG.info(
+            "%s counts as gone as a whole: the forget set consists of exactly the classes that the "
+            "retain set lacks; forgotten_classes=() says otherwise",
+            _named(found.classes),
+        )
+    return found.classes
+
+
+def whole_classes(request: ForgetRequest, index: Index) -> tuple[int, ...]:
+    """The classes that a request takes as a whole, because it names them or consists of them."""
+    named = getattr(request, "whole_classes", None)
+    if callable(named):
+        return tuple(named(index))
+    chosen = selected(request, index)
+    return gone_classes(index.labels[chosen], index.labels[~chosen]).classes
+
+
+def _named(classes: Sequence[int]) -> str:
+    return f"class{'' if len(classes) == 1 else 'es'} {listed(classes)}"

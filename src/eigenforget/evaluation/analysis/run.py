@@ -39,7 +39,7 @@ from eigenforget.record import RunRecord, atomic_folder, chained
 from eigenforget.record.schema import Role
 from eigenforget.report.figures.analysis_series import INDICATORS, analysis_records
 from eigenforget.report.pages.analysis import headlines, write_analysis
-from eigenforget.requests.splitting import classes_in
+from eigenforget.requests.splitting import classes_in, settled_classes
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
@@ -129,8 +129,9 @@ def analyze(
             its depth.
         layer: The layer of the headline; by default the input of the head.
         k: Directions of the alignment; by default the number of classes in `retain`.
-        forgotten_classes: Classes that are gone as a whole; by default those in `forget` and not in
-            `retain`.
+        forgotten_classes: Classes that are gone as a whole. By default those of `forget` where
+            `retain` has none of these, and no class otherwise: a class that `retain` lacks beside
+            others that it has is a warning.
         num_classes: Labels are below this number; by default the largest label and one.
         engine: Where to compute.
         seed: Every draw of samples follows from it.
@@ -144,7 +145,7 @@ def analyze(
     models = _models(original, oracles)
     held_out = None if test is None else as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
-    gone = sides.gone if forgotten_classes is None else tuple(map(int, forgotten_classes))
+    gone = settled_classes(sides.forget, sides.retain, forgotten_classes)
     parts: dict[Part, Any] = {"forget": sides.forget, "retain": sides.retain}
     if held_out is not None:
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
@@ -163,7 +164,9 @@ def analyze(
     )
     roles: list[Role] = ["original", *(["oracle"] * (len(models) - 1))]  # type: ignore[list-item]
     measured = dict(zip(models, measure_features(panel, settled, roles), strict=True))
-    origin, split = origin_of(panel, sides, made_by="eigenforget.analyze")
+    origin, split = origin_of(
+        panel, sides, made_by="eigenforget.analyze", inferred=forgotten_classes is None
+    )
     job = {
         "layers": list(further),
         "layers_chosen": "automatically" if layers is None else "by the user",
