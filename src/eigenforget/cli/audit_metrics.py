@@ -42,10 +42,7 @@ def audit_metrics(
     recipe: RecipeSpec = "recipe(epochs=20, batch_size=64)",
     forget: Annotated[
         tuple[str, ...], Parameter(help="what to forget; repeatable", negative=())
-    ] = (
-        "by_class(label=3)",
-        "at_random(fraction=0.1)",
-    ),
+    ] = ("by_class(label=3)", "at_random(fraction=0.1)"),
     seeds: Annotated[int, Parameter(help="training seeds, from 0")] = 3,
     oracles: Annotated[int, Parameter(help="retrained models for each training seed")] = 3,
     skip: Skip = (),
@@ -85,9 +82,8 @@ def audit_metrics(
     for folder, request in folders.items():
         if folder not in finished:
             _run(audits[folder], folder, request)
-    sections = [_section(request, folder) for folder, request in folders.items()]
-    text = ["# Audit of the metrics\n", _explained(data, model, recipe), *sections]
-    write_text(out / "audit.md", "\n".join(text))
+    records = {folder.name: _written(folder) for folder in folders}
+    write_text(out / "audit.md", report.audit_page(records))
     say(f"wrote {out}/audit.md, and records, audit.svg and audit.csv for each request")
 
 
@@ -124,41 +120,15 @@ def _check_same(audit: MetricAudit, folder: Path) -> None:
         )
 
 
-def _section(request: str, folder: Path) -> str:
-    """Writes figure and table of one request; returns its part of audit.md."""
+def _written(folder: Path) -> list[RunRecord]:
+    """Writes figure and table of one request; returns its records."""
     records = record.read_folder(folder / "records")
-    found = report.judge_metrics(records)
-    title = f"{request}: {_counted(records)}"
+    found, title = report.judge_metrics(records), report.title_of(records)
     heading = f"Metrics on models of which the answer is known. {title}"
     write_text(folder / "audit.svg", report.audit_figure(found, heading))
     write_text(folder / "audit.csv", report.table_csv(found))
     _print(found, title)
-    notes = [f"- {line}" for line in report.unmeasured(records)]
-    parts = [f"## {title}\n", f"![]({folder.name}/audit.svg)\n", report.audit_table(found)]
-    return "\n".join([*parts, *(["\nNot measured:\n", *notes] if notes else []), ""])
-
-
-def _counted(records: Sequence[RunRecord]) -> str:
-    counts = {
-        role: sum(r.role == role and r.outcome.status == "ok" for r in records)
-        for role in ("original", "oracle", "control")
-    }
-    return (
-        f"{counts['original']} originals, {counts['oracle']} retrained models, "
-        f"{counts['control']} controls"
-    )
-
-
-def _explained(data: str, model: str, recipe: str) -> str:
-    return (
-        f"Data `{data}`, model `{model}`, recipe `{recipe}`. Gaps are in half-widths of the band "
-        "in which one more retrained model lies with 95 %: within ±1 a value is one that a "
-        "retrained model may have. Each retrained model is held out of the band of the others "
-        "once. For the other models: mean gap over training seeds [bootstrap interval over the "
-        "seeds] (on how many seeds it is out of the band). A metric is *trusted here* when "
-        "retrained models pass it, the original is out of the band on every seed, and so is every "
-        "control that it was measured on.\n"
-    )
+    return records
 
 
 def _print(found: Sequence[report.Judgement], title: str) -> None:

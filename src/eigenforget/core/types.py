@@ -6,7 +6,7 @@ Shapes use N samples, D features, C classes, B batch size.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -73,6 +73,11 @@ class Outputs(NamedTuple):
     logits: Tensor
     features: Tensor
     layers: Mapping[str, Tensor] = {}
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Outputs:
+        """The same after a function of each tensor."""
+        layers = {name: function(features) for name, features in self.layers.items()}
+        return Outputs(function(self.logits), function(self.features), layers)
 
 
 @dataclass(frozen=True, eq=False)

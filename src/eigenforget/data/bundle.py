@@ -157,7 +157,18 @@ def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | Non
     }
     inputs = _normalised(samples, index)
     source = {side: TensorSource(inputs[side], torch.from_numpy(labels[side])) for side in sides}
-    return Data(source["train"], index["train"], source["test"], index["test"], len(names), names)
+    return data_of(source, index, names)
+
+
+def data_of(
+    sources: Mapping[str, TensorSource | DatasetSource],
+    index: Mapping[str, Index],
+    names: tuple[str, ...],
+    vocabulary: int | None = None,
+) -> Data:
+    """The Data of the sides "train" and "test"."""
+    train, test = sources["train"], sources["test"]
+    return Data(train, index["train"], test, index["test"], len(names), names, vocabulary)
 
 
 def class_labels(labels: Any, side: str) -> np.ndarray:

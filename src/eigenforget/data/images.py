@@ -23,6 +23,7 @@ from eigenforget.data.bundle import (
     check_range,
     class_labels,
     content_start,
+    data_of,
     from_arrays,
     index_of,
     pixel_deviation,
@@ -182,7 +183,7 @@ def _streamed(sides: Mapping[str, Images], workers: int, class_names: Sequence[s
             NormalisedImages(images.read, labels[side], tables), workers=workers
         )
         index[side] = index_of(images, labels[side], np.array(seen[side].content[channels]), side)
-    return Data(sources["train"], index["train"], sources["test"], index["test"], len(names), names)
+    return data_of(sources, index, names)
 
 
 class _Sizes:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
-from eigenforget.data.bundle import check_range, class_labels, index_of
+from eigenforget.data.bundle import Data, check_range, class_labels, data_of, index_of
 from eigenforget.data.columns import ColumnTable, DataColumn
 from eigenforget.data.holdout import Holdout, stratified
+from eigenforget.data.sources import TensorSource
 
 SIDES = ("train", "test")
 _OWN = ("id", "label", "group", "content")
@@ -88,6 +90,15 @@ class Rows:
         """The Index of one side; content [N] of all rows."""
         rows = self.positions(side)
         return index_of(self.known.rows(rows), self.labels[rows], content[rows], side)
+
+    def data(
+        self, inputs: Mapping[str, Any], content: np.ndarray, vocabulary: int | None = None
+    ) -> Data:
+        """The Data of these inputs by side; content [N] of all rows."""
+        labels = {side: torch.from_numpy(self.labels[self.positions(side)]) for side in SIDES}
+        sources = {side: TensorSource(inputs[side], labels[side]) for side in SIDES}
+        index = {side: self.index(side, content) for side in SIDES}
+        return data_of(sources, index, self.class_names, vocabulary)
 
 
 def rows_of(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from sklearn import datasets
 
@@ -17,8 +16,7 @@ from eigenforget.data.bundle import Data
 from eigenforget.data.columns import ColumnTable, typed_column
 from eigenforget.data.encoding import Missing, contents, encoded, features_of
 from eigenforget.data.readers import read_columns
-from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
-from eigenforget.data.sources import TensorSource
+from eigenforget.data.rows import HoldoutShare, Roles, Rows, rows_of
 
 Label = Annotated[
     str,
@@ -128,12 +126,4 @@ def tabulated(
     features = features_of(
         records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical
     )
-    inputs, content = encoded(records, features, rows, missing), contents(records, features)
-    train, test = (
-        TensorSource(inputs[side], torch.from_numpy(rows.labels[rows.positions(side)]))
-        for side in SIDES
-    )
-    names = rows.class_names
-    return Data(
-        train, rows.index("train", content), test, rows.index("test", content), len(names), names
-    )
+    return rows.data(encoded(records, features, rows, missing), contents(records, features))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import AfterValidator, Field
 
 from eigenforget.core.errors import EigenforgetError
@@ -15,7 +14,6 @@ from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.readers import read_columns
 from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
-from eigenforget.data.sources import TensorSource
 from eigenforget.data.table import (
     Delimiter,
     Drop,
@@ -103,10 +101,4 @@ def text_data(
     """The Data of texts [N] and what is known of them; see Text."""
     sides = {side: [texts[row] for row in rows.positions(side)] for side in SIDES}
     tokens = tokenised(sides, tokenizer=tokenizer, max_length=max_length, vocabulary=vocabulary)
-    content, names = text_contents(texts), rows.class_names
-    train, test = (
-        TensorSource(tokens.inputs[side], torch.from_numpy(rows.labels[rows.positions(side)]))
-        for side in SIDES
-    )
-    index = {side: rows.index(side, content) for side in SIDES}
-    return Data(train, index["train"], test, index["test"], len(names), names, tokens.vocabulary)
+    return rows.data(tokens.inputs, text_contents(texts), tokens.vocabulary)

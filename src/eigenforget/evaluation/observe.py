@@ -57,7 +57,9 @@ def observe(
         for batch, outputs in engine.forward(model, source, layer=view.layer, layers=view.layers):
             if not rows:
                 check_label_range(labels, outputs.logits.shape[1])
-            rows.append((Batch(None, batch.labels.cpu(), batch.positions.cpu()), _on_cpu(outputs)))
+            rows.append(
+                (Batch(None, batch.labels.cpu(), batch.positions.cpu()), outputs.mapped(Tensor.cpu))
+            )
         seen[part] = _joined(rows)
     return seen
 
@@ -158,14 +160,6 @@ class Glance:
             return {**found, "da": float(alignment_of_rows(forget, retain, k))}
         except EigenforgetError:
             return found  # features that span fewer than k directions, or none, have no DA
-
-
-def _on_cpu(outputs: Outputs) -> Outputs:
-    return Outputs(
-        outputs.logits.cpu(),
-        outputs.features.cpu(),
-        {name: f.cpu() for name, f in outputs.layers.items()},
-    )
 
 
 def _joined(rows: Sequence[tuple[Batch, Outputs]]) -> PartOutputs:

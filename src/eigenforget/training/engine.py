@@ -225,7 +225,7 @@ class Engine:
 
             def compute(batch: Batch) -> list[Tensor]:
                 with torch.no_grad():
-                    found = _float(tap(self.formatted(batch.inputs)))
+                    found = tap(self.formatted(batch.inputs)).mapped(Tensor.float)
                 return [found.logits, found.features, *found.layers.values()]
 
             for batch, (logits, features, *others) in self.processes.in_turns(
@@ -324,7 +324,9 @@ class _Loss(nn.Module):
         inputs = engine.formatted(batch.inputs)
 
         def outputs(tap: Tap) -> Outputs:
-            return engine.processes.shared(lambda rows: _float(tap(rows)), inputs, count)
+            return engine.processes.shared(
+                lambda rows: tap(rows).mapped(Tensor.float), inputs, count
+            )
 
         with torch.no_grad(), engine.local.autocast():
             taught = tuple(map(outputs, taps.teachers))
@@ -454,11 +456,3 @@ def _aligned(phase: Phase, order: torch.Generator) -> Iterator[tuple[Batch, ...]
 def _endless(source: Source, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
     while True:
         yield from source.batches(batch_size, order)
-
-
-def _float(outputs: Outputs) -> Outputs:
-    return Outputs(
-        outputs.logits.float(),
-        outputs.features.float(),
-        {name: f.float() for name, f in outputs.layers.items()},
-    )

@@ -27,9 +27,6 @@ from eigenforget.data.sources import Source
 from eigenforget.models.features import copied, logits_of
 from eigenforget.training.engine import Engine, in_eval_mode
 
-SampleLoss = Callable[[Tensor, Tensor], Tensor]
-"""loss(logits [B, C], labels [B]) -> [B], in operations that torch.func.vmap can batch."""
-
 Weights = dict[str, Tensor]
 """One tensor per trainable parameter, by its name and of its shape."""
 
@@ -72,19 +69,14 @@ def _differentiating() -> Iterator[None]:
 
 @_differentiating()
 def mean_gradient(
-    engine: Engine,
-    model: nn.Module,
-    source: Source,
-    *,
-    loss: SampleLoss = sample_cross_entropy,
-    batch_size: int = 256,
+    engine: Engine, model: nn.Module, source: Source, *, batch_size: int = 256
 ) -> Weights:
     """The mean gradient (1/N) Σ_i ∇ loss_i over the samples of a source."""
     weights, logits = _functional(engine, model)
 
     def summed(inputs: Any, labels: Tensor) -> Weights:
         gradient: Callable[[Weights], Weights] = grad(
-            lambda w: loss(logits(w, inputs), labels).sum()
+            lambda w: sample_cross_entropy(logits(w, inputs), labels).sum()
         )
         return gradient(weights)
 
@@ -97,7 +89,6 @@ def fisher_diagonal(
     model: nn.Module,
     source: Source,
     *,
-    loss: SampleLoss = sample_cross_entropy,
     labels: Literal["data", "model"] = "data",
     chunk: int = 32,
 ) -> Weights:
@@ -113,7 +104,6 @@ def fisher_diagonal(
         engine: Where to compute.
         model: The model; it stays as it is.
         source: The samples.
-        loss: The loss per sample.
         labels: "data" takes the true labels (the empirical Fisher information). "model" takes the
             expectation over the labels that the model predicts, Σ_c p_c (∇ loss_c)², at C times the
             cost.
@@ -122,9 +112,8 @@ def fisher_diagonal(
     weights, logits = _functional(engine, model)
 
     def sample_loss(values: Weights, x: Any, y: Tensor) -> Tensor:
-        return loss(logits(values, tree_map(lambda t: t.unsqueeze(0), x)), y.unsqueeze(0)).squeeze(
-            0
-        )
+        found = logits(values, tree_map(lambda t: t.unsqueeze(0), x))
+        return sample_cross_entropy(found, y.unsqueeze(0)).squeeze(0)
 
     per_sample = _PerSample(grad(sample_loss))
 

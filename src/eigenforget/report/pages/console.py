@@ -80,12 +80,8 @@ def _block(table: Table, oracles: Sequence[Row], models: Sequence[Row]) -> rich.
         made.add_row(
             Text(label(column.name, table)), *cells, *(_cell(row, column.name) for row in models)
         )
-    seconds = (
-        [_range([row.seconds for row in oracles if row.seconds is not None], digits=1)]
-        if oracles
-        else []
-    )
-    made.add_row(Text("seconds"), *seconds, *map(_seconds, models))
+    known = [row.seconds for row in oracles if row.seconds is not None]
+    made.add_row(Text("seconds"), *([_range(known)] if oracles else []), *map(_seconds, models))
     return made
 
 
@@ -93,16 +89,19 @@ def _reference(table: Table, column: Column) -> Text:
     found = table.reference.get(column.name)
     if found is None:
         return Text("-")
-    return Text(f"{number(found.mean)}\n") + Text(
-        "" if found.band is None else f"± {number(found.band.half)}", style="dim"
-    )
+    half = "" if found.band is None else f"± {number(found.band.half)}"
+    return _two_lines(number(found.mean), half)
 
 
-def _range(values: Sequence[float], *, digits: int) -> Text:
+def _two_lines(above: str, below: str, style: str = "dim") -> Text:
+    return Text(f"{above}\n") + Text(below, style=style)
+
+
+def _range(values: Sequence[float]) -> Text:
     if not values:
         return Text("-")
-    ends = f"{min(values):.{digits}f}…{max(values):.{digits}f}" if len(values) > 1 else ""
-    return Text(f"{sum(values) / len(values):.{digits}f}\n") + Text(ends, style="dim")
+    ends = f"{min(values):.1f}…{max(values):.1f}" if len(values) > 1 else ""
+    return _two_lines(f"{sum(values) / len(values):.1f}", ends)
 
 
 def _cell(row: Row, name: str) -> Text:
@@ -110,18 +109,15 @@ def _cell(row: Row, name: str) -> Text:
     if cell is None or cell.value is None:
         return Text(row.status if row.status != "ok" else "-")
     if cell.units is None:
-        return Text(f"{number(cell.value)}\n") + Text(
-            "" if cell.gap is None else signed(cell.gap), style="dim"
-        )
+        return _two_lines(number(cell.value), "" if cell.gap is None else signed(cell.gap))
     below = f"{in_units(cell.units)} {_SHORT[cell.verdict]}".strip()
-    return Text(f"{number(cell.value)}\n") + Text(below, style=_STYLES[cell.verdict])
+    return _two_lines(number(cell.value), below, _STYLES[cell.verdict])
 
 
 def _seconds(row: Row) -> Text:
     if row.seconds is None:
         return Text("-")
-    share = "" if row.share is None else percent(row.share)
-    return Text(f"{row.seconds:.1f}\n") + Text(share, style="dim")
+    return _two_lines(f"{row.seconds:.1f}", "" if row.share is None else percent(row.share))
 
 
 def _legend(oracles: int, *, more: int) -> str:
