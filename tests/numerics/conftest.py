@@ -1,4 +1,4 @@
-"""What the numeric tests of methods share."""
+"""Toy tasks of the numeric tests of methods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from eigenforget.data.sources import TensorSource
 from eigenforget.methods.base import Task
-from eigenforget.training.engine import Engine
+from tests.numerics.method_toys import conv_net, source, task_of
 
 
 @pytest.fixture
@@ -19,12 +19,20 @@ def small() -> Task:
     g = torch.Generator().manual_seed(1)
     x, y = torch.randn(40, 6, generator=g, dtype=torch.float64), torch.arange(40) % 4
     forget, retain = TensorSource(x[y == 2], y[y == 2]), TensorSource(x[y != 2], y[y != 2])
-    return Task(
-        model=model,
-        forget=forget,
-        retain=retain,
-        engine=Engine(device="cpu", precision="64-true"),
-        seed=3,
-        num_classes=4,
-        forgotten_classes=(2,),
-    )
+    return task_of(model, forget, retain)
+
+
+@pytest.fixture
+def shallow() -> Task:
+    """Two linear layers on 4 classes, class 2 to be forgotten, in float64."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)).double()
+    return task_of(model, source(10, (2,), 1), source(30, (0, 1, 3), 2))
+
+
+@pytest.fixture
+def convolutions() -> Task:
+    """Convolution and batch norm, twice, and a linear layer, with statistics that are not the
+    initial ones.
+    """
+    return task_of(conv_net(0), source(10, (2,), 1, (1, 4, 4)), source(30, (0, 1, 3), 2, (1, 4, 4)))

@@ -27,7 +27,9 @@ from eigenforget.methods.probed_muda import feature_error
 
 
 def drawn(task: Task, batch: int, cycle: int, steps: int) -> Iterator[tuple[Batch, Batch]]:
-    """The batches of one round: both sources take turns at one generator, the forget source first."""
+    """The batches of one round: both sources take turns at one generator, the forget
+    source first.
+    """
     generator = seeds.generator(task.seed, "order", "forget", cycle)
 
     def endless(source: Source) -> Iterator[Batch]:

@@ -49,9 +49,9 @@ def slow_scores(evidence, part, rows, population, audit):
         )
         return probability(evidence.parts[part], i) / (0.5 * ((1 + audit.a) * out + 1 - audit.a))
 
-    share = lambda x: (
-        sum(x / ratio("test_retain", z) >= audit.gamma for z in population) / len(population)
-    )  # noqa: E731
+    def share(x: float) -> float:
+        return sum(x / ratio("test_retain", z) >= audit.gamma for z in population) / len(population)
+
     ratios = [ratio(part, i) for i in rows]
     return [(share(x), x if audit.ties == "ratio" else 0.0) for x in ratios]
 

@@ -1,0 +1,226 @@
+"""`muda` against its own formula, written out again by hand."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from torch import Tensor, nn
+
+from eigenforget.core import seeds
+from eigenforget.core.errors import Refused
+from eigenforget.core.types import Batch
+from eigenforget.data.sources import Source
+from eigenforget.evaluation.evaluate import evaluate
+from eigenforget.methods import MUDA
+from eigenforget.methods.base import Task
+
+
+def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
+    return np.linalg.svd(features.T)[0][:, :k]
+
+
+def muda_loss(model: nn.Module, original: nn.Module, x: Tensor, u: Tensor, method: MUDA) -> Tensor:
+    """L = −w_da ‖G U Uᵀ‖²/‖G‖² (or −w_da tr(Uᵀ G U)/tr(G)) + w_sd KL(q ‖ p), with G as a D×D matrix
+    and KL as an explicit sum.
+    """
+    features = model[:2](x)  # type: ignore[index]
+    gram = features.T @ features
+    frobenius = ((gram @ u @ u.T) ** 2).sum() / (gram**2).sum()
+    alignment = (
+        frobenius if method.form == "frobenius" else torch.trace(u.T @ gram @ u) / torch.trace(gram)
+    )
+    masked = original(x).detach().numpy().copy()
+    masked[:, 2] = -np.inf
+    q = torch.as_tensor(softmax(masked, axis=1))
+    log_p = torch.log(torch.softmax(model[2](features), 1))  # type: ignore[index]
+    kl = torch.where(q > 0, q * (torch.log(q.clamp_min(1e-300)) - log_p), 0.0).sum(1).mean()
+    return -method.w_da * alignment + method.w_sd * kl
+
+
+def sgd(model: nn.Module, velocity: list[Tensor], loss: Tensor, lr: float, method: MUDA) -> None:
+    parameters = list(model.parameters())
+    grads = torch.autograd.grad(loss, parameters)
+    total = math.sqrt(sum(float((g**2).sum()) for g in grads))
+    with torch.no_grad():
+        for p, v, g in zip(parameters, velocity, grads, strict=True):
+            g = g * min(1.0, method.clip / (total + 1e-6)) + method.weight_decay * p
+            v.mul_(method.momentum).add_(g)
+            p.sub_(lr * (g + method.momentum * v))
+
+
+def drawn(source: Source, name: str, cycle: int, steps: int) -> Iterator[Batch]:
+    """That many batches of five in the order of this cycle, again where a pass runs out."""
+    generator = seeds.generator(3, "order", name, cycle)
+    passes = (source.batches(5, generator) for _ in range(steps))
+    return itertools.islice(itertools.chain.from_iterable(passes), steps)
+
+
+SPELLINGS: list[tuple[dict[str, object], int, int, tuple[int, ...]]] = [
+    # fields, forget steps and recover steps of one alternation, cycles in which U is computed
+    ({}, 2, 2, (0, 1, 2)),
+    ({"form": "energy"}, 2, 2, (0, 1, 2)),
+    ({"refresh": 2}, 2, 2, (0, 2)),
+    ({"refresh": 9}, 2, 2, (0,)),
+    ({"steps": 1}, 1, 1, (0, 1, 2)),
+    ({"steps": 1, "recover_ratio": 0.2}, 1, 1, (0, 1, 2)),
+    ({"steps": 5, "recover_ratio": 0.5}, 5, 3, (0, 1, 2)),
+    ({"recover_ratio": 2.0}, 2, 4, (0, 1, 2)),
+    ({"recover_ratio": 0.0}, 2, 0, (0, 1, 2)),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "forget_steps", "recover_steps", "refreshed"), SPELLINGS, ids=lambda v: str(v)
+)
+def test_muda_equals_the_algorithm_written_out(
+    small: Task,
+    fields: dict[str, object],
+    forget_steps: int,
+    recover_steps: int,
+    refreshed: tuple[int, ...],
+) -> None:
+    """Three whole alternations: U from retain features where it is refreshed, forget steps, recover
+    steps, own momentum each.
+    """
+    method = MUDA(
+        alternations=3,
+        batch_size=5,
+        w_da=0.7,
+        w_sd=1.3,
+        k=2,
+        schedule="constant",
+        forget_lr=0.05,
+        recover_lr=0.03,
+        **fields,  # type: ignore[arg-type]
+    )
+    result = method(small)
+    hand, original, retain = copy.deepcopy(small.model), small.model, small.retain
+    assert retain is not None
+    speeds = {
+        name: [torch.zeros_like(p) for p in hand.parameters()] for name in ("forget", "recover")
+    }
+    for cycle in range(3):
+        if cycle in refreshed:
+            u = torch.as_tensor(numpy_leading(hand[:2](retain.inputs).detach().numpy(), 2))  # type: ignore[attr-defined, index]
+        for batch in drawn(small.forget, "forget", cycle, forget_steps):
+            sgd(
+                hand,
+                speeds["forget"],
+                muda_loss(hand, original, batch.inputs, u, method),
+                0.05,
+                method,
+            )
+        for batch in drawn(retain, "recover", cycle, recover_steps):
+            sgd(
+                hand,
+                speeds["recover"],
+                nn.functional.cross_entropy(hand(batch.inputs), batch.labels),
+                0.03,
+                method,
+            )
+    moved = 0.0
+    for a, b, c in zip(result.parameters(), hand.parameters(), original.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # losses are float32 in the engine
+        moved = max(moved, (a - c).detach().abs().max().item())
+    assert moved > 1e-2
+
+
+def test_muda_takes_retained_data_only_where_it_uses_them(small: Task) -> None:
+    bare = replace(small, retain=None)
+    for uses in (MUDA(k=2, recover_ratio=0.0), MUDA(w_da=0.0), MUDA(k=2)):
+        with pytest.raises(Refused, match="needs retain data"):
+            uses(bare)
+    alone = MUDA(w_da=0.0, recover_ratio=0.0, alternations=2, batch_size=5)
+    with_retain = alone(small)
+    for a, b in zip(alone(bare).parameters(), with_retain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_muda_names_the_scores_that_it_trains_on() -> None:
+    assert MUDA().optimises == ("da",) and MUDA(w_da=0.0).optimises == ()
+    assert (
+        MUDA(form="energy").optimises == ("da", "da_energy")
+        and MUDA(form="energy", w_da=0.0).optimises == ()
+    )
+
+
+def test_muda_raises_alignment_and_forgets_outputs(task: Task) -> None:
+    result = MUDA(alternations=15, batch_size=32)(task)
+    found = evaluate(
+        {"original": task.model, "muda": result},
+        forget=task.forget,
+        retain=task.retain,
+        test=task.retain,
+    )
+    assert found.measured["muda"].value("forget_accuracy") == 0.0
+    assert found.measured["muda"].value("da") > found.measured["original"].value("da") + 0.1  # type: ignore[operator]
+    assert found.measured["muda"].value("retain_accuracy") > 0.97  # type: ignore[operator]
+
+
+def test_muda_alignment_term_alone_moves_features_into_the_eigenspace(task: Task) -> None:
+    settings = {"alternations": 5, "batch_size": 32, "schedule": "constant", "clip": 0.0}
+    with_da = MUDA(w_sd=0.0, w_da=3.0, **settings)(task)  # type: ignore[arg-type]
+    with_little = MUDA(w_sd=0.0, w_da=0.01, **settings)(task)  # type: ignore[arg-type]
+    models = {"much": with_da, "little": with_little, "original": task.model}
+    found = evaluate(models, forget=task.forget, retain=task.retain, test=task.retain)
+    da = {name: m.value("da") for name, m in found.measured.items()}
+    assert da["much"] > da["little"] + 0.05 and da["much"] > da["original"] + 0.05  # type: ignore[operator]
+
+
+def test_muda_targets(task: Task) -> None:
+    rows = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([3, 0, 9, 3, 7])
+    at_random = replace(task, forgotten_classes=())
+    with np.errstate(all="ignore"):
+        cut = rows.double().numpy().copy()
+        cut[:, 3] = -np.inf
+        own = rows.double().numpy().copy()
+        own[np.arange(5), labels.numpy()] = -np.inf
+        expected = {
+            ("auto", task): softmax(cut, 1),
+            ("masked", task): softmax(cut, 1),
+            ("self", task): softmax(rows.double().numpy(), 1),
+            ("auto", at_random): softmax(rows.double().numpy() / 2, 1),
+            ("self_soft", at_random): softmax(rows.double().numpy() / 2, 1),
+            ("masked_label", at_random): softmax(own, 1),
+        }
+    for (target, which), want in expected.items():
+        got = MUDA(target=target, temperature=2.0)._target(which)(rows, labels)  # type: ignore[arg-type]
+        np.testing.assert_allclose(got.numpy(), want, atol=1e-6)
+        if which is at_random and target != "masked_label":
+            assert (got.argmax(1) == rows.argmax(1)).all(), (
+                "no decision of the original is pushed away"
+            )
+    # A class that an earlier request took has no place in the target of a later one.
+    later = replace(task, forget=task.retain, forgotten_classes=(3,))
+    halved = rows.double().numpy() / 2
+    halved[:, 3] = -np.inf
+    for target in ("auto", "self_soft"):
+        np.testing.assert_allclose(
+            MUDA(target=target)._target(later)(rows, labels).numpy(), softmax(halved, 1), atol=1e-6
+        )  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="forgotten as a whole"):
+        MUDA(target="masked")(at_random)
+    with pytest.raises(Refused, match="w_da or w_sd"):
+        MUDA(w_da=0.0, w_sd=0.0)(task)
+
+
+def test_muda_at_random_keeps_forget_accuracy_at_or_above_unseen(task: Task) -> None:
+    """Forgetting single samples must not make them worse than samples the model never saw."""
+    held = np.arange(len(task.retain)) % 3 == 0  # type: ignore[arg-type]
+    unseen = task.retain.subset(np.flatnonzero(held))  # type: ignore[union-attr]
+    forget = task.retain.subset(np.flatnonzero(~held)[::5])  # type: ignore[union-attr]
+    rest = task.retain.subset(np.setdiff1d(np.flatnonzero(~held), np.flatnonzero(~held)[::5]))  # type: ignore[union-attr]
+    result = MUDA(alternations=3, batch_size=32)(
+        replace(task, forget=forget, retain=rest, forgotten_classes=())
+    )
+    found = evaluate({"muda": result}, forget=forget, retain=rest, test=unseen).measured["muda"]
+    assert found.value("forget_accuracy") >= found.value("test_retain_accuracy") - 0.02  # type: ignore[operator]
