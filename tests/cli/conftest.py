@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from eigenforget.cli import main
+from tests.cli.round_toys import a_round, run
 
 MODEL = "small_resnet(width=8)"
-
-
 RECIPE = "recipe(epochs=4, batch_size=64)"
-
-
 CLASS3 = "by_class(label=3)"
-
-
-def run(*argv: object) -> None:
-    main([str(a) for a in argv])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -51,3 +44,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert {k: after[k] for k in before} == before, "unlearn only reads its input"
     assert set(after) - set(before) == {"muda.safetensors", "muda.json", "muda.split.json"}
     return folder
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    return a_round(folder, "--ledger", folder / "ledger")
+
+
+@pytest.fixture
+def copied(plain: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return shutil.copytree(plain, tmp_path / "copied")

@@ -45,8 +45,6 @@ def source(labels: list[int], seed: int = 0) -> TensorSource:
 
 
 FORGET, RETAIN, TEST = source([2] * 20), source([0, 1, 3] * 20, 1), source([0, 1, 2, 3] * 15, 2)
-
-
 QUICK = tuple(
     name for name in measurement_names() if name not in ("accuracies", "dimensional_alignment")
 )

@@ -20,7 +20,7 @@ def test_random_labels_are_wrong_retained_and_uniform(task: Task) -> None:
     counts = torch.bincount(RandomLabel().labels(replace(task, forget=many)), minlength=10)
     assert counts[3] == 0 and (counts[counts > 0] - 1000).abs().max() < 150  # 5 standard deviations
     own = TensorSource(torch.zeros(500, 1), torch.arange(500) % 10)
-    drawn = RandomLabel().labels(replace(task, forget=own, forgotten_classes=()))
+    drawn = RandomLabel().labels(replace(task, forget=own, retain=own, forgotten_classes=()))
     assert not (drawn == own.targets).any() and set(drawn.tolist()) == set(range(10))
     with pytest.raises(Refused, match="second class"):
         RandomLabel().labels(

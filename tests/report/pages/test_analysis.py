@@ -67,15 +67,6 @@ class Read(HTMLParser):
         )
 
 
-# --- what is judged ---
-
-
-# --- words ---
-
-
-# --- figures and the page ---
-
-
 def test_the_page_is_whole_in_itself_and_shows_its_records(
     html: str, records: list[RunRecord]
 ) -> None:

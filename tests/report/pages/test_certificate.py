@@ -107,9 +107,6 @@ def texts(html: str, heading: str) -> list[str]:
     ]
 
 
-# --- what it shows ---
-
-
 def test_an_unlearn_record_alone() -> None:
     record = unlearned()
     html = render_certificate(record)
@@ -200,9 +197,6 @@ def test_a_score_that_does_not_apply_says_why() -> None:
     assert '<td colspan="4">not applicable: not measured</td>' in render_certificate(record)
 
 
-# --- claims and what is not claimed ---
-
-
 def test_what_is_not_claimed_is_as_large_as_what_is() -> None:
     html = render_certificate(unlearned(), evaluated=measured())
     css = html.split("<style>")[1].split("</style>")[0]
@@ -249,9 +243,6 @@ def test_claims_are_cut_with_a_count() -> None:
     )
 
 
-# --- what it refuses ---
-
-
 @pytest.mark.parametrize(
     ("record", "words"),
     [
@@ -295,9 +286,6 @@ def test_records_measured_together_must_hold_this_model() -> None:
     ):
         with pytest.raises(RecordError, match=words):
             render_certificate(record, evaluated=others)
-
-
-# --- hostile texts ---
 
 
 def hostile(text: str) -> tuple[RunRecord, list[RunRecord]]:
@@ -407,9 +395,6 @@ def test_the_largest_page_that_is_not_an_error_is_one_page(tmp_path: Path) -> No
     assert (
         pages(html(most).replace(f"font-size: {SIZES[-1]}pt", "font-size: 12pt"), tmp_path) > 1
     ), "pages are counted"
-
-
-# --- as a user types it ---
 
 
 def run(*argv: object) -> None:

@@ -209,9 +209,6 @@ class Read(HTMLParser):
         }
 
 
-# --- the table ---
-
-
 def row_of(records: list[RunRecord], name: str) -> table.Row:
     return next(row for row in table.build(records).rows if row.model == name)
 
@@ -315,9 +312,6 @@ def test_csv_holds_full_precision_and_empty_cells(records: list[RunRecord], tmp_
     } == {""}
 
 
-# --- the terminal ---
-
-
 def printed(records: list[RunRecord], width: int = 80) -> str:
     file = io.StringIO()
     Console(file=file, width=width).print(rich_table(records, width))
@@ -390,9 +384,6 @@ def test_many_models_take_several_blocks_and_long_names_are_folded(
             and sum(line.count("n" * 30) for line in text.splitlines()) >= 2
         )
         assert ("no gaps" in text) == (not oracles) and ("retrained  " in text) == bool(oracles)
-
-
-# --- the verdict ---
 
 
 def verdict_of(records: list[RunRecord], name: str) -> Any:
@@ -516,12 +507,6 @@ def test_what_cannot_be_said_is_said(records: list[RunRecord], no_oracle: list[R
     one = limits(table.build([r for r in records if r.name != "oracle_2"]))
     assert len(one) == 1 and "one retrained model only" in one[0]
     assert "no original model" in limits(table.build(records[1:]))[1]
-
-
-# --- figures ---
-
-
-# --- the page ---
 
 
 def test_the_page_is_whole_in_itself(html: str) -> None:
