@@ -38,8 +38,8 @@ def test_a_cache_is_listed_checked_and_pruned_longest_unused_first(
     )
     errors = capsys.readouterr().err
     assert (
-        "--max-size 'some' is no size such as 20G, 500M or 0" in errors
-        and "is no folder of a store" in errors
+        "--max-size 'some' is not a size such as 20G, 500M or 0" in errors
+        and "is not the folder of a store" in errors
     )
 
 

@@ -99,7 +99,7 @@ def test_the_list_is_capped_and_the_count_is_said(monkeypatch: pytest.MonkeyPatc
         ("f001", "r000"),
     ]
     assert found.warning().startswith(
-        "6 forgotten samples have near duplicates among the retained ones: f000 ~ r000 (1.0000), "
+        "6 samples of the forget set have near duplicates in the retain set: f000 ~ r000 (1.0000), "
     )
     assert found.warning().endswith("… (18 pairs in all)")
 

@@ -65,7 +65,7 @@ for _command in COMMANDS:
     app.command(f"eigenforget.cli.{_command}:{_command}", help=_docstring(_command))
 app.command(
     "eigenforget.cli.cache:cache",
-    help="Look after the trained models that a store keeps.",
+    help="List, check and remove the trained models in a store.",
 )
 
 

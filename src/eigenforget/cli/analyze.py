@@ -34,12 +34,13 @@ from eigenforget.report.pages.analysis import headlines, render_analysis
 
 def analyze(
     *,
-    original: Annotated[Path, Parameter(help="checkpoint of the model that saw the data")],
+    original: Annotated[Path, Parameter(help="checkpoint that was trained on all data")],
     oracle: Annotated[
-        tuple[Path, ...], Parameter(help="checkpoint retrained without it; repeatable", negative=())
+        tuple[Path, ...],
+        Parameter(help="checkpoint retrained without the forget set; repeatable", negative=()),
     ],
     forget: RequestSpec,
-    out: Annotated[Path, Parameter(help="where the result goes")] = Path("analysis.html"),
+    out: Annotated[Path, Parameter(help="HTML page to write")] = Path("analysis.html"),
     records: Annotated[
         str,
         Parameter(
@@ -54,11 +55,11 @@ def analyze(
     hash_ids: HashIds = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show where features of data lie that a model never saw, as one page.
+    """Show, on one page, where a model places the features of data that it never saw.
 
-    Original beside retrained models, layer by layer, in words and figures. Three oracles or more
-    say how far retrained models differ among each other. Without --also-layer, up to three earlier
-    blocks are chosen, evenly over the depth of the model.
+    The page compares the original with retrained models, layer by layer, in words and figures.
+    Three oracles or more show how much retrained models differ from each other. Without
+    --also-layer, up to three earlier blocks are chosen, evenly over the depth of the model.
     """
     folder = Path(records) if records else out.with_name(f"{out.stem}-records")
     recording = Recording(hash_ids=hash_ids)
@@ -116,13 +117,13 @@ def _check_records(folder: Path, overwrite: bool) -> None:
     """Checks that a folder of records may be written.
 
     Raises:
-        EigenforgetError: Something is there, or with `overwrite` something else than records.
+        EigenforgetError: The folder exists, or, with `overwrite`, holds other files than records.
     """
     if folder.exists() and not overwrite:
-        raise EigenforgetError(f"{folder} exists; say --overwrite to replace it")
+        raise EigenforgetError(f"{folder} exists; use --overwrite to replace it")
     if folder.exists() and (
         not folder.is_dir() or any(p.suffix not in (".json", ".sig") for p in folder.iterdir())
     ):
         raise EigenforgetError(
-            f"--records {folder} holds other things than records and is not replaced"
+            f"--records {folder} contains files that are not records, so it is not replaced"
         )

@@ -41,20 +41,23 @@ def audit_metrics(
     model: ModelSpec = "small_resnet(width=16)",
     recipe: RecipeSpec = "recipe(epochs=20, batch_size=64)",
     forget: Annotated[
-        tuple[str, ...], Parameter(help="what to forget; repeatable", negative=())
+        tuple[str, ...],
+        Parameter(help="what to forget, as in 'by_class(label=3)'; repeatable", negative=()),
     ] = ("by_class(label=3)", "at_random(fraction=0.1)"),
-    seeds: Annotated[int, Parameter(help="training seeds, from 0")] = 3,
-    oracles: Annotated[int, Parameter(help="retrained models for each training seed")] = 3,
+    seeds: Annotated[int, Parameter(help="number of training seeds, counted from 0")] = 3,
+    oracles: Annotated[
+        int, Parameter(help="number of retrained models for each training seed")
+    ] = 3,
     skip: Skip = (),
     store: StoreFolder = "",
-    out: Annotated[Path, Parameter(help="where the result goes")] = Path("metric-audit"),
+    out: Annotated[Path, Parameter(help="where to write the result")] = Path("metric-audit"),
     device: DeviceOptions = DEVICE,
     channels_last: ChannelsLast = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Judge the metrics before the methods, on models of which the answer is known.
+    """Test the metrics on models for which the right answer is known.
 
-    Does each metric accept a retrained model and catch models that only pretend to forget?
+    A good metric accepts a retrained model, and catches controls that only pretend to forget.
     """
     if seeds < 1 or oracles < 1:
         raise EigenforgetError(
@@ -99,7 +102,7 @@ def _check_same(audit: MetricAudit, folder: Path) -> None:
     """Checks that the records in the folder are of this audit.
 
     Raises:
-        EigenforgetError: They are of another, whose numbers would stand under the name of this one.
+        EigenforgetError: They are of another audit.
     """
     records = record.read_folder(folder / "records")
     expected = audit.experiment.job()

@@ -29,9 +29,7 @@ from eigenforget.experiments.bench.work import JobOutcome
 
 
 def bench(
-    plan: Annotated[
-        Path, Parameter(help="TOML file: what is crossed with what; see docs/bench.md")
-    ],
+    plan: Annotated[Path, Parameter(help="TOML file with the plan; see docs/bench.md")],
     /,
     *,
     store: Annotated[
@@ -42,7 +40,8 @@ def bench(
     ] = None,
     backend: Annotated[str, Parameter(help="processes, sequential, ray or slurm")] = "processes",
     workers: Annotated[
-        int | None, Parameter(help="how many at once; default: one for each processor core")
+        int | None,
+        Parameter(help="number of parallel workers; default: one for each processor core"),
     ] = None,
     threads: Annotated[
         int | None, Parameter(help="processor threads of a worker; default: cores over workers")
@@ -51,12 +50,12 @@ def bench(
     retry: Annotated[
         bool, Parameter(help="run jobs again that failed or were refused", negative=())
     ] = False,
-    dry_run: Annotated[bool, Parameter(help="only say what would be done", negative=())] = False,
+    dry_run: Annotated[bool, Parameter(help="only list what would be done", negative=())] = False,
 ) -> None:
     """Run a plan: data × models × requests × methods × seeds.
 
-    What is finished is never run again; stop and go on at any time. Exit code 1 where a job failed
-    or was refused.
+    Finished jobs are never run again, so you can stop and continue at any time. Exit code 1 if a
+    job failed or was refused.
     """
     found, results = read_plan(plan), out or Path("results") / plan.stem
     _check_folders({"--out": results, "--store": store})
@@ -66,7 +65,7 @@ def bench(
     outline = run.outline(retry=retry)
     tell(f"{found.title} on {kind}: {outlined(outline, pool.workers)}")
     if any(len(study.oracles) < 2 for study in found.studies):
-        tell("a band takes two retrained models: with one, methods are measured and not judged")
+        tell("a band needs two retrained models: with one, methods are measured but not judged")
     if dry_run:
         everything: tuple[Job, ...] = (*outline.training, *outline.baselines, *outline.methods)
         for job in everything:
@@ -76,18 +75,18 @@ def bench(
         with _progress(Refresher(run, results)) as observer:
             run.run(outline, observer, retry=retry)
     except KeyboardInterrupt:
-        tell("stopped: what is finished is kept, and the same command goes on from there")
+        tell("stopped: finished jobs are kept, and the same command continues from there")
         raise
     finally:
         studies = write_out(run, results)
     tell(f"wrote {results}/leaderboard.md, table.csv and the records of {len(studies)} studies")
-    tell(f"a page of one of them: eigenforget report {results}/EXPERIMENT/seedN/records")
+    tell(f"to make a page of one study: eigenforget report {results}/EXPERIMENT/seedN/records")
     statuses = run.store.statuses()
     bad = [job for job in run.jobs() if statuses.get(job.digest) != "ok"]
     if bad:
         tell(
-            f"{len(bad)} of {len(found.jobs)} jobs have no model; the table says why. What was "
-            "refused or failed is run again with --retry"
+            f"{len(bad)} of {len(found.jobs)} jobs have no model; the table says why. Use "
+            "--retry to run refused and failed jobs again"
         )
     raise SystemExit(1 if bad else 0)
 
@@ -101,7 +100,7 @@ def outlined(outline: Outline, workers: int) -> str:
         f"{len(outline.baselines)} studies to measure",
     ]
     if outline.methods and outline.seconds is None:
-        parts.append("no estimate before something alike is finished")
+        parts.append("no estimate until a similar job has finished")
     elif outline.methods and outline.seconds is not None:
         at_once = min(workers, len(outline.methods))
         parts.append(f"about {_duration(outline.seconds / at_once)}")

@@ -17,7 +17,7 @@ from eigenforget.experiments.model_cache import ModelCache, StoredModel
 
 cache = App(
     name="cache",
-    help="Look after the trained models that a store keeps.",
+    help="List, check and remove the trained models in a store.",
     result_action="return_value",
 )
 
@@ -28,7 +28,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @cache.command(name="list")
 def list_models(folder: CacheFolder, /) -> None:
-    """List the models that are kept, the longest unused first."""
+    """List the stored models, those unused for longest first."""
     models = _cache_in(folder)
     table = Table("file", "MiB", "last used", "model", "data")
     for model in models.entries():
@@ -46,24 +46,26 @@ def prune(
     folder: CacheFolder,
     /,
     *,
-    max_size: Annotated[str, Parameter(help="what may stay, such as 20G, 500M or 0")],
+    max_size: Annotated[
+        str, Parameter(help="total size of the models that may stay, such as 20G, 500M or 0")
+    ],
 ) -> None:
-    """Remove the models that were longest unused, until the rest fits."""
+    """Remove the models that were unused for longest, until the others fit."""
     limit, models = bytes_of(max_size), _cache_in(folder)
     for path in models.set_aside():
         path.unlink(missing_ok=True)
-    say(f"removed {_counted(models.prune(limit))}, the longest unused first", wrap=False)
+    say(f"removed {_counted(models.prune(limit))}, those unused for longest first", wrap=False)
 
 
 @cache.command(name="check")
 def check_models(folder: CacheFolder, /) -> None:
-    """Read every model and compare it with its digest. Exit code 1 where one is damaged."""
+    """Read every model and compare it with its digest. Exit code 1 if one is damaged."""
     models = _cache_in(folder)
     problems = models.damaged()
     for line in problems:
         say(line, wrap=False)
     count = len(list(models.folder.glob("*.safetensors")))
-    more = "; they are trained anew when they are needed" if problems else ""
+    more = "; they are trained again when needed" if problems else ""
     say(f"{count} models, {len(problems)} damaged{more}", wrap=False)
     raise SystemExit(1 if problems else 0)
 
@@ -72,11 +74,11 @@ def bytes_of(text: str) -> int:
     """The number of bytes in a size such as 20G, 500M or 0.
 
     Raises:
-        EigenforgetError: It is no size.
+        EigenforgetError: It is not a size.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not found:
-        raise EigenforgetError(f"--max-size {text!r} is no size such as 20G, 500M or 0")
+        raise EigenforgetError(f"--max-size {text!r} is not a size such as 20G, 500M or 0")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
@@ -88,5 +90,5 @@ def _cache_in(folder: Path) -> ModelCache:
     """The cache in this folder, or in the store in this folder."""
     path = folder / "models" if (folder / "models").is_dir() else folder
     if not path.is_dir():
-        raise EigenforgetError(f"{folder} is no folder of a store or of trained models")
+        raise EigenforgetError(f"{folder} is not the folder of a store or of trained models")
     return ModelCache(path)

@@ -17,13 +17,13 @@ def card(
     *,
     out: OutFile = None,
     model: Annotated[
-        str, Parameter(help="the model that the card is of; default: all unlearned ones")
+        str, Parameter(help="model that the card describes; default: all unlearned models")
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model card for the Hugging Face hub.
 
-    It says what was forgotten, how it was measured, what is claimed, and how to check it.
+    The card states what was forgotten, how it was measured, what is claimed, and how to check that.
     """
     check_free(out, overwrite)
     give(model_card(read_all(records), model), out)

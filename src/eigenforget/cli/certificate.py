@@ -24,18 +24,18 @@ def certificate(
     evaluated: Annotated[
         Path | None,
         Parameter(
-            help="folder of records measured together: scores, bands and checks come from it"
+            help="folder of records that were measured together; gives scores, bands and checks"
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a deletion certificate of one record, on one printable page.
+    """Make a deletion certificate from one record, as one printable page.
 
-    What is not claimed stands there as large as what is.
+    What it does not claim is printed as prominently as what it claims.
     """
     check_free(out, overwrite)
     if record.is_dir():
-        raise EigenforgetError(f"{record} is a folder; a certificate is of one record")
+        raise EigenforgetError(f"{record} is a folder; a certificate describes one record")
     found = read(record)
     beside = None if evaluated is None else read_folder(evaluated)
     give(render_certificate(found, evaluated=beside, signature=signed_by(found, record)), out)

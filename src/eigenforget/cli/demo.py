@@ -28,9 +28,9 @@ def demo(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Forget a class of scikit-learn's digits, and compare methods with retrained oracles.
+    """Forget a class of scikit-learn's digits, and compare methods with retrained models.
 
-    The methods are MUDA, two baselines and a cheat.
+    The methods are MUDA, two baselines and a control that only pretends to forget.
     """
     specs = Specs(
         data="digits()",

@@ -21,10 +21,10 @@ def duplicates(
     forget: RequestSpec,
     threshold: Annotated[
         float,
-        Parameter(help="cosine of the inputs from which on two samples count as near duplicates"),
+        Parameter(help="lowest cosine of the inputs at which two samples count as near duplicates"),
     ] = 0.98,
 ) -> None:
-    """Find retained samples that are almost forgotten ones. Exit code 1 where there are any."""
+    """Find retain samples that nearly equal a forget sample. Exit code 1 if there are any."""
     experiment = Experiment(
         DATASETS.parse(data),
         None,
@@ -33,5 +33,8 @@ def duplicates(
         engine(device="cpu"),
     )
     found = similar_inputs(experiment, threshold)
-    say(found.warning() or f"no retained sample is within cosine {threshold} of a forgotten one")
+    say(
+        found.warning()
+        or f"no retain sample has a cosine of {threshold} or more to a forget sample"
+    )
     raise SystemExit(1 if found.pairs else 0)

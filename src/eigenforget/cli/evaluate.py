@@ -45,16 +45,19 @@ def evaluate(
     ] = (),
     /,
     *,
-    original: Annotated[Path, Parameter(help="checkpoint before unlearning")],
+    original: Annotated[Path, Parameter(help="checkpoint of the original, before unlearning")],
     forget: RequestSpec,
     out: Out,
     oracle: Annotated[
         tuple[Path, ...],
-        Parameter(help="checkpoint retrained without the data; repeatable", negative=()),
+        Parameter(help="checkpoint retrained without the forget set; repeatable", negative=()),
     ] = (),
     peer: Annotated[
         tuple[Path, ...],
-        Parameter(help="made like the model from another training seed; repeatable", negative=()),
+        Parameter(
+            help="checkpoint made like the unlearned model, from another training seed; repeatable",
+            negative=(),
+        ),
     ] = (),
     trained: TrainedOptions = TRAINED,
     also_layer: Layers = (),
@@ -69,11 +72,11 @@ def evaluate(
     track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure models beside the original and the oracles.
+    """Measure models, and compare them with the original and with retrained models (oracles).
 
-    A table, records and one HTML page go into the folder --out. Three oracles or more make a band
-    for every score. Two peers or more, of one model, let attacks with shadow models (U-LiRA) run.
-    Exit code 1 where a --require does not hold; the results are written all the same.
+    The folder --out gets a table, records and one HTML page. With three oracles or more, every
+    score has a band. With one model and two peers or more, attacks with shadow models (U-LiRA) run.
+    Exit code 1 if a --require does not hold; the results are written in any case.
     """
     wanted = [requirements.parse_requirement(text) for text in require]
     if wanted and not models:
@@ -115,7 +118,7 @@ def evaluate(
 
 
 def _judge(wanted: Sequence[requirements.Requirement], records: Sequence[RunRecord]) -> None:
-    """Prints a line for each requirement and model; ends with code 1 where one does not hold."""
+    """Prints a line for each requirement and model; ends with code 1 if one does not hold."""
     judged = requirements.judge_records(wanted, records)
     for item in judged:
         say(item.line, wrap=False)

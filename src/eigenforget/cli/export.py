@@ -17,20 +17,21 @@ def export(
     /,
     *,
     format: Annotated[
-        Literal["csv", "parquet", "markdown", "latex"], Parameter(help="what is written")
+        Literal["csv", "parquet", "markdown", "latex"], Parameter(help="format of the table")
     ],
     out: OutFile = None,
     score: Annotated[
         tuple[str, ...],
         Parameter(
-            help="score to write; repeatable; default: all, in documents the main ones", negative=()
+            help="score to write; repeatable; default: all, or the main ones in documents",
+            negative=(),
         ),
     ] = (),
     overwrite: Overwrite = False,
 ) -> None:
     """Write the table of evaluate records for other tools.
 
-    Each score comes with its gap to the retrained models and what follows from it.
+    Each score comes with its gap to the retrained models and its verdict.
     """
     check_free(out, overwrite)
     found = read_all(records)

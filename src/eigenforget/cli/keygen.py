@@ -15,7 +15,9 @@ from eigenforget.record.signing import fingerprint, make_key, read_public_key
 def keygen(
     key: Annotated[
         Path | None,
-        Parameter(help="new private key, PATH.pem; the public one goes beside it as PATH.pub.pem"),
+        Parameter(
+            help="new private key, PATH.pem; the public key is written beside it, PATH.pub.pem"
+        ),
     ] = None,
     /,
     *,
@@ -25,13 +27,12 @@ def keygen(
 ) -> None:
     """Make a key for signing records, or a salt for hiding ids. Neither is ever replaced.
 
-    The key is encrypted with the passphrase in the environment variable EIGENFORGET_KEY_PASSPHRASE,
-    where it is set.
+    If the environment variable EIGENFORGET_KEY_PASSPHRASE is set, its passphrase encrypts the key.
     """
     if key is None and salt is None:
         raise EigenforgetError("keygen needs the PATH.pem of a new key, or --salt PATH")
     if salt is not None:
-        print(f"wrote {make_salt(salt)}: keep it secret; whoever has it can find out ids by trying")
+        print(f"wrote {make_salt(salt)}: keep it secret; whoever has it can find the ids by trying")
     if key is not None:
         private, public = make_key(key)
         shown = fingerprint(read_public_key(public))

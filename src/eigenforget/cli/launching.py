@@ -17,7 +17,7 @@ GRACE = 5.0
 
 
 class NotLaunchedError(Exception):
-    """A command is to run in `count` processes and is not yet one of them."""
+    """A command that has to run in `count` processes is not running in one of them yet."""
 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} processes")
@@ -25,13 +25,13 @@ class NotLaunchedError(Exception):
 
 
 def check_launched(devices: int) -> None:
-    """Raise NotLaunchedError where several processes are wanted and nobody has started them."""
+    """Raise NotLaunchedError if several processes are wanted and none was started."""
     if devices > 1 and "LOCAL_RANK" not in os.environ:
         raise NotLaunchedError(devices)
 
 
 def prefix() -> str:
-    """What stands before an error line: every process but the first says which one it is."""
+    """The start of an error line: every process except the first gives its number."""
     rank = os.environ.get("RANK", "0")
     return "" if rank == "0" else f"rank {rank}: "
 
@@ -39,7 +39,7 @@ def prefix() -> str:
 def let_first_speak() -> None:
     """Wait in every process but the first, before it fails.
 
-    An error that all have is then said once: the first process says it and ends the others.
+    So an error that all processes meet is printed once: the first prints it and ends the others.
     """
     if os.environ.get("RANK", "0") != "0":
         time.sleep(GRACE)
@@ -50,8 +50,8 @@ def supervise(
 ) -> int:
     """Run a Python program in several processes.
 
-    The first process has this one's outputs. What another one says on standard error is shown where
-    it fails and the first does not. A process that fails ends all.
+    The first process shares the outputs of this one. Standard error of another process is shown
+    only if that process fails and the first does not. A process that fails ends all others.
 
     Args:
         arguments: Arguments of the program.
@@ -95,7 +95,7 @@ def supervise(
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Handlers of signals are afterwards as before; the launcher sets its own."""
+    """Restores the signal handlers afterwards; the launcher sets its own."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
@@ -106,5 +106,5 @@ def _own_signal_handlers() -> Iterator[None]:
 
 
 def _exit_code(code: int) -> int:
-    """As a shell says it: 128 and the number of the signal that ended the process."""
+    """The exit code of a shell: 128 plus the number of the signal that ended the process."""
     return 128 - code if code < 0 else code

@@ -26,13 +26,13 @@ def leaderboard(
     *,
     into: Annotated[
         Path | None,
-        Parameter(help="document with the marks between which the table goes; default: print it"),
+        Parameter(help="document whose marks enclose the table; default: print it"),
     ] = None,
 ) -> None:
-    """One table over the results of plans.
+    """Make one table of the results of several plans.
 
-    It counts how many scores of each method lie in the retrained models' band, and says at what
-    cost.
+    It counts how many scores of each method are in the band of the retrained models, and shows
+    the cost.
     """
     if not folders:
         raise EigenforgetError("leaderboard needs a folder with results of a plan")
@@ -70,7 +70,7 @@ def _linked(problems: dict[str, Problem], below: Path) -> list[Problem]:
 
 
 def _put(document: Path, source: str, text: str) -> None:
-    """Replaces what stands between the marks in a document."""
+    """Replaces the text between the marks in a document."""
     begin = _BEGIN.format(source)
     try:
         old = document.read_text(encoding="utf-8")
@@ -80,6 +80,6 @@ def _put(document: Path, source: str, text: str) -> None:
     _, end, after = rest.partition(_END)
     if not mark or not end:
         raise EigenforgetError(
-            f"{document} has no lines {begin!r} and {_END!r}, between which the table goes"
+            f"{document} has no lines {begin!r} and {_END!r}, to put the table between"
         )
     write_text(document, f"{before}{begin}\n\n{text}\n{_END}{after}")

@@ -17,8 +17,10 @@ from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 
 
-def methods(name: Annotated[str, Parameter(help="show the fields of this method")] = "", /) -> None:
-    """List the unlearning methods and controls, or explain the fields of one."""
+def methods(
+    name: Annotated[str, Parameter(help="show the settings of this method")] = "", /
+) -> None:
+    """List the unlearning methods and controls, or explain one and its settings."""
     if name:
         _explain(METHODS.kind(name.split("(")[0]))
         return
@@ -34,7 +36,7 @@ def methods(name: Annotated[str, Parameter(help="show the fields of this method"
         table.add_row(*map(Text, cells))
     console.print(table)
     say(
-        "`eigenforget methods NAME` explains a method: its formula, fields, source and our "
+        "`eigenforget methods NAME` explains a method: its formula, settings and source, and our "
         "deviations from it."
     )
 

@@ -23,20 +23,27 @@ MethodSpec = Annotated[
     str,
     Parameter(help="unlearning method, as in 'muda(alternations=10)'; see `eigenforget methods`"),
 ]
-Seed = Annotated[int, Parameter(help="seed of initial weights, order, augmentation and draws")]
-Out = Annotated[Path, Parameter(help="where the result goes")]
+Seed = Annotated[
+    int, Parameter(help="seed of initial weights, order of samples, augmentation and random draws")
+]
+Out = Annotated[Path, Parameter(help="where to write the result")]
 Overwrite = Annotated[bool, Parameter(help="replace an existing output", negative=())]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps")]
 Precision = Annotated[
-    str, Parameter(help="32-true, bf16-mixed, … for training; measurement is always float32")
+    str,
+    Parameter(
+        help="precision of training: 32-true, bf16-mixed, …; measurement is always in float32"
+    ),
 ]
 Layer = Annotated[
-    str, Parameter(help="module whose output is the feature; default: the head's input")
+    str, Parameter(help="module whose output is used as features; default: the input of the head")
 ]
 Layers = Annotated[
     tuple[str, ...],
     Parameter(
-        name="--also-layer", help="further module to measure features at; repeatable", negative=()
+        name="--also-layer",
+        help="another module at which to measure features; repeatable",
+        negative=(),
     ),
 ]
 Skip = Annotated[
@@ -46,13 +53,13 @@ Skip = Annotated[
 Metrics = Annotated[
     tuple[str, ...],
     Parameter(
-        help="a further metric, as in 'python(path=\"mine.py:MyMetric\")'; repeatable", negative=()
+        help="another metric, as in 'python(path=\"mine.py:MyMetric\")'; repeatable", negative=()
     ),
 ]
 Audits = Annotated[
     tuple[str, ...],
     Parameter(
-        help="a further audit, or one with other settings, as in 'relearning(epochs=2)' or "
+        help="another audit, or one with other settings, as in 'relearning(epochs=2)' or "
         "'python(path=\"mine.py:MyAudit\")'; repeatable",
         negative=(),
     ),
@@ -60,21 +67,23 @@ Audits = Annotated[
 Maps = Annotated[
     tuple[str, ...],
     Parameter(
-        name="--map", help="further map of the features, tsne or umap; repeatable", negative=()
+        name="--map", help="another map of the features: tsne or umap; repeatable", negative=()
     ),
 ]
 Devices = Annotated[
     int,
     Parameter(
-        help="devices that share the work, one process each; needs no launcher, and runs under "
-        "torchrun"
+        help="number of devices that share the work, one process for each; needs no launcher, and "
+        "works under torchrun"
     ),
 ]
 Strategy = Annotated[
-    str, Parameter(help="how several devices work together: auto or ddp, which are the same")
+    str, Parameter(help="how several devices work together: auto or ddp (the same)")
 ]
-Accumulate = Annotated[int, Parameter(help="batches whose mean gradient makes one step")]
-Compile = Annotated[bool, Parameter(help="torch.compile the model while it trains", negative=())]
+Accumulate = Annotated[int, Parameter(help="number of batches whose mean gradient makes one step")]
+Compile = Annotated[
+    bool, Parameter(help="compile the model with torch.compile while it trains", negative=())
+]
 ChannelsLast = Annotated[
     bool, Parameter(help="keep images in channels-last memory order", negative=())
 ]
@@ -82,38 +91,38 @@ ChannelsLast = Annotated[
 HashIds = Annotated[
     Path | None,
     Parameter(
-        help="file with a salt (see keygen): ids, groups and values go into records as salted "
-        "hashes"
+        help="file with a salt (see keygen): records then hold salted hashes in place of ids, "
+        "groups and values"
     ),
 ]
 Require = Annotated[
     tuple[str, ...],
     Parameter(
-        help="what must hold, as in 'lp_gap<=band'; repeatable; see docs/exports.md", negative=()
+        help="requirement, as in 'lp_gap<=band'; repeatable; see docs/exports.md", negative=()
     ),
 ]
 Track = Annotated[
     tuple[str, ...],
     Parameter(
-        help="tensorboard:FOLDER, mlflow:URI or trackio:PROJECT, which also gets the numbers; "
+        help="send the numbers to tensorboard:FOLDER, mlflow:URI or trackio:PROJECT as well; "
         "repeatable",
         negative=(),
     ),
 ]
 
 RetainFraction = Annotated[
-    float, Parameter(help="share of the retained data that the method may use; 0 for none")
+    float, Parameter(help="share of the retain set that the method may use; 0 for none")
 ]
 StoreFolder = Annotated[
-    str, Parameter(help="folder that keeps trained models and finds them again")
+    str, Parameter(help="folder in which trained models are kept and found again")
 ]
 RecordPaths = Annotated[
-    tuple[Path, ...], Parameter(help="record files or folders of them", negative=())
+    tuple[Path, ...], Parameter(help="record files, or folders of them", negative=())
 ]
 OutFile = Annotated[
-    Path | None, Parameter(name=["--out", "-o"], help="the file; default: print it")
+    Path | None, Parameter(name=["--out", "-o"], help="file to write; default: print")
 ]
-OutPage = Annotated[Path, Parameter(name=["--out", "-o"], help="the HTML file")]
+OutPage = Annotated[Path, Parameter(name=["--out", "-o"], help="HTML file to write")]
 
 
 @FLAT
@@ -128,7 +137,7 @@ class DeviceOptions:
 @FLAT
 @dataclass(frozen=True, kw_only=True)
 class MeasuringOptions:
-    """Where a command measures, which is in float32 always."""
+    """Where a command measures, always in float32."""
 
     device: Device = "auto"
     devices: Devices = 1
@@ -152,7 +161,7 @@ class TrainingOptions:
 @FLAT
 @dataclass(frozen=True, kw_only=True)
 class TrainedOptions:
-    """What a checkpoint says of itself: needed only where it does not, or where it is to differ."""
+    """What a checkpoint usually says itself; an option here takes precedence."""
 
     data: DataSpec = ""
     model: ModelSpec = ""

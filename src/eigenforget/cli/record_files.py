@@ -1,4 +1,4 @@
-"""What the commands share that read records and write documents of them."""
+"""Helpers of commands that read records and write documents from them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_free(out: Path | None, overwrite: bool) -> None:
         EigenforgetError: The file exists, and `overwrite` is false.
     """
     if out is not None and out.exists() and not overwrite:
-        raise EigenforgetError(f"{out} exists; say --overwrite to replace it")
+        raise EigenforgetError(f"{out} exists; use --overwrite to replace it")
 
 
 def give(text: str, out: Path | None) -> None:
-    """Writes a document to its file, or prints it where there is none."""
+    """Writes a document to its file, or prints it if there is no file."""
     if out is None:
         print(text, end="")
         return

@@ -37,7 +37,7 @@ _SUBSAMPLING = Subsampling()
 
 def scores(
     checkpoint: Annotated[
-        Path | None, Parameter(help="a trained model, for loss, confidence and margin")
+        Path | None, Parameter(help="trained model, for loss, confidence and margin")
     ] = None,
     /,
     *,
@@ -45,7 +45,7 @@ def scores(
     score: Annotated[
         Literal["memorisation", "loss", "confidence", "margin"],
         Parameter(
-            help="memorisation trains models on random subsets; the others are read off one "
+            help="memorisation trains models on random subsets; the others are read from one "
             "checkpoint"
         ),
     ] = "memorisation",
@@ -56,10 +56,10 @@ def scores(
     device: DeviceOptions = DEVICE,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score each training sample, for the requests ranked, by_memorisation and worst_case.
+    """Score every training sample, for the requests ranked, by_memorisation and worst_case.
 
-    The scores go into a .csv or .jsonl file, by id. memorisation: how much likelier a model is to
-    be right about the sample because it was trained with it (Feldman, Zhang). loss: the
+    The scores are written to a .csv or .jsonl file, by id. memorisation: how much likelier a model
+    is to classify the sample correctly because it was trained on it (Feldman, Zhang). loss: the
     cross-entropy of the label. confidence: the largest probability. margin: the label's logit minus
     the largest other one.
     """
@@ -73,7 +73,7 @@ def scores(
             found = memorisation_of(experiment, subsampling, seed=seed, watch=watch)
     elif checkpoint is None:
         raise EigenforgetError(
-            f"--score {score} is read off one trained model; give its checkpoint"
+            f"--score {score} is read from one trained model; give its checkpoint"
         )
     else:
         stored = load_checkpoint(checkpoint)
@@ -89,7 +89,7 @@ def _to_train(specs: Specs, checkpoint: Path | None, place: Engine) -> Experimen
     anew = "memorisation is estimated from models trained anew"
     if checkpoint is not None:
         raise EigenforgetError(
-            f"{anew}, not from {checkpoint}; --score loss, confidence and margin are read off one"
+            f"{anew}, not from {checkpoint}; --score loss, confidence and margin are read from one"
         )
     missing = [f"--{name}" for name in ("data", "model") if not getattr(specs, name)]
     if missing:

@@ -44,13 +44,13 @@ def sequence(
     model: ModelSpec,
     forget: Annotated[
         tuple[str, ...],
-        Parameter(help="requests in the order in which they arrive; repeat it", negative=()),
+        Parameter(help="request; repeat the option in the order of arrival", negative=()),
     ],
     out: Out,
     recipe: RecipeSpec = "recipe()",
     method: MethodSpec = "muda()",
     again: Annotated[
-        str, Parameter(help="error or skip: samples that an earlier request took")
+        str, Parameter(help="error or skip, for samples that an earlier request already forgot")
     ] = "error",
     retain_fraction: RetainFraction = 1.0,
     oracle_seed: Annotated[
@@ -66,7 +66,7 @@ def sequence(
 ) -> None:
     """Honour requests one after the other, and measure whether earlier ones stay forgotten.
 
-    After each step the model stands beside models retrained for that moment, and at the end beside
+    After each step the model is compared with models retrained for that step, and at the end with
     one that forgot everything at once.
     """
     _check(out, forget, overwrite)
@@ -127,12 +127,12 @@ def _check(out: Path, requests: tuple[str, ...], overwrite: bool) -> None:
     if len(requests) < 2:
         raise EigenforgetError(
             f"a sequence needs at least 2 requests, got {len(requests)}; `eigenforget unlearn` "
-            "honours one"
+            "handles one"
         )
     if out.exists() and not out.is_dir():
         raise EigenforgetError(f"--out {out} is a file; results go into a folder")
     if ((out / "sequence.md").exists() or _step_folders(out)) and not overwrite:
-        raise EigenforgetError(f"{out} holds a sequence already; say --overwrite to replace it")
+        raise EigenforgetError(f"{out} holds a sequence already; use --overwrite to replace it")
 
 
 def _step_folders(out: Path) -> list[Path]:

@@ -16,14 +16,12 @@ def sign(
     /,
     *,
     key: Annotated[Path, Parameter(help="private key in PEM, made by keygen")],
-    overwrite: Annotated[
-        bool, Parameter(help="sign again where there is a signature", negative=())
-    ] = False,
+    overwrite: Annotated[bool, Parameter(help="replace existing signatures", negative=())] = False,
 ) -> None:
     """Write an Ed25519 signature beside each record, RECORD.json.sig.
 
-    The records must be as they were written. The passphrase of the key is read from the environment
-    variable EIGENFORGET_KEY_PASSPHRASE.
+    The records must be unchanged since they were written. The passphrase of the key is read from
+    the environment variable EIGENFORGET_KEY_PASSPHRASE.
     """
     signed = sign_all(records, key, overwrite=overwrite)
     print(f"signed {len(signed)} {'record' if len(signed) == 1 else 'records'}")

@@ -1,4 +1,4 @@
-"""What commands have in common while they work: the console, progress bars, the engine."""
+"""What commands share while they work: the console, progress bars, the engine."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def say(line: str, *, wrap: bool = True) -> None:
 def one_thread() -> Iterator[None]:
     """Runs a block on one thread of torch.
 
-    Tiny kernels lose more time to thread hand-over than they win, and a busy machine makes that far
-    worse.
+    With tiny kernels, switching threads costs more time than it saves, much more on a busy machine.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -43,7 +42,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def progress() -> Iterator[Watch]:
-    """Progress bars; one line per finished step where the output is no terminal."""
+    """Progress bars, or one line per finished step if the output is not a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -68,7 +67,7 @@ def progress() -> Iterator[Watch]:
 def engine(*, devices: int = 1, **fields: Any) -> Engine:
     """The engine of a command, from fields of `Engine`.
 
-    Fabric's own notices are silenced: the table is what the user reads. Of several processes only
+    Fabric's own notices are silenced: the user reads the table. Of several processes, only
     the first writes to the console.
     """
     check_launched(devices)

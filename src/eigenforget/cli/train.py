@@ -41,7 +41,7 @@ def train(
     track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a model, or with --without REQUEST the oracle that never saw the forgotten data."""
+    """Train a model, or with --without REQUEST an oracle: a model that never saw the forget set."""
     specs = Specs(data=data, model=model, recipe=recipe, request=without, layer=layer)
     experiment = Experiment.parse(specs, engine(**asdict(training)))
     output = Output(out, recording, overwrite)

@@ -42,7 +42,7 @@ from eigenforget.training.log import both
 
 def unlearn(
     checkpoint: Annotated[
-        Path, Parameter(help="the trained model: .safetensors, or a torch state_dict")
+        Path, Parameter(help="trained model: .safetensors, or a torch state_dict")
     ],
     *,
     forget: RequestSpec,
@@ -58,8 +58,8 @@ def unlearn(
 ) -> None:
     """Make a model forget, and write the new checkpoint with a record beside it.
 
-    The given checkpoint is only read. --data and --model default to what the checkpoint says it was
-    trained with.
+    The given checkpoint is not changed. --data and --model default to those that the checkpoint was
+    trained with, if it records them.
     """
     specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
     chosen, stored = METHODS.parse(method), checkpoints.load_checkpoint(checkpoint)
@@ -96,7 +96,7 @@ def unlearn(
 
 
 def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, Any]:
-    """What the record says of the task. Warns where retained samples are almost forgotten ones."""
+    """What the record says about the task. Warns if retain samples nearly equal forget samples."""
     experiment.check_layer(model)
     job = {
         "method": described(method),

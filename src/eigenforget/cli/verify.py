@@ -19,7 +19,9 @@ def verify(
     *,
     files: Annotated[
         tuple[Path, ...],
-        Parameter(help="folder with files that records name; repeatable", negative=()),
+        Parameter(
+            help="folder in which to look for files that records name; repeatable", negative=()
+        ),
     ] = (),
     public_key: Annotated[
         Path | None, Parameter(help="PEM file: every record must be signed with this key")
@@ -28,16 +30,14 @@ def verify(
         str | None, Parameter(help="digest noted elsewhere that must be in the folder's chain")
     ] = None,
     strict: Annotated[
-        bool, Parameter(help="what could not be checked is an error", negative=())
+        bool, Parameter(help="treat anything that could not be checked as an error", negative=())
     ] = False,
-    json: Annotated[
-        bool, Parameter(help="one JSON object on standard output", negative=())
-    ] = False,
+    json: Annotated[bool, Parameter(help="print one JSON object", negative=())] = False,
 ) -> None:
     """Check records, their chain and signatures, and the files that they name.
 
-    Exit code 2 where something is not as it was written. The same without torch: python -m
-    eigenforget.record.verify.
+    Exit code 2 if anything was changed after it was written. Without torch installed, run
+    python -m eigenforget.record.verify.
     """
     options = checks.Options(files, public_key, expect_tip, strict)
     raise SystemExit(checks.print_findings(records, options, as_json=json))

@@ -1,4 +1,4 @@
-"""Near duplicates: samples of the retain set that are almost samples of the forget set.
+"""Near duplicates: samples of the retain set that nearly equal samples of the forget set.
 
 They are a reason to warn, never an error.
 """
@@ -55,7 +55,7 @@ class NearDuplicates(NamedTuple):
         shown = [f"{p.forget} ~ {p.retain} ({p.cosine:.4f})" for p in self.pairs[:10]]
         more = f", … ({self.total} pairs in all)" if self.total > len(shown) else ""
         return (
-            f"{self.samples} forgotten samples have near duplicates among the retained ones: "
+            f"{self.samples} samples of the forget set have near duplicates in the retain set: "
             f"{', '.join(shown)}{more}"
         )
 
