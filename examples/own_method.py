@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import Refused
+from eigenforget.core.fields import Below1
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Task
 from eigenforget.models.features import find_head
@@ -42,9 +42,7 @@ class ShrinkHead(Method):
     role: ClassVar = "control"
     passes: ClassVar = "none"
 
-    factor: Annotated[float, Field(ge=0, lt=1, description="what the rows are multiplied with")] = (
-        0.0
-    )
+    factor: Annotated[Below1, "what the rows are multiplied with"] = 0.0
 
     def __call__(self, task: Task) -> nn.Module:
         if not task.forgotten_classes:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from torch import Tensor
 
 from eigenforget.core import seeds
@@ -55,9 +55,7 @@ class BackdooredData:
     """
 
     name: ClassVar[str] = "backdoored"
-    inner: Annotated[
-        Any, AfterValidator(inner_data), Field(description="the clean data set, as in digits()")
-    ]
+    inner: Annotated[Any, AfterValidator(inner_data), "the clean data set, as in digits()"]
     target: Annotated[WholeNumber, "class that the trigger calls for"] = 0
     fraction: Annotated[Between01, "share of all training samples that is poisoned"] = 0.05
     size: Annotated[Count, "side of the trigger in pixels"] = 3

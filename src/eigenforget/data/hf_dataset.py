@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pydantic
-from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
+from eigenforget.core.fields import NonEmpty
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
@@ -38,12 +38,10 @@ class HfDataset:
     """
 
     name: ClassVar[str] = "hf_dataset"
-    path: Annotated[
-        str, Field(min_length=1, description="folder of the data set, or its name on the hub")
-    ]
+    path: Annotated[NonEmpty, "folder of the data set, or its name on the hub"]
     subset: Annotated[str, "configuration of the data set; '' for its only one"] = ""
     download: Annotated[bool, "allow a name on the hub, which is fetched"] = False
-    train: Annotated[str, Field(min_length=1, description="split to train on")] = "train"
+    train: Annotated[NonEmpty, "split to train on"] = "train"
     test: Annotated[str, "split to test on; '' holds out a share of the training split"] = "test"
     image: Annotated[str, "column with the images"] = ""
     text: Annotated[str, "column with the texts"] = ""

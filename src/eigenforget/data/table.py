@@ -10,7 +10,7 @@ from pydantic import Field
 from sklearn import datasets
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Between01, WholeNumber
+from eigenforget.core.fields import Between01, NonEmpty, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.columns import ColumnTable, typed_column
@@ -18,10 +18,7 @@ from eigenforget.data.encoding import Missing, contents, encoded, features_of
 from eigenforget.data.readers import read_columns
 from eigenforget.data.rows import HoldoutShare, Roles, Rows, rows_of
 
-Label = Annotated[
-    str,
-    Field(min_length=1, description="column with the class: integers, used as they are, or names"),
-]
+Label = Annotated[NonEmpty, "column with the class: integers, used as they are, or names"]
 Id = Annotated[str, "column with unique ids; '' for row/<row>"]
 Group = Annotated[str, "column with groups, such as persons; '' for none"]
 SplitColumn = Annotated[
@@ -30,9 +27,7 @@ SplitColumn = Annotated[
 Fraction = Annotated[Between01, "share held out where no split is given"]
 SplitSeed = Annotated[WholeNumber, "which samples are held out"]
 Drop = Annotated[tuple[str, ...], "columns that are not used at all, a tuple"]
-Delimiter = Annotated[
-    str, Field(min_length=1, max_length=1, description="between the cells of a .csv file")
-]
+Delimiter = Annotated[str, Field(min_length=1, max_length=1), "between the cells of a .csv file"]
 
 
 @configured

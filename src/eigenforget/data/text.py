@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Count
+from eigenforget.core.fields import Count, NonEmpty
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.readers import read_columns
@@ -29,15 +29,11 @@ from eigenforget.data.tokens import check_tokenizer, text_contents, tokenised
 Tokenizer = Annotated[
     str,
     AfterValidator(check_tokenizer),
-    Field(
-        description="'words', our own, or 'hf:folder' with a tokenizer.json (pip install "
-        "'eigenforget[hf]')"
-    ),
+    "'words', our own, or 'hf:folder' with a tokenizer.json (pip install 'eigenforget[hf]')",
 ]
 MaxLength = Annotated[Count, "tokens of a text; longer ones are cut"]
 Vocabulary = Annotated[
-    int,
-    Field(ge=3, description="largest number of token ids of 'words', padding and unknown included"),
+    int, Field(ge=3), "largest number of token ids of 'words', padding and unknown included"
 ]
 
 
@@ -54,7 +50,7 @@ class Text:
 
     name: ClassVar[str] = "text"
     path: Annotated[str, "the file, with a header"]
-    text: Annotated[str, Field(min_length=1, description="column with the text")] = "text"
+    text: Annotated[NonEmpty, "column with the text"] = "text"
     label: Label = "label"
     id: Id = ""
     group: Group = ""

@@ -9,11 +9,10 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
-from eigenforget.core.fields import WholeNumber
+from eigenforget.core.fields import NonEmpty, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
@@ -37,9 +36,7 @@ class TorchvisionSet:
     """
 
     name: ClassVar[str] = "torchvision_set"
-    dataset: Annotated[str, Field(min_length=1, description="name in torchvision.datasets")] = (
-        "CIFAR10"
-    )
+    dataset: Annotated[NonEmpty, "name in torchvision.datasets"] = "CIFAR10"
     root: Annotated[str, "folder of the files"] = "data"
     download: Annotated[bool, "fetch the files where they are missing"] = False
     train: Annotated[str, "name of the training side, of sets that name theirs"] = "train"

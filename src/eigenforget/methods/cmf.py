@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
@@ -50,9 +50,7 @@ class CMF(Method):
     }
 
     inner: Annotated[
-        Any,
-        AfterValidator(inner_method),
-        Field(description="the method that unlearns, such as random_label()"),
+        Any, AfterValidator(inner_method), "the method that unlearns, such as random_label()"
     ] = RandomLabel()
     temperature: Annotated[
         Positive, "divides the cosines; at 1, as published, logits lie in [−1, 1]"

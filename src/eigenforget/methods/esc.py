@@ -41,7 +41,7 @@ class ESC(Method):
     recipes: ClassVar = {"cifar10-allcnn": {"drop_percent": 3.0}}
 
     drop_percent: Annotated[
-        float, Field(gt=0, lt=100, description="share of feature directions dropped, in percent")
+        float, Field(gt=0, lt=100), "share of feature directions dropped, in percent"
     ] = 1.5
 
     def __call__(self, task: Task) -> nn.Module:

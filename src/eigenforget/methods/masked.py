@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from torch import nn
 
 from eigenforget.core.fields import UpTo1
@@ -49,9 +49,7 @@ class Masked(Method):
     search_space: ClassVar = {"inner.lr": Range(1e-3, 0.2)}
 
     inner: Annotated[
-        Any,
-        AfterValidator(_maskable),
-        Field(description="the method to run, such as random_label(lr=0.01)"),
+        Any, AfterValidator(_maskable), "the method to run, such as random_label(lr=0.01)"
     ] = RandomLabel()
     keep_top: Annotated[UpTo1, "share of all trainable weights that may move"] = 0.5
 

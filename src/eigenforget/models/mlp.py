@@ -6,10 +6,10 @@ from itertools import pairwise
 from math import prod
 from typing import Annotated, ClassVar
 
-from pydantic import Field
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, initial_weights
 
@@ -22,9 +22,10 @@ class Mlp:
     """
 
     name: ClassVar[str] = "mlp"
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], "widths of the hidden layers, a tuple: (128,)"
-    ] = (256, 128)
+    hidden: Annotated[tuple[Count, ...], "widths of the hidden layers, a tuple: (128,)"] = (
+        256,
+        128,
+    )
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Sequential:
         """A model from inputs [B, *input_shape] to logits [B, num_classes]."""

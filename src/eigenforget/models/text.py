@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Self, cast
 
 import pydantic
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
@@ -52,9 +51,7 @@ class TextMlp:
 
     name: ClassVar[str] = "text_mlp"
     dim: Annotated[Count, "width of the embeddings"] = 32
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], "widths of the hidden layers, a tuple: (64,)"
-    ] = (64,)
+    hidden: Annotated[tuple[Count, ...], "widths of the hidden layers, a tuple: (64,)"] = (64,)
     vocabulary: _Vocabulary = 0
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> MeanMlp:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, TextIO
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
@@ -27,7 +27,7 @@ class ByIds:
 
     name: ClassVar[str] = "by_ids"
     personal: ClassVar[dict[str, str]] = {"ids": "id"}
-    ids: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(description="sample ids")] = ()
+    ids: Annotated[tuple[str, ...], BeforeValidator(as_tuple), "sample ids"] = ()
     path: Annotated[
         str, "text file with one id per line, '-' for standard input; blank lines are skipped"
     ] = ""

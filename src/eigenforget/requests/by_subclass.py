@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
@@ -28,7 +28,7 @@ class BySubclass:
     value: Annotated[
         ColumnValue | tuple[ColumnValue, ...],
         AfterValidator(finite),
-        Field(description="finer label, or labels as a tuple"),
+        "finer label, or labels as a tuple",
     ]
     duplicates: Duplicates = "error"
 

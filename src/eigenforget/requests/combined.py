@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
@@ -16,7 +16,7 @@ Requests = Annotated[
     tuple[Any, ...],
     BeforeValidator(as_tuple),
     AfterValidator(inner_requests),
-    Field(description="requests, as in (by_class(label=3), at_random(n=5))"),
+    "requests, as in (by_class(label=3), at_random(n=5))",
 ]
 Request = Annotated[Any, AfterValidator(inner_request)]
 

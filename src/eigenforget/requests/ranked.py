@@ -72,10 +72,8 @@ class ByMemorisation:
     column: ScoreColumn = "score"
     middle: Annotated[
         float,
-        Field(
-            allow_inf_nan=False,
-            description="score that 'medium' is nearest to; 0.5 is for scores in [0, 1]",
-        ),
+        Field(allow_inf_nan=False),
+        "score that 'medium' is nearest to; 0.5 is for scores in [0, 1]",
     ] = 0.5
     duplicates: Duplicates = "error"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
@@ -43,7 +43,7 @@ class Where:
     value: Annotated[
         ColumnValue | tuple[ColumnValue, ...],
         AfterValidator(finite),
-        Field(description="string, number or bool of the column's type"),
+        "string, number or bool of the column's type",
     ]
     duplicates: Duplicates = "error"
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.fields import Below1, NonNegative, Positive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source, steps_in_epoch
 
 ScheduleName = Literal["constant", "cosine", "onecycle"]
-Schedule = Annotated[ScheduleName, Field(description="learning-rate schedule")]
-Momentum = Annotated[float, Field(ge=0, lt=1, description="SGD momentum")]
-WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty")]
+Schedule = Annotated[ScheduleName, "learning-rate schedule"]
+Momentum = Annotated[Below1, "SGD momentum"]
+WeightDecay = Annotated[NonNegative, "L2 penalty"]
 
 
 @configured
@@ -26,16 +26,12 @@ class Optimizer:
     """How weights move in one phase; the schedule runs over all steps of that phase."""
 
     name: ClassVar[str] = "optimizer"
-    kind: Annotated[
-        Literal["sgd", "adamw"], Field(description="SGD (Nesterov momentum) or AdamW")
-    ] = "sgd"
-    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD momentum (unused by AdamW)")] = (
-        0.9
-    )
-    weight_decay: Annotated[float, Field(ge=0, description="decoupled in AdamW, L2 in SGD")] = 5e-4
+    kind: Annotated[Literal["sgd", "adamw"], "SGD (Nesterov momentum) or AdamW"] = "sgd"
+    lr: Annotated[Positive, "peak learning rate"] = 0.1
+    momentum: Annotated[Below1, "SGD momentum (unused by AdamW)"] = 0.9
+    weight_decay: Annotated[NonNegative, "decoupled in AdamW, L2 in SGD"] = 5e-4
     schedule: Schedule = "constant"
-    clip: Annotated[float, Field(ge=0, description="gradient-norm limit, 0 for none")] = 0.0
+    clip: Annotated[NonNegative, "gradient-norm limit, 0 for none"] = 0.0
 
     def over(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimizer over these parameters."""

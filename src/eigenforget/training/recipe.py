@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
 from eigenforget.data import AUGMENTS
@@ -32,20 +32,16 @@ class Recipe:
     """
 
     name: ClassVar[str] = "recipe"
-    epochs: Annotated[int, Field(ge=1, description="passes over the training data")] = 30
-    batch_size: Annotated[int, Field(ge=2, description="samples per step")] = 128
-    optimizer: Annotated[
-        Literal["sgd", "adamw"], Field(description="SGD with Nesterov momentum, or AdamW")
-    ] = "sgd"
-    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.1
+    epochs: Annotated[Count, "passes over the training data"] = 30
+    batch_size: Annotated[TwoOrMore, "samples per step"] = 128
+    optimizer: Annotated[Literal["sgd", "adamw"], "SGD with Nesterov momentum, or AdamW"] = "sgd"
+    lr: Annotated[Positive, "peak learning rate"] = 0.1
     momentum: Momentum = 0.9
-    weight_decay: Annotated[
-        float, Field(ge=0, description="L2 penalty (SGD) or decoupled decay (AdamW)")
-    ] = 5e-4
+    weight_decay: Annotated[NonNegative, "L2 penalty (SGD) or decoupled decay (AdamW)"] = 5e-4
     schedule: Schedule = "onecycle"
     augment: Annotated[
         Literal["none", "crop", "flip_crop"],
-        Field(description="random shifts, or shifts and horizontal flips, of training images"),
+        "random shifts, or shifts and horizontal flips, of training images",
     ] = "none"
 
 

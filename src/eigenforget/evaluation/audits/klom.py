@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 
+from eigenforget.core.fields import Between01, Count, FinitePositive, TwoOrMore
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
@@ -49,22 +49,12 @@ class KLoM:
     name: ClassVar[str] = "klom"
     reads: ClassVar[Reads] = "logits"
     ensemble: ClassVar[bool] = True
-    bins: int = Field(default=20, ge=2, description="equal bins of the margin; the paper's number")
-    limit: float = Field(
-        default=100.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="margins are clipped to ±limit; the paper's",
+    bins: Annotated[TwoOrMore, "equal bins of the margin; the paper's number"] = 20
+    limit: Annotated[FinitePositive, "margins are clipped to ±limit; the paper's"] = 100.0
+    epsilon: Annotated[Between01, "share added to every bin, so that no logarithm is infinite"] = (
+        1e-5
     )
-    epsilon: float = Field(
-        default=1e-5,
-        gt=0,
-        lt=1,
-        description="share added to every bin, so that no logarithm is infinite",
-    )
-    max_retain: int = Field(
-        default=2000, ge=1, description="most retained samples; the mean needs no more"
-    )
+    max_retain: Annotated[Count, "most retained samples; the mean needs no more"] = 2000
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The three scores, or the reason why there is none."""

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Count
+from eigenforget.core.fields import Count, FinitePositive, TwoOrMore, UpTo1
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Better, Part, Score
@@ -29,23 +29,9 @@ from eigenforget.evaluation.metrics.accuracy import (
     wilson_interval,
 )
 
-Penalty = Annotated[
-    float,
-    Field(
-        gt=0,
-        allow_inf_nan=False,
-        description="inverse strength of the L2 penalty on the summed loss",
-    ),
-]
+Penalty = Annotated[FinitePositive, "inverse strength of the L2 penalty on the summed loss"]
 MaxIter = Annotated[Count, "most L-BFGS iterations; beyond them there is no score"]
-Tolerance = Annotated[
-    float,
-    Field(
-        gt=0,
-        allow_inf_nan=False,
-        description="largest gradient entry of the mean loss at convergence",
-    ),
-]
+Tolerance = Annotated[FinitePositive, "largest gradient entry of the mean loss at convergence"]
 _SIDES: tuple[Better, Better] = ("reference", "higher")
 """The forgotten side is compared with retrained models; on the retained side a probe's accuracy is
 utility.
@@ -141,8 +127,8 @@ class LinearProbe:
     scores: ClassVar[tuple[str, str]] = ("lp_forget", "lp_retain")
     c: Penalty = 1.0
     max_iter: MaxIter = 5000
-    max_train: int = Field(
-        default=20_000, ge=100, description="most training samples, a stratified seeded draw"
+    max_train: Annotated[int, Field(ge=100), "most training samples, a stratified seeded draw"] = (
+        20_000
     )
     tolerance: Tolerance = 1e-5
 
@@ -185,12 +171,8 @@ class FewLabelProbe:
     name: ClassVar[str] = "few_label_probe"
     reads: ClassVar[Reads] = "features"
     scores: ClassVar[tuple[str, str]] = ("lp_few_forget", "lp_few_retain")
-    share: float = Field(
-        default=0.02, gt=0, le=1, description="share of each class's training labels that is used"
-    )
-    draws: int = Field(
-        default=5, ge=2, description="seeded draws to average over; their spread needs 2"
-    )
+    share: Annotated[UpTo1, "share of each class's training labels that is used"] = 0.02
+    draws: Annotated[TwoOrMore, "seeded draws to average over; their spread needs 2"] = 5
     c: Penalty = 1.0
     max_iter: MaxIter = 5000
     tolerance: Tolerance = 1e-5

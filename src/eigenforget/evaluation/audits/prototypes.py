@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 
+from eigenforget.core.fields import Count, TwoOrMore
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
@@ -49,10 +49,8 @@ class Prototypes:
     name: ClassVar[str] = "prototypes"
     reads: ClassVar[Reads] = "features"
     scores: ClassVar[tuple[str, str]] = ("prototype_forget", "prototype_retain")
-    shots: int = Field(default=10, ge=1, description="training samples per class in a prototype")
-    draws: int = Field(
-        default=10, ge=2, description="seeded draws to average over; their spread needs 2"
-    )
+    shots: Annotated[Count, "training samples per class in a prototype"] = 10
+    draws: Annotated[TwoOrMore, "seeded draws to average over; their spread needs 2"] = 10
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The two mean accuracies, or the reason why there are none."""

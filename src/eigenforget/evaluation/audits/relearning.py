@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError
-from eigenforget.core.fields import Count, NonNegative, TwoOrMore
+from eigenforget.core.fields import Count, FinitePositive, NonNegative, TwoOrMore
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
@@ -86,12 +86,12 @@ class Relearning:
 
     name: ClassVar[str] = "relearning"
     reads: ClassVar[Reads] = "model"
-    budgets: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...],
-        "forget samples to relearn from, beside all of them",
-    ] = (10, 100)
+    budgets: Annotated[tuple[Count, ...], "forget samples to relearn from, beside all of them"] = (
+        10,
+        100,
+    )
     steps: Annotated[Count, "optimizer steps for each budget"] = 32
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="SGD learning rate")] = 0.01
+    lr: Annotated[FinitePositive, "SGD learning rate"] = 0.01
     momentum: Momentum = 0.9
     batch_size: Annotated[TwoOrMore, "forget samples per step, and as many retain samples"] = 64
     clip: Annotated[
@@ -100,7 +100,7 @@ class Relearning:
         "never seen may explode",
     ] = 5.0
     max_target: Annotated[
-        int, Field(ge=MIN_TARGET, description="most target samples, a stratified seeded draw")
+        int, Field(ge=MIN_TARGET), "most target samples, a stratified seeded draw"
     ] = 1000
     head: Annotated[
         Literal["best", "kept", "neutral"],

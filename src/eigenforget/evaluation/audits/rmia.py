@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field
 from scipy.special import log_softmax, logsumexp
 
+from eigenforget.core.fields import UnitInterval
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
@@ -73,23 +74,20 @@ class RMIA:
 
     name: ClassVar[str] = "rmia"
     reads: ClassVar[Reads] = "logits"
-    a: float = Field(
-        default=0.3,
-        ge=0,
-        le=1,
-        description="p of a model trained on x is taken as a·p_out + 1 − a; 0.3 is the paper's "
+    a: Annotated[
+        UnitInterval,
+        "p of a model trained on x is taken as a·p_out + 1 − a; 0.3 is the paper's "
         "value for CIFAR-10, 1 means no effect",
-    )
-    gamma: float = Field(
-        default=2.0,
-        ge=1,
-        allow_inf_nan=False,
-        description="how much more likely than z counts as a win; the paper's; see ties",
-    )
-    ties: Literal["ratio", "half"] = Field(
-        default="ratio",
-        description='"ratio" ranks equal scores by the ratio; "half" leaves ties, as published',
-    )
+    ] = 0.3
+    gamma: Annotated[
+        float,
+        Field(ge=1, allow_inf_nan=False),
+        "how much more likely than z counts as a win; the paper's; see ties",
+    ] = 2.0
+    ties: Annotated[
+        Literal["ratio", "half"],
+        '"ratio" ranks equal scores by the ratio; "half" leaves ties, as published',
+    ] = "ratio"
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The three scores, or the reason why there are none."""
