@@ -1,7 +1,8 @@
 """Make the pages of the published results from their scores files alone.
 
-    python benchmarks/pages.py                  # all pages, and the tables in README.md and docs/metrics.md
-    python benchmarks/pages.py cifar10 cases    # those of some folders below benchmarks/results
+    python benchmarks/pages.py                  # all pages, and the tables in README.md and
+    docs/metrics.md python benchmarks/pages.py cifar10 cases    # those of some folders below
+    benchmarks/results
 
 Tables give the mean ± standard deviation over training seeds. Colours of a figure are gaps to the
 retrained models in half-widths of their band: green in the band, orange above it, purple below it.

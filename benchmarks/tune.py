@@ -47,7 +47,8 @@ STARTS = {
         "influence": "influence(hessian_samples=500, iterations=10)",
     },
 }
-"""The first trial of a method by the name of the data set, where it is not the method's defaults."""
+"""The first trial of a method by the name of the data set, where it is not the method's defaults.
+"""
 STARTS["backdoored"] = STARTS["npz"] | {
     "muda": 'muda(alternations=8, target="masked_label", recover_ratio=2.0, recover_lr=0.005)'
 }

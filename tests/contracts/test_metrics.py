@@ -155,5 +155,5 @@ def test_reset_and_no_change_of_inputs(kind: type[PanelMetric]) -> None:
 def test_different_data_gives_different_scores(kind: type[PanelMetric]) -> None:
     as_values: Callable[[int], list[float | None]] = lambda seed: [
         s.value for s in fed(make(kind), everything(seed)).scores()
-    ]  # noqa: E731
+    ]
     assert as_values(0) != as_values(1)

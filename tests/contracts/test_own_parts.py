@@ -140,10 +140,26 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     main([*unlearn, "--method", own("Halve", "factor=0.25"), "--out", "halved.safetensors"])
     main(["keygen", "--salt", "salt"])
     main(
-        ["evaluate", "halved.safetensors", "--original", "original.safetensors"]
-        + ["--oracle", "oracle.safetensors", "--forget", request, "--skip", "relearning"]
-        + ["--metric", own("LargestLogit"), "--audit", own("MeanLogit")]
-        + ["--out", "results", "--hash-ids", "salt"]
+        [
+            "evaluate",
+            "halved.safetensors",
+            "--original",
+            "original.safetensors",
+            "--oracle",
+            "oracle.safetensors",
+            "--forget",
+            request,
+            "--skip",
+            "relearning",
+            "--metric",
+            own("LargestLogit"),
+            "--audit",
+            own("MeanLogit"),
+            "--out",
+            "results",
+            "--hash-ids",
+            "salt",
+        ]
     )
     return tmp_path / "results"
 

@@ -108,7 +108,7 @@ def test_direct_construction_is_validated_too() -> None:
     ):
         with pytest.raises(EigenforgetError, match=message):
             MUDA(**wrong)
-    with pytest.raises(EigenforgetError, match="^muda: fields are given by name"):
+    with pytest.raises(EigenforgetError, match=r"^muda: fields are given by name"):
         MUDA(9)  # type: ignore[misc]
     with pytest.raises(AttributeError):
         MUDA().k = 3  # type: ignore[misc]

@@ -128,7 +128,7 @@ def test_models_are_trained_on_their_subsets_with_seeds_of_their_own(
         memorisation, "sample_logits", lambda model, source, engine, layer: np.zeros((10, 2))
     )
     toy: Any = Toy(torch.arange(10), torch.arange(10) % 2)
-    watch: Any = lambda title, total: shown.append((title, total))  # noqa: E731
+    watch: Any = lambda title, total: shown.append((title, total))
     assert (
         memorisation_of(toy, Subsampling(models=4, share=0.5), seed=2, watch=watch).tolist()
         == [0.0] * 10

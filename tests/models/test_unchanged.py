@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.methods import Finetune
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models.mlp import Mlp
-from eigenforget.models.unchanged import Unchanged, unchanged
+from eigenforget.models.unchanged import UnchangedWeights, unchanged
 from eigenforget.training.engine import Engine
 
 CLASSES, WIDTH = 4, 6
@@ -55,8 +55,10 @@ def changed(model: nn.Module, name: str, index: Any, value: float) -> nn.Module:
 
 def test_the_share_counts_elements_bit_for_bit() -> None:
     model = linear()
-    assert unchanged(model, copy.deepcopy(model)) == Unchanged(1.0, None, ("weight", "bias"))
-    assert unchanged(model, changed(model, "weight", (1, 2), 99)) == Unchanged(0.9, None, ("bias",))
+    assert unchanged(model, copy.deepcopy(model)) == UnchangedWeights(1.0, None, ("weight", "bias"))
+    assert unchanged(model, changed(model, "weight", (1, 2), 99)) == UnchangedWeights(
+        0.9, None, ("bias",)
+    )
     assert unchanged(model, changed(model, "weight", (0, 0), -0.0)).share == 0.9, (
         "0.0 and −0.0 are other bits"
     )
@@ -69,7 +71,7 @@ def test_the_share_counts_elements_bit_for_bit() -> None:
         and unchanged(model, broken).share == 0.9
     ), "NaN is itself"
     assert unchanged(model, copy.deepcopy(model).half()).share == 0.0, "another type"
-    assert unchanged(model, nn.Linear(5, 2)) == Unchanged(pytest.approx(0.0), None, ()), (
+    assert unchanged(model, nn.Linear(5, 2)) == UnchangedWeights(pytest.approx(0.0), None, ()), (
         "another shape, and new biases"
     )
 
@@ -79,13 +81,13 @@ def test_what_is_gone_or_has_another_name_has_changed() -> None:
     one.add_module("a", linear())
     two = nn.Sequential()
     two.add_module("b", linear())
-    assert unchanged(one, two) == Unchanged(0.0, None, ())
+    assert unchanged(one, two) == UnchangedWeights(0.0, None, ())
 
 
 def test_frozen_parameters_do_not_count_and_tied_ones_count_once() -> None:
     model = nn.Sequential(linear(), linear())
     model[0].requires_grad_(False)
-    assert unchanged(model, changed(model, "0.weight", (0, 0), 5)) == Unchanged(
+    assert unchanged(model, changed(model, "0.weight", (0, 0), 5)) == UnchangedWeights(
         1.0, None, ("1.weight", "1.bias")
     )
     assert unchanged(model, changed(model, "1.weight", (0, 0), 5)).share == 0.9
@@ -95,12 +97,14 @@ def test_frozen_parameters_do_not_count_and_tied_ones_count_once() -> None:
         unchanged(linear().requires_grad_(False), linear())
     tied = nn.Sequential(linear(), linear())
     tied[1].weight = tied[0].weight
-    assert unchanged(tied, changed(tied, "1.bias", 0, 5)) == Unchanged(
+    assert unchanged(tied, changed(tied, "1.bias", 0, 5)) == UnchangedWeights(
         11 / 12, None, ("0.weight", "0.bias")
     )
     empty = nn.Sequential(linear())
     empty.none = nn.Parameter(torch.zeros(0, 3))  # type: ignore[assignment]
-    assert unchanged(empty, copy.deepcopy(empty)) == Unchanged(1.0, None, ("0.weight", "0.bias"))
+    assert unchanged(empty, copy.deepcopy(empty)) == UnchangedWeights(
+        1.0, None, ("0.weight", "0.bias")
+    )
 
 
 def test_moving_averages_are_found_and_constants_are_left_out() -> None:
@@ -110,9 +114,9 @@ def test_moving_averages_are_found_and_constants_are_left_out() -> None:
     result = copy.deepcopy(model)
     nn.init.constant_(result.weight, 9.0)
     nn.init.constant_(result.bias, 9.0)
-    assert unchanged(model, result) == Unchanged(0.0, 1.0, ("ema",))
+    assert unchanged(model, result) == UnchangedWeights(0.0, 1.0, ("ema",))
     result.ema[0, 0] = 2.0  # type: ignore[index]
-    assert unchanged(model, result) == Unchanged(0.0, 7 / 8, ())
+    assert unchanged(model, result) == UnchangedWeights(0.0, 7 / 8, ())
     model.requires_grad_(False)
     both_kinds = nn.Sequential(model, linear())
     assert unchanged(both_kinds, copy.deepcopy(both_kinds)).buffers is None, (

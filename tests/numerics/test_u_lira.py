@@ -30,7 +30,7 @@ FORGET = {"forget": 40}
 
 def made_up(peers, oracles, sizes=FORGET):
     labels = random_labels(0, sizes)
-    seen = lambda seed, shift: random_seen(seed, sizes, labels=labels, scale=1.0, shift=shift)  # noqa: E731
+    seen = lambda seed, shift: random_seen(seed, sizes, labels=labels, scale=1.0, shift=shift)
     return evidence_of(
         seen(1, 1.0),
         peers=[seen(20 + i, 1.0) for i in range(peers)],

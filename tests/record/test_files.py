@@ -76,7 +76,7 @@ def test_pipes_and_links_are_never_replaced(tmp_path: Path, make: Any, kind: str
     path = tmp_path / "x"
     make(path)
     before = os.lstat(path)
-    with pytest.raises(RecordError, match="x: is .*not replaced"):
+    with pytest.raises(RecordError, match=r"x: is .*not replaced"):
         if kind == "file":
             write_text(path, "new")
         elif kind == "folder":

@@ -194,7 +194,7 @@ def test_gradient_hook_and_penalty(engine: Engine) -> None:
         penalty=lambda m, c: sum(p.abs().sum() for p in m.parameters()),
     )
     engine.fit(shrunk, [big], epochs=5, seed=0)
-    size = lambda m: sum(float(p.detach().abs().sum()) for p in m.parameters())  # noqa: E731
+    size = lambda m: sum(float(p.detach().abs().sum()) for p in m.parameters())
     assert size(shrunk) < 0.9 * size(net())
 
 

@@ -154,7 +154,7 @@ class SCRUB(Method):
         return self.alpha * kl + self.gamma * cross_entropy(part.outputs.logits, part.batch.labels)
 
 
-class _Weighted(NamedTuple):
+class _WeightedLosses(NamedTuple):
     """Samples and the weight [N] of each in an error rate; the weights sum to 1."""
 
     source: Source
@@ -168,7 +168,7 @@ class _States:
         self._task = task
         self._untouched = True
         self._kept: list[tuple[float, dict[str, Tensor]]] = []
-        self._forget = _Weighted(task.forget, np.full(len(task.forget), 1 / len(task.forget)))
+        self._forget = _WeightedLosses(task.forget, np.full(len(task.forget), 1 / len(task.forget)))
 
     def keep(self, model: nn.Module, epoch: int = 0) -> None:  # noqa: ARG002 (prepare is given it)
         """Keep the state; before the first epoch there is nothing to keep."""
@@ -182,13 +182,13 @@ class _States:
         return min(reversed(self._kept), key=lambda kept: abs(kept[0] - reference))[1]
 
 
-def _error(task: Task, model: nn.Module, samples: _Weighted) -> float:
+def _error(task: Task, model: nn.Module, samples: _WeightedLosses) -> float:
     passes = task.engine.forward(model, samples.source, layer=task.layer)
     wrong = [(outputs.logits.argmax(1) != batch.labels).cpu().numpy() for batch, outputs in passes]
     return float(np.concatenate(wrong) @ samples.weights)
 
 
-def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weighted]:
+def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _WeightedLosses]:
     """Split the retain set into what stays and held-out samples weighted as the forget set."""
     labels = retain.labels()
     generator = np.random.default_rng(seeds.derive(task.seed, "scrub", "held out"))
@@ -205,4 +205,4 @@ def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _Weight
         weights.append(np.full(len(held), count / len(task.forget) / len(held)))
     chosen = np.concatenate(rows)
     rest = np.setdiff1d(np.arange(len(labels)), chosen)
-    return retain.subset(rest), _Weighted(retain.subset(chosen), np.concatenate(weights))
+    return retain.subset(rest), _WeightedLosses(retain.subset(chosen), np.concatenate(weights))

@@ -148,7 +148,7 @@ class HuggingFace:
             if hasattr(config, name) and name not in dict(self.config):
                 setattr(config, name, value)
 
-    def _load(self, auto: Any, config: Any, what: str) -> _Loaded:
+    def _load(self, auto: Any, config: Any, what: str) -> _LoadedModel:
         model, info = _called(
             lambda: auto.from_pretrained(
                 self.path,
@@ -162,13 +162,13 @@ class HuggingFace:
             ),
             f"{what} cannot be loaded",
         )
-        return _Loaded(
+        return _LoadedModel(
             model,
             sorted(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]),
         )
 
 
-class _Loaded(NamedTuple):
+class _LoadedModel(NamedTuple):
     """A model, and the names of weights whose shape in the file is another."""
 
     model: nn.Module
@@ -182,12 +182,12 @@ def tokens_of(input_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
     return {"input_ids": ones, "attention_mask": ones}
 
 
-def _random(auto: Any, config: Any, what: str) -> _Loaded:
+def _random(auto: Any, config: Any, what: str) -> _LoadedModel:
     made = _called(
         lambda: auto.from_config(config, dtype=torch.float32, attn_implementation="eager"),
         f"{what} cannot be made",
     )
-    return _Loaded(made, [])
+    return _LoadedModel(made, [])
 
 
 def _kind(transformers: Any, config: Any, asked: str, what: str) -> str:
@@ -208,7 +208,7 @@ def _kind(transformers: Any, config: Any, asked: str, what: str) -> str:
     )
 
 
-def _check_resized(loaded: _Loaded, what: str) -> None:
+def _check_resized(loaded: _LoadedModel, what: str) -> None:
     """Error: weights outside the head have another shape in the file, and would stay random."""
     if not loaded.resized:
         return

@@ -13,7 +13,7 @@ from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.initialisation import is_mask, saved_buffers
 
 
-class Unchanged(NamedTuple):
+class UnchangedWeights(NamedTuple):
     """What of a model's saved weights is still the original's, bit for bit.
 
     share: of the elements of trainable floating-point parameters, in [0, 1]; buffers: of the
@@ -26,7 +26,7 @@ class Unchanged(NamedTuple):
     names: tuple[str, ...]
 
 
-def unchanged(before: nn.Module, after: nn.Module) -> Unchanged:
+def unchanged(before: nn.Module, after: nn.Module) -> UnchangedWeights:
     """Compare the weights of `after` with those of `before`, by name, a tied weight once.
 
     Copies that take no part in the forward pass, such as a moving average, count too. A tensor that
@@ -55,7 +55,7 @@ def unchanged(before: nn.Module, after: nn.Module) -> Unchanged:
     whole = tuple(
         name for name, old in (parameters | buffers).items() if same[name] == old.numel() > 0
     )
-    return Unchanged(_share(parameters, same) or 0.0, _share(buffers, same), whole)
+    return UnchangedWeights(_share(parameters, same) or 0.0, _share(buffers, same), whole)
 
 
 def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class RequirementResult(NamedTuple):
         return flattened(f"{self.model}: {self.requirement.text} {answer}: {self.words}")
 
 
-class _Observed(NamedTuple):
+class _Observation(NamedTuple):
     """What a model has. Where number is None it cannot be said, and words is the reason."""
 
     number: float | None
@@ -208,27 +208,27 @@ def _judged(
     )
 
 
-def _observed(requirement: Requirement, row: Row, table: Table) -> _Observed:
+def _observed(requirement: Requirement, row: Row, table: Table) -> _Observation:
     """The number that is compared with the bound.
 
     Beside the band that is |gap| in its half-widths, as the report judges.
     """
     cell = row.cells.get(requirement.score)
     if cell is None or cell.value is None:
-        return _Observed(None, _no_value(row, "" if cell is None else cell.reason))
+        return _Observation(None, _no_value(row, "" if cell is None else cell.reason))
     if requirement.quantity == "value":
-        return _Observed(cell.value, f"it is {cell.value!r}")
+        return _Observation(cell.value, f"it is {cell.value!r}")
     if cell.gap is None:
-        return _Observed(None, "no retrained model has this score")
+        return _Observation(None, "no retrained model has this score")
     reference = table.reference[requirement.score]
     if requirement.quantity == "gap" and requirement.bound != "band":
-        return _Observed(cell.gap, f"the gap is {cell.gap:+.6g}")
+        return _Observation(cell.gap, f"the gap is {cell.gap:+.6g}")
     if cell.units is None or reference.band is None:
         make = counted(reference.models, "retrained model makes", "retrained models make")
-        return _Observed(None, f"{make} no band")
+        return _Observation(None, f"{make} no band")
     if requirement.quantity == "units":
-        return _Observed(cell.units, f"the gap is {cell.units:+.6g} half-widths of the band")
-    return _Observed(
+        return _Observation(cell.units, f"the gap is {cell.units:+.6g} half-widths of the band")
+    return _Observation(
         abs(cell.units),
         f"the gap is {cell.gap:+.6g} and the half-width of the band {reference.band.half:.6g}",
     )

@@ -93,7 +93,7 @@ def sides(
         if len(gone) < len(doubtful):
             found = tuple(c for c in doubtful if c not in named)
             warnings.warn(
-                f"{name} takes every sample of {_named(found)} beside samples of classes that stay: "
+                f"{name} takes every sample of {_named(found)} beside samples of others: "
                 "this does not count as gone as a whole; a union with by_class says that it is",
                 stacklevel=2,
             )
