@@ -1,20 +1,16 @@
-"""Report beside the retrained models' band: cells, verdicts, groups, heat maps, relearning, layers
-and classes, by hand calculation.
-"""
+"""The table: gaps, units of the band, shares, rounding and the CSV file, by hand calculations."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from eigenforget.record import (
@@ -26,56 +22,11 @@ from eigenforget.record import (
     seal,
     to_json,
 )
-from eigenforget.report import glossary, table
-from eigenforget.report.figures import band_figures
+from eigenforget.report import table
 from eigenforget.report.pages import page
-from eigenforget.report.pages.console import rich_table
-from eigenforget.report.verdict import limits, verdicts
-
-ORACLES = {"o1": 0.50, "o2": 0.549, "o3": 0.55}
-BAD = "\"<b>'&</script>"
-
-
-def row(
-    name: str, value: float | None, *, better: Any = "reference", trace: Any = "above", **own: Any
-) -> ScoreRow:
-    return ScoreRow(
-        name,
-        value,
-        own.pop("unit", "share"),
-        better,
-        (0.0, 1.0),
-        trace=trace,
-        reason="" if value is not None else "none",
-        **own,
-    )
-
-
-def record(name: str, role: Any, *scores: ScoreRow, **series: Any) -> RunRecord:
-    return RunRecord(
-        "evaluate",
-        name,
-        "2026-11-24T13:00:00Z",
-        {},
-        {},
-        {},
-        Outcome("ok", 10.0),
-        role,
-        scores,
-        series,
-    )
-
-
-def family(value: float, oracles: int = 3, **own: Any) -> list[RunRecord]:
-    """An original, retrained models and one model called x, with one score s; numbers are made up."""
-    retrained = [
-        record(n, "oracle", row("s", v, **own)) for n, v in list(ORACLES.items())[:oracles]
-    ]
-    return [
-        record("original", "original", row("s", 0.9, **own)),
-        *retrained,
-        record("x", "unlearned", row("s", value, **own)),
-    ]
+from tests.report.band_toys import FAMILY, MARKUP, cell, family, member, row
+from tests.report.page_toys import METRICS, MODELS, NO_LOSS, half, model_record, refused, score
+from tests.report.verdict_toys import ORACLES, RETRAINED, judged, made, row_of
 
 
 def band_of(values: list[float]) -> tuple[float, float]:
@@ -88,14 +39,10 @@ def band_of(values: list[float]) -> tuple[float, float]:
     )
 
 
-def cell(records: list[RunRecord], model: str, name: str = "s") -> table.Cell:
-    return next(r for r in table.build(records).rows if r.model == model).cells[name]
-
-
 @pytest.mark.parametrize("oracles", [2, 3])
 def test_units_are_the_gap_in_halves_of_the_band(oracles: int) -> None:
     records = family(0.7, oracles)
-    mean, half = band_of(list(ORACLES.values())[:oracles])
+    mean, half = band_of(list(FAMILY.values())[:oracles])
     reference = table.build(records).reference["s"]
     assert reference.band == pytest.approx(
         (mean, half, oracles)
@@ -109,43 +56,18 @@ def test_units_are_the_gap_in_halves_of_the_band(oracles: int) -> None:
 
 
 def test_a_retrained_model_is_judged_by_the_others() -> None:
-    for name, value in ORACLES.items():
-        mean, half = band_of([v for n, v in ORACLES.items() if n != name])
+    for name, value in FAMILY.items():
+        mean, half = band_of([v for n, v in FAMILY.items() if n != name])
         found = cell(family(0.7), name)
         assert found.gap is None and found.units == pytest.approx((value - mean) / half)
         assert found.verdict == ("in" if abs(value - mean) <= half else "over-forgotten")
-    assert {n: cell(family(0.7), n).verdict for n in ORACLES} == {
+    assert {n: cell(family(0.7), n).verdict for n in FAMILY} == {
         "o1": "over-forgotten",
         "o2": "in",
         "o3": "in",
     }
     for name in ("o1", "o2"):
         assert cell(family(0.7, 2), name)[3:] == (None, "", None, "")
-
-
-@pytest.mark.parametrize(
-    ("oracles", "words"),
-    [
-        (0, "no retrained model"),
-        (1, "one retrained model only"),
-        (2, "A band of two is wide"),
-        (3, ""),
-    ],
-)
-def test_what_few_retrained_models_leave_unsaid(oracles: int, words: str) -> None:
-    records = family(0.7, oracles)
-    said = " ".join(limits(table.build(records)))
-    assert words in said and bool(words) == bool(said)
-    assert (cell(records, "x").units is None) == (oracles < 2) and (
-        cell(records, "x").gap is None
-    ) == (oracles == 0)
-    assert cell(records, "x").verdict == (
-        "" if oracles < 2 else "in" if oracles == 2 else "residual"
-    )
-    assert ("with a band" in " ".join(verdicts(table.build(records))[0].sentences)) == (
-        oracles >= 2
-    )
-    assert band_figures.has_bands(records) == (oracles >= 2)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +85,7 @@ def test_what_few_retrained_models_leave_unsaid(oracles: int, words: str) -> Non
 def test_the_verdict_follows_from_better_and_trace(
     better: Any, trace: Any, above: str, below: str
 ) -> None:
-    mean, half = band_of(list(ORACLES.values()))
+    mean, half = band_of(list(FAMILY.values()))
     for value, wanted in (
         (mean + 1.01 * half, above),
         (mean - 1.01 * half, below),
@@ -173,121 +95,26 @@ def test_the_verdict_follows_from_better_and_trace(
         assert cell(family(value, better=better, trace=trace), "x").verdict == wanted
 
 
-def test_the_verdict_counts_scores_and_names_what_is_left_and_what_is_lost() -> None:
-    def scores(value: float) -> list[ScoreRow]:
-        kept = row("test_retain_accuracy", value, better="higher", trace="")
-        return [
-            row("lp_forget", value),
-            row("da", value, trace="below"),
-            row("nmi", value, trace="both"),
-            kept,
-            row("lp_forget@b", value),
-        ]
-
-    oracles = [record(n, "oracle", *scores(v)) for n, v in ORACLES.items()]
-    said = [
-        " ".join(
-            verdicts(table.build([*oracles, record("x", "unlearned", *scores(v))]))[0].sentences
-        )
-        for v in (0.9, 0.1, 0.53)
-    ]
-    assert (
-        "Of 4 scores with a band of retrained models, 1 are in it. A trace is left by LP. Over-forgotten by DA."
-        in said[0]
-    )
-    assert (
-        "0 are in it. A trace is left by DA. Over-forgotten by LP and test retain accuracy."
-        in said[1]
-    )
-    assert "4 are in it." in said[2] and "trace" not in said[2] and "Over-forgotten" not in said[2]
-
-
 def test_the_csv_file_holds_every_score_and_the_role(tmp_path: Path) -> None:
     records = [
-        replace(r, scores=(*r.scores, row(f'own, "{BAD}"', 1 / 3), row("da@b.1", None)))
+        replace(r, scores=(*r.scores, row(f'own, "{MARKUP}"', 1 / 3), row("da@b.1", None)))
         for r in family(2 / 3)
     ]
     text = table.write_csv(records, tmp_path / "t.csv").read_text(encoding="utf-8")
     lines = list(csv.DictReader(io.StringIO(text)))
-    assert list(lines[0]) == ["model", "role", "s", f'own, "{BAD}"', "da@b.1", "seconds"] and len(
-        lines
-    ) == len(records)
+    assert list(lines[0]) == [
+        "model",
+        "role",
+        "s",
+        f'own, "{MARKUP}"',
+        "da@b.1",
+        "seconds",
+    ] and len(lines) == len(records)
     for line, r in zip(lines, records, strict=True):
         assert (line["model"], line["role"], float(line["seconds"])) == (r.name, r.role, 10.0)
         assert [float(line[s.name]) if line[s.name] else None for s in r.scores] == [
             s.value for s in r.scores
         ]
-
-
-def test_every_score_is_in_one_group_and_its_table() -> None:
-    names = [
-        *table.FIRST,
-        *(n for n in glossary._KNOWN if n not in table.FIRST),
-        "never_heard_of",
-        "da@block1",
-    ]
-    assert (
-        glossary.group("never_heard_of") == glossary.OTHER
-        and glossary.group("da@block1") == glossary.LAYERS
-    )
-    assert {glossary.group(n) for n in names} == set(glossary.GROUPS) and set(
-        glossary.HEADLINE
-    ) <= set(names)
-    html = page.render([record("x", "unlearned", *(row(n, 0.5) for n in names))], "t")
-    headings = re.findall(r'<h3 id="group-\d+">(.*?)</h3>', html)
-    assert [h for h in headings if ", continued" not in h] == [
-        g.capitalize() for g in glossary.GROUPS
-    ]
-    tables = re.findall(r'<table class="metric-table".*?</table>', html, re.DOTALL)
-    buttons = [re.findall(r"<button[^>]*>(.*?)</button>", t) for t in tables]
-    assert [b.pop(0) for b in buttons] == ["model"] * len(tables) and buttons[0].pop() == "seconds"
-    assert all(len(found) <= 7 for found in buttons), "more do not fit a sheet"
-    together: dict[str, list[str]] = {}
-    for heading, found in zip(headings, buttons, strict=True):
-        together.setdefault(heading.removesuffix(", continued"), []).extend(found)
-    for g in glossary.GROUPS:
-        assert together[g.capitalize()] == [
-            glossary.label(n) for n in names if glossary.group(n) == g
-        ]
-    lonely = page.render([record("x", "unlearned", row("da", 0.5), row("nmi", None))], "t")
-    shown = re.search(r'<table class="metric-table".*</table>', lonely, re.DOTALL)
-    assert shown and ">DA<" in shown[0] and ">NMI<" not in shown[0] and "NMI of x" in lonely, (
-        "what no model has is in the notes only"
-    )
-    assert len({glossary.label(n) for n in names}) == len(names)
-
-
-@pytest.mark.parametrize("oracles", [0, 1, 2, 3])
-def test_the_terminal_never_writes_past_80_columns(oracles: int) -> None:
-    rng = np.random.default_rng(0)
-    roles = {
-        "original": "original",
-        **dict.fromkeys(list(ORACLES)[:oracles], "oracle"),
-        "finetune_with_a_very_long_name": "unlearned",
-    }
-    roles |= {f"model_{i}": "unlearned" for i in range(6)} | {BAD: "control"}
-    records = []
-    for name, role in roles.items():
-        scores = [
-            replace(row(s, float(rng.normal() * 10.0 ** rng.integers(-6, 9))), range=(None, None))
-            for s in glossary._KNOWN
-        ]
-        records.append(
-            replace(record(name, role, *scores), outcome=Outcome("ok", float(rng.uniform(1, 1e5))))
-        )
-    file = io.StringIO()
-    Console(file=file, width=80).print(rich_table(records, 80))
-    text = file.getvalue()
-    assert max(map(len, text.splitlines())) <= 80
-    assert ("±" in text) == (
-        oracles >= 2
-    ) and f"{len(glossary._KNOWN) - len(glossary.HEADLINE)} further scores" in " ".join(
-        text.split()
-    )
-    assert all(
-        re.search(rf"^{re.escape(glossary.label(n))} ", text, re.MULTILINE)
-        for n in glossary.HEADLINE
-    )
 
 
 def test_records_without_a_trace_still_report() -> None:
@@ -311,7 +138,7 @@ def test_records_without_a_trace_still_report() -> None:
 
 def test_a_trace_is_written_only_where_it_says_something() -> None:
     for trace in ("above", "below", "both", ""):
-        sealed = seal(record("x", "unlearned", row("s", 0.5, trace=trace)))
+        sealed = seal(member("x", "unlearned", row("s", 0.5, trace=trace)))
         written = to_json(sealed)
         assert ("trace" in written["scores"][0]) == bool(trace) and record_from_json(
             written
@@ -324,28 +151,143 @@ def test_a_trace_is_written_only_where_it_says_something() -> None:
             record_from_json(written)
 
 
-def test_markup_in_new_places_stays_text() -> None:
-    series = {
-        "relearning": {"steps": [0], "curves": {BAD: [0.5]}},
-        "per_class": {"label": [BAD], "test": [0.5]},
-    }
-    models = [
-        record(n, role, row(BAD, v, unit=BAD), row(f"{BAD}@{BAD}", v), **series)
-        for n, role, v in (
-            (BAD, "unlearned", 0.9),
-            ("o1", "oracle", 0.5),
-            ("o2", "oracle", 0.6),
-            ("o3", "oracle", 0.5),
-        )
+def test_the_seconds_of_a_failed_retraining_are_no_reference() -> None:
+    failed = replace(ORACLES[1], outcome=Outcome("failed", 900.0, "loss is nan"), scores=())
+    row = row_of(
+        [ORACLES[0], failed, replace(judged(RETRAINED), outcome=Outcome("ok", 2.5))], "judged"
+    )
+    assert row.share == 0.25
+
+
+def test_rounding_keeps_the_sign_and_never_shows_negative_zero() -> None:
+    assert [table.signed(g) for g in (0.0104, -0.0104, -0.0001, 0.0)] == [
+        "+0.010",
+        "-0.010",
+        "+0.000",
+        "+0.000",
     ]
-    html = page.render(models, BAD)
-    assert BAD not in html.replace("&#34;", '"').replace("&#39;", "'") and "<b>'" not in html
-    for make in (
-        band_figures.bands_figure,
-        band_figures.relearning_figure,
-        band_figures.layers_figure,
-        band_figures.classes_figure,
+    assert [table.percent(s) for s in (1.07, 0.16, 0.0996, 0.0948, 0.002)] == [
+        "107%",
+        "16%",
+        "10%",
+        "9.5%",
+        "0.2%",
+    ]
+    gaps = (0.04, -0.04, -1.25, 99.94, 99.96, -1e9)
+    assert [table.in_units(u) for u in gaps] == ["+0.0", "+0.0", "-1.2", "+99.9", ">99", "<-99"]
+
+
+def test_distances_to_the_other_retrained_models_need_three_of_them() -> None:
+    """Two retrained models are at one and the same distance from each other, so these do not make a
+    band.
+    """
+    third = made("oracle_3", "oracle", RETRAINED)
+    for count, has_band in ((2, False), (3, True)):
+        models = [
+            made(r.name, r.role, RETRAINED, cka_forget_oracle=0.9 + i / 100)
+            for i, r in enumerate([*ORACLES, third][:count])
+        ]
+        cells = row_of([*models, judged(RETRAINED, cka_forget_oracle=0.2)], "judged").cells
+        assert (cells["cka_forget_oracle"].units is not None) == has_band and cells[
+            "cka_forget_oracle"
+        ].gap is not None
+        assert cells["nmi"].units is not None
+
+
+def test_gaps_and_shares_by_hand(records: list[RunRecord]) -> None:
+    made = table.build(records)
+    assert [c.name for c in made.columns] == list(METRICS)
+    # (0.978 + 0.970) / 2 = 0.974, (0.824 + 0.816) / 2 = 0.820, (56 + 60) / 2 = 58.
+    assert made.reference["da"][:4] == pytest.approx((0.974, 0.970, 0.978, 2)) and made.reference[
+        "da"
+    ].spread == pytest.approx(0.008)
+    assert (
+        made.reference["da"].band == pytest.approx((0.974, half(0.970, 0.978), 2))
+        and made.original["da"] == 0.621
+    )
+    muda, original = row_of(records, "muda"), row_of(records, "original")
+    assert muda.cells["da"].gap == pytest.approx(0.007) and muda.cells[
+        "lp_forget"
+    ].gap == pytest.approx(0.048)
+    assert original.cells["da"].gap == pytest.approx(-0.353)
+    assert (muda.cells["da"].low, muda.cells["da"].high) == pytest.approx((0.969, 0.993))
+    assert muda.share == pytest.approx(5.5 / 58) and original.share == pytest.approx(62 / 58)
+    for model, (_, _, values) in MODELS.items():
+        for name, value in zip(METRICS, values, strict=True):
+            one, two = (MODELS[o][2][METRICS.index(name)] or 0.0 for o in ("oracle_1", "oracle_2"))
+            cell = row_of(records, model).cells[name]
+            wanted = (
+                None if value is None or model.startswith("oracle") else value - (one + two) / 2
+            )
+            assert cell.value == value and cell.gap == (
+                wanted if wanted is None else pytest.approx(wanted, abs=1e-12)
+            )
+            # A retrained model is judged by the others, and the only other one makes no band.
+            assert cell.units == (
+                wanted if wanted is None else pytest.approx(wanted / half(one, two), abs=1e-9)
+            )
+    assert row_of(records, "head_mask").cells["mia_auc"] == table.Cell(
+        None, None, None, None, NO_LOSS
+    )
+
+
+def test_without_a_retrained_model_there_are_no_gaps_and_no_shares(
+    no_oracle: list[RunRecord],
+) -> None:
+    made = table.build(no_oracle)
+    assert made.reference == {} and made.original["da"] == 0.621
+    assert all(cell.gap is None for row in made.rows for cell in row.cells.values())
+    assert all(row.share is None and row.seconds is not None for row in made.rows)
+
+
+def test_rows_go_by_role_and_further_scores_follow_the_known_ones(records: list[RunRecord]) -> None:
+    own = ScoreRow("own", 3.0, "bits", "lower", (0.0, None))
+    extra = model_record("extra", "muda", scores=(own, score("nmi", 0.7), score("da", 0.9)))
+    assert [c.name for c in table.build([extra]).columns] == ["da", "nmi", "own"]
+    assert [r.model for r in table.build(records[::-1]).rows] == [
+        "original",
+        "oracle_2",
+        "oracle_1",
+        "twin",
+        "finetune",
+        "muda",
+        "head_mask",
+    ]
+    other = replace(extra, name="other", scores=(replace(own, unit="nats"),))
+    with pytest.raises(
+        RecordError, match="score 'own' is 'nats', lower in 'other' and 'bits', lower elsewhere"
     ):
-        assert "&lt;b&gt;" in str(make(models).to_dict()) and "<b>'" not in str(
-            make(models).to_json()
-        ).replace("legendgroup", "")
+        table.build([extra, other])
+
+
+def test_only_evaluations_in_force_are_reported(records: list[RunRecord]) -> None:
+    better = seal(
+        model_record("muda", job={"corrects": records[3].digest}, outcome=Outcome("ok", 7.0)),
+        records[-1].digest,
+    )
+    trained = seal(model_record("muda", kind="train", role=None), better.digest)
+    assert row_of([*records, better, trained], "muda").seconds == 7.0
+    assert len(table.build([*records, better, trained]).rows) == len(MODELS)
+    with pytest.raises(RecordError, match="two evaluate records are named 'muda'"):
+        table.build([*records, model_record("muda")])
+    with pytest.raises(RecordError, match="no evaluate record among the 1 records"):
+        table.build([trained])
+
+
+def test_csv_holds_full_precision_and_empty_cells(records: list[RunRecord], tmp_path: Path) -> None:
+    third = model_record("third", "muda", scores=(score("da", 1 / 3),))
+    path = table.write_csv([*records, third, refused("no, thanks")], tmp_path / "t.csv")
+    text = path.read_text(encoding="utf-8")
+    assert (
+        text.splitlines()[0] == "model,role," + ",".join(METRICS) + ",seconds" and "\r" not in text
+    )
+    lines = {line["model"]: line for line in csv.DictReader(io.StringIO(text))}
+    assert set(lines) == {*MODELS, "third", "no, thanks"}
+    for name, (role, seconds, values) in MODELS.items():
+        assert lines[name]["role"] == role
+        assert [float(lines[name][m]) if lines[name][m] else None for m in METRICS] == values
+        assert float(lines[name]["seconds"]) == seconds
+    assert float(lines["third"]["da"]) == 1 / 3 and lines["third"]["nmi"] == ""
+    assert lines["no, thanks"].pop("role") == "unlearned" and {
+        v for k, v in lines["no, thanks"].items() if k != "model"
+    } == {""}
