@@ -64,8 +64,7 @@ def _docstring(command: str) -> str:
 for _command in COMMANDS:
     app.command(f"eigenforget.cli.{_command}:{_command}", help=_docstring(_command))
 app.command(
-    "eigenforget.cli.cache:cache",
-    help="List, check and remove the trained models in a store.",
+    "eigenforget.cli.cache:cache", help="List, check and remove the trained models in a store."
 )
 
 

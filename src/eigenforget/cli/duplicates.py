@@ -26,11 +26,7 @@ def duplicates(
 ) -> None:
     """Find retain samples that nearly equal a forget sample. Exit code 1 if there are any."""
     experiment = Experiment(
-        DATASETS.parse(data),
-        None,
-        Recipe(),
-        REQUESTS.parse(forget),
-        engine(device="cpu"),
+        DATASETS.parse(data), None, Recipe(), REQUESTS.parse(forget), engine(device="cpu")
     )
     found = similar_inputs(experiment, threshold)
     say(

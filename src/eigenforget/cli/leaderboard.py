@@ -25,8 +25,7 @@ def leaderboard(
     /,
     *,
     into: Annotated[
-        Path | None,
-        Parameter(help="document whose marks enclose the table; default: print it"),
+        Path | None, Parameter(help="document whose marks enclose the table; default: print it")
     ] = None,
 ) -> None:
     """Make one table of the results of several plans.

@@ -143,11 +143,7 @@ class Evaluation(Mapping[str, ModelScores]):
             return write_page(self.records, path, title=title)
 
     def save(
-        self,
-        folder: str | Path,
-        *,
-        title: str = "Unlearning, measured",
-        overwrite: bool = False,
+        self, folder: str | Path, *, title: str = "Unlearning, measured", overwrite: bool = False
     ) -> Path:
         """Writes records/, table.csv and report.html into a folder, all or none of them.
 

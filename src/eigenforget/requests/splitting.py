@@ -98,12 +98,7 @@ def sides(
                 stacklevel=2,
             )
     rows = (f"{name}\x1f{int(side)}" for name, side in zip(index.ids, chosen, strict=True))
-    return Split(
-        np.flatnonzero(chosen),
-        np.flatnonzero(~chosen),
-        gone,
-        digest_of_rows(rows),
-    )
+    return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), gone, digest_of_rows(rows))
 
 
 def retain_sample(retain: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -37,17 +37,7 @@ def audit_of(function: Callable[..., Any]) -> type[Audit]:
 AUDITS: Registry[type[Audit]] = Registry(
     "audit",
     "eigenforget.audits",
-    [
-        AttackSuccess,
-        LinearProbe,
-        FewLabelProbe,
-        Prototypes,
-        ZRF,
-        RMIA,
-        Relearning,
-        ULiRA,
-        KLoM,
-    ],
+    [AttackSuccess, LinearProbe, FewLabelProbe, Prototypes, ZRF, RMIA, Relearning, ULiRA, KLoM],
     requires=("name", "reads", "__call__"),
     wrap=audit_of,
 )

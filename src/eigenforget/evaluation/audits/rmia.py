@@ -17,12 +17,11 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.evidence import Evidence, Observation, PartOutputs, Reads
 from eigenforget.evaluation.metrics.attacks import (
-    FALSE_POSITIVE_RATES,
     MIN_SAMPLES,
     AttackScores,
-    attack_score,
     attack_scores_of,
     finite_logits,
+    no_attack,
 )
 
 
@@ -92,10 +91,10 @@ class RMIA:
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The three scores, or the reason why there are none."""
         if not evidence.oracles:
-            return _none("needs 1 retrained reference model, got 0")
+            return no_attack(self.name, "needs 1 retrained reference model, got 0")
         ratios = self._ratios(evidence, seed)
         if isinstance(ratios, str):
-            return _none(ratios)
+            return no_attack(self.name, ratios)
         members, others = (
             self._scores(side, ratios.population) for side in (ratios.members, ratios.others)
         )
@@ -160,10 +159,3 @@ def _log_p(rows: PartOutputs, part: Part) -> np.ndarray:
     """[N]: log-probability of the true label."""
     log_p = log_softmax(finite_logits(rows.logits, part), axis=1)
     return np.asarray(log_p[np.arange(len(rows.labels)), rows.labels])
-
-
-def _none(reason: str) -> tuple[Score, ...]:
-    return tuple(
-        attack_score(f"rmia_{name}", reason)
-        for name in ("auc", *(name for name, _ in FALSE_POSITIVE_RATES))
-    )

@@ -21,6 +21,7 @@ from eigenforget.evaluation.metrics.attacks import (
     attack_score,
     auc_interval,
     margins,
+    no_attack,
     others_needed,
     threshold_attack,
     wins,
@@ -102,13 +103,14 @@ class ULiRA:
         """The three scores, or the reason why there are none."""
         peers, oracles = len(evidence.peers), len(evidence.oracles)
         if peers < 2 or oracles < 3:
-            return _none(
+            return no_attack(
+                self.name,
                 "needs 2 peers (made like the model from other training seeds) and 3 oracles, "
-                f"got {peers} and {oracles}"
+                f"got {peers} and {oracles}",
             )
         n = len(evidence.parts["forget"].labels) if evidence.has("forget") else 0
         if n < MIN_SAMPLES:
-            return _none(f"needs {MIN_SAMPLES} samples of part forget, got {n}")
+            return no_attack(self.name, f"needs {MIN_SAMPLES} samples of part forget, got {n}")
         target, ins, outs = (
             _phi(models) for models in ((evidence.parts,), evidence.peers, evidence.oracles)
         )
@@ -209,10 +211,3 @@ def _phi(models: Sequence[Observation]) -> np.ndarray:
     rows = [seen["forget"] for seen in models]
     phi = np.stack([margins(r.logits, r.labels, "forget") for r in rows])
     return np.asarray(phi.clip(-PHI_LIMIT, PHI_LIMIT))
-
-
-def _none(reason: str) -> tuple[Score, ...]:
-    return tuple(
-        attack_score(f"u_lira_{name}", reason)
-        for name in ("auc", *(name for name, _ in FALSE_POSITIVE_RATES))
-    )

@@ -73,6 +73,12 @@ def attack_scores_of(prefix: str, sides: AttackScores) -> tuple[Score, ...]:
     return (auc_score(f"{prefix}_auc", sides), *rates)
 
 
+def no_attack(prefix: str, reason: str) -> tuple[Score, ...]:
+    """The scores of `attack_scores_of` as not applicable."""
+    names = ("auc", *(name for name, _ in FALSE_POSITIVE_RATES))
+    return tuple(attack_score(f"{prefix}_{name}", reason) for name in names)
+
+
 def auc_score(name: str, sides: AttackScores) -> Score:
     """The AUC with DeLong's interval. Not applicable: fewer than 10 samples on a side."""
     reason = sides.lacks((MIN_SAMPLES, MIN_SAMPLES))

@@ -264,11 +264,7 @@ def _dressed(figure: go.Figure) -> go.Figure:
         font={"family": "system-ui, sans-serif", "size": _FONT},
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         # Hover boxes and menus keep a white ground in dark mode too, so their text colour is fixed.
-        hoverlabel={
-            "font": {"size": 12, "color": INK},
-            "bgcolor": "#ffffff",
-            "bordercolor": GREY,
-        },
+        hoverlabel={"font": {"size": 12, "color": INK}, "bgcolor": "#ffffff", "bordercolor": GREY},
     )
     lines = {"gridcolor": GRID_LINES, "zeroline": False, "linecolor": GRID_LINES}
     title = {"font": {"size": 12}, "standoff": 6}
