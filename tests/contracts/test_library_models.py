@@ -234,6 +234,7 @@ def test_a_head_that_is_not_the_last_linear_is_found_by_a_pass_and_the_model_sta
             {"m": given_model},
             **data,
             test=given.retain,
+            allow_overlap=True,
             engine=given.engine,
             skip=("relearning",),
         )
@@ -241,6 +242,7 @@ def test_a_head_that_is_not_the_last_linear_is_found_by_a_pass_and_the_model_sta
             {"m": result},
             **data,
             test=given.retain,
+            allow_overlap=True,
             engine=given.engine,
             skip=("relearning",),
         )

@@ -484,3 +484,19 @@ def test_records_say_which_classes_are_gone_and_who_said_so() -> None:
     jobs = [found.records[0].job["classes"] for found in (inferred, said)]
     assert jobs == [{"gone": [2], "said_by": "labels"}, {"gone": [2], "said_by": "caller"}]
     assert repr(inferred).endswith(": 2") and not repr(said).endswith(": 2")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "count"),
+    [("retain", "20 samples of the retain set"), ("test", "60 samples of the test set")],
+)
+def test_a_sample_in_two_sets_is_an_error_or_on_record(wrong: str, count: str) -> None:
+    both = TensorSource(
+        torch.cat([FORGET.inputs, RETAIN.inputs]), torch.cat([FORGET.targets, RETAIN.targets])
+    )
+    given = {"forget": FORGET, "retain": RETAIN, "test": TEST, "skip": QUICK, "engine": ENGINE}
+    given[wrong] = both if wrong == "retain" else RETAIN
+    with pytest.raises(EigenforgetError, match=count):
+        evaluate({"original": net()}, **given)
+    found = evaluate({"original": net()}, **given, allow_overlap=True).records[0].job["overlap"]
+    assert found == {f"{wrong} of {'forget' if wrong == 'retain' else 'retain'}": int(count[:2])}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import eigenforget.methods
 from eigenforget.core.errors import EigenforgetError, Refused
@@ -239,3 +240,10 @@ def test_a_retain_sample_that_lacks_a_class_does_not_destroy_it() -> None:
         found = unlearn(model, **given, engine=toys.ENGINE)
     said = unlearn(model, **given, forgotten_classes=(), engine=toys.ENGINE)
     assert model_digest(found) == model_digest(said)
+
+
+def test_a_forget_set_inside_the_retain_set_is_an_error_that_says_how_many() -> None:
+    for retain in ((X, Y), DataLoader(TensorDataset(X, Y), batch_size=4)):
+        with pytest.raises(EigenforgetError, match="10 samples of the retain set.*allow_overlap"):
+            call(retain=retain)
+    assert isinstance(call(retain=(X, Y), allow_overlap=True), nn.Module)

@@ -30,6 +30,7 @@ def test_head_mask_changes_one_bias_and_no_feature(task: Task) -> None:
         forget=task.forget,
         retain=task.retain,
         test=task.retain,
+        allow_overlap=True,
     )
     original, cheat = found.measured["original"], found.measured["cheat"]
     assert cheat.value("forget_accuracy") == 0.0 and original.value("forget_accuracy") > 0.9  # type: ignore[operator]

@@ -129,6 +129,10 @@ def test_influence_on_a_network(small: Task, task: Task) -> None:
     result = method(replace(task, engine=(meter := Engine(device="cpu"))))
     assert meter.meter.trained <= len(task.forget) + 8 * 200
     found = evaluate(
-        {"influence": result}, forget=task.forget, retain=task.retain, test=task.retain
+        {"influence": result},
+        forget=task.forget,
+        retain=task.retain,
+        test=task.retain,
+        allow_overlap=True,
     ).measured["influence"]
     assert found.value("forget_accuracy") < 0.6 and found.value("retain_accuracy") > 0.97  # type: ignore[operator]

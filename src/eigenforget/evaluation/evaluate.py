@@ -19,11 +19,11 @@ from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
 from eigenforget.core.types import Split, digest_of_rows
 from eigenforget.data.sources import Source, as_source
+from eigenforget.data.sources.content import check_overlap, content_rows, overlap
 from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.evaluation.records import (
     Origin,
-    content_rows,
     evaluation_record,
     measurement_job,
     write_results,
@@ -194,6 +194,7 @@ def evaluate(
     map_points: int = 800,
     forgotten_classes: Sequence[int] | None = None,
     num_classes: int | None = None,
+    allow_overlap: bool = False,
     engine: Engine | None = None,
     seed: int = 0,
 ) -> Evaluation:
@@ -223,6 +224,8 @@ def evaluate(
             `retain` has none of these, and no class otherwise: a class that `retain` lacks beside
             others that it has is a warning.
         num_classes: Labels are below this number; by default the largest label and one.
+        allow_overlap: Whether a sample may be in several of `forget`, `retain` and `test`; the
+            records then say how many are. By default it is an error.
         engine: Where to compute.
         seed: Every draw of metrics and audits follows from it.
 
@@ -240,6 +243,7 @@ def evaluate(
         )
     held_out = as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
+    sides.check(allow_overlap=allow_overlap)
     gone = settled_classes(sides.forget, sides.retain, forgotten_classes)
     panel = Panel(
         parts=parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone),
@@ -284,6 +288,34 @@ class SampleSets:
     forget: Source
     retain: Source
     test: Source | None
+
+    @cached_property
+    def rows(self) -> dict[str, list[str]]:
+        """The `content_rows` of each set; none of held-out samples that were not given."""
+        sets = {"forget": self.forget, "retain": self.retain, "test": self.test}
+        return {name: [] if s is None else content_rows(s) for name, s in sets.items()}
+
+    @cached_property
+    def overlaps(self) -> dict[str, int]:
+        """How many samples of one set are in another one too, such as "retain of forget"."""
+        sets = {"forget": self.forget, "retain": self.retain, "test": self.test}
+        rows = {id(s): self.rows[name] for name, s in sets.items()}
+        pairs = (("retain", "forget"), ("test", "forget"), ("test", "retain"))
+        return {
+            f"{what} of {of}": overlap(one, other, rows=lambda s: rows[id(s)])
+            for what, of in pairs
+            if (one := sets[of]) is not None and (other := sets[what]) is not None
+        }
+
+    def check(self, *, allow_overlap: bool) -> None:
+        """Checks that no sample is in two of the sets, unless that is allowed.
+
+        Raises:
+            EigenforgetError: Some are; the message says how many.
+        """
+        for pair, count in () if allow_overlap else self.overlaps.items():
+            what, _, of = pair.partition(" of ")
+            check_overlap(f"{what} set", of=f"{of} set", count=count)
 
     @property
     def classes(self) -> int:
@@ -331,8 +363,9 @@ def origin_of(
     layer = {"layer": panel.layer} if panel.layer else {}
     classes = {"gone": list(gone), "said_by": "labels" if inferred else "caller"}
     job = {"made_by": made_by, "sizes": sizes, "classes": classes, **layer, **further}
-    gone_rows, kept_rows = content_rows(sides.forget), content_rows(sides.retain)
-    test_rows = [] if sides.test is None else content_rows(sides.test)
+    if found := {pair: count for pair, count in sides.overlaps.items() if count}:
+        job["overlap"] = found
+    gone_rows, kept_rows, test_rows = (sides.rows[name] for name in ("forget", "retain", "test"))
     split = _digest(forget=gone_rows, retain=kept_rows)
     data = _digest(train=[*gone_rows, *kept_rows], test=test_rows)
     origin = Origin(job, {"data": data, "split": split, **files}, panel.engine)

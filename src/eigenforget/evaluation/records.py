@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from eigenforget.core.imports import path_of
 from eigenforget.core.spec import spell
 from eigenforget.core.types import Score, Split
 from eigenforget.core.version import __version__
-from eigenforget.data.sources import Source
 from eigenforget.evaluation.board import Measurement, Panel
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, file_digest, score_row, write, write_text
@@ -161,27 +157,6 @@ def measurement_job(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:
     files = {Path(path.rpartition(":")[0]) for path in paths.values()}
     digests = {f"file:{file.name}": file_digest(file) for file in files if file.suffix == ".py"}
     return {"measurement": settings}, digests
-
-
-def content_rows(source: Source) -> list[str]:
-    """A digest of the inputs and the label of each sample, in order."""
-    rows = []
-    for batch in source.batches(1024):
-        inputs = batch.inputs if isinstance(batch.inputs, Mapping) else {"": batch.inputs}
-        columns = {name: _as_array(column) for name, column in inputs.items()}
-        for row, label in enumerate(batch.labels.tolist()):
-            total = hashlib.sha256()
-            for name, column in columns.items():
-                total.update(f"{name}{column.dtype}{list(column.shape[1:])}".encode())
-                total.update(np.ascontiguousarray(column[row]).data)
-            rows.append(f"{total.hexdigest()}\x1f{label}")
-    return rows
-
-
-def _as_array(column: Tensor) -> np.ndarray:
-    """The column as numbers that numpy knows; it has no bfloat16."""
-    column = column.detach().cpu()
-    return (column.float() if column.dtype is torch.bfloat16 else column).numpy()
 
 
 def write_results(

@@ -262,6 +262,7 @@ class Experiment:
                 retain=kept,
                 method=method,
                 forgotten_classes=self.split.forgotten_classes,
+                allow_overlap=True,  # the split has checked
                 engine=self.engine,
                 seed=seed,
                 layer=self.layer,

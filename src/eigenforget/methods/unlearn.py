@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.text import first_line
 from eigenforget.data.sources import Source, as_source
+from eigenforget.data.sources.content import check_overlap, overlap
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import DECLARED, Method, Task, of_callable
 from eigenforget.models.checkpoint import named_tensors
@@ -30,6 +31,7 @@ def unlearn(
     retain: Any = None,
     method: Method | str | Callable[[Task], nn.Module],
     forgotten_classes: Sequence[int] | None = None,
+    allow_overlap: bool = False,
     engine: Engine | None = None,
     seed: int = 0,
     layer: str | None = None,
@@ -53,6 +55,9 @@ def unlearn(
         forgotten_classes: Classes that are gone as a whole. By default those of the forget set
             where the retain set has none of these, and no class otherwise: a class that the retain
             set lacks beside others that it has is a warning.
+        allow_overlap: Whether samples of the forget set may be in the retain set too, where most
+            methods would keep them. By default that is an error. Datasets of more than 10,000
+            samples that are not in memory are checked only where both are Subsets of one dataset.
         engine: Device, precision and the like.
         seed: All randomness depends on it.
         layer: The layer whose output are the features. A model without a linear head needs it.
@@ -64,7 +69,8 @@ def unlearn(
 
     Raises:
         EigenforgetError: An argument is of a wrong type, the method does not exist, labels lie
-            outside the head, weights are NaN, quantised or complex, or a set is empty.
+            outside the head, weights are NaN, quantised or complex, a set is empty, or samples
+            are in both sets.
         Refused: The method is not made for this model or these data.
         Diverged: Training led to NaN or infinite values.
     """
@@ -75,6 +81,8 @@ def unlearn(
     forget_set = _source(forget, "forget")
     retain_set = None if retain is None else _source(retain, "retain")
     settled = settle(plain, forget_set)
+    if retain_set is not None and not allow_overlap:
+        check_overlap("retain set", of="forget set", count=overlap(forget_set, retain_set))
     gone = settled_classes(forget_set, retain_set, forgotten_classes)
     _check_class_range(forgotten_classes and gone, settled.num_classes)
     task = Task(

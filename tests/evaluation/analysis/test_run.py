@@ -184,13 +184,18 @@ def test_without_held_out_samples_and_layers_the_rest_is_measured() -> None:
         ({"oracles": ["not a model"]}, "oracle 1.*str"),
         ({"layers": "layer1"}, "layers.*'layer1'"),
         ({"layers": ["nowhere"]}, "nowhere"),
+        ({"forget": samples(20, 0)}, "16 samples of the retain set"),
+        ({"test": samples(20, 0)}, "4 samples of the test set"),
         ({"forget": 3}, "forget.*int"),
         ({"retain": 3}, "retain.*int"),
     ],
 )
 def test_wrong_arguments_are_one_line(wrong: dict[str, Any], words: str) -> None:
     inputs, labels = samples(20, 0)
-    right: dict[str, Any] = {"forget": (inputs[:4], labels[:4]), "retain": (inputs, labels)}
+    right: dict[str, Any] = {
+        "forget": (inputs[:4], labels[:4]),
+        "retain": (inputs[4:], labels[4:]),
+    }
     with pytest.raises(EigenforgetError, match=words) as found:
         analyze(toys.net(), **{"oracles": [toys.net()], **right, **wrong})
     assert "\n" not in str(found.value)

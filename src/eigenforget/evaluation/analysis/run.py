@@ -110,6 +110,7 @@ def analyze(
     k: int | None = None,
     forgotten_classes: Sequence[int] | None = None,
     num_classes: int | None = None,
+    allow_overlap: bool = False,
     engine: Engine | None = None,
     seed: int = 0,
 ) -> Analysis:
@@ -133,6 +134,8 @@ def analyze(
             `retain` has none of these, and no class otherwise: a class that `retain` lacks beside
             others that it has is a warning.
         num_classes: Labels are below this number; by default the largest label and one.
+        allow_overlap: Whether a sample may be in several of `forget`, `retain` and `test`; the
+            records then say how many are. By default it is an error.
         engine: Where to compute.
         seed: Every draw of samples follows from it.
 
@@ -145,6 +148,7 @@ def analyze(
     models = _models(original, oracles)
     held_out = None if test is None else as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
+    sides.check(allow_overlap=allow_overlap)
     gone = settled_classes(sides.forget, sides.retain, forgotten_classes)
     parts: dict[Part, Any] = {"forget": sides.forget, "retain": sides.retain}
     if held_out is not None:
