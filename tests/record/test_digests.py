@@ -73,8 +73,6 @@ def test_a_saved_model_has_its_own_digest(tmp_path: Path, trained: torch.nn.Modu
 
 
 ENTRY = {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}
-
-
 HOSTILE = {
     "empty": b"",
     "short": b"\1\0",

@@ -54,8 +54,6 @@ def test_the_digest_of_a_split_by_hand_and_the_way_through_a_file(tmp_path: Path
 
 
 GOOD = json.loads(manifest_text(manifest_of(["a", "b"], ["c"])))
-
-
 SPLITS: dict[str, Any] = {
     "no JSON": b"{",
     "not UTF-8": b"\xff",

@@ -48,7 +48,6 @@ class Only:
 sys.meta_path.insert(0, Only())
 """
 
-# --- any change of the JSON of a sealed record ---
 
 SEALED = json.loads(canonical(to_json(seal(made()))))
 TEXT = canonical(SEALED) + "\n"
@@ -169,9 +168,6 @@ def test_a_digest_that_is_made_to_fit_breaks_the_chain_and_the_noted_tip(
         assert name == "only" or verify([folder]).status == 2
 
 
-# --- what a record says of files ---
-
-
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """A checkpoint, its ids and its record: run/m.json, run/m.safetensors, run/m.split.json."""
@@ -269,9 +265,6 @@ def test_a_list_of_ids_may_be_given_beside_records(run_folder: Path) -> None:
         "m.split.json",
         "its ids do not have the digest that is written in it (changed after writing)",
     ) in errors(verify([run_folder / "m.split.json"]))
-
-
-# --- the chain and the command ---
 
 
 def test_the_tip_tells_records_that_were_taken_off_the_end(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Objects of one's own file or package by path."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from math import hypot
+from pathlib import Path
+
+import pytest
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import imported, note_path, path_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_name_in_a_package_and_a_name_within_a_name() -> None:
+    assert imported("math:hypot", "method") is hypot
+    assert imported("pathlib:Path.home", "method") == Path.home
+
+
+def test_a_file_is_run_once_for_each_content_beside_its_neighbours(folder: Path) -> None:
+    (folder / "beside_mine.py").write_text("NUMBER = 7\n")
+    (folder / "mine.py").write_text("from beside_mine import NUMBER\nclass Mine:\n    pass\n")
+    path = list(sys.path)
+    first = imported("mine.py:Mine", "method")
+    assert imported(f"{folder / 'mine.py'}:Mine", "method") is first
+    assert imported("mine.py:NUMBER", "method") == 7 and sys.path == path
+    assert type(pickle.loads(pickle.dumps(first()))) is first
+    (folder / "mine.py").write_text("class Mine:\n    again = True\n")
+    assert imported("mine.py:Mine", "method").again and not hasattr(first, "again")
+
+
+def test_a_file_that_fails_leaves_nothing_behind(folder: Path) -> None:
+    (folder / "broken.py").write_text("raise ValueError('on purpose')\n")
+    modules, path = set(sys.modules), list(sys.path)
+    for _ in range(2):
+        with pytest.raises(EigenforgetError, match=r"broken\.py:Mine.*on purpose"):
+            imported("broken.py:Mine", "method")
+    assert set(sys.modules) == modules and sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("mine.py", "'mine.py'"),
+        (":Mine", "':Mine'"),
+        ("mine.py:", "'mine.py:'"),
+        ("none.py:Mine", "'none.py:Mine'"),
+        ("no_such_package:Mine", "file.py:Name"),
+        ("math:nothing", "'nothing'"),
+    ],
+)
+def test_a_wrong_path_is_one_line_that_names_it(folder: Path, path: str, words: str) -> None:
+    with pytest.raises(EigenforgetError) as caught:
+        imported(path, "method")
+    message = str(caught.value)
+    assert "method" in message and words in message and "\n" not in message
+
+
+def test_the_path_of_a_class_is_remembered() -> None:
+    class Mine:
+        pass
+
+    assert path_of(Mine) is None
+    note_path(Mine, "mine.py:Mine")
+    assert path_of(Mine) == "mine.py:Mine"
