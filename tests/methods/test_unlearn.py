@@ -244,6 +244,6 @@ def test_a_retain_sample_that_lacks_a_class_does_not_destroy_it() -> None:
 
 def test_a_forget_set_inside_the_retain_set_is_an_error_that_says_how_many() -> None:
     for retain in ((X, Y), DataLoader(TensorDataset(X, Y), batch_size=4)):
-        with pytest.raises(EigenforgetError, match="10 samples of the retain set.*allow_overlap"):
+        with pytest.raises(EigenforgetError, match=r"10 samples of the retain set.*allow_overlap"):
             call(retain=retain)
     assert isinstance(call(retain=(X, Y), allow_overlap=True), nn.Module)

@@ -62,5 +62,5 @@ def test_other_datasets_are_read_where_they_are_small(monkeypatch: pytest.Monkey
 
 def test_shared_samples_are_one_line_that_says_how_many() -> None:
     check_overlap("retain set", of="forget set", count=0)
-    with pytest.raises(EigenforgetError, match="17 samples of the retain set.*allow_overlap"):
+    with pytest.raises(EigenforgetError, match=r"17 samples of the retain set.*allow_overlap"):
         check_overlap("retain set", of="forget set", count=17)

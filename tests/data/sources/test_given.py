@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources import (
@@ -152,3 +159,24 @@ def test_a_loader_with_its_own_sampler_keeps_its_selection() -> None:
 def test_wrong_data(value: object, message: str) -> None:
     with pytest.raises(EigenforgetError, match=message):
         as_source(value, "x")
+
+
+def test_a_batch_sampler_keeps_its_selection() -> None:
+    data = TensorDataset(torch.arange(30.0)[:, None], torch.arange(30) % 3)
+    batches = BatchSampler(SubsetRandomSampler([4, 9, 21]), batch_size=2, drop_last=False)
+    assert as_source(DataLoader(data, batch_sampler=batches)).labels().tolist() == [1, 0, 0]
+    with pytest.warns(UserWarning, match="4 samples, of which 3 differ"):
+        found = as_source(DataLoader(data, batch_sampler=[[4, 9], [9, 21]]))
+    assert len(found) == 3
+
+
+def test_a_sampler_with_replacement_selects_nothing_by_chance() -> None:
+    data = TensorDataset(torch.arange(30.0)[:, None], torch.arange(30) % 3)
+    weights = torch.ones(30)
+    weights[:5] = 0
+    for sampler, taken in (
+        (RandomSampler(data, replacement=True), 30),
+        (WeightedRandomSampler(weights, 30), 25),
+    ):
+        with pytest.warns(UserWarning, match=f"{taken} of 30"):
+            assert len(as_source(DataLoader(data, batch_size=4, sampler=sampler))) == taken

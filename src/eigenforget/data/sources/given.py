@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -21,7 +22,8 @@ def as_source(data: Any, what: str = "data") -> Source:
     The inputs of a pair are a tensor or a numpy array, or a dict of them by the name of the model's
     argument. Numpy's float64 becomes float32, the type of PyTorch's weights; tensors stay as they
     are. A DataLoader lends its dataset and collate function; the order and batch size are ours, so
-    that a run can be repeated. A loader with its own sampler keeps that sampler's selection.
+    that a run can be repeated. A loader with its own sampler or batch sampler keeps its selection,
+    each sample once.
     Iterable datasets have no fixed samples and are refused.
     """
     if isinstance(data, (TensorSource, DatasetSource, JoinedSource)):
@@ -87,11 +89,42 @@ def _from_loader(loader: DataLoader[Any], what: str) -> Source:
             f"{what}: an iterable dataset has no fixed samples; give a map-style Dataset"
         )
     source = DatasetSource(dataset, collate=loader.collate_fn, workers=loader.num_workers)
-    whole = isinstance(loader.sampler, SequentialSampler) or (
-        isinstance(loader.sampler, RandomSampler)
-        and not loader.sampler.replacement
-        and loader.sampler.num_samples == len(dataset)
+    rows = _selection(loader, what)
+    return source if rows is None else source.subset(rows)
+
+
+def _selection(loader: DataLoader[Any], what: str) -> np.ndarray | None:
+    """The samples that a loader's sampler or batch sampler selects; None for all of them.
+
+    A sampler that draws with replacement weighs samples and selects none: all those of a weight
+    above 0 are taken, with a warning.
+    """
+    sampler, total = loader.sampler, len(cast("Any", loader.dataset))
+    if getattr(sampler, "replacement", False):
+        weights = getattr(sampler, "weights", None)
+        rows = np.arange(total) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
+        warnings.warn(
+            f"{what}: the loader's {type(sampler).__name__} draws with replacement, which does not "
+            f"say which samples are meant: {len(rows)} of {total} are taken, each once; give the "
+            "dataset or a Subset of it to choose them",
+            stacklevel=4,
+        )
+        return rows
+    own_batches = loader.batch_size is None and loader.batch_sampler is not None
+    whole = isinstance(sampler, SequentialSampler) or (
+        isinstance(sampler, RandomSampler) and sampler.num_samples == total
     )
-    if loader.batch_size is None or whole:
-        return source
-    return source.subset(np.unique(np.asarray(list(loader.sampler), dtype=np.int64)))
+    if whole and not own_batches:
+        return None
+    if own_batches:
+        drawn = [row for batch in cast("Any", loader.batch_sampler) for row in batch]
+    else:
+        drawn = list(sampler)
+    rows = np.unique(np.asarray(drawn, dtype=np.int64))
+    if len(rows) < len(drawn):
+        warnings.warn(
+            f"{what}: the loader gives {len(drawn)} samples, of which {len(rows)} differ: these "
+            f"{len(rows)} of {total} are taken, each once",
+            stacklevel=4,
+        )
+    return rows
