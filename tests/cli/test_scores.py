@@ -93,7 +93,7 @@ def test_scores_then_train_then_unlearn_what_they_rank_first(
     first = (tmp_path / "s.csv").read_bytes()
     assert (
         failing(capsys, *base, "s.csv")
-        == "eigenforget: s.csv exists; say --overwrite to replace it"
+        == "eigenforget: s.csv exists; use --overwrite to replace it"
     )
     run(*base, "t.csv")
     assert (tmp_path / "t.csv").read_bytes() == first, "a rerun gives the same bytes"
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
         ),
         (
             ("scores", "--score", "loss", "--out", "s.csv"),
-            "--score loss is read off one trained model; give its checkpoint",
+            "--score loss is read from one trained model; give its checkpoint",
         ),
         (
             ("scores", "none.safetensors", "--score", "loss", "--out", "s.csv"),

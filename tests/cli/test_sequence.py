@@ -95,7 +95,7 @@ def test_the_command_leaves_a_folder_for_each_step_and_a_summary(
     assert {"step 1", "step 3", "1 by_class(label=3)", "3 by_class(label=5)"} <= set(words)
     before = files(out)
     assert (
-        "holds a sequence already; say --overwrite" in fails(arguments(out, *three), capsys)
+        "holds a sequence already; use --overwrite" in fails(arguments(out, *three), capsys)
         and files(out) == before
     )
     main(
@@ -121,7 +121,7 @@ def test_the_command_leaves_a_folder_for_each_step_and_a_summary(
         (
             ("by_class(label=3)",),
             {},
-            "needs at least 2 requests, got 1; `eigenforget unlearn` honours one",
+            "needs at least 2 requests, got 1; `eigenforget unlearn` handles one",
         ),
         (
             ("by_class(label=3)", "by_clas(label=5)"),

@@ -167,7 +167,7 @@ def test_nothing_is_signed_unless_all_can_be(signed: Path, keys: Path, tmp_path:
     assert "is missing" in refusal(sign_all, [signed], keys / "mine.pem")
     (tmp_path / "0.json").rename(signed / "0.json")
     (signed / "1.json.sig").write_text("mine")
-    assert "say --overwrite to sign again" in refusal(sign_all, [signed], keys / "mine.pem")
+    assert "use --overwrite to sign again" in refusal(sign_all, [signed], keys / "mine.pem")
     assert [p.name for p in signed.glob("*.sig")] == ["1.json.sig"]
     write_text(signed / "split.json", manifest_text(manifest_of(["a"], ["b"])))
     made_files = sign_all(sorted(signed.glob("*.json")), keys / "mine.pem", overwrite=True)

@@ -108,7 +108,7 @@ def test_weights_that_are_still_there() -> None:
     assert "copy is the original itself." in check("EF008", among(very)).explanation
     some = check("EF008", among(model(**kept(0.1)), model("two")))
     assert some.explanation.startswith("In one more than half") and some.explanation.endswith(
-        "Nothing is known of two."
+        "Nothing is known about two."
     )
     for bad in (1.5, -0.1, True, "all"):
         with pytest.raises(

@@ -113,7 +113,7 @@ SILENT: dict[str, tuple[str, Callable[[], list[RunRecord]]]] = {
         lambda: among(model(values={"mia_auc": None})),
     ),
     "EF004": (
-        "no retained accuracy stands beside one",
+        "no retained accuracy can be compared",
         lambda: among(model(values={"retain_accuracy": None, "test_retain_accuracy": None})),
     ),
     "EF005": ("no record says whether near duplicates were looked for", lambda: among(model())),

@@ -97,8 +97,8 @@ def test_what_is_kept_is_compared_in_the_right_direction(value: float, words: st
     ("oracles", "words"),
     [
         (0, "no retrained model"),
-        (1, "one retrained model only"),
-        (2, "A band of two is wide"),
+        (1, "only one retrained model"),
+        (2, "Their band is wide"),
         (3, ""),
     ],
 )
@@ -204,7 +204,7 @@ def test_going_past_is_not_arriving(records: list[RunRecord]) -> None:
         "accuracy says forgotten, features went past the retrained models",
     )
     assert (
-        "Went past the retrained models, which is not what retraining does: LP, NMI and cluster F1."
+        "Went past the retrained models, as retraining does not: LP, NMI and cluster F1."
         in " ".join(found.sentences)
     )
 
@@ -253,11 +253,11 @@ def test_a_metric_that_cannot_tell_says_so(records: list[RunRecord]) -> None:
 def test_what_cannot_be_said_is_said(records: list[RunRecord], no_oracle: list[RunRecord]) -> None:
     assert limits(table.build([*records, model_record("oracle_3", "oracle_1")])) == []
     two = limits(table.build(records))
-    assert len(two) == 1 and "two retrained models only. A band of two is wide" in two[0]
+    assert len(two) == 1 and "only two retrained models. Their band is wide" in two[0]
     none = limits(table.build(no_oracle))
     assert (
         len(none) == 1
-        and "It cannot be said whether any model is like one that never saw the forget set"
+        and "they cannot show whether any model is like one that never saw the forget set"
         in none[0]
     )
     assert verdict_on(no_oracle, "muda")[2:4] == (
@@ -266,5 +266,5 @@ def test_what_cannot_be_said_is_said(records: list[RunRecord], no_oracle: list[R
     )
     assert none[0] in Read(page.render(no_oracle, "t")).text
     one = limits(table.build([r for r in records if r.name != "oracle_2"]))
-    assert len(one) == 1 and "one retrained model only" in one[0]
+    assert len(one) == 1 and "only one retrained model" in one[0]
     assert "no original model" in limits(table.build(records[1:]))[1]

@@ -106,7 +106,7 @@ def _check_same(audit: MetricAudit, folder: Path) -> None:
     """
     records = record.read_folder(folder / "records")
     expected = audit.experiment.job()
-    cure = "say --overwrite to replace it"
+    cure = "use --overwrite to replace it"
     for key in ("data", "model", "recipe"):
         specs = {r.job[key]["spec"] for r in records}
         if specs != {expected[key]["spec"]}:

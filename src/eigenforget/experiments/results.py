@@ -80,7 +80,7 @@ class Output:
         taken = [name for name in _RESULTS if (self.path / name).exists()]
         if taken and not self.overwrite:
             raise EigenforgetError(
-                f"{self.path} holds {', '.join(taken)} already; say --overwrite to replace them"
+                f"{self.path} holds {', '.join(taken)} already; use --overwrite to replace them"
             )
         self.recording.check()
 
@@ -176,7 +176,7 @@ def check_file(path: Path, overwrite: bool) -> None:
         EigenforgetError: It exists, and `overwrite` is false.
     """
     if path.exists() and not overwrite:
-        raise EigenforgetError(f"{path} exists; say --overwrite to replace it")
+        raise EigenforgetError(f"{path} exists; use --overwrite to replace it")
 
 
 def _files_of(out: Path) -> tuple[Path, Path, Path]:

@@ -96,7 +96,7 @@ def sign_all(
         }
     taken = [signature_path(path) for path in stored if signature_path(path).exists()]
     if taken and not overwrite:
-        raise RecordError(f"{taken[0]}: exists already; say --overwrite to sign again")
+        raise RecordError(f"{taken[0]}: exists already; use --overwrite to sign again")
     return [_signed(record, path, key) for path, record in stored.items()]
 
 

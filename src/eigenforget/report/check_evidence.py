@@ -78,8 +78,8 @@ def oracles(case: Case) -> Finding:
     count = len(case.of("oracle"))
     if not count:
         return found(
-            "No retrained model is among the records. Whether any model is like one that never saw"
-            " the forget set cannot be said: there are no gaps, no bands and no verdicts."
+            "No retrained model is among the records. The records cannot show whether any model is"
+            " like one that never saw the forget set: there are no gaps, no bands and no verdicts."
         )
     if count >= ENOUGH:
         return passed(f"{count} retrained models are among the records.")
@@ -106,8 +106,8 @@ def training_seeds(case: Case) -> Finding:
     if count > 1:
         return passed(f"{count} originals from different training seeds are among the records.")
     return found(
-        "All unlearned models come from one original, so from one training seed. How the results"
-        " vary with the original is not known."
+        "All unlearned models come from one original, so from one training seed. It is unknown how"
+        " the results vary with the original."
     )
 
 
@@ -150,8 +150,8 @@ def attack_size(case: Case) -> Finding:
     "EF005",
     "The retain set holds near duplicates of the forget set",
     "warning",
-    action="Look at the pairs. Where both show the same thing, put the retained one into the"
-    " request as well and unlearn again.",
+    action="Look at the pairs. If both show the same thing, add the retained one to the request,"
+    " and unlearn again.",
 )
 def near_duplicate_pairs(case: Case) -> Finding:
     """Looks at the near duplicates that were found when the data was split."""
@@ -166,7 +166,7 @@ def near_duplicate_pairs(case: Case) -> Finding:
     first = f" The first: {enumerated(pairs, PAIRS)}." if pairs else ""
     return found(
         f"{are} nearly the same as one of the forget set (forget ~ retain).{first} Retrained models"
-        " learn from these too, so a trace of the forget set stays wherever they do.",
+        " learn from these too, so a trace of the forget set stays as long as they do.",
         dict.fromkeys(r.name for r, n, _ in looked if n),
     )
 
@@ -175,8 +175,8 @@ def near_duplicate_pairs(case: Case) -> Finding:
     "EF011",
     "Other data, split or layers",
     "error",
-    action="Do not compare these models. Evaluate them all in one run, or report those that belong"
-    " together.",
+    action="Do not compare these models. Evaluate them all in one run, or report only those that"
+    " belong together.",
 )
 def mixed(case: Case) -> Finding:
     """Compares the digests of data and split, and the measured layers."""
@@ -208,8 +208,8 @@ def mixed(case: Case) -> Finding:
     "EF014",
     "A measure without a signal",
     "note",
-    action="Do not quote these metrics as evidence for or against forgetting. Judge by those that"
-    " tell original and retrained models apart.",
+    action="Do not quote these metrics as evidence for or against forgetting. Judge by metrics"
+    " that tell original and retrained models apart.",
 )
 def signal(case: Case) -> Finding:
     """Looks for headline feature metrics in which original and retrained models do not differ."""
@@ -228,14 +228,14 @@ def signal(case: Case) -> Finding:
     ]
     rest = [label(n) for n in both if n not in null]
     left = (
-        f"What is left: {enumerated(rest)}."
+        f"These can still tell: {enumerated(rest)}."
         if rest
         else "None of the headline feature metrics can say anything here."
     )
     return found(
         f"Original and retrained models do not differ by more than chance in {enumerated(values)}."
-        " For this request these are null controls: whatever a model has there says nothing about"
-        f" forgetting. {left}",
+        " For this request these are null controls: their values say nothing about forgetting."
+        f" {left}",
         severity="note" if rest else "warning",
     )
 
@@ -263,7 +263,7 @@ def corrected(case: Case) -> Finding:
     "EF016",
     "A kind of measure is missing",
     "warning",
-    action="Evaluate again without --skip, or say beside the result what was not measured.",
+    action="Evaluate again without --skip, or state with the result what was not measured.",
 )
 def measures(case: Case) -> Finding:
     """Looks for kinds of measures that an unlearned model has no score of."""

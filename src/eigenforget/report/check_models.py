@@ -38,8 +38,8 @@ HALF = 0.5
     "EF004",
     "Accuracy on the retain set fell",
     "warning",
-    action="Do not use the model before this is accepted. Train longer on the retain set, or take a"
-    " gentler setting or another method.",
+    action="Do not use the model unless this loss is accepted. Train longer on the retain set, or"
+    " take a gentler setting or another method.",
 )
 def retained_accuracy(case: Case) -> Finding:
     """Compares retained accuracies with the retrained models', or with the original's."""
@@ -53,7 +53,7 @@ def retained_accuracy(case: Case) -> Finding:
     ]
     if not compared:
         return not_applicable(
-            "no retained accuracy stands beside one of a retrained model or of the original"
+            "no retained accuracy can be compared with that of a retrained model or of the original"
         )
     fell: dict[str, list[str]] = {}
     for row, name, cell, aim in compared:
@@ -166,7 +166,7 @@ def original_weights(case: Case) -> Finding:
         return not_applicable("the records do not say which weights are still the original's")
     if not left:
         silent = [name for name in unchanged if name not in told]
-        rest = f" Nothing is known of {enumerated(silent)}." if silent else ""
+        rest = f" Nothing is known about {enumerated(silent)}." if silent else ""
         where = enumerated(list(told)) if silent else "every model"
         return passed(f"In {where} more than half of the weights differ from the original's.{rest}")
     originals = {r.inputs.get("checked_model", "") for r in case.of("original")} - {""}
@@ -176,8 +176,8 @@ def original_weights(case: Case) -> Finding:
         for r in left
     ]
     return found(
-        "Trainable weights are the original's, bit for bit: they still compute what they computed,"
-        f" and only the others stand in front of them. {_sentence(said)}",
+        "Trainable weights are the original's, bit for bit: they still compute what they did"
+        f" before, behind the weights that changed. {_sentence(said)}",
         [r.name for r in left],
         _less_for_controls(r.role for r in left),
     )
@@ -187,7 +187,7 @@ def original_weights(case: Case) -> Finding:
     "EF009",
     "A run was refused or failed",
     "warning",
-    action="Read the reason. A refused method needs what the reason names; a failed one most often"
+    action="Read the reason. A refused method needs what the reason names; a failed one usually"
     " needs a smaller learning rate.",
 )
 def no_result(case: Case) -> Finding:
@@ -205,7 +205,7 @@ def no_result(case: Case) -> Finding:
     "EF010",
     "A negative control is among the models",
     "note",
-    action="Never quote a control as a result. It shows what a measure lets pass.",
+    action="Never quote a control as a result. It shows what a metric fails to catch.",
 )
 def controls(case: Case) -> Finding:
     """Looks for negative controls."""
@@ -213,7 +213,7 @@ def controls(case: Case) -> Finding:
     if not names:
         return passed("No negative control is among the models.")
     verb = "is a negative control" if len(names) == 1 else "are negative controls"
-    purpose = "built to pass some measure without forgetting, or to ruin the model"
+    purpose = "built to pass some metric without forgetting, or to ruin the model"
     return found(f"{enumerated(names)} {verb}: {purpose}.", names)
 
 
@@ -221,8 +221,8 @@ def controls(case: Case) -> Finding:
     "EF012",
     "More than half the cost of retraining",
     "warning",
-    action="Compare with retraining, which is exact. Unlearning pays where it is much cheaper or is"
-    " needed more often.",
+    action="Compare with retraining, which is exact. Unlearning pays off where it is much cheaper"
+    " or is needed more often.",
 )
 def cost(case: Case) -> Finding:
     """Looks at the share of the cost of retraining."""
@@ -253,7 +253,7 @@ def cost(case: Case) -> Finding:
     "EF013",
     "It relearns faster than retrained models",
     "warning",
-    action="Treat the model as one that still holds a part of the forget set. Take a method that"
+    action="Treat the model as one that still holds part of the forget set. Take a method that"
     " changes the features more, or retrain.",
 )
 def relearning(case: Case) -> Finding:
@@ -283,8 +283,8 @@ def relearning(case: Case) -> Finding:
             f" {STRONG:.0f} half-widths of the band."
         )
     said = (
-        "The model relearns the forget set faster than retrained models learn it, so something of"
-        " it was left."
+        "The model relearns the forget set faster than retrained models learn it, so some of it"
+        " was left."
     )
     return found(f"{said} {_by_model(fast, 2)}", fast)
 

@@ -102,24 +102,24 @@ def limits(table: Table) -> list[str]:
     said = []
     if not table.reference:
         said.append(
-            "There is no retrained model among these records. It cannot be said whether any model"
-            " is like one that never saw the forget set: no gaps, no share of the way and no share"
-            " of the cost of retraining are shown."
+            "There is no retrained model among these records, so they cannot show whether any model"
+            " is like one that never saw the forget set. The page has no gaps, no progress from the"
+            " original towards retraining, and no share of the cost of retraining."
         )
     elif oracles == 1:
         said.append(
-            "There is one retrained model only. How much retrained models differ among themselves"
-            " is unknown, so a small gap may be chance."
+            "There is only one retrained model. How much retrained models differ from each other is"
+            " unknown, so a small gap may be chance."
         )
     elif oracles == 2:
         said.append(
-            "There are two retrained models only. A band of two is wide, so few models lie outside"
-            " it: being inside says little."
+            "There are only two retrained models. Their band is wide, so few models lie outside it,"
+            " and being inside says little."
         )
     if not table.original:
         said.append(
-            "There is no original model among these records. How far any model moved from it cannot"
-            " be said."
+            "There is no original model among these records, so they cannot show how far any model"
+            " moved from it."
         )
     return said
 
@@ -273,7 +273,7 @@ def _features(ways: Sequence[Recovery]) -> str:
     sentences = (
         (
             moved,
-            "Of the way from the original to the retrained models, the features went:"
+            "Progress of the features from the original (0%) to the retrained models (100%):"
             f" {joined(moved)}.",
         ),
         (far, f"Nearer the original than the retrained models: {joined(far)}."),
@@ -284,7 +284,7 @@ def _features(ways: Sequence[Recovery]) -> str:
         ),
         (
             past,
-            f"Went past the retrained models, which is not what retraining does: {joined(past)}.",
+            f"Went past the retrained models, as retraining does not: {joined(past)}.",
         ),
     )
     unknown = [f"{label(r.metric)}: {r.why}." for r in ways if r.fraction is None]

@@ -159,7 +159,7 @@ def test_an_evaluate_record_alone_has_scores_and_no_bands() -> None:
     html = render_certificate(empty)
     assert (
         texts(html, "claimed") == ["The record states nothing."]
-        and "No proof that no trace is left" in texts(html, "not-claimed")[0]
+        and "no proof that no trace is left" in texts(html, "not-claimed")[0]
     )
 
 
@@ -239,14 +239,14 @@ def test_claims_are_cut_with_a_count() -> None:
     assert (
         len(said) == 9
         and said[-1] == "22 more, in the record."
-        and all(len(s) < 200 and "whole in the record" in s for s in said[:-1])
+        and all(len(s) < 200 and "complete in the record" in s for s in said[:-1])
     )
 
 
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (unlearned(kind="train"), "is of training, where nothing is forgotten"),
+        (unlearned(kind="train"), "is a train record"),
         (
             unlearned(outcome=Outcome("refused", 0.0, "needs classes")),
             "the run was refused and made no model",
@@ -276,11 +276,11 @@ def test_records_measured_together_must_hold_this_model() -> None:
         (
             unlearned(outcome=Outcome("ok", 1.0, outputs={"model": DIGESTS[9]})),
             beside,
-            "no evaluate record is of the model",
+            "no evaluate record is about the model",
         ),
         (unlearned(outcome=Outcome("ok", 1.0)), beside, "no digest of it"),
         (beside[-1], beside[:-1], "is not among the records that were measured together"),
-        (unlearned(), measured("control"), "is of the same model, as control"),
+        (unlearned(), measured("control"), "is about the same model, as control"),
         (unlearned(inputs={"split": DIGESTS[9]}), beside, "another split"),
         (unlearned(), [unlearned()], "no evaluate record among"),
     ):
@@ -324,7 +324,7 @@ def test_markup_stays_text_and_what_cannot_be_printed_is_gone() -> None:
 
 @pytest.mark.parametrize(("text", "kept"), [("a" * 500, 60), ("W" * 500, 35), ("漢" * 500, 33)])
 def test_a_text_is_cut_at_a_width(text: str, kept: int) -> None:
-    assert clipped(text, 35.0) == f"{text[:kept]}… (500 characters, whole in the record)"
+    assert clipped(text, 35.0) == f"{text[:kept]}… (500 characters, complete in the record)"
     assert clipped(text[:kept], 35.0) == text[:kept] and clipped(" a\n b ") == "a b"
 
 
@@ -498,7 +498,7 @@ def test_the_command_writes_and_refuses(
         and "wrote" in capsys.readouterr().out
     )
     refused("certificate", gone, "-o", out)
-    assert f"{out} exists; say --overwrite" in capsys.readouterr().err
+    assert f"{out} exists; use --overwrite" in capsys.readouterr().err
     run(
         "certificate", gone, "-o", out, "--evaluated", folder / "results" / "records", "--overwrite"
     )
@@ -507,7 +507,7 @@ def test_the_command_writes_and_refuses(
         read(gone), evaluated=read_folder(folder / "results" / "records")
     )
     for record, words in {
-        "original.json": "is of training",
+        "original.json": "is a train record",
         "mask.json": "is of a negative control",
         "missing.json": "cannot be read",
         "results": "is a folder",

@@ -219,7 +219,7 @@ def test_nothing_is_overwritten_unasked(
         ["export", folder, "--format", "parquet"],
         ["card", folder],
     ):
-        assert status(*given, "-o", out) == 2 and "say --overwrite" in capsys.readouterr().err
+        assert status(*given, "-o", out) == 2 and "use --overwrite" in capsys.readouterr().err
     assert out.read_text(encoding="utf-8") == "mine"
     assert (
         status("export", folder, "--format", "csv", "-o", out, "--overwrite", "--score", "nothing")

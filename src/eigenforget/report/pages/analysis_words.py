@@ -47,21 +47,22 @@ _HEADLINES: dict[Nearness, str] = {
     "": "alignment not measured",
 }
 LIMITS = (
-    "Retrained models come from other random draws than the original. A difference within what they"
-    " differ among themselves is called no difference here, and with few retrained models that band"
-    " is wide: no signal is not proof that there is none.",
-    "Each band is one of 95 %, and there are many numbers: about one in twenty lies outside by"
-    " chance. Trust what several numbers say, not a single one.",
+    "Retrained models come from other random draws than the original. A difference no larger than"
+    " those among retrained models counts as no difference here. With few retrained models the"
+    " band is wide, so “no signal” is no proof that there is none.",
+    "Each band covers 95 %, and there are many numbers: about one in twenty lies outside by chance."
+    " Trust several numbers that agree, not a single one.",
     "Numbers are averages over samples and directions. They do not say that any single sample was"
     " memorised, nor that it can be recovered.",
-    "A layer at which the models do not differ is no sign of forgetting, and no measure for it:"
-    " there even a model that forgot nothing passes.",
-    "Samples of the retain set define the directions and the neighbours that they are measured"
-    " against, so they look nearer than they are. Held-out samples of retained classes are the fair"
-    " comparison.",
-    "CKA weighs few large directions most, and it rises where samples are fewer than directions.",
-    "A map shows two of many directions. Samples that lie on each other there may be far apart in"
-    " the others.",
+    "A layer at which the models do not differ shows no forgetting and cannot measure it: even a"
+    " model that forgot nothing passes there.",
+    "Samples of the retain set are measured against directions and neighbours that they define"
+    " themselves, so they look nearer than they are. Held-out samples of retained classes are the"
+    " fair comparison.",
+    "CKA gives most weight to a few large directions, and it rises if samples are fewer than"
+    " directions.",
+    "A map shows two of many directions. Samples that overlap there may be far apart in the"
+    " others.",
 )
 
 
@@ -95,22 +96,22 @@ def _summary(found: AnalysisRecords, findings: Sequence[LayerFinding]) -> list[s
     silent = [f.layer for f in same]
     if silent and not nearer and not farther:
         said.append(
-            "Alignment carries no signal for this request: at none of the layers where it was"
-            " measured does the original differ from the retrained models by more than these differ"
-            " from each other, and by enough to count."
+            "Alignment carries no signal for this request. At no layer where it was measured does"
+            " the original differ from the retrained models by enough to count, and by more than"
+            " they differ from each other."
         )
     elif silent:
         said.append(f"At {', '.join(silent)} alignment carries no signal.")
     beyond = [n for n in silent if any(c.says in ("nearer", "farther") for c in _all(found, n))]
     if beyond:
         said.append(
-            f"Other numbers than alignment do differ at {', '.join(beyond)}; they are named below."
+            f"Numbers other than alignment do differ at {', '.join(beyond)}; they are named below."
         )
     sets = found.sets(findings[0].layer)
     if "test_retain" not in sets:
         said.append(
-            "There are no held-out samples: what differs cannot be told from what would differ for"
-            " any data, and distances to neighbours have no unit."
+            "There are no held-out samples. So a difference cannot be told from one that any data"
+            " would show, and distances to neighbours have no unit."
         )
     elif "test_forget" not in sets:
         said.append(
@@ -120,8 +121,8 @@ def _summary(found: AnalysisRecords, findings: Sequence[LayerFinding]) -> list[s
         )
     if count == 1:
         said.append(
-            "One retrained model makes no band: how far retrained models differ among each other is"
-            " not known here."
+            "One retrained model makes no band: it is unknown how far retrained models differ from"
+            " each other."
         )
     return said
 
@@ -163,7 +164,7 @@ def _retrained(value: Contrast) -> str:
     text = f"{number(value.mean)} on average in the retrained models"
     if value.band is None:
         return text
-    return f"{text} (one more of them is expected within {number(value.band.half)} of that)"
+    return f"{text} (one more retrained model is expected within {number(value.band.half)} of that)"
 
 
 def _consequence(value: Contrast) -> str:
@@ -188,12 +189,12 @@ def _held_out(found: AnalysisRecords, layer: str, main: Contrast) -> str:
         return f"{text}."
     if held_out.says == main.says:
         return (
-            f"{text}: the same difference, so what only the original has are directions of the"
-            " classes, not only of the samples."
+            f"{text}: the same difference. So the directions that only the original has belong to"
+            " the classes, not only to the samples."
         )
     return (
-        f"{text}, where the models do not differ in that way: the difference is about the samples"
-        " that were trained on, not their classes."
+        f"{text}, so these samples do not show the difference: it is about the samples that were"
+        " trained on, not about their classes."
     )
 
 
@@ -276,7 +277,7 @@ def _others(found: AnalysisRecords, layer: str, main: Contrast) -> str:
 
 
 def layers_line(found: AnalysisRecords) -> str:
-    """Which layers these are, and who chose them."""
+    """Which layers were measured, and how they were chosen."""
     widths = [
         f"{name} ({read_number(found.original, name, 'width')} features)" for name in found.layers()
     ]
@@ -290,7 +291,7 @@ def layers_line(found: AnalysisRecords) -> str:
 
 
 def samples_line(found: AnalysisRecords) -> str:
-    """How many samples of each set there are, and how many of them the costly numbers saw."""
+    """How many samples each set has, and how many of them the costly numbers use."""
     layer, told, fewer = found.layers()[0], [], False
     for name in found.sets(layer):
         every, drawn = (
@@ -299,8 +300,8 @@ def samples_line(found: AnalysisRecords) -> str:
         fewer |= drawn != every
         told.append(f"{SETS[name]} {every}" + (f" ({drawn} drawn)" if drawn != every else ""))
     drawing = (
-        " Distances, CKA and maps are of the drawn samples, the same in every model; alignment,"
-        " spectra, ranks, angles and shares are of all."
+        " Distances, CKA and maps use the drawn samples, the same ones for every model; alignment,"
+        " spectra, ranks, angles and shares use all samples."
         if fewer
         else " The maps show at most 300 samples of the retain set and 150 of each other set."
     )

@@ -152,9 +152,9 @@ def signed_by(record: RunRecord, path: str | Path) -> str:
         return ""
     try:
         check_signature(record, beside)
-        checked = "; the signature is valid, whose key it is the file cannot say"
+        checked = "; the signature is valid, but the file cannot tell whose key it is"
     except NoCryptographyError:
-        checked = "; not checked here, since the package cryptography is not installed"
+        checked = "; not checked, because the package cryptography is not installed"
     return fingerprint(read_signature(beside).public_key) + checked
 
 
@@ -170,7 +170,7 @@ def clipped(text: str, limit: float = _LONG) -> str:
     return (
         text
         if kept == len(text)
-        else f"{text[:kept]}… ({len(text)} characters, whole in the record)"
+        else f"{text[:kept]}… ({len(text)} characters, complete in the record)"
     )
 
 
@@ -178,8 +178,8 @@ def _check(record: RunRecord) -> None:
     name = f"record {clipped(record.name, _NAME)!r}"
     if record.kind == "train":
         raise RecordError(
-            f"{name} is of training, where nothing is forgotten; a certificate takes an unlearn or"
-            " an evaluate record"
+            f"{name} is a train record, and training forgets nothing; a certificate needs an"
+            " unlearn or an evaluate record"
         )
     if record.outcome.status != "ok":
         raise RecordError(
@@ -215,11 +215,11 @@ def _evaluation_of(record: RunRecord, evaluated: Sequence[RunRecord]) -> RunReco
     ]
     if not same:
         raise RecordError(
-            f"no evaluate record is of the model that {name} made ({model or 'no digest of it'})"
+            f"no evaluate record is about the model that {name} made ({model or 'no digest of it'})"
         )
     if same[0].role != "unlearned":
         raise RecordError(
-            f"record {clipped(same[0].name, _NAME)!r} is of the same model, as {same[0].role}:"
+            f"record {clipped(same[0].name, _NAME)!r} is about the same model, as {same[0].role}:"
             " there is nothing to certify"
         )
     splits = record.inputs.get("split"), same[0].inputs.get("split")
@@ -252,7 +252,7 @@ def _facts(record: RunRecord) -> list[Fact]:
     ]
     if job.get("ids"):
         facts.append(
-            Fact("Ids", f"stand in the record as salted hashes ({clipped(str(job['ids']), _NAME)})")
+            Fact("Ids", f"are salted hashes in the record ({clipped(str(job['ids']), _NAME)})")
         )
     return facts
 
@@ -350,11 +350,13 @@ def _claims(record: RunRecord, other: RunRecord | None) -> list[str]:
     if record.kind == "unlearn":
         said.insert(
             0,
-            "The method named here was run on the model “before” with this request and made the"
+            "The method named here was run with this request on the model “before”, and made the"
             " model “after”.",
         )
     if record.kind == "unlearn" and other is None:
-        said.append("Nothing was measured in this run: see evaluate records of the model “after”.")
+        said.append(
+            "Nothing was measured in this run: see the evaluate records of the model “after”."
+        )
     shown = [clipped(text, _CLAIM) for text in said[:_CLAIMS]]
     return [
         *shown,
