@@ -361,5 +361,5 @@ def test_the_page_counts_corrected_records_and_shows_the_correction() -> None:
     first = seal(judged(RETRAINED))
     fixed = replace(judged(RETRAINED, da=0.5), job={"corrects": first.digest})
     html = page.render([first, seal(fixed, first.digest)], "t")
-    assert "1 of them is corrected by a later one" in html
+    assert "1 of them was corrected by a later one" in html
     assert 'data-value="0.5"' in html and 'data-value="0.978"' not in html
