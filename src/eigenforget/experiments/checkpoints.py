@@ -15,7 +15,6 @@ from eigenforget.experiments.experiment import Candidate, Experiment
 from eigenforget.experiments.provenance import CheckpointFile, check_references, doubts
 from eigenforget.experiments.results import file_of
 from eigenforget.experiments.specs import Specs
-from eigenforget.record import RunRecord
 from eigenforget.record.schema import Role
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
@@ -101,7 +100,8 @@ def compare(paths: Checkpoints, specs: Specs, engine: Engine) -> Comparison:
 def _candidate(name: str, role: Role, model: nn.Module, path: Path) -> Candidate:
     """The model, with what the record beside its checkpoint says of how it was made."""
     job: dict[str, Any] = {"checkpoint": path.name}
-    made, inputs = _record_beside(path), file_of(path)
+    beside, inputs = path.with_suffix(".json"), file_of(path)
+    made = record.read(beside) if beside.exists() else None
     if made is None:
         return Candidate(name, role, ModelAndCost(model, 0.0, {}), job, inputs)
     job |= {key: made.job[key] for key in ("method", "near_duplicates") if key in made.job}
@@ -109,8 +109,3 @@ def _candidate(name: str, role: Role, model: nn.Module, path: Path) -> Candidate
         role = made.job.get("role", role)
     spent = ModelAndCost(model, made.outcome.seconds, made.outcome.cost)
     return Candidate(name, role, spent, job, inputs, made.series.get("trace", ()))
-
-
-def _record_beside(path: Path) -> RunRecord | None:
-    beside = path.with_suffix(".json")
-    return record.read(beside) if beside.exists() else None

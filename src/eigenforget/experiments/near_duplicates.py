@@ -202,17 +202,16 @@ def similar_inputs(experiment: Experiment, threshold: float = 0.98) -> NearDupli
         {str(name): row for name, row in zip(side, wide, strict=True)}
         for side, wide in zip(names, (forget, retain), strict=True)
     ]
-    exact = [DuplicatePair(f, r, _cosine(rows[0][f], rows[1][r])) for f, r, _ in near.pairs]
+    exact = []
+    for f, r, _ in near.pairs:
+        x, y = rows[0][f], rows[1][r]
+        exact.append(DuplicatePair(f, r, float(x @ y / np.sqrt((x @ x) * (y @ y)))))
     return _nearest_first([pair for pair in exact if pair.cosine >= threshold])
 
 
 def few_enough(experiment: Experiment) -> bool:
     """Whether a command may search without being asked."""
     return len(experiment.split.forget) * len(experiment.split.retain) <= _MANY
-
-
-def _cosine(x: np.ndarray, y: np.ndarray) -> float:
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def _rows(source: Source) -> np.ndarray:

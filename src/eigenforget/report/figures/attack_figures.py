@@ -32,18 +32,10 @@ def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
     panels.add(0, "guessing", line=dots, **ends)
     for name, c in curves.items():
         corners = [(f, t) for f, t in zip(c.false, c.true, strict=True) if f and t]
-        panels.add(
-            0,
-            shown(name),
-            group=name,
-            x=[f / c.others for f, _ in corners],
-            y=[t / c.members for _, t in corners],
-            mode="lines",
-            line=looks[name].line(),
-            customdata=[list(pair) for pair in corners],
-            hovertemplate=f"%{{customdata[1]}} of {c.members} found,"
-            f" %{{customdata[0]}} of {c.others} false alarms",
-        )
+        points = [f / c.others for f, _ in corners], [t / c.members for _, t in corners]
+        found, alarms = f"%{{customdata[1]}} of {c.members}", f"%{{customdata[0]}} of {c.others}"
+        hover, counts = f"{found} found, {alarms} false alarms", [list(pair) for pair in corners]
+        panels.model(0, name, points, hover, line=looks[name].line(), customdata=counts)
         _add_marks(panels, name, c, looks[name])
     for rate in (r for r in series.ROC_RATES if any(r in c.rates for c in curves.values())):
         panels.mark(0, rate, f"{100 * rate:g} %", width=1)

@@ -77,17 +77,9 @@ def relearning_figure(records: Sequence[RunRecord]) -> go.Figure:
     panels = Panels(titles, height=240, columns=2)
     for i, budget in enumerate(budgets):
         for name, curve in ((n, c) for n, c in curves.items() if budget in c.curves):
-            panels.add(
-                i,
-                shown(name),
-                group=name,
-                x=curve.steps,
-                y=curve.curves[budget],
-                mode="lines+markers",
-                hovertemplate="step %{x}: %{y:.3f}",
-                line=looks[name].line(),
-                marker=looks[name].marker(6),
-            )
+            points, look = (curve.steps, curve.curves[budget]), looks[name]
+            hover = "step %{x}: %{y:.3f}"
+            panels.model(i, name, points, hover, line=look.line(), marker=look.marker(6))
         panels.axes(i, {"title": {"text": "steps"}}, {"range": [-0.02, 1.02]})
     return panels.figure()
 
@@ -117,18 +109,9 @@ def layers_figure(records: Sequence[RunRecord]) -> go.Figure:
                 continue
             # Numbers in the place of the layers' names, which plotly would take for numbers or
             # dates where they look like them.
-            panels.add(
-                i,
-                shown(record.name),
-                group=record.name,
-                x=list(range(len(line))),
-                y=line,
-                mode="lines+markers",
-                hovertemplate="%{text}: %{y:.3f}",
-                text=[*(shown(layer, 60) for layer in layers), _HEAD],
-                line=looks[record.name].line(None),
-                marker=looks[record.name].marker(),
-            )
+            text, look = [*(shown(layer, 60) for layer in layers), _HEAD], looks[record.name]
+            own: dict[str, Any] = {"line": look.line(None), "marker": look.marker(), "text": text}
+            panels.model(i, record.name, (range(len(line)), line), "%{text}: %{y:.3f}", **own)
         names = [*(shown(layer, 14) for layer in layers), _HEAD]
         ticks = {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 30}
         panels.axes(i, {**ticks, "automargin": True}, {"automargin": True})

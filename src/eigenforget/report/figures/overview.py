@@ -83,17 +83,8 @@ def da_figure(records: Sequence[RunRecord]) -> go.Figure:
     looks, panels = styles(records), Panels([""], height=280, columns=1, choices=forms)
     for form in forms:
         for name, curve in ((n, c) for n, c in curves.items() if form in c.forms):
-            panels.add(
-                0,
-                shown(name),
-                group=name,
-                choice=form,
-                x=curve.k,
-                y=curve.forms[form],
-                mode="lines",
-                line=looks[name].line(),
-                hovertemplate="k = %{x}: %{y:.3f}",
-            )
+            points, hover = (curve.k, curve.forms[form]), "k = %{x}: %{y:.3f}"
+            panels.model(0, name, points, hover, choice=form, line=looks[name].line())
     for k in sorted({c.headline_k for c in curves.values() if c.headline_k is not None}):
         panels.mark(0, k, f"k = {k}")
     k_axis = {"type": "log", "title": {"text": "k, the number of directions (logarithmic)"}}
@@ -146,16 +137,8 @@ def spectra_figure(records: Sequence[RunRecord]) -> go.Figure:
         for i, values in enumerate(series.read_spectrum(r)):
             # What is zero to rounding has no place on a logarithmic scale.
             positive = [v for v in values if v > 0]
-            panels.add(
-                i,
-                shown(r.name),
-                group=r.name,
-                x=list(range(1, len(positive) + 1)),
-                y=positive,
-                mode="lines",
-                line=looks[r.name].line(),
-                hovertemplate="%{x}: %{y:.2e}",
-            )
+            points = range(1, len(positive) + 1), positive
+            panels.model(i, r.name, points, "%{x}: %{y:.2e}", line=looks[r.name].line())
     for i in range(2):
         log = {"type": "log", "exponentformat": "power", "nticks": 8}
         panels.axes(i, {"title": {"text": "rank"}}, log)
@@ -190,17 +173,8 @@ def trace_figure(records: Sequence[RunRecord]) -> go.Figure:
     whole = {"dtick": 1} if max(map(len, traces.values())) <= 10 else {}
     for i, (_, lines) in enumerate(found):
         for name, line in ((n, v) for n, v in lines.items() if v):
-            panels.add(
-                i,
-                shown(name),
-                group=name,
-                x=list(line),
-                y=list(line.values()),
-                mode="lines+markers",
-                marker=looks[name].marker(7),
-                line=looks[name].line(None),
-                hovertemplate="%{x}: %{y:.3g}",
-            )
+            look: dict[str, Any] = {"line": looks[name].line(None), "marker": looks[name].marker(7)}
+            panels.model(i, name, (line, line.values()), "%{x}: %{y:.3g}", **look)
         panels.axes(i, {"title": {"text": "training epoch"}, **whole}, {"automargin": True})
     return panels.figure()
 

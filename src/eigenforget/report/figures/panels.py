@@ -7,7 +7,7 @@ medium and narrow screens, and one for paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -100,6 +100,20 @@ class Panels:
         visible = {"visible": choice == first} if len(self._choices) > 1 else {}
         scatter = go.Scatter(showlegend=listed, **{**own, **visible, **trace})
         self._figure.add_trace(scatter, **self._place(panel))
+
+    def model(
+        self,
+        panel: int,
+        model: str,
+        points: tuple[Iterable[Any], Iterable[Any]],
+        hover: str,
+        **trace: Any,
+    ) -> None:
+        """Draws a model's line, with markers where it has these, under its name in the legend."""
+        mode = "lines+markers" if "marker" in trace else "lines"
+        x, y = map(list, points)
+        look = {"mode": mode, "hovertemplate": hover, **trace}
+        self.add(panel, shown(model), group=model, x=x, y=y, **look)
 
     def cells(self, panel: int, trace: go.Heatmap) -> None:
         """Draws a heat map."""
