@@ -58,7 +58,7 @@ def test_the_command_says_so_with_ids_and_its_exit_code(
             )
         assert ended.value.code == code
     shown = capsys.readouterr().out
-    assert "5 forgotten samples have near duplicates" in " ".join(
+    assert "5 samples of the forget set have near duplicates" in " ".join(
         shown.split()
     ) and "train/0 ~ train/55" in " ".join(shown.split())
 
@@ -97,6 +97,6 @@ def test_unlearning_warns_and_records_them(
             str(out),
         ]
     )
-    assert "warning: 5 forgotten samples" in " ".join(capsys.readouterr().out.split())
+    assert "warning: 5 samples of the forget set" in " ".join(capsys.readouterr().out.split())
     noted = read(out.with_suffix(".json")).job["near_duplicates"]
     assert noted["total"] == 5 and ["train/0", "train/55"] in [pair[:2] for pair in noted["pairs"]]
