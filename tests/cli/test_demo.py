@@ -17,7 +17,7 @@ def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=900,
     )
     with open(out / "table.csv", newline="") as file:
         rows = {r["model"]: r for r in csv.DictReader(file)}

@@ -36,7 +36,7 @@ def dumped(path: Path, width: int = 1200) -> str:
     ]
     profile = f"--user-data-dir={path.parent / 'profile'}"
     command = [str(_BROWSER), *flags, f"--window-size={width},900", profile, path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     return done.stdout
 

@@ -52,7 +52,7 @@ def test_processes_that_append_at_the_same_time_make_one_chain(tmp_path: Path) -
         assert writer.stdin
         writer.stdin.write("go\n")
         writer.stdin.flush()
-    told = [line for writer in writers for line in writer.communicate(timeout=60)[0].split()]
+    told = [line for writer in writers for line in writer.communicate(timeout=900)[0].split()]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     records = read_folder(folder)
     assert (
@@ -90,7 +90,7 @@ def test_a_writer_waits_for_the_lock(tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             writer.wait(timeout=0.5)
         assert not list(tmp_path.glob("*.json"))
-    assert writer.wait(timeout=30) == 0 and len(read_folder(tmp_path)) == 1
+    assert writer.wait(timeout=900) == 0 and len(read_folder(tmp_path)) == 1
     writer.stdin.close()
     writer.stdout.close()
 

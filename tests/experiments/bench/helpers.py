@@ -16,7 +16,7 @@ def bench(store: Path, plan: Any, backend: str = "sequential", workers: int = 1)
 
 
 def command(
-    folder: Path, *more: str, seconds: float = 120, **options: Any
+    folder: Path, *more: str, seconds: float = 900, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """`eigenforget bench plan.toml` in a process of its own."""
     words = [

@@ -244,7 +244,7 @@ def test_two_benches_share_a_store(uninterrupted: tuple[Path, str], tmp_path: Pa
         subprocess.Popen([*words, "--out", name], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         for name in ("a", "b")
     ]
-    texts = [process.communicate(timeout=180)[0] for process in both]
+    texts = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     assert timeless(tmp_path / "a") == timeless(tmp_path / "b") == expected
     assert len(list((tmp_path / "store" / "models").glob("*.safetensors"))) == 2 + 4

@@ -135,7 +135,7 @@ def test_a_browser_draws_every_chart_without_an_error(
         "--enable-logging=stderr",
     ]
     command = [str(_BROWSER), *flags, f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     charts = re.split(r'<div class="chart', done.stdout)[1:]
     assert len(charts) == len(ANALYSIS_CHARTS)

@@ -361,7 +361,7 @@ def pages(html: str, folder: Path) -> int:
         f"--print-to-pdf={folder / 'c.pdf'}",
         (folder / "c.html").as_uri(),
     ]
-    subprocess.run(command, capture_output=True, check=True, timeout=120)
+    subprocess.run(command, capture_output=True, check=True, timeout=900)
     return len(re.findall(rb"/Type\s*/Page\b(?!s)", (folder / "c.pdf").read_bytes()))
 
 
