@@ -163,5 +163,6 @@ def test_a_killed_process_leaves_no_lock_and_no_half_model(tmp_path: Path) -> No
     assert list((tmp_path / "models").glob("*.safetensors")) == []
     second = start(tmp_path, epochs=20, pause=0.0)  # the same model: it must not wait for the dead
     assert (
-        second.wait(timeout=900) == 0 and len(list((tmp_path / "models").glob("*.safetensors"))) == 1
+        second.wait(timeout=900) == 0
+        and len(list((tmp_path / "models").glob("*.safetensors"))) == 1
     )
