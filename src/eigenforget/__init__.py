@@ -13,6 +13,18 @@ from typing import TYPE_CHECKING, Any
 from eigenforget.core.version import __version__
 
 if TYPE_CHECKING:
+    from eigenforget import (
+        alignment,
+        data,
+        evaluation,
+        experiments,
+        methods,
+        models,
+        record,
+        report,
+        requests,
+        training,
+    )
     from eigenforget.alignment import alignment_curve, dimensional_alignment_loss
     from eigenforget.core.errors import Diverged, EigenforgetError, Refused
     from eigenforget.core.types import Index, Score
