@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -214,3 +215,27 @@ def test_functions_stay_small() -> None:
 def test_command_line_starts_without_torch() -> None:
     code = "import sys, eigenforget.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_the_entries_and_the_floors() -> None:
+    rows = re.findall(r"^\| `([\w.]+)/?` \|", PAGE.split("## The import rule")[0], re.MULTILINE)
+    assert {row.removesuffix(".py") for row in rows} == set(LEVEL)
+    floors = re.findall(r"^    (\d)  (.+)$", PAGE, re.MULTILINE)
+    found = {int(n): set(re.split(r"   +", names)[0].split(" | ")) for n, names in floors}
+    assert found == {level + 1: names for level, names in enumerate(FLOORS)}
+
+
+def test_the_page_names_files_and_registries_that_are_there() -> None:
+    rows = re.findall(
+        r"^\| [\w ]+ \| `([\w/]+\.py)` \| `(\w+)` in `([\w/]+)\.py`", PAGE, re.MULTILINE
+    )
+    assert len(rows) == 6
+    for base, registry, module in rows:
+        assert (ROOT / base).exists(), base
+        home = "eigenforget." + module.removesuffix("/__init__").replace("/", ".")
+        assert len(getattr(importlib.import_module(home), registry)) > 3
+    for path in re.findall(r"`(\w+(?:/\w+)+\.py)`", PAGE):
+        assert (ROOT / path).exists() or (ROOT.parent.parent / path).exists(), path
