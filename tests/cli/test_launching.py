@@ -16,11 +16,15 @@ from tests.training.test_processes import compare
 SAYS = """
 import os, sys, time
 from eigenforget.cli import launching
-launching.GRACE = 0.5
+launching.GRACE = 600  # the first one fails long before
 rank, world = os.environ["RANK"], os.environ["WORLD_SIZE"]
 assert os.environ["LOCAL_RANK"] == rank and world == os.environ["LOCAL_WORLD_SIZE"]
 assert os.environ["MASTER_PORT"]
 print(f"rank {rank} of {world} {sys.argv[1]}", flush=True)
+if rank == "0":
+    open(sys.argv[2], "w").close()
+while not os.path.exists(sys.argv[2]):  # nobody ends the first one before it has spoken
+    time.sleep(0.01)
 """
 
 
@@ -43,10 +47,15 @@ FAIL = "launching.let_first_speak(); print('wrong', rank, file=sys.stderr); sys.
     ],
 )
 def test_the_launcher_speaks_with_one_voice(
-    capfd: pytest.CaptureFixture[str], does: str, code: int, said: str, complained: str
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    does: str,
+    code: int,
+    said: str,
+    complained: str,
 ) -> None:
     handler, started = signal.getsignal(signal.SIGTERM), time.monotonic()
-    assert launching.supervise(["x"], 3, ["-c", SAYS + does]) == code
+    assert launching.supervise(["x", str(tmp_path / "spoken")], 3, ["-c", SAYS + does]) == code
     assert time.monotonic() - started < 900, (
         "nobody waits for a process that sleeps for twenty minutes"
     )
