@@ -24,7 +24,7 @@ FORGET, RETAIN, TEST = source([2] * 20), source([0, 1, 3] * 20, 1), source([0, 1
 
 
 def test_parts_divide_the_test_set_by_the_classes_that_are_gone() -> None:
-    assert gone_classes(FORGET, RETAIN) == (2,)
+    assert gone_classes(FORGET.labels(), RETAIN.labels()).classes == (2,)
     parts = parts_of(FORGET, RETAIN, TEST, forgotten_classes=(2,))
     assert set(parts["test_forget"].labels()) == {2} and set(parts["test_retain"].labels()) == {
         0,

@@ -17,7 +17,6 @@ from lightning_fabric.plugins.precision import DoublePrecision
 from torch import Tensor, nn
 
 import eigenforget
-import eigenforget.training.engine as engine_module
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import TensorSource
@@ -251,7 +250,12 @@ def in_double(patch: pytest.MonkeyPatch) -> None:
     """Without the casts to float32, so that nothing but a wrong division of labour makes weights
     differ.
     """
-    patch.setattr(engine_module, "_float", lambda outputs: outputs)
+    mapped = Outputs.mapped
+    patch.setattr(
+        Outputs,
+        "mapped",
+        lambda outputs, change: outputs if change is Tensor.float else mapped(outputs, change),
+    )
     patch.setattr(DoublePrecision, "convert_output", lambda self, outputs: outputs)
 
 
