@@ -75,10 +75,10 @@ def test_nested_blocks_each_have_the_peak_of_their_own_time():
             with peak_memory() as innermost:
                 allocate(120)
         with peak_memory() as second:
-            allocate(30)
+            allocate(40)  # more than 32 MiB: never from what the heap already holds
     assert 195 < outer.added < 240
     assert 115 < inner.added < 160 and 115 < innermost.added < 160
-    assert 25 < second.added < 70
+    assert 35 < second.added < 80
 
 
 @cpu
