@@ -8,53 +8,10 @@ from typing import Any
 
 import pytest
 
-from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
+from eigenforget.record import RecordError, RunRecord
 from eigenforget.report import table
 from eigenforget.report.figures import band_figures, style
-
-ORACLES = {"o1": 0.50, "o2": 0.549, "o3": 0.55}
-
-
-def row(
-    name: str, value: float | None, *, better: Any = "reference", trace: Any = "above", **own: Any
-) -> ScoreRow:
-    return ScoreRow(
-        name,
-        value,
-        own.pop("unit", "share"),
-        better,
-        (0.0, 1.0),
-        trace=trace,
-        reason="" if value is not None else "none",
-        **own,
-    )
-
-
-def record(name: str, role: Any, *scores: ScoreRow, **series: Any) -> RunRecord:
-    return RunRecord(
-        "evaluate",
-        name,
-        "2026-11-24T13:00:00Z",
-        {},
-        {},
-        {},
-        Outcome("ok", 10.0),
-        role,
-        scores,
-        series,
-    )
-
-
-def family(value: float, oracles: int = 3, **own: Any) -> list[RunRecord]:
-    """An original, retrained models and one model x, with one score s; numbers are made up."""
-    retrained = [
-        record(n, "oracle", row("s", v, **own)) for n, v in list(ORACLES.items())[:oracles]
-    ]
-    return [
-        record("original", "original", row("s", 0.9, **own)),
-        *retrained,
-        record("x", "unlearned", row("s", value, **own)),
-    ]
+from tests.report.band_toys import family, member, row
 
 
 def cell(records: list[RunRecord], model: str, name: str = "s") -> table.Cell:
@@ -65,8 +22,8 @@ def test_the_heat_map_holds_a_cell_per_band() -> None:
     long = "a_name_that_is_far_too_long_for_a_column_and_ends_in_"
     records = [
         *family(0.7),
-        record(long + "1", "unlearned", row("s", 0.1)),
-        record(long + "2", "control", row("s", None), row("p", 0.5)),
+        member(long + "1", "unlearned", row("s", 0.1)),
+        member(long + "2", "control", row("s", None), row("p", 0.5)),
     ]
     further = (row("retain_accuracy", 0.9), row("test_forget_accuracy", 0.0), row("s@b", 0.5))
     records[1:4] = [replace(r, scores=(*r.scores, *further)) for r in records[1:4]]
@@ -110,7 +67,7 @@ def test_relearning_draws_every_curve_and_lists_each_model_once() -> None:
     }
     fig = band_figures.relearning_figure(
         [
-            record(n, "unlearned", relearning={"steps": [0, 4], "curves": c})
+            member(n, "unlearned", relearning={"steps": [0, 4], "curves": c})
             for n, c in given.items()
         ]
     )
@@ -128,7 +85,7 @@ def test_relearning_draws_every_curve_and_lists_each_model_once() -> None:
 
 def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
     records = [
-        record(
+        member(
             "m",
             "unlearned",
             row("da", 0.5),
@@ -136,10 +93,10 @@ def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
             row("da@2020-01-01", 0.2),
             row("nmi@1", 0.7),
         ),
-        record(
+        member(
             "n", "unlearned", row("da@1", 0.3), row("da@2020-01-01", None), row("lp_forget", 0.4)
         ),
-        record("none", "unlearned", row("lp_forget", 0.4)),
+        member("none", "unlearned", row("lp_forget", 0.4)),
     ]
     fig = band_figures.layers_figure(records)
     drawn = [(t.name, t.xaxis, list(t.x), list(t.y)) for t in fig.data]
@@ -164,14 +121,14 @@ def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
 def test_classes_are_cells_and_an_absent_class_is_none() -> None:
     first, second = {"label": [0, 1], "test": [0.5, None]}, {"label": [1, "cat"], "test": [0.25, 1]}
     fig = band_figures.classes_figure(
-        [record("m", "original", per_class=first), record("n", "unlearned", per_class=second)]
+        [member("m", "original", per_class=first), member("n", "unlearned", per_class=second)]
     )
     assert [list(line) for line in fig.data[0].z] == [[0.5, None], [None, 0.25], [None, 1]]
     assert list(fig.layout.yaxis.ticktext) == ["class 0", "class 1", "class cat"] and list(
         fig.layout.xaxis.ticktext
     ) == ["m", "n"]
     many = {"label": list(range(100)), "test": [0.5] * 100}
-    tall = band_figures.classes_figure([record("m", "original", per_class=many)])
+    tall = band_figures.classes_figure([member("m", "original", per_class=many)])
     assert (
         list(tall.layout.yaxis.ticktext) == [f"class {i}" for i in range(0, 100, 2)]
         and tall.data[0].texttemplate == ""
@@ -209,6 +166,6 @@ def test_malformed_series_are_named(name: str, bad: Any, words: str) -> None:
         name
     ]
     with pytest.raises(RecordError, match=f"record 'muda': series {name} {words}"):
-        make([record("muda", "unlearned", **{name: bad})])
+        make([member("muda", "unlearned", **{name: bad})])
     with pytest.raises(RecordError, match=f"no record has the series '{name}'"):
-        make([record("muda", "unlearned")])
+        make([member("muda", "unlearned")])
