@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from eigenforget.cli.launching import NotLaunchedError, let_first_speak, prefix, supervise
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.version import __version__
 from eigenforget.record import RecordError
@@ -72,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> Any:
     """Runs a command. Bad input ends with one line on standard error and exit code 2."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        return app(arguments, exit_on_error=False, print_error=False)
+        with _plain_warnings(), notices.collected():
+            return app(arguments, exit_on_error=False, print_error=False)
     except NotLaunchedError as wanted:
         raise SystemExit(supervise(arguments, wanted.count)) from None
     except (CycloptsError, EigenforgetError, RecordError) as error:
@@ -82,3 +86,25 @@ def main(argv: Sequence[str] | None = None) -> Any:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Prints a doubt as one line, each once; other warnings stay as they are."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def plainly(
+            message: Warning | str, category: type[Warning], *place: Any, **more: Any
+        ) -> None:
+            line = " ".join(str(message).split())
+            if not issubclass(category, notices.EigenforgetWarning):
+                show(message, category, *place, **more)
+            elif line not in said:
+                said.add(line)
+                print(f"warning: {prefix()}{line}", file=sys.stderr)
+
+        warnings.simplefilter("always", notices.EigenforgetWarning)
+        warnings.showwarning = plainly
+        yield

@@ -28,6 +28,7 @@ from eigenforget.cli.options import (
     TrainedOptions,
 )
 from eigenforget.cli.terminal import engine, progress, say, show_results
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.records import write_results
 from eigenforget.evaluation.scoring import check_skip, chosen_audits, chosen_metrics
@@ -93,7 +94,7 @@ def evaluate(
     )
     given = compare(paths, specs, engine(**asdict(measuring)))
     for line in given.doubts:
-        say(f"warning: {line}", wrap=False)
+        notices.warn(line)
     experiment = given.experiment
     panel = experiment.panel(
         seed=seed, layers=also_layer, skip=skip, maps=maps, metrics=metric, audits=audit

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from eigenforget.core import notices
 from eigenforget.core.imports import path_of
 from eigenforget.core.spec import spell
 from eigenforget.core.types import Score, Split
@@ -76,7 +77,7 @@ def run_record(
     inputs: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> RunRecord:
-    """An unsealed record of one run, made now.
+    """An unsealed record of one run, made now, with the warnings until now in its job.
 
     Args:
         kind: "train", "unlearn" or "evaluate".
@@ -88,11 +89,12 @@ def run_record(
         **fields: Further fields of RunRecord; `non_claims` has a default for each kind.
     """
     fields.setdefault("non_claims", _non_claims(kind))
+    warned = notices.so_far()
     return RunRecord(
         kind=kind,
         name=name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        job={**origin.job, **(job or {})},
+        job={**origin.job, **(job or {}), **({"warnings": warned} if warned else {})},
         inputs={**origin.inputs, **(inputs or {})},
         environment=run_environment(origin.engine),
         outcome=outcome,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import operator
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from eigenforget.core import seeds
+from eigenforget.core import notices, seeds
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index, Split, digest_of_rows
@@ -92,10 +91,9 @@ def sides(
         gone = tuple(c for c in doubtful if c in named)
         if len(gone) < len(doubtful):
             found = tuple(c for c in doubtful if c not in named)
-            warnings.warn(
+            notices.warn(
                 f"{name} takes every sample of {_named(found)} beside samples of others: "
-                "this does not count as gone as a whole; a union with by_class says that it is",
-                stacklevel=2,
+                "this does not count as gone as a whole; a union with by_class says that it is"
             )
     rows = (f"{name}\x1f{int(side)}" for name, side in zip(index.ids, chosen, strict=True))
     return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), gone, digest_of_rows(rows))
@@ -188,11 +186,10 @@ def settled_classes(
         return ()
     found = gone_classes(forget.labels(), retain.labels())
     if found.doubtful:
-        warnings.warn(
+        notices.warn(
             f"the forget set has samples of {_named(found.doubtful)}, which the retain set lacks, "
             "beside samples of classes that it has: no class counts as gone as a whole; say "
-            f"forgotten_classes={found.doubtful} if they are gone, and () if not",
-            stacklevel=3,
+            f"forgotten_classes={found.doubtful} if they are gone, and () if not"
         )
     elif found.classes:
         _LOG.info(

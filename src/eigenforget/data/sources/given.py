@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources.inputs import Inputs
 from eigenforget.data.sources.kinds import DatasetSource, JoinedSource, Source, TensorSource
@@ -103,11 +103,10 @@ def _selection(loader: DataLoader[Any], what: str) -> np.ndarray | None:
     if getattr(sampler, "replacement", False):
         weights = getattr(sampler, "weights", None)
         rows = np.arange(total) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
-        warnings.warn(
+        notices.warn(
             f"{what}: the loader's {type(sampler).__name__} draws with replacement, which does not "
             f"say which samples are meant: {len(rows)} of {total} are taken, each once; give the "
-            "dataset or a Subset of it to choose them",
-            stacklevel=4,
+            "dataset or a Subset of it to choose them"
         )
         return rows
     own_batches = loader.batch_size is None and loader.batch_sampler is not None
@@ -122,9 +121,8 @@ def _selection(loader: DataLoader[Any], what: str) -> np.ndarray | None:
         drawn = list(sampler)
     rows = np.unique(np.asarray(drawn, dtype=np.int64))
     if len(rows) < len(drawn):
-        warnings.warn(
+        notices.warn(
             f"{what}: the loader gives {len(drawn)} samples, of which {len(rows)} differ: these "
-            f"{len(rows)} of {total} are taken, each once",
-            stacklevel=4,
+            f"{len(rows)} of {total} are taken, each once"
         )
     return rows

@@ -1,0 +1,36 @@
+"""Doubts are Python warnings, and lines for the record."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from eigenforget.core import notices
+
+
+def test_lines_are_collected_once_and_pass_to_the_outer_block() -> None:
+    with pytest.warns(notices.EigenforgetWarning, match="a doubt"):
+        with notices.collected() as outer:
+            notices.warn("first")
+            with notices.collected() as inner:
+                notices.warn("a doubt")
+                notices.warn("a doubt")
+                assert notices.so_far() == inner == ["a doubt"]
+            assert notices.so_far() == outer == ["first", "a doubt"]
+    assert notices.so_far() == []
+
+
+def test_a_warning_points_at_the_code_of_the_caller() -> None:
+    with pytest.warns(notices.EigenforgetWarning) as found:
+        notices.warn("here")
+    assert found[0].filename == __file__
+
+
+def test_a_block_that_fails_leaves_no_lines_behind() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(RuntimeError), notices.collected():
+            notices.warn("before the failure")
+            raise RuntimeError
+    assert notices.so_far() == []
