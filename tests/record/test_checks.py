@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from eigenforget.record import (
+    Outcome,
+    RunRecord,
     file_digest,
     manifest_of,
     manifest_text,
@@ -22,10 +24,9 @@ from eigenforget.record import (
     write,
     write_text,
 )
-from eigenforget.record.checks import VerifyFinding
 from eigenforget.record.signing import make_key, sign_all
 from eigenforget.record.verify import Options, verify
-from tests.record.toys import made
+from tests.record.toys import chain, made
 
 
 class Kept(NamedTuple):
@@ -133,35 +134,117 @@ def test_first_and_last_bytes_cuts_and_additions_are_found_too(kept: Kept, kind:
         assert str(path) in found and set(found) == {str(path)}, blob[-20:]
 
 
-def test_a_file_of_the_same_name_that_another_record_names_is_not_this_one_changed(
+def checkpoint(path: Path, number: float) -> str:
+    """Writes a model of one weight; returns the digest of the file."""
+    save_file({"w": torch.tensor([number])}, path)
+    return file_digest(path)
+
+
+def making(name: str, output: str, **inputs: str) -> RunRecord:
+    """An unsealed record of a run that made name.safetensors from these checkpoints."""
+    record = made(name, kind="unlearn", role=None, scores=())
+    named = {f"file:{key}.safetensors": digest for key, digest in inputs.items()}
+    outcome = replace(record.outcome, outputs={f"file:{name}.safetensors": output})
+    return replace(record, inputs=named, outcome=outcome)
+
+
+def found(path: Path, name: str, *, files: Path | None = None) -> list[tuple[str, str]]:
+    """(status, what) of everything that is found about a file."""
+    options = Options(() if files is None else (files,))
+    findings = verify([path], options).findings
+    return [(f.status, f.what) for f in findings if Path(f.where).name == f"{name}.safetensors"]
+
+
+def test_a_checkpoint_that_a_later_run_replaced_is_said_to_be_replaced(tmp_path: Path) -> None:
+    """Both records stand in one ledger; the other way round the file was put back."""
+    first, second = (checkpoint(tmp_path / "m.safetensors", number) for number in (1.0, 2.0))
+    ledger = tmp_path / "ledger"
+    chain(ledger, [making("m", first)])
+    [(status, what)] = found(ledger, "m")
+    assert status == "error" and first in what and second in what and "--files" in what
+    (ledger / "0.json").unlink()
+    chain(ledger, [making("m", first), making("m", second)])
+    assert [status for status, _ in found(ledger, "m")] == ["not checked", "ok"]
+    assert found(ledger, "m")[0][1].startswith("replaced: a later record")
+    checkpoint(tmp_path / "m.safetensors", 1.0)
+    assert [status for status, _ in found(ledger, "m")] == ["ok", "error"]
+
+
+@pytest.mark.parametrize("where", ["beside", "ledger"])
+def test_an_output_is_that_very_file_and_no_other_that_the_records_name(
+    tmp_path: Path, where: str
+) -> None:
+    """The original in place of the unlearned model, and two models with exchanged names."""
+    original, gone, more = (
+        checkpoint(tmp_path / f"{name}.safetensors", number)
+        for name, number in (("original", 1.0), ("gone", 2.0), ("more", 3.0))
+    )
+    records = [
+        making("original", original),
+        making("gone", gone, original=original),
+        making("more", more, original=original),
+    ]
+    if where == "beside":
+        for record in records:
+            write(seal(record), tmp_path / f"{record.name}.json")
+        paths = [tmp_path / f"{record.name}.json" for record in records]
+    else:
+        chain(tmp_path / "ledger", records)
+        paths = [tmp_path / "ledger"]
+
+    def wrong() -> set[str]:
+        findings = verify(paths, Options(files=(tmp_path,))).findings
+        return {Path(f.where).name for f in findings if f.status == "error"}
+
+    assert wrong() == set()
+    checkpoint(tmp_path / "gone.safetensors", 1.0)
+    assert wrong() == {"gone.safetensors"}
+    checkpoint(tmp_path / "gone.safetensors", 3.0)
+    checkpoint(tmp_path / "more.safetensors", 2.0)
+    assert wrong() == {"gone.safetensors", "more.safetensors"}
+    checkpoint(tmp_path / "gone.safetensors", 2.0)
+    checkpoint(tmp_path / "more.safetensors", 3.0)
+    checkpoint(tmp_path / "original.safetensors", 2.0)
+    assert wrong() == {"original.safetensors"}, "what was read counts as what was made"
+
+
+def test_a_copy_elsewhere_makes_up_for_an_input_and_not_for_the_output_beside(
     tmp_path: Path,
 ) -> None:
-    """A checkpoint that was replaced on purpose: both records stand in one ledger."""
-    digests = []
-    for number in (1.0, 2.0):
-        save_file({"w": torch.tensor([number])}, tmp_path / "m.safetensors")
-        digests.append(file_digest(tmp_path / "m.safetensors"))
-    records = tmp_path / "ledger"
-    records.mkdir()
-    base = made("m", kind="train", role=None, scores=())
-    first = seal(
-        replace(base, outcome=replace(base.outcome, outputs={"file:m.safetensors": digests[0]}))
+    original, gone = (
+        checkpoint(tmp_path / f"{name}.safetensors", number)
+        for name, number in (("original", 1.0), ("gone", 2.0))
     )
-    second = seal(
-        replace(base, outcome=replace(base.outcome, outputs={"file:m.safetensors": digests[1]})),
-        first.digest,
-    )
-    write(first, records / "1.json")
-    assert verify([records]).status == 2
-    write(second, records / "2.json")
-    found = [f for f in verify([records]).findings if "m.safetensors" in f.where]
-    missing = VerifyFinding(
-        "not checked", str(records / "m.safetensors"), "not found; name its folder with --files"
-    )
-    assert found == [
-        missing,
-        VerifyFinding("ok", str(tmp_path / "m.safetensors"), f"the file of {digests[1]}"),
-    ]
+    write(seal(making("gone", gone, original=original)), tmp_path / "gone.json")
+    (tmp_path / "old").mkdir()
+    for name, number in (("original", 1.0), ("gone", 2.0)):
+        checkpoint(tmp_path / "old" / f"{name}.safetensors", number)
+        checkpoint(tmp_path / f"{name}.safetensors", 3.0)
+    for files, expected in ((None, {"original", "gone"}), (tmp_path / "old", {"gone"})):
+        wrong = {
+            name
+            for name in ("original", "gone")
+            if "error" in dict(found(tmp_path / "gone.json", name, files=files))
+        }
+        assert wrong == expected
+
+
+def test_the_weights_of_an_input_are_not_looked_for_in_the_output(tmp_path: Path) -> None:
+    original = checkpoint(tmp_path / "original.safetensors", 1.0)
+    gone = checkpoint(tmp_path / "gone.safetensors", 2.0)
+    record = making("gone", gone, original=original)
+    weights = {"input_model": weights_digest(tmp_path / "original.safetensors")}
+    write(seal(replace(record, inputs={**record.inputs, **weights})), tmp_path / "gone.json")
+    (tmp_path / "original.safetensors").rename(tmp_path / "gone.safetensors")
+    assert [status for status, _ in found(tmp_path / "gone.json", "gone")] == ["error"]
+
+
+def test_a_model_beside_a_record_of_a_run_that_made_none_is_an_error(tmp_path: Path) -> None:
+    record = making("m", checkpoint(tmp_path / "m.safetensors", 1.0))
+    refused = replace(record, outcome=Outcome("refused", 0.0, reason="not for this model"))
+    write(seal(refused), tmp_path / "m.json")
+    [(status, what)] = found(tmp_path / "m.json", "m")
+    assert status == "error" and "refused" in what
 
 
 def test_models_are_found_by_their_weights_in_records_that_name_no_file(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 
@@ -38,31 +37,6 @@ def canonical(value: Any) -> str:
 def value_digest(value: Any) -> str:
     """The digest "sha256:…" of the canonical JSON text in UTF-8."""
     return f"sha256:{hashlib.sha256(canonical(value).encode()).hexdigest()}"
-
-
-def read_json(path: Path) -> tuple[Any, bytes]:
-    """The value in a JSON file, and the bytes of the file.
-
-    Raises:
-        RecordError: The file cannot be read or is no whole JSON text; the message names it.
-    """
-    try:
-        content = path.read_bytes()
-        return json.loads(content.decode()), content
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise RecordError(f"{path}: not a whole JSON text (truncated or damaged)") from None
-
-
-def check_canonical(path: Path, content: bytes, written: str) -> None:
-    """Checks that the bytes of a file are those that were written.
-
-    Raises:
-        RecordError: They are not; the message names the file.
-    """
-    if content != written.encode():
-        raise RecordError(f"{path}: not in canonical form (changed after writing)")
 
 
 def _refuse_other_keys(value: Any) -> None:

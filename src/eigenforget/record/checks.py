@@ -6,7 +6,7 @@ These are their bytes, the weights in checkpoints and the ids of the split.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -48,21 +48,25 @@ class Files:
 
     def __init__(self, folders: Iterable[Path] = ()) -> None:
         self._below: dict[str, list[Path]] = {}
+        self.unread: list[RecordError] = []
+        """Folders that could not be looked into."""
         for folder in folders:
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise RecordError(f"{folder}: not a folder")
-            for place, _, names in sorted(os.walk(folder)):
+            for place, _, names in sorted(os.walk(folder, onerror=self._unread)):
                 for name in sorted(names):
                     self._below.setdefault(name, []).append(Path(place, name))
         self._bytes: dict[Path, str | RecordError] = {}
         self._weights: dict[Path, str | RecordError] = {}
 
+    def near(self, name: str, record: Path) -> list[Path]:
+        """What lies under this name beside the record or one folder up, be it a file or not."""
+        places = (record.parent / name, record.parent.parent / name)
+        return [path for path in dict.fromkeys(places) if os.path.lexists(path)]
+
     def named(self, name: str, record: Path) -> list[Path]:
-        """Files of this name, nearest first."""
-        near = [
-            path for path in (record.parent / name, record.parent.parent / name) if path.is_file()
-        ]
-        return list(dict.fromkeys([*near, *self._below.get(name, ())]))
+        """Everything of this name, nearest first."""
+        return list(dict.fromkeys([*self.near(name, record), *self._below.get(name, ())]))
 
     def checkpoints(self, record: Path) -> list[Path]:
         """All .safetensors files, those beside the record first."""
@@ -79,64 +83,116 @@ class Files:
         """The digest of the weights in a checkpoint."""
         return _known(self._weights, path, weights_digest)
 
+    def has_bytes(self, path: Path, digest: str) -> bool:
+        """Whether it is a readable file of this content."""
+        return _is(digest, self.bytes_digest, path)
+
     def has_weights(self, path: Path, digest: str) -> bool:
         """Whether it is a readable checkpoint of these weights."""
-        try:
-            return self.weights_digest(path) == digest
-        except RecordError:
-            return False  # its own check says that it cannot be read
+        return _is(digest, self.weights_digest, path)
 
-
-def file_findings(stored: Sequence[StoredRecord], files: Files) -> list[VerifyFinding]:
-    """What can be said about the files of these records, each thing once."""
-    known = {digest for item in stored for _, digest in _named(item.record)}
-    found: dict[VerifyFinding, None] = {}
-    for item in stored:
-        for finding in (*_files(item, files, known), *_models(item, files), *_splits(item, files)):
-            found[finding] = None
-    return list(found)
-
-
-def _named(record: RunRecord) -> Iterator[tuple[str, str]]:
-    """(name, digest) of every file that the record names."""
-    for digests in (record.inputs, record.outcome.outputs):
-        yield from (
-            (key.removeprefix(FILE), digest)
-            for key, digest in digests.items()
-            if key.startswith(FILE)
+    def _unread(self, error: OSError) -> None:
+        self.unread.append(
+            RecordError(f"{error.filename}: cannot be looked into: {error.strerror or error}")
         )
 
 
-def _files(item: StoredRecord, files: Files, known: set[str]) -> Iterator[VerifyFinding]:
-    for name, digest in _named(item.record):
+class _NamedFile(NamedTuple):
+    """A file that a record names: "file:NAME" among its inputs or outputs."""
+
+    name: str
+    digest: str
+    is_output: bool
+
+
+class _Others(NamedTuple):
+    """What other records of the chain say of files of the same names.
+
+    Args:
+        later: Digests of the outputs of later records, by name: such a file replaced this one.
+        named: Digests of inputs and outputs of all records, by name.
+    """
+
+    later: Mapping[str, set[str]]
+    named: Mapping[str, set[str]]
+
+
+def file_findings(stored: Sequence[StoredRecord], files: Files) -> list[VerifyFinding]:
+    """What can be said about the files of these records, each thing once.
+
+    Args:
+        stored: One record, or a chain from first to last.
+        files: Where files may be.
+    """
+    named: dict[str, set[str]] = {}
+    later: dict[str, set[str]] = {}
+    for item in stored:
+        for entry in _named(item.record):
+            named.setdefault(entry.name, set()).add(entry.digest)
+    found: list[list[VerifyFinding]] = []
+    for item in reversed(stored):
+        others = _Others(later, named)
+        found.append([*_files(item, files, others), *_models(item, files), *_splits(item, files)])
+        for entry in _named(item.record):
+            if entry.is_output:
+                later.setdefault(entry.name, set()).add(entry.digest)
+    return list(dict.fromkeys(finding for findings in reversed(found) for finding in findings))
+
+
+def _named(record: RunRecord) -> Iterator[_NamedFile]:
+    """Every file that the record names."""
+    for digests, is_output in ((record.inputs, False), (record.outcome.outputs, True)):
+        for key, digest in digests.items():
+            if key.startswith(FILE):
+                yield _NamedFile(key.removeprefix(FILE), digest, is_output)
+
+
+def _files(item: StoredRecord, files: Files, others: _Others) -> Iterator[VerifyFinding]:
+    for entry in _named(item.record):
+        name = entry.name
         if name != Path(name).name or name in ("", ".", ".."):
             yield VerifyFinding(
                 "error", str(item.path), f"names the file {name!r}, which is no plain name"
             )
             continue
         try:
-            yield _file(item, name, digest, files, known)
+            yield _file(item, entry, files, others)
         except RecordError as error:
             yield _refused(error, item.path.parent / name)
-
-
-def _file(
-    item: StoredRecord, name: str, digest: str, files: Files, known: set[str]
-) -> VerifyFinding:
-    found = files.named(name, item.path)
-    for path in found:
-        if files.bytes_digest(path) == digest:
-            return VerifyFinding("ok", str(path), f"the file of {digest}")
-    # A file that another record names is another file of this name, and not this one changed.
-    strange = [path for path in found if files.bytes_digest(path) not in known]
-    if not strange:
-        return VerifyFinding(
-            "not checked", str(item.path.parent / name), "not found; name its folder with --files"
+    beside = item.path.with_suffix(_WEIGHTS)
+    if item.record.outcome.status != "ok" and os.path.lexists(beside):
+        yield VerifyFinding(
+            "error",
+            str(beside),
+            f"lies beside {item.path.name}, which says that the run was "
+            f"{item.record.outcome.status} and made no model",
         )
-    path = strange[0]
+
+
+def _file(item: StoredRecord, entry: _NamedFile, files: Files, others: _Others) -> VerifyFinding:
+    near, found = files.near(entry.name, item.path), files.named(entry.name, item.path)
+    own = item.path.parent / entry.name
+    # Beside the record lies its own result; a copy elsewhere does not make up for another one.
+    for path in [own] if entry.is_output and own in near else found:
+        if files.has_bytes(path, entry.digest):
+            return VerifyFinding("ok", str(path), f"the file of {entry.digest}")
+    if not found:
+        what = "not found; name its folder with --files"
+        return VerifyFinding("not checked", str(own), what)
+    path = found[0]
+    digest = files.bytes_digest(path)
+    if digest in others.later.get(entry.name, ()):
+        return VerifyFinding(
+            "not checked", str(own), f"replaced: a later record of the chain made {path} ({digest})"
+        )
+    if not near and digest in others.named[entry.name]:
+        what = "not found; the file of this name there is that of another record of the chain"
+        return VerifyFinding("not checked", str(own), f"{what} ({path})")
     why = (
-        f"not the file that {item.path.name} names: its bytes were changed, or it is another one "
-        f"({files.bytes_digest(path)})"
+        f"not the file that {item.path.name} names as its "
+        f"{'output' if entry.is_output else 'input'}: its bytes were changed, or it is another one "
+        f"({digest} and not {entry.digest}); if the right one is elsewhere, name its folder with "
+        "--files"
     )
     return VerifyFinding("error", str(path), why + _which(path, item.record, files))
 
@@ -157,20 +213,16 @@ def _which(path: Path, record: RunRecord, files: Files) -> str:
 
 
 def _models(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
-    own = dict(_named(item.record))
+    own = {entry.name: entry.digest for entry in _named(item.record)}
     for key, digest in _model_digests(item.record):
         name = _file_name(item, key)
         found = files.named(name, item.path) if name else []
-        holder = next(
-            (
-                path
-                for path in (*found, *files.checkpoints(item.path))
-                if files.has_weights(path, digest)
-            ),
-            None,
-        )
+        # Where no file has the name, any other may hold the weights, but for those that the record
+        # names as something else.
+        among = found or [p for p in files.checkpoints(item.path) if p.name not in own]
+        holder = next((path for path in among if files.has_weights(path, digest)), None)
         if holder is not None:
-            yield VerifyFinding("ok", str(holder), f"the weights of {digest}")
+            yield VerifyFinding("ok", str(holder), f"the weights of {key} {digest}")
         elif not found:
             if name not in own:  # otherwise the file itself was reported
                 yield VerifyFinding(
@@ -179,7 +231,7 @@ def _models(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
                     f"{key} {digest}: no checkpoint with these weights; name its folder with "
                     "--files",
                 )
-        elif any(files.bytes_digest(path) == own.get(name) for path in found):
+        elif any(files.has_bytes(path, own.get(name, "")) for path in found):
             why = (
                 "the file is the one of the record; its weights cannot be compared (buffers not "
                 "saved, another number type or format)"
@@ -220,20 +272,19 @@ def _splits(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
     told = item.record.inputs.get("split")
     if told is None:
         return
-    named = [(name, digest) for name, digest in _named(item.record) if name.endswith("split.json")]
+    named = [entry for entry in _named(item.record) if entry.name.endswith("split.json")]
     if not named:
         yield VerifyFinding(
             "not checked", str(item.path.parent), f"split {told}: its records name no list of ids"
         )
-        return
-    for name, digest in named:
-        for path in files.named(name, item.path):
-            try:
-                if files.bytes_digest(path) == digest:
+    for entry in named:
+        for path in files.named(entry.name, item.path):
+            if files.has_bytes(path, entry.digest):
+                try:
                     yield _split(path, told)
-                    return
-            except RecordError as error:
-                yield _refused(error, path)
+                except RecordError as error:
+                    yield _refused(error, path)
+                return
 
 
 def _split(path: Path, told: str) -> VerifyFinding:
@@ -258,6 +309,13 @@ def _refused(error: RecordError, path: Path) -> VerifyFinding:
         if colon
         else VerifyFinding("error", str(path), str(error))
     )
+
+
+def _is(digest: str, compute: Callable[[Path], str], path: Path) -> bool:
+    try:
+        return compute(path) == digest
+    except RecordError:
+        return False  # its own check says that it cannot be read
 
 
 def _known(found: dict[Path, str | RecordError], path: Path, compute: Callable[[Path], str]) -> str:

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from .canonical import RecordError
+from .reading import opened
 
 _BLOCK = 1 << 20
 _MOST_HEADER = 100_000_000
 """Bytes of header that the format allows."""
+_MOST_COUNT, _MOST_DIMENSIONS = 1 << 63, 64
+"""Of a shape in PyTorch."""
 
 _TYPES = {
     "F64": ("float64", 8),
@@ -59,12 +62,9 @@ def file_digest(path: str | Path) -> str:
         RecordError: The file cannot be read; the message names it.
     """
     total = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                total.update(block)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    with opened(path) as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
     return f"sha256:{total.hexdigest()}"
 
 
@@ -80,26 +80,21 @@ def weights_digest(path: str | Path) -> str:
         RecordError: The file cannot be read or is no whole .safetensors file: its tensors must fill
             it without gap or overlap. The message names the file.
     """
-    try:
-        with open(path, "rb") as file:
-            start, entries = _header(file, os.fstat(file.fileno()).st_size)
-            total = hashlib.sha256()
-            for name in sorted(entries):
-                entry = entries[name]
-                total.update(
-                    json.dumps([name, f"torch.{entry.type}", entry.shape]).encode() + b"\n"
-                )
-                file.seek(start + entry.begin)
-                _feed(file, total, entry.end - entry.begin)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        RecursionError,
-    ) as error:  # RecordError is a ValueError
-        raise RecordError(f"{path}: not a whole .safetensors file: {error}") from None
+    with opened(path) as file:
+        try:
+            return _weights(file)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise RecordError(f"{path}: not a whole .safetensors file: {error}") from None
+
+
+def _weights(file: BinaryIO) -> str:
+    start, entries = _header(file, os.fstat(file.fileno()).st_size)
+    total = hashlib.sha256()
+    for name in sorted(entries):
+        entry = entries[name]
+        total.update(json.dumps([name, f"torch.{entry.type}", entry.shape]).encode() + b"\n")
+        file.seek(start + entry.begin)
+        _feed(file, total, entry.end - entry.begin)
     return f"sha256:{total.hexdigest()}"
 
 
@@ -128,9 +123,9 @@ def _entry(name: str, value: dict[str, Any]) -> _Entry:
     kind, shape, (begin, end) = value["dtype"], value["shape"], value["data_offsets"]
     if kind not in _TYPES:
         raise ValueError(f"{name!r} has the unknown number type {kind!r}")
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+    if not all(type(n) is int and 0 <= n < _MOST_COUNT for n in (*shape, begin, end)):
         raise ValueError(f"shape or place of {name!r} is no list of counts")
-    if end - begin != math.prod(shape) * _TYPES[kind][1]:
+    if len(shape) > _MOST_DIMENSIONS or end - begin != math.prod(shape) * _TYPES[kind][1]:
         raise ValueError(f"the bytes of {name!r} do not fit its shape {shape}")
     return _Entry(_TYPES[kind][0], shape, begin, end)
 

@@ -6,6 +6,7 @@ Each check returns the value with its type, or raises a RecordError with the pla
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -101,6 +102,20 @@ def moment(value: Any, where: str) -> str:
     except ValueError:
         raise _wrong(where, "a date that exists", value) from None
     return value
+
+
+def printable(text: str) -> str:
+    """The text on one line, as it may be shown in a terminal.
+
+    What would end the line, command the terminal or change the direction of writing is escaped.
+    """
+    return "".join(c if _is_printable(c) else ascii(c)[1:-1] for c in text)
+
+
+def _is_printable(character: str) -> bool:
+    # Control, format and half characters, and ends of lines and paragraphs. str.isprintable() would
+    # refuse characters that a later version of Unicode knows.
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def _wrong(where: str, wanted: str, value: Any) -> RecordError:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import fields
-from .canonical import RecordError, canonical, check_canonical, read_json
+from .canonical import RecordError, canonical
+from .reading import check_canonical, opened, read_json
 
 SPLIT_SCHEMA = "eigenforget.split/1"
+_MOST_BYTES = 1 << 30
+"""Of a file; that is some fifty million short ids."""
 _FIELDS = ("schema", "hashed", "forget", "retain", "digest")
 _END = f'"schema":"{SPLIT_SCHEMA}"}}\n'.encode()
 
@@ -86,7 +89,7 @@ def read_manifest(path: str | Path) -> Manifest:
         RecordError: The file is none, or was changed; the message names it.
     """
     path = Path(path)
-    value, content = read_json(path)
+    value, content = read_json(path, _MOST_BYTES)
     try:
         told, found = _checked(value)
         written = manifest_text(found)
@@ -105,10 +108,11 @@ def is_manifest(path: Path) -> bool:
     if not path.name.endswith("split.json"):
         return False
     try:
-        with open(path, "rb") as file:
-            file.seek(-min(len(_END), path.stat().st_size), 2)
+        with opened(path) as file:
+            size = file.seek(0, 2)
+            file.seek(size - min(len(_END), size))
             return file.read() == _END
-    except OSError:
+    except RecordError:
         return False  # whoever reads it as a record says what is wrong
 
 

@@ -18,6 +18,7 @@ from .canonical import RecordError
 from .files import write_secret
 from .hidden_specs import Hidden, Personal, keys_in, tree_of
 from .manifest import Manifest, manifest_of
+from .reading import read_bytes
 from .schema import RunRecord
 
 ALGORITHM = "hmac-sha256"
@@ -27,6 +28,7 @@ is an error.
 """
 SALT_BYTES = 32
 _LEAST_BYTES = 16
+_MOST_BYTES = 1 << 16
 _LISTS = {"id": "id", "ids": "id", "group": "group", "groups": "group"}
 """Names of lists in series and jobs, with the kind of what stands in them."""
 _DOMAIN = "eigenforget.pseudonym/1"
@@ -80,10 +82,9 @@ def read_salt(path: str | Path) -> bytes:
     Raises:
         RecordError: The file cannot be read, is not hex, or has less than 16 bytes.
     """
+    written = read_bytes(path, _MOST_BYTES)
     try:
-        salt = bytes.fromhex(Path(path).read_text(encoding="ascii"))
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+        salt = bytes.fromhex(written.decode("ascii"))
     except ValueError:
         raise RecordError(
             f"{path}: a salt is written in hex; eigenforget keygen --salt makes one"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import fields
-from .canonical import RecordError, canonical, check_canonical, read_json
+from .canonical import RecordError, canonical
 from .files import write_secret, write_text
 from .manifest import is_manifest
+from .reading import check_canonical, read_bytes, read_json
 from .schema import SCHEMA, RunRecord
 from .store import read, read_folder, record_files
 
@@ -24,6 +25,8 @@ SIGNATURE_SCHEMA = "eigenforget.signature/1"
 PASSPHRASE = "EIGENFORGET_KEY_PASSPHRASE"
 """Environment variable with the passphrase of a private key; not set or empty: the key has none."""
 _ALGORITHM = "ed25519"
+_MOST_BYTES = 1 << 16
+"""Of a signature or a key."""
 _FIELDS = ("schema", "algorithm", "public_key", "digest", "signature")
 
 
@@ -135,7 +138,7 @@ def read_signature(path: str | Path) -> Signature:
         RecordError: The file is none, or was changed; the message names it.
     """
     path = Path(path)
-    value, content = read_json(path)
+    value, content = read_json(path, _MOST_BYTES)
     try:
         raw = fields.obj(value, "signature", _FIELDS)
         fields.choice(raw["schema"], "schema", (SIGNATURE_SCHEMA,))
@@ -198,10 +201,9 @@ def read_public_key(path: str | Path) -> bytes:
         NoCryptographyError: The package cryptography is not installed.
     """
     ed25519, serialization = _cryptography()
+    content = read_bytes(path, _MOST_BYTES)
     try:
-        key = serialization.load_pem_public_key(Path(path).read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+        key = serialization.load_pem_public_key(content)
     except ValueError:
         key = None
     if not isinstance(key, ed25519.Ed25519PublicKey):
@@ -220,10 +222,7 @@ def fingerprint(public_key: bytes) -> str:
 def _private_key(path: Path) -> Any:
     ed25519, serialization = _cryptography()
     word = _passphrase()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
+    content = read_bytes(path, _MOST_BYTES)
     try:
         key = serialization.load_pem_private_key(
             content, None if b"ENCRYPTED" not in content else word

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from .canonical import RecordError, canonical, check_canonical, read_json, value_digest
+from .canonical import RecordError, canonical, value_digest
 from .files import write_text
 from .manifest import is_manifest
+from .reading import check_canonical, read_json
 from .schema import RunRecord, record_from_json, to_json
 
 
@@ -99,7 +101,7 @@ def record_files(path: str | Path) -> list[Path]:
         RecordError: It is no folder, or has none.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RecordError(f"{folder}: not a folder")
     files = json_files(folder)
     if not files:
@@ -161,10 +163,29 @@ def in_order(stored: Sequence[StoredRecord]) -> list[StoredRecord]:
 
 
 def json_files(folder: Path) -> list[Path]:
-    """The folder's *.json files by name, without hidden ones and split manifests."""
-    return sorted(
-        p for p in folder.glob("*.json") if not p.name.startswith(".") and not is_manifest(p)
-    )
+    """The folder's *.json files by name, without hidden ones and split manifests.
+
+    Raises:
+        RecordError: The folder cannot be read.
+    """
+    return [path for path in visible(folder, ".json") if not is_manifest(path)]
+
+
+def visible(folder: Path, ending: str) -> list[Path]:
+    """What is in a folder under names that end so, by name, without hidden ones.
+
+    Raises:
+        RecordError: The folder cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be read: {error.strerror or error}") from None
+    return [
+        folder / name
+        for name in sorted(names)
+        if name.endswith(ending) and not name.startswith(".")
+    ]
 
 
 def subject(record: RunRecord) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from typing import NamedTuple
 
 from .canonical import RecordError
 from .checks import Files, VerifyFinding, file_findings
-from .fields import sha256
+from .fields import printable, sha256
 from .manifest import is_manifest, read_manifest
 from .signing import NoCryptographyError, check_signature, read_public_key, signature_path
-from .store import StoredRecord, chain_problems, in_order, read, record_files
+from .store import StoredRecord, chain_problems, in_order, read, record_files, visible
 
 
 class Options(NamedTuple):
@@ -69,7 +70,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
     given = [Path(path) for path in paths]
     if options.expect_tip is not None:
         sha256(options.expect_tip, "--expect-tip")
-        if len(given) != 1 or not given[0].is_dir():
+        if len(given) != 1 or not os.path.isdir(given[0]):
             raise RecordError("--expect-tip is for one folder of records")
     files = Files(options.files)
     key = None if options.public_key is None else read_public_key(options.public_key)
@@ -77,7 +78,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
     tips: dict[str, str] = {}
     for path in given:
         stored, found = _records(path)
-        whole = path.is_dir() and not any(finding.status == "error" for finding in found)
+        whole = os.path.isdir(path) and not any(finding.status == "error" for finding in found)
         findings += found
         if whole:
             tips[str(path)] = str(stored[-1].record.digest)
@@ -92,6 +93,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
             findings.append(_expected(path, stored, options.expect_tip, whole))
         findings += file_findings(stored, files)
         findings += [finding for item in stored for finding in _signature(item, key)]
+    findings += [VerifyFinding("not checked", *_parted(str(e), Path())) for e in files.unread]
     if options.strict:
         findings = [
             f._replace(status="error", what=f"not checked: {f.what}")
@@ -107,7 +109,7 @@ def print_findings(paths: Sequence[str | Path], options: Options, *, as_json: bo
     try:
         result = verify(paths, options)
     except RecordError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     if as_json:
         rows = [finding._asdict() for finding in result.findings]
@@ -115,15 +117,14 @@ def print_findings(paths: Sequence[str | Path], options: Options, *, as_json: bo
             json.dumps(
                 {"findings": rows, "tips": result.tips, "status": result.status},
                 indent=1,
-                ensure_ascii=False,
             )
         )
         return result.status
     for status, where, what in result.findings:
         if status == "error":
-            print(f"error: {where}: {what}", file=sys.stderr)
+            print(f"error: {printable(where)}: {printable(what)}", file=sys.stderr)
         else:
-            print(f"{status}  {where}  {what}")
+            print(f"{status}  {printable(where)}  {printable(what)}")
     return result.status
 
 
@@ -169,7 +170,7 @@ def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
     if is_manifest(path):
         return [], [_manifest(path)]
     try:
-        paths = record_files(path) if path.is_dir() else [path]
+        paths = record_files(path) if os.path.isdir(path) else [path]
     except RecordError as error:
         return [], [_error(error, path)]
     stored: list[StoredRecord] = []
@@ -179,7 +180,7 @@ def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
             stored.append(StoredRecord(read(file), file))
         except RecordError as error:
             problems.append(_error(error, file))
-    if path.is_dir() and not problems:
+    if os.path.isdir(path) and not problems:
         # An unreadable link breaks the chain by itself, so the chain is judged only when every
         # record can be read.
         faults = [VerifyFinding("error", *_parted(line, path)) for line in chain_problems(stored)]
@@ -188,6 +189,22 @@ def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
     return stored, [
         *(VerifyFinding("ok", str(item.path), _line(item)) for item in stored),
         *problems,
+        *(_orphans(path) if os.path.isdir(path) else ()),
+    ]
+
+
+def _orphans(folder: Path) -> list[VerifyFinding]:
+    """Signatures in the folder whose records are not there."""
+    gone = (
+        (path, path.name.removesuffix(".sig"))
+        for path in visible(folder, ".json.sig")
+        if not os.path.lexists(path.with_suffix(""))
+    )
+    return [
+        VerifyFinding(
+            "error", str(path), f"signs {name}, which is not there: the record was taken away"
+        )
+        for path, name in gone
     ]
 
 
