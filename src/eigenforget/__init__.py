@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from eigenforget.alignment import alignment_curve, dimensional_alignment_loss
     from eigenforget.core.errors import Diverged, EigenforgetError, Refused
     from eigenforget.core.types import Index, Score
+    from eigenforget.data.sources.samples import Samples
     from eigenforget.evaluation import audits, metrics
     from eigenforget.evaluation.analysis import Analysis, analyze
     from eigenforget.evaluation.audits import AUDITS, LinearProbe
@@ -63,6 +64,7 @@ _NAMES = {
     "alignment": ("alignment_curve", "dimensional_alignment_loss"),
     "core.errors": ("Diverged", "EigenforgetError", "Refused"),
     "core.types": ("Index", "Score"),
+    "data.sources.samples": ("Samples",),
     "evaluation.analysis": ("Analysis", "analyze"),
     "evaluation.audits": ("AUDITS", "LinearProbe"),
     "evaluation.board": ("Panel",),
@@ -103,6 +105,7 @@ __all__ = [
     "RandomLabel",
     "Recipe",
     "Refused",
+    "Samples",
     "Score",
     "Task",
     "__version__",

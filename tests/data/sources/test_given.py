@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    RandomSampler,
-    SubsetRandomSampler,
-    TensorDataset,
-    WeightedRandomSampler,
-)
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.data.sources import (
     DatasetSource,
+    Samples,
     TensorSource,
     as_source,
 )
@@ -89,20 +88,51 @@ def test_numpy_arrays_of_every_layout() -> None:
     assert isinstance(pairs, DatasetSource) and pairs.labels().tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [np.int64(1), np.int64(0)],
+        (1, 0),
+        np.array([[1], [0]], np.uint8),
+        torch.tensor([True, False]),
+        np.array([True, False]),
+        np.array([1, 0], dtype=object),
+    ],
+)
+def test_whole_numbers_of_every_kind_are_labels(labels: object) -> None:
+    for inputs in (torch.ones(2, 3), np.ones((2, 3))):
+        source = as_source((inputs, labels))
+        assert source.labels().tolist() == [1, 0]
+        assert next(source.batches(2)).labels.dtype == torch.int64
+    each = as_source([(torch.ones(3), label) for label in labels])  # type: ignore[attr-defined]
+    assert each.labels().tolist() == [1, 0]
+
+
+def test_plain_lists_are_inputs_and_labels() -> None:
+    source = as_source(([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 0]))
+    assert isinstance(source, TensorSource) and source.labels().tolist() == [0, 1, 0]
+
+
 IDS = torch.zeros(2, 3, dtype=torch.long)
 
 
 BAD = {
     "counts": (
         ({"ids": IDS, "mask": IDS[:1]}, torch.tensor([0, 1])),
-        "^1 mask and 2 labels: the counts must be equal$",
+        "^x: 1 mask and 2 labels: the counts must be equal$",
     ),
     "float labels": (
         ({"ids": IDS}, np.array([0.0, 1.0])),
-        "labels must be a 1-D integer tensor, got torch.float32",
+        r"labels must be a 1-D integer tensor, got torch.float32.*labels.long\(\)",
     ),
-    "2-D labels": ((IDS, IDS), r"labels must be a 1-D integer tensor, got torch.int64 \[2, 3\]"),
-    "words as labels": ((IDS, np.array(["a", "b"])), r"^x: labels must be numbers, got <U1 \[2\]$"),
+    "one-hot": ((IDS, IDS), r"got torch.int64 \[2, 3\].*labels.argmax\(1\)"),
+    "soft labels": ([(torch.ones(3), torch.ones(2) / 2)] * 3, r"\[3, 2\].*labels.argmax\(1\)"),
+    "words as labels": ((IDS, np.array(["a", "b"])), "^x: labels are words .'a', 'b'.*number the"),
+    "words in a list": ((IDS, ["b", "a"]), "^x: labels are words .'a', 'b'"),
+    "words of a dataset": ([(torch.ones(3), w) for w in "ab"], "^x: labels are words .'a', 'b'"),
+    "no tensors": ([(object(), 0), (object(), 1)], "^x cannot be read: .*object"),
+    "inputs of two sizes": ([(torch.ones(3), 0), (torch.ones(2), 1)], "^x cannot be read: .*size"),
+    "lists in dicts": ([{"ids": [1, 2], "labels": 0}] * 3, r"'ids'.*set_format.*inputs="),
     "objects": (
         ({"ids": np.array([[None], [1]])}, np.array([0, 1])),
         "^x: ids must be numbers, got object",
@@ -161,22 +191,36 @@ def test_wrong_data(value: object, message: str) -> None:
         as_source(value, "x")
 
 
-def test_a_batch_sampler_keeps_its_selection() -> None:
-    data = TensorDataset(torch.arange(30.0)[:, None], torch.arange(30) % 3)
-    batches = BatchSampler(SubsetRandomSampler([4, 9, 21]), batch_size=2, drop_last=False)
-    assert as_source(DataLoader(data, batch_sampler=batches)).labels().tolist() == [1, 0, 0]
-    with pytest.warns(UserWarning, match="4 samples, of which 3 differ"):
-        found = as_source(DataLoader(data, batch_sampler=[[4, 9], [9, 21]]))
-    assert len(found) == 3
+class Own(Points):
+    """A dataset whose samples have other labels than its `targets`."""
+
+    def __init__(self, source: TensorSource, moved: int) -> None:
+        super().__init__(source)
+        self.targets = (source.targets + (torch.arange(len(source)) < moved)) % 3
 
 
-def test_a_sampler_with_replacement_selects_nothing_by_chance() -> None:
-    data = TensorDataset(torch.arange(30.0)[:, None], torch.arange(30) % 3)
-    weights = torch.ones(30)
-    weights[:5] = 0
-    for sampler, taken in (
-        (RandomSampler(data, replacement=True), 30),
-        (WeightedRandomSampler(weights, 30), 25),
-    ):
-        with pytest.warns(UserWarning, match=f"{taken} of 30"):
-            assert len(as_source(DataLoader(data, batch_size=4, sampler=sampler))) == taken
+def test_labels_are_those_of_the_samples_where_the_targets_differ() -> None:
+    tensors = points()
+    with pytest.warns(EigenforgetWarning, match=r"x: 5 of 23 samples.*Samples\(data, label="):
+        found = as_source(Own(tensors, 5), "x")
+    assert found.labels().tolist() == tensors.labels().tolist()
+    part = found.subset(np.array([4, 1]))
+    assert part.labels().tolist() == tensors.labels()[[4, 1]].tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_source(Own(tensors, 0))
+        as_source(Samples(Own(tensors, 5), label=1))
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return iter([(torch.ones(2), 1)])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_an_iterable_dataset_is_refused() -> None:
+    for data in (Stream(), DataLoader(Stream())):
+        with pytest.raises(EigenforgetError, match=r"^x: .*map-style"):
+            as_source(data, "x")

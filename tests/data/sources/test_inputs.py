@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import pytest
 import torch
-from torch.utils.data import TensorDataset
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
@@ -15,6 +16,7 @@ from eigenforget.data.sources import (
     TensorSource,
     as_source,
 )
+from eigenforget.data.sources.inputs import Layout
 from tests.data.sources.toys import (
     Dicts,
     images,
@@ -41,9 +43,42 @@ def test_what_cannot_be_augmented_or_joined_is_refused() -> None:
         next(mixed.batches(8))
     with pytest.raises(EigenforgetError, match="without any tensor"):
         TensorSource({}, torch.tensor([0]))
-    soft = as_source(TensorDataset(torch.ones(2, 3), torch.ones(2, 2)[:, 0].long(), torch.ones(2)))
-    assert soft.labels().tolist() == [1, 1]
     with pytest.raises(
         EigenforgetError, match=r"labels must be a 1-D integer tensor, got torch\.float64"
     ):
-        as_source([(torch.ones(2), 0.5), (torch.ones(2), 1.0)]).labels()
+        as_source([(torch.ones(2), 0.5), (torch.ones(2), 1.0)])
+
+
+def test_one_of_two_items_says_which_is_the_other() -> None:
+    assert Layout().pair(("x", "y")) == Layout(label=1).pair(["x", "y"]) == ("x", "y")
+    assert Layout(inputs=1).pair(("y", "x")) == Layout(label=0).pair(("y", "x")) == ("x", "y")
+    assert Layout(label="t").pair({"a": 1, "t": 2}) == ({"a": 1}, 2)
+    assert Layout(inputs="a").pair({"a": 1, "b": 3, "labels": 2}) == (1, 2)
+    assert Layout({"ids": 0, "mask": 2}, 1).pair((5, 6, 7)) == ({"ids": 5, "mask": 7}, 6)
+    assert Layout(("a", "b"), "y").pair(Named(1, 2, 3)) == ({"a": 1, "b": 2}, 3)
+
+
+class Named(NamedTuple):
+    a: int
+    b: int
+    y: int
+
+
+@pytest.mark.parametrize(
+    ("layout", "item", "line"),
+    [
+        (Layout(), (torch.ones(2, 3), 1, 0), r"3 items \(float32 \[2, 3\], int, int\).*inputs="),
+        (Layout(), (1,), "1 item .*label="),
+        (Layout(label=2), (1, 2, 3), "3 items .*inputs="),
+        (Layout(inputs=0), (1, 2, 3), "3 items .*label="),
+        (Layout(), {"x": 1, "target": 2}, "'x', 'target'.*label="),
+        (Layout(), {"x": 1, "label": 2, "labels": 2}, "'x', 'label', 'labels'.*label="),
+        (Layout(label="z"), {"x": 1}, "no item 'z'.*'x'"),
+        (Layout(0, 7), (1, 2, 3), "no item 7"),
+        (Layout(0, "y"), (1, 2, 3), "no item 'y'"),
+        (Layout(), 3.5, "float.*label="),
+    ],
+)
+def test_a_doubt_about_what_is_what_names_the_options(layout: Any, item: Any, line: str) -> None:
+    with pytest.raises(EigenforgetError, match=line):
+        layout.pair(item)

@@ -188,7 +188,9 @@ def test_offered_targets_are_taken_unless_the_dataset_changes_them() -> None:
     assert source.labels().tolist() == [2, 0, 1, 1, 2] and source.subset(
         np.array([4, 1])
     ).labels().tolist() == [2, 0]
-    assert named.reads == 0
+    assert named.reads == 5, "the look at some samples before all else"
+    loud = as_source(Named([2, 0, 1] * 20))
+    assert len(loud.labels()) == 60 and loud.dataset.reads == 32
     changed = as_source(Named([2, 0, 1, 1, 2], lambda label: label % 2))
     assert (
         changed.labels().tolist()
@@ -196,7 +198,7 @@ def test_offered_targets_are_taken_unless_the_dataset_changes_them() -> None:
         == [int(y) for b in changed.batches(2) for y in b.labels]
     )
     floats = Named(np.array([1.0, 0.0, 2.0]))
-    assert as_source(floats).labels().tolist() == [1, 0, 2] and floats.reads == 3
+    assert as_source(floats).labels().tolist() == [1, 0, 2] and floats.reads == 6
 
 
 def test_a_trailing_batch_of_one_is_left_out_of_training() -> None:

@@ -12,12 +12,14 @@ from eigenforget.data.sources.kinds import (
     steps_in_epoch,
     unaugmented,
 )
+from eigenforget.data.sources.samples import Samples
 
 __all__ = [
     "Augment",
     "DatasetSource",
     "Inputs",
     "JoinedSource",
+    "Samples",
     "Source",
     "TensorSource",
     "as_source",

@@ -3,39 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.data.sources.inputs import Inputs
-from eigenforget.data.sources.kinds import DatasetSource, JoinedSource, Source, TensorSource
+from eigenforget.core.text import first_line
+from eigenforget.data.sources.inputs import Inputs, Layout, label_tensor
+from eigenforget.data.sources.kinds import (
+    DatasetSource,
+    JoinedSource,
+    Source,
+    TensorSource,
+    offered_labels,
+    read_labels,
+)
+from eigenforget.data.sources.loaders import is_loader, selection
+from eigenforget.data.sources.reading import one_batch, spread_rows
+from eigenforget.data.sources.samples import Samples, with_transform
+
+_LOOKED_AT = 32
+"""Samples of a dataset that are read before it is used."""
+_UNREADABLE = (TypeError, LookupError, AttributeError, ValueError, RuntimeError)
+"""What datasets, collate functions and torch raise for samples that make no batch."""
 
 
 def as_source(data: Any, what: str = "data") -> Source:
-    """A Source from an (inputs, labels) pair, a Dataset, or a DataLoader.
+    """A Source from an (inputs, labels) pair, a Dataset, a DataLoader, or Samples of one of these.
 
     The inputs of a pair are a tensor or a numpy array, or a dict of them by the name of the model's
     argument. Numpy's float64 becomes float32, the type of PyTorch's weights; tensors stay as they
     are. A DataLoader lends its dataset and collate function; the order and batch size are ours, so
     that a run can be repeated. A loader with its own sampler or batch sampler keeps its selection,
-    each sample once.
-    Iterable datasets have no fixed samples and are refused.
+    each sample once. Some samples of a dataset are read at once: which item is the label must be
+    clear, and labels that it offers as `targets` or `labels` must be those of the samples.
+
+    Raises:
+        EigenforgetError: The data is empty, has no fixed samples, cannot be read, or leaves a doubt
+            that Samples(…) settles; `what` names the data.
     """
+    given = data if isinstance(data, Samples) else Samples(data)
+    try:
+        source = _from_samples(given, what)
+    except EigenforgetError as error:
+        line = str(error)
+        raise EigenforgetError(line if line.startswith(what) else f"{what}: {line}") from None
+    except _UNREADABLE as error:
+        raise EigenforgetError(f"{what} cannot be read: {first_line(error)}") from error
+    return source
+
+
+def _from_samples(given: Samples, what: str) -> Source:
+    data = given.data
     if isinstance(data, (TensorSource, DatasetSource, JoinedSource)):
         source: Source = data
-    elif _is_pair(data):
-        source = _from_pair(data[0], data[1], what)
-    elif isinstance(data, DataLoader):
-        source = _from_loader(data, what)
-    elif isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        source = TensorSource(*data.tensors)
-    elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        source = DatasetSource(cast("Dataset[Any]", data))
+    elif (pair := _as_pair(given)) is not None:
+        source = _from_pair(*pair, what)
+    elif is_loader(data):
+        source = _from_loader(given, what)
+    elif isinstance(data, IterableDataset):
+        raise EigenforgetError("an iterable dataset has no fixed samples; give a map-style Dataset")
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str):
+        source = _from_dataset(given, what)
     elif hasattr(data, "batches") and hasattr(data, "subset"):
         source = data
     else:
@@ -45,18 +80,52 @@ def as_source(data: Any, what: str = "data") -> Source:
         )
     if len(source) == 0:
         raise EigenforgetError(f"{what} is empty")
+    if isinstance(source, DatasetSource) and source is not data:
+        return _checked(source, given, what)
+    if given.eval_transform is not None or given.clean is not None:
+        raise EigenforgetError(
+            "eval_transform= and clean= are for Datasets; tensors are the same in each pass"
+        )
     return source
 
 
-def _is_pair(data: Any) -> bool:
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        return False
-    inputs, labels = data
-    values = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
-    known = hasattr(labels, "__array__") or (
-        isinstance(labels, list) and all(isinstance(label, int) for label in labels)
+def _as_pair(given: Samples) -> tuple[Any, Any] | None:
+    """Inputs and labels of data that is in memory; None for other data."""
+    data, layout = given.data, Layout(given.inputs, given.label)
+    if isinstance(data, TensorDataset):
+        return layout.pair(data.tensors)
+    if isinstance(data, Mapping):
+        return layout.pair(data)
+    if not isinstance(data, (tuple, list)):
+        return None
+    if given.inputs is not None or given.label is not None:
+        arrays = bool(data) and all(_is_column(item) for item in data)
+        return layout.pair(data) if arrays else None
+    if len(data) != 2 or not _is_column(data[1]):
+        return None
+    inputs = list(data[0].values()) if isinstance(data[0], Mapping) else [data[0]]
+    if (inputs and all(map(_is_array, inputs))) or _are_lists(*data):
+        return data[0], data[1]
+    return None
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__")
+
+
+def _is_column(value: Any) -> bool:
+    return _is_array(value) or isinstance(value, (list, tuple))
+
+
+def _are_lists(inputs: Any, labels: Any) -> bool:
+    """Whether these are rows and labels in plain lists, and not two samples."""
+    return (
+        isinstance(inputs, list)
+        and isinstance(labels, list)
+        and len(inputs) == len(labels)
+        and all(isinstance(row, list) for row in inputs)
+        and all(isinstance(label, (Integral, str)) for label in labels)
     )
-    return known and bool(values) and all(hasattr(value, "__array__") for value in values)
 
 
 def _from_pair(inputs: Any, labels: Any, what: str) -> TensorSource:
@@ -66,7 +135,13 @@ def _from_pair(inputs: Any, labels: Any, what: str) -> TensorSource:
         }
     else:
         given = _tensor(inputs, f"{what}: inputs")
-    return TensorSource(given, _tensor(labels, f"{what}: labels"))
+    if not isinstance(labels, Tensor):
+        column = np.asarray(labels)
+        is_word = column.dtype.kind == "U" or any(isinstance(v, str) for v in column.ravel()[:1])
+        if column.dtype == object and all(isinstance(v, Integral) for v in column.ravel()):
+            column = column.astype(np.int64)
+        labels = column.ravel().tolist() if is_word else _tensor(column, f"{what}: labels")
+    return TensorSource(given, label_tensor(labels))
 
 
 def _tensor(value: Any, what: str) -> Tensor:
@@ -82,47 +157,66 @@ def _tensor(value: Any, what: str) -> Tensor:
     return torch.as_tensor(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
-def _from_loader(loader: DataLoader[Any], what: str) -> Source:
-    dataset = loader.dataset
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise EigenforgetError(
-            f"{what}: an iterable dataset has no fixed samples; give a map-style Dataset"
-        )
-    source = DatasetSource(dataset, collate=loader.collate_fn, workers=loader.num_workers)
-    rows = _selection(loader, what)
+def _from_dataset(given: Samples, what: str, **settings: Any) -> DatasetSource:
+    dataset = given.data
+    plain = None
+    layout = Layout(given.inputs, given.label)
+    if given.eval_transform is not None:
+        other = with_transform(dataset, given.eval_transform, what)
+        plain = DatasetSource(other, layout=layout, **settings)
+    return DatasetSource(
+        cast("Dataset[Any]", dataset),
+        layout=layout,
+        plain=plain,
+        allow_random=given.allow_random,
+        **settings,
+    )
+
+
+def _from_loader(given: Samples, what: str) -> Source:
+    loader: DataLoader[Any] = given.data
+    dataset: Any = loader.dataset
+    if (
+        isinstance(dataset, IterableDataset)
+        or not hasattr(dataset, "__getitem__")
+        or not hasattr(dataset, "__len__")
+    ):
+        raise EigenforgetError("an iterable dataset has no fixed samples; give a map-style Dataset")
+    source = _from_dataset(
+        replace(given, data=dataset),
+        what,
+        collate=loader.collate_fn,
+        workers=loader.num_workers,
+    )
+    rows = selection(loader, what)
     return source if rows is None else source.subset(rows)
 
 
-def _selection(loader: DataLoader[Any], what: str) -> np.ndarray | None:
-    """The samples that a loader's sampler or batch sampler selects; None for all of them.
-
-    A sampler that draws with replacement weighs samples and selects none: all those of a weight
-    above 0 are taken, with a warning.
-    """
-    sampler, total = loader.sampler, len(cast("Any", loader.dataset))
-    if getattr(sampler, "replacement", False):
-        weights = getattr(sampler, "weights", None)
-        rows = np.arange(total) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
-        notices.warn(
-            f"{what}: the loader's {type(sampler).__name__} draws with replacement, which does not "
-            f"say which samples are meant: {len(rows)} of {total} are taken, each once; give the "
-            "dataset or a Subset of it to choose them"
+def _checked(source: DatasetSource, given: Samples, what: str) -> DatasetSource:
+    """The source after a look at some of its samples, with its clean view and known labels."""
+    if given.clean is not None:
+        clean = as_source(Samples(given.clean, given.inputs, given.label), f"{what}, clean=")
+        if len(clean) != len(source):
+            raise EigenforgetError(
+                f"clean= has {len(clean)} samples and the data {len(source)}; give the same "
+                "samples in the same order"
+            )
+        source = replace(source, plain=clean)
+    rows = spread_rows(source, _LOOKED_AT)
+    seen = one_batch(replace(source, plain=None), _LOOKED_AT).labels.numpy()
+    if source.plain is not None and (one_batch(source, _LOOKED_AT).labels.numpy() != seen).any():
+        raise EigenforgetError(
+            "the clean view has other labels than the data; give the same samples in the same order"
         )
-        return rows
-    own_batches = loader.batch_size is None and loader.batch_sampler is not None
-    whole = isinstance(sampler, SequentialSampler) or (
-        isinstance(sampler, RandomSampler) and sampler.num_samples == total
-    )
-    if whole and not own_batches:
-        return None
-    if own_batches:
-        drawn = [row for batch in cast("Any", loader.batch_sampler) for row in batch]
-    else:
-        drawn = list(sampler)
-    rows = np.unique(np.asarray(drawn, dtype=np.int64))
-    if len(rows) < len(drawn):
+    offered = offered_labels(source.dataset)
+    if offered is None or source.known is not None:
+        return source
+    if (wrong := int((offered[rows] != seen).sum())) == 0:
+        return replace(source, known=offered)
+    if given.label is None:
         notices.warn(
-            f"{what}: the loader gives {len(drawn)} samples, of which {len(rows)} differ: these "
-            f"{len(rows)} of {total} are taken, each once"
+            f"{what}: {wrong} of {len(rows)} samples have another label than the dataset's own "
+            "targets say; the labels of the samples are taken (Samples(data, label=…) says so "
+            "without a warning)"
         )
-    return rows
+    return replace(source, known=read_labels(source))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import listed
 from eigenforget.core.types import Batch
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -18,33 +20,155 @@ attention_mask.
 """
 
 
-def pair_of(item: Any) -> tuple[Any, Any]:
-    """The inputs and the labels of a sample or batch.
+Key = int | str
+"""An item of a sample: its position, or its name."""
+Keys = Key | Sequence[str] | Mapping[str, Key]
+"""One item, several names, or the item for each argument of the model."""
+
+_LABELS = ("labels", "label")
+_SETTLES = "Samples(data, inputs=…, label=…) says which items are the inputs and the label"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the inputs and the label stand in a sample or batch.
+
+    Args:
+        inputs: The items that the model gets. None leaves it to the sample.
+        label: The item that is the label. None leaves it to the sample.
+    """
+
+    inputs: Keys | None = None
+    label: Key | None = None
+
+    def pair(self, item: Any) -> tuple[Any, Any]:
+        """The inputs and the labels of a sample or batch.
+
+        What is not said is taken from a pair, or from a dict with "labels" or "label".
+
+        Raises:
+            EigenforgetError: There is doubt about what is what; the message names the cure.
+        """
+        label = self._label_key(item)
+        if self.inputs is not None:
+            return _picked(item, self.inputs), _item(item, label)
+        if isinstance(item, Mapping):
+            return {k: v for k, v in item.items() if k != label}, item[label]
+        if isinstance(item, (tuple, list)) and len(item) == 2 and label in (0, 1, -1):
+            return item[0 if label else 1], item[label]
+        raise EigenforgetError(f"a sample has {_items(item)}: {_SETTLES}")
+
+    def _label_key(self, item: Any) -> Key:
+        if self.label is not None:
+            _item(item, self.label)
+            return self.label
+        if isinstance(item, Mapping):
+            found = [key for key in _LABELS if key in item]
+            if len(found) == 1:
+                return found[0]
+        elif isinstance(item, (tuple, list)) and len(item) == 2:
+            return 1 if self.inputs != 1 else 0
+        elif not isinstance(item, (tuple, list)):
+            raise EigenforgetError(
+                f"a sample must be (input, label) or a dict with 'labels', got "
+                f"{type(item).__name__}; {_SETTLES}"
+            )
+        raise EigenforgetError(f"a sample has {_items(item)}: {_SETTLES}")
+
+
+def _picked(item: Any, keys: Keys) -> Any:
+    if isinstance(keys, Mapping):
+        return {name: _item(item, key) for name, key in keys.items()}
+    if isinstance(keys, (int, str)):
+        return _item(item, keys)
+    return {name: _item(item, name) for name in keys}
+
+
+def _item(item: Any, key: Key) -> Any:
+    try:
+        if isinstance(key, str) and not isinstance(item, Mapping):
+            return getattr(item, key)
+        return item[key]
+    except (LookupError, TypeError, AttributeError):
+        raise EigenforgetError(f"a sample has no item {key!r}; it has {_items(item)}") from None
+
+
+def _items(item: Any) -> str:
+    """The items with their kinds: "3 items (float32 [8, 3], int64 [8], list)"."""
+    if isinstance(item, Mapping):
+        return f"the items {listed(map(repr, item), 20)}"
+    if isinstance(item, (tuple, list)):
+        return f"{len(item)} item{'s' * (len(item) != 1)} ({listed(map(_kind, item))})"
+    return f"no items, being a {type(item).__name__}"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return type(value).__name__
+
+
+def label_tensor(labels: Any) -> Tensor:
+    """Labels as a 1-D integer tensor [B]; a column [B, 1] of them is taken for one.
 
     Raises:
-        EigenforgetError: It is neither a pair nor a dict with "labels" or "label".
+        EigenforgetError: They are words, fractions, one-hot or otherwise none; the message names
+            the cure.
     """
-    if isinstance(item, Mapping):
-        for key in ("labels", "label"):
-            if key in item:
-                return {k: v for k, v in item.items() if k != key}, item[key]
-    if isinstance(item, (tuple, list)) and len(item) >= 2:
-        return item[0], item[1]
-    raise EigenforgetError(
-        f"a sample must be (input, label) or a dict with 'labels', got {type(item).__name__}"
-    )
+    if isinstance(labels, (list, tuple)) and any(isinstance(label, str) for label in labels):
+        raise EigenforgetError(
+            f"labels are words ({listed(sorted({repr(w) for w in labels}), 3)}); number the "
+            "classes 0, 1, 2, … and give the numbers"
+        )
+    try:
+        targets = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise EigenforgetError(
+            f"labels must be a 1-D integer tensor, got {_kind(labels)}"
+        ) from None
+    if targets.ndim == 2 and targets.shape[1] == 1 and not targets.is_floating_point():
+        targets = targets[:, 0]
+    check_labels(targets)
+    return targets.long()
 
 
 def check_labels(targets: Tensor) -> None:
     """Checks that labels are a 1-D integer tensor.
 
     Raises:
+        EigenforgetError: They are not; the message names the cure.
+    """
+    if targets.ndim == 1 and not targets.is_floating_point() and not targets.is_complex():
+        return
+    cure = ""
+    if targets.ndim == 2:
+        cure = "; of one-hot labels or probabilities give labels.argmax(1)"
+    elif targets.ndim == 1 and targets.is_floating_point():
+        cure = "; if they are whole numbers, give labels.long()"
+    raise EigenforgetError(
+        f"labels must be a 1-D integer tensor, got {targets.dtype} {list(targets.shape)}{cure}"
+    )
+
+
+def check_rows(inputs: Any, count: int) -> None:
+    """Checks that the inputs of a batch are tensors with a row for each of its labels.
+
+    Raises:
         EigenforgetError: They are not.
     """
-    if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex():
-        raise EigenforgetError(
-            f"labels must be a 1-D integer tensor, got {targets.dtype} {list(targets.shape)}"
-        )
+    columns = inputs.items() if isinstance(inputs, Mapping) else [("inputs", inputs)]
+    for name, column in columns:
+        if isinstance(inputs, Mapping) and not isinstance(column, Tensor):
+            raise EigenforgetError(
+                f"the input {name!r} of a batch is no tensor but {type(column).__name__}; give "
+                "tensors (of Hugging Face's datasets: set_format('torch')), and name those that "
+                "the model takes: Samples(data, inputs=(…))"
+            )
+        if isinstance(column, Tensor) and (not column.ndim or len(column) != count):
+            raise EigenforgetError(
+                f"a batch has {count} labels and {name} {list(column.shape)}: there must be one "
+                "row of inputs for each label"
+            )
 
 
 def counts(inputs: Inputs) -> dict[str, int]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,12 +21,14 @@ from eigenforget.core.types import Batch
 from eigenforget.data.sources.inputs import (
     Augment,
     Inputs,
+    Layout,
     augmented,
     check_augmentable,
     check_labels,
+    check_rows,
     concatenated,
     counts,
-    pair_of,
+    label_tensor,
     taken,
 )
 
@@ -96,14 +99,28 @@ class TensorSource:
 class DatasetSource:
     """Any map-style Dataset of (input, label) pairs, or of dicts with 'labels' or 'label'.
 
-    Its own transforms stay in force in every pass; `augment` acts on whole batches of training
-    passes, as in TensorSource.
+    Its own transforms stay in force in every pass that `plain` does not take over; `augment` acts
+    on whole batches of training passes, as in TensorSource.
+
+    Args:
+        dataset: The dataset.
+        collate: Makes a batch of samples.
+        workers: Processes that read.
+        augment: Changes whole batches in training passes.
+        layout: Where the inputs and the label stand in a batch.
+        plain: The same samples as passes without a generator read them; None is the dataset.
+        allow_random: Whether those passes may read a sample differently each time.
+        known: The labels [N], where they are known; None reads them.
     """
 
     dataset: Dataset[Any]
     collate: Callable[[list[Any]], Any] = default_collate
     workers: int = 0
     augment: Augment | None = None
+    layout: Layout = field(default_factory=Layout)
+    plain: Source | None = None
+    allow_random: bool = False
+    known: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -111,16 +128,21 @@ class DatasetSource:
     def labels(self) -> np.ndarray:
         """The labels [N], int64.
 
-        They are read in one pass over the data, unless the dataset offers `targets` or `labels` and
-        does not transform them.
+        They are read once, in a pass over the data, unless the dataset offers `targets` or `labels`
+        and does not transform them.
         """
-        known = _known_labels(self.dataset)
-        if known is not None:
-            return known
-        return np.concatenate([b.labels.cpu().numpy() for b in self.batches(256)]).astype(np.int64)
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        known = offered_labels(self.dataset) if self.known is None else self.known
+        return read_labels(self) if known is None else known
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """One pass, as in Source."""
+        if generator is None and self.plain is not None:
+            yield from self.plain.batches(batch_size)
+            return
         plan = list(_order(len(self), batch_size, generator))
         # A loader draws a seed for its workers: from the global state, dropout would depend on how
         # the data is kept; from our own generator, augmentation would. A copy of ours moves
@@ -135,15 +157,27 @@ class DatasetSource:
             num_workers=self.workers,
             generator=own,
         )
-        for rows, pair in zip(plan, loader, strict=True):
-            inputs, labels = pair_of(pair)
-            targets = torch.as_tensor(labels)
-            check_labels(targets)
-            yield Batch(augmented(inputs, self.augment, generator), targets.long(), rows)
+        for rows, given in zip(plan, loader, strict=True):
+            inputs, labels = self.layout.pair(given)
+            targets = label_tensor(labels)
+            if len(targets) != len(rows):
+                raise EigenforgetError(
+                    f"the collate function made {len(targets)} labels of {len(rows)} samples; "
+                    "it must keep them all, one label each"
+                )
+            check_rows(inputs, len(rows))
+            yield Batch(augmented(inputs, self.augment, generator), targets, rows)
 
     def subset(self, positions: np.ndarray) -> DatasetSource:
         """The samples at these positions."""
-        return replace(self, dataset=Subset(self.dataset, [int(p) for p in positions]))
+        rows = np.asarray(positions, dtype=np.int64)
+        known = self.known if self.known is not None else vars(self).get("_labels")
+        return replace(
+            self,
+            dataset=Subset(self.dataset, rows.tolist()),
+            plain=None if self.plain is None else self.plain.subset(rows),
+            known=None if known is None else known[rows],
+        )
 
 
 class JoinedSource:
@@ -195,7 +229,9 @@ class JoinedSource:
 
 def unaugmented(source: Source) -> Source:
     """The same samples as they are, also in training passes."""
-    if isinstance(source, (TensorSource, DatasetSource)):
+    if isinstance(source, DatasetSource):
+        return source.plain or replace(source, augment=None)
+    if isinstance(source, TensorSource):
         return replace(source, augment=None)
     return (
         JoinedSource(tuple(map(unaugmented, source.parts)))
@@ -204,23 +240,36 @@ def unaugmented(source: Source) -> Source:
     )
 
 
-def _known_labels(dataset: Any) -> np.ndarray | None:
+def read_labels(source: Source) -> np.ndarray:
+    """The labels [N], int64, from a pass over the samples."""
+    return np.concatenate([b.labels.cpu().numpy() for b in source.batches(256)]).astype(np.int64)
+
+
+def offered_labels(dataset: Any) -> np.ndarray | None:
+    """The labels [N] that a dataset offers as `targets` or `labels`; None where it offers none."""
     if isinstance(dataset, Subset):
-        inner = _known_labels(dataset.dataset)
+        inner = offered_labels(dataset.dataset)
         return None if inner is None else inner[np.asarray(dataset.indices, dtype=np.int64)]
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) >= 2:
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         check_labels(dataset.tensors[1])
         return dataset.tensors[1].cpu().numpy().astype(np.int64)
     if getattr(dataset, "target_transform", None) is not None:
         return None
     for name in ("targets", "labels"):
         column = getattr(dataset, name, None)
-        if column is not None and not callable(column) and len(column) == len(dataset):
-            known = np.asarray(column)
+        if column is not None and not callable(column) and _length(column) == len(dataset):
+            try:
+                known = np.asarray(column)
+            except (TypeError, ValueError, RuntimeError):
+                return None
             # Anything else is not what the samples carry: floats would be cut off, words mean
             # nothing to a loss.
             return known.astype(np.int64) if known.ndim == 1 and known.dtype.kind in "biu" else None
     return None
+
+
+def _length(column: Any) -> int | None:
+    return len(column) if hasattr(column, "__len__") else None
 
 
 def steps_in_epoch(n: int, batch_size: int) -> int:

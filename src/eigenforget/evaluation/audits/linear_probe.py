@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     tolerance: float
 
 
-class Samples(NamedTuple):
+class ProbeSamples(NamedTuple):
     """What a probe is fitted and scored on.
 
     Attributes:
@@ -192,7 +192,7 @@ class FewLabelProbe:
             lambda rows, part: np.stack([probe.right(rows, part) for probe in probes]),
         )
 
-    def _probes(self, samples: Samples, seed: int) -> list[Probe] | str:
+    def _probes(self, samples: ProbeSamples, seed: int) -> list[Probe] | str:
         """One fitted probe for each draw, or the reason why there is none."""
         classes, counts = np.unique(samples.labels, return_counts=True)
         if counts.min() < 2:
@@ -211,7 +211,7 @@ class FewLabelProbe:
         return probes
 
 
-def probe_samples(evidence: Evidence) -> Samples | str:
+def probe_samples(evidence: Evidence) -> ProbeSamples | str:
     """What a probe of this request is fitted and scored on, or why there is nothing."""
     by_class = bool(evidence.forgotten_classes)
     sources: tuple[Part, ...] = ("forget", "retain") if by_class else ("retain",)
@@ -227,7 +227,7 @@ def probe_samples(evidence: Evidence) -> Samples | str:
         ]
     )
     labels = np.concatenate([evidence.parts[part].labels for part in sources])
-    return Samples(features, labels, ("test_forget" if by_class else "forget", "test_retain"))
+    return ProbeSamples(features, labels, ("test_forget" if by_class else "forget", "test_retain"))
 
 
 def fit_probe(features: np.ndarray, labels: np.ndarray, settings: Settings) -> Probe | str:
