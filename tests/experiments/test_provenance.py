@@ -5,13 +5,23 @@ another request, damaged weights.
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
+from eigenforget import record
 from eigenforget.cli import main
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import EigenforgetWarning
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.provenance import CheckpointFile, warn_of_doubts
+from eigenforget.experiments.specs import Specs
 from eigenforget.models import checkpoint
+from eigenforget.record import RecordError, read, read_folder
+from eigenforget.training.engine import Engine
 
 
 def run(*words: str) -> int:
@@ -161,11 +171,103 @@ def test_a_model_that_forgot_something_else_is_doubted(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(models, tmp_path / "out", "gone4", "original", "oracle") == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().err.split())
     assert (
         "warning:" in said
         and "was made to forget by_class(label=4), which is not what is asked for now" in said
     )
+
+
+def beside(models: Path, folder: Path, weights: str, made: str) -> Path:
+    """A folder in which the weights of one model lie beside the record of another."""
+    for name in ("original", "oracle"):
+        for kind in ("safetensors", "json"):
+            shutil.copy(models / f"{name}.{kind}", folder)
+    shutil.copy(models / f"{weights}.safetensors", folder / "given.safetensors")
+    if made:
+        shutil.copy(models / f"{made}.json", folder / "given.json")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("weights", "made"), [("original", "gone"), ("gone", "gone4"), ("gone4", "oracle")]
+)
+def test_a_model_beside_the_record_of_another_is_refused(
+    weights: str, made: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The control of another request, the original, and a retrained one."""
+    assert (
+        compare(beside(models, tmp_path, weights, made), tmp_path / "out", "given", "original") == 2
+    )
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "given.json" in said and not (tmp_path / "out").exists()
+    told, file = read(tmp_path / "given.json"), record.file_digest(tmp_path / "given.safetensors")
+    assert file in said and told.outcome.outputs["model"] in said
+
+
+def test_a_file_that_was_renamed_with_its_record_is_known_by_its_content(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = beside(models, tmp_path, "gone", "gone")
+    assert compare(folder, tmp_path / "out", "given", "original", "oracle") == 0
+    assert "warning" not in capsys.readouterr().err
+    measured = {r.name: r for r in read_folder(tmp_path / "out" / "records")}["given"]
+    assert (measured.role, measured.job["method"]["spec"]) == ("control", "head_mask()")
+
+
+def test_a_control_without_its_record_stays_a_control_and_is_doubted(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = beside(models, tmp_path, "gone", "")
+    assert compare(folder, tmp_path / "out", "given", "original", "oracle") == 0
+    assert "given.safetensors has no record beside it" in capsys.readouterr().err
+    measured = {r.name: r for r in read_folder(tmp_path / "out" / "records")}["given"]
+    assert measured.role == "control" and "given.json" in measured.job["warnings"][0]
+
+
+def test_metadata_and_record_that_disagree_are_refused(models: Path, tmp_path: Path) -> None:
+    """The weights are those of the record; the file says that another method made them."""
+    stored = checkpoint.load_checkpoint(models / "gone.safetensors")
+    path = tmp_path / "given.safetensors"
+    save_file(stored.tensors, path, {**stored.metadata, "method": "finetune()"})
+    shutil.copy(models / "gone.json", tmp_path / "given.json")
+    with pytest.raises(EigenforgetError, match=r"disagree on method: 'finetune\(\)'.*head_mask"):
+        CheckpointFile.read(path)
+    save_file(stored.tensors, path)  # another format, as of a user's own: the record alone says it
+    assert CheckpointFile.read(path).entry("method") == "head_mask()"
+
+
+def test_a_file_beside_that_is_no_record_is_not_used_and_a_damaged_one_is_an_error(
+    models: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(models / "gone.safetensors", tmp_path))
+    (tmp_path / "gone.json").write_text('{"hidden_size": 8}')
+    with pytest.warns(EigenforgetWarning) as said:
+        assert CheckpointFile.read(path).made is None
+    assert "gone.json beside gone.safetensors is no record of a run" in str(said[0].message)
+    whole = (models / "gone.json").read_bytes()
+    (tmp_path / "gone.json").write_bytes(whole.replace(b"head_mask()", b"finetune( )"))
+    with pytest.raises(RecordError, match=r"gone\.json"):
+        CheckpointFile.read(path)
+
+
+def test_a_trained_model_that_is_given_as_an_unlearned_one_is_doubted(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(models, tmp_path / "out", "second", "original", "oracle") == 0
+    assert "second.safetensors was made by training" in capsys.readouterr().err
+
+
+def test_a_model_that_was_made_from_another_original_is_doubted(models: Path) -> None:
+    files = {n: CheckpointFile.read(models / f"{n}.safetensors") for n in ("original", "gone")}
+    specs = Specs(request="by_class(label=3)").completed(files["original"].stored.metadata)
+    asked = Experiment.parse(specs, Engine(device="cpu"))
+    with notices.collected() as lines, warnings.catch_warnings(action="ignore"):
+        warn_of_doubts(files["original"], [files["gone"]], asked)
+        assert lines == []
+        warn_of_doubts(CheckpointFile.read(models / "second.safetensors"), [files["gone"]], asked)
+    [line] = lines
+    assert "gone.safetensors was made from another model than second.safetensors" in line
 
 
 def test_weights_that_are_not_those_that_were_saved_are_refused(

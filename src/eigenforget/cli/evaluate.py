@@ -28,7 +28,6 @@ from eigenforget.cli.options import (
     TrainedOptions,
 )
 from eigenforget.cli.terminal import engine, progress, say, show_results
-from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.records import write_results
 from eigenforget.evaluation.scoring import check_skip, chosen_audits, chosen_metrics
@@ -93,8 +92,6 @@ def evaluate(
         Checkpoints(original, oracle, models, peer),
     )
     given = compare(paths, specs, engine(**asdict(measuring)))
-    for line in given.doubts:
-        notices.warn(line)
     experiment = given.experiment
     panel = experiment.panel(
         seed=seed, layers=also_layer, skip=skip, maps=maps, metrics=metric, audits=audit

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
-from eigenforget.experiments.experiment import Candidate, Experiment
-from eigenforget.experiments.provenance import CheckpointFile, check_references, doubts
+from eigenforget.experiments.experiment import Candidate, Experiment, described
+from eigenforget.experiments.provenance import CheckpointFile, check_references, warn_of_doubts
 from eigenforget.experiments.results import file_of
 from eigenforget.experiments.specs import Specs
+from eigenforget.methods import METHODS
 from eigenforget.record.schema import Role
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
@@ -65,17 +65,17 @@ class Comparison(NamedTuple):
         experiment: The experiment that they belong to.
         candidates: The models to measure: original, oracles, unlearned models.
         peers: Models made like the one unlearned model.
-        doubts: One line for each model that may not be what was meant.
     """
 
     experiment: Experiment
     candidates: list[Candidate]
     peers: list[nn.Module]
-    doubts: list[str]
 
 
 def compare(paths: Checkpoints, specs: Specs, engine: Engine) -> Comparison:
     """Reads the checkpoints. Missing specs are taken from the original.
+
+    It warns of a model that may not be what was meant.
 
     Raises:
         EigenforgetError: A file cannot be read, or the models cannot be compared.
@@ -86,23 +86,29 @@ def compare(paths: Checkpoints, specs: Specs, engine: Engine) -> Comparison:
     experiment = Experiment.parse(specs.completed(files[0].stored.metadata), engine)
     last = 1 + len(paths.oracles)
     check_references(files[0], files[1:last], experiment)
+    warn_of_doubts(files[0], [*files[last:], *peers], experiment)
     return Comparison(
         experiment,
         [
-            _candidate(name, role, experiment.stored_model(file.stored), file.path)
+            _candidate(name, role, experiment.stored_model(file.stored), file)
             for (name, role, _), file in zip(named, files, strict=True)
         ],
         [experiment.stored_model(file.stored) for file in peers],
-        doubts(files[last:], experiment),
     )
 
 
-def _candidate(name: str, role: Role, model: nn.Module, path: Path) -> Candidate:
-    """The model, with what the record beside its checkpoint says of how it was made."""
-    job: dict[str, Any] = {"checkpoint": path.name}
-    beside, inputs = path.with_suffix(".json"), file_of(path)
-    made = record.read(beside) if beside.exists() else None
+def _candidate(name: str, role: Role, model: nn.Module, file: CheckpointFile) -> Candidate:
+    """The model, with what the record beside its checkpoint says of how it was made.
+
+    Without a record, the metadata say by which method, so that a control stays a control.
+    """
+    job: dict[str, Any] = {"checkpoint": file.path.name}
+    inputs, made, method = file_of(file.path), file.made, file.entry("method")
     if made is None:
+        if method:
+            chosen = METHODS.parse(method)
+            job["method"] = described(chosen)
+            role = chosen.role if role == "unlearned" else role
         return Candidate(name, role, ModelAndCost(model, 0.0, {}), job, inputs)
     job |= {key: made.job[key] for key in ("method", "near_duplicates") if key in made.job}
     if role == "unlearned":

@@ -1,31 +1,106 @@
-"""Whether checkpoints are what they are said to be, as far as metadata and weights can tell."""
+"""Whether checkpoints are what they are said to be: by the record beside, metadata and weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from eigenforget import record
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.models import checkpoint
+from eigenforget.record import SCHEMA, RunRecord
 from eigenforget.requests import REQUESTS, split
+
+_RECORD_MARK = SCHEMA.partition("/")[0].encode()
+_SPECS = ("data", "model", "recipe", "request", "method")
 
 
 class CheckpointFile(NamedTuple):
-    """A checkpoint with its path."""
+    """A checkpoint, and what is known of how it was made.
+
+    Attributes:
+        path: Its file.
+        stored: Weights and metadata.
+        made: The record beside it, which names this very file; None where there is none.
+    """
 
     path: Path
     stored: checkpoint.Checkpoint
+    made: RunRecord | None = None
 
     @classmethod
     def read(cls, path: Path) -> CheckpointFile:
-        """The checkpoint in a file."""
-        return cls(path, checkpoint.load_checkpoint(path))
+        """The checkpoint in a file, with the record beside it.
+
+        Raises:
+            EigenforgetError: It cannot be read, or the record is one of another file or says
+                something else than the metadata.
+        """
+        found = cls(path, checkpoint.load_checkpoint(path))
+        made = _record_beside(path)
+        if made is not None:
+            _check_record(found, made)
+        elif found.stored.metadata.get("eigenforget"):
+            notices.warn(
+                f"{path.name} has no record beside it ({path.stem}.json): its metadata say how it "
+                "was made, and its cost is unknown"
+            )
+        return found._replace(made=made)
 
     def entry(self, key: str) -> str:
-        """An entry of the metadata; "" where there is none."""
-        return self.stored.metadata.get(key, "")
+        """What metadata, or else the record, say: a spec, or the kind of run; "" for nothing."""
+        told = "" if self.made is None else _told(self.made, key)
+        return self.stored.metadata.get(key, "") or told
+
+
+def _record_beside(path: Path) -> RunRecord | None:
+    """The record that has the name of the checkpoint; None where there is none."""
+    beside = path.with_suffix(".json")
+    if not os.path.lexists(beside):
+        return None
+    if _RECORD_MARK not in record.read_bytes(beside):
+        notices.warn(
+            f"{beside.name} beside {path.name} is no record of a run (no {SCHEMA!r} in it) and is "
+            "not used"
+        )
+        return None
+    return record.read(beside)
+
+
+def _check_record(file: CheckpointFile, made: RunRecord) -> None:
+    """Checks that a record is about this very file, and says what the metadata say."""
+    outputs, digest = made.outcome.outputs, record.file_digest(file.path)
+    beside = file.path.with_suffix(".json").name
+    cure = f"put the right one there, or take {beside} away: then its origin counts as unknown"
+    named = outputs.get(f"file:{file.path.name}")
+    weights = checkpoint.tensors_digest(file.stored.tensors)
+    # Under another name or in another format it is known by its content.
+    same = named == digest if named else digest in outputs.values()
+    if not same and not (named is None and weights == outputs.get("model")):
+        told = named or outputs.get("model") or "no model"
+        raise EigenforgetError(
+            f"{file.path}: is not the model of the record beside it: {beside} names {told}, and "
+            f"this file is {digest}, with the weights {weights}; {cure}"
+        )
+    for key in ("eigenforget", *_SPECS):
+        ours, theirs = file.stored.metadata.get(key, ""), _told(made, key)
+        if ours and theirs and ours != theirs:
+            raise EigenforgetError(
+                f"{file.path}: its metadata and the record beside it disagree on {key}: {ours!r}, "
+                f"and in {beside} {theirs!r}; {cure}"
+            )
+
+
+def _told(made: RunRecord, key: str) -> str:
+    """What a record says of a spec, or as "eigenforget" of its kind; "" for nothing."""
+    if key == "eigenforget":
+        return made.kind
+    entry = made.job.get(key)
+    return str(entry.get("spec", "")) if isinstance(entry, Mapping) else ""
 
 
 def check_references(
@@ -55,14 +130,31 @@ def check_references(
         _check_retrained(oracle, experiment)
 
 
-def doubts(models: Sequence[CheckpointFile], experiment: Experiment) -> list[str]:
-    """One line for each model that was made to forget something else than the request."""
-    return [
-        f"{model.path} was made to forget {model.entry('request')}, which is not what is asked "
-        "for now"
-        for model in models
-        if _split_of(model, experiment) not in (None, experiment.split.digest)
-    ]
+def warn_of_doubts(
+    original: CheckpointFile, models: Sequence[CheckpointFile], experiment: Experiment
+) -> None:
+    """Warns of each model that was not made from the original to forget what is asked for."""
+    known = {
+        record.file_digest(original.path),
+        checkpoint.tensors_digest(original.stored.tensors),
+    }
+    for model in models:
+        made_from = {} if model.made is None else model.made.inputs
+        if "input_model" in made_from and known.isdisjoint(made_from.values()):
+            notices.warn(
+                f"{model.path.name} was made from another model than {original.path.name}: its "
+                f"record names {made_from['input_model']}"
+            )
+        if model.entry("eigenforget") == "train":
+            notices.warn(
+                f"{model.path.name} was made by training, not by unlearning; it is measured as an "
+                "unlearned model"
+            )
+        elif _split_of(model, experiment) not in (None, experiment.split.digest):
+            notices.warn(
+                f"{model.path.name} was made to forget {model.entry('request')}, which is not what "
+                "is asked for now"
+            )
 
 
 def _check_retrained(oracle: CheckpointFile, experiment: Experiment) -> None:

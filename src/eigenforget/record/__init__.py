@@ -19,6 +19,7 @@ from .hidden_specs import Personal
 from .ledger import append
 from .manifest import Manifest, manifest_of, manifest_text, read_manifest
 from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonymised_text, read_salt
+from .reading import read_bytes
 from .schema import SCHEMA, Outcome, RunRecord, ScoreRow, record_from_json, score_row, to_json
 from .store import chained, in_force, read, read_chain, read_folder, record_files, seal, tip, write
 
@@ -47,6 +48,7 @@ __all__ = [
     "pseudonymised_split",
     "pseudonymised_text",
     "read",
+    "read_bytes",
     "read_chain",
     "read_folder",
     "read_manifest",
