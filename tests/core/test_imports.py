@@ -45,10 +45,23 @@ def test_a_file_that_fails_leaves_nothing_behind(folder: Path) -> None:
     assert set(sys.modules) == modules and sys.path == path
 
 
+@pytest.mark.parametrize("ending", ["1 / 0", "raise SystemExit", "x = nothing", "raise Exception"])
+def test_whatever_a_file_raises_is_one_line(folder: Path, ending: str) -> None:
+    (folder / "broken.py").write_text(f"def mine():\n    pass\n{ending}\n")
+    with pytest.raises(
+        EigenforgetError, match=r"broken\.py:mine.*cannot be imported: \w+"
+    ) as caught:
+        imported("broken.py:mine", "method")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
         ("mine.py", "'mine.py'"),
+        ("..x:Mine", "'..x:Mine'"),
+        ("a\0b.py:Mine", "b.py:Mine"),
+        ("a" * 5000 + ".py:Mine", "5010 characters"),
         (":Mine", "':Mine'"),
         ("mine.py:", "'mine.py:'"),
         ("none.py:Mine", "'none.py:Mine'"),

@@ -112,3 +112,46 @@ def test_direct_construction_is_validated_too() -> None:
         MUDA(9)  # type: ignore[misc]
     with pytest.raises(AttributeError):
         MUDA().k = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("muda(k=" + "1" * 400 + ")", "k: .* more than 64 bits"),
+        ("muda(k=" + "1" * 5000 + ")", "muda.*not of the form"),
+        ("muda(k=0x" + "f" * 5000 + ")", "a huge int of 20000 bits"),
+        ("muda(w_da=1e999)", "w_da: inf is no finite number"),
+        ("muda(w_da=" + "1" * 400 + ")", "w_da: .* more than 64 bits"),
+        ("muda(target='\\x00')", "target: .*NUL"),
+        ("muda(target='\\ud800')", "target: .*surrogate"),
+        ("muda(target='" + "a" * 5000 + "')", "target: .*5002 characters"),
+        ("x" * 5000 + "()", "unknown method .*5002 characters.*choose from"),
+        ("muda(" + "y" * 5000 + "=1)", "has no field .*5002 characters.*its fields"),
+        ("muda(alternations=1000000000000)", "alternations: .*less than or equal to 1000000000"),
+        ("muda(alternations=True)", "alternations: .*integer.*True"),
+        ("masked(inner=" * 500 + "muda()" + ")" * 500, "masked"),
+        ("masked(inner=" * 60 + "muda()" + ")" * 60, "nested more than 50 levels"),
+        ("muda(k=" + "-" * 3000 + "1)", "muda"),
+        ("muda(k=" + "1+" * 3000 + "1)", "muda"),
+        ("muda(k=x" + "[0]" * 2000 + ")", "muda"),
+        ("muda(k=\x00)", "not of the form"),
+        ("muda(recipe=())", "has no recipe \\(\\)"),
+    ],
+    ids=range(19),
+)
+def test_hostile_specs_are_one_short_line(text: str, words: str) -> None:
+    with pytest.raises(EigenforgetError, match=words) as caught:
+        parse(text, METHODS, "method")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_no_field_holds_what_no_record_can_hold() -> None:
+    for kind, fields in (
+        (MUDA, {"w_da": float("inf")}),
+        (MUDA, {"k": 10**5000}),
+        (ByIds, {"ids": ("a", "b\0")}),
+        (ByIds, {"ids": ("\ud800",)}),
+        (ByClass, {"label": (1, 2**64)}),
+    ):
+        with pytest.raises(EigenforgetError, match=next(iter(fields))):
+            kind(**fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eigenforget.core.text import first_line, joined, listed
+from eigenforget.core.text import displayed, first_line, joined, listed
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,11 @@ def test_long_lists_are_cut_and_counted() -> None:
 def test_the_first_line_of_an_error() -> None:
     assert first_line(ValueError("\none\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_values_in_messages_are_short_and_printable() -> None:
+    assert displayed("a\nb\x1b") == r"'a\nb\x1b'" and displayed(3.5) == "3.5"
+    cut = displayed("a" * 70 + "b" * 70)
+    assert cut.startswith("'aaa") and "bbb' (142 characters)" in cut and len(cut) < 150
+    assert displayed(10**5000) == "a huge int of 16610 bits"
+    assert displayed((10**5000,)) == "a huge tuple"

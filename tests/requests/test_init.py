@@ -39,7 +39,7 @@ def test_stored_splits_stay_valid(text: str) -> None:
         (ByIds(ids=("x", "id000")), "ids not in the training data: x"),
         (ByIds(ids=tuple(f"x{i}" for i in range(30))), r"x9, … \(30 in all\)"),
         (ByIds(path="missing.txt"), "cannot read the id list 'missing.txt'"),
-        (ByClass(label=10**30), "unknown class 10000"),
+        (ByClass(label=10**18), "unknown class 10000"),
         (AtRandom(fraction=0.01), "forgets none of the 4"),
         (AtRandom(n=5), "n=5 is more than the 4 samples to choose from"),
         (AtRandom(n=3, label=1), "n=3 is more than the 2 samples"),

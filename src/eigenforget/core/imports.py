@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.text import first_line
+from eigenforget.core.text import displayed, first_line
 
 
 def imported(path: str, what: str) -> Any:
@@ -32,18 +32,20 @@ def imported(path: str, what: str) -> Any:
     where, _, attribute = path.rpartition(":")
     if not where or not attribute:
         raise EigenforgetError(
-            f"{what} needs path='file.py:Name' or path='package.module:Name', got {path!r}"
+            f"{what} needs path='file.py:Name' or path='package.module:Name', got {displayed(path)}"
         )
     try:
         module = _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         return attrgetter(attribute)(module)
     except AttributeError as error:
-        raise EigenforgetError(f"{what} {path!r}: {first_line(error)}") from None
-    except (ImportError, SyntaxError, ValueError) as error:
+        raise EigenforgetError(f"{what} {displayed(path)}: {first_line(error)}") from None
+    except (Exception, SystemExit) as error:  # whatever the user's code raises when it is run
+        plain = isinstance(error, (ImportError, SyntaxError, ValueError))
+        said = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
         hint = "" if where.endswith(".py") else " (for a file of yours say file.py:Name)"
         raise EigenforgetError(
-            f"{what} {path!r} cannot be imported: {first_line(error)}{hint}"
-        ) from None
+            f"{what} {displayed(path)} cannot be imported: {said}{hint}"
+        ) from error
 
 
 def _of_file(file: Path) -> ModuleType:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from eigenforget.core import spec
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import imported, note_path
-from eigenforget.core.text import first_line, listed
+from eigenforget.core.text import displayed, first_line, listed
 
 _Kind = TypeVar("_Kind", bound=type, covariant=True)
 
@@ -111,7 +111,7 @@ class Registry(Sequence[_Kind]):
         else:
             kind = self.get(name)
         if fields:
-            raise EigenforgetError(f"{self.what} {text!r}: {name} has no fields")
+            raise EigenforgetError(f"{self.what} {displayed(text)}: {name} has no fields")
         return kind
 
     def at(self, path: str) -> _Kind:
@@ -120,7 +120,7 @@ class Registry(Sequence[_Kind]):
         Raises:
             EigenforgetError: There is nothing, or what is there is no such kind.
         """
-        found, where = imported(str(path), self.what), f"{self.what} {path!r}"
+        found, where = imported(str(path), self.what), f"{self.what} {displayed(path)}"
         if inspect.isfunction(found) and self._wrap is not None:
             if found not in self._wrapped:
                 self._wrapped[found] = self._wrap(found)

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -20,10 +21,15 @@ from pydantic.dataclasses import dataclass as _pydantic_dataclass
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import path_of
-from eigenforget.core.text import first_line
+from eigenforget.core.text import displayed, first_line
 
 _T = TypeVar("_T")
-_CONFIG = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+_CONFIG = pydantic.ConfigDict(
+    extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False
+)
+_DEEPEST = 50
+"""Levels of brackets and operators in a spec. No sensible one has more, and Python's own parsers
+end at some depth with other errors."""
 
 
 @runtime_checkable
@@ -53,6 +59,8 @@ def configured(cls: type[_T]) -> type[_T]:
                 f"{label}: fields are given by name, as in {kind.__name__}(field=value)"
             )
         fields = _checked_names(kind, fields, label)
+        for key, value in fields.items():
+            _check_plain(value, f"{label}: {key}")
         try:
             validated(self, **fields)
         except pydantic.ValidationError as error:
@@ -98,7 +106,7 @@ def build_choice(name: str, fields: dict[str, Any], choices: Sequence[type], wha
     except EigenforgetError as error:
         own = str(error).startswith(f"{getattr(kind, 'name', name)}:")
         raise EigenforgetError(f"{what if own else label + ':'} {error}") from None
-    except (TypeError, ValueError) as error:  # of a plain dataclass
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:  # a plain dataclass
         raise EigenforgetError(f"{label}: {first_line(error)}") from None
 
 
@@ -153,7 +161,7 @@ def kind_of_name(name: str, choices: Sequence[type], what: str) -> type:
             return kind
     known = sorted(map(name_of, choices))
     raise EigenforgetError(
-        f"unknown {what} {name!r}{_hint(name, known)}; choose from: {_listing(known)}"
+        f"unknown {what} {displayed(name)}{_hint(name, known)}; choose from: {_listing(known)}"
     )
 
 
@@ -182,7 +190,8 @@ def one_line(error: pydantic.ValidationError) -> str:
     for item in error.errors():
         where = ".".join(str(p) for p in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
-        got = "" if item["type"] in ("missing", "value_error") else f", got {item['input']!r}"
+        own = item["type"] in ("missing", "value_error")
+        got = "" if own else f", got {displayed(item['input'])}"
         parts.append(f"{where}: {message}{got}" if where else f"{message}{got}")
     return "; ".join(parts)
 
@@ -195,23 +204,34 @@ def call_of(text: str, what: str) -> tuple[str, dict[str, ast.expr]]:
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        raise EigenforgetError(f"{what} {text!r} is not of the form name(field=value, …)") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise _other_form(what, text) from None
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEEPEST):
+        level = [inner for node in level for inner in ast.iter_child_nodes(node)]
+    if level:
+        raise EigenforgetError(
+            f"{what} {displayed(text)} is nested more than {_DEEPEST} levels deep; write it flatter"
+        )
     return _call(tree, what, text)
+
+
+def _other_form(what: str, text: str) -> EigenforgetError:
+    return EigenforgetError(f"{what} {displayed(text)} is not of the form name(field=value, …)")
 
 
 def _call(node: ast.expr, what: str, text: str) -> tuple[str, dict[str, ast.expr]]:
     call = ast.Call(func=node, args=[], keywords=[]) if isinstance(node, ast.Name) else node
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        raise EigenforgetError(f"{what} {text!r} is not of the form name(field=value, …)")
+        raise _other_form(what, text)
     if call.args:
         raise EigenforgetError(
-            f"{what} {text!r}: fields are given by name, as in name(field=value)"
+            f"{what} {displayed(text)}: fields are given by name, as in name(field=value)"
         )
     fields: dict[str, ast.expr] = {}
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg in fields:
-            raise EigenforgetError(f"{what} {text!r}: each field is given once, by name")
+            raise EigenforgetError(f"{what} {displayed(text)}: each field is given once, by name")
         fields[keyword.arg] = keyword.value
     return call.func.id, fields
 
@@ -234,9 +254,10 @@ def _value(node: ast.expr, text: str, what: str, nested: Sequence[type]) -> Any:
         return tuple(_value(item, text, what, nested) for item in node.elts)
     try:
         return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        part = displayed(ast.unparse(node))
         raise EigenforgetError(
-            f"{what} {text!r}: {ast.unparse(node)!r} is not a literal (quote strings)"
+            f"{what} {displayed(text)}: {part} is not a literal (quote strings)"
         ) from None
 
 
@@ -246,21 +267,52 @@ def _checked_names(kind: type, fields: dict[str, Any], label: str) -> dict[str, 
     if "recipe" in fields and "recipe" not in known:
         fields = dict(fields)
         recipes, chosen = getattr(kind, "recipes", {}), fields.pop("recipe")
-        if chosen not in recipes:
+        if not isinstance(chosen, str) or chosen not in recipes:
             raise EigenforgetError(
-                f"{label} has no recipe {chosen!r}; its recipes: {_listing(sorted(recipes))}"
+                f"{label} has no recipe {displayed(chosen)}; "
+                f"its recipes: {_listing(sorted(recipes))}"
             )
         fields = {**recipes[chosen], **fields}
     for key in fields:
         if key not in known:
             raise EigenforgetError(
-                f"{label} has no field {key!r}{_hint(key, known)}; its fields: {_listing(known)}"
+                f"{label} has no field {displayed(key)}{_hint(key, known)}; "
+                f"its fields: {_listing(known)}"
             )
     return fields
 
 
+def _check_plain(value: Any, where: str) -> None:
+    """Checks that records can hold every string and number in a field's value.
+
+    Raises:
+        EigenforgetError: A float is NaN or infinite, an integer has more than 64 bits, or a string
+            a NUL or half a character.
+    """
+    for item in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise EigenforgetError(f"{where}: {item} is no finite number")
+        if isinstance(item, int) and abs(item) >= 2**64:
+            raise EigenforgetError(f"{where}: {displayed(item)} is an integer of more than 64 bits")
+        if isinstance(item, str) and not _writable(item):
+            raise EigenforgetError(
+                f"{where}: {displayed(item)} holds a NUL or half of a surrogate pair, which no "
+                "file and no record can hold"
+            )
+        if isinstance(item, (tuple, list)):
+            _check_plain(item, where)
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
 def _hint(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
+    near = difflib.get_close_matches(word[:100], list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

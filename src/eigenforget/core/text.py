@@ -13,6 +13,19 @@ def listed(values: Iterable[Any], limit: int = 10) -> str:
     return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
 
 
+def displayed(value: Any, limit: int = 120) -> str:
+    """A value as it stands in a message: printable, on one line, and cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python spells no integer of more than 4,300 digits
+        size = f" of {value.bit_length()} bits" if isinstance(value, int) else ""
+        return f"a huge {type(value).__name__}{size}"
+    if len(text) <= limit:
+        return text
+    cut = limit * 2 // 3
+    return f"{text[:cut]} … {text[cut - limit :]} ({len(text)} characters)"
+
+
 def joined(words: Sequence[str], last: str = "and") -> str:
     """The words as in a sentence: "a", "a and b", "a, b and c"; "" for none."""
     if len(words) < 2:

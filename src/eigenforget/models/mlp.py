@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Count
+from eigenforget.core.fields import LayerWidth
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, initial_weights
 
@@ -22,7 +22,7 @@ class Mlp:
     """
 
     name: ClassVar[str] = "mlp"
-    hidden: Annotated[tuple[Count, ...], "widths of the hidden layers, a tuple: (128,)"] = (
+    hidden: Annotated[tuple[LayerWidth, ...], "widths of the hidden layers, a tuple: (128,)"] = (
         256,
         128,
     )

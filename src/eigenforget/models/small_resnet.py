@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from eigenforget.core.fields import Count
+from eigenforget.core.fields import Count, LayerCount, LayerWidth
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, image_shape, initial_weights
 from eigenforget.models.residual import ResidualNet, Stem
@@ -18,9 +18,11 @@ class SmallResnet:
     """
 
     name: ClassVar[str] = "small_resnet"
-    width: Annotated[Count, "channels of the first stage; features have four times as many"] = 16
+    width: Annotated[
+        LayerWidth, "channels of the first stage; features have four times as many"
+    ] = 16
     stem_stride: Annotated[Count, "stride of the first convolution; 2 quarters the cost"] = 1
-    blocks: Annotated[Count, "basic blocks per stage"] = 1
+    blocks: Annotated[LayerCount, "basic blocks per stage"] = 1
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> ResidualNet:
         """A model from images [B, C, H, W] to logits [B, num_classes]."""

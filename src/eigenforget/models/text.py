@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Below1, Count, WholeNumber
+from eigenforget.core.fields import Below1, LayerCount, LayerWidth, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.models.building import check_classes, initial_weights
 
@@ -50,8 +50,8 @@ class TextMlp:
     """
 
     name: ClassVar[str] = "text_mlp"
-    dim: Annotated[Count, "width of the embeddings"] = 32
-    hidden: Annotated[tuple[Count, ...], "widths of the hidden layers, a tuple: (64,)"] = (64,)
+    dim: Annotated[LayerWidth, "width of the embeddings"] = 32
+    hidden: Annotated[tuple[LayerWidth, ...], "widths of the hidden layers, a tuple: (64,)"] = (64,)
     vocabulary: _Vocabulary = 0
 
     def build(self, num_classes: int, input_shape: tuple[int, ...], seed: int) -> MeanMlp:
@@ -71,9 +71,9 @@ class TextTransformer:
     """
 
     name: ClassVar[str] = "text_transformer"
-    dim: Annotated[Count, "width of the tokens; a multiple of heads"] = 64
-    depth: Annotated[Count, "number of blocks"] = 2
-    heads: Annotated[Count, "attention heads per block"] = 4
+    dim: Annotated[LayerWidth, "width of the tokens; a multiple of heads"] = 64
+    depth: Annotated[LayerCount, "number of blocks"] = 2
+    heads: Annotated[LayerCount, "attention heads per block"] = 4
     dropout: Annotated[Below1, "dropout probability"] = 0.0
     vocabulary: _Vocabulary = 0
 

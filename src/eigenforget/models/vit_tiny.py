@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Below1, Count
+from eigenforget.core.fields import Below1, LayerCount, LayerWidth
 from eigenforget.core.spec import configured
 from eigenforget.models.building import ImageShape, check_classes, image_shape, initial_weights
 
@@ -38,10 +38,10 @@ class VitTiny:
     """
 
     name: ClassVar[str] = "vit_tiny"
-    patch: Annotated[Count, "side of a patch in pixels"] = 4
-    dim: Annotated[Count, "width of the tokens; a multiple of heads"] = 192
-    depth: Annotated[Count, "number of blocks"] = 12
-    heads: Annotated[Count, "attention heads per block"] = 3
+    patch: Annotated[LayerWidth, "side of a patch in pixels"] = 4
+    dim: Annotated[LayerWidth, "width of the tokens; a multiple of heads"] = 192
+    depth: Annotated[LayerCount, "number of blocks"] = 12
+    heads: Annotated[LayerCount, "attention heads per block"] = 3
     dropout: Annotated[Below1, "dropout probability"] = 0.0
 
     @pydantic.model_validator(mode="after")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator
 
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
-from eigenforget.requests.typed import ColumnValue, finite, rows_with
+from eigenforget.requests.typed import ColumnValue, rows_with
 
 
 @configured
@@ -27,7 +26,6 @@ class BySubclass:
     column: Annotated[str, "column of the data with the finer labels"] = "fine"
     value: Annotated[
         ColumnValue | tuple[ColumnValue, ...],
-        AfterValidator(finite),
         "finer label, or labels as a tuple",
     ]
     duplicates: Duplicates = "error"

@@ -5,8 +5,7 @@ Each has one type: a number is never taken for a string.
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -44,20 +43,6 @@ def family_of(value: ColumnValue) -> Family:
     return (
         "bools" if isinstance(value, bool) else "strings" if isinstance(value, str) else "numbers"
     )
-
-
-def finite(value: Any) -> Any:
-    """The value, if no number in it is infinite, NaN or beyond 64 bits.
-
-    Raises:
-        ValueError: One is (pydantic reports it).
-    """
-    for item in value if isinstance(value, tuple) else (value,):
-        if isinstance(item, float) and not math.isfinite(item):
-            raise ValueError(f"{item} is no finite number")
-        if isinstance(item, int) and abs(item) >= 2**64:
-            raise ValueError(f"{item} is an integer of more than 64 bits, which no column holds")
-    return value
 
 
 def check_same(column: np.ndarray, value: ColumnValue, *, name: str, op: str) -> None:

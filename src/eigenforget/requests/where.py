@@ -8,13 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pydantic
-from pydantic import AfterValidator
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
 from eigenforget.requests.request import Duplicates
-from eigenforget.requests.typed import ColumnValue, check_same, family, finite
+from eigenforget.requests.typed import ColumnValue, check_same, family
 
 _ORDERS: dict[str, Callable[[Any, Any], np.ndarray]] = {
     "<": operator.lt,
@@ -42,7 +41,6 @@ class Where:
     ] = "=="
     value: Annotated[
         ColumnValue | tuple[ColumnValue, ...],
-        AfterValidator(finite),
         "string, number or bool of the column's type",
     ]
     duplicates: Duplicates = "error"

@@ -198,8 +198,23 @@ WRONG = {
         r"grid 1 has no data; it needs data, model, request, method",
     ),
     "no grid": ('title = "x"\n', r"a plan has one \[\[grid\]\] table or more"),
-    "title": (PLAN.replace('"Two grids"', "3"), r"line 2: title must be a text, got 3"),
+    "title": (PLAN.replace('"Two grids"', "3"), r"line 2: title must be one line of text, got 3"),
+    "printed title": (
+        PLAN.replace('"Two grids"', r'"a\u001b[31m"'),
+        r"line 2: title must be one line",
+    ),
     "TOML": (PLAN + "x = = 3\n", r"line \d+"),
+    "deep": (f"x = {'[' * 5000}{']' * 5000}\n{PLAN}", "nested too deep"),
+    "digits": (f"x = {'1' * 5000}\n{PLAN}", "4300 digits"),
+    "wide seeds": (PLAN.replace("seeds = 0", f"seeds = {10**400}"), r"line 16: seeds .*64 bits"),
+    "wide fraction": (
+        PLAN.replace("[1, 0.1]", f"[{10**400}]"),
+        r"line 9: retain_fraction takes values of type float, got 1000",
+    ),
+    "many": (
+        PLAN.replace("seeds = [0, 1]", f"seeds = {list(range(100, 20000))}"),
+        "grid 1 has 318,400 jobs, more than 100,000",
+    ),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 
-from eigenforget.core.fields import Between01, Count, FinitePositive, TwoOrMore
+from eigenforget.core.fields import Between01, Count, Positive, TwoOrMore
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
@@ -50,7 +50,7 @@ class KLoM:
     reads: ClassVar[Reads] = "logits"
     ensemble: ClassVar[bool] = True
     bins: Annotated[TwoOrMore, "equal bins of the margin; the paper's number"] = 20
-    limit: Annotated[FinitePositive, "margins are clipped to ±limit; the paper's"] = 100.0
+    limit: Annotated[Positive, "margins are clipped to ±limit; the paper's"] = 100.0
     epsilon: Annotated[Between01, "share added to every bin, so that no logarithm is infinite"] = (
         1e-5
     )

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Count, FinitePositive, TwoOrMore, UpTo1
+from eigenforget.core.fields import Count, Positive, TwoOrMore, UpTo1
 from eigenforget.core.seeds import generator
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Better, Part, Score
@@ -29,9 +29,9 @@ from eigenforget.evaluation.metrics.accuracy import (
     wilson_interval,
 )
 
-Penalty = Annotated[FinitePositive, "inverse strength of the L2 penalty on the summed loss"]
+Penalty = Annotated[Positive, "inverse strength of the L2 penalty on the summed loss"]
 MaxIter = Annotated[Count, "most L-BFGS iterations; beyond them there is no score"]
-Tolerance = Annotated[FinitePositive, "largest gradient entry of the mean loss at convergence"]
+Tolerance = Annotated[Positive, "largest gradient entry of the mean loss at convergence"]
 _SIDES: tuple[Better, Better] = ("reference", "higher")
 """The forgotten side is compared with retrained models; on the retained side a probe's accuracy is
 utility.

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError
-from eigenforget.core.fields import Count, FinitePositive, NonNegative, TwoOrMore
+from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
@@ -91,7 +91,7 @@ class Relearning:
         100,
     )
     steps: Annotated[Count, "optimizer steps for each budget"] = 32
-    lr: Annotated[FinitePositive, "SGD learning rate"] = 0.01
+    lr: Annotated[Positive, "SGD learning rate"] = 0.01
     momentum: Momentum = 0.9
     batch_size: Annotated[TwoOrMore, "forget samples per step, and as many retain samples"] = 64
     clip: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.registry import Registry
 from eigenforget.core.spec import spell
-from eigenforget.core.text import listed
+from eigenforget.core.text import displayed, first_line, listed
 from eigenforget.data import DATASETS
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
@@ -56,6 +57,8 @@ _KEYS: dict[str, _Key] = {
     "channels_last": _Key(bool, "one", False),
 }
 _TOP = ("title", "grid")
+_MOST_JOBS = 100_000
+"""More would take days to list."""
 _REGISTRIES: dict[str, Registry[type]] = {
     "data": DATASETS,
     "model": MODELS,
@@ -106,8 +109,12 @@ class _Reader:
         self.path, self.lines = path, text.splitlines()
         try:
             self.content = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise EigenforgetError(f"{path}: {error}") from None
+        except RecursionError:
+            raise EigenforgetError(
+                f"{path}: its values are nested too deep; a plan has tables, lists and texts"
+            ) from None
+        except ValueError as error:  # of TOML, and of integers with more than 4,300 digits
+            raise EigenforgetError(f"{path}: {first_line(error)}") from None
         self.parsed: dict[tuple[str, str], Any] = {}
 
     def plan(self) -> Plan:
@@ -116,8 +123,10 @@ class _Reader:
             raise EigenforgetError(f"{self.path}: a plan has one [[grid]] table or more")
         common = {key: value for key, value in self.content.items() if key not in _TOP}
         title = self.content.get("title", self.path.stem)
-        if not isinstance(title, str) or not title.strip():
-            raise EigenforgetError(f"{self.where('title', 0)}: title must be a text, got {title!r}")
+        if not isinstance(title, str) or not title.strip() or not title.isprintable():
+            raise EigenforgetError(
+                f"{self.where('title', 0)}: title must be one line of text, got {displayed(title)}"
+            )
         self._check_keys(common, 0, (*_TOP, *_KEYS))
         jobs: dict[MethodJob, None] = {}
         for number, grid in enumerate(grids, start=1):
@@ -147,10 +156,10 @@ class _Reader:
     def _check_keys(self, table: dict[str, Any], number: int, valid: Sequence[str]) -> None:
         for key in table:
             if key not in valid:
-                near = difflib.get_close_matches(key, valid, n=1)
+                near = difflib.get_close_matches(key[:100], valid, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise EigenforgetError(
-                    f"{self.where(key, number)}: unknown key {key!r}{hint}; "
+                    f"{self.where(key, number)}: unknown key {displayed(key)}{hint}; "
                     f"the keys are {listed(valid, 100)}"
                 )
 
@@ -158,6 +167,12 @@ class _Reader:
         self, grid: dict[str, Any], common: dict[str, Any], number: int
     ) -> Iterator[MethodJob]:
         found = {key: self._values(key, grid, common, number) for key in _KEYS}
+        count = math.prod(len(found[key]) for key, k in _KEYS.items() if k.form == "axis")
+        if count > _MOST_JOBS:
+            raise EigenforgetError(
+                f"{self.path}: grid {number} has {count:,} jobs, more than {_MOST_JOBS:,}; divide "
+                "it into several plans"
+            )
         self._check_oracles(found["oracles"], found["seeds"], self._home("oracles", grid, number))
         try:
             check_skip(found["skip"])
@@ -202,17 +217,19 @@ class _Reader:
 
     def _value(self, key: str, value: Any, section: int) -> Any:
         kind: Any = _KEYS[key].kind
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 2**63:
             value = float(value)
         problem = ""
         if type(value) is not kind:
             problem = f"{key} takes values of type {kind.__name__}"
+        elif kind is int and abs(value) >= 2**63:
+            problem = f"{key} takes integers of up to 64 bits"
         elif key == "map_points" and value < 1:
             problem = "map_points is 1 or more"
         elif key == "retain_fraction" and not 0 <= value <= 1:
             problem = "retain_fraction is from 0 (none) to 1 (all)"
         if problem:
-            raise EigenforgetError(f"{self.where(key, section)}: {problem}, got {value!r}")
+            raise EigenforgetError(f"{self.where(key, section)}: {problem}, got {displayed(value)}")
         return self._parsed(key, value, section) if key in _REGISTRIES else value
 
     def _parsed(self, key: str, spec: str, section: int) -> Any:
