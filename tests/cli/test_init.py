@@ -16,6 +16,7 @@ import eigenforget
 from eigenforget.cli import COMMANDS, app, main
 from eigenforget.methods.base import Task
 from eigenforget.methods.head_mask import HeadMask
+from tests.cli.round_toys import refused_in_one_line
 from tests.test_architecture import LEVEL
 
 ROOT = Path(eigenforget.__file__).parent
@@ -193,3 +194,11 @@ def test_one_of_each_kind_comes_from_a_file_of_ones_own(
     with pytest.raises(SystemExit):
         main([*asked, "--skip", "nothing_like_it", "--out", "other"])
     assert not Path("other").exists() and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "\x1b[2K\nok verified", "a/" * 3000])
+def test_odd_paths_are_one_printable_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for argv in (["cache", "list", name], ["card", name], ["report", name], ["verify", name]):
+        refused_in_one_line(argv, "", tmp_path, capsys, monkeypatch)

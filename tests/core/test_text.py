@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eigenforget.core.text import displayed, first_line, joined, listed
+from eigenforget.core.text import as_line, displayed, first_line, joined, listed
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,8 @@ def test_values_in_messages_are_short_and_printable() -> None:
     assert cut.startswith("'aaa") and "bbb' (142 characters)" in cut and len(cut) < 150
     assert displayed(10**5000) == "a huge int of 16610 bits"
     assert displayed((10**5000,)) == "a huge tuple"
+
+
+def test_a_printed_line_is_one_line() -> None:
+    assert as_line("a\r\nb \x1b[2K\u202ec") == r"a b \x1b[2K\u202ec"
+    assert len(as_line("x" * 10**5)) < 2050

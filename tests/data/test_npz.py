@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import zipfile
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def test_unreadable_npz_files_are_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.txt", "hello")
     assert refusal(data.load).startswith(f"{path}: x.txt is no numpy array")
-    assert refusal(Npz(path=str(tmp_path)).load) == f"{tmp_path}: cannot be read: Is a directory"
+    assert refusal(Npz(path=str(tmp_path)).load) == f"{tmp_path}: cannot be read: it is a folder"
 
 
 def test_npz_columns_reach_the_index(tmp_path: Path) -> None:
@@ -208,3 +209,12 @@ def test_bad_npz_columns_are_refused(
     (x, y), (far, other) = arrays(8, 0), arrays(4, 1)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=far, y_test=other, **columns)
     assert refusal(Npz(path=str(tmp_path / "d.npz")).load).startswith(f"{tmp_path}/d.npz: {line}")
+
+
+@pytest.mark.parametrize("header", ["{" * 300, "1" * 5000, "{'shape': (" + "1" * 5000 + ",)}", "["])
+def test_a_member_with_a_broken_header_is_one_line(header: str, tmp_path: Path) -> None:
+    text = header.encode() + b"\n"
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    assert refusal(Npz(path=str(path)).load).startswith(f"{path}: x is damaged: ")

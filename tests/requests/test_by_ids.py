@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -48,3 +49,9 @@ def test_by_ids_passes_over_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
     path.write_bytes(b"\xef\xbb\xbfid001\r\nid002\r\n")
     assert list(split(ByIds(path=str(path)), index([0, 1, 0, 1])).forget) == [1, 2]
+
+
+def test_a_pipe_is_refused_and_names_the_way_to_read_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ids")
+    with pytest.raises(EigenforgetError, match=r"ids.*no regular file; path='-' reads"):
+        split(ByIds(path=str(tmp_path / "ids")), index([0, 1, 0, 1]))

@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError
 from eigenforget.cli.launching import NotLaunchedError, let_first_speak, prefix, supervise
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import as_line
 from eigenforget.core.version import __version__
 from eigenforget.record import RecordError
 
@@ -79,13 +80,20 @@ def main(argv: Sequence[str] | None = None) -> Any:
             return app(arguments, exit_on_error=False, print_error=False)
     except NotLaunchedError as wanted:
         raise SystemExit(supervise(arguments, wanted.count)) from None
-    except (CycloptsError, EigenforgetError, RecordError) as error:
+    except (CycloptsError, EigenforgetError, RecordError, OSError) as error:
         let_first_speak()
-        print("eigenforget: " + prefix() + " ".join(str(error).split()), file=sys.stderr)
+        print("eigenforget: " + prefix() + as_line(_message(error)), file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _message(error: Exception) -> str:
+    """The message; of the operating system's errors, with the file first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 @contextmanager
@@ -98,7 +106,7 @@ def _plain_warnings() -> Iterator[None]:
         def plainly(
             message: Warning | str, category: type[Warning], *place: Any, **more: Any
         ) -> None:
-            line = " ".join(str(message).split())
+            line = as_line(str(message))
             if not issubclass(category, notices.EigenforgetWarning):
                 show(message, category, *place, **more)
             elif line not in said:

@@ -20,6 +20,16 @@ def displayed(value: Any, limit: int = 120) -> str:
     except (ValueError, RecursionError):  # Python spells no integer of more than 4,300 digits
         size = f" of {value.bit_length()} bits" if isinstance(value, int) else ""
         return f"a huge {type(value).__name__}{size}"
+    return _cut(text, limit)
+
+
+def as_line(text: str, limit: int = 2000) -> str:
+    """A message as one printed line: names of files may hold line ends and escape codes."""
+    words = " ".join(text.split())
+    return _cut("".join(c if c.isprintable() else repr(c)[1:-1] for c in words), limit)
+
+
+def _cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     cut = limit * 2 // 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,9 +14,11 @@ import numpy as np
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Between01, WholeNumber
 from eigenforget.core.spec import configured
-from eigenforget.core.text import listed
+from eigenforget.core.text import first_line, listed
 from eigenforget.data.bundle import Arrays, Data, class_labels, from_arrays
 from eigenforget.data.holdout import stratified
+from eigenforget.record import RecordError
+from eigenforget.record.reading import read_bytes
 
 _SPLIT = ("x_train", "y_train", "x_test", "y_test")
 _SPLIT_OPTIONAL = ("ids_train", "ids_test", "groups_train", "groups_test")
@@ -28,6 +31,8 @@ _UNREADABLE = (
     ValueError,
     MemoryError,
     RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -93,16 +98,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             names it.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EigenforgetError(f"{path}: cannot be read: {error.strerror}") from None
+        content = read_bytes(path, most=1 << 40)
+    except RecordError as error:
+        raise EigenforgetError(str(error)) from None
+    except MemoryError:
+        raise EigenforgetError(f"{path}: does not fit into memory") from None
     if not zipfile.is_zipfile(io.BytesIO(content)):
         raise EigenforgetError(f"{path}: not a .npz file, or truncated (numpy.savez writes one)")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             keys = list(archive.files)
     except _UNREADABLE as error:
-        raise EigenforgetError(f"{path}: damaged: {_first_line(error)}") from None
+        raise EigenforgetError(f"{path}: damaged: {first_line(error)}") from None
     return {key: _member(path, content, key) for key in keys}
 
 
@@ -115,7 +122,7 @@ def _member(path: Path, content: bytes, key: str) -> np.ndarray:
             raise EigenforgetError(
                 f"{path}: {key} holds Python objects, which are not loaded"
             ) from None
-        raise EigenforgetError(f"{path}: {key} is damaged: {_first_line(error)}") from None
+        raise EigenforgetError(f"{path}: {key} is damaged: {first_line(error)}") from None
     if not isinstance(member, np.ndarray):
         raise EigenforgetError(f"{path}: {key} is no numpy array")
     return member
@@ -161,7 +168,3 @@ def _side(arrays: dict[str, np.ndarray], suffix: str) -> Arrays:
     }
     ids, groups = (arrays.get(f"{column}{suffix}") for column in ("ids", "groups"))
     return Arrays(arrays[f"x{suffix}"], arrays[f"y{suffix}"], ids, groups, columns)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -14,6 +14,8 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
 from eigenforget.data.columns import ColumnTable, DataColumn, text_column, typed_column
+from eigenforget.record import RecordError
+from eigenforget.record.reading import read_bytes
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -57,9 +59,11 @@ def from_arrow(table: Any) -> ColumnTable:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EigenforgetError(f"cannot be read: {error.strerror}") from None
+        content = read_bytes(path, most=1 << 40)
+    except RecordError as error:
+        raise EigenforgetError(str(error).removeprefix(f"{path}: ")) from None
+    except MemoryError:
+        raise EigenforgetError("does not fit into memory") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -32,9 +32,11 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
         handle = os.open(path, _FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _unread(path, error) from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
         os.close(handle)
-        raise RecordError(f"{path}: cannot be read: it is no regular file")
+        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise RecordError(f"{path}: cannot be read: it is {what}")
     with os.fdopen(handle, "rb") as file:
         try:
             yield file
@@ -50,7 +52,7 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
     """
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        found = file.read(most + 1) if size <= most else b""
+        found = file.read() if size <= most else b""  # read(most) would take so much memory
     if max(size, len(found)) > most:
         raise RecordError(f"{path}: cannot be read: it has more than {most} bytes")
     return found

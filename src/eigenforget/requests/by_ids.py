@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from pathlib import Path
 from typing import Annotated, ClassVar, TextIO
 
 import numpy as np
@@ -14,7 +13,9 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
-from eigenforget.requests.request import Duplicates, as_tuple
+from eigenforget.record import RecordError
+from eigenforget.record.reading import read_bytes
+from eigenforget.requests.request import MOST_BYTES_OF_LIST, Duplicates, as_tuple
 
 
 @configured
@@ -54,10 +55,13 @@ class ByIds:
             text = (
                 _all_of(sys.stdin)
                 if self.path == "-"
-                else Path(self.path).read_text(encoding="utf-8-sig")
+                else read_bytes(self.path, MOST_BYTES_OF_LIST).decode("utf-8-sig")
             )
-        except (OSError, UnicodeDecodeError) as error:
-            raise EigenforgetError(f"cannot read the id list {self.path!r}: {error}") from None
+        except (OSError, UnicodeDecodeError, RecordError) as error:
+            hint = "; path='-' reads standard input" if "no regular" in str(error) else ""
+            raise EigenforgetError(
+                f"cannot read the id list {self.path!r}: {error}{hint}"
+            ) from None
         return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -11,6 +11,9 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
 
+MOST_BYTES_OF_LIST = 1 << 30
+"""Of a file with ids or scores."""
+
 Duplicates = Annotated[
     Literal["error", "forget"],
     "identical content on both sides: 'error' names the ids, 'forget' forgets every copy",

@@ -14,6 +14,8 @@ import numpy as np
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.record import RecordError, write_text
+from eigenforget.record.reading import read_bytes
+from eigenforget.requests.request import MOST_BYTES_OF_LIST
 
 ModelScore = Literal["loss", "confidence", "margin"]
 
@@ -160,8 +162,8 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
     target = Path(path)
     kind = _format(target)
     try:
-        text = target.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(target, MOST_BYTES_OF_LIST).decode("utf-8-sig")
+    except (RecordError, UnicodeDecodeError) as error:
         raise EigenforgetError(f"cannot read the scores {str(path)!r}: {error}") from None
     rows = _json_rows(text, target) if kind == "lines" else _csv_rows(text, target)
     names, values = [], []

@@ -5,6 +5,7 @@ line.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -230,9 +231,22 @@ def test_what_is_wrong_is_named_with_file_and_line(name: str, tmp_path: Path) ->
 def test_a_plan_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         EigenforgetError,
-        match=re.escape(f"plan {tmp_path / 'no.toml'} cannot be read: No such file"),
+        match=re.escape(f"plan {tmp_path / 'no.toml'}: cannot be read: No such file"),
     ):
         read_plan(tmp_path / "no.toml")
+
+
+def test_a_plan_is_a_file_that_fits_in_memory(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with (tmp_path / "huge.toml").open("wb") as file:
+        file.truncate(2**36)
+    for path, words in (
+        ("pipe.toml", "no regular file"),
+        ("huge.toml", "more than"),
+        (".", "folder"),
+    ):
+        with pytest.raises(EigenforgetError, match=words):
+            read_plan(tmp_path / path)
 
 
 def test_a_thousand_jobs_share_their_models_and_are_listed_by_status(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
+from eigenforget.record import RecordError
+from eigenforget.record.reading import read_bytes
 from eigenforget.requests import REQUESTS
 from eigenforget.training.recipe import RECIPES, Recipe
 
@@ -94,11 +96,11 @@ def read_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EigenforgetError(
-            f"plan {path} cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        text = read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise EigenforgetError(f"plan {path} cannot be read: {error}") from None
+    except RecordError as error:
+        raise EigenforgetError(f"plan {error}") from None
     return _Reader(path, text).plan()
 
 
