@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -21,7 +22,6 @@ from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.metrics import METRICS
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
-from eigenforget.record import RecordError, canonical, value_digest
 from eigenforget.requests import REQUESTS
 from eigenforget.training.recipe import RECIPES
 from fuzz import bases, values
@@ -147,10 +147,34 @@ def _pairs() -> st.SearchStrategy[tuple[str, str]]:
 # Command lines.
 
 _FILES = tuple(
-    "original.safetensors gone.safetensors oracle1.safetensors original.pt original.json results "
-    "results/records results/records/03-gone.json ledger key.pem key.pub.pem salt plan.toml "
-    "people.npz ids.txt table.csv gone.split.json . nowhere new new.safetensors new/new.json "
-    "people.npz/x new.html new.pem store".split()
+    [
+        "original.safetensors",
+        "gone.safetensors",
+        "oracle1.safetensors",
+        "original.pt",
+        "original.json",
+        "results",
+        "results/records",
+        "results/records/03-gone.json",
+        "ledger",
+        "key.pem",
+        "key.pub.pem",
+        "salt",
+        "plan.toml",
+        "people.npz",
+        "ids.txt",
+        "table.csv",
+        "gone.split.json",
+        ".",
+        "nowhere",
+        "new",
+        "new.safetensors",
+        "new/new.json",
+        "people.npz/x",
+        "new.html",
+        "new.pem",
+        "store",
+    ]
 )
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "data": (
@@ -393,16 +417,8 @@ def _json_line(text: str, line: int, place: int, new: Any, how: str) -> str:
     at = line % max(1, len(lines) - 1)
     value = json.loads(lines[at])
     paths = values.places(value)
-    lines[at] = _dumped(values.put(value, paths[place % len(paths)], new, how))
+    lines[at] = values.json_text(values.put(value, paths[place % len(paths)], new, how))
     return "\n".join(lines)
-
-
-def _dumped(value: Any) -> str:
-    """JSON text, also of integers that Python would not write."""
-    try:
-        return json.dumps(value)
-    except (ValueError, RecursionError):
-        return "[" * 5000 + "]" * 5000
 
 
 _HOW = st.sampled_from(["put", "put", "put", "remove", "rename", "double"])
@@ -572,16 +588,10 @@ def resealed(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
             value = change(value)
         if isinstance(value, dict):
             value = value | {"previous": previous if item != chain[0] else value.get("previous")}
-            body = {key: inner for key, inner in value.items() if key != "digest"}
-            try:
-                previous = value["digest"] = value_digest(body)
-            except RecordError:
-                previous = value.get("digest")
-        try:
-            text = canonical(value)
-        except RecordError:
-            text = _dumped(value)
-        item.write_bytes((text + "\n").encode("utf-8", "surrogatepass"))
+            value.pop("digest", None)
+            body = values.json_text(value).encode("utf-8", "surrogatepass")
+            value["digest"] = previous = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        item.write_bytes((values.json_text(value) + "\n").encode("utf-8", "surrogatepass"))
     for signature in path.parent.glob("*.sig"):
         signature.unlink()
 
@@ -720,7 +730,7 @@ def header_edited(path: Path, place: int, new: Any, how: str) -> None:
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + length])
     paths = values.places(header)
-    text = _dumped(values.put(header, paths[place % len(paths)], new, how)).encode()
+    text = values.json_text(values.put(header, paths[place % len(paths)], new, how)).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 

@@ -1,8 +1,9 @@
-"""Strategies: literals that break things, specs of every registry, damaged texts, bytes and JSON."""
+"""Strategies: literals that break things, specs of every registry, damaged texts and JSON."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,14 @@ ODD_BYTES = tuple(
     word.encode("utf-8", "surrogateescape") for word in (*WORDS, "\n", ",", '"', "}", "]", ":")
 ) + (b"\xff\xfe", b"\x00" * 8, b"\xff" * 8, b"\x7f\xff\xff\xff\xff\xff\xff\xff", b"PK\x03\x04")
 
+
+def _nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 JSON_VALUES = st.one_of(
     st.sampled_from(
         [None, True, False, 0, 1, -1, 0.5, -0.0, 1e308, 5e-324, 2**53, 2**63, -(2**70)]
@@ -53,15 +62,16 @@ JSON_VALUES = st.one_of(
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
         max_leaves=6,
     ),
-    st.sampled_from([60, 500, 5000]).map(lambda depth: _nested(depth)),
+    st.sampled_from([_nested(60), "@deep 400@", "@deep 5000@", "@digits 5000@"]),
 )
 
 
-def _nested(depth: int) -> Any:
-    value: Any = 0
-    for _ in range(depth):
-        value = [value]
-    return value
+def json_text(value: Any) -> str:
+    """Canonical JSON text; "@deep N@" becomes N nested lists, "@digits N@" an integer."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    for depth in (400, 5000):
+        text = text.replace(f'"@deep {depth}@"', "[" * depth + "]" * depth)
+    return text.replace('"@digits 5000@"', "1" * 5000)
 
 
 def specs(registry: Sequence[type], pools: Mapping[str, Sequence[str]]) -> st.SearchStrategy[str]:
@@ -174,10 +184,9 @@ def edited(content: bytes, edits: Sequence[Edit]) -> bytes:
 def places(value: Any) -> list[tuple[Any, ...]]:
     """The paths to every value in a JSON value."""
     found: list[tuple[Any, ...]] = [()]
-    if not isinstance(value, (dict, list)):
-        return found
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        found += [(key, *path) for path in places(inner)]
+    if isinstance(value, (dict, list)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            found += [(key, *path) for path in places(inner)]
     return found
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NamedTuple
 
+from eigenforget import record
 from eigenforget.cli import main
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench.run import Bench
@@ -100,7 +101,8 @@ def of_command(argv: Sequence[str], space: Workspace) -> Outcome:
     ):
         outcome = _ending(lambda: main(list(argv)), exits=True)
     changed = sorted({name for name, *_ in space.listing() ^ before})
-    return _judged(outcome, out.getvalue(), err.getvalue(), changed)
+    strange = [name for name in changed if not _meant(folder / name, name)]
+    return _judged(outcome, out.getvalue(), err.getvalue(), strange)
 
 
 def of_call(call: Callable[[], Any], folder: Path) -> Outcome:
@@ -171,6 +173,18 @@ def _place(trace: Any) -> str:
         return "the library"
     last = frames[-1]
     return f"{last.filename.rpartition('eigenforget/')[2]}:{last.lineno} {last.name}"
+
+
+def _meant(path: Path, name: str) -> bool:
+    """Whether a file is there on purpose: the record of a refused method, or the store of a bench."""
+    if name.startswith("new.store"):
+        return True
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    try:
+        return bool(record.read(path).outcome.status != "ok")
+    except RecordError:
+        return False
 
 
 def _nameless(name: str) -> str:
