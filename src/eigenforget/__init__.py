@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eigenforget.methods.base import Task
     from eigenforget.methods.unlearn import unlearn
     from eigenforget.models.checkpoint import load_checkpoint, save_checkpoint
+    from eigenforget.models.outputs import Logits
     from eigenforget.requests import REQUESTS, AtRandom, ByClass, ByIds, split
     from eigenforget.training.engine import Engine
     from eigenforget.training.recipe import Recipe, train
@@ -74,6 +75,7 @@ _NAMES = {
     "methods.base": ("Task",),
     "methods.unlearn": ("unlearn",),
     "models.checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "models.outputs": ("Logits",),
     "requests": ("REQUESTS", "AtRandom", "ByClass", "ByIds", "split"),
     "training.engine": ("Engine",),
     "training.recipe": ("Recipe", "train"),
@@ -101,6 +103,7 @@ __all__ = [
     "HeadMask",
     "Index",
     "LinearProbe",
+    "Logits",
     "Panel",
     "RandomLabel",
     "Recipe",

@@ -257,7 +257,7 @@ def test_the_number_of_classes_is_that_of_the_logits() -> None:
             seen.append(given.num_classes)
             return given.student()
 
-    model = nn.Sequential(nn.Linear(WIDTH, CLASSES), nn.Softmax(1))
+    model = nn.Sequential(nn.Linear(WIDTH, CLASSES), nn.LogSoftmax(1))
     given = task(model)
     unlearn(model, forget=given.forget, retain=given.retain, method=Spy(), engine=given.engine)
     unlearn(

@@ -140,7 +140,7 @@ def test_every_method_class_is_a_name_of_the_package() -> None:
         ({"forget": (X[:0], Y[:0])}, "empty"),
         ({"forget": (X[:10], Y[:10] + 9)}, "9, 10, 11"),
         ({"forget": (X[:10], Y[:10] - 1)}, "-1"),
-        ({"forget": (X[:10, :2], Y[:10])}, "2x2"),
+        ({"forget": (X[:10, :2], Y[:10])}, "8x2"),
         ({"forget": [(X[0], 5, 1), (X[1], 6, 0)]}, "Samples(data, inputs="),
         ({"retain": 5}, "int"),
         ({"retain": (X[:10], torch.rand(10))}, "float32"),

@@ -20,7 +20,7 @@ from eigenforget.methods.l1_sparse import L1Sparse
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.models.features import find_head
-from eigenforget.models.module import Module, ready
+from eigenforget.models.module import Module
 from eigenforget.training.engine import Engine
 
 CLASSES, WIDTH = 3, 5
@@ -341,59 +341,3 @@ def test_an_infinite_mask_that_is_not_saved_is_no_divergence() -> None:
     model.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1), persistent=False)
     result = unlearn(model, method=L1Sparse(epochs=1), **sides())
     assert torch.equal(result.mask, model.mask)
-
-
-# ---- what is no plain module
-
-
-def test_wrappers_are_taken_off() -> None:
-    model = body()
-    assert ready(model) is model
-    for wrapped in (
-        nn.DataParallel(model),
-        torch.compile(model, backend="eager"),
-        nn.DataParallel(torch.compile(model)),
-    ):
-        assert ready(wrapped) is model
-    compiled = body()
-    compiled.compile(backend="eager")
-    plain = ready(compiled)
-    assert (
-        plain is not compiled
-        and plain._compiled_call_impl is None
-        and checkpoint.model_digest(plain) == checkpoint.model_digest(model)
-    )
-    assert checkpoint.model_digest(
-        unlearn(plain, method=QUICK[0], **sides())
-    ) == checkpoint.model_digest(unlearn(model, method=QUICK[0], **sides()))
-
-
-@pytest.mark.parametrize(
-    ("make", "line"),
-    [
-        (
-            lambda: nn.Sequential(nn.LazyLinear(3)),
-            r"^0.weight has no shape yet; load or run the model first$",
-        ),
-        (lambda: body().to("meta"), r"^inner.weight has no storage yet"),
-        (
-            lambda: torch.jit.script(nn.Sequential(nn.Linear(2, 2))),
-            r"^RecursiveScriptModule cannot be unlearned; give the plain nn.Module",
-        ),
-        (
-            lambda: nn.Sequential(torch.compile(body())),
-            r"^0 inside Sequential is wrapped or compiled; give the model without$",
-        ),
-    ],
-)
-def test_what_cannot_be_unlearned_is_refused_with_the_reason(make: Any, line: str) -> None:
-    with pytest.raises(EigenforgetError, match=line):
-        refusal(lambda: ready(make()))
-        ready(make())
-
-
-def test_float64_stays_float64() -> None:
-    data = sides()
-    data = {k: (v[0].double(), v[1]) if isinstance(v, tuple) else v for k, v in data.items()}
-    result = unlearn(ready(body().double()), method=QUICK[0], **data)
-    assert all(p.dtype == torch.float64 for p in result.parameters())

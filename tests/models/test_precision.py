@@ -20,11 +20,11 @@ from eigenforget.methods.base import Task
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import checkpoint
 from eigenforget.models.mlp import Mlp
-from eigenforget.models.module import ready
-from eigenforget.models.precision import is_widened, narrowed, types_of
+from eigenforget.models.precision import is_widened, narrowed, types_of, widened
 from eigenforget.models.small_resnet import SmallResnet
 from eigenforget.models.text import TextTransformer
 from eigenforget.models.vit_tiny import VitTiny
+from eigenforget.models.wrappers import unwrapped
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe, fit_recipe
 
@@ -281,7 +281,7 @@ def test_a_cast_that_float32_weights_cannot_follow_is_said_in_one_line() -> None
     for call in calls:
         with pytest.raises(
             EigenforgetError,
-            match=r"^the model does not run with its float16 or bfloat16 weights in float32: expected m",
+            match=r"the model does not run with its float16 or bfloat16 weights in float32: expected m",
         ):
             call()
 
@@ -314,11 +314,11 @@ def test_training_in_half_precision_is_that_in_float32_rounded(dtype: torch.dtyp
 def test_what_is_not_half_is_no_copy() -> None:
     model = Mlp(hidden=(8,)).build(num_classes=CLASSES, input_shape=(WIDTH,), seed=0)
     assert (
-        ready(model) is model
+        widened(model) is model
         and not is_widened(model)
         and narrowed(model, {"body": torch.float32}) is model
     )
-    wide = ready(copy.deepcopy(model).half())
+    wide = widened(copy.deepcopy(model).half())
     assert (
         is_widened(wide)
         and is_widened(copy.deepcopy(wide))
@@ -369,7 +369,7 @@ class Holding(nn.Module):
 def test_weights_of_other_types_are_refused_by_name(make: Any, line: str) -> None:
     model = make()
     for call in (
-        lambda: ready(model),
+        lambda: unwrapped(model),
         lambda: unlearn(model, method=QUICK[1], engine=ENGINE, **sides(*samples())),
     ):
         with pytest.raises(EigenforgetError, match=line):
@@ -379,7 +379,7 @@ def test_weights_of_other_types_are_refused_by_name(make: Any, line: str) -> Non
 def test_buffers_that_are_no_weights_may_have_any_type() -> None:
     for dtype in (torch.uint8, torch.bool, torch.complex64, torch.int64):
         model = Holding(torch.zeros(2, dtype=dtype), buffer=True)
-        assert ready(model) is model
+        assert widened(unwrapped(model)) is model
 
 
 def run(*argv: object) -> None:

@@ -28,8 +28,8 @@ from eigenforget.evaluation.records import (
     measurement_job,
     write_results,
 )
-from eigenforget.models.heads import settle
-from eigenforget.models.module import ready
+from eigenforget.models.prepare import door, looks, prepare
+from eigenforget.models.wrappers import on_its_device
 from eigenforget.record import RecordError, RunRecord, chained
 from eigenforget.report.pages.console import rich_table
 from eigenforget.report.pages.export import frame, to_latex, to_markdown
@@ -177,6 +177,7 @@ class Evaluation(Mapping[str, ModelScores]):
         return console
 
 
+@door
 def evaluate(
     models: Mapping[str, nn.Module | ModelAndCost],
     *,
@@ -261,7 +262,8 @@ def evaluate(
         audits=_list(audits, "audits"),
     )
     made = {**given, **retrained}
-    measured = _measured(panel, sides.forget, given, retrained)
+    plain = prepared_models(made, sides, trains="relearning" not in skip)
+    measured = _measured(panel, plain, oracles=tuple(retrained))
     origin, split = origin_of(
         panel, sides, made_by="eigenforget.evaluate", inferred=forgotten_classes is None
     )
@@ -324,23 +326,46 @@ class SampleSets:
         return 1 + max(int(side.labels().max()) for side in sides)
 
 
-def _measured(
-    panel: Panel,
-    sample: Source,
-    models: Mapping[str, ModelAndCost],
-    oracles: Mapping[str, ModelAndCost],
-) -> dict[str, Measurement]:
-    plain, retrained = (
-        {name: settle(ready(made.model), sample).model for name, made in group.items()}
-        for group in (models, oracles)
-    )
-    originals = [plain["original"]] if "original" in plain else []
-    board = Board(panel, originals, list(retrained.values()))
-    found = {
-        name: board.measure_original() if name == "original" else board.measure(model, "unlearned")
-        for name, model in plain.items()
+def prepared_models(
+    models: Mapping[str, ModelAndCost], sides: SampleSets, *, trains: bool
+) -> dict[str, nn.Module]:
+    """The models in the form in which they are measured, by name.
+
+    Args:
+        models: The models as they were given.
+        sides: The samples.
+        trains: Whether an audit trains copies of them.
+
+    Raises:
+        EigenforgetError: One does not fit the samples; the message names it.
+    """
+    samples = looks(forget=sides.forget, retain=sides.retain, test=sides.test)
+    return {
+        name: prepare(
+            made.model,
+            samples,
+            trains=trains,
+            what=f"model {name!r}",
+            hint='; or leave out what trains models: skip=("relearning",)',
+        ).model
+        for name, made in models.items()
     }
-    return found | {name: board.measure_oracle(i) for i, name in enumerate(retrained)}
+
+
+def _measured(
+    panel: Panel, models: Mapping[str, nn.Module], *, oracles: Sequence[str]
+) -> dict[str, Measurement]:
+    originals = [models["original"]] if "original" in models else []
+    with on_its_device(*models.values()):
+        board = Board(panel, originals, [models[name] for name in oracles])
+        found = {
+            name: board.measure_original()
+            if name == "original"
+            else board.measure(model, "unlearned")
+            for name, model in models.items()
+            if name not in oracles
+        }
+        return found | {name: board.measure_oracle(i) for i, name in enumerate(oracles)}
 
 
 def origin_of(

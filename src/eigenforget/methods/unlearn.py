@@ -9,21 +9,20 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
-from eigenforget.core.text import first_line
 from eigenforget.data.sources import Source, as_source
 from eigenforget.data.sources.content import check_overlap, overlap
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import DECLARED, Method, Task, of_callable
-from eigenforget.models.checkpoint import named_tensors
-from eigenforget.models.heads import check_label_range, settle
+from eigenforget.models.heads import check_label_range
 from eigenforget.models.initialisation import infinite_constants, unsound
-from eigenforget.models.module import bare
-from eigenforget.models.precision import narrowed, types_of, widened
+from eigenforget.models.prepare import door, looks, prepare
+from eigenforget.models.wrappers import on_its_device
 from eigenforget.requests.splitting import settled_classes
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Look
 
 
+@door
 def unlearn(
     model: nn.Module,
     *,
@@ -76,28 +75,27 @@ def unlearn(
     """
     _check_types(model=model, seed=seed, engine=engine, layer=layer, log=log, look=look)
     chosen = as_method(method)
-    given = bare(model)
-    plain, types = widened(given), types_of(dict(named_tensors(given)))
     forget_set = _source(forget, "forget")
     retain_set = None if retain is None else _source(retain, "retain")
-    settled = settle(plain, forget_set)
+    prepared = prepare(model, looks(forget=forget_set, retain=retain_set), trains=True)
     if retain_set is not None and not allow_overlap:
         check_overlap("retain set", of="forget set", count=overlap(forget_set, retain_set))
     gone = settled_classes(forget_set, retain_set, forgotten_classes)
-    _check_class_range(forgotten_classes and gone, settled.num_classes)
+    _check_class_range(forgotten_classes and gone, prepared.num_classes)
     task = Task(
-        model=settled.model,
+        model=prepared.model,
         forget=forget_set,
         retain=retain_set,
         engine=engine or Engine(),
         seed=int(seed),
-        num_classes=settled.num_classes,
+        num_classes=prepared.num_classes,
         forgotten_classes=gone,
         layer=layer,
         log=log or (lambda _: None),
         look=look,
     )
-    return narrowed(run_method(chosen, task), types)
+    with on_its_device(task.model):
+        return prepared.restored(run_method(chosen, task))
 
 
 def as_method(value: Any) -> Method:
@@ -166,10 +164,7 @@ def _source(data: Any, what: str) -> Source:
         raise EigenforgetError(
             f"unlearn needs {what} data: (inputs, labels), a Dataset or a DataLoader"
         )
-    try:
-        return as_source(data, what)
-    except (TypeError, LookupError, AttributeError) as error:
-        raise EigenforgetError(f"{what} cannot be read: {first_line(error)}") from error
+    return as_source(data, what)
 
 
 def _check_class_range(classes: Sequence[int] | None, num_classes: int) -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from eigenforget.core.errors import EigenforgetError, Refused
-from eigenforget.core.text import first_line, listed
-from eigenforget.data.sources import Source
-from eigenforget.models.features import find_head, note_head, trace_heads
-from eigenforget.models.precision import is_widened
+from eigenforget.core.text import listed
+from eigenforget.models.features import find_head
 
 
 def head_if_any(model: nn.Module) -> tuple[str, nn.Linear] | None:
@@ -35,14 +29,20 @@ def linear_head(model: nn.Module, method: str, *, changes: Sequence[str]) -> tup
         changes: Names of the parameters.
 
     Raises:
-        Refused: There is no linear head, it is frozen, or it shares a parameter with another layer,
-            which would change too.
+        Refused: There is no linear head, it is frozen, its parameters are computed from others, or
+            it shares one with another layer, which would change too.
     """
     try:
         name, head = find_head(model)
     except EigenforgetError as error:
         raise Refused(f"{method} needs a linear classifier head: {error}") from None
     own = {key: p for key, p in head.named_parameters(recurse=False) if key in changes}
+    computed = [key for key in changes if key not in own and getattr(head, key, None) is not None]
+    if computed:
+        raise Refused(
+            f"{method} changes the classifier head {name}, whose {listed(computed)} is computed "
+            "from other parameters, as by pruning or weight norm; make it permanent first"
+        )
     frozen = [key for key, p in own.items() if not p.requires_grad]
     if frozen:
         raise Refused(
@@ -92,43 +92,6 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
         setattr(model.get_submodule(parent), leaf, module)
 
 
-MISFITS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError, AttributeError)
-"""What modules raise for inputs that they are not made for."""
-
-
-class SettledModel(NamedTuple):
-    """A model whose head `find_head` finds, and its number of logits."""
-
-    model: nn.Module
-    num_classes: int
-
-
-def settle(model: nn.Module, source: Source) -> SettledModel:
-    """Find the head of a model by a forward pass of two samples; the model itself stays as it is.
-
-    Where the head is not the last nn.Linear, the answer is a copy of the model that bears its name
-    in the attribute `eigenforget_head` (see `features.note_head`).
-
-    Raises:
-        EigenforgetError: The model does not take the inputs, as where it casts to half precision
-            inside of its forward pass (see `precision.widened`).
-    """
-    try:
-        traced = trace_heads(model, _sample(model, source))
-    except MISFITS as error:
-        if isinstance(error, EigenforgetError):
-            raise
-        how = "on these data"
-        if is_widened(model):
-            how = "with its float16 or bfloat16 weights in float32"
-        raise EigenforgetError(f"the model does not run {how}: {first_line(error)}") from error
-    note = traced.note(model)
-    if note is not None:
-        model = copy.deepcopy(model)
-        note_head(model, note)
-    return SettledModel(model, traced.num_classes)
-
-
 def check_label_range(labels: np.ndarray, head_size: int) -> None:
     """Check that all labels [N] are outputs of the head, 0 to head_size − 1.
 
@@ -139,10 +102,3 @@ def check_label_range(labels: np.ndarray, head_size: int) -> None:
     if len(outside):
         subject = f"labels {listed(outside)} are" if len(outside) > 1 else f"label {outside[0]} is"
         raise EigenforgetError(f"{subject} outside the model's head of {head_size} outputs")
-
-
-def _sample(model: nn.Module, source: Source) -> Any:
-    """The inputs of two samples on the model's device and in its type."""
-    inputs = next(source.subset(np.arange(min(2, len(source)))).batches(2)).inputs
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    return tree_map(lambda t: t.to(like) if t.is_floating_point() else t.to(like.device), inputs)

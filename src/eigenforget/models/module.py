@@ -1,12 +1,11 @@
-"""Models that are not ours: a factory by its path, and what any nn.Module must be."""
+"""Models that are not ours: a factory by its path."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import BeforeValidator
@@ -19,8 +18,7 @@ from eigenforget.core.text import first_line, listed
 from eigenforget.models import checkpoint
 from eigenforget.models.building import check_classes, initial_weights
 from eigenforget.models.features import find_head, note_head, settle_head
-from eigenforget.models.heads import MISFITS
-from eigenforget.models.precision import check_types, widened
+from eigenforget.models.prepare import MISFITS
 
 _GIVEN = ("num_classes", "input_shape", "seed")
 
@@ -97,58 +95,6 @@ class Module:
         return made
 
 
-def ready(model: nn.Module) -> nn.Module:
-    """The module that methods and measurements work on.
-
-    That is `bare(model)`, or a float32 copy of it where it has tensors in half precision: small
-    training steps would round to nothing in float16 and bfloat16 (see `precision.widened`).
-    """
-    return widened(bare(model))
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The plain module in the types that it has.
-
-    torch.compile, DataParallel and DistributedDataParallel are taken off. The module inside shares
-    its weights with the given one, but a module compiled in place is copied, since compiled code
-    does not run hooks that come later.
-
-    Raises:
-        EigenforgetError: Weights are quantised, complex, in 8-bit types, in shards, or without
-            storage or shape; or the model is TorchScript.
-    """
-    while (inner := _inside(model)) is not None:
-        model = inner
-    nested = [
-        name for name, module in model.named_modules() if name and _inside(module) is not None
-    ]
-    if nested:
-        raise EigenforgetError(
-            f"{listed(nested)} inside {type(model).__name__} is wrapped or compiled; give the "
-            "model without"
-        )
-    for module in model.modules():
-        if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ in (
-            "FullyShardedDataParallel",
-            "FSDPModule",
-        ):
-            raise EigenforgetError(
-                f"{type(module).__name__} cannot be unlearned; give the plain nn.Module that it "
-                "was made from"
-            )
-    for name, tensor in model.named_parameters():
-        if nn.parameter.is_lazy(tensor) or tensor.is_meta:
-            raise EigenforgetError(
-                f"{name} has no {'storage' if tensor.is_meta else 'shape'} yet; load or run the "
-                "model first"
-            )
-    check_types(model)
-    compiled = any(
-        getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()
-    )
-    return copy.deepcopy(model) if compiled else model
-
-
 def try_inputs(model: nn.Module, inputs: Any, *, what: str, num_classes: int) -> None:
     """Check that a model runs, by one pass of random inputs, which also settles its head.
 
@@ -204,13 +150,6 @@ def refuse_reserved(what: str, arguments: Iterable[str], reserved: Sequence[str]
         raise EigenforgetError(
             f"{what}: {listed(taken)} cannot stand in arguments; the package gives it"
         )
-
-
-def _inside(module: nn.Module) -> nn.Module | None:
-    """What a wrapper that only changes how a module runs is wrapped around."""
-    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return cast("nn.Module", module.module)
-    return dict(module.named_children()).get("_orig_mod")
 
 
 def _factory(path: str) -> Callable[..., Any]:

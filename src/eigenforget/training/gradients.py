@@ -24,13 +24,14 @@ from torch.utils._pytree import tree_map
 from eigenforget.core.errors import Refused
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
+from eigenforget.models.copies import unchanged_by_passes
 from eigenforget.models.features import copied, logits_of
 from eigenforget.training.engine import Engine, in_eval_mode
 
 Weights = dict[str, Tensor]
 """One tensor per trainable parameter, by its name and of its shape."""
 
-Logits = Callable[..., Tensor]
+LogitFunction = Callable[..., Tensor]
 """logits(weights, inputs) -> [B, C]."""
 
 _UNBATCHED = ("vmap", "Batching rule")
@@ -191,7 +192,11 @@ class _PerSample:
 
 
 def _targets(
-    logits: Logits, weights: Weights, inputs: Any, true: Tensor, labels: Literal["data", "model"]
+    logits: LogitFunction,
+    weights: Weights,
+    inputs: Any,
+    true: Tensor,
+    labels: Literal["data", "model"],
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Labels [B] with weights [B]: the true ones at 1, or each class at its probability."""
     if labels == "data":
@@ -201,7 +206,7 @@ def _targets(
         yield torch.full_like(true, label), share
 
 
-def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, Logits]:
+def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, LogitFunction]:
     """The trainable weights on the engine's device, and logits(weights, inputs) [B, C]."""
     model = engine.placed(model)
     fixed = {k: v.detach() for k, v in (*model.named_parameters(), *model.named_buffers())}
@@ -239,7 +244,8 @@ def _mean(
         found = summed(engine.formatted(batch.inputs), batch.labels)
         return [found[name].unsqueeze(0) for name in like]
 
-    with in_eval_mode(model):
+    # What modules keep of a pass belongs to the transforms of torch.func, which end here.
+    with unchanged_by_passes(model), in_eval_mode(model):
         for batch, found in engine.processes.in_turns(
             compute, source, batch_size, rows=lambda _: 1
         ):

@@ -15,9 +15,9 @@ from eigenforget.core.spec import configured
 from eigenforget.data import AUGMENTS
 from eigenforget.data.sources import Source, as_source
 from eigenforget.models.checkpoint import named_tensors
-from eigenforget.models.heads import check_label_range, settle
-from eigenforget.models.module import bare
+from eigenforget.models.heads import check_label_range
 from eigenforget.models.precision import narrowed, types_of, widened
+from eigenforget.models.prepare import door, looks, prepare
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
 from eigenforget.training.losses import cross_entropy
@@ -58,6 +58,7 @@ def supervised(inputs: LossInputs) -> Tensor:
     return cross_entropy(inputs.outputs.logits, inputs.batch.labels)
 
 
+@door
 def train(
     model: nn.Module,
     data: Any,
@@ -93,11 +94,10 @@ def train(
     if chosen.augment != "none":
         augment = AUGMENTS.parse(chosen.augment)
         source = replace(source, augment=augment)  # type: ignore[type-var]
-    given = bare(model)
-    settled = settle(widened(given), source)
-    check_label_range(source.labels(), settled.num_classes)
+    prepared = prepare(model, looks(training=source), trains=True)
+    check_label_range(source.labels(), prepared.num_classes)
     trained = fit_recipe(
-        copy.deepcopy(settled.model),
+        copy.deepcopy(prepared.model),
         source,
         chosen,
         engine=engine or Engine(),
@@ -105,7 +105,7 @@ def train(
         layer=layer,
         log=log,
     )
-    return narrowed(trained, types_of(dict(named_tensors(given))))
+    return prepared.restored(trained)
 
 
 def fit_recipe(

@@ -28,13 +28,19 @@ from eigenforget.evaluation.analysis.series import (
     of_layer,
 )
 from eigenforget.evaluation.board import Measurement, Panel
-from eigenforget.evaluation.evaluate import SampleSets, models_by_name, origin_of, own_errors
+from eigenforget.evaluation.evaluate import (
+    SampleSets,
+    models_by_name,
+    origin_of,
+    own_errors,
+    prepared_models,
+)
 from eigenforget.evaluation.evidence import Observation
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.evaluation.records import evaluation_record, write_chain
 from eigenforget.models.features import find_head
-from eigenforget.models.heads import settle
-from eigenforget.models.module import ready
+from eigenforget.models.prepare import door
+from eigenforget.models.wrappers import on_its_device
 from eigenforget.record import RunRecord, atomic_folder, chained
 from eigenforget.record.schema import Role
 from eigenforget.report.figures.analysis_series import INDICATORS, analysis_records
@@ -98,6 +104,7 @@ class Analysis:
         return Path(folder)
 
 
+@door
 def analyze(
     original: nn.Module | ModelAndCost,
     *,
@@ -153,21 +160,22 @@ def analyze(
     parts: dict[Part, Any] = {"forget": sides.forget, "retain": sides.retain}
     if held_out is not None:
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
-    settled = [settle(ready(m.model), sides.forget).model for m in models.values()]
+    settled = list(prepared_models(models, sides, trains=False).values())
     engine = engine or Engine()
-    further = _layers(layers, settled[0], sides.retain, engine=engine, layer=layer)
-    panel = Panel(
-        parts=parts,
-        num_classes=num_classes or sides.classes,
-        forgotten_classes=gone,
-        engine=engine,
-        seed=seed,
-        layer=layer,
-        layers=further,
-        k=k,
-    )
-    roles: list[Role] = ["original", *(["oracle"] * (len(models) - 1))]  # type: ignore[list-item]
-    measured = dict(zip(models, measure_features(panel, settled, roles), strict=True))
+    with on_its_device(*settled):
+        further = _layers(layers, settled[0], sides.retain, engine=engine, layer=layer)
+        panel = Panel(
+            parts=parts,
+            num_classes=num_classes or sides.classes,
+            forgotten_classes=gone,
+            engine=engine,
+            seed=seed,
+            layer=layer,
+            layers=further,
+            k=k,
+        )
+        roles: list[Role] = ["original", *(["oracle"] * (len(models) - 1))]  # type: ignore[list-item]
+        measured = dict(zip(models, measure_features(panel, settled, roles), strict=True))
     origin, split = origin_of(
         panel, sides, made_by="eigenforget.analyze", inferred=forgotten_classes is None
     )

@@ -1,0 +1,150 @@
+"""What a model gives, checked on one real batch, and a way to say what of it are the logits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigenforget.core import notices
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import listed
+from eigenforget.models.features import logits_of
+
+_LOG = logging.getLogger("eigenforget")
+_ENOUGH = 8
+"""Samples whose outputs all lie between 0 and 1, far apart, in no trained model by chance."""
+
+
+class Logits(nn.Module):
+    """A model of which only the logits [B, C] come out.
+
+    `Logits(model, output=1)` takes the second of several outputs, and `Logits(model,
+    output=torch.log)` makes logits of probabilities. The state dict is that of the model behind
+    "model.", and `unlearn` returns such a module again, with the unlearned one in `model`.
+
+    Args:
+        model: The model.
+        output: The position or name of the output, or a function that makes logits of all that the
+            model gives.
+    """
+
+    def __init__(self, model: nn.Module, output: int | str | Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.model, self.output = model, output
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The logits [B, C].
+
+        Raises:
+            EigenforgetError: The model gives no such output.
+        """
+        given = self.model(*inputs, **named)
+        if callable(self.output):
+            return self.output(given)
+        try:
+            if isinstance(self.output, str) and not isinstance(given, Mapping):
+                return getattr(given, self.output)
+            return given[self.output]
+        except (LookupError, TypeError, AttributeError):
+            raise EigenforgetError(
+                f"Logits(model, output={self.output!r}): the model gives {_described(given)}"
+            ) from None
+
+
+def checked_logits(output: Any, count: int, model: nn.Module) -> Tensor:
+    """The logits [B, C] in what a model gives for a batch of `count` samples.
+
+    Raises:
+        EigenforgetError: They are missing, of other rows, one column or probabilities, or which
+            output they are is in doubt; the message names the cure.
+    """
+    if isinstance(output, (tuple, list)) and not hasattr(output, "logits"):
+        _check_first(output, count, model)
+    try:
+        logits = logits_of(output)
+    except EigenforgetError as error:
+        line = str(error)
+        if isinstance(output, Mapping) and "logits" not in output:
+            line = f"the model gives {_described(output)} and none named 'logits'"
+        raise EigenforgetError(f"{line}; {_cure(output)}") from None
+    if len(logits) != count or not logits.is_floating_point():
+        raise EigenforgetError(
+            f"a classifier must give logits [{count}, C] for {count} samples, got {_kind(logits)}"
+        )
+    if logits.shape[1] == 1:
+        raise EigenforgetError(
+            "the model gives one output for each sample; a classifier must give logits [B, C] with "
+            "C of 2 or more. For two classes: Logits(model, output=lambda z: "
+            "torch.cat([torch.zeros_like(z), z], 1))"
+        )
+    _check_scale(logits.detach().float())
+    return logits
+
+
+def _check_first(outputs: Any, count: int, model: nn.Module) -> None:
+    """Checks that the first of several outputs are the logits.
+
+    It is where it alone has the form of logits, or alone is as wide as the last linear layer.
+    """
+    fitting = [
+        (i, output.shape[1])
+        for i, output in enumerate(outputs)
+        if isinstance(output, Tensor)
+        and output.ndim == 2
+        and len(output) == count
+        and output.is_floating_point()
+    ]
+    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if len(fitting) > 1 and linears:
+        fitting = [(i, width) for i, width in fitting if width == linears[-1].out_features]
+    if [i for i, _ in fitting] != [0]:
+        raise EigenforgetError(
+            f"the model gives {_described(outputs)}: which are the logits is in doubt; "
+            f"{_cure(outputs)}"
+        )
+    if len(outputs) > 1:
+        _LOG.info("of %s the first are taken as logits", _described(outputs))
+
+
+def _check_scale(logits: Tensor) -> None:
+    """Checks that these [B, C] are no probabilities; those of log-softmax are logits."""
+    if logits.min() >= 0 and ((logits.sum(1) - 1).abs() < 1e-3).all():
+        raise EigenforgetError(
+            "the model gives probabilities: the outputs of each sample sum to 1; give it without "
+            "its softmax, or say Logits(model, output=lambda p: p.clamp(1e-12).log())"
+        )
+    low, high = logits.min(), logits.max()
+    if len(logits) >= _ENOUGH and low >= 0 and high <= 1 and high - low > 0.5:
+        notices.warn(
+            f"all outputs of the model for {len(logits)} samples lie between 0 and 1 and are taken "
+            "as logits; if they are probabilities, as of a sigmoid, give the model without it or "
+            "say Logits(model, output=torch.logit)"
+        )
+
+
+def _cure(output: Any) -> str:
+    if isinstance(output, (tuple, list)):
+        example = str(max(0, len(output) - 1))
+    elif isinstance(output, Mapping):
+        example = repr(next(iter(output), "logits"))
+    else:
+        example = "lambda output: …"
+    return f"return logits [B, C], or say Logits(model, output={example})"
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Mapping):
+        return f"the outputs {listed(map(repr, output), 20)}"
+    if isinstance(output, (tuple, list)):
+        return f"{len(output)} outputs ({listed(map(_kind, output))})"
+    return _kind(output)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,100 @@
+"""What a model gives, and which of it are the logits."""
+
+from __future__ import annotations
+
+import warnings
+from collections import namedtuple
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import EigenforgetWarning
+from eigenforget.methods.unlearn import unlearn
+from eigenforget.models.checkpoint import model_digest
+from eigenforget.models.outputs import Logits, checked_logits
+from tests.models.module_toys import CLASSES, INPUTS, Answering, net, sides
+
+Z = net()(INPUTS[:8]).detach()
+WIDE = torch.cat([Z, Z], 1)
+
+
+class Named(NamedTuple):
+    features: Tensor
+    logits: Tensor
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        Z,
+        {"logits": Z, "features": WIDE},
+        Named(WIDE, Z),
+        (Z, WIDE),  # as wide as the head
+        (Z, 3),
+        [Z],
+        (Z, WIDE[:, :, None]),
+    ],
+    ids=str,
+)
+def test_logits_that_leave_no_doubt(output: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert checked_logits(output, 8, net()) is Z
+        assert checked_logits(Z.log_softmax(1), 8, net()).shape == Z.shape
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (Z.softmax(1), r"probabilities.*output=lambda p"),
+        ((Z.softmax(1), 3), r"probabilities.*output=lambda p"),
+        ((Z, Z + 1), r"2 outputs \(float32 \[8, 3\], float32 \[8, 3\]\).*doubt.*output=1"),
+        ((WIDE, Z), r"float32 \[8, 6\], float32 \[8, 3\].*doubt.*output=1"),
+        ((None, Z), r"NoneType, float32 \[8, 3\].*doubt.*output=1"),
+        ((), "0 outputs"),
+        ({"scores": Z, "x": 1}, r"'scores', 'x' and none named 'logits'.*output='scores'"),
+        (namedtuple("Pair", "scores")(3), r"1 output.*Logits\(model"),
+        (None, r"NoneType.*Logits\(model"),
+        (Z[:, 0], r"got \[8\].*Logits\(model"),
+        (Z[:, :, None], r"got \[8, 3, 1\].*Logits\(model"),
+        (Z[:4], r"logits \[8, C\] for 8 samples, got float32 \[4, 3\]"),
+        (Z.argmax(1)[:, None], r"got int64 \[8, 1\]"),
+        (Z[:, :1], r"one output.*torch.cat"),
+    ],
+    ids=str,
+)
+def test_what_are_no_logits_is_one_line_with_the_cure(output: Any, line: str) -> None:
+    with pytest.raises(EigenforgetError, match=line) as caught:
+        checked_logits(output, 8, net())
+    assert "\n" not in str(caught.value)
+
+
+def test_outputs_between_0_and_1_are_a_warning() -> None:
+    with pytest.warns(EigenforgetWarning, match=r"between 0 and 1.*torch.logit"):
+        checked_logits((20 * (Z - Z.mean())).sigmoid(), 8, net())
+
+
+@pytest.mark.parametrize(
+    ("answer", "output"),
+    [
+        (lambda z: (torch.cat([z, z], 1), z), 1),
+        (lambda z: {"scores": z}, "scores"),
+        (lambda z: Named(z, z + 1), "features"),
+        (lambda z: z[:, :, None], lambda z: z.squeeze(2)),
+    ],
+)
+def test_a_word_about_the_output_gives_the_same_weights(answer: Any, output: Any) -> None:
+    found = unlearn(Logits(Answering(answer), output), method="finetune(epochs=1)", **sides())
+    assert isinstance(found, Logits) and found(INPUTS).shape == (30, CLASSES)
+    want = unlearn(Answering(), method="finetune(epochs=1)", **sides())
+    assert model_digest(found.model) == model_digest(want)
+
+
+@pytest.mark.parametrize("output", [3, "nope"])
+def test_an_output_that_is_not_there(output: Any) -> None:
+    with pytest.raises(EigenforgetError, match=r"float32 \[30, 3\]") as caught:
+        Logits(Answering(lambda z: (z,)), output)(INPUTS)
+    assert repr(output) in str(caught.value)
