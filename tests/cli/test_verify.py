@@ -205,7 +205,10 @@ def test_no_file_is_replaced_unless_it_is_said(
             )
             == 2
         )
-        assert f"{copied / name} exists; use --overwrite to replace it" in capsys.readouterr().err
+        assert (
+            f"{copied / name}: exists already; use --overwrite to replace it"
+            in capsys.readouterr().err
+        )
         assert (copied / name).read_bytes() == before and not any(path.exists() for path in others)
         for path, content in kept.items():
             path.write_bytes(content)

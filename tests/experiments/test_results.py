@@ -10,11 +10,11 @@ import pytest
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse
+from eigenforget.evaluation.records import append_to_ledger
 from eigenforget.experiments.results import (
     PLAIN,
     Output,
     Recording,
-    append_to_ledger,
     checkpoint_files,
     file_of,
     sealed,
@@ -33,7 +33,7 @@ def test_a_checkpoint_is_checked_before_work(tmp_path: Path) -> None:
     Output(target).check_checkpoint()
     for name in ("m.safetensors", "m.json", "m.split.json"):
         (tmp_path / name).write_text("mine")
-        with pytest.raises(EigenforgetError, match=re.escape(str(tmp_path / name))):
+        with pytest.raises(record.RecordError, match=re.escape(str(tmp_path / name))):
             Output(target).check_checkpoint()
         Output(target, overwrite=True).check_checkpoint()
         (tmp_path / name).unlink()
@@ -41,7 +41,7 @@ def test_a_checkpoint_is_checked_before_work(tmp_path: Path) -> None:
 
 def test_a_folder_of_results_is_checked_before_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EigenforgetError, match="file"):
+    with pytest.raises(record.RecordError, match="file"):
         Output(tmp_path / "file").check_folder()
     folder = tmp_path / "results"
     Output(folder).check_folder()
@@ -125,6 +125,7 @@ def test_a_checkpoint_and_its_files_appear_together(tmp_path: Path) -> None:
 
 def test_records_go_into_a_ledger_where_one_is_kept(tmp_path: Path) -> None:
     chain = sealed([made("one"), made("two")], None, request=None, names={}).records
-    append_to_ledger(chain, PLAIN)
-    append_to_ledger(chain, Recording(ledger=tmp_path / "ledger"))
+    for ledger in (None, tmp_path / "ledger"):
+        with record.transaction() as step:
+            append_to_ledger(chain, ledger, step)
     assert [r.name for r in record.read_folder(tmp_path / "ledger")] == ["one", "two"]

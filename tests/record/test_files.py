@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eigenforget.record import files
 from eigenforget.record.canonical import RecordError
 from eigenforget.record.files import (
-    WriteError,
     atomic_file,
     atomic_folder,
     atomic_update,
+    check_place,
     slug,
     write_bytes,
     write_secret,
     write_text,
 )
+from eigenforget.record.transactions import HIDDEN, WriteError
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -46,20 +47,27 @@ def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="No space left"), atomic_file(tmp_path / "a") as draft:
         draft.write_text("half")
         raise OSError(28, "No space left on device")
-    with pytest.raises(WriteError, match="cannot be written"):
-        write_text(tmp_path / "none" / "a", "x")
-    assert content(tmp_path) == {"a": "old"}
+    with pytest.raises(WriteError, match="cannot be written: a file is where"):
+        write_text(tmp_path / "a" / "b", "x")
+    assert content(tmp_path) == {"a": "old"} and len(list(tmp_path.iterdir())) == 1
+    write_text(tmp_path / "new" / "deep" / "a", "x")
+    assert content(tmp_path / "new") == {"deep/a": "x"}
 
 
 def test_a_users_own_drafts_are_never_touched(tmp_path: Path) -> None:
     for name in (".out.draft", ".out.tmp"):
         write_text(tmp_path / name, "mine")
+    alike = tmp_path / f"{HIDDEN}0123456789abcdef"
+    write_text(alike / "mine", "mine")
+    write_text(tmp_path / f"{HIDDEN}notes" / "new", "mine")
     with atomic_folder(tmp_path / "out") as draft:
         write_text(draft / "a", "1")
     write_text(tmp_path / "out" / "b", "2")
     assert content(tmp_path) == {
         ".out.draft": "mine",
         ".out.tmp": "mine",
+        f"{alike.name}/mine": "mine",
+        f"{HIDDEN}notes/new": "mine",
         "out/a": "1",
         "out/b": "2",
     }
@@ -133,7 +141,7 @@ def test_entries_are_replaced_together_and_the_others_stay(tmp_path: Path) -> No
     assert content(tmp_path) == {"mine": "old", "record": "new", "split": "new"}
 
 
-@pytest.mark.parametrize("failing", range(1, 5))
+@pytest.mark.parametrize("failing", range(1, 6))
 def test_every_step_of_an_update_can_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
@@ -147,7 +155,7 @@ def test_every_step_of_an_update_can_fail(
             raise OSError(5, "Input/output error")
         true(old, new)
 
-    monkeypatch.setattr(files.os, "rename", rename)
+    monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(WriteError, match="Input/output error"), atomic_update(tmp_path) as draft:
         write_text(draft / "a", "new a")
         write_text(draft / "b", "new b")
@@ -174,3 +182,54 @@ def test_a_secret_is_its_owners_alone_and_never_replaced(tmp_path: Path) -> None
 )
 def test_a_slug_is_a_plain_file_name(text: str, name: str) -> None:
     assert slug(text) == name
+
+
+def test_a_long_slug_is_cut_and_stays_its_own() -> None:
+    names = {slug("ä" * 300), slug("ä" * 301), slug("ä" * 70)}
+    assert len(names) == 3 and all(len(name.encode()) <= 150 for name in names)
+
+
+def refused(path: object, words: str, *, folder: bool = False) -> None:
+    with pytest.raises(RecordError, match=words) as caught:
+        check_place(str(path), overwrite=True, folder=folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_is_tried_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text("file", "mine")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo("pipe")
+    Path("nowhere").symlink_to("gone")
+    before = sorted(tmp_path.rglob("*"))
+    for path in ("new", "new/deep/x", "file", "[red]", "folder/x"):
+        check_place(path, overwrite=True)
+    for path in ("new", "new/deep/x", ".", "..", "folder"):
+        check_place(path, overwrite=False, folder=True)
+    refused("file/x", "file/x: .*file is a file")
+    refused("folder", "is a folder; name a file in it")
+    for path in (".", "..", "/", "folder/.."):
+        refused(path, "is a folder; name a file in it")
+    refused("file", "is a file; results go into a folder", folder=True)
+    refused("nowhere", "is a link")
+    refused("nowhere", "is a link to nothing", folder=True)
+    refused("pipe", "is no regular file")
+    refused("/dev/full", "is no regular file")
+    refused("/dev/null/x", "null is a file; name a folder")
+    refused("a" * 256, "name too long; choose a shorter name".replace("name too", "[Nn]ame too"))
+    refused("/".join(["deep"] * 1000), "too long; choose a shorter name")
+    refused("a\0b", "NUL byte")
+    with pytest.raises(RecordError, match="file: exists already; use --overwrite"):
+        check_place("file", overwrite=False)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_place_that_takes_nothing_is_found_by_trying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def mkdir(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    refused(tmp_path / "x", rf"x: cannot be written: {os.strerror(number)}; ")

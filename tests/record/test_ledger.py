@@ -171,7 +171,7 @@ def test_a_ledger_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "is a file; a ledger is a folder" in refusal(check_ledger, tmp_path / "file")
     assert (
-        "cannot be made" in refusal(append, tmp_path / "file", made())
+        "cannot be written" in refusal(append, tmp_path / "file", made())
         and (tmp_path / "file").read_text() == "mine"
     )
     check_ledger(tmp_path / "new")

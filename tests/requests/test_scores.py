@@ -66,7 +66,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         with pytest.raises(EigenforgetError, match=message):
             write_scores(path, ids, values)
     with pytest.raises(EigenforgetError, match="cannot be written"):
-        write_scores(tmp_path / "missing" / "s.csv", ["a"], [1.0])
+        write_scores(path / "s.csv", ["a"], [1.0])
 
 
 def test_further_columns_and_whole_numbers_are_fine(tmp_path: Path) -> None:

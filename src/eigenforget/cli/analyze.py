@@ -9,7 +9,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from eigenforget import record
 from eigenforget.cli.options import (
     MEASURING,
     TRAINED,
@@ -26,9 +25,9 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.analysis import earlier_layers, measure_features
 from eigenforget.evaluation.records import write_chain
 from eigenforget.experiments.checkpoints import Checkpoints, Comparison, compare
-from eigenforget.experiments.results import Recording, check_file
+from eigenforget.experiments.results import Recording, check_records
 from eigenforget.experiments.specs import Specs
-from eigenforget.record import RunRecord
+from eigenforget.record import RunRecord, check_place, transaction
 from eigenforget.report.pages.analysis import headlines, render_analysis
 
 
@@ -63,8 +62,8 @@ def analyze(
     """
     folder = Path(records) if records else out.with_name(f"{out.stem}-records")
     recording = Recording(hash_ids=hash_ids)
-    check_file(out, overwrite)
-    _check_records(folder, overwrite)
+    check_place(out, overwrite=overwrite)
+    check_records(folder, overwrite=overwrite)
     recording.check()
     if not oracle:
         raise EigenforgetError("analyze compares the original with at least one --oracle")
@@ -76,9 +75,9 @@ def analyze(
     page = render_analysis(chain.records, title)
     with experiment.engine.led() as leads:
         if leads:
-            with record.atomic_folder(folder, overwrite=overwrite) as draft:
-                write_chain(chain.records, draft, split=chain.split)
-            record.write_text(out, page)
+            with transaction(overwrite=overwrite) as step:
+                write_chain(chain.records, step.draft(folder), split=chain.split)
+                step.draft(out).write_text(page, encoding="utf-8")
     for line in headlines(chain.records):
         say(line)
     say(f"wrote {out} and {len(chain.records)} records in {folder}")
@@ -111,19 +110,3 @@ def _analysis_records(given: Comparison, also_layer: tuple[str, ...], seed: int)
         )
         for item, found in zip(given.candidates, measured, strict=True)
     ]
-
-
-def _check_records(folder: Path, overwrite: bool) -> None:
-    """Checks that a folder of records may be written.
-
-    Raises:
-        EigenforgetError: The folder exists, or, with `overwrite`, holds other files than records.
-    """
-    if folder.exists() and not overwrite:
-        raise EigenforgetError(f"{folder} exists; use --overwrite to replace it")
-    if folder.exists() and (
-        not folder.is_dir() or any(p.suffix not in (".json", ".sig") for p in folder.iterdir())
-    ):
-        raise EigenforgetError(
-            f"--records {folder} contains files that are not records, so it is not replaced"
-        )

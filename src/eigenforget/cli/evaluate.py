@@ -32,7 +32,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.records import write_results
 from eigenforget.evaluation.scoring import check_skip, chosen_audits, chosen_metrics
 from eigenforget.experiments.checkpoints import Checkpoints, compare
-from eigenforget.experiments.results import PLAIN, Output, Recording, append_to_ledger
+from eigenforget.experiments.results import PLAIN, Output, Recording
 from eigenforget.experiments.specs import Specs
 from eigenforget.record import RunRecord
 from eigenforget.report import requirements
@@ -105,10 +105,14 @@ def evaluate(
         with experiment.engine.led() as leads:
             if leads:
                 write_results(
-                    chain.records, out, title=title, overwrite=overwrite, split=chain.split
+                    chain.records,
+                    out,
+                    title=title,
+                    overwrite=overwrite,
+                    split=chain.split,
+                    ledger=recording.ledger,
                 )
                 show_results(chain.records, out)
-                append_to_ledger(chain.records, recording)
         for item in chain.records:
             tracked.scores(item.name, {score.name: score.value for score in item.scores})
     if leads and wanted:

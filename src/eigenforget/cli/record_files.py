@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from eigenforget.core.errors import EigenforgetError
-from eigenforget.record import RunRecord, read, read_folder, write_text
+from eigenforget.record import (
+    RunRecord,
+    check_place,
+    read,
+    read_folder,
+    recover_near,
+    write_text,
+)
 
 
 def read_all(paths: Iterable[Path]) -> list[RunRecord]:
     """The records of files and folders."""
+    paths = list(paths)
+    for path in paths:
+        recover_near(path)
     return [r for path in paths for r in (read_folder(path) if path.is_dir() else [read(path)])]
 
 
@@ -18,10 +27,10 @@ def check_free(out: Path | None, overwrite: bool) -> None:
     """Checks that a document may be written.
 
     Raises:
-        EigenforgetError: The file exists, and `overwrite` is false.
+        RecordError: The file exists, and `overwrite` is false, or it cannot be written.
     """
-    if out is not None and out.exists() and not overwrite:
-        raise EigenforgetError(f"{out} exists; use --overwrite to replace it")
+    if out is not None:
+        check_place(out, overwrite=overwrite)
 
 
 def give(text: str, out: Path | None) -> None:

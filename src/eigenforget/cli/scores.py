@@ -25,9 +25,9 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import joined
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.memorisation import Subsampling, memorisation_of, sample_logits
-from eigenforget.experiments.results import check_file
 from eigenforget.experiments.specs import Specs
 from eigenforget.models.checkpoint import load_checkpoint
+from eigenforget.record import check_place
 from eigenforget.requests import model_scores, write_scores
 from eigenforget.requests.scores import check_scores_path
 from eigenforget.training.engine import Engine
@@ -64,7 +64,7 @@ def scores(
     the largest other one.
     """
     check_scores_path(out)
-    check_file(out, overwrite)
+    check_place(out, overwrite=overwrite)
     specs, place = Specs(recipe=recipe, **asdict(trained)), engine(**asdict(device))
     if score == "memorisation":
         experiment = _to_train(specs, checkpoint, place)
@@ -98,7 +98,6 @@ def _to_train(specs: Specs, checkpoint: Path | None, place: Engine) -> Experimen
 
 
 def _write(out: Path, ids: np.ndarray, found: np.ndarray, score: str) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_scores(out, ids, found)
     say(
         f"wrote {out}: {score} of {len(found)} training samples, from {found.min():.4g} to "

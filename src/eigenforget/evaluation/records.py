@@ -18,8 +18,10 @@ from eigenforget.core.version import __version__
 from eigenforget.evaluation.board import Measurement, Panel
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, file_digest, score_row, write, write_text
-from eigenforget.record.files import atomic_update, slug
+from eigenforget.record.files import slug
+from eigenforget.record.ledger import append_all
 from eigenforget.record.schema import Kind
+from eigenforget.record.transactions import Transaction, transaction
 from eigenforget.report.pages.page import write_page
 from eigenforget.report.table import write_csv
 from eigenforget.training.cost import ModelAndCost
@@ -162,7 +164,13 @@ def measurement_job(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def write_results(
-    records: Sequence[RunRecord], out: str | Path, *, title: str, overwrite: bool, split: str = ""
+    records: Sequence[RunRecord],
+    out: str | Path,
+    *,
+    title: str,
+    overwrite: bool,
+    split: str = "",
+    ledger: Path | None = None,
 ) -> Path:
     """Writes records/*.json, table.csv and report.html into a folder, all of them or none.
 
@@ -172,15 +180,31 @@ def write_results(
         title: The title of the page.
         overwrite: Whether results that are there are replaced.
         split: Text of records/split.json, the ids of the split; "" for none.
+        ledger: To which the records are appended in the same step, where one is kept.
 
     Returns:
         The folder.
     """
-    with atomic_update(out, overwrite=overwrite) as draft:
-        write_chain(records, draft / "records", split=split)
-        write_csv(records, draft / "table.csv")
-        write_page(records, draft / "report.html", title=title)
+    with transaction(overwrite=overwrite) as step:
+        draft_results(records, step.folder(out), title=title, split=split)
+        append_to_ledger(records, ledger, step)
     return Path(out)
+
+
+def draft_results(
+    records: Sequence[RunRecord], draft: Path, *, title: str, split: str = ""
+) -> None:
+    """Writes the files of `write_results` into the draft of a folder."""
+    write_chain(records, draft / "records", split=split)
+    write_csv(records, draft / "table.csv")
+    write_page(records, draft / "report.html", title=title)
+
+
+def append_to_ledger(records: Sequence[RunRecord], ledger: Path | None, step: Transaction) -> None:
+    """Appends the records to the ledger, where one is kept, as part of a transaction."""
+    if ledger is not None:
+        names = [f"{item.kind}-{item.name}" for item in records]
+        append_all(ledger, records, step, names=names, again=True)
 
 
 def write_chain(records: Sequence[RunRecord], folder: Path, *, split: str = "") -> None:

@@ -389,7 +389,6 @@ class Experiment:
             )
             sealed = self.seal([unsealed], output.recording, files.split.name)
             files.write(sealed)
-        results.append_to_ledger(sealed.records, output.recording)
 
     def seal(
         self,

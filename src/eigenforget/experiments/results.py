@@ -11,10 +11,11 @@ from typing import NamedTuple
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
-from eigenforget.evaluation.records import SPLIT
+from eigenforget.evaluation.records import SPLIT, append_to_ledger
 from eigenforget.models import checkpoint
 from eigenforget.record import Manifest, RunRecord, ledger
 from eigenforget.record.signing import signature_path
+from eigenforget.record.transactions import Transaction
 from eigenforget.requests import ForgetRequest, personal_fields
 
 _RESULTS = ("records", "table.csv", "report.html")
@@ -70,18 +71,18 @@ class Output:
         """Checks, before any work, that the checkpoint and the files beside it can be written."""
         checkpoint.check_target(self.path)
         for path in _files_of(self.path):
-            check_file(path, self.overwrite)
+            record.check_place(path, overwrite=self.overwrite)
         self.recording.check()
 
     def check_folder(self) -> None:
         """Checks, before any work, that results can be written into the folder."""
-        if self.path.exists() and not self.path.is_dir():
-            raise EigenforgetError(f"--out {self.path} is a file; results go into a folder")
+        record.check_place(self.path, overwrite=self.overwrite, folder=True)
         taken = [name for name in _RESULTS if (self.path / name).exists()]
         if taken and not self.overwrite:
             raise EigenforgetError(
                 f"{self.path} holds {', '.join(taken)} already; use --overwrite to replace them"
             )
+        check_records(self.path / "records", overwrite=True)
         self.recording.check()
 
 
@@ -137,17 +138,28 @@ def file_of(path: Path) -> dict[str, str]:
 
 
 class CheckpointFiles(NamedTuple):
-    """Drafts of a checkpoint, its record and the ids of its split."""
+    """Drafts of a checkpoint, its record and the ids of its split.
+
+    Attributes:
+        model: The checkpoint.
+        record: Its record.
+        split: The ids of its split.
+        step: What they are part of.
+        ledger: To which the record is appended in the same step, where one is kept.
+    """
 
     model: Path
     record: Path
     split: Path
+    step: Transaction
+    ledger: Path | None
 
     def write(self, chain: SealedRecords) -> None:
-        """Writes the record and the split."""
+        """Writes the record and the split, and appends the record to the ledger."""
         record.write(chain.records[0], self.record)
         if chain.split:
             record.write_text(self.split, chain.split)
+        append_to_ledger(chain.records, self.ledger, self.step)
 
 
 @contextmanager
@@ -156,27 +168,31 @@ def checkpoint_files(output: Output) -> Iterator[CheckpointFiles]:
 
     A signature and a split that belong to the record before are removed.
     """
-    target = CheckpointFiles(*_files_of(output.path))
-    gone = [target.split.name, signature_path(target.record).name]
-    folder = target.model.parent
-    with record.atomic_update(folder, overwrite=output.overwrite, remove=gone) as draft:
-        yield CheckpointFiles(*(draft / path.name for path in target))
+    model, beside, split = _files_of(output.path)
+    with record.transaction(overwrite=output.overwrite) as step:
+        step.remove(split)
+        step.remove(signature_path(beside))
+        drafts = step.draft(model), step.draft(beside), step.draft(split)
+        yield CheckpointFiles(*drafts, step, output.recording.ledger)
 
 
-def append_to_ledger(records: Sequence[RunRecord], recording: Recording) -> None:
-    """Appends the records to the ledger, where one is kept."""
-    for item in records if recording.ledger is not None else ():
-        record.append(str(recording.ledger), item, f"{item.kind}-{item.name}", again=True)
-
-
-def check_file(path: Path, overwrite: bool) -> None:
-    """Checks that a file may be written.
+def check_records(folder: Path, *, overwrite: bool) -> None:
+    """Checks that a folder of records can be written as a whole.
 
     Raises:
-        EigenforgetError: It exists, and `overwrite` is false.
+        RecordError: It cannot, or it is there and `overwrite` is false.
+        EigenforgetError: It holds other files than records, which would be lost.
     """
-    if path.exists() and not overwrite:
-        raise EigenforgetError(f"{path} exists; use --overwrite to replace it")
+    record.check_place(folder, overwrite=overwrite, folder=True)
+    if not folder.is_dir():
+        return
+    record.check_replaceable(folder, overwrite=overwrite)
+    others = sorted(p.name for p in folder.iterdir() if p.suffix not in (".json", ".sig"))
+    if others:
+        raise EigenforgetError(
+            f"{folder} contains files that are not records, such as {others[0]}, so it is not "
+            "replaced; move them or name another place"
+        )
 
 
 def _files_of(out: Path) -> tuple[Path, Path, Path]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from eigenforget.core.errors import EigenforgetError, NotWritten
 from eigenforget.core.text import first_line, listed
 from eigenforget.models.initialisation import is_mask
-from eigenforget.record import RecordError, WriteError
+from eigenforget.record import RecordError, WriteError, recover_near
 from eigenforget.record.files import atomic_file
 
 _PICKLED = (".pt", ".pth")
@@ -72,7 +72,7 @@ def save_checkpoint(
 
     Args:
         model: The model to save.
-        path: A name that ends in .safetensors, in a folder that exists.
+        path: A name that ends in .safetensors; the folders above it are made.
         metadata: Strings that the file holds beside the weights.
         overwrite: Whether a file of this name is replaced.
 
@@ -138,6 +138,10 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> Checkpo
     source = _path(path)
     if source.suffix not in (".safetensors", *_PICKLED):
         raise EigenforgetError(f"{source}: a checkpoint ends in .safetensors, .pt or .pth")
+    try:
+        recover_near(source)
+    except RecordError as error:
+        raise EigenforgetError(str(error)) from None
     if not source.is_file():
         raise EigenforgetError(f"{source}: there is no such file")
     read = _read_pickled if source.suffix in _PICKLED else _read_safetensors

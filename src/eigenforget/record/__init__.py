@@ -6,11 +6,10 @@ Needs the standard library only.
 from .canonical import RecordError, canonical, value_digest
 from .digests import file_digest, text_digest, weights_digest
 from .files import (
-    WriteError,
     atomic_file,
     atomic_folder,
     atomic_update,
-    check_replaceable,
+    check_place,
     slug,
     write_bytes,
     write_text,
@@ -22,6 +21,7 @@ from .pseudonyms import make_salt, pseudonymised, pseudonymised_split, pseudonym
 from .reading import read_bytes
 from .schema import SCHEMA, Outcome, RunRecord, ScoreRow, record_from_json, score_row, to_json
 from .store import chained, in_force, read, read_chain, read_folder, record_files, seal, tip, write
+from .transactions import WriteError, check_replaceable, recover, recover_near, transaction
 
 __all__ = [
     "SCHEMA",
@@ -38,6 +38,7 @@ __all__ = [
     "atomic_update",
     "canonical",
     "chained",
+    "check_place",
     "check_replaceable",
     "file_digest",
     "in_force",
@@ -55,12 +56,15 @@ __all__ = [
     "read_salt",
     "record_files",
     "record_from_json",
+    "recover",
+    "recover_near",
     "score_row",
     "seal",
     "slug",
     "text_digest",
     "tip",
     "to_json",
+    "transaction",
     "value_digest",
     "weights_digest",
     "write",

@@ -1,37 +1,51 @@
 """Writes files and folders as a whole: readers see the old content or the new one, never a part.
 
-Everything is written as a draft with a name of its own beside the target, flushed to disk and then
-renamed. Only regular files and real folders are ever replaced: a device, a pipe or a link is an
-error. Drafts are removed whatever happens.
+Everything is written as a draft in a hidden folder beside the target, flushed to disk and then
+renamed; see `transactions`. Only regular files and real folders are ever replaced: a device, a pipe
+or a link is an error.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from .canonical import RecordError
+from .transactions import (
+    Transaction,
+    WriteError,
+    check_replaceable,
+    is_draft,
+    not_written,
+    recover_near,
+    transaction,
+)
 
-
-class WriteError(RecordError):
-    """A file or folder could not be written, as where a disk is full; what was there is whole."""
+_LONGEST = 150
+"""Bytes of a file name that is made from a text; a file system takes 255 with what is added."""
 
 
 def slug(text: str) -> str:
-    """The text as a file name on any system: by_class(label=3) becomes by_class-label-3."""
-    return re.sub(r"[^\w.%-]+", "-", text).strip("-.") or "unnamed"
+    """The text as a file name on any system: by_class(label=3) becomes by_class-label-3.
+
+    A long one is cut, and gets a digest of the whole text.
+    """
+    name = re.sub(r"[^\w.%-]+", "-", text).strip("-.") or "unnamed"
+    if len(name.encode()) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{name.encode()[: _LONGEST - 13].decode(errors='ignore')}-{digest}"
 
 
 def write_text(path: str | Path, text: str, *, overwrite: bool = True) -> Path:
     """Writes a text file in UTF-8 as a whole and returns its path.
 
     Args:
-        path: The file; its folder must exist.
+        path: The file; the folders above it are made.
         text: The whole content.
         overwrite: Whether a regular file of this name is replaced.
 
@@ -56,18 +70,18 @@ def write_secret(path: str | Path, content: bytes) -> Path:
         RecordError: The file exists: a secret is never replaced.
         WriteError: The file cannot be written.
     """
-    path = Path(path)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        raise RecordError(f"{path} exists; a secret is never replaced") from None
-    except OSError as error:
-        raise _not_written(path, error) from None
-    return path
+    if os.path.lexists(path):
+        raise RecordError(f"{path} exists; a secret is never replaced")
+    with atomic_file(path, overwrite=False) as draft:
+        fill_secret(draft, content)
+    return Path(path)
+
+
+def fill_secret(draft: Path, content: bytes) -> None:
+    """Writes the draft of a file that only its owner may read."""
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
 
 
 @contextmanager
@@ -75,7 +89,7 @@ def atomic_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yields the path of a draft to write to; it takes the file's name when the block succeeds.
 
     Args:
-        path: The file; its folder must exist.
+        path: The file; the folders above it are made.
         overwrite: Whether a regular file of this name is replaced.
 
     Raises:
@@ -84,22 +98,19 @@ def atomic_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     check_replaceable(path, overwrite=overwrite)
-    draft = _beside(path, "tmp")
-    try:
-        yield draft
-        _flush(draft)
-        os.replace(draft, path)
-    except OSError as error:
-        raise _not_written(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    if is_draft(path.parent):
+        try:
+            yield path  # what it is part of becomes whole, or nothing of it
+        except OSError as error:
+            raise WriteError(not_written(path, error)) from error
+        return
+    with transaction(overwrite=overwrite) as step:
+        yield step.draft(path)
 
 
 @contextmanager
 def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields a fresh, empty draft folder that replaces `path` when the block succeeds.
-
-    The old folder is whole, under its own or a hidden name, until the new one stands in its place.
 
     Args:
         path: The folder; the folders above it are made.
@@ -109,13 +120,12 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         RecordError: The folder exists and `overwrite` is false, or it is a file or a link.
         WriteError: It cannot be written; an OSError within the block counts.
     """
-    path = Path(path)
-    if path.is_file() and not path.is_symlink():
+    if Path(path).is_file() and not Path(path).is_symlink():
         raise RecordError(f"{path}: is a file and is not replaced by a folder")
-    check_replaceable(path, overwrite=overwrite)
-    with _drafts(path, path.parent) as work:
-        yield work / "new"
-        _exchange([(work / "new", path)], (), work / "old")
+    with transaction(overwrite=overwrite) as step:
+        draft = step.draft(path)
+        draft.mkdir()
+        yield draft
 
 
 @contextmanager
@@ -134,89 +144,61 @@ def atomic_update(
             a real folder.
         WriteError: Something cannot be written; an OSError within the block counts.
     """
-    folder = Path(folder)
-    with _drafts(folder.absolute(), folder) as work:  # "." has no name
-        draft = work / "new"
-        yield draft
-        entries = [(entry, folder / entry.name) for entry in sorted(draft.iterdir())]
-        for _, target in entries:
-            check_replaceable(target, overwrite=overwrite)
-        gone = [folder / name for name in remove if not (draft / name).exists()]
-        for target in gone:
-            check_replaceable(target, overwrite=True)
-        _exchange(entries, gone, work / "old")
+    with transaction(overwrite=overwrite) as step:
+        for name in remove:
+            step.remove(Path(folder, name))
+        yield step.folder(folder)
 
 
-def check_replaceable(path: str | Path, *, overwrite: bool) -> None:
-    """Checks that something new may be written under this name.
+def check_place(path: str | Path, *, overwrite: bool, folder: bool = False) -> None:
+    """Checks, before hours of work, that a file or folder can be written there, by trying.
+
+    What a dead process left half done there is undone first. A draft is written as far as the
+    target will need it, with every folder above that is missing, and removed.
+
+    Args:
+        path: The file, or the folder of which some entries will be written.
+        overwrite: Whether a regular file of this name is replaced. A folder may exist.
+        folder: Whether it is to be a folder.
 
     Raises:
-        RecordError: It exists and `overwrite` is false, or it is a link, a device or a pipe.
+        RecordError: Something else is there, or it is a file that is not replaced.
+        WriteError: It cannot be written.
     """
-    path = Path(path)
-    if not os.path.lexists(path):
-        return
-    if path.is_symlink():
-        raise RecordError(
-            f"{path}: is a link and is not replaced; name the place itself: {path.resolve()}"
-        )
-    if not (path.is_file() or path.is_dir()):
-        raise RecordError(f"{path}: is no regular file and is not replaced")
-    if not overwrite:
-        raise RecordError(f"{path}: exists already; say overwrite to replace it")
-
-
-@contextmanager
-def _drafts(path: Path, parent: Path) -> Iterator[Path]:
-    """Yields a hidden folder of its own in `parent`, for drafts and for what they replace."""
-    work = parent / _beside(path, "draft").name
-    done = False
+    given, path = path, Path(path)
+    if "\0" in str(path):
+        raise RecordError(f"{str(given)!r}: a name cannot hold a NUL byte; choose another one")
+    if not folder and path.name in ("", ".."):
+        raise RecordError(f"{path}: is a folder; name a file in it")
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        (work / "new").mkdir(parents=True)
-        (work / "old").mkdir()
-        yield work
-        done = True
+        _rehearse(path, overwrite=overwrite, folder=folder)
     except OSError as error:
-        raise _not_written(path, error) from error
-    finally:
-        # What could not be put back is not thrown away.
-        if done or not any((work / "old").glob("*")):
-            shutil.rmtree(work, ignore_errors=True)
+        raise WriteError(not_written(path, error)) from None
 
 
-def _exchange(entries: Sequence[tuple[Path, Path]], gone: Iterable[Path], old: Path) -> None:
-    """Renames each draft to its target, and undoes everything where one of the steps fails."""
-    for draft, _ in entries:
-        _flush(draft)
-    undo: list[tuple[Path, Path]] = []
-    done = False
+def _rehearse(path: Path, *, overwrite: bool, folder: bool) -> None:
+    recover_near(path)
+    there = os.path.lexists(path)
+    if there and folder and not path.is_dir():
+        broken = "a link to nothing" if path.is_symlink() else "a file"
+        raise RecordError(f"{path}: is {broken}; results go into a folder")
+    if there and not folder:
+        if path.is_dir() and not path.is_symlink():
+            raise RecordError(f"{path}: is a folder; name a file in it")
+        check_replaceable(path, overwrite=overwrite)
+    base = path.absolute() if folder and there else path.absolute().parent
+    missing = [] if folder and there else [path.name]
+    while not os.path.lexists(base):
+        base, missing = base.parent, [base.name, *missing]
+    if not base.is_dir():
+        raise RecordError(f"{path}: {base} is a file; name a folder")
+    trial = Transaction(overwrite=False)
     try:
-        for target in [*(target for _, target in entries), *gone]:
-            if os.path.lexists(target):
-                os.rename(target, old / target.name)
-                undo.append((old / target.name, target))
-        for draft, target in entries:
-            os.rename(draft, target)
-            undo.append((target, draft))
-        done = True
+        place = trial.folder(base).joinpath(*missing)
+        (place if folder else place.parent).mkdir(parents=True, exist_ok=True)
+        with open(place / "probe" if folder else place, "wb") as probe:
+            probe.write(bytes(4096))
+            probe.flush()
+            os.fsync(probe.fileno())
     finally:
-        for now, before in () if done else reversed(undo):
-            os.rename(now, before)
-
-
-def _flush(path: Path) -> None:
-    """Makes sure that a file, or every file of a folder, is on disk and not only in memory."""
-    for file in path.rglob("*") if path.is_dir() else (path,):
-        if file.is_file():
-            with open(file, "rb+") as written:
-                os.fsync(written.fileno())
-
-
-def _beside(path: Path, kind: str) -> Path:
-    """A hidden name beside the path that nobody else uses."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{kind}")
-
-
-def _not_written(path: Path, error: OSError) -> WriteError:
-    return WriteError(f"{path}: cannot be written: {error.strerror or error}")
+        trial.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from .canonical import RecordError
-from .files import slug
+from .files import check_place, slug
+from .os_locks import try_lock
 from .schema import RunRecord
 from .store import (
     StoredRecord,
@@ -24,6 +24,7 @@ from .store import (
     subject,
     write,
 )
+from .transactions import Transaction, recover, transaction
 
 LOCK = ".lock"
 
@@ -50,30 +51,59 @@ def append(
         RecordError: The chain of the folder is broken, or the record would break it, such as a
             second evaluation of one model and split that does not say which one it corrects.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be made: {error.strerror or error}") from None
-    with locked(folder):
-        ordered = _chain(folder)
-        record = _corrected(unsealed, ordered) if again else unsealed
-        sealed = seal(record, ordered[-1].record.digest if ordered else None)
-        path = folder / f"{len(ordered) + 1:06d}-{slug(name or sealed.name)}.json"
-        _check([*ordered, StoredRecord(sealed, path)])
-        write(sealed, path)
+    with transaction(overwrite=False) as step:
+        (sealed,) = append_all(folder, [unsealed], step, names=[name or unsealed.name], again=again)
     return sealed
+
+
+def append_all(
+    folder: str | Path,
+    unsealed: Sequence[RunRecord],
+    step: Transaction,
+    *,
+    names: Sequence[str] = (),
+    again: bool = False,
+) -> list[RunRecord]:
+    """Appends several records as part of a transaction, as `append` does one.
+
+    The folder stays locked until the transaction is done.
+
+    Args:
+        folder: The ledger.
+        unsealed: The records, in order.
+        step: What they are written with: all of it, or nothing.
+        names: Of the files; by default the names of the records.
+        again: As for `append`.
+
+    Returns:
+        The sealed records.
+    """
+    draft, folder = step.folder(folder), Path(folder)
+    step.hold(locked(folder))
+    recover(folder)
+    ordered = _chain(folder)
+    for item, name in zip(unsealed, names or [item.name for item in unsealed], strict=True):
+        record = _corrected(item, ordered) if again else item
+        sealed = seal(record, ordered[-1].record.digest if ordered else None)
+        file = f"{len(ordered) + 1:06d}-{slug(name)}.json"
+        if (folder / file).exists():
+            raise RecordError(f"{folder / file}: exists already; records are appended")
+        ordered.append(StoredRecord(sealed, folder / file))
+        write(sealed, draft / file)
+    _check(ordered)
+    return [item.record for item in ordered[-len(unsealed) :]]
 
 
 def check_ledger(folder: str | Path) -> None:
     """Checks that records can be appended to a folder.
 
     Raises:
-        RecordError: It is a file, or its chain is broken.
+        RecordError: It is a file or cannot be written, or its chain is broken.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RecordError(f"{folder}: is a file; a ledger is a folder")
+    check_place(folder, overwrite=False, folder=True)
     if folder.exists():
         with locked(folder):
             _chain(folder)
@@ -94,30 +124,18 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RecordError(f"{folder / LOCK}: cannot be opened: {error.strerror or error}") from None
     try:
-        _lock(handle)
+        _wait_for(handle, folder / LOCK)
         yield
     finally:
         os.close(handle)  # and with it the lock
 
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(handle: int) -> None:
-        while True:
-            try:
-                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-                return
-            except OSError:  # held by another
-                time.sleep(0.02)
-
-else:
-    import fcntl
-
-    def _lock(handle: int) -> None:
-        # flock belongs to the open file and so keeps threads apart as well; lockf belongs to the
-        # process.
-        fcntl.flock(handle, fcntl.LOCK_EX)
+def _wait_for(handle: int, path: Path) -> None:
+    try:
+        while not try_lock(handle):
+            time.sleep(0.005)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be locked: {error.strerror or error}") from None
 
 
 def _chain(folder: Path) -> list[StoredRecord]:

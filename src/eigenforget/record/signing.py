@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 from . import fields
 from .canonical import RecordError, canonical
-from .files import write_secret, write_text
+from .files import check_place, fill_secret, write_text
 from .manifest import is_manifest
 from .reading import check_canonical, read_bytes, read_json
 from .schema import SCHEMA, RunRecord
 from .store import read, read_folder, record_files
+from .transactions import transaction
 
 SIGNATURE_SCHEMA = "eigenforget.signature/1"
 PASSPHRASE = "EIGENFORGET_KEY_PASSPHRASE"
@@ -55,22 +56,24 @@ def make_key(path: str | Path) -> tuple[Path, Path]:
         RecordError: One of them exists.
     """
     path = Path(path)
-    public = path.with_suffix(".pub.pem")
     ed25519, serialization = _cryptography()
     if path.suffix != ".pem":
         raise RecordError(f"a key is kept in a .pem file, got {str(path)!r}")
+    public = path.with_suffix(".pub.pem")
     for file in (path, public):
-        if file.exists():
+        if os.path.lexists(file):
             raise RecordError(f"{file} exists; a key is never replaced")
+        check_place(file, overwrite=False)
     key, word = ed25519.Ed25519PrivateKey.generate(), _passphrase()
     lock = serialization.BestAvailableEncryption(word) if word else serialization.NoEncryption()
-    write_secret(
-        path, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
     spelled = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return path, write_text(public, spelled.decode())
+    with transaction(overwrite=False) as step:
+        fill_secret(step.draft(path), private)
+        step.draft(public).write_bytes(spelled)
+    return path, public
 
 
 def sign_all(
@@ -100,10 +103,14 @@ def sign_all(
     taken = [signature_path(path) for path in stored if signature_path(path).exists()]
     if taken and not overwrite:
         raise RecordError(f"{taken[0]}: exists already; use --overwrite to sign again")
-    return [_signed(record, path, key) for path, record in stored.items()]
+    with transaction(overwrite=overwrite) as step:
+        for path, record in stored.items():
+            text = _signature_of(record, key)
+            write_text(step.draft(signature_path(path)), text)
+    return [signature_path(path) for path in stored]
 
 
-def _signed(record: RunRecord, path: Path, key: Any) -> Path:
+def _signature_of(record: RunRecord, key: Any) -> str:
     _, serialization = _cryptography()
     public = key.public_key().public_bytes(
         serialization.Encoding.Raw, serialization.PublicFormat.Raw
@@ -115,7 +122,7 @@ def _signed(record: RunRecord, path: Path, key: Any) -> Path:
         "digest": record.digest,
         "signature": base64.b64encode(key.sign(message(str(record.digest)))).decode(),
     }
-    return write_text(signature_path(path), canonical(value) + "\n")
+    return canonical(value) + "\n"
 
 
 def message(digest: str) -> bytes:

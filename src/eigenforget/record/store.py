@@ -14,6 +14,7 @@ from .files import write_text
 from .manifest import is_manifest
 from .reading import check_canonical, read_json
 from .schema import RunRecord, record_from_json, to_json
+from .transactions import recover_near
 
 
 class StoredRecord(NamedTuple):
@@ -103,6 +104,7 @@ def record_files(path: str | Path) -> list[Path]:
     folder = Path(path)
     if not os.path.isdir(folder):
         raise RecordError(f"{folder}: not a folder")
+    recover_near(folder)
     files = json_files(folder)
     if not files:
         inner = folder / "records"

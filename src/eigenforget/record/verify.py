@@ -25,6 +25,7 @@ from .fields import printable, sha256
 from .manifest import is_manifest, read_manifest
 from .signing import NoCryptographyError, check_signature, read_public_key, signature_path
 from .store import StoredRecord, chain_problems, in_order, read, record_files, visible
+from .transactions import recover_near
 
 
 class Options(NamedTuple):
@@ -170,6 +171,7 @@ def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
     if is_manifest(path):
         return [], [_manifest(path)]
     try:
+        recover_near(path)
         paths = record_files(path) if os.path.isdir(path) else [path]
     except RecordError as error:
         return [], [_error(error, path)]

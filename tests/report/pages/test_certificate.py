@@ -498,7 +498,7 @@ def test_the_command_writes_and_refuses(
         and "wrote" in capsys.readouterr().out
     )
     refused("certificate", gone, "-o", out)
-    assert f"{out} exists; use --overwrite" in capsys.readouterr().err
+    assert f"{out}: exists already; use --overwrite" in capsys.readouterr().err
     run(
         "certificate", gone, "-o", out, "--evaluated", folder / "results" / "records", "--overwrite"
     )

@@ -160,15 +160,12 @@ class Store:
         return names
 
     def tidy(self) -> None:
-        """Removes this run's marks, and drafts and marks a day old that dead processes left."""
+        """Removes this run's marks, drafts of dead processes, and marks of theirs a day old."""
         self.died()
         stale = time.time() - _STALE_SECONDS
-        drafts = [
-            *self.folder.glob("*/.*.tmp"),
-            *self.folder.glob("baselines/*/.*.tmp"),
-            *self.folder.glob("running/*/*"),
-        ]
-        for path in drafts:
+        for place in (*self.folder.glob("*"), *self.folder.glob("baselines/*")):
+            record.recover(place)
+        for path in self.folder.glob("running/*/*"):
             with suppress(FileNotFoundError):  # another bench tidies up as well
                 if path.stat().st_mtime < stale:
                     path.unlink()

@@ -19,8 +19,7 @@ from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, Stud
 from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.models.unchanged import unchanged_weights
-from eigenforget.record import Outcome, RunRecord, canonical, to_json
-from eigenforget.record.files import WriteError
+from eigenforget.record import Outcome, RunRecord, WriteError, canonical, to_json
 from eigenforget.record.schema import Status
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
