@@ -64,6 +64,8 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
             replace(experiment(), engine=Engine(device="cpu", channels_last=True)), "oracle", 0
         ),
     ]
+    assert identity_of(experiment(), "oracle", 0, threads=1) == base
+    changed.append(identity_of(experiment(), "oracle", 0, threads=2))
     texts = [str(sorted(i.items(), key=lambda kv: kv[0])) for i in [base, *changed]]
     assert len(set(texts)) == len(texts)
     # One request in two spellings is one split; an original does not depend on the request.

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,6 +19,7 @@ from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.methods import METHODS
+from eigenforget.training import processes
 from eigenforget.training.cost import CostClock
 from eigenforget.training.engine import Engine
 from eigenforget.training.losses import cross_entropy, kl_between
@@ -390,3 +393,49 @@ def test_compiled_training_gives_the_same_weights_under_the_same_names(
 
 def _single(source: TensorSource) -> TensorSource:
     return TensorSource(cast("Tensor", source.inputs).float(), source.targets)
+
+
+def test_a_limit_on_gradients_means_those_of_the_loss_in_float16_too() -> None:
+    """A loss that float16 scales up by 65,536 is far above any limit before it is scaled back."""
+    scaler = torch.amp.GradScaler("cpu")
+    half = Fabric(accelerator="cpu", plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler))
+    source = data(n=32)
+    source = replace(source, inputs=source.inputs.float())
+    seen: list[float] = []
+
+    def moved(engine: Engine) -> Tensor:
+        model = net().float()
+        before = nn.utils.parameters_to_vector(model.parameters())
+        phase = Phase(
+            "clipped",
+            (source,),
+            ce,
+            Optimizer(lr=0.1, momentum=0.0, weight_decay=0.0, clip=0.5),
+            batch_size=8,
+            on_gradients=lambda m: seen.append(
+                float(
+                    torch.stack(
+                        [p.grad.norm() for p in m.parameters() if p.grad is not None]
+                    ).norm()
+                )
+            ),
+        )
+        engine.fit(model, [phase], epochs=2, seed=0)
+        return nn.utils.parameters_to_vector(model.parameters()) - before
+
+    full = moved(Engine(device="cpu"))
+    assert max(seen) == pytest.approx(0.5, abs=1e-5)
+    seen.clear()
+    assert torch.allclose(moved(Engine(device="cpu", fabric=half)), full, atol=2e-3)
+    assert max(seen) == pytest.approx(0.5, abs=1e-3) and float(full.norm()) > 0.1
+
+
+def test_a_device_without_float64_is_refused_and_never_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes.MPSAccelerator, "is_available", lambda: True)
+    assert Engine().fabric.device.type in ("cpu", "cuda")
+    given = Fabric(accelerator="cpu")
+    monkeypatch.setattr(Fabric, "device", torch.device("mps", 0))
+    with pytest.raises(EigenforgetError, match=r"'mps'.*float64.*cpu"):
+        Engine(fabric=given)

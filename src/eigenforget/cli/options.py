@@ -28,7 +28,7 @@ Seed = Annotated[
 ]
 Out = Annotated[Path, Parameter(help="where to write the result")]
 Overwrite = Annotated[bool, Parameter(help="replace an existing output", negative=())]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps")]
+Device = Annotated[str, Parameter(help="auto, cpu or cuda")]
 Precision = Annotated[
     str,
     Parameter(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from eigenforget.core.errors import EigenforgetError
@@ -51,18 +52,20 @@ class ModelCache:
     """Originals and oracles in a folder.
 
     Their weights follow from the data (by content digest), the specs of model and recipe, the split
-    (oracles), the seed, the precision, the memory order, the kind of device and the version of the
-    training code. A file whose tensors do not have the digest written in it is set aside (its name
-    gets .damaged) and trained anew. Locks are held by the operating system, so a process that dies
-    leaves none.
+    (oracles), the seed, the precision, the memory order, the kind of device, on a processor the
+    number of threads, and the version of the training code. A file whose tensors do not have the
+    digest written in it is set aside (its name gets .damaged) and trained anew. Locks are held by
+    the operating system, so a process that dies leaves none.
 
     Attributes:
         folder: Where the models are.
         warn: Called with a line where a damaged file was found.
+        threads: Processor threads that train the models; None: as many as torch uses now.
     """
 
     folder: Path
     warn: Callable[[str], None] = field(default=lambda _: None, compare=False)
+    threads: int | None = None
 
     def get(
         self,
@@ -79,7 +82,7 @@ class ModelCache:
             seed: Of the training.
             log: Asked for a log only where the model is trained.
         """
-        identity = identity_of(experiment, kind, seed)
+        identity = self._identity(experiment, kind, seed)
         path = self.path_of(identity, kind, seed)
         found = self._load(experiment, path, identity)
         if found is not None:
@@ -99,7 +102,7 @@ class ModelCache:
 
     def path_for(self, experiment: Experiment, kind: ModelKind, seed: int) -> Path:
         """Where the model is kept, or will be."""
-        return self.path_of(identity_of(experiment, kind, seed), kind, seed)
+        return self.path_of(self._identity(experiment, kind, seed), kind, seed)
 
     def path_of(self, identity: dict[str, Any], kind: ModelKind, seed: int) -> Path:
         """Where the model of this identity is kept."""
@@ -149,6 +152,10 @@ class ModelCache:
     def set_aside(self) -> list[Path]:
         """Damaged files that were put aside; nothing uses them."""
         return sorted(self.folder.glob("*.damaged"))
+
+    def _identity(self, experiment: Experiment, kind: ModelKind, seed: int) -> dict[str, Any]:
+        threads = self.threads or torch.get_num_threads()
+        return identity_of(experiment, kind, seed, threads=threads)
 
     def _load(
         self, experiment: Experiment, path: Path, identity: dict[str, Any], *, mend: bool = False
@@ -206,11 +213,13 @@ class ModelCache:
         return self.folder / ".locks" / f"{path.stem}.lock"
 
 
-def identity_of(experiment: Experiment, kind: ModelKind, seed: int) -> dict[str, Any]:
+def identity_of(
+    experiment: Experiment, kind: ModelKind, seed: int, *, threads: int = 1
+) -> dict[str, Any]:
     """All that decides the weights.
 
     Specs are resolved, so that two spellings of one model are one model. Files that the model's
-    spec names count.
+    spec names count, and so do threads on a processor: they change the order of additions.
     """
     engine = experiment.engine
     if engine.devices > 1:
@@ -219,10 +228,13 @@ def identity_of(experiment: Experiment, kind: ModelKind, seed: int) -> dict[str,
             "wait for another's lock"
         )
     files = named_files(experiment.model_spec)
-    more = ({"accumulate": engine.accumulate} if engine.accumulate > 1 else {}) | (
-        {"files": files} if files else {}
-    )
-    return more | {
+    device = engine.fabric.device.type
+    more = {
+        "accumulate": engine.accumulate if engine.accumulate > 1 else None,
+        "files": files or None,
+        "threads": threads if device == "cpu" and threads > 1 else None,
+    }
+    return {key: value for key, value in more.items() if value is not None} | {
         "data": experiment.data.digest,
         "model": described(experiment.model_spec)["resolved"],
         "recipe": described(experiment.recipe)["resolved"],
@@ -230,7 +242,7 @@ def identity_of(experiment: Experiment, kind: ModelKind, seed: int) -> dict[str,
         "seed": seed,
         "precision": engine.precision,
         "channels_last": engine.channels_last,
-        "device": engine.fabric.device.type,
+        "device": device,
         "code": f"{__version__}/{TRAINING_REVISION}",
     }
 

@@ -88,6 +88,11 @@ class Engine:
                 self.device, self.precision, devices=self.devices, strategy=self.strategy
             )
             object.__setattr__(self, "fabric", fabric)
+        if self.fabric.device.type == "mps":
+            raise EigenforgetError(
+                "device 'mps' cannot compute in float64, which alignment and statistics need; use "
+                "cpu"
+            )
 
     @property
     def processes(self) -> Processes:
@@ -407,6 +412,9 @@ class _Training:
                 loss = self.averaged(phase, epoch, taps, batches)
                 self.engine.local.backward(loss if weight == 1 else loss * weight)
             losses.append(loss.detach())
+        # Gradients of float16 are scaled up; a limit and whoever changes them mean true ones.
+        if phase.optimizer.clip > 0 or phase.on_gradients is not None:
+            self.engine.local.strategy.precision.unscale_gradients(optimizer.optimizer)
         if phase.optimizer.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.trained[index], phase.optimizer.clip)
         if phase.on_gradients is not None:

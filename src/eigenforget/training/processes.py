@@ -17,6 +17,8 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.accelerators.cuda import CUDAAccelerator
+from lightning_fabric.accelerators.mps import MPSAccelerator
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -37,7 +39,7 @@ warnings.filterwarnings(
 
 
 def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> Fabric:
-    """Lightning Fabric on this number of devices.
+    """Lightning Fabric on this number of devices; "auto" is a CUDA GPU or the processor.
 
     Raises:
         EigenforgetError: The devices do not exist or do not support the precision, or the strategy
@@ -57,6 +59,8 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
             f"precision {precision!r} needs a GPU; "
             "on a CPU there are 32-true, 64-true, bf16-mixed and bf16-true"
         )
+    if device == "auto" and MPSAccelerator.is_available() and not CUDAAccelerator.is_available():
+        device = "cpu"
     chosen: dict[str, Any] = {
         "accelerator": device,
         "devices": devices,

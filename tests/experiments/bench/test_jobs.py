@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from eigenforget import record
@@ -41,3 +42,10 @@ def test_what_a_request_or_a_model_reads_from_files_is_part_of_the_cell(tmp_path
         named_files(own["model"]) == {str(code) + ":make": record.file_digest(code)}
         and named_files("no such file") == {}
     )
+
+
+def test_threads_of_a_processor_are_part_of_what_a_result_is_found_by() -> None:
+    job = bench_plans.plan("identity()").jobs[0]
+    assert "threads" not in job.study.identity, "results of one thread keep their names"
+    other = replace(job, study=replace(job.study, threads=2))
+    assert other.digest != job.digest and other.study.identity["threads"] == 2

@@ -304,7 +304,7 @@ def test_a_damaged_model_and_a_damaged_result_are_named_and_made_anew(
     ]
     for status in (1, 0):
         with pytest.raises(SystemExit) as caught:
-            main([*words, "--backend", "sequential"])
+            main([*words, "--backend", "sequential", "--threads", "1"])
         assert caught.value.code == status
         text = capsys.readouterr().out
         if status == 1:

@@ -35,6 +35,7 @@ class StudySpec:
         precision: As for an engine.
         channels_last: As for an engine.
         device: Kind of device, such as "cpu" or "cuda".
+        threads: Threads of a processor that computes all of it; 1 on other devices.
     """
 
     data: Any
@@ -50,6 +51,7 @@ class StudySpec:
     precision: str = "32-true"
     channels_last: bool = False
     device: str = "cpu"
+    threads: int = 1
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -59,6 +61,8 @@ class StudySpec:
         loads it compares its digest with that of earlier results.
         """
         own = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
+        if self.threads == 1:
+            del own["threads"]
         files = named_files((self.model, self.request))
         code = f"{__version__}/{TRAINING_REVISION}/{SCORING_REVISION}"
         return {**own, **({"files": files} if files else {}), "code": code}

@@ -82,8 +82,12 @@ class Bench:
     device: str = "cpu"
 
     def jobs(self) -> tuple[MethodJob, ...]:
-        """The plan's jobs on this device: a result of another device is another result."""
-        studies = {study: replace(study, device=self.device) for study in self.plan.studies}
+        """The plan's jobs on this device and number of threads, which change the results."""
+        threads = self.pool.threads if self.device == "cpu" else 1
+        studies = {
+            study: replace(study, device=self.device, threads=threads)
+            for study in self.plan.studies
+        }
         return tuple(replace(job, study=studies[job.study]) for job in self.plan.jobs)
 
     def by_study(self) -> dict[StudySpec, list[MethodJob]]:
@@ -219,7 +223,8 @@ class Bench:
 
     def _missing_models(self, study: StudySpec) -> dict[str, TrainingJob]:
         """Jobs for the models that the study needs and the cache lacks, by their files."""
-        experiment, cache = load_experiment(study, self.device), self.store.cache()
+        experiment = load_experiment(study, self.device)
+        cache = self.store.cache(self.pool.threads)
         oracles: list[tuple[ModelKind, int]] = [("oracle", seed) for seed in study.oracles]
         jobs = {}
         for kind, seed in [("original", study.seed), *oracles]:
@@ -246,7 +251,8 @@ class Bench:
 
     def _model_path(self, study: StudySpec, job: TrainingJob) -> str:
         experiment = load_experiment(study, self.device)
-        return str(self.store.cache().path_for(experiment, job.kind, job.seed))
+        cache = self.store.cache(self.pool.threads)
+        return str(cache.path_for(experiment, job.kind, job.seed))
 
     def _write_failure(self, job: MethodJob, reason: str, context: WorkerContext) -> None:
         """Puts on record that a job failed, unless another bench has finished it meanwhile."""

@@ -75,9 +75,9 @@ class Store:
             raise EigenforgetError(f"--store {path} is a file; a store is a folder")
         return cls(path.absolute(), warn=warn)
 
-    def cache(self) -> ModelCache:
-        """The trained models."""
-        return ModelCache(self.folder / "models", self.warn)
+    def cache(self, threads: int | None = None) -> ModelCache:
+        """The models trained on this number of threads; None: as many as torch uses now."""
+        return ModelCache(self.folder / "models", self.warn, threads)
 
     def statuses(self) -> dict[str, Status]:
         """The status of each finished job by its digest; what failed once and is ok now is ok."""
