@@ -16,7 +16,16 @@ from eigenforget.record import (
     seal,
     to_json,
 )
-from tests.record.toys import A, made, refusal
+from eigenforget.record.fields import MOST_LEVELS, alike, printable
+from tests.record.toys import A, B, made, refusal
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object with so many levels in it."""
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"x": found}
+    return found
 
 
 def test_json_and_back() -> None:
@@ -67,7 +76,23 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     (("created",), "2026-11-24 13:00", "a UTC time"),
     (("job",), [], "job must be an object"),
     (("job", "corrects"), "abc", "job.corrects must be a digest"),
-    (("inputs", "da\nta"), "md5:1", "inputs['da\\nta'] must be a digest"),
+    (("inputs", "da\nta"), "md5:1", "a name in inputs must be one line without control"),
+    (("inputs", "data"), "md5:1", "inputs['data'] must be a digest"),
+    (("name",), "muda\nok  other", "name must be one line without control"),
+    (("name",), "\x1b[31mmuda", "got '\\x1b[31mmuda'"),
+    (("name",), "a\u202edum", "got 'a\\u202edum'"),
+    (("name",), "mu\u200bda", "got 'mu\\u200bda'"),
+    (("name",), "mu\u2028da", "got 'mu\\u2028da'"),
+    (("scores", 0, "name"), "d\ra", "scores[0].name must be one line"),
+    (("scores", 0, "unit"), "\x9b1m", "scores[0].unit must be one line"),
+    (("outcome", "outputs"), {"file:m\x00": B}, "a name in outcome.outputs must be one line"),
+    (("outcome", "seconds"), 10**400, "outcome.seconds must be a finite number, got 1000"),
+    (("scores", 0, "value"), 2**53 + 1, "scores[0].value must be a finite number"),
+    (("scores", 0, "value"), float("nan"), "scores[0].value must be a finite number, got nan"),
+    (("job", "seed"), 10**400, "a number in job must be an integer of 64 bits, got 1000"),
+    (("series", "da"), [[1, -(2**63) - 1]], "a number in series must be an integer of 64 bits"),
+    (("environment", "x"), {"y": float("inf")}, "a number in environment must be finite"),
+    (("outcome", "cost"), nested(MOST_LEVELS), "outcome.cost is nested more than 200 levels deep"),
     (("outcome", "status"), "fine", "outcome.status must be one of ok, refused, failed"),
     (("outcome", "status"), "refused", "must say why the run was refused"),
     (("outcome", "seconds"), True, "outcome.seconds must be a finite number, got True"),
@@ -102,3 +127,22 @@ def test_a_wrong_field_is_refused_in_one_line(
     else:
         holder[place[-1]] = value
     assert words in refusal(record_from_json, body)
+
+
+def test_numbers_and_depth_within_the_bounds_are_sealed() -> None:
+    job = {"seed": 2**64 - 1, "least": -(2**63), "deep": nested(MOST_LEVELS - 2), "e": -0.0}
+    assert seal(made(job=job)).job == job
+    assert seal(made(name="Größe ｶﾞ 模型 ❤\ufe0f", job={})).name.startswith("Größe")
+
+
+def test_texts_are_shown_on_one_line_whatever_is_in_them() -> None:
+    shown = printable("a\nb\x1b[2J\u202e\u200b\udcff é\u3000ü")
+    assert shown == "a\\nb\\x1b[2J\\u202e\\u200b\\udcff é\u3000ü"
+
+
+@pytest.mark.parametrize(
+    "twin", ["FT", "ft ", " Ft", "f\u200bt", "f\u034ft", "ｆｔ", "f\u00adt", "ft\ufe0f"]
+)
+def test_names_that_look_alike_are_found(twin: str) -> None:
+    assert alike(["muda", "ft", "ft", twin]) == ("ft", twin)
+    assert alike(["muda", "ft", "ft2", "f t", "ft-", "fť"]) is None

@@ -202,3 +202,14 @@ def test_a_name_is_evaluated_once_unless_corrected(tmp_path: Path) -> None:
     )
     chain(tmp_path / "wrong", [made("n"), better])
     assert "is not an earlier record of the chain" in refusal(read_folder, tmp_path / "wrong")
+
+
+def test_two_names_that_look_alike_are_no_chain(tmp_path: Path) -> None:
+    chain(tmp_path / "one", [made("ft"), made("ft", kind="train", role=None), made("muda")])
+    assert len(read_folder(tmp_path / "one")) == 3
+    for twin in ("FT", "ft ", "ｆｔ"):
+        chain(tmp_path / twin, [made("ft"), made(twin, inputs={"split": A})])
+        assert repr(twin) in refusal(read_folder, tmp_path / twin)
+    runs = [made(name, kind="train", role=None, scores=()) for name in ("ft", "FT")]
+    chain(tmp_path / "runs", runs)
+    assert len(read_folder(tmp_path / "runs")) == 2, "runs do not stand side by side"

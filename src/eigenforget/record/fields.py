@@ -5,15 +5,23 @@ Each check returns the value with its type, or raises a RecordError with the pla
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 from .canonical import RecordError
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MOST_LEVELS = 200
+"""Of free JSON. Readers that call themselves for each level stay within Python's own limit."""
+# Letters and marks without ink, beside those of category Cf: joiners, fillers, selectors.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -52,13 +60,56 @@ def texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(text(v, f"{where}[{i}]", filled=True) for i, v in enumerate(array(value, where)))
 
 
+def line(value: Any, where: str, *, filled: bool = True) -> str:
+    """A text for one line, such as a name, that is shown as it is; with `filled`, not blank."""
+    found = text(value, where, filled=filled)
+    if printable(found) != found:
+        raise _wrong(where, "one line without control or invisible characters", found)
+    return found
+
+
+def appearance(name: str) -> str:
+    """What is left of a name for the eye: equal for "FT", " ft" and the full-width "ＦＴ"."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join("".join(c for c in folded if _is_seen(c)).split())
+
+
+def alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that look the same and are not; None where there are none."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if seen.setdefault(appearance(name), name) != name:
+            return seen[appearance(name)], name
+    return None
+
+
+def plain(value: Any, where: str) -> dict[str, Any]:
+    """A JSON object of any content that every reader can take: numbers and depth have bounds."""
+    level: list[Any] = [obj(value, where)]
+    for _ in range(MOST_LEVELS):
+        for item in level:
+            if isinstance(item, int) and not -(1 << 63) <= item < 1 << 64:
+                raise _wrong(f"a number in {where}", "an integer of 64 bits", item)
+            if isinstance(item, float) and not math.isfinite(item):
+                raise _wrong(f"a number in {where}", "finite", item)
+        inner = [
+            item.values() if isinstance(item, dict) else item
+            for item in level
+            if isinstance(item, (dict, list))
+        ]
+        level = list(chain.from_iterable(inner))
+        if not level:
+            return cast(dict[str, Any], value)
+    raise RecordError(f"{where} is nested more than {MOST_LEVELS} levels deep")
+
+
 def finite_number(value: Any, where: str) -> float:
-    """A finite number; true and false are not numbers."""
+    """A finite number that a double holds exactly; true and false are not numbers."""
     if (
         isinstance(value, bool)
         or not isinstance(value, (int, float))
-        or value != value
-        or abs(value) == float("inf")
+        or (isinstance(value, int) and abs(value) > 1 << 53)
+        or not math.isfinite(value)
     ):
         raise _wrong(where, "a finite number", value)
     return value
@@ -90,7 +141,10 @@ def sha256_or_none(value: Any, where: str) -> str | None:
 
 def digests(value: Any, where: str) -> dict[str, str]:
     """An object of digests by name."""
-    return {name: sha256(item, f"{where}[{name!r}]") for name, item in obj(value, where).items()}
+    return {
+        line(name, f"a name in {where}"): sha256(item, f"{where}[{name!r}]")
+        for name, item in obj(value, where).items()
+    }
 
 
 def moment(value: Any, where: str) -> str:
@@ -110,6 +164,10 @@ def printable(text: str) -> str:
     What would end the line, command the terminal or change the direction of writing is escaped.
     """
     return "".join(c if _is_printable(c) else ascii(c)[1:-1] for c in text)
+
+
+def _is_seen(character: str) -> bool:
+    return _is_printable(character) and not _INVISIBLE.match(character)
 
 
 def _is_printable(character: str) -> bool:

@@ -233,20 +233,20 @@ def record_from_json(value: Any) -> RunRecord:
         raise RecordError(f"schema must be {SCHEMA!r}, got {str(raw['schema'])[:60]!r}")
     record = RunRecord(
         kind=cast(Kind, fields.choice(raw["kind"], "kind", _KINDS)),
-        name=fields.text(raw["name"], "name", filled=True),
+        name=fields.line(raw["name"], "name"),
         role=None
         if raw["role"] is None
         else cast(Role, fields.choice(raw["role"], "role", _ROLES)),
         created=fields.moment(raw["created"], "created"),
-        job=fields.obj(raw["job"], "job"),
+        job=fields.plain(raw["job"], "job"),
         inputs=fields.digests(raw["inputs"], "inputs"),
-        environment=fields.obj(raw["environment"], "environment"),
+        environment=fields.plain(raw["environment"], "environment"),
         outcome=_outcome(raw["outcome"]),
         scores=tuple(
             _score(row, f"scores[{i}]")
             for i, row in enumerate(fields.array(raw["scores"], "scores"))
         ),
-        series=fields.obj(raw["series"], "series"),
+        series=fields.plain(raw["series"], "series"),
         claims=fields.texts(raw["claims"], "claims"),
         non_claims=fields.texts(raw["non_claims"], "non_claims"),
         previous=fields.sha256_or_none(raw["previous"], "previous"),
@@ -276,7 +276,7 @@ def _outcome(value: Any) -> Outcome:
         status=cast(Status, fields.choice(raw["status"], "outcome.status", _STATUSES)),
         reason=fields.text(raw["reason"], "outcome.reason"),
         seconds=fields.finite_number(raw["seconds"], "outcome.seconds"),
-        cost=fields.obj(raw["cost"], "outcome.cost"),
+        cost=fields.plain(raw["cost"], "outcome.cost"),
         outputs=fields.digests(raw["outputs"], "outcome.outputs"),
     )
     if outcome.seconds < 0:
@@ -294,9 +294,9 @@ def _score(value: Any, where: str) -> ScoreRow:
         raise RecordError(f"{where}.range must be [low, high], got {len(ends)} values")
     lo, hi = (fields.number_or_none(end, f"{where}.range") for end in ends)
     row = ScoreRow(
-        name=fields.text(raw["name"], f"{where}.name", filled=True),
+        name=fields.line(raw["name"], f"{where}.name"),
         value=fields.number_or_none(raw["value"], f"{where}.value"),
-        unit=fields.text(raw["unit"], f"{where}.unit"),
+        unit=fields.line(raw["unit"], f"{where}.unit", filled=False),
         better=cast(_Better, fields.choice(raw["better"], f"{where}.better", _BETTER)),
         range=(lo, hi),
         low=fields.number_or_none(raw["low"], f"{where}.low"),
@@ -325,5 +325,5 @@ def _score_to_json(row: ScoreRow) -> dict[str, Any]:
 
 def _about(value: Any, where: str) -> tuple[str, str, str]:
     raw = fields.obj(value, where, _ABOUT)
-    label, group, meaning = (fields.text(raw[n], f"{where}.{n}", filled=True) for n in _ABOUT)
-    return label, group, meaning
+    label, group = (fields.line(raw[n], f"{where}.{n}") for n in _ABOUT[:2])
+    return label, group, fields.text(raw["meaning"], f"{where}.meaning", filled=True)

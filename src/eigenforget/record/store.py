@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .canonical import RecordError, canonical, value_digest
+from .fields import appearance
 from .files import write_text
 from .manifest import is_manifest
 from .reading import check_canonical, read_json
@@ -203,6 +204,7 @@ def _content_problems(ordered: Sequence[StoredRecord]) -> list[str]:
     corrected = {item.record.job["corrects"] for item in ordered if "corrects" in item.record.job}
     earlier: set[str | None] = set()
     named: dict[tuple[str, str | None], Path] = {}
+    spelled: dict[str, str] = {}
     for record, path in ordered:
         target = record.job.get("corrects")
         if target is not None and target not in earlier:
@@ -212,6 +214,11 @@ def _content_problems(ordered: Sequence[StoredRecord]) -> list[str]:
         earlier.add(record.digest)
         if record.kind != "evaluate" or record.digest in corrected:
             continue
+        twin = spelled.setdefault(appearance(record.name), record.name)
+        if twin != record.name:
+            problems.append(
+                f"{path}: the name {record.name!r} looks like {twin!r}, another model of the chain"
+            )
         if subject(record) in named:
             other = named[subject(record)]
             problems.append(
