@@ -214,6 +214,8 @@ def test_the_map_is_principal_component_analysis(digits: Experiment, trained: nn
     [
         ({"models": {}}, "none given"),
         ({"models": {"a": net()}, "oracles": {"a": net()}}, "twice: a"),
+        ({"models": {"a": net(), "A ": net()}}, "'A ' looks like 'a'"),
+        ({"models": {"a\nb": net()}}, "one line without control"),
         (
             {"models": {"a": nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3))}},
             "label 3 is outside the model's head of 3 outputs",

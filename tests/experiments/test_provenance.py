@@ -205,6 +205,24 @@ def test_a_model_beside_the_record_of_another_is_refused(
     assert file in said and told.outcome.outputs["model"] in said
 
 
+def test_names_that_look_alike_or_break_the_line_are_refused_before_any_work(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = str(models / "original.safetensors")
+    for name in ("oracle 1", "ORIGINAL", "gone\n", "gone\u202e"):
+        shutil.copy(models / "gone.safetensors", tmp_path / f"{name}.safetensors")
+        given = ["evaluate", str(tmp_path / f"{name}.safetensors"), "--original", original]
+        given += ["--oracle", str(models / "oracle.safetensors"), "--forget", "by_class(label=3)"]
+        assert run(*given, "--out", str(tmp_path / "out")) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "name" in said and not (tmp_path / "out").exists()
+        assert "\u202e" not in said
+    gone = str(tmp_path / "a\x1b.safetensors")
+    assert run("unlearn", original, "--forget", "by_class(label=3)", "--out", gone) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "\\x1b" in said and "\x1b" not in said
+
+
 def test_a_file_that_was_renamed_with_its_record_is_known_by_its_content(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eigenforget.cli.launching import check_launched
 from eigenforget.record import RunRecord
+from eigenforget.record.fields import printable
 from eigenforget.report.pages.console import rich_table
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Watch
@@ -22,8 +23,12 @@ console = Console()
 
 
 def say(line: str, *, wrap: bool = True) -> None:
-    """Prints a line as it is; without `wrap` it stays one line on a narrow terminal."""
-    console.print(line, highlight=False, markup=False, soft_wrap=not wrap)
+    """Prints a line; without `wrap` it stays one line on a narrow terminal.
+
+    Whatever would command the terminal is escaped.
+    """
+    shown = "\n".join(map(printable, line.split("\n")))
+    console.print(shown, highlight=False, markup=False, soft_wrap=not wrap)
 
 
 @contextmanager

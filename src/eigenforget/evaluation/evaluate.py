@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +31,7 @@ from eigenforget.evaluation.records import (
 from eigenforget.models.prepare import door, looks, prepare
 from eigenforget.models.wrappers import on_its_device
 from eigenforget.record import RecordError, RunRecord, chained
+from eigenforget.record.fields import check_names
 from eigenforget.report.pages.console import rich_table
 from eigenforget.report.pages.export import frame, to_latex, to_markdown
 from eigenforget.report.pages.page import write_page
@@ -237,11 +238,7 @@ def evaluate(
         EigenforgetError: Anything that was given is wrong; one line.
     """
     given, retrained = models_by_name(models, "models"), models_by_name(oracles or {}, "oracles")
-    clash = sorted(set(given) & set(retrained))
-    if clash or not given:
-        raise EigenforgetError(
-            f"model names must be given and unique; twice: {listed(clash) or 'none given'}"
-        )
+    _check_names(given, retrained)
     held_out = as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
     sides.check(allow_overlap=allow_overlap)
@@ -401,6 +398,18 @@ def origin_of(
 def _digest(**parts: Sequence[str]) -> str:
     """A digest of samples that depends on the part of each, and not on their order."""
     return digest_of_rows(f"{part}\x1f{row}" for part, rows in parts.items() for row in rows)
+
+
+def _check_names(given: Collection[str], retrained: Collection[str]) -> None:
+    clash = sorted(set(given) & set(retrained))
+    if clash or not given:
+        raise EigenforgetError(
+            f"model names must be given and unique; twice: {listed(clash) or 'none given'}"
+        )
+    try:
+        check_names([*given, *retrained], "the name of a model")
+    except RecordError as error:
+        raise EigenforgetError(str(error)) from None
 
 
 def models_by_name(given: Any, what: str) -> dict[str, ModelAndCost]:

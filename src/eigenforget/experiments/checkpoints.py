@@ -15,6 +15,7 @@ from eigenforget.experiments.provenance import CheckpointFile, check_references,
 from eigenforget.experiments.results import file_of
 from eigenforget.experiments.specs import Specs
 from eigenforget.methods import METHODS
+from eigenforget.record.fields import check_names
 from eigenforget.record.schema import Role
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
@@ -55,6 +56,7 @@ class Checkpoints:
             raise EigenforgetError(
                 f"models take their file names, which must differ: {listed(names)}"
             )
+        check_names(names, "the name of a model's file")
         return found
 
 

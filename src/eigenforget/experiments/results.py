@@ -14,6 +14,7 @@ from eigenforget.core.spec import spell
 from eigenforget.evaluation.records import SPLIT, append_to_ledger
 from eigenforget.models import checkpoint
 from eigenforget.record import Manifest, RunRecord, ledger
+from eigenforget.record.fields import check_names
 from eigenforget.record.signing import signature_path
 from eigenforget.record.transactions import Transaction
 from eigenforget.requests import ForgetRequest, personal_fields
@@ -70,6 +71,7 @@ class Output:
     def check_checkpoint(self) -> None:
         """Checks, before any work, that the checkpoint and the files beside it can be written."""
         checkpoint.check_target(self.path)
+        check_names([self.path.name], "the name of --out")
         for path in _files_of(self.path):
             record.check_place(path, overwrite=self.overwrite)
         self.recording.check()
@@ -134,6 +136,7 @@ def sealed(
 
 def file_of(path: Path) -> dict[str, str]:
     """The file's name and digest as they stand among the inputs or outputs of a record."""
+    check_names([path.name], "the name of a file")
     return {f"file:{path.name}": record.file_digest(path)}
 
 

@@ -83,6 +83,22 @@ def alike(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
+def check_names(names: Iterable[str], what: str) -> None:
+    """Checks that these may be names of models beside each other.
+
+    Args:
+        names: The names.
+        what: What they are, for the message.
+
+    Raises:
+        RecordError: One is not one line, or two look the same.
+    """
+    found = [line(name, what) for name in names]
+    twins = alike(found)
+    if twins is not None:
+        raise RecordError(f"{what}: {twins[1]!r} looks like {twins[0]!r}; rename one of them")
+
+
 def plain(value: Any, where: str) -> dict[str, Any]:
     """A JSON object of any content that every reader can take: numbers and depth have bounds."""
     level: list[Any] = [obj(value, where)]
