@@ -99,7 +99,7 @@ def check_names(names: Iterable[str], what: str) -> None:
         raise RecordError(f"{what}: {twins[1]!r} looks like {twins[0]!r}; rename one of them")
 
 
-def plain(value: Any, where: str) -> dict[str, Any]:
+def free_object(value: Any, where: str) -> dict[str, Any]:
     """A JSON object of any content that every reader can take: numbers and depth have bounds."""
     level: list[Any] = [obj(value, where)]
     for _ in range(MOST_LEVELS):

@@ -238,15 +238,15 @@ def record_from_json(value: Any) -> RunRecord:
         if raw["role"] is None
         else cast(Role, fields.choice(raw["role"], "role", _ROLES)),
         created=fields.moment(raw["created"], "created"),
-        job=fields.plain(raw["job"], "job"),
+        job=fields.free_object(raw["job"], "job"),
         inputs=fields.digests(raw["inputs"], "inputs"),
-        environment=fields.plain(raw["environment"], "environment"),
+        environment=fields.free_object(raw["environment"], "environment"),
         outcome=_outcome(raw["outcome"]),
         scores=tuple(
             _score(row, f"scores[{i}]")
             for i, row in enumerate(fields.array(raw["scores"], "scores"))
         ),
-        series=fields.plain(raw["series"], "series"),
+        series=fields.free_object(raw["series"], "series"),
         claims=fields.texts(raw["claims"], "claims"),
         non_claims=fields.texts(raw["non_claims"], "non_claims"),
         previous=fields.sha256_or_none(raw["previous"], "previous"),
@@ -276,7 +276,7 @@ def _outcome(value: Any) -> Outcome:
         status=cast(Status, fields.choice(raw["status"], "outcome.status", _STATUSES)),
         reason=fields.text(raw["reason"], "outcome.reason"),
         seconds=fields.finite_number(raw["seconds"], "outcome.seconds"),
-        cost=fields.plain(raw["cost"], "outcome.cost"),
+        cost=fields.free_object(raw["cost"], "outcome.cost"),
         outputs=fields.digests(raw["outputs"], "outcome.outputs"),
     )
     if outcome.seconds < 0:
