@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from eigenforget import record
 from eigenforget.core import bands
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.types import Score, Split
-from eigenforget.data.sources import TensorSource
+from eigenforget.data.sources import Samples, TensorSource
 from eigenforget.evaluation.audits import Prototypes
 from eigenforget.evaluation.board import Measurement
 from eigenforget.evaluation.evaluate import Evaluation, evaluate
@@ -502,3 +503,43 @@ def test_a_sample_in_two_sets_is_an_error_or_on_record(wrong: str, count: str) -
         evaluate({"original": net()}, **given)
     found = evaluate({"original": net()}, **given, allow_overlap=True).records[0].job["overlap"]
     assert found == {f"{wrong} of {'forget' if wrong == 'retain' else 'retain'}": int(count[:2])}
+
+
+class Augmented(Dataset[Any]):
+    """Samples that a transform changes at random."""
+
+    def __init__(self, samples: TensorSource) -> None:
+        self.samples, self.transform = samples, lambda x: x + torch.rand(x.shape)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        assert isinstance(self.samples.inputs, torch.Tensor)
+        return self.transform(self.samples.inputs[i]), int(self.samples.targets[i])
+
+
+def test_random_augmentation_is_an_error_a_clean_view_or_on_record() -> None:
+    given = {"retain": RETAIN, "test": TEST, "skip": QUICK, "engine": ENGINE}
+    data = Augmented(FORGET)
+    state = torch.get_rng_state()
+    for loader in (data, DataLoader(data, batch_size=4, shuffle=True)):
+        with pytest.raises(EigenforgetError, match=r"^forget: .*eval_transform=.*allow_random="):
+            evaluate({"original": net()}, forget=loader, **given)
+    assert torch.equal(torch.get_rng_state(), state)
+    clean = Samples(data, eval_transform=lambda x: x)
+    one, two = (evaluate({"m": net()}, forget=f, **given) for f in (clean, FORGET))
+    scores = [found.measured["m"].scores for found in (one, two)]
+    assert scores[0] == scores[1] and one.records[0].inputs == two.records[0].inputs
+    allowed = evaluate({"m": net()}, forget=Samples(data, allow_random=True), **given)
+    assert allowed.records[0].job["random_inputs"] == ["forget"]
+    assert "random_inputs" not in one.records[0].job
+
+
+def test_warnings_about_the_data_stand_in_the_record() -> None:
+    data = TensorDataset(FORGET.inputs, FORGET.targets)
+    loader = DataLoader(data, batch_size=4, sampler=RandomSampler(data, replacement=True))
+    with pytest.warns(EigenforgetWarning, match="draws with replacement"):
+        found = evaluate({"m": net()}, forget=loader, retain=RETAIN, test=TEST, skip=QUICK)
+    (line,) = found.records[0].job["warnings"]
+    assert "20 of 20" in line

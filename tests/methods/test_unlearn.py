@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import eigenforget.methods
 from eigenforget.core.errors import EigenforgetError, Refused
-from eigenforget.data.sources import TensorSource
+from eigenforget.core.notices import EigenforgetWarning
+from eigenforget.data.sources import TensorSource, content
 from eigenforget.methods import CMF, METHODS, SCRUB, Finetune, Identity, Masked, RandomLabel
 from eigenforget.methods.base import Task
 from eigenforget.methods.unlearn import as_method, unlearn
@@ -247,3 +249,35 @@ def test_a_forget_set_inside_the_retain_set_is_an_error_that_says_how_many() -> 
         with pytest.raises(EigenforgetError, match=r"10 samples of the retain set.*allow_overlap"):
             call(retain=retain)
     assert isinstance(call(retain=(X, Y), allow_overlap=True), nn.Module)
+
+
+class Streamed(Dataset[Any]):
+    """Samples that are not in memory; some noise where it is asked for."""
+
+    def __init__(self, rows: slice, noise: float = 0.0) -> None:
+        self.inputs, self.labels, self.noise = X[rows], Y[rows].tolist(), noise
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return self.inputs[i] + self.noise * torch.rand(()), self.labels[i]
+
+
+def test_an_overlap_that_was_not_looked_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget, retain = Streamed(slice(0, 10)), Streamed(slice(5, 30))
+    with pytest.raises(EigenforgetError, match="5 samples"):
+        call(forget=forget, retain=retain)
+    noisy = Streamed(slice(5, 30), noise=0.1)
+    with pytest.warns(EigenforgetWarning, match="differ each time.*eval_transform="):
+        call(forget=forget, retain=noisy)
+    monkeypatch.setattr(content, "READ", 20)
+    with pytest.warns(EigenforgetWarning, match="35 samples.*allow_overlap=False"):
+        call(forget=forget, retain=retain)
+    with pytest.raises(EigenforgetError, match="5 samples"):
+        call(forget=forget, retain=retain, allow_overlap=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(forget=forget, retain=retain, allow_overlap=True)
+        whole = Streamed(slice(0, 30))
+        call(forget=Subset(whole, range(10)), retain=Subset(whole, range(10, 30)))

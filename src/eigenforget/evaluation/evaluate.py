@@ -18,8 +18,13 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
 from eigenforget.core.types import Split, digest_of_rows
-from eigenforget.data.sources import Source, as_source
-from eigenforget.data.sources.content import check_overlap, content_rows, overlap
+from eigenforget.data.sources import DatasetSource, Source, as_source
+from eigenforget.data.sources.content import (
+    check_overlap,
+    check_reading,
+    content_rows,
+    overlap,
+)
 from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.evaluation.records import (
@@ -289,29 +294,46 @@ class SampleSets:
     test: Source | None
 
     @cached_property
+    def by_name(self) -> dict[str, Source]:
+        """The sets that were given."""
+        sets = {"forget": self.forget, "retain": self.retain, "test": self.test}
+        return {name: samples for name, samples in sets.items() if samples is not None}
+
+    @cached_property
     def rows(self) -> dict[str, list[str]]:
         """The `content_rows` of each set; none of held-out samples that were not given."""
-        sets = {"forget": self.forget, "retain": self.retain, "test": self.test}
-        return {name: [] if s is None else content_rows(s) for name, s in sets.items()}
+        return {"test": []} | {name: content_rows(s) for name, s in self.by_name.items()}
 
     @cached_property
     def overlaps(self) -> dict[str, int]:
         """How many samples of one set are in another one too, such as "retain of forget"."""
-        sets = {"forget": self.forget, "retain": self.retain, "test": self.test}
-        rows = {id(s): self.rows[name] for name, s in sets.items()}
+        sets = self.by_name
+        rows = {id(samples): self.rows[name] for name, samples in sets.items()}
         pairs = (("retain", "forget"), ("test", "forget"), ("test", "retain"))
         return {
-            f"{what} of {of}": overlap(one, other, rows=lambda s: rows[id(s)])
+            f"{what} of {of}": overlap(sets[of], sets[what], rows=lambda s: rows[id(s)]) or 0
             for what, of in pairs
-            if (one := sets[of]) is not None and (other := sets[what]) is not None
+            if what in sets
         }
 
+    @property
+    def random_inputs(self) -> list[str]:
+        """The sets that the user allows to differ each time they are read."""
+        return [
+            name
+            for name, samples in self.by_name.items()
+            if isinstance(samples, DatasetSource) and samples.allow_random
+        ]
+
     def check(self, *, allow_overlap: bool) -> None:
-        """Checks that no sample is in two of the sets, unless that is allowed.
+        """Checks the samples before anything is measured on them.
 
         Raises:
-            EigenforgetError: Some are; the message says how many.
+            EigenforgetError: They differ each time they are read, or some are in two of the sets
+                and the message says how many; unless either is allowed.
         """
+        for name, samples in self.by_name.items():
+            check_reading(samples, name)
         for pair, count in () if allow_overlap else self.overlaps.items():
             what, _, of = pair.partition(" of ")
             check_overlap(f"{what} set", of=f"{of} set", count=count)
@@ -319,8 +341,7 @@ class SampleSets:
     @property
     def classes(self) -> int:
         """The largest label and one."""
-        sides = [side for side in (self.forget, self.retain, self.test) if side is not None]
-        return 1 + max(int(side.labels().max()) for side in sides)
+        return 1 + max(int(samples.labels().max()) for samples in self.by_name.values())
 
 
 def prepared_models(
@@ -336,7 +357,7 @@ def prepared_models(
     Raises:
         EigenforgetError: One does not fit the samples; the message names it.
     """
-    samples = looks(forget=sides.forget, retain=sides.retain, test=sides.test)
+    samples = looks(**sides.by_name)
     return {
         name: prepare(
             made.model,
@@ -387,6 +408,8 @@ def origin_of(
     job = {"made_by": made_by, "sizes": sizes, "classes": classes, **layer, **further}
     if found := {pair: count for pair, count in sides.overlaps.items() if count}:
         job["overlap"] = found
+    if sides.random_inputs:
+        job["random_inputs"] = sides.random_inputs
     gone_rows, kept_rows, test_rows = (sides.rows[name] for name in ("forget", "retain", "test"))
     split = _digest(forget=gone_rows, retain=kept_rows)
     data = _digest(train=[*gone_rows, *kept_rows], test=test_rows)

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, as_source
-from eigenforget.data.sources.content import check_overlap, overlap
+from eigenforget.data.sources.content import check_overlap, overlap, reads_the_same
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import DECLARED, Method, Task, of_callable
 from eigenforget.models.heads import check_label_range
@@ -30,7 +31,7 @@ def unlearn(
     retain: Any = None,
     method: Method | str | Callable[[Task], nn.Module],
     forgotten_classes: Sequence[int] | None = None,
-    allow_overlap: bool = False,
+    allow_overlap: bool | None = None,
     engine: Engine | None = None,
     seed: int = 0,
     layer: str | None = None,
@@ -56,7 +57,8 @@ def unlearn(
             set lacks beside others that it has is a warning.
         allow_overlap: Whether samples of the forget set may be in the retain set too, where most
             methods would keep them. By default that is an error. Datasets of more than 10,000
-            samples that are not in memory are checked only where both are Subsets of one dataset.
+            samples that are not in memory are compared only where both are Subsets of one dataset,
+            and with a warning otherwise; False compares them, too.
         engine: Device, precision and the like.
         seed: All randomness depends on it.
         layer: The layer whose output are the features. A model without a linear head needs it.
@@ -79,7 +81,7 @@ def unlearn(
     retain_set = None if retain is None else _source(retain, "retain")
     prepared = prepare(model, looks(forget=forget_set, retain=retain_set), trains=True)
     if retain_set is not None and not allow_overlap:
-        check_overlap("retain set", of="forget set", count=overlap(forget_set, retain_set))
+        _check_sides(forget_set, retain_set, at_any_cost=allow_overlap is False)
     gone = settled_classes(forget_set, retain_set, forgotten_classes)
     _check_class_range(forgotten_classes and gone, prepared.num_classes)
     task = Task(
@@ -165,6 +167,23 @@ def _source(data: Any, what: str) -> Source:
             f"unlearn needs {what} data: (inputs, labels), a Dataset or a DataLoader"
         )
     return as_source(data, what)
+
+
+def _check_sides(forget: Source, retain: Source, *, at_any_cost: bool) -> None:
+    """Checks that no sample of the forget set is in the retain set; warns where it cannot look."""
+    count = overlap(forget, retain, at_any_cost=at_any_cost)
+    if count is not None:
+        check_overlap("retain set", of="forget set", count=count)
+        return
+    total = len(forget) + len(retain)
+    why, cure = f"{total} samples are not in memory", "say allow_overlap=False to read them all"
+    if not (reads_the_same(forget) and reads_the_same(retain)):
+        why = "they differ each time they are read, as with random augmentation"
+        cure = "give Samples(data, eval_transform=…)"
+    notices.warn(
+        f"whether samples of the forget set are in the retain set was not checked: {why}; give "
+        f"Subsets of one dataset, {cure}, or allow_overlap=True if they may be"
+    )
 
 
 def _check_class_range(classes: Sequence[int] | None, num_classes: int) -> None:

@@ -12,10 +12,14 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import listed
 from eigenforget.data.sources.kinds import DatasetSource, Source, TensorSource
+from eigenforget.data.sources.reading import sampled, undisturbed
 
 READ = 10_000
 """Samples that `overlap` reads of datasets that are not in memory, at most."""
+_READ_TWICE = 32
+"""Samples whose two readings are compared."""
 
 
 def content_rows(source: Source) -> list[str]:
@@ -23,6 +27,11 @@ def content_rows(source: Source) -> list[str]:
     rows = []
     for batch in source.batches(1024):
         inputs = batch.inputs if isinstance(batch.inputs, Mapping) else {"": batch.inputs}
+        if not all(isinstance(column, Tensor) for column in inputs.values()):
+            raise EigenforgetError(
+                "samples are compared by their tensors; these inputs are none: "
+                f"{listed(type(column).__name__ for column in inputs.values())}"
+            )
         columns = {name: _as_array(column) for name, column in inputs.items()}
         for row, label in enumerate(batch.labels.tolist()):
             total = hashlib.sha256()
@@ -40,28 +49,66 @@ def _as_array(column: Tensor) -> np.ndarray:
 
 
 def overlap(
-    one: Source, other: Source, *, rows: Callable[[Source], Sequence[str]] | None = None
-) -> int:
-    """How many samples of `other` are in `one` too.
+    one: Source,
+    other: Source,
+    *,
+    rows: Callable[[Source], Sequence[str]] | None = None,
+    at_any_cost: bool = False,
+) -> int | None:
+    """How many samples of `other` are in `one` too; None where that was not looked at.
 
-    Parts of one dataset are compared by their positions in it. Other sources are compared by the
-    content of their inputs, whatever the labels. Without `rows`, sources that are not in memory are
-    read only where both together have no more than READ samples; 0 is the answer otherwise.
+    Parts of one dataset are compared by their positions in it, and all sources by the content of
+    their inputs, whatever the labels. Without `rows`, sources that are not in memory are read only
+    where both together have no more than READ samples, and only where each reading is the same.
 
     Args:
         one: Samples.
         other: Samples.
         rows: Gives the `content_rows` of a source where they are known.
+        at_any_cost: Whether sources of any size are read.
     """
     mine, theirs = _place(one), _place(other)
-    if mine is not None and theirs is not None and mine[0] is theirs[0]:
-        return int(np.isin(theirs[1], mine[1]).sum())
-    in_memory = isinstance(one, TensorSource) and isinstance(other, TensorSource)
-    if rows is None and not in_memory and len(one) + len(other) > READ:
-        return 0
+    found = np.zeros(len(other), dtype=bool)
+    of_one_dataset = mine is not None and theirs is not None and mine[0] is theirs[0]
+    if mine is not None and theirs is not None and of_one_dataset:
+        found |= np.isin(theirs[1], mine[1])
+    if rows is None and not _are_comparable(one, other, at_any_cost=at_any_cost):
+        return int(found.sum()) if of_one_dataset else None
     read = content_rows if rows is None else rows
     known = {_inputs_of(row) for row in read(one)}
-    return sum(_inputs_of(row) in known for row in read(other))
+    found |= np.array([_inputs_of(row) in known for row in read(other)], dtype=bool)
+    return int(found.sum())
+
+
+def reads_the_same(source: Source) -> bool:
+    """Whether two readings of some samples give the same, as without random augmentation."""
+    if isinstance(source, TensorSource):
+        return True
+    part = sampled(source, _READ_TWICE)
+    with undisturbed():
+        return content_rows(part) == content_rows(part)
+
+
+def check_reading(source: Source, what: str) -> None:
+    """Checks that what measures reads the same samples in each pass.
+
+    Raises:
+        EigenforgetError: It does not, and `Samples` does not allow it; the message names the cure.
+    """
+    allowed = isinstance(source, DatasetSource) and source.allow_random
+    if not allowed and not reads_the_same(source):
+        raise EigenforgetError(
+            f"{what}: the dataset gives other samples each time it is read, as with random "
+            "augmentation, so that two measurements would differ; give Samples(data, "
+            "eval_transform=…) or Samples(data, clean=…), or say allow_random=True there"
+        )
+
+
+def _are_comparable(one: Source, other: Source, *, at_any_cost: bool) -> bool:
+    if isinstance(one, TensorSource) and isinstance(other, TensorSource):
+        return True
+    few = len(one) + len(other) <= READ
+    return (few or at_any_cost) and reads_the_same(one) and reads_the_same(other)
 
 
 def check_overlap(what: str, *, of: str, count: int) -> None:
