@@ -196,6 +196,9 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
                 runs_code_of_others = place in ("bench/work.py", "core/imports.py")
                 if runs_code_of_others and caught == "(Exception, SystemExit)":
                     continue
+                # The command line turns whatever comes into one line and an exit code.
+                if path == ROOT / "cli" / "__init__.py" and "KeyboardInterrupt" in caught:
+                    continue
                 wide = ("", "(Exception, SystemExit)", "Exception", "BaseException")
                 assert caught not in wide, f"{path.name}:{node.lineno} catches {caught or 'all'}"
 

@@ -48,7 +48,16 @@ def test_help_of_a_command_is_the_docstring_of_its_function(
 
 
 def test_every_file_is_a_command_or_shared() -> None:
-    shared = {"__init__", "__main__", "options", "terminal", "launching", "record_files", "cache"}
+    shared = {
+        "__init__",
+        "__main__",
+        "options",
+        "terminal",
+        "launching",
+        "endings",
+        "record_files",
+        "cache",
+    }
     files = {path.stem for path in (ROOT / "cli").glob("*.py")}
     assert set(COMMANDS) <= files and files - set(COMMANDS) - shared <= {"benching_"}
     assert app.version == eigenforget.__version__
@@ -63,7 +72,7 @@ def test_at_most_12_functions_lead_from_the_command_line_to_the_method(
         frame = sys._getframe(1)
         while frame is not None:
             path = Path(frame.f_code.co_filename)
-            if ROOT in path.parents:
+            if ROOT in path.parents and path.name != "prepare.py":  # a decorator of the doors
                 trip.insert(0, (path.relative_to(ROOT), frame.f_code.co_name))
             frame = frame.f_back  # type: ignore[assignment]
         return task.student()

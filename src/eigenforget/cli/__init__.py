@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import ast
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App
 
-from eigenforget.cli.launching import NotLaunchedError, let_first_speak, prefix, supervise
+from eigenforget.cli.endings import Terminal, exit_code, plain_output
+from eigenforget.cli.launching import NotLaunchedError, supervise
 from eigenforget.core import notices
-from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.text import as_line
 from eigenforget.core.version import __version__
-from eigenforget.record import RecordError
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -55,6 +51,8 @@ app = App(
     "space whether it did.",
     version=__version__,
     result_action="return_value",
+    console=Terminal(),
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -73,46 +71,16 @@ app.command(
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
-    """Runs a command. Bad input ends with one line on standard error and exit code 2."""
+    """Runs a command.
+
+    Wrong input ends with one line on standard error and exit code 2, what nobody expected with exit
+    code 3 and a file that holds the traceback.
+    """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        with _plain_warnings(), notices.collected():
+        with plain_output(), notices.collected():
             return app(arguments, exit_on_error=False, print_error=False)
     except NotLaunchedError as wanted:
         raise SystemExit(supervise(arguments, wanted.count)) from None
-    except (CycloptsError, EigenforgetError, RecordError, OSError) as error:
-        let_first_speak()
-        print("eigenforget: " + prefix() + as_line(_message(error)), file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
-def _message(error: Exception) -> str:
-    """The message; of the operating system's errors, with the file first."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Prints a doubt as one line, each once; other warnings stay as they are."""
-    said: set[str] = set()
-    with warnings.catch_warnings():
-        show = warnings.showwarning
-
-        def plainly(
-            message: Warning | str, category: type[Warning], *place: Any, **more: Any
-        ) -> None:
-            line = as_line(str(message))
-            if not issubclass(category, notices.EigenforgetWarning):
-                show(message, category, *place, **more)
-            elif line not in said:
-                said.add(line)
-                print(f"warning: {prefix()}{line}", file=sys.stderr)
-
-        warnings.simplefilter("always", notices.EigenforgetWarning)
-        warnings.showwarning = plainly
-        yield
+    except (Exception, KeyboardInterrupt) as error:  # whatever comes, the user gets one line
+        raise SystemExit(exit_code(error, arguments)) from None

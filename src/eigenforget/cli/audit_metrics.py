@@ -136,9 +136,11 @@ def _written(folder: Path) -> list[RunRecord]:
 
 def _print(found: Sequence[report.Judgement], title: str) -> None:
     names = report.cheat_names(found)
-    table = Table(title=title, title_justify="left", expand=False)
+    table = Table(title=Text(title), title_justify="left", expand=False)
     for name in ("metric", "held out", "original", *names, "conclusion"):
-        table.add_column(name, justify="left" if name in ("metric", "conclusion") else "right")
+        table.add_column(
+            Text(name), justify="left" if name in ("metric", "conclusion") else "right"
+        )
     for j in found:
         table.add_row(
             *map(Text, (label(j.metric.name), *report.judgement_cells(j, names), j.conclusion))

@@ -140,7 +140,7 @@ class Refresher:
 def _progress(refresh: Callable[[], None]) -> Iterator[Observer]:
     """A bar for each stage with the time left, and a line for each job."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

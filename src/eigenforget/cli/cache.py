@@ -10,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.table import Table
+from rich.text import Text
 
 from eigenforget.cli.terminal import console, say
 from eigenforget.core.errors import EigenforgetError
@@ -34,7 +35,8 @@ def list_models(folder: CacheFolder, /) -> None:
     for model in models.entries():
         used = datetime.datetime.fromtimestamp(model.used).strftime("%Y-%m-%d %H:%M")
         specs = (model.about.get(key, "") for key in ("model", "data"))
-        table.add_row(model.path.name, f"{model.size / 2**20:.1f}", used, *specs)
+        cells = (model.path.name, f"{model.size / 2**20:.1f}", used, *specs)
+        table.add_row(*map(Text, cells))
     console.print(table)
     aside = models.set_aside()
     more = f"; {len(aside)} damaged ones set aside" if aside else ""

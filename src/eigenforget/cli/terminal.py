@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from eigenforget.cli.endings import Terminal
 from eigenforget.cli.launching import check_launched
 from eigenforget.record import RunRecord
 from eigenforget.record.fields import printable
@@ -19,7 +19,7 @@ from eigenforget.report.pages.console import rich_table
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Watch
 
-console = Console()
+console = Terminal()
 
 
 def say(line: str, *, wrap: bool = True) -> None:
@@ -49,9 +49,9 @@ def one_thread() -> Iterator[None]:
 def progress() -> Iterator[Watch]:
     """Progress bars, or one line per finished step if the output is not a terminal."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=console.is_terminal) as bars:
