@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/eigenforget demo --out demo --overwrite
@@ -14,9 +14,16 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples fuzz
+	$(BIN)/ruff check src tests benchmarks examples fuzz
 	$(BIN)/mypy
+
+# Hostile inputs, and kills at every step of every command that writes; some minutes each.
+fuzz: $(STAMP)
+	mkdir -p build
+	$(BIN)/python -m fuzz.inputs --examples 20000 --json build/inputs.json
+	test ! -f fuzz/kills.py || $(BIN)/python -m fuzz.kills --json build/kills.json
+	$(BIN)/python -m fuzz.page build/inputs.json $(wildcard build/kills.json)
 
 $(STAMP): pyproject.toml constraints-ci.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

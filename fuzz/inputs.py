@@ -95,6 +95,8 @@ class Tally:
             if outcome.kind == "escape":
                 self._times[outcome.where] += 1
                 known = self._seen.get(outcome.where)
+                if known is None:
+                    print(f"{self.target.name}: {outcome.where}", file=sys.stderr, flush=True)
                 if known is None or len(repr(example)) < len(repr(known[1])):
                     self._seen[outcome.where] = outcome.detail, example
 
@@ -203,9 +205,8 @@ def main() -> None:
 
     found = apart(work)
     for item in found.findings:
-        print(
-            f"ESCAPE ({item.target}, {item.times} times): {item.where}\n  input: {item.example[:1500]}"
-        )
+        print(f"ESCAPE ({item.target}, {item.times} times): {item.where}")
+        print(f"  input: {item.example[:1500]}")
         print("    " + item.detail[-2500:].replace("\n", "\n    "))
     print(json.dumps(found._replace(findings=len(found.findings))._asdict()))
     if given_.json:

@@ -146,35 +146,11 @@ def _pairs() -> st.SearchStrategy[tuple[str, str]]:
 
 # Command lines.
 
-_FILES = tuple(
-    [
-        "original.safetensors",
-        "gone.safetensors",
-        "oracle1.safetensors",
-        "original.pt",
-        "original.json",
-        "results",
-        "results/records",
-        "results/records/03-gone.json",
-        "ledger",
-        "key.pem",
-        "key.pub.pem",
-        "salt",
-        "plan.toml",
-        "people.npz",
-        "ids.txt",
-        "table.csv",
-        "gone.split.json",
-        ".",
-        "nowhere",
-        "new",
-        "new.safetensors",
-        "new/new.json",
-        "people.npz/x",
-        "new.html",
-        "new.pem",
-        "store",
-    ]
+_FILES = (
+    *("original.safetensors", "gone.safetensors", "oracle1.safetensors", "original.pt", ".", "new"),
+    *("original.json", "results", "results/records", "results/records/03-gone.json", "ledger"),
+    *("key.pem", "key.pub.pem", "salt", "plan.toml", "people.npz", "ids.txt", "table.csv"),
+    *("gone.split.json", "nowhere", "new.safetensors", "new/new.json", "people.npz/x", "new.html"),
 )
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "data": (
@@ -329,13 +305,15 @@ def _commanded(space: Workspace, line: list[str]) -> Iterator[Outcome]:
 
 # Readers.
 
+_TABLE = "label='label', id='name', categorical=('colour',), drop=('text', 'house', 'side')"
 READERS = {
     "people.npz": "npz(path='people.npz')",
     "images.npz": "npz(path='images.npz')",
-    "people.csv": "table(path='people.csv', label='label', id='name', group='house', split='side', categorical=('colour',), drop=('text',))",
+    "people.csv": "table(path='people.csv', label='label', id='name', group='house', "
+    "split='side', categorical=('colour',), drop=('text',))",
     "people.tsv": "text(path='people.tsv', label='label', id='name')",
-    "people.jsonl": "table(path='people.jsonl', label='label', id='name', categorical=('colour',), drop=('text', 'house', 'side'), missing='mean')",
-    "people.parquet": "table(path='people.parquet', label='label', id='name', categorical=('colour',), drop=('text', 'house', 'side'))",
+    "people.jsonl": f"table(path='people.jsonl', {_TABLE}, missing='mean')",
+    "people.parquet": f"table(path='people.parquet', {_TABLE})",
     "pictures/cat/0.png": "image_folder(path='pictures', size=6)",
     "pictures/dog/1.jpg": "image_folder(path='pictures', size=6)",
     "ids.txt": "by_ids(path='ids.txt')",

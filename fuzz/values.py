@@ -36,9 +36,10 @@ WORDS = (
     *("/proc/self/mem", "con", "\u200b", "\u0000", "\udcff", *NUMBERS),
 )
 """What stands in the place of an argument of the command line, a cell or a text in JSON."""
-ODD_BYTES = tuple(
-    word.encode("utf-8", "surrogateescape") for word in (*WORDS, "\n", ",", '"', "}", "]", ":")
-) + (b"\xff\xfe", b"\x00" * 8, b"\xff" * 8, b"\x7f\xff\xff\xff\xff\xff\xff\xff", b"PK\x03\x04")
+ODD_BYTES = (
+    *(w.encode("utf-8", "surrogateescape") for w in (*WORDS, "\n", ",", '"', "}", "]", ":")),
+    *(b"\xff\xfe", b"\x00" * 8, b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"PK\x03\x04"),
+)
 
 
 def _nested(depth: int) -> Any:

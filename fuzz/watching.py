@@ -176,7 +176,7 @@ def _place(trace: Any) -> str:
 
 
 def _meant(path: Path, name: str) -> bool:
-    """Whether a file is there on purpose: the record of a refused method, or the store of a bench."""
+    """Whether a file is there on purpose: the record of a refused method, or a store."""
     if name.startswith("new.store"):
         return True
     if path.suffix != ".json" or not path.is_file():

@@ -44,6 +44,6 @@ def joined(words: Sequence[str], last: str = "and") -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where there is no message."""
+    """The first line of an error's message, cut where it is long; its type where there is none."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return _cut(lines[0], 400) if lines else type(error).__name__
