@@ -179,10 +179,11 @@ def _meant(path: Path, name: str) -> bool:
     """Whether a file is there on purpose: the record of a refused method, or a store."""
     if name.startswith("new.store"):
         return True
+    path = path.with_name(path.name.replace(".split.json", ".json"))
     if path.suffix != ".json" or not path.is_file():
         return False
     try:
-        return bool(record.read(path).outcome.status != "ok")
+        return record.read(path).outcome.status != "ok"
     except RecordError:
         return False
 

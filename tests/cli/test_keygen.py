@@ -24,6 +24,9 @@ def test_new_key_and_salt_are_named(
 BAD = {
     "keygen nothing": (["keygen"], "keygen needs the PATH.pem of a new key, or --salt PATH"),
     "keygen other name": (["keygen", "key"], "a key is kept in a .pem file, got 'key'"),
+    "keygen salt first": (["keygen", "key", "--salt", "salt"], "a key is kept in a .pem file"),
+    "keygen salt over key": (["keygen", "a.pem", "--salt", "a.pub.pem"], "a file of the key"),
+    "keygen no name": (["keygen", "", "--salt", "salt"], "a key is kept in a .pem file"),
 }
 
 
