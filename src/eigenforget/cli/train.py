@@ -48,6 +48,7 @@ def train(
     output.check_checkpoint()
     trackers.check_trackers(track)
     experiment.check(seed)
+    say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
     leads = experiment.engine.leads
     with progress() as watch, trackers.tracking(track, name=out.stem, leads=leads) as tracked:
         log = both(tracked.row, watch("train", experiment.recipe.epochs))

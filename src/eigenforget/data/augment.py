@@ -3,7 +3,7 @@
 Each is a callable (inputs [B, C, H, W], generator) → inputs of the same shape, as
 TensorSource.augment takes it. It draws from the given generator in this order: vertical shifts [B],
 horizontal shifts [B], flips [B] (where there are flips). Pixels that move in from outside are 0,
-which after normalisation is the mean colour of the training images.
+which is the mean colour of the training images where inputs are normalised with their mean.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from torch import Tensor
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index, digest_of_rows
+from eigenforget.data.normalisation import MeanAndDeviation, Normalisation
 from eigenforget.data.sources import DatasetSource, TensorSource
 
 _MOST_CLASSES = 1_000_000
@@ -45,6 +46,7 @@ class Data:
         vocabulary: For texts, the number of token ids.
         triggered: Test samples with a planted trigger and the attacker's label (see
             data.backdoored).
+        normalisation: How raw values became inputs; None where that is not known, or for texts.
 
     Raises:
         EigenforgetError: Samples, index rows or class names do not match in number, or an id is on
@@ -59,6 +61,7 @@ class Data:
     class_names: tuple[str, ...]
     vocabulary: int | None = None
     triggered: TensorSource | None = None
+    normalisation: Normalisation | None = None
 
     def __post_init__(self) -> None:
         for side, source, index in (
@@ -84,6 +87,16 @@ class Data:
         first = next(self.train.subset(np.array([0])).batches(1)).inputs
         tensor = next(iter(first.values())) if isinstance(first, Mapping) else first
         return tuple(tensor.shape[1:])
+
+    @property
+    def inputs_in_words(self) -> str:
+        """Shape of a sample, and how raw values became inputs, in one line."""
+        shape = "×".join(map(str, self.input_shape))
+        if self.vocabulary is not None:
+            return f"{shape} token ids of a vocabulary of {self.vocabulary}"
+        return (
+            f"{shape}, {self.normalisation.words()}" if self.normalisation else f"{shape} numbers"
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -121,19 +134,26 @@ class Arrays(NamedTuple):
         return Arrays(self.inputs[positions], self.labels[positions], ids, groups, columns)
 
 
-def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | None = None) -> Data:
+def from_arrays(
+    *,
+    train: Arrays,
+    test: Arrays,
+    class_names: Sequence[str] | None = None,
+    normalize: str = "train",
+) -> Data:
     """A Data from numpy arrays.
 
     Images are scaled to [0, 1] and normalised per channel, feature vectors are standardised per
-    column, both with mean and standard deviation (divisor N) of the TRAINING samples; a constant
-    channel or column is centred only. Class numbers are used as they are: there are max(training
-    label) + 1 classes, or as many as there are class names. The content of a sample is the SHA-256
-    of its shape and raw values, taken before normalisation.
+    column, both with mean and standard deviation (divisor N) of the TRAINING samples unless
+    `normalize` says otherwise; a constant channel or column is centred only. Class numbers are used
+    as they are: there are max(training label) + 1 classes, or as many as there are class names. The
+    content of a sample is the SHA-256 of its shape and raw values, taken before normalisation.
 
     Args:
         train: The training side.
         test: The test side.
         class_names: Names of the classes; by default their numbers.
+        normalize: "train", "none", "imagenet" or numbers, see `normalisation.Normalize`.
 
     Raises:
         EigenforgetError: Types, shapes or counts are wrong, labels are no integers, negative or
@@ -155,20 +175,30 @@ def from_arrays(*, train: Arrays, test: Arrays, class_names: Sequence[str] | Non
     index = {
         side: _index(arrays, labels[side], samples[side], side) for side, arrays in sides.items()
     }
-    inputs = _normalised(samples, index)
+    inputs, normalisation = _normalised(samples, index, normalize)
     source = {side: TensorSource(inputs[side], torch.from_numpy(labels[side])) for side in sides}
-    return data_of(source, index, names)
+    return data_of(source, index, names, normalisation=normalisation)
 
 
 def data_of(
     sources: Mapping[str, TensorSource | DatasetSource],
     index: Mapping[str, Index],
     names: tuple[str, ...],
+    *,
     vocabulary: int | None = None,
+    normalisation: Normalisation | None = None,
 ) -> Data:
     """The Data of the sides "train" and "test"."""
-    train, test = sources["train"], sources["test"]
-    return Data(train, index["train"], test, index["test"], len(names), names, vocabulary)
+    return Data(
+        sources["train"],
+        index["train"],
+        sources["test"],
+        index["test"],
+        len(names),
+        names,
+        vocabulary,
+        normalisation=normalisation,
+    )
 
 
 def class_labels(labels: Any, side: str) -> np.ndarray:
@@ -296,31 +326,42 @@ def content_start(dtype: str, shape: Sequence[int]) -> Any:
     return hashlib.sha256(f"{dtype}{list(shape)}".encode())
 
 
-def _normalised(samples: dict[str, np.ndarray], index: dict[str, Index]) -> dict[str, Tensor]:
-    if samples["train"].dtype == np.uint8:
-        tables = pixel_tables(*_pixel_statistics(samples["train"]))
-        return {side: _scaled_images(images, tables) for side, images in samples.items()}
-    return standardised(samples, {side: known.ids for side, known in index.items()})
+def _normalised(
+    samples: dict[str, np.ndarray], index: dict[str, Index], normalize: str
+) -> tuple[dict[str, Tensor], Normalisation]:
+    train = samples["train"]
+    if train.dtype == np.uint8:
+        found = Normalisation.of(
+            normalize, "pixels", train.shape[3], lambda: _pixel_statistics(train)
+        )
+        tables = pixel_tables(found, train.shape[3])
+        return {side: _scaled_images(images, tables) for side, images in samples.items()}, found
+    return standardised(samples, {side: known.ids for side, known in index.items()}, normalize)
 
 
 def standardised(
-    samples: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray]
-) -> dict[str, Tensor]:
-    """Feature vectors [N, D] of each side, standardised with mean and deviation of "train".
+    samples: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray], normalize: str
+) -> tuple[dict[str, Tensor], Normalisation]:
+    """Feature vectors [N, D] of each side, normalised per column.
 
     Args:
         samples: float64 [N, D] by side.
         ids: Ids [N] by side, for messages.
+        normalize: As in `from_arrays`.
 
     Returns:
-        float32 [N, D] by side.
+        float32 [N, D] by side, and what was done to them.
 
     Raises:
         EigenforgetError: Values are not finite, before or after; the message names the ids.
     """
     for side, features in samples.items():
         _check_finite(features, ids[side], f"{side} features are not finite (NaN or infinite) in")
-    mean, std = _column_statistics(samples["train"])
+    train = samples["train"]
+    found = Normalisation.of(
+        normalize, "numbers", train.shape[1], lambda: _column_statistics(train)
+    )
+    mean, std = found.numbers()
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = {
             side: ((features - mean) / std).astype(np.float32) for side, features in samples.items()
@@ -329,7 +370,7 @@ def standardised(
         _check_finite(
             features, ids[side], f"standardised {side} features leave the range of float32 in"
         )
-    return {side: torch.from_numpy(features) for side, features in scaled.items()}
+    return {side: torch.from_numpy(features) for side, features in scaled.items()}, found
 
 
 def _check_finite(features: np.ndarray, ids: np.ndarray, complaint: str) -> None:
@@ -338,7 +379,7 @@ def _check_finite(features: np.ndarray, ids: np.ndarray, complaint: str) -> None
         raise EigenforgetError(f"{complaint}: {listed(ids[bad])}")
 
 
-def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pixel_statistics(images: np.ndarray) -> MeanAndDeviation:
     """Mean and standard deviation of each channel of images / 255, from exact integer sums."""
     means, deviations = [], []
     count = images[..., 0].size
@@ -351,7 +392,7 @@ def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             squares += int(values @ values)
         means.append(total / count / 255)
         deviations.append(pixel_deviation(count, total, squares))
-    return np.array(means), np.array(deviations)
+    return MeanAndDeviation(means, deviations)
 
 
 def pixel_deviation(count: int, total: int, squares: int) -> float:
@@ -359,11 +400,12 @@ def pixel_deviation(count: int, total: int, squares: int) -> float:
     return sqrt(count * squares - total * total) / count / 255 or 1.0
 
 
-def pixel_tables(mean: np.ndarray, std: np.ndarray) -> Tensor:
+def pixel_tables(normalisation: Normalisation, channels: int) -> Tensor:
     """float32 [C, 256]: the normalised value of each of the 256 values of a pixel.
 
     It is computed once, in float64.
     """
+    mean, std = (np.broadcast_to(n, (channels,)) for n in normalisation.numbers())
     return torch.from_numpy(
         ((np.arange(256) / 255 - mean[:, None]) / std[:, None]).astype(np.float32)
     )
@@ -379,7 +421,7 @@ def _scaled_images(images: np.ndarray, tables: Tensor) -> Tensor:
     return scaled
 
 
-def _column_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _column_statistics(features: np.ndarray) -> MeanAndDeviation:
     """Mean and standard deviation of each column.
 
     A constant column has exactly its value as mean, and deviation 1.
@@ -388,7 +430,7 @@ def _column_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.where(constant, features[0], features.mean(axis=0))
         std = features.std(axis=0)
-    return mean, np.where(constant | (std == 0), 1.0, std)
+    return MeanAndDeviation(mean, np.where(constant | (std == 0), 1.0, std))
 
 
 def _shown(array: np.ndarray) -> str:

@@ -17,6 +17,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import standardised
 from eigenforget.data.columns import ColumnTable, text_column
+from eigenforget.data.normalisation import Normalisation
 from eigenforget.data.rows import SIDES, Rows
 
 Missing = Literal["error", "mean"]
@@ -74,11 +75,17 @@ def features_of(records: ColumnTable, used: Sequence[str], categorical: Sequence
 
 
 def encoded(
-    records: ColumnTable, features: Features, rows: Rows, missing: Missing
-) -> dict[str, Tensor]:
-    """The input vectors, float32 [N, D] by side.
+    records: ColumnTable,
+    features: Features,
+    rows: Rows,
+    *,
+    missing: Missing,
+    normalize: str = "train",
+) -> tuple[dict[str, Tensor], Normalisation | None]:
+    """The input vectors, float32 [N, D] by side, and what was done to the numbers.
 
-    First come the numeric columns, standardised with mean and deviation of the training rows; then,
+    First come the numeric columns, standardised with mean and deviation of the training rows unless
+    `normalize` says otherwise; then,
     for each categorical column, one input per category of the training rows, 1 where the row is of
     it. A category that no training row has, and with missing="mean" an empty cell, is 0 in all of
     them. A missing number becomes the mean of the training rows before the standardisation.
@@ -88,24 +95,27 @@ def encoded(
         features: Which columns are inputs.
         rows: The sides.
         missing: What to do with missing values.
+        normalize: As in from_arrays; without a numeric column there is nothing to normalise.
 
     Raises:
         EigenforgetError: Values are missing where that is an error, or numbers are infinite.
     """
     blocks: dict[str, list[Tensor]] = {side: [] for side in SIDES}
+    found = None
     if features.numeric:
         table = np.stack(
             [_numbers(records, name, rows, missing) for name in features.numeric], axis=1
         )
         sides = {side: table[rows.positions(side)] for side in SIDES}
         ids = {side: rows.known.ids[rows.positions(side)] for side in SIDES}
-        for side, inputs in standardised(sides, ids).items():
+        scaled, found = standardised(sides, ids, normalize)
+        for side, inputs in scaled.items():
             blocks[side].append(inputs)
     for name in features.categorical:
         block = _one_hot(records, name, rows, missing)
         for side in SIDES:
             blocks[side].append(block[torch.from_numpy(rows.positions(side))])
-    return {side: torch.cat(parts, dim=1) for side, parts in blocks.items()}
+    return {side: torch.cat(parts, dim=1) for side, parts in blocks.items()}, found
 
 
 def contents(records: ColumnTable, features: Features) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Arrays, Data, from_arrays
+from eigenforget.data.normalisation import Normalize
 
 _CLASSES = (
     "T-shirt/top",
@@ -47,6 +48,7 @@ class FashionMnist:
         str,
         "folder of the IDX files; the default is where Debian's dataset-fashion-mnist puts them",
     ] = "/usr/share/datasets/fashion-mnist"
+    normalize: Normalize = "train"
 
     def load(self) -> Data:
         """Reads the files.
@@ -56,7 +58,7 @@ class FashionMnist:
         """
         sides = {"train": self._side("train"), "test": self._side("t10k")}
         try:
-            return from_arrays(**sides, class_names=_CLASSES)
+            return from_arrays(**sides, class_names=_CLASSES, normalize=self.normalize)
         except EigenforgetError as error:
             raise EigenforgetError(f"fashion_mnist in {self.root!r}: {error}") from None
 

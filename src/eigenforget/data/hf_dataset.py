@@ -18,6 +18,7 @@ from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, ImageStorage, image_data
+from eigenforget.data.normalisation import Normalize
 from eigenforget.data.readers import from_arrow
 from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.table import Drop, Fraction, Group, Id, Label, SplitSeed
@@ -58,11 +59,14 @@ class HfDataset:
     tokenizer: Tokenizer = "words"
     max_length: MaxLength = 64
     vocabulary: Vocabulary = 5000
+    normalize: Normalize = "train"
 
     @pydantic.model_validator(mode="after")
     def _one_input(self) -> Self:
         if bool(self.image) == bool(self.text):
             raise ValueError("give one of image='column' and text='column'")
+        if self.text and self.normalize != "train":
+            raise ValueError("normalize is for images; texts become token ids")
         return self
 
     def load(self) -> Data:
@@ -139,7 +143,10 @@ class HfDataset:
         )
         keeping = ImageStorage(self.keep, self.memory_gib, self.workers)
         return image_data(
-            self._images(decoded, rows), keeping=keeping, class_names=rows.class_names
+            self._images(decoded, rows),
+            keeping=keeping,
+            class_names=rows.class_names,
+            normalize=self.normalize,
         )
 
     def _images(self, whole: Any, rows: Rows) -> dict[str, Images]:

@@ -17,6 +17,7 @@ from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout, stratified
 from eigenforget.data.images import Images, ImageStorage, Keep, image_data, pixels
+from eigenforget.data.normalisation import Normalize
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 KeepField = Annotated[
@@ -48,6 +49,7 @@ class ImageFolder:
     keep: KeepField = "auto"
     memory_gib: MemoryGib = 2.0
     workers: Workers = 0
+    normalize: Normalize = "train"
 
     def load(self) -> Data:
         """Reads the folder.
@@ -81,6 +83,7 @@ class ImageFolder:
             sides,
             keeping=ImageStorage(self.keep, self.memory_gib, self.workers),
             class_names=classes,
+            normalize=self.normalize,
         )
 
     def _rows(self, labels: np.ndarray) -> Holdout:

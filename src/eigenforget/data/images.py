@@ -29,6 +29,7 @@ from eigenforget.data.bundle import (
     pixel_deviation,
     pixel_tables,
 )
+from eigenforget.data.normalisation import MeanAndDeviation, Normalisation
 from eigenforget.data.sources import DatasetSource
 
 Keep = Literal["auto", "memory", "disk"]
@@ -74,7 +75,11 @@ class ImageStorage(NamedTuple):
 
 
 def image_data(
-    sides: Mapping[str, Images], *, keeping: ImageStorage, class_names: Sequence[str] | None = None
+    sides: Mapping[str, Images],
+    *,
+    keeping: ImageStorage,
+    class_names: Sequence[str] | None = None,
+    normalize: str = "train",
 ) -> Data:
     """The Data of the sides "train" and "test", as from_arrays makes it.
 
@@ -85,6 +90,7 @@ def image_data(
         sides: The images by side.
         keeping: Where they are kept.
         class_names: Names of the classes; by default their numbers.
+        normalize: As in from_arrays.
 
     Raises:
         EigenforgetError: Images are of several sizes, or what from_arrays refuses.
@@ -92,8 +98,8 @@ def image_data(
     if not any(len(images.labels) for images in sides.values()):
         raise EigenforgetError("there are no train samples")
     if _in_memory(sides, keeping):
-        return _kept(sides, class_names)
-    return _streamed(sides, keeping.workers, class_names)
+        return _kept(sides, class_names, normalize)
+    return _streamed(sides, keeping.workers, class_names, normalize)
 
 
 def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
@@ -153,7 +159,7 @@ def _in_memory(sides: Mapping[str, Images], keeping: ImageStorage) -> bool:
     return wanted <= keeping.memory_gib * 2**30
 
 
-def _kept(sides: Mapping[str, Images], class_names: Sequence[str] | None) -> Data:
+def _kept(sides: Mapping[str, Images], class_names: Sequence[str] | None, normalize: str) -> Data:
     read: dict[str, list[np.ndarray]] = {side: [] for side in sides}
     sizes = _Sizes()
     for side, images in sides.items():
@@ -166,16 +172,23 @@ def _kept(sides: Mapping[str, Images], class_names: Sequence[str] | None) -> Dat
         )
         for side, images in sides.items()
     }
-    return from_arrays(train=arrays["train"], test=arrays["test"], class_names=class_names)
+    return from_arrays(
+        train=arrays["train"], test=arrays["test"], class_names=class_names, normalize=normalize
+    )
 
 
-def _streamed(sides: Mapping[str, Images], workers: int, class_names: Sequence[str] | None) -> Data:
+def _streamed(
+    sides: Mapping[str, Images], workers: int, class_names: Sequence[str] | None, normalize: str
+) -> Data:
     labels = {side: class_labels(images.labels, side) for side, images in sides.items()}
     names = tuple(class_names or map(str, range(int(labels["train"].max()) + 1)))
     sizes = _Sizes()
     seen = {side: _scanned(images, sizes, side) for side, images in sides.items()}
     channels = 3 if any(scan.coloured for scan in seen.values()) else 1
-    tables = seen["train"].tables(channels)
+    found = Normalisation.of(
+        normalize, "pixels", channels, lambda: seen["train"].statistics(channels)
+    )
+    tables = pixel_tables(found, channels)
     sources, index = {}, {}
     for side, images in sides.items():
         check_range(labels[side], side, len(names))
@@ -183,7 +196,7 @@ def _streamed(sides: Mapping[str, Images], workers: int, class_names: Sequence[s
             NormalisedImages(images.read, labels[side], tables), workers=workers
         )
         index[side] = index_of(images, labels[side], np.array(seen[side].content[channels]), side)
-    return data_of(sources, index, names)
+    return data_of(sources, index, names, normalisation=found)
 
 
 class _Sizes:
@@ -220,12 +233,11 @@ class _Scan(NamedTuple):
     totals: list[int]
     squares: list[int]
 
-    def tables(self, channels: int) -> Tensor:
+    def statistics(self, channels: int) -> MeanAndDeviation:
         mean = [total / self.size / 255 for total in self.totals[:channels]]
         pairs = zip(self.totals[:channels], self.squares[:channels], strict=True)
-        return pixel_tables(
-            np.array(mean),
-            np.array([pixel_deviation(self.size, total, square) for total, square in pairs]),
+        return MeanAndDeviation(
+            mean, [pixel_deviation(self.size, total, square) for total, square in pairs]
         )
 
 

@@ -17,6 +17,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.text import first_line, listed
 from eigenforget.data.bundle import Arrays, Data, class_labels, from_arrays
 from eigenforget.data.holdout import stratified
+from eigenforget.data.normalisation import Normalize
 from eigenforget.record import RecordError
 from eigenforget.record.reading import read_bytes
 
@@ -55,6 +56,7 @@ class Npz:
     path: Annotated[str, "the .npz file"]
     test_fraction: Annotated[Between01, "share held out where the file has x, y"] = 0.2
     seed: Annotated[WholeNumber, "which samples are held out"] = 0
+    normalize: Normalize = "train"
 
     def load(self) -> Data:
         """Reads the file.
@@ -72,7 +74,7 @@ class Npz:
                 if "x" in arrays
                 else (_side(arrays, "_train"), _side(arrays, "_test"))
             )
-            return from_arrays(train=train, test=test)
+            return from_arrays(train=train, test=test, normalize=self.normalize)
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
 

@@ -91,14 +91,15 @@ class Rows:
         rows = self.positions(side)
         return index_of(self.known.rows(rows), self.labels[rows], content[rows], side)
 
-    def data(
-        self, inputs: Mapping[str, Any], content: np.ndarray, vocabulary: int | None = None
-    ) -> Data:
-        """The Data of these inputs by side; content [N] of all rows."""
+    def data(self, inputs: Mapping[str, Any], content: np.ndarray, **known: Any) -> Data:
+        """The Data of these inputs by side; content [N] of all rows.
+
+        What else is known is the vocabulary or the normalisation.
+        """
         labels = {side: torch.from_numpy(self.labels[self.positions(side)]) for side in SIDES}
         sources = {side: TensorSource(inputs[side], labels[side]) for side in SIDES}
         index = {side: self.index(side, content) for side in SIDES}
-        return data_of(sources, index, self.class_names, vocabulary)
+        return data_of(sources, index, self.class_names, **known)
 
 
 def rows_of(

@@ -15,6 +15,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
 from eigenforget.data.columns import ColumnTable, typed_column
 from eigenforget.data.encoding import Missing, contents, encoded, features_of
+from eigenforget.data.normalisation import Normalize
 from eigenforget.data.readers import read_columns
 from eigenforget.data.rows import HoldoutShare, Roles, Rows, rows_of
 
@@ -35,7 +36,8 @@ class TableFile:
     """Rows of a .csv, .tsv, .jsonl or .parquet file as input vectors [N, D].
 
     Parquet needs pip install 'eigenforget[tables]'. Every column without another role is an input:
-    numbers are standardised with mean and deviation of the training rows; each column named as
+    numbers are standardised with mean and deviation of the training rows unless `normalize` says
+    otherwise; each column named as
     categorical becomes one input per category of the training rows, in sorted order, after the
     numbers, and a category that only a test row has is 0 in all of them. Every column that is not
     dropped is also a column of the Index, for requests such as where(column='age', op='<',
@@ -57,6 +59,7 @@ class TableFile:
         "missing values: 'error' names them, 'mean' takes the training rows' mean, or no category",
     ] = "error"
     delimiter: Delimiter = ","
+    normalize: Normalize = "train"
 
     def load(self) -> Data:
         """Reads the file.
@@ -70,7 +73,14 @@ class TableFile:
             records = read_columns(Path(self.path), self.delimiter)
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
             rows = rows_of(records, roles, HoldoutShare(self.test_fraction, self.seed))
-            return tabulated(records, roles, rows, self.categorical, missing=self.missing)
+            return tabulated(
+                records,
+                roles,
+                rows,
+                self.categorical,
+                missing=self.missing,
+                normalize=self.normalize,
+            )
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
 
@@ -88,6 +98,7 @@ class Builtin:
     dataset: Annotated[Literal["iris", "wine", "breast_cancer"], "which table"] = "iris"
     test_fraction: Fraction = 0.2
     seed: SplitSeed = 0
+    normalize: Normalize = "train"
 
     def load(self) -> Data:
         """Loads the table."""
@@ -106,7 +117,7 @@ class Builtin:
         made = rows_of(
             records, roles, HoldoutShare(self.test_fraction, self.seed), class_names=names
         )
-        return tabulated(records, roles, made, (), missing="error")
+        return tabulated(records, roles, made, (), missing="error", normalize=self.normalize)
 
 
 def tabulated(
@@ -116,9 +127,11 @@ def tabulated(
     categorical: tuple[str, ...],
     *,
     missing: Missing,
+    normalize: str,
 ) -> Data:
     """The Data of a table; see TableFile."""
     features = features_of(
         records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical
     )
-    return rows.data(encoded(records, features, rows, missing), contents(records, features))
+    inputs, found = encoded(records, features, rows, missing=missing, normalize=normalize)
+    return rows.data(inputs, contents(records, features), normalisation=found)

@@ -18,6 +18,7 @@ from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, ImageStorage, image_data, pixels
+from eigenforget.data.normalisation import Normalize
 
 Size = Annotated[
     WholeNumber, "height and width to resize to; 0 takes the images as they are, all of one size"
@@ -45,6 +46,7 @@ class TorchvisionSet:
     keep: KeepField = "auto"
     memory_gib: MemoryGib = 2.0
     workers: Workers = 0
+    normalize: Normalize = "train"
 
     def load(self) -> Data:
         """Loads the set.
@@ -69,6 +71,7 @@ class TorchvisionSet:
                 sides,
                 keeping=keeping,
                 class_names=_class_names(found["train"], sides["train"].labels),
+                normalize=self.normalize,
             )
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.dataset} in {self.root!r}: {error}") from None

@@ -101,6 +101,7 @@ class Experiment:
         retain_fraction: Share of the retain set that a method may use; 0 for none.
         layer: Whose output are the features. None: the input of the linear head; a model without
             one needs a layer.
+        remarks: Further entries of the job of every record.
         loaded: The data, where it is loaded already.
         known_split: The split, where it is known already.
     """
@@ -112,6 +113,7 @@ class Experiment:
     engine: Engine
     retain_fraction: float = 1.0
     layer: str | None = None
+    remarks: Mapping[str, Any] = field(default_factory=dict, compare=False)
     loaded: Data | None = field(default=None, repr=False, compare=False)
     known_split: Split | None = field(default=None, repr=False, compare=False)
 
@@ -443,8 +445,10 @@ class Experiment:
     @property
     def origin(self) -> Origin:
         """What all records of this experiment have in common."""
-        layer = {"layer": self.layer} if self.layer else {}
-        return Origin(self.job(**layer), self.inputs(), self.engine)
+        own = {"layer": self.layer} if self.layer else {}
+        if self.data.normalisation is not None:
+            own |= {"normalisation": self.data.normalisation.as_json()}
+        return Origin(self.job(**own, **self.remarks), self.inputs(), self.engine)
 
     def record(self, kind: Kind, name: str, outcome: Outcome, **fields: Any) -> RunRecord:
         """An unsealed record of one run; `job` and `inputs` add to the experiment's own."""

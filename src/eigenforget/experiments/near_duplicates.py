@@ -190,6 +190,11 @@ def similar_inputs(experiment: Experiment, threshold: float = 0.98) -> NearDupli
     """
     split, ids = experiment.split, experiment.data.train_index.ids
     forget, retain = _rows(experiment.forget), _rows(experiment.retain)
+    normalisation = experiment.data.normalisation
+    if normalisation is not None and normalisation.normalize != "train":
+        # Pixels that are all positive have a large common mean.
+        mean = retain.mean()
+        forget, retain = forget - mean, retain - mean
     names = ids[split.forget], ids[split.retain]
     if forget.shape[1] <= _WIDTH:
         return near_duplicates(forget, retain, *names, threshold=threshold)
