@@ -42,7 +42,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     after = files(folder)
     assert {k: after[k] for k in before} == before, "unlearn only reads its input"
-    assert set(after) - set(before) == {"muda.safetensors", "muda.json", "muda.split.json"}
+    new = {"muda.safetensors", "muda.json", "muda.split.json", "muda.rows"}
+    assert set(after) - set(before) == new
     return folder
 
 

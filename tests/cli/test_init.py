@@ -175,7 +175,7 @@ def test_one_of_each_kind_comes_from_a_file_of_ones_own(
     own = {
         name: f'python(path="mine.py:{name}")' for name in ("blobs", "third", "noise", "Largest")
     }
-    model, recipe = 'module(path="mine.py:Net")', "recipe(epochs=2, batch_size=8)"
+    model, recipe = 'module(path="mine.py:Net")', "recipe(epochs=10, batch_size=8)"
     main(
         [
             "train",

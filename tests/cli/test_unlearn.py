@@ -192,6 +192,8 @@ def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
         x=np.random.default_rng(0).integers(0, 255, (120, 8, 8), dtype=np.uint8),
         y=np.arange(120) % 12,
     )
+    plain = tmp_path / "plain.safetensors"
+    save_file(load_file(original), plain)
     taken = tmp_path / "taken.safetensors"
     taken.write_text("mine")
     busy = tmp_path / "busy"
@@ -220,15 +222,17 @@ def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
         "labels outside the head": (
             [
                 "unlearn",
-                original,
+                plain,
                 "--data",
                 f'npz(path="{tmp_path}/big.npz")',
+                "--model",
+                MODEL,
                 "--forget",
                 "by_class(label=11)",
                 "--out",
                 out,
             ],
-            "11.* outside the model's head of 10 outputs",
+            "label 10 is outside the model's head of 10 outputs",
         ),
         "retain fraction": ([*unlearn, CLASS3, "--retain-fraction", 1.5], "from 0 .none. to 1"),
         "missing checkpoint": (["unlearn", tmp_path / "no.safetensors", *given], "no such file"),

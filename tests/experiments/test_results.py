@@ -108,14 +108,15 @@ def test_a_checkpoint_and_its_files_appear_together(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with checkpoint_files(output) as files:
         files.model.write_bytes(b"weights")
+        files.rows.write_text("rows")
         files.write(chain)
-    names = {"m.safetensors", "m.json", "m.split.json"}
+    names = {"m.safetensors", "m.json", "m.split.json", "m.rows"}
     assert {p.name for p in tmp_path.iterdir()} == names
     assert record.read(tmp_path / "m.json") == chain.records[0]
     assert file_of(tmp_path / "m.split.json") == {
         "file:m.split.json": record.text_digest(chain.split)
     }
-    # A record without a split takes the split and the signature of the one before away.
+    # A record without a split takes split, signature and rows of the one before away.
     signature_path(tmp_path / "m.json").write_text("signed")
     with checkpoint_files(output) as files:
         files.model.write_bytes(b"others")

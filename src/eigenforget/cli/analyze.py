@@ -68,7 +68,10 @@ def analyze(
     if not oracle:
         raise EigenforgetError("analyze compares the original with at least one --oracle")
     specs = Specs(request=forget, **asdict(trained))
-    given = compare(Checkpoints(original, oracle), specs, engine(**asdict(measuring)))
+    given = compare(
+        Checkpoints(original, oracle), specs, engine(**asdict(measuring)), salt=recording.hash_ids
+    )
+    say(f"inputs: {given.experiment.data.inputs_in_words}", wrap=False)
     experiment = given.experiment
     chain = experiment.seal(_analysis_records(given, also_layer, seed), recording)
     title = f"Features of seen and unseen data: {recording.shown(forget, experiment.request)}"

@@ -91,7 +91,8 @@ def evaluate(
         Specs(request=forget, **asdict(trained)),
         Checkpoints(original, oracle, models, peer),
     )
-    given = compare(paths, specs, engine(**asdict(measuring)))
+    given = compare(paths, specs, engine(**asdict(measuring)), salt=recording.hash_ids)
+    say(f"inputs: {given.experiment.data.inputs_in_words}", wrap=False)
     experiment = given.experiment
     panel = experiment.panel(
         seed=seed, layers=also_layer, skip=skip, maps=maps, metrics=metric, audits=audit

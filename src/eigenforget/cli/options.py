@@ -110,6 +110,14 @@ Track = Annotated[
     ),
 ]
 
+Allow = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="go on with a warning in the record, where the data changed after training "
+        "(changed-data) or the original hardly knows its training data (poor-original); repeatable",
+        negative=(),
+    ),
+]
 RetainFraction = Annotated[
     float, Parameter(help="share of the retain set that the method may use; 0 for none")
 ]
@@ -166,6 +174,7 @@ class TrainedOptions:
     data: DataSpec = ""
     model: ModelSpec = ""
     layer: Layer = ""
+    allow: Allow = ()
 
 
 DEVICE, MEASURING, TRAINING = DeviceOptions(), MeasuringOptions(), TrainingOptions()

@@ -26,6 +26,7 @@ from eigenforget.core.text import joined
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.memorisation import Subsampling, memorisation_of, sample_logits
 from eigenforget.experiments.specs import Specs
+from eigenforget.experiments.trained_data import experiment_of
 from eigenforget.models.checkpoint import load_checkpoint
 from eigenforget.record import check_place
 from eigenforget.requests import model_scores, write_scores
@@ -77,7 +78,7 @@ def scores(
         )
     else:
         stored = load_checkpoint(checkpoint)
-        experiment = Experiment.parse(specs.completed(stored.metadata), place)
+        experiment = experiment_of(checkpoint, stored, specs, place)
         whole, model = experiment.data.train, experiment.stored_model(stored)
         logits = sample_logits(model, whole, place, experiment.layer)
         found = model_scores(logits, whole.labels(), score)

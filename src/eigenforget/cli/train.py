@@ -20,6 +20,7 @@ from eigenforget.cli.options import (
     TrainingOptions,
 )
 from eigenforget.cli.terminal import engine, progress, say
+from eigenforget.core import notices
 from eigenforget.experiments.experiment import Experiment, Run
 from eigenforget.experiments.results import PLAIN, Output, Recording
 from eigenforget.experiments.specs import Specs
@@ -53,7 +54,10 @@ def train(
     with progress() as watch, trackers.tracking(track, name=out.stem, leads=leads) as tracked:
         log = both(tracked.row, watch("train", experiment.recipe.epochs))
         made = experiment.train(seed=seed, without_forget=bool(without), log=log)
+    known = experiment.recall(made.model)
+    if known.guesses:
+        notices.warn(f"the model has not learned its training data: {known.doubt()}")
     with experiment.engine.led() as leads:
         if leads:
-            experiment.save(Run("train", made, {"seed": seed}), output)
+            experiment.save(Run("train", made, {"seed": seed, "recall": known.as_json()}), output)
             say(f"wrote {out} and {out.with_suffix('.json')} ({made.seconds:.1f} s)")

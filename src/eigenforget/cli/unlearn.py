@@ -31,6 +31,7 @@ from eigenforget.experiments.experiment import Experiment, Run, described
 from eigenforget.experiments.near_duplicates import few_enough, similar_inputs
 from eigenforget.experiments.results import PLAIN, Output, Recording, file_of
 from eigenforget.experiments.specs import Specs
+from eigenforget.experiments.trained_data import check_recall, experiment_of
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.models import checkpoint as checkpoints
@@ -62,14 +63,16 @@ def unlearn(
     trained with, if it records them.
     """
     specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
-    chosen, stored = METHODS.parse(method), checkpoints.load_checkpoint(checkpoint)
-    experiment = Experiment.parse(specs.completed(stored.metadata), engine(**asdict(training)))
-    output = Output(out, recording, overwrite)
+    chosen, output = METHODS.parse(method), Output(out, recording, overwrite)
     output.check_checkpoint()
     if out.resolve() == checkpoint.resolve():
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
+    stored, place = checkpoints.load_checkpoint(checkpoint), engine(**asdict(training))
+    experiment = experiment_of(checkpoint, stored, specs, place, salt=recording.hash_ids)
+    say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
     model = experiment.stored_model(stored)
+    experiment = check_recall(model, checkpoint, stored, experiment, specs)
     inputs = {**file_of(checkpoint), "input_model": checkpoints.model_digest(model)}
     job = _job(experiment, model, chosen) | {"seed": seed}
     trace: list[Mapping[str, Any]] = []
@@ -81,6 +84,7 @@ def unlearn(
         result = experiment.try_unlearn(model, chosen, seed=seed, log=log)
     if isinstance(result, ModelAndCost):
         job |= unchanged_weights(model, result.model)
+        job["recall"] = experiment.recall(result.model).as_json()
     with experiment.engine.led() as leads:
         if leads:
             experiment.save(Run("unlearn", result, job, inputs, trace), output)
@@ -88,7 +92,8 @@ def unlearn(
         raise result
     say(f"wrote {out} and {out.with_suffix('.json')} ({result.seconds:.1f} s)")
     options = asdict(trained) | {"hash-ids": recording.hash_ids, "ledger": recording.ledger}
-    given = "".join(f" --{name} '{value}'" for name, value in options.items() if value)
+    given = "".join(f" --allow {name}" for name in options.pop("allow"))
+    given += "".join(f" --{name} '{value}'" for name, value in options.items() if value)
     say(
         f"Next: eigenforget evaluate {out} --original {checkpoint}{given} --forget '{forget}' "
         "--out results"

@@ -21,6 +21,7 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Index, digest_of_rows
 from eigenforget.data.normalisation import MeanAndDeviation, Normalisation
 from eigenforget.data.sources import DatasetSource, TensorSource
+from eigenforget.record import value_digest
 
 _MOST_CLASSES = 1_000_000
 """A larger class number is an identifier taken for a class; it would also make a head of that many
@@ -47,6 +48,8 @@ class Data:
         triggered: Test samples with a planted trigger and the attacker's label (see
             data.backdoored).
         normalisation: How raw values became inputs; None where that is not known, or for texts.
+        encoding: Digest of what else was learned from training rows: the words or categories that
+            became inputs; "" for nothing.
 
     Raises:
         EigenforgetError: Samples, index rows or class names do not match in number, or an id is on
@@ -62,6 +65,7 @@ class Data:
     vocabulary: int | None = None
     triggered: TensorSource | None = None
     normalisation: Normalisation | None = None
+    encoding: str = ""
 
     def __post_init__(self) -> None:
         for side, source, index in (
@@ -97,6 +101,12 @@ class Data:
         return (
             f"{shape}, {self.normalisation.words()}" if self.normalisation else f"{shape} numbers"
         )
+
+    @cached_property
+    def coding(self) -> str:
+        """Digest of what class numbers and encoded inputs stand for."""
+        plain = self.class_names == tuple(map(str, range(self.num_classes)))
+        return value_digest([None if plain else list(self.class_names), self.encoding])
 
     @cached_property
     def digest(self) -> str:
@@ -187,6 +197,7 @@ def data_of(
     *,
     vocabulary: int | None = None,
     normalisation: Normalisation | None = None,
+    encoding: str = "",
 ) -> Data:
     """The Data of the sides "train" and "test"."""
     return Data(
@@ -198,6 +209,7 @@ def data_of(
         names,
         vocabulary,
         normalisation=normalisation,
+        encoding=encoding,
     )
 
 

@@ -19,6 +19,7 @@ from eigenforget.data.bundle import standardised
 from eigenforget.data.columns import ColumnTable, text_column
 from eigenforget.data.normalisation import Normalisation
 from eigenforget.data.rows import SIDES, Rows
+from eigenforget.record import value_digest
 
 Missing = Literal["error", "mean"]
 _MOST_CATEGORIES = 1000
@@ -74,6 +75,20 @@ def features_of(records: ColumnTable, used: Sequence[str], categorical: Sequence
     return Features(numeric, tuple(name for name in left if name in categorical))
 
 
+class EncodedRows(NamedTuple):
+    """Rows as input vectors.
+
+    Attributes:
+        inputs: float32 [N, D] by side.
+        normalisation: What was done to the numbers; None where there are none.
+        encoding: Digest of the columns, and of the categories that became inputs.
+    """
+
+    inputs: dict[str, Tensor]
+    normalisation: Normalisation | None
+    encoding: str
+
+
 def encoded(
     records: ColumnTable,
     features: Features,
@@ -81,8 +96,8 @@ def encoded(
     *,
     missing: Missing,
     normalize: str = "train",
-) -> tuple[dict[str, Tensor], Normalisation | None]:
-    """The input vectors, float32 [N, D] by side, and what was done to the numbers.
+) -> EncodedRows:
+    """The input vectors.
 
     First come the numeric columns, standardised with mean and deviation of the training rows unless
     `normalize` says otherwise; then,
@@ -109,13 +124,15 @@ def encoded(
         sides = {side: table[rows.positions(side)] for side in SIDES}
         ids = {side: rows.known.ids[rows.positions(side)] for side in SIDES}
         scaled, found = standardised(sides, ids, normalize)
-        for side, inputs in scaled.items():
-            blocks[side].append(inputs)
-    for name in features.categorical:
-        block = _one_hot(records, name, rows, missing)
+        for side, columns in scaled.items():
+            blocks[side].append(columns)
+    categories = {name: _categories(records, name, rows, missing) for name in features.categorical}
+    for name, known in categories.items():
+        block = _one_hot(records.columns[name].text, known)
         for side in SIDES:
             blocks[side].append(block[torch.from_numpy(rows.positions(side))])
-    return {side: torch.cat(parts, dim=1) for side, parts in blocks.items()}, found
+    inputs = {side: torch.cat(parts, dim=1) for side, parts in blocks.items()}
+    return EncodedRows(inputs, found, value_digest([list(features.numeric), categories]))
 
 
 def contents(records: ColumnTable, features: Features) -> np.ndarray:
@@ -165,7 +182,8 @@ def _numbers(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> n
     return np.where(gone, present.mean(), values)
 
 
-def _one_hot(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> Tensor:
+def _categories(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> list[str]:
+    """The categories of the training rows, in sorted order."""
     text = records.columns[name].text
     gone = text == ""
     if gone.any():
@@ -178,6 +196,10 @@ def _one_hot(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> T
             f"column {name!r} has {len(categories)} categories (at most {_MOST_CATEGORIES}): "
             "name it in drop"
         )
+    return categories
+
+
+def _one_hot(text: np.ndarray, categories: list[str]) -> Tensor:
     where = {category: n for n, category in enumerate(categories)}
     block = torch.zeros(len(text), len(categories))
     found = [(row, where[cell]) for row, cell in enumerate(text) if cell in where]

@@ -138,11 +138,38 @@ class Normalisation:
         )
         return f"{values}, less mean {mean}, divided by deviation {std}{whose}"
 
-    def as_json(self) -> dict[str, Any]:
-        """As it stands in records and checkpoints, with the numbers or a digest of many."""
+    def near(self, other: Normalisation) -> bool:
+        """Whether both make the same inputs, but for rounding."""
+        pairs = list(zip(self.numbers(), other.numbers(), strict=True))
+        count = max(len(column) for column in pairs[0])
+        if self.kind != other.kind or any(len(column) not in (1, count) for column in pairs[0]):
+            return False
+        return all(np.allclose(one, two, rtol=1e-6, atol=1e-9) for one, two in pairs)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Normalisation:
+        """The inverse of `as_json` with all numbers.
+
+        Raises:
+            ValueError: The value is of another form.
+        """
+        if value["values"] not in ("pixels", "numbers"):
+            raise ValueError
+        mean, std = (tuple(map(float, value[name])) for name in ("mean", "std"))
+        found = cls(str(value["normalize"]), value["values"], mean, std)
+        if mean:
+            check_normalize(found.spelled())
+        return found
+
+    def as_json(self, *, digest: bool = True) -> dict[str, Any]:
+        """As it stands in records and checkpoints.
+
+        Args:
+            digest: Whether many numbers become a digest, as in records.
+        """
         numbers = {"mean": list(self.mean), "std": list(self.std)}
         entry = {"normalize": self.normalize, "values": self.kind, "scale": self.scale}
-        if len(self.mean) > _LISTED:
+        if digest and len(self.mean) > _LISTED:
             return {**entry, "count": len(self.mean), "digest": value_digest(numbers)}
         return {**entry, **numbers}
 

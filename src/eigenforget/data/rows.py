@@ -94,7 +94,7 @@ class Rows:
     def data(self, inputs: Mapping[str, Any], content: np.ndarray, **known: Any) -> Data:
         """The Data of these inputs by side; content [N] of all rows.
 
-        What else is known is the vocabulary or the normalisation.
+        What else is known: vocabulary, normalisation and encoding, as Data has them.
         """
         labels = {side: torch.from_numpy(self.labels[self.positions(side)]) for side in SIDES}
         sources = {side: TensorSource(inputs[side], labels[side]) for side in SIDES}

@@ -133,5 +133,10 @@ def tabulated(
     features = features_of(
         records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical
     )
-    inputs, found = encoded(records, features, rows, missing=missing, normalize=normalize)
-    return rows.data(inputs, contents(records, features), normalisation=found)
+    made = encoded(records, features, rows, missing=missing, normalize=normalize)
+    return rows.data(
+        made.inputs,
+        contents(records, features),
+        normalisation=made.normalisation,
+        encoding=made.encoding,
+    )

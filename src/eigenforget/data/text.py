@@ -97,4 +97,4 @@ def text_data(
     """The Data of texts [N] and what is known of them; see Text."""
     sides = {side: [texts[row] for row in rows.positions(side)] for side in SIDES}
     tokens = tokenised(sides, tokenizer=tokenizer, max_length=max_length, vocabulary=vocabulary)
-    return rows.data(tokens.inputs, text_contents(texts), vocabulary=tokens.vocabulary)
+    return rows.data(tokens.inputs, text_contents(texts), **tokens.known())

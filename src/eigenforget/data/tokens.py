@@ -20,6 +20,7 @@ from torch import Tensor
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
+from eigenforget.record import file_digest, value_digest
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
@@ -31,10 +32,21 @@ _PADS = ("[PAD]", "<pad>", "<|padding|>")
 
 
 class Tokens(NamedTuple):
-    """input_ids and attention_mask, int64 [N, L] both, by side; how many token ids there are."""
+    """Texts as token ids.
+
+    Attributes:
+        inputs: input_ids and attention_mask, int64 [N, L] both, by side.
+        vocabulary: How many token ids there are.
+        encoding: Digest of what the ids stand for.
+    """
 
     inputs: Mapping[str, dict[str, Tensor]]
     vocabulary: int
+    encoding: str
+
+    def known(self) -> dict[str, Any]:
+        """What Data takes beside the inputs."""
+        return {"vocabulary": self.vocabulary, "encoding": self.encoding}
 
 
 def check_tokenizer(value: str) -> str:
@@ -74,7 +86,9 @@ def tokenised(
         else _words(texts["train"], vocabulary)
     )
     return Tokens(
-        {side: _padded(made, column, max_length) for side, column in texts.items()}, made.size
+        {side: _padded(made, column, max_length) for side, column in texts.items()},
+        made.size,
+        made.digest,
     )
 
 
@@ -95,11 +109,13 @@ class _Tokenizer(NamedTuple):
         encode: Gives the ids of the tokens of each text, of any length.
         pad: The id of padding.
         size: Number of ids.
+        digest: Of what the ids stand for.
     """
 
     encode: Callable[[Sequence[str]], list[list[int]]]
     pad: int
     size: int
+    digest: str
 
 
 def _words(texts: Sequence[str], vocabulary: int) -> _Tokenizer:
@@ -111,7 +127,7 @@ def _words(texts: Sequence[str], vocabulary: int) -> _Tokenizer:
     def encode(batch: Sequence[str]) -> list[list[int]]:
         return [[where.get(word, UNKNOWN) for word in _split(text)] or [UNKNOWN] for text in batch]
 
-    return _Tokenizer(encode, PAD, len(where) + len(SPECIAL))
+    return _Tokenizer(encode, PAD, len(where) + len(SPECIAL), value_digest(chosen))
 
 
 def _split(text: str) -> list[str]:
@@ -135,7 +151,8 @@ def _hugging_face(folder: Path, max_length: int) -> _Tokenizer:
     def encode(batch: Sequence[str]) -> list[list[int]]:
         return [list(made.ids) for made in loaded.encode_batch(list(batch))]
 
-    return _Tokenizer(encode, pad, loaded.get_vocab_size(with_added_tokens=True))
+    size = loaded.get_vocab_size(with_added_tokens=True)
+    return _Tokenizer(encode, pad, size, file_digest(path))
 
 
 def _pad_id(loaded: Any, folder: Path) -> int:

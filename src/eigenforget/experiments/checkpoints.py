@@ -13,7 +13,8 @@ from eigenforget.core.text import listed
 from eigenforget.experiments.experiment import Candidate, Experiment, described
 from eigenforget.experiments.provenance import CheckpointFile, check_references, warn_of_doubts
 from eigenforget.experiments.results import file_of
-from eigenforget.experiments.specs import Specs
+from eigenforget.experiments.specs import CHANGED_DATA, Specs
+from eigenforget.experiments.trained_data import check_recall, check_same_data, experiment_of
 from eigenforget.methods import METHODS
 from eigenforget.record.fields import check_names
 from eigenforget.record.schema import Role
@@ -74,7 +75,9 @@ class Comparison(NamedTuple):
     peers: list[nn.Module]
 
 
-def compare(paths: Checkpoints, specs: Specs, engine: Engine) -> Comparison:
+def compare(
+    paths: Checkpoints, specs: Specs, engine: Engine, *, salt: Path | None = None
+) -> Comparison:
     """Reads the checkpoints. Missing specs are taken from the original.
 
     It warns of a model that may not be what was meant.
@@ -85,15 +88,21 @@ def compare(paths: Checkpoints, specs: Specs, engine: Engine) -> Comparison:
     named = paths.named()
     files = [CheckpointFile.read(path) for *_, path in named]
     peers = [CheckpointFile.read(path) for path in paths.peers]
-    experiment = Experiment.parse(specs.completed(files[0].stored.metadata), engine)
+    original = files[0].path, files[0].stored
+    experiment = experiment_of(*original, specs, engine, salt=salt)
+    if CHANGED_DATA not in specs.allow:
+        for file in (*files[1:], *peers):
+            check_same_data(file.path, file.stored, original[1], experiment.data.digest)
     last = 1 + len(paths.oracles)
     check_references(files[0], files[1:last], experiment)
     warn_of_doubts(files[0], [*files[last:], *peers], experiment)
+    models = [experiment.stored_model(file.stored) for file in files]
+    experiment = check_recall(models[0], *original, experiment, specs)
     return Comparison(
         experiment,
         [
-            _candidate(name, role, experiment.stored_model(file.stored), file)
-            for (name, role, _), file in zip(named, files, strict=True)
+            _candidate(name, role, model, file)
+            for (name, role, _), model, file in zip(named, models, files, strict=True)
         ],
         [experiment.stored_model(file.stored) for file in peers],
     )

@@ -17,6 +17,7 @@ from eigenforget.core.spec import as_json, parse, spell
 from eigenforget.core.types import Split
 from eigenforget.data import AUGMENTS, DATASETS
 from eigenforget.data.bundle import Data
+from eigenforget.data.known_rows import KnownRows
 from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.observe import Glance, parts_of
@@ -28,6 +29,7 @@ from eigenforget.evaluation.records import (
     run_record,
 )
 from eigenforget.experiments import results
+from eigenforget.experiments.data_facts import DataFacts, row_key
 from eigenforget.experiments.results import Output, Recording, SealedRecords
 from eigenforget.experiments.specs import Specs
 from eigenforget.methods import METHODS
@@ -45,6 +47,7 @@ from eigenforget.requests.splitting import classes_in, sides_of
 from eigenforget.training.cost import CostClock, ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Watch, unwatched
+from eigenforget.training.recall import Recall, recall
 from eigenforget.training.recipe import RECIPES, Recipe, fit_recipe
 
 
@@ -227,6 +230,11 @@ class Experiment:
             )
         return clock.result(model)
 
+    def recall(self, model: nn.Module) -> Recall:
+        """What a model knows of the training data that it may know."""
+        source = self.data.train if self.request is None else self.retain
+        return recall(model, source, self.engine, self.layer)
+
     def unlearn(
         self,
         model: nn.Module,
@@ -367,18 +375,15 @@ class Experiment:
 
         A run that was refused or diverged has a record and no checkpoint.
         """
-        specs = {key: value["spec"] for key, value in self.job().items()}
-        if "method" in run.job:
-            specs["method"] = run.job["method"]["spec"]
-        if "request" in specs:
-            specs["request"] = output.recording.shown(specs["request"], self.request)
+        metadata = {"eigenforget": run.kind, **self._told(run, output.recording)}
         with results.checkpoint_files(output) as files:
             series = {}
             if isinstance(run.result, ModelAndCost):
                 series = {} if run.trace is None else {"trace": list(run.trace)}
-                outcome = _saved(
-                    run.result, files.model, {"eigenforget": run.kind, **specs}, output
-                )
+                rows = self._rows_text(output.recording)
+                files.rows.write_text(rows, encoding="utf-8")
+                facts = self._facts(run, rows, output.recording)
+                outcome = _saved(run.result, files.model, {**metadata, **facts.metadata()}, output)
             else:
                 outcome = problem(run.result)
             unsealed = self.record(
@@ -391,6 +396,26 @@ class Experiment:
             )
             sealed = self.seal([unsealed], output.recording, files.split.name)
             files.write(sealed)
+
+    def _told(self, run: Run, recording: Recording) -> dict[str, str]:
+        """The specs as a checkpoint tells them."""
+        specs = {key: str(value["spec"]) for key, value in self.job().items()}
+        if "method" in run.job:
+            specs["method"] = run.job["method"]["spec"]
+        if "request" in specs:
+            specs["request"] = recording.shown(specs["request"], self.request)
+        return specs
+
+    def _rows_text(self, recording: Recording) -> str:
+        """The rows that the model keeps and those that it is tested on, as hashes."""
+        kept = None if self.request is None else self.split.retain
+        return KnownRows.of(self.data, kept=kept, key=row_key(recording.hash_ids)).text()
+
+    def _facts(self, run: Run, rows: str, recording: Recording) -> DataFacts:
+        asked = None if self.request is None else self.split
+        hidden = recording.hash_ids is not None
+        facts = DataFacts.of(self.data, asked, rows, hidden=hidden)
+        return facts._replace(recall=Recall.from_json(run.job.get("recall")))
 
     def seal(
         self,
@@ -445,7 +470,7 @@ class Experiment:
     @property
     def origin(self) -> Origin:
         """What all records of this experiment have in common."""
-        own = {"layer": self.layer} if self.layer else {}
+        own: dict[str, Any] = {"layer": self.layer} if self.layer else {}
         if self.data.normalisation is not None:
             own |= {"normalisation": self.data.normalisation.as_json()}
         return Origin(self.job(**own, **self.remarks), self.inputs(), self.engine)

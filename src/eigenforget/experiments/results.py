@@ -12,6 +12,7 @@ from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
 from eigenforget.evaluation.records import SPLIT, append_to_ledger
+from eigenforget.experiments.data_facts import ROWS
 from eigenforget.models import checkpoint
 from eigenforget.record import Manifest, RunRecord, ledger
 from eigenforget.record.fields import check_names
@@ -141,12 +142,13 @@ def file_of(path: Path) -> dict[str, str]:
 
 
 class CheckpointFiles(NamedTuple):
-    """Drafts of a checkpoint, its record and the ids of its split.
+    """Drafts of a checkpoint, its record, the ids of its split and the hashes of its data.
 
     Attributes:
         model: The checkpoint.
         record: Its record.
         split: The ids of its split.
+        rows: The hashes of its data.
         step: What they are part of.
         ledger: To which the record is appended in the same step, where one is kept.
     """
@@ -154,6 +156,7 @@ class CheckpointFiles(NamedTuple):
     model: Path
     record: Path
     split: Path
+    rows: Path
     step: Transaction
     ledger: Path | None
 
@@ -169,13 +172,13 @@ class CheckpointFiles(NamedTuple):
 def checkpoint_files(output: Output) -> Iterator[CheckpointFiles]:
     """Yields drafts that replace the checkpoint and the files beside it, all of them or none.
 
-    A signature and a split that belong to the record before are removed.
+    A signature, a split and hashes that belong to the record before are removed.
     """
-    model, beside, split = _files_of(output.path)
+    model, beside, split, rows = _files_of(output.path)
     with record.transaction(overwrite=output.overwrite) as step:
-        step.remove(split)
-        step.remove(signature_path(beside))
-        drafts = step.draft(model), step.draft(beside), step.draft(split)
+        for path in (split, rows, signature_path(beside)):
+            step.remove(path)
+        drafts = (step.draft(path) for path in (model, beside, split, rows))
         yield CheckpointFiles(*drafts, step, output.recording.ledger)
 
 
@@ -198,6 +201,6 @@ def check_records(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _files_of(out: Path) -> tuple[Path, Path, Path]:
-    """A checkpoint, its record and the ids of its split."""
-    return out, out.with_suffix(".json"), out.with_suffix(f".{SPLIT}")
+def _files_of(out: Path) -> tuple[Path, Path, Path, Path]:
+    """A checkpoint, its record, the ids of its split and the hashes of its data."""
+    return out, out.with_suffix(".json"), out.with_suffix(f".{SPLIT}"), out.with_suffix(ROWS)

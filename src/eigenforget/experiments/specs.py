@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 from eigenforget.core.errors import EigenforgetError
 
+CHANGED_DATA, POOR_ORIGINAL = "changed-data", "poor-original"
+_MAY_ALLOW = (CHANGED_DATA, POOR_ORIGINAL)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Specs:
@@ -19,6 +22,10 @@ class Specs:
         request: What is to be forgotten; "" where nothing is.
         retain_fraction: Share of the retain set that a method may use.
         layer: Module whose output are the features; "" for the head's input.
+        allow: Checks of the original that only warn: "changed-data", "poor-original".
+
+    Raises:
+        EigenforgetError: There is no such check.
     """
 
     data: str = ""
@@ -27,6 +34,14 @@ class Specs:
     request: str = ""
     retain_fraction: float = 1.0
     layer: str = ""
+    allow: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.allow:
+            if name not in _MAY_ALLOW:
+                raise EigenforgetError(
+                    f"--allow {name!r} is no check; choose from: {', '.join(_MAY_ALLOW)}"
+                )
 
     def completed(self, metadata: Mapping[str, str]) -> Specs:
         """Missing specs taken from the metadata of a checkpoint.
