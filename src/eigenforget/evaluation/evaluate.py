@@ -45,6 +45,7 @@ from eigenforget.report.verdict import Verdict, verdicts
 from eigenforget.requests.splitting import settled_classes, sides_of
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
+from eigenforget.training.recall import warn_of_poor_recall
 
 _Value = TypeVar("_Value")
 _WIDTH = 100
@@ -375,6 +376,8 @@ def _measured(
 ) -> dict[str, Measurement]:
     originals = [models["original"]] if "original" in models else []
     with on_its_device(*models.values()):
+        for original in originals:
+            warn_of_poor_recall(original, panel.parts["retain"], panel.engine, panel.layer)
         board = Board(panel, originals, [models[name] for name in oracles])
         found = {
             name: board.measure_original()

@@ -40,7 +40,7 @@ from eigenforget.models.features import find_layer
 from eigenforget.models.heads import head_if_any
 from eigenforget.models.text import with_vocabulary
 from eigenforget.models.unchanged import unchanged_weights
-from eigenforget.record import Manifest, Outcome, RunRecord, manifest_of
+from eigenforget.record import Manifest, Outcome, RunRecord, manifest_of, write_text
 from eigenforget.record.schema import Kind, Role
 from eigenforget.requests import REQUESTS, ForgetRequest, retain_sample, split
 from eigenforget.requests.splitting import classes_in, sides_of
@@ -273,6 +273,7 @@ class Experiment:
                 method=method,
                 forgotten_classes=self.split.forgotten_classes,
                 allow_overlap=True,  # the split has checked
+                allow_untrained=True,  # the command has checked
                 engine=self.engine,
                 seed=seed,
                 layer=self.layer,
@@ -381,7 +382,7 @@ class Experiment:
             if isinstance(run.result, ModelAndCost):
                 series = {} if run.trace is None else {"trace": list(run.trace)}
                 rows = self._rows_text(output.recording)
-                files.rows.write_text(rows, encoding="utf-8")
+                write_text(files.rows, rows)
                 facts = self._facts(run, rows, output.recording)
                 outcome = _saved(run.result, files.model, {**metadata, **facts.metadata()}, output)
             else:

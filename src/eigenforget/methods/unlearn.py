@@ -21,6 +21,7 @@ from eigenforget.models.wrappers import on_its_device
 from eigenforget.requests.splitting import settled_classes
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Look
+from eigenforget.training.recall import warn_of_poor_recall
 
 
 @door
@@ -32,6 +33,7 @@ def unlearn(
     method: Method | str | Callable[[Task], nn.Module],
     forgotten_classes: Sequence[int] | None = None,
     allow_overlap: bool | None = None,
+    allow_untrained: bool = False,
     engine: Engine | None = None,
     seed: int = 0,
     layer: str | None = None,
@@ -59,6 +61,8 @@ def unlearn(
             methods would keep them. By default that is an error. Datasets of more than 10,000
             samples that are not in memory are compared only where both are Subsets of one dataset,
             and with a warning otherwise; False compares them, too.
+        allow_untrained: Whether the model may know nothing of its training data. By default it is a
+            warning if it hardly does, on up to 1,024 samples.
         engine: Device, precision and the like.
         seed: All randomness depends on it.
         layer: The layer whose output are the features. A model without a linear head needs it.
@@ -97,6 +101,8 @@ def unlearn(
         look=look,
     )
     with on_its_device(task.model):
+        if not allow_untrained:
+            warn_of_poor_recall(task.model, retain_set or forget_set, task.engine, layer)
         return prepared.restored(run_method(chosen, task))
 
 

@@ -10,7 +10,10 @@ import numpy as np
 from scipy.stats import binom
 from torch import nn
 
+from eigenforget.core import notices
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources import Source
+from eigenforget.data.sources.reading import undisturbed
 from eigenforget.models.heads import check_label_range
 from eigenforget.training.engine import Engine, Meter
 
@@ -81,13 +84,14 @@ class Recall(NamedTuple):
             noise = 3 * sqrt(0.25 / self.samples + 0.25 / before.samples)
             lost = before.accuracy - self.accuracy
             return f"{said}, and {before.accuracy:.3f} when saved" if lost > _LOST + noise else ""
-        known = 1.0 if self.chance >= 1 else (self.accuracy - self.chance) / (1 - self.chance)
-        return f"{said}, where guessing gives {self.chance:.3f}" if known < _LITTLE else ""
+        chance = 0.0 if self.chance >= 1 else self.chance  # of one class nobody guesses
+        known = (self.accuracy - chance) / (1 - chance)
+        return f"{said}, where guessing gives {chance:.3f}" if known < _LITTLE else ""
 
 
 REASONS = (
-    "likely reasons: its inputs were normalised in another way (--data … normalize=), its classes "
-    "have another order, or it was trained on other data or with another head"
+    "likely reasons: its inputs were normalised in another way (of data sets: normalize=…), its "
+    "classes have another order, or it was trained on other data or with another head"
 )
 """What to look at where a model does not know its training data."""
 NEVER_LEARNED = "it knew no more when it was saved: train it for longer, or with another recipe"
@@ -109,11 +113,24 @@ def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None =
     rows = np.linspace(0, len(source) - 1, count).round().astype(np.int64)
     apart = replace(engine, meter=Meter())
     answers, labels = [], []
-    for batch, outputs in apart.forward(model, source.subset(rows), layer=layer):
-        answers.append(outputs.logits.argmax(1).cpu().numpy())
-        labels.append(batch.labels.cpu().numpy())
-        check_label_range(labels[-1], outputs.logits.shape[1])
+    with undisturbed():  # items may be drawn at random
+        for batch, outputs in apart.forward(model, source.subset(rows), layer=layer):
+            answers.append(outputs.logits.argmax(1).cpu().numpy())
+            labels.append(batch.labels.cpu().numpy())
+            check_label_range(labels[-1], outputs.logits.shape[1])
     return of_answers(np.concatenate(answers), np.concatenate(labels))
+
+
+def warn_of_poor_recall(
+    model: nn.Module, source: Source, engine: Engine, layer: str | None = None
+) -> None:
+    """Warns where a model hardly knows samples that it is said to have been trained on."""
+    try:
+        doubt = recall(model, source, engine, layer).doubt()
+    except EigenforgetError:
+        return  # whoever works with the model says what is wrong with it
+    if doubt:
+        notices.warn(f"the original may not know its training data: {doubt}; {REASONS}")
 
 
 def of_answers(answers: np.ndarray, labels: np.ndarray) -> Recall:

@@ -49,6 +49,7 @@ from eigenforget.requests.splitting import classes_in, settled_classes
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
+from eigenforget.training.recall import warn_of_poor_recall
 
 ModelFeatures = dict[str, dict[Part, np.ndarray]]
 """Features of drawn samples of one model, by layer and part."""
@@ -163,6 +164,7 @@ def analyze(
     settled = list(prepared_models(models, sides, trains=False).values())
     engine = engine or Engine()
     with on_its_device(*settled):
+        warn_of_poor_recall(settled[0], sides.retain, engine, layer)
         further = _layers(layers, settled[0], sides.retain, engine=engine, layer=layer)
         panel = Panel(
             parts=parts,
