@@ -178,7 +178,7 @@ def checkpoint_files(output: Output) -> Iterator[CheckpointFiles]:
     with record.transaction(overwrite=output.overwrite) as step:
         for path in (split, rows, signature_path(beside)):
             step.remove(path)
-        drafts = (step.draft(path) for path in (model, beside, split, rows))
+        drafts = step.draft(model), step.draft(beside), step.draft(split), step.draft(rows)
         yield CheckpointFiles(*drafts, step, output.recording.ledger)
 
 

@@ -17,7 +17,7 @@ from eigenforget.data.sources.reading import undisturbed
 from eigenforget.models.heads import check_label_range
 from eigenforget.training.engine import Engine, Meter
 
-LOOKED_AT = 1024
+MOST_RECALLED = 1024
 """Samples that are looked at, evenly over the source: an accuracy is known to 0.03 then."""
 _LEAST = 20
 """Of fewer samples nothing is concluded."""
@@ -98,7 +98,7 @@ NEVER_LEARNED = "it knew no more when it was saved: train it for longer, or with
 
 
 def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None = None) -> Recall:
-    """What a model knows of at most LOOKED_AT samples; no meter counts it.
+    """What a model knows of at most MOST_RECALLED samples; no meter counts it.
 
     Args:
         model: The model.
@@ -109,7 +109,7 @@ def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None =
     Raises:
         EigenforgetError: A label has no logit.
     """
-    count = min(len(source), LOOKED_AT)
+    count = min(len(source), MOST_RECALLED)
     rows = np.linspace(0, len(source) - 1, count).round().astype(np.int64)
     apart = replace(engine, meter=Meter())
     answers, labels = [], []
