@@ -247,7 +247,7 @@ def bad(tmp_path: Path, made: Path) -> dict[str, tuple[list[object], str]]:
         "wrong model": ([*unlearn, CLASS3, "--model", "mlp()"], "does not fit the model"),
         "existing output": (
             ["unlearn", original, "--forget", CLASS3, "--out", taken],
-            "taken.safetensors exists",
+            "taken.safetensors: exists",
         ),
         "existing folder": (
             ["evaluate", original, "--original", original, "--forget", CLASS3, "--out", busy],
