@@ -58,6 +58,9 @@ def test_score_row_opens_infinite_ends() -> None:
     assert score_row(score) == ScoreRow(
         "kl", 0.5, "nats", "lower", (0.0, None), 0.4, 0.6, trace="both"
     )
+    score.value = 1e200
+    row = score_row(score)
+    assert (row.value, row.low, row.high) == (None, None, None) and row.reason.startswith("1e+200")
 
 
 # Path into the JSON, the value put there ("-" deletes the field), and words of the message.
@@ -86,9 +89,11 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     (("scores", 0, "name"), "d\ra", "scores[0].name must be one line"),
     (("scores", 0, "unit"), "\x9b1m", "scores[0].unit must be one line"),
     (("outcome", "outputs"), {"file:m\x00": B}, "a name in outcome.outputs must be one line"),
-    (("outcome", "seconds"), 10**400, "outcome.seconds must be a finite number, got 1000"),
+    (("outcome", "seconds"), 10**400, "outcome.seconds must be a finite number (of at"),
     (("scores", 0, "value"), 2**53 + 1, "scores[0].value must be a finite number"),
     (("scores", 0, "value"), float("nan"), "scores[0].value must be a finite number, got nan"),
+    (("scores", 0, "value"), -1e101, "scores[0].value must be a finite number (of at most 1e+100"),
+    (("outcome", "seconds"), float("inf"), "outcome.seconds must be a finite number"),
     (("job", "seed"), 10**400, "a number in job must be an integer of 64 bits, got 1000"),
     (("series", "da"), [[1, -(2**63) - 1]], "a number in series must be an integer of 64 bits"),
     (("environment", "x"), {"y": float("inf")}, "a number in environment must be finite"),

@@ -16,6 +16,8 @@ from typing import Any, cast
 from .canonical import RecordError
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MOST_NUMBER = 1e100
+"""Of a score or of seconds: bands and tables square them and add them up."""
 MOST_LEVELS = 200
 """Of free JSON. Readers that call themselves for each level stay within Python's own limit."""
 # Letters and marks without ink, beside those of category Cf: joiners, fillers, selectors.
@@ -120,14 +122,14 @@ def free_object(value: Any, where: str) -> dict[str, Any]:
 
 
 def finite_number(value: Any, where: str) -> float:
-    """A finite number that a double holds exactly; true and false are not numbers."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or (isinstance(value, int) and abs(value) > 1 << 53)
-        or not math.isfinite(value)
-    ):
+    """A number of at most MOST_NUMBER, an integer only if a double holds it.
+
+    True and false are not numbers.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise _wrong(where, "a finite number", value)
+    if abs(value) > (1 << 53 if isinstance(value, int) else MOST_NUMBER):
+        raise _wrong(where, f"a finite number (of at most {MOST_NUMBER:g}, integers 2**53)", value)
     return value
 
 

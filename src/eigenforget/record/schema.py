@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
 
 from . import fields
@@ -183,9 +183,12 @@ class ScoreLike(Protocol):
 
 
 def score_row(score: ScoreLike) -> ScoreRow:
-    """The score as a row of a record: infinite ends of its range become None."""
+    """The score as a row of a record.
+
+    Infinite ends of its range become None, and so does a value beyond what a record holds.
+    """
     lo, hi = (None if math.isinf(end) else end for end in score.range)
-    return ScoreRow(
+    row = ScoreRow(
         score.name,
         score.value,
         score.unit,
@@ -197,6 +200,10 @@ def score_row(score: ScoreLike) -> ScoreRow:
         score.trace,
         score.about,
     )
+    if row.value is None or abs(row.value) <= fields.MOST_NUMBER:
+        return row
+    why = f"{row.value:.3g} is beyond what a record holds ({fields.MOST_NUMBER:g})"
+    return replace(row, value=None, low=None, high=None, reason=why)
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:
