@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse
@@ -89,6 +90,15 @@ def test_a_damaged_file_is_named_set_aside_and_trained_anew(tmp_path: Path) -> N
     assert checkpoint.model_digest(cache.get(job, "original", 0).model) == good
     assert len(said) == 1 and path.name in said[0] and "trained anew" in said[0]
     assert len(list(tmp_path.glob("*.damaged"))) == 1 and cache.damaged() == []
+    with safe_open(path, "pt") as file:
+        about = dict(file.metadata())
+    for key in ("seconds", "cost", "data", "eigenforget_digest"):  # its weights are the same
+        whole = path.read_bytes()
+        changed = f'"{key}":"9' if key == "seconds" else f'"{key}":"x'
+        path.write_bytes(whole.replace(f'"{key}":"{about[key][0]}'.encode(), changed.encode(), 1))
+        assert path.read_bytes() != whole and len(cache.damaged()) == 1
+        cache.get(job, "original", 0)
+        assert path.name in said.pop() and cache.damaged() == []
     path.write_bytes(path.read_bytes()[:200])  # cut short
     assert checkpoint.model_digest(cache.get(job, "original", 0).model) == good and len(said) == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -403,3 +404,17 @@ def test_a_checkpoint_is_loaded_into_a_model_or_given_as_tensors(tmp_path):
 )
 def test_wrong_arguments_of_the_door_are_one_line(tmp_path, call, named):
     assert named in refusal(lambda: call(tmp_path / "m.safetensors"))
+
+
+@pytest.mark.parametrize("text", [b"finetune()", b"method", b"eigenforget", b"eigenforget_digest"])
+def test_metadata_are_those_that_were_saved(text: bytes, tmp_path: Path) -> None:
+    """A changed value, or the name of any entry: that of the digest too."""
+    path, about = tmp_path / "m.safetensors", {"eigenforget": "unlearn", "method": "finetune()"}
+    checkpoint.save_checkpoint(nn.Linear(2, 2), path, about)
+    stored = checkpoint.load_checkpoint(path)
+    assert (stored.metadata, stored.sealed) == (about, True)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"' + text + b'"', b'"' + text[:-1] + b'X"', 1))
+    assert path.read_bytes() != whole
+    with pytest.raises(EigenforgetError, match="the checkpoint is damaged"):
+        checkpoint.load_checkpoint(path)

@@ -28,6 +28,8 @@ from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log
 from eigenforget.training.recipe import TRAINING_REVISION
 
+_UNSEALED = "nothing shows that its metadata are as they were written (an older version's file)"
+
 ModelKind = Literal["original", "oracle"]
 
 
@@ -53,8 +55,9 @@ class ModelCache:
 
     Their weights follow from the data (by content digest), the specs of model and recipe, the split
     (oracles), the seed, the precision, the memory order, the kind of device, on a processor the
-    number of threads, and the version of the training code. A file whose tensors do not have the
-    digest written in it is set aside (its name gets .damaged) and trained anew. Locks are held by
+    number of threads, and the version of the training code. A file whose tensors or metadata
+    (specs, seconds, cost) do not have the digest written in it is set aside (its name gets
+    .damaged) and trained anew. Locks are held by
     the operating system, so a process that dies leaves none.
 
     Attributes:
@@ -140,11 +143,12 @@ class ModelCache:
         return removed
 
     def damaged(self) -> list[str]:
-        """One line for each model that is not whole, or whose tensors were changed."""
+        """One line for each model that is not whole, or whose tensors or metadata were changed."""
         lines = []
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                checkpoint.load_checkpoint(path)
+                if not checkpoint.load_checkpoint(path).sealed:
+                    lines.append(f"{path}: {_UNSEALED}")
             except EigenforgetError as error:
                 lines.append(str(error))
         return lines
@@ -164,6 +168,8 @@ class ModelCache:
             return None
         try:
             stored = checkpoint.load_checkpoint(path)
+            if not stored.sealed:
+                raise EigenforgetError(f"{path}: {_UNSEALED}")
             if stored.metadata.get("identity") != canonical(identity):
                 raise EigenforgetError(f"{path}: its identity is not the one that was written")
             made = ModelAndCost(

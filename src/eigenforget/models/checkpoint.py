@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from eigenforget.core.errors import EigenforgetError, NotWritten
 from eigenforget.core.text import first_line, listed
 from eigenforget.models.initialisation import is_mask
-from eigenforget.record import RecordError, WriteError, recover_near
+from eigenforget.record import RecordError, WriteError, recover_near, value_digest
 from eigenforget.record.files import atomic_file
 
 _PICKLED = (".pt", ".pth")
-DIGEST = "tensors"
-"""Of the metadata: the digest of the weights that were saved, by which damage is found."""
+DIGEST = "eigenforget_digest"
+"""Of the metadata: the digest of weights and metadata as saved, by which damage is found."""
+_OLD_DIGEST = "tensors"
+"""In older files: the digest of the weights alone."""
 _WRAPPERS = ("state_dict", "model")
 _CONVERT = "where it was made, save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 _UNREADABLE = (
@@ -43,10 +45,14 @@ _UNREADABLE = (
 
 
 class Checkpoint(NamedTuple):
-    """Weights by name, on the CPU, and the metadata of a safetensors file ({} for other files)."""
+    """Weights by name, on the CPU, and the metadata of a safetensors file ({} for other files).
+
+    `sealed` says whether both are known to be as they were saved.
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+    sealed: bool = False
 
 
 def check_target(path: str | Path) -> None:
@@ -100,7 +106,8 @@ def save_checkpoint(
         raise EigenforgetError(f"{target}: the model has no weights to save")
     try:
         with atomic_file(target, overwrite=overwrite) as draft:
-            save_file(tensors, draft, {**about, DIGEST: tensors_digest(tensors)})
+            digest = _digest(tensors_digest(tensors), about)
+            save_file(tensors, draft, {**about, DIGEST: digest})
     except WriteError as error:
         raise NotWritten(str(error)) from None
     except safetensors.SafetensorError as error:
@@ -149,15 +156,35 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> Checkpo
     if not tensors:
         raise EigenforgetError(f"{source}: the checkpoint is empty")
     stored = {name: _storable(str(source), name, value) for name, value in tensors.items()}
-    told = metadata.pop(DIGEST, None)
-    if told is not None and told != tensors_digest(stored):
+    found = _checked(source, stored, metadata)
+    if model is None:
+        return found
+    load_into(model, found)
+    return model
+
+
+def _checked(source: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Checkpoint:
+    """The checkpoint, if weights and metadata have the digest that was saved with them."""
+    told, old = metadata.pop(DIGEST, None), metadata.pop(_OLD_DIGEST, None)
+    if told is None and old is None and "eigenforget" not in metadata:
+        return Checkpoint(tensors, metadata)  # of another tool
+    weights = tensors_digest(tensors)
+    if told is None and weights != old:
         raise EigenforgetError(
             f"{source}: the checkpoint is damaged: its weights are not those that were saved"
         )
-    if model is None:
-        return Checkpoint(stored, metadata)
-    load_into(model, Checkpoint(stored, metadata))
-    return model
+    if told is not None and told != _digest(weights, metadata):
+        raise EigenforgetError(
+            f"{source}: the checkpoint is damaged: its weights or its metadata are not those that "
+            "were saved"
+        )
+    return Checkpoint(tensors, metadata, sealed=told is not None)
+
+
+def _digest(weights: str, metadata: Mapping[str, str]) -> str:
+    """The digest of a checkpoint whose weights have this digest."""
+    about = {key: value for key, value in metadata.items() if key not in (DIGEST, _OLD_DIGEST)}
+    return value_digest({"weights": weights, "metadata": about})
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:

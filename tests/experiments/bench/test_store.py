@@ -27,6 +27,9 @@ def test_a_second_try_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert store.write_result(job, bad).outcome.status == "ok" and store.statuses() == {
         job.digest: "ok"
     }, "a result stays"
+    [path] = (tmp_path / "jobs").iterdir()
+    path.rename(path.with_name(path.name.replace(".ok.", ".failed.")))
+    assert store.result(job) is None, "what it says of itself is not what its name says"
 
 
 def test_anchors_are_there_only_when_all_of_them_are(
@@ -60,7 +63,12 @@ def test_anchors_are_there_only_when_all_of_them_are(
     made.run(outline)
     write_out(made, tmp_path / "out")
     assert timeless(tmp_path / "out") == uninterrupted[1]
+    # Two that have changed places are none of it.
+    (folder / "01-oracle-1.json").rename(folder / "x")
+    (folder / "02-oracle-2.json").rename(folder / "01-oracle-1.json")
+    (folder / "x").rename(folder / "02-oracle-2.json")
+    assert made.store.baselines(study) is None and "'oracle 1'" in told[-1]
     # A record of another study under this name is none of it.
     other = next(path for path in (tmp_path / "store" / "baselines").iterdir() if path != folder)
     shutil.copy(other / "02-oracle-2.json", folder / "02-oracle-2.json")
-    assert made.store.baselines(study) is None and "is the result of another study" in told[-1]
+    assert made.store.baselines(study) is None and study.digest in told[-1]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError, NotWritten
@@ -21,6 +21,8 @@ from eigenforget.record.schema import Status
 
 _STATUSES: tuple[Status, ...] = get_args(Status)
 _STALE_SECONDS = 24 * 3600
+_Place = tuple[Any, ...]
+"""What the name of a file says of the record in it."""
 
 
 class Baselines(NamedTuple):
@@ -97,7 +99,7 @@ class Store:
         A damaged file is set aside under a name that ends in .damaged, with a warning.
         """
         for status in _STATUSES:
-            found = self._read(self._job_path(job, status), "job_digest", job.digest)
+            found = self._read(self._job_path(job, status), _job_place, (job.digest, status))
             if found is not None:
                 return found
         return None
@@ -125,7 +127,12 @@ class Store:
     def baselines(self, study: StudySpec) -> Baselines | None:
         """None where they are not all measured yet, or one of their files is damaged."""
         paths = self._baseline_paths(study)
-        found = [self._read(path, "study_digest", study.digest) for path in paths]
+        names = ["original", *(f"oracle {i}" for i in range(1, len(paths)))]
+        seeds = (study.seed, *study.oracles)
+        found = [
+            self._read(path, _baseline_place, (study.digest, name, seed))
+            for path, name, seed in zip(paths, names, seeds, strict=True)
+        ]
         whole = [item for item in found if item is not None and item.outcome.status == "ok"]
         return Baselines(tuple(whole)) if len(whole) == len(paths) else None
 
@@ -186,21 +193,33 @@ class Store:
         _made(path.parent)
         record.write(sealed, path, overwrite=True)
 
-    def _read(self, path: Path, key: str, digest: str) -> RunRecord | None:
-        """The record in the file, if it is whole and has this digest under `key`."""
+    def _read(
+        self, path: Path, place_of: Callable[[RunRecord], _Place], told: _Place
+    ) -> RunRecord | None:
+        """The record in the file, if it is whole and the one of this place."""
         if not path.exists():
             return None
         try:
             found = record.read(path)
-            if found.job.get(key) == digest:
+            if place_of(found) == told:
                 return found
-            problem = f"{path}: is the result of another {key.partition('_')[0]}"
+            problem = f"{path}: is another result, of {place_of(found)} and not of {told}"
         except RecordError as error:
             problem = str(error)
         with suppress(FileNotFoundError):
             path.replace(path.with_suffix(f".{int(time.time())}.damaged"))
         self.warn(f"a result is damaged and is made anew by the next run: {problem}")
         return None
+
+
+def _job_place(item: RunRecord) -> _Place:
+    """The job of a result, and how it ended."""
+    return item.job.get("job_digest"), item.outcome.status
+
+
+def _baseline_place(item: RunRecord) -> _Place:
+    """The study of a measured original or oracle, its name and its seed."""
+    return item.job.get("study_digest"), item.name, item.job.get("seed")
 
 
 def _made(folder: Path) -> Path:

@@ -19,7 +19,7 @@ from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, Stud
 from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.models.unchanged import unchanged_weights
-from eigenforget.record import Outcome, RunRecord, WriteError, canonical, to_json
+from eigenforget.record import Outcome, RunRecord, WriteError, seal
 from eigenforget.record.schema import Status
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
@@ -231,7 +231,7 @@ def _run(job: MethodJob, context: WorkerContext) -> RunRecord:
     found = models.board.measure(made.model, job.method.role)
     fields = _method_fields(job) | unchanged_weights(original, made.model)
     record = experiment.evaluation_record(job.name, made, found, job=fields, trace=trace)
-    canonical(to_json(record))  # a method may have logged what no record can hold
+    seal(record)  # a method may have logged what no record can hold
     return record
 
 
