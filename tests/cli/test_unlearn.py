@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -376,3 +377,54 @@ def test_overwrite_replaces(made: Path, tmp_path: Path) -> None:
         "01-o.json",
         "split.json",
     ]
+
+
+def test_a_lightning_file_is_unlearned_and_saved_back_in_its_form(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = load_file(made / "original.safetensors")
+    held = {
+        "state_dict": {f"model.{name}": value for name, value in weights.items()},
+        "state_dict_ema": {f"model.{name}": value * 2 for name, value in weights.items()},
+        "optimizer_states": [{"state": {}}],
+        "hyper_parameters": {"width": 8},
+    }
+    given, out = tmp_path / "hers.ckpt", tmp_path / "for gotten.ckpt"
+    torch.save(held, given)
+    words = (
+        "unlearn",
+        given,
+        "--forget",
+        CLASS3,
+        "--method",
+        "head_mask()",
+        "--like",
+        given,
+        "--data",
+        "digits()",
+        "--model",
+        MODEL,
+        "--out",
+        out,
+    )
+    with pytest.raises(SystemExit) as ended:
+        run(*words)
+    assert ended.value.code == 2 and not out.exists()
+    assert "--weights state_dict" in capsys.readouterr().err
+    run(*words, "--weights", "state_dict")
+    said = capsys.readouterr()
+    assert "weights under state_dict, names without 'model.'" in " ".join(said.out.split())
+    assert "state_dict_ema, optimizer_states of hers.ckpt are not in the new file" in said.err
+    saved = torch.load(out, weights_only=True)
+    assert saved.keys() == {"state_dict", "hyper_parameters", "eigenforget"}
+    assert list(saved["state_dict"]) == list(held["state_dict"])
+    job = json.loads(out.with_suffix(".json").read_text())["job"]
+    assert "state_dict_ema" in job["warnings"][0] and job["form"].startswith("weights under")
+    # What is printed as the next command can be pasted.
+    (line,) = [line for line in said.out.splitlines() if line.startswith("Next: ")]
+    pasted = shlex.split(line.removeprefix("Next: "))
+    assert str(out) in pasted and CLASS3 in pasted and "state_dict" in pasted
+    original = made / "original.safetensors"
+    run("evaluate", out, "--original", original, "--forget", CLASS3, "--out", tmp_path / "results")
+    scores = json.loads((tmp_path / "results" / "records" / "01-for-gotten.json").read_text())
+    assert scores["job"]["method"]["spec"] == "head_mask()"

@@ -19,6 +19,7 @@ from eigenforget.cli.options import (
     RequestSpec,
     Seed,
     TrainedOptions,
+    WeightsKey,
 )
 from eigenforget.cli.terminal import engine, progress, say
 from eigenforget.core.errors import EigenforgetError
@@ -48,6 +49,7 @@ def analyze(
         ),
     ] = "",
     trained: TrainedOptions = TRAINED,
+    weights: WeightsKey = "",
     also_layer: Layers = (),
     seed: Seed = 0,
     measuring: MeasuringOptions = MEASURING,
@@ -69,7 +71,10 @@ def analyze(
         raise EigenforgetError("analyze compares the original with at least one --oracle")
     specs = Specs(request=forget, **asdict(trained))
     given = compare(
-        Checkpoints(original, oracle), specs, engine(**asdict(measuring)), salt=recording.hash_ids
+        Checkpoints(original, oracle, weights=weights),
+        specs,
+        engine(**asdict(measuring)),
+        salt=recording.hash_ids,
     )
     say(f"inputs: {given.experiment.data.inputs_in_words}", wrap=False)
     experiment = given.experiment

@@ -26,6 +26,7 @@ from eigenforget.cli.options import (
     Skip,
     Track,
     TrainedOptions,
+    WeightsKey,
 )
 from eigenforget.cli.terminal import engine, progress, say, show_results
 from eigenforget.core.errors import EigenforgetError
@@ -60,6 +61,7 @@ def evaluate(
         ),
     ] = (),
     trained: TrainedOptions = TRAINED,
+    weights: WeightsKey = "",
     also_layer: Layers = (),
     metric: Metrics = (),
     audit: Audits = (),
@@ -89,7 +91,7 @@ def evaluate(
     Output(out, recording, overwrite).check_folder()
     specs, paths = (
         Specs(request=forget, **asdict(trained)),
-        Checkpoints(original, oracle, models, peer),
+        Checkpoints(original, oracle, models, peer, weights),
     )
     given = compare(paths, specs, engine(**asdict(measuring)), salt=recording.hash_ids)
     say(f"inputs: {given.experiment.data.inputs_in_words}", wrap=False)

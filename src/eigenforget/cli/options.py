@@ -88,6 +88,12 @@ ChannelsLast = Annotated[
     bool, Parameter(help="keep images in channels-last memory order", negative=())
 ]
 
+WeightsKey = Annotated[
+    str,
+    Parameter(
+        help="key of the weights in a checkpoint that holds several sets, as in state_dict_ema"
+    ),
+]
 HashIds = Annotated[
     Path | None,
     Parameter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from eigenforget.cli.options import (
     Track,
     TrainedOptions,
     TrainingOptions,
+    WeightsKey,
 )
 from eigenforget.cli.terminal import engine, progress, say
 from eigenforget.core.errors import EigenforgetError
@@ -35,6 +37,7 @@ from eigenforget.experiments.trained_data import check_recall, experiment_of
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.models import checkpoint as checkpoints
+from eigenforget.models.state_files import weights_file
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.training import trackers
 from eigenforget.training.cost import ModelAndCost
@@ -43,13 +46,21 @@ from eigenforget.training.log import both
 
 def unlearn(
     checkpoint: Annotated[
-        Path, Parameter(help="trained model: .safetensors, or a torch state_dict")
+        Path,
+        Parameter(
+            help="trained model: .safetensors, or a file of PyTorch, Lightning, Hugging Face"
+        ),
     ],
     *,
     forget: RequestSpec,
     out: Out,
     method: MethodSpec = "muda()",
     trained: TrainedOptions = TRAINED,
+    weights: WeightsKey = "",
+    like: Annotated[
+        Path | None,
+        Parameter(help="save in the form of this file: same kind, keys, names and types"),
+    ] = None,
     retain_fraction: RetainFraction = 1.0,
     seed: Seed = 0,
     training: TrainingOptions = TRAINING,
@@ -63,18 +74,25 @@ def unlearn(
     trained with, if it records them.
     """
     specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
-    chosen, output = METHODS.parse(method), Output(out, recording, overwrite)
+    chosen, output = METHODS.parse(method), Output(out, recording, overwrite, like, weights)
     output.check_checkpoint()
     if out.resolve() == checkpoint.resolve():
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
-    stored, place = checkpoints.load_checkpoint(checkpoint), engine(**asdict(training))
+    stored, place = (
+        checkpoints.load_checkpoint(checkpoint, weights=weights),
+        engine(**asdict(training)),
+    )
     experiment = experiment_of(checkpoint, stored, specs, place, salt=recording.hash_ids)
     say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
     model = experiment.stored_model(stored)
     experiment = check_recall(model, checkpoint, stored, experiment, specs)
-    inputs = {**file_of(checkpoint), "input_model": checkpoints.model_digest(model)}
+    form = checkpoints.fitted(model, stored).form.line
+    if form:
+        say(f"{checkpoint}: {form}")
+    inputs = {**file_of(weights_file(checkpoint)), "input_model": checkpoints.model_digest(model)}
     job = _job(experiment, model, chosen) | {"seed": seed}
+    job |= {"form": form} if form else {}
     trace: list[Mapping[str, Any]] = []
     leads = experiment.engine.leads
     with progress() as watch, trackers.tracking(track, name=out.stem, leads=leads) as tracked:
@@ -91,13 +109,19 @@ def unlearn(
     if not isinstance(result, ModelAndCost):
         raise result
     say(f"wrote {out} and {out.with_suffix('.json')} ({result.seconds:.1f} s)")
-    options = asdict(trained) | {"hash-ids": recording.hash_ids, "ledger": recording.ledger}
-    given = "".join(f" --allow {name}" for name in options.pop("allow"))
-    given += "".join(f" --{name} '{value}'" for name, value in options.items() if value)
-    say(
-        f"Next: eigenforget evaluate {out} --original {checkpoint}{given} --forget '{forget}' "
-        "--out results"
-    )
+    options = asdict(trained) | {
+        "weights": weights,
+        "hash-ids": recording.hash_ids,
+        "ledger": recording.ledger,
+        "forget": forget,
+    }
+    words = ["eigenforget", "evaluate", str(out), "--original", str(checkpoint)]
+    for name in options.pop("allow"):
+        words += ["--allow", name]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)] if value else []
+    words += ["--out", "results"]
+    say(f"Next: {shlex.join(words)}", wrap=False)
 
 
 def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, Any]:

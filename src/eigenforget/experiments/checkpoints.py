@@ -31,12 +31,14 @@ class Checkpoints:
         oracles: Models that were trained without the forget set.
         models: Unlearned models.
         peers: Models made like the one unlearned model, from other training seeds.
+        weights: The key of the weights in files that hold several sets of them.
     """
 
     original: Path
     oracles: tuple[Path, ...]
     models: tuple[Path, ...] = ()
     peers: tuple[Path, ...] = ()
+    weights: str = ""
 
     def named(self) -> list[tuple[str, Role, Path]]:
         """Names, roles and files of all that are measured.
@@ -86,8 +88,8 @@ def compare(
         EigenforgetError: A file cannot be read, or the models cannot be compared.
     """
     named = paths.named()
-    files = [CheckpointFile.read(path) for *_, path in named]
-    peers = [CheckpointFile.read(path) for path in paths.peers]
+    files = [CheckpointFile.read(path, paths.weights) for *_, path in named]
+    peers = [CheckpointFile.read(path, paths.weights) for path in paths.peers]
     original = files[0].path, files[0].stored
     experiment = experiment_of(*original, specs, engine, salt=salt)
     if CHANGED_DATA not in specs.allow:

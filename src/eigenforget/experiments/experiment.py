@@ -209,7 +209,8 @@ class Experiment:
         """
         model = self.new_model(0)
         found = head_if_any(model)
-        head = None if found is None else stored.tensors.get(f"{found[0]}.weight")
+        tensors = checkpoint.fitted(model, stored).tensors
+        head = None if found is None else tensors.get(f"{found[0]}.weight")
         if head is not None and head.ndim == 2 and len(head) != self.data.num_classes:
             model = self.new_model(0, num_classes=len(head))
         if stored.metadata.get("method"):
@@ -491,7 +492,9 @@ class Experiment:
 def _saved(made: ModelAndCost, draft: Path, metadata: Mapping[str, str], output: Output) -> Outcome:
     """Writes the draft of a checkpoint. Errors name the place where it is to be, not the draft."""
     try:
-        checkpoint.save_checkpoint(made.model, draft, metadata)
+        checkpoint.save_checkpoint(
+            made.model, draft, metadata, like=output.like, weights=output.weights
+        )
     except EigenforgetError as error:
         raise type(error)(str(error).replace(str(draft), str(output.path))) from None
     digests = {"model": checkpoint.model_digest(made.model), **results.file_of(draft)}

@@ -33,14 +33,18 @@ class CheckpointFile(NamedTuple):
     made: RunRecord | None = None
 
     @classmethod
-    def read(cls, path: Path) -> CheckpointFile:
+    def read(cls, path: Path, weights: str = "") -> CheckpointFile:
         """The checkpoint in a file, with the record beside it.
+
+        Args:
+            path: The file.
+            weights: The key of the weights in it, where there are several sets.
 
         Raises:
             EigenforgetError: It cannot be read, or the record is one of another file or says
                 something else than the metadata.
         """
-        found = cls(path, checkpoint.load_checkpoint(path))
+        found = cls(path, checkpoint.load_checkpoint(path, weights=weights))
         made = _record_beside(path)
         if made is not None:
             _check_record(found, made)

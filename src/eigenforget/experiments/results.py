@@ -63,15 +63,19 @@ class Output:
         path: A checkpoint or a folder.
         recording: How records are kept.
         overwrite: Whether existing results are replaced.
+        like: A file in whose form a checkpoint is saved; None saves safetensors.
+        weights: The key of the weights in that file, where there are several.
     """
 
     path: Path
     recording: Recording = PLAIN
     overwrite: bool = False
+    like: Path | None = None
+    weights: str = ""
 
     def check_checkpoint(self) -> None:
         """Checks, before any work, that the checkpoint and the files beside it can be written."""
-        checkpoint.check_target(self.path)
+        checkpoint.check_target(self.path, self.like)
         check_names([self.path.name], "the name of --out")
         for path in _files_of(self.path):
             record.check_place(path, overwrite=self.overwrite)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-import pickle
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -16,53 +15,54 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError, NotWritten
 from eigenforget.core.text import first_line, listed
 from eigenforget.models.initialisation import is_mask
-from eigenforget.record import RecordError, WriteError, recover_near, value_digest
+from eigenforget.models.renaming import COUNTER, nearest_reason, renaming, wrapper_prefix
+from eigenforget.models.state_files import StateForm, read_state, weights_file, write_like
+from eigenforget.record import RecordError, WriteError, value_digest
 from eigenforget.record.files import atomic_file
 
-_PICKLED = (".pt", ".pth")
 DIGEST = "eigenforget_digest"
 """Of the metadata: the digest of weights and metadata as saved, by which damage is found."""
 _OLD_DIGEST = "tensors"
 """In older files: the digest of the weights alone."""
-_WRAPPERS = ("state_dict", "model")
-_CONVERT = "where it was made, save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    AssertionError,
-    AttributeError,
-    TypeError,
-    pickle.UnpicklingError,
-    struct.error,
-)
-"""What torch.load raises for damaged files of its several formats."""
+_LOG = logging.getLogger("eigenforget")
 
 
 class Checkpoint(NamedTuple):
-    """Weights by name, on the CPU, and the metadata of a safetensors file ({} for other files).
+    """What a file holds of a model.
 
-    `sealed` says whether both are known to be as they were saved.
+    Attributes:
+        tensors: Weights by name, on the CPU.
+        metadata: Strings that the file holds beside them.
+        sealed: Whether both are known to be as they were saved.
+        form: Where they lie in the file, and what was taken off their names.
     """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     sealed: bool = False
+    form: StateForm = StateForm()
 
 
-def check_target(path: str | Path) -> None:
+def check_target(path: str | Path, like: str | Path | None = None) -> None:
     """Check that a checkpoint can have this name.
 
+    Args:
+        path: The name.
+        like: The file in whose form it is to be saved.
+
     Raises:
-        EigenforgetError: The name does not end in .safetensors.
+        EigenforgetError: The name does not end in .safetensors, or as that of `like` does.
     """
-    if _path(path).suffix != ".safetensors":
-        raise EigenforgetError(f"a checkpoint is saved as .safetensors, got {str(path)!r}")
+    wanted = ".safetensors" if like is None else weights_file(_path(like)).suffix
+    if wanted == ".json":
+        wanted = ".safetensors"  # what was in pieces becomes one file
+    if _path(path).suffix != wanted:
+        hint = "; --like FILE saves it in the form of that file" if like is None else ""
+        raise EigenforgetError(f"a checkpoint is saved as {wanted}, got {str(path)!r}{hint}")
 
 
 def save_checkpoint(
@@ -71,16 +71,24 @@ def save_checkpoint(
     metadata: Mapping[str, str] | None = None,
     *,
     overwrite: bool = False,
+    like: str | Path | None = None,
+    weights: str = "",
 ) -> Path:
-    """Write the state dict as safetensors: completely or not at all.
+    """Write the state dict: completely or not at all.
 
-    Tied weights are stored under each of their names.
+    It becomes safetensors, in which tied weights are stored under each of their names, or what
+    `like` is: a file of the same kind, with the weights under the same keys, names and types. Of
+    what lies beside them there, the state of the training, scores and all that has tensors is left
+    out, with a warning: it is the original's.
 
     Args:
         model: The model to save.
-        path: A name that ends in .safetensors; the folders above it are made.
+        path: A name that ends in .safetensors, or as that of `like` does; the folders above it are
+            made.
         metadata: Strings that the file holds beside the weights.
         overwrite: Whether a file of this name is replaced.
+        like: A file that the model was loaded from.
+        weights: The key of the weights in it, as for `load_checkpoint`.
 
     Returns:
         The path.
@@ -93,7 +101,7 @@ def save_checkpoint(
     if not isinstance(model, nn.Module):
         raise EigenforgetError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     target, about = _path(path), dict(metadata or {})
-    check_target(target)
+    check_target(target, like)
     for key, value in about.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise EigenforgetError(f"metadata {key!r} must be a string, got {type(value).__name__}")
@@ -106,8 +114,11 @@ def save_checkpoint(
         raise EigenforgetError(f"{target}: the model has no weights to save")
     try:
         with atomic_file(target, overwrite=overwrite) as draft:
-            digest = _digest(tensors_digest(tensors), about)
-            save_file(tensors, draft, {**about, DIGEST: digest})
+            if like is None:
+                save_file(tensors, draft, _sealed(tensors, about))
+            else:
+                form = weights_file(_path(like))
+                write_like(form, draft, tensors, about, weights=weights, seal=_sealed)
     except WriteError as error:
         raise NotWritten(str(error)) from None
     except safetensors.SafetensorError as error:
@@ -118,45 +129,47 @@ def save_checkpoint(
 
 
 @overload
-def load_checkpoint(path: str | Path) -> Checkpoint: ...
+def load_checkpoint(path: str | Path, *, weights: str = ...) -> Checkpoint: ...
 @overload
-def load_checkpoint(path: str | Path, model: nn.Module) -> nn.Module: ...
-def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> Checkpoint | nn.Module:
-    """Read the weights in a .safetensors file, or in a .pt or .pth file that holds a state dict.
+def load_checkpoint(path: str | Path, model: nn.Module, *, weights: str = ...) -> nn.Module: ...
+def load_checkpoint(
+    path: str | Path, model: nn.Module | None = None, *, weights: str = ""
+) -> Checkpoint | nn.Module:
+    """Read the weights in a file as PyTorch, Lightning, timm or Hugging Face save them.
 
-    The state dict may stand under "state_dict" or "model". Pickles are read with weights_only, so
-    that loading runs no code. A "module." that begins every name is taken off them. A mask of 0 and
-    ±∞ passes; `load_into` sees whether it is one.
+    That is a .safetensors file, or a .pt, .pth, .ckpt, .bin or .pth.tar file that holds a state
+    dict, alone or under keys such as "state_dict" beside other entries. A folder or an .index.json
+    of Hugging Face stands for the files in it. Pickles are read with weights_only, so that loading
+    runs no code. Prefixes of wrappers ("module.", "_orig_mod.", "_module.") that begin every name
+    are taken off; `load_into` finds others. A mask of 0 and ±∞ passes; `load_into` sees whether it
+    is one.
 
     Args:
-        path: The file.
+        path: The file or folder.
         model: A model to copy the weights into; see `load_into`.
+        weights: The key of the weights that are meant, where a file holds several, such as a moving
+            average beside them.
 
     Returns:
         The weights with the file's metadata, or the given model with these weights.
 
     Raises:
         EigenforgetError: The file is missing, damaged (also by a digest of the weights, which
-            `save_checkpoint` writes), holds Python objects or no tensors, or weights that are not
-            finite; or the weights do not fit the model.
+            `save_checkpoint` writes), holds Python objects, no tensors or several sets of them, or
+            weights that are not finite; or the weights do not fit the model.
     """
     if model is not None and not isinstance(model, nn.Module):
         raise EigenforgetError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    source = _path(path)
-    if source.suffix not in (".safetensors", *_PICKLED):
-        raise EigenforgetError(f"{source}: a checkpoint ends in .safetensors, .pt or .pth")
-    try:
-        recover_near(source)
-    except RecordError as error:
-        raise EigenforgetError(str(error)) from None
-    if not source.is_file():
-        raise EigenforgetError(f"{source}: there is no such file")
-    read = _read_pickled if source.suffix in _PICKLED else _read_safetensors
-    tensors, metadata = read(source)
-    if not tensors:
+    source = weights_file(_path(path))
+    state, metadata, way = read_state(source, weights)
+    if not state:
         raise EigenforgetError(f"{source}: the checkpoint is empty")
-    stored = {name: _storable(str(source), name, value) for name, value in tensors.items()}
+    stored = {str(n): _storable(str(source), str(n), value) for n, value in state.items()}
     found = _checked(source, stored, metadata)
+    # Names in a file of ours are the model's own.
+    cut = "" if DIGEST in metadata or _OLD_DIGEST in metadata else wrapper_prefix(stored)
+    tensors = {name.removeprefix(cut): value for name, value in found.tensors.items()}
+    found = found._replace(tensors=tensors, form=StateForm(way, cut))
     if model is None:
         return found
     load_into(model, found)
@@ -165,41 +178,56 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> Checkpo
 
 def _checked(source: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Checkpoint:
     """The checkpoint, if weights and metadata have the digest that was saved with them."""
-    told, old = metadata.pop(DIGEST, None), metadata.pop(_OLD_DIGEST, None)
+    told, old = metadata.get(DIGEST), metadata.get(_OLD_DIGEST)
     if told is None and old is None and "eigenforget" not in metadata:
         return Checkpoint(tensors, metadata)  # of another tool
-    weights = tensors_digest(tensors)
+    weights, about = tensors_digest(tensors), _without_digests(metadata)
     if told is None and weights != old:
         raise EigenforgetError(
             f"{source}: the checkpoint is damaged: its weights are not those that were saved"
         )
-    if told is not None and told != _digest(weights, metadata):
+    if told is not None and told != _digest(weights, about):
         raise EigenforgetError(
             f"{source}: the checkpoint is damaged: its weights or its metadata are not those that "
             "were saved"
         )
-    return Checkpoint(tensors, metadata, sealed=told is not None)
+    return Checkpoint(tensors, about, sealed=told is not None)
+
+
+def _sealed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata with the digest of both."""
+    about = _without_digests(metadata)
+    return {**about, DIGEST: _digest(tensors_digest(tensors), about)}
 
 
 def _digest(weights: str, metadata: Mapping[str, str]) -> str:
     """The digest of a checkpoint whose weights have this digest."""
-    about = {key: value for key, value in metadata.items() if key not in (DIGEST, _OLD_DIGEST)}
-    return value_digest({"weights": weights, "metadata": about})
+    return value_digest({"weights": weights, "metadata": dict(metadata)})
+
+
+def _without_digests(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key not in (DIGEST, _OLD_DIGEST)}
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy the weights into the model, completely or not at all.
 
+    Weights under another prefix than the model's names have are found, see `fitted`. float64 is
+    rounded where the model is in float32, with a warning.
+
     Raises:
         EigenforgetError: Names or shapes differ, the model's number type does not hold every value
-            exactly, or something infinite is no buffer of the model. The message lists what.
+            exactly, or something infinite is no buffer of the model. The message lists what, and
+            the likely reason.
     """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    given = checkpoint.tensors
+    found = fitted(model, checkpoint)
+    if found.form.line:
+        _LOG.info("checkpoint: %s", found.form.line)
+    own, given = _state(model), found.tensors
     both = [(name, given[name], own[name]) for name in own if name in given]
     problems = {
-        "missing": [name for name in own if name not in given],
+        "missing": [n for n in own if n not in given and not n.endswith(COUNTER)],
         "unexpected": [name for name in given if name not in own],
         "of another shape": [
             f"{name} (checkpoint {list(theirs.shape)}, model {list(ours.shape)})"
@@ -209,7 +237,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         "of another type": [
             f"{name} (checkpoint {theirs.dtype}, model {ours.dtype})"
             for name, theirs, ours in both
-            if not _holds(ours.dtype, theirs.dtype)
+            if not _holds(ours.dtype, theirs.dtype) and not _rounds(ours.dtype, theirs.dtype)
         ],
         "infinite": [name for name, theirs, _ in both if name in parameters and is_mask(theirs)],
         "tied in the model but different": _torn(own, given),
@@ -218,8 +246,37 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         f"{len(names)} {problem}: {listed(names)}" for problem, names in problems.items() if names
     ]
     if parts:
-        raise EigenforgetError(f"the checkpoint does not fit the model: {'; '.join(parts)}")
-    model.load_state_dict(given)
+        reason = nearest_reason(own, given)
+        raise EigenforgetError(
+            f"the checkpoint does not fit the model: {'; '.join(parts)}"
+            + (f"; {reason}" if reason else "")
+        )
+    rounded = [name for name, theirs, ours in both if _rounds(ours.dtype, theirs.dtype)]
+    if rounded:
+        notices.warn(
+            f"{len(rounded)} tensors of the checkpoint are in float64 and are rounded to the "
+            "model's float32; model.double() keeps them"
+        )
+    model.load_state_dict({**own, **given})
+
+
+def fitted(model: nn.Module, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint under the names of the model, where a prefix is all that differs.
+
+    Entries beside the model's part, such as weights of a loss, are left out with a warning. A
+    checkpoint that does not fit is given back as it is.
+    """
+    found = renaming(_state(model), checkpoint.tensors)
+    if found is None:
+        return checkpoint
+    if found.left_out:
+        notices.warn(
+            f"{len(found.left_out)} entries of the checkpoint are no weights of the model and are "
+            f"left out: {listed(found.left_out)}"
+        )
+    tensors = {own: checkpoint.tensors[name] for name, own in found.names.items()}
+    form = checkpoint.form._replace(prefix=checkpoint.form.prefix + found.prefix)
+    return checkpoint._replace(tensors=tensors, form=form)
 
 
 def model_digest(model: nn.Module) -> str:
@@ -280,48 +337,8 @@ def _storable(file: str, name: str, value: Any, *, may_mask: bool = True) -> Ten
     return tensor
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as opened:
-            names = opened.keys()
-            return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
-    except (OSError, safetensors.SafetensorError) as error:
-        raise EigenforgetError(
-            f"{path}: not a readable safetensors file: {first_line(error)}"
-        ) from None
-
-
-def _read_pickled(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        if "not an allowed global" in str(error) or "TorchScript" in str(error):
-            raise EigenforgetError(
-                f"{path}: holds Python objects, which could run code; {_CONVERT}"
-            ) from None
-        raise EigenforgetError(
-            f"{path}: damaged, or not written by torch.save as weights alone; {_CONVERT}"
-        ) from None
-    wrapped = [
-        key
-        for key in _WRAPPERS
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)
-    ]
-    if len(wrapped) > 1:
-        raise EigenforgetError(
-            f"{path}: has weights under both {' and '.join(wrapped)}; save the ones you mean alone"
-        )
-    state = loaded[wrapped[0]] if wrapped else loaded
-    if not isinstance(state, Mapping):
-        raise EigenforgetError(
-            f"{path}: holds a {type(state).__name__}, not a state dict; {_CONVERT}"
-        )
-    names = [str(name) for name in state]
-    # torch.nn.DataParallel puts this before every name.
-    cut = "module." if all(name.startswith("module.") for name in names) else ""
-    return {
-        name.removeprefix(cut): value for name, value in zip(names, state.values(), strict=True)
-    }, {}
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
 
 
 def _raw(tensor: Tensor) -> memoryview:
@@ -337,6 +354,11 @@ def _holds(target: torch.dtype, given: torch.dtype) -> bool:
         target.is_floating_point == given.is_floating_point
         and torch.promote_types(target, given) == target
     )
+
+
+def _rounds(target: torch.dtype, given: torch.dtype) -> bool:
+    """Whether values lose no more than digits that training in float32 never had."""
+    return (target, given) == (torch.float32, torch.float64)
 
 
 def _torn(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
