@@ -404,6 +404,12 @@ def test_own_audits_are_functions_instances_or_classes_and_replace_those_of_thei
         ({"maps": ["nothing"]}, "nothing"),
         ({"oracles": [net(1)]}, "list"),
         ({"oracles": {"o": 3}}, "int"),
+        ({"oracles": {"": net(1)}}, "''"),
+        ({"oracles": {"a\nb": net(1)}}, r"'a\nb'"),
+        ({"forgotten_classes": (7,)}, "7"),
+        ({"engine": "cpu"}, "'cpu'"),
+        ({"k": -1}, "-1"),
+        ({"seed": "a"}, "'a'"),
     ],
 )
 def test_wrong_arguments_are_one_line(given: dict[str, Any], value: str) -> None:

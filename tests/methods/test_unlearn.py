@@ -148,6 +148,7 @@ def test_every_method_class_is_a_name_of_the_package() -> None:
         ({"retain": (X[:10], torch.rand(10))}, "float32"),
         ({"seed": "a"}, "str"),
         ({"seed": None}, "NoneType"),
+        ({"allow_overlap": 1}, "allow_overlap"),
         ({"seed": 1.5}, "float"),
         ({"engine": "cpu"}, "str"),
         ({"layer": 3}, "int"),
@@ -277,7 +278,7 @@ def test_an_overlap_that_was_not_looked_for_is_said(monkeypatch: pytest.MonkeyPa
     with pytest.raises(EigenforgetError, match="5 samples"):
         call(forget=forget, retain=retain, allow_overlap=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message="whether samples")
         call(forget=forget, retain=retain, allow_overlap=True)
         whole = Streamed(slice(0, 30))
         call(forget=Subset(whole, range(10)), retain=Subset(whole, range(10, 30)))

@@ -43,6 +43,7 @@ from eigenforget.report.pages.page import write_page
 from eigenforget.report.table import Cell, Row, build
 from eigenforget.report.verdict import Verdict, verdicts
 from eigenforget.requests.splitting import settled_classes, sides_of
+from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.recall import warn_of_poor_recall
@@ -243,6 +244,8 @@ def evaluate(
     Raises:
         EigenforgetError: Anything that was given is wrong; one line.
     """
+    check_arguments(layer=layer, k=k, num_classes=num_classes, map_points=map_points)
+    check_arguments(allow_overlap=allow_overlap, engine=engine, seed=seed)
     given, retrained = models_by_name(models, "models"), models_by_name(oracles or {}, "oracles")
     _check_names(given, retrained)
     held_out = as_source(test, "test")
@@ -264,6 +267,7 @@ def evaluate(
         metrics=_list(metrics, "metrics"),
         audits=_list(audits, "audits"),
     )
+    check_classes_exist(gone, panel.num_classes)
     made = {**given, **retrained}
     plain = prepared_models(made, sides, trains="relearning" not in skip)
     measured = _measured(panel, plain, oracles=tuple(retrained))

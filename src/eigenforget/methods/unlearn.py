@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.models.prepare import door, looks, prepare
 from eigenforget.models.wrappers import on_its_device
 from eigenforget.requests.splitting import settled_classes
+from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Look
 from eigenforget.training.recall import warn_of_poor_recall
@@ -79,15 +79,19 @@ def unlearn(
         Refused: The method is not made for this model or these data.
         Diverged: Training led to NaN or infinite values.
     """
-    _check_types(model=model, seed=seed, engine=engine, layer=layer, log=log, look=look)
+    check_arguments(model=model, seed=seed, engine=engine, layer=layer, log=log, look=look)
+    check_arguments(allow_overlap=allow_overlap)
     chosen = as_method(method)
     forget_set = _source(forget, "forget")
     retain_set = None if retain is None else _source(retain, "retain")
     prepared = prepare(model, looks(forget=forget_set, retain=retain_set), trains=True)
+    for source in (forget_set, retain_set):
+        if source is not None:
+            check_label_range(source.labels(), prepared.num_classes)
     if retain_set is not None and not allow_overlap:
         _check_sides(forget_set, retain_set, at_any_cost=allow_overlap is False)
     gone = settled_classes(forget_set, retain_set, forgotten_classes)
-    _check_class_range(forgotten_classes and gone, prepared.num_classes)
+    check_classes_exist(forgotten_classes and gone, prepared.num_classes)
     task = Task(
         model=prepared.model,
         forget=forget_set,
@@ -152,21 +156,6 @@ def _check_weights(model: nn.Module, what: str, constants: Mapping[str, Tensor])
         raise EigenforgetError(f"{what} has NaN or infinite values in {name}")
 
 
-def _check_types(**given: Any) -> None:
-    wanted: dict[str, tuple[type, str]] = {
-        "model": (nn.Module, "a torch.nn.Module"),
-        "seed": (Integral, "an integer"),
-        "engine": (Engine, "an Engine or None"),
-        "layer": (str, "the name of a layer or None"),
-        "log": (Callable, "a function of a row or None"),  # type: ignore[dict-item]  # a special form
-        "look": (Callable, "a function of a model or None"),  # type: ignore[dict-item]
-    }
-    for name, value in given.items():
-        kind, words = wanted[name]
-        if not (isinstance(value, kind) or (value is None and words.endswith("None"))):
-            raise EigenforgetError(f"{name} must be {words}, got {type(value).__name__}")
-
-
 def _source(data: Any, what: str) -> Source:
     if data is None:
         raise EigenforgetError(
@@ -190,11 +179,3 @@ def _check_sides(forget: Source, retain: Source, *, at_any_cost: bool) -> None:
         f"whether samples of the forget set are in the retain set was not checked: {why}; give "
         f"Subsets of one dataset, {cure}, or allow_overlap=True if they may be"
     )
-
-
-def _check_class_range(classes: Sequence[int] | None, num_classes: int) -> None:
-    outside = [c for c in classes or () if not 0 <= c < num_classes]
-    if outside:
-        raise EigenforgetError(
-            f"forgotten_classes: {outside[0]} is outside the model's head of {num_classes} outputs"
-        )

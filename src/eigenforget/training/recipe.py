@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
@@ -18,6 +19,7 @@ from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.models.prepare import door, looks, prepare
+from eigenforget.training.arguments import check_arguments
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
 from eigenforget.training.losses import cross_entropy
@@ -89,7 +91,13 @@ def train(
         EigenforgetError: A label outside of the model's outputs, empty data, unsuitable weights.
         Diverged: The loss or a weight became NaN or infinite.
     """
+    check_arguments(model=model, seed=seed, layer=layer, engine=engine, log=log)
     chosen = RECIPES.parse(recipe) if isinstance(recipe, str) else recipe
+    if not isinstance(chosen, Recipe):
+        raise EigenforgetError(
+            f"recipe must be a Recipe or its spelling, such as 'recipe(epochs=5)', got "
+            f"{type(chosen).__name__}"
+        )
     source = as_source(data, "data")
     if chosen.augment != "none":
         augment = AUGMENTS.parse(chosen.augment)

@@ -130,8 +130,11 @@ BAD = {
     "words as labels": ((IDS, np.array(["a", "b"])), "^x: labels are words .'a', 'b'.*number the"),
     "words in a list": ((IDS, ["b", "a"]), "^x: labels are words .'a', 'b'"),
     "words of a dataset": ([(torch.ones(3), w) for w in "ab"], "^x: labels are words .'a', 'b'"),
-    "no tensors": ([(object(), 0), (object(), 1)], "^x cannot be read: .*object"),
-    "inputs of two sizes": ([(torch.ones(3), 0), (torch.ones(2), 1)], "^x cannot be read: .*size"),
+    "no tensors": ([(object(), 0), (object(), 1)], "^x: samples cannot be read: .*object"),
+    "inputs of two sizes": (
+        [(torch.ones(3), 0), (torch.ones(2), 1)],
+        "^x: samples cannot be read: .*size",
+    ),
     "lists in dicts": ([{"ids": [1, 2], "labels": 0}] * 3, r"'ids'.*set_format.*inputs="),
     "objects": (
         ({"ids": np.array([[None], [1]])}, np.array([0, 1])),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eigenforget.core import seeds
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.augment import Crop
 from eigenforget.data.sources import (
     DatasetSource,
@@ -206,3 +207,13 @@ def test_a_trailing_batch_of_one_is_left_out_of_training() -> None:
     assert [len(b.labels) for b in source.batches(4, torch.Generator().manual_seed(0))] == [4, 4]
     assert [len(b.labels) for b in source.batches(4)] == [4, 4, 1]
     assert isinstance(as_source(Points(source)), DatasetSource)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_cannot_be_read_later_is_one_line(workers: int) -> None:
+    samples = [(torch.ones(3), 0)] * 6 + [(torch.ones(2), 1)]
+    source = DatasetSource(samples, workers=workers)  # type: ignore[arg-type]
+    assert [len(batch.labels) for batch in source.batches(3)] == [3, 3, 1]
+    with pytest.raises(EigenforgetError, match=r"^samples cannot be read: .*size") as caught:
+        list(source.batches(7))
+    assert "\n" not in str(caught.value)

@@ -17,6 +17,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import first_line
 from eigenforget.data.sources.inputs import Inputs, Layout, label_tensor
 from eigenforget.data.sources.kinds import (
+    UNREADABLE,
     DatasetSource,
     JoinedSource,
     Source,
@@ -30,8 +31,6 @@ from eigenforget.data.sources.samples import Samples, with_transform
 
 _LOOKED_AT = 32
 """Samples of a dataset that are read before it is used."""
-_UNREADABLE = (TypeError, LookupError, AttributeError, ValueError, RuntimeError)
-"""What datasets, collate functions and torch raise for samples that make no batch."""
 
 
 def as_source(data: Any, what: str = "data") -> Source:
@@ -54,7 +53,7 @@ def as_source(data: Any, what: str = "data") -> Source:
     except EigenforgetError as error:
         line = str(error)
         raise EigenforgetError(line if line.startswith(what) else f"{what}: {line}") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise EigenforgetError(f"{what} cannot be read: {first_line(error)}") from error
     return source
 

@@ -32,6 +32,9 @@ from eigenforget.data.sources.inputs import (
     taken,
 )
 
+UNREADABLE = (TypeError, LookupError, AttributeError, ValueError, RuntimeError)
+"""What datasets, collate functions and torch raise for samples that make no batch."""
+
 
 class Source(Protocol):
     """Samples in a fixed order."""
@@ -157,7 +160,7 @@ class DatasetSource:
             num_workers=self.workers,
             generator=own,
         )
-        for rows, given in zip(plan, loader, strict=True):
+        for rows, given in zip(plan, _readings(loader), strict=True):
             inputs, labels = self.layout.pair(given)
             targets = label_tensor(labels)
             if len(targets) != len(rows):
@@ -178,6 +181,23 @@ class DatasetSource:
             plain=None if self.plain is None else self.plain.subset(rows),
             known=None if known is None else known[rows],
         )
+
+
+def _readings(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a loader; what its dataset or collate function raises is one line."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except UNREADABLE as error:
+            if isinstance(error, EigenforgetError):
+                raise
+            # From a worker process, the last line of the message is the error itself.
+            line = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise EigenforgetError(f"samples cannot be read: {line}") from error
+        yield batch
 
 
 class JoinedSource:

@@ -38,7 +38,7 @@ from eigenforget.evaluation.evaluate import (
 from eigenforget.evaluation.evidence import Observation
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.evaluation.records import evaluation_record, write_chain
-from eigenforget.models.features import find_head
+from eigenforget.models.features import find_head, find_layer
 from eigenforget.models.prepare import door
 from eigenforget.models.wrappers import on_its_device
 from eigenforget.record import RunRecord, atomic_folder, chained
@@ -46,6 +46,7 @@ from eigenforget.record.schema import Role
 from eigenforget.report.figures.analysis_series import INDICATORS, analysis_records
 from eigenforget.report.pages.analysis import headlines, write_analysis
 from eigenforget.requests.splitting import classes_in, settled_classes
+from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
@@ -153,6 +154,8 @@ def analyze(
     Raises:
         EigenforgetError: Anything that was given is wrong; one line.
     """
+    check_arguments(layer=layer, k=k, num_classes=num_classes, engine=engine, seed=seed)
+    check_arguments(allow_overlap=allow_overlap)
     models = _models(original, oracles)
     held_out = None if test is None else as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
@@ -161,6 +164,7 @@ def analyze(
     parts: dict[Part, Any] = {"forget": sides.forget, "retain": sides.retain}
     if held_out is not None:
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
+    check_classes_exist(gone, num_classes or sides.classes)
     settled = list(prepared_models(models, sides, trains=False).values())
     engine = engine or Engine()
     with on_its_device(*settled):
@@ -242,8 +246,10 @@ def _layers(
     given: Any, model: nn.Module, source: Source, *, engine: Engine, layer: str | None
 ) -> tuple[str, ...]:
     """The further layers that were given, or those that are found."""
-    if isinstance(given, str):
+    if isinstance(given, str) or not isinstance(given, Sequence | None):
         raise EigenforgetError(f"layers must be a list of names, got {given!r}")
+    if layer is not None:
+        find_layer(model, layer)
     if given is not None:
         return tuple(given)
     return earlier_layers(model, source, engine=engine, layer=layer)
