@@ -80,15 +80,11 @@ def test_records_name_the_files_that_they_are_about(plain: Path) -> None:
     original, oracle, gone = (
         read(plain / f"{name}.json") for name in ("original", "oracle", "gone")
     )
-    assert named(original.inputs) == {} and named(original.outcome.outputs) == of(
-        "original.safetensors"
-    )
-    assert named(oracle.inputs) == of("oracle.split.json") and named(oracle.outcome.outputs) == of(
-        "oracle.safetensors"
-    )
-    assert named(gone.inputs) == of("original.safetensors", "gone.split.json") and named(
-        gone.outcome.outputs
-    ) == of("gone.safetensors")
+    assert named(original.inputs) == {}
+    assert named(oracle.inputs) == of("oracle.split.json")
+    assert named(gone.inputs) == of("original.safetensors", "gone.split.json")
+    for name, made in {"original": original, "oracle": oracle, "gone": gone}.items():
+        assert named(made.outcome.outputs) == of(f"{name}.safetensors", f"{name}.rows")
     for record, name in zip(
         read_folder(plain / "results" / "records"), ("original", "oracle", "gone"), strict=True
     ):
@@ -177,6 +173,18 @@ def test_a_refused_run_is_on_record_with_its_split(copied: Path) -> None:
         status("verify", copied / "refused.json", "--strict") == 0
         and read_folder(copied / "ledger")[-1].outcome.status == "refused"
     )
+
+
+def test_a_refused_run_replaces_no_model(copied: Path) -> None:
+    """The model that was there stays whole beside its own record."""
+    argv = ("unlearn", copied / "original.safetensors", "--forget", GONE, "--method", "head_mask()")
+    names = [f"gone.{ending}" for ending in ("safetensors", "json", "split.json", "rows")]
+    before = [(copied / name).read_bytes() for name in names]
+    assert status(*argv, "--out", copied / "gone.safetensors", "--overwrite") == 2
+    assert [(copied / name).read_bytes() for name in names] == before
+    told = copied / "gone.refused.json"
+    assert read(told).outcome.status == "refused" and read(told).name == "gone"
+    assert status("verify", told, copied / "gone.json", "--strict") == 0
 
 
 def test_no_file_is_replaced_unless_it_is_said(

@@ -375,17 +375,23 @@ class Experiment:
     def save(self, run: Run, output: Output) -> None:
         """Writes the checkpoint, its record and the ids of its split: all of them, or none.
 
-        A run that was refused or diverged has a record and no checkpoint.
+        A run that was refused or diverged has a record and no checkpoint. A checkpoint that is
+        there stays, and so does its record: the new one is OUT.refused.json or OUT.failed.json.
         """
         metadata = {"eigenforget": run.kind, **self._told(run, output.recording)}
-        with results.checkpoint_files(output) as files:
-            series = {}
+        place, series = output, {}
+        if not isinstance(run.result, ModelAndCost) and output.path.exists():
+            ending = f".{problem(run.result).status}{output.path.suffix}"
+            place = replace(output, path=output.path.with_suffix(ending))
+        with results.checkpoint_files(place) as files:
             if isinstance(run.result, ModelAndCost):
                 series = {} if run.trace is None else {"trace": list(run.trace)}
                 rows = self._rows_text(output.recording)
                 write_text(files.rows, rows)
                 facts = self._facts(run, rows, output.recording)
                 outcome = _saved(run.result, files.model, {**metadata, **facts.metadata()}, output)
+                outputs = {**outcome.outputs, **results.file_of(files.rows)}
+                outcome = replace(outcome, outputs=outputs)
             else:
                 outcome = problem(run.result)
             unsealed = self.record(
@@ -396,8 +402,7 @@ class Experiment:
                 inputs=run.inputs,
                 series=series,
             )
-            sealed = self.seal([unsealed], output.recording, files.split.name)
-            files.write(sealed)
+            files.write(self.seal([unsealed], output.recording, files.split.name))
 
     def _told(self, run: Run, recording: Recording) -> dict[str, str]:
         """The specs as a checkpoint tells them."""

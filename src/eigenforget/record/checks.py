@@ -21,6 +21,8 @@ FILE = "file:"
 _MODELS = ("input_model", "checked_model", "model")
 """Names of digests over the weights of a model."""
 _WEIGHTS = ".safetensors"
+_NO_MODELS = (".json", ".rows", ".py")
+"""Endings of files that records name and that are no checkpoints."""
 
 
 class VerifyFinding(NamedTuple):
@@ -262,7 +264,7 @@ def _file_name(item: StoredRecord, key: str) -> str:
     named = [
         name.removeprefix(FILE)
         for name in digests
-        if name.startswith(FILE) and not name.endswith(".json")
+        if name.startswith(FILE) and not name.endswith(_NO_MODELS)
     ]
     return named[0] if named else item.path.with_suffix(_WEIGHTS).name if key == "model" else ""
 
