@@ -54,6 +54,10 @@ class Moments(NamedTuple):
             return self.scatter
         return self.scatter + self.samples * torch.outer(self.mean, self.mean)
 
+    def space(self, centering: Centering = "none") -> Eigenspace:
+        """The eigenspace of G, whose rank cannot exceed the number of rows."""
+        return eigenspace(self.gram(centering), rank=int(self.samples))
+
 
 class Eigenspace(NamedTuple):
     """Eigenvalues and eigenvectors of a Gram matrix [D, D] of numerical rank R ≤ D.
@@ -100,18 +104,44 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(count, mean, scatter)
 
 
-def eigenspace(gram: Tensor) -> Eigenspace:
+def eigenspace(gram: Tensor, rank: int | None = None) -> Eigenspace:
     """Eigenvectors of a symmetric Gram matrix [D, D] whose eigenvalues stand above rounding error.
 
     Directions with no energy have no defined eigenvector (dead units are common after a ReLU), so
     they are left out.
+
+    Args:
+        gram: The matrix.
+        rank: What its rank cannot exceed, such as the number of rows that it was made of. Far below
+            D, the matrix is first projected onto its range, in O(D² rank) instead of O(D³).
     """
-    values, vectors = torch.linalg.eigh(gram.double())
+    gram = gram.double()
+    if rank is not None and 3 * rank < gram.shape[0]:
+        span = _range(gram, rank)
+        values, inner = torch.linalg.eigh(span.T @ gram @ span)
+        vectors = span @ inner
+    else:
+        values, vectors = torch.linalg.eigh(gram)
     values, vectors = values.flip(0), vectors.flip(1)
     if not values[0] > 0:
         raise EigenforgetError("all features are zero: there is no eigenspace")
     keep = values > values[0] * _tolerance(gram.shape[0])
     return Eigenspace(values[keep], vectors[:, keep])
+
+
+def _range(gram: Tensor, rank: int) -> Tensor:
+    """An orthonormal basis [D, rank + 8] of the range, by two passes from random directions.
+
+    A product with that many random vectors spans the range of a matrix of this rank (Halko,
+    Martinsson and Tropp 2011, arXiv 0909.4061); the second pass sharpens directions of little
+    energy. The seed is fixed: the result follows from the matrix.
+    """
+    start = torch.randn(
+        gram.shape[0], rank + 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    span = torch.linalg.qr(gram @ start.to(gram.device)).Q
+    sharper: Tensor = torch.linalg.qr(gram @ span).Q
+    return sharper
 
 
 def eigenspace_of_rows(features: Tensor, centering: Centering = "none") -> Eigenspace:
@@ -184,7 +214,7 @@ def alignment_curve(
     g = forget.gram(centering)
     if not torch.linalg.matrix_norm(g) > 0:
         raise EigenforgetError("all forget features are zero: their alignment is not defined")
-    space = eigenspace(retain.gram(centering))
+    space = retain.space(centering)
     last = min(retain.width - 1, int(retain.samples), space.vectors.shape[1])
     return _curve(g, leading(space, last, int(retain.samples)), form)
 

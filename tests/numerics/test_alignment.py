@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from eigenforget.alignment import (
+    Centering,
     Form,
     alignment_curve,
     alignment_of_rows,
@@ -90,6 +91,25 @@ def test_gram_trick_gives_the_same_eigenspace() -> None:
     torch.testing.assert_close(wide.values, dense.values)
     torch.testing.assert_close(wide.vectors.T @ wide.vectors, torch.eye(8, dtype=torch.float64))
     torch.testing.assert_close(wide.vectors @ wide.vectors.T, dense.vectors @ dense.vectors.T)
+
+
+@pytest.mark.parametrize("centering", CENTERINGS)
+@pytest.mark.parametrize("form", FORMS)
+def test_few_rows_in_a_wide_space_give_the_curve_of_the_whole_matrix(
+    form: Form, centering: Centering
+) -> None:
+    """Eigenvalues over five powers of ten, through the range of rank N and through all of D."""
+    forget, retain = moments(rows(15, 90, 5, 0.05)), moments(rows(24, 90, 6, 0.25))
+    space, dense = retain.space(centering), eigenspace(retain.gram(centering))
+    assert 3 * int(retain.samples) < retain.width and space.values.shape == dense.values.shape
+    np.testing.assert_allclose(space.values, dense.values, rtol=0, atol=1e-14 * dense.values[0])
+    inner = space.vectors.T @ space.vectors
+    torch.testing.assert_close(inner, torch.eye(len(inner), dtype=torch.float64))
+    curve = alignment_curve(forget, retain, form=form, centering=centering)
+    loops = rows(15, 90, 5, 0.05).numpy(), rows(24, 90, 6, 0.25).numpy()
+    for k in (1, 5, len(curve)):
+        expected = reference(*loops, k, form, centering)
+        assert float(curve[k - 1]) == pytest.approx(expected, abs=1e-10)
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from eigenforget.alignment import Eigenspace, eigenspace, merge, moments
+from eigenforget.alignment import Eigenspace, merge, moments
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
@@ -75,7 +75,7 @@ def forget_directions(task: Task, model: nn.Module, method: str) -> tuple[Eigens
     for part in torch.split(rows, 4096):
         total = moments(part) if total is None else merge(total, moments(part))
     assert total is not None  # a Source is never empty
-    return eigenspace(total.gram("none")), rows
+    return total.space(), rows
 
 
 def fold(model: nn.Module, projection: Tensor) -> None:

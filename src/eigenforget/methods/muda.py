@@ -13,7 +13,6 @@ from eigenforget.alignment import (
     Form,
     default_k,
     dimensional_alignment_loss,
-    eigenspace,
     leading,
     merge,
     moments,
@@ -214,7 +213,7 @@ class _Basis:
             part = moments(outputs.features)
             total = part if total is None else merge(total, part)
         assert total is not None  # a Source is never empty
-        space = eigenspace(total.gram(self._method.centering))
+        space = total.space(self._method.centering)
         k = self._method.k or default_k(self._classes, space.vectors.shape[0])
         self.vectors = leading(space, k, count)
 

@@ -22,7 +22,6 @@ from eigenforget.alignment import (
     Moments,
     alignment_curve,
     default_k,
-    eigenspace,
     empty_moments,
     leading,
     merge,
@@ -190,11 +189,10 @@ def _ranks(side: Moments, centering: Centering) -> dict[str, float | None]:
 
 
 def _eigenvalues(side: Moments, centering: Centering) -> np.ndarray:
-    gram = side.gram(centering)
     # Rounding leaves a little in what is constant; it is no spectrum.
-    if float(torch.trace(gram)) <= 1e-12 * float(torch.trace(side.gram("none"))):
+    if float(torch.trace(side.gram(centering))) <= 1e-12 * float(torch.trace(side.gram("none"))):
         return np.empty(0)
-    found: np.ndarray = eigenspace(gram).values.numpy()
+    found: np.ndarray = side.space(centering).values.numpy()
     return found
 
 
@@ -208,7 +206,7 @@ def _shares(
     for of_part in values.values():
         of_part["share"] = None
     try:
-        basis = leading(eigenspace(retain.gram("none")), k, int(retain.samples)).numpy()
+        basis = leading(retain.space(), k, int(retain.samples)).numpy()
     except EigenforgetError as error:
         reasons["share"] = str(error)
         return {}
@@ -249,12 +247,12 @@ def _angles(
             names = f"angle{suffix}", f"angle_mean{suffix}"
             values[part] |= dict.fromkeys(names)
             try:
-                basis = leading(
-                    eigenspace(sides["retain"].gram(centering)), k, int(sides["retain"].samples)
+                basis = leading(sides["retain"].space(centering), k, int(sides["retain"].samples))
+                own = (
+                    sides[part]
+                    .space(centering)
+                    .vectors[:, : min(DIRECTIONS, sides["retain"].width - k)]
                 )
-                own = eigenspace(sides[part].gram(centering)).vectors[
-                    :, : min(DIRECTIONS, sides["retain"].width - k)
-                ]
             except EigenforgetError as error:
                 reasons |= dict.fromkeys(names, str(error))
                 continue

@@ -15,7 +15,6 @@ from eigenforget.alignment import (
     Form,
     Moments,
     alignment_curve,
-    eigenspace,
     empty_moments,
     merge,
     moments,
@@ -181,7 +180,7 @@ class PanelAlignment(PanelMetric):
 def _spectrum(side: Moments) -> list[float]:
     """Uncentred eigenvalues in descending order, as shares of their sum."""
     try:
-        values = eigenspace(side.gram("none")).values
+        values = side.space().values
     except EigenforgetError:
         return []
     return short((values / values.sum()).cpu().numpy())
