@@ -71,6 +71,8 @@ def run_inputs(base: Path, examples: int, only: str = "", minimal: bool = True) 
             if target.name == only or not only:
                 tally = Tally(target, space)
                 drawn(target.inputs, tally.add, max(1, round(target.share * examples)))
+                taken = time.monotonic() - started
+                print(f"{target.name}: {tally.inputs} inputs, {taken:.0f} s", file=sys.stderr)
                 tallies.append(tally)
         findings = [finding for tally in tallies for finding in tally.findings(minimal)]
     endings: Counter[str] = sum((tally.endings for tally in tallies), Counter())

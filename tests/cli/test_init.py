@@ -211,3 +211,25 @@ def test_odd_paths_are_one_printable_line(
 ) -> None:
     for argv in (["cache", "list", name], ["card", name], ["report", name], ["verify", name]):
         refused_in_one_line(argv, "", tmp_path, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([*TRAIN, "--seed", "1" * 30, "--out", "m.safetensors"], "--seed"),
+        ([*TRAIN, "--devices", "1" * 30, "--out", "m.safetensors"], "devices must be from 1 to"),
+        ([*TRAIN, "--accumulate", "1" * 30, "--out", "m.safetensors"], "accumulate must be"),
+        (["audit-metrics", "--seeds", "1" * 30], "needs 1 training seed"),
+        (["scores", *TRAIN[1:], "--models", "1" * 30, "--out", "s.csv"], "at most 100,000 models"),
+        (["bench", "p.toml", "--workers", "1" * 30], "p.toml"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else None,
+)
+def test_numbers_that_no_run_can_have_are_refused_before_it(
+    argv: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused_in_one_line(argv, words, tmp_path, capsys, monkeypatch)

@@ -34,6 +34,8 @@ from eigenforget.record import RunRecord, slug, write_text
 from eigenforget.report.glossary import label
 from eigenforget.report.pages import metric_audit as report
 
+_MOST = 1000
+
 
 def audit_metrics(
     *,
@@ -59,10 +61,10 @@ def audit_metrics(
 
     A good metric accepts a retrained model, and catches controls that only pretend to forget.
     """
-    if seeds < 1 or oracles < 1:
+    if not (1 <= seeds <= _MOST and 1 <= oracles <= _MOST):
         raise EigenforgetError(
-            f"an audit needs at least 1 training seed and 1 oracle for each, got {seeds} and "
-            f"{oracles}"
+            f"an audit needs 1 training seed and 1 oracle for each at least, and {_MOST} at most, "
+            f"got {seeds} and {oracles}"
         )
     folders = {out / slug(request): request for request in forget}
     if len(folders) < len(forget):

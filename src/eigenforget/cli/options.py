@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 FLAT = Parameter(name="*")
 """Marks a dataclass whose fields are options of the command, without a prefix."""
@@ -23,8 +23,14 @@ MethodSpec = Annotated[
     str,
     Parameter(help="unlearning method, as in 'muda(alternations=10)'; see `eigenforget methods`"),
 ]
+OF_64_BITS = validators.Number(gte=-(2**63), lt=2**63)
+"""For integers that stand in records."""
 Seed = Annotated[
-    int, Parameter(help="seed of initial weights, order of samples, augmentation and random draws")
+    int,
+    Parameter(
+        help="seed of initial weights, order of samples, augmentation and random draws",
+        validator=OF_64_BITS,
+    ),
 ]
 Out = Annotated[Path, Parameter(help="where to write the result")]
 Overwrite = Annotated[bool, Parameter(help="replace an existing output", negative=())]

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from eigenforget.cli.options import (
     DEVICE,
+    OF_64_BITS,
     DataSpec,
     DeviceOptions,
     Layer,
@@ -55,7 +56,11 @@ def sequence(
     retain_fraction: RetainFraction = 1.0,
     oracle_seed: Annotated[
         tuple[int, ...],
-        Parameter(help="seed of a model retrained at each step; repeatable", negative=()),
+        Parameter(
+            help="seed of a model retrained at each step; repeatable",
+            negative=(),
+            validator=OF_64_BITS,
+        ),
     ] = (),
     store: StoreFolder = "",
     layer: Layer = "",

@@ -18,6 +18,7 @@ from eigenforget.record.fields import printable
 from eigenforget.report.pages.console import rich_table
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Watch
+from eigenforget.training.processes import check_devices
 
 console = Terminal()
 
@@ -75,6 +76,7 @@ def engine(*, devices: int = 1, **fields: Any) -> Engine:
     Fabric's own notices are silenced: the user reads the table. Of several processes, only
     the first writes to the console.
     """
+    check_devices(devices)
     check_launched(devices)
     for name in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

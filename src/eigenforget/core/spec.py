@@ -292,7 +292,7 @@ def _check_plain(value: Any, where: str) -> None:
     for item in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(item, float) and not math.isfinite(item):
             raise EigenforgetError(f"{where}: {item} is no finite number")
-        if isinstance(item, int) and abs(item) >= 2**64:
+        if isinstance(item, int) and not -(2**63) <= item < 2**64:
             raise EigenforgetError(f"{where}: {displayed(item)} is an integer of more than 64 bits")
         if isinstance(item, str) and not _writable(item):
             raise EigenforgetError(

@@ -12,10 +12,10 @@ import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
-from eigenforget.core.text import listed
+from eigenforget.core.text import first_line, listed
 from eigenforget.data.columns import ColumnTable, DataColumn, text_column, typed_column
 from eigenforget.record import RecordError
-from eigenforget.record.reading import read_bytes
+from eigenforget.record.reading import opened, read_bytes
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -158,9 +158,12 @@ def _parquet(path: Path) -> ColumnTable:
         needed("pyarrow.parquet", extra="tables", what="Parquet"),
     )
     try:
-        table = parquet.ParquetFile(path).read()
-    except (OSError, arrow.ArrowException) as error:
-        raise EigenforgetError(f"cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        with opened(path) as file:
+            table = parquet.ParquetFile(file).read()
+    except RecordError as error:
+        raise EigenforgetError(str(error).removeprefix(f"{path}: ")) from None
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise EigenforgetError(f"cannot be read as Parquet: {first_line(error)}") from None
     records = from_arrow(table)
     if not len(records):
         raise EigenforgetError("the file has no rows")

@@ -41,9 +41,11 @@ class Subsampling:
         """Checks that each sample is left out by some models and not by others.
 
         Raises:
-            EigenforgetError: There are fewer than 2 models, or none is trained with a sample, or
-                none without it.
+            EigenforgetError: There are fewer than 2 models or more than 100,000, or none is trained
+                with a sample, or none without it.
         """
+        if self.models > 100_000:
+            raise EigenforgetError(f"at most 100,000 models can be trained, got {self.models}")
         if self.models < 2 or not 0 < self.inside < self.models:
             raise EigenforgetError(
                 f"{self.models} models on a share {self.share:g} of the samples: each sample needs "

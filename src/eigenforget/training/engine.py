@@ -81,8 +81,10 @@ class Engine:
     changes: tuple[Change, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise EigenforgetError(f"accumulate {self.accumulate} must be 1 or more")
+        if not 1 <= self.accumulate <= 10**9:
+            raise EigenforgetError(
+                f"accumulate must be from 1 to 1,000,000,000 batches, got {self.accumulate}"
+            )
         if self.fabric is None:
             fabric = fabric_over(
                 self.device, self.precision, devices=self.devices, strategy=self.strategy

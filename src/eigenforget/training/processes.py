@@ -9,6 +9,7 @@ gradients of the weights.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,8 +46,7 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
         EigenforgetError: The devices do not exist or do not support the precision, or the strategy
             is not offered.
     """
-    if devices < 1:
-        raise EigenforgetError(f"devices {devices} must be 1 or more")
+    check_devices(devices)
     if strategy == "fsdp":
         raise EigenforgetError(
             "strategy fsdp is not offered, as methods, penalties and audits read whole weights on "
@@ -69,11 +69,22 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
     }
     try:
         return Fabric(**chosen)
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         several = f" on {devices} devices" if devices > 1 else ""
         raise EigenforgetError(
             f"device {device!r}{several} with precision {precision!r}: {error}"
         ) from None
+
+
+def check_devices(devices: int) -> None:
+    """Checks the number of devices, before a process is started for each of them.
+
+    Raises:
+        EigenforgetError: It is 0 or less, or far more than any machine has.
+    """
+    most = max(64, os.cpu_count() or 1)
+    if not 1 <= devices <= most:
+        raise EigenforgetError(f"devices must be from 1 to {most} on this machine, got {devices}")
 
 
 def bounds(samples: int, count: int) -> list[int]:

@@ -31,6 +31,7 @@ def test_wrong_pools_are_named() -> None:
     for words, message in (
         (("slum",), "backend 'slum'; there are processes, sequential, ray, slurm"),
         (("processes", 0), "workers must be 1 or more, got 0"),
+        (("processes", 10**6), "workers must be 100,000 or less, got 1000000"),
         (("processes", 1, -1), "threads must be 1 or more, got -1"),
     ):
         with pytest.raises(EigenforgetError) as caught:

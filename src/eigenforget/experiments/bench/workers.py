@@ -61,13 +61,15 @@ def pool_of(
 
     Raises:
         EigenforgetError: There is no such backend, its library is not installed, or a number is
-            below 1.
+            below 1 or far beyond what there is.
     """
     if backend not in BACKENDS:
         raise EigenforgetError(f"backend {backend!r}; there are {listed(BACKENDS)}")
     for what, number in (("workers", workers), ("threads", threads)):
         if number is not None and number < 1:
             raise EigenforgetError(f"{what} must be 1 or more, got {number}")
+        if number is not None and number > 100_000:
+            raise EigenforgetError(f"{what} must be 100,000 or less, got {number}")
     if backend in _LIBRARIES:
         _library(backend)
     cores = joblib.cpu_count()  # that this process may use
