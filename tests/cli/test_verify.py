@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors import safe_open
 
 from eigenforget.record import file_digest, read, read_folder, read_manifest, read_salt, text_digest
 from eigenforget.record.pseudonyms import Pseudonyms
+from eigenforget.record.verify import Options, verify
 from tests.cli.round_toys import GONE, METHOD, a_round, refused_in_one_line, run, status
 
 ANYONE = re.compile(rb"person-\d{3}|family [a-t]son")
@@ -68,6 +70,59 @@ def test_a_full_round_verifies_and_every_changed_file_is_named(
         assert f"error: {path}: " in capsys.readouterr().err, name
         path.write_bytes(whole)
     assert check(copied, "--strict") == 0
+
+
+@pytest.fixture
+def signed(copied: Path) -> Path:
+    """A round whose records are all signed, with the key."""
+    run("keygen", copied / "key.pem")
+    run("sign", *(copied / name for name in RECORDS), "--key", copied / "key.pem")
+    return copied
+
+
+def kept_files(folder: Path) -> dict[str, list[Path]]:
+    """Records, signatures, checkpoints, splits and hashes of rows of a round, by their endings."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        kind = path.name.partition(".")[2]
+        if kind in ("json", "json.sig", "safetensors", "split.json", "rows"):
+            found.setdefault(kind, []).append(path)
+    return found
+
+
+def wrong(folder: Path, *, strict: bool = False, key: bool = True) -> set[Path]:
+    """Files with which something is wrong."""
+    public = folder / "key.pub.pem" if key else None
+    options = Options((folder,), public_key=public, strict=strict)
+    found = verify([folder / name for name in RECORDS], options)
+    return {Path(f.where) for f in found.findings if f.status == "error"}
+
+
+def test_files_that_changed_places_or_stand_for_another_are_found(signed: Path) -> None:
+    """No key is needed for that: the records say what each file is."""
+    assert wrong(signed, strict=True) == wrong(signed, strict=True, key=False) == set()
+    for paths in kept_files(signed).values():
+        for one, other in itertools.pairwise(paths):
+            first, second = one.read_bytes(), other.read_bytes()
+            if first != second:  # the splits of one request are equal
+                one.write_bytes(second)
+                assert wrong(signed, key=False), f"{other.name} in place of {one.name}"
+                other.write_bytes(first)
+                assert wrong(signed, key=False), f"{one.name} and {other.name}"
+                one.write_bytes(first)
+                other.write_bytes(second)
+
+
+def test_a_file_that_is_gone_is_found(signed: Path) -> None:
+    """Records and their signatures as they are; files that a record names, with --strict."""
+    for kind, paths in kept_files(signed).items():
+        for path in paths:
+            whole = path.read_bytes()
+            path.unlink()
+            listed = kind.startswith("json") and path.name != "split.json"
+            assert wrong(signed, strict=not listed), path
+            assert wrong(signed, strict=True, key=False) or path.parent == signed, path
+            path.write_bytes(whole)
 
 
 def test_records_name_the_files_that_they_are_about(plain: Path) -> None:

@@ -93,7 +93,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
         if options.expect_tip is not None:
             findings.append(_expected(path, stored, options.expect_tip, whole))
         findings += file_findings(stored, files)
-        findings += [finding for item in stored for finding in _signature(item, key)]
+        findings += _signatures(stored, key)
     findings += [VerifyFinding("not checked", *_parted(str(e), Path())) for e in files.unread]
     if options.strict:
         findings = [
@@ -243,20 +243,28 @@ def _expected(path: Path, stored: Sequence[StoredRecord], tip: str, whole: bool)
     )
 
 
-def _signature(item: StoredRecord, key: bytes | None) -> list[VerifyFinding]:
+def _signatures(stored: Sequence[StoredRecord], key: bytes | None) -> list[VerifyFinding]:
+    """What the signatures show. Without a key none is needed, unless others have one."""
+    signed = [item for item in stored if os.path.lexists(signature_path(item.path))]
+    if not signed and key is None:
+        return []
+    return [_signature(item, key) for item in stored]
+
+
+def _signature(item: StoredRecord, key: bytes | None) -> VerifyFinding:
     path = signature_path(item.path)
-    if not path.exists():
-        return (
-            []
-            if key is None
-            else [VerifyFinding("error", str(item.path), f"is not signed: there is no {path.name}")]
-        )
+    if not os.path.lexists(path):
+        if key is not None:
+            what = f"is not signed: there is no {path.name}"
+            return VerifyFinding("error", str(item.path), what)
+        what = f"is not signed, as others of its chain are: there is no {path.name}"
+        return VerifyFinding("not checked", str(item.path), what)
     try:
-        return [VerifyFinding("ok", str(path), check_signature(item.record, path, key))]
+        return VerifyFinding("ok", str(path), check_signature(item.record, path, key))
     except NoCryptographyError as error:
-        return [VerifyFinding("not checked", str(path), f"signature not checked: {error}")]
+        return VerifyFinding("not checked", str(path), f"signature not checked: {error}")
     except RecordError as error:
-        return [_error(error, path)]
+        return _error(error, path)
 
 
 def _error(error: RecordError, path: Path) -> VerifyFinding:
