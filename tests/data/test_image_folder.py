@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -124,3 +125,32 @@ def test_image_folder_sides_must_have_the_same_classes(tmp_path):
         refusal(ImageFolder(path=str(tmp_path)).load)
         == f"{tmp_path}: train and test differ in the classes c"
     )
+
+
+def test_images_of_several_frames_and_sizes_beyond_memory_are_refused(
+    tmp_path, monkeypatch
+) -> None:
+    for n in range(6):
+        paint(tmp_path / "ab"[n % 2] / f"{n}.png", seed=n)
+    spec = ImageFolder(path=str(tmp_path), size=4)
+    frame = Image.new("RGB", (4, 4))
+    second = Image.new("RGB", (4, 4), (255, 0, 0))
+    frame.save(tmp_path / "a" / "z.png", save_all=True, append_images=[second])
+    message = refusal(spec.load)
+    assert "z.png" in message and "frames" in message
+    (tmp_path / "a" / "z.png").unlink()
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", full)
+    message = refusal(ImageFolder(path=str(tmp_path), size=50_000).load)
+    assert "memory" in message and "size=50000" in message
+    assert "workers" in refusal(lambda: ImageFolder(path="x", workers=10**9))
+
+
+def test_names_that_are_no_text_are_refused(tmp_path) -> None:
+    for n in range(6):
+        paint(tmp_path / "ab"[n % 2] / f"{n}.png", seed=n)
+    (tmp_path / "a" / "0.png").rename(os.fsdecode(os.fsencode(tmp_path / "a") + b"/\xff.png"))
+    assert "Unicode" in refusal(ImageFolder(path=str(tmp_path), size=4).load)

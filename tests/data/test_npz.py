@@ -218,3 +218,35 @@ def test_a_member_with_a_broken_header_is_one_line(header: str, tmp_path: Path) 
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
     assert refusal(Npz(path=str(path)).load).startswith(f"{path}: x is damaged: ")
+
+
+@pytest.mark.parametrize(
+    "shape", ["(1000000000000, 8, 8)", f"({10**31}, 8, 8)", "(-5, 8, 8)", f"({'9' * 4000},)"]
+)
+def test_a_shape_that_the_file_does_not_hold_is_one_line(shape: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(10 + len(header) + 1) % 64) + b"\n"
+    path = tmp_path / "huge.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    assert "huge.npz" in refusal(lambda: Npz(path=str(path)).load())
+
+
+def test_an_array_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=features(9), y=np.arange(9) % 3)
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate"),
+    ):
+        archive.writestr("x.npy", archive.read("x.npy"))
+    assert "x twice" in refusal(lambda: Npz(path=str(tmp_path / "a.npz")).load())
+
+
+@pytest.mark.parametrize("code", [0xD800, 0x110000])
+@pytest.mark.parametrize("what", ["ids", "groups", "columns_city"])
+def test_text_that_no_file_can_hold_is_refused(tmp_path: Path, what: str, code: int) -> None:
+    words = np.arange(18, dtype=np.uint32)
+    strings = np.stack([words + 65, np.full(18, code, dtype=np.uint32)], axis=1).view("<U2")[:, 0]
+    np.savez(tmp_path / "a.npz", x=features(18), y=np.arange(18) % 3, **{what: strings})
+    message = refusal(lambda: Npz(path=str(tmp_path / "a.npz")).load())
+    assert "Unicode" in message and what.removeprefix("columns_") in message

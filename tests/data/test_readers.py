@@ -71,6 +71,10 @@ def test_parquet_without_pyarrow_says_what_to_install(
     [
         ('{"a": 1, "y": "b"}\n[1]\n', "line 2: a row must be a JSON object, got list"),
         ('{"a": 1, "y": "b"}\n{"a": \n', "line 2: not JSON: "),
+        ('{"a": 1, "y": "b"}\n{"a": 1, "y": "b", "y": "c"}\n', "line 2: not JSON: the object has"),
+        ('{"a": 1, "y": "b"}\n{"a": 1, "y": "\\ud800"}\n', "line 2: not JSON: '\\ud800"),
+        ('{"a": 1, "y": "b"}\n{"a": 1, "\\udfff": 1}\n', "line 2: not JSON: '\\udfff"),
+        (f'{{"a": 1, "y": "b"}}\n{{"a": {"9" * 5000}, "y": "b"}}\n', "line 2: not JSON: "),
         (
             '{"a": 1, "y": "b"}\n\n{"a": {"b": 1}}\n',
             "line 3: 'a' holds a dict, allowed: a string, number, true, false or null",
@@ -87,6 +91,14 @@ def test_bad_json_lines_are_refused(tmp_path: Path, content: str, line: str) -> 
     assert refusal(TableFile(path=str(path), label="y", test_fraction=0.5).load).startswith(
         f"{path}: {line}"
     )
+
+
+def test_integers_of_thousands_of_digits_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,y\n" + f"1,{'9' * 5000}\n" * 9)
+    assert "labels are integers" in refusal(TableFile(path=str(path), label="y").load)
+    path.write_text("a,y\n" + f"{'9' * 5000},1\n" * 9)
+    assert "infinite" in refusal(TableFile(path=str(path), label="y").load)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

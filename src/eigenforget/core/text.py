@@ -36,6 +36,15 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[:cut]} … {text[cut - limit :]} ({len(text)} characters)"
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which a lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def joined(words: Sequence[str], last: str = "and") -> str:
     """The words as in a sentence: "a", "a and b", "a, b and c"; "" for none."""
     if len(words) < 2:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.text import listed
+from eigenforget.core.text import is_unicode, listed
 from eigenforget.core.types import Index, digest_of_rows
 from eigenforget.data.normalisation import MeanAndDeviation, Normalisation
 from eigenforget.data.sources import DatasetSource, TensorSource
@@ -78,6 +78,7 @@ class Data:
             raise EigenforgetError(
                 f"{len(self.class_names)} class names for {self.num_classes} classes"
             )
+        _check_unicode(np.array(self.class_names), "class names")
         shared = np.intersect1d(self.train_index.ids, self.test_index.ids)
         if len(shared):
             raise EigenforgetError(f"ids in both training and test data: {listed(shared)}")
@@ -313,14 +314,28 @@ def _strings(values: Any, n: int, what: str, allowed: str = "strings or integers
         raise EigenforgetError(f"{what} must be one per sample, [{n}], got {_shown(column)}")
     if column.dtype.kind == "S":
         try:
-            return np.char.decode(column, "utf-8")
+            column = np.char.decode(column, "utf-8")
         except UnicodeDecodeError:
             raise EigenforgetError(f"{what} are bytes that are not UTF-8") from None
     if column.dtype.kind not in "Uiu" and not (
         column.dtype.kind == "O" and all(isinstance(v, str) for v in column)
     ):
         raise EigenforgetError(f"{what} must be {allowed}, got {_shown(column)}")
+    _check_unicode(column, what)
     return column.astype(np.str_)
+
+
+def _check_unicode(column: np.ndarray, what: str) -> None:
+    if column.dtype.kind == "U" and column.size:
+        # Numbers, as Python refuses to make a text of those beyond all characters.
+        codes = np.ascontiguousarray(column).view(f"{column.dtype.byteorder}u4")
+        whole = not ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any()
+    else:
+        whole = column.dtype.kind != "O" or is_unicode("".join(column))
+    if not whole:
+        raise EigenforgetError(
+            f"{what} hold text that is not Unicode, such as a lone surrogate; write it anew"
+        )
 
 
 def _content(samples: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+
 """Not 0049: cells that start with a zero are codes, such as postcodes, which a number would
 shorten.
 """
+_LONGEST_INTEGER = 20
+"""Characters; a longer one has more than 64 bits, and int() refuses some thousand digits."""
 _ABSENT = ("", "NA", "N/A", "NaN", "nan", "null")
 """What stands for a missing number in text; in a column of words only the empty cell is missing."""
 
@@ -89,7 +91,8 @@ def text_column(cells: Sequence[str]) -> DataColumn:
     present = [cell for cell in stripped if cell not in _ABSENT]
     if not all(map(_NUMBER.fullmatch, present)):
         return DataColumn(text_array(cells), None)
-    if len(present) == len(stripped) and all(map(_INTEGER.fullmatch, present)):
+    short = all(len(cell) <= _LONGEST_INTEGER for cell in present)
+    if len(present) == len(stripped) and short and all(map(_INTEGER.fullmatch, present)):
         whole = [int(cell) for cell in present]
         if all(map(_fits, whole)):
             return DataColumn(text_array(cells), np.array(whole, dtype=np.int64))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -17,7 +18,10 @@ import numpy as np
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Arrays, Data, from_arrays
+from eigenforget.data.memory import check_fits
 from eigenforget.data.normalisation import Normalize
+from eigenforget.record import RecordError
+from eigenforget.record.reading import opened
 
 _CLASSES = (
     "T-shirt/top",
@@ -69,7 +73,7 @@ class FashionMnist:
 
     def _find(self, name: str) -> Path:
         for candidate in (Path(self.root, name), Path(self.root, f"{name}.gz")):
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # False also for what is no name of a file
                 return candidate
         raise EigenforgetError(
             f"no {name} or {name}.gz in {self.root!r}: give root='folder of the IDX files', "
@@ -87,8 +91,8 @@ def read_idx(path: Path, *, dims: int) -> np.ndarray:
         EigenforgetError: The file cannot be read, has another magic number, or is shorter or longer
             than its header says; the message names it.
     """
-    content = _bytes(path)
     header = 4 + 4 * dims
+    content = _bytes(path, header)
     expected = bytes((0, 0, _UNSIGNED_BYTES, dims))
     if len(content) >= 4 and content[:4] != expected:
         raise EigenforgetError(
@@ -99,18 +103,29 @@ def read_idx(path: Path, *, dims: int) -> np.ndarray:
             f"{path}: truncated, {len(content)} bytes are fewer than the header's {header}"
         )
     shape = struct.unpack(f">{dims}I", content[4:header])
-    found, wanted = len(content) - header, math.prod(shape)
+    wanted = math.prod(shape)
+    if path.suffix == ".gz":
+        check_fits(wanted, str(path))
+    content = _bytes(path, header + wanted + 1)
+    found = len(content) - header
     if found != wanted:
         problem = "truncated" if found < wanted else "too long"
+        more = "more than " if found > wanted else ""
+        values = f"{more}{min(found, wanted)} values"
         raise EigenforgetError(
-            f"{path}: {problem}, {found} values for the header's {list(shape)} = {wanted}"
+            f"{path}: {problem}, {values} for the header's {list(shape)} = {wanted}"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, most: int) -> bytes:
+    """The first bytes of a file, unpacked where it is compressed."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        with opened(path) as file:
+            if path.suffix == ".gz":
+                return gzip.GzipFile(fileobj=file).read(most)
+            return file.read(min(most, os.fstat(file.fileno()).st_size))
+    except RecordError as error:
+        raise EigenforgetError(str(error)) from None
     except (OSError, EOFError, zlib.error) as error:
         raise EigenforgetError(f"{path}: cannot be read: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -96,7 +97,7 @@ class HfDataset:
 
     def _found(self, library: Any) -> dict[str, Any]:
         folder = Path(self.path)
-        if not folder.is_dir() and not self.download:
+        if not os.path.isdir(folder) and not self.download:
             raise EigenforgetError("no such folder; a name on the hub needs download=True")
         # Its errors go through several libraries and share no narrower class than these.
         failures = (
@@ -108,7 +109,8 @@ class HfDataset:
             library.exceptions.DatasetsError,
         )
         try:
-            if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+            saved = (folder / name for name in ("dataset_dict.json", "state.json"))
+            if any(map(os.path.isfile, saved)):
                 found = library.load_from_disk(str(folder))
                 return {self.train: found} if isinstance(found, library.Dataset) else dict(found)
             return dict(library.load_dataset(self.path, self.subset or None))

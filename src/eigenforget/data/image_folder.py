@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Between01, Count, Positive, WholeNumber
@@ -26,7 +27,11 @@ KeepField = Annotated[
 MemoryGib = Annotated[
     Positive, "size of the tensors up to which 'auto' keeps images in memory, in GiB"
 ]
-Workers = Annotated[WholeNumber, "processes that read images from disk; 0 reads them in this one"]
+Workers = Annotated[
+    int,
+    Field(ge=0, le=1024),
+    "processes that read images from disk; 0 reads them in this one",
+]
 
 
 @configured

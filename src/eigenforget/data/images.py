@@ -113,16 +113,23 @@ def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
         what: Name of the image, for messages.
 
     Raises:
-        EigenforgetError: It has more than 8 bits per channel.
+        EigenforgetError: It has several frames, more than 8 bits per channel, or does not fit into
+            memory.
     """
+    if getattr(image, "is_animated", False):
+        raise EigenforgetError(f"{what}: has several frames; save the one that is meant")
     if image.mode.startswith(_DEEP):
         raise EigenforgetError(
             f"{what}: images must have 8 bits per channel, got mode {image.mode!r}"
         )
-    image = image.convert("L" if image.mode in _GREY else "RGB")
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    try:
+        image = image.convert("L" if image.mode in _GREY else "RGB")
+        if size is not None and image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+    except MemoryError:
+        wanted = f"; size={size} is too large" if size else ""
+        raise EigenforgetError(f"{what}: does not fit into memory{wanted}") from None
 
 
 @dataclass(frozen=True, eq=False)

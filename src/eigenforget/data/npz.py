@@ -17,6 +17,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.text import first_line, listed
 from eigenforget.data.bundle import Arrays, Data, class_labels, from_arrays
 from eigenforget.data.holdout import stratified
+from eigenforget.data.memory import check_fits
 from eigenforget.data.normalisation import Normalize
 from eigenforget.record import RecordError
 from eigenforget.record.reading import read_bytes
@@ -31,6 +32,7 @@ _UNREADABLE = (
     EOFError,
     ValueError,
     MemoryError,
+    OverflowError,
     RuntimeError,
     SyntaxError,
     tokenize.TokenError,
@@ -110,8 +112,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             keys = list(archive.files)
+            size = sum(item.file_size for item in archive.zip.infolist())
     except _UNREADABLE as error:
         raise EigenforgetError(f"{path}: damaged: {first_line(error)}") from None
+    if len(set(keys)) < len(keys):
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        raise EigenforgetError(f"{path}: holds {listed(twice)} twice; save it with numpy.savez")
+    check_fits(size, str(path))
     return {key: _member(path, content, key) for key in keys}
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
-from eigenforget.core.text import first_line, listed
+from eigenforget.core.text import first_line, is_unicode, listed
 from eigenforget.data.columns import ColumnTable, DataColumn, text_column, typed_column
+from eigenforget.data.memory import check_fits
 from eigenforget.record import RecordError
 from eigenforget.record.reading import opened, read_bytes
 
@@ -132,7 +133,7 @@ def _jsonl(text: str) -> ColumnTable:
 
 def _object(line: str, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise EigenforgetError(f"line {number}: not JSON: {error}") from None
     if not isinstance(row, dict):
@@ -140,6 +141,17 @@ def _object(line: str, number: int) -> dict[str, Any]:
             f"line {number}: a row must be a JSON object, got {type(row).__name__}"
         )
     return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"the object has {listed(map(ascii, twice))} twice")
+    for text in (*names, *(value for _, value in pairs if isinstance(value, str))):
+        if not is_unicode(text):
+            raise ValueError(f"{ascii(text)[:60]} is no text in Unicode (a lone surrogate)")
+    return dict(pairs)
 
 
 def _json_column(cells: list[Any], name: str, lines: list[int]) -> DataColumn:
@@ -158,8 +170,11 @@ def _parquet(path: Path) -> ColumnTable:
         needed("pyarrow.parquet", extra="tables", what="Parquet"),
     )
     try:
-        with opened(path) as file:
-            table = parquet.ParquetFile(file).read()
+        with opened(path):  # a pipe would block
+            file = parquet.ParquetFile(path)
+        groups = (file.metadata.row_group(n) for n in range(file.metadata.num_row_groups))
+        check_fits(sum(group.total_byte_size for group in groups), "the file")
+        table = file.read()
     except RecordError as error:
         raise EigenforgetError(str(error).removeprefix(f"{path}: ")) from None
     except (OSError, ValueError, arrow.ArrowException) as error:
