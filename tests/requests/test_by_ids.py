@@ -7,10 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse
+from eigenforget.core.types import Index
 from eigenforget.requests import REQUESTS as KINDS
 from eigenforget.requests import ByIds, split
 from tests.requests.toys import index
@@ -55,3 +57,31 @@ def test_a_pipe_is_refused_and_names_the_way_to_read_one(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "ids")
     with pytest.raises(EigenforgetError, match=r"ids.*no regular file; path='-' reads"):
         split(ByIds(path=str(tmp_path / "ids")), index([0, 1, 0, 1]))
+
+
+def test_ids_come_from_a_column_of_a_csv_file(tmp_path: Path) -> None:
+    for text in ("when,customer\n1,id001\n2, id004 \n3,\n", "when;customer\n1;id001\n2;id004\n"):
+        (tmp_path / "asked.csv").write_text(text, encoding="utf-8")
+        found = ByIds(path=str(tmp_path / "asked.csv"), column="customer")
+        assert list(split(found, index([0, 1, 0, 1, 0, 1])).forget) == [1, 4]
+    with pytest.raises(
+        EigenforgetError, match=r"asked\.csv.*no column 'id'; it has when, customer"
+    ):
+        split(ByIds(path=str(tmp_path / "asked.csv"), column="id"), index([0, 1]))
+    (tmp_path / "one.csv").write_text("customer\nid001\n", encoding="utf-8")
+    found = ByIds(path=str(tmp_path / "one.csv"), column="customer")
+    assert list(split(found, index([0, 1, 0])).forget) == [1]
+
+
+def test_paths_are_found_by_the_ids_at_their_ends_and_others_say_how_ids_look() -> None:
+    data = Index(np.array(["cat/1.png", "dog/1.png", "a/cat/1.png"]), np.array([0, 1, 0]))
+    where = {
+        "cat/1.png": 0,
+        "./dog/1.png": 1,
+        "/photos/a/cat/1.png": 2,
+        "c:\\photos\\cat\\1.png": 0,
+    }
+    for name, position in where.items():
+        assert list(ByIds(ids=(name,)).select(data)) == [position]
+    with pytest.raises(EigenforgetError, match=r"1\.png; its ids look like cat/1\.png, dog/1\.png"):
+        ByIds(ids=("1.png",)).select(data)

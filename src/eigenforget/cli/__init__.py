@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App
+from cyclopts import App, Group
 
 from eigenforget.cli.endings import Terminal, exit_code, plain_output
 from eigenforget.cli.launching import NotLaunchedError, supervise
@@ -21,29 +22,15 @@ from eigenforget.core.version import __version__
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS = (
-    "demo",
-    "train",
-    "unlearn",
-    "evaluate",
-    "analyze",
-    "sequence",
-    "duplicates",
-    "audit_metrics",
-    "methods",
-    "scores",
-    "report",
-    "verify",
-    "keygen",
-    "sign",
-    "certificate",
-    "export",
-    "check",
-    "card",
-    "bench",
-    "leaderboard",
-)
-"""Each is the function of this name in the module of this name."""
+COMMAND_GROUPS = {
+    "Make models": ("demo", "data", "train", "unlearn", "sequence"),
+    "Measure": ("evaluate", "analyze", "audit_metrics", "duplicates", "methods", "scores"),
+    "Report": ("report", "check", "card", "certificate", "export"),
+    "Records": ("verify", "keygen", "sign"),
+    "Benchmarks": ("bench", "leaderboard"),
+}
+"""Commands by what they are for, each the function of this name in the module of this name."""
+COMMANDS = tuple(chain.from_iterable(COMMAND_GROUPS.values()))
 
 app = App(
     name="eigenforget",
@@ -63,10 +50,20 @@ def _docstring(command: str) -> str:
     return next(ast.get_docstring(node) or "" for node in functions if node.name == command)
 
 
-for _command in COMMANDS:
-    app.command(f"eigenforget.cli.{_command}:{_command}", help=_docstring(_command))
+for _number, (_title, _commands) in enumerate(COMMAND_GROUPS.items()):
+    _group = Group(_title, sort_key=_number)
+    for _place, _command in enumerate(_commands):
+        app.command(
+            f"eigenforget.cli.{_command}:{_command}",
+            help=_docstring(_command),
+            group=_group,
+            sort_key=_place,
+        )
 app.command(
-    "eigenforget.cli.cache:cache", help="List, check and remove the trained models in a store."
+    "eigenforget.cli.cache:cache",
+    help="List, check and remove the trained models in a store.",
+    group=_group,
+    sort_key=len(_commands),
 )
 
 

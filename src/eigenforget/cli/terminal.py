@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,13 @@ def say(line: str, *, wrap: bool = True) -> None:
     """
     shown = "\n".join(map(printable, line.split("\n")))
     console.print(shown, highlight=False, markup=False, soft_wrap=not wrap)
+
+
+def quoted(word: str) -> str:
+    """A word of a command line as it may be pasted into a shell, in the quotes that read best."""
+    if "'" in word and not set('"$`\\!\n') & set(word):
+        return f'"{word}"'
+    return shlex.quote(word)
 
 
 @contextmanager

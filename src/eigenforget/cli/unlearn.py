@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +26,7 @@ from eigenforget.cli.options import (
     TrainingOptions,
     WeightsKey,
 )
-from eigenforget.cli.terminal import engine, progress, say
+from eigenforget.cli.terminal import engine, progress, quoted, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.experiment import Experiment, Run, described
 from eigenforget.experiments.near_duplicates import few_enough, similar_inputs
@@ -121,7 +120,7 @@ def unlearn(
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value else []
     words += ["--out", "results"]
-    say(f"Next: {shlex.join(words)}", wrap=False)
+    say(f"Next: {' '.join(map(quoted, words))}", wrap=False)
 
 
 def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Index:
         content: Content hashes [N], or None.
         columns: Further columns [N] of integers, floats, strings or bools by name, such as a finer
             label, an age or a date.
+        class_names: One name for each class, where classes have names.
 
     Raises:
         EigenforgetError: Ids repeat, or a column has another length or type, or the name of one of
@@ -102,6 +103,7 @@ class Index:
     groups: np.ndarray | None = None
     content: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.ids)

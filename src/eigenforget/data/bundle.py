@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
 from typing import Any, NamedTuple
@@ -79,6 +79,10 @@ class Data:
                 f"{len(self.class_names)} class names for {self.num_classes} classes"
             )
         _check_unicode(np.array(self.class_names), "class names")
+        for side in ("train_index", "test_index"):
+            object.__setattr__(
+                self, side, replace(getattr(self, side), class_names=self.class_names)
+            )
         shared = np.intersect1d(self.train_index.ids, self.test_index.ids)
         if len(shared):
             raise EigenforgetError(f"ids in both training and test data: {listed(shared)}")

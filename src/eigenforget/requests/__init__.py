@@ -17,6 +17,7 @@ from eigenforget.requests.at_random import AtRandom
 from eigenforget.requests.by_class import ByClass
 from eigenforget.requests.by_group import ByGroup
 from eigenforget.requests.by_ids import ByIds
+from eigenforget.requests.by_rows import ByRows
 from eigenforget.requests.by_subclass import BySubclass
 from eigenforget.requests.combined import Difference, Union
 from eigenforget.requests.poisoned import PoisonedSamples
@@ -47,6 +48,7 @@ REQUESTS: Registry[type] = Registry(
         BySubclass,
         ByGroup,
         ByIds,
+        ByRows,
         Where,
         AtRandom,
         RankedSamples,
@@ -92,6 +94,7 @@ __all__ = [
     "ByGroup",
     "ByIds",
     "ByMemorisation",
+    "ByRows",
     "BySubclass",
     "Difference",
     "Duplicates",

@@ -8,7 +8,7 @@ import numpy as np
 
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Index
-from eigenforget.requests.request import Duplicates, rows_of_classes
+from eigenforget.requests.request import ClassLabel, Duplicates, class_numbers, rows_of_classes
 
 
 @configured
@@ -17,13 +17,16 @@ class ByClass:
 
     name: ClassVar[str] = "by_class"
     personal: ClassVar[dict[str, str]] = {}
-    label: Annotated[int | tuple[int, ...], "class, or classes as a tuple"]
+    label: Annotated[
+        ClassLabel | tuple[ClassLabel, ...],
+        "number or name of a class, or several as a tuple",
+    ]
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
         """Positions of the samples to forget."""
         return rows_of_classes(index, self.label)
 
-    def whole_classes(self, _: Index) -> tuple[int, ...]:
+    def whole_classes(self, index: Index) -> tuple[int, ...]:
         """The classes that it names."""
-        return self.label if isinstance(self.label, tuple) else (self.label,)
+        return class_numbers(index, self.label)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import sys
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, TextIO
 
 import numpy as np
@@ -22,8 +25,10 @@ from eigenforget.requests.request import MOST_BYTES_OF_LIST, Duplicates, as_tupl
 class ByIds:
     """Forget the training samples with these ids.
 
-    They are given here, or one per line in a text file or on standard input. With path="-" the spec
-    alone does not say what was asked for; the digest of the split does.
+    They are given here, or one per line in a text file or on standard input, or in a column of a
+    CSV file. An id that ends another one after a "/" is found by it too, as where the path of a
+    picture is given and ids are paths in its folder. With path="-" the spec alone does not say what
+    was asked for; the digest of the split does.
     """
 
     name: ClassVar[str] = "by_ids"
@@ -32,6 +37,7 @@ class ByIds:
     path: Annotated[
         str, "text file with one id per line, '-' for standard input; blank lines are skipped"
     ] = ""
+    column: Annotated[str, "column of a CSV file with the ids; '' reads whole lines"] = ""
     duplicates: Duplicates = "error"
 
     def select(self, index: Index) -> np.ndarray:
@@ -42,10 +48,14 @@ class ByIds:
                 "by_ids selects nothing: give ids=(…) or path='…' with one id per line"
             )
         where = {str(name): position for position, name in enumerate(index.ids)}
-        missing = [name for name in wanted if name not in where]
+        found = {name: _position(name, where) for name in wanted}
+        missing = [name for name, position in found.items() if position is None]
         if missing:
-            raise EigenforgetError(f"ids not in the training data: {listed(missing)}")
-        return np.sort(np.asarray([where[name] for name in wanted], dtype=np.int64))
+            raise EigenforgetError(
+                f"ids not in the training data: {listed(missing)}; its ids look like "
+                f"{listed(index.ids[:3])}"
+            )
+        return np.unique(np.asarray(list(found.values()), dtype=np.int64))
 
     def _from_file(self) -> list[str]:
         if not self.path:
@@ -62,7 +72,35 @@ class ByIds:
             raise EigenforgetError(
                 f"cannot read the id list {self.path!r}: {error}{hint}"
             ) from None
+        if self.column:
+            return _cells(text, self.column, self.path)
         return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _position(name: str, where: Mapping[str, int]) -> int | None:
+    """Where an id stands; of a path, where the longest part at its end that is an id stands."""
+    rest = name.replace("\\", "/") if name not in where else name
+    while rest not in where and "/" in rest:
+        rest = rest.partition("/")[2]
+    return where.get(rest)
+
+
+def _cells(text: str, column: str, path: str) -> list[str]:
+    """The cells of a column of a CSV file whose first line has the names."""
+    try:
+        dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
+    except csv.Error:
+        dialect = csv.excel  # of one column, there is no delimiter to find
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), dialect=dialect))
+    except csv.Error as error:
+        raise EigenforgetError(f"the id list {path!r} is no CSV file: {error}") from None
+    known = list(rows[0]) if rows else []
+    if column not in known:
+        raise EigenforgetError(
+            f"the id list {path!r} has no column {column!r}; it has {listed(known) or 'none'}"
+        )
+    return [cell.strip() for row in rows if (cell := row[column] or "").strip()]
 
 
 @functools.lru_cache(maxsize=1)

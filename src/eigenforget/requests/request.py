@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -94,18 +95,48 @@ def how_many(*, fraction: float | None, n: int | None, rows: int, what: str) -> 
     return n
 
 
-def rows_of_classes(index: Index, label: int | tuple[int, ...]) -> np.ndarray:
+ClassLabel = int | str
+"""The number of a class, or its name."""
+
+
+def rows_of_classes(index: Index, label: ClassLabel | tuple[ClassLabel, ...]) -> np.ndarray:
     """Positions of the samples of these classes.
 
     Raises:
         EigenforgetError: None is named, or one that the training data does not have.
     """
-    wanted = set(label) if isinstance(label, tuple) else {label}
-    known = np.unique(index.labels)
-    missing = sorted(wanted - set(known.tolist()))
-    if missing or not wanted:
-        raise EigenforgetError(
-            f"unknown class {listed(missing) or '()'}; the training data has classes: "
-            f"{listed(known, 20)}"
-        )
-    return np.flatnonzero(np.isin(index.labels, list(wanted)))
+    return np.flatnonzero(np.isin(index.labels, class_numbers(index, label)))
+
+
+def class_numbers(index: Index, label: ClassLabel | tuple[ClassLabel, ...]) -> tuple[int, ...]:
+    """The numbers of these classes, each once, in the order given.
+
+    Raises:
+        EigenforgetError: None is named, one that the training data does not have, or a name that
+            two classes bear.
+    """
+    wanted = label if isinstance(label, tuple) else (label,)
+    known = np.unique(index.labels).tolist()
+    names = {number: index.class_names[number] for number in known if index.class_names}
+    found: dict[int, None] = {}
+    for one in wanted:
+        fitting = [c for c in known if one == (names.get(c) if isinstance(one, str) else c)]
+        if len(fitting) > 1:
+            raise EigenforgetError(f"classes {listed(fitting)} are all named {one!r}; give numbers")
+        if not fitting:
+            raise EigenforgetError(_unknown(one, known, names))
+        found[fitting[0]] = None
+    if not found:
+        raise EigenforgetError(f"unknown class (): none is named; {_having(known, names)}")
+    return tuple(found)
+
+
+def _unknown(one: ClassLabel, known: list[int], names: dict[int, str]) -> str:
+    near = get_close_matches(str(one), names.values(), n=1)
+    hint = f"; do you mean {near[0]!r}?" if near and str(one) not in near else ""
+    return f"unknown class {one!r}; {_having(known, names)}{hint}"
+
+
+def _having(known: list[int], names: dict[int, str]) -> str:
+    shown = [c if names.get(c, str(c)) == str(c) else f"{c} ({names[c]})" for c in known]
+    return f"the training data has classes: {listed(shown, 20)}"
