@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from eigenforget.cli.terminal import say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench.results import read_problems
-from eigenforget.record import write_text
+from eigenforget.record import read_bytes, write_text
 from eigenforget.report.pages import leaderboard as report
 from eigenforget.report.pages.leaderboard import Problem
 
@@ -72,9 +72,9 @@ def _put(document: Path, source: str, text: str) -> None:
     """Replaces the text between the marks in a document."""
     begin = _BEGIN.format(source)
     try:
-        old = document.read_text(encoding="utf-8")
-    except OSError as error:
-        raise EigenforgetError(f"{document}: cannot be read: {error.strerror or error}") from None
+        old = read_bytes(document).decode()
+    except UnicodeDecodeError:
+        raise EigenforgetError(f"{document}: is no text in UTF-8") from None
     before, mark, rest = old.partition(begin)
     _, end, after = rest.partition(_END)
     if not mark or not end:

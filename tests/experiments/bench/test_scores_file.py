@@ -32,6 +32,25 @@ def test_all_but_the_series_comes_back(tmp_path: Path, records: list[RunRecord])
     assert found["a/seed0"] == [replace(with_group, series={"forget_groups": {"a": 0.5}})]
 
 
+def test_a_text_may_hold_any_character(tmp_path: Path, records: list[RunRecord]) -> None:
+    odd = replace(records[0], claims=("a\u2028b\x85c",), series={})
+    write_scores_file(tmp_path, {"a": [odd, odd]})
+    assert read_scores_file(tmp_path) == {"a": [odd, odd]}
+    path = tmp_path / SCORES_FILE
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1], mtime=0))
+    with pytest.raises(RecordError, match="cut off"):
+        read_scores_file(tmp_path)
+
+
+def test_a_file_that_unpacks_beyond_memory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eigenforget.experiments.bench.scores_file._MOST_BYTES", 1000)
+    (tmp_path / SCORES_FILE).write_bytes(gzip.compress(bytes(1001), mtime=0))
+    with pytest.raises(RecordError, match="unpacks to more than"):
+        read_scores_file(tmp_path)
+
+
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, records: list[RunRecord]) -> None:
     first = write_scores_file(tmp_path, {"a/seed0": records}).read_bytes()
     assert write_scores_file(tmp_path, {"a/seed0": records}).read_bytes() == first
@@ -56,6 +75,11 @@ def test_sealed_records_go_before_the_scores_file(tmp_path: Path, records: list[
         b"no gzip",
         gzip.compress(b"{}\n", mtime=0),
         gzip.compress(b'{"folder": "a"}\n', mtime=0),
+        gzip.compress(b"3\n", mtime=0),
+        gzip.compress(b'{"folder": []}\n', mtime=0),
+        gzip.compress(b"[" * 50_000 + b"\n", mtime=0),
+        gzip.compress(b"\xff\n", mtime=0),
+        gzip.compress(bytes(1000), mtime=0)[:-20] + b"\xff" * 20,
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from eigenforget.record import RecordError, RunRecord, canonical, to_json
 from eigenforget.record.files import write_bytes
 
 SCORES_FILE = "scores.jsonl.gz"
+_MOST_BYTES = 1 << 29
+"""Of an unpacked file; that is some 20,000 records."""
 _KEPT_SERIES = ("forget_groups",)
 """Small series that tables are made from; figures of single models need the others."""
 
@@ -49,12 +52,29 @@ def read_scores_file(folder: Path) -> dict[str, list[RunRecord]]:
         RecordError: The file is not there, is damaged, or holds what is no record.
     """
     path = folder / SCORES_FILE
+    packed = record.read_bytes(path)
     found: dict[str, list[RunRecord]] = {}
     try:
-        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
-            value = json.loads(line)
-            found.setdefault(value.pop("folder"), []).append(record.record_from_json(value))
-    except (OSError, EOFError, ValueError, KeyError) as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise RecordError(f"it unpacks to more than {_MOST_BYTES} bytes")
+        *lines, rest = content.decode().split("\n")
+        if rest:
+            raise RecordError("its last line is cut off")
+        for line in lines:
+            value = dict(json.loads(line))
+            study = str(value.pop("folder"))
+            found.setdefault(study, []).append(record.record_from_json(value))
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        zlib.error,
+    ) as error:
         raise RecordError(f"{path}: cannot be read: {error}") from None
     return found
 
