@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from torch import nn
 
-from eigenforget.core.errors import Refused
+from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.methods import DELETE, MUDA
+from eigenforget.models.checkpoint import Checkpoint
+from eigenforget.models.features import find_head
+from eigenforget.models.module import Module
 
 
 def test_no_retained_data_is_what_a_share_of_zero_means(
@@ -23,3 +27,50 @@ def test_no_retained_data_is_what_a_share_of_zero_means(
         not (a == b).all()
         for a, b in zip(made.model.parameters(), trained.parameters(), strict=True)
     )
+
+
+NETS = """
+from torch import nn
+
+class Net(nn.Module):
+    '''The head is registered first.'''
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head, self.body = nn.Linear(10, num_classes), nn.Linear(64, 10)
+    def forward(self, x):
+        return self.head(self.body(x.flatten(1)).relu())
+
+class Soft(Net):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+class Two(Net):
+    def forward(self, x):
+        found = super().forward(x)
+        return found, found + 1
+
+class Small(Net):
+    def forward(self, x):
+        return super().forward(x[..., :4])
+"""
+
+
+def test_what_a_model_gives_is_looked_at_before_any_work(
+    digits: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "looked_at.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+
+    def using(name: str) -> Experiment:
+        return replace(digits, model_spec=Module(path=f"looked_at.py:{name}"))
+
+    for name, line in (
+        ("Soft", "probabilities.*Logits"),
+        ("Two", "2 outputs.*Logits"),
+        ("Small", "does not run on the training data"),
+    ):
+        with pytest.raises(EigenforgetError, match=line):
+            using(name).check()
+    using("Net").check()
+    stored = Checkpoint(using("Net").new_model(0).state_dict(), {})
+    assert find_head(using("Net").stored_model(stored))[0] == "head"

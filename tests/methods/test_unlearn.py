@@ -22,6 +22,8 @@ from eigenforget.methods import CMF, METHODS, SCRUB, Finetune, Identity, Masked,
 from eigenforget.methods.base import Task
 from eigenforget.methods.unlearn import as_method, unlearn
 from eigenforget.models.checkpoint import model_digest
+from eigenforget.models.features import find_head
+from eigenforget.models.prepare import prepare
 from tests import toys
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
@@ -282,3 +284,9 @@ def test_an_overlap_that_was_not_looked_for_is_said(monkeypatch: pytest.MonkeyPa
         call(forget=forget, retain=retain, allow_overlap=True)
         whole = Streamed(slice(0, 30))
         call(forget=Subset(whole, range(10)), retain=Subset(whole, range(10, 30)))
+
+
+def test_the_result_of_every_head_that_a_method_makes_can_be_measured() -> None:
+    made = call(method="cmf(inner=finetune(epochs=1))", forgotten_classes=())
+    found = prepare(made, {"forget": X[:4]})
+    assert found.model is made and find_head(made)[0] == "2"

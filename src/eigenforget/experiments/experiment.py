@@ -36,8 +36,9 @@ from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import MODELS, checkpoint
-from eigenforget.models.features import find_layer
+from eigenforget.models.features import HEAD_NOTE, find_layer, note_head
 from eigenforget.models.heads import head_if_any
+from eigenforget.models.prepare import looks, prepare
 from eigenforget.models.text import with_vocabulary
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Manifest, Outcome, RunRecord, manifest_of, write_text
@@ -180,7 +181,7 @@ class Experiment:
         Raises:
             EigenforgetError: They do not.
         """
-        self.check_layer(self.new_model(seed))
+        self.check_layer(self.looked_at(self.new_model(seed), trains=True))
         if self.request is not None:
             _ = self.split
 
@@ -196,6 +197,20 @@ class Experiment:
         model: nn.Module = spec.build(
             num_classes=outputs, input_shape=self.data.input_shape, seed=seed
         )
+        return model
+
+    def looked_at(self, model: nn.Module, *, trains: bool = False) -> nn.Module:
+        """The model, of which a pass of some training samples has shown what it gives.
+
+        Where the head is not the last nn.Linear, the model bears its name from now on.
+
+        Raises:
+            EigenforgetError: It does not run on them, or gives no logits; see `prepare`.
+        """
+        found = prepare(model, looks(training=self.data.train), trains=trains).model
+        note = getattr(found, HEAD_NOTE, None)
+        if found is not model and isinstance(note, str):
+            note_head(model, note)
         return model
 
     def stored_model(self, stored: checkpoint.Checkpoint) -> nn.Module:
@@ -217,7 +232,7 @@ class Experiment:
             method = METHODS.parse(stored.metadata["method"])
             model = method.adapt(model) if hasattr(method, "adapt") else model
         checkpoint.load_into(model, stored)
-        return model.eval()
+        return self.looked_at(model.eval())
 
     def train(
         self, *, seed: int, without_forget: bool = False, log: Log | None = None

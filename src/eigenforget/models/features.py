@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_map_only
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Outputs
 
-_NOTE = "eigenforget_head"
+HEAD_NOTE = "eigenforget_head"
+"""The attribute of a model that names its classifier head."""
 
 
 class Tap:
@@ -213,7 +214,7 @@ def note_head(model: nn.Module, head: str | tuple[str, ...]) -> None:
     The note is the plain attribute `eigenforget_head` of the outermost module. Copies keep it,
     state dicts do not hold it. With several names `find_head` is an error that lists them.
     """
-    setattr(model, _NOTE, head)
+    setattr(model, HEAD_NOTE, head)
 
 
 def _linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
@@ -233,9 +234,10 @@ def _bypassed(model: nn.Module, inputs: Any, head: str) -> bool:
 def _outputs(
     model: nn.Module, inputs: Any, cut: str | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits, and the output of the last run of each module that owns parameters, in order.
+    """The logits, and the output of the last run of each linear layer and owner of parameters.
 
-    All are in one autograd graph, in which nothing flows through the layer `cut`.
+    They are in the order in which they ran, in one autograd graph, in which nothing flows through
+    the layer `cut`.
     """
     outputs: dict[str, Tensor] = {}
 
@@ -253,7 +255,7 @@ def _outputs(
     owners = [
         (name, module)
         for name, module in model.named_modules()
-        if any(True for _ in module.parameters(recurse=False))
+        if isinstance(module, nn.Linear) or any(True for _ in module.parameters(recurse=False))
     ]
     handles = [module.register_forward_hook(partial(keep, name)) for name, module in owners]
     try:
@@ -282,7 +284,7 @@ def _note(model: nn.Module) -> tuple[str, str | tuple[str, ...]] | None:
     for prefix, module in model.named_modules():
         # Statically: wrappers answer for attributes of what they wrap, where the names are other
         # ones.
-        found = inspect.getattr_static(module, _NOTE, None)
+        found = inspect.getattr_static(module, HEAD_NOTE, None)
         if found is not None:
             return prefix, found
     return None
@@ -302,7 +304,7 @@ def _declared(model: nn.Module) -> tuple[str, nn.Linear] | None:
     if not isinstance(head, nn.Linear):
         what = "no layer" if head is None else f"a {type(head).__name__} and no nn.Linear"
         raise EigenforgetError(
-            f"{type(model).__name__}.{_NOTE} names {names!r} as the classifier head, which is "
+            f"{type(model).__name__}.{HEAD_NOTE} names {names!r} as the classifier head, which is "
             f"{what} of the model"
         )
     return name, head
@@ -313,7 +315,7 @@ def _undecided(model: nn.Module, names: Sequence[str]) -> str:
     if not names:
         what = f"no nn.Linear of {kind} gives its logits, so no classifier head was found"
         return f"{what}; name the feature layer (--layer)"
-    hint = f"name the feature layer (--layer), or the head by model.{_NOTE} = {names[0]!r}"
+    hint = f"name the feature layer (--layer), or the head by model.{HEAD_NOTE} = {names[0]!r}"
     return f"{kind} has several layers that may be the classifier head: {', '.join(names)}; {hint}"
 
 

@@ -55,7 +55,7 @@ class Logits(nn.Module):
             ) from None
 
 
-def checked_logits(output: Any, count: int, model: nn.Module) -> Tensor:
+def checked_logits(output: Any, count: int) -> Tensor:
     """The logits [B, C] in what a model gives for a batch of `count` samples.
 
     Raises:
@@ -63,7 +63,7 @@ def checked_logits(output: Any, count: int, model: nn.Module) -> Tensor:
             output they are is in doubt; the message names the cure.
     """
     if isinstance(output, (tuple, list)) and not hasattr(output, "logits"):
-        _check_first(output, count, model)
+        _check_first(output, count)
     try:
         logits = logits_of(output)
     except EigenforgetError as error:
@@ -85,23 +85,17 @@ def checked_logits(output: Any, count: int, model: nn.Module) -> Tensor:
     return logits
 
 
-def _check_first(outputs: Any, count: int, model: nn.Module) -> None:
-    """Checks that the first of several outputs are the logits.
-
-    It is where it alone has the form of logits, or alone is as wide as the last linear layer.
-    """
+def _check_first(outputs: Any, count: int) -> None:
+    """Checks that of several outputs the first one alone has the form of logits."""
     fitting = [
-        (i, output.shape[1])
-        for i, output in enumerate(outputs)
+        number
+        for number, output in enumerate(outputs)
         if isinstance(output, Tensor)
         and output.ndim == 2
         and len(output) == count
         and output.is_floating_point()
     ]
-    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if len(fitting) > 1 and linears:
-        fitting = [(i, width) for i, width in fitting if width == linears[-1].out_features]
-    if [i for i, _ in fitting] != [0]:
+    if fitting != [0]:
         raise EigenforgetError(
             f"the model gives {_described(outputs)}: which are the logits is in doubt; "
             f"{_cure(outputs)}"

@@ -159,10 +159,12 @@ def _passed(model: nn.Module, inputs: Any, where: str, *, training: bool) -> Ten
         if isinstance(error, EigenforgetError):
             raise
         reason = _unfit_types(model, inputs) or first_line(error)
+        if isinstance(inputs, Mapping) and "keyword" in reason:
+            reason += "; Samples(data, inputs=(…)) names those that the model takes"
         if is_widened(model):
             where = "with its float16 or bfloat16 weights in float32"
         raise EigenforgetError(f"the model does not run {where}: {reason}") from error
-    return checked_logits(output, len(tree_leaves(given)[0]), model)
+    return checked_logits(output, len(tree_leaves(given)[0]))
 
 
 def _try_training(model: nn.Module, inputs: Any, hint: str) -> None:
