@@ -169,6 +169,20 @@ def test_a_model_that_takes_other_types_by_itself_gets_them_as_they_are() -> Non
     assert isinstance(DOORS["unlearn"](net().double(), sides(INPUTS.double())), nn.Module)
 
 
+def test_an_input_that_the_model_does_not_take_is_named() -> None:
+    class ByName(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x: Any) -> Any:
+            return self.net(x)
+
+    samples = {"x": INPUTS[:4], "number": torch.arange(4)}
+    with pytest.raises(EigenforgetError, match=r"'number'; Samples\(data, inputs="):
+        prepare(ByName(), {"forget": samples})
+
+
 def test_what_needs_no_copy_is_the_model_itself() -> None:
     model = net()
     prepared = prepare(model, {"forget": INPUTS[:4]}, trains=True)

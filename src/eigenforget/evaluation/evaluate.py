@@ -210,12 +210,13 @@ def evaluate(
     """Measures models beside retrained oracles, with every metric and audit.
 
     The models stay as they are. A model without a linear head needs `layer`. Where the last
-    nn.Linear is not the head, a pass of two samples finds it.
+    nn.Linear is not the head, a pass of some samples finds it.
 
     Args:
         models: Models by name; "original" is the model before unlearning. A ModelAndCost in the
             place of a module says what it took to make.
-        forget: The forget set: (inputs, labels), a map-style Dataset or a DataLoader.
+        forget: The forget set: (inputs, labels), a map-style Dataset, a DataLoader, or Samples of
+            one of these.
         retain: The retain set, likewise.
         test: Held-out samples, likewise.
         oracles: Models retrained without the forget set, by name. With two or more there is a band,

@@ -43,14 +43,15 @@ def unlearn(
     """Make a new module from which the forget set is unlearned.
 
     `model` itself stays bit for bit as it is. Where its last nn.Linear is not the head, a pass of
-    two samples finds the head, and the result bears its name in the attribute `eigenforget_head`.
+    some samples finds the head, and the result bears its name in the attribute `eigenforget_head`.
     Parameters with requires_grad=False stay as they are (retrain draws them anew). Where tensors
     are float16 or bfloat16, all is computed in float32 on a copy, and the result has the types of
     the model again.
 
     Args:
-        model: Any classifier whose output are logits [B, C].
-        forget: (inputs, labels) tensors, a map-style Dataset or a DataLoader.
+        model: Any classifier whose output are logits [B, C]; see `Logits` for others.
+        forget: (inputs, labels) tensors, a map-style Dataset, a DataLoader, or Samples of one of
+            these.
         retain: The same; a small sample will do. None for methods that work without.
         method: A method such as SCRUB(alpha=0.1), its spec "scrub(alpha=0.1)", or a function of the
             `Task` of your own that returns the unlearned module.

@@ -158,9 +158,11 @@ def _passed(model: nn.Module, inputs: Any, where: str, *, training: bool) -> Ten
     except MISFITS as error:
         if isinstance(error, EigenforgetError):
             raise
-        reason = _unfit_types(model, inputs) or first_line(error)
+        reason = first_line(error)
         if isinstance(inputs, Mapping) and "keyword" in reason:
             reason += "; Samples(data, inputs=(…)) names those that the model takes"
+        else:
+            reason = _unfit_types(model, inputs) or reason
         if is_widened(model):
             where = "with its float16 or bfloat16 weights in float32"
         raise EigenforgetError(f"the model does not run {where}: {reason}") from error
@@ -208,7 +210,7 @@ def _unfit_types(model: nn.Module, inputs: Any) -> str:
                 f"{name} are {tensor.dtype} and its weights {weight}; give {name}.to({weight})"
                 f"{hint}, or the model in the type of the data"
             )
-        if not embeds:
+        if not embeds and not tensor.is_complex():
             return (
                 f"{name} are {tensor.dtype} and its weights {weight}; give {name}.to({weight}), "
                 "scaled as they were in training (pixels often / 255)"

@@ -75,8 +75,8 @@ def train(
 
     Args:
         model: Any classifier that gives logits [B, C].
-        data: Training data: (inputs, labels) tensors or arrays, a map-style Dataset or a
-            DataLoader.
+        data: Training data: (inputs, labels) tensors or arrays, a map-style Dataset, a DataLoader,
+            or Samples of one of these.
         recipe: The recipe, or its spelling, such as "recipe(epochs=5)".
         seed: Order of batches, augmentation and dropout follow from it.
         layer: The feature layer. Only a model without a linear head needs one; no weight depends

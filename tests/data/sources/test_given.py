@@ -111,6 +111,22 @@ def test_whole_numbers_of_every_kind_are_labels(labels: object) -> None:
 def test_plain_lists_are_inputs_and_labels() -> None:
     source = as_source(([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 0]))
     assert isinstance(source, TensorSource) and source.labels().tolist() == [0, 1, 0]
+    for rows in (list(np.ones((3, 2))), list(torch.ones(3, 2))):
+        source = as_source((rows, [0, 1, 0]))
+        assert isinstance(source, TensorSource) and source.inputs.shape == (3, 2)  # type: ignore[union-attr]
+
+
+def test_inputs_that_were_computed_with_gradients_have_none() -> None:
+    inputs = torch.nn.Linear(3, 3)(torch.ones(4, 3))
+    labels = torch.tensor([0, 1, 0, 1])
+    for data in (
+        (inputs, labels),
+        TensorDataset(inputs, labels),
+        [(row, 0) for row in inputs],
+        {"x": inputs, "labels": labels},
+    ):
+        batch = next(as_source(data).batches(4)).inputs
+        assert not (batch["x"] if isinstance(batch, dict) else batch).requires_grad
 
 
 IDS = torch.zeros(2, 3, dtype=torch.long)
@@ -126,6 +142,10 @@ BAD = {
         r"labels must be a 1-D integer tensor, got torch.float32.*labels.long\(\)",
     ),
     "one-hot": ((IDS, IDS), r"got torch.int64 \[2, 3\].*labels.argmax\(1\)"),
+    "no labels": ((IDS, None), "^x: labels .*None"),
+    "sparse": ((IDS.float().to_sparse(), torch.tensor([0, 1])), "^x: inputs .*sparse.*to_dense"),
+    "meta": ((IDS.to("meta"), torch.tensor([0, 1])), "^x: inputs .*meta"),
+    "huge labels": ((IDS, [10**30, 1]), "^x cannot be read: .*large"),
     "soft labels": ([(torch.ones(3), torch.ones(2) / 2)] * 3, r"\[3, 2\].*labels.argmax\(1\)"),
     "words as labels": ((IDS, np.array(["a", "b"])), "^x: labels are words .'a', 'b'.*number the"),
     "words in a list": ((IDS, ["b", "a"]), "^x: labels are words .'a', 'b'"),

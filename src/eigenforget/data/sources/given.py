@@ -100,6 +100,8 @@ def _as_pair(given: Samples) -> tuple[Any, Any] | None:
     if given.inputs is not None or given.label is not None:
         arrays = bool(data) and all(_is_column(item) for item in data)
         return layout.pair(data) if arrays else None
+    if len(data) == 2 and _is_array(data[0]) and data[1] is None:
+        raise EigenforgetError("labels must be a 1-D integer tensor, got None")
     if len(data) != 2 or not _is_column(data[1]):
         return None
     inputs = list(data[0].values()) if isinstance(data[0], Mapping) else [data[0]]
@@ -122,7 +124,7 @@ def _are_lists(inputs: Any, labels: Any) -> bool:
         isinstance(inputs, list)
         and isinstance(labels, list)
         and len(inputs) == len(labels)
-        and all(isinstance(row, list) for row in inputs)
+        and all(isinstance(row, list) or _is_array(row) for row in inputs)
         and all(isinstance(label, (Integral, str)) for label in labels)
     )
 
@@ -145,8 +147,11 @@ def _from_pair(inputs: Any, labels: Any, what: str) -> TensorSource:
 
 def _tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, Tensor):
-        return value
-    array = np.asarray(value)
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+            kind = "no values (device meta)" if value.is_meta else f"layout {value.layout}"
+            raise EigenforgetError(f"{what} must be a plain tensor, got {kind}; see to_dense()")
+        return value.detach()
+    array = _stacked(value)
     if array.dtype.kind not in "biuf":
         raise EigenforgetError(f"{what} must be numbers, got {array.dtype} {list(array.shape)}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 4:
@@ -154,6 +159,13 @@ def _tensor(value: Any, what: str) -> Tensor:
     # PyTorch takes neither another machine's byte order nor read-only memory nor strides that run
     # backwards.
     return torch.as_tensor(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def _stacked(value: Any) -> np.ndarray:
+    """An array of what is an array, or a list of rows."""
+    if isinstance(value, list) and value and all(isinstance(row, Tensor) for row in value):
+        return torch.stack(value).detach().cpu().numpy()
+    return np.asarray(value)
 
 
 def _from_dataset(given: Samples, what: str, **settings: Any) -> DatasetSource:

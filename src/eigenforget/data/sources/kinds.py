@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from eigenforget.core.errors import EigenforgetError
@@ -32,7 +33,14 @@ from eigenforget.data.sources.inputs import (
     taken,
 )
 
-UNREADABLE = (TypeError, LookupError, AttributeError, ValueError, RuntimeError)
+UNREADABLE = (
+    TypeError,
+    LookupError,
+    AttributeError,
+    ValueError,
+    RuntimeError,
+    OverflowError,
+)
 """What datasets, collate functions and torch raise for samples that make no batch."""
 
 
@@ -169,6 +177,8 @@ class DatasetSource:
                     "it must keep them all, one label each"
                 )
             check_rows(inputs, len(rows))
+            # What was computed with gradients has a graph that one backward pass would use up.
+            inputs = tree_map_only(Tensor, Tensor.detach, inputs)
             yield Batch(augmented(inputs, self.augment, generator), targets, rows)
 
     def subset(self, positions: np.ndarray) -> DatasetSource:

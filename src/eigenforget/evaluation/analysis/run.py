@@ -131,7 +131,8 @@ def analyze(
         original: The model that was trained on forget and retain set.
         oracles: Models retrained without the forget set, by name or as a list. Two or more make a
             band; with one the distance alone counts.
-        forget: The forget set: (inputs, labels), a map-style Dataset or a DataLoader.
+        forget: The forget set: (inputs, labels), a map-style Dataset, a DataLoader, or Samples of
+            one of these.
         retain: The retain set, likewise.
         test: Held-out samples, likewise. They are the control, and the unit of distances to
             neighbours; without them neither is measured.
