@@ -5,6 +5,7 @@ Adding one is a file and a line in DATASETS.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +18,20 @@ from eigenforget.data.fashion_mnist import FashionMnist
 from eigenforget.data.hf_dataset import HfDataset
 from eigenforget.data.image_folder import ImageFolder
 from eigenforget.data.npz import Npz
+from eigenforget.data.own_sets import as_data
 from eigenforget.data.table import Builtin, TableFile
 from eigenforget.data.text import Text
 from eigenforget.data.torchvision_set import TorchvisionSet
 
 
 def _of_function(function: Callable[..., Any]) -> type:
-    """A data set whose load() calls function(*, fields), which returns a Data."""
-    return from_function(function, call="load", given=())
+    """A data set whose load() calls function(*, fields), which returns what `as_data` takes."""
+
+    @functools.wraps(function)
+    def load(**fields: Any) -> Data:
+        return as_data(function(**fields))
+
+    return from_function(load, call="load", given=())
 
 
 DATASETS: Registry[type] = Registry(

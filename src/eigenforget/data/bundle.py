@@ -291,7 +291,7 @@ def _index(arrays: Arrays, labels: np.ndarray, samples: np.ndarray, side: str) -
     return index_of(arrays, labels, _content(samples), side)
 
 
-def index_of(known: Any, labels: np.ndarray, content: np.ndarray, side: str) -> Index:
+def index_of(known: Any, labels: np.ndarray, content: np.ndarray | None, side: str) -> Index:
     """The Index of one side from its ids, groups and columns (the fields of Arrays), checked."""
     n = len(labels)
     ids = [f"{side}/{row}" for row in range(n)] if known.ids is None else known.ids
