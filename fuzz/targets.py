@@ -44,7 +44,7 @@ class Target(NamedTuple):
     run: Callable[[Workspace, Any], Iterator[Outcome]]
 
 
-POOLS = {
+POOLS: dict[str, tuple[str | int, ...]] = {
     "path": ("people.npz", "images.npz", "people.csv", "people.jsonl", "pictures", "ids.txt"),
     "label": ("label",),
     "column": ("age", "label", "score", "group", "id", "fine"),
@@ -56,6 +56,7 @@ POOLS = {
     "text": ("text",),
     "tokenizer": ("words", "hf:nowhere"),
     "root": ("nowhere",),
+    "workers": (0, 1),
 }
 _LABELS = {**POOLS, "label": ("x",)}
 _LABELS.pop("label")

@@ -75,12 +75,14 @@ def json_text(value: Any) -> str:
     return text.replace('"@digits 5000@"', "1" * 5000)
 
 
-def specs(registry: Sequence[type], pools: Mapping[str, Sequence[str]]) -> st.SearchStrategy[str]:
+def specs(
+    registry: Sequence[type], pools: Mapping[str, Sequence[str | int]]
+) -> st.SearchStrategy[str]:
     """Specs of a registry, from its classes' own fields: most are valid, some values are not.
 
     Args:
         registry: The choices.
-        pools: Strings by name of field, such as paths and columns that exist.
+        pools: Values by name of field, such as paths and columns that exist.
     """
     kinds = [kind for kind in registry if dataclasses.is_dataclass(kind)]
     calls = st.sampled_from(kinds).flatmap(lambda kind: _call(kind, pools, registry, depth=2))
@@ -89,7 +91,7 @@ def specs(registry: Sequence[type], pools: Mapping[str, Sequence[str]]) -> st.Se
 
 
 def _call(
-    kind: Any, pools: Mapping[str, Sequence[str]], nested: Sequence[type], depth: int
+    kind: Any, pools: Mapping[str, Sequence[str | int]], nested: Sequence[type], depth: int
 ) -> st.SearchStrategy[str]:
     hints = typing.get_type_hints(kind)
     needed, further = [], []
@@ -110,7 +112,11 @@ def _call(
 
 
 def _value(
-    name: str, hint: Any, pools: Mapping[str, Sequence[str]], nested: Sequence[type], depth: int
+    name: str,
+    hint: Any,
+    pools: Mapping[str, Sequence[str | int]],
+    nested: Sequence[type],
+    depth: int,
 ) -> st.SearchStrategy[str]:
     """Literals for a field: three of four fit its type."""
     if name in pools:
@@ -121,7 +127,7 @@ def _value(
 
 
 def _fitting(
-    hint: Any, pools: Mapping[str, Sequence[str]], nested: Sequence[type], depth: int
+    hint: Any, pools: Mapping[str, Sequence[str | int]], nested: Sequence[type], depth: int
 ) -> st.SearchStrategy[str]:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:

@@ -131,3 +131,12 @@ def test_specs_are_described_and_survive_json_and_classes_are_checked(kind):
 def test_the_spec_spelling_of_the_brief_parses():
     made = spec.parse("small_resnet(width=32, stem_stride=2)", MODELS, "model")
     assert (made.width, made.stem_stride, made.blocks) == (32, 2, 1)
+
+
+def test_weights_without_room_in_memory_are_one_line():
+    with pytest.raises(EigenforgetError, match="do not fit into memory; choose smaller"):
+        with initial_weights(0):
+            torch.empty(2**46)
+    with pytest.raises(RuntimeError, match="another"):
+        with initial_weights(0):
+            raise RuntimeError("another")

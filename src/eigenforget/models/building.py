@@ -12,6 +12,10 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 
 
+_TOO_LARGE = ("not enough memory", "can't allocate memory", "Storage size calculation overflowed")
+"""In what torch says when it has no room for a tensor."""
+
+
 class ImageShape(NamedTuple):
     """Shape of one image."""
 
@@ -25,12 +29,22 @@ def initial_weights(seed: int) -> Iterator[None]:
     """Make modules inside on the CPU, with draws from (seed, "init").
 
     All global random states are left as they were.
+
+    Raises:
+        EigenforgetError: The weights do not fit into memory.
     """
     # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does
     # not restore.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seeds.derive(seed, "init"))
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _TOO_LARGE):
+                raise
+            raise EigenforgetError(
+                "the model's weights do not fit into memory; choose smaller widths"
+            ) from None
 
 
 def check_classes(model: str, num_classes: int) -> None:
