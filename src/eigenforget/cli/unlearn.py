@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -75,7 +76,7 @@ def unlearn(
     specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
     chosen, output = METHODS.parse(method), Output(out, recording, overwrite, like, weights)
     output.check_checkpoint()
-    if out.resolve() == checkpoint.resolve():
+    if os.path.realpath(out) == os.path.realpath(checkpoint):
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
     stored, place = (

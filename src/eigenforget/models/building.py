@@ -11,7 +11,6 @@ import torch
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 
-
 _TOO_LARGE = ("not enough memory", "can't allocate memory", "Storage size calculation overflowed")
 """In what torch says when it has no room for a tensor."""
 
