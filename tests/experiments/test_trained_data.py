@@ -251,3 +251,15 @@ def test_words_and_classes_must_mean_what_they_did(tmp_path, capsys) -> None:
 def test_allow_takes_known_names_only(here, capsys) -> None:
     line = refused(capsys, *unlearning(here, "--allow", "everything"))
     assert "'everything'" in line and "changed-data" in line
+
+
+def test_a_file_of_ids_that_changed_is_another_request(here, capsys) -> None:
+    forget = f'by_ids(path="{here}/ids.txt")'
+    base = ("train", "--data", data(here / "t.csv"), "--model", MODEL, "--recipe", RECIPE)
+    left = TableFile(path=str(here / "t.csv"), label="y", id="id").load().train_index.ids
+    (here / "ids.txt").write_text("\n".join(left[:3]))
+    run(*base, "--without", forget, "--out", here / "r.safetensors", "--overwrite")
+    (here / "ids.txt").write_text("\n".join(left[3:6]))
+    command = evaluating(here)
+    command[command.index("--forget") + 1] = forget
+    assert "not what is asked for" in " ".join(refused(capsys, *command).split())

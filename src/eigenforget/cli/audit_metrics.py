@@ -81,6 +81,7 @@ def audit_metrics(
         )
     for audit in audits.values():
         audit.experiment.check()
+        say(f"inputs: {audit.experiment.data.inputs_in_words}", wrap=False)
     finished = [f for f in folders if (f / "records").exists() and not overwrite]
     for folder in finished:
         _check_same(audits[folder], folder)

@@ -81,6 +81,7 @@ def sequence(
     )
     experiment = Experiment.parse(specs, engine(**asdict(device)))
     experiment.check()
+    say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
     requests = tuple(REQUESTS.parse(request) for request in forget)
     study = SequentialStudy(
         experiment,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from eigenforget import record
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.experiments.data_facts import DataFacts
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.models import checkpoint
 from eigenforget.record import SCHEMA, RunRecord
@@ -178,7 +179,13 @@ def _check_retrained(oracle: CheckpointFile, experiment: Experiment) -> None:
 
 
 def _split_of(file: CheckpointFile, experiment: Experiment) -> str | None:
-    """The digest of the split by the checkpoint's request; None where it cannot be known here."""
+    """The digest of the checkpoint's split; None where it cannot be known here.
+
+    It is told where the data is as it was; else the request is drawn again.
+    """
+    facts = DataFacts.read(file.stored.metadata)
+    if facts.split and facts.data == experiment.data.digest:
+        return facts.split
     try:
         request = REQUESTS.parse(file.entry("request"))
         return split(request, experiment.data.train_index).digest
