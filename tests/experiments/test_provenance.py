@@ -247,7 +247,10 @@ def test_metadata_and_record_that_disagree_are_refused(models: Path, tmp_path: P
     """The weights are those of the record; the file says that another method made them."""
     stored = checkpoint.load_checkpoint(models / "gone.safetensors")
     path = tmp_path / "given.safetensors"
-    save_file(stored.tensors, path, {**stored.metadata, "method": "finetune()"})
+    # As older versions saved it, with a digest of the weights and none of the metadata.
+    digest = checkpoint.tensors_digest(stored.tensors)
+    told = {**stored.metadata, "method": "finetune()", "tensors": digest}
+    save_file(stored.tensors, path, told)
     shutil.copy(models / "gone.json", tmp_path / "given.json")
     with pytest.raises(EigenforgetError, match=r"disagree on method: 'finetune\(\)'.*head_mask"):
         CheckpointFile.read(path)
