@@ -1001,12 +1001,12 @@ def _silent(space: Workspace, given: tuple[str, float, int, str]) -> Iterator[Ou
 
 
 TARGETS = (
-    Target("command lines", 0.25, COMMAND_LINES, _commanded),
-    Target("specs", 0.25, _pairs(), _parsed),
-    Target("readers", 0.2, st.tuples(st.sampled_from(sorted(READERS)), CHANGES), _read),
-    Target("records", 0.1, SEALED, _recorded),
-    Target("checkpoints", 0.07, CHECKPOINTS, _stored),
+    Target("command lines", 0.35, COMMAND_LINES, _commanded),
+    Target("specs", 0.2, _pairs(), _parsed),
+    Target("readers", 0.25, st.tuples(st.sampled_from(sorted(READERS)), CHANGES), _read),
+    Target("records", 0.04, SEALED, _recorded),
+    Target("checkpoints", 0.05, CHECKPOINTS, _stored),
     Target("plans", 0.05, PLANS, _planned),
-    Target("small files", 0.05, SMALL, _small),
+    Target("small files", 0.03, SMALL, _small),
     Target("one byte", 0.03, BYTES, _silent),
 )
