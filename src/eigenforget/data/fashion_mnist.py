@@ -36,6 +36,7 @@ _CLASSES = (
     "Ankle boot",
 )
 _UNSIGNED_BYTES = 0x08
+_PIECE = 1 << 20
 
 
 @configured
@@ -123,9 +124,17 @@ def _bytes(path: Path, most: int) -> bytes:
     try:
         with opened(path) as file:
             if path.suffix == ".gz":
-                return gzip.GzipFile(fileobj=file).read(most)
+                return _unpacked(gzip.GzipFile(fileobj=file), most)
             return file.read(min(most, os.fstat(file.fileno()).st_size))
     except RecordError as error:
         raise EigenforgetError(str(error)) from None
     except (OSError, EOFError, zlib.error) as error:
         raise EigenforgetError(f"{path}: cannot be read: {error}") from None
+
+
+def _unpacked(file: gzip.GzipFile, most: int) -> bytes:
+    """At most so many bytes, piece by piece, so that no more memory is taken than there are."""
+    found = bytearray()
+    while len(found) < most and (piece := file.read(min(most - len(found), _PIECE))):
+        found += piece
+    return bytes(found)
