@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
-from eigenforget.core.spec import as_json, parse, spell
+from eigenforget.core.spec import as_json, spell
 from eigenforget.core.types import Split
 from eigenforget.data import AUGMENTS, DATASETS
 from eigenforget.data.bundle import Data
@@ -138,7 +138,7 @@ class Experiment:
         return cls(
             data_spec=DATASETS.parse(specs.data),
             model_spec=MODELS.parse(specs.model),
-            recipe=parse(specs.recipe, RECIPES, "recipe") if specs.recipe else Recipe(),
+            recipe=RECIPES.parse(specs.recipe) if specs.recipe else Recipe(),
             request=REQUESTS.parse(specs.request) if specs.request else None,
             engine=engine,
             retain_fraction=specs.retain_fraction,

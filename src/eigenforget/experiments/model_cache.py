@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import path_of
 from eigenforget.core.locks import held
 from eigenforget.core.spec import as_json
 from eigenforget.core.version import __version__
@@ -233,7 +234,8 @@ def identity_of(
             "trained models are kept for jobs on one device only: of several processes one would "
             "wait for another's lock"
         )
-    files = named_files(experiment.model_spec)
+    own = path_of(type(experiment.recipe)) or ""
+    files = named_files((experiment.model_spec, own))
     device = engine.fabric.device.type
     more = {
         "accumulate": engine.accumulate if engine.accumulate > 1 else None,

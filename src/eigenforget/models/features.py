@@ -58,6 +58,18 @@ class Tap:
 
 
 @contextmanager
+def before_passes(
+    model: nn.Module, look: Callable[[nn.Module, tuple[Any, ...]], None]
+) -> Iterator[None]:
+    """Calls look(model, inputs) before each pass through the model within the block."""
+    handle = model.register_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def capture(
     model: nn.Module,
     layer: str | None = None,

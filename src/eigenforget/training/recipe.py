@@ -23,6 +23,7 @@ from eigenforget.training.arguments import check_arguments
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
 from eigenforget.training.losses import cross_entropy
+from eigenforget.training.own_fit import fit_own, recipe_of_function
 from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, Schedule
 
 
@@ -47,7 +48,9 @@ class Recipe:
     ] = "none"
 
 
-RECIPES: Registry[type] = Registry("recipe", own=[Recipe])
+RECIPES: Registry[type] = Registry(
+    "recipe", "eigenforget.recipes", [Recipe], requires=("name",), wrap=recipe_of_function
+)
 
 TRAINING_REVISION = 1
 """Raised whenever the same recipe, data, model and seed would no longer give the same weights.
@@ -93,7 +96,7 @@ def train(
     """
     check_arguments(model=model, seed=seed, layer=layer, engine=engine, log=log)
     chosen = RECIPES.parse(recipe) if isinstance(recipe, str) else recipe
-    if not isinstance(chosen, Recipe):
+    if not isinstance(chosen, Recipe) and not hasattr(chosen, "fit"):
         raise EigenforgetError(
             f"recipe must be a Recipe or its spelling, such as 'recipe(epochs=5)', got "
             f"{type(chosen).__name__}"
@@ -134,12 +137,18 @@ def fit_recipe(
     Args:
         model: The model to train.
         source: Its training data, with the augmentation that it shall have.
-        recipe: Epochs, batch size and optimizer; `augment` is not read.
+        recipe: Epochs, batch size and optimizer; `augment` is not read. One with fit(model, data,
+            seed), as of a user's own function, trains by that; see `own_fit`.
         engine: Where to compute.
         seed: Order of batches, augmentation and dropout follow from it.
         layer: The feature layer. Only a model without a linear head needs one.
         log: Called with a row after each epoch.
     """
+    if not isinstance(recipe, Recipe):
+        fit_own(recipe, model, source, engine=engine, seed=seed)
+        if log is not None:
+            log({"epoch": 0, "phase": recipe.name})
+        return model.eval()
     wide = widened(model)
     optimizer = Optimizer(
         kind=recipe.optimizer,

@@ -63,7 +63,7 @@ class StudySpec:
         own = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
         if self.threads == 1:
             del own["threads"]
-        files = named_files((self.model, self.request))
+        files = named_files((self.model, self.request, path_of(type(self.recipe)) or ""))
         code = f"{__version__}/{TRAINING_REVISION}/{SCORING_REVISION}"
         return {**own, **({"files": files} if files else {}), "code": code}
 
