@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,6 @@ request = "at_random(n=3)"
 method = "identity()"
 """
 COLOURS = ("red", "green", "blue")
-
-
-def words(line: str) -> list[str]:
-    """The arguments of a command line; GONE, MODEL, PEOPLE and OWN stand for specs."""
-    named = {"GONE": GONE, "MODEL": MODEL, "PEOPLE": "npz(path='people.npz')"}
-    named["OWN"] = "python(path='mine.py:Mine')"
-    return [named.get(word, word) for word in shlex.split(line)]
 
 
 def make(folder: Path) -> Path:

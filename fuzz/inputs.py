@@ -8,7 +8,6 @@ by root, as a user who cannot change the machine.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import json
 import os
@@ -203,8 +202,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     def work(folder: Path) -> Figures:
-        with contextlib.redirect_stdout(None):
-            bases.make(folder / "base")
+        bases.make(folder / "base")
         return run_inputs(folder / "base", given_.examples, given_.only, not given_.raw)
 
     found = apart(work)

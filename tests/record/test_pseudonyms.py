@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -157,3 +158,26 @@ def test_no_id_of_a_request_is_left_anywhere(ids: list[str]) -> None:
     for value in ids:
         for spelled in (repr(value), canonical(value), canonical(repr(value))[1:-1]):
             assert spelled not in text
+
+
+def test_a_warning_that_quotes_an_id_is_hidden_too() -> None:
+    split = manifest_of(["ann"], ["bob"])
+    told = hidden(made(job={"warnings": ["the row of ann is odd", "nothing"]}), split=split)
+    assert told["job"]["warnings"] == [f"the row of {name_of('ann')} is odd", "nothing"]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"request": [3]},
+        {"request": 0.5},
+        {"request": {"resolved": {"name": [1], "fields": {}}}},
+        {"method": {"resolved": {"name": "x", "fields": True}}},
+        {"method": {"resolved": {"name": {}, "fields": "ab"}}},
+        {"near_duplicates": {"pairs": [3]}},
+        {"near_duplicates": {"pairs": -1}},
+        {"warnings": 3},
+    ],
+)
+def test_a_record_that_no_run_writes_is_refused(job: dict[str, Any]) -> None:
+    assert "cannot be hidden" in refusal(pseudonymised, made("m", job=job), SALT, personal=PERSONAL)

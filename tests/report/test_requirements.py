@@ -318,7 +318,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--model",
         "mlp(hidden=(8,))",
         "--recipe",
-        "recipe(epochs=2)",
+        "recipe(epochs=8, batch_size=16, lr=0.05)",
     ]
     for name, more in {"original": [], "oracle": ["--without", "by_class(label=1)"]}.items():
         main(["train", *given, "--out", str(folder / f"{name}.safetensors"), *more])

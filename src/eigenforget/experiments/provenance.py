@@ -91,6 +91,12 @@ def _check_record(file: CheckpointFile, made: RunRecord) -> None:
             f"{file.path}: is not the model of the record beside it: {beside} names {told}, and "
             f"this file is {digest}, with the weights {weights}; {cure}"
         )
+    role, pairs = made.job.get("role", "unlearned"), made.job.get("near_duplicates", {})
+    if role not in ("unlearned", "control") or not isinstance(pairs, Mapping):
+        raise EigenforgetError(
+            f"{file.path.with_suffix('.json')}: no run writes the role {role!r} with the near "
+            f"duplicates {pairs!r:.60}; {cure}"
+        )
     for key in ("eigenforget", *_SPECS):
         ours, theirs = file.stored.metadata.get(key, ""), _told(made, key)
         if ours and theirs and ours != theirs:

@@ -127,6 +127,9 @@ def pseudonymised(
             confirm them by it.
         personal: What each kind of request declares; see `hidden_specs.key_of` for the keys.
         known: Further values that texts may quote, by kind ("id", "group", "column:<name>").
+
+    Raises:
+        RecordError: Two values get one pseudonym, or job and series are not as a run writes them.
     """
     names = Pseudonyms(salt)
     for kind, values in {
@@ -135,10 +138,19 @@ def pseudonymised(
     }.items():
         for value in values:
             names.of(kind, value)
-    asked = dict(record.job.get("request") or {})
-    hidden = Hidden(names.of, personal, keys_in(asked.get("resolved")))
-    job, series = (_hide(dict(part), names, hidden) for part in (record.job, record.series))
-    quotes = _Quotes(names, hidden)
+    try:
+        asked = dict(record.job.get("request") or {})
+        hidden = Hidden(names.of, personal, keys_in(asked.get("resolved")))
+        job, series = (_hide(dict(part), names, hidden) for part in (record.job, record.series))
+        quotes = _Quotes(names, hidden)
+        if "warnings" in job:
+            job["warnings"] = [quotes.cleared(line) for line in job["warnings"]]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, RecordError):
+            raise
+        raise RecordError(
+            f"record {record.name!r}: ids cannot be hidden in a job or series of this form: {error}"
+        ) from None
     inputs = {key: value for key, value in record.inputs.items() if key != "split"}
     if split:
         inputs["split"] = pseudonymised_split(split, salt).digest

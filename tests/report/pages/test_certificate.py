@@ -21,6 +21,7 @@ from eigenforget.evaluation.records import LEFT_ALONE, NON_CLAIMS
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RecordError, RunRecord, chained, read, read_folder, seal
 from eigenforget.record.signing import fingerprint, make_key, read_public_key
+from eigenforget.report.escaping import flattened
 from eigenforget.report.pages.certificate import clipped, render_certificate
 from eigenforget.report.pages.certificate_fit import SIZES, Content, height, type_size
 from tests.report_toys import made, score
@@ -289,6 +290,8 @@ def test_records_measured_together_must_hold_this_model() -> None:
 
 
 def hostile(text: str) -> tuple[RunRecord, list[RunRecord]]:
+    """The text wherever a record may have it; names are one line, as no record has others."""
+    line = flattened(text)
     job = {
         "request": {"spec": text},
         "data": {"spec": text},
@@ -296,19 +299,19 @@ def hostile(text: str) -> tuple[RunRecord, list[RunRecord]]:
         "ids": text,
     }
     record = unlearned(
-        name=text, job=job, non_claims=(*NON_CLAIMS, text[:300]), environment={"eigenforget": text}
+        name=line, job=job, non_claims=(*NON_CLAIMS, text[:300]), environment={"eigenforget": text}
     )
     record = seal(
         replace(
             record,
-            inputs={**record.inputs, **{f"file:{text}{i}": FILE for i in range(9)}},
+            inputs={**record.inputs, **{f"file:{line}{i}": FILE for i in range(9)}},
             digest=None,
         ),
         None,
     )
     scores = (score("da", 0.5), replace(score("nmi", None), reason=text))
     return record, measured(
-        name=text, claims=(text,) * 3 + tuple(f"{i}{text}" for i in range(9)), scores=scores
+        name=line, claims=(text,) * 3 + tuple(f"{i}{text}" for i in range(9)), scores=scores
     )
 
 
@@ -422,7 +425,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--model",
         "mlp(hidden=(16, 8))",
         "--recipe",
-        "recipe(epochs=3, lr=0.05)",
+        "recipe(epochs=8, batch_size=16, lr=0.05)",
     )
     original = folder / "original.safetensors"
     run("train", *job, "--out", original)

@@ -194,7 +194,7 @@ def _check(record: RunRecord) -> None:
             "control": "a negative control",
         }
         raise RecordError(
-            f"{name} is of {what.get(role, 'no unlearned model')}: there is nothing to certify"
+            f"{name} is of {what.get(str(role), 'no unlearned model')}: there is nothing to certify"
         )
     if record.digest is None:
         raise RecordError(f"{name} is not sealed; a certificate names the digest of its record")
