@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -27,6 +28,7 @@ def test_what_is_known_is_counted_on_samples_of_the_whole_source() -> None:
     known = recall(model, retain, ENGINE)
     answers = model(retain.inputs).argmax(1)
     assert known.samples == len(retain) == 120
+    assert recall(copy.deepcopy(model).double(), retain, ENGINE) == known, "in the inputs' type"
     assert known.correct == int((answers == retain.targets).sum()) > 100
     said, true = (np.bincount(c, minlength=4) / 120 for c in (answers, retain.targets))
     assert known.chance == pytest.approx(said @ true) and known.doubt() == ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy.stats import binom
 from torch import nn
 
@@ -114,11 +116,20 @@ def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None =
     apart = replace(engine, meter=Meter())
     answers, labels = [], []
     with undisturbed():  # items may be drawn at random
-        for batch, outputs in apart.forward(model, source.subset(rows), layer=layer):
+        first = next(source.subset(rows[:1]).batches(1)).inputs
+        plain = _in_type_of(first, model)
+        for batch, outputs in apart.forward(plain, source.subset(rows), layer=layer):
             answers.append(outputs.logits.argmax(1).cpu().numpy())
             labels.append(batch.labels.cpu().numpy())
             check_label_range(labels[-1], outputs.logits.shape[1])
     return of_answers(np.concatenate(answers), np.concatenate(labels))
+
+
+def _in_type_of(inputs: Any, model: nn.Module) -> nn.Module:
+    """The model, or a copy in the type of its inputs, as where it trained in double precision."""
+    own = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    real = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
+    return copy.deepcopy(model).to(inputs.dtype) if real and own - {inputs.dtype} else model
 
 
 def warn_of_poor_recall(
