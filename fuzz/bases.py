@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,23 @@ channels_last = false
 request = "at_random(n=3)"
 method = "identity()"
 """
+BENCH = """data = "npz(path='people.npz')"
+model = "mlp(hidden=(8, 4))"
+recipe = "recipe(epochs=20, batch_size=16)"
+[[grid]]
+request = "by_class(label=1)"
+method = ["identity()", "head_mask()"]
+oracles = [10, 11]
+skip = ["relearning"]
+"""
 COLOURS = ("red", "green", "blue")
+
+
+def words(line: str) -> list[str]:
+    """The arguments of a command line; GONE, MODEL, PEOPLE and OWN stand for specs."""
+    named = {"GONE": GONE, "MODEL": MODEL, "PEOPLE": "npz(path='people.npz')"}
+    named["OWN"] = "python(path='mine.py:Mine')"
+    return [named.get(word, word) for word in shlex.split(line)]
 
 
 def make(folder: Path) -> Path:
@@ -140,6 +158,9 @@ def _results() -> None:
     )
     _run("sign", "results/records", "--key", "key.pem")
     _run("export", "results/records", "--format", "csv", "--out", "table.csv")
+    Path("bench.toml").write_text(BENCH, encoding="utf-8")
+    with contextlib.suppress(SystemExit):
+        _run("bench", "bench.toml", "--store", "store", "--out", "bench", "--backend", "sequential")
 
 
 def _run(*argv: str) -> None:

@@ -8,6 +8,7 @@ by root, as a user who cannot change the machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -202,7 +203,8 @@ def main() -> None:
     torch.set_num_threads(1)
 
     def work(folder: Path) -> Figures:
-        bases.make(folder / "base")
+        with contextlib.redirect_stdout(None):
+            bases.make(folder / "base")
         return run_inputs(folder / "base", given_.examples, given_.only, not given_.raw)
 
     found = apart(work)

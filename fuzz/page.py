@@ -21,7 +21,7 @@ def with_figures(page: str, inputs: dict[str, Any], kills: dict[str, Any]) -> st
         *((f"· {name}", f"{count:,}") for name, count in inputs["inputs"].items()),
         ("commands and calls that they made", f"{sum(ends.values()):,}"),
         ("· refused with one line", f"{ends.get('refused', 0):,}"),
-        ("· answered", f"{ends.get('answered', 0):,}"),
+        ("· answered", f"{ends.get('answered', 0) + ends.get('answered no', 0):,}"),
         ("· valid, up to the work", f"{ends.get('reached', 0):,}"),
         ("escapes and silent accepts", str(len(inputs["findings"]))),
         *((str(name), f"{value:,}") for name, value in kills.items()),

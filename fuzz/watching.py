@@ -26,7 +26,7 @@ from eigenforget.training.engine import Engine
 
 SECONDS = 20
 """An input that takes longer is a hang."""
-_EXITS = {0: "answered", 1: "answered", 2: "refused"}
+_EXITS = {0: "answered", 1: "answered no", 2: "refused"}
 
 
 class Reached(BaseException):
@@ -44,12 +44,13 @@ class Outcome(NamedTuple):
     """How one input ended.
 
     Attributes:
-        kind: "refused" with one line, "answered", "reached" the work, or "escape".
+        kind: "refused" with one line, "answered", "answered no" (exit code 1), "reached" the work,
+            or "escape".
         where: Of an escape: what kind it is and where it came from, the same for all of one cause.
         detail: Of an escape: the traceback or the lines that were printed.
     """
 
-    kind: Literal["refused", "answered", "reached", "escape"]
+    kind: Literal["refused", "answered", "answered no", "reached", "escape"]
     where: str = ""
     detail: str = ""
 
@@ -177,8 +178,9 @@ def _place(trace: Any) -> str:
 
 
 def _meant(path: Path, name: str) -> bool:
-    """Whether a file is there on purpose: the record of a refused method, or a store."""
-    if name.startswith("new.store"):
+    """Whether a file is there on purpose: the record of a refused method, a store, or
+    what a bench writes in any case."""
+    if name.startswith(("new.store", "bench/")) or ".locks" in Path(name).parts:
         return True
     path = path.with_name(path.name.replace(".split.json", ".json"))
     if path.suffix != ".json" or not path.is_file():

@@ -107,3 +107,15 @@ def test_warnings_are_one_line_each_and_once(
         main(list(COMMAND))
     said = capsys.readouterr().err
     assert said == "warning: a doubt of two lines\nwarning: of a library\n"
+
+
+def test_a_fault_in_a_file_of_ones_own_names_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def mine(index):\n    return index.nothing\n")
+    forget = "python(path='mine.py:mine')"
+    assert status("duplicates", "--data", "builtin()", "--forget", forget) == 2
+    said = capsys.readouterr().err
+    assert "mine.py, line 2: AttributeError" in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.glob("*.txt")] == []

@@ -135,9 +135,11 @@ def test_direct_construction_is_validated_too() -> None:
         ("muda(k=" + "1+" * 3000 + "1)", "muda"),
         ("muda(k=x" + "[0]" * 2000 + ")", "muda"),
         ("muda(k=\x00)", "not of the form"),
+        ("python(path=0x" + "f" * 5000 + ")", "needs path=.*a huge int"),
+        ("python(path=())", "needs path='file.py:Name'"),
         ("muda(recipe=())", "has no recipe \\(\\)"),
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_hostile_specs_are_one_short_line(text: str, words: str) -> None:
     with pytest.raises(EigenforgetError, match=words) as caught:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from eigenforget.cli.launching import let_first_speak, prefix
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import place_in_own_file
 from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.text import as_line, first_line
 from eigenforget.core.version import __version__
@@ -113,6 +114,9 @@ def _expected(error: BaseException) -> str | None:
             f"out of memory ({_short(first_line(error))}): take a smaller batch_size, model or "
             "data set, or a machine with more memory"
         )
+    own = place_in_own_file(error)
+    if own is not None:
+        return f"{own}: {type(error).__name__}: {_short(first_line(error))}"
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
         return f"{where}{error.strerror or _short(text) or type(error).__name__}"

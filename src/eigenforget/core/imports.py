@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 import weakref
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Any
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import displayed, first_line
+
+
+_OWN = "_eigenforget_"
+"""Begins the names of modules that are files of the user's own."""
 
 
 def imported(path: str, what: str) -> Any:
@@ -29,7 +34,8 @@ def imported(path: str, what: str) -> Any:
     Raises:
         EigenforgetError: The path has another form or cannot be imported, or the name is not in it.
     """
-    where, _, attribute = path.rpartition(":")
+    # A spec may hold anything in the place of the path.
+    where, _, attribute = path.rpartition(":") if isinstance(path, str) else ("", "", "")
     if not where or not attribute:
         raise EigenforgetError(
             f"{what} needs path='file.py:Name' or path='package.module:Name', got {displayed(path)}"
@@ -56,7 +62,7 @@ def _of_file(file: Path) -> ModuleType:
         raise ImportError(f"{file}: {error.strerror}") from None
     place = file.resolve()
     digest = hashlib.sha256(str(place).encode() + content).hexdigest()[:16]
-    name = f"_eigenforget_{file.stem}_{digest}"
+    name = f"{_OWN}{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
@@ -76,6 +82,16 @@ def _of_file(file: Path) -> ModuleType:
         if not done:
             del sys.modules[name]
     return made
+
+
+def place_in_own_file(error: BaseException) -> str | None:
+    """ "FILE, line N" where a file of the user's own raised an error; None if none did."""
+    places = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(_OWN)
+    ]
+    return places[-1] if places else None
 
 
 _PATHS: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()

@@ -120,7 +120,7 @@ class Registry(Sequence[_Kind]):
         Raises:
             EigenforgetError: There is nothing, or what is there is no such kind.
         """
-        found, where = imported(str(path), self.what), f"{self.what} {displayed(path)}"
+        found, where = imported(path, self.what), f"{self.what} {displayed(path)}"
         if inspect.isfunction(found) and self._wrap is not None:
             if found not in self._wrapped:
                 self._wrapped[found] = self._wrap(found)
