@@ -17,6 +17,7 @@ from eigenforget.training.recipe import RECIPES
 ALL = [(kind, group) for group in (DATASETS, METHODS, MODELS, REQUESTS, RECIPES) for kind in group]
 REQUIRED = {
     "by_class": "label=1",
+    "by_rows": "rows=(1,)",
     "npz": "path='x.npz'",
     "fashion_mnist": "root='x'",
     "image_folder": "path='x'",

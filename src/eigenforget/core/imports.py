@@ -16,7 +16,6 @@ from typing import Any
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import displayed, first_line
 
-
 _OWN = "_eigenforget_"
 """Begins the names of modules that are files of the user's own."""
 
@@ -85,7 +84,7 @@ def _of_file(file: Path) -> ModuleType:
 
 
 def place_in_own_file(error: BaseException) -> str | None:
-    """ "FILE, line N" where a file of the user's own raised an error; None if none did."""
+    """The "FILE, line N" where a file of the user's own raised an error; None if none did."""
     places = [
         f"{frame.f_code.co_filename}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
