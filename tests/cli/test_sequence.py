@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eigenforget import record
 from eigenforget.cli import main
+from eigenforget.cli.sequence import UNFINISHED
 from eigenforget.evaluation.scoring import measurement_names
+from eigenforget.experiments.sequence import SequentialStudy
 from eigenforget.record.verify import verify
 
 QUICK = ("accuracies", "population_mia", "alignment")
@@ -160,3 +163,38 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
         arguments(tmp_path / "taken", "by_class(label=3)", "by_class(label=5)"), capsys
     )
     assert files(tmp_path) == {"taken": b"mine"}
+
+
+def test_a_killed_sequence_goes_on_after_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ends as one that nobody killed."""
+    asked = ("by_class(label=3)", "at_random(n=20)")
+    more = {"again": "skip", "recipe": "recipe(epochs=1)"}
+    main(arguments(tmp_path / "whole", *asked, **more))
+    true = SequentialStudy._records
+    steps: list[int] = []
+
+    def killed_at_2(self: SequentialStudy, number: int, *rest: Any) -> Any:
+        steps.append(number)
+        if steps == [1, 2]:
+            raise KeyboardInterrupt
+        return true(self, number, *rest)
+
+    monkeypatch.setattr(SequentialStudy, "_records", killed_at_2)
+    with pytest.raises(SystemExit):
+        main(arguments(tmp_path / "run", *asked, **more))
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {UNFINISHED}
+    main(arguments(tmp_path / "run", *asked, **more))
+    assert steps == [1, 2, 2], "step 1 is not measured again"
+    names = set(files(tmp_path / "whole"))
+    assert set(files(tmp_path / "run")) == names
+    for name in (n for n in names if n.endswith("split.json")):
+        assert files(tmp_path / "run")[name] == files(tmp_path / "whole")[name]
+    for number in (1, 2):
+        runs = (
+            record.read_folder(tmp_path / name / f"step{number:02d}" / "records")
+            for name in ("whole", "run")
+        )
+        for one, other in zip(*runs, strict=True):
+            assert one.inputs == other.inputs and one.scores == other.scores

@@ -29,8 +29,9 @@ from eigenforget.core.text import listed
 from eigenforget.evaluation.records import write_chain
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.metric_audit import MetricAudit
+from eigenforget.experiments.results import check_records
 from eigenforget.experiments.specs import Specs
-from eigenforget.record import RunRecord, slug, write_text
+from eigenforget.record import RunRecord, check_place, slug, write_text
 from eigenforget.report.glossary import label
 from eigenforget.report.pages import metric_audit as report
 
@@ -82,6 +83,9 @@ def audit_metrics(
     for audit in audits.values():
         audit.experiment.check()
         say(f"inputs: {audit.experiment.data.inputs_in_words}", wrap=False)
+    check_place(out, overwrite=overwrite, folder=True)
+    for folder in folders:
+        check_records(folder / "records", overwrite=True)
     finished = [f for f in folders if (f / "records").exists() and not overwrite]
     for folder in finished:
         _check_same(audits[folder], folder)
@@ -97,8 +101,11 @@ def _run(audit: MetricAudit, folder: Path, request: str) -> None:
     say(f"audit of the metrics: {request}")
     with progress() as watch, one_thread():
         records = list(audit.records(watch))
-    with record.atomic_folder(folder, overwrite=True) as draft:
+    with record.transaction() as changes:
+        draft = changes.folder(folder)
         write_chain(records, draft / "records")
+        _write_pages(records, draft)
+        changes.remove(folder.parent / "audit.md")  # until it is about these records
 
 
 def _check_same(audit: MetricAudit, folder: Path) -> None:
@@ -127,14 +134,19 @@ def _check_same(audit: MetricAudit, folder: Path) -> None:
 
 
 def _written(folder: Path) -> list[RunRecord]:
-    """Writes figure and table of one request; returns its records."""
+    """Writes figure and table of one request, and prints it; returns its records."""
     records = record.read_folder(folder / "records")
-    found, title = report.judge_metrics(records), report.title_of(records)
-    heading = f"Metrics on models of which the answer is known. {title}"
+    with record.atomic_update(folder) as draft:
+        _write_pages(records, draft)
+    _print(report.judge_metrics(records), report.title_of(records))
+    return records
+
+
+def _write_pages(records: Sequence[RunRecord], folder: Path) -> None:
+    found = report.judge_metrics(records)
+    heading = f"Metrics on models of which the answer is known. {report.title_of(records)}"
     write_text(folder / "audit.svg", report.audit_figure(found, heading))
     write_text(folder / "audit.csv", report.table_csv(found))
-    _print(found, title)
-    return records
 
 
 def _print(found: Sequence[report.Judgement], title: str) -> None:

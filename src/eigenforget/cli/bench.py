@@ -20,12 +20,12 @@ from rich.progress import (
 
 from eigenforget.cli.options import Device
 from eigenforget.cli.terminal import console, engine, say
-from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench import Bench, Outline, Store, pool_of, read_plan
 from eigenforget.experiments.bench.jobs import Job
 from eigenforget.experiments.bench.results import write_out
 from eigenforget.experiments.bench.run import Observer, OnOutcome
 from eigenforget.experiments.bench.work import JobOutcome
+from eigenforget.record import check_place
 
 
 def bench(
@@ -58,7 +58,7 @@ def bench(
     job failed or was refused.
     """
     found, results = read_plan(plan), out or Path("results") / plan.stem
-    _check_folders({"--out": results, "--store": store})
+    _check_folders(results, store)
     kind = engine(device=device).fabric.device.type
     pool = pool_of(backend, workers, threads, cuda=kind == "cuda")
     run = Bench(found, Store.at(store, lambda line: tell(f"warning: {line}")), pool, kind)
@@ -167,13 +167,9 @@ def _progress(refresh: Callable[[], None]) -> Iterator[Observer]:
         yield observer
 
 
-def _check_folders(folders: dict[str, Path]) -> None:
-    for option, folder in folders.items():
-        inside = next((p for p in (folder, *folder.parents) if p.exists()), folder)
-        if inside.exists() and not inside.is_dir():
-            raise EigenforgetError(
-                f"{option} {folder}: {inside} is a file; results go into a folder"
-            )
+def _check_folders(*folders: Path) -> None:
+    for folder in folders:
+        check_place(folder, overwrite=True, folder=True)
 
 
 def _duration(seconds: float) -> str:

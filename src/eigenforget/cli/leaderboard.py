@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from eigenforget.cli.terminal import say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench.results import read_problems
-from eigenforget.record import read_bytes, write_text
+from eigenforget.record import check_place, read_bytes, write_text
 from eigenforget.report.pages import leaderboard as report
 from eigenforget.report.pages.leaderboard import Problem
 
@@ -35,6 +35,8 @@ def leaderboard(
     """
     if not folders:
         raise EigenforgetError("leaderboard needs a folder with results of a plan")
+    if into is not None:
+        check_place(into, overwrite=True)
     problems: dict[str, Problem] = {}
     for folder in folders:
         found = read_problems(folder)

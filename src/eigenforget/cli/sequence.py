@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -28,15 +28,28 @@ from eigenforget.cli.options import (
 from eigenforget.cli.terminal import engine, one_thread, progress, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import build_choice
-from eigenforget.evaluation.records import write_results
+from eigenforget.evaluation.records import SPLIT, draft_results, run_environment, write_chain
 from eigenforget.evaluation.scoring import check_skip
-from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.experiment import Experiment, described
+from eigenforget.experiments.results import SealedRecords, check_records
 from eigenforget.experiments.sequence import SequentialStudy
 from eigenforget.experiments.specs import Specs
 from eigenforget.methods import METHODS
-from eigenforget.record import read_folder, write_text
+from eigenforget.record import (
+    RunRecord,
+    atomic_folder,
+    check_place,
+    read_folder,
+    transaction,
+    value_digest,
+    write_text,
+)
+from eigenforget.record.transactions import Transaction
 from eigenforget.report.pages import sequence as report
 from eigenforget.requests import REQUESTS, Sequential
+
+UNFINISHED = ".unfinished-sequence"
+"""Folder of the steps that are finished while a sequence runs."""
 
 
 def sequence(
@@ -72,7 +85,8 @@ def sequence(
     """Honour requests one after the other, and measure whether earlier ones stay forgotten.
 
     After each step the model is compared with models retrained for that step, and at the end with
-    one that forgot everything at once.
+    one that forgot everything at once. The results appear together when the last step is done; a
+    sequence that was killed goes on after its last finished step.
     """
     _check(out, forget, overwrite)
     check_skip(skip)
@@ -92,28 +106,86 @@ def sequence(
         store=Path(store) if store else None,
         skip=skip,
     )
-    count = len(study.steps)  # wrong names and requests fail before anything is trained
-    written = set()
+    _ = study.steps  # wrong names and requests fail before anything is trained
+    unfinished = Unfinished.at(out, study)
     with progress() as watch, one_thread():
-        for step in study.run(watch):
-            folder = out / f"step{step.number:02d}"
-            title = f"step {step.number} of {count}: {forget[step.number - 1]}"
-            chain = study.at(step.number).seal(step.records)
-            write_results(chain.records, folder, title=title, overwrite=True, split=chain.split)
-            written.add(folder)
-    for folder in _step_folders(out):
-        if folder not in written:  # of a longer sequence that was here before
-            shutil.rmtree(folder)
-    write_summary(out)
+        for step in study.run(watch, finished=len(unfinished.steps())):
+            unfinished.add(step.number, study.at(step.number).seal(step.records))
+    with transaction(overwrite=overwrite) as changes:
+        table = _draft(unfinished, forget, out, changes)
+    say(table, wrap=False)
     say(
         f"wrote {out}/sequence.md, {out}/sequence.svg and a folder with records and a page for "
         "each step"
     )
 
 
-def write_summary(out: Path) -> str:
+@dataclass(frozen=True)
+class Unfinished:
+    """The records of finished steps, kept until the last one, so that a killed sequence goes on.
+
+    Attributes:
+        folder: Where they are.
+    """
+
+    folder: Path
+
+    @classmethod
+    def at(cls, out: Path, study: SequentialStudy) -> Unfinished:
+        """Those of this very sequence; what another one left is removed."""
+        found, told = cls(out / UNFINISHED), value_digest(_identity(study))
+        if not (found.folder / "sequence").is_file() or (
+            (found.folder / "sequence").read_text(encoding="utf-8") != told
+        ):
+            with atomic_folder(found.folder, overwrite=True) as draft:
+                (draft / "sequence").write_text(told, encoding="utf-8")
+        return found
+
+    def steps(self) -> list[list[RunRecord]]:
+        """The records of each step."""
+        numbered = sorted(self.folder.glob("step*"), key=lambda path: int(path.name[4:]))
+        return [read_folder(folder) for folder in numbered]
+
+    def add(self, number: int, chain: SealedRecords) -> None:
+        """Keeps the records of a step, and the ids of its split."""
+        with atomic_folder(self.folder / f"step{number:02d}") as draft:
+            write_chain(chain.records, draft, split=chain.split)
+
+
+def _identity(study: SequentialStudy) -> dict[str, Any]:
+    """All that decides what the records of a sequence say."""
+    experiment = study.experiment
+    return {
+        "job": experiment.job(layer=experiment.layer, retain_fraction=experiment.retain_fraction),
+        "data": experiment.data.digest,
+        "sequence": described(study.sequence),
+        "method": described(study.method),
+        "seeds": [study.seed, *study.oracle_seeds],
+        "skip": list(study.skip),
+        "environment": run_environment(experiment.engine),
+    }
+
+
+def _draft(unfinished: Unfinished, requests: Sequence[str], out: Path, changes: Transaction) -> str:
+    """Drafts a folder for each step and the summary, and returns the table."""
+    found = unfinished.steps()
+    for number, records in enumerate(found, start=1):
+        name = f"step{number:02d}"
+        split = unfinished.folder / name / SPLIT
+        draft_results(
+            records,
+            changes.folder(out / name),
+            title=f"step {number} of {len(requests)}: {requests[number - 1]}",
+            split=split.read_text(encoding="utf-8"),
+        )
+    for folder in _step_folders(out)[len(found) :]:  # of a longer sequence that was here before
+        changes.remove(folder)
+    changes.remove(unfinished.folder)
+    return write_summary(found, changes.folder(out))
+
+
+def write_summary(found: Sequence[Sequence[RunRecord]], out: Path) -> str:
     """Writes sequence.md and sequence.svg from the records of the steps; returns the table."""
-    found = [read_folder(folder / "records") for folder in _step_folders(out)]
     steps = [
         report.summarise_step(number, records) for number, records in enumerate(found, start=1)
     ]
@@ -125,7 +197,6 @@ def write_summary(out: Path) -> str:
     write_text(out / "sequence.md", f"# {title}\n\n{table}\n\n![](sequence.svg)\n")
     title = f"Accuracy on the samples of each request after each step: {method}"
     write_text(out / "sequence.svg", report.sequence_figure(steps, title))
-    say(table, wrap=False)
     return table
 
 
@@ -135,8 +206,9 @@ def _check(out: Path, requests: tuple[str, ...], overwrite: bool) -> None:
             f"a sequence needs at least 2 requests, got {len(requests)}; `eigenforget unlearn` "
             "handles one"
         )
-    if out.exists() and not out.is_dir():
-        raise EigenforgetError(f"--out {out} is a file; results go into a folder")
+    check_place(out, overwrite=overwrite, folder=True)
+    for folder in _step_folders(out):
+        check_records(folder / "records", overwrite=True)
     if ((out / "sequence.md").exists() or _step_folders(out)) and not overwrite:
         raise EigenforgetError(f"{out} holds a sequence already; use --overwrite to replace it")
 

@@ -80,12 +80,19 @@ class SequentialStudy:
                 )
         return found
 
-    def run(self, watch: Watch = unwatched) -> Iterator[StepRecords]:
+    def run(self, watch: Watch = unwatched, *, finished: int = 0) -> Iterator[StepRecords]:
         """The records of each step in order.
 
         A step that the method refuses or that diverges is on record and ends the sequence.
+
+        Args:
+            watch: Shows progress.
+            finished: Steps whose records are there already. They are unlearned once more, for the
+                steps that follow, but not measured, and left out.
         """
         last = len(self.steps)  # wrong requests must fail before anything is trained
+        if finished >= last:
+            return
         original = self._study(1).original(watch)
         model = original.model
         for number in range(1, last + 1):
@@ -103,7 +110,8 @@ class SequentialStudy:
                 results["at once"] = self.at(last).try_unlearn(
                     original.model, self.method, seed=self.seed, log=log
                 )
-            yield StepRecords(number, self._records(number, original, results, watch))
+            if number > finished:
+                yield StepRecords(number, self._records(number, original, results, watch))
             if not isinstance(result, ModelAndCost):
                 return
             model = result.model

@@ -15,7 +15,6 @@ from scipy import stats
 
 from eigenforget import record
 from eigenforget.cli.sequence import write_summary
-from eigenforget.evaluation.records import write_results
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.pages import sequence as report
 from eigenforget.report.pages.sequence import RequestAccuracy, StepSummary
@@ -268,25 +267,14 @@ def test_a_refused_step_leaves_its_column_empty() -> None:
     assert found[found.index(FIRST) + 1 : found.index(FIRST) + 3] == ["0.250", "–"]
 
 
-def written(out: Path, number: int, records: list[RunRecord]) -> None:
-    chain: list[RunRecord] = []
-    for item in records:
-        chain.append(record.seal(item, chain[-1].digest if chain else None))
-    write_results(chain, out / f"step{number:02d}", title="t", overwrite=True)
-
-
-def test_the_summary_reads_folders_by_number_and_nothing_else(tmp_path: Path) -> None:
+def test_the_summary_is_a_page_and_a_figure(tmp_path: Path) -> None:
+    found = []
     for number in (1, 2):
         groups = {FIRST: 0.1, SECOND: 0.1} if number == 2 else {FIRST: 0.1}
         names = [f"step {number}", "at once"] if number == 2 else ["step 1"]
-        written(
-            tmp_path,
-            number,
-            [made("oracle 1", "oracle", groups), *(made(n, "unlearned", groups) for n in names)],
-        )
-    (tmp_path / "step02").rename(tmp_path / "step002")  # sorts before step01 as a word
-    (tmp_path / "steps of mine" / "records").mkdir(parents=True)
-    text = write_summary(tmp_path)
+        unlearned = (made(name, "unlearned", groups) for name in names)
+        found.append(list(record.chained([made("oracle 1", "oracle", groups), *unlearned])))
+    text = write_summary(found, tmp_path)
     assert [line.split(" | ")[0] for line in text.split("\n")[2:]] == ["| 1", "| 2", "| at once"]
     whole = (tmp_path / "sequence.md").read_text()
     assert whole == f"# 2 requests, one after the other: `muda()`\n\n{text}\n\n![](sequence.svg)\n"
@@ -297,6 +285,6 @@ def test_the_summary_reads_folders_by_number_and_nothing_else(tmp_path: Path) ->
 
 
 def test_a_sequence_that_ended_at_its_first_step_has_a_summary(tmp_path: Path) -> None:
-    written(tmp_path, 1, [made("oracle 1", "oracle", {FIRST: 0.0}), refused("step 1")])
-    assert f"| 1 | {REFUSED.reason} |" in write_summary(tmp_path)
+    found = [made("oracle 1", "oracle", {FIRST: 0.0}), refused("step 1")]
+    assert f"| 1 | {REFUSED.reason} |" in write_summary([list(record.chained(found))], tmp_path)
     ET.parse(tmp_path / "sequence.svg")
