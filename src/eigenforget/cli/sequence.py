@@ -107,7 +107,7 @@ def sequence(
         skip=skip,
     )
     _ = study.steps  # wrong names and requests fail before anything is trained
-    unfinished = Unfinished.at(out, study)
+    unfinished = SequenceProgress.at(out, study)
     with progress() as watch, one_thread():
         for step in study.run(watch, finished=len(unfinished.steps())):
             unfinished.add(step.number, study.at(step.number).seal(step.records))
@@ -121,7 +121,7 @@ def sequence(
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class SequenceProgress:
     """The records of finished steps, kept until the last one, so that a killed sequence goes on.
 
     Attributes:
@@ -131,7 +131,7 @@ class Unfinished:
     folder: Path
 
     @classmethod
-    def at(cls, out: Path, study: SequentialStudy) -> Unfinished:
+    def at(cls, out: Path, study: SequentialStudy) -> SequenceProgress:
         """Those of this very sequence; what another one left is removed."""
         found, told = cls(out / UNFINISHED), value_digest(_identity(study))
         if not (found.folder / "sequence").is_file() or (
@@ -166,7 +166,9 @@ def _identity(study: SequentialStudy) -> dict[str, Any]:
     }
 
 
-def _draft(unfinished: Unfinished, requests: Sequence[str], out: Path, changes: Transaction) -> str:
+def _draft(
+    unfinished: SequenceProgress, requests: Sequence[str], out: Path, changes: Transaction
+) -> str:
     """Drafts a folder for each step and the summary, and returns the table."""
     found = unfinished.steps()
     for number, records in enumerate(found, start=1):
