@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from eigenforget import record
-from eigenforget.core.errors import NotWritten
 from eigenforget.core.spec import spell
 from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.experiments.bench.run import Bench
 from eigenforget.experiments.bench.scores_file import read_studies, write_scores_file
-from eigenforget.record import RunRecord, canonical, to_json, write_text
-from eigenforget.record.files import atomic_file, atomic_folder, slug
+from eigenforget.record import RunRecord, canonical, to_json, transaction, write_text
+from eigenforget.record.files import atomic_file, slug
+from eigenforget.record.transactions import Transaction
 from eigenforget.report.pages import leaderboard
 from eigenforget.report.pages.leaderboard import Problem
 from eigenforget.report.table import build
@@ -120,42 +119,44 @@ def write_out(bench: Bench, out: Path) -> list[StudyResults]:
 
     They are EXPERIMENT/seedN/records, the scores file, table.csv (and table.parquet where pyarrow
     is installed), leaderboard.md, and summary.md and summary.svg of each experiment. Experiments
-    that an earlier run of the plan put there and that it no longer has are removed.
+    that an earlier run of the plan put there and that it no longer has are removed. All of it
+    changes together.
 
     Raises:
         RecordError: A file cannot be written.
-        NotWritten: The same.
     """
     found = results_of(bench)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _remove_others(out, {results.experiment for results in found})
+    with transaction() as changes:
+        draft = changes.folder(out)
+        _remove_others(out, {results.experiment for results in found}, changes)
         for results in found:
-            _write_chain(results, out / results.folder)
-        write_scores_file(out, {results.folder: results.records for results in found})
-        _write_tables([row for results in found for row in _rows(results)], out)
-        write_pages(out, bench.plan.title, _problems(found))
-    except OSError as error:
-        raise NotWritten(
-            f"{error.filename or out}: cannot be written: {error.strerror or error}"
-        ) from None
+            _write_chain(results, out / results.folder, changes)
+        write_scores_file(draft, {results.folder: results.records for results in found})
+        _write_tables([row for results in found for row in _rows(results)], draft)
+        _draft_pages(out, bench.plan.title, _problems(found), changes)
     return found
 
 
 def write_pages(out: Path, title: str, problems: Mapping[str, Problem]) -> None:
-    """Writes the pages of a folder of results.
+    """Writes the pages of a folder of results, all or none.
 
     They are leaderboard.md, and summary.md and summary.svg of each experiment.
     """
+    with transaction() as changes:
+        _draft_pages(out, title, problems, changes)
+
+
+def _draft_pages(
+    out: Path, title: str, problems: Mapping[str, Problem], changes: Transaction
+) -> None:
     for name, problem in problems.items():
-        (out / name).mkdir(exist_ok=True)
-        details = leaderboard.details(problem)
-        write_text(out / name / "summary.md", f"# {problem.title}\n\n{details}\n![](summary.svg)\n")
-        write_text(out / name / "summary.svg", leaderboard.problem_figure(problem))
+        details, draft = leaderboard.details(problem), changes.folder(out / name)
+        write_text(draft / "summary.md", f"# {problem.title}\n\n{details}\n![](summary.svg)\n")
+        write_text(draft / "summary.svg", leaderboard.problem_figure(problem))
     text = leaderboard.leaderboard_table(
         [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()]
     )
-    write_text(out / "leaderboard.md", f"# {title}\n\n{text}")
+    write_text(changes.folder(out) / "leaderboard.md", f"# {title}\n\n{text}")
 
 
 def read_problems(folder: Path) -> dict[str, Problem]:
@@ -168,13 +169,16 @@ def read_problems(folder: Path) -> dict[str, Problem]:
     }
 
 
-def _remove_others(out: Path, experiments: set[str]) -> None:
+def _remove_others(out: Path, experiments: set[str], changes: Transaction) -> None:
     known = out / "experiments.txt"
     before = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
     for name in before:
-        if name not in experiments and name == Path(name).name:
-            shutil.rmtree(out / name, ignore_errors=True)
-    write_text(known, "".join(f"{name}\n" for name in sorted(experiments)))
+        plain = name == Path(name).name and (out / name).is_dir() and not (out / name).is_symlink()
+        if name not in experiments and plain:
+            changes.remove(out / name)
+    write_text(
+        changes.folder(out) / known.name, "".join(f"{name}\n" for name in sorted(experiments))
+    )
 
 
 def _judged(seeds: Sequence[Sequence[RunRecord]]) -> bool:
@@ -212,7 +216,7 @@ def _experiment_name(study: StudySpec, taken: set[str]) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _write_chain(results: StudyResults, folder: Path) -> None:
+def _write_chain(results: StudyResults, folder: Path, changes: Transaction) -> None:
     """Writes records/ as a whole; it is left alone where it holds these very results."""
     target = folder / "records"
     unsealed = [replace(item, previous=None, digest=None) for item in results.records]
@@ -227,9 +231,10 @@ def _write_chain(results: StudyResults, folder: Path) -> None:
     }
     if there == texts:
         return
-    with atomic_folder(target, overwrite=True) as draft:
-        for name, text in texts.items():
-            (draft / name).write_text(text, encoding="utf-8")
+    draft = changes.draft(target)
+    draft.mkdir()
+    for name, text in texts.items():
+        (draft / name).write_text(text, encoding="utf-8")
 
 
 def _rows(results: StudyResults) -> Iterator[dict[str, Any]]:
