@@ -137,8 +137,9 @@ def run(
         time.sleep(after)
         os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    said, _, steps = told.read_text(errors="replace").rpartition("\n#")
-    told.unlink()
+    text = told.read_text(errors="replace") if told.exists() else ""
+    said, _, steps = text.rpartition("\n#")
+    told.unlink(missing_ok=True)
     return Found(code, said, int(steps or 0)) if steps.isdigit() else Found(code, said + steps, 0)
 
 
@@ -356,7 +357,7 @@ def _jobs() -> Iterator[Job]:
     )
     yield from both(
         "audit-metrics",
-        ("audit-metrics", *to_train, *forget, "--seeds", "1", "--oracles", "1", *skip),
+        ("audit-metrics", *to_train, *forget, "--seeds", "1", "--oracles", "3", *skip),
         ("--out", "audit"),
         "audit/by_class-label-3",
     )
@@ -399,6 +400,10 @@ seeds = [0]
 oracles = [10, 11]
 skip = SKIP
 """
+
+
+_WIDE = {"bench": 7, "sequence": 2, "audit-metrics": 2, "certificate": 3, "card": 3, "export": 3}
+"""Steps between two kills, of commands that are slow or take the way of another."""
 
 
 def _left_out() -> list[str]:
@@ -549,12 +554,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="name of a command")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
-    far = 10**6 if given.slice else 4 * given.every
+    far = 10**6 if given.slice else 8 * given.every
     every = {
         "killed": given.every,
         "full disk": far,
         "read-only": far,
-        "again": 5,
+        "again": 7,
         "moments": 0 if given.slice else given.moments,
     }
     figures, started = Figures(Counter(), [], {}), time.perf_counter()
@@ -567,7 +572,7 @@ def main() -> None:
                 continue
             place = Path(name, str(number))
             place.mkdir()
-            wide = {**every, "killed": 7 * given.every} if job.name == "bench" else every
+            wide = {**every, "killed": given.every * _WIDE.get(job.name, 1)}
             check(job, fresh, place, figures, wide)
             if job.name in ("train", "evaluate") and job.before and not given.slice:
                 shutil.rmtree(place)

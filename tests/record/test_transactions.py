@@ -110,6 +110,19 @@ def test_what_is_half_done_is_undone_from_either_folder(
         assert content(tmp_path / name) == OLD
 
 
+def test_folders_are_known_by_their_real_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "links").mkdir()
+    for way in ("links/a", "real/b"):
+        folder = before(tmp_path / "real" / way.partition("/")[2])
+        link = tmp_path / "links" / folder.name
+        link.symlink_to(folder)
+        left_half_done(link, monkeypatch)
+        recover(tmp_path / way / "b")
+        assert content(folder) == OLD
+
+
 def test_what_others_wrote_meanwhile_is_not_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,8 +39,8 @@ def demo(
         request=f"by_class(label={label})",
     )
     experiment = Experiment.parse(specs, engine(device="cpu"))
-    Output(out, overwrite=overwrite).check_folder()
     experiment.check(seed)
+    Output(out, overwrite=overwrite).check_folder()
     study = Study(experiment, [METHODS.parse(method) for method in _METHODS], seed=seed)
     with progress() as watch, one_thread():
         chain = experiment.seal(list(study.records(watch)))

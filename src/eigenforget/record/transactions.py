@@ -43,6 +43,7 @@ _CURES = {
     errno.EACCES: "name a folder that you may write to",
     errno.EPERM: "name a folder that you may write to",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "name a folder that can be written to",
 }
 
 
@@ -67,12 +68,7 @@ class Transaction:
 
     def folder(self, path: str | Path) -> Path:
         """A draft folder whose entries go into this folder, which is made where it is missing."""
-        path = Path(path).absolute()
-        if path not in self._drafts:
-            self._make(path)
-            recover(path)
-            self._drafts[path] = _Drafts.begin(path)
-        return self._drafts[path].new
+        return self._in(path).new
 
     def draft(self, path: str | Path) -> Path:
         """Where to write what takes this name in the end, a file or a folder.
@@ -89,8 +85,7 @@ class Transaction:
     def remove(self, path: str | Path) -> None:
         """Takes a file or folder away together with the rest, if it is there."""
         path = Path(path).absolute()
-        self.folder(path.parent)
-        self._gone.append((self._drafts[path.parent], path.name))
+        self._gone.append((self._in(path.parent), path.name))
 
     def hold(self, context: AbstractContextManager[Any]) -> None:
         """Enters a context, such as a lock, that is left when all is done."""
@@ -139,6 +134,15 @@ class Transaction:
             known = [drafts.place / name for drafts in all_drafts for name in _names(drafts.new)]
             where = known[0] if known else Path(name or next(iter(self._drafts), "."))
         return not_written(where, error)
+
+    def _in(self, folder: str | Path) -> _Drafts:
+        # By its real path: hidden folders find each other by relative ones.
+        place = Path(os.path.realpath(folder))
+        if place not in self._drafts:
+            self._make(place)
+            recover(place)
+            self._drafts[place] = _Drafts.begin(place)
+        return self._drafts[place]
 
     def _make(self, folder: Path) -> None:
         missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
@@ -209,7 +213,7 @@ def recover(folder: str | Path) -> None:
         return
     for name in names:
         if _NAME.fullmatch(name) and _ours(Path(folder, name)):
-            _settle(Path(folder, name).absolute())
+            _settle(Path(os.path.realpath(folder), name))
 
 
 def recover_near(path: str | Path) -> None:
