@@ -21,7 +21,7 @@ lint: $(STAMP)
 # Hostile inputs, and kills at every step of every command that writes; some minutes each.
 fuzz: $(STAMP)
 	mkdir -p build
-	$(BIN)/python -m fuzz.inputs --examples 20000 --json build/inputs.json
+	$(BIN)/python -m fuzz.inputs --workers $(WORKERS) --json build/inputs.json
 	test ! -f fuzz/kills.py || $(BIN)/python -m fuzz.kills --json build/kills.json
 	$(BIN)/python -m fuzz.page build/inputs.json $(wildcard build/kills.json)
 

@@ -126,7 +126,6 @@ CHANGES: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
                 "x.npy",
                 "y.npy",
                 "ids.npy",
-                "",
                 "../x.npy",
                 "a/b.npy",
                 "x",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,19 +63,20 @@ class Figures(NamedTuple):
     seconds: float
 
 
-def run_inputs(base: Path, examples: int, only: str = "", minimal: bool = True) -> Figures:
+def run_inputs(
+    base: Path, examples: int, targets: Sequence[Target] = TARGETS, *, minimal: bool = True
+) -> Figures:
     """Runs the inputs in this process."""
     started = time.monotonic()
     space = Workspace(base, base.parent / "work")
     tallies: list[Tally] = []
     with stopped_before_the_work():
-        for target in TARGETS:
-            if target.name == only or not only:
-                tally = Tally(target, space)
-                drawn(target.inputs, tally.add, max(1, round(target.share * examples)))
-                taken = time.monotonic() - started
-                print(f"{target.name}: {tally.inputs} inputs, {taken:.0f} s", file=sys.stderr)
-                tallies.append(tally)
+        for target in targets:
+            tally = Tally(target, space)
+            drawn(target.inputs, tally.add, max(1, round(target.share * examples)))
+            taken = time.monotonic() - started
+            print(f"{target.name}: {tally.inputs} inputs, {taken:.0f} s", file=sys.stderr)
+            tallies.append(tally)
         findings = [finding for tally in tallies for finding in tally.findings(minimal)]
     endings: Counter[str] = sum((tally.endings for tally in tallies), Counter())
     inputs = {tally.target.name: tally.inputs for tally in tallies}
@@ -146,26 +148,36 @@ def _smallest(tally: Tally, where: str, example: Any) -> Any:
     return min(found, example, key=lambda item: len(repr(item)))
 
 
-def apart(work: Callable[[Path], Figures]) -> Figures:
-    """What work(folder) returns in a child process that can do no harm to this machine."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
-        result = Path(name) / "figures.json"
-        child = os.fork()
-        if child == 0:
-            code = 70
-            try:
-                _confine(Path(name))
-                result.write_text(json.dumps(work(Path(name))._asdict()), encoding="utf-8")
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
+def apart(work: Callable[[Path], Figures]) -> Callable[[], Figures]:
+    """Begins work(folder) in a child process that can do no harm to this machine.
+
+    Returns:
+        A function that waits for the child and gives what it returned.
+    """
+    place = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    result = Path(place.name) / "figures.json"
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            _confine(Path(place.name))
+            found = work(Path(place.name))._asdict()
+            result.write_text(json.dumps(found), encoding="utf-8")
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def wait() -> Figures:
         _, status = os.waitpid(child, 0)
-        if status:
-            raise SystemExit(f"the inputs ended their process: status {status}")
-        found = json.loads(result.read_text(encoding="utf-8"))
-    return Figures(**found | {"findings": [Finding(*item) for item in found["findings"]]})
+        with place:
+            if status:
+                raise SystemExit(f"the inputs ended their process: status {status}")
+            found = json.loads(result.read_text(encoding="utf-8"))
+        return Figures(**found | {"findings": [Finding(*item) for item in found["findings"]]})
+
+    return wait
 
 
 def _confine(folder: Path) -> None:
@@ -189,32 +201,44 @@ def _become_nobody() -> None:
     library.capset(struct.pack("Ii", version, 0), struct.pack("6I", may_read, may_read, *[0] * 4))
 
 
+def together(parts: Sequence[Figures]) -> Figures:
+    """The figures of several processes that ran at the same time."""
+    inputs = {name: number for part in parts for name, number in part.inputs.items()}
+    endings: Counter[str] = sum((Counter(part.endings) for part in parts), Counter())
+    findings = [finding for part in parts for finding in part.findings]
+    return Figures(inputs, dict(endings), findings, max(part.seconds for part in parts))
+
+
 def main() -> None:
     """Runs the inputs and prints what escaped; exit code 1 if anything did."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=20000)
     parser.add_argument("--only", default="", help="one target alone")
     parser.add_argument("--raw", action="store_true", help="do not look for smaller inputs")
+    parser.add_argument("--workers", type=int, default=1, help="processes among which to divide it")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    given_ = parser.parse_args()
+    options = parser.parse_args()
 
     import torch
 
     torch.set_num_threads(1)
+    chosen = [target for target in TARGETS if options.only in ("", target.name)]
+    shares = [chosen[number :: options.workers] for number in range(options.workers)]
 
-    def work(folder: Path) -> Figures:
+    def work(folder: Path, targets: Sequence[Target]) -> Figures:
         with contextlib.redirect_stdout(None):
             bases.make(folder / "base")
-        return run_inputs(folder / "base", given_.examples, given_.only, not given_.raw)
+        return run_inputs(folder / "base", options.examples, targets, minimal=not options.raw)
 
-    found = apart(work)
+    waiting = [apart(functools.partial(work, targets=share)) for share in shares if share]
+    found = together([wait() for wait in waiting])
     for item in found.findings:
         print(f"ESCAPE ({item.target}, {item.times} times): {item.where}")
         print(f"  input: {item.example[:1500]}")
         print("    " + item.detail[-2500:].replace("\n", "\n    "))
     print(json.dumps(found._replace(findings=len(found.findings))._asdict()))
-    if given_.json:
-        given_.json.write_text(json.dumps(found._asdict(), indent=1), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(found._asdict(), indent=1), encoding="utf-8")
     sys.exit(1 if found.findings else 0)
 
 

@@ -24,7 +24,7 @@ def _slice(folder: Path) -> Figures:
 
 
 def test_a_slice_of_the_inputs_ends_in_one_line_or_an_answer() -> None:
-    found = apart(_slice)
+    found = apart(_slice)()
     assert not found.findings, "\n\n".join(
         f"{item.target}: {item.where}\n{item.example[:1000]}\n{item.detail[-3000:]}"
         for item in found.findings
