@@ -46,7 +46,7 @@ recipe = "recipe(epochs=20, batch_size=16)"
 request = "by_class(label=1)"
 method = ["identity()", "head_mask()"]
 oracles = [10, 11]
-skip = ["relearning"]
+skip = ["relearning", "linear_probe", "few_label_probe", "prototypes", "zrf", "u_lira"]
 """
 COLOURS = ("red", "green", "blue")
 

@@ -14,7 +14,7 @@ from fuzz.inputs import Figures, apart, run_inputs
 from fuzz.watching import Workspace, of_call, of_command
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the inputs run in a forked child")
-INPUTS = 160
+INPUTS = 130
 
 
 def _slice(folder: Path) -> Figures:
@@ -31,7 +31,7 @@ def test_a_slice_of_the_inputs_ends_in_one_line_or_an_answer() -> None:
     )
     assert len(found.inputs) == 8 and sum(found.inputs.values()) >= INPUTS - 8
     # Most are refused; enough get past the first checks and come to the work.
-    assert found.endings["refused"] > 50 and found.endings["reached"] > 5
+    assert found.endings["refused"] > 40 and found.endings["reached"] > 5
 
 
 def test_what_an_escape_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
