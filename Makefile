@@ -22,8 +22,8 @@ lint: $(STAMP)
 fuzz: $(STAMP)
 	mkdir -p build
 	$(BIN)/python -m fuzz.inputs --workers $(WORKERS) --json build/inputs.json
-	test ! -f fuzz/kills.py || $(BIN)/python -m fuzz.kills --json build/kills.json
-	$(BIN)/python -m fuzz.page build/inputs.json $(wildcard build/kills.json)
+	$(BIN)/python -m fuzz.kills --json build/kills.json
+	$(BIN)/python -m fuzz.page build/inputs.json build/kills.json
 
 $(STAMP): pyproject.toml constraints-ci.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
