@@ -34,9 +34,11 @@ POOLS: dict[str, tuple[str | int, ...]] = {
 }
 _LABELS = {**POOLS, "label": ("x",)}
 _LABELS.pop("label")
+# Models of sensible size: to draw the weights of a large one is work.
+_SIZES: dict[str, tuple[int, ...]] = {"dim": (6, 12, 64), "depth": (1, 2), "blocks": (1, 2)}
 REGISTRIES = {
     "data": (DATASETS, values.specs(DATASETS, POOLS)),
-    "model": (MODELS, values.specs(MODELS, {})),
+    "model": (MODELS, values.specs(MODELS, _SIZES)),
     "recipe": (RECIPES, values.specs(RECIPES, {})),
     "request": (REQUESTS, values.specs(REQUESTS, {**_LABELS, "path": ("scores.csv", "ids.txt")})),
     "method": (METHODS, values.specs(METHODS, {})),

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from eigenforget.core import spec
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import imported, note_path
-from eigenforget.core.text import displayed, first_line, listed
+from eigenforget.core.text import displayed, listed
 
 _Kind = TypeVar("_Kind", bound=type, covariant=True)
 
@@ -134,11 +134,11 @@ class Registry(Sequence[_Kind]):
 
     def _of_point(self, point: EntryPoint) -> _Kind:
         try:
-            return typing.cast("_Kind", point.load())
-        except (ImportError, AttributeError) as error:
+            return typing.cast("_Kind", imported(point.value.partition("[")[0].strip(), self.what))
+        except EigenforgetError as error:
             raise EigenforgetError(
                 f"the {self.what} {point.name!r} of entry point {point.value!r} cannot be loaded: "
-                f"{first_line(error)}"
+                f"{error}; uninstall or repair the package that declares it"
             ) from None
 
     def _check(self, kind: Any, where: str) -> None:
