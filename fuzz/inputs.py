@@ -154,7 +154,9 @@ def apart(work: Callable[[Path], Figures]) -> Callable[[], Figures]:
     Returns:
         A function that waits for the child and gives what it returned.
     """
-    place = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    place = tempfile.TemporaryDirectory(
+        prefix="eigenforget-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    )
     result = Path(place.name) / "figures.json"
     child = os.fork()
     if child == 0:
