@@ -67,7 +67,7 @@ class Shuffled(Sampler[int]):
         WeightedRandomSampler(torch.ones(30), 10, replacement=False),
         Shuffled(),
     ],
-    ids=str,
+    ids=lambda s: type(s).__name__,
 )
 def test_a_sampler_that_draws_a_part_gives_the_same_part_in_each_call(sampler: Any) -> None:
     loader = DataLoader(DATA, batch_size=4, sampler=sampler)
@@ -108,7 +108,11 @@ class Endless(Sampler[int]):
             yield 1
 
 
-@pytest.mark.parametrize("sampler", [Endless(), ["a"], [30], [-1], [1.5e30]], ids=str)
+@pytest.mark.parametrize(
+    "sampler",
+    [Endless(), ["a"], [30], [-1], [1.5e30]],
+    ids=lambda s: type(s).__name__ if isinstance(s, Sampler) else str(s),
+)
 def test_what_gives_no_positions_is_one_line(sampler: Any) -> None:
     with pytest.raises(EigenforgetError, match=r"^x: the loader's .* positions.*Subset"):
         as_source(DataLoader(DATA, batch_size=4, sampler=sampler), "x")
