@@ -138,9 +138,10 @@ def test_direct_construction_is_validated_too() -> None:
         ("muda(k=\x00)", "not of the form"),
         ("python(path=0x" + "f" * 5000 + ")", "needs path=.*a huge int"),
         ("python(path=())", "needs path='file.py:Name'"),
+        ("not_(layers=(" + "1," * 900 + "))", "layers.0: .*got 1; .*900 problems in all"),
         ("muda(recipe=())", "has no recipe \\(\\)"),
     ],
-    ids=range(21),
+    ids=range(22),
 )
 def test_hostile_specs_are_one_short_line(text: str, words: str) -> None:
     with pytest.raises(EigenforgetError, match=words) as caught:

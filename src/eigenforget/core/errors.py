@@ -1,8 +1,13 @@
-"""Errors of the package. Importing this module loads nothing else."""
+"""Errors of the package. Importing this module loads nothing heavy."""
+
+from eigenforget.core.text import as_line
 
 
 class EigenforgetError(ValueError):
     """The user's input is wrong. The message is one line with the value and what is allowed."""
+
+    def __str__(self) -> str:
+        return as_line(super().__str__(), 4000)
 
 
 class Refused(EigenforgetError):  # noqa: N818 (a short public name)

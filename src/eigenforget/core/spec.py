@@ -27,6 +27,7 @@ _T = TypeVar("_T")
 _CONFIG = pydantic.ConfigDict(
     extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False
 )
+_MOST_PROBLEMS = 5
 _DEEPEST = 50
 """Levels of brackets and operators in a spec. No sensible one has more, and Python's own parsers
 end at some depth with other errors."""
@@ -186,13 +187,15 @@ def _note(field: pydantic.fields.FieldInfo) -> str:
 
 def one_line(error: pydantic.ValidationError) -> str:
     """A validation error as `field: message, got value; …`."""
-    parts = []
-    for item in error.errors():
+    parts, problems = [], error.errors()
+    for item in problems[:_MOST_PROBLEMS]:
         where = ".".join(str(p) for p in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         own = item["type"] in ("missing", "value_error")
         got = "" if own else f", got {displayed(item['input'])}"
         parts.append(f"{where}: {message}{got}" if where else f"{message}{got}")
+    if len(problems) > _MOST_PROBLEMS:
+        parts.append(f"… ({len(problems)} problems in all)")
     return "; ".join(parts)
 
 
