@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import ctypes
 import functools
+import gc
 import json
 import os
 import resource
@@ -162,6 +163,7 @@ def apart(work: Callable[[Path], Figures]) -> Callable[[], Figures]:
     if child == 0:
         code = 70
         try:
+            gc.freeze()
             _confine(Path(place.name))
             found = work(Path(place.name))._asdict()
             result.write_text(json.dumps(found), encoding="utf-8")

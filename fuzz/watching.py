@@ -103,7 +103,9 @@ def of_command(argv: Sequence[str], space: Workspace) -> Outcome:
     ):
         outcome = _ending(lambda: main(list(argv)), exits=True)
     changed = sorted({name for name, *_ in space.listing() ^ before})
-    strange = [name for name in changed if not _meant(folder / name, name)]
+    store = argv[argv.index("--store") + 1 :][:1] if "--store" in argv else ()
+    meant = ("new.store", *filter(None, store))
+    strange = [n for n in changed if not n.startswith(meant) and not _meant(folder / n, n)]
     if outcome.kind == "reached" and argv[0] == "bench":
         strange = []  # it writes what is finished, however it ends
     return _judged(outcome, out.getvalue(), err.getvalue(), strange)
@@ -180,8 +182,8 @@ def _place(trace: Any) -> str:
 
 
 def _meant(path: Path, name: str) -> bool:
-    """Whether a file is there on purpose: the record of a refused method, or a store."""
-    if name.startswith("new.store") or ".locks" in Path(name).parts:
+    """Whether a file is there on purpose: the record of a refused method, or a lock."""
+    if ".locks" in Path(name).parts:
         return True
     path = path.with_name(path.name.replace(".split.json", ".json"))
     if path.suffix != ".json" or not path.is_file():
