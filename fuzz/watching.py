@@ -130,7 +130,7 @@ def _ending(call: Callable[[], Any], *, exits: bool) -> Outcome:
         return Outcome("escape", f"exit {code!r}", traceback.format_exc())
     except (EigenforgetError, RecordError) as error:
         line = str(error)
-        if exits or "\n" in line or len(line) > 4000:
+        if exits or "\n" in line or len(line) > 4100:
             return Outcome("escape", f"{type(error).__name__} of several lines or too long", line)
         return Outcome("refused")
     except Hang:
@@ -154,7 +154,7 @@ def _judged(outcome: Outcome, out: str, err: str, new: list[str]) -> Outcome:
         return Outcome("escape", f"traceback printed: {lines[-1][:80]}", shown)
     if outcome.kind == "refused" and len(lines) > 1:
         return Outcome("escape", f"{min(len(lines), 3)} lines of error: {lines[1][:60]}", shown)
-    if outcome.kind == "refused" and max(map(len, lines), default=0) > 4000:
+    if outcome.kind == "refused" and max(map(len, lines), default=0) > 4100:
         return Outcome("escape", f"a line too long: {lines[0][:60]}", shown)
     if outcome.kind in ("refused", "reached") and new:
         return Outcome("escape", f"left after {outcome.kind}: {_nameless(new[0])}", shown)
