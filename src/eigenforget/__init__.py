@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from eigenforget.alignment import alignment_curve, dimensional_alignment_loss
     from eigenforget.core.errors import Diverged, EigenforgetError, Refused
+    from eigenforget.core.notices import EigenforgetWarning
     from eigenforget.core.types import Index, Score
     from eigenforget.data.sources.samples import Samples
     from eigenforget.evaluation import audits, metrics
@@ -64,6 +65,7 @@ _PACKAGES = {
 _NAMES = {
     "alignment": ("alignment_curve", "dimensional_alignment_loss"),
     "core.errors": ("Diverged", "EigenforgetError", "Refused"),
+    "core.notices": ("EigenforgetWarning",),
     "core.types": ("Index", "Score"),
     "data.sources.samples": ("Samples",),
     "evaluation.analysis": ("Analysis", "analyze"),
@@ -97,6 +99,7 @@ __all__ = [
     "DimensionalAlignment",
     "Diverged",
     "EigenforgetError",
+    "EigenforgetWarning",
     "Engine",
     "Evaluation",
     "Finetune",
