@@ -17,5 +17,5 @@ def test_rows_are_counted_from_0_and_those_outside_are_named() -> None:
         split(ByRows(rows=(5, -1)), index(labels))
     with pytest.raises(EigenforgetError, match="by_rows selects nothing"):
         split(ByRows(rows=()), index(labels))
-    # A row names a sample, and so a person: with --hash-ids it is hidden whole.
-    assert "by_rows" not in personal_fields(ByRows(rows=(1,)))
+    # A row names a sample, and so a person: with --hash-ids it is hidden.
+    assert "rows" in personal_fields(ByRows(rows=(1,)))["by_rows"].kinds

@@ -307,7 +307,7 @@ def train(folder: Path, *more: str) -> list[str]:
         "--model",
         "mlp(hidden=(8,))",
         "--recipe",
-        "recipe(epochs=2)",
+        "recipe(epochs=2, batch_size=8)",
         "--out",
         str(folder / "original.safetensors"),
         "--overwrite",

@@ -23,6 +23,7 @@ class ByRows:
     """
 
     name: ClassVar[str] = "by_rows"
+    personal: ClassVar[dict[str, str]] = {"rows": "column:row"}
     rows: Annotated[tuple[int, ...], BeforeValidator(as_tuple), "numbers of rows, from 0"]
     duplicates: Duplicates = "error"
 

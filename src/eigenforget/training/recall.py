@@ -17,6 +17,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources import Source
 from eigenforget.data.sources.reading import undisturbed
 from eigenforget.models.heads import check_label_range
+from eigenforget.models.precision import is_widened
 from eigenforget.training.engine import Engine, Meter
 
 MOST_RECALLED = 1024
@@ -126,10 +127,14 @@ def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None =
 
 
 def _in_type_of(inputs: Any, model: nn.Module) -> nn.Module:
-    """The model, or a copy in the type of its inputs, as where it trained in double precision."""
+    """The model, or a copy in the type of its inputs, as where it trained in double precision.
+
+    A widened copy of a half-precision model turns them to its own type itself.
+    """
     own = {p.dtype for p in model.parameters() if p.is_floating_point()}
     real = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
-    return copy.deepcopy(model).to(inputs.dtype) if real and own - {inputs.dtype} else model
+    other = real and own - {inputs.dtype} and not is_widened(model)
+    return copy.deepcopy(model).to(inputs.dtype) if other else model
 
 
 def warn_of_poor_recall(
