@@ -105,7 +105,8 @@ def header_edited(path: Path, place: int, new: Any, how: str) -> None:
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + length])
     paths = values.places(header)
-    text = values.json_text(values.put(header, paths[place % len(paths)], new, how)).encode()
+    changed = values.json_text(values.put(header, paths[place % len(paths)], new, how))
+    text = changed.encode("utf-8", "surrogatepass")
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 
