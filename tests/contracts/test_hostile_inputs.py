@@ -34,6 +34,13 @@ def test_a_slice_of_the_inputs_ends_in_one_line_or_an_answer() -> None:
     assert found.endings["refused"] > 40 and found.endings["reached"] > 5
 
 
+class TwoLines(EigenforgetError):
+    """An error of two lines, which those of the package cannot be."""
+
+    def __str__(self) -> str:
+        return "a line\nof error"
+
+
 def test_what_an_escape_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "kept.txt").write_text("mine")
@@ -46,7 +53,7 @@ def test_what_an_escape_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             Path("kept.txt").write_text("gone")
         if what == "speaks":
             print("one\ntwo", file=sys.stderr)
-        raise EigenforgetError("a line\nof error")
+        raise TwoLines
 
     assert "several lines" in of_call(lambda: wrong(""), space.folder).where
     for what, where in (("writes", "left after refused: kept.txt"), ("speaks", "3 lines of error")):
