@@ -111,12 +111,12 @@ def _expected(error: BaseException) -> str | None:
         or (isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY))
     ):
         return (
-            f"out of memory ({_short(first_line(error))}): take a smaller batch_size, model or "
+            f"out of memory ({first_line(error)}): take a smaller batch_size, model or "
             "data set, or a machine with more memory"
         )
     own = place_in_own_file(error)
     if own is not None:
-        return f"{own}: {type(error).__name__}: {_short(first_line(error))}"
+        return f"{own}: {type(error).__name__}: {first_line(error)}"
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
         return f"{where}{error.strerror or _short(text) or type(error).__name__}"
@@ -125,7 +125,7 @@ def _expected(error: BaseException) -> str | None:
 
 def _report(error: BaseException, arguments: Sequence[str]) -> str:
     """Writes the traceback to a new file, and returns the line that names it."""
-    what = f"unexpected {type(error).__name__}: {_short(first_line(error))}"
+    what = f"unexpected {type(error).__name__}: {first_line(error)}"
     text = "\n".join(
         (
             f"eigenforget {__version__}, Python {platform.python_version()}, {platform.platform()}",

@@ -1,5 +1,8 @@
 """Errors of the package. Importing this module loads nothing heavy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from eigenforget.core.text import as_line
 
 
@@ -20,3 +23,15 @@ class Diverged(EigenforgetError):  # noqa: N818 (a short public name)
 
 class NotWritten(EigenforgetError):  # noqa: N818 (a short public name)
     """A file could not be written, as where a disk is full; what was there before is whole."""
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Errors within the block begin with what they are about, once; "" leaves them as they are."""
+    try:
+        yield
+    except EigenforgetError as error:
+        line = str(error)
+        if line.startswith(what):
+            raise
+        raise EigenforgetError(f"{what}: {line}") from None

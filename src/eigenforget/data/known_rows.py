@@ -19,6 +19,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import joined
 from eigenforget.core.types import Index
 from eigenforget.data.bundle import Data
+from eigenforget.data.rows import SIDES
 from eigenforget.data.sources import DatasetSource, Inputs, TensorSource
 from eigenforget.record import RecordError, canonical
 from eigenforget.record.reading import read_json
@@ -27,7 +28,6 @@ _SCHEMA = "eigenforget.rows/1"
 _BYTES = 8
 _MOST_BYTES = 1 << 30
 """Of a file: some fifty million rows."""
-_SIDES = ("train", "test")
 
 
 class RowHashes(NamedTuple):
@@ -114,7 +114,7 @@ class KnownRows:
         """As it stands in a file: canonical JSON, with the hashes in base64."""
         sides = {
             side: {name: _encoded(column) for name, column in getattr(self, side)._asdict().items()}
-            for side in _SIDES
+            for side in SIDES
         }
         return canonical({"schema": _SCHEMA, "keyed": self.keyed, **sides}) + "\n"
 
@@ -131,7 +131,7 @@ class KnownRows:
                 raise ValueError
             train, test = (
                 RowHashes(_decoded(value[side]["rows"]), _decoded(value[side]["ids"]))
-                for side in _SIDES
+                for side in SIDES
             )
             if any(len(side.rows) != len(side.ids) for side in (train, test)):
                 raise ValueError

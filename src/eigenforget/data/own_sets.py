@@ -14,7 +14,7 @@ from eigenforget.core.types import Index
 from eigenforget.data.bundle import Data, check_range, class_labels, data_of, index_of
 from eigenforget.data.rows import SIDES, RowFacts
 from eigenforget.data.sources import DatasetSource, Samples, Source, TensorSource, as_source
-from eigenforget.data.sources.content import content_rows, reads_the_same
+from eigenforget.data.sources.content import content_rows, inputs_of, reads_the_same
 
 
 def as_data(made: Any) -> Data:
@@ -60,8 +60,8 @@ def _index(source: Source, dataset: Any, side: str) -> Index:
     labels = class_labels(source.labels(), side)
     known = _facts(dataset, len(labels), side)
     if reads_the_same(source):
-        rows = [row.partition("\x1f")[0] for row in content_rows(source)]
-        return index_of(known, labels, np.array(rows), side)
+        content = np.array([inputs_of(row) for row in content_rows(source)])
+        return index_of(known, labels, content, side)
     notices.warn(
         f"the {side} set gives other samples each time it is read, so that copies and changes of "
         "samples are not looked for; return Samples(dataset, eval_transform=…)"

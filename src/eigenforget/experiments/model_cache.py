@@ -58,8 +58,8 @@ class ModelCache:
     (oracles), the seed, the precision, the memory order, the kind of device, on a processor the
     number of threads, and the version of the training code. A file whose tensors or metadata
     (specs, seconds, cost) do not have the digest written in it is set aside (its name gets
-    .damaged) and trained anew. Locks are held by
-    the operating system, so a process that dies leaves none.
+    .damaged) and trained anew. Locks are held by the operating system, so a process that dies
+    leaves none.
 
     Attributes:
         folder: Where the models are.

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from eigenforget.core import notices
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.data.normalisation import Normalisation
 from eigenforget.experiments.data_facts import DataFacts, described_changes
 from eigenforget.experiments.experiment import Experiment
@@ -45,16 +45,11 @@ def experiment_of(
     """
     experiment = Experiment.parse(specs.completed(stored.metadata), engine)
     _ = experiment.data  # whose own errors name its files
-    try:
+    with naming(str(path)):
         facts = DataFacts.read(stored.metadata)
         if facts.data and facts.data != experiment.data.digest:
             experiment = _as_trained(experiment, facts, path, specs, salt)
         facts.check_inputs(experiment.data)
-    except EigenforgetError as error:
-        message = str(error)
-        raise EigenforgetError(
-            message if message.startswith(str(path)) else f"{path}: {message}"
-        ) from None
     if specs.allow:
         remarks = {**experiment.remarks, "allowed": sorted(set(specs.allow))}
         experiment = replace(experiment, loaded=experiment.data, remarks=remarks)

@@ -161,7 +161,7 @@ def load_checkpoint(
     if model is not None and not isinstance(model, nn.Module):
         raise EigenforgetError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     source = weights_file(_path(path))
-    state, metadata, way = read_state(source, weights)
+    state, metadata, way = read_state(source, weights)[:3]
     if not state:
         raise EigenforgetError(f"{source}: the checkpoint is empty")
     stored = {str(n): _storable(str(source), str(n), value) for n, value in state.items()}

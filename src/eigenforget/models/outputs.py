@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
+from eigenforget.data.sources.inputs import kind_in_words
 from eigenforget.models.features import logits_of
 
 _LOG = logging.getLogger("eigenforget")
@@ -73,7 +73,8 @@ def checked_logits(output: Any, count: int) -> Tensor:
         raise EigenforgetError(f"{line}; {_cure(output)}") from None
     if len(logits) != count or not logits.is_floating_point():
         raise EigenforgetError(
-            f"a classifier must give logits [{count}, C] for {count} samples, got {_kind(logits)}"
+            f"a classifier must give logits [{count}, C] for {count} samples, got "
+            f"{kind_in_words(logits)}"
         )
     if logits.shape[1] == 1:
         raise EigenforgetError(
@@ -134,11 +135,5 @@ def _described(output: Any) -> str:
     if isinstance(output, Mapping):
         return f"the outputs {listed(map(repr, output), 20)}"
     if isinstance(output, (tuple, list)):
-        return f"{len(output)} outputs ({listed(map(_kind, output))})"
-    return _kind(output)
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    return type(value).__name__
+        return f"{len(output)} outputs ({listed(map(kind_in_words, output))})"
+    return kind_in_words(output)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from eigenforget.core import notices
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.core.text import first_line
 from eigenforget.data.sources import Source
 from eigenforget.data.sources.reading import one_batch
@@ -93,7 +93,7 @@ def prepare(
     samples: Mapping[str, Any],
     *,
     trains: bool = False,
-    what: str = "the model",
+    what: str = "",
     hint: str = "",
 ) -> PreparedModel:
     """Makes a user's model ready for work, by passes of a few real samples.
@@ -107,20 +107,15 @@ def prepare(
         model: Any classifier.
         samples: Inputs of a few samples of each set, by its name; the head is found with the first.
         trains: Whether the model will be trained, which one more pass tries on a copy.
-        what: The name of the model, for messages.
+        what: The name of the model, with which messages begin; "" for none.
         hint: What a user may do about a model that cannot be trained, for the message.
 
     Raises:
         EigenforgetError: The model is none that can be worked on, does not take the inputs, gives
             no logits, or cannot be trained; the message names the cure.
     """
-    try:
+    with naming(what):
         return _prepared(model, samples, trains=trains, hint=hint)
-    except EigenforgetError as error:
-        line = str(error)
-        if what == "the model" or line.startswith(what):
-            raise
-        raise EigenforgetError(f"{what}: {line}") from None
 
 
 def _prepared(

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eigenforget.core import notices
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.core.text import first_line, listed
 from eigenforget.models.renaming import renaming
 from eigenforget.record import RecordError, recover_near
@@ -93,11 +93,13 @@ class SavedState(NamedTuple):
         state: Weights by name.
         metadata: Strings beside them.
         way: The keys that lead to the weights.
+        content: All that a file of PyTorch holds.
     """
 
     state: Mapping[Any, Any]
     metadata: dict[str, str]
-    way: tuple[str, ...]
+    way: tuple[str, ...] = ()
+    content: Any = None
 
 
 def weights_file(path: Path) -> Path:
@@ -140,21 +142,19 @@ def read_state(path: Path, weights: str = "") -> SavedState:
         EigenforgetError: It cannot be read, or does not hold one set of weights.
     """
     if _is_index(path):
-        return SavedState(_read_pieces(path), {}, ())
+        return SavedState(_read_pieces(path), {})
     if path.suffix == ".safetensors":
-        return SavedState(*_read_safetensors(path), ())
+        return SavedState(*_read_safetensors(path))
     loaded = _unpickled(path)
-    try:
+    with naming(str(path)):
         way, state = find_state(loaded, weights)
-    except EigenforgetError as error:
-        raise EigenforgetError(f"{path}: {error}") from None
     if not isinstance(state, Mapping):
         raise EigenforgetError(
             f"{path}: holds a {type(state).__name__}, not a state dict; {_CONVERT}"
         )
     about = loaded.get(_OWN) if isinstance(loaded, Mapping) else None
     own = about if way and isinstance(about, Mapping) else {}
-    return SavedState(state, {str(key): str(value) for key, value in own.items()}, way)
+    return SavedState(state, {str(key): str(value) for key, value in own.items()}, way, loaded)
 
 
 def _read_pieces(index: Path) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def write_like(
     for name in [name for name in same if name not in state]:
         del same[name]
     same.update(state)
-    content, dropped = kept_beside(_unpickled(like), given.way, same)
+    content, dropped = kept_beside(given.content, given.way, same)
     if given.way:
         content[_OWN] = seal(state, about)
     if dropped:

@@ -75,8 +75,8 @@ def overlap(
     if rows is None and not _are_comparable(one, other, at_any_cost=at_any_cost):
         return int(found.sum()) if of_one_dataset else None
     read = content_rows if rows is None else rows
-    known = {_inputs_of(row) for row in read(one)}
-    found |= np.array([_inputs_of(row) in known for row in read(other)], dtype=bool)
+    known = {inputs_of(row) for row in read(one)}
+    found |= np.array([inputs_of(row) in known for row in read(other)], dtype=bool)
     return int(found.sum())
 
 
@@ -129,7 +129,8 @@ def check_overlap(what: str, *, of: str, count: int) -> None:
         )
 
 
-def _inputs_of(row: str) -> str:
+def inputs_of(row: str) -> str:
+    """The part of a row of `content_rows` that is about the inputs."""
     return row.partition("\x1f")[0]
 
 

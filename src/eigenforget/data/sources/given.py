@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from eigenforget.core import notices
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.core.text import first_line
 from eigenforget.data.sources.inputs import Inputs, Layout, label_tensor
 from eigenforget.data.sources.kinds import (
@@ -49,13 +49,12 @@ def as_source(data: Any, what: str = "data") -> Source:
     """
     given = data if isinstance(data, Samples) else Samples(data)
     try:
-        source = _from_samples(given, what)
-    except EigenforgetError as error:
-        line = str(error)
-        raise EigenforgetError(line if line.startswith(what) else f"{what}: {line}") from None
+        with naming(what):
+            return _from_samples(given, what)
+    except EigenforgetError:
+        raise
     except UNREADABLE as error:
         raise EigenforgetError(f"{what} cannot be read: {first_line(error)}") from error
-    return source
 
 
 def _from_samples(given: Samples, what: str) -> Source:

@@ -98,11 +98,12 @@ def _items(item: Any) -> str:
     if isinstance(item, Mapping):
         return f"the items {listed(map(repr, item), 20)}"
     if isinstance(item, (tuple, list)):
-        return f"{len(item)} item{'s' * (len(item) != 1)} ({listed(map(_kind, item))})"
+        return f"{len(item)} item{'s' * (len(item) != 1)} ({listed(map(kind_in_words, item))})"
     return f"no items, being a {type(item).__name__}"
 
 
-def _kind(value: Any) -> str:
+def kind_in_words(value: Any) -> str:
+    """Type and shape of a tensor, as in "float32 [8, 3]"; else the name of the type."""
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     return type(value).__name__
@@ -124,7 +125,7 @@ def label_tensor(labels: Any) -> Tensor:
         targets = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError):
         raise EigenforgetError(
-            f"labels must be a 1-D integer tensor, got {_kind(labels)}"
+            f"labels must be a 1-D integer tensor, got {kind_in_words(labels)}"
         ) from None
     if targets.ndim == 2 and targets.shape[1] == 1 and not targets.is_floating_point():
         targets = targets[:, 0]
