@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from eigenforget.record.canonical import RecordError
 from eigenforget.record.files import write_text
-from eigenforget.record.transactions import HIDDEN, Transaction, recover, transaction
+from eigenforget.record.transactions import HIDDEN, Transaction, WriteError, recover, transaction
 from tests.record.test_files import content
 
 STEPS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
@@ -183,3 +184,19 @@ def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="is a folder and is not replaced by a file"):
         write_text(tmp_path / "out", "new")
     assert content(tmp_path) == {"out/mine": "mine"}
+
+
+def test_no_hidden_folder_stays_where_its_lock_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = os.open
+
+    def full(path: object, *more: int) -> int:
+        if str(path).endswith("lock"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return plain(path, *more)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(WriteError, match="make room"), transaction() as step:
+        step.draft(tmp_path / "results" / "1").write_text("new")
+    assert os.listdir(tmp_path) == []

@@ -275,6 +275,10 @@ class _Drafts:
                 handle = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             except FileNotFoundError:  # another process took the empty folder for a dead one's
                 continue
+            except OSError:  # such as a full disk
+                with suppress(OSError):
+                    work.rmdir()
+                raise
             found, whole = cls(place, work, handle), False
             try:
                 whole = found.filled()
