@@ -89,6 +89,20 @@ def number(model: nn.Module, data: Any, seed: int) -> Any:
     return 3
 
 
+def freezes(model: nn.Module, data: Any, seed: int) -> None:
+    del data, seed
+    model.requires_grad_(False)
+
+
+def test_frozen_parameters_stay_as_they_were_and_others_are_not_frozen() -> None:
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    data = torch.randn(8, 3), torch.arange(8) % 2
+    for function in (given, freezes):
+        trained = train(model, data, recipe_of_function(function)())
+        assert trained.weight.requires_grad and not trained.bias.requires_grad
+
+
 def broken(model: nn.Module, data: Any, seed: int) -> None:
     del data, seed
     model.weight.data.fill_(float("nan"))  # type: ignore[union-attr, operator]

@@ -39,6 +39,7 @@ def fit_own(recipe: Any, model: nn.Module, source: Source, *, engine: Engine, se
         Diverged: The result has NaN or infinite weights.
     """
     model, constants = engine.placed(model), infinite_constants(model)
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with undisturbed(seed), before_passes(model, partial(_count, engine)):
         made = recipe.fit(model, _dataset(source), seed)
     if made is not None and made is not model:
@@ -57,7 +58,8 @@ def fit_own(recipe: Any, model: nn.Module, source: Source, *, engine: Engine, se
     for name in unsound(model, constants):
         raise Diverged(f"training by {recipe.name} diverged: {name} holds NaN or infinite values")
     model.zero_grad(set_to_none=True)
-    model.requires_grad_(True)
+    for parameter, flag in flags:  # what the function froze was frozen for its own training
+        parameter.requires_grad_(flag)
 
 
 def _dataset(source: Source) -> Dataset[Any]:
