@@ -20,7 +20,7 @@ from eigenforget.methods.l1_sparse import L1Sparse
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models import MODELS, checkpoint
 from eigenforget.models.features import find_head
-from eigenforget.models.module import Module
+from eigenforget.models.module import Module, load_pretrained
 from eigenforget.training.engine import Engine
 
 CLASSES, WIDTH = 3, 5
@@ -341,3 +341,18 @@ def test_an_infinite_mask_that_is_not_saved_is_no_divergence() -> None:
     model.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1), persistent=False)
     result = unlearn(model, method=L1Sparse(epochs=1), **sides())
     assert torch.equal(result.mask, model.mask)
+
+
+def test_pretrained_weights_keep_the_new_head_whatever_prefix_they_are_under(
+    tmp_path: Path,
+) -> None:
+    def net(classes: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, classes))
+
+    theirs, own = net(9), net(5)
+    head = own[2].weight.detach().clone()  # type: ignore[index, operator, union-attr]
+    state = {f"backbone.{name}": value for name, value in theirs.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "pretrained.pth")
+    load_pretrained(own, str(tmp_path / "pretrained.pth"))
+    assert torch.equal(own[0].weight, theirs[0].weight)  # type: ignore[index, arg-type]
+    assert torch.equal(own[2].weight, head)  # type: ignore[index, arg-type]

@@ -127,7 +127,8 @@ def load_pretrained(model: nn.Module, path: str) -> None:
     Raises:
         EigenforgetError: As in `checkpoint.load_checkpoint`.
     """
-    stored, own, tensors = checkpoint.load_checkpoint(path), model.state_dict(), {}
+    stored = checkpoint.fitted(model, checkpoint.load_checkpoint(path))
+    own, tensors = model.state_dict(), {}
     name, _ = find_head(model)
     for key, value in stored.tensors.items():
         resized = (
