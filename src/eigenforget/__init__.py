@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from eigenforget.models.outputs import Logits
     from eigenforget.requests import REQUESTS, AtRandom, ByClass, ByIds, split
     from eigenforget.training.engine import Engine
+    from eigenforget.training.oracles import train_oracles
     from eigenforget.training.recipe import Recipe, train
 
 _PACKAGES = {
@@ -80,6 +81,7 @@ _NAMES = {
     "models.outputs": ("Logits",),
     "requests": ("REQUESTS", "AtRandom", "ByClass", "ByIds", "split"),
     "training.engine": ("Engine",),
+    "training.oracles": ("train_oracles",),
     "training.recipe": ("Recipe", "train"),
 }
 """The public names by the module that defines them."""
@@ -134,6 +136,7 @@ __all__ = [
     "save_checkpoint",
     "split",
     "train",
+    "train_oracles",
     "training",
     "unlearn",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from eigenforget import train
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.spec import spell
 from eigenforget.data import DATASETS
+from eigenforget.data.sources import JoinedSource, TensorSource
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.model_cache import identity_of
 from eigenforget.models import MODELS
 from eigenforget.models.checkpoint import model_digest
 from eigenforget.requests import ByClass
 from eigenforget.training.engine import Engine
-from eigenforget.training.own_fit import fit_own, recipe_of_function
+from eigenforget.training.own_fit import as_dataset, fit_own, recipe_of_function
 from eigenforget.training.recipe import RECIPES
 
 LOOP = """
@@ -135,15 +137,48 @@ def test_a_function_of_other_arguments_is_one_line() -> None:
         recipe_of_function(lambda model: model)
 
 
-def test_named_inputs_are_no_dataset() -> None:
-    from eigenforget.data.sources import TensorSource
+def named(model: nn.Module, data: Any, seed: int) -> None:
+    del seed
+    batch = next(iter(DataLoader(data, batch_size=4)))
+    assert set(batch) == {"a", "labels"} and batch["labels"].tolist() == [0, 1, 0, 1]
+    model.train()
+    assert model(a=batch["a"]).shape == (4, 2)
 
-    source = TensorSource({"a": torch.ones(4, 3)}, torch.arange(4) % 2)
-    with pytest.raises(EigenforgetError, match="one input each"):
-        fit_own(
-            recipe_of_function(given)(),
-            nn.Linear(3, 2),
-            source,
-            engine=Engine(device="cpu"),
-            seed=0,
-        )
+
+class Named(nn.Linear):
+    def forward(self, a: torch.Tensor) -> torch.Tensor:
+        return super().forward(a)
+
+
+def test_named_inputs_are_dicts_with_their_labels_and_passes_of_them_count() -> None:
+    source, engine = TensorSource({"a": torch.ones(4, 3)}, torch.arange(4) % 2), Engine("cpu")
+    fit_own(recipe_of_function(named)(), Named(3, 2), source, engine=engine, seed=0)
+    assert engine.meter.trained == 4
+
+
+def test_samples_that_are_joined_are_no_dataset() -> None:
+    part = TensorSource(torch.ones(4, 3), torch.arange(4) % 2)
+    with pytest.raises(EigenforgetError, match="give one"):
+        as_dataset(JoinedSource((part, part)))
+
+
+def test_a_partial_is_a_recipe_and_a_field_without_a_value_is_one_line() -> None:
+    def loop(model: nn.Module, data: Any, seed: int, *, add: float) -> None:
+        del data, seed
+        model.bias.data.add_(add)  # type: ignore[union-attr, operator]
+
+    model, data = nn.Linear(3, 2), (torch.randn(8, 3), torch.arange(8) % 2)
+    trained = train(model, data, partial(loop, add=2.0))
+    assert torch.equal(trained.bias, model.bias + 2)
+    with pytest.raises(EigenforgetError, match="add"):
+        train(model, data, loop)
+
+
+def test_types_that_are_imported_for_checkers_alone_do_no_harm() -> None:
+    def loop(model: Elsewhere, data: Any, seed: int, *, add: float = 1.0) -> None:  # type: ignore[name-defined]  # noqa: F821
+        del data, seed
+        model.bias.data.add_(add)
+
+    model = nn.Linear(3, 2)
+    trained = train(model, (torch.randn(8, 3), torch.arange(8) % 2), loop)
+    assert torch.equal(trained.bias, model.bias + 1)

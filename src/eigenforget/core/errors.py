@@ -34,4 +34,4 @@ def naming(what: str) -> Iterator[None]:
         line = str(error)
         if line.startswith(what):
             raise
-        raise EigenforgetError(f"{what}: {line}") from None
+        raise type(error)(f"{what}: {line}") from None

@@ -170,7 +170,7 @@ def from_function(
         raise EigenforgetError(
             f"{function.__name__} is called as {function.__name__}({', '.join(given)}): {error}"
         ) from None
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _type_hints(function)
 
     def run(self: Any, *values: Any, **named: Any) -> Any:
         values = (*values, *(named[name] for name in given[len(values) :]))
@@ -187,3 +187,11 @@ def from_function(
         "__module__": function.__module__,
     }
     return spec.configured(type(function.__name__, (), {**members, **defaults, **about, call: run}))
+
+
+def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a function's parameters; none where names in them are not to be found."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # as of imports for type checkers alone
+        return {}

@@ -59,10 +59,10 @@ class Tap:
 
 @contextmanager
 def before_passes(
-    model: nn.Module, look: Callable[[nn.Module, tuple[Any, ...]], None]
+    model: nn.Module, look: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
 ) -> Iterator[None]:
-    """Calls look(model, inputs) before each pass through the model within the block."""
-    handle = model.register_forward_pre_hook(look)
+    """Calls look(model, inputs, named) before each pass through the model within the block."""
+    handle = model.register_forward_pre_hook(look, with_kwargs=True)
     try:
         yield
     finally:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset, TensorDataset
 
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.registry import from_function
+from eigenforget.core.text import first_line
 from eigenforget.data.sources import DatasetSource, Source, TensorSource
 from eigenforget.data.sources.reading import undisturbed
 from eigenforget.models.features import before_passes
@@ -22,26 +25,51 @@ from eigenforget.training.engine import Engine
 def recipe_of_function(function: Callable[..., Any]) -> type:
     """A recipe whose fit() calls function(model, data, seed, *, fields).
 
-    `data` is a Dataset of (input, label) with the samples to train on, in random order or not as
-    the function likes. It trains the model in place, or returns one with the same weights' names.
+    `data` is a Dataset of the samples to train on: one's own Dataset as it is, (input, label) pairs
+    of what is in memory, and of inputs by name dicts that have the label as "labels". The function
+    trains the model in place, or returns one with the same weights' names.
     """
     # One row of the log stands for the whole; augmentation is the function's own.
     given = ("model", "data", "seed")
     return from_function(function, call="fit", given=given, epochs=1, augment="none")
 
 
+def as_recipe(fit: Callable[..., Any]) -> Any:
+    """The recipe of a training function, with its fields at their defaults.
+
+    Raises:
+        EigenforgetError: It is not called as fit(model, data, seed), or has fields without a value.
+    """
+    function = fit if inspect.isfunction(fit) else _named(fit)
+    try:
+        return recipe_of_function(function)()
+    except TypeError as error:
+        raise EigenforgetError(
+            f"{function.__name__}: {first_line(error)}; give it default values"
+        ) from None
+
+
+def _named(fit: Callable[..., Any]) -> Callable[[nn.Module, Any, int], Any]:
+    """A function with a name that calls one without, such as a functools.partial."""
+
+    def own_fit(model: nn.Module, data: Any, seed: int) -> Any:
+        return fit(model, data, seed)
+
+    return own_fit
+
+
 def fit_own(recipe: Any, model: nn.Module, source: Source, *, engine: Engine, seed: int) -> None:
     """Trains the model in place by the function of a recipe, with global random states seeded.
 
     Raises:
-        EigenforgetError: The samples are in memory by name and fit no Dataset, or the function
-            returns no model of the same weights.
+        EigenforgetError: The samples fit no Dataset, or the function returns no model of the same
+            weights.
         Diverged: The result has NaN or infinite weights.
     """
     model, constants = engine.placed(model), infinite_constants(model)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with undisturbed(seed), before_passes(model, partial(_count, engine)):
-        made = recipe.fit(model, _dataset(source), seed)
+        made = recipe.fit(model, as_dataset(source), seed)
     if made is not None and made is not model:
         if not isinstance(made, nn.Module):
             raise EigenforgetError(
@@ -62,18 +90,48 @@ def fit_own(recipe: Any, model: nn.Module, source: Source, *, engine: Engine, se
         parameter.requires_grad_(flag)
 
 
-def _dataset(source: Source) -> Dataset[Any]:
+class NamedSamples(Dataset[dict[str, Tensor]]):
+    """Samples of several inputs: each a dict of them by name, with its label as "labels".
+
+    This is the form in which Hugging Face's Trainer takes them.
+
+    Args:
+        source: The samples, in memory.
+    """
+
+    def __init__(self, source: TensorSource) -> None:
+        self._columns = {**cast("dict[str, Tensor]", source.inputs), "labels": source.targets}
+
+    def __len__(self) -> int:
+        return len(self._columns["labels"])
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {name: column[row] for name, column in self._columns.items()}
+
+
+def as_dataset(source: Source) -> Dataset[Any]:
+    """The samples of a source as a training function of one's own takes them.
+
+    Raises:
+        EigenforgetError: They are joined of several.
+    """
     if isinstance(source, DatasetSource):
         return source.dataset
-    if isinstance(source, TensorSource) and isinstance(source.inputs, torch.Tensor):
-        return TensorDataset(source.inputs, source.targets)
+    if isinstance(source, TensorSource):
+        if isinstance(source.inputs, Tensor):
+            return TensorDataset(source.inputs, source.targets)
+        return NamedSamples(source)
     raise EigenforgetError(
-        "a training function of one's own takes samples of one input each, or a Dataset"
+        "a training function of one's own takes the samples of one Dataset, and these are joined "
+        "of several; give one"
     )
 
 
-def _count(engine: Engine, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+def _count(
+    engine: Engine, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> None:
     """Counts the samples of a pass that trains: nobody else sees the function's batches."""
-    first = cast("Any", inputs[0]) if inputs else None
-    if module.training and torch.is_grad_enabled() and isinstance(first, torch.Tensor):
-        engine.meter.count(trained=len(first))
+    if module.training and torch.is_grad_enabled():
+        tensors = (leaf for leaf in tree_leaves((inputs, named)) if isinstance(leaf, Tensor))
+        first = next((tensor for tensor in tensors if tensor.ndim), None)
+        engine.meter.count(trained=0 if first is None else len(first))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -23,7 +24,7 @@ from eigenforget.training.arguments import check_arguments
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.own_fit import fit_own, recipe_of_function
+from eigenforget.training.own_fit import as_recipe, fit_own, recipe_of_function
 from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, Schedule
 
 
@@ -67,7 +68,7 @@ def supervised(inputs: LossInputs) -> Tensor:
 def train(
     model: nn.Module,
     data: Any,
-    recipe: Recipe | str = "recipe()",
+    recipe: Recipe | str | Callable[..., Any] = "recipe()",
     *,
     seed: int = 0,
     layer: str | None = None,
@@ -80,7 +81,8 @@ def train(
         model: Any classifier that gives logits [B, C].
         data: Training data: (inputs, labels) tensors or arrays, a map-style Dataset, a DataLoader,
             or Samples of one of these.
-        recipe: The recipe, or its spelling, such as "recipe(epochs=5)".
+        recipe: The recipe, its spelling, such as "recipe(epochs=5)", or a training function of your
+            own, fit(model, data, seed); see `train_oracles`.
         seed: Order of batches, augmentation and dropout follow from it.
         layer: The feature layer. Only a model without a linear head needs one; no weight depends
             on it.
@@ -95,12 +97,7 @@ def train(
         Diverged: The loss or a weight became NaN or infinite.
     """
     check_arguments(model=model, seed=seed, layer=layer, engine=engine, log=log)
-    chosen = RECIPES.parse(recipe) if isinstance(recipe, str) else recipe
-    if not isinstance(chosen, Recipe) and not hasattr(chosen, "fit"):
-        raise EigenforgetError(
-            f"recipe must be a Recipe or its spelling, such as 'recipe(epochs=5)', got "
-            f"{type(chosen).__name__}"
-        )
+    chosen = _recipe(recipe)
     source = as_source(data, "data")
     if chosen.augment != "none":
         augment = AUGMENTS.parse(chosen.augment)
@@ -117,6 +114,19 @@ def train(
         log=log,
     )
     return prepared.restored(trained)
+
+
+def _recipe(given: Any) -> Any:
+    if isinstance(given, str):
+        return RECIPES.parse(given)
+    if isinstance(given, Recipe) or (hasattr(given, "fit") and not isinstance(given, type)):
+        return given
+    if callable(given) and not isinstance(given, (type, nn.Module)):
+        return as_recipe(given)
+    raise EigenforgetError(
+        "recipe must be a Recipe, its spelling, such as 'recipe(epochs=5)', or a function "
+        f"fit(model, data, seed), got {type(given).__name__}"
+    )
 
 
 def fit_recipe(
