@@ -1,0 +1,389 @@
+"""The decision whether a model forgot and kept what a retrained model forgets and keeps.
+
+It rests on few scores that are fixed for each kind of request. A model that really was retrained is
+told from one at most once in twenty times for the whole decision (docs/verdict.md has the study).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from scipy import stats
+
+from eigenforget.core.bands import SHARE_OF_SPAN
+
+RequestKind = Literal["class", "samples"]
+YesNo = Literal["yes", "no", "cannot tell"]
+Position = Literal["like oracles", "residual", "over-forgotten"]
+
+FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
+    "class": (
+        "test_forget_accuracy",
+        "mia_auc",
+        "lp_forget",
+        "ncm_forget",
+        "da",
+        "relearn_all_auc",
+    ),
+    "samples": ("forget_accuracy", "mia_auc", "lp_forget", "ruler_m4", "relearn_all_auc"),
+}
+"""What decides whether a model forgot, for requests of whole classes and for all others."""
+
+KEEP_SCORES = ("test_retain_accuracy", "lp_retain")
+"""What decides whether it kept what it should, beside too low scores of FORGET_SCORES."""
+
+_FEATURE_SCORES = ("lp_forget", "ncm_forget", "da", "ruler_m4")
+_LOWER_IS_TRACE = ("da",)
+"""Scores in which a trace of the forget set shows below the retrained models."""
+
+FORGET_LEVEL = 0.01
+"""Chance to say of a retrained model that it still remembers, over all scores together."""
+
+KEEP_LEVEL = 0.02
+"""Chance to say of a retrained model that it is damaged, over all scores together."""
+
+PRIOR_DEGREES = 4.0
+"""Degrees of freedom that the pooled ratio of spread to sampling error is worth. Estimated from the
+oracles of the study (benchmarks/verdict_study.py), where the ratio differs between scores."""
+
+PRIOR_BOUNDS = (0.5, 4.0)
+"""Bounds of the pooled ratio. Two or three oracles that agree by chance do not make it smaller."""
+
+LEAST_RATIO = 0.25
+"""Least ratio of one score, for the same reason."""
+
+BEARABLE_LOSS = 0.05
+"""A model has kept what it should only where a loss of this share of the range can be ruled out."""
+
+_Z95 = 1.959963984540054
+
+
+class Estimate(NamedTuple):
+    """A score of one model: its value, and its 95 % interval over samples and draws."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def variance(self) -> float:
+        """Sampling variance that the interval stands for; 0 without an interval."""
+        if self.low is None or self.high is None:
+            return 0.0
+        return ((self.high - self.low) / (2 * _Z95)) ** 2
+
+
+class DecisionScore(NamedTuple):
+    """A score of the decision.
+
+    Attributes:
+        name: The score.
+        value: Of the model.
+        oracles: Mean of the retrained models.
+        original: Mean of the originals; None where there is none.
+        error: Standard error of value − oracles, if the model were one more retrained model.
+        degrees: Degrees of freedom of that error.
+        gap: value − oracles in standard errors, positive on the side of a trace of the forget set
+            (for what should be kept: positive is a loss).
+        limit: The gap from which on it counts, corrected for the number of scores.
+        position: What follows.
+        separates: Whether the original would count as residual, so that the score can tell.
+        way: Share of the way from the original (0) to the oracles (1); None where it does not
+            separate.
+    """
+
+    name: str
+    value: float
+    oracles: float
+    original: float | None
+    error: float
+    degrees: float
+    gap: float
+    limit: float
+    position: Position
+    separates: bool
+    way: float | None
+
+
+class Answer(NamedTuple):
+    """An answer to a question, the scores that it rests on, and why it cannot be given."""
+
+    answer: YesNo
+    scores: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class Decision(NamedTuple):
+    """What the scores say of one model.
+
+    Attributes:
+        forgot: Whether it forgot what a retrained model does not know.
+        kept: Whether it kept what a retrained model knows.
+        scores: The scores that decide, those to be forgotten first.
+        missing: Names of the decision scores that were not measured.
+        pooled: Pooled ratio of the oracles' variance to the sampling variance of a score.
+    """
+
+    forgot: Answer
+    kept: Answer
+    scores: tuple[DecisionScore, ...]
+    missing: tuple[str, ...]
+    pooled: float
+
+
+class ReferenceScores(NamedTuple):
+    """Scores by name of the models that a model is compared with.
+
+    Attributes:
+        kind: Whether whole classes are forgotten.
+        oracles: Models that were retrained, without the model itself.
+        originals: The original; those of several training seeds where they are known.
+        spans: Range of each score; a gap below SHARE_OF_SPAN of it never counts.
+    """
+
+    kind: RequestKind
+    oracles: Sequence[Mapping[str, Estimate]]
+    originals: Sequence[Mapping[str, Estimate]]
+    spans: Mapping[str, tuple[float | None, float | None]]
+
+    def width(self, name: str) -> float:
+        """Width of the score's range; 0 where it is open."""
+        low, high = self.spans.get(name, (None, None))
+        return 0.0 if low is None or high is None else high - low
+
+
+def decide(
+    model: Mapping[str, Estimate], beside: ReferenceScores, *, trained_on: Collection[str] = ()
+) -> Decision:
+    """Whether a model is like a retrained one, by scores that are fixed for the kind of request.
+
+    For each score the gap to the mean of n oracles is divided by the standard error that it has if
+    the model is one more oracle: √(r̃ (e² + e₀² / n)), e² and e₀² the sampling variances of the
+    model and of the oracles from their intervals (e² at least e₀²), r̃ the ratio of the variance
+    between oracles to e₀². r̃ is moderated (Smyth 2004, limma): (d₀ r₀ + (n − 1) r) / (d₀ + n − 1),
+    with r₀ pooled over the decision scores, oracles and originals. The quotient has d₀ + n − 1
+    degrees of freedom. A score without an interval has the oracles' own variance and n − 1. Limits
+    are Student's quantiles at FORGET_LEVEL and KEEP_LEVEL over the number of scores (Bonferroni).
+
+    It forgot: "no" where a score is residual; "yes" where none is, a score of features separates
+    the original from the oracles, and the model is nearer the oracles on every score that does;
+    "cannot tell" otherwise. It kept: "no" where a score of KEEP_SCORES is too low, or one of
+    FORGET_SCORES is beyond the oracles; "yes" where a loss of BEARABLE_LOSS can be ruled out;
+    "cannot tell" otherwise.
+
+    Args:
+        model: Scores of the model.
+        beside: Scores of the models that it is compared with.
+        trained_on: Scores that the method trains on, which are no evidence for it.
+    """
+    forget = _forget_scores(beside.kind, model)
+    names = (*forget, *KEEP_SCORES)
+    pooled = _pooled_ratio(beside, names)
+    found = {n: s for n in names if (s := _score(n, model, beside, pooled, len(forget)))}
+    to_forget = [found[n] for n in forget if n in found]
+    to_keep = [found[n] for n in KEEP_SCORES if n in found]
+    count = max(sum(name in scores for scores in beside.oracles) for name in names)
+    return Decision(
+        _forgot(to_forget, count, len(forget), bool(beside.originals), trained_on),
+        _kept(to_keep, to_forget, count, beside),
+        tuple(found.values()),
+        tuple(name for name in names if name not in found),
+        pooled,
+    )
+
+
+def _forget_scores(kind: RequestKind, model: Mapping[str, Estimate]) -> tuple[str, ...]:
+    """Those of the kind; without held-out samples of the class the training samples decide."""
+    names = FORGET_SCORES[kind]
+    if "test_forget_accuracy" in names and "test_forget_accuracy" not in model:
+        return ("forget_accuracy", *names[1:])
+    return names
+
+
+def _pooled_ratio(beside: ReferenceScores, names: Iterable[str]) -> float:
+    """Mean ratio of the variance between models of one kind to the sampling variance of a score.
+
+    It is 1 where no two models of a kind were measured with intervals.
+    """
+    total, degrees = 0.0, 0
+    for name in names:
+        for group in (beside.oracles, beside.originals):
+            found = [scores[name] for scores in group if name in scores]
+            error = _mean([m.variance for m in found])
+            if len(found) > 1 and error > 0:
+                total += _variance([m.value for m in found]) / error * (len(found) - 1)
+                degrees += len(found) - 1
+    low, high = PRIOR_BOUNDS
+    return min(max(total / degrees, low), high) if degrees else 1.0
+
+
+class _Scale(NamedTuple):
+    """What the gap of a score is measured by: the oracles, its trace and its limits."""
+
+    oracles: Sequence[Estimate]
+    sign: float
+    least: float
+    trace: float
+    over: float
+    pooled: float
+
+    @property
+    def mean(self) -> float:
+        return _mean([m.value for m in self.oracles])
+
+    @property
+    def degrees(self) -> float:
+        prior = PRIOR_DEGREES if self.sampling > 0 else 0.0
+        return prior + len(self.oracles) - 1
+
+    @property
+    def sampling(self) -> float:
+        return _mean([m.variance for m in self.oracles])
+
+    def error(self, of: Estimate) -> float:
+        """Standard error of value − mean, if the model is one more oracle."""
+        count = len(self.oracles)
+        spread = _variance([m.value for m in self.oracles]) if count > 1 else 0.0
+        if self.sampling <= 0:
+            return math.sqrt(spread * (1 + 1 / count))
+        own = (count - 1) * spread / self.sampling
+        ratio = max((PRIOR_DEGREES * self.pooled + own) / self.degrees, LEAST_RATIO)
+        return math.sqrt(ratio * (max(of.variance, self.sampling) + self.sampling / count))
+
+    def gap(self, of: Estimate) -> float:
+        gap, error = self.sign * (of.value - self.mean), self.error(of)
+        return gap / error if error > 0 else math.copysign(math.inf, gap) if gap else 0.0
+
+    def position(self, of: Estimate) -> Position:
+        if abs(of.value - self.mean) <= self.least or self.degrees <= 0:
+            return "like oracles"
+        gap = self.gap(of)
+        return (
+            "residual"
+            if gap > self.trace
+            else "over-forgotten"
+            if -gap > self.over
+            else "like oracles"
+        )
+
+
+def _score(
+    name: str, model: Mapping[str, Estimate], beside: ReferenceScores, pooled: float, forget: int
+) -> DecisionScore | None:
+    """The score of the model beside the oracles; None where either has none."""
+    oracles = [scores[name] for scores in beside.oracles if name in scores]
+    if name not in model or not oracles:
+        return None
+    keep = name in KEEP_SCORES
+    sign = -1.0 if keep or name in _LOWER_IS_TRACE else 1.0
+    bare = _Scale(oracles, sign, SHARE_OF_SPAN * beside.width(name), math.inf, math.inf, pooled)
+    over = _quantile(KEEP_LEVEL / (forget + len(KEEP_SCORES)), bare.degrees)
+    # What should be kept may be better than in the oracles.
+    scale = bare._replace(
+        trace=over if keep else _quantile(FORGET_LEVEL / forget, bare.degrees),
+        over=math.inf if keep else over,
+    )
+    before = [scores[name] for scores in beside.originals if name in scores]
+    original = _mean([m.value for m in before]) if before else None
+    separates = bool(before) and all(scale.position(m) == "residual" for m in before)
+    own = model[name]
+    return DecisionScore(
+        name,
+        own.value,
+        scale.mean,
+        original,
+        scale.error(own),
+        scale.degrees,
+        scale.gap(own),
+        scale.trace,
+        scale.position(own),
+        separates,
+        (own.value - original) / (scale.mean - original)
+        if separates and original is not None
+        else None,
+    )
+
+
+def _forgot(
+    scores: Sequence[DecisionScore],
+    oracles: int,
+    fixed: int,
+    has_original: bool,
+    trained_on: Collection[str],
+) -> Answer:
+    residual = tuple(s.name for s in scores if s.position == "residual")
+    telling = [s for s in scores if s.separates and s.name not in trained_on]
+    nearer = tuple(s.name for s in telling if s.way is not None and s.way < 0.5)
+    if residual:
+        return Answer("no", residual)
+    if oracles < 2:
+        return Answer("cannot tell", reason=_too_few(oracles))
+    if not has_original:
+        return Answer("cannot tell", reason="no original is here to show which score could tell")
+    if 2 * len(scores) < fixed or not any(s.name in _FEATURE_SCORES for s in scores):
+        return Answer("cannot tell", reason="too few scores were measured, or none of features")
+    if not telling:
+        return Answer("cannot tell", reason="no score tells the original from retrained models")
+    if not any(s.name in _FEATURE_SCORES for s in telling):
+        return Answer(
+            "cannot tell",
+            tuple(s.name for s in telling),
+            "no score of features tells the original from retrained models, and outputs can be"
+            " changed without forgetting",
+        )
+    if nearer:
+        return Answer("cannot tell", nearer, "nearer the original than the retrained models")
+    return Answer("yes", tuple(s.name for s in telling))
+
+
+def _kept(
+    scores: Sequence[DecisionScore],
+    to_forget: Sequence[DecisionScore],
+    oracles: int,
+    beside: ReferenceScores,
+) -> Answer:
+    lost = tuple(s.name for s in scores if s.position == "residual")
+    over = tuple(s.name for s in to_forget if s.position == "over-forgotten")
+    if lost or over:
+        return Answer("no", (*lost, *over))
+    if not oracles:
+        return Answer("cannot tell", reason=_too_few(0))
+    if not scores:
+        return Answer("cannot tell", reason="no score of what should be kept was measured")
+    losses = {s.name: _largest_loss(s) for s in scores}
+    hidden = tuple(n for n, loss in losses.items() if loss > BEARABLE_LOSS * beside.width(n))
+    if hidden:
+        worst = max(losses[n] for n in hidden)
+        return Answer("cannot tell", hidden, f"a loss of {worst:.2g} could hide in the noise")
+    return Answer("yes", tuple(losses))
+
+
+def _largest_loss(score: DecisionScore) -> float:
+    """Upper end of the one-sided 95 % interval of the loss against the oracles."""
+    if score.degrees <= 0:
+        return math.inf
+    return score.oracles - score.value + _quantile(0.05, score.degrees) * score.error
+
+
+def _too_few(oracles: int) -> str:
+    if not oracles:
+        return "there is no retrained model to compare with"
+    return "one retrained model does not show how much retrained models differ"
+
+
+def _quantile(level: float, degrees: float) -> float:
+    return float(stats.t.isf(level, degrees)) if degrees > 0 else math.inf
+
+
+def _mean(values: Sequence[float]) -> float:
+    # The mean of equal numbers may round away from them, and a gap of 0 must be 0.
+    if not values:
+        return 0.0
+    return min(max(math.fsum(values) / len(values), min(values)), max(values))
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
