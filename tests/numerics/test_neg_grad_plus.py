@@ -26,7 +26,8 @@ def neg_grad_plus_by_hand(
         order = seeds.generator(3, "order", "retain and forget", cycle)
         # The engine draws the order of the forget data at the first step's second batch, that is,
         # after the retained data's.
-        forget = endless(task.forget, method.batch_size, order)
+        size = method.forget_batch_size or method.batch_size
+        forget = endless(task.forget, size, order)
         for kept in task.retain.batches(method.batch_size, order):  # type: ignore[union-attr]
             loss = weights[0] * ce(hand, kept) - weights[1] * ce(hand, next(forget))
             sgd.step(loss, lr=method.lr, decay=method.weight_decay, clip=method.clip)
@@ -52,3 +53,10 @@ def test_neg_grad_plus_weighs_descent_and_ascent(shallow: Task) -> None:
     equal_states(
         without(other_data), neg_grad_plus_by_hand(shallow, without, (1.0, 0.0)), shallow.model
     )
+
+
+def test_neg_grad_plus_takes_forget_batches_of_their_own_size(shallow: Task) -> None:
+    method = NegGradPlus(
+        epochs=2, alpha=0.7, batch_size=7, forget_batch_size=3, lr=0.05, schedule="constant"
+    )
+    equal_states(method(shallow), neg_grad_plus_by_hand(shallow, method, (0.7, 0.3)), shallow.model)

@@ -59,7 +59,15 @@ SCRUB_SETTINGS: dict[str, Any] = {
 }
 
 
-def scrub_by_hand(task: Task, epochs: int, msteps: int, schedule: str) -> nn.Module:
+def scrub_by_hand(
+    task: Task,
+    epochs: int,
+    msteps: int,
+    schedule: str,
+    *,
+    alone_lr: float = 0.05,
+    one: bool = False,
+) -> nn.Module:
     hand, teacher, t = copy.deepcopy(task.model), task.model, 2.0
 
     def divergence(x: Tensor) -> Tensor:
@@ -69,6 +77,8 @@ def scrub_by_hand(task: Task, epochs: int, msteps: int, schedule: str) -> nn.Mod
         return 0.4 * divergence(batch.inputs) + 0.8 * ce(hand, batch)
 
     up, down, alone = Sgd(hand), Sgd(hand), Sgd(hand)
+    if one:
+        down = up
     for cycle in range(msteps):
         for batch in batches(task.forget, 5, "forget", cycle):
             up.step(-divergence(batch.inputs), lr=0.05, decay=0.01, clip=0.7)
@@ -80,7 +90,7 @@ def scrub_by_hand(task: Task, epochs: int, msteps: int, schedule: str) -> nn.Mod
             task.retain, 8, "recover", cycle, seeds.derive(3, "scrub", "min epochs alone")
         ):
             factor = 0.5 * (1 + math.cos(math.pi * done / steps)) if schedule == "cosine" else 1.0
-            alone.step(obey(batch), lr=0.05 * factor, decay=0.01, clip=0.7)
+            alone.step(obey(batch), lr=alone_lr * factor, decay=0.01, clip=0.7)
             done += 1
     return hand
 
@@ -103,6 +113,12 @@ def test_scrub_takes_max_and_min_steps_and_then_min_steps_alone(
         "the teacher never moves"
     )
     assert changed(result, shallow.model) == set(shallow.model.state_dict()), "the student does"
+
+
+def test_scrub_may_share_one_momentum_and_slow_down_at_the_end(shallow: Task) -> None:
+    method = SCRUB(epochs=3, msteps=2, one_optimizer=True, alone_lr=0.005, **SCRUB_SETTINGS)
+    hand = scrub_by_hand(shallow, 3, 2, "constant", alone_lr=0.005, one=True)
+    equal_states(method(shallow), hand, shallow.model)
 
 
 def test_scrub_max_steps_part_student_and_teacher_on_the_forget_data_only(fitted: Task) -> None:

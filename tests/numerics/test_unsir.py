@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +85,37 @@ def test_unsir_impairs_on_noise_and_retain_then_repairs(small: Task) -> None:
             nn.functional.cross_entropy(hand(batch.inputs), batch.labels).backward()
             step.step()
     equal_weights(result, hand, small.model)
+
+
+def test_unsir_may_impair_with_a_few_of_its_noise_inputs(small: Task) -> None:
+    seen: list[int] = []
+
+    def counting(model: nn.Module, phases: Any) -> Any:
+        seen.extend(len(phase.sources[0]) for phase in phases if phase.name == "impair")
+        return phases
+
+    watched = replace(small, engine=small.engine.changing(counting))
+    settings = {"noise_samples": 6, "noise_steps": 2, "repeats": 5, "retain_per_class": 4}
+    for count in (3, 60, None):
+        UNSIR(impair_samples=count, **settings)(watched)
+    assert seen == [12 + 5 * 3, 12 + 5 * 6, 12 + 5 * 6]
+
+
+def test_unsir_may_learn_noise_with_the_batchs_own_statistics(convolutions: Task) -> None:
+    """One step by hand: the sign of Adam's first step is that of the gradient in train mode."""
+    before = copy.deepcopy(convolutions.model.state_dict())
+    start = torch.randn(6, 1, 4, 4, generator=seeds.generator(SEED, "unsir", 2)).double()
+    for norm in ("train", "frozen"):
+        method = UNSIR(noise_samples=6, noise_steps=1, noise_norm=norm)
+        found = method.noise(convolutions, 2).inputs
+        x, model = start.clone().requires_grad_(), convolutions.student()
+        model.train(norm == "train")
+        loss = -nn.functional.cross_entropy(model(x), torch.full((6,), 2))
+        loss = loss + 0.1 * x.square().flatten(1).sum(1).mean()
+        (gradient,) = torch.autograd.grad(loss, x)
+        torch.testing.assert_close(found, start - 0.1 * gradient.sign(), rtol=1e-3, atol=1e-3)
+    after = convolutions.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_unsir_forgets_and_refuses(task: Task, small: Task) -> None:

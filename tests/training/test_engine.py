@@ -116,6 +116,31 @@ def test_phases_alternate_with_their_own_optimizers(engine: Engine) -> None:
     assert [(r["epoch"], r["phase"]) for r in rows] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
 
 
+def test_one_momentum_may_go_through_several_phases(engine: Engine) -> None:
+    sources, hand = {"a": data(seed=1), "b": data(seed=2)}, net()
+    found: dict[bool, nn.Module] = {}
+    for continues in (True, False):
+        phases = [
+            Phase(name, (source,), ce, Optimizer(lr=lr, nesterov=False), 8, continues=go_on)
+            for (name, source), lr, go_on in zip(
+                sources.items(), (0.1, 0.05), (False, continues), strict=True
+            )
+        ]
+        found[continues] = double(engine).fit(net(), phases, epochs=2, seed=4)
+    sgd = torch.optim.SGD(hand.train().parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for epoch in range(2):
+        for (name, source), lr in zip(sources.items(), (0.1, 0.05), strict=True):
+            sgd.param_groups[0]["lr"] = lr
+            for batch in source.batches(8, seeds.generator(4, "order", name, epoch)):
+                sgd.zero_grad()
+                nn.functional.cross_entropy(hand(batch.inputs), batch.labels).backward()
+                sgd.step()
+    pairs = zip(found[True].parameters(), hand.parameters(), strict=True)
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
+    others = zip(found[True].parameters(), found[False].parameters(), strict=True)
+    assert any((a - b).abs().max() > 1e-3 for a, b in others)
+
+
 def test_teachers_see_the_same_batch_and_are_never_moved(engine: Engine) -> None:
     source, model, teacher = _float(data()), net().float(), net(seed=5).float()
     frozen = copy.deepcopy(teacher.state_dict())
@@ -151,6 +176,10 @@ def test_companion_sources_cycle_beside_the_first(engine: Engine) -> None:
         2,
         4,
     ]
+    sizes.clear()
+    phase = Phase("p", (long, short), loss, Optimizer(lr=0.01), 8, other_batch_size=3)
+    engine.fit(net().float(), [phase], epochs=1, seed=0)
+    assert sizes == [(8, 3), (8, 3), (4, 3)]
 
 
 def test_frozen_norm_and_chosen_parameters(engine: Engine) -> None:

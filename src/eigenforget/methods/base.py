@@ -201,13 +201,13 @@ def of_callable(function: Callable[..., nn.Module]) -> type:
 
 
 def optimizer_of(method: Method, **settings: Any) -> Optimizer:
-    """SGD as the method's own fields lr, momentum, weight_decay, schedule and clip describe it.
+    """SGD as the method's own fields, those of `SGDFields` and clip, describe it.
 
     Args:
         method: May lack some of these fields; they take the defaults of `Optimizer`.
         **settings: Fields of `Optimizer` that win over the method's.
     """
-    shared = ("lr", "momentum", "weight_decay", "schedule", "clip")
+    shared = ("lr", "momentum", "nesterov", "weight_decay", "schedule", "clip")
     own = {name: getattr(method, name) for name in shared if hasattr(method, name)}
     return Optimizer(**own | settings)
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, LearningRate
+from eigenforget.methods.fields import BatchNorm, ForgetEpochs, LearningRate, SGDFields
 from eigenforget.models.heads import plain_head, replace_module
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import LossInputs, Momentum, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Phase, Schedule, WeightDecay
 
 
 @configured
-class BoundaryExpand(Method):
+class BoundaryExpand(SGDFields, Method):
     """Minimise the cross-entropy of the forget set towards one more class, the shadow.
 
     The head has C + 1 outputs while it trains and C again afterwards. The loss pushes the true
@@ -40,9 +40,8 @@ class BoundaryExpand(Method):
 
     epochs: ForgetEpochs = 20
     lr: LearningRate = 2e-3
-    momentum: Momentum = 0.9
     weight_decay: WeightDecay = 0.0
-    batch_size: BatchSize = 128
+    schedule: Schedule = "constant"
     norm: BatchNorm = "train"
 
     def __call__(self, task: Task) -> nn.Module:

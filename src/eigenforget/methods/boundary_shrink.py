@@ -11,14 +11,14 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, LearningRate
+from eigenforget.methods.fields import BatchNorm, ForgetEpochs, LearningRate, SGDFields
 from eigenforget.models.features import called_with, logits_of
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import LossInputs, Momentum, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Phase, Schedule, WeightDecay
 
 
 @configured
-class BoundaryShrink(Method):
+class BoundaryShrink(SGDFields, Method):
     """Minimise the cross-entropy of the forget set towards the nearest incorrect class.
 
     x′ = x + step · sign(∇_x CE(f(x), y)) with the frozen original f in eval mode. The label is the
@@ -49,9 +49,8 @@ class BoundaryShrink(Method):
     step: Annotated[Positive, "size of the adversarial step, in units of the model's inputs"] = 0.4
     epochs: ForgetEpochs = 10
     lr: LearningRate = 1e-3
-    momentum: Momentum = 0.9
     weight_decay: WeightDecay = 0.0
-    batch_size: BatchSize = 128
+    schedule: Schedule = "constant"
     norm: BatchNorm = "train"
 
     def __call__(self, task: Task) -> nn.Module:

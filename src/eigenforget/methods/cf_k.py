@@ -13,9 +13,9 @@ from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
+from eigenforget.methods.fields import LearningRate, RetainEpochs, SGDFields
 from eigenforget.models.initialisation import NORMS, reinitialise
-from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
 
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001 (no public base class)
@@ -23,7 +23,7 @@ LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001 (no public base cl
 
 
 @configured
-class CFk(Method):
+class CFk(SGDFields, Method):
     """Fine-tune the last k layers on the retain set ("catastrophically forgetting k").
 
     Layers are convolutions and linear layers, counted from the end in order of registration;
@@ -46,10 +46,6 @@ class CFk(Method):
     k: Annotated[Count, "number of convolutions and linear layers to fine-tune, from the end"] = 3
     epochs: RetainEpochs = 5
     lr: LearningRate = 0.05
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
-    schedule: Schedule = "cosine"
-    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

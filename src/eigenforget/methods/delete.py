@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, LearningRate
+from eigenforget.methods.fields import BatchNorm, ForgetEpochs, LearningRate, SGDFields
 from eigenforget.training.losses import kl_to_target, masked_true_class_target
-from eigenforget.training.phases import LossInputs, Momentum, Phase, WeightDecay
+from eigenforget.training.phases import LossInputs, Phase, Schedule, WeightDecay
 
 
 @configured
-class DELETE(Method):
+class DELETE(SGDFields, Method):
     """Minimise KL(q ‖ p_θ) on the forget set alone.
 
     q is the frozen original's softmax with each sample's true class left out.
@@ -41,9 +41,8 @@ class DELETE(Method):
 
     epochs: ForgetEpochs = 10
     lr: LearningRate = 2e-3
-    momentum: Momentum = 0.9
     weight_decay: WeightDecay = 0.0
-    batch_size: BatchSize = 128
+    schedule: Schedule = "constant"
     norm: BatchNorm = "train"
 
     def __call__(self, task: Task) -> nn.Module:

@@ -11,12 +11,12 @@ from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.cf_k import draw_anew, last_layers, last_phase
-from eigenforget.methods.fields import BatchSize, RetainEpochs
-from eigenforget.training.phases import Momentum, Schedule, WeightDecay
+from eigenforget.methods.fields import RetainEpochs, SGDFields
+from eigenforget.training.phases import Schedule
 
 
 @configured
-class EUk(Method):
+class EUk(SGDFields, Method):
     """Draw the last k layers anew and train them on the retain set ("exactly unlearning k").
 
     Which layers are trained and what stays, frozen parameters included, is as in cf_k. Batch norms
@@ -37,10 +37,7 @@ class EUk(Method):
     k: Annotated[Count, "number of convolutions and linear layers to retrain, from the end"] = 3
     epochs: RetainEpochs = 10
     lr: Annotated[Positive, "peak SGD learning rate"] = 0.1
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "onecycle"
-    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

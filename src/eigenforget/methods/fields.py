@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
+from eigenforget.core.spec import configured
+from eigenforget.training.phases import Momentum, Nesterov, Schedule, WeightDecay
 
 LearningRate = Annotated[Positive, "SGD learning rate"]
 Clip = Annotated[NonNegative, "gradient-norm limit, 0 for none"]
@@ -15,3 +17,20 @@ BatchNorm = Annotated[
     Literal["train", "frozen"], "batch-norm statistics: updated, or kept as they are"
 ]
 GradientChunk = Annotated[Count, "per-sample gradients held in memory at once"]
+
+
+@configured
+class SGDFields:
+    """The fields of a method that trains with SGD.
+
+    A method with other defaults names a field again. Baselines are published with plain momentum,
+    which is nesterov=False.
+    """
+
+    epochs: RetainEpochs
+    lr: LearningRate
+    momentum: Momentum = 0.9
+    nesterov: Nesterov = True
+    weight_decay: WeightDecay = 5e-4
+    schedule: Schedule = "cosine"
+    batch_size: BatchSize = 128

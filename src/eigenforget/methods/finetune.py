@@ -8,13 +8,13 @@ from torch import nn
 
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
-from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
+from eigenforget.methods.fields import LearningRate, RetainEpochs, SGDFields
+from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
 
 
 @configured
-class Finetune(Method):
+class Finetune(SGDFields, Method):
     """Minimise the cross-entropy of the retain set, starting from the original's weights.
 
     It forgets only what this training overwrites.
@@ -31,10 +31,6 @@ class Finetune(Method):
 
     epochs: RetainEpochs = 2
     lr: LearningRate = 0.05
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
-    schedule: Schedule = "cosine"
-    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         """See `Method`."""

@@ -9,13 +9,13 @@ from torch import nn
 from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchNorm, BatchSize, Clip, LearningRate
+from eigenforget.methods.fields import BatchNorm, BatchSize, Clip, LearningRate, SGDFields
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import Phase, Schedule, WeightDecay
 
 
 @configured
-class GradientAscent(Method):
+class GradientAscent(SGDFields, Method):
     """Minimise −CE on the forget set.
 
     Nothing protects the retain set, so that only few, small steps leave the model useful. −CE has
@@ -45,7 +45,6 @@ class GradientAscent(Method):
         Count | None, "steps of one epoch, in fresh random order; None is one pass"
     ] = 5
     lr: LearningRate = 5e-3
-    momentum: Momentum = 0.9
     weight_decay: WeightDecay = 0.0
     schedule: Schedule = "constant"
     clip: Clip = 1.0

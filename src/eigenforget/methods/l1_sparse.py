@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from eigenforget.core.fields import NonNegative, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
-from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
+from eigenforget.methods.fields import LearningRate, RetainEpochs, SGDFields
+from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
 
 
 @configured
-class L1Sparse(Method):
+class L1Sparse(SGDFields, Method):
     """Minimise CE(retain) + γ_t · ‖θ‖₁ over all trainable parameters, from the original's weights.
 
     Of T epochs the last T₀ = `plain_epochs` have no penalty. Epoch t < T − T₀ has γ_t = gamma · (1
@@ -47,10 +47,6 @@ class L1Sparse(Method):
     )
     plain_epochs: Annotated[WholeNumber, "last epochs without penalty"] = 0
     lr: LearningRate = 0.05
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
-    schedule: Schedule = "cosine"
-    batch_size: BatchSize = 128
 
     @pydantic.model_validator(mode="after")
     def _some_epochs_are_sparse(self) -> Self:

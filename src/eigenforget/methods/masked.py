@@ -55,7 +55,8 @@ class Masked(Method):
 
     def __call__(self, task: Task) -> nn.Module:
         inner = cast("Method", self.inner)
-        if any(need.startswith("retain") for need in inner.needs):
+        without = getattr(inner, "retain_steps", None) == "none"
+        if not without and any(need.startswith("retain") for need in inner.needs):
             task.needs_retain(self.name)
         original = task.student()
         mask = top_share(mean_gradient(task.engine, original, task.forget), self.keep_top)

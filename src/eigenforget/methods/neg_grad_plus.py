@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from eigenforget.core.fields import TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import Clip, LearningRate, RetainEpochs
+from eigenforget.methods.fields import Clip, LearningRate, RetainEpochs, SGDFields
 from eigenforget.training.losses import cross_entropy
-from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import LossInputs, Phase
 
 
 @configured
-class NegGradPlus(Method):
+class NegGradPlus(SGDFields, Method):
     """Minimise α · mean CE(retain batch) − (1 − α) · mean CE(forget batch).
 
     An epoch is one pass over the retain set; the forget set starts again where it runs out. Both
@@ -29,17 +29,17 @@ class NegGradPlus(Method):
         "NegGrad+); gradient clipping and momentum are our additions"
     )
     needs: ClassVar = ("forget", "retain", "labels")
-    passes: ClassVar = "trained: epochs × 2 × retain"
+    passes: ClassVar = "trained: epochs × retain × (1 + forget_batch_size / batch_size)"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
 
     epochs: RetainEpochs = 5
     alpha: Annotated[UpTo1, "weight of the retain set; the forget set has 1 − alpha"] = 0.95
     lr: LearningRate = 0.02
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
-    schedule: Schedule = "cosine"
     clip: Clip = 1.0
-    batch_size: Annotated[TwoOrMore, "samples per step of each of the two batches"] = 128
+    batch_size: Annotated[TwoOrMore, "retain samples per step"] = 128
+    forget_batch_size: Annotated[
+        TwoOrMore | None, "forget samples per step; None takes batch_size"
+    ] = None
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
@@ -50,6 +50,11 @@ class NegGradPlus(Method):
             return self.alpha * descent - (1 - self.alpha) * ascent
 
         phase = Phase(
-            "retain and forget", (retain, task.forget), loss, optimizer_of(self), self.batch_size
+            "retain and forget",
+            (retain, task.forget),
+            loss,
+            optimizer_of(self),
+            self.batch_size,
+            other_batch_size=self.forget_batch_size,
         )
         return task.fit(task.student(), [phase], epochs=self.epochs)

@@ -10,14 +10,14 @@ from torch import nn
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchSize, LearningRate, RetainEpochs
+from eigenforget.methods.fields import LearningRate, RetainEpochs, SGDFields
 from eigenforget.models.features import find_layer
-from eigenforget.training.phases import Momentum, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
 
 
 @configured
-class NoT(Method):
+class NoT(SGDFields, Method):
     """Multiply the parameters of the chosen layers by −1, then fine-tune on the retain set.
 
     A negated layer gives exactly the negative of its output, which later layers are not fitted to.
@@ -40,10 +40,6 @@ class NoT(Method):
     ] = ()
     epochs: RetainEpochs = 5
     lr: LearningRate = 0.05
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
-    schedule: Schedule = "cosine"
-    batch_size: BatchSize = 128
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

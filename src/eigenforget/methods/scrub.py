@@ -16,23 +16,23 @@ from eigenforget.core.fields import Between01, Count, NonNegative, Positive, Two
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import Clip, LearningRate
+from eigenforget.methods.fields import Clip, LearningRate, SGDFields
 from eigenforget.training.losses import cross_entropy, kl_between
-from eigenforget.training.phases import LossInputs, Momentum, Phase, ScheduleName, WeightDecay
+from eigenforget.training.phases import LossInputs, Phase, ScheduleName
 
 _Prepare = Callable[[nn.Module, int], None]
 
 
 @configured
-class SCRUB(Method):
+class SCRUB(SGDFields, Method):
     """Alternate a max epoch on the forget set and a min epoch on the retain set.
 
         max   −KL(teacher ‖ student) on the forget set
         min   α · KL(teacher ‖ student) + γ · CE on the retain set
 
     The first `msteps` epochs are max, then min; the others are min alone. KL is at temperature T
-    with the factor T²; the teacher is the frozen original. Max and min keep an optimizer each. The
-    min epochs alone start a new one, to which `schedule` applies.
+    with the factor T²; the teacher is the frozen original. Max and min keep an optimizer each, or
+    share `one_optimizer`. The min epochs alone start a new one, to which `schedule` applies.
 
     rewind=True is SCRUB+R: of the states after each epoch, the result is the one whose forget error
     is nearest to a reference (the later one of two equally near). The paper's reference is the
@@ -48,8 +48,9 @@ class SCRUB(Method):
     name: ClassVar = "scrub"
     source: ClassVar = (
         "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning, "
-        "arXiv 2302.09880, SCRUB and SCRUB+R; deviations: an optimizer per kind of step, a "
-        "smooth decay of the learning rate, gradient clipping, the reference of the rewind"
+        "arXiv 2302.09880, SCRUB and SCRUB+R; deviations: the reference of the rewind, a new "
+        "optimizer for the min epochs alone; of the defaults: an optimizer per kind of step, a "
+        "smooth decay of the learning rate, gradient clipping"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
@@ -80,12 +81,16 @@ class SCRUB(Method):
     gamma: Annotated[NonNegative, "weight of the cross-entropy on the retain set"] = 1.0
     temperature: Annotated[Positive, "softening T in both KL terms"] = 4.0
     lr: LearningRate = 0.005
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
+    alone_lr: Annotated[Positive | None, "learning rate of the min epochs alone; None takes lr"] = (
+        None
+    )
     schedule: Annotated[ScheduleName, "learning-rate schedule of the min epochs alone"] = "cosine"
     clip: Clip = 20.0
     batch_size: Annotated[TwoOrMore, "retain samples per min step"] = 128
     forget_batch_size: Annotated[TwoOrMore, "forget samples per max step"] = 64
+    one_optimizer: Annotated[
+        bool, "one momentum goes through max and min steps; False keeps one for each"
+    ] = False
     rewind: Annotated[
         bool, "SCRUB+R: return the epoch with the forget error nearest to a reference"
     ] = False
@@ -135,9 +140,11 @@ class SCRUB(Method):
             prepare,
         )
         obey = Phase("recover", (retain,), self._obey, steady, self.batch_size, teachers)
-        task.fit(student, [disobey, obey], epochs=self.msteps)
+        both = [disobey, replace(obey, continues=self.one_optimizer)]
+        task.fit(student, both, epochs=self.msteps)
         if self.epochs > self.msteps:
-            alone = replace(obey, optimizer=optimizer_of(self), prepare=prepare)
+            optimizer = optimizer_of(self, lr=self.alone_lr or self.lr)
+            alone = replace(obey, optimizer=optimizer, prepare=prepare)
             task.fit(
                 student,
                 [alone],

@@ -17,16 +17,16 @@ from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, steps_in_epoch
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.cf_k import LAYERS, draw_anew, last_layers
-from eigenforget.methods.fields import BatchNorm, Clip, LearningRate
+from eigenforget.methods.fields import BatchNorm, Clip, LearningRate, SGDFields
 from eigenforget.methods.probed_muda import total_variance
 from eigenforget.training.losses import cross_entropy, kl_to_target, soft_target
-from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
+from eigenforget.training.phases import LossInputs, Phase
 
 _Guide = Callable[[LossInputs], Tensor]
 
 
 @configured
-class UnseenDistill(Method):
+class UnseenDistill(SGDFields, Method):
     """Make the model treat forget samples as unseen ones, no worse, and keep the retain set.
 
     1. A stand-in: the original with the later part of its layers (`redrawn`) drawn anew and trained
@@ -103,9 +103,6 @@ class UnseenDistill(Method):
     w_features: Annotated[
         NonNegative, "weight of the retained features' squared error over their variance"
     ] = 1.0
-    momentum: Momentum = 0.9
-    weight_decay: WeightDecay = 5e-4
-    schedule: Schedule = "cosine"
     clip: Clip = 1.0
     batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
     norm: BatchNorm = "train"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from eigenforget.training.recipe import supervised
 class UNSIR(Method):
     """Learn noise for each forgotten class, train on it, then repair on a retain sample.
 
-    The noise of class c minimises −CE(f(noise), c) + λ · mean ‖noise‖² with the frozen original f.
+    The noise of class c minimises −CE(f(noise), c) + λ · mean ‖noise‖² with the weights of the
+    original, f, which stay.
     Impair: the cross-entropy of the noise labelled c, mixed with the retain sample. Repair: the
     cross-entropy of the retain sample. The forget set is not used.
     """
@@ -72,6 +73,13 @@ class UNSIR(Method):
     impair_lr: Annotated[Positive, "Adam learning rate of the impair phase"] = 0.02
     repair_lr: Annotated[Positive, "Adam learning rate of the repair phase"] = 0.01
     repair_epochs: Annotated[Count, "passes over the retain sample in the repair phase"] = 3
+    impair_samples: Annotated[
+        Count | None, "noise inputs per class that the impair phase sees; None takes all"
+    ] = None
+    noise_norm: Annotated[
+        Literal["frozen", "train"],
+        "batch norm while noise is learnt: the original's statistics, or those of the noise",
+    ] = "frozen"
     batch_size: Annotated[TwoOrMore, "samples per step of the impair and repair phases"] = 256
 
     @property
@@ -83,7 +91,8 @@ class UNSIR(Method):
         task.needs_gone_classes(self.name)
         sample = self.sample(task)
         noise = [self.noise(task, label) for label in task.forgotten_classes]
-        seen = [n.subset(np.tile(np.arange(len(n)), self.repeats)) for n in noise]
+        count = min(self.noise_samples, self.impair_samples or self.noise_samples)
+        seen = [n.subset(np.tile(np.arange(count), self.repeats)) for n in noise]
         impair = Phase(
             "impair",
             (JoinedSource((sample, *seen)),),
@@ -118,7 +127,10 @@ class UNSIR(Method):
         )
         # Never in half precision, in which the norms of the penalty overflow.
         noise = start.to(like.device, torch.promote_types(like.dtype, start.dtype))
-        module = _Noise(task.teacher(), noise)
+        # In train mode only batch norms whose parameters could train use the batch's statistics.
+        trains = self.noise_norm == "train"
+        seen_by = task.student() if trains else task.teacher()
+        module = _Noise(seen_by, noise, trains=trains)
         rows = TensorSource(torch.arange(n), torch.full((n,), label))
         phase = Phase(
             "noise",
@@ -128,7 +140,8 @@ class UNSIR(Method):
             n,
             penalty=lambda *_: self.noise_penalty * module.noise.square().flatten(1).sum(1).mean(),
             steps_per_epoch=self.noise_steps,
-            norm="frozen",
+            norm=self.noise_norm,
+            trains=lambda name: name == "noise",
         )
         layer = None if task.layer is None else f"model.{task.layer}"
         seed = seeds.derive(task.seed, "unsir", label)
@@ -137,10 +150,17 @@ class UNSIR(Method):
 
 
 class _Noise(nn.Module):
-    """Inputs as the only trainable parameter, seen through a frozen model in eval mode."""
+    """Inputs as the only trainable parameter, seen through a frozen model.
 
-    def __init__(self, model: nn.Module, noise: Tensor) -> None:
+    Args:
+        model: Where they go through.
+        noise: The inputs.
+        trains: Whether the model is in train mode while they are learnt.
+    """
+
+    def __init__(self, model: nn.Module, noise: Tensor, *, trains: bool) -> None:
         super().__init__()
+        self._trains = trains
         self.noise = nn.Parameter(noise)
         self.model = model
 
@@ -149,5 +169,5 @@ class _Noise(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self.model.eval()
+        self.model.train(mode and self._trains)
         return self

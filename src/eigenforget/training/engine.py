@@ -356,9 +356,12 @@ class _Training:
         self.engine, self.model, self.phases = engine, model, phases
         self.trained = [_trained(model, phase) for phase in phases]
         called: Any = torch.compile(model) if engine.compile else model
-        optimizers = [p.optimizer.over(t) for p, t in zip(phases, self.trained, strict=True)]
-        wrapped = engine.local.setup(called, *optimizers)
-        called, *self.optimizers = wrapped if isinstance(wrapped, tuple) else (wrapped,)
+        new = [i == 0 or not phase.continues for i, phase in enumerate(phases)]
+        pairs = list(zip(phases, self.trained, strict=True))
+        own = [p.optimizer.over(t) for (p, t), first in zip(pairs, new, strict=True) if first]
+        wrapped = engine.local.setup(called, *own)
+        called, *ready = wrapped if isinstance(wrapped, tuple) else (wrapped,)
+        self.optimizers = [ready[sum(new[: i + 1]) - 1] for i in range(len(phases))]
         self.loss = _Loss(engine, model, called, layer)
         self.averaged = engine.processes.averaging(self.loss)
         self.steps = [0] * len(phases)
@@ -458,7 +461,8 @@ def _aligned(phase: Phase, order: torch.Generator) -> Iterator[tuple[Batch, ...]
 
     The further sources start again where they run out.
     """
-    others = [_endless(source, phase.batch_size, order) for source in phase.sources[1:]]
+    size = phase.other_batch_size or phase.batch_size
+    others = [_endless(source, size, order) for source in phase.sources[1:]]
     for batch in islice(_endless(phase.sources[0], phase.batch_size, order), phase.steps()):
         yield (batch, *(next(other) for other in others))
 

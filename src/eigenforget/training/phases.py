@@ -18,6 +18,7 @@ from eigenforget.data.sources import Source, steps_in_epoch
 ScheduleName = Literal["constant", "cosine", "onecycle"]
 Schedule = Annotated[ScheduleName, "learning-rate schedule"]
 Momentum = Annotated[Below1, "SGD momentum"]
+Nesterov = Annotated[bool, "Nesterov's momentum; False is the plain one"]
 WeightDecay = Annotated[NonNegative, "L2 penalty"]
 
 
@@ -26,9 +27,10 @@ class Optimizer:
     """How weights move in one phase; the schedule runs over all steps of that phase."""
 
     name: ClassVar[str] = "optimizer"
-    kind: Annotated[Literal["sgd", "adamw"], "SGD (Nesterov momentum) or AdamW"] = "sgd"
+    kind: Annotated[Literal["sgd", "adamw"], "SGD or AdamW"] = "sgd"
     lr: Annotated[Positive, "peak learning rate"] = 0.1
     momentum: Annotated[Below1, "SGD momentum (unused by AdamW)"] = 0.9
+    nesterov: Nesterov = True
     weight_decay: Annotated[NonNegative, "decoupled in AdamW, L2 in SGD"] = 5e-4
     schedule: Schedule = "constant"
     clip: Annotated[NonNegative, "gradient-norm limit, 0 for none"] = 0.0
@@ -42,7 +44,7 @@ class Optimizer:
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
+            nesterov=self.nesterov and self.momentum > 0,
         )
 
     def factor(self, step: int, steps: int) -> float:
@@ -82,6 +84,7 @@ class Phase:
         loss: loss(*inputs), one LossInputs per source, gives a scalar or values per sample [B].
         optimizer: How weights move. It is the phase's own, for all epochs.
         batch_size: Samples per batch of each source.
+        other_batch_size: Samples per batch of the further sources, where that is another number.
         teachers: Models whose outputs the loss sees; they run in eval mode and are not trained.
         prepare: prepare(model, epoch) runs before each epoch; False ends the training there.
         penalty: penalty(model, epoch) is added to the loss.
@@ -93,6 +96,8 @@ class Phase:
         trains: Selects parameters by name; None takes all.
         steps_per_epoch: Steps of an epoch, where that is not one pass over the first source. The
             source is drawn in fresh random order, again where it runs out.
+        continues: Whether the momentum of the phase before it goes on in this one, and back in the
+            next epoch: one optimizer for both, at the learning rate of each.
     """
 
     name: str
@@ -108,6 +113,8 @@ class Phase:
     norm: Literal["train", "frozen", "trained"] = "train"
     trains: Callable[[str], bool] | None = None
     steps_per_epoch: int | None = None
+    other_batch_size: int | None = None
+    continues: bool = False
 
     def steps(self) -> int:
         """Steps of one epoch."""
