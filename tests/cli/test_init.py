@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,13 @@ from torch import nn
 
 import eigenforget
 from eigenforget.cli import COMMANDS, app, main
+from eigenforget.data import DATASETS
+from eigenforget.methods import METHODS
 from eigenforget.methods.base import Task
 from eigenforget.methods.head_mask import HeadMask
+from eigenforget.models import MODELS
+from eigenforget.requests import REQUESTS
+from eigenforget.training.recipe import RECIPES
 from tests.cli.round_toys import refused_in_one_line
 from tests.test_architecture import LEVEL
 
@@ -95,6 +102,33 @@ def test_a_command_is_a_signature_and_a_body_in_one_file() -> None:
             if isinstance(node, ast.FunctionDef) and node.name != command:
                 count = len(node.args.args) + len(node.args.kwonlyargs)
                 assert count <= 6, f"{command}.py: {node.name} takes {count} arguments"
+
+
+OPTIONS = {
+    "--data": DATASETS,
+    "--model": MODELS,
+    "--recipe": RECIPES,
+    "--method": METHODS,
+    "--forget": REQUESTS,
+    "--without": REQUESTS,
+}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "cache list", "cache check", "cache prune", ""])
+def test_help_ends_with_an_example_that_can_be_pasted(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command.replace("_", "-").split()
+    main([*words, "--help"])
+    shown = capsys.readouterr().out.split("\nExample:\n")[1].replace("\\\n", " ")
+    lines = [tokens for line in shown.splitlines() if (tokens := shlex.split(line))]
+    commands = [tokens[1:] for tokens in lines if tokens[0] == "eigenforget"]
+    assert commands[-1] == lines[-1][1:] and commands[-1][: len(words)] == words
+    for tokens in commands:
+        app.parse_args(tokens, exit_on_error=False, print_error=False)
+        for option, value in pairwise(tokens):
+            if option in OPTIONS:
+                OPTIONS[option].parse(value)
 
 
 OWN = '''

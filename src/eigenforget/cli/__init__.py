@@ -7,13 +7,16 @@ nothing heavy is loaded before a command runs.
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter
+from rich.console import Console
 
 from eigenforget.cli.endings import Terminal, exit_code, plain_output
 from eigenforget.cli.launching import NotLaunchedError, supervise
@@ -32,10 +35,39 @@ COMMAND_GROUPS = {
 """Commands by what they are for, each the function of this name in the module of this name."""
 COMMANDS = tuple(chain.from_iterable(COMMAND_GROUPS.values()))
 
-app = App(
+
+class CommandApp(App):
+    """An App whose help ends with the example in the docstring of the command.
+
+    It is printed without breaking its lines, so that it can be pasted.
+    """
+
+    def help_print(
+        self,
+        tokens: Annotated[str | Iterable[str] | None, Parameter(show=False)] = None,
+        *,
+        console: Annotated[Console | None, Parameter(parse=False)] = None,
+    ) -> None:
+        """Prints the help of the command that the tokens lead to."""
+        given = tokens if tokens is None or isinstance(tokens, str) else list(tokens)
+        super().help_print(given, console=console)
+        _, apps, _ = self.parse_commands(given)
+        command = apps[-1].default_command
+        about = inspect.getdoc(command) if command else apps[-1].help
+        example = example_of(str(about))
+        for line in ("Example:", *(f"  {line}" for line in example.splitlines())):
+            (console or self.console).print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def example_of(docstring: str) -> str:
+    """The commands in the last section of a docstring, as they can be pasted."""
+    return textwrap.dedent(docstring.partition("\nExample:\n")[2]).strip()
+
+
+app = CommandApp(
     name="eigenforget",
     help="Make a trained PyTorch classifier forget chosen training data, and measure in feature "
-    "space whether it did.",
+    "space whether it did.\n\nExample:\n    eigenforget demo",
     version=__version__,
     result_action="return_value",
     console=Terminal(),
@@ -61,7 +93,8 @@ for _number, (_title, _commands) in enumerate(COMMAND_GROUPS.items()):
         )
 app.command(
     "eigenforget.cli.cache:cache",
-    help="List, check and remove the trained models in a store.",
+    help="List, check and remove the trained models in a store.\n\n"
+    "Example:\n    eigenforget cache list store",
     group=_group,
     sort_key=len(_commands),
 )

@@ -56,11 +56,17 @@ def analyze(
     hash_ids: HashIds = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show, on one page, where a model places the features of data that it never saw.
+    r"""Show, on one page, where a model places the features of data that it never saw.
 
     The page compares the original with retrained models, layer by layer, in words and figures.
     Three oracles or more show how much retrained models differ from each other. Without
     --also-layer, up to three earlier blocks are chosen, evenly over the depth of the model.
+
+    Example:
+        eigenforget train --data 'digits()' --model 'mlp()' --without 'by_class(label=3)' \
+            --seed 1 --out oracle.safetensors
+        eigenforget analyze --original original.safetensors --oracle oracle.safetensors \
+            --forget 'by_class(label=3)' --out analysis.html
     """
     folder = Path(records) if records else out.with_name(f"{out.stem}-records")
     recording = Recording(hash_ids=hash_ids)

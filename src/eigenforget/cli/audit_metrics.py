@@ -58,9 +58,13 @@ def audit_metrics(
     channels_last: ChannelsLast = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Test the metrics on models for which the right answer is known.
+    r"""Test the metrics on models for which the right answer is known.
 
     A good metric accepts a retrained model, and catches controls that only pretend to forget.
+
+    Example:
+        eigenforget audit-metrics --data 'digits()' --model 'mlp()' --recipe 'recipe(epochs=5)' \
+            --forget 'by_class(label=3)' --seeds 1 --skip relearning --out metric-audit
     """
     if not (1 <= seeds <= _MOST and 1 <= oracles <= _MOST):
         raise EigenforgetError(

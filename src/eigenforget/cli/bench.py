@@ -52,10 +52,15 @@ def bench(
     ] = False,
     dry_run: Annotated[bool, Parameter(help="only list what would be done", negative=())] = False,
 ) -> None:
-    """Run a plan: data × models × requests × methods × seeds.
+    r"""Run a plan: data × models × requests × methods × seeds.
 
     Finished jobs are never run again, so you can stop and continue at any time. Exit code 1 if a
     job failed or was refused.
+
+    Example:
+        printf '%s\n' 'data = "digits()"' 'model = "mlp()"' '[[grid]]' \
+            'request = "by_class(label=3)"' 'method = ["finetune()", "not_()"]' > plan.toml
+        eigenforget bench plan.toml --workers 2
     """
     found, results = read_plan(plan), out or Path("results") / plan.stem
     _check_folders(results, store)

@@ -29,7 +29,11 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @cache.command(name="list")
 def list_models(folder: CacheFolder, /) -> None:
-    """List the stored models, those unused for longest first."""
+    """List the stored models, those unused for longest first.
+
+    Example:
+        eigenforget cache list store
+    """
     models = _cache_in(folder)
     table = Table("file", "MiB", "last used", "model", "data")
     for model in models.entries():
@@ -52,7 +56,11 @@ def prune(
         str, Parameter(help="total size of the models that may stay, such as 20G, 500M or 0")
     ],
 ) -> None:
-    """Remove the models that were unused for longest, until the others fit."""
+    """Remove the models that were unused for longest, until the others fit.
+
+    Example:
+        eigenforget cache prune store --max-size 20G
+    """
     limit, models = bytes_of(max_size), _cache_in(folder)
     for path in models.set_aside():
         path.unlink(missing_ok=True)
@@ -61,7 +69,11 @@ def prune(
 
 @cache.command(name="check")
 def check_models(folder: CacheFolder, /) -> None:
-    """Read every model and compare it with its digest. Exit code 1 if one is damaged."""
+    """Read every model and compare it with its digest. Exit code 1 if one is damaged.
+
+    Example:
+        eigenforget cache check store
+    """
     models = _cache_in(folder)
     problems = models.damaged()
     for line in problems:

@@ -24,6 +24,9 @@ def card(
     """Write a model card for the Hugging Face hub.
 
     The card states what was forgotten, how it was measured, what is claimed, and how to check that.
+
+    Example:
+        eigenforget card results/records --out README.md
     """
     check_free(out, overwrite)
     give(model_card(read_all(records), model), out)

@@ -32,6 +32,9 @@ def certificate(
     """Make a deletion certificate from one record, as one printable page.
 
     What it does not claim is printed as prominently as what it claims.
+
+    Example:
+        eigenforget certificate unlearned.json --evaluated results/records --out certificate.html
     """
     check_free(out, overwrite)
     if record.is_dir():

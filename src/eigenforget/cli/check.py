@@ -13,6 +13,9 @@ def check(records: RecordPaths, /, *, require: Require = ()) -> None:
 
     Exit code 0 where all hold, 1 where one does not. See docs/exports.md for the requirements. What
     cannot be judged does not hold.
+
+    Example:
+        eigenforget check results/records --require 'forget_accuracy<=0.1'
     """
     if not require:
         raise EigenforgetError("check needs at least one --require, as in --require 'lp_gap<=band'")

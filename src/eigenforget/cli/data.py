@@ -24,7 +24,11 @@ def data(
     ],
     /,
 ) -> None:
-    """Show what a data set holds: classes, counts, ids, groups and columns, to write a request."""
+    """Show what a data set holds: classes, counts, ids, groups and columns, to write a request.
+
+    Example:
+        eigenforget data 'digits()'
+    """
     found: Data = DATASETS.parse(spec).load()
     say(f"{len(found.train)} training samples, {len(found.test)} test samples")
     say(f"inputs: {found.inputs_in_words}", wrap=False)

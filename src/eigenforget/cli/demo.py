@@ -31,6 +31,9 @@ def demo(
     """Forget a class of scikit-learn's digits, and compare methods with retrained models.
 
     The methods are MUDA, two baselines and a control that only pretends to forget.
+
+    Example:
+        eigenforget demo --out demo
     """
     specs = Specs(
         data="digits()",

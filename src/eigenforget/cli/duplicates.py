@@ -24,7 +24,11 @@ def duplicates(
         Parameter(help="lowest cosine of the inputs at which two samples count as near duplicates"),
     ] = 0.98,
 ) -> None:
-    """Find retain samples that nearly equal a forget sample. Exit code 1 if there are any."""
+    """Find retain samples that nearly equal a forget sample. Exit code 1 if there are any.
+
+    Example:
+        eigenforget duplicates --data 'digits()' --forget 'at_random(n=100)' --threshold 0.99
+    """
     experiment = Experiment(
         DATASETS.parse(data), None, Recipe(), REQUESTS.parse(forget), engine(device="cpu")
     )

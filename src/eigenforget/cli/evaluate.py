@@ -74,11 +74,15 @@ def evaluate(
     track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure models, and compare them with the original and with retrained models (oracles).
+    r"""Measure models, and compare them with the original and with retrained models (oracles).
 
     The folder --out gets a table, records and one HTML page. With three oracles or more, every
     score has a band. With one model and two peers or more, attacks with shadow models (U-LiRA) run.
     Exit code 1 if a --require does not hold; the results are written in any case.
+
+    Example:
+        eigenforget evaluate unlearned.safetensors --original original.safetensors \
+            --forget 'by_class(label=3)' --out results
     """
     wanted = [requirements.parse_requirement(text) for text in require]
     if wanted and not models:

@@ -32,6 +32,9 @@ def export(
     """Write the table of evaluate records for other tools.
 
     Each score comes with its gap to the retrained models and its verdict.
+
+    Example:
+        eigenforget export results/records --format csv --out scores.csv
     """
     check_free(out, overwrite)
     found = read_all(records)

@@ -29,6 +29,9 @@ def keygen(
     """Make a key for signing records, or a salt for hiding ids. Neither is ever replaced.
 
     If the environment variable EIGENFORGET_KEY_PASSPHRASE is set, its passphrase encrypts the key.
+
+    Example:
+        eigenforget keygen signing --salt salt.bin
     """
     if key is None and salt is None:
         raise EigenforgetError("keygen needs the PATH.pem of a new key, or --salt PATH")

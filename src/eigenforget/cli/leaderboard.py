@@ -32,6 +32,9 @@ def leaderboard(
 
     It counts how many scores of each method are in the band of the retrained models, and shows
     the cost.
+
+    Example:
+        eigenforget leaderboard results/plan
     """
     if not folders:
         raise EigenforgetError("leaderboard needs a folder with results of a plan")

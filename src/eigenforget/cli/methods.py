@@ -20,7 +20,11 @@ from eigenforget.methods.base import Method
 def methods(
     name: Annotated[str, Parameter(help="show the settings of this method")] = "", /
 ) -> None:
-    """List the unlearning methods and controls, or explain one and its settings."""
+    """List the unlearning methods and controls, or explain one and its settings.
+
+    Example:
+        eigenforget methods muda
+    """
     if name:
         _explain(METHODS.kind(name.split("(")[0]))
         return

@@ -18,7 +18,11 @@ def report(
     title: str = "eigenforget report",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make one self-contained HTML page from evaluate records."""
+    """Make one self-contained HTML page from evaluate records.
+
+    Example:
+        eigenforget report results/records --out report.html
+    """
     if not records:
         raise EigenforgetError("report needs record files, or a folder of them")
     check_free(out, overwrite)

@@ -63,6 +63,9 @@ def scores(
     is to classify the sample correctly because it was trained on it (Feldman, Zhang). loss: the
     cross-entropy of the label. confidence: the largest probability. margin: the label's logit minus
     the largest other one.
+
+    Example:
+        eigenforget scores original.safetensors --score loss --out loss.csv
     """
     check_scores_path(out)
     check_place(out, overwrite=overwrite)

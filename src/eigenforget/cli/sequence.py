@@ -82,11 +82,15 @@ def sequence(
     device: DeviceOptions = DEVICE,
     overwrite: Overwrite = False,
 ) -> None:
-    """Honour requests one after the other, and measure whether earlier ones stay forgotten.
+    r"""Honour requests one after the other, and measure whether earlier ones stay forgotten.
 
     After each step the model is compared with models retrained for that step, and at the end with
     one that forgot everything at once. The results appear together when the last step is done; a
     sequence that was killed goes on after its last finished step.
+
+    Example:
+        eigenforget sequence --data 'digits()' --model 'mlp()' --forget 'by_rows(rows=(0, 17))' \
+            --forget 'at_random(n=50)' --again skip --method 'finetune()' --out sequence
     """
     _check(out, forget, overwrite)
     check_skip(skip)

@@ -22,6 +22,9 @@ def sign(
 
     The records must be unchanged since they were written. The passphrase of the key is read from
     the environment variable EIGENFORGET_KEY_PASSPHRASE.
+
+    Example:
+        eigenforget sign results/records --key signing.pem
     """
     signed = sign_all(records, key, overwrite=overwrite)
     print(f"signed {len(signed)} {'record' if len(signed) == 1 else 'records'}")

@@ -42,7 +42,11 @@ def train(
     track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a model, or with --without REQUEST an oracle: a model that never saw the forget set."""
+    """Train a model, or with --without REQUEST an oracle: a model that never saw the forget set.
+
+    Example:
+        eigenforget train --data 'digits()' --model 'mlp()' --out original.safetensors
+    """
     specs = Specs(data=data, model=model, recipe=recipe, request=without, layer=layer)
     experiment = Experiment.parse(specs, engine(**asdict(training)))
     output = Output(out, recording, overwrite)

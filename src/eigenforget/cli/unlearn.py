@@ -68,10 +68,14 @@ def unlearn(
     track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a model forget, and write the new checkpoint with a record beside it.
+    r"""Make a model forget, and write the new checkpoint with a record beside it.
 
     The given checkpoint is not changed. --data and --model default to those that the checkpoint was
     trained with, if it records them.
+
+    Example:
+        eigenforget unlearn original.safetensors --forget 'by_class(label=3)' \
+            --method 'muda(alternations=8)' --out unlearned.safetensors
     """
     specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
     chosen, output = METHODS.parse(method), Output(out, recording, overwrite, like, weights)

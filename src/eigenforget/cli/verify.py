@@ -38,6 +38,9 @@ def verify(
 
     Exit code 2 if anything was changed after it was written. Without torch installed, run
     python -m eigenforget.record.verify.
+
+    Example:
+        eigenforget verify results/records --files .
     """
     options = checks.Options(files, public_key, expect_tip, strict)
     raise SystemExit(checks.print_findings(records, options, as_json=json))
