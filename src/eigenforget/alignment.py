@@ -245,6 +245,32 @@ def alignment_of_rows(
     return _squared_alignment(rows, basis).sqrt()
 
 
+def alignment_influence(
+    rows: Tensor, forget: Moments, basis: Tensor, *, form: Form = "frobenius"
+) -> Tensor:
+    """By how much DA_k, uncentred, grows with the weight of each forget row, as float64 [N].
+
+    The rows sum to 0, and the root of the sum of their squares is the standard error of DA_k over
+    the draw of the forget samples (infinitesimal jackknife, Efron 1981), with a fixed eigenspace.
+
+    Args:
+        rows: The forget features [N, D].
+        forget: Their moments.
+        basis: U [D, k].
+        form: "frobenius" or "energy".
+    """
+    rows, gram = _checked(rows), forget.gram()
+    inside = rows @ basis
+    if form == "energy":
+        total = torch.trace(gram)
+        share = (basis * (gram @ basis)).sum() / total
+        return (inside.square().sum(1) - share * rows.square().sum(1)) / total
+    image = gram @ basis
+    top, bottom = image.square().sum(), gram.square().sum()
+    change = (inside * (rows @ image)).sum(1) / top - ((rows @ gram) * rows).sum(1) / bottom
+    return (top / bottom).sqrt() * change
+
+
 def dimensional_alignment_loss(
     features: Tensor, basis: Tensor, *, form: Form = "frobenius"
 ) -> Tensor:

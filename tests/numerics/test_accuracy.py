@@ -9,7 +9,12 @@ from scipy.stats import binomtest
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs
-from eigenforget.evaluation.metrics.accuracy import PARTS, Accuracies, wilson_interval
+from eigenforget.evaluation.metrics.accuracy import (
+    PARTS,
+    Accuracies,
+    interval_of_share,
+    wilson_interval,
+)
 
 
 def samples(n, seed=0, classes=4):
@@ -93,6 +98,17 @@ def test_wilson_is_scipys_and_holds_its_share(k, n):
     expected = binomtest(k, n).proportion_ci(method="wilson")
     np.testing.assert_allclose((low, high), (expected.low, expected.high), atol=1e-12)
     assert 0 <= low <= k / n <= high <= 1
+
+
+def test_a_share_with_an_error_has_wilsons_interval_of_as_many_trials_as_that_is_worth():
+    found = interval_of_share(0.3, error=np.sqrt(0.21 / 80), trials=9)
+    assert found == pytest.approx(wilson_interval(successes=24, trials=80))
+    assert interval_of_share(1.0, error=0.0, trials=40) == wilson_interval(successes=40, trials=40)
+    assert interval_of_share(0.5, error=0.0, trials=9, most=20) == pytest.approx(
+        wilson_interval(successes=10, trials=20)
+    )
+    low, high = interval_of_share(0.3, error=5.0, trials=9)  # worth less than one trial
+    assert 0 <= low < 0.3 < high <= 1
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 0), (3, 2), (-1, 2)])

@@ -15,6 +15,7 @@ from eigenforget.alignment import (
     Centering,
     Form,
     alignment_curve,
+    alignment_influence,
     alignment_of_rows,
     default_k,
     dimensional_alignment_loss,
@@ -26,7 +27,8 @@ from eigenforget.alignment import (
     moments,
 )
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.evaluation.metrics import DimensionalAlignment
+from eigenforget.core.types import Batch, Outputs
+from eigenforget.evaluation.metrics import DimensionalAlignment, PanelAlignment
 
 FORMS: tuple[Form, ...] = ("frobenius", "energy")
 CENTERINGS = ("none", "each")
@@ -237,6 +239,38 @@ def test_loss_is_finite_for_extreme_features(form: Form) -> None:
             and features.grad is not None
             and torch.isfinite(features.grad).all()
         )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_influence_of_forget_samples_gives_the_spread_of_resamples(form: Form) -> None:
+    forget, retain, k = rows(200, 6, 30), rows(300, 6, 31), 2
+    basis = leading(moments(retain).space(), k, 300)
+    found = alignment_influence(forget, moments(forget), basis, form=form)
+    assert float(found.sum()) == pytest.approx(0, abs=1e-12)
+    g = torch.Generator().manual_seed(0)
+    drawn = [
+        float(
+            alignment_of_rows(forget[torch.randint(200, (200,), generator=g)], retain, k, form=form)
+        )
+        for _ in range(400)
+    ]
+    assert float(found.square().sum().sqrt()) == pytest.approx(np.std(drawn), rel=0.15)
+
+
+def test_alignment_has_an_interval_however_it_is_sharded() -> None:
+    forget, retain = rows(40, 6, 32), rows(90, 6, 33)
+    one, *shards = (PanelAlignment(6, 2) for _ in range(4))
+    for part, features in (("forget", forget), ("retain", retain)):
+        for i, chosen in enumerate([features, *features.split(len(features) // 3 + 1)]):
+            batch = Batch(None, torch.zeros(len(chosen)), torch.arange(len(chosen)))
+            metric = one if i == 0 else shards[i - 1]
+            metric.update(part, batch, Outputs(torch.zeros(len(chosen), 2), chosen))  # type: ignore[arg-type]
+    shards[0].merge_state(shards[1])
+    shards[0].merge_state(shards[2])
+    for score, sharded in zip(one.scores(), shards[0].scores(), strict=True):
+        ends = score.low, score.value, score.high
+        assert None not in ends and ends[0] < ends[1] < ends[2]  # type: ignore[operator]
+        assert ends == pytest.approx((sharded.low, sharded.value, sharded.high), abs=1e-12)
 
 
 def test_metric_equals_the_loops_for_any_batching_and_merging() -> None:

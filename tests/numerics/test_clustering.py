@@ -18,8 +18,13 @@ from eigenforget.core.types import Batch, Outputs
 from eigenforget.evaluation.metrics.clustering import (
     ClusteringScores,
     best_cluster_f1,
+    best_influence,
     contingency,
+    kmeans_starts,
+    nmi_influence,
+    nmi_of,
     pairwise_f1,
+    pairwise_influence,
 )
 
 
@@ -114,6 +119,45 @@ def test_scores_are_those_of_kmeans_on_the_sorted_held_out_features():
     assert found["best_cluster_f1"].value == pytest.approx(np.mean(best), rel=1e-10)
     assert 0.3 < found["nmi"].value < 1
     assert all(s.better == "reference" and s.range == (0.0, 1.0) for s in found.values())
+
+
+def test_starts_are_those_of_a_single_call_and_their_weights_those_of_a_redrawn_best():
+    features = samples(150, [0, 1, 2, 3], spread=3.0)[0].double().numpy()
+    for seed in range(3):
+        starts = kmeans_starts(features, 4, seed)
+        whole = KMeans(4, n_init=10, random_state=seed).fit(features)
+        assert (starts.labels[starts.best] == whole.labels_).all()
+        assert starts.inertia[starts.best] == whole.inertia_
+    drawn = np.random.default_rng(0).integers(0, 10, (20_000, 10))
+    ranks = starts.inertia.argsort(kind="stable").argsort(kind="stable")
+    best = np.bincount(ranks[drawn].min(axis=1), minlength=10) / 20_000
+    assert starts.weights().sum() == pytest.approx(1)
+    assert starts.weights() == pytest.approx(best[ranks], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("score", "influence"),
+    [
+        (nmi_of, nmi_influence),
+        (pairwise_f1, pairwise_influence),
+        (lambda t: best_cluster_f1(t, 1), lambda t: best_influence(t, 1)),
+    ],
+    ids=["nmi", "pairwise", "best"],
+)
+def test_influences_are_derivatives_and_give_the_spread_of_resamples(score, influence):
+    table = np.array([[30, 2, 0], [4, 25, 6], [0, 3, 40]])
+    found, step = influence(table), 1e-4
+    for cell in zip(*np.nonzero(table), strict=True):
+        more, less = (table.astype(float) for _ in range(2))
+        more[cell] += step
+        less[cell] -= step
+        if score is not pairwise_f1:  # which counts whole pairs
+            assert found[cell] == pytest.approx((score(more) - score(less)) / 2 / step, rel=1e-4)
+    n = int(table.sum())
+    drawn = np.random.default_rng(1).multinomial(n, table.ravel() / n, 2000).reshape(-1, 3, 3)
+    centred = found - (found * table).sum() / n
+    error = np.sqrt((table * centred**2).sum())
+    assert error == pytest.approx(np.std([score(t) for t in drawn]), rel=0.1)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -18,7 +18,7 @@ from eigenforget.evaluation.metrics.ruler import (
 )
 
 LABELS = torch.zeros(0, dtype=torch.int64)
-WHAT = MetricContext(6, 3, (1,), 2, 5)
+WHAT = MetricContext(6, 3, (), 2, 5)
 
 
 def rows(n, seed, width=6, shift=0.0):
@@ -54,6 +54,7 @@ def feed(metric, part, features, positions):
 def slow_m4(forget, retain):
     """Loops over samples: nearest neighbours, then mid-ranks."""
     forget, retain = forget.double().numpy(), retain.double().numpy()
+    forget, retain = forget - retain.mean(0), retain - retain.mean(0)
     null = [max(cosine(a, b) for j, b in enumerate(retain) if j != i) for i, a in enumerate(retain)]
     ranks = []
     for a in forget:
@@ -163,12 +164,28 @@ def test_m4_is_a_half_for_exchangeable_samples_high_for_copies_and_low_far_away(
     ]
     assert np.mean([s.value for s in null]) == pytest.approx(0.5, abs=0.03)
     assert m4_metric({"forget": retain[:50], "retain": retain}).scores()[0].value == 1.0
-    cone = retain.abs() + 1
-    assert m4_metric({"forget": -cone[:50], "retain": cone}).scores()[0].value == 0.0
+    line = torch.cat([torch.linspace(-9, 9, 80)[:, None], rows(80, 2, width=2) / 100], dim=1)
+    aside = torch.tensor([0.0, 9.0, 0.0]) + rows(20, 3, width=3) / 100
+    assert m4_metric({"forget": aside, "retain": line}).scores()[0].value < 0.02
+
+
+def test_m4_does_not_depend_on_scale_shift_or_rotation():
+    sides = {"forget": rows(25, 0).double(), "retain": rows(70, 1).double() * 2}
+    turn = torch.linalg.qr(rows(6, 9).double()).Q
+    moved = {part: 0.01 * f @ turn + torch.arange(6) for part, f in sides.items()}
+    assert m4_metric(moved).scores() == m4_metric(sides).scores()
+
+
+def test_m4_is_for_single_samples():
+    metric = RulerM4.create(WHAT._replace(forgotten_classes=(1,)))
+    for part, features in {"forget": rows(25, 0), "retain": rows(70, 1)}.items():
+        feed(metric, part, features, torch.arange(len(features)))
+    (score,) = metric.scores()
+    assert score.value is None and "class" in score.reason
 
 
 def test_m4_gives_ties_the_mid_rank():
-    direction = torch.tensor([0.3, 0.7, 0.2]).expand(40, 3) * torch.linspace(0.1, 9, 40)[:, None]
+    direction = torch.tensor([0.3, 0.7, 0.2]) * torch.linspace(-9, 9, 40)[:, None]
     assert m4_metric({"forget": direction[:12] * 3, "retain": direction}).scores()[0].value == 0.5
     assert mid_ranks(
         np.array([0.5, 0.2, 0.1, 0.9]), among=np.array([0.5, 0.2, 0.5, 0.2])
@@ -241,8 +258,12 @@ def test_hashes_are_distinct_and_spread_evenly():
         ),
         ({"forget": rows(10, 0), "retain": rows(9, 1)}, "got 10 and 9"),
         (
-            {"forget": torch.zeros(12, 6), "retain": rows(20, 1)},
-            "12 of 12 forget and 0 of 20 retain feature vectors are zero",
+            {"forget": torch.zeros(12, 6), "retain": torch.cat([rows(9, 1), -rows(9, 1)])},
+            "12 of 12 forget and 0 of 18 retain feature vectors are the mean",
+        ),
+        (
+            {"forget": rows(12, 0), "retain": torch.full((20, 6), 0.1)},
+            "constant",
         ),
     ],
 )

@@ -20,7 +20,7 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.spec import as_json, build_choice, parse
 from eigenforget.core.types import Batch, Score
 from eigenforget.data.sources import TensorSource
-from eigenforget.evaluation.audits.zrf import ZRF
+from eigenforget.evaluation.audits.zrf import ZRF, half_width
 from eigenforget.evaluation.evidence import Evidence, PartOutputs
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine
@@ -108,6 +108,19 @@ def test_it_is_one_minus_the_mean_base_2_divergence_from_the_drawn_teachers(
         slow_zrf(model, samples(), seed=11, references=references), abs=1e-6
     )
     assert 0.05 < found < 0.95
+
+
+def test_its_interval_adds_the_draw_of_teachers_to_that_of_samples() -> None:
+    rng = np.random.default_rng(0)
+    draws = 0.4 + 0.1 * rng.normal(size=(3, 1)) + 0.2 * rng.normal(size=(1, 50))
+    samples = 1.96 * draws.mean(axis=0).std(ddof=1) / np.sqrt(50)
+    teachers = 4.3027 * draws.mean(axis=1).std(ddof=1) / np.sqrt(3)
+    assert half_width(draws) == pytest.approx(np.hypot(samples, teachers), rel=1e-4)
+    assert half_width(draws[:1]) == pytest.approx(1.96 * draws[0].std(ddof=1) / np.sqrt(50), 1e-4)
+    for references in (1, 3):
+        score = only(ZRF(references=references)(evidence(network()), 0))
+        assert score.value is not None and score.low is not None and score.high is not None
+        assert 0 <= score.low < score.value < score.high <= 1
 
 
 def test_a_model_that_is_its_teacher_scores_exactly_one() -> None:

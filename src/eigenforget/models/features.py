@@ -69,6 +69,19 @@ def before_passes(
         handle.remove()
 
 
+def change_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Lets a module see its changed input from now on; for copies that are thrown away."""
+    module.register_forward_pre_hook(partial(_changed, change), with_kwargs=True)
+
+
+def _changed(
+    change: Callable[[Tensor], Tensor], _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    return args, {key: change(value) for key, value in kwargs.items()}
+
+
 @contextmanager
 def capture(
     model: nn.Module,

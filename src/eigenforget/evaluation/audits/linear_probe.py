@@ -28,6 +28,7 @@ from eigenforget.evaluation.metrics.accuracy import (
     share_score,
     wilson_interval,
 )
+from eigenforget.evaluation.standardiser import Standardiser, standardiser
 
 Penalty = Annotated[Positive, "inverse strength of the L2 penalty on the summed loss"]
 MaxIter = Annotated[Count, "most L-BFGS iterations; beyond them there is no score"]
@@ -59,40 +60,26 @@ class ProbeSamples(NamedTuple):
         features: [N, D].
         labels: [N].
         targets: The part whose accuracy is the score of each side.
+        unit: What standardises the features of this model.
     """
 
     features: np.ndarray
     labels: np.ndarray
     targets: tuple[Part, Part]
-
-
-class Standardiser(NamedTuple):
-    """Centring and scaling by a probe's training features.
-
-    Attributes:
-        mean: [D].
-        inverse: Inverse scale [D]; 0 for a constant feature.
-    """
-
-    mean: np.ndarray
-    inverse: np.ndarray
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """The features [N, D], centred and scaled."""
-        return np.asarray((features - self.mean) * self.inverse)
+    unit: Standardiser
 
 
 @dataclass(frozen=True)
 class Probe:
     """A fitted linear classifier of standardised features."""
 
-    standardise: Standardiser
+    unit: Standardiser
     classifier: LogisticRegression
 
     def right(self, rows: PartOutputs, part: Part) -> np.ndarray:
         """Which samples are classified right, bool [N]."""
         found = self.classifier.predict(
-            self.standardise(finite_features(rows.features, part, "the linear probe"))
+            self.unit(finite_features(rows.features, part, "the linear probe"))
         )
         return np.asarray(found == rows.labels)
 
@@ -101,8 +88,9 @@ class Probe:
 class LinearProbe:
     """`lp_forget`, `lp_retain`: accuracy of a new linear classifier on the frozen features.
 
-    Multinomial logistic regression (L-BFGS, float64) on standardised features, the same recipe for
-    every model. Where classes are forgotten it is fitted on all training samples, the forget set
+    Multinomial logistic regression (L-BFGS, float64), the same recipe for every model, on features
+    in the unit of the retain set (see `standardiser`): a scale, a shift or a rotation changes
+    nothing. Where classes are forgotten it is fitted on all training samples, the forget set
     included, with true labels; lp_forget is its accuracy on test_forget, where all classes compete,
     lp_retain that on test_retain. A retrained model is far from chance (0.41 to 0.98 in the
     literature), so its value is the target: above it knowledge is left, below it the model is
@@ -142,6 +130,7 @@ class LinearProbe:
             samples.features[rows],
             samples.labels[rows],
             Settings(self.c, self.max_iter, self.tolerance),
+            samples.unit,
         )
         if isinstance(probe, str):
             return none(self.scores, probe)
@@ -204,7 +193,7 @@ class FewLabelProbe:
         for draw in range(self.draws):
             rows = few_of_each_class(samples.labels, self.share, generator(seed, self.name, draw))
             settings = Settings(self.c, self.max_iter, self.tolerance)
-            probe = fit_probe(samples.features[rows], samples.labels[rows], settings)
+            probe = fit_probe(samples.features[rows], samples.labels[rows], settings, samples.unit)
             if isinstance(probe, str):
                 return f"{probe} (draw {draw + 1} of {self.draws})"
             probes.append(probe)
@@ -227,43 +216,33 @@ def probe_samples(evidence: Evidence) -> ProbeSamples | str:
         ]
     )
     labels = np.concatenate([evidence.parts[part].labels for part in sources])
-    return ProbeSamples(features, labels, ("test_forget" if by_class else "forget", "test_retain"))
+    return ProbeSamples(
+        features,
+        labels,
+        ("test_forget" if by_class else "forget", "test_retain"),
+        standardiser(evidence.parts["retain"].features),
+    )
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, settings: Settings) -> Probe | str:
+def fit_probe(
+    features: np.ndarray, labels: np.ndarray, settings: Settings, unit: Standardiser
+) -> Probe | str:
     """The probe fitted on features [N, D] and labels [N], or the reason why there is none."""
     if len(np.unique(labels)) < 2:
         return f"the probe's training samples have 1 class, {labels[0]}; it needs 2"
-    standardise = standardiser(features)
     classifier = LogisticRegression(
         C=settings.c, max_iter=settings.max_iter, tol=settings.tolerance
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            classifier.fit(standardise(features), labels)
+            classifier.fit(unit(features), labels)
         except ConvergenceWarning:
             return (
                 f"the probe did not converge in {settings.max_iter} iterations to tolerance "
                 f"{settings.tolerance}"
             )
-    return Probe(standardise, classifier)
-
-
-def standardiser(features: np.ndarray) -> Standardiser:
-    """What centres and scales features [N, D] to mean 0 and variance 1.
-
-    Constant columns become zero, whatever is put in later.
-    """
-    features = features.astype(np.float64)
-    std = features.std(axis=0)
-    # max > min and not std > 0 alone: the std of a constant such as 0.1 is rounding noise, which
-    # would be scaled up to 1.
-    varies = (features.max(axis=0) > features.min(axis=0)) & (std > 0)
-    return Standardiser(
-        mean=features.mean(axis=0),
-        inverse=np.divide(1.0, std, out=np.zeros_like(std), where=varies),
-    )
+    return Probe(unit, classifier)
 
 
 def stratified_subset(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:

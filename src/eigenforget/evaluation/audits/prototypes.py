@@ -27,15 +27,18 @@ class Shots(NamedTuple):
 class Prototypes:
     """`prototype_forget`, `prototype_retain`: nearest class mean of a few samples a class.
 
-    By cosine. In each seeded draw the prototype p_c [D] of every class is the mean feature of
-    `shots` training samples: forget samples of the forgotten classes, retain samples of the others.
+    By cosine of features less the mean of the retain features (as in arXiv 1911.04623), so that a
+    shift that the head undoes changes nothing. In each seeded draw the prototype p_c [D] of every
+    class is the mean of `shots` training samples: forget samples of the forgotten classes, retain
+    samples of the others.
     A held-out feature f goes to argmax_c cos(f, p_c), in float64; of equal ones the first class
     counts. The scores are mean accuracies over the draws on test_forget, where all classes compete,
-    and on test_retain, in [0, 1]; intervals: see `linear_probe.averaged`. A feature that is zero
-    everywhere has no direction and counts as wrong.
+    and on test_retain, in [0, 1]; intervals: see `linear_probe.averaged`. A feature that is the
+    mean itself has no direction and counts as wrong.
 
-    Not applicable: no class is forgotten as a whole, a part is missing, a class has fewer than
-    `shots` training samples, constant training features, a prototype of length zero.
+    Not applicable: no class is forgotten as a whole, a part is missing, one retained class (its
+    prototype would be the mean itself), a class has fewer than `shots` training samples, constant
+    training features, a prototype of length zero.
 
     Raises:
         EigenforgetError: A feature is not finite.
@@ -57,9 +60,11 @@ class Prototypes:
         classes = self._classes(evidence)
         if isinstance(classes, str):
             return none(self.scores, classes)
+        centre = evidence.parts["retain"].features.mean(axis=0, dtype=np.float64)
         labels = np.array([c.label for c in classes])
         means = [
-            self._means(classes, generator(seed, self.name, draw)) for draw in range(self.draws)
+            self._means(classes, generator(seed, self.name, draw)) - centre
+            for draw in range(self.draws)
         ]
         gone = sorted({int(labels[i]) for m in means for i in np.flatnonzero(~m.any(axis=1))})
         if gone:
@@ -69,7 +74,8 @@ class Prototypes:
             )
 
         def right(rows: PartOutputs, part: Part) -> np.ndarray:
-            directions = unit_rows(finite_features(rows.features, part, "the prototype attack"))
+            features = finite_features(rows.features, part, "the prototype attack")
+            directions = unit_rows(features.astype(np.float64) - centre)
             usable = directions.any(axis=1)
             return np.stack(
                 [
@@ -107,6 +113,8 @@ class Prototypes:
             for label in np.unique(labels):
                 if (label in evidence.forgotten_classes) == (part == "forget"):
                     classes.append(Shots(int(label), features[labels == label]))
+        if len(classes) < 2 + len(evidence.forgotten_classes):
+            return "needs 2 retained classes; the prototype of one would be the mean of all"
         few = [c for c in classes if len(c.features) < self.shots]
         if few:
             return (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +22,14 @@ from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source, unaugmented
 from eigenforget.evaluation.audits.linear_probe import stratified_subset
 from eigenforget.evaluation.evidence import Evidence, Findings, Reads
-from eigenforget.evaluation.metrics.accuracy import missing_share, share_score
+from eigenforget.evaluation.metrics.accuracy import (
+    Interval,
+    interval_of_share,
+    missing_share,
+    share_score,
+)
+from eigenforget.evaluation.standardiser import Standardiser, standardiser
+from eigenforget.models.balance import balance
 from eigenforget.models.features import find_head
 from eigenforget.requests.splitting import classes_in
 from eigenforget.training.engine import Engine
@@ -32,6 +41,9 @@ MIN_TARGET = 10
 REGAINED = 0.95
 """Share of the original's accuracy at which the forgotten counts as relearned."""
 
+
+MAX_SCALED = 2_000
+"""Retain samples that are run for the scale of the head's inputs where it is not known."""
 
 Start = Literal["kept", "neutral"]
 
@@ -74,7 +86,14 @@ class Relearning:
     as it is ("kept") and one whose rows of forgotten classes are the mean of the other rows
     ("neutral"), and the curve with the larger mean counts; a start that diverges loses. All weights
     are trained, frozen ones and heads kept as buffers included: an attacker is not bound by such
-    marks. Batch-norm statistics stay: 10 samples would wreck them.
+    marks. Batch-norm statistics stay: 10 samples would wreck them. The steps are SGD with Nesterov
+    momentum. Before them the unit of the features moves into the head (`models.balance`): a scale
+    or a shift of the features that the head undoes changes no step.
+
+    The interval of relearn_<n>_auc covers the draw of the target samples: Wilson's for as many
+    trials as a sample's mean over the grid is worth, from one for each sample to one for each
+    sample and grid point. It does not cover the draw of the training samples, which are the same
+    for all models.
 
     Not applicable: no engine or data, a part missing, fewer than 10 target samples, a budget above
     the forget samples, no linear head, all starts diverged.
@@ -115,7 +134,8 @@ class Relearning:
         run = _Run(self, evidence, found, derive(seed, self.name))
         # Loaders of datasets draw from the global random state, which is nobody's to move.
         with torch.random.fork_rng(devices=[]):
-            curves = {name: run.curve(n) for name, n in self._budgets().items()}
+            right = {name: run.right(n) for name, n in self._budgets().items()}
+        curves = {n: r if isinstance(r, str) else r.mean(axis=1).tolist() for n, r in right.items()}
         known = {name: curve for name, curve in curves.items() if not isinstance(curve, str)}
         shown = {
             "steps": self.grid(),
@@ -123,7 +143,7 @@ class Relearning:
             "part": found.part,
         }
         return Findings(
-            self._scores(curves, self._time(evidence, found, curves["all"])),
+            self._scores(right, self._time(evidence, found, curves["all"])),
             {"relearning": shown} if known else {},
         )
 
@@ -196,14 +216,15 @@ class Relearning:
         reached = crossing(self.grid(), curve, REGAINED * before)
         return f"not reached in {self.steps} steps" if reached is None else max(reached, 1.0)
 
-    def _scores(self, curves: Mapping[str, Any], time: float | str) -> tuple[Score, ...]:
+    def _scores(self, found: Mapping[str, Any], time: float | str) -> tuple[Score, ...]:
         scores = []
-        for budget, curve in curves.items():
+        for budget, right in found.items():
             name = f"relearn_{budget}_auc"
-            if isinstance(curve, str):
-                scores.append(missing_share(name, curve))
+            if isinstance(right, str):
+                scores.append(missing_share(name, right))
             else:
-                scores.append(share_score(name, float(np.mean(curve))))
+                area = float(np.mean(right.mean(axis=1).tolist()))
+                scores.append(share_score(name, area, area_interval(area, right)))
         value, reason = (None, time) if isinstance(time, str) else (time, "")
         span = (1.0, float(self.steps))
         steps = Score(
@@ -221,10 +242,10 @@ class _Run:
     slices: Slices
     seed: int
 
-    def curve(self, budget: int | None) -> list[float] | str:
-        """Accuracy on the target at each point of the grid, or the reason why there is none.
+    def right(self, budget: int | None) -> np.ndarray | str:
+        """Which target samples are right at each point of the grid, bool [grid, N].
 
-        A budget of None is all forget samples.
+        Or the reason why there is no answer. A budget of None is all forget samples.
         """
         attack = self.slices.attack
         n = budget or len(attack)
@@ -237,9 +258,20 @@ class _Run:
         sources = self._training(n, benign=budget == 0)
         curves = [self._from(start, sources) for start in starts]
         known = [curve for curve in curves if not isinstance(curve, str)]
-        return max(known, key=sum) if known else curves[0]
+        return max(known, key=np.sum) if known else curves[0]
 
-    def _from(self, start: Start, sources: tuple[Source, ...]) -> list[float] | str:
+    @cached_property
+    def unit(self) -> Standardiser:
+        """The unit of the head's inputs on the retain set."""
+        retain = self.evidence.parts["retain"]
+        if self.evidence.layer is None:
+            return standardiser(retain.features)
+        assert self.evidence.engine is not None  # checked in Relearning._slices
+        few = self._source("retain", np.arange(len(retain.labels))[:MAX_SCALED])
+        seen = self.evidence.engine.alone().forward(self.evidence.model, few)
+        return standardiser(np.concatenate([o.features.cpu().numpy() for _, o in seen]))
+
+    def _from(self, start: Start, sources: tuple[Source, ...]) -> np.ndarray | str:
         settings = self.settings
         assert self.evidence.engine is not None  # checked in Relearning._slices
         engine = self.evidence.engine.alone()
@@ -247,6 +279,7 @@ class _Run:
         if start == "neutral":
             kept = classes_in(self.evidence.parts["retain"].labels)
             neutralise(model, self.evidence.forgotten_classes, towards=kept)
+        balance(model, torch.from_numpy(self.unit.mean), self.unit.inverse)
         watch = _Watch(engine, self._source(self.slices.part, self.slices.target), settings.grid())
         optimizer = Optimizer(
             lr=settings.lr, momentum=settings.momentum, weight_decay=0.0, clip=settings.clip
@@ -266,7 +299,7 @@ class _Run:
             engine.fit(model, [phase], epochs=1, seed=self.seed)
         except Diverged as error:
             return str(error)
-        return watch.accuracies
+        return np.stack(watch.right)
 
     def _training(self, n: int, *, benign: bool) -> tuple[Source, ...]:
         labels = {part: self.evidence.parts[part].labels for part in ("forget", "retain")}
@@ -285,12 +318,12 @@ class _Run:
 
 
 class _Watch:
-    """Called after every step: measures the accuracy on a source at the steps of the grid."""
+    """Called after every step: looks which samples of a source are right at steps of the grid."""
 
     def __init__(self, engine: Engine, source: Source, grid: Sequence[int]) -> None:
         self.engine, self.source, self.grid = engine, source, frozenset(grid)
         self.step = 0
-        self.accuracies: list[float] = []
+        self.right: list[np.ndarray] = []
 
     def __call__(self, model: nn.Module) -> None:
         self.step += 1
@@ -298,11 +331,22 @@ class _Watch:
             self.look(model)
 
     def look(self, model: nn.Module) -> None:
-        right = sum(
-            int((o.logits.argmax(1) == batch.labels).sum())
+        right = [
+            (o.logits.argmax(1) == batch.labels).cpu().numpy()
             for batch, o in self.engine.forward(model, self.source)
-        )
-        self.accuracies.append(right / len(self.source))
+        ]
+        self.right.append(np.concatenate(right))
+
+
+def area_interval(area: float, right: np.ndarray) -> Interval:
+    """95 % interval of the mean of right [grid, N] over new samples, in [0, 1] and around it.
+
+    A sample counts as one trial where it is right always or never, and as one for each grid point
+    at most.
+    """
+    points, n = right.shape
+    error = float(right.mean(axis=0).std()) / math.sqrt(n)
+    return interval_of_share(area, error=error, trials=n, most=n * points)
 
 
 def together(*parts: LossInputs) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
@@ -17,9 +19,17 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.evidence import Evidence, Reads
+from eigenforget.evaluation.metrics.accuracy import Z95, Interval, interval_around
 from eigenforget.evaluation.metrics.divergence import LN2, jensen_shannon, softmaxes
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine
+
+
+class Zrf(NamedTuple):
+    """A value and its 95 % interval."""
+
+    value: float
+    interval: Interval
 
 
 @configured
@@ -34,6 +44,10 @@ class ZRF:
     value is the target. Below it the answers are further from random, as of a model that still
     knows the samples; above it the model answers more at random than one that never saw them. It is
     a metric of outputs: a change of the head alone moves it.
+
+    The interval covers the draw of the forget samples and that of the teachers: the standard error
+    of the samples' means over the teachers and, from two teachers on, Student's t times that of the
+    teachers' means, joined in quadrature.
 
     Not applicable: no forget sample, no engine to run a model with, no classifier head, weights
     that cannot be drawn anew.
@@ -54,10 +68,12 @@ class ZRF:
         found = self._value(evidence, seed)
         if isinstance(found, str):
             return (Score("zrf", None, "1", "reference", (0.0, 1.0), reason=found, trace="below"),)
-        return (Score("zrf", found, "1", "reference", (0.0, 1.0), trace="below"),)
+        low, high = found.interval
+        span = (0.0, 1.0)
+        return (Score("zrf", found.value, "1", "reference", span, low, high, trace="below"),)
 
-    def _value(self, evidence: Evidence, seed: int) -> float | str:
-        """The value, or the reason why there is none."""
+    def _value(self, evidence: Evidence, seed: int) -> Zrf | str:
+        """The value and its interval, or the reason why there is none."""
         source = evidence.sources.get("forget")
         if not evidence.has("forget") or source is None or len(source) == 0:
             return "no sample of part forget"
@@ -79,10 +95,13 @@ class ZRF:
                     mine=mine,
                     other=_logits(teacher, source, evidence.engine, evidence.layer),
                 )
-                divergences.append(float(jensen_shannon(*pair).mean()))
+                divergences.append(jensen_shannon(*pair))
         except Refused as refusal:
             return str(refusal)
-        return max(1 - float(np.mean(divergences)) / LN2, 0.0)
+        value = max(1 - float(np.mean([float(found.mean()) for found in divergences])) / LN2, 0.0)
+        return Zrf(
+            value, interval_around(value, half_width(torch.stack(divergences).numpy() / LN2))
+        )
 
     def _teachers(self, model: nn.Module, seed: int) -> Iterator[nn.Module]:
         for index in range(self.references):
@@ -93,6 +112,16 @@ class ZRF:
                 dict(teacher.named_modules()), seed=derive(seed, "zrf", index), method="zrf"
             )
             yield teacher
+
+
+def half_width(draws: np.ndarray) -> float:
+    """Of the 95 % interval of the mean of draws [R, N]: over new samples, and over new draws."""
+    count, n = draws.shape
+    samples = Z95 * float(draws.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    if count < 2:
+        return samples
+    spread = float(draws.mean(axis=1).std(ddof=1)) / math.sqrt(count)
+    return math.hypot(samples, float(student_t.ppf(0.975, count - 1)) * spread)
 
 
 def _logits(model: nn.Module, source: Source, engine: Engine, layer: str | None) -> Tensor:

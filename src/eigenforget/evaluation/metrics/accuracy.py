@@ -104,7 +104,7 @@ def _trace(better: Better) -> Trace:
     return "above" if better == "reference" else ""
 
 
-def wilson_interval(*, successes: float, trials: int) -> Interval:
+def wilson_interval(*, successes: float, trials: float) -> Interval:
     """The 95 % score interval of a share (Wilson 1927), inside [0, 1] and around the share.
 
     Raises:
@@ -119,6 +119,32 @@ def wilson_interval(*, successes: float, trials: int) -> Interval:
     centre = (p + weight / 2) / (1 + weight)
     half = math.sqrt(weight * p * (1 - p) + weight**2 / 4) / (1 + weight)
     return Interval(low=min(max(centre - half, 0.0), p), high=max(min(centre + half, 1.0), p))
+
+
+def interval_of_share(
+    value: float, *, error: float, trials: float, most: float | None = None
+) -> Interval:
+    """Wilson's interval of a share in [0, 1] with this standard error.
+
+    It is that of as many trials as a plain share with this error would have. So it stays in the
+    range, and has a width at 0 and 1, where an estimated error is 0.
+
+    Args:
+        value: The share.
+        error: Its standard error.
+        trials: The trials where the error is 0.
+        most: No more trials than these.
+    """
+    plain = value * (1 - value)
+    worth = plain / error**2 if plain > 0 and error > 0 else trials if plain == 0 else most
+    worth = max(min(worth or trials, most or math.inf), 1.0)
+    low, high = wilson_interval(successes=min(value * worth, worth), trials=worth)
+    return Interval(min(low, value), max(high, value))
+
+
+def interval_around(value: float, half: float, span: tuple[float, float] = (0.0, 1.0)) -> Interval:
+    """The value ± half, cut to the range of the score."""
+    return Interval(max(value - half, span[0]), min(value + half, span[1]))
 
 
 def checked(part: Part, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:

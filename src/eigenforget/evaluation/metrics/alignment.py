@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from typing import Any, ClassVar, Literal, get_args
 
@@ -15,13 +16,17 @@ from eigenforget.alignment import (
     Form,
     Moments,
     alignment_curve,
+    alignment_influence,
     empty_moments,
+    leading,
     merge,
     moments,
 )
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs, Part, Score
+from eigenforget.evaluation.metrics.accuracy import Z95, Interval, interval_around
 from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.similarity import joined_state
 from eigenforget.evaluation.series import short
 
 
@@ -108,7 +113,10 @@ class PanelAlignment(PanelMetric):
     Of the training features, uncentred; `da` is the Frobenius form, `da_energy` the energy form. No
     unit, in [0, 1]. Features of data that a model never saw lie close to the manifold of the data
     that it saw, so a retrained model has a high DA, and a value above it is not better (better =
-    "reference"). For random requests it is a null control.
+    "reference"). For random requests it is a null control. It does not depend on the scale of the
+    features or on a rotation, but on a shift. The interval is that of the infinitesimal jackknife
+    over the forget samples, whose features are kept for it; it covers neither the draw of the
+    retain samples nor the training run.
 
     Not applicable: k is beyond the last k at which DA is defined for these features.
     """
@@ -116,10 +124,12 @@ class PanelAlignment(PanelMetric):
     name: ClassVar[str] = "dimensional_alignment"
     reads: ClassVar[Literal["logits", "features"]] = "features"
     packed: Tensor
+    rows: list[Tensor]
 
     def __init__(self, num_features: int, k: int) -> None:
         super().__init__()
         self.k = k
+        self.add_rows("rows")
         self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
 
     @override
@@ -129,10 +139,17 @@ class PanelAlignment(PanelMetric):
                 (len(batch.labels),), part == "forget", device=outputs.features.device
             )
             self.packed = _added(self.packed, outputs.features, side)
+        # Typed empty rows of other parts: a rank with an empty list cannot be gathered.
+        taken = slice(None) if part == "forget" else slice(0)
+        self.rows.append(outputs.features[taken].detach().clone())
 
     @override
     def measure(self) -> tuple[Score, ...]:
-        return self._score("da", "frobenius"), self._score("da_energy", "energy")
+        basis = None
+        with suppress(EigenforgetError):
+            retain = self.sides()[1]
+            basis = leading(retain.space(), self.k, int(retain.samples))
+        return self._score("da", "frobenius", basis), self._score("da_energy", "energy", basis)
 
     def sides(self) -> tuple[Moments, Moments]:
         """The moments of the forget and of the retain features seen so far."""
@@ -159,8 +176,9 @@ class PanelAlignment(PanelMetric):
             "spectrum": {"forget": _spectrum(forget), "retain": _spectrum(retain)},
         }
 
-    def _score(self, name: str, form: Form) -> Score:
+    def _score(self, name: str, form: Form, basis: Tensor | None) -> Score:
         value, reason = None, ""
+        low, high = None, None
         try:
             forget, retain = self.sides()
             curve = alignment_curve(forget, retain, form=form)
@@ -169,12 +187,22 @@ class PanelAlignment(PanelMetric):
         else:
             if self.k <= len(curve):
                 value = float(curve[self.k - 1])
+                if basis is not None:
+                    low, high = self._interval(value, form, basis)
             else:
                 reason = (
                     f"k = {self.k} exceeds {len(curve)}, the last k at which DA is defined "
                     "for these features"
                 )
-        return Score(name, value, "1", "reference", (0.0, 1.0), reason=reason, trace="below")
+        span = (0.0, 1.0)
+        return Score(name, value, "1", "reference", span, low, high, reason, trace="below")
+
+    def _interval(self, value: float, form: Form, basis: Tensor) -> Interval:
+        rows = joined_state(self.rows)
+        found = alignment_influence(rows, self.sides()[0], basis, form=form)
+        # n − 1: with equal weights the jackknife is that much too narrow.
+        error = math.sqrt(float(found.square().sum()) * len(rows) / max(len(rows) - 1, 1))
+        return interval_around(value, Z95 * error)
 
 
 def _spectrum(side: Moments) -> list[float]:

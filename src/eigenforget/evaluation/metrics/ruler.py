@@ -19,6 +19,7 @@ from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, Paire
 from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.metrics.similarity import (
     checked_features,
+    is_constant,
     joined_state,
     paired_rows,
     state_rows,
@@ -30,6 +31,10 @@ CAPS: Mapping[str, int] = {"forget": 2_000, "retain": 5_000}
 0.006 for the mean rank.
 """
 
+_WHOLE_CLASS = (
+    "for single samples; a class that is gone as a whole lies apart in what knows it, and among the"
+    " others in what never saw it"
+)
 _MIN_SAMPLES = 10
 """Below this many samples on a side the interval of a mean rank means nothing."""
 
@@ -129,10 +134,11 @@ class RulerM4(PanelMetric):
 
     It needs no oracle. For each forget sample the largest cosine to a retain sample, as its
     percentile rank (mid-rank for ties) within the largest cosines of the retain samples to each
-    other (leave-one-out); mean over forget. A share in [0, 1]. 0.5 where forgotten samples lie
-    among the retained ones as these do among themselves; above it they are closer, a residue of
-    training (trace "above"); below it they are displaced too far. A model that never saw a whole
-    class puts it below 0.5, so better = "reference".
+    other (leave-one-out); mean over forget. Cosines are of features less the mean of the retain
+    features, so that a shift that the head undoes changes nothing. A share in [0, 1], 0.5 where
+    forgotten samples lie among the retained ones as these do among themselves. Above it they are
+    closer, a residue of training (trace "above"); below it they are displaced too far. better =
+    "reference".
 
     The interval is ± 1.96 / √(12 n), cut to [0, 1]: what a mean of n independent uniform ranks
     varies by. It covers the draw of the forget samples where the ranks spread at most uniformly,
@@ -140,20 +146,23 @@ class RulerM4(PanelMetric):
     samples are used: those whose positions have the smallest seeded hash, so that order and shards
     do not matter. Memory is O(cap·D), time O(cap²·D).
 
-    Not applicable: fewer than 10 samples on a side, zero feature vectors.
+    Not applicable: fewer than 10 samples on a side, constant retain features, samples at their very
+    mean; classes that are gone as a whole. What knows such a class keeps it apart from the others,
+    and what never saw it puts it among them: the residue would lie below (as it does on CIFAR-10),
+    and `ncm_forget` and `da` tell the same better.
 
     Raises:
         EigenforgetError: A feature is not finite, or a sample is given twice.
 
-    Source: RULER (gcosma/RULER); the caps are ours.
+    Source: RULER (gcosma/RULER), for single samples; the caps and the centring are ours.
     """
 
     name: ClassVar[str] = "ruler_m4"
     reads: ClassVar[Literal["logits", "features"]] = "features"
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, forgotten_classes: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.seed = seed
+        self.seed, self.forgotten_classes = seed, tuple(forgotten_classes)
         for side in _SIDES:
             self.add_rows(f"{side}_features", f"{side}_positions")
 
@@ -175,6 +184,8 @@ class RulerM4(PanelMetric):
 
     @override
     def measure(self) -> tuple[Score, ...]:
+        if self.forgotten_classes:
+            return (missing_share("ruler_m4", _WHOLE_CLASS),)
         if not len(self._state("forget", "positions")):
             return (missing_share("ruler_m4", "no training sample was seen"),)
         sides = [self._chosen(side) for side in _SIDES]
@@ -182,16 +193,18 @@ class RulerM4(PanelMetric):
         if min(counts) < _MIN_SAMPLES:
             need = f"{_MIN_SAMPLES} samples of part forget and {_MIN_SAMPLES} of retain"
             return (missing_share("ruler_m4", f"needs {need}, got {counts[0]} and {counts[1]}"),)
-        zeros = [int((~features.any(dim=1)).sum()) for features, _ in sides]
+        centre = sides[1].features.double().mean(dim=0)
+        rows = [features.double() - centre for features, _ in sides]
+        if is_constant(samples=counts[1], energy=float(rows[1].square().sum()), mean=centre):
+            return (missing_share("ruler_m4", "the retain features are constant"),)
+        zeros = [int((~features.any(dim=1)).sum()) for features in rows]
         if any(zeros):
             found = f"{zeros[0]} of {counts[0]} forget and {zeros[1]} of {counts[1]} retain"
-            return (
-                missing_share("ruler_m4", f"{found} feature vectors are zero: they have no cosine"),
+            said = (
+                f"{found} feature vectors are the mean of the retain features: they have no cosine"
             )
-        forget, retain = (
-            torch.nn.functional.normalize(features.double(), dim=1, eps=0.0)
-            for features, _ in sides
-        )
+            return (missing_share("ruler_m4", said),)
+        forget, retain = (torch.nn.functional.normalize(r, dim=1, eps=0.0) for r in rows)
         null = nearest_cosines(retain, among=retain, leave_one_out=True)
         value = float(mid_ranks(nearest_cosines(forget, among=retain), among=null).mean())
         half = Z95 / math.sqrt(12 * counts[0])
