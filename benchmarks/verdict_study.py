@@ -1,0 +1,78 @@
+"""Holds the verdict to account: how often it is right about models of which the answer is known.
+
+    python benchmarks/verdict_study.py            # trains and measures what is missing, then judges
+    python benchmarks/verdict_study.py judge      # judges the scores anew, in seconds
+
+Several data sets and requests with many originals and retrained models each, controls, unlearned
+models and models between original and retrained. Every model is measured alone and once; draws of
+retrained models are then a look-up. The first command needs data/cifar100_coarse.npz, see
+README.md, and keeps models and scores in data/verdict_study.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from cyclopts import App
+
+from eigenforget import record
+from eigenforget.core.errors import Diverged, Refused
+from eigenforget.evaluation.scoring import SCORING_REVISION
+from eigenforget.experiments.bench.scores_file import write_scores_file
+from eigenforget.experiments.experiment import problem
+from eigenforget.record import RunRecord, slug
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "verdict_study"
+DATA = Path("data")
+WORK = DATA / "verdict_study"
+
+app = App(help=__doc__)
+
+
+@app.command
+def measure(settings: tuple[int, ...] = (), *, train_only: bool = False) -> None:
+    """Trains and measures what is missing, and writes the scores file once all is there.
+
+    Args:
+        settings: Numbers of the settings, from 0; all by default.
+        train_only: Only fill the store of originals and retrained models.
+    """
+    from verdict_models import SETTINGS, Models, write_data
+
+    torch.set_num_threads(1)
+    write_data(DATA)
+    for number in settings or range(len(SETTINGS)):
+        models = Models(SETTINGS[number], WORK / "models")
+        print(models.setting.name, flush=True)
+        for train in models.trained() if train_only else ():
+            train()
+        for model in () if train_only else models.all():
+            measured(models, model)
+    if not train_only and not settings:
+        found = {s.name: [measured(m, x) for x in m.all()] for s in SETTINGS for m in [Models(s, WORK / "models")]}
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        write_scores_file(RESULTS, found)
+
+
+def measured(models: Models, model: StudyModel) -> RunRecord:
+    """The record of a model, made now if it is not there."""
+    folder = WORK / f"scores-{SCORING_REVISION}" / slug(models.setting.name)
+    path = folder / f"{slug(model.name)}.json"
+    if path.exists():
+        return record.read(path)
+    try:
+        found = models.record(model)
+    except (Refused, Diverged) as error:
+        found = models.experiment.record(
+            "evaluate", model.name, problem(error), role=model.role, job={"group": model.group}
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    sealed = record.seal(found)
+    record.write(sealed, path)
+    return sealed
+
+
+if __name__ == "__main__":
+    app()
