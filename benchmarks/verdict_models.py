@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,7 +35,7 @@ NOISE = 0.2
 """Share of wrong labels in the noisy digits: only who was trained on one gives it."""
 PER_FINE = (60, 50)
 """Training and test images of each of 25 fine classes in five coarse ones."""
-ORIGINAL_SEEDS, ORACLE_SEEDS = range(6), range(100, 130)
+ORACLE_SEEDS = range(100, 124)
 PARTS = (0.25, 0.5, 0.75)
 SKIPPED = (
     *(kind.name for kind in METRICS if issubclass(kind, PairedMetric)),
@@ -51,15 +50,17 @@ class Setting(NamedTuple):
     Attributes:
         name: Its name in the tables.
         kind: "class", or "samples" where no class is gone as a whole.
-        differs: Whether originals and retrained models differ enough to be told apart.
         strong: An unlearning method that goes far, to be averaged with the original.
+        seeds: How many originals are unlearned.
+        originals: How many there are.
     """
 
     name: str
     kind: Literal["class", "samples"]
     specs: Specs
-    differs: bool = True
     strong: str = "muda(alternations=10, batch_size=32)"
+    seeds: int = 3
+    originals: int = 6
 
 
 def _specs(data: str, model: str, recipe: str, request: str) -> Specs:
@@ -68,10 +69,19 @@ def _specs(data: str, model: str, recipe: str, request: str) -> Specs:
 
 _SHORT, _LONG = "epochs=20, batch_size=64", "epochs=60, batch_size=64, weight_decay=0.0"
 _CONV = "epochs=15, batch_size=64"
+_FEWER: dict[str, int] = {"seeds": 2, "originals": 4}
 _SOME = "random_label(epochs=10, batch_size=64)"
 
 SETTINGS = (
-    Setting("digits, a class", "class", _specs(DIGITS, MLP, _SHORT, "by_class(label=3)")),
+    Setting(
+        "digits, a class",
+        "class",
+        _specs(DIGITS, "small_resnet(width=8)", "epochs=10, batch_size=64", "by_class(label=3)"),
+        **_FEWER,
+    ),
+    Setting(
+        "digits, a class, perceptron", "class", _specs(DIGITS, MLP, _SHORT, "by_class(label=3)")
+    ),
     Setting(
         "digits, a sub-class",
         "samples",
@@ -88,21 +98,22 @@ SETTINGS = (
         "digits, a random tenth",
         "samples",
         _specs(DIGITS, MLP, _SHORT, "at_random(fraction=0.1)"),
-        differs=False,
         strong=_SOME,
     ),
-    Setting("images, a class", "class", _specs(IMAGES, CONV, _CONV, "by_class(label=1)")),
+    Setting("images, a class", "class", _specs(IMAGES, CONV, _CONV, "by_class(label=1)"), **_FEWER),
     Setting(
         "images, a sub-class",
         "samples",
         _specs(IMAGES, CONV, _CONV, 'by_subclass(column="fine", value=6)'),
         strong=_SOME,
+        **_FEWER,
     ),
     Setting(
         "images, a random tenth",
         "samples",
         _specs(IMAGES, CONV, _CONV, "at_random(fraction=0.1)"),
         strong=_SOME,
+        **_FEWER,
     ),
 )
 
@@ -113,14 +124,21 @@ class StudyModel(NamedTuple):
     Attributes:
         name: Unique in the setting: "GROUP SEED".
         group: What it is, such as "oracle" or "head_mask".
+        seed: Training seed.
         role: In records.
         make: Makes it.
     """
 
     name: str
     group: str
+    seed: int
     role: Role
     make: Callable[[], ModelAndCost]
+
+    @property
+    def job(self) -> dict[str, str | int]:
+        """What its record says of it."""
+        return {"group": self.group, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -130,16 +148,10 @@ class Models:
     Args:
         setting: The setting.
         store: Where originals and retrained models are kept and found again.
-        seeds: How many originals are unlearned.
-        originals: How many there are.
-        oracles: How many there are.
     """
 
     setting: Setting
     store: Path
-    seeds: int = 3
-    originals: int = 6
-    oracles: int = 24
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -153,61 +165,60 @@ class Models:
 
     def trained(self) -> Iterator[Callable[[], ModelAndCost]]:
         """All that is trained from scratch."""
-        for seed in ORIGINAL_SEEDS[: self.originals]:
+        for seed in range(self.setting.originals):
             yield lambda seed=seed: self._trained("original", seed)
-        for seed in ORACLE_SEEDS[: self.oracles]:
+        for seed in ORACLE_SEEDS:
             yield lambda seed=seed: self._trained("oracle", seed)
-        for seed in ORIGINAL_SEEDS[: self.seeds]:
+        for seed in range(self.setting.seeds):
             yield lambda seed=seed: self._trained("oracle", 200 + seed)
             for part in PARTS:
                 yield lambda seed=seed, part=part: self._partly(part, seed)
 
     def all(self) -> Iterator[StudyModel]:
         """Every model that is measured, oracles and originals first."""
-        for seed in ORACLE_SEEDS[: self.oracles]:
-            make = lambda seed=seed: self._trained("oracle", seed)  # noqa: E731
-            yield StudyModel(f"oracle {seed}", "oracle", "oracle", make)
-        for seed in ORIGINAL_SEEDS[: self.originals]:
-            make = lambda seed=seed: self._trained("original", seed)  # noqa: E731
-            yield StudyModel(f"original {seed}", "original", "original", make)
-        for seed in ORIGINAL_SEEDS[: self.seeds]:
+        for seed in ORACLE_SEEDS:
+            make = lambda seed=seed: self._trained("oracle", seed)
+            yield StudyModel(f"oracle {seed}", "oracle", seed, "oracle", make)
+        for seed in range(self.setting.originals):
+            make = lambda seed=seed: self._trained("original", seed)
+            yield StudyModel(f"original {seed}", "original", seed, "original", make)
+        for seed in range(self.setting.seeds):
             yield from self._of_seed(seed)
 
     def record(self, model: StudyModel) -> RunRecord:
         """Makes the model and measures it alone."""
         made = model.make()
         measured = self.panel.measure(made.model, model.role)
-        job = {"group": model.group}
         return self.experiment.evaluation_record(
-            model.name, made, measured._replace(series={}), job=job
+            model.name, made, measured._replace(series={}), job=model.job
         )
 
     def _of_seed(self, seed: int) -> Iterator[StudyModel]:
         for spec in ("head_mask()", "head_distill()", "collapse()"):
             group = spec[:-2]
-            make = lambda spec=spec: self._unlearned(spec, seed)  # noqa: E731
-            yield StudyModel(f"{group} {seed}", group, "control", make)
+            make = lambda spec=spec: self._unlearned(spec, seed)
+            yield StudyModel(f"{group} {seed}", group, seed, "control", make)
         for group, spec in self._methods():
-            make = lambda spec=spec: self._unlearned(spec, seed)  # noqa: E731
-            yield StudyModel(f"{group} {seed}", group, "unlearned", make)
+            make = lambda spec=spec: self._unlearned(spec, seed)
+            yield StudyModel(f"{group} {seed}", group, seed, "unlearned", make)
         for part in PARTS:
             name = f"average {part:.2f}"
-            make = lambda part=part: self._average(part, seed)  # noqa: E731
-            yield StudyModel(f"{name} {seed}", name, "unlearned", make)
+            make = lambda part=part: self._average(part, seed)
+            yield StudyModel(f"{name} {seed}", name, seed, "unlearned", make)
             name = f"retrained with {part:.0%}"
-            make = lambda part=part: self._partly(part, seed)  # noqa: E731
-            yield StudyModel(f"{name} {seed}", name, "unlearned", make)
+            make = lambda part=part: self._partly(part, seed)
+            yield StudyModel(f"{name} {seed}", name, seed, "unlearned", make)
         for group, make in (
             ("noisy copy", lambda: self._noisy(self._trained("original", seed), 1e-3)),
             ("swapped rows", lambda: self._swapped(self._trained("oracle", 200 + seed))),
         ):
-            yield StudyModel(f"{group} {seed}", group, "control", make)
+            yield StudyModel(f"{group} {seed}", group, seed, "control", make)
 
     def _methods(self) -> Iterator[tuple[str, str]]:
         for epochs in (1, 4, 16):
             yield f"finetune {epochs}", f"finetune(epochs={epochs}, batch_size=64)"
         yield "strong", self.setting.strong
-        yield "scrub", "scrub(batch_size=64)"
+        yield "scrub", "scrub(lr=0.01, batch_size=64)"
         yield "neg_grad_plus", "neg_grad_plus(batch_size=64)"
 
     def _trained(self, kind: ModelKind, seed: int) -> ModelAndCost:

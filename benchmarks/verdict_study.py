@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from cyclopts import App
+from verdict_models import SETTINGS, Models, StudyModel, write_data
 
 from eigenforget import record
 from eigenforget.core.errors import Diverged, Refused
@@ -27,6 +28,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "verdict_study"
 DATA = Path("data")
 WORK = DATA / "verdict_study"
+STORE = WORK / "models"
 
 app = App(help=__doc__)
 
@@ -39,21 +41,24 @@ def measure(settings: tuple[int, ...] = (), *, train_only: bool = False) -> None
         settings: Numbers of the settings, from 0; all by default.
         train_only: Only fill the store of originals and retrained models.
     """
-    from verdict_models import SETTINGS, Models, write_data
-
     torch.set_num_threads(1)
     write_data(DATA)
     for number in settings or range(len(SETTINGS)):
-        models = Models(SETTINGS[number], WORK / "models")
+        models = Models(SETTINGS[number], STORE)
         print(models.setting.name, flush=True)
-        for train in models.trained() if train_only else ():
+        if not train_only:
+            everything(models)
+            continue
+        for train in models.trained():
             train()
-        for model in () if train_only else models.all():
-            measured(models, model)
-    if not train_only and not settings:
-        found = {s.name: [measured(m, x) for x in m.all()] for s in SETTINGS for m in [Models(s, WORK / "models")]}
+    if not settings and not train_only:
         RESULTS.mkdir(parents=True, exist_ok=True)
-        write_scores_file(RESULTS, found)
+        write_scores_file(RESULTS, {s.name: everything(Models(s, STORE)) for s in SETTINGS})
+
+
+def everything(models: Models) -> list[RunRecord]:
+    """The records of all models of a setting."""
+    return [measured(models, model) for model in models.all()]
 
 
 def measured(models: Models, model: StudyModel) -> RunRecord:
@@ -66,7 +71,7 @@ def measured(models: Models, model: StudyModel) -> RunRecord:
         found = models.record(model)
     except (Refused, Diverged) as error:
         found = models.experiment.record(
-            "evaluate", model.name, problem(error), role=model.role, job={"group": model.group}
+            "evaluate", model.name, problem(error), role=model.role, job=model.job
         )
     folder.mkdir(parents=True, exist_ok=True)
     sealed = record.seal(found)
