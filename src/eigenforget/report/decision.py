@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Literal, NamedTuple
 
 from scipy import stats
@@ -219,7 +221,8 @@ def _pooled_ratio(beside: ReferenceScores, names: Iterable[str]) -> float:
     return min(max(total / degrees, low), high) if degrees else 1.0
 
 
-class _Scale(NamedTuple):
+@dataclass(frozen=True)
+class _Scale:
     """What the gap of a score is measured by: the oracles, its trace and its limits."""
 
     oracles: Sequence[Estimate]
@@ -229,26 +232,30 @@ class _Scale(NamedTuple):
     over: float
     pooled: float
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return _mean([m.value for m in self.oracles])
 
-    @property
+    @cached_property
     def degrees(self) -> float:
         prior = PRIOR_DEGREES if self.sampling > 0 else 0.0
         return prior + len(self.oracles) - 1
 
-    @property
+    @cached_property
     def sampling(self) -> float:
         return _mean([m.variance for m in self.oracles])
+
+    @cached_property
+    def spread(self) -> float:
+        values = [m.value for m in self.oracles]
+        return _variance(values) if len(values) > 1 else 0.0
 
     def error(self, of: Estimate) -> float:
         """Standard error of value − mean, if the model is one more oracle."""
         count = len(self.oracles)
-        spread = _variance([m.value for m in self.oracles]) if count > 1 else 0.0
         if self.sampling <= 0:
-            return math.sqrt(spread * (1 + 1 / count))
-        own = (count - 1) * spread / self.sampling
+            return math.sqrt(self.spread * (1 + 1 / count))
+        own = (count - 1) * self.spread / self.sampling
         ratio = max((PRIOR_DEGREES * self.pooled + own) / self.degrees, LEAST_RATIO)
         return math.sqrt(ratio * (max(of.variance, self.sampling) + self.sampling / count))
 
@@ -281,7 +288,8 @@ def _score(
     bare = _Scale(oracles, sign, SHARE_OF_SPAN * beside.width(name), math.inf, math.inf, pooled)
     over = _quantile(KEEP_LEVEL / (forget + len(KEEP_SCORES)), bare.degrees)
     # What should be kept may be better than in the oracles.
-    scale = bare._replace(
+    scale = replace(
+        bare,
         trace=over if keep else _quantile(FORGET_LEVEL / forget, bare.degrees),
         over=math.inf if keep else over,
     )
@@ -373,6 +381,7 @@ def _too_few(oracles: int) -> str:
     return "one retrained model does not show how much retrained models differ"
 
 
+@cache
 def _quantile(level: float, degrees: float) -> float:
     return float(stats.t.isf(level, degrees)) if degrees > 0 else math.inf
 
