@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -11,6 +12,7 @@ from scipy import stats
 
 from eigenforget.record import RunRecord
 from eigenforget.report.decision import Decision, Estimate, ReferenceScores, decide
+from eigenforget.report.table import optimises
 
 Outcome = Literal["like a retrained model", "cannot tell", "still remembers", "damaged"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -25,11 +27,22 @@ COUNTS = (1, 2, 3, 5, 8)
 HELD_OUT = 8
 """Retrained models that are judged in each draw, of those that were not drawn."""
 
-HARDLY = ("digits, a random tenth",)
-"""Settings in which original and retrained models hardly differ; the verdict should say so."""
+FAR = 4.0
+"""Original and retrained models differ where a score of features lies this many standard
+deviations apart: without that, "cannot tell" is the right answer."""
 
 CHEATS = ("original", "noisy copy", "head_mask", "head_distill", "collapse", "swapped rows")
-"""Groups of models that must never pass where original and retrained models differ."""
+"""Groups of models that must never pass."""
+
+PATHS = (
+    ("original", "average 0.25", "average 0.50", "average 0.75", "strong"),
+    ("original", "retrained with 75%", "retrained with 50%", "retrained with 25%", "oracle"),
+    ("original", "finetune 1", "finetune 4", "finetune 16"),
+)
+"""Models that lie between original and retrained ones, or further and further from the original."""
+
+FEATURE_SCORES = ("lp_forget", "ncm_forget", "da", "ruler_m4")
+"""Decision scores of features."""
 
 Scores = Mapping[str, Estimate]
 
@@ -169,18 +182,71 @@ def seed_of(name: str) -> int:
     return int(name.rpartition(" ")[2])
 
 
+def distances(candidates: Candidates) -> dict[str, float]:
+    """How far originals and retrained models are apart by each score, in standard deviations.
+
+    The variances of both add. It is infinite where all models of a kind are equal.
+    """
+    found = {}
+    scores = candidates.scores
+    for name in candidates.spans:
+        sides = [
+            [s[name].value for s in scores[g].values() if name in s] for g in ("oracle", "original")
+        ]
+        if all(len(values) > 1 for values in sides):
+            gap = abs(float(np.mean(sides[0]) - np.mean(sides[1])))
+            spread = float(np.hypot(*(np.std(values, ddof=1) for values in sides)))
+            found[name] = gap / spread if spread else math.inf if gap else 0.0
+    return found
+
+
+def differs(candidates: Candidates) -> bool:
+    """Whether a score of features tells originals from retrained models."""
+    found = distances(candidates)
+    return max(found.get(name, 0.0) for name in FEATURE_SCORES) >= FAR
+
+
 def rate(judged: Sequence[Judged], *outcomes: Outcome) -> Rate | None:
     """How often these outcomes came up; None where nothing was judged."""
     if not judged:
         return None
     value = sum(j.outcome in outcomes for j in judged) / len(judged)
     models = len({(j.setting, j.name) for j in judged})
-    spread = value * (1 - value) / models
-    z = float(stats.norm.ppf(0.975))
-    centre = (value + z**2 / (2 * models)) / (1 + z**2 / models)
-    half = z / (1 + z**2 / models) * np.sqrt(spread + z**2 / (4 * models**2))
-    return Rate(value, max(0.0, centre - half), min(1.0, centre + half), models, len(judged))
+    low, high = stats.binomtest(round(value * models), models).proportion_ci(method="wilson")
+    return Rate(value, min(low, value), max(high, value), models, len(judged))
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}" if 0 < share < 0.1 or 0.9 < share < 1 else f"{100 * share:.0f}"
+
+
+class Published(NamedTuple):
+    """A published model, and what is said of it now.
+
+    Attributes:
+        study: Path of its scores, experiment and training seed.
+        name: Its name there.
+        role: Its role there; an oracle is judged beside the others of its study.
+        outcome: What is said of it.
+    """
+
+    study: str
+    name: str
+    role: str
+    outcome: Outcome
+
+
+def judge_published(study: str, records: Sequence[RunRecord]) -> Iterator[Published]:
+    """Every published model of a study, and each oracle as if it were an unlearned model."""
+    measured = [r for r in records if r.scores]
+    oracles = [r for r in measured if r.role == "oracle"]
+    originals = [estimates(r) for r in measured if r.role == "original"]
+    spans = {s.name: s.range for r in measured for s in r.scores}
+    gone = any("test_forget_accuracy" in scores for scores in originals)
+    for r in measured:
+        others = [estimates(o) for o in oracles if o is not r]
+        if r.role == "original" or (r.role == "oracle" and len(others) < 2):
+            continue
+        beside = ReferenceScores("class" if gone else "samples", others, originals, spans)
+        found = decide(estimates(r), beside, trained_on=optimises(r))
+        yield Published(study, r.name, str(r.role), outcome_of(found))

@@ -104,7 +104,7 @@ SETTINGS = (
     Setting(
         "images, a sub-class",
         "samples",
-        _specs(IMAGES, CONV, _CONV, 'by_subclass(column="fine", value=6)'),
+        _specs(IMAGES, CONV, _CONV, 'by_subclass(column="fine", value="sunflower")'),
         strong=_SOME,
         **_FEWER,
     ),

@@ -11,18 +11,26 @@ README.md, and keeps models and scores in data/verdict_study.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from cyclopts import App
+from verdict_analysis import Candidates, Published, differs, judge, judge_published
 from verdict_models import SETTINGS, Models, StudyModel, write_data
+from verdict_pages import figure, page, published_sections
 
 from eigenforget import record
 from eigenforget.core.errors import Diverged, Refused
 from eigenforget.evaluation.scoring import SCORING_REVISION
-from eigenforget.experiments.bench.scores_file import write_scores_file
+from eigenforget.experiments.bench.scores_file import (
+    SCORES_FILE,
+    read_scores_file,
+    write_scores_file,
+)
 from eigenforget.experiments.experiment import problem
-from eigenforget.record import RunRecord, slug
+from eigenforget.record import RunRecord, slug, write_text
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "verdict_study"
@@ -31,6 +39,47 @@ WORK = DATA / "verdict_study"
 STORE = WORK / "models"
 
 app = App(help=__doc__)
+
+
+@app.default
+def main() -> None:
+    """Trains and measures what is missing, then judges."""
+    measure()
+    judge_all()
+
+
+@app.command(name="judge")
+def judge_all(*, draws: int = 40) -> None:
+    """Writes summary.md and summary.svg from the scores.
+
+    Args:
+        draws: Draws for each number of retrained models.
+    """
+    studies = read_scores_file(RESULTS)
+    candidates = [Candidates.of(*item) for item in studies.items()]
+    judged = judge(studies, draws=draws)
+    before = json.loads((RESULTS / "old_verdicts.json").read_text(encoding="utf-8"))
+    further = published_sections(before, list(published()))
+    write_text(RESULTS / "summary.md", page(candidates, judged, further))
+    far = [c.setting for c in candidates if differs(c)]
+    shown = [j for j in judged if j.setting in far]
+    title = "What the verdict says, where features of originals and retrained models differ"
+    write_text(RESULTS / "summary.svg", figure(shown, title))
+
+
+def published() -> Iterator[Published]:
+    """All models of the published scores, judged anew; a retrained model counts once."""
+    seen = set()
+    for path in sorted((HERE / "results").rglob(SCORES_FILE)):
+        if path.parent == RESULTS:
+            continue
+        folder = path.parent.relative_to(HERE / "results").as_posix()
+        for study, records in read_scores_file(path.parent).items():
+            weights = {r.name: (folder, r.inputs.get("checked_model")) for r in records}
+            for found in judge_published(f"{folder}/{study}", records):
+                if found.role != "oracle" or weights[found.name] not in seen:
+                    seen.add(weights[found.name])
+                    yield found
 
 
 @app.command
