@@ -24,6 +24,7 @@ QUICK: dict[str, dict[str, object]] = {
     "unseen_distill": {"epochs": 1, "stand_in_epochs": 1, "batch_size": 32},
     "fisher_forgetting": {"importance_samples": 100},
     "ssd": {"importance_samples": 100},
+    "lfssd": {"importance_samples": 100},
     "influence": {"iterations": 3, "hessian_samples": 100},
     "unsir": {"noise_samples": 16, "noise_steps": 3, "repeats": 1},
     "collapse": {"steps": 5},

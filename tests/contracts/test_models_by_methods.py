@@ -49,6 +49,7 @@ SHORT = {
 """Fields that shorten a method, where it has them."""
 OWN: dict[str, dict[str, Any]] = {
     "ssd": {"alpha": 1.0},
+    "lfssd": {"alpha": 1.0},
     "scrub": {"epochs": 2, "msteps": 1},
     "esc_t": {"epochs": 20, "lr": 2.0},
 }

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from eigenforget.core.errors import Refused
 from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods.base import Task
+from eigenforget.methods.lfssd import LFSSD
 from eigenforget.methods.ssd import SSD, adaptive_alpha
 from eigenforget.training.engine import Engine
 from tests.numerics.method_toys import close_weights, loss_gradient, rows
@@ -50,7 +53,7 @@ def test_ssd_equals_the_formula_weight_by_weight(
     assert 0.05 < np.mean(kept) < 0.95
 
 
-def test_ssd_ignores_batches_and_order_and_does_nothing_at_a_huge_alpha(small: Task) -> None:
+def test_ssd_ignores_batches_and_order(small: Task) -> None:
     reference = SSD(alpha=1.2)(small)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0)).numpy()
     mixed = replace(
@@ -58,13 +61,47 @@ def test_ssd_ignores_batches_and_order_and_does_nothing_at_a_huge_alpha(small: T
     )  # type: ignore[union-attr]
     for chunk, which in ((1, small), (7, mixed), (1000, mixed)):
         close_weights(SSD(alpha=1.2, chunk=chunk)(which), reference, 1e-12)
+
+
+@pytest.mark.parametrize("kind", [SSD, LFSSD])
+def test_an_alpha_that_can_select_nothing_is_refused_before_any_work(
+    kind: Any, small: Task
+) -> None:
     # I_D ≥ (N_f / N) I_f, so no ratio exceeds N / N_f = 4.
-    for alpha in (4.0 + 1e-9, 1e9):
-        untouched = SSD(alpha=alpha)(small)
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(untouched.parameters(), small.model.parameters(), strict=True)
-        )
+    meter = Engine(device="cpu")
+    for alpha in (4.0, 10.0):
+        with pytest.raises(Refused, match=rf"{kind.name}\(alpha={alpha}.*at most .* 4.*batch"):
+            kind(alpha=alpha)(replace(small, engine=meter))
+    assert meter.meter.trained == 0
+    for estimator in ("sample", "batch"):
+        with pytest.raises(Refused, match=r"largest ratio .* is [\d.e+]+; .*alpha"):
+            kind(alpha=3.99999 if estimator == "sample" else 1e9, estimator=estimator)(small)
+
+
+def test_ssd_over_batches_squares_the_mean_gradient_of_each(small: Task) -> None:
+    """As the authors' code: batches of the retain set, then of the forget set, in their order."""
+    method = SSD(alpha=1.0, estimator="batch", batch_size=7)
+    both = rows(small.retain) + rows(small.forget)
+
+    def of_batches(data: list[tuple[Tensor, int]]) -> list[np.ndarray]:
+        squares = []
+        for start in range(0, len(data), 7):
+            batch = [loss_gradient(small.model, x, y) for x, y in data[start : start + 7]]
+            means = [np.mean([g[i].numpy() for g in batch], axis=0) for i in range(4)]
+            squares.append([mean**2 for mean in means])
+        return [np.mean([s[i] for s in squares], axis=0) for i in range(4)]
+
+    pairs = zip(of_batches(rows(small.forget)), of_batches(both), strict=True)
+    result, changed = method(small), 0
+    for p, o, (f, d) in zip(result.parameters(), small.model.parameters(), pairs, strict=True):
+        expected = np.where(f > d, np.minimum(d / f, 1), 1) * o.detach().numpy()
+        np.testing.assert_allclose(p.detach().numpy(), expected, rtol=1e-9)
+        changed += int((f > d).sum())
+    assert changed > 5
+    meter = Engine(device="cpu")
+    method_of_few = SSD(estimator="batch", batch_size=7, importance_samples=10)
+    method_of_few(replace(small, engine=meter))
+    assert meter.meter.trained == 20
 
 
 def test_ssd_adaptive_alpha_is_the_percentile_of_all_ratios(small: Task) -> None:

@@ -26,6 +26,7 @@ from eigenforget.methods.head_mask import HeadMask
 from eigenforget.methods.identity import Identity
 from eigenforget.methods.influence import Influence
 from eigenforget.methods.l1_sparse import L1Sparse
+from eigenforget.methods.lfssd import LFSSD
 from eigenforget.methods.lotus import LoTUS
 from eigenforget.methods.masked import Masked
 from eigenforget.methods.muda import MUDA
@@ -55,6 +56,7 @@ METHODS: Registry[type[Method]] = Registry(
         L1Sparse,
         Masked,
         SSD,
+        LFSSD,
         FisherForgetting,
         Influence,
         BoundaryShrink,
@@ -83,6 +85,7 @@ __all__ = [
     "DELETE",
     "ESC",
     "ESCT",
+    "LFSSD",
     "METHODS",
     "MUDA",
     "SCRUB",

@@ -3,73 +3,164 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Source
+from eigenforget.data.sources import JoinedSource, Source
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import GradientChunk
-from eigenforget.training.gradients import Weights, fisher_diagonal
+from eigenforget.training.gradients import (
+    Weights,
+    fisher_diagonal,
+    sample_cross_entropy,
+    sensitivity,
+)
 
 
 @configured
-class SSD(Method):
+class DampeningFields:
+    """The fields of a method that dampens weights by their importance."""
+
+    alpha: Annotated[
+        Positive | None, "dampen where I_f > alpha · I_D; None takes the adaptive percentile"
+    ] = None
+    dampening: Annotated[Positive, "λ, factor of I_D / I_f; smaller dampens more"] = 1.0
+    estimator: Annotated[
+        Literal["sample", "batch"], "gradients of single samples, or of batch means as published"
+    ] = "sample"
+    batch_size: Annotated[Count, "samples per gradient of estimator='batch'"] = 64
+    importance_samples: Annotated[
+        Count | None, "samples, drawn at random, per importance on each side; None takes all"
+    ] = None
+    chunk: GradientChunk = 32
+
+
+@configured
+class SSD(DampeningFields, Method):
     """θ ← min(λ I_D / I_f, 1) · θ wherever I_f > α I_D. No training; buffers stay as they are.
 
-    I_f and I_D are diagonals of the empirical Fisher information (means of squared per-sample
-    gradients) on the forget set and on forget and retain set together. Since I_D contains I_f, no
-    ratio I_f / I_D exceeds N / N_f: an `alpha` above that changes nothing, and for a forget set
-    drawn at random almost every ratio is near 1. alpha=None chooses it as ASSD does, as the 100 −
-    ln(1 + 100 N_f / N) percentile of all ratios.
+    I_f and I_D are diagonals of the empirical Fisher information on the forget set and on forget
+    and retain set together. estimator="sample" is the formula: means of squared gradients of
+    samples. Since I_D contains I_f, no ratio I_f / I_D exceeds N / N_f then: an `alpha` that is no
+    smaller can change nothing, which is refused. For a forget set drawn at random almost every
+    ratio is near 1. estimator="batch" is what the authors' code computes and what the published
+    alpha = 10 is for: means of squared gradients of batch means, without that bound, and faster.
+
+    alpha=None chooses it as ASSD does, as the 100 − ln(1 + 100 N_f / N) percentile of all ratios.
     """
 
     name: ClassVar = "ssd"
     source: ClassVar = (
         "Foster, Schoepf, Brintrup: Fast Machine Unlearning Without Retraining Through Selective "
         "Synaptic Dampening, arXiv 2308.07707; alpha=None: Schoepf, Foster, Brintrup (ASSD), "
-        "arXiv 2402.10098, percentile as in the authors' code. Deviation: gradients are squared "
-        "per sample, as the formula says; the authors' code squares batch means, so that its "
-        "alpha = 10 is not ours"
+        "arXiv 2402.10098, percentile as in the authors' code. estimator='sample' follows the "
+        "formula, 'batch' the authors' code, which squares batch means"
     )
     needs: ClassVar = ("forget", "retain", "labels", "per-sample gradients")
     passes: ClassVar = (
-        "trained: forget + retain, or importance_samples of each (per-sample gradients)"
+        "trained: forget + retain, or importance_samples of each; twice forget + retain with "
+        "estimator='batch'"
     )
     search_space: ClassVar = {"dampening": Range(0.05, 2.0)}
 
-    alpha: Annotated[
-        Positive | None, "dampen where I_f > alpha · I_D; None takes the adaptive percentile"
-    ] = None
-    dampening: Annotated[Positive, "λ, factor of I_D / I_f; smaller dampens more"] = 1.0
-    importance_samples: Annotated[
-        Count | None, "samples, drawn at random, per importance on each side; None takes all"
-    ] = None
-    chunk: GradientChunk = 32
-
     def __call__(self, task: Task) -> nn.Module:
-        retain = task.needs_retain(self.name)
-        student = task.student()
-        n_forget, n = len(task.forget), len(task.forget) + len(retain)
-        of_forget = self._importance(task, student, task.forget, "forget")
-        of_retain = self._importance(task, student, retain, "retain")
-        of_all = {
-            k: (n_forget * v + (n - n_forget) * of_retain[k]) / n for k, v in of_forget.items()
-        }
-        alpha = self.alpha or adaptive_alpha(of_forget, of_all, n_forget / n)
-        with torch.no_grad():
-            for name, weight in student.named_parameters():
-                if name in of_all:
-                    weight.mul_(_factor(of_forget[name], of_all[name], alpha, self.dampening))
-        return student.eval()
+        def of_samples(model: nn.Module, source: Source) -> Weights:
+            return fisher_diagonal(task.engine, model, source, chunk=self.chunk)
 
-    def _importance(self, task: Task, model: nn.Module, source: Source, side: str) -> Weights:
-        sample = task.at_most(source, self.importance_samples, self.name, side)
-        return fisher_diagonal(task.engine, model, sample, chunk=self.chunk)
+        def of_batches(model: nn.Module, source: Source) -> Weights:
+            return sensitivity(
+                task.engine,
+                model,
+                source,
+                loss=sample_cross_entropy,
+                power=2,
+                batch_size=self.batch_size,
+            )
+
+        return dampened(task, self, of_samples if self.estimator == "sample" else of_batches)
+
+
+class Importances(NamedTuple):
+    """How much each weight matters to the forget set, and to all data."""
+
+    forget: Weights
+    all: Weights
+
+
+def dampened(
+    task: Task, method: Any, importance: Callable[[nn.Module, Source], Weights]
+) -> nn.Module:
+    """The original with the weights dampened that matter to the forget set above all.
+
+    Args:
+        task: What to forget.
+        method: Has the `DampeningFields` and a name.
+        importance: (model, source) -> the importance of each weight to that data.
+
+    Raises:
+        Refused: No weight is selected at the method's own alpha.
+    """
+    retain = task.needs_retain(method.name)
+    student, count = task.student(), len(task.forget)
+    total = count + len(retain)
+    if method.estimator == "sample" and method.alpha is not None and method.alpha >= total / count:
+        raise Refused(
+            f"{method.name}(alpha={method.alpha}) can change no weight: single-sample ratios "
+            f"I_f / I_D are at most N / N_f = {total / count:.4g}; take a smaller alpha, "
+            "alpha=None, or estimator='batch', which the published alpha is for"
+        )
+    found = _importances(task, method, student, retain, importance)
+    alpha = method.alpha or adaptive_alpha(found.forget, found.all, count / total)
+    selected = {name: found.forget[name] > alpha * value for name, value in found.all.items()}
+    if method.alpha is not None and not any(bool(at.any()) for at in selected.values()):
+        largest = float(_ratios(found).max(initial=0.0))
+        raise Refused(
+            f"{method.name}(alpha={method.alpha}) changes no weight: the largest ratio I_f / I_D "
+            f"is {largest:.4g}; take a smaller alpha, or alpha=None"
+        )
+    with torch.no_grad():
+        for name, weight in student.named_parameters():
+            if name in selected:
+                of_forget, of_all = found.forget[name], found.all[name]
+                factor = (method.dampening * of_all / of_forget).clamp(max=1.0)
+                weight.mul_(torch.where(selected[name], factor, 1.0))
+    return student.eval()
+
+
+def _importances(
+    task: Task,
+    method: Any,
+    model: nn.Module,
+    retain: Source,
+    importance: Callable[[nn.Module, Source], Weights],
+) -> Importances:
+    """Those of samples add up; those of batches are computed from both sides together."""
+
+    def of(source: Source, side: str) -> Weights:
+        return importance(model, task.at_most(source, method.importance_samples, method.name, side))
+
+    of_forget = of(task.forget, "forget")
+    if method.estimator == "batch":
+        return Importances(of_forget, of(JoinedSource((retain, task.forget)), "all"))
+    of_retain = of(retain, "retain")
+    n_forget, n = len(task.forget), len(task.forget) + len(retain)
+    return Importances(
+        of_forget,
+        {k: (n_forget * v + (n - n_forget) * of_retain[k]) / n for k, v in of_forget.items()},
+    )
+
+
+def _ratios(found: Importances) -> np.ndarray:
+    """I_f / I_D [n] of all weights with I_D > 0, in float64."""
+    pairs = ((found.forget[k], v) for k, v in found.all.items())
+    return np.concatenate([(f / v)[v > 0].double().cpu().numpy() for f, v in pairs])
 
 
 def adaptive_alpha(of_forget: Weights, of_all: Weights, share: float) -> float:
@@ -80,10 +171,5 @@ def adaptive_alpha(of_forget: Weights, of_all: Weights, share: float) -> float:
         of_all: I_D by name.
         share: N_f / N.
     """
-    ratios = [(of_forget[k] / v)[v > 0].double().cpu().numpy() for k, v in of_all.items()]
-    return float(np.percentile(np.concatenate(ratios), 100 - math.log1p(100 * share)))
-
-
-def _factor(of_forget: Tensor, of_all: Tensor, alpha: float, dampening: float) -> Tensor:
-    chosen = of_forget > alpha * of_all
-    return torch.where(chosen, (dampening * of_all / of_forget).clamp(max=1.0), 1.0)
+    ratios = _ratios(Importances(of_forget, of_all))
+    return float(np.percentile(ratios, 100 - math.log1p(100 * share)))

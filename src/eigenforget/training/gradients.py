@@ -1,15 +1,16 @@
 """Derivatives without a step, for masks and closed-form methods.
 
-Mean gradient, Fisher diagonal and curvature products. All of them run in eval mode (batch-norm
-statistics are constants, no dropout) and leave the model's weights, buffers and training flags as
-they were. Results are dicts by parameter name, over trainable parameters; a parameter that the loss
-does not reach has 0. Attention runs in its plain form, since fused kernels lack some of these
-derivatives. All raise Refused where an operation of the model has no derivative of the kind, or
-where every parameter is frozen.
+Mean gradient, Fisher diagonal, sensitivities and curvature products. All of them run in eval mode
+(batch-norm statistics are constants, no dropout) and leave the model's weights, buffers and
+training flags as they were. Results are dicts by parameter name, over trainable parameters; a
+parameter that the loss does not reach has 0. Attention runs in its plain form, since fused kernels
+lack some of these derivatives. All raise Refused where an operation of the model has no derivative
+of the kind, or where every parameter is frozen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +35,9 @@ Weights = dict[str, Tensor]
 LogitFunction = Callable[..., Tensor]
 """logits(weights, inputs) -> [B, C]."""
 
+LossOfLogits = Callable[[Tensor, Tensor], Tensor]
+"""loss(logits [B, C], labels [B]) -> [B]."""
+
 _UNBATCHED = ("vmap", "Batching rule")
 """What torch says of operations that it cannot run for many samples at once."""
 
@@ -41,6 +45,11 @@ _UNBATCHED = ("vmap", "Batching rule")
 def sample_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy [B] without the checks of `losses.cross_entropy`, which vmap cannot batch."""
     return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def squared_norm(logits: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG001 (a loss has labels)
+    """‖logits‖² [B], which needs no labels."""
+    return logits.square().sum(1)
 
 
 @contextmanager
@@ -111,12 +120,7 @@ def fisher_diagonal(
         chunk: Samples that are computed at once.
     """
     weights, logits = _functional(engine, model)
-
-    def sample_loss(values: Weights, x: Any, y: Tensor) -> Tensor:
-        found = logits(values, tree_map(lambda t: t.unsqueeze(0), x))
-        return sample_cross_entropy(found, y.unsqueeze(0)).squeeze(0)
-
-    per_sample = _PerSample(grad(sample_loss))
+    per_sample = _PerSample.of(logits, sample_cross_entropy)
 
     def squares(inputs: Any, true: Tensor) -> Weights:
         total: Weights = {}
@@ -127,6 +131,51 @@ def fisher_diagonal(
         return total
 
     return _mean(engine, model, source, chunk, squares, weights)
+
+
+@_differentiating()
+def sensitivity(
+    engine: Engine,
+    model: nn.Module,
+    source: Source,
+    *,
+    loss: LossOfLogits,
+    power: Literal[1, 2],
+    batch_size: int | None = None,
+    chunk: int = 32,
+) -> Weights:
+    """(1/n) Σ_i |∇ loss_i|^power over n samples, or over n batches with the mean loss of each.
+
+    Over batches it costs one backward pass each, and depends on their order. With the cross-entropy
+    and power 2 it is the Fisher diagonal over samples, and what published code often takes for it
+    over batches.
+
+    Args:
+        engine: Where to compute.
+        model: The model; it stays as it is.
+        source: The samples.
+        loss: The loss of a sample.
+        power: 1 or 2.
+        batch_size: Samples of a batch, in the order of the source; None takes single samples.
+        chunk: Single samples that are computed at once.
+    """
+    weights, logits = _functional(engine, model)
+    per_sample = _PerSample.of(logits, loss)
+
+    def summed(inputs: Any, labels: Tensor) -> Weights:
+        if batch_size is None:
+            found = per_sample(weights, inputs, labels)
+            return {name: value.abs().pow(power).sum(0) for name, value in found.items()}
+        gradient: Callable[[Weights], Weights] = grad(
+            lambda w: loss(logits(w, inputs), labels).mean()
+        )
+        return {name: value.abs().pow(power) for name, value in gradient(weights).items()}
+
+    found = _mean(engine, model, source, batch_size or chunk, summed, weights)
+    if batch_size is None:
+        return found
+    batches = math.ceil(len(source) / batch_size)
+    return {name: value * (len(source) / batches) for name, value in found.items()}
 
 
 @_differentiating()
@@ -169,6 +218,16 @@ def curvature_product(
 
 class _PerSample:
     """The gradients [B, ...] of many samples, from gradient(weights, input, label) of one."""
+
+    @classmethod
+    def of(cls, logits: LogitFunction, loss: LossOfLogits) -> _PerSample:
+        """Those of this loss of the logits."""
+
+        def sample_loss(values: Weights, x: Any, y: Tensor) -> Tensor:
+            found = logits(values, tree_map(lambda t: t.unsqueeze(0), x))
+            return loss(found, y.unsqueeze(0)).squeeze(0)
+
+        return cls(grad(sample_loss))
 
     def __init__(self, gradient: Callable[[Weights, Any, Tensor], Weights]) -> None:
         self._one = gradient
