@@ -87,13 +87,14 @@ def test_wrong_specs_are_one_clear_line(text: str, message: str) -> None:
 
 
 def test_recipes_stand_for_published_settings() -> None:
-    scrub = parse('scrub(recipe="cifar10-resnet18")', METHODS, "method")
-    assert scrub == type(scrub)(**type(scrub).recipes["cifar10-resnet18"]) != type(scrub)()
-    assert parse('scrub(recipe="cifar10-resnet18", lr=0.25)', METHODS, "method").lr == 0.25
-    assert type(scrub)(recipe="cifar10-resnet18") == scrub
+    scrub = parse('scrub(recipe="cifar10-resnet18-scrub")', METHODS, "method")
+    assert scrub == type(scrub)(**type(scrub).recipes["cifar10-resnet18-scrub"]) != type(scrub)()
+    assert parse('scrub(recipe="cifar10-resnet18-scrub", lr=0.25)', METHODS, "method").lr == 0.25
+    assert type(scrub)(recipe="cifar10-resnet18-scrub") == scrub
     assert parse(spell(scrub), METHODS, "method") == scrub
     with pytest.raises(
-        EigenforgetError, match="scrub has no recipe 'x'; its recipes: cifar10-resnet18"
+        EigenforgetError,
+        match="scrub has no recipe 'x'; its recipes: cifar10-allcnn-scrub, cifar10-resnet18-scrub",
     ):
         parse('scrub(recipe="x")', METHODS, "method")
     for kind in METHODS:

@@ -71,9 +71,9 @@ class Named:
 
 def test_a_spec_a_recipe_and_an_instance_are_one_method() -> None:
     assert as_method("scrub(alpha=0.1)") == SCRUB(alpha=0.1)
-    fields = {**SCRUB.recipes["cifar10-resnet18"], "epochs": 7}
-    assert as_method("scrub(recipe='cifar10-resnet18', epochs=7)") == SCRUB(**fields)
-    assert SCRUB(recipe="cifar10-resnet18", epochs=7) == SCRUB(**fields)
+    fields = {**SCRUB.recipes["cifar10-resnet18-scrub"], "epochs": 7}
+    assert as_method("scrub(recipe='cifar10-resnet18-scrub', epochs=7)") == SCRUB(**fields)
+    assert SCRUB(recipe="cifar10-resnet18-scrub", epochs=7) == SCRUB(**fields)
     assert model_digest(call()) == model_digest(call(method=Finetune(epochs=1)))
 
 

@@ -15,6 +15,7 @@ from eigenforget.cli.terminal import console, say
 from eigenforget.core.spec import describe, spell
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
+from eigenforget.methods.published import PublishedRun
 
 
 def methods(
@@ -58,4 +59,5 @@ def _explain(kind: type[Method]) -> None:
         table.add_row(*map(Text, row))
     console.print(table)
     for recipe, fields in getattr(kind, "recipes", {}).items():
-        say(f"{kind.name}(recipe={recipe!r}) is {spell(kind(**fields))}")
+        about = f": {fields}. It" if isinstance(fields, PublishedRun) else ""
+        say(f"{kind.name}(recipe={recipe!r}){about} is {spell(kind(**fields))}")

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pydantic
 from pydantic.dataclasses import dataclass as _pydantic_dataclass
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import path_of
@@ -40,6 +41,10 @@ class _TakesPaths(Protocol):
     def at(self, path: str) -> type: ...
 
 
+_RECIPE = "_recipe"
+"""Where an instance keeps the name of the recipe that it was made from; it is no field."""
+
+
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 def configured(cls: type[_T]) -> type[_T]:
     """Decorator: makes a frozen, keyword-only dataclass whose fields pydantic validates.
@@ -59,13 +64,15 @@ def configured(cls: type[_T]) -> type[_T]:
             raise EigenforgetError(
                 f"{label}: fields are given by name, as in {kind.__name__}(field=value)"
             )
-        fields = _checked_names(kind, fields, label)
+        given, fields = fields, _checked_names(kind, fields, label)
         for key, value in fields.items():
             _check_plain(value, f"{label}: {key}")
         try:
             validated(self, **fields)
         except pydantic.ValidationError as error:
             raise EigenforgetError(f"{label}: {one_line(error)}") from None
+        if "recipe" in given and "recipe" not in fields:
+            self.__dict__[_RECIPE] = given["recipe"]
 
     typing.cast("Any", made).__init__ = checked
     return typing.cast("type[_T]", made)
@@ -101,9 +108,9 @@ def build_choice(name: str, fields: dict[str, Any], choices: Sequence[type], wha
             f"{what} {name}: {kind.__name__} is no dataclass; decorate it with configured"
         )
     label = f"{what} {getattr(kind, 'name', name)}"
-    fields = _checked_names(kind, fields, label)
+    filled = _checked_names(kind, fields, label)
     try:
-        return kind(**fields)
+        return kind(**(fields if is_pydantic_dataclass(kind) else filled))
     except EigenforgetError as error:
         own = str(error).startswith(f"{getattr(kind, 'name', name)}:")
         raise EigenforgetError(f"{what if own else label + ':'} {error}") from None
@@ -125,6 +132,14 @@ def spell(value: Any) -> str:
             given.append(f"{f.name}={spell(current)}")
     name = name_of(value) if path is None else "python"
     return f"{name}({', '.join(given)})"
+
+
+def recipe_of(value: Any) -> str | None:
+    """The name of the recipe that an instance was made from, as in scrub(recipe="…").
+
+    It is no part of the spelling, which has every setting.
+    """
+    return getattr(value, "__dict__", {}).get(_RECIPE)
 
 
 def as_json(value: Any) -> Any:

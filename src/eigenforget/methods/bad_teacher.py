@@ -12,6 +12,7 @@ from eigenforget.core.fields import Count, Positive, TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Range, Task, adam
+from eigenforget.methods.published import RESNET18, PublishedData, PublishedRun
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.losses import kl_to_target, soft_target
 from eigenforget.training.phases import LossInputs, Phase
@@ -40,9 +41,19 @@ class BadTeacher(Method):
     passes: ClassVar = "trained: epochs × (forget + retain_share × retain); forward: twice that"
     search_space: ClassVar = {"lr": Range(1e-4, 0.01)}
     recipes: ClassVar = {
-        "cifar-super20-resnet18": dict(
-            epochs=1, lr=1e-4, temperature=1.0, retain_share=0.3, batch_size=256
-        )
+        "cifar20-resnet18-badteaching": PublishedRun(
+            dict(
+                epochs=1,
+                lr=1e-4,
+                temperature=1.0,
+                retain_share=0.3,
+                batch_size=256,
+            ),
+            RESNET18,
+            PublishedData("CIFAR-20", 20, (3, 224, 224)),
+            "one subclass",
+            "vikram2000b/bad-teaching-unlearning, CIFARSuper20_Rocket_Unlearn.ipynb, f1aa988",
+        ),
     }
 
     epochs: Annotated[Count, "passes over the forget set and the retain sample"] = 5

@@ -207,7 +207,7 @@ def optimizer_of(method: Method, **settings: Any) -> Optimizer:
         method: May lack some of these fields; they take the defaults of `Optimizer`.
         **settings: Fields of `Optimizer` that win over the method's.
     """
-    shared = ("lr", "momentum", "nesterov", "weight_decay", "schedule", "clip")
+    shared = ("lr", "momentum", "nesterov", "weight_decay", "schedule", "drops", "clip")
     own = {name: getattr(method, name) for name in shared if hasattr(method, name)}
     return Optimizer(**own | settings)
 

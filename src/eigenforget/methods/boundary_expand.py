@@ -11,6 +11,7 @@ from eigenforget.core import seeds
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, ForgetEpochs, LearningRate, SGDFields
+from eigenforget.methods.published import ALL_CNN, CIFAR10, RESNET18, PublishedRun
 from eigenforget.models.heads import plain_head, replace_module
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import LossInputs, Phase, Schedule, WeightDecay
@@ -34,8 +35,54 @@ class BoundaryExpand(SGDFields, Method):
     passes: ClassVar = "trained: epochs × forget"
     search_space: ClassVar = {"lr": Range(1e-4, 0.05)}
     recipes: ClassVar = {
-        # As compared in the public code of DELETE, arXiv 2503.23751.
-        "cifar10-resnet18": dict(epochs=20, lr=8e-4, momentum=0.9, weight_decay=0.0, batch_size=128)
+        "cifar10-allcnn-boundary": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-5,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=64,
+                norm="train",
+            ),
+            ALL_CNN,
+            CIFAR10,
+            "one class",
+            "TY-LEE-KR/Boundary-Unlearning-Code, boundary_unlearning.py, 19f9f23",
+        ),
+        "cifar10-resnet18-delete": PublishedRun(
+            dict(
+                epochs=20,
+                lr=8e-4,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=128,
+                norm="train",
+            ),
+            RESNET18,
+            CIFAR10,
+            "one class",
+            "shaaaaron/DELETE, scripts.sh, 049eb0c",
+        ),
+        "cifar10-resnet18-scissorhands": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-6,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=5e-4,
+                schedule="constant",
+                batch_size=256,
+                norm="train",
+            ),
+            RESNET18,
+            CIFAR10,
+            "10 % random samples",
+            "JingWu321/Scissorhands, Classification/sh/main_0.1_cifar10.sh, 73ae065",
+        ),
     }
 
     epochs: ForgetEpochs = 20

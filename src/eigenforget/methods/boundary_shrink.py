@@ -12,6 +12,7 @@ from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, ForgetEpochs, LearningRate, SGDFields
+from eigenforget.methods.published import ALL_CNN, CIFAR10, RESNET18, PublishedRun
 from eigenforget.models.features import called_with, logits_of
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import LossInputs, Phase, Schedule, WeightDecay
@@ -37,12 +38,59 @@ class BoundaryShrink(SGDFields, Method):
     passes: ClassVar = "trained: (1 + epochs) × forget; forward: forget"
     search_space: ClassVar = {"lr": Range(1e-4, 0.05)}
     recipes: ClassVar = {
-        # The published step is 0.1 of the pixel range, which is 0.4 where inputs are divided by
-        # their deviation of 0.25.
-        "cifar10-allcnn": dict(epochs=10, lr=1e-5, momentum=0.9, weight_decay=0.0, step=0.4),
-        # As compared in the public code of DELETE, arXiv 2503.23751.
-        "cifar10-resnet18": dict(
-            epochs=20, lr=5e-5, momentum=0.9, weight_decay=0.0, step=0.4, batch_size=128
+        "cifar10-allcnn-boundary": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-5,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=64,
+                step=0.5,
+                norm="train",
+            ),
+            ALL_CNN,
+            CIFAR10,
+            "one class",
+            "TY-LEE-KR/Boundary-Unlearning-Code, boundary_unlearning.py, 19f9f23",
+            "0.1 of the pixel range, for inputs that are divided by 0.2 as its attack does",
+        ),
+        "cifar10-resnet18-delete": PublishedRun(
+            dict(
+                epochs=20,
+                lr=5e-5,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=128,
+                step=0.4,
+                norm="train",
+            ),
+            RESNET18,
+            CIFAR10,
+            "one class",
+            "shaaaaron/DELETE, scripts.sh, 049eb0c",
+            "0.1 of the pixel range, for inputs that are divided by 0.25",
+        ),
+        "cifar10-resnet18-scissorhands": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-6,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=5e-4,
+                schedule="constant",
+                batch_size=256,
+                step=0.1,
+                norm="train",
+            ),
+            RESNET18,
+            CIFAR10,
+            "10 % random samples",
+            "JingWu321/Scissorhands, Classification/sh/main_0.1_cifar10.sh, 73ae065",
+            "inputs lie in [0, 1], and the model normalises them",
         ),
     }
 

@@ -14,6 +14,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import LearningRate, RetainEpochs, SGDFields
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.models.initialisation import NORMS, reinitialise
 from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
@@ -42,6 +43,25 @@ class CFk(SGDFields, Method):
     needs: ClassVar = ("retain", "labels")
     passes: ClassVar = "trained: epochs × retain, last k layers"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
+    recipes: ClassVar = {
+        "cifar10-resnet18-scrub": PublishedRun(
+            dict(
+                epochs=10,
+                lr=0.01,
+                momentum=0.0,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=64,
+                k=6,
+            ),
+            RESNET18,
+            CIFAR10,
+            "100 samples of one class",
+            "meghdadk/SCRUB, MIA_experiments.ipynb, 98ffb11",
+            "layer4 trains there, the head stays; k=6 trains both",
+        ),
+    }
 
     k: Annotated[Count, "number of convolutions and linear layers to fine-tune, from the end"] = 3
     epochs: RetainEpochs = 5

@@ -16,6 +16,7 @@ from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, inner_method
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import plain_head, replace_module
@@ -44,9 +45,52 @@ class CMF(Method):
     search_space: ClassVar = {"inner.lr": Range(1e-3, 0.2)}
     adds: ClassVar = ("mean",)
     recipes: ClassVar = {
-        "cifar10-resnet18": dict(
-            inner=RandomLabel(epochs=3, lr=2e-3, batch_size=128), temperature=1.0
-        )
+        "cifar10-resnet18-cmf": PublishedRun(
+            dict(
+                inner=RandomLabel(
+                    epochs=4,
+                    lr=1e-4,
+                    momentum=0.9,
+                    nesterov=True,
+                    weight_decay=5e-4,
+                    schedule="constant",
+                    batch_size=128,
+                    clip=1.0,
+                    redraw="batch",
+                    candidates="others",
+                    retain_steps="mixed",
+                    one_optimizer=False,
+                ),
+                temperature=1.0,
+            ),
+            RESNET18,
+            CIFAR10,
+            "one class",
+            "ycgao1/CMF_Unlearning, script/run/run_resnet_18_CMF_unlearning.sh, e6e94af",
+        ),
+        "cifar10-resnet18-cmf-three": PublishedRun(
+            dict(
+                inner=RandomLabel(
+                    epochs=4,
+                    lr=2e-3,
+                    momentum=0.9,
+                    nesterov=True,
+                    weight_decay=5e-4,
+                    schedule="constant",
+                    batch_size=128,
+                    clip=1.0,
+                    redraw="batch",
+                    candidates="others",
+                    retain_steps="mixed",
+                    one_optimizer=False,
+                ),
+                temperature=1.0,
+            ),
+            RESNET18,
+            CIFAR10,
+            "three classes",
+            "ycgao1/CMF_Unlearning, script/run/run_resnet_18_CMF_unlearning.sh, e6e94af",
+        ),
     }
 
     inner: Annotated[

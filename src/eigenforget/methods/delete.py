@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, ForgetEpochs, LearningRate, SGDFields
+from eigenforget.methods.published import CIFAR10, RESNET18, TINY_IMAGENET, PublishedRun
 from eigenforget.training.losses import kl_to_target, masked_true_class_target
 from eigenforget.training.phases import LossInputs, Phase, Schedule, WeightDecay
 
@@ -23,19 +24,44 @@ class DELETE(SGDFields, Method):
     name: ClassVar = "delete"
     source: ClassVar = (
         "Zhou et al.: Decoupled Distillation to Erase, CVPR 2025, arXiv 2503.23751; the true "
-        "class's logit is −∞ instead of −1e10 (the same softmax), momentum is Nesterov's; "
-        "recipes: the configuration files of its public code, whose script for CIFAR-10 sets lr "
-        "to 1e-3 instead"
+        "class's logit is −∞ instead of −1e10 (the same softmax)"
     )
     needs: ClassVar = ("forget", "labels")
     passes: ClassVar = "trained: epochs × forget; forward: epochs × forget"
     search_space: ClassVar = {"lr": Range(1e-4, 0.05)}
     recipes: ClassVar = {
-        "cifar10-resnet18": dict(
-            epochs=20, lr=1e-4, momentum=0.9, weight_decay=0.0, batch_size=128
+        "cifar10-resnet18-delete": PublishedRun(
+            dict(
+                epochs=20,
+                lr=1e-3,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=128,
+                norm="train",
+            ),
+            RESNET18,
+            CIFAR10,
+            "one class",
+            "shaaaaron/DELETE, scripts.sh, 049eb0c",
+            "config/cifar10_resnet18.yaml has lr 1e-4, which the script overrides",
         ),
-        "tinyimagenet-resnet18": dict(
-            epochs=20, lr=5e-5, momentum=0.9, weight_decay=0.0, batch_size=64
+        "tinyimagenet-resnet18-delete": PublishedRun(
+            dict(
+                epochs=20,
+                lr=5e-5,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=64,
+                norm="train",
+            ),
+            RESNET18,
+            TINY_IMAGENET,
+            "one class",
+            "shaaaaron/DELETE, config/tiny_imagenet_resnet18.yaml, 60018a1",
         ),
     }
 

@@ -12,6 +12,7 @@ from eigenforget.alignment import Eigenspace, merge, moments
 from eigenforget.core.errors import Refused
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
+from eigenforget.methods.published import ALL_CNN, CIFAR10, PublishedRun
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
 
@@ -38,7 +39,17 @@ class ESC(Method):
     )
     passes: ClassVar = "forward: forget"
     search_space: ClassVar = {"drop_percent": Range(0.8, 20.0)}
-    recipes: ClassVar = {"cifar10-allcnn": {"drop_percent": 3.0}}
+    recipes: ClassVar = {
+        "cifar10-allcnn-esc": PublishedRun(
+            dict(
+                drop_percent=1.5,
+            ),
+            ALL_CNN,
+            CIFAR10,
+            "one class",
+            "KU-VGI/ESC, README.md and unlearn.py, 29c66b8",
+        ),
+    }
 
     drop_percent: Annotated[
         float, Field(gt=0, lt=100), "share of feature directions dropped, in percent"

@@ -13,6 +13,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import TensorSource
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.esc import fold, forget_directions
+from eigenforget.methods.published import ALL_CNN, CIFAR10, PublishedRun
 from eigenforget.models.features import find_head
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import LossInputs, Phase
@@ -42,7 +43,19 @@ class ESCT(Method):
     passes: ClassVar = "forward: forget; trained: epochs × forget through the head only"
     search_space: ClassVar = {"lr": Range(1e-3, 1.0)}
     recipes: ClassVar = {
-        "cifar10-allcnn": dict(lr=1e-3, epochs=50, batch_size=64, threshold=0.8, loss="code")
+        "cifar10-allcnn-esc": PublishedRun(
+            dict(
+                lr=1e-3,
+                epochs=50,
+                batch_size=64,
+                threshold=0.7,
+                loss="code",
+            ),
+            ALL_CNN,
+            CIFAR10,
+            "one class",
+            "KU-VGI/ESC, README.md and unlearn.py, 29c66b8",
+        ),
     }
 
     epochs: Annotated[Count, "passes over the forget features"] = 50

@@ -12,6 +12,7 @@ from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.cf_k import draw_anew, last_layers, last_phase
 from eigenforget.methods.fields import RetainEpochs, SGDFields
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.training.phases import Schedule
 
 
@@ -33,6 +34,26 @@ class EUk(SGDFields, Method):
     needs: ClassVar = ("retain", "labels", "modules with reset_parameters()")
     passes: ClassVar = "trained: epochs × retain, last k layers"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
+    recipes: ClassVar = {
+        "cifar10-resnet18-scrub": PublishedRun(
+            dict(
+                epochs=25,
+                lr=0.01,
+                momentum=0.0,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=64,
+                drops=(0.4, 0.6, 0.8),
+                k=6,
+            ),
+            RESNET18,
+            CIFAR10,
+            "100 samples of one class",
+            "meghdadk/SCRUB, MIA_experiments.ipynb, 98ffb11",
+            "layer4 takes its initial weights there, the head stays; k=6 draws both anew",
+        ),
+    }
 
     k: Annotated[Count, "number of convolutions and linear layers to retrain, from the end"] = 3
     epochs: RetainEpochs = 10

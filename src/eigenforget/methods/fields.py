@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.spec import configured
-from eigenforget.training.phases import Momentum, Nesterov, Schedule, WeightDecay
+from eigenforget.training.phases import Drops, Momentum, Nesterov, Schedule, WeightDecay
 
 LearningRate = Annotated[Positive, "SGD learning rate"]
 Clip = Annotated[NonNegative, "gradient-norm limit, 0 for none"]
@@ -33,4 +33,5 @@ class SGDFields:
     nesterov: Nesterov = True
     weight_decay: WeightDecay = 5e-4
     schedule: Schedule = "cosine"
+    drops: Drops = ()
     batch_size: BatchSize = 128

@@ -12,6 +12,7 @@ from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import GradientChunk
+from eigenforget.methods.published import ALL_CNN, CIFAR10, PublishedRun
 from eigenforget.models.heads import head_if_any
 from eigenforget.training.gradients import fisher_diagonal
 
@@ -45,6 +46,20 @@ class FisherForgetting(Method):
     needs: ClassVar = ("retain", "per-sample gradients")
     passes: ClassVar = "trained: importance_samples of retain (per-sample gradients)"
     search_space: ClassVar = {"alpha": Range(1e-09, 1e-05)}
+    recipes: ClassVar = {
+        "cifar10-allcnn-scrub": PublishedRun(
+            dict(
+                alpha=1e-7,
+                form="code",
+                limit=1e3,
+                importance_samples=None,
+            ),
+            ALL_CNN,
+            CIFAR10,
+            "one class",
+            "meghdadk/SCRUB, large_scale_unlearning.ipynb, 98ffb11",
+        ),
+    }
 
     alpha: Annotated[Positive, "scale of the noise's variance"] = 1e-6
     form: Annotated[Literal["paper", "code"], "formula of the variance; see above"] = "code"

@@ -10,6 +10,7 @@ from eigenforget.core.fields import Count
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, BatchSize, Clip, LearningRate, SGDFields
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import Phase, Schedule, WeightDecay
 
@@ -32,12 +33,43 @@ class GradientAscent(SGDFields, Method):
     needs: ClassVar = ("forget", "labels")
     passes: ClassVar = "trained: epochs × steps_per_epoch × batch_size"
     search_space: ClassVar = {"lr": Range(1e-4, 0.1)}
-    # The baseline of the Scissorhands scripts (arXiv 2401.06187), 10 % random samples; they clip
-    # nothing.
     recipes: ClassVar = {
-        "cifar10-resnet18": dict(
-            epochs=5, steps_per_epoch=None, lr=1e-4, batch_size=256, weight_decay=5e-4, clip=0.0
-        )
+        "cifar10-resnet18-scissorhands": PublishedRun(
+            dict(
+                epochs=5,
+                lr=1e-4,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=5e-4,
+                schedule="constant",
+                batch_size=256,
+                steps_per_epoch=None,
+                clip=0.0,
+                norm="train",
+            ),
+            RESNET18,
+            CIFAR10,
+            "10 % random samples",
+            "JingWu321/Scissorhands, Classification/sh/main_0.1_cifar10.sh, 73ae065",
+        ),
+        "cifar10-resnet18-delete": PublishedRun(
+            dict(
+                epochs=20,
+                lr=1e-5,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=128,
+                steps_per_epoch=None,
+                clip=0.0,
+                norm="train",
+            ),
+            RESNET18,
+            CIFAR10,
+            "one class",
+            "shaaaaron/DELETE, scripts.sh, 049eb0c",
+        ),
     }
 
     epochs: Annotated[Count, "number of epochs"] = 5

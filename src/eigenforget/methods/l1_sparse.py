@@ -12,6 +12,7 @@ from eigenforget.core.fields import NonNegative, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import LearningRate, RetainEpochs, SGDFields
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
 
@@ -33,11 +34,25 @@ class L1Sparse(SGDFields, Method):
     needs: ClassVar = ("retain", "labels")
     passes: ClassVar = "trained: epochs × retain"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2), "gamma": Range(1e-05, 1e-3)}
-    # As the baseline runs in the Scissorhands scripts (arXiv 2401.06187), 10 % random samples.
     recipes: ClassVar = {
-        "cifar10-resnet18": dict(
-            epochs=10, gamma=1e-4, lr=0.01, batch_size=256, schedule="constant"
-        )
+        "cifar10-resnet18-scissorhands": PublishedRun(
+            dict(
+                epochs=10,
+                lr=0.01,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=5e-4,
+                schedule="constant",
+                batch_size=256,
+                gamma=1e-4,
+                penalty="decreasing",
+                plain_epochs=0,
+            ),
+            RESNET18,
+            CIFAR10,
+            "10 % random samples",
+            "JingWu321/Scissorhands, Classification/sh/main_0.1_cifar10.sh, 73ae065",
+        ),
     }
 
     epochs: RetainEpochs = 5

@@ -9,6 +9,7 @@ from torch import nn
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task
+from eigenforget.methods.published import CIFAR20, RESNET18, PublishedRun
 from eigenforget.methods.ssd import DampeningFields, dampened
 from eigenforget.training.gradients import Weights, sensitivity, squared_norm
 
@@ -35,6 +36,20 @@ class LFSSD(DampeningFields, Method):
         "estimator='batch'"
     )
     search_space: ClassVar = {"dampening": Range(0.05, 2.0)}
+    recipes: ClassVar = {
+        "cifar20-resnet18-supreme": PublishedRun(
+            dict(
+                alpha=5.0,
+                dampening=1.0,
+                estimator="batch",
+                batch_size=64,
+            ),
+            RESNET18,
+            CIFAR20,
+            "one class",
+            "pedroandreou/supreme-unlearning, utils/unlearning/unlearn_main.py, 9d776fd",
+        ),
+    }
 
     def __call__(self, task: Task) -> nn.Module:
         size = self.batch_size if self.estimator == "batch" else None

@@ -15,6 +15,14 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import BatchSize
+from eigenforget.methods.published import (
+    CIFAR10,
+    CIFAR100,
+    RESNET18,
+    VIT,
+    PublishedData,
+    PublishedRun,
+)
 from eigenforget.training.losses import kl_to_target
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
 
@@ -43,8 +51,65 @@ class LoTUS(Method):
     )
     search_space: ClassVar = {"lr": Range(1e-4, 0.005), "alpha": Range(0.5, 8.0)}
     recipes: ClassVar = {
-        "cifar10-resnet18": {"epochs": 10, "alpha": 2.0, "retain_share": 0.3},
-        "cifar10-vit": {"epochs": 3, "alpha": 2.0, "retain_share": 0.3},
+        "cifar10-resnet18-lotus": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-4,
+                weight_decay=5e-4,
+                alpha=8.0,
+                retain_share=0.3,
+                batch_size=128,
+            ),
+            RESNET18,
+            CIFAR10,
+            "random samples",
+            "cspartalis/LoTUS, src/bash_scripts/reproduce_results.sh, 35ae25e",
+            "target_accuracy is the original's on validation data",
+        ),
+        "cifar10-resnet18-lotus-class": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-4,
+                weight_decay=5e-4,
+                alpha=32.0,
+                retain_share=0.3,
+                batch_size=128,
+            ),
+            RESNET18,
+            CIFAR10,
+            "one class",
+            "cspartalis/LoTUS, src/bash_scripts/class_reproduce_results.sh, 35ae25e",
+        ),
+        "cifar100-resnet18-lotus": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-4,
+                weight_decay=5e-4,
+                alpha=2.0,
+                retain_share=0.3,
+                batch_size=128,
+            ),
+            RESNET18,
+            CIFAR100,
+            "random samples",
+            "cspartalis/LoTUS, src/bash_scripts/reproduce_results.sh, 35ae25e",
+            "target_accuracy is the original's on validation data",
+        ),
+        "cifar10-vit-lotus": PublishedRun(
+            dict(
+                epochs=3,
+                lr=1e-6,
+                weight_decay=5e-4,
+                alpha=2.0,
+                retain_share=0.3,
+                batch_size=32,
+            ),
+            VIT,
+            PublishedData("CIFAR-10", 10, (3, 224, 224)),
+            "random samples",
+            "cspartalis/LoTUS, src/bash_scripts/reproduce_results.sh, 35ae25e",
+            "target_accuracy is the original's on validation data",
+        ),
     }
 
     epochs: Annotated[Count, "passes over forget set and retain sample, at most"] = 10

@@ -13,6 +13,7 @@ from torch import nn
 from eigenforget.core.fields import UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, inner_method
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.training.gradients import Weights, mean_gradient
 from eigenforget.training.phases import Phase
@@ -47,6 +48,32 @@ class Masked(Method):
     needs: ClassVar = ("forget", "labels", "retain data where inner needs them", "what inner needs")
     passes: ClassVar = "trained: forget (mask) + what inner trains"
     search_space: ClassVar = {"inner.lr": Range(1e-3, 0.2)}
+    recipes: ClassVar = {
+        "cifar10-resnet18-salun": PublishedRun(
+            dict(
+                inner=RandomLabel(
+                    epochs=10,
+                    lr=0.013,
+                    momentum=0.9,
+                    nesterov=False,
+                    weight_decay=5e-4,
+                    schedule="constant",
+                    batch_size=256,
+                    clip=0.0,
+                    redraw="batch",
+                    candidates="all",
+                    retain_steps="after",
+                    one_optimizer=True,
+                ),
+                keep_top=0.5,
+            ),
+            RESNET18,
+            CIFAR10,
+            "10 % random samples",
+            "OPTML-Group/Unlearn-Saliency, Classification/README.md, a6e89fd",
+            "the mask is of the gradient over all forget samples, not summed over batch means",
+        ),
+    }
 
     inner: Annotated[
         Any, AfterValidator(_maskable), "the method to run, such as random_label(lr=0.01)"

@@ -10,6 +10,7 @@ from eigenforget.core.fields import TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import Clip, LearningRate, RetainEpochs, SGDFields
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import LossInputs, Phase
 
@@ -31,6 +32,26 @@ class NegGradPlus(SGDFields, Method):
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = "trained: epochs × retain × (1 + forget_batch_size / batch_size)"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
+    recipes: ClassVar = {
+        "cifar10-resnet18-scrub": PublishedRun(
+            dict(
+                epochs=5,
+                lr=0.01,
+                momentum=0.0,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=32,
+                alpha=0.9999,
+                clip=0.0,
+                forget_batch_size=16,
+            ),
+            RESNET18,
+            CIFAR10,
+            "100 samples of one class",
+            "meghdadk/SCRUB, MIA_experiments.ipynb, 98ffb11",
+        ),
+    }
 
     epochs: RetainEpochs = 5
     alpha: Annotated[UpTo1, "weight of the retain set; the forget set has 1 − alpha"] = 0.95

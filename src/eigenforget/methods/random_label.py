@@ -15,6 +15,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import Clip, SGDFields
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.recipe import supervised
@@ -39,6 +40,48 @@ class RandomLabel(SGDFields, Method):
     needs: ClassVar = ("forget", "retain (unless retain_steps='none')", "labels")
     passes: ClassVar = "trained: epochs × (forget + retain)"
     search_space: ClassVar = {"lr": Range(1e-3, 0.2)}
+    recipes: ClassVar = {
+        "cifar10-resnet18-delete": PublishedRun(
+            dict(
+                epochs=20,
+                lr=3e-4,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=0.0,
+                schedule="constant",
+                batch_size=128,
+                clip=0.0,
+                redraw="never",
+                candidates="all",
+                retain_steps="none",
+                one_optimizer=False,
+            ),
+            RESNET18,
+            CIFAR10,
+            "one class",
+            "shaaaaron/DELETE, scripts.sh, 049eb0c",
+        ),
+        "cifar10-resnet18-lotus": PublishedRun(
+            dict(
+                epochs=10,
+                lr=1e-3,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=5e-4,
+                schedule="constant",
+                batch_size=128,
+                clip=0.0,
+                redraw="epoch",
+                candidates="others",
+                retain_steps="after",
+                one_optimizer=True,
+            ),
+            RESNET18,
+            CIFAR10,
+            "random samples",
+            "cspartalis/LoTUS, src/unlearning_methods/naive_unlearning_class.py (relabel), 35ae25e",
+        ),
+    }
 
     epochs: Annotated[Count, "passes over the forget set and over the retain set"] = 2
     lr: Annotated[Positive, "SGD learning rate of both"] = 0.02

@@ -17,6 +17,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import Clip, LearningRate, SGDFields
+from eigenforget.methods.published import ALL_CNN, CIFAR10, RESNET18, PublishedRun
 from eigenforget.training.losses import cross_entropy, kl_between
 from eigenforget.training.phases import LossInputs, Phase, ScheduleName
 
@@ -57,20 +58,55 @@ class SCRUB(SGDFields, Method):
         "trained: msteps × forget + epochs × retain; forward: the same, and the rewind's"
     )
     search_space: ClassVar = {"lr": Range(5e-4, 0.05), "alpha": Range(1e-3, 1.0)}
-    # The authors' large-scale notebook; its last epoch has the full learning rate.
     recipes: ClassVar = {
-        "cifar10-resnet18": dict(
-            epochs=3,
-            msteps=2,
-            alpha=0.001,
-            gamma=0.99,
-            temperature=4.0,
-            lr=5e-4,
-            schedule="constant",
-            clip=0.0,
-            batch_size=128,
-            forget_batch_size=32,
-        )
+        "cifar10-resnet18-scrub": PublishedRun(
+            dict(
+                epochs=5,
+                lr=5e-4,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=5e-4,
+                schedule="constant",
+                batch_size=32,
+                msteps=3,
+                alpha=0.5,
+                gamma=1.0,
+                temperature=4.0,
+                alone_lr=5e-5,
+                clip=0.0,
+                forget_batch_size=16,
+                one_optimizer=True,
+            ),
+            RESNET18,
+            CIFAR10,
+            "100 samples of one class",
+            "meghdadk/SCRUB, MIA_experiments.ipynb, 98ffb11",
+            "rewind=True is the SCRUB+R of the same notebook, but for its reference",
+        ),
+        "cifar10-allcnn-scrub": PublishedRun(
+            dict(
+                epochs=3,
+                lr=5e-4,
+                momentum=0.9,
+                nesterov=False,
+                weight_decay=5e-4,
+                schedule="constant",
+                batch_size=256,
+                msteps=2,
+                alpha=0.001,
+                gamma=0.99,
+                temperature=4.0,
+                alone_lr=None,
+                clip=0.0,
+                forget_batch_size=512,
+                one_optimizer=True,
+            ),
+            ALL_CNN,
+            CIFAR10,
+            "one class",
+            "meghdadk/SCRUB, large_scale_unlearning.ipynb, 98ffb11",
+            "its del_batch_size and sgda_batch_size are read by nothing",
+        ),
     }
 
     epochs: Annotated[Count, "min epochs in all: passes over the retain set"] = 5

@@ -16,6 +16,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource, Source
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import GradientChunk
+from eigenforget.methods.published import CIFAR20, RESNET18, PublishedRun
 from eigenforget.training.gradients import (
     Weights,
     fisher_diagonal,
@@ -69,6 +70,20 @@ class SSD(DampeningFields, Method):
         "estimator='batch'"
     )
     search_space: ClassVar = {"dampening": Range(0.05, 2.0)}
+    recipes: ClassVar = {
+        "cifar20-resnet18-ssd": PublishedRun(
+            dict(
+                alpha=10.0,
+                dampening=1.0,
+                estimator="batch",
+                batch_size=64,
+            ),
+            RESNET18,
+            CIFAR20,
+            "one class",
+            "if-loops/selective-synaptic-dampening, src/forget_full_class_main.py, cdfdc0e",
+        ),
+    }
 
     def __call__(self, task: Task) -> nn.Module:
         def of_samples(model: nn.Module, source: Source) -> Weights:

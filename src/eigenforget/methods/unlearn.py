@@ -13,6 +13,7 @@ from eigenforget.data.sources import Source, as_source
 from eigenforget.data.sources.content import check_overlap, overlap, reads_the_same
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import DECLARED, Method, Task, of_callable
+from eigenforget.methods.published import doubt_other_settings
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.models.prepare import door, looks, prepare
@@ -143,6 +144,7 @@ def run_method(method: Method, task: Task) -> nn.Module:
     for source in (task.forget, task.retain):
         if source is not None:
             check_label_range(source.labels(), task.num_classes)
+    doubt_other_settings(method, task)
     result: Any = method(task)
     if not isinstance(result, nn.Module) or result is task.model:
         got = "the given one" if result is task.model else type(result).__name__

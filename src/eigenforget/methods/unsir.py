@@ -15,6 +15,7 @@ from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource, Source, TensorSource
 from eigenforget.methods.base import Method, Range, Task, adam
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.models.features import logits_of
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import Phase
@@ -48,18 +49,27 @@ class UNSIR(Method):
     )
     search_space: ClassVar = {"impair_lr": Range(1e-4, 0.05), "repair_lr": Range(1e-4, 0.02)}
     recipes: ClassVar = {
-        "cifar10-resnet18": dict(
-            noise_samples=256,
-            noise_steps=40,
-            noise_lr=0.1,
-            noise_penalty=0.1,
-            repeats=20,
-            retain_per_class=1000,
-            impair_lr=0.02,
-            repair_lr=0.01,
-            repair_epochs=1,
-            batch_size=256,
-        )
+        "cifar10-resnet18-unsir": PublishedRun(
+            dict(
+                noise_samples=256,
+                noise_steps=40,
+                noise_lr=0.1,
+                noise_penalty=0.1,
+                repeats=20,
+                impair_samples=3,
+                noise_norm="train",
+                retain_per_class=1000,
+                impair_lr=0.02,
+                repair_lr=0.01,
+                repair_epochs=1,
+                batch_size=256,
+            ),
+            RESNET18,
+            CIFAR10,
+            "two classes",
+            "vikram2000b/Fast-Machine-Unlearning, Machine Unlearning.ipynb, 252bc92",
+            "its loop over batch[0].size(0), the channels, takes 3 of the 256 noise images",
+        ),
     }
 
     noise_samples: Annotated[TwoOrMore, "noise inputs per forgotten class"] = 256

@@ -10,13 +10,16 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from eigenforget.core.fields import Below1, NonNegative, Positive
+from eigenforget.core.fields import Below1, Between01, NonNegative, Positive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source, steps_in_epoch
 
 ScheduleName = Literal["constant", "cosine", "onecycle"]
 Schedule = Annotated[ScheduleName, "learning-rate schedule"]
+Drops = Annotated[
+    tuple[Between01, ...], "shares of all steps after which the learning rate falls to a tenth"
+]
 Momentum = Annotated[Below1, "SGD momentum"]
 Nesterov = Annotated[bool, "Nesterov's momentum; False is the plain one"]
 WeightDecay = Annotated[NonNegative, "L2 penalty"]
@@ -33,6 +36,7 @@ class Optimizer:
     nesterov: Nesterov = True
     weight_decay: Annotated[NonNegative, "decoupled in AdamW, L2 in SGD"] = 5e-4
     schedule: Schedule = "constant"
+    drops: Drops = ()
     clip: Annotated[NonNegative, "gradient-norm limit, 0 for none"] = 0.0
 
     def over(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -53,11 +57,12 @@ class Optimizer:
         "onecycle" warms up over the first 20 % of the steps and then falls linearly.
         """
         done = step / max(1, steps)
+        left = 0.1 ** sum(done >= drop for drop in self.drops)
         if self.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * done))
+            return left * 0.5 * (1 + math.cos(math.pi * done))
         if self.schedule == "onecycle":
-            return max(min(done / 0.2, (1 - done) / 0.8), 1e-3)
-        return 1.0
+            return left * max(min(done / 0.2, (1 - done) / 0.8), 1e-3)
+        return left
 
 
 class LossInputs(NamedTuple):
