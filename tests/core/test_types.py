@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Index
+from eigenforget.core.types import Index, digest_of_rows
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,17 @@ def test_the_index_keeps_its_columns_when_the_callers_mapping_changes() -> None:
 def test_ids_must_be_unique() -> None:
     with pytest.raises(EigenforgetError, match="repeated: a"):
         Index(np.array(["a", "b", "a"]), np.zeros(3, dtype=int))
+
+
+def test_the_digest_is_that_of_the_sorted_rows() -> None:
+    ids = np.array(["b", "a", "a!", "a\t", "ab", "", "é"])
+    for names in (ids, np.append(ids[:-1], "a\x1fb")):
+        known = {"x": np.arange(7) / 3, "s": names[::-1]}
+        index = Index(names, np.arange(7) % 2, columns=known)
+        rows = [
+            f"{name}\x1f{label}\x1fs:U={s}\x1fx:f={x}"
+            for name, label, s, x in zip(
+                names, index.labels, known["s"], known["x"].tolist(), strict=True
+            )
+        ]
+        assert index.digest() == digest_of_rows(rows)

@@ -6,13 +6,14 @@ Shapes use N samples, D features, C classes, B batch size.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.row_texts import CellForm, row_texts
 from eigenforget.core.text import listed
 
 if TYPE_CHECKING:
@@ -145,13 +146,16 @@ class Index:
     def digest(self) -> str:
         """SHA-256 over the sorted rows; the order of samples and columns does not matter."""
         columns = [c for c in (self.ids, self.labels, self.groups, self.content) if c is not None]
-        named = [
-            [f"{name}:{c.dtype.kind}={value}" for value in c]
-            for name, c in sorted(self.columns.items())
-        ]
-        return digest_of_rows(
-            "\x1f".join(map(str, row)) for row in zip(*columns, *named, strict=True)
-        )
+        named = sorted(self.columns.items())
+        before = [""] * len(columns) + [f"{name}:{c.dtype.kind}=" for name, c in named]
+        form = CellForm(before, spelled=format)
+        columns += [column for _, column in named]
+        ids = [str(name) for name in self.ids]
+        if any("\x1f" in name for name in ids):
+            return digest_of_rows(row_texts(columns, form))
+        # The order of the rows is that of their ids, with what follows them.
+        order = sorted(range(len(ids)), key=[f"{name}\x1f" for name in ids].__getitem__)
+        return _digest(row_texts(columns, form, np.array(order, dtype=np.int64)))
 
 
 class Split(NamedTuple):
@@ -244,8 +248,12 @@ def _one_type(column: np.ndarray) -> np.ndarray:
 
 def digest_of_rows(rows: Any) -> str:
     """The digest "sha256:…" of the rows in sorted order."""
+    return _digest(sorted(rows))
+
+
+def _digest(rows: Iterable[str]) -> str:
     total = hashlib.sha256()
-    for row in sorted(rows):
+    for row in rows:
         total.update(row.encode())
         total.update(b"\n")
     return f"sha256:{total.hexdigest()}"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.row_texts import CellForm, row_texts
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import standardised
 from eigenforget.data.columns import ColumnTable, text_column
@@ -141,16 +142,17 @@ def contents(records: ColumnTable, features: Features) -> np.ndarray:
     Equal rows have equal hashes; 1 and 1.0 are the same number.
     """
     numeric = [records.columns[name].numbers for name in features.numeric]
-    values = [[repr(float(v) + 0.0) for v in column] for column in numeric if column is not None]
-    values += [list(records.columns[name].text) for name in features.categorical]
+    # Adding zero turns -0.0 into 0.0.
+    values = [column.astype(np.float64) + 0.0 for column in numeric if column is not None]
+    values += [records.columns[name].text for name in features.categorical]
     start = hashlib.sha256(
         "\x1f".join(("table", *features.numeric, "", *features.categorical)).encode()
     )
     digests = []
-    for row in zip(*values, strict=True):
+    # With their lengths, so that no cell can run into the next.
+    for row in row_texts(values, CellForm(counted=True, between="")):
         total = start.copy()
-        # With their lengths, so that no cell can run into the next.
-        total.update("".join(f"\x1e{len(cell)}\x1f{cell}" for cell in row).encode())
+        total.update(row.encode())
         digests.append(total.hexdigest())
     return np.array(digests)
 

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import ConcatDataset
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.row_texts import CellForm, row_texts
 from eigenforget.core.text import joined
 from eigenforget.core.types import Index
 from eigenforget.data.bundle import Data
@@ -208,8 +209,8 @@ def _hashes(index: Index, key: bytes) -> RowHashes:
         index.content if index.content is not None else index.ids,
     ]
     columns += [values for _, values in sorted(index.columns.items())]
-    known = [column for column in columns if column is not None]
-    rows = ("\x1f".join(map(str, row)) for row in zip(*known, strict=True))
+    known = [np.asarray(column) for column in columns if column is not None]
+    rows = row_texts(known, CellForm())
     return RowHashes(_hashed(rows, key), _hashed(map(str, index.ids), key))
 
 
