@@ -394,14 +394,21 @@ def standardised(
     )
     mean, std = found.numbers()
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = {
-            side: ((features - mean) / std).astype(np.float32) for side, features in samples.items()
-        }
+        scaled = {side: _scaled(features, mean, std) for side, features in samples.items()}
     for side, features in scaled.items():
         _check_finite(
             features, ids[side], f"standardised {side} features leave the range of float32 in"
         )
     return {side: torch.from_numpy(features) for side, features in scaled.items()}, found
+
+
+def _scaled(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """float32 [N, D], some rows after the other to bound the float64 copies."""
+    scaled = np.empty(features.shape, dtype=np.float32)
+    for start in range(0, len(features), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        scaled[rows] = (features[rows] - mean) / std
+    return scaled
 
 
 def _check_finite(features: np.ndarray, ids: np.ndarray, complaint: str) -> None:

@@ -119,10 +119,7 @@ def encoded(
     blocks: dict[str, list[Tensor]] = {side: [] for side in SIDES}
     found = None
     if features.numeric:
-        table = np.stack(
-            [_numbers(records, name, rows, missing) for name in features.numeric], axis=1
-        )
-        sides = {side: table[rows.positions(side)] for side in SIDES}
+        sides = _numeric_sides(records, features.numeric, rows, missing)
         ids = {side: rows.known.ids[rows.positions(side)] for side in SIDES}
         scaled, found = standardised(sides, ids, normalize)
         for side, columns in scaled.items():
@@ -163,6 +160,18 @@ def _first_word(records: ColumnTable, name: str) -> str:
             shown = cell if len(cell) <= 20 else f"{cell[:20]}…"
             return f"{shown!r} in {records.unit} {records.places[row]}"
     return "numbers and other values"
+
+
+def _numeric_sides(
+    records: ColumnTable, names: Sequence[str], rows: Rows, missing: Missing
+) -> dict[str, np.ndarray]:
+    """The numbers of each side, float64 [N, D], filled column by column."""
+    sides = {side: np.empty((len(rows.positions(side)), len(names))) for side in SIDES}
+    for n, name in enumerate(names):
+        column = _numbers(records, name, rows, missing)
+        for side, table in sides.items():
+            table[:, n] = column[rows.positions(side)]
+    return sides
 
 
 def _numbers(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> np.ndarray:

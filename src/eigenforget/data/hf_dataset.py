@@ -15,12 +15,12 @@ from eigenforget.core.extras import needed
 from eigenforget.core.fields import NonEmpty
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
+from eigenforget.data.arrow_tables import from_arrow
 from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, ImageStorage, image_data
 from eigenforget.data.normalisation import Normalize
-from eigenforget.data.readers import from_arrow
 from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.table import Drop, Fraction, Group, Id, Label, SplitSeed
 from eigenforget.data.text import MaxLength, Tokenizer, Vocabulary, text_data

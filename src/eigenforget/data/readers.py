@@ -3,78 +3,175 @@
 from __future__ import annotations
 
 import csv
+import functools
+import gzip
 import io
+import itertools
 import json
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
+from eigenforget.core.row_texts import pyarrow_where_installed
 from eigenforget.core.text import first_line, is_unicode, listed
-from eigenforget.data.columns import ColumnTable, DataColumn, text_column, typed_column
+from eigenforget.data.arrow_tables import arrow_csv, from_arrow
+from eigenforget.data.columns import (
+    UNNAMED,
+    ColumnTable,
+    DataColumn,
+    check_names,
+    text_column,
+    typed_column,
+    with_decimal_points,
+)
 from eigenforget.data.memory import check_fits
 from eigenforget.record import RecordError
-from eigenforget.record.reading import opened, read_bytes
+from eigenforget.record.reading import opened
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_PACKED = ".gz"
+_PIECE = 1 << 24
+_DELIMITERS = ",;\t|"
+"""Those that are looked for; the first of them where the header has as many cells with several."""
+_HEAD = 1 << 16
+"""Bytes of a file in which the delimiter is looked for."""
+_LONG = 32 << 20
+"""Bytes of a CSV file that is better read with pyarrow."""
 
 
-def read_columns(path: Path, delimiter: str = ",") -> ColumnTable:
-    """The table in a .csv, .tsv, .jsonl or .parquet file.
+def read_columns(path: Path, delimiter: str = "", written: Collection[str] = ()) -> ColumnTable:
+    """The table in a .csv, .tsv, .jsonl or .parquet file; text may be packed, as in .csv.gz.
 
-    CSV has a header, UTF-8 text and the given delimiter (.tsv: a tab); blank lines and space after
-    a delimiter are skipped. A line of JSON is one object of strings, numbers, true, false and null.
-    Parquet needs pyarrow.
+    CSV has a header and UTF-8 text; blank lines and space after a delimiter are skipped. Where it
+    has another delimiter than a comma, decimal commas are read as points, which a warning says. A
+    line of JSON is one object of strings, numbers, true, false and null. Parquet needs pyarrow,
+    which also reads CSV where it is installed, to the same table.
+
+    Args:
+        path: The file.
+        delimiter: What stands between the cells of a CSV file; "" takes what its header has (.tsv:
+            a tab).
+        written: Columns whose cells are wanted as they were written, also where all are numbers.
 
     Raises:
         EigenforgetError: The file cannot be read, is empty or not UTF-8, has ragged or unclosed
             rows (with the line), repeated or empty column names, or nested values.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(_PACKED)).suffix
+    if name.endswith(".parquet"):
         return _parquet(path)
-    if suffix not in _SUFFIXES:
-        raise EigenforgetError(f"files of rows end in {', '.join(_SUFFIXES)}, got {path.name!r}")
-    text = _text(path)
-    records = (
-        _jsonl(text) if suffix == ".jsonl" else _csv(text, "\t" if suffix == ".tsv" else delimiter)
-    )
+    if suffix not in _SUFFIXES[:-1]:
+        raise EigenforgetError(
+            f"files of rows end in {', '.join(_SUFFIXES)} or .csv{_PACKED}, got {path.name!r}"
+        )
+    content = functools.partial(_content, path)
+    if suffix == ".jsonl":
+        records = _jsonl(_text(content))
+    else:
+        records = _csv_file(content, "\t" if suffix == ".tsv" else delimiter, written)
     if not len(records):
         raise EigenforgetError("the file has no rows")
     return records
 
 
-def from_arrow(table: Any) -> ColumnTable:
-    """The columns of a pyarrow Table.
+def csv_columns(text: str, delimiter: str = "") -> ColumnTable:
+    """The table in the text of a CSV file; see `read_columns`.
 
     Raises:
-        EigenforgetError: Values are neither numbers, words nor times.
+        EigenforgetError: It has ragged or unclosed rows (with the line), or repeated or empty
+            column names.
     """
-    arrow = needed("pyarrow", extra="tables", what="Parquet")
-    _check_names(table.column_names)
-    columns = {name: _arrow_column(arrow, table.column(name), name) for name in table.column_names}
-    return ColumnTable(columns, np.arange(table.num_rows), "row")
+    used = delimiter or _delimiter(text[:_HEAD])
+    return _with_points(_csv(text, used), used)
 
 
-def _text(path: Path) -> str:
+@contextmanager
+def _content(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading, unpacked where it is packed."""
     try:
-        content = read_bytes(path, most=1 << 40)
+        with opened(path) as file:
+            packed = path.name.lower().endswith(_PACKED)
+            yield _unpacked(gzip.GzipFile(fileobj=file)) if packed else file
     except RecordError as error:
         raise EigenforgetError(str(error).removeprefix(f"{path}: ")) from None
+    except (EOFError, zlib.error) as error:
+        raise EigenforgetError(f"cannot be read: {first_line(error)}") from None
     except MemoryError:
         raise EigenforgetError("does not fit into memory") from None
+
+
+def _unpacked(file: gzip.GzipFile) -> BinaryIO:
+    """The content, piece by piece: a small file may hold more than there is memory for."""
+    found = io.BytesIO()
+    while piece := file.read(_PIECE):
+        found.write(piece)
+        check_fits(3 * found.tell(), "the file, unpacked,")  # the text and the cells
+    found.seek(0)
+    return found
+
+
+def _text(content: Callable[[], AbstractContextManager[BinaryIO]]) -> str:
+    with content() as file:
+        found = file.read()
     try:
-        text = content.decode("utf-8-sig")
+        text = found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = found[: error.start].count(b"\n") + 1
         raise EigenforgetError(
-            f"line {line} is not UTF-8 (byte 0x{content[error.start]:02x}): save the file as UTF-8"
+            f"line {line} is not UTF-8 (byte 0x{found[error.start]:02x}): save the file as UTF-8"
         ) from None
     if not text.strip():
         raise EigenforgetError("the file is empty")
     return text
+
+
+def _csv_file(
+    content: Callable[[], AbstractContextManager[BinaryIO]],
+    delimiter: str,
+    written: Collection[str],
+) -> ColumnTable:
+    with content() as file:
+        head = file.read(_HEAD).decode("utf-8-sig", "replace")
+        size = file.seek(0, io.SEEK_END)
+    used = delimiter or _delimiter(head)
+    arrow = pyarrow_where_installed()
+    found = None
+    if arrow is not None:
+        found = arrow_csv(arrow, content, used, check_names=_checked_names, written=written)
+    elif size > _LONG:
+        notices.warn(
+            "a long CSV file is read several times faster, and in a quarter of the memory, with "
+            "pyarrow: pip install 'eigenforget[tables]'"
+        )
+    found = _csv(_text(content), used) if found is None else found
+    if used not in (",", delimiter):
+        notices.warn(f"cells are divided by {used!r}, as in the header; delimiter=… says otherwise")
+    return _with_points(found, used)
+
+
+def _delimiter(head: str) -> str:
+    """The delimiter with which the header has most cells, and the next row as many."""
+    whole = head if len(head) < _HEAD else head[: head.rfind("\n") + 1] or head
+    counts = {mark: _cells_of_first_rows(whole, mark) for mark in _DELIMITERS}
+    alike = {mark: rows[0] for mark, rows in counts.items() if len(set(rows)) == 1 < rows[0]}
+    return max(alike, key=alike.__getitem__, default=",")
+
+
+def _cells_of_first_rows(head: str, delimiter: str) -> list[int]:
+    reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        return [len(row) for row in itertools.islice(filter(None, reader), 2)]
+    except csv.Error:
+        return []
 
 
 def _csv(text: str, delimiter: str) -> ColumnTable:
@@ -91,8 +188,7 @@ def _csv(text: str, delimiter: str) -> ColumnTable:
             if not row:
                 continue
             if not header:
-                header = [name.strip() for name in row]
-                _check_names(header)
+                header = _checked_names([name.strip() for name in row])
                 continue
             if len(row) != len(header):
                 raise EigenforgetError(
@@ -106,15 +202,31 @@ def _csv(text: str, delimiter: str) -> ColumnTable:
     return ColumnTable(columns, np.array(lines), "line")
 
 
-def _check_names(names: list[str]) -> None:
-    if not names or "" in names:
-        raise EigenforgetError(
-            "every column needs a name; the header has: "
-            f"{listed([name or repr(name) for name in names], 30) or 'none'}"
-        )
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise EigenforgetError(f"the header repeats the columns {listed(repeated)}")
+def _with_points(records: ColumnTable, delimiter: str) -> ColumnTable:
+    """The table with numbers that have decimal commas, where cells are divided otherwise."""
+    if delimiter == ",":
+        return records
+    made = {
+        name: found
+        for name, column in records.columns.items()
+        if column.numbers is None and (found := with_decimal_points(column)) is not None
+    }
+    if not made:
+        return records
+    cell = next(cell for cell in next(iter(made.values())).text if "," in cell).strip()
+    notices.warn(
+        f"decimal commas in {len(made)} columns ({listed(made, 5)}): {cell} is read as "
+        f"{cell.replace(',', '.')}"
+    )
+    return replace(records, columns={**records.columns, **made})
+
+
+def _checked_names(names: list[str]) -> list[str]:
+    """The names in a header; the first may be empty, as pandas and R write an index of rows."""
+    if len(names) > 1 and not names[0] and UNNAMED not in names:
+        names = [UNNAMED, *names[1:]]
+    check_names(names)
+    return names
 
 
 def _jsonl(text: str) -> ColumnTable:
@@ -126,7 +238,7 @@ def _jsonl(text: str) -> ColumnTable:
             rows.append(_object(line, number))
             lines.append(number)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    _check_names(names)
+    check_names(names)
     columns = {name: _json_column([row.get(name) for row in rows], name, lines) for name in names}
     return ColumnTable(columns, np.array(lines), "line")
 
@@ -179,29 +291,8 @@ def _parquet(path: Path) -> ColumnTable:
         raise EigenforgetError(str(error).removeprefix(f"{path}: ")) from None
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise EigenforgetError(f"cannot be read as Parquet: {first_line(error)}") from None
+    check_names(table.column_names)
     records = from_arrow(table)
     if not len(records):
         raise EigenforgetError("the file has no rows")
     return records
-
-
-def _arrow_column(arrow: Any, column: Any, name: str) -> DataColumn:
-    kinds, kind = arrow.types, column.type
-    if kinds.is_dictionary(kind):
-        return _arrow_column(arrow, column.cast(kind.value_type), name)
-    if kinds.is_decimal(kind):
-        column = column.cast(arrow.float64())
-    elif kinds.is_temporal(kind) and not kinds.is_duration(kind):
-        column = column.cast(arrow.string())
-    elif not (
-        kinds.is_integer(kind)
-        or kinds.is_floating(kind)
-        or kinds.is_boolean(kind)
-        or kinds.is_null(kind)
-        or kinds.is_string(kind)
-        or kinds.is_large_string(kind)
-    ):
-        raise EigenforgetError(
-            f"column {name!r} holds {kind}, allowed: numbers, strings, booleans, dates and times"
-        )
-    return typed_column(column.to_pylist())

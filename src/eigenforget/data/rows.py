@@ -41,6 +41,11 @@ class Roles(NamedTuple):
     split: str = ""
     drop: tuple[str, ...] = ()
 
+    def named(self) -> tuple[str, ...]:
+        """All that are named."""
+        given = (self.label, self.id, self.group, self.split, *self.drop)
+        return tuple(name for name in given if name)
+
 
 class HoldoutShare(NamedTuple):
     """A stratified, seeded share for testing."""
@@ -158,9 +163,7 @@ def _coded(
     column: DataColumn, records: ColumnTable, name: str
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """(class numbers [N], class names or None where the file has the numbers)."""
-    gone = column.text == ""
-    if column.numbers is not None and column.numbers.dtype.kind == "f":
-        gone = gone | np.isnan(column.numbers)
+    gone = column.missing()
     if gone.any():
         raise EigenforgetError(f"column {name!r} (label) has no value in {records.where(gone)}")
     numbers = column.numbers

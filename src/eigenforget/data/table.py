@@ -13,7 +13,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Between01, NonEmpty, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
-from eigenforget.data.columns import ColumnTable, typed_column
+from eigenforget.data.columns import ColumnTable, typed_column, without_row_numbers
 from eigenforget.data.encoding import Missing, contents, encoded, features_of
 from eigenforget.data.normalisation import Normalize
 from eigenforget.data.readers import read_columns
@@ -28,12 +28,14 @@ SplitColumn = Annotated[
 Fraction = Annotated[Between01, "share held out where no split is given"]
 SplitSeed = Annotated[WholeNumber, "which samples are held out"]
 Drop = Annotated[tuple[str, ...], "columns that are not used at all, a tuple"]
-Delimiter = Annotated[str, Field(min_length=1, max_length=1), "between the cells of a .csv file"]
+Delimiter = Annotated[
+    str, Field(max_length=1), "between the cells of a .csv file; '' takes that of its header"
+]
 
 
 @configured
 class TableFile:
-    """Rows of a .csv, .tsv, .jsonl or .parquet file as input vectors [N, D].
+    """Rows of a .csv, .tsv, .jsonl or .parquet file, or of .csv.gz, as input vectors [N, D].
 
     Parquet needs pip install 'eigenforget[tables]'. Every column without another role is an input:
     numbers are standardised with mean and deviation of the training rows unless `normalize` says
@@ -58,7 +60,7 @@ class TableFile:
         Missing,
         "missing values: 'error' names them, 'mean' takes the training rows' mean, or no category",
     ] = "error"
-    delimiter: Delimiter = ","
+    delimiter: Delimiter = ""
     normalize: Normalize = "train"
 
     def load(self) -> Data:
@@ -70,8 +72,11 @@ class TableFile:
                 names the file, and the column or line.
         """
         try:
-            records = read_columns(Path(self.path), self.delimiter)
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
+            named = (*roles.named(), *self.categorical)
+            records = without_row_numbers(
+                read_columns(Path(self.path), self.delimiter, named), named
+            )
             rows = rows_of(records, roles, HoldoutShare(self.test_fraction, self.seed))
             return tabulated(
                 records,
@@ -130,9 +135,7 @@ def tabulated(
     normalize: str,
 ) -> Data:
     """The Data of a table; see TableFile."""
-    features = features_of(
-        records, (roles.label, roles.id, roles.group, roles.split, *roles.drop), categorical
-    )
+    features = features_of(records, roles.named(), categorical)
     made = encoded(records, features, rows, missing=missing, normalize=normalize)
     return rows.data(
         made.inputs,

@@ -12,6 +12,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Count, NonEmpty
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
+from eigenforget.data.columns import without_row_numbers
 from eigenforget.data.readers import read_columns
 from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.table import (
@@ -61,7 +62,7 @@ class Text:
     tokenizer: Tokenizer = "words"
     max_length: MaxLength = 64
     vocabulary: Vocabulary = 5000
-    delimiter: Delimiter = ","
+    delimiter: Delimiter = ""
 
     def load(self) -> Data:
         """Reads the file.
@@ -70,13 +71,16 @@ class Text:
             EigenforgetError: A text is missing, or what table refuses; the message names the file.
         """
         try:
-            records = read_columns(Path(self.path), self.delimiter)
+            roles = Roles(self.label, self.id, self.group, self.split, self.drop)
+            named = (*roles.named(), self.text)
+            records = without_row_numbers(
+                read_columns(Path(self.path), self.delimiter, named), named
+            )
             texts = records.column(self.text, "text").text
             if (texts == "").any():
                 raise EigenforgetError(
                     f"column {self.text!r} (text) has no value in {records.where(texts == '')}"
                 )
-            roles = Roles(self.label, self.id, self.group, self.split, self.drop)
             rows = rows_of(
                 records, roles, HoldoutShare(self.test_fraction, self.seed), besides=(self.text,)
             )
