@@ -61,7 +61,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "pyarrow":
         pytest.importorskip("pyarrow")
     monkeypatch.setattr(row_texts, "_FEW", 0 if request.param == "pyarrow" else 10**9)
-    monkeypatch.setattr(row_texts, "_ROWS", 60)
+    monkeypatch.setattr(row_texts, "_CELLS", 400)
 
 
 @pytest.mark.usefixtures("library")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import importlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from eigenforget.data import Data, memory, readers
 from eigenforget.data.table import TableFile
 from tests.data.table_toys import OPTIONS, people, write
 from tests.data.toys import refusal
@@ -107,3 +111,105 @@ def test_unreadable_files(tmp_path: Path) -> None:
     )
     line = refusal(TableFile(path=str(tmp_path / "d.xlsx"), label="y").load)
     assert "d.xlsx" in line and ".jsonl" in line and ".csv.gz" in line
+
+
+_ROWS = [["age", "y"], *([f"{n}.5", "ab"[n % 2]] for n in range(12))]
+
+
+def _loaded(path: Path, text: str | bytes, **fields: Any) -> tuple[Data, list[str]]:
+    """The data of a file of this content, and what was said about it."""
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        data = TableFile(path=str(path), **{"label": "y", **fields}).load()
+    return data, [str(one.message) for one in said]
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_the_delimiter_is_that_of_the_header(tmp_path: Path, mark: str) -> None:
+    plain, said = _loaded(tmp_path / "a.csv", "\n".join(map(",".join, _ROWS)))
+    assert not said
+    data, said = _loaded(tmp_path / "b.csv", "\n".join(map(mark.join, _ROWS)))
+    assert data.digest == plain.digest and len(said) == 1 and repr(mark) in said[0]
+    data, said = _loaded(tmp_path / "b.csv", "\n".join(map(mark.join, _ROWS)), delimiter=mark)
+    assert data.digest == plain.digest and not said
+
+
+def test_a_comma_divides_cells_where_words_hold_semicolons(tmp_path: Path) -> None:
+    rows = ["age,what;why;who,y", *(f'{n},"a;b",{"ab"[n % 2]}' for n in range(12))]
+    data, said = _loaded(tmp_path / "a.csv", "\n".join(rows), drop=("what;why;who",))
+    assert data.input_shape == (1,) and not said
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas_are_points(tmp_path: Path, mark: str) -> None:
+    plain, _ = _loaded(tmp_path / "a.csv", "\n".join(map(",".join, _ROWS)))
+    text = "\n".join(map(mark.join, _ROWS)).replace(".", ",")
+    data, said = _loaded(tmp_path / f"b.{'csv' if mark == ';' else 'tsv'}", text)
+    assert data.digest == plain.digest
+    assert any("0,5" in line and "0.5" in line and "age" in line for line in said)
+
+
+def test_points_and_commas_in_one_column_are_words(tmp_path: Path) -> None:
+    text = "\n".join(map(";".join, _ROWS)).replace("3.5", "3,5")
+    assert "'age'" in refusal(lambda: _loaded(tmp_path / "a.csv", text))
+
+
+@pytest.mark.parametrize("header", ["", '""', "Unnamed: 0"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_index_of_pandas_is_no_input(tmp_path: Path, header: str, first: int) -> None:
+    plain, _ = _loaded(tmp_path / "a.csv", "\n".join(map(",".join, _ROWS)))
+    rows = [[header, *_ROWS[0]], *([str(n + first), *row] for n, row in enumerate(_ROWS[1:]))]
+    text = "\n".join(map(",".join, rows))
+    data, said = _loaded(tmp_path / "b.csv", text)
+    assert data.digest == plain.digest and len(said) == 1 and "first column" in said[0]
+    named, said = _loaded(tmp_path / "b.csv", text, id="Unnamed: 0")
+    assert sorted(map(int, (*named.train_index.ids, *named.test_index.ids)))[0] == first
+    assert not said and named.input_shape == (1,)
+
+
+def test_a_first_column_without_name_that_numbers_no_rows_is_kept(tmp_path: Path) -> None:
+    rows = [["", *_ROWS[0]], *([str(n % 3), *row] for n, row in enumerate(_ROWS[1:]))]
+    data, said = _loaded(tmp_path / "a.csv", "\n".join(map(",".join, rows)))
+    assert data.input_shape == (2,) and not said
+
+
+@pytest.mark.parametrize("word", ["?", "NA", "", " "])
+def test_what_stands_for_a_missing_number(tmp_path: Path, word: str) -> None:
+    text = "\n".join(map(",".join, _ROWS)).replace("3.5", word)
+    assert "line 5" in refusal(lambda: _loaded(tmp_path / "a.csv", text))
+    data, said = _loaded(tmp_path / "a.csv", text, missing="mean")
+    assert (
+        np.isnan(
+            np.concatenate([data.train_index.columns["age"], data.test_index.columns["age"]])
+        ).sum()
+        == 1
+    )
+    assert any(repr(word) in line for line in said) == (word in ("?", "NA"))
+
+
+def test_a_question_mark_among_words_is_a_category_and_a_doubt(tmp_path: Path) -> None:
+    rows = [["c", "y"], *([("red", "?", "blue")[n % 3], "ab"[n % 2]] for n in range(12))]
+    data, said = _loaded(tmp_path / "a.csv", "\n".join(map(",".join, rows)), categorical=("c",))
+    assert data.input_shape == (3,) and len(said) == 1 and "'?'" in said[0] and "'c'" in said[0]
+
+
+def test_packed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\ufeff" + "\n".join(map(",".join, _ROWS))
+    plain, _ = _loaded(tmp_path / "a.csv", text)
+    data, _ = _loaded(tmp_path / "a.csv.gz", gzip.compress(text.encode()))
+    assert data.digest == plain.digest
+    for broken in (b"no gzip", gzip.compress(text.encode())[:-9]):
+        assert "cannot be read" in refusal(lambda b=broken: _loaded(tmp_path / "a.csv.gz", b))
+    monkeypatch.setattr(memory, "_memory", lambda: 100)
+    line = refusal(lambda: _loaded(tmp_path / "a.csv.gz", gzip.compress(text.encode())))
+    assert "memory" in line and "100 bytes" in line
+
+
+def test_a_long_file_without_pyarrow_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "pyarrow_where_installed", lambda: None)
+    monkeypatch.setattr(readers, "_LONG", 10)
+    _, said = _loaded(tmp_path / "a.csv", "\n".join(map(",".join, _ROWS)))
+    assert len(said) == 1 and "eigenforget[tables]" in said[0]

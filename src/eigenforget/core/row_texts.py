@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_ROWS = 20_000
+_CELLS = 200_000
 """At a time, so that not all texts are in memory at once."""
 _FEW = 50_000
 """Cells for which pyarrow need not be imported."""
@@ -49,8 +49,9 @@ def row_texts(
     arrow = pyarrow_where_installed() if count * len(columns) >= _FEW else None
     threads = arrow.cpu_count() if arrow is not None and len(columns) > 1 else 1
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-        for start in range(0, count, _ROWS):
-            rows = slice(start, start + _ROWS) if order is None else order[start : start + _ROWS]
+        step = max(_CELLS // len(columns), 1)
+        for start in range(0, count, step):
+            rows = slice(start, start + step) if order is None else order[start : start + step]
             some = [column[rows] for column in columns]
             made = None if arrow is None else _joined(arrow, some, form, pool)
             yield from made or _python_rows(some, form)
@@ -99,18 +100,21 @@ def _joined(
     for number, column in enumerate(made):
         parts += [form.between] if number and form.between else []
         parts += [form.before[number]] if form.before else []
-        parts += ["\x1e", _lengths(arrow, column), "\x1f"] if form.counted else []
+        parts += [_counts(arrow, column)] if form.counted else []
         parts.append(column)
     joined = arrow.compute.binary_join_element_wise(*parts, "") if len(parts) > 1 else made[0]
     return list(joined.to_pylist())
 
 
-def _lengths(arrow: Any, cells: Any) -> Any:
+def _counts(arrow: Any, cells: Any) -> Any:
+    """What stands before each cell: the number of its characters between two marks."""
     lengths = arrow.compute.utf8_length(cells)
     most = arrow.compute.max(lengths).as_py()
     if most > 1000:
-        return lengths.cast(arrow.string())
-    return arrow.array([str(length) for length in range(most + 1)]).take(lengths)
+        return arrow.compute.binary_join_element_wise(
+            "\x1e", lengths.cast(arrow.string()), "\x1f", ""
+        )
+    return arrow.array([f"\x1e{length}\x1f" for length in range(most + 1)]).take(lengths)
 
 
 def _arrow_cells(arrow: Any, column: np.ndarray, spelled: Callable[[Any], str]) -> Any:
@@ -129,7 +133,10 @@ def _floats(arrow: Any, column: np.ndarray) -> Any:
     with np.errstate(invalid="ignore"):
         plain = ((size >= _SHORTEST) & (size < _LARGEST)) | (size == 0)
         whole = plain & (column == np.floor(column))
-    cells = arrow.array(column).cast(arrow.string())
+    # Not array(column), which looks for pandas each time.
+    memory = arrow.py_buffer(np.ascontiguousarray(column))
+    numbers = arrow.Array.from_buffers(arrow.float64(), len(column), [None, memory])
+    cells = numbers.cast(arrow.string())
     if whole.any():
         dotted = arrow.compute.binary_join_element_wise(cells, ".0", "")
         cells = arrow.compute.if_else(arrow.array(whole), dotted, cells)

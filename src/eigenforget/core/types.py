@@ -112,8 +112,8 @@ class Index:
             column = getattr(self, name)
             if column is not None and len(column) != n:
                 raise EigenforgetError(f"index column {name} has {len(column)} rows, ids have {n}")
-        unique, counts = np.unique(self.ids, return_counts=True)
-        if len(unique) != n:
+        if len(set(np.asarray(self.ids).tolist())) != n:  # a set is faster than sorted texts
+            unique, counts = np.unique(self.ids, return_counts=True)
             raise EigenforgetError(
                 f"sample ids must be unique; repeated: {listed(unique[counts > 1])}"
             )

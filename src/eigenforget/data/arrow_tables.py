@@ -15,7 +15,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.data.columns import ABSENT, ColumnTable, DataColumn, text_array, text_column
 
-_BLOCK = 8 << 20
+_BLOCK = 1 << 20
 """Bytes that are looked at or parsed at a time."""
 _LONGEST_CELL = 131_072
 """Characters; the csv module refuses longer ones."""
@@ -142,9 +142,11 @@ def arrow_csv(
         found = csv_lines(file, delimiter)
         if found is None or len(found.lines) < 2:
             return None
-        file.seek(0)
-        header = file.read(int(found.starts[1])).decode("utf-8-sig").lstrip("\r\n")
-    row = next(csv.reader(io.StringIO(header, newline=""), delimiter=delimiter, strict=True))
+        file.seek(int(found.starts[0]))
+        header = file.read(int(found.starts[1] - found.starts[0])).decode("utf-8-sig")
+    row = next(csv.reader(io.StringIO(header, newline=""), delimiter=delimiter, strict=True), [])
+    if not row:  # a byte-order mark alone
+        return None
     names = check_names([name.strip() for name in row])
     columns = [_Growing(name in written) for name in names]
     if not _grown(arrow, content, delimiter, found, columns):
@@ -156,6 +158,7 @@ def arrow_csv(
         if not _grown(arrow, content, delimiter, found, columns):
             return None
     made = {name: column.column(arrow) for name, column in zip(names, columns, strict=True)}
+    arrow.default_memory_pool().release_unused()
     return ColumnTable(made, found.lines[1:], "line")
 
 
@@ -208,7 +211,9 @@ def _grown(
     """Reads the rows into the columns; False where pyarrow finds other rows or cells."""
     count = 0
     try:
-        with content() as file, ThreadPoolExecutor(arrow.cpu_count()) as pool:
+        threads = arrow.cpu_count()
+        with content() as file, ThreadPoolExecutor(threads) as pool:
+            apply = pool.map if threads > 1 else map
             for batch in _batches(arrow, file, delimiter, found, len(columns)):
                 count += batch.num_rows
 
@@ -218,7 +223,7 @@ def _grown(
                         cells = arrow.compute.utf8_ltrim(cells, " ")
                     columns[n].take(arrow, cells, blanks=found.blanks)
 
-                list(pool.map(grow, range(len(columns))))
+                list(apply(grow, range(len(columns))))
     except (arrow.ArrowException, _UnlikeCsv):
         return False
     return count == len(found.lines) - 1
@@ -258,28 +263,30 @@ def _numbers(arrow: Any, cells: Any) -> tuple[np.ndarray | None, frozenset[str]]
     compute = arrow.compute
     if compute.any(compute.match_substring_regex(cells, _CODE)).as_py():
         return None, frozenset()
-    try:
-        whole = cells.cast(arrow.int64())
-    except arrow.ArrowInvalid:
-        pass
-    else:
-        if compute.any(compute.equal(cells, "-0")).as_py():
-            raise _UnlikeCsv  # 0 among whole numbers, -0.0 where fractions follow further down
-        return whole.to_numpy(), frozenset()
-    gone = compute.is_in(cells, value_set=arrow.array(ABSENT))
-    marks = frozenset[str]()
-    present = cells
-    if compute.any(gone).as_py():
+    values, marks = _cast(arrow, cells, arrow.float64()), frozenset[str]()
+    if values is None:
+        gone = compute.is_in(cells, value_set=arrow.array(ABSENT))
         marks = frozenset(compute.unique(cells.filter(gone)).to_pylist())
-        present = compute.if_else(gone, arrow.scalar(None, arrow.string()), cells)
-    try:
-        values = present.cast(arrow.float64())
-    except arrow.ArrowInvalid:
-        values = None
-    if values is None or not compute.all(compute.is_finite(values.drop_null())).as_py():
+        values = _cast(arrow, compute.if_else(gone, None, cells), arrow.float64())
+    found = np.empty(0) if values is None else values.to_numpy(zero_copy_only=False)
+    if values is None or np.isfinite(found).sum() + values.null_count < len(cells):
         made = text_column(cells.to_pylist())
         return made.numbers, made.marks
-    return values.to_numpy(zero_copy_only=False), marks
+    if not values.null_count and (found == np.floor(found)).all():
+        whole = _cast(arrow, cells, arrow.int64())
+        if whole is not None:
+            if compute.any(compute.equal(cells, "-0")).as_py():
+                raise _UnlikeCsv  # 0 among whole numbers, -0.0 where fractions follow
+            return whole.to_numpy(), marks
+    return found, marks
+
+
+def _cast(arrow: Any, cells: Any, kind: Any) -> Any:
+    """The cells as numbers; None where they are none. Costs much where most are none."""
+    try:
+        return cells.cast(kind)
+    except arrow.ArrowInvalid:
+        return None
 
 
 def _objects(cells: Any) -> np.ndarray:

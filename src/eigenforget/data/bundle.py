@@ -83,9 +83,9 @@ class Data:
             object.__setattr__(
                 self, side, replace(getattr(self, side), class_names=self.class_names)
             )
-        shared = np.intersect1d(self.train_index.ids, self.test_index.ids)
-        if len(shared):
-            raise EigenforgetError(f"ids in both training and test data: {listed(shared)}")
+        shared = set(self.train_index.ids.tolist()).intersection(self.test_index.ids.tolist())
+        if shared:
+            raise EigenforgetError(f"ids in both training and test data: {listed(sorted(shared))}")
 
     @cached_property
     def input_shape(self) -> tuple[int, ...]:

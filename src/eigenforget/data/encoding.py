@@ -6,18 +6,19 @@ Numbers are standardised, categories become one-hot vectors.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.row_texts import CellForm, row_texts
-from eigenforget.core.text import listed
+from eigenforget.core.text import joined, listed
 from eigenforget.data.bundle import standardised
-from eigenforget.data.columns import ColumnTable, text_column
+from eigenforget.data.columns import ABSENT, ColumnTable, text_column
 from eigenforget.data.normalisation import Normalisation
 from eigenforget.data.rows import SIDES, Rows
 from eigenforget.record import value_digest
@@ -139,19 +140,25 @@ def contents(records: ColumnTable, features: Features) -> np.ndarray:
     Equal rows have equal hashes; 1 and 1.0 are the same number.
     """
     numeric = [records.columns[name].numbers for name in features.numeric]
-    # Adding zero turns -0.0 into 0.0.
-    values = [column.astype(np.float64) + 0.0 for column in numeric if column is not None]
+    values = [_without_negative_zeros(column) for column in numeric if column is not None]
     values += [records.columns[name].text for name in features.categorical]
     start = hashlib.sha256(
         "\x1f".join(("table", *features.numeric, "", *features.categorical)).encode()
     )
-    digests = []
+    digests = np.empty(len(records), dtype="U64")
     # With their lengths, so that no cell can run into the next.
-    for row in row_texts(values, CellForm(counted=True, between="")):
+    for n, row in enumerate(row_texts(values, CellForm(counted=True, between=""))):
         total = start.copy()
         total.update(row.encode())
-        digests.append(total.hexdigest())
-    return np.array(digests)
+        digests[n] = total.hexdigest()
+    return digests
+
+
+def _without_negative_zeros(column: np.ndarray) -> np.ndarray:
+    """The numbers as float64, a copy only where they are not so already."""
+    if column.dtype == np.float64 and not np.signbit(column[column == 0]).any():
+        return column
+    return column.astype(np.float64) + 0.0
 
 
 def _first_word(records: ColumnTable, name: str) -> str:
@@ -187,6 +194,9 @@ def _numbers(records: ColumnTable, name: str, rows: Rows, missing: Missing) -> n
     if not gone.any():
         return values
     _refuse(records, name, gone, missing)
+    marks = records.columns[name].marks - {""}
+    if marks:
+        notices.warn(f"{_quoted(marks)} in column {name!r} stands for a missing number")
     present = values[rows.sides.train][~gone[rows.sides.train]]
     if not len(present):
         raise EigenforgetError(f"column {name!r} has no value in any training row: name it in drop")
@@ -200,6 +210,12 @@ def _categories(records: ColumnTable, name: str, rows: Rows, missing: Missing) -
     if gone.any():
         _refuse(records, name, gone, missing)
     categories = sorted(set(text[rows.sides.train]) - {""})
+    marks = set(categories).intersection(ABSENT)
+    if marks:
+        notices.warn(
+            f"{_quoted(marks)} in column {name!r} is a category as any other word is; leave the "
+            "cell empty where a value is missing"
+        )
     if not categories:
         raise EigenforgetError(f"column {name!r} has no value in any training row: name it in drop")
     if len(categories) > _MOST_CATEGORIES:
@@ -208,6 +224,10 @@ def _categories(records: ColumnTable, name: str, rows: Rows, missing: Missing) -
             "name it in drop"
         )
     return categories
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return joined(sorted(map(repr, words)))
 
 
 def _one_hot(text: np.ndarray, categories: list[str]) -> Tensor:
