@@ -124,7 +124,7 @@ def arrow_csv(
     content: Callable[[], AbstractContextManager[BinaryIO]],
     delimiter: str,
     *,
-    check_names: Callable[[list[str]], list[str]],
+    check_header: Callable[[list[str]], list[str]],
     written: Collection[str] = (),
 ) -> ColumnTable | None:
     """The table of a CSV file as the csv module would read it, or None where it has to.
@@ -133,7 +133,7 @@ def arrow_csv(
         arrow: The library.
         content: Opens the file.
         delimiter: What stands between cells.
-        check_names: Gives the names of the columns of those in the header, or raises.
+        check_header: Gives the names of the columns of those in the header, or raises.
         written: Columns whose cells are wanted as they were written, also where all are numbers.
     """
     if not delimiter.isascii() or delimiter in '" \n\r':
@@ -147,7 +147,7 @@ def arrow_csv(
     row = next(csv.reader(io.StringIO(header, newline=""), delimiter=delimiter, strict=True), [])
     if not row:  # a byte-order mark alone
         return None
-    names = check_names([name.strip() for name in row])
+    names = check_header([name.strip() for name in row])
     columns = [_Growing(name in written) for name in names]
     if not _grown(arrow, content, delimiter, found, columns):
         return None

@@ -94,7 +94,7 @@ class ColumnTable:
         return f"{self.unit}{'s' if len(places) > 1 else ''} {listed(places)}"
 
 
-def check_names(names: Sequence[str]) -> None:
+def check_header(names: Sequence[str]) -> None:
     """Checks that columns have names, and each its own.
 
     Raises:

@@ -27,7 +27,7 @@ from eigenforget.data.columns import (
     UNNAMED,
     ColumnTable,
     DataColumn,
-    check_names,
+    check_header,
     text_column,
     typed_column,
     with_decimal_points,
@@ -146,7 +146,7 @@ def _csv_file(
     arrow = pyarrow_where_installed()
     found = None
     if arrow is not None:
-        found = arrow_csv(arrow, content, used, check_names=_checked_names, written=written)
+        found = arrow_csv(arrow, content, used, check_header=_checked_names, written=written)
     elif size > _LONG:
         notices.warn(
             "a long CSV file is read several times faster, and in a quarter of the memory, with "
@@ -225,7 +225,7 @@ def _checked_names(names: list[str]) -> list[str]:
     """The names in a header; the first may be empty, as pandas and R write an index of rows."""
     if len(names) > 1 and not names[0] and UNNAMED not in names:
         names = [UNNAMED, *names[1:]]
-    check_names(names)
+    check_header(names)
     return names
 
 
@@ -238,7 +238,7 @@ def _jsonl(text: str) -> ColumnTable:
             rows.append(_object(line, number))
             lines.append(number)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    check_names(names)
+    check_header(names)
     columns = {name: _json_column([row.get(name) for row in rows], name, lines) for name in names}
     return ColumnTable(columns, np.array(lines), "line")
 
@@ -291,7 +291,7 @@ def _parquet(path: Path) -> ColumnTable:
         raise EigenforgetError(str(error).removeprefix(f"{path}: ")) from None
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise EigenforgetError(f"cannot be read as Parquet: {first_line(error)}") from None
-    check_names(table.column_names)
+    check_header(table.column_names)
     records = from_arrow(table)
     if not len(records):
         raise EigenforgetError("the file has no rows")
