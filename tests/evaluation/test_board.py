@@ -15,6 +15,7 @@ from torch import nn
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Score
 from eigenforget.evaluation.audits.klom import KLoM
+from eigenforget.evaluation.audits.u_lira import ULiRA
 from eigenforget.evaluation.board import Board, Panel
 from eigenforget.evaluation.evidence import Evidence, Findings, Observation
 from eigenforget.evaluation.metrics import derived
@@ -40,7 +41,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Beside]:
     """
     calls: list[Beside] = []
 
-    def findings(self: Scoring, evidence: Evidence, ensemble: Evidence) -> Findings:
+    def findings(
+        self: Scoring, evidence: Evidence, ensemble: Evidence, whole: Evidence | None
+    ) -> Findings:
+        assert whole is None or len(whole.oracles) == 5
         calls.append((evidence, ensemble))
         return Findings(
             (Score("x", float(len(calls)), "1", "reference", (0.0, 99.0), trace="both"),), {}
@@ -138,6 +142,21 @@ def test_ensembles_are_of_one_size_for_oracles_and_others_and_never_hold_the_mod
         assert (
             everyone(ensemble, w.oracles, panel) == list(range(4 - count)) and evidence.peers == ()
         )
+
+
+def test_three_oracles_and_two_peers_are_enough_for_audits_of_ensembles() -> None:
+    w, panel = world(), world().panel(skip=(*QUICK, "linear_cka", "rf_jsd"))
+    board = Board(panel, w.originals[:1], w.oracles[:3], peers=2)
+    peers = [panel.observe(m) for m in w.originals[1:]]
+    found = board.measure(w.originals[0], "unlearned", peers=peers)
+    seen, oracles = panel.observe(w.originals[0]), tuple(panel.observe(m) for m in w.oracles[:3])
+    evidence = replace(panel.evidence(w.originals[0], seen), peers=tuple(peers), oracles=oracles)
+    for audit in (KLoM(), ULiRA()):
+        for score in audit(evidence, 0):
+            assert found.value(score.name) == score.value
+    assert found.value("u_lira_auc") is not None and found.value("klom_forget") is not None
+    oracle = board.measure_oracle(0)
+    assert oracle.value("u_lira_auc") is None and oracle.value("klom_forget") is None
 
 
 def test_too_few_peers_are_none_since_ensembles_of_other_sizes_do_not_compare() -> None:

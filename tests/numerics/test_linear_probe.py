@@ -16,11 +16,15 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.audits.linear_probe import (
     FewLabelProbe,
     LinearProbe,
+    ProbeSamples,
+    Settings,
     averaged,
     few_of_each_class,
+    fit_alike,
     stratified_subset,
 )
 from eigenforget.evaluation.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.standardiser import standardiser
 
 CENTRES = np.random.default_rng(9).normal(size=(4, 5))
 
@@ -290,6 +294,48 @@ def test_few_labels_are_the_mean_over_an_explicit_loop_of_draws(fraction, draws,
     assert scores != FewLabelProbe(share=fraction, draws=draws)(evidence(parts, gone), seed=5)
 
 
+def test_draws_go_on_until_their_mean_is_known():
+    parts, asked = class_parts(), []
+
+    def counted(draws):
+        asked.append(draws)
+        return FewLabelProbe(draws=draws)(evidence(parts), 0)
+
+    noisy, more = counted(30), counted(60)
+    assert noisy[0].value != more[0].value, "two labels a class are not known after 30 draws"
+    means = [FewLabelProbe()(evidence(parts), seed)[0].value for seed in range(12)]
+    assert np.std(means, ddof=1) < 0.035
+    sure = {
+        k: part(len(p.labels), np.unique(p.labels), i, 0.05)
+        for i, (k, p) in enumerate(parts.items())
+    }
+    few, all_of_them = (FewLabelProbe(draws=n)(evidence(sure), 0) for n in (5, 30))
+    assert few == all_of_them and few[0].value == 1.0
+
+
+@pytest.mark.parametrize(("n", "width", "classes"), [(12, 40, 3), (60, 4, 3), (14, 30, 2)])
+def test_probes_fitted_together_are_scikit_learns_one_by_one(n, width, classes):
+    rng = np.random.default_rng(n)
+    labels = np.arange(5 * n) % classes
+    features = rng.normal(size=(5 * n, width)) + np.eye(classes, width)[labels]
+    unit = standardiser(features)
+    samples = ProbeSamples(features, labels, ("forget", "test_retain"), unit)
+    draws = [np.arange(r * n, (r + 1) * n) for r in range(5)]
+    settings = Settings(0.7, 5000, 1e-9)
+    found = fit_alike(samples, draws, settings)
+    for rows, probe in zip(draws, found, strict=True):
+        alone = LogisticRegression(C=0.7, tol=1e-9, max_iter=5000)
+        alone.fit(unit(features[rows]), labels[rows])
+        scores = unit(features) @ probe.classifier.weights + probe.classifier.bias
+        if classes == 2:
+            scores = scores[:, 1] - scores[:, 0]
+        np.testing.assert_allclose(
+            scores - scores.mean(-1, keepdims=classes > 2) if classes > 2 else scores,
+            alone.decision_function(unit(features)),
+            atol=2e-5,
+        )
+
+
 def test_all_labels_in_every_draw_are_the_linear_probe():
     parts = class_parts()
     few, full = (
@@ -356,7 +402,7 @@ def test_few_labels_say_why_they_have_no_score():
     )
     assert (
         "in 1 iterations" in (stopped := FewLabelProbe(max_iter=1)(evidence(parts), 0)[1].reason)
-        and "draw 1 of 5" in stopped
+        and "draws 1 to 5 of 30" in stopped
     )
     del parts["test_forget"]
     assert [s.reason for s in FewLabelProbe()(evidence(parts), 0)] == [

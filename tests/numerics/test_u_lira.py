@@ -95,7 +95,7 @@ def test_it_is_the_loop_over_oracles_left_out_and_samples(peers, oracles):
         and f"needs 1000 statistics of models that never saw the samples, got {oracles * 40}"
         == rare.reason
     )
-    assert {s.trace for s in (auc, tpr, rare)} == {"above"} and {
+    assert {s.trace for s in (auc, tpr, rare)} == {"both"} and {
         s.better for s in (auc, tpr, rare)
     } == {"reference"}
 

@@ -193,8 +193,9 @@ class Board:
     Each original and oracle is seen once. An oracle is measured beside the other oracles, so that
     its scores are what one more retrained model would have. Audits of ensembles depend on how many
     models each side has: an oracle takes `peers` of the other oracles as its peers and the rest as
-    what it is compared with, and every other model gets as many of each. A model with fewer peers
-    counts as having none.
+    what it is compared with, and every other model gets as many of each. Where these are too few
+    for an audit, a model that is no oracle gets all oracles, and the score has no band. A model
+    with fewer peers counts as having none.
 
     Args:
         panel: What is measured.
@@ -310,7 +311,8 @@ class Board:
         enough = peers[: self.peers] if len(peers) >= self.peers else ()
         compared = max(0, len(self.oracles) - 1 - self.peers)
         ensemble = replace(evidence, peers=tuple(enough), oracles=tuple(self._oracles[:compared]))
-        return _with_derived(self._base(evidence, ensemble), role, self.oracle_values)
+        whole = replace(ensemble, oracles=tuple(self._oracles))
+        return _with_derived(self._base(evidence, ensemble, whole), role, self.oracle_values)
 
     def _check(self, number: int) -> None:
         """An error if there is no original of this number; without originals it is 0."""
@@ -327,10 +329,12 @@ class Board:
         evidence = replace(alone, original=original, oracles=others)
         return evidence, replace(evidence, peers=others[: self.peers], oracles=others[self.peers :])
 
-    def _base(self, evidence: Evidence, ensemble: Evidence) -> Measurement:
+    def _base(
+        self, evidence: Evidence, ensemble: Evidence, whole: Evidence | None = None
+    ) -> Measurement:
         started = time.perf_counter()
         scoring = self.panel.scoring(evidence.model, evidence.parts)
-        found = scoring.findings(evidence, ensemble)
+        found = scoring.findings(evidence, ensemble, whole)
         further = [
             score
             for layer in self.panel.layers

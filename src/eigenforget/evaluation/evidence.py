@@ -94,7 +94,7 @@ class Audit(Protocol):
     """A frozen dataclass of settings that is called on evidence.
 
     It may train something, but never changes the model that it is given. One that needs several
-    models made alike sets `ensemble` to True.
+    models made alike sets `ensemble` to True, and `least_oracles` to the oracles that it needs.
 
     Attributes:
         name: Its name in specs and in `skip`.

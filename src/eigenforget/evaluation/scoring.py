@@ -55,16 +55,28 @@ class Scoring:
     metrics: tuple[type[AnyMetric], ...]
     audits: tuple[Audit, ...]
 
-    def findings(self, evidence: Evidence, ensemble: Evidence) -> Findings:
-        """Everything at the headline features; `ensemble` is what audits of ensembles see."""
+    def findings(
+        self, evidence: Evidence, ensemble: Evidence, whole: Evidence | None = None
+    ) -> Findings:
+        """Everything at the headline features.
+
+        Args:
+            evidence: What metrics and audits of one model see.
+            ensemble: What audits of ensembles see, as many models a side as beside an oracle.
+            whole: What they see where these oracles are too few for them (`least_oracles`): all
+                oracles. An oracle has no such score then, and the score no band.
+        """
         alone, together = self._audits_by_ensemble()
-        return _joined(
-            [
-                *self._metrics(evidence, _EVERYTHING),
-                *_audited(alone, evidence, self.context.seed, _EVERYTHING),
-                *_audited(together, ensemble, self.context.seed, _EVERYTHING),
-            ]
-        )
+        seed = self.context.seed
+        found = [
+            *self._metrics(evidence, _EVERYTHING),
+            *_audited(alone, evidence, seed, _EVERYTHING),
+        ]
+        for audit in together:
+            few = len(ensemble.oracles) < getattr(audit, "least_oracles", 0)
+            beside = whole if whole is not None and few else ensemble
+            found += _audited([audit], beside, seed, _EVERYTHING)
+        return _joined(found)
 
     def at_layer(self, evidence: Evidence, layer: str) -> Findings:
         """What reads features, on the features of a further layer; names end in "@layer"."""

@@ -49,6 +49,7 @@ class KLoM:
     name: ClassVar[str] = "klom"
     reads: ClassVar[Reads] = "logits"
     ensemble: ClassVar[bool] = True
+    least_oracles: ClassVar[int] = 2
     bins: Annotated[TwoOrMore, "equal bins of the margin; the paper's number"] = 20
     limit: Annotated[Positive, "margins are clipped to ±limit; the paper's"] = 100.0
     epsilon: Annotated[Between01, "share added to every bin, so that no logarithm is infinite"] = (
@@ -59,7 +60,7 @@ class KLoM:
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The three scores, or the reason why there is none."""
         counts = (1 + len(evidence.peers), len(evidence.oracles))
-        if min(counts) < 2:
+        if counts[0] < 2 or counts[1] < self.least_oracles:
             reason = (
                 "needs 2 models made alike (the model and its peers) and 2 oracles, got "
                 f"{counts[0]} and {counts[1]}"

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.optimize import minimize
 from scipy.stats import t as student_t
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -33,6 +34,8 @@ from eigenforget.evaluation.standardiser import Standardiser, standardiser
 Penalty = Annotated[Positive, "inverse strength of the L2 penalty on the summed loss"]
 MaxIter = Annotated[Count, "most L-BFGS iterations; beyond them there is no score"]
 Tolerance = Annotated[Positive, "largest gradient entry of the mean loss at convergence"]
+_BLOCK, _KNOWN = 5, 0.04
+"""Draws of few labels at a time, and the half-width over draws at which they are enough."""
 _SIDES: tuple[Better, Better] = ("reference", "higher")
 """The forgotten side is compared with retrained models; on the retained side a probe's accuracy is
 utility.
@@ -69,12 +72,30 @@ class ProbeSamples(NamedTuple):
     unit: Standardiser
 
 
+class Linear(NamedTuple):
+    """A linear classifier.
+
+    Attributes:
+        weights: [D, C].
+        bias: [C].
+        classes: [C].
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    classes: np.ndarray
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """The class [N] of each row of features [N, D]."""
+        return np.asarray(self.classes[(features @ self.weights + self.bias).argmax(axis=1)])
+
+
 @dataclass(frozen=True)
 class Probe:
     """A fitted linear classifier of standardised features."""
 
     unit: Standardiser
-    classifier: LogisticRegression
+    classifier: LogisticRegression | Linear
 
     def right(self, rows: PartOutputs, part: Part) -> np.ndarray:
         """Which samples are classified right, bool [N]."""
@@ -145,11 +166,13 @@ class FewLabelProbe:
 
     Each seeded draw takes max(2, share · n) of the n training samples of each class, rounded, and
     is fitted and scored as LinearProbe is, on the same parts. The scores are mean accuracies over
-    the draws, in [0, 1]; intervals: see `averaged`. 2 % of the labels recover over 82 % of the
-    class in head-only methods, and about 41 % in retrained models (arXiv 2405.17878).
+    the draws, in [0, 1]; intervals: see `averaged`. There are five draws at a time until the means
+    are known to ± 0.04 (95 %), or `draws`: with two labels a class the accuracy of one draw has a
+    standard deviation of 0.11 on digits, so 30 draws leave 0.02. 2 % of the labels recover over
+    82 % of the class in head-only methods, and about 41 % in retrained models (arXiv 2405.17878).
 
-    Not applicable: what LinearProbe says, a class with fewer than 2 training samples, a draw whose
-    probe did not converge.
+    Not applicable: what LinearProbe says, a class with fewer than 2 training samples, draws whose
+    probes did not converge.
 
     Raises:
         EigenforgetError: A feature is not finite.
@@ -161,7 +184,7 @@ class FewLabelProbe:
     reads: ClassVar[Reads] = "features"
     scores: ClassVar[tuple[str, str]] = ("lp_few_forget", "lp_few_retain")
     share: Annotated[UpTo1, "share of each class's training labels that is used"] = 0.02
-    draws: Annotated[TwoOrMore, "seeded draws to average over; their spread needs 2"] = 5
+    draws: Annotated[TwoOrMore, "most seeded draws to average over; their spread needs 2"] = 30
     c: Penalty = 1.0
     max_iter: MaxIter = 5000
     tolerance: Tolerance = 1e-5
@@ -171,33 +194,39 @@ class FewLabelProbe:
         samples = probe_samples(evidence)
         if isinstance(samples, str):
             return none(self.scores, samples)
-        probes = self._probes(samples, seed)
-        if isinstance(probes, str):
-            return none(self.scores, probes)
-        return both_sides(
-            evidence,
-            self.scores,
-            samples.targets,
-            lambda rows, part: np.stack([probe.right(rows, part) for probe in probes]),
-        )
+        right = self._right(evidence, samples, seed)
+        if isinstance(right, str):
+            return none(self.scores, right)
+        return both_sides(evidence, self.scores, samples.targets, lambda _, part: right[part])
 
-    def _probes(self, samples: ProbeSamples, seed: int) -> list[Probe] | str:
-        """One fitted probe for each draw, or the reason why there is none."""
+    def _right(
+        self, evidence: Evidence, samples: ProbeSamples, seed: int
+    ) -> dict[Part, np.ndarray] | str:
+        """Which samples of each part are right, bool [draws, N], or why there is no answer."""
         classes, counts = np.unique(samples.labels, return_counts=True)
         if counts.min() < 2:
             return (
                 f"class {classes[counts.argmin()]} has 1 training sample; the probe needs 2 "
                 "of each class"
             )
-        probes = []
-        for draw in range(self.draws):
-            rows = few_of_each_class(samples.labels, self.share, generator(seed, self.name, draw))
+        targets = {part: evidence.parts[part] for part in samples.targets if evidence.has(part)}
+        found: dict[Part, np.ndarray] = {}
+        for first in range(0, self.draws, _BLOCK):
+            last = min(first + _BLOCK, self.draws)
+            rows = [
+                few_of_each_class(samples.labels, self.share, generator(seed, self.name, draw))
+                for draw in range(first, last)
+            ]
             settings = Settings(self.c, self.max_iter, self.tolerance)
-            probe = fit_probe(samples.features[rows], samples.labels[rows], settings, samples.unit)
-            if isinstance(probe, str):
-                return f"{probe} (draw {draw + 1} of {self.draws})"
-            probes.append(probe)
-        return probes
+            probes = fit_alike(samples, rows, settings)
+            if isinstance(probes, str):
+                return f"{probes} (draws {first + 1} to {last} of {self.draws})"
+            for part, own in targets.items():
+                right = np.stack([probe.right(own, part) for probe in probes])
+                found[part] = np.concatenate([found[part], right]) if first else right
+            if last >= _BLOCK and all(_spread(right) <= _KNOWN for right in found.values()):
+                break
+        return found
 
 
 def probe_samples(evidence: Evidence) -> ProbeSamples | str:
@@ -224,12 +253,99 @@ def probe_samples(evidence: Evidence) -> ProbeSamples | str:
     )
 
 
+def fit_alike(
+    samples: ProbeSamples, draws: Sequence[np.ndarray], settings: Settings
+) -> list[Probe] | str:
+    """A probe for each of the draws, or the reason why there is none.
+
+    Each draw names rows of the samples, as many of each class. All are fitted as one problem, whose
+    parts do not touch: the optimum of each is its own, and the steps cost less together. A draw of
+    n samples is fitted in the n dimensions that they span; the penalty leaves no weight elsewhere.
+
+    Args:
+        samples: The samples.
+        draws: Rows [n] of each draw.
+        settings: How to fit.
+    """
+    if len(np.unique(samples.labels)) < 2:
+        return one_class(samples.labels)
+    classes = np.unique(samples.labels)
+    inputs = np.stack([samples.unit(samples.features[rows]) for rows in draws])
+    bases = None
+    if inputs.shape[1] < inputs.shape[2]:
+        bases, spans = np.linalg.qr(inputs.transpose(0, 2, 1))
+        inputs = np.ascontiguousarray(spans.transpose(0, 2, 1))
+    members = np.stack([samples.labels[rows][:, None] == classes for rows in draws])
+    weights = joint_optimum(inputs, members.astype(np.float64), settings)
+    if weights is None:
+        return not_converged(settings)
+    slopes = weights[:, :-1] if bases is None else bases @ weights[:, :-1]
+    return [
+        Probe(samples.unit, Linear(slope, bias, classes))
+        for slope, bias in zip(slopes, weights[:, -1], strict=True)
+    ]
+
+
+def joint_optimum(inputs: np.ndarray, members: np.ndarray, settings: Settings) -> np.ndarray | None:
+    """Weights [R, D + 1, C] of R penalised multinomial regressions, the last row the intercepts.
+
+    None where they did not converge.
+
+    Args:
+        inputs: [R, n, D].
+        members: 1 where a sample is of a class, else 0, [R, n, C].
+        settings: Penalty and convergence, as in scikit-learn.
+    """
+    count, n, width = inputs.shape
+    shape = (count, width + 1, members.shape[2])
+    # With two classes scikit-learn fits one weight vector, the difference of ours.
+    penalty = (2.0 if shape[2] == 2 else 1.0) / (settings.c * n)
+    turned = np.ascontiguousarray(inputs.transpose(0, 2, 1))
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(shape)
+        logits = inputs @ weights[:, :-1] + weights[:, -1:]
+        logits -= logits.max(axis=2, keepdims=True)
+        shares = np.exp(logits)
+        sums = shares.sum(axis=2, keepdims=True)
+        loss = (np.log(sums).sum() - (logits * members).sum()) / n
+        errors = (shares / sums - members) / n
+        gradient = np.concatenate(
+            [turned @ errors + penalty * weights[:, :-1], errors.sum(axis=1, keepdims=True)], axis=1
+        )
+        return float(loss + penalty / 2 * np.square(weights[:, :-1]).sum()), gradient.ravel()
+
+    options = {
+        "maxiter": settings.max_iter,
+        "maxfun": 10 * settings.max_iter,
+        "gtol": settings.tolerance,
+        "ftol": 64 * np.finfo(float).eps,
+    }
+    found = minimize(
+        objective, np.zeros(math.prod(shape)), jac=True, method="L-BFGS-B", options=options
+    )
+    return found.x.reshape(shape) if found.success else None
+
+
+def one_class(labels: np.ndarray) -> str:
+    """Why there is no probe of samples of one class."""
+    return f"the probe's training samples have 1 class, {labels[0]}; it needs 2"
+
+
+def not_converged(settings: Settings) -> str:
+    """Why a half-fitted probe is none."""
+    return (
+        f"the probe did not converge in {settings.max_iter} iterations to tolerance "
+        f"{settings.tolerance}"
+    )
+
+
 def fit_probe(
     features: np.ndarray, labels: np.ndarray, settings: Settings, unit: Standardiser
 ) -> Probe | str:
     """The probe fitted on features [N, D] and labels [N], or the reason why there is none."""
     if len(np.unique(labels)) < 2:
-        return f"the probe's training samples have 1 class, {labels[0]}; it needs 2"
+        return one_class(labels)
     classifier = LogisticRegression(
         C=settings.c, max_iter=settings.max_iter, tol=settings.tolerance
     )
@@ -238,10 +354,7 @@ def fit_probe(
         try:
             classifier.fit(unit(features), labels)
         except ConvergenceWarning:
-            return (
-                f"the probe did not converge in {settings.max_iter} iterations to tolerance "
-                f"{settings.tolerance}"
-            )
+            return not_converged(settings)
     return Probe(unit, classifier)
 
 
@@ -316,12 +429,17 @@ def averaged(name: str, right: np.ndarray, better: Better) -> Score:
         return share(name, correct=int(right.sum()), seen=n, better=better)
     value = float(right.mean())
     samples = wilson_interval(successes=float(right.sum() / draws), trials=n)
-    spread = float(
-        student_t.ppf(0.975, draws - 1) * right.mean(axis=1).std(ddof=1) / math.sqrt(draws)
-    )
+    spread = _spread(right)
     low = max(value - math.hypot(value - samples.low, spread), 0.0)
     high = min(value + math.hypot(samples.high - value, spread), 1.0)
     return share_score(name, value, Interval(low, high), better)
+
+
+def _spread(right: np.ndarray) -> float:
+    """Half of the 95 % interval of the mean over new draws, from right [draws, N]."""
+    draws = len(right)
+    error = right.mean(axis=1).std(ddof=1) / math.sqrt(draws)
+    return float(student_t.ppf(0.975, draws - 1) * error)
 
 
 def finite_features(features: np.ndarray, part: Part, reader: str) -> np.ndarray:

@@ -77,7 +77,9 @@ class ULiRA:
     negative (the oracle) statistics.
 
     In [0, 1]. An AUC of 0.5 means that sample by sample the model cannot be told from a retrained
-    one; above it the model looks unlearned. Statistics of one sample and of one model are
+    one; above it the model looks like its peers. That is a difference, not yet a residue: peers of
+    another recipe are told from retrained models too, though none saw the samples (trace "both").
+    Statistics of one sample and of one model are
     dependent. The AUC's interval joins Obuchowski's variance over samples (Wilson's where it is 0)
     with the spread over training seeds, see `auc_interval_over_models`; the TPRs have the
     percentiles of 1,000 seeded resamples of samples and oracles, without the model's own seed and,
@@ -98,19 +100,22 @@ class ULiRA:
     name: ClassVar[str] = "u_lira"
     reads: ClassVar[Reads] = "logits"
     ensemble: ClassVar[bool] = True
+    least_oracles: ClassVar[int] = 3
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The three scores, or the reason why there are none."""
         peers, oracles = len(evidence.peers), len(evidence.oracles)
-        if peers < 2 or oracles < 3:
+        if peers < 2 or oracles < self.least_oracles:
             return no_attack(
                 self.name,
                 "needs 2 peers (made like the model from other training seeds) and 3 oracles, "
                 f"got {peers} and {oracles}",
+                "both",
             )
         n = len(evidence.parts["forget"].labels) if evidence.has("forget") else 0
         if n < MIN_SAMPLES:
-            return no_attack(self.name, f"needs {MIN_SAMPLES} samples of part forget, got {n}")
+            few = f"needs {MIN_SAMPLES} samples of part forget, got {n}"
+            return no_attack(self.name, few, "both")
         target, ins, outs = (
             _phi(models) for models in ((evidence.parts,), evidence.peers, evidence.oracles)
         )
@@ -119,7 +124,8 @@ class ULiRA:
         rates = [
             _rate(f"u_lira_{name}", tests, fpr=fpr, seed=seed) for name, fpr in FALSE_POSITIVE_RATES
         ]
-        return (attack_score("u_lira_auc", auc.auc, auc_interval_over_models(auc, tests)), *rates)
+        interval = auc_interval_over_models(auc, tests)
+        return (attack_score("u_lira_auc", auc.auc, interval, "both"), *rates)
 
 
 def gaussian(phi: np.ndarray) -> Gaussian:
@@ -185,7 +191,9 @@ def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
     needed, (count, n) = others_needed(fpr), tests.of_oracle.shape
     if count * n < needed:
         return attack_score(
-            name, f"needs {needed} statistics of models that never saw the samples, got {count * n}"
+            name,
+            f"needs {needed} statistics of models that never saw the samples, got {count * n}",
+            trace="both",
         )
     value = _hit(tests, fpr)
     rng = np.random.default_rng(derive(seed, "u_lira", name))
@@ -196,10 +204,9 @@ def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
     low, high = np.quantile(draws, [0.025, 0.975])
     if low == high:
         # All resamples alike: a point would claim certainty, see auc_interval.
-        return attack_score(name, value, wilson_interval(successes=value * n, trials=n))
-    return attack_score(
-        name, value, Interval(low=min(float(low), value), high=max(float(high), value))
-    )
+        return attack_score(name, value, wilson_interval(successes=value * n, trials=n), "both")
+    interval = Interval(low=min(float(low), value), high=max(float(high), value))
+    return attack_score(name, value, interval, "both")
 
 
 def _hit(tests: Statistics, fpr: float) -> float:

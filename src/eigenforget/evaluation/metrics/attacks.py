@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import binom, binomtest, rankdata
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.types import Part, Score
+from eigenforget.core.types import Part, Score, Trace
 from eigenforget.evaluation.metrics.accuracy import Z95, Interval, wilson_interval
 
 MIN_SAMPLES = 10
@@ -73,10 +73,10 @@ def attack_scores_of(prefix: str, sides: AttackScores) -> tuple[Score, ...]:
     return (auc_score(f"{prefix}_auc", sides), *rates)
 
 
-def no_attack(prefix: str, reason: str) -> tuple[Score, ...]:
+def no_attack(prefix: str, reason: str, trace: Trace = "above") -> tuple[Score, ...]:
     """The scores of `attack_scores_of` as not applicable."""
     names = ("auc", *(name for name, _ in FALSE_POSITIVE_RATES))
-    return tuple(attack_score(f"{prefix}_{name}", reason) for name in names)
+    return tuple(attack_score(f"{prefix}_{name}", reason, trace=trace) for name in names)
 
 
 def auc_score(name: str, sides: AttackScores) -> Score:
@@ -103,16 +103,21 @@ def tpr_score(name: str, sides: AttackScores, *, fpr: float) -> Score:
     )
 
 
-def attack_score(name: str, value: float | str, interval: Interval | None = None) -> Score:
+def attack_score(
+    name: str,
+    value: float | str,
+    interval: Interval | None = None,
+    trace: Trace = "above",
+) -> Score:
     """A Score from its value, or from the reason why there is none.
 
     Names that end in "auc" are AUCs, others are shares of samples.
     """
     unit = "AUC" if name.endswith("auc") else "share"
     if isinstance(value, str):
-        return Score(name, None, unit, "reference", (0.0, 1.0), reason=value, trace="above")
+        return Score(name, None, unit, "reference", (0.0, 1.0), reason=value, trace=trace)
     low, high = (None, None) if interval is None else interval
-    return Score(name, value, unit, "reference", (0.0, 1.0), low=low, high=high, trace="above")
+    return Score(name, value, unit, "reference", (0.0, 1.0), low=low, high=high, trace=trace)
 
 
 def wins(*, members: np.ndarray, others: np.ndarray) -> Wins:
