@@ -47,6 +47,8 @@ QUICK: dict[str, dict[str, object]] = {
             "eu_k",
             "head_distill",
             "gradient_ascent",
+            "msg",
+            "ct",
         )
     },
     "scrub": {"epochs": 2, "msteps": 1},
@@ -139,7 +141,8 @@ class Scaled(nn.Module):
 @EVERY
 def test_a_model_that_changes_its_input_in_place_never_sees_a_changed_batch(kind: type) -> None:
     torch.manual_seed(0)
-    body = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    seen = (nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 2), nn.ReLU(), nn.Flatten())
+    body = nn.Sequential(*seen, nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
     x, y = torch.randn(64, 6), torch.arange(64) % 4
     gone = y == 3
     results = [

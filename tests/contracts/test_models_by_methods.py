@@ -199,21 +199,29 @@ CASES = {
     "conv_head": Case(ConvHead, IMAGE, 40, "2"),
     "attention": Case(TorchAttention, rows(6), 30),
 }
-REFUSES = {
-    ("conv_head", name): f"{name} needs a linear classifier head"
-    for name in (
-        "boundary_expand",
-        "esc",
-        "esc_t",
-        "cmf",
-        "head_mask",
-        "head_distill",
-        "probed_muda",
-    )
-} | {
-    ("text", "unsir"): "unsir needs inputs that are a real-valued tensor",
-    ("text", "boundary_shrink"): "boundary_shrink needs inputs that are a real-valued tensor",
-}
+REFUSES = (
+    {
+        (model, name): f"{name} .* convolutions"
+        for model in ("mlp", "text", "tabular", "attention")
+        for name in ("msg", "ct")
+    }
+    | {
+        ("conv_head", name): f"{name} needs a linear classifier head"
+        for name in (
+            "boundary_expand",
+            "esc",
+            "esc_t",
+            "cmf",
+            "head_mask",
+            "head_distill",
+            "probed_muda",
+        )
+    }
+    | {
+        ("text", "unsir"): "unsir needs inputs that are a real-valued tensor",
+        ("text", "boundary_shrink"): "boundary_shrink needs inputs that are a real-valued tensor",
+    }
+)
 
 
 def quick(kind: type) -> Method:

@@ -28,6 +28,8 @@ DEFAULTS = {
     "cf_k": (0.9, True, 5e-4, "cosine", 128),
     "eu_k": (0.9, True, 5e-4, "onecycle", 128),
     "unseen_distill": (0.9, True, 5e-4, "cosine", 128),
+    "msg": (0.9, True, 5e-4, "triangle", 64),
+    "ct": (0.9, True, 5e-4, "cosine", 64),
 }
 
 

@@ -33,6 +33,17 @@ def test_share_of_the_peak_rate(schedule: str, wanted: list[float]) -> None:
     )
 
 
+def test_a_triangle_rises_and_falls_and_drops_come_on_top() -> None:
+    triangle = Optimizer(schedule="triangle")
+    assert [triangle.factor(step, 10) for step in (0, 1, 5, 8)] == pytest.approx(
+        [1e-3, 0.2, 1.0, 0.4]
+    )
+    stepped = Optimizer(drops=(0.4, 0.6, 0.8))
+    assert [stepped.factor(step, 25) for step in (9, 10, 14, 15, 20)] == pytest.approx(
+        [1.0, 0.1, 0.1, 0.01, 0.001]
+    )
+
+
 def test_kinds_of_optimizers() -> None:
     weights = [nn.Parameter(torch.ones(2))]
     sgd = Optimizer(lr=0.3, momentum=0.5, weight_decay=0.1).over(weights)

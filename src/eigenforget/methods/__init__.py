@@ -14,7 +14,9 @@ from eigenforget.methods.boundary_shrink import BoundaryShrink
 from eigenforget.methods.cf_k import CFk
 from eigenforget.methods.cmf import CMF
 from eigenforget.methods.collapse import Collapse
+from eigenforget.methods.ct import CT
 from eigenforget.methods.delete import DELETE
+from eigenforget.methods.engram import Engram
 from eigenforget.methods.esc import ESC
 from eigenforget.methods.esc_t import ESCT
 from eigenforget.methods.eu_k import EUk
@@ -29,6 +31,7 @@ from eigenforget.methods.l1_sparse import L1Sparse
 from eigenforget.methods.lfssd import LFSSD
 from eigenforget.methods.lotus import LoTUS
 from eigenforget.methods.masked import Masked
+from eigenforget.methods.msg import MSG
 from eigenforget.methods.muda import MUDA
 from eigenforget.methods.neg_grad_plus import NegGradPlus
 from eigenforget.methods.not_ import NoT
@@ -70,6 +73,9 @@ METHODS: Registry[type[Method]] = Registry(
         NoT,
         CFk,
         EUk,
+        MSG,
+        CT,
+        Engram,
         UnseenDistill,
         Identity,
         HeadMask,
@@ -82,11 +88,13 @@ METHODS: Registry[type[Method]] = Registry(
 
 __all__ = [
     "CMF",
+    "CT",
     "DELETE",
     "ESC",
     "ESCT",
     "LFSSD",
     "METHODS",
+    "MSG",
     "MUDA",
     "SCRUB",
     "SSD",
@@ -97,6 +105,7 @@ __all__ = [
     "CFk",
     "Collapse",
     "EUk",
+    "Engram",
     "Finetune",
     "FisherForgetting",
     "GradientAscent",

@@ -15,7 +15,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source, steps_in_epoch
 
-ScheduleName = Literal["constant", "cosine", "onecycle"]
+ScheduleName = Literal["constant", "cosine", "onecycle", "triangle"]
 Schedule = Annotated[ScheduleName, "learning-rate schedule"]
 Drops = Annotated[
     tuple[Between01, ...], "shares of all steps after which the learning rate falls to a tenth"
@@ -54,7 +54,8 @@ class Optimizer:
     def factor(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step.
 
-        "onecycle" warms up over the first 20 % of the steps and then falls linearly.
+        "onecycle" warms up over the first 20 % of the steps and then falls linearly; "triangle"
+        rises and falls over a half each.
         """
         done = step / max(1, steps)
         left = 0.1 ** sum(done >= drop for drop in self.drops)
@@ -62,6 +63,8 @@ class Optimizer:
             return left * 0.5 * (1 + math.cos(math.pi * done))
         if self.schedule == "onecycle":
             return left * max(min(done / 0.2, (1 - done) / 0.8), 1e-3)
+        if self.schedule == "triangle":
+            return left * max(min(done / 0.5, (1 - done) / 0.5), 1e-3)
         return left
 
 
