@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Outputs
+from eigenforget.models.steps import StepForm, head_form, samples_axis
 
 HEAD_NOTE = "eigenforget_head"
 """The attribute of a model that names its classifier head."""
@@ -26,35 +27,86 @@ class Tap:
     Made by `capture`.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str] = ()) -> None:
-        self.model = model
+    def __init__(
+        self, model: nn.Module, layers: Sequence[str] = (), *, called: nn.Module | None = None
+    ) -> None:
+        self.model, self._called = model, called or model
         self.layers = tuple(layers)
         self._kept: dict[str | None, Any] = {}
+        self._answers: Tensor | None = None
+        self._forms: dict[str | None, StepForm] = {}
 
     def keep(self, layer: str | None, features: Any) -> None:
         """Remember what a layer gave in this pass."""
         self._kept[layer] = features
 
+    def keep_answers(self, answers: Any) -> None:
+        """Remember what the head gave in this pass."""
+        self._answers = answers if isinstance(answers, Tensor) else None
+
     def __call__(self, inputs: Any) -> Outputs:
         """The outputs for a batch of inputs; a dict goes in by name.
 
         Raises:
-            EigenforgetError: A layer did not run, or gave no tensor.
+            EigenforgetError: A layer did not run, gave no tensor, or none with a row a sample.
         """
-        self._kept.clear()
-        logits = logits_of(called_with(self.model, inputs))
+        logits = self._logits(inputs)
+        for layer, features in list(self._kept.items()):
+            if layer not in self._forms and isinstance(features, Tensor) and features.ndim > 2:
+                self._forms[layer] = self._form(layer, features, logits, inputs)
         return Outputs(
-            logits, self._rows(None), {layer: self._rows(layer) for layer in self.layers}
+            logits,
+            self._rows(None, logits),
+            {layer: self._rows(layer, logits) for layer in self.layers},
         )
 
-    def _rows(self, layer: str | None) -> Tensor:
+    def _logits(self, inputs: Any) -> Tensor:
+        self._kept.clear()
+        self._answers = None
+        return logits_of(called_with(self._called, inputs))
+
+    def _form(self, layer: str | None, features: Tensor, logits: Tensor, inputs: Any) -> StepForm:
+        if layer is None and self._answers is not None:
+            return head_form(features.detach(), self._answers.detach(), logits.detach())
+        count = len(logits)
+        if features.ndim == 3 and features.shape[0] == features.shape[1] == count > 1:
+            return StepForm(self._axis_of_fewer(layer, inputs, count - 1))
+        return StepForm(samples_axis(features, count))
+
+    def _axis_of_fewer(self, layer: str | None, inputs: Any, count: int) -> int:
+        """The axis of the samples, from a pass of fewer of them: it tells B from T."""
+        kept, answers, self._kept = self._kept, self._answers, {}
+        fewer = tree_map_only(Tensor, lambda tensor: tensor[:count], inputs)
+        with in_eval_mode(self.model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            called_with(self.model, fewer)
+        axis = samples_axis(self._kept[layer], count)
+        self._kept, self._answers = kept, answers
+        return axis
+
+    def _rows(self, layer: str | None, logits: Tensor) -> Tensor:
         found = self._kept.get(layer)
         if not isinstance(found, Tensor):
             which = "the feature layer" if layer is None else f"layer {layer!r}"
             raise EigenforgetError(
                 f"{which} did not run in the forward pass, or gave no tensor: name another layer"
             )
+        if found.ndim > 2:
+            answers = self._answers if layer is None else None
+            found = self._forms[layer].rows(found, answers, logits)
+        samples_axis(found, len(logits))
         return flatten_features(found)
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model into eval mode; afterwards every module's own training flag is as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager
@@ -96,14 +148,15 @@ def capture(
         model: Any module.
         layer: The layer whose output are the features, averaged over space where it is a feature
             map [B, D, H, W] and flattened otherwise. None takes the input of the classifier head
-            (see `find_head`).
+            (see `find_head`); of one that answers at several steps, the step whose answer is the
+            logits, or the mean (see `steps`).
         layers: Names of further layers.
         called: What the Tap calls in place of the model, such as the compiled one.
 
     Raises:
         EigenforgetError: There is no head, or no layer of that name.
     """
-    tap = Tap(called or model, layers)
+    tap = Tap(model, layers, called=called)
     handles: list[Any] = []
     try:
         if layer is None:
@@ -111,6 +164,7 @@ def capture(
             handles.append(
                 head.register_forward_pre_hook(partial(_keep_input, tap), with_kwargs=True)
             )
+            handles.append(head.register_forward_hook(partial(_keep_answers, tap)))
         for key, name in ([] if layer is None else [(None, layer)]) + [
             (name, name) for name in layers
         ]:
@@ -126,14 +180,17 @@ def _keep_input(tap: Tap, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str,
     tap.keep(None, args[0] if args else next(iter(kwargs.values()), None))
 
 
+def _keep_answers(tap: Tap, _: nn.Module, __: Any, output: Any) -> None:
+    tap.keep_answers(output)
+
+
 def _keep_output(tap: Tap, key: str | None, _: nn.Module, __: Any, output: Any) -> None:
-    # At once and as a copy: a layer after this one may change its output in place.
-    tap.keep(
-        key,
-        flatten_features(output).clone()
-        if isinstance(output, Tensor) and output.ndim > 1
-        else output,
-    )
+    if isinstance(output, (tuple, list)) and output:  # of recurrent layers, and of attention
+        output = output[0]
+    if isinstance(output, Tensor) and output.ndim > 1:
+        # At once and as a copy: a layer after this one may change its output in place.
+        output = (output if output.ndim == 3 else flatten_features(output)).clone()
+    tap.keep(key, output)
 
 
 def find_head(model: nn.Module, num_classes: int | None = None) -> tuple[str, nn.Linear]:
@@ -276,7 +333,6 @@ def _outputs(
         # A copy goes on, since a layer after this one may change it in place.
         return outputs[name].clone()
 
-    modes = [(module, module.training) for module in model.modules()]
     owners = [
         (name, module)
         for name, module in model.named_modules()
@@ -284,14 +340,11 @@ def _outputs(
     ]
     handles = [module.register_forward_hook(partial(keep, name)) for name, module in owners]
     try:
-        model.eval()
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with in_eval_mode(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
             return logits_of(called_with(model, inputs)), outputs
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes:
-            module.training = training
 
 
 def _flows(sources: Sequence[Tensor], target: Tensor) -> bool:

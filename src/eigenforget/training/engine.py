@@ -20,7 +20,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source
-from eigenforget.models.features import Tap, capture
+from eigenforget.models.features import Tap, capture, in_eval_mode
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
@@ -256,18 +256,6 @@ class Engine:
     def _cuda(self) -> list[int]:
         device = self.fabric.device
         return [device.index or 0] if device.type == "cuda" else []
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode; afterwards every module's own training flag is as before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 class _Taps(NamedTuple):

@@ -26,8 +26,8 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
 from eigenforget.models.copies import unchanged_by_passes
-from eigenforget.models.features import copied, logits_of
-from eigenforget.training.engine import Engine, in_eval_mode
+from eigenforget.models.features import copied, in_eval_mode, logits_of
+from eigenforget.training.engine import Engine
 
 Weights = dict[str, Tensor]
 """One tensor per trainable parameter, by its name and of its shape."""

@@ -1,0 +1,91 @@
+"""Features of models that answer at each step of a sequence, or have the samples on another axis.
+
+A decoder that classifies texts applies its head to all tokens and takes the answer at the last one;
+others average the answers. The features of a sample are then those from which its logits are
+computed: of that token, or the average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from eigenforget.core.errors import EigenforgetError
+
+_ROUNDING = 16.0
+"""Averages agree to within this many units of rounding; a sum in another order moves a few."""
+
+
+@dataclass(frozen=True)
+class StepForm:
+    """How the features of samples are read from what a layer gives or a head takes.
+
+    Attributes:
+        axis: The axis of the samples: 0, or 1 where steps come first, [T, B, D].
+        taken: The step whose answer is the logits, the mean over steps, or all of them.
+    """
+
+    axis: int = 0
+    taken: Literal["one", "mean", "all"] = "all"
+
+    def rows(self, features: Tensor, answers: Tensor | None, logits: Tensor) -> Tensor:
+        """The features of each sample: [B, D], or with all steps [B, T, D].
+
+        Args:
+            features: What the head takes, or a layer gives.
+            answers: What the head gives for it, where these are features of a head.
+            logits: The logits [B, C].
+        """
+        if self.taken == "all" or answers is None:
+            return features.movedim(self.axis, 0) if self.axis else features
+        steps = _by_sample(features, self.axis)
+        if self.taken == "mean":
+            return steps.mean(1)
+        place = _same(_by_sample(answers, self.axis), logits).int().argmax(1)
+        return steps[torch.arange(len(steps), device=steps.device), place]
+
+
+def head_form(features: Tensor, answers: Tensor, logits: Tensor) -> StepForm:
+    """How the logits [B, C] come from the answers of the head, and so from its features."""
+    for axis in (0, 1) if features.ndim == 3 else (0,):
+        if features.shape[axis] != len(logits):
+            continue
+        steps = _by_sample(answers, axis)
+        if steps.shape[2] != logits.shape[1]:
+            continue
+        if _same(steps, logits).any(1).all():
+            return StepForm(axis, "one")
+        rounding = max(torch.finfo(tensor.dtype).eps for tensor in (answers, logits))
+        unit = rounding * steps.abs().max().clamp(min=1e-30)
+        if (steps.mean(1) - logits).abs().max() <= _ROUNDING * unit:
+            return StepForm(axis, "mean")
+    return StepForm(samples_axis(features, len(logits)))
+
+
+def samples_axis(features: Tensor, count: int) -> int:
+    """The axis of `count` samples in features [B, …] or [T, B, D].
+
+    Raises:
+        EigenforgetError: There is none.
+    """
+    if len(features) == count:
+        return 0
+    if features.ndim == 3 and features.shape[1] == count:
+        return 1
+    raise EigenforgetError(
+        f"the features of {count} samples are {list(features.shape)}, where [B, D] or [T, B, D] is "
+        "expected; name another layer (--layer)"
+    )
+
+
+def _by_sample(steps: Tensor, axis: int) -> Tensor:
+    """[B, T, D] with all steps of a sample on one axis."""
+    return steps.movedim(axis, 0).flatten(1, -2)
+
+
+def _same(answers: Tensor, logits: Tensor) -> Tensor:
+    """Whether the answer [B, T, C] of each step is the logits [B, C]: [B, T]."""
+    return (answers == logits[:, None]).all(2)
