@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.methods import Finetune
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models.mlp import Mlp
-from eigenforget.models.unchanged import UnchangedWeights, unchanged
+from eigenforget.models.unchanged import UnchangedWeights, frozen_weights, unchanged
 from eigenforget.training.engine import Engine
 
 CLASSES, WIDTH = 4, 6
@@ -145,3 +145,18 @@ def test_moving_averages_are_found_and_constants_are_left_out() -> None:
     assert set(found.names) == {
         f"average.{name}" for name, _ in model.average.named_parameters()
     } and found.share == pytest.approx(0.5)
+
+
+def test_what_is_frozen_is_said_and_of_adapters_that_they_alone_changed() -> None:
+    before = nn.ModuleDict({"base": nn.Linear(4, 3), "lora_A": nn.Linear(4, 1, bias=False)})
+    assert frozen_weights(before, copy.deepcopy(before)) == {}
+    before["base"].requires_grad_(False)
+    found = frozen_weights(before, copy.deepcopy(before))["frozen_weights"]
+    assert found["share"] == round(15 / 19, 6) and "adapters" in found["said"]
+    before["lora_A"].requires_grad_(False)
+    before["head"] = nn.Linear(3, 3)
+    assert "adapters" not in frozen_weights(before, copy.deepcopy(before))["frozen_weights"]["said"]
+    redrawn = copy.deepcopy(before)
+    for parameter in redrawn.parameters():
+        nn.init.normal_(parameter)
+    assert frozen_weights(before, redrawn) == {}, "as after retraining"

@@ -38,7 +38,7 @@ from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.models import checkpoint as checkpoints
 from eigenforget.models.state_files import weights_file
-from eigenforget.models.unchanged import unchanged_weights
+from eigenforget.models.unchanged import frozen_weights, unchanged_weights
 from eigenforget.training import trackers
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import both
@@ -106,12 +106,15 @@ def unlearn(
         result = experiment.try_unlearn(model, chosen, seed=seed, log=log)
     if isinstance(result, ModelAndCost):
         job |= unchanged_weights(model, result.model)
+        job |= (frozen := frozen_weights(model, result.model))
         job["recall"] = experiment.recall(result.model).as_json()
     with experiment.engine.led() as leads:
         if leads:
             experiment.save(Run("unlearn", result, job, inputs, trace), output)
     if not isinstance(result, ModelAndCost):
         raise result
+    for stayed in frozen.values():
+        say(f"{stayed['said']}: {stayed['share']:.1%} of the weights", wrap=False)
     say(f"wrote {out} and {out.with_suffix('.json')} ({result.seconds:.1f} s)")
     options = asdict(trained) | {
         "weights": weights,

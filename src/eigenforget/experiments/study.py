@@ -14,7 +14,7 @@ from eigenforget.evaluation.board import Board
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
-from eigenforget.models.unchanged import unchanged_weights
+from eigenforget.models.unchanged import frozen_weights, unchanged_weights
 from eigenforget.record import RunRecord
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log, Watch, both, unwatched
@@ -83,7 +83,7 @@ class Study:
         done = watch(f"measure: {name}", 1)
         measured = board.measure(result.model, method.role)
         done({})
-        job |= unchanged_weights(original, result.model)
+        job |= unchanged_weights(original, result.model) | frozen_weights(original, result.model)
         return self.experiment.evaluation_record(name, result, measured, job=job, trace=trace)
 
     def original(self, watch: Watch = unwatched) -> ModelAndCost:

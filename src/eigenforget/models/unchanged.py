@@ -71,6 +71,27 @@ def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
     return {"unchanged_weights": {"share": found.share, "buffers": found.buffers}}
 
 
+def frozen_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
+    """{"frozen_weights": {"share", "said"}} as in a record's job; {} where nothing stayed frozen.
+
+    share: of the elements of all parameters, those with requires_grad=False that are as before.
+    said: in words what that means, of a model with adapters that these alone were changed.
+    """
+    now, total, stayed, adapters = dict(named_tensors(after)), 0, 0, False
+    for name, parameter in before.named_parameters():
+        total += parameter.numel()
+        if not parameter.requires_grad:
+            same = name in now and torch.equal(parameter.detach(), now[name].to(parameter.device))
+            stayed += parameter.numel() if same else 0
+        adapters |= parameter.requires_grad and "lora_" in name
+    if not stayed:
+        return {}
+    said = "weights with requires_grad=False stayed as they were"
+    if adapters:
+        said = "unlearned in the adapters, which are not merged; the weights below them stayed"
+    return {"frozen_weights": {"share": round(stayed / total, 6), "said": said}}
+
+
 def _moving_buffers(model: nn.Module) -> dict[str, Tensor]:
     """The saved floating-point buffers that training may move."""
     found: dict[str, Tensor] = {}
