@@ -31,7 +31,7 @@ def keygen(
     If the environment variable EIGENFORGET_KEY_PASSPHRASE is set, its passphrase encrypts the key.
 
     Example:
-        eigenforget keygen signing --salt salt.bin
+        eigenforget keygen signing.pem
     """
     if key is None and salt is None:
         raise EigenforgetError("keygen needs the PATH.pem of a new key, or --salt PATH")
