@@ -11,7 +11,9 @@ os.environ.setdefault(
 )  # before torch loads: tiny kernels lose time to thread hand-over
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,8 +51,31 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--extras",
+        action="store_true",
+        help="collect tests/extras too, which need the libraries of `make test-extras`",
+    )
+    parser.addoption(
         "--rewrite-golden", action="store_true", help="write the pages in tests/golden anew"
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    extras = collection_path == Path(__file__).parent / "extras"
+    return True if extras and not config.getoption("--extras") else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Says what did not run, and why."""
+    lines = [] if config.getoption("--extras") else ["tests/extras: run by `make test-extras`"]
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    lines += [f"{count} tests: {reason}" for reason, count in sorted(reasons.items())]
+    if lines:
+        terminalreporter.section("not run", sep="-")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

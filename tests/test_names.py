@@ -12,7 +12,7 @@ import eigenforget
 ROOT = Path(eigenforget.__file__).parent
 TESTS = Path(__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-CROSSING = {"contracts", "numerics", "golden"}
+CROSSING = {"contracts", "numerics", "golden", "extras"}
 """Folders of tests that follow a kind of promise or of reference, not one module."""
 
 
