@@ -4,10 +4,12 @@ that makes it.
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.board import Board, Panel
@@ -15,6 +17,7 @@ from eigenforget.evaluation.metrics import METRICS
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.report.glossary import GROUPS, OTHER, group, label, meaning
 from eigenforget.report.table import Column
+from tests.walks import walk
 
 PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -56,3 +59,38 @@ def test_the_page_says_on_which_side_a_trace_shows(scores: dict[str, Column]) ->
                 trace = scores[name].trace
                 if trace in words and cells[3] in words.values():
                     assert cells[3] == words[trace], name
+
+
+def people(path: Path, n: int = 240) -> None:
+    """A table of three numbers, of which one tells the diagnosis."""
+    generator = random.Random(0)
+    rows = ["person,hospital,side,age,pressure,glucose,diagnosis"]
+    for number in range(n):
+        sick, hospital = generator.random() < 0.5, ("north", "south", "west")[number % 3]
+        age, pressure = generator.gauss(50, 10), generator.gauss(120, 9)
+        glucose = generator.gauss(8 if sick else 5, 1)
+        side, diagnosis = ("test" if number % 4 == 0 else "train"), ("sick" if sick else "healthy")
+        rows.append(
+            f"p{number},{hospital},{side},{age:.1f},{pressure:.1f},{glucose:.2f},{diagnosis}"
+        )
+    path.write_text("\n".join(rows) + "\n")
+
+
+def reaches_its_end(folder: Path, saved: str) -> None:
+    assert (folder / "results" / "report.html").stat().st_size > 10_000
+    before, after = (torch.load(folder / name) for name in ("model.pt", saved))
+    assert {k: (v.shape, v.dtype) for k, v in before.items()} == {
+        k: (v.shape, v.dtype) for k, v in after.items()
+    }
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_walk_from_a_plain_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk("A plain PyTorch script", tmp_path, monkeypatch)
+    reaches_its_end(tmp_path, "forgotten.pt")
+
+
+def test_the_walk_from_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people(tmp_path / "people.csv")
+    walk("A table", tmp_path, monkeypatch)
+    reaches_its_end(tmp_path, "forgotten.pt")
