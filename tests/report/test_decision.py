@@ -31,7 +31,7 @@ RETRAINED = ORIGINAL | {
     "mia_auc": 0.50,
     "lp_forget": 0.70,
     "ncm_forget": 0.60,
-    "da": 0.90,
+    "da": 0.985,
     "relearn_all_auc": 0.50,
 }
 
@@ -113,15 +113,15 @@ def test_a_score_that_the_method_trains_on_is_no_evidence_for_it() -> None:
 
 
 def test_nearer_the_original_on_a_telling_score_is_no_yes() -> None:
-    """DA of 0.70 between 0.60 and 0.90: the error is too large for "no", too much is left for
-    "yes".
+    """DA of 0.90 between 0.60 and 0.985, on the scale of log(1 − DA): the error is too large for
+    "no", too much is left for "yes".
     """
     beside = ReferenceScores("class", oracles(3, half=0.17), [scores(ORIGINAL, 0.17)], SPANS)
-    found = decide(scores(RETRAINED, 0.17, da=0.70), beside)
+    found = decide(scores(RETRAINED, 0.17, da=0.90), beside)
     da = next(s for s in found.scores if s.name == "da")
-    assert (
-        da.separates and da.position == "like oracles" and da.way == pytest.approx(1 / 3, abs=2e-3)
-    )
+    way = math.log(0.4 / 0.1) / math.log(0.4 / 0.015)
+    assert da.separates and da.position == "like oracles"
+    assert da.way == pytest.approx(way, abs=0.03)
     assert found.forgot == decision.Answer(
         "cannot tell", ("da",), "nearer the original than the retrained models"
     )
@@ -147,10 +147,10 @@ def test_equal_oracles_without_intervals_have_no_gap_but_a_real_one() -> None:
         "class", [bare] * 3, [{n: Estimate(v) for n, v in ORIGINAL.items()}], SPANS
     )
     assert answers(decide(bare, beside)) == ("yes", "yes")
-    moved = bare | {"lp_forget": Estimate(0.704), "da": Estimate(0.85)}
+    moved = bare | {"lp_forget": Estimate(0.704), "relearn_all_auc": Estimate(0.55)}
     found = decide(moved, beside)
-    assert found.forgot == decision.Answer("no", ("da",))
-    assert math.isinf(next(s.gap for s in found.scores if s.name == "da"))
+    assert found.forgot == decision.Answer("no", ("relearn_all_auc",))
+    assert math.isinf(next(s.gap for s in found.scores if s.name == "relearn_all_auc"))
 
 
 def test_too_few_scores_and_none_of_features_cannot_tell() -> None:
@@ -193,11 +193,14 @@ def test_error_and_limit_are_those_of_the_formula() -> None:
     beside = oracles(3, half)
     found = judged(RETRAINED)
     e = half / stats.norm.ppf(0.975)
-    ratios = [np.var([o[n].value for o in beside], ddof=1) / e**2 for n in RETRAINED]
+    ratios = [np.var([o[n].value for o in beside], ddof=1) / e**2 for n in RETRAINED if n != "da"]
     prior = float(np.clip(np.mean(ratios), 0.5, 4.0))
     assert found.pooled == pytest.approx(prior, rel=1e-12)
     for score in found.scores:
-        error, limit = _direct([o[score.name].value for o in beside], e, prior)
+        values = [o[score.name].value for o in beside]
+        error, limit = _direct(values, e, prior)
+        if score.name == "da":
+            error, limit = _direct([math.log(1 - v) for v in values], 0.5, 1.0)
         assert score.error == pytest.approx(error, rel=1e-12)
         assert score.name in decision.KEEP_SCORES or score.limit == pytest.approx(limit, rel=1e-12)
 
