@@ -25,6 +25,7 @@ QUICK: dict[str, dict[str, object]] = {
     "fisher_forgetting": {"importance_samples": 100},
     "ssd": {"importance_samples": 100},
     "lfssd": {"importance_samples": 100},
+    "wood_fisher": {"samples": 20},
     "influence": {"iterations": 3, "hessian_samples": 100},
     "unsir": {"noise_samples": 16, "noise_steps": 3, "repeats": 1},
     "collapse": {"steps": 5},

@@ -50,6 +50,7 @@ SHORT = {
 OWN: dict[str, dict[str, Any]] = {
     "ssd": {"alpha": 1.0},
     "lfssd": {"alpha": 1.0},
+    "wood_fisher": {"samples": 5},
     "scrub": {"epochs": 2, "msteps": 1},
     "esc_t": {"epochs": 20, "lr": 2.0},
 }

@@ -567,6 +567,18 @@ PINS: dict[tuple[str, str], Pin] = {
     ),
 }
 
+PINS["wood_fisher", "cifar10-resnet18-scissorhands"] = Pin(
+    """
+    main_0.1_cifar10.sh:20: --unlearn wfisher --num_indexes_to_replace 4500 --alpha 10
+    unlearn/Wfisher.py: N = 1000
+    unlearn/Wfisher.py: if idx > N: return k_vec (from idx = 0: 1002 samples)
+    """,
+    {
+        "alpha": "--alpha 10",
+        "damping": "N = 1000",
+        "samples": "if idx > N: return k_vec (from idx = 0: 1002 samples)",
+    },
+)
 PINS["engram", "cifar10-resnet18-engram"] = Pin(
     """
     cell 1: precision: torch.dtype = torch.float64

@@ -42,6 +42,7 @@ from eigenforget.methods.scrub import SCRUB
 from eigenforget.methods.ssd import SSD
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.methods.unsir import UNSIR
+from eigenforget.methods.wood_fisher import WoodFisher
 
 METHODS: Registry[type[Method]] = Registry(
     "method",
@@ -62,6 +63,7 @@ METHODS: Registry[type[Method]] = Registry(
         LFSSD,
         FisherForgetting,
         Influence,
+        WoodFisher,
         BoundaryShrink,
         BoundaryExpand,
         UNSIR,
@@ -122,4 +124,5 @@ __all__ = [
     "RandomLabel",
     "Retrain",
     "UnseenDistill",
+    "WoodFisher",
 ]

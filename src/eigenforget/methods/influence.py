@@ -12,7 +12,12 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Between01, Count, NonNegative, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task
-from eigenforget.training.gradients import Weights, curvature_product, mean_gradient
+from eigenforget.training.gradients import (
+    as_vector,
+    curvature_product,
+    in_shape,
+    mean_gradient,
+)
 
 
 @configured
@@ -58,22 +63,22 @@ class Influence(Method):
         gradient = mean_gradient(task.engine, student, task.forget)
         trained = {k: p.detach() for k, p in student.named_parameters() if k in gradient}
         share = len(task.forget) / len(retain)
-        target = _flat(
+        target = as_vector(
             {k: share * (g + self.weight_decay * trained[k]) for k, g in gradient.items()}
         )
         retain = task.at_most(retain, self.hessian_samples, self.name)
 
         def curve(vector: Tensor) -> Tensor:
             product = curvature_product(
-                task.engine, student, retain, _like(vector, trained), kind=self.curvature
+                task.engine, student, retain, in_shape(vector, trained), kind=self.curvature
             )
-            return _flat(product) + (self.weight_decay + self.damping) * vector
+            return as_vector(product) + (self.weight_decay + self.damping) * vector
 
         step = conjugate_gradients(
             curve, target, iterations=self.iterations, tolerance=self.tolerance
         )
         with torch.no_grad():
-            for name, moved in _like(self.scale * step, trained).items():
+            for name, moved in in_shape(self.scale * step, trained).items():
                 student.get_parameter(name).add_(moved)
         return student.eval()
 
@@ -111,15 +116,3 @@ def conjugate_gradients(
         energy, before = residual @ residual, energy
         direction = residual + (energy / before) * direction
     return x
-
-
-def _flat(weights: Weights) -> Tensor:
-    return torch.cat([value.flatten().double() for value in weights.values()])
-
-
-def _like(vector: Tensor, weights: Weights) -> Weights:
-    parts = torch.split(vector, [value.numel() for value in weights.values()])
-    return {
-        name: part.view_as(value).to(value)
-        for (name, value), part in zip(weights.items(), parts, strict=True)
-    }

@@ -216,6 +216,52 @@ def curvature_product(
     return _mean(engine, model, source, batch_size, product, weights)
 
 
+@_differentiating()
+def visit_gradients(
+    engine: Engine,
+    model: nn.Module,
+    source: Source,
+    visit: Callable[[Tensor], None],
+    *,
+    chunk: int = 32,
+) -> None:
+    """Call visit(∇ loss_i) with each sample's gradient as a vector, in the order of the source.
+
+    Several processes do all of it each, as what is visited may depend on what came before.
+
+    Args:
+        engine: Where to compute.
+        model: The model; it stays as it is.
+        source: The samples.
+        visit: Takes vectors as `as_vector` makes them.
+        chunk: Samples that are computed at once.
+    """
+    weights, logits = _functional(engine, model)
+    per_sample = _PerSample.of(logits, sample_cross_entropy)
+    with unchanged_by_passes(model), in_eval_mode(model):
+        for batch in source.batches(chunk):
+            batch = engine.local.to_device(batch)
+            found = per_sample(weights, engine.formatted(batch.inputs), batch.labels)
+            engine.meter.count(trained=len(batch.labels))
+            rows = torch.cat([found[name].flatten(1).double() for name in weights], 1)
+            for row in rows:
+                visit(row)
+
+
+def as_vector(weights: Weights) -> Tensor:
+    """All entries one after the other, in float64."""
+    return torch.cat([value.flatten().double() for value in weights.values()])
+
+
+def in_shape(vector: Tensor, weights: Weights) -> Weights:
+    """The vector in the shapes and types of these weights, the inverse of `as_vector`."""
+    parts = torch.split(vector, [value.numel() for value in weights.values()])
+    return {
+        name: part.view_as(value).to(value)
+        for (name, value), part in zip(weights.items(), parts, strict=True)
+    }
+
+
 class _PerSample:
     """The gradients [B, ...] of many samples, from gradient(weights, input, label) of one."""
 
