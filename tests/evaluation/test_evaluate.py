@@ -486,6 +486,15 @@ def quick(models: dict[str, Any], **given: Any) -> Evaluation:
     return evaluate(models, **{"forget": FORGET, "retain": RETAIN, "test": TEST, **given})
 
 
+def test_records_say_what_of_the_originals_weights_is_left() -> None:
+    models = {"original": net(), "copy": net(), "other": net(1)}
+    found = evaluate(models, forget=FORGET, retain=RETAIN, test=TEST, skip=QUICK)
+    left = {r.name: r.job.get("unchanged_weights") for r in found.records}
+    assert left["original"] is None
+    assert left["copy"]["share"] == left["copy"]["by_content"] == 1.0
+    assert left["other"]["share"] == left["other"]["by_content"] == 0.0
+
+
 def test_records_say_which_classes_are_gone_and_who_said_so() -> None:
     given = {"forget": FORGET, "retain": RETAIN, "test": TEST, "skip": QUICK, "engine": ENGINE}
     inferred = evaluate({"original": net()}, **given)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from eigenforget.record import RecordError
+from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.checks import checks
 from tests.report.check_toys import (
     ANCHORS,
@@ -115,6 +116,20 @@ def test_weights_that_are_still_there() -> None:
             RecordError, match=r"record 'one': job.unchanged_weights.share must be from 0 to 1"
         ):
             checks(among(model(job={"unchanged_weights": {"share": bad}})))
+
+
+def test_weights_that_are_hidden_and_room_for_more_have_lines_of_their_own() -> None:
+    def holding(**job: Any) -> RunRecord:
+        return model(job={"unchanged_weights": {"share": 0.0, "buffers": None, **job}})
+
+    hidden = check("EF008", among(holding(by_content=0.9, more=0.0)))
+    assert hidden.status == "found" and "one 90% by content" in hidden.explanation
+    larger = check("EF008", among(holding(by_content=0.0, more=1.2)))
+    assert larger.status == "found" and "one 120%" in larger.explanation
+    assert check("EF008", among(holding(by_content=0.1, more=0.05))).status == "passed"
+    for key, bad in (("by_content", 1.1), ("more", -1), ("more", "some")):
+        with pytest.raises(RecordError, match=rf"job.unchanged_weights.{key} must be"):
+            checks(among(holding(**{key: bad})))
 
 
 def test_wall_time_where_processor_time_is_unknown_and_unknown_times_are_no_part_of_the_mean() -> (

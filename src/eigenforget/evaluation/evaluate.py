@@ -34,6 +34,7 @@ from eigenforget.evaluation.records import (
     write_results,
 )
 from eigenforget.models.prepare import door, looks, prepare
+from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.models.wrappers import on_its_device
 from eigenforget.record import RecordError, RunRecord, chained
 from eigenforget.record.fields import check_names
@@ -276,7 +277,9 @@ def evaluate(
         panel, sides, made_by="eigenforget.evaluate", inferred=forgotten_classes is None
     )
     unsealed = (
-        evaluation_record(name, made[name], found, origin, split=split)
+        evaluation_record(
+            name, made[name], found, origin, split=split, job=_left(made, name, found.role)
+        )
         for name, found in measured.items()
     )
     return Evaluation(measured, tuple(chained(unsealed)))
@@ -374,6 +377,13 @@ def prepared_models(
         ).model
         for name, made in models.items()
     }
+
+
+def _left(models: Mapping[str, ModelAndCost], name: str, role: str) -> dict[str, Any]:
+    """What of the original's weights an unlearned model still has, where the original is known."""
+    if role != "unlearned" or "original" not in models:
+        return {}
+    return unchanged_weights(models["original"].model, models[name].model)
 
 
 def _measured(

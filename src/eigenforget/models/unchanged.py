@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.initialisation import is_mask, saved_buffers
+from eigenforget.models.weights_by_content import (
+    found_by_content,
+    saved_numbers,
+    trainable_weights,
+)
 
 
 class UnchangedWeights(NamedTuple):
@@ -39,11 +44,7 @@ def unchanged(before: nn.Module, after: nn.Module) -> UnchangedWeights:
     Raises:
         EigenforgetError: There is no trainable floating-point parameter.
     """
-    parameters = {
-        name: p.detach()
-        for name, p in before.named_parameters()
-        if p.requires_grad and p.is_floating_point()
-    }
+    parameters = trainable_weights(before)
     if not parameters:
         raise EigenforgetError(
             f"{type(before).__name__} has no trainable floating-point parameter to compare"
@@ -59,16 +60,18 @@ def unchanged(before: nn.Module, after: nn.Module) -> UnchangedWeights:
 
 
 def unchanged_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:
-    """{"unchanged_weights": {"share", "buffers"}} as in a record's job, see `unchanged`.
+    """{"unchanged_weights": {…}} as in a record's job; {} where nothing of `before` is trainable.
 
-    {} where a trainable parameter of `before` is not in `after` under its name: a copy under
-    another name cannot be told from a new weight.
+    "share" and "buffers" see `unchanged`, "by_content" see `found_by_content`. "more" is how many
+    more saved numbers `after` has, as a share of those of `before`.
     """
-    now = {name for name, _ in named_tensors(after)}
-    if any(p.requires_grad and name not in now for name, p in before.named_parameters()):
+    if not trainable_weights(before):
         return {}
     found = unchanged(before, after)
-    return {"unchanged_weights": {"share": found.share, "buffers": found.buffers}}
+    said = {"share": found.share, "buffers": found.buffers}
+    content, sizes = found_by_content(before, after), [saved_numbers(m) for m in (before, after)]
+    said |= {} if content is None else {"by_content": content}
+    return {"unchanged_weights": {**said, "more": max(sizes[1] / sizes[0] - 1, 0.0)}}
 
 
 def frozen_weights(before: nn.Module, after: nn.Module) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ from eigenforget.report.verdict import (
     forgotten_by_accuracy,
     recoveries,
 )
+
+ROOM = 0.1
+"""Share of further numbers in a file above which it may hold a copy that is worth something."""
 
 HALF = 0.5
 """Share of the cost of retraining above which, and of the weights from which on, a check speaks."""
@@ -155,16 +159,17 @@ def over_forgetting(case: Case) -> Finding:
     " method that changes all layers, or retrain.",
 )
 def original_weights(case: Case) -> Finding:
-    """Looks at the share of trainable weights that are bit for bit the original's."""
+    """Looks at trainable weights that are the original's, and at room for more of them."""
     records = case.of("unlearned", "control")
     if not records:
         return not_applicable(NO_MODEL)
     unchanged = {r.name: _unchanged(r) for r in records}
     told = {name: share for name, share in unchanged.items() if share is not None}
     left = [r for r in records if told.get(r.name, 0.0) >= HALF or _is_plug_in(r)]
+    larger = {r.name: more for r in records if (more := _more(r)) > ROOM}
     if not told and not left:
         return not_applicable("the records do not say which weights are still the original's")
-    if not left:
+    if not left and not larger:
         silent = [name for name in unchanged if name not in told]
         rest = f" Nothing is known about {enumerated(silent)}." if silent else ""
         where = enumerated(list(told)) if silent else "every model"
@@ -172,14 +177,24 @@ def original_weights(case: Case) -> Finding:
     originals = {r.inputs.get("checked_model", "") for r in case.of("original")} - {""}
     said = [
         f"{_named(r.name, r.role)} "
-        + _how_much(told.get(r.name), r.inputs.get("checked_model") in originals)
+        + _how_much(told.get(r.name), r.inputs.get("checked_model") in originals, _is_hidden(r))
         for r in left
     ]
+    still = (
+        "Trainable weights are the original's: they still compute what they did before, behind the"
+        f" weights that changed. {_sentence(said)}"
+    )
+    room = [
+        f"{_named(r.name, r.role)} {percent(larger[r.name])}" for r in records if r.name in larger
+    ]
+    spare = (
+        f"Files hold more numbers than the original's, in which it may be kept: {_sentence(room)}"
+    )
+    concerned = [r for r in records if r in left or r.name in larger]
     return found(
-        "Trainable weights are the original's, bit for bit: they still compute what they did"
-        f" before, behind the weights that changed. {_sentence(said)}",
-        [r.name for r in left],
-        _less_for_controls(r.role for r in left),
+        " ".join([still] * bool(left) + [spare] * bool(larger)),
+        [r.name for r in concerned],
+        _less_for_controls(r.role for r in concerned),
     )
 
 
@@ -334,16 +349,36 @@ def _ways(ways: Sequence[Recovery]) -> str:
 
 
 def _unchanged(record: RunRecord) -> float | None:
-    value: Any = record.job.get("unchanged_weights")
-    if value is None:
+    """Share of the weights that are the original's, by name or by content."""
+    if record.job.get("unchanged_weights") is None:
         return None
-    share = value.get("share") if isinstance(value, dict) else None
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+    return max(_share(record, "share"), _hidden(record))
+
+
+def _hidden(record: RunRecord) -> float:
+    """Share of the original's weights that are anywhere in the file; 0 where it was not looked."""
+    value: Any = record.job.get("unchanged_weights")
+    known = isinstance(value, dict) and "by_content" in value
+    return _share(record, "by_content") if known else 0.0
+
+
+def _more(record: RunRecord) -> float:
+    """How many more numbers the file holds than the original's, as a share of these."""
+    value: Any = record.job.get("unchanged_weights")
+    known = isinstance(value, dict) and "more" in value
+    return _share(record, "more", most=math.inf) if known else 0.0
+
+
+def _share(record: RunRecord, key: str, most: float = 1.0) -> float:
+    value: Any = record.job.get("unchanged_weights")
+    share = value.get(key) if isinstance(value, dict) else None
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= most:
+        span = "from 0 to 1" if most == 1 else "a number from 0"
         raise RecordError(
-            f"record {record.name!r}: job.unchanged_weights.share must be from 0 to 1, "
+            f"record {record.name!r}: job.unchanged_weights.{key} must be {span}, "
             f"got {str(share)[:40]!r}"
         )
-    return share
+    return float(share)
 
 
 def _is_plug_in(record: RunRecord) -> bool:
@@ -353,10 +388,18 @@ def _is_plug_in(record: RunRecord) -> bool:
     return isinstance(guarantee, str) and "plug-in" in guarantee
 
 
-def _how_much(share: float | None, is_original: bool) -> str:
+def _is_hidden(record: RunRecord) -> bool:
+    """Whether more is found by content than by name."""
+    known = record.job.get("unchanged_weights") is not None
+    return known and _hidden(record) > _share(record, "share")
+
+
+def _how_much(share: float | None, is_original: bool, is_hidden: bool) -> str:
     if is_original:
         return "is the original itself"
-    return "is made by a plug-in, as its method says" if share is None else percent(share)
+    if share is None:
+        return "is made by a plug-in, as its method says"
+    return percent(share) + (" by content, whatever their names" if is_hidden else "")
 
 
 def _named(model: str, role: str | None) -> str:
