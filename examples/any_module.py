@@ -75,7 +75,7 @@ def main() -> None:
         engine=engine,
     )
     print(found)
-    print(found.verdict("muda").headline)
+    print(found.verdict("muda").line)
     name = "test_forget_accuracy"
     if not found["muda"][name].value < found["original"][name].value:
         raise SystemExit("muda did not forget")

@@ -448,8 +448,12 @@ def test_its_tables_verdict_and_page_are_those_of_its_records(
     assert found.verdict("muda") == next(
         v for v in verdicts(build(found.records)) if v.model == "muda"
     )
-    with pytest.raises(EigenforgetError, match="oracle 2"):
-        found.verdict("oracle 2")
+    assert found.verdict("oracle 2").role == "oracle"
+    with pytest.raises(EigenforgetError, match="oracle 9"):
+        found.verdict("oracle 9")
+    told = next(r for r in found.records if r.name == "muda").job["verdict"]
+    assert told["outcome"] == found.verdict("muda").slug
+    assert told["forgot"]["answer"] == found.verdict("muda").forgot.answer
     assert found["muda"]["da"].value == found.measured["muda"].value("da")
     assert found.to_markdown(["da"]) == to_markdown(found.records, ["da"])
     assert found.to_latex(["da"]) == to_latex(found.records, ["da"])

@@ -22,7 +22,7 @@ ANCHORS: dict[str, tuple[float, tuple[float, float, float]]] = {
     "lp_forget": (0.95, (0.5, 0.52, 0.51)),
     "nmi": (0.8, (0.5, 0.52, 0.51)),
     "zrf": (0.4, (0.8, 0.82, 0.81)),
-    "relearn_10_auc": (0.9, (0.3, 0.32, 0.31)),
+    "relearn_all_auc": (0.9, (0.3, 0.32, 0.31)),
 }
 """A score: the original's value and the retrained models'. An unlearned model has their mean unless
 a test says otherwise.
@@ -33,7 +33,7 @@ TRACES: dict[str, Any] = {
     "forget_accuracy": "above",
     "mia_auc": "above",
     "zrf": "below",
-    "relearn_10_auc": "above",
+    "relearn_all_auc": "above",
 }
 SIZES = {"forget": 5000, "retain": 45000, "test": 10000, "test_forget": 5000}
 

@@ -26,7 +26,6 @@ from eigenforget.report.glossary import (
 from eigenforget.report.pages.export import to_markdown
 from eigenforget.report.pages.page import render
 from eigenforget.report.table import build
-from eigenforget.report.verdict import verdicts
 from tests.report_toys import made, whole
 
 LINE = GlossaryLine("my <score>", FEATURE, "What my score measures.")
@@ -63,8 +62,6 @@ def test_a_score_brings_its_own_line_into_the_page_the_table_and_the_verdict() -
     assert "my &lt;score&gt;" in page and "What my score measures." in page
     assert "my <score>" not in page.split("<script")[0]
     assert r"my &lt;score&gt;" in to_markdown(records, ["mine"])
-    said = next(v for v in verdicts(table) if v.model == "one")
-    assert "my <score>" in " ".join((said.headline, *said.sentences))
     assert len(checks(records)) == len(checks(whole()))
 
 

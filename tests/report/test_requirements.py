@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ from eigenforget.cli import main
 from eigenforget.record import Outcome, RecordError, RunRecord, seal, write
 from eigenforget.record.schema import Role
 from eigenforget.report.glossary import NAMES
-from eigenforget.report.requirements import ALIASES, TONES, judge_records
+from eigenforget.report.requirements import ALIASES, judge_records
 from eigenforget.report.requirements import parse_requirement as parse
 from eigenforget.report.table import build
-from eigenforget.report.verdict import verdicts
+from eigenforget.report.verdict import OUTCOMES, verdicts
 from tests.report_toys import made, score, whole
 
 NUMBERS = st.floats(-2, 2, allow_nan=False).map(lambda x: round(x, 3))
@@ -145,13 +146,29 @@ def test_every_unlearned_model_is_judged_and_no_other() -> None:
 
 def test_the_verdict() -> None:
     records = whole()
-    tones = {v.model: v.tone for v in verdicts(build(records))}
-    for tone in TONES:
-        for item in judge_records([parse(f"verdict=={tone}")], records):
-            assert item.holds == (tones[item.model] == tone) and tones[item.model] in item.words
-    assert {tones[j.model] for j in judge_records([parse("verdict==bad")], records) if j.holds} == {
-        "bad"
-    }
+    said = {v.model: v for v in verdicts(build(records))}
+    for slug in OUTCOMES:
+        for item in judge_records([parse(f"verdict=={slug}")], records):
+            assert item.holds == (said[item.model].slug == slug)
+            assert said[item.model].slug in item.words
+    for question in ("forgot", "kept"):
+        for answer in ("yes", "no", "cannot-tell"):
+            for item in judge_records([parse(f"{question}=={answer}")], records):
+                found = getattr(said[item.model], question)
+                assert item.holds == (found.answer.replace(" ", "-") == answer)
+
+
+@pytest.mark.parametrize(("bound", "holds"), [(0.1, True), (0.09, False)])
+def test_the_cost_is_a_share_of_retraining(bound: float, holds: bool) -> None:
+    records = [
+        replace(r, outcome=Outcome("ok", 1.0 if r.role == "unlearned" else 10.0))
+        for r in toy([0.5, 0.6], [0.5])
+    ]
+    (found,) = judge_records([parse(f"cost<={bound}")], records)
+    assert found.holds == holds and "0.1 of the cost of retraining" in found.words
+    free = [r if r.role == "unlearned" else replace(r, outcome=Outcome("ok", 0.0)) for r in records]
+    (unknown,) = judge_records([parse(f"cost<={bound}")], free)
+    assert not unknown.holds and "unknown" in unknown.words
 
 
 @pytest.mark.parametrize(
@@ -184,7 +201,9 @@ def test_a_model_without_a_result_fails_everything() -> None:
     lost = RunRecord(
         "evaluate", "lost", "2026-11-24T13:00:00Z", {}, {}, {}, refused, role="unlearned"
     )
-    found = judge_records([parse("da>=0"), parse("verdict==good")], [*toy([0.5, 0.6], []), lost])
+    found = judge_records(
+        [parse("da>=0"), parse("verdict==like-retrained")], [*toy([0.5, 0.6], []), lost]
+    )
     assert [j.holds for j in found] == [
         False,
         False,
@@ -213,8 +232,10 @@ def test_a_model_without_a_result_fails_everything() -> None:
         ("da_units<=band", "compared with a gap"),
         ("da_gap>=band", "compared with a gap"),
         ("da_gap==band", "compared with a gap"),
-        ("verdict>=good", "the verdict takes =="),
-        ("verdict==fine", "good, mixed, bad, unknown"),
+        ("verdict>=good", "verdict takes =="),
+        ("verdict==good", "like-retrained, still-remembers, damaged, cannot-tell"),
+        ("forgot==perhaps", "yes, no, cannot-tell"),
+        ("cost<=cheap", "neither a finite number"),
         ("dda>=0.9", "unknown score 'dda'; the nearest are .*da"),
         ("lp_forgett_gap<=band", "unknown score 'lp_forgett'; the nearest are lp_forget,"),
         ("zzzz<=1", "unknown score 'zzzz'; the nearest are forget, retain"),

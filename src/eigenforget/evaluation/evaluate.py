@@ -31,6 +31,7 @@ from eigenforget.evaluation.records import (
     Origin,
     evaluation_record,
     measurement_job,
+    with_verdicts,
     write_results,
 )
 from eigenforget.models.prepare import door, looks, prepare
@@ -42,7 +43,7 @@ from eigenforget.report.pages.console import rich_table
 from eigenforget.report.pages.export import frame, to_latex, to_markdown
 from eigenforget.report.pages.page import write_page
 from eigenforget.report.table import Cell, Row, build
-from eigenforget.report.verdict import Verdict, verdicts
+from eigenforget.report.verdict import Verdict, verdict_on
 from eigenforget.requests.splitting import settled_classes, sides_of
 from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
@@ -115,12 +116,15 @@ class Evaluation(Mapping[str, ModelScores]):
         )
 
     def verdict(self, model: str) -> Verdict:
-        """Whether the model forgot, what it kept and what it cost, in words.
+        """Whether the model forgot, what it kept and what it cost.
+
+        The original and retrained models have one too: it shows whether the scores can tell.
 
         Raises:
-            EigenforgetError: There is no such unlearned model.
+            EigenforgetError: There is no such model.
         """
-        return _named({v.model: v for v in verdicts(build(self.records))}, model, "unlearned model")
+        table = build(self.records)
+        return verdict_on(_named({r.model: r for r in table.rows}, model, "model"), table)
 
     def to_frame(self, scores: Sequence[str] = ()) -> Any:
         """A pandas table with a row for each model.
@@ -276,13 +280,13 @@ def evaluate(
     origin, split = origin_of(
         panel, sides, made_by="eigenforget.evaluate", inferred=forgotten_classes is None
     )
-    unsealed = (
+    unsealed = [
         evaluation_record(
             name, made[name], found, origin, split=split, job=_left(made, name, found.role)
         )
         for name, found in measured.items()
-    )
-    return Evaluation(measured, tuple(chained(unsealed)))
+    ]
+    return Evaluation(measured, tuple(chained(with_verdicts(unsealed))))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ from eigenforget.record.ledger import append_all
 from eigenforget.record.schema import Kind
 from eigenforget.record.transactions import Transaction, transaction
 from eigenforget.report.pages.page import write_page
-from eigenforget.report.table import write_csv
+from eigenforget.report.table import build, write_csv
+from eigenforget.report.verdict import Verdict, verdicts
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
@@ -141,6 +143,33 @@ def evaluation_record(
         claims=claims(measured.scores, measured.role, split),
         **fields,
     )
+
+
+def with_verdicts(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Unsealed records, those of measured unlearned models with the verdict in their job.
+
+    It is the verdict beside the other records of this list; a report of more retrained models may
+    come to another.
+    """
+    if not any(r.kind == "evaluate" for r in records):
+        return list(records)
+    said = {v.model: v for v in verdicts(build(records))}
+    return [
+        replace(r, job={**r.job, "verdict": _in_record(said[r.name])})
+        if r.kind == "evaluate" and r.name in said
+        else r
+        for r in records
+    ]
+
+
+def _in_record(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "outcome": verdict.slug,
+        **{
+            name: {"answer": a.answer, "because": a.words, "scores": list(a.scores)}
+            for name, a in zip(("forgot", "kept", "cost"), verdict.answers, strict=True)
+        },
+    }
 
 
 def measurement_job(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:

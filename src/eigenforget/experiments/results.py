@@ -11,7 +11,7 @@ from typing import NamedTuple
 from eigenforget import record
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import spell
-from eigenforget.evaluation.records import SPLIT, append_to_ledger
+from eigenforget.evaluation.records import SPLIT, append_to_ledger, with_verdicts
 from eigenforget.experiments.data_facts import ROWS
 from eigenforget.models import checkpoint
 from eigenforget.record import Manifest, RunRecord, ledger
@@ -124,7 +124,7 @@ def sealed(
         recording: How they are kept.
         split_name: Name of the file of the split.
     """
-    found, split = list(records), manifest
+    found, split = with_verdicts(list(records)), manifest
     if recording.hash_ids is not None:
         salt = record.read_salt(recording.hash_ids)
         personal = personal_fields(request)

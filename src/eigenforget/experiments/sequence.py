@@ -15,6 +15,7 @@ from eigenforget import record
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.core.seeds import derive
 from eigenforget.evaluation.board import Board
+from eigenforget.evaluation.records import with_verdicts
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.study import Study
 from eigenforget.methods.base import Method
@@ -154,7 +155,7 @@ class SequentialStudy:
         for name, result in results.items():
             unsealed.append(self._record(here, name, result, board, original.model, job))
         done({})
-        return list(record.chained(unsealed))
+        return list(record.chained(with_verdicts(unsealed)))
 
     def _record(
         self,

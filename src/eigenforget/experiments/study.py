@@ -11,6 +11,7 @@ from torch import nn
 
 from eigenforget import record
 from eigenforget.evaluation.board import Board
+from eigenforget.evaluation.records import with_verdicts
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
@@ -56,18 +57,24 @@ class Study:
         board = Board(panel, [original.model], [oracle.model for oracle in oracles])
         done = watch("measure: oracles and original", 1)
         measured = [board.measure_oracle(number) for number in range(len(oracles))]
-        yield self.experiment.evaluation_record(
-            "original", original, board.measure_original(), job={"seed": self.seed}
-        )
+        beside = [
+            self.experiment.evaluation_record(
+                "original", original, board.measure_original(), job={"seed": self.seed}
+            )
+        ]
         done({})
         for number, (seed, oracle, found) in enumerate(
             zip(seeds, oracles, measured, strict=True), start=1
         ):
-            yield self.experiment.evaluation_record(
-                f"oracle {number}", oracle, found, job={"seed": seed}
+            beside.append(
+                self.experiment.evaluation_record(
+                    f"oracle {number}", oracle, found, job={"seed": seed}
+                )
             )
+        yield from beside
         for name, method in zip(display_names(self.methods), self.methods, strict=True):
-            yield self._unlearned_record(name, method, original.model, board, watch)
+            item = self._unlearned_record(name, method, original.model, board, watch)
+            yield with_verdicts([*beside, item])[-1]
 
     def _unlearned_record(
         self, name: str, method: Method, original: nn.Module, board: Board, watch: Watch

@@ -8,6 +8,7 @@ from typing import Any
 
 from eigenforget.record import RecordError, RunRecord, in_force
 from eigenforget.report.cost import Share, shares
+from eigenforget.report.decision import KEEP_SCORES, DecisionScore, Position
 from eigenforget.report.findings import (
     NO_MODEL,
     NO_RETRAINED,
@@ -20,22 +21,21 @@ from eigenforget.report.findings import (
     passed,
     rule,
 )
-from eigenforget.report.glossary import UTILITY, group, label
-from eigenforget.report.table import Cell, Row, Table, number, percent, signed
-from eigenforget.report.verdict import (
-    ACCURACY_TOLERANCE,
-    STRONG,
-    Recovery,
-    features_kept,
-    forgotten_by_accuracy,
-    recoveries,
-)
+from eigenforget.report.glossary import label
+from eigenforget.report.table import Row, number, percent, signed
+from eigenforget.report.verdict import DEAR, decision_on
 
 ROOM = 0.1
 """Share of further numbers in a file above which it may hold a copy that is worth something."""
 
 HALF = 0.5
-"""Share of the cost of retraining above which, and of the weights from which on, a check speaks."""
+"""Share of the weights from which on a check speaks."""
+
+FALL = 0.02
+"""Loss of accuracy against the original that is worth a word where there is no retrained model."""
+
+_ACCURACIES = ("forget_accuracy", "test_forget_accuracy")
+_RELEARNING = "relearn_all_auc"
 
 
 @rule(
@@ -46,34 +46,34 @@ HALF = 0.5
     " take a gentler setting or another method.",
 )
 def retained_accuracy(case: Case) -> Finding:
-    """Compares retained accuracies with the retrained models', or with the original's."""
+    """Looks for too low scores of what should be kept, or for less accuracy than the original."""
     if not case.judged:
         return not_applicable(NO_MODEL)
-    compared = [
-        (row, name, row.cells[name], aim)
+    if case.of("oracle"):
+        lost = _standing(case, case.judged, "residual", keep=True)
+        if lost is None:
+            return not_applicable("no score of what should be kept has retrained values")
+        if lost:
+            said = "Retained data is classified worse than by retrained models."
+            return found(f"{said} {_by_model(lost)}", lost)
+        return passed("No unlearned model is told from retrained models on retained data.")
+    fell = {
+        row.model: [f"{label(name)} {number(value)} ({signed(value - before)})"]
         for row in case.judged
-        for name in ("retain_accuracy", "test_retain_accuracy")
-        if (aim := _aim(case, row, name)) is not None
-    ]
-    if not compared:
+        for name in KEEP_SCORES[:1]
+        if (before := case.table.original.get(name)) is not None
+        and name in row.cells
+        and (value := row.cells[name].value) is not None
+        and value - before < -FALL - 1e-9
+    }
+    if fell:
+        said = "Retained data is classified worse than by the original."
+        return found(f"{said} {_by_model(fell)}", fell)
+    if KEEP_SCORES[0] not in case.table.original:
         return not_applicable(
             "no retained accuracy can be compared with that of a retrained model or of the original"
         )
-    fell: dict[str, list[str]] = {}
-    for row, name, cell, aim in compared:
-        gap = (cell.value or 0.0) - aim
-        outside = cell.units is None or cell.units < -1
-        if gap < -ACCURACY_TOLERANCE - 1e-9 and outside:
-            fell.setdefault(row.model, []).append(
-                f"{label(name)} {number(cell.value or 0.0)} ({signed(gap)})"
-            )
-    against = "the retrained models" if case.of("oracle") else "the original"
-    if fell:
-        said = f"Retained data is classified worse than by {against}."
-        return found(f"{said} {_by_model(fell)}", fell)
-    return passed(
-        f"No unlearned model is more than {ACCURACY_TOLERANCE} below {against} on retained data."
-    )
+    return passed(f"No unlearned model is more than {FALL} below the original on retained data.")
 
 
 @rule(
@@ -84,34 +84,30 @@ def retained_accuracy(case: Case) -> Finding:
     " that changes the features, or retrain.",
 )
 def outputs_without_features(case: Case) -> Finding:
-    """Looks for the retrained models' forget accuracy beside the original's features."""
+    """Looks for the retrained models' forget accuracy beside other scores that remember."""
     if not case.shown:
         return not_applicable(NO_MODEL)
-    compared = [
-        (row, ways, forgotten)
-        for row in case.shown
-        for ways in (recoveries(row, case.table),)
-        if any(w.counts for w in ways)
-        and (forgotten := forgotten_by_accuracy(row, case.table)) is not None
-    ]
-    if not compared:
-        return not_applicable(
-            "no model has both a forget accuracy and a feature metric that can tell, beside"
-            " retrained models"
-        )
-    kept = [(row, ways) for row, ways, forgotten in compared if forgotten and features_kept(ways)]
+    told = {row.model: decision_on(row, case.table).scores for row in case.shown}
+    passing = {
+        model: [s for s in scores if s.position == "residual"]
+        for model, scores in told.items()
+        if (own := [s for s in scores if s.name in _ACCURACIES])
+        and all(s.position != "residual" for s in own)
+    }
+    if not any(told.values()):
+        return not_applicable("no model has a decision score beside retrained models")
+    kept = {model: scores for model, scores in passing.items() if scores}
     if not kept:
         return passed(
-            "No model with the retrained models' accuracy on the forget set has the original's"
-            " features."
+            "No model with the retrained models' accuracy on the forget set shows it elsewhere."
         )
-    said = {_named(row.model, row.role): [_ways(ways)] for row, ways in kept}
+    roles = {row.model: row.role for row in case.shown}
+    said = {_named(model, roles[model]): _beside_oracles(of) for model, of in kept.items()}
     return found(
-        "Accuracy on the forget set is that of the retrained models, but the features are nearer"
-        " the original's (shares of the way from the original to the retrained models)."
-        f" {_by_model(said)}",
-        [row.model for row, _ in kept],
-        _less_for_controls(row.role for row, _ in kept),
+        "Accuracy on the forget set is that of the retrained models, but other scores still show"
+        f" it. {_by_model(said)}",
+        kept,
+        _less_for_controls(roles[model] for model in kept),
     )
 
 
@@ -123,32 +119,18 @@ def outputs_without_features(case: Case) -> Finding:
     " the forget set away too.",
 )
 def over_forgetting(case: Case) -> Finding:
-    """Looks for scores far outside the band on the side where too much is gone."""
+    """Looks for decision scores on the side where more is gone than retraining removes."""
     if not case.judged:
         return not_applicable(NO_MODEL)
-    if not any(cell.verdict for row in case.judged for cell in row.cells.values()):
+    over = _standing(case, case.judged, "over-forgotten")
+    if over is None:
         return not_applicable(
-            "no score has a band of retrained models" if case.of("oracle") else NO_RETRAINED
+            "no decision score has retrained values" if case.of("oracle") else NO_RETRAINED
         )
-    past: dict[str, list[str]] = {}
-    for row in case.judged:
-        far = [
-            (abs(cell.units or 0.0), name)
-            for name, cell in row.cells.items()
-            if _is_over(name, cell, case.table)
-        ]
-        if far:
-            past[row.model] = [
-                f"{label(name, case.table)} {number(row.cells[name].value or 0.0)}"
-                for _, name in sorted(far, reverse=True)[:3]
-            ]
-    if not past:
-        return passed(
-            f"No score lies more than {STRONG:.0f} half-widths of the band on the side where more"
-            " is gone than retraining removes."
-        )
+    if not over:
+        return passed("No decision score shows that more is gone than retraining removes.")
     said = "More is gone than retraining removes, which an attacker can see as well."
-    return found(f"{said} {_by_model(past)}", past)
+    return found(f"{said} {_by_model(over)}", over)
 
 
 @rule(
@@ -252,15 +234,15 @@ def cost(case: Case) -> Finding:
     known = {r.name: every[r.name] for r in models if r.name in every}
     if not known:
         return not_applicable("the records do not say how long unlearning or retraining took")
-    dear = {name: share for name, share in known.items() if share.value > HALF}
+    dear = {name: share for name, share in known.items() if share.value > DEAR}
     if dear:
         said = [f"{name} {percent(share.value)} ({_beside(share)})" for name, share in dear.items()]
         return found(
-            f"More than {percent(HALF)} of the cost of retraining: {enumerated(said)}.", dear
+            f"More than {percent(DEAR)} of the cost of retraining: {enumerated(said)}.", dear
         )
     beside = list(dict.fromkeys(map(_beside, known.values())))
     return passed(
-        f"Every unlearned model cost at most {percent(HALF)} of retraining ({enumerated(beside)})."
+        f"Every unlearned model cost at most {percent(DEAR)} of retraining ({enumerated(beside)})."
     )
 
 
@@ -272,31 +254,16 @@ def cost(case: Case) -> Finding:
     " changes the features more, or retrain.",
 )
 def relearning(case: Case) -> Finding:
-    """Looks for relearning scores far outside the band on the side where a trace is left."""
+    """Looks for a relearning score that shows the forget set."""
     if not case.judged:
         return not_applicable(NO_MODEL)
-    told = [
-        (row.model, name, cell)
-        for row in case.judged
-        for name, cell in row.cells.items()
-        if name.startswith("relearn_") or name == "ain"
-    ]
-    if not any(cell.value is not None for _, _, cell in told):
+    if not any(_RELEARNING in row.cells for row in case.judged):
         return not_applicable("relearning was not measured")
-    if not any(cell.verdict for _, _, cell in told):
-        return not_applicable("relearning has no band of retrained models here")
-    fast: dict[str, list[str]] = {}
-    for model, name, cell in told:
-        if cell.verdict == "residual" and cell.value is not None and abs(cell.units or 0) > STRONG:
-            beside = number(case.table.reference[name].mean)
-            fast.setdefault(model, []).append(
-                f"{label(name)} {number(cell.value)} (retrained {beside})"
-            )
+    fast = _standing(case, case.judged, "residual", only=_RELEARNING)
+    if fast is None:
+        return not_applicable("relearning has no retrained values here")
     if not fast:
-        return passed(
-            "No unlearned model relearns the forget set faster than retrained models by over"
-            f" {STRONG:.0f} half-widths of the band."
-        )
+        return passed("No unlearned model relearns the forget set faster than retrained models.")
     said = (
         "The model relearns the forget set faster than retrained models learn it, so some of it"
         " was left."
@@ -326,26 +293,26 @@ def trained_on(case: Case) -> Finding:
     return found(_sentence(said), own)
 
 
-def _aim(case: Case, row: Row, name: str) -> float | None:
-    """What an accuracy is compared with: the retrained models' mean, else the original's."""
-    if name not in row.cells or row.cells[name].value is None:
+def _standing(
+    case: Case, rows: Sequence[Row], position: Position, *, keep: bool = False, only: str = ""
+) -> dict[str, list[str]] | None:
+    """The decision scores of each model that stand there, in words; None: nothing to compare."""
+    told = {
+        row.model: [
+            s
+            for s in decision_on(row, case.table).scores
+            if (s.name in KEEP_SCORES) == keep and only in ("", s.name)
+        ]
+        for row in rows
+    }
+    if not any(told.values()):
         return None
-    reference = case.table.reference.get(name)
-    return case.table.original.get(name) if reference is None else reference.mean
+    there = {m: [s for s in scores if s.position == position] for m, scores in told.items()}
+    return {model: _beside_oracles(scores) for model, scores in there.items() if scores}
 
 
-def _is_over(name: str, cell: Cell, table: Table) -> bool:
-    return (
-        cell.verdict == "over-forgotten"
-        and group(name, table) != UTILITY
-        and "@" not in name
-        and abs(cell.units or 0.0) > STRONG
-    )
-
-
-def _ways(ways: Sequence[Recovery]) -> str:
-    shown = [w for w in ways if w.fraction is not None and w.counts]
-    return enumerated([f"{label(w.metric)} {percent(w.fraction or 0.0)}" for w in shown])
+def _beside_oracles(scores: Sequence[DecisionScore]) -> list[str]:
+    return [f"{label(s.name)} {number(s.value)} (retrained {number(s.oracles)})" for s in scores]
 
 
 def _unchanged(record: RunRecord) -> float | None:

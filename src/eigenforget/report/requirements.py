@@ -6,14 +6,14 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.escaping import flattened
 from eigenforget.report.findings import counted
 from eigenforget.report.glossary import NAMES
 from eigenforget.report.table import Row, Table, build
-from eigenforget.report.verdict import Tone, Verdict, verdicts
+from eigenforget.report.verdict import OUTCOMES, QuestionAnswer, Verdict, verdicts
 
 ALIASES = {
     "forget": "forget_accuracy",
@@ -34,11 +34,16 @@ TOLERANCE = 1e-9
 """Numbers this close are equal, and so is a gap at the end of the band: 0.892 − 0.912 is not quite
 −0.02 in binary."""
 
-Quantity = Literal["value", "gap", "units", "verdict"]
-TONES: tuple[str, ...] = get_args(Tone)
+Quantity = Literal["value", "gap", "units", "verdict", "forgot", "kept", "cost"]
+_ANSWERS: dict[str, tuple[str, ...]] = {
+    "verdict": tuple(OUTCOMES),
+    "forgot": ("yes", "no", "cannot-tell"),
+    "kept": ("yes", "no", "cannot-tell"),
+}
+"""What is required of a verdict and of its questions; the cost is a number."""
 
 _FORM = re.compile(r"([^\s<>=]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+)")
-_SHOWN = "NAME OP VALUE, as in lp_gap<=band, da>=0.9 or verdict==good"
+_SHOWN = "NAME OP VALUE, as in verdict==like-retrained, forgot==yes, cost<=0.1 or lp_gap<=band"
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": lambda gap, slack: gap <= slack,
     ">=": lambda gap, slack: gap >= -slack,
@@ -53,10 +58,10 @@ class Requirement(NamedTuple):
 
     Attributes:
         text: As it was given.
-        score: The score; "" for the verdict.
+        score: The score; "" for the verdict, its questions and the cost.
         quantity: What of the score is compared.
         operator: How.
-        bound: With what: a number, "band" or a tone.
+        bound: With what: a number, "band" or an answer.
     """
 
     text: str
@@ -96,14 +101,15 @@ class _Observation(NamedTuple):
 
 
 def parse_requirement(text: str, known: Iterable[str] = ()) -> Requirement:
-    """Reads a requirement NAME OP VALUE, such as `lp_gap<=band`, `da>=0.9` or `verdict==good`.
+    """Reads a requirement NAME OP VALUE, such as `verdict==like-retrained` or `lp_gap<=band`.
 
     Args:
         text: NAME is a score or its alias, with _gap for the signed gap to the retrained models'
             mean or _units for that gap in half-widths of their band; at a further layer NAME@LAYER
-            and NAME_gap@LAYER; or verdict. OP is <=, >=, <, > or ==. VALUE is a finite number; for
-            a gap also band, which compares |gap| with the half-width of the band; for the verdict
-            good, mixed, bad or unknown.
+            and NAME_gap@LAYER; or verdict, forgot, kept, or cost, the share of the cost of
+            retraining. OP is <=, >=, <, > or ==. VALUE is a finite number; for a gap also band,
+            which compares |gap| with the half-width of the band; for the verdict like-retrained,
+            still-remembers, damaged or cannot-tell; for forgot and kept yes, no or cannot-tell.
         known: Scores besides those of the glossary, as of the records that are judged.
 
     Raises:
@@ -113,12 +119,14 @@ def parse_requirement(text: str, known: Iterable[str] = ()) -> Requirement:
     if found is None:
         raise RecordError(f"requirement {text!r} is not {_SHOWN}")
     name, operator, value = found.groups()
-    if name == "verdict":
-        if operator != "==" or value not in TONES:
+    if name in _ANSWERS:
+        if operator != "==" or value not in _ANSWERS[name]:
             raise RecordError(
-                f"requirement {text!r}: the verdict takes == and one of {', '.join(TONES)}"
+                f"requirement {text!r}: {name} takes == and one of {', '.join(_ANSWERS[name])}"
             )
-        return Requirement(text.strip(), "", "verdict", operator, value)
+        return Requirement(text.strip(), "", name, operator, value)  # type: ignore[arg-type]
+    if name == "cost":
+        return Requirement(text.strip(), "", "cost", operator, _number(value, text))
     score, quantity = _quantity(name, text, set(known))
     if value != "band":
         return Requirement(text.strip(), score, quantity, operator, _number(value, text))
@@ -143,9 +151,9 @@ def judge_records(
     rows = table.of_role("unlearned")
     if not rows:
         raise RecordError("no unlearned model is among the records: no requirement can be judged")
-    tones = {v.model: v for v in verdicts(table)}
+    said = {v.model: v for v in verdicts(table)}
     return [
-        _judged(requirement, row, table, tones[row.model])
+        _judged(requirement, row, table, said[row.model])
         for row in rows
         for requirement in requirements
     ]
@@ -184,9 +192,9 @@ def _number(value: str, text: str) -> float:
 def _judged(
     requirement: Requirement, row: Row, table: Table, verdict: Verdict
 ) -> RequirementResult:
-    if requirement.quantity == "verdict":
-        holds = verdict.tone == requirement.bound
-        words = f"the verdict is {verdict.tone}: {verdict.headline}"
+    if requirement.quantity in _ANSWERS:
+        seen_answer, words = _answer(requirement.quantity, verdict)
+        holds = seen_answer == requirement.bound
         return RequirementResult(
             row.model,
             requirement,
@@ -208,11 +216,24 @@ def _judged(
     )
 
 
+def _answer(quantity: Quantity, verdict: Verdict) -> tuple[str, str]:
+    """The answer in the words of requirements, and what was seen."""
+    if quantity == "verdict":
+        return verdict.slug, f"the verdict is {verdict.slug}: {verdict.line}"
+    found: QuestionAnswer = verdict.forgot if quantity == "forgot" else verdict.kept
+    return found.answer.replace(" ", "-"), f"the answer is {found.words}"
+
+
 def _observed(requirement: Requirement, row: Row, table: Table) -> _Observation:
     """The number that is compared with the bound.
 
     Beside the band that is |gap| in its half-widths, as the report judges.
     """
+    if requirement.quantity == "cost":
+        share = row.share
+        if share is None:
+            return _Observation(None, "its cost or that of retraining is unknown")
+        return _Observation(share, f"it is {share:.6g} of the cost of retraining")
     cell = row.cells.get(requirement.score)
     if cell is None or cell.value is None:
         return _Observation(None, _no_value(row, "" if cell is None else cell.reason))

@@ -122,6 +122,7 @@ class Table(NamedTuple):
         reference: The retrained models' values, by score.
         original: The originals' mean, by score.
         about: Label, group and meaning of scores that are not of this package, by name.
+        forgets_classes: Whether the request forgets classes as a whole.
     """
 
     columns: tuple[Column, ...]
@@ -129,6 +130,7 @@ class Table(NamedTuple):
     reference: dict[str, Reference]
     original: dict[str, float]
     about: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
+    forgets_classes: bool = False
 
     def of_role(self, *roles: Role) -> list[Row]:
         """The models of these roles, whether they have a result or not."""
@@ -172,6 +174,7 @@ def build(records: Sequence[RunRecord]) -> Table:
         reference,
         {name: sum(of) / len(of) for name, of in values.items() if of},
         {s.name.partition("@")[0]: s.about for r in chosen for s in r.scores if s.about},
+        any(_forgets_classes(r) for r in chosen),
     )
 
 
@@ -298,6 +301,14 @@ def _reference(oracles: Sequence[RunRecord], columns: Mapping[str, Column]) -> d
             mean = min(max(sum(values) / len(values), low), high)
             result[name] = Reference(mean, low, high, len(values), width)
     return result
+
+
+def _forgets_classes(record: RunRecord) -> bool:
+    """What the job says; else there are held-out samples of classes that are gone."""
+    classes = record.job.get("classes")
+    if isinstance(classes, dict) and isinstance(classes.get("gone"), list):
+        return bool(classes["gone"])
+    return any(s.name == "test_forget_accuracy" and s.value is not None for s in record.scores)
 
 
 def _values(records: Sequence[RunRecord], name: str) -> list[float]:

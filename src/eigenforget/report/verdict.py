@@ -1,99 +1,186 @@
-"""What the numbers say about each unlearned model, in plain words and by fixed rules."""
+"""What the scores say of each model: did it forget, did it keep, what did it cost?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from eigenforget.core.text import joined
-from eigenforget.report.glossary import BEHAVIOUR, FEATURE, MEMBERSHIP, group, label
-from eigenforget.report.table import (
-    FEATURE_METRICS,
-    OUTPUT_METRICS,
-    Row,
-    Table,
-    number,
-    percent,
-    signed,
+from eigenforget.report.cost import Share
+from eigenforget.report.decision import (
+    Answer,
+    Decision,
+    DecisionScore,
+    Estimate,
+    ReferenceScores,
+    YesNo,
+    decide,
 )
+from eigenforget.report.glossary import label
+from eigenforget.report.table import Row, Table, number, percent
 
-ACCURACY_TOLERANCE = 0.02
-"""Accuracies this close to the retrained models' mean count as equal to it, and so do those that
-are closer than the retrained models are to each other."""
+VerdictOutcome = Literal["like a retrained model", "still remembers", "damaged", "cannot tell"]
+Sign = Literal["✓", "✗", "?"]
 
-MIN_SEPARATION = 0.02
-"""A feature metric speaks only where original and retrained models differ by more than this: where
-random samples are forgotten, and DA has nothing to show, they differ by up to this much."""
+OUTCOMES: dict[str, VerdictOutcome] = {
+    "like-retrained": "like a retrained model",
+    "still-remembers": "still remembers",
+    "damaged": "damaged",
+    "cannot-tell": "cannot tell",
+}
+"""What a verdict ends in, by the words of requirements and exports."""
 
-STRONG = 2.0
-"""Half-widths of the band beyond which a score counts: of some forty scores one or two lie just
-outside the band by chance."""
+QUESTIONS = ("Did it forget?", "Did it keep?", "What did it cost?")
 
-NEAR = 0.1
-"""At least 1 − NEAR of the way, and at most 1 + NEAR, counts as having arrived."""
+DEAR = 0.5
+"""Share of the cost of retraining above which unlearning has not paid."""
 
-_NAMED = 6
-"""Scores that a sentence names before it counts the others."""
+_NAMED = 3
+"""Scores that an answer names before it counts the others."""
 
-Tone = Literal["good", "mixed", "bad", "unknown"]
+_SIGNS: dict[str, Sign] = {"yes": "✓", "no": "✗", "cannot tell": "?"}
+_NEXT: dict[VerdictOutcome, str] = {
+    "like a retrained model": "By these scores it can stand in for a retrained model. Read the"
+    " checks before you release it.",
+    "still remembers": "Do not release it as forgotten. Unlearn longer, take another method, or"
+    " retrain.",
+    "damaged": "Do not use it. Take smaller steps, more of the retain set, or another method.",
+    "cannot tell": "Do not claim that it forgot.",
+}
 
 
-class Recovery(NamedTuple):
-    """How far a feature metric went from the original (0) to the mean of the retrained models (1).
+class QuestionAnswer(NamedTuple):
+    """The answer to one of QUESTIONS.
 
     Attributes:
-        metric: The metric.
-        fraction: Share of the way; None where `why` says that there is none.
-        why: Why there is no fraction.
-        within: Whether the value lies among those of the retrained models.
-        trained_on: Whether the method optimises this very metric, so that having moved it is no
-            evidence that the features forgot.
+        answer: "yes", "no" or "cannot tell"; for the cost "yes" is at most DEAR of retraining.
+        words: The answer with its reason, in a short clause.
+        scores: The scores that it rests on.
     """
 
-    metric: str
-    fraction: float | None
-    why: str = ""
-    within: bool = False
-    trained_on: bool = False
+    answer: YesNo
+    words: str
+    scores: tuple[str, ...] = ()
 
     @property
-    def far(self) -> bool:
-        """Nearer the original than the retrained models."""
-        return self.fraction is not None and self.fraction < 0.5
-
-    @property
-    def past(self) -> bool:
-        """Beyond the retrained models."""
-        return self.fraction is not None and self.fraction > 1 + NEAR and not self.within
-
-    @property
-    def arrived(self) -> bool:
-        """Where the retrained models are."""
-        return self.fraction is not None and (self.within or abs(1 - self.fraction) <= NEAR)
-
-    @property
-    def counts(self) -> bool:
-        """Whether it has weight in the headline.
-
-        It must be able to tell, and be no success in what the method trains on.
-        """
-        return self.fraction is not None and (self.far or not self.trained_on)
+    def sign(self) -> Sign:
+        """A check mark, a cross, or a question mark."""
+        return _SIGNS[self.answer]
 
 
 class Verdict(NamedTuple):
-    """What is said of a model: a tone, a headline, sentences, and how far its features went."""
+    """What is said of a model.
+
+    Attributes:
+        model: Its name.
+        role: What it is.
+        outcome: What follows from the first two answers.
+        forgot: Did it forget what a retrained model does not know?
+        kept: Did it keep what a retrained model knows?
+        cost: Did it cost less than DEAR of retraining?
+        next_step: What to do then.
+        scores: The scores that decide, each beside the retrained models and the original.
+        missing: Decision scores that were not measured.
+    """
 
     model: str
     role: str
-    tone: Tone
-    headline: str
-    sentences: tuple[str, ...]
-    recoveries: tuple[Recovery, ...]
+    outcome: VerdictOutcome
+    forgot: QuestionAnswer
+    kept: QuestionAnswer
+    cost: QuestionAnswer
+    next_step: str
+    scores: tuple[DecisionScore, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        """The outcome in the words of OUTCOMES."""
+        return next(slug for slug, outcome in OUTCOMES.items() if outcome == self.outcome)
+
+    @property
+    def answers(self) -> tuple[QuestionAnswer, QuestionAnswer, QuestionAnswer]:
+        """In the order of QUESTIONS."""
+        return self.forgot, self.kept, self.cost
+
+    @property
+    def line(self) -> str:
+        """The verdict in one line."""
+        return (
+            f"{self.model}: {self.outcome} (forgot: {self.forgot.answer}, kept: "
+            f"{self.kept.answer}, cost: {self.cost.words})"
+        )
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The three answers with their reasons, and what to do next."""
+        return (
+            f"Did it forget? {_capital(self.forgot.words)}.",
+            f"Did it keep? {_capital(self.kept.words)}.",
+            f"What did it cost? {_capital(self.cost.words)}.",
+            self.next_step,
+        )
 
 
 def verdicts(table: Table) -> list[Verdict]:
-    """One verdict per unlearned or control model, in the order of the table."""
-    return [_verdict(row, table) for row in table.of_role("unlearned", "control")]
+    """One verdict for each unlearned model and control, in the order of the table."""
+    return [verdict_on(row, table) for row in table.of_role("unlearned", "control")]
+
+
+def verdict_on(row: Row, table: Table) -> Verdict:
+    """The verdict on any model; a retrained one is held against the others."""
+    cost = _cost(row.cost)
+    if not row.has_result:
+        none = QuestionAnswer("cannot tell", f"{row.status}: {row.reason}")
+        return Verdict(row.model, row.role, "cannot tell", none, none, cost, "Read the reason.")
+    found = decision_on(row, table)
+    outcome = outcome_of(found)
+    return Verdict(
+        row.model,
+        row.role,
+        outcome,
+        _forgot(found, table),
+        _kept(found, table),
+        cost,
+        " ".join(s for s in (_NEXT[outcome], _how_to_tell(found, outcome)) if s),
+        found.scores,
+        found.missing,
+    )
+
+
+def decision_on(row: Row, table: Table) -> Decision:
+    """The decision on a model of the table, beside its retrained models and originals."""
+    oracles = [r for r in table.of_role("oracle") if r.has_result and r is not row]
+    return decide(
+        _estimates(row),
+        ReferenceScores(
+            "class" if table.forgets_classes else "samples",
+            [_estimates(r) for r in oracles],
+            [_estimates(r) for r in table.of_role("original") if r.has_result],
+            {c.name: c.range for c in table.columns},
+        ),
+        trained_on=row.optimises,
+    )
+
+
+def outcome_of(found: Decision) -> VerdictOutcome:
+    """What follows from both answers; traces of the forget set come before damage."""
+    if found.forgot.answer == "no":
+        return "still remembers"
+    if found.kept.answer == "no":
+        return "damaged"
+    both = {found.forgot.answer, found.kept.answer}
+    return "like a retrained model" if both == {"yes"} else "cannot tell"
+
+
+def separates(metric: str, table: Table) -> bool | None:
+    """Whether the band of the retrained models separates the originals' mean from them.
+
+    None: there is no band or no original.
+    """
+    reference = table.reference.get(metric)
+    if reference is None or reference.band is None or metric not in table.original:
+        return None
+    return abs(table.original[metric] - reference.band.mean) > reference.band.half
 
 
 def limits(table: Table) -> list[str]:
@@ -102,243 +189,96 @@ def limits(table: Table) -> list[str]:
     said = []
     if not table.reference:
         said.append(
-            "There is no retrained model among these records, so they cannot show whether any model"
-            " is like one that never saw the forget set. The page has no gaps, no progress from the"
-            " original towards retraining, and no share of the cost of retraining."
+            "There is no retrained model among these records, so nobody can say whether a model is"
+            " like one that never saw the forget set."
         )
     elif oracles == 1:
         said.append(
-            "There is only one retrained model. How much retrained models differ from each other is"
-            " unknown, so a small gap may be chance."
+            "There is only one retrained model. It does not show how much retrained models differ,"
+            " so no model can be called like one."
         )
     elif oracles == 2:
         said.append(
-            "There are only two retrained models. Their band is wide, so few models lie outside it,"
-            " and being inside says little."
+            "There are only two retrained models. Small differences cannot be told from chance."
         )
     if not table.original:
         said.append(
-            "There is no original model among these records, so they cannot show how far any model"
-            " moved from it."
+            "There is no original model among these records, so nobody can say which scores could"
+            " have told it."
         )
     return said
 
 
-def recovery(row: Row, metric: str, table: Table) -> Recovery | None:
-    """The share of the way: r = (value − original) / (mean of the retrained models − original).
+def _estimates(row: Row) -> dict[str, Estimate]:
+    return {
+        name: Estimate(cell.value, cell.low, cell.high)
+        for name, cell in row.cells.items()
+        if cell.value is not None
+    }
 
-    Returns:
-        None when the model has no such score. The fraction is None, with the reason, where r would
-        mean nothing, as where original and retrained models do not differ by more than the spread
-        of the latter.
-    """
-    cell = row.cells.get(metric)
-    if cell is None:
-        return None
-    if cell.value is None:
-        return Recovery(metric, None, f"not measured: {cell.reason}")
-    if metric not in table.reference:
-        return Recovery(metric, None, "there is no retrained value")
-    if metric not in table.original:
-        return Recovery(metric, None, "there is no value of the original")
-    reference, original = table.reference[metric], table.original[metric]
-    if not separates(metric, table):
-        pair = f"original ({number(original)}) from the retrained models ({number(reference.mean)})"
-        return Recovery(metric, None, f"does not tell the {pair} here")
-    return Recovery(
-        metric,
-        (cell.value - original) / (reference.mean - original),
-        within=reference.low <= cell.value <= reference.high,
-        trained_on=metric in row.optimises,
+
+def _forgot(found: Decision, table: Table) -> QuestionAnswer:
+    answer = found.forgot
+    if answer.answer == "no":
+        return QuestionAnswer("no", f"no, {_values(answer, found, table)}", answer.scores)
+    if answer.answer == "yes":
+        names = joined([label(name, table) for name in answer.scores])
+        words = f"yes, no score tells it from retrained models; the original differs in {names}"
+        return QuestionAnswer("yes", words, answer.scores)
+    return _cannot_tell(answer, table)
+
+
+def _kept(found: Decision, table: Table) -> QuestionAnswer:
+    answer = found.kept
+    if answer.answer == "yes":
+        return QuestionAnswer("yes", "yes, no less than retrained models", answer.scores)
+    if answer.answer == "no":
+        over = {s.name for s in found.scores if s.position == "over-forgotten"}
+        why = "more is gone than retraining removes: " if over.issuperset(answer.scores) else ""
+        return QuestionAnswer("no", f"no, {why}{_values(answer, found, table)}", answer.scores)
+    return _cannot_tell(answer, table)
+
+
+def _cannot_tell(answer: Answer, table: Table) -> QuestionAnswer:
+    names = joined([label(name, table) for name in answer.scores])
+    reason = f"{answer.reason} ({names})" if names else answer.reason
+    return QuestionAnswer("cannot tell", f"cannot tell: {reason}", answer.scores)
+
+
+def _values(answer: Answer, found: Decision, table: Table) -> str:
+    """The scores with their values, the farthest first."""
+    farthest = sorted(
+        (s for s in found.scores if s.name in answer.scores), key=lambda s: -abs(s.gap / s.limit)
     )
-
-
-def recoveries(row: Row, table: Table) -> tuple[Recovery, ...]:
-    """Those of the headline feature metrics that the model has."""
-    found = (recovery(row, metric, table) for metric in FEATURE_METRICS)
-    return tuple(r for r in found if r is not None)
-
-
-def separates(metric: str, table: Table) -> bool:
-    """Whether original and retrained models differ by more than retrained models do themselves.
-
-    Both must have the metric.
-    """
-    reference = table.reference[metric]
-    least = max(reference.spread, MIN_SEPARATION)
-    return abs(reference.mean - table.original[metric]) > least + 1e-9
-
-
-def features_kept(ways: Sequence[Recovery]) -> bool:
-    """Whether more than half of the metrics that count are nearer the original."""
-    counted = [r for r in ways if r.counts]
-    return 2 * sum(r.far for r in counted) > len(counted)
-
-
-def forgotten_by_accuracy(row: Row, table: Table) -> bool | None:
-    """Whether the forget accuracy is the retrained models', and the test one where there is one.
-
-    None: neither can be compared.
-    """
-    answers = [
-        _is_near(row, name, table)
-        for name in ("forget_accuracy", "test_forget_accuracy")
-        if name in row.cells and row.cells[name].gap is not None
+    named = [
+        f"{label(s.name, table)} {number(s.value)} (retrained {number(s.oracles)})"
+        for s in farthest[:_NAMED]
     ]
-    return all(answers) if answers else None
+    more = len(farthest) - _NAMED
+    return joined([*named, *([f"{more} more"] if more > 0 else [])])
 
 
-def _verdict(row: Row, table: Table) -> Verdict:
-    if not row.has_result:
-        headline = f"no result: {row.status}"
-        return Verdict(row.model, row.role, "unknown", headline, (row.reason,), ())
-    ways = recoveries(row, table)
-    tone, headline = _headline(forgotten_by_accuracy(row, table), ways)
-    if tone == "good" and (left := _strong_traces(row, table)):
-        tone = "mixed"
-        headline = f"accuracy and features say forgotten, but a trace is left: {joined(left)}"
-    sentences = (
-        _outputs(row, table),
-        _features(ways),
-        _bands(row, table),
-        _utility(row, table),
-        _cost(row),
+def _how_to_tell(found: Decision, outcome: VerdictOutcome) -> str:
+    """What would settle a verdict that cannot be told."""
+    if outcome != "cannot tell":
+        return ""
+    if not found.scores:
+        return "Retrain at least three models without the forget set and evaluate again."
+    alike = not any(s.separates for s in found.scores) and found.forgot.answer == "cannot tell"
+    return (
+        "Here even the original cannot be told from retrained models: more of these, or more"
+        " held-out samples, show smaller differences."
+        if alike
+        else "More retrained models, or more held-out samples, show smaller differences."
     )
-    return Verdict(row.model, row.role, tone, headline, tuple(s for s in sentences if s), ways)
 
 
-def _headline(forgotten: bool | None, ways: Sequence[Recovery]) -> tuple[Tone, str]:
-    telling = [r for r in ways if r.fraction is not None]
-    if forgotten is None:
-        return "unknown", "cannot be judged: no forget accuracy to compare with a retrained model"
-    if not forgotten:
-        return "bad", "accuracy is not that of a retrained model" + _features_too(telling)
-    if not any(r.counts for r in telling):
-        return "unknown", f"accuracy says forgotten; {_cannot_tell(telling)}"
-    if features_kept(telling):
-        return "bad", "accuracy says forgotten, features say not"
-    if all(r.arrived for r in telling):
-        return "good", "accuracy says forgotten, and so do the features"
-    if all(r.arrived or r.past for r in telling):
-        return "mixed", "accuracy says forgotten, features went past the retrained models"
-    return "mixed", "accuracy says forgotten, features only in part"
+def _cost(share: Share | None) -> QuestionAnswer:
+    if share is None:
+        return QuestionAnswer("cannot tell", "unknown")
+    words = f"{percent(share.value)} of retraining"
+    return QuestionAnswer("yes" if share.value <= DEAR else "no", words)
 
 
-def _features_too(telling: Sequence[Recovery]) -> str:
-    if not any(r.counts for r in telling):
-        return f"; {_cannot_tell(telling)}"
-    if features_kept(telling):
-        return ", and neither are the features"
-    if all(r.arrived for r in telling):
-        return ", though the features are"
-    return "; the features moved in part"
-
-
-def _cannot_tell(telling: Sequence[Recovery]) -> str:
-    if telling:
-        return "only the feature metric that it trains on can tell"
-    return "no feature metric can tell"
-
-
-def _is_near(row: Row, name: str, table: Table) -> bool:
-    gap = row.cells[name].gap
-    most = max(ACCURACY_TOLERANCE, table.reference[name].spread)
-    # 0.892 − 0.912 is not quite −0.02 in binary.
-    return gap is not None and abs(gap) <= most + 1e-9
-
-
-def _outputs(row: Row, table: Table) -> str:
-    parts = []
-    for name in OUTPUT_METRICS:
-        cell = row.cells.get(name)
-        if cell is None or cell.value is None:
-            continue
-        beside = ""
-        if cell.gap is not None:
-            beside = f" (retrained {number(table.reference[name].mean)})"
-        elif name in table.original:
-            beside = f" (original {number(table.original[name])})"
-        parts.append(f"{label(name)} {number(cell.value)}{beside}")
-    return f"Outputs: {joined(parts)}." if parts else "No output metric was measured."
-
-
-def _features(ways: Sequence[Recovery]) -> str:
-    if not ways:
-        return "No feature metric was measured, so it is unknown what the features still hold."
-    moved = [f"{label(r.metric)} {_way(r.fraction)}" for r in ways if r.fraction is not None]
-    far = [label(r.metric) for r in ways if r.far]
-    own = [label(r.metric) for r in ways if r.trained_on and not r.far]
-    past = [label(r.metric) for r in ways if r.past]
-    verb = "do" if len(own) > 1 else "does"
-    sentences = (
-        (
-            moved,
-            "Progress of the features from the original (0%) to the retrained models (100%):"
-            f" {joined(moved)}.",
-        ),
-        (far, f"Nearer the original than the retrained models: {joined(far)}."),
-        (
-            own,
-            f"The method trains on {joined(own)}, which therefore {verb} not count in the"
-            " headline.",
-        ),
-        (
-            past,
-            f"Went past the retrained models, as retraining does not: {joined(past)}.",
-        ),
-    )
-    unknown = [f"{label(r.metric)}: {r.why}." for r in ways if r.fraction is None]
-    return " ".join([*(sentence for of, sentence in sentences if of), *unknown])
-
-
-def _strong_traces(row: Row, table: Table) -> list[str]:
-    """Scores that say, by more than STRONG half-widths of the band, that a trace is left.
-
-    Those of features, behaviour and membership, the three strongest.
-    """
-    groups = (FEATURE, BEHAVIOUR, MEMBERSHIP)
-    found = [
-        (abs(c.units or 0.0), label(name, table))
-        for name, c in row.cells.items()
-        if c.verdict == "residual" and group(name, table) in groups
-    ]
-    return [name for units, name in sorted(found, reverse=True) if units > STRONG][:3]
-
-
-def _bands(row: Row, table: Table) -> str:
-    """How many scores lie in the retrained models' band, and what the others say."""
-    found = {n: cell.verdict for n, cell in row.cells.items() if cell.verdict and "@" not in n}
-    if not found:
-        return ""
-    inside = sum(verdict == "in" for verdict in found.values())
-    parts = [f"Of {len(found)} scores with a band of retrained models, {inside} are in it."]
-    words = {"residual": "A trace is left", "over-forgotten": "Over-forgotten", "off": "Different"}
-    for verdict, said in words.items():
-        names = [label(name, table) for name, v in found.items() if v == verdict]
-        if names:
-            more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
-            parts.append(f"{said} by {joined([*names[:_NAMED], *more])}.")
-    return " ".join(parts)
-
-
-def _way(fraction: float) -> str:
-    whole = round(100 * fraction)
-    return f"{whole}%" if whole >= 0 else f"{whole}% (away from them)"
-
-
-def _utility(row: Row, table: Table) -> str:
-    name = "test_retain_accuracy"
-    cell = row.cells.get(name)
-    if cell is None or cell.gap is None:
-        return ""
-    how = "less accurate than" if cell.gap < 0 else "more accurate than"
-    if _is_near(row, name, table):
-        how = "as accurate as"
-    return f"On retained held-out samples it is {how} the retrained models ({signed(cell.gap)})."
-
-
-def _cost(row: Row) -> str:
-    if row.seconds is None or row.cost is None:
-        return ""
-    share = f"{percent(row.cost.value)} of the {row.cost.clock} time of retraining"
-    return f"It took {row.seconds:.1f} s, and {share}."
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

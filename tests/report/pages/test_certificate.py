@@ -171,7 +171,10 @@ def test_with_the_models_measured_beside_it_there_are_bands_and_checks(of_unlear
     html = render_certificate(record, evaluated=beside)
     # mean 0.51, s = 0.01: half = 4.3027 · 0.01 · √(4/3) = 0.0497.
     assert html.count("<td>0.460 to 0.560</td><td>in</td>") == len(NAMES) and "No bands" not in html
-    assert "By the rules of the report: accuracy says forgotten, and so do the features." in html
+    assert (
+        "By the rules of the report: measured: like a retrained model (forgot: yes, kept: yes"
+        in html
+    )
     assert "EF016 A kind of measure is missing (warning)" in html and "notes EF002" in html
     assert (
         BEFORE in html

@@ -60,11 +60,24 @@ def printed(records: list[RunRecord], width: int = 80) -> str:
     return file.getvalue()
 
 
+def scores_of(text: str) -> str:
+    """What follows the verdicts."""
+    return text.partition("\n\n")[2]
+
+
+def test_the_verdicts_stand_first_with_signs(records: list[RunRecord]) -> None:
+    lines = printed(records).partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["muda", "finetune", "twin", "head_mask"]
+    assert lines[2].split("  ")[1].strip() == "still remembers" and "✗ no" in lines[2]
+    assert "finetune: no, " in "\n".join(lines[5:]) and "head_mask:" not in "\n".join(lines[5:])
+
+
 def test_the_terminal_table_fits_80_columns_and_shows_every_number(
     records: list[RunRecord],
 ) -> None:
     text = printed(records)
     assert max(map(len, text.splitlines())) <= 80
+    text = scores_of(text)
     numbers = Counter(re.findall(r"(?<![\d.+-])\d\.\d{3}\b", text))
     models = [
         v
@@ -117,6 +130,7 @@ def test_many_models_take_several_blocks_and_long_names_are_folded(
             [*oracles, *many, replace(records[3], name=long), refused("said_no"), refused("[red]x")]
         )
         assert max(map(len, text.splitlines())) <= 80
+        text = scores_of(text)
         assert text.count("\nDA ") >= 3 and "[red]x" in text and text.count("refused") >= 2
         assert all(
             text.count(f"m{i:02}") == 1 and f"{0.5 + i / 100:.3f}" in text for i in range(17)

@@ -89,7 +89,7 @@ def test_zero_is_a_number_and_an_unknown_time_is_none() -> None:
     (line,) = csv.DictReader(io.StringIO(to_csv([made("m", "unlearned", [score("da", 0.0)])])))
     assert (line["da"], line["seconds"], line["da_gap"]) == ("0.0", "", "")
     both = [made("o", "oracle", [score("da", 0.0)]), made("m", "unlearned", [score("da", 0.0)])]
-    assert to_csv(both).endswith("m,unlearned,ok,0.0,0.0,,,\n")
+    assert to_csv(both).endswith("m,unlearned,ok,cannot-tell,0.0,0.0,,,\n")
 
 
 def test_columns_of_one_name_are_refused() -> None:
@@ -100,6 +100,7 @@ def test_columns_of_one_name_are_refused() -> None:
         "model",
         "role",
         "status",
+        "verdict",
         "da",
         "da_gap",
         "da_units",

@@ -90,7 +90,7 @@ def test_the_page_shows_every_model_number_and_digest(html: str, records: list[R
     assert sum(
         t == "table" and a.get("class") == "metric-table" for t, a in Read(html).tags
     ) == len(grouped)
-    assert "head_mask: accuracy says forgotten, features say not control" in text
+    assert "head_mask: still remembers control" in text
     assert (
         f"MIA AUC of head_mask: {NO_LOSS}" in text
         and "4 models are judged against 2 retrained models" in text
@@ -157,7 +157,7 @@ def test_a_figure_without_its_series_is_left_out_with_a_sentence(records: list[R
 def test_a_refused_model_is_shown_with_its_status(records: list[RunRecord]) -> None:
     read = Read(page.render([*records, refused("scrub")], "t"))
     assert (
-        "scrub: no result: refused" in read.text
+        "scrub: cannot tell" in read.text
         and "refused: needs whole classes, got 12 samples" in read.text
     )
     assert "scrub unlearned, refused" in read.text
@@ -258,8 +258,8 @@ def strings(value: Any) -> list[str]:
             (0.621, 0.63),
             "unlike in the paper, the data that was never seen lies farther away",
         ),
-        (0.97, (0.978, 0.970), "alignment carries no signal for this request"),
-        (0.999, (0.9995, 0.9995), "alignment carries no signal for this request"),
+        (0.97, (0.978, 0.970), "alignment says nothing for this request"),
+        (0.999, (0.9995, 0.9995), "alignment says nothing for this request"),
     ],
 )
 def test_the_first_observation_is_said_in_words_only_as_far_as_the_numbers_go(

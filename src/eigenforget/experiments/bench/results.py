@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from eigenforget import record
 from eigenforget.core.spec import spell
+from eigenforget.evaluation.records import with_verdicts
 from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.experiments.bench.run import Bench
 from eigenforget.experiments.bench.scores_file import read_studies, write_scores_file
@@ -220,7 +221,7 @@ def _write_chain(results: StudyResults, folder: Path, changes: Transaction) -> N
     """Writes records/ as a whole; it is left alone where it holds these very results."""
     target = folder / "records"
     unsealed = [replace(item, previous=None, digest=None) for item in results.records]
-    chain = list(record.chained(unsealed))
+    chain = list(record.chained(with_verdicts(unsealed)))
     texts = {
         f"{number:03d}-{slug(item.name)}.json": canonical(to_json(item)) + "\n"
         for number, item in enumerate(chain)

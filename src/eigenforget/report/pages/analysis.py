@@ -10,6 +10,7 @@ from eigenforget.record import RunRecord, write_text
 from eigenforget.report.figures.analysis_figures import ANALYSIS_CHARTS
 from eigenforget.report.figures.analysis_series import (
     INDICATORS,
+    MIN_SEPARATION,
     SETS,
     AnalysisRecords,
     Contrast,
@@ -24,7 +25,6 @@ from eigenforget.report.pages.analysis_words import (
 )
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.settings import settings, spelled, statements
-from eigenforget.report.verdict import MIN_SEPARATION
 
 
 class SetTable(NamedTuple):

@@ -150,7 +150,7 @@ def _measured(table: Table) -> str:
 
 def _said(table: Table, names: set[str]) -> list[str]:
     return [
-        markdown(" ".join((f"{v.model}: {v.headline}.", *v.sentences)))
+        markdown(" ".join((f"{v.model}: {v.outcome}.", *v.sentences)))
         for v in verdicts(table)
         if v.model in names
     ]

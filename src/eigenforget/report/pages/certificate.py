@@ -308,7 +308,7 @@ def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> Measu
     shown = [_shown(row, name, table) for name in _SCORES if name in row.cells]
     if evaluated is None:
         return MeasuredPart(str(scored.digest), "", shown, "", False)
-    headline = next(v.headline for v in verdicts(table) if v.model == scored.name)
+    headline = next(v.line for v in verdicts(table) if v.model == scored.name)
     said = [c for c in by_severity(checks(records)) if not c.models or scored.name in c.models]
     loud = [f"{c.code} {c.title} ({c.severity})" for c in said if c.severity != "note"]
     notes = [c.code for c in said if c.severity == "note"]

@@ -12,6 +12,7 @@ from rich.text import Text
 from eigenforget.record import RunRecord
 from eigenforget.report.glossary import HEADLINE, NAMES, label
 from eigenforget.report.table import Column, Row, Table, build, in_units, number, percent, signed
+from eigenforget.report.verdict import verdicts
 
 _SHORT = {"in": "in", "residual": "res", "over-forgotten": "over", "off": "off", "": ""}
 _STYLES = {
@@ -21,6 +22,13 @@ _STYLES = {
     "off": "cyan",
     "": "dim",
 }
+_ANSWERS = {"✓": "green", "✗": "red", "?": "yellow"}
+_OUTCOMES = {
+    "like-retrained": "green",
+    "still-remembers": "red",
+    "damaged": "red",
+    "cannot-tell": "yellow",
+}
 _LABEL, _RETRAINED, _CELL = 26, 10, 11
 """Characters that the scores' names, the retrained models and the narrowest model take, padding
 included.
@@ -28,7 +36,7 @@ included.
 
 
 def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
-    """Score by score: the retrained models' mean and band, then each model.
+    """The verdict on each model, then score by score the retrained models and each model.
 
     A model has its value, its gap in half-widths of the band and the verdict. Shown are the scores
     of HEADLINE and those that are not of this package. Models that do not fit beside each other in
@@ -42,9 +50,32 @@ def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
     shown.sort(key=lambda c: HEADLINE.index(c.name) if c.name in HEADLINE else len(HEADLINE))
     legend = _legend(len(oracles), more=len(table.columns) - len(shown))
     return Group(
+        *_verdicts(table),
         *(_block(table._replace(columns=tuple(shown)), oracles, block) for block in blocks),
         Text(legend),
     )
+
+
+def _verdicts(table: Table) -> list[Text | rich.table.Table]:
+    """A line for each model with the three answers, and what to do next."""
+    said = verdicts(table)
+    if not said:
+        return []
+    grid = rich.table.Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
+    for head in ("", "verdict", "forgot", "kept", "cost"):
+        grid.add_column(head, overflow="fold")
+    for v in said:
+        answers = [Text(f"{a.sign} {a.answer}", _ANSWERS[a.sign]) for a in v.answers[:2]]
+        outcome = Text(v.outcome, _OUTCOMES[v.slug])
+        grid.add_row(Text(v.model), outcome, *answers, Text(v.cost.words))
+    steps = [
+        Text(f"{v.model}: {sentence}")
+        for v in said
+        if v.role != "control"
+        for sentence in (v.forgot.words, v.kept.words)
+        if not sentence.startswith("yes")
+    ]
+    return [grid, *steps, Text("")]
 
 
 def _blocks(models: Sequence[Row], width: int) -> list[list[Row]]:

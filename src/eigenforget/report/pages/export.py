@@ -16,6 +16,7 @@ from eigenforget.report import escaping
 from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.requirements import ALIASES
 from eigenforget.report.table import Cell, Table, build, in_units, number, signed
+from eigenforget.report.verdict import verdicts
 
 Value = str | float | None
 """A cell of a frame; None: there is no value."""
@@ -76,7 +77,7 @@ _LATEX = _Style(escaping.latex, lambda text: f"${_POWER.sub(_power, text)}$", r"
 
 
 def frame(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> Frame:
-    """model, role and status, then columns for each score, last the seconds.
+    """model, role, status and the verdict, then columns for each score, last the seconds.
 
     A score has NAME, NAME_gap (to the retrained models' mean), NAME_units (the gap in half-widths
     of their band), NAME_verdict, and NAME_low and NAME_high where a model has an interval.
@@ -92,6 +93,8 @@ def frame(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> Frame:
     columns: dict[str, list[Value]] = {
         part: [getattr(row, part) for row in table.rows] for part in _FIRST
     }
+    said = {v.model: v for v in verdicts(table)}
+    columns["verdict"] = [said[r.model].slug if r.model in said else None for r in table.rows]
     for score in chosen_scores(table, scores):
         cells = [row.cells.get(score, _NOTHING) for row in table.rows]
         bounded = any(cell.low is not None or cell.high is not None for cell in cells)
@@ -105,7 +108,7 @@ def frame(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> Frame:
                 getattr(cell, part) if getattr(cell, part) != "" else None for cell in cells
             ]
     columns["seconds"] = [row.seconds for row in table.rows]
-    texts = {*_FIRST, *(name for name in columns if name.endswith("_verdict"))}
+    texts = {*_FIRST, "verdict", *(name for name in columns if name.endswith("_verdict"))}
     return Frame(tuple(columns), frozenset(texts), tuple(zip(*columns.values(), strict=True)))
 
 

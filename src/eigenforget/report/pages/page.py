@@ -8,20 +8,14 @@ from typing import Any
 
 from eigenforget.record import RunRecord, in_force, write_text
 from eigenforget.report.checks import checks
+from eigenforget.report.decision import FORGET_LEVEL, KEEP_LEVEL
 from eigenforget.report.figures.charts import CHARTS
 from eigenforget.report.findings import counted
 from eigenforget.report.glossary import GROUPS, group
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.settings import settings, spelled, statements
 from eigenforget.report.table import Column, Table, build, evaluated, number
-from eigenforget.report.verdict import (
-    ACCURACY_TOLERANCE,
-    MIN_SEPARATION,
-    NEAR,
-    STRONG,
-    limits,
-    verdicts,
-)
+from eigenforget.report.verdict import QUESTIONS, limits, separates, verdict_on, verdicts
 
 _WIDEST = 7
 """Scores of one table: more do not fit the width of a sheet."""
@@ -46,19 +40,17 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         corrected=len(records) - len(in_force(records)),
         lead=_lead(table, models),
         verdicts=verdicts(table),
+        before=[verdict_on(row, table) for row in table.of_role("original")],
+        questions=QUESTIONS,
+        levels=(FORGET_LEVEL, KEEP_LEVEL),
         limits=limits(table),
+        observation=_observation(table),
         notes=_notes(table),
         drawn=[c.draw(models) for c in CHARTS if c.applies(models)],
         left_out=[c.absence() for c in CHARTS if not c.applies(models)],
         setup={part: settings(models, part) for part in ("job", "environment", "inputs")},
         claims=statements(models, "claims"),
         non_claims=statements(models, "non_claims"),
-        rules={
-            "tolerance": ACCURACY_TOLERANCE,
-            "separation": MIN_SEPARATION,
-            "near": NEAR,
-            "strong": f"{STRONG:.0f}",
-        },
         checks=checks(records),
     )
 
@@ -92,7 +84,7 @@ def _lead(table: Table, models: Sequence[RunRecord]) -> str:
     asked = f". The request: {request}" if request else ""
     return (
         f"{_count(judged, 'model is judged', 'models are judged')} against"
-        f" {_count(oracles, 'retrained model', 'retrained models')}{asked}.{_observation(table)}"
+        f" {_count(oracles, 'retrained model', 'retrained models')}{asked}."
     )
 
 
@@ -102,19 +94,18 @@ def _observation(table: Table) -> str:
     if seen is None or unseen is None:
         return ""
     text = (
-        " Dimensional alignment of the forget set with the retain set is"
+        "Dimensional alignment of the forget set with the retain set is"
         f" {number(seen)} in the original, which saw the forget set, and {number(unseen.mean)} in"
         " the retrained models"
     )
-    margin = max(unseen.spread, MIN_SEPARATION)
-    if seen < unseen.low - margin:
+    if not separates("da", table):
+        return f"{text}: too near each other to tell, so alignment says nothing for this request."
+    if seen < unseen.mean:
         return (
             f"{text}: data that a model never saw lies closer to the features of the data that it"
             " saw."
         )
-    if seen > unseen.high + margin:
-        return f"{text}: here, unlike in the paper, the data that was never seen lies farther away."
-    return f"{text}: too near each other to tell, so alignment carries no signal for this request."
+    return f"{text}: here, unlike in the paper, the data that was never seen lies farther away."
 
 
 def _notes(table: Table) -> list[dict[str, Any]]:
