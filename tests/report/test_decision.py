@@ -198,7 +198,7 @@ def test_error_and_limit_are_those_of_the_formula() -> None:
     assert found.pooled == pytest.approx(prior, rel=1e-12)
     for score in found.scores:
         values = [o[score.name].value for o in beside]
-        error, limit = _direct(values, e, prior)
+        error, limit = _direct(values, e, max(prior, decision.LEAST_PRIORS.get(score.name, 0)))
         if score.name == "da":
             error, limit = _direct([math.log(1 - v) for v in values], 0.5, 1.0)
         assert score.error == pytest.approx(error, rel=1e-12)
