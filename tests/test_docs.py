@@ -17,6 +17,7 @@ from eigenforget.evaluation.metrics import METRICS
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.report.glossary import GROUPS, OTHER, group, label, meaning
 from eigenforget.report.table import Column
+from tests.walks import PAGE as WALKS
 from tests.walks import walk
 
 PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -92,3 +93,20 @@ def test_the_walk_from_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     people(tmp_path / "people.csv")
     walk("A table", tmp_path, monkeypatch)
     reaches_its_end(tmp_path, "forgotten.pt")
+
+
+def test_the_page_of_walks_counts_its_lines() -> None:
+    page = WALKS.read_text(encoding="utf-8")
+    table, *sections = page.split("\n## ")
+    rows = [row for row in table.splitlines() if row.startswith("| [")]
+    assert len(rows) == 5
+    for row, section in zip(rows, sections[:5], strict=True):
+        title, blocks = section.split("\n", 1)
+        assert title.lower() in row.lower().replace("’", "'")
+        written = re.findall(
+            r"```python\n# .*?\n(.*?)```", blocks.split("**You write**")[1], re.DOTALL
+        )
+        lines = [line for text in written for line in text.splitlines() if line.strip()]
+        assert (f" {len(lines)} lines of Python" in row) == bool(lines), row
+        commands = re.findall(r"eigenforget (train|unlearn|evaluate) ", blocks)
+        assert ("3 commands" in row) == (commands == ["train", "unlearn", "evaluate"]), row

@@ -27,9 +27,7 @@ def check_saved(folder: Path, before: Mapping[str, Any], after: Mapping[str, Any
 def test_the_walk_from_a_lightning_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lightning")
     walk("A Lightning module", tmp_path, monkeypatch)
-    before, after = (
-        torch.load(tmp_path / f"{n}.ckpt", weights_only=False) for n in ("last", "forgotten")
-    )
+    before, after = (torch.load(tmp_path / f"{n}.ckpt") for n in ("last", "forgotten"))
     check_saved(tmp_path, before["state_dict"], after["state_dict"])
 
 

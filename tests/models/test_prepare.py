@@ -109,6 +109,7 @@ def test_a_result_has_the_sparse_gradients_of_the_model() -> None:
         (lambda: net().to("meta"), "no storage"),
         (lambda: net().double(), r"inputs are torch.float32.*torch.float64.*model in the type"),
         (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 3)), "does not run on"),
+        (lambda: nn.ModuleDict({"inner": net()}), r"forward.*model\.inner"),
     ],
 )
 def test_models_on_which_nothing_can_work_are_one_line(make: Any, line: str, door: str) -> None:

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.evaluation.audits import AUDITS
+from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.models.features import capture
 from eigenforget.models.steps import StepForm, head_form, samples_axis
+from eigenforget.training.engine import Engine
 
 STEPS, WIDTH, CLASSES = 5, 6, 3
 
@@ -72,15 +75,31 @@ def test_answers_that_are_no_step_and_no_average_leave_all_steps() -> None:
         assert tap(torch.randn(4, STEPS, WIDTH)).features.shape == (4, STEPS * WIDTH)
 
 
-class Crops(nn.Sequential):
-    """Several rows for each sample, whose answers are averaged."""
+class Views(nn.Module):
+    """Several rows for each sample, one beside the other or view after view."""
+
+    def __init__(self, *, last: bool, pooled: str = "mean") -> None:
+        super().__init__()
+        self.last, self.pooled = last, pooled
+        self.body, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).view(len(x), STEPS, -1).mean(1)
+        answers = self.head(self.body((x if self.last else x.movedim(1, 0)).flatten(0, 1)))
+        shape = (len(x), -1) if self.last else (-1, len(x))
+        answers = answers.unflatten(0, shape).movedim(int(self.last), 0)
+        return answers.mean(0) if self.pooled == "mean" else answers.amax(0)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_features_of_several_views_are_averaged(last: bool) -> None:
+    model, x = Views(last=last), torch.randn(4, STEPS, WIDTH)
+    with capture(model) as tap:
+        found = tap(x)
+    assert torch.allclose(model.head(found.features), found.logits, atol=1e-6)
 
 
 def test_features_without_a_row_for_each_sample_are_one_line() -> None:
-    model = Crops(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, CLASSES))
+    model = Views(last=True, pooled="most")
     with capture(model) as tap, pytest.raises(EigenforgetError, match=r"4 samples.*--layer"):
         tap(torch.randn(4, STEPS, WIDTH))
 
@@ -101,3 +120,18 @@ def test_forms() -> None:
     assert samples_axis(torch.zeros(2, 7), 2) == 0
     with pytest.raises(EigenforgetError, match=r"\[7, 2\]"):
         samples_axis(torch.zeros(7, 2), 2)
+
+
+def test_all_steps_side_by_side_are_measured_without_the_head(engine: Engine) -> None:
+    samples = [(torch.randn(n, STEPS, WIDTH), torch.arange(n) % CLASSES) for n in (9, 18, 12)]
+    forget, retain, test = samples
+    found = evaluate(
+        {"original": Answers("most")},
+        forget=forget,
+        retain=retain,
+        test=test,
+        skip=[kind.name for kind in AUDITS],
+        engine=engine,
+    )
+    assert found["original"]["da"].value is not None
+    assert "not the input of the classifier head" in found["original"]["nc3"].reason

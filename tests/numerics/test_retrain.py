@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.methods.base import Task
 from eigenforget.methods.retrain import Retrain
 from eigenforget.models import checkpoint
@@ -139,3 +140,10 @@ def test_a_transformers_class_token_needs_an_initialiser_on_the_model(
     for model in (one, two):
         reinitialise(dict(model.named_modules()), seed=5, method="retrain")
     assert checkpoint.model_digest(one) == checkpoint.model_digest(two) and one.cls_token.std() > 0
+
+
+def test_frozen_weights_that_are_drawn_anew_are_said(shallow: Task) -> None:
+    model = copy.deepcopy(shallow.model)
+    next(model.parameters()).requires_grad_(False)
+    with pytest.warns(EigenforgetWarning, match="1 frozen.*train_oracles"):
+        Retrain(epochs=1, batch_size=8)(replace(shallow, model=model))

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from torch import nn
 
-from eigenforget.core import seeds
+from eigenforget.core import notices, seeds
 from eigenforget.core.fields import NonNegative, Positive
 from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Task, optimizer_of
@@ -49,6 +49,12 @@ class Retrain(Method):
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
         fresh = task.student().cpu()
+        frozen = sum(not parameter.requires_grad for parameter in fresh.parameters())
+        if frozen:
+            notices.warn(
+                f"{self.name} draws {frozen} frozen weights anew and leaves them untrained; where "
+                "they are pretrained, give train_oracles a function that makes the pretrained model"
+            )
         reinitialise(
             dict(fresh.named_modules()), seed=seeds.derive(task.seed, "retrain"), method=self.name
         )

@@ -52,7 +52,8 @@ class Tap:
         """
         logits = self._logits(inputs)
         for layer, features in list(self._kept.items()):
-            if layer not in self._forms and isinstance(features, Tensor) and features.ndim > 2:
+            known = layer in self._forms or not isinstance(features, Tensor)
+            if not known and (features.ndim > 2 or len(features) != len(logits)):
                 self._forms[layer] = self._form(layer, features, logits, inputs)
         return Outputs(
             logits,
@@ -90,7 +91,7 @@ class Tap:
             raise EigenforgetError(
                 f"{which} did not run in the forward pass, or gave no tensor: name another layer"
             )
-        if found.ndim > 2:
+        if layer in self._forms:
             answers = self._answers if layer is None else None
             found = self._forms[layer].rows(found, answers, logits)
         samples_axis(found, len(logits))

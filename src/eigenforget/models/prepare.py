@@ -156,6 +156,9 @@ def _passed(model: nn.Module, inputs: Any, where: str, *, training: bool) -> Ten
         reason = first_line(error)
         if isinstance(inputs, Mapping) and "keyword" in reason:
             reason += "; Samples(data, inputs=(…)) names those that the model takes"
+        elif isinstance(error, NotImplementedError):  # as of a LightningModule that only trains
+            inner = next((name for name, _ in model.named_children()), "net")
+            reason += f"; give the network that it holds, such as model.{inner}"
         else:
             reason = _unfit_types(model, inputs) or reason
         if is_widened(model):

@@ -41,28 +41,30 @@ class StepForm:
         """
         if self.taken == "all" or answers is None:
             return features.movedim(self.axis, 0) if self.axis else features
-        steps = _by_sample(features, self.axis)
+        count = len(logits)
+        steps = _by_sample(features, self.axis, count)
         if self.taken == "mean":
             return steps.mean(1)
-        place = _same(_by_sample(answers, self.axis), logits).int().argmax(1)
+        place = _same(_by_sample(answers, self.axis, count), logits).int().argmax(1)
         return steps[torch.arange(len(steps), device=steps.device), place]
 
 
 def head_form(features: Tensor, answers: Tensor, logits: Tensor) -> StepForm:
     """How the logits [B, C] come from the answers of the head, and so from its features."""
-    for axis in (0, 1) if features.ndim == 3 else (0,):
-        if features.shape[axis] != len(logits):
+    count = len(logits)
+    for axis in (0, 1) if features.ndim < 4 else (0,):
+        fits = features.ndim > 2 and features.shape[axis] == count
+        several = features.ndim == 2 and len(features) % count == 0  # rows for each sample
+        if not (fits or several) or answers.shape[-1] != logits.shape[1]:
             continue
-        steps = _by_sample(answers, axis)
-        if steps.shape[2] != logits.shape[1]:
-            continue
+        steps = _by_sample(answers, axis, count)
         if _same(steps, logits).any(1).all():
             return StepForm(axis, "one")
         rounding = max(torch.finfo(tensor.dtype).eps for tensor in (answers, logits))
         unit = rounding * steps.abs().max().clamp(min=1e-30)
         if (steps.mean(1) - logits).abs().max() <= _ROUNDING * unit:
             return StepForm(axis, "mean")
-    return StepForm(samples_axis(features, len(logits)))
+    return StepForm(samples_axis(features, count))
 
 
 def samples_axis(features: Tensor, count: int) -> int:
@@ -81,8 +83,11 @@ def samples_axis(features: Tensor, count: int) -> int:
     )
 
 
-def _by_sample(steps: Tensor, axis: int) -> Tensor:
-    """[B, T, D] with all steps of a sample on one axis."""
+def _by_sample(steps: Tensor, axis: int, count: int) -> Tensor:
+    """[B, T, D] with all steps of a sample on one axis; of [B · T, D] or [T · B, D] too."""
+    if steps.ndim == 2:
+        shape = (-1, count) if axis else (count, -1)
+        steps = steps.unflatten(0, shape)
     return steps.movedim(axis, 0).flatten(1, -2)
 
 
