@@ -9,11 +9,19 @@ import pytest
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
-from eigenforget.experiments.experiment import Experiment
-from eigenforget.methods import DELETE, MUDA
+from eigenforget.experiments.experiment import Experiment, described
+from eigenforget.methods import DELETE, MUDA, SCRUB
 from eigenforget.models.checkpoint import Checkpoint
 from eigenforget.models.features import find_head
 from eigenforget.models.module import Module
+
+
+def test_a_record_names_the_recipe_of_a_method_beside_its_spec() -> None:
+    name = "cifar10-resnet18-scrub"
+    entry = described(SCRUB(recipe=name))
+    assert entry["recipe"] == name and entry["spec"].startswith("scrub(")
+    assert entry["resolved"] == described(SCRUB(**SCRUB.recipes[name]))["resolved"]
+    assert "recipe" not in described(SCRUB())
 
 
 def test_no_retained_data_is_what_a_share_of_zero_means(

@@ -156,6 +156,28 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
     assert lines[4].endswith(f"| {100 * median(shares):.0f}% |")
 
 
+def test_defaults_recipe_and_tuned_settings_of_a_method_stand_side_by_side() -> None:
+    def of(name: str, spec: str, like: str, **more: str) -> RunRecord:
+        record = made(name, MODELS[like])
+        return replace(record, job={"method": {"spec": spec, "resolved": {}, **more}})
+
+    rows = {
+        "scrub": of("scrub", "scrub()", "flat"),
+        "scrub 2": of("scrub 2", "scrub(lr=0.1)", "good", recipe="a-b"),
+        "scrub 3": of("scrub 3", "scrub(lr=0.2)", "good"),
+        "scrub 4": of("scrub 4", "scrub(lr=0.3)", "flat"),
+        "ssd": of("ssd", "ssd()", "good"),
+    }
+    text = leaderboard_table([Problem("p", [seed(**rows)])])
+    head, lines = text.split("| method | defaults | recipe | tuned |")
+    assert "`ssd`" in head and "`ssd`" not in lines
+    assert "| `scrub` | 0.0% | 100% | 50% |" in lines
+    assert "recipe" not in leaderboard_table([Problem("p", [seed()])])
+    # Defaults here and a recipe there compare the experiments, not the settings.
+    apart = [Problem(name, [seed(**{name: rows[name]})]) for name in ("scrub", "scrub 2")]
+    assert "recipe" not in leaderboard_table(apart)
+
+
 def test_the_picture_has_every_method_and_escapes_names() -> None:
     svg = problem_figure(Problem("a < b", [seed(), seed()]))
     assert "a &lt; b" in svg and all(

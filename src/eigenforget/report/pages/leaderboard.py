@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -27,6 +27,9 @@ PANEL = (
     "relearn_all_auc",
 )
 """The scores that may count: a few of each kind, lest a kind that has many decide alone."""
+
+SETTINGS = ("defaults", "recipe", "tuned")
+"""Where the settings of a method come from: ours, a published run, or another choice."""
 
 _LEGEND = (
     "In band: scores in the band of the retrained models, of those that can tell here (mean over"
@@ -76,6 +79,7 @@ class LeaderboardRow(NamedTuple):
         runs: How many runs have a result, of how many training seeds.
         reasons: Why the others have none.
         specs: How the method was spelled.
+        settings: The method without its settings, and their kind, one of `SETTINGS`.
     """
 
     name: str
@@ -86,6 +90,7 @@ class LeaderboardRow(NamedTuple):
     runs: tuple[int, int]
     reasons: tuple[str, ...]
     specs: tuple[str, ...]
+    settings: tuple[str, str] | None = None
 
     @property
     def counted(self) -> list[str]:
@@ -141,7 +146,8 @@ def leaderboard_rows(problem: Problem, also: Sequence[str] = ()) -> list[Leaderb
             left_out | {score for row in of for score in row.optimises},
             (sum(row.has_result for row in of), len(tables)),
             tuple(dict.fromkeys(f"{r.status}: {r.reason}" for r in of if not r.has_result)),
-            tuple(specs.get(name, ())),
+            tuple(specs.get(name, {})),
+            _settings(specs.get(name, {})),
         )
         for name, of in rows.items()
     ]
@@ -196,7 +202,44 @@ def leaderboard_table(problems: Sequence[Problem]) -> str:
         for problem, tells in zip(problems, telling, strict=True)
         if not tells
     )
-    return f"{_table(head, [cells for _, cells in lines])}\n{_LEGEND}\n{notes}"
+    return f"{_table(head, [cells for _, cells in lines])}\n{_LEGEND}\n{notes}{by_settings(found)}"
+
+
+def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
+    """A markdown table of the mean share in band with defaults, a recipe and settings of one's own.
+
+    A method has a line where it was run with settings of several kinds, and means are over the
+    problems on which it was run with all of these; "" where there are none.
+
+    Args:
+        found: The rows of each problem.
+    """
+    shares = [_shares_by_settings(rows.values()) for rows in found]
+    lines = []
+    for method in sorted({method for each in shares for method in each}):
+        kinds = {kind for each in shares for kind in each.get(method, {})}
+        whole = [each[method] for each in shares if set(each.get(method, {})) == kinds]
+        if len(kinds) > 1 and whole:
+            means = {kind: fmean(fmean(own[kind]) for own in whole) for kind in kinds}
+            cells = (percent(means[kind]) if kind in means else "–" for kind in SETTINGS)
+            lines.append([f"`{method}`", *cells])
+    if not lines:
+        return ""
+    return (
+        f"\n{_table(['method', *SETTINGS], lines)}\nIn band by settings: our defaults, a published"
+        " run, and other settings, such as those that a search found (the mean of several); on"
+        " experiments with all of a method's kinds.\n"
+    )
+
+
+def _shares_by_settings(rows: Iterable[LeaderboardRow]) -> dict[str, dict[str, list[float]]]:
+    """The shares in band of one problem, by method and kind of settings."""
+    shares: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.settings is not None and row.fraction is not None:
+            method, kind = row.settings
+            shares.setdefault(method, {}).setdefault(kind, []).append(row.fraction)
+    return shares
 
 
 def details(problem: Problem) -> str:
@@ -246,15 +289,24 @@ def method_cell(name: str, role: str) -> str:
     return f"`{name}` (control)" if role == "control" else f"`{name}`"
 
 
-def _specs(problem: Problem) -> dict[str, dict[str, None]]:
-    """How each method was spelled, by its name."""
-    found: dict[str, dict[str, None]] = {}
+def _specs(problem: Problem) -> dict[str, dict[str, bool]]:
+    """How each method was spelled, and whether that is a recipe's spelling, by its name."""
+    found: dict[str, dict[str, bool]] = {}
     for records in problem.seeds:
         for r in records:
             method = r.job.get("method")
             if r.role in ("unlearned", "control") and isinstance(method, dict) and "spec" in method:
-                found.setdefault(r.name, {})[str(method["spec"])] = None
+                found.setdefault(r.name, {})[str(method["spec"])] = "recipe" in method
     return found
+
+
+def _settings(specs: Mapping[str, bool]) -> tuple[str, str] | None:
+    """The method and the kind of its settings; None without a spec, or where specs differ in it."""
+    kinds = {
+        (spec.partition("(")[0], "recipe" if recipe else "tuned" if "=" in spec else "defaults")
+        for spec, recipe in specs.items()
+    }
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _marks(rows: Sequence[Row], scores: Sequence[str]) -> dict[str, list[Mark]]:
