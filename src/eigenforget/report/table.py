@@ -27,6 +27,9 @@ FEATURE_METRICS = ("da", "lp_forget", "nmi", "cluster_f1")
 FIRST = (*OUTPUT_METRICS, *FEATURE_METRICS)
 """The scores that come first wherever scores are listed."""
 
+LEAST_OTHERS = 3
+"""Other retrained models beside whose band one of them is shown."""
+
 _MUDA = re.compile(r"\bmuda\(")
 _ROLE_ORDER: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
 
@@ -131,6 +134,14 @@ class Table(NamedTuple):
     original: dict[str, float]
     about: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
     forgets_classes: bool = False
+
+    @property
+    def shows_oracles(self) -> bool:
+        """Whether each retrained model can be shown beside the band of the others.
+
+        Of two others, two that agree by chance make any third one an outlier.
+        """
+        return sum(row.has_result for row in self.of_role("oracle")) > LEAST_OTHERS
 
     def of_role(self, *roles: Role) -> list[Row]:
         """The models of these roles, whether they have a result or not."""

@@ -26,19 +26,20 @@ def test_the_heat_map_holds_a_cell_per_band() -> None:
         member(long + "2", "control", row("s", None), row("p", 0.5)),
     ]
     further = (row("retain_accuracy", 0.9), row("test_forget_accuracy", 0.0), row("s@b", 0.5))
-    records[1:4] = [replace(r, scores=(*r.scores, *further)) for r in records[1:4]]
+    records.insert(4, member("o4", "oracle", row("s", 0.52)))
+    records[1:5] = [replace(r, scores=(*r.scores, *further)) for r in records[1:5]]
     fig = band_figures.bands_figure(records)
     (drawn,) = fig.data
     models = [r.name for r in records]
     assert [list(line) for line in drawn.z] == [
-        *2 * [[None, 0, 0, 0, None, None, None]],
+        *2 * [[None, 0, 0, 0, 0, None, None, None]],
         [style.band_step(u) if (u := cell(records, m).units) is not None else None for m in models],
     ]
     assert (
-        drawn.text[2][4] == table.in_units(cell(records, "x").units or 0.0)
+        drawn.text[2][5] == table.in_units(cell(records, "x").units or 0.0)
         and drawn.text[2][-1] == ""
     )
-    assert list(drawn.customdata[2][4]) == ["x, s: 0.700", "residual"]
+    assert list(drawn.customdata[2][5]) == ["x, s: 0.700", "residual"]
     # By groups: outputs, what is kept, others.
     assert list(fig.layout.yaxis.ticktext) == [
         "test forget accuracy",
@@ -47,9 +48,11 @@ def test_the_heat_map_holds_a_cell_per_band() -> None:
     ] and list(fig.layout.yaxis.tickvals) == [0, 1, 2]
     # Two long names stay two columns and can be told apart.
     assert (
-        list(fig.layout.xaxis.tickvals) == list(range(7))
-        and len(set(fig.layout.xaxis.ticktext)) == 7
+        list(fig.layout.xaxis.tickvals) == list(range(8))
+        and len(set(fig.layout.xaxis.ticktext)) == 8
     )
+    few = band_figures.bands_figure([r for r in records if r.name != "o4"])
+    assert list(few.layout.xaxis.tickvals) == list(range(4)), "three are not held out in turn"
     by_edge = dict(drawn.colorscale)
     assert (
         by_edge[0.0] == style.BELOW[-1]
