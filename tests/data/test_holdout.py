@@ -30,7 +30,7 @@ def test_stratified_split_is_a_proportional_seeded_partition():
 @pytest.mark.parametrize(
     ("labels", "fraction", "line"),
     [
-        ([0, 0, 0, 0, 7], 0.4, "needs two samples of each class; only one of class 7"),
+        ([0, 1, 2, 3], 0.5, "needs two samples of each class; only one of class 0, 1, 2, 3"),
         (
             [0, 0, 1, 1],
             0.1,
@@ -44,3 +44,10 @@ def test_impossible_splits_are_refused(labels, fraction, line):
     assert re.search(
         line, refusal(lambda: stratified(np.array(labels), test_fraction=fraction, seed=0))
     )
+
+
+def test_the_only_sample_of_a_class_is_a_training_sample():
+    labels = np.array([0, 7, 0, 0, 0, 1, 1])
+    rows = stratified(labels, test_fraction=0.4, seed=0)
+    assert 1 in rows.train and len(rows.test) == 3
+    assert sorted([*rows.train, *rows.test]) == list(range(7)) and (np.diff(rows.train) > 0).all()

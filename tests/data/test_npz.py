@@ -79,8 +79,8 @@ BAD_NPZ = {
         "y holds Python objects, which are not loaded",
     ),
     "single class member": (
-        {"x": features(3), "y": np.array([0, 0, 1])},
-        "a stratified .* only one of class 1",
+        {"x": features(2), "y": np.array([0, 1])},
+        "a stratified .* only one of class 0, 1",
     ),
     "counts": (
         {"x": features(3), "y": np.arange(4) % 2},

@@ -139,9 +139,9 @@ BAD: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "given labels must be class numbers from 0 to 999999, got -1",
     ),
     "single": (
-        GOOD + "12,red,c\n",
-        C,
-        "a stratified split needs two samples of each class; only one of class c",
+        "age,y\n1,a\n2,b\n",
+        {},
+        "a stratified split needs two samples of each class; only one of class a, b",
     ),
     "split words": (
         GOOD,

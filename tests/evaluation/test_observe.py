@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.evidence import PartOutputs
 from eigenforget.evaluation.observe import CHUNK, batches, pairs, parts_of
@@ -49,6 +50,12 @@ def rows_of(n: int, *, first: int = 0, width: int = 3) -> PartOutputs:
         np.arange(n) % CLASSES,
         np.arange(first, first + n),
     )
+
+
+def test_a_forgotten_class_without_test_samples_is_a_warning() -> None:
+    with pytest.warns(EigenforgetWarning, match="class 2, which is forgotten"):
+        parts = parts_of(FORGET, RETAIN, source([0, 1]), forgotten_classes=(2,))
+    assert list(parts) == ["forget", "retain", "test_retain"]
 
 
 def test_batches_and_pairs_give_all_rows_once_in_order() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import is_unicode, listed
 from eigenforget.core.types import Index, digest_of_rows
@@ -204,7 +205,13 @@ def data_of(
     normalisation: Normalisation | None = None,
     encoding: str = "",
 ) -> Data:
-    """The Data of the sides "train" and "test"."""
+    """The Data of the sides "train" and "test"; a class without test samples is a warning."""
+    untested = np.setdiff1d(index["train"].labels, index["test"].labels)
+    if len(untested):
+        notices.warn(
+            f"no test sample is of class {listed(names[number] for number in untested)}: scores "
+            "that need some have no value"
+        )
     return Data(
         sources["train"],
         index["train"],

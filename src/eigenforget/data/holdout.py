@@ -23,22 +23,29 @@ class Holdout(NamedTuple):
 def stratified(labels: np.ndarray, *, test_fraction: float, seed: int) -> Holdout:
     """Divides each class in proportion into training and test rows (scikit-learn).
 
-    A class of few samples may be left without a test sample.
+    A class of few samples may be left without a test sample, and one of a single sample is.
 
     Args:
         labels: Class labels [N].
-        test_fraction: Share of test rows; there are ceil(test_fraction · N) of them.
+        test_fraction: Share of test rows; there are ceil(test_fraction · N) of them, where N counts
+            the samples of classes that have several.
         seed: Which rows.
 
     Raises:
-        EigenforgetError: A class has a single sample, a side has fewer samples than there are
-            classes, or a class has no training sample.
+        EigenforgetError: A side has fewer samples than there are classes, or a class has no
+            training sample.
     """
     classes, counts = np.unique(labels, return_counts=True)
-    if (counts < 2).any():
-        single = listed(classes[counts < 2])
+    single = np.isin(labels, classes[counts < 2])
+    if single.any() and not single.all():
+        several = np.flatnonzero(~single)
+        found = stratified(labels[several], test_fraction=test_fraction, seed=seed)
+        train = np.sort(np.concatenate([several[found.train], np.flatnonzero(single)]))
+        return Holdout(train, several[found.test])
+    if single.any():
         raise EigenforgetError(
-            f"a stratified split needs two samples of each class; only one of class {single}"
+            f"a stratified split needs two samples of each class; only one of class "
+            f"{listed(classes)}"
         )
     in_test = ceil(test_fraction * len(labels))
     if min(in_test, len(labels) - in_test) < len(classes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -11,16 +11,26 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Between01, Count, Positive, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.holdout import Holdout, stratified
-from eigenforget.data.images import Images, ImageStorage, Keep, image_data, pixels
+from eigenforget.data.images import (
+    Images,
+    ImageStorage,
+    Keep,
+    image_data,
+    is_turned,
+    pixels,
+    say_of_turned,
+)
 from eigenforget.data.normalisation import Normalize
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_OF_FILE_MANAGERS = ("thumbs.db", "desktop.ini", "__macosx", ".ds_store")
 KeepField = Annotated[
     Keep, "'memory' as tensors, 'disk' reads them anew in each pass, 'auto' decides by memory_gib"
 ]
@@ -41,9 +51,10 @@ class ImageFolder:
     In the second form a stratified, seeded share is held out. Classes are numbered in the order of
     their names; ids are the paths relative to `path`. Inputs are [N, 3, size, size], or [N, 1,
     size, size] where every image is grey. Alpha is dropped. Images of another size are resized
-    bilinearly, without regard to their proportions. Hidden files are skipped; anything else that is
-    no image is an error, so that no sample is left out unseen. Images that do not fit into
-    memory_gib as tensors stay on disk: the inputs are the same, bit for bit.
+    bilinearly, without regard to their proportions. Photos are turned upright as their EXIF entry
+    says. Hidden files and those of file managers (Thumbs.db) are skipped; anything else that is no
+    image is an error, so that no sample is left out unseen. A class may have no test images. Images
+    that do not fit into memory_gib as tensors stay on disk: the inputs are the same, bit for bit.
     """
 
     name: ClassVar[str] = "image_folder"
@@ -63,33 +74,40 @@ class ImageFolder:
             EigenforgetError: An image cannot be read, there are fewer than two classes, a class has
                 no images, or the sides have different classes.
         """
-        root = Path(self.path)
-        folders = [folder.name for folder in _entries(root) if folder.is_dir()]
+        root, ignored = Path(self.path), set[str]()
+        folders = [folder.name for folder in _entries(root, ignored) if folder.is_dir()]
         divided = folders == ["test", "train"]
-        classes = _classes(root / "train" if divided else root)
+        classes = _classes(root / "train" if divided else root, ignored)
         if divided:
-            test_classes = _classes(root / "test")
-            if test_classes != classes:
-                unlike = sorted(set(classes) ^ set(test_classes))
+            tested = [folder.name for folder in _entries(root / "test", ignored) if folder.is_dir()]
+            unknown = sorted(set(tested) - set(classes))
+            if unknown:
                 raise EigenforgetError(
-                    f"{root}: train and test differ in the classes {listed(unlike)}"
+                    f"{root}: test has the classes {listed(unknown)}, which train has not"
                 )
             sides = {
-                side: self._images(list(_files(root / side, classes))) for side in ("train", "test")
+                side: self._images(
+                    list(_files(root / side, classes, ignored, needed=side == "train"))
+                )
+                for side in ("train", "test")
             }
         else:
-            found = list(_files(root, classes))
+            found = list(_files(root, classes, ignored))
             rows = self._rows(np.array([label for _, label in found]))
             sides = {
                 side: self._images([found[row] for row in getattr(rows, side)])
                 for side in ("train", "test")
             }
-        return image_data(
+        data = image_data(
             sides,
             keeping=ImageStorage(self.keep, self.memory_gib, self.workers),
             class_names=classes,
             normalize=self.normalize,
         )
+        say_of_turned(sides.values())
+        if ignored:
+            notices.warn(f"left out, as no images: {listed(sorted(ignored))}")
+        return data
 
     def _rows(self, labels: np.ndarray) -> Holdout:
         try:
@@ -101,7 +119,7 @@ class ImageFolder:
         ids = [path.relative_to(self.path).as_posix() for path, _ in files]
         return Images(
             _Files([path for path, _ in files], self.size),
-            np.array([label for _, label in files]),
+            np.array([label for _, label in files], dtype=np.int64),
             ids,
         )
 
@@ -112,11 +130,14 @@ class _Files:
 
     paths: list[Path]
     size: int
+    turned: set[int] = field(default_factory=set)
 
     def __call__(self, n: int) -> np.ndarray:
         path = self.paths[n]
         try:
             with Image.open(path) as opened:
+                if is_turned(opened):
+                    self.turned.add(n)
                 return pixels(opened, self.size, str(path))
         except EigenforgetError:
             raise
@@ -124,8 +145,8 @@ class _Files:
             raise EigenforgetError(f"{path}: not a readable image: {error}") from None
 
 
-def _classes(folder: Path) -> list[str]:
-    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+def _classes(folder: Path, ignored: set[str]) -> list[str]:
+    names = [entry.name for entry in _entries(folder, ignored) if entry.is_dir()]
     if len(names) < 2:
         raise EigenforgetError(
             f"{folder}: at least two class folders are needed, found {listed(names) or 'none'}"
@@ -133,9 +154,12 @@ def _classes(folder: Path) -> list[str]:
     return names
 
 
-def _files(folder: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
+def _files(
+    folder: Path, classes: list[str], ignored: set[str], *, needed: bool = True
+) -> Iterator[tuple[Path, int]]:
     for label, name in enumerate(classes):
-        files = _entries(folder / name)
+        there = needed or (folder / name).is_dir()
+        files = _entries(folder / name, ignored) if there else []
         strange = [
             path.name
             for path in files
@@ -145,16 +169,16 @@ def _files(folder: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
             raise EigenforgetError(
                 f"{folder / name}: holds {listed(strange)}; allowed: {', '.join(_SUFFIXES)}"
             )
-        if not files:
+        if not files and needed:
             raise EigenforgetError(f"{folder / name}: this class has no images")
         yield from ((path, label) for path in files)
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path, ignored: set[str]) -> list[Path]:
+    """What is in a folder, without what file managers put there; `ignored` gets those names."""
     try:
-        return sorted(
-            (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
-        )
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
         raise EigenforgetError(f"{folder}: cannot be read as a folder: {error.strerror}") from None
+    ignored.update(entry.name for entry in entries if entry.name.lower() in _OF_FILE_MANAGERS)
+    return [entry for entry in entries if not (entry.name.startswith(".") or entry.name in ignored)]

@@ -6,16 +6,18 @@ The inputs are the same, bit for bit, either way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.bundle import (
     Arrays,
@@ -105,7 +107,7 @@ def image_data(
 def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
     """The pixels of an image: uint8 [H, W] of a grey one, [H, W, 3] of any other.
 
-    Alpha is dropped.
+    Alpha is dropped, and a photo is turned upright as its EXIF entry says.
 
     Args:
         image: The image.
@@ -123,6 +125,7 @@ def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
             f"{what}: images must have 8 bits per channel, got mode {image.mode!r}"
         )
     try:
+        image = ImageOps.exif_transpose(image) if is_turned(image) else image
         image = image.convert("L" if image.mode in _GREY else "RGB")
         if size is not None and image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -130,6 +133,24 @@ def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
     except MemoryError:
         wanted = f"; size={size} is too large" if size else ""
         raise EigenforgetError(f"{what}: does not fit into memory{wanted}") from None
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether the EXIF entry of a photo says that its pixels are not upright."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return False  # a damaged entry says nothing
+
+
+def say_of_turned(sides: Iterable[Images]) -> None:
+    """Warns of images that were turned upright, where their readers have counted them."""
+    count = sum(len(getattr(images.read, "turned", ())) for images in sides)
+    if count:
+        notices.warn(
+            f"{count} image{'s are' if count > 1 else ' is'} turned upright as EXIF says; was the "
+            "model trained on others, save them without EXIF"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,14 @@ from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
-from eigenforget.data.images import Images, ImageStorage, image_data, pixels
+from eigenforget.data.images import (
+    Images,
+    ImageStorage,
+    image_data,
+    is_turned,
+    pixels,
+    say_of_turned,
+)
 from eigenforget.data.normalisation import Normalize
 
 Size = Annotated[
@@ -67,12 +74,14 @@ class TorchvisionSet:
         sides = {side: self._images(dataset, side) for side, dataset in found.items()}
         try:
             keeping = ImageStorage(self.keep, self.memory_gib, self.workers)
-            return image_data(
+            data = image_data(
                 sides,
                 keeping=keeping,
                 class_names=_class_names(found["train"], sides["train"].labels),
                 normalize=self.normalize,
             )
+            say_of_turned(sides.values())
+            return data
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.dataset} in {self.root!r}: {error}") from None
 
@@ -120,6 +129,7 @@ class ItemImages:
     key: int | str
     size: int | None
     what: str
+    turned: set[int] = field(default_factory=set)
 
     def __call__(self, n: int) -> np.ndarray:
         """The n-th image."""
@@ -130,6 +140,8 @@ class ItemImages:
             raise EigenforgetError(f"{where}: not a readable image: {error}") from None
         if not isinstance(image, Image.Image):
             raise EigenforgetError(f"{where}: must be an image, got {type(image).__name__}")
+        if is_turned(image):
+            self.turned.add(n)
         return pixels(image, self.size, where)
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.alignment import alignment_of_rows, default_k
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
+from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Outputs, Part
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.evidence import Observation, PartOutputs
@@ -191,6 +193,12 @@ def parts_of(
     gone, rest = sides_of(test.labels(), forgotten_classes)
     if not len(rest):
         raise EigenforgetError("the test data has no sample of a retained class")
+    unseen = sorted(set(forgotten_classes).difference(test.labels()[gone].tolist()))
+    if unseen:
+        notices.warn(
+            f"no test sample is of class {listed(unseen)}, which is forgotten: scores on held-out "
+            "samples of it have no value; test samples of it would give them"
+        )
     if len(gone):
         parts["test_forget"] = test.subset(gone)
     parts["test_retain"] = test.subset(rest) if len(gone) else test
