@@ -27,6 +27,7 @@ from eigenforget.cli.terminal import console, engine, one_thread, progress, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.evaluation.records import write_chain
+from eigenforget.experiments.cheats import CHEATS
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.metric_audit import MetricAudit
 from eigenforget.experiments.results import check_records
@@ -52,6 +53,14 @@ def audit_metrics(
         int, Parameter(help="number of retrained models for each training seed")
     ] = 3,
     skip: Skip = (),
+    cheats: Annotated[
+        bool,
+        Parameter(
+            help="judge models too that pass for retrained ones by other means, such as a hidden"
+            " copy; ten more models for each training seed",
+            negative=(),
+        ),
+    ] = False,
     store: StoreFolder = "",
     out: Annotated[Path, Parameter(help="where to write the result")] = Path("metric-audit"),
     device: DeviceOptions = DEVICE,
@@ -83,6 +92,7 @@ def audit_metrics(
             oracles,
             store=Path(store) if store else None,
             skip=skip,
+            cheats=CHEATS if cheats else (),
         )
     for audit in audits.values():
         audit.experiment.check()

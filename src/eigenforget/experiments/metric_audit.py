@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from eigenforget import record
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.evaluation.board import Board, Measurement
 from eigenforget.evaluation.scoring import check_skip
+from eigenforget.experiments.cheats import Cheat, CheatParts
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.study import Study
 from eigenforget.methods import Collapse, HeadDistill, HeadMask
 from eigenforget.methods.base import Method
+from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import RunRecord
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Watch, unwatched
@@ -55,6 +59,8 @@ class MetricAudit:
         store: As in `Study`.
         skip: Metrics and audits that are left out.
         layers: Further layers to measure at.
+        cheats: Models made from an original and its oracle, to audit the verdict and the check of
+            the file. The judgements of metrics leave them out.
     """
 
     experiment: Experiment
@@ -64,6 +70,7 @@ class MetricAudit:
     store: Path | None = None
     skip: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
+    cheats: tuple[Cheat, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.seeds) * self.oracles_per_seed
@@ -116,6 +123,11 @@ class MetricAudit:
             measured = board.measure_original(number)
             yield self._record(f"original seed {seed}", original, measured, job, watch)
         yield from self._control_records(trials, board, watch)
+        paired = {number: oracle for _, number, oracle in reversed(oracles)}
+        for cheat in self.cheats:
+            for number, original in enumerate(originals):
+                models = original.model, paired[number].model
+                yield self._cheat_record(cheat, number, models, board, watch)
 
     def _control_records(
         self, trials: Sequence[Trial], board: Board, watch: Watch
@@ -143,6 +155,28 @@ class MetricAudit:
                 seen=observed[id(trial)],
             )
             yield self._record(name, trial.result, measured, job, watch)
+
+    def _cheat_record(
+        self,
+        cheat: Cheat,
+        number: int,
+        models: tuple[nn.Module, nn.Module],
+        board: Board,
+        watch: Watch,
+    ) -> RunRecord:
+        """The record of a cheat made from the original and the oracle of a training seed."""
+        seed, own = self.seeds[number], self.experiment
+        name = f"{cheat.name} seed {seed}"
+        job: dict[str, Any] = {"seed": seed, "training_seed": seed, "cheat": cheat.name}
+        gone = own.split.forgotten_classes
+        try:
+            model = cheat.make(CheatParts(*models, own.forget, own.retain, gone, own.engine, seed))
+        except Refused as refusal:
+            return own.record("evaluate", name, problem(refusal), role="control", job=job)
+        model.eval()
+        measured = board.measure(model, "control", number=number)
+        job |= unchanged_weights(models[0], model)
+        return self._record(name, ModelAndCost(model, 0.0, {}), measured, job, watch)
 
     def _record(
         self,

@@ -12,6 +12,14 @@ from scipy.stats import binom
 
 from eigenforget.core import bands
 from eigenforget.record import RecordError, RunRecord
+from eigenforget.report.checks import checks
+from eigenforget.report.decision import (
+    Estimate,
+    ReferenceScores,
+    RequestKind,
+    YesNo,
+    decide,
+)
 from eigenforget.report.escaping import markdown_table
 from eigenforget.report.figures.svg import Line, Shade, heatmap
 from eigenforget.report.glossary import GROUPS, group, label
@@ -22,6 +30,12 @@ PASS_LEVEL = 0.1
 were the true share 95 %: at 7 of 9. Not 0.05: of 10 oracles that are each held out of the band of
 the others, no three can be outside, whatever their values are."""
 
+_CHEATS_EXPLAINED = (
+    "Models that pass for retrained ones by other means (docs/metrics.md), one answer for each"
+    " training seed. A cheat is caught where the verdict says that it did not forget or did not"
+    " keep what it should, or where the check of the file finds the original's weights or room"
+    " for them."
+)
 _EXPLAINED = (
     "Gaps are in half-widths of the band in which one more retrained model lies with 95 %:"
     " within ±1 a value is one that a retrained model may have. Each retrained model is held out"
@@ -30,6 +44,38 @@ _EXPLAINED = (
     " *trusted here* when retrained models pass it, the original is out of the band on every"
     " seed, and so is every control that it was measured on."
 )
+
+
+class CheatJudgement(NamedTuple):
+    """What is said of one cheat, for each training seed.
+
+    Attributes:
+        name: The cheat.
+        forgot: Whether it forgot, by the verdict.
+        kept: Whether it kept what it should.
+        in_file: Whether the check of the file speaks.
+    """
+
+    name: str
+    forgot: tuple[YesNo, ...]
+    kept: tuple[YesNo, ...]
+    in_file: tuple[bool, ...]
+
+    @property
+    def caught_by(self) -> tuple[str, ...]:
+        """What catches it on every seed: "forgot", "kept" or "file"."""
+        caught = {
+            "forgot": all(answer == "no" for answer in self.forgot),
+            "kept": all(answer == "no" for answer in self.kept),
+            "file": all(self.in_file),
+        }
+        return tuple(name for name, is_caught in caught.items() if is_caught)
+
+    @property
+    def passes(self) -> bool:
+        """Whether on some seed it is called like a retrained model, and its file is clean."""
+        answers = zip(self.forgot, self.kept, self.in_file, strict=True)
+        return any(of == ("yes", "yes", False) for of in answers)
 
 
 class GapsOverSeeds(NamedTuple):
@@ -111,7 +157,7 @@ def judge_metrics(records: Sequence[RunRecord]) -> list[Judgement]:
     Raises:
         RecordError: There is no original, or there are fewer than 3 oracles.
     """
-    table = build(records)
+    table = build(_without_cheats(records))
     kinds = _kinds(table)
     count = len(kinds.get("oracle", []))
     if count < 3 or "original" not in kinds:
@@ -137,7 +183,7 @@ def unmeasured(records: Sequence[RunRecord]) -> list[str]:
     """One line per control that refused, and per score that some oracle or original lacks."""
     lines = {
         f"{r.name.partition(' seed ')[0]} {r.outcome.status}: {r.outcome.reason}"
-        for r in records
+        for r in _without_cheats(records)
         if r.outcome.status != "ok"
     }
     reasons: dict[str, set[str]] = {}
@@ -180,13 +226,15 @@ def audit_page(audits: Mapping[str, Sequence[RunRecord]]) -> str:
         figure, notes = f"![]({folder}/audit.svg)\n", [f"- {line}" for line in unmeasured(records)]
         parts += [f"## {title_of(records)}\n", figure, audit_table(judge_metrics(records))]
         parts += [*(["\nNot measured:\n", *notes] if notes else []), ""]
+        if cheats := judge_cheats(records):
+            parts += ["### Cheats\n", f"{_CHEATS_EXPLAINED}\n", cheat_table(cheats), ""]
     return "\n".join(parts)
 
 
 def title_of(records: Sequence[RunRecord]) -> str:
     """The request, and how many models it was audited with."""
     counts = {
-        role: sum(r.role == role and r.outcome.status == "ok" for r in records)
+        role: sum(r.role == role and r.outcome.status == "ok" for r in _without_cheats(records))
         for role in ("original", "oracle", "control")
     }
     return (
@@ -199,6 +247,59 @@ def judgement_cells(found: Judgement, names: Sequence[str]) -> list[str]:
     """Short cells: held-out oracles in band, the mean gap of the original and of the controls."""
     shades = map(_shade, found.of(names))
     return [found.oracles.inside, *("–" if s is None else s.text for s in shades)]
+
+
+def judge_cheats(records: Sequence[RunRecord]) -> list[CheatJudgement]:
+    """What the verdict and the check of the file say of each cheat; none without cheats.
+
+    Raises:
+        RecordError: There are cheats, but no oracle.
+    """
+    made = [r for r in records if "cheat" in r.job and r.outcome.status == "ok"]
+    if not made:
+        return []
+    of_role = {
+        role: [_estimates(r) for r in records if r.role == role and r.outcome.status == "ok"]
+        for role in ("oracle", "original")
+    }
+    if not of_role["oracle"]:
+        raise RecordError("cheats are judged beside retrained models, and there is none")
+    spans = {s.name: s.range for r in made for s in r.scores}
+    gone = any("test_forget_accuracy" in scores for scores in of_role["oracle"])
+    kind: RequestKind = "class" if gone else "samples"
+    beside = ReferenceScores(kind, of_role["oracle"], of_role["original"], spans)
+    in_file = next(c for c in checks(records) if c.code == "EF008").models
+    found: dict[str, list[tuple[YesNo, YesNo, bool]]] = {}
+    for r in made:
+        decision = decide(_estimates(r), beside)
+        answers = decision.forgot.answer, decision.kept.answer, r.name in in_file
+        found.setdefault(str(r.job["cheat"]), []).append(answers)
+    return [CheatJudgement(name, *zip(*of, strict=True)) for name, of in found.items()]
+
+
+def cheat_table(found: Sequence[CheatJudgement]) -> str:
+    """The judgements of cheats as a markdown table."""
+    head = ["cheat", "did it forget?", "did it keep?", "the file (EF008)", "caught by"]
+    rows = [
+        [
+            f"`{c.name}`",
+            ", ".join(c.forgot),
+            ", ".join(c.kept),
+            ", ".join("found" if hit else "nothing found" for hit in c.in_file),
+            ", ".join(c.caught_by) or "nothing on every seed",
+        ]
+        for c in found
+    ]
+    return markdown_table(head, rows)
+
+
+def _estimates(record: RunRecord) -> dict[str, Estimate]:
+    return {s.name: Estimate(s.value, s.low, s.high) for s in record.scores if s.value is not None}
+
+
+def _without_cheats(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Records of models that metrics are judged by: not every metric has to catch every cheat."""
+    return [r for r in records if "cheat" not in r.job]
 
 
 def audit_figure(found: Sequence[Judgement], title: str) -> str:
