@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.notices import EigenforgetWarning
@@ -233,17 +231,3 @@ def test_labels_are_those_of_the_samples_where_the_targets_differ() -> None:
         warnings.simplefilter("error")
         as_source(Own(tensors, 0))
         as_source(Samples(Own(tensors, 5), label=1))
-
-
-class Stream(IterableDataset[Any]):
-    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        return iter([(torch.ones(2), 1)])
-
-    def __len__(self) -> int:
-        return 1
-
-
-def test_an_iterable_dataset_is_refused() -> None:
-    for data in (Stream(), DataLoader(Stream())):
-        with pytest.raises(EigenforgetError, match=r"^x: .*map-style"):
-            as_source(data, "x")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError, naming
@@ -28,6 +28,7 @@ from eigenforget.data.sources.kinds import (
 from eigenforget.data.sources.loaders import is_loader, selection
 from eigenforget.data.sources.reading import one_batch, spread_rows
 from eigenforget.data.sources.samples import Samples, with_transform
+from eigenforget.data.sources.streams import MappedRows, is_mapped, is_stream, sample_list
 
 _LOOKED_AT = 32
 """Samples of a dataset that are read before it is used."""
@@ -65,8 +66,8 @@ def _from_samples(given: Samples, what: str) -> Source:
         source = _from_pair(*pair, what)
     elif is_loader(data):
         source = _from_loader(given, what)
-    elif isinstance(data, IterableDataset):
-        raise EigenforgetError("an iterable dataset has no fixed samples; give a map-style Dataset")
+    elif is_stream(data):
+        source = _from_dataset(replace(given, data=sample_list(data, what)), what)
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str):
         source = _from_dataset(given, what)
     elif hasattr(data, "batches") and hasattr(data, "subset"):
@@ -128,20 +129,33 @@ def _are_lists(inputs: Any, labels: Any) -> bool:
     )
 
 
-def _from_pair(inputs: Any, labels: Any, what: str) -> TensorSource:
+def _from_pair(inputs: Any, labels: Any, what: str) -> Source:
+    targets = _targets(labels, what)
+    if is_mapped(inputs):
+        if len(inputs) != len(targets):
+            raise EigenforgetError(
+                f"{len(targets)} labels and inputs {list(inputs.shape)}: the counts must be equal"
+            )
+        if inputs.dtype.kind not in "biuf":
+            raise EigenforgetError(f"{what}: inputs must be numbers, got {inputs.dtype}")
+        return DatasetSource(MappedRows(inputs, targets), known=targets.cpu().numpy())
     if isinstance(inputs, Mapping):
         given: Inputs = {
             str(name): _tensor(value, f"{what}: {name}") for name, value in inputs.items()
         }
     else:
         given = _tensor(inputs, f"{what}: inputs")
+    return TensorSource(given, targets)
+
+
+def _targets(labels: Any, what: str) -> Tensor:
     if not isinstance(labels, Tensor):
         column = np.asarray(labels)
         is_word = column.dtype.kind == "U" or any(isinstance(v, str) for v in column.ravel()[:1])
         if column.dtype == object and all(isinstance(v, Integral) for v in column.ravel()):
             column = column.astype(np.int64)
         labels = column.ravel().tolist() if is_word else _tensor(column, f"{what}: labels")
-    return TensorSource(given, label_tensor(labels))
+    return label_tensor(labels)
 
 
 def _tensor(value: Any, what: str) -> Tensor:
@@ -186,12 +200,18 @@ def _from_dataset(given: Samples, what: str, **settings: Any) -> DatasetSource:
 def _from_loader(given: Samples, what: str) -> Source:
     loader: DataLoader[Any] = given.data
     dataset: Any = loader.dataset
-    if (
-        isinstance(dataset, IterableDataset)
-        or not hasattr(dataset, "__getitem__")
-        or not hasattr(dataset, "__len__")
-    ):
-        raise EigenforgetError("an iterable dataset has no fixed samples; give a map-style Dataset")
+    if is_stream(dataset):
+        if loader.batch_size is None:
+            raise EigenforgetError(
+                "a loader with batch_size=None has a dataset of whole batches; give a dataset of "
+                "single samples"
+            )
+        made = replace(given, data=sample_list(dataset, what))
+        return _from_dataset(made, what, collate=loader.collate_fn)
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise EigenforgetError(
+            f"the loader's {type(dataset).__name__} has no fixed samples; give a map-style Dataset"
+        )
     source = _from_dataset(
         replace(given, data=dataset),
         what,
