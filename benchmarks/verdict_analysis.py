@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from eigenforget.record import RunRecord
-from eigenforget.report.decision import Decision, Estimate, ReferenceScores, decide
-from eigenforget.report.table import optimises
-
-Outcome = Literal["like a retrained model", "cannot tell", "still remembers", "damaged"]
-OUTCOMES: tuple[Outcome, ...] = (
-    "like a retrained model",
-    "cannot tell",
-    "still remembers",
-    "damaged",
+from eigenforget.report.decision import (
+    FORGET_SCORES,
+    KEEP_SCORES,
+    Decision,
+    Estimate,
+    ReferenceScores,
+    RequestKind,
+    decide,
 )
+from eigenforget.report.table import build
+from eigenforget.report.verdict import VerdictOutcome, outcome_of, verdict_on
+
 COUNTS = (1, 2, 3, 5, 8)
 """Numbers of retrained models that are drawn."""
 
@@ -65,7 +67,7 @@ class Judged(NamedTuple):
     draw: int
     group: str
     name: str
-    outcome: Outcome
+    outcome: VerdictOutcome
     decision: Decision
 
 
@@ -102,16 +104,16 @@ class Candidates(NamedTuple):
                 found[group_of(r)][r.name] = estimates(r)
         return cls(setting, found, {s.name: s.range for r in records for s in r.scores})
 
+    @property
+    def kind(self) -> RequestKind:
+        """Whether whole classes are forgotten."""
+        scores = next(iter(self.scores["original"].values()))
+        return "class" if "test_forget_accuracy" in scores else "samples"
 
-def outcome_of(decision: Decision) -> Outcome:
-    """The four outcomes in one word each."""
-    if decision.forgot.answer == "no":
-        return "still remembers"
-    if decision.kept.answer == "no":
-        return "damaged"
-    if decision.forgot.answer == decision.kept.answer == "yes":
-        return "like a retrained model"
-    return "cannot tell"
+    @property
+    def decision_scores(self) -> tuple[str, ...]:
+        """What the verdict rests on."""
+        return (*FORGET_SCORES[self.kind], *KEEP_SCORES)
 
 
 def estimates(record: RunRecord) -> Scores:
@@ -156,7 +158,7 @@ def _judged(candidates: Candidates, number: int, count: int, draw: int) -> Itera
     own = f"original {(seed := seeds[draw % len(seeds)])}"
     others = [name for name in originals if name != own]
     beside = ReferenceScores(
-        "class" if "test_forget_accuracy" in originals[own] else "samples",
+        candidates.kind,
         [oracles[name] for name in order[:count]],
         [originals[own]],
         candidates.spans,
@@ -201,12 +203,13 @@ def distances(candidates: Candidates) -> dict[str, float]:
 
 
 def differs(candidates: Candidates) -> bool:
-    """Whether a score of features tells originals from retrained models."""
+    """Whether a decision score of features tells originals from retrained models."""
     found = distances(candidates)
-    return max(found.get(name, 0.0) for name in FEATURE_SCORES) >= FAR
+    own = [name for name in candidates.decision_scores if name in FEATURE_SCORES]
+    return max(found.get(name, 0.0) for name in own) >= FAR
 
 
-def rate(judged: Sequence[Judged], *outcomes: Outcome) -> Rate | None:
+def rate(judged: Sequence[Judged], *outcomes: VerdictOutcome) -> Rate | None:
     """How often these outcomes came up; None where nothing was judged."""
     if not judged:
         return None
@@ -233,20 +236,13 @@ class Published(NamedTuple):
     study: str
     name: str
     role: str
-    outcome: Outcome
+    outcome: VerdictOutcome
 
 
 def judge_published(study: str, records: Sequence[RunRecord]) -> Iterator[Published]:
-    """Every published model of a study, and each oracle as if it were an unlearned model."""
-    measured = [r for r in records if r.scores]
-    oracles = [r for r in measured if r.role == "oracle"]
-    originals = [estimates(r) for r in measured if r.role == "original"]
-    spans = {s.name: s.range for r in measured for s in r.scores}
-    gone = any("test_forget_accuracy" in scores for scores in originals)
-    for r in measured:
-        others = [estimates(o) for o in oracles if o is not r]
-        if r.role == "original" or (r.role == "oracle" and len(others) < 2):
-            continue
-        beside = ReferenceScores("class" if gone else "samples", others, originals, spans)
-        found = decide(estimates(r), beside, trained_on=optimises(r))
-        yield Published(study, r.name, str(r.role), outcome_of(found))
+    """Every published model of a study, and each oracle beside the others."""
+    table = build(records)
+    oracles = sum(row.has_result for row in table.of_role("oracle"))
+    for row in table.of_role("oracle", "unlearned", "control"):
+        if row.has_result and (row.role != "oracle" or oracles >= 3):
+            yield Published(study, row.model, row.role, verdict_on(row, table).outcome)

@@ -11,11 +11,9 @@ from verdict_analysis import (
     CHEATS,
     COUNTS,
     FAR,
-    OUTCOMES,
     PATHS,
     Candidates,
     Judged,
-    Outcome,
     Published,
     differs,
     distances,
@@ -24,9 +22,16 @@ from verdict_analysis import (
 
 from eigenforget.report.figures.style import INK
 from eigenforget.report.glossary import label
+from eigenforget.report.verdict import VerdictOutcome
 
-RETRAINED: tuple[Outcome, ...] = ("like a retrained model", "cannot tell")
-COLOURS: dict[Outcome, str] = {
+OUTCOMES: tuple[VerdictOutcome, ...] = (
+    "like a retrained model",
+    "cannot tell",
+    "still remembers",
+    "damaged",
+)
+RETRAINED: tuple[VerdictOutcome, ...] = ("like a retrained model", "cannot tell")
+COLOURS: dict[VerdictOutcome, str] = {
     "like a retrained model": "#8fd0b0",
     "cannot tell": "#dddddd",
     "still remembers": "#e58a2c",
@@ -38,7 +43,8 @@ one original; judged beside them are retrained models that were not drawn, the o
 original. In brackets: 95 % intervals that count each model once, however often it was judged. Made by `python benchmarks/verdict_study.py`."""
 OLD = """\
 Rows: the verdict until version 0.1 (`old_verdicts.json`); columns: the one of today, from the same scores. Each published retrained model was
-judged beside the others of its study. These scores have no intervals for alignment, clustering and relearning, which decide little there."""
+judged beside the others of its study. Their scores of relearning have no
+intervals, and decide little beside two or three retrained models."""
 NAMES = {
     "oracle": "retrained",
     "original": "the original",
@@ -118,26 +124,14 @@ def settings_table(candidates: Sequence[Candidates]) -> str:
     ]
     for found in candidates:
         apart = distances(found)
-        best = sorted((n for n in apart if n in _decision_names(found)), key=lambda n: -apart[n])[
-            :3
-        ]
+        own = [name for name in found.decision_scores if name in apart]
+        best = sorted(own, key=lambda name: -apart[name])[:3]
         words = ", ".join(f"{label(n)} {apart[n]:.1f}" for n in best)
         models = sum(len(of) for of in found.scores.values())
         lines.append(
             f"| {found.setting} | {models} | {words} | {'yes' if differs(found) else 'hardly'} |"
         )
     return "\n".join(lines)
-
-
-def _decision_names(found: Candidates) -> set[str]:
-    from eigenforget.report.decision import FORGET_SCORES, KEEP_SCORES
-
-    kind = (
-        "class"
-        if "test_forget_accuracy" in next(iter(found.scores["original"].values()))
-        else "samples"
-    )
-    return {*FORGET_SCORES[kind], *KEEP_SCORES}
 
 
 def _bounds_table(found: Sequence[Bound]) -> str:
@@ -246,7 +240,7 @@ def figure(judged: Sequence[Judged], title: str) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _parts(judged: Sequence[Judged]) -> Mapping[Outcome, float]:
+def _parts(judged: Sequence[Judged]) -> Mapping[VerdictOutcome, float]:
     return {o: r.value for o in OUTCOMES if (r := rate(judged, o)) and r.value}
 
 
