@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from eigenforget import Logits
+from eigenforget.cli import main
 from tests.extras import journey
 
 torchvision = pytest.importorskip("torchvision")
@@ -136,12 +138,10 @@ def hugging_face(auto: str, kind: str, config: dict[str, Any], **more: Any) -> n
     return getattr(transformers, auto).from_config(made, **more)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("kind", HF_IMAGE)
+@pytest.mark.parametrize(
+    ("kind", "attention"), [("vit", "sdpa"), *((kind, "eager") for kind in HF_IMAGE)]
+)
 def test_image_classifiers_of_hugging_face(kind: str, attention: str, tmp_path: Path) -> None:
-    if attention == "sdpa" and kind != "vit":
-        pytest.skip("one is enough")
-
     def make() -> nn.Module:
         return hugging_face(
             "AutoModelForImageClassification", kind, HF_IMAGE[kind], attn_implementation=attention
@@ -250,3 +250,33 @@ def test_a_frozen_backbone_stays_and_the_head_is_unlearned(tmp_path: Path) -> No
     for name, parameter in result.named_parameters():
         assert parameter.requires_grad == name.startswith("fc.")
         assert name.startswith("fc.") or torch.equal(parameter, parameters[name])
+
+
+OWN = """
+from tests.extras.journey import tokens
+from tests.extras.test_families import with_adapters
+
+def datasets():
+    return tokens(30, 1), tokens(12, 2)
+
+def make(num_classes):
+    return with_adapters()
+"""
+
+
+def test_the_record_says_that_the_adapters_were_unlearned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    torch.save(with_adapters().state_dict(), "tuned.pt")
+    words = ["unlearn", "tuned.pt", "--data", "python(path='own.py:datasets')"]
+    words += ["--model", "module(path='own.py:make')", "--forget", "by_rows(rows=(0, 4, 8))"]
+    words += ["--method", "finetune(epochs=1)", "--allow", "poor-original", "--like", "tuned.pt"]
+    main([*words, "--out", "forgotten.pt"])
+    said = json.loads(Path("forgotten.json").read_text())["job"]["frozen_weights"]
+    assert "adapters" in said["said"] and 0.5 < said["share"] < 1
+    before, after = torch.load("tuned.pt"), torch.load("forgotten.pt")
+    assert list(before) == list(after)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all("lora_" in name or "modules_to_save" in name for name in moved)
