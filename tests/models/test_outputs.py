@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import namedtuple
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,7 +14,12 @@ from torch import Tensor
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.methods.unlearn import unlearn
-from eigenforget.models.checkpoint import model_digest
+from eigenforget.models.checkpoint import (
+    load_checkpoint,
+    load_into,
+    model_digest,
+    save_checkpoint,
+)
 from eigenforget.models.outputs import Logits, checked_logits
 from tests.models.module_toys import CLASSES, INPUTS, Answering, net, sides
 
@@ -98,3 +104,13 @@ def test_an_output_that_is_not_there(output: Any) -> None:
     with pytest.raises(EigenforgetError, match=r"float32 \[30, 3\]") as caught:
         Logits(Answering(lambda z: (z,)), output)(INPUTS)
     assert repr(output) in str(caught.value)
+
+
+def test_a_checkpoint_of_the_model_inside_fits_and_is_written_back(tmp_path: Path) -> None:
+    her = net()
+    torch.save(her.state_dict(), tmp_path / "her.pt")
+    picked = Logits(net(), output=lambda logits: logits)
+    load_into(picked, load_checkpoint(tmp_path / "her.pt"))
+    assert model_digest(picked.model) == model_digest(her)
+    save_checkpoint(picked, tmp_path / "again.pt", like=tmp_path / "her.pt")
+    assert list(torch.load(tmp_path / "again.pt")) == list(her.state_dict())
