@@ -32,6 +32,7 @@ REQUIRED = {
     "table": "path='x.csv', label='y'",
     "text": "path='x.csv', text='t', label='y'",
     "hf_dataset": "path='x', image='i'",
+    "image_table": "path='x'",
     "backdoored": "inner=digits()",
 }
 

@@ -13,6 +13,7 @@ REQUIRED = {
     "npz": {"path": "here"},
     "image_folder": {"path": "here"},
     "text": {"path": "here"},
+    "image_table": {"path": "here", "label": "y"},
     "table": {"path": "here", "label": "y"},
     "hf_dataset": {"path": "here", "image": "image"},
     "backdoored": {"inner": Digits()},

@@ -17,6 +17,7 @@ from eigenforget.data.digits import Digits
 from eigenforget.data.fashion_mnist import FashionMnist
 from eigenforget.data.hf_dataset import HfDataset
 from eigenforget.data.image_folder import ImageFolder
+from eigenforget.data.image_table import ImageTable
 from eigenforget.data.npz import Npz
 from eigenforget.data.own_sets import as_data
 from eigenforget.data.table import Builtin, TableFile
@@ -45,6 +46,7 @@ DATASETS: Registry[type] = Registry(
         TableFile,
         Text,
         ImageFolder,
+        ImageTable,
         TorchvisionSet,
         HfDataset,
         BackdooredData,
@@ -64,6 +66,7 @@ __all__ = [
     "FashionMnist",
     "HfDataset",
     "ImageFolder",
+    "ImageTable",
     "Npz",
     "TableFile",
     "Text",

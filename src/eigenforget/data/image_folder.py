@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 
 from eigenforget.core import notices
@@ -22,9 +21,8 @@ from eigenforget.data.images import (
     Images,
     ImageStorage,
     Keep,
+    decoded,
     image_data,
-    is_turned,
-    pixels,
     say_of_turned,
 )
 from eigenforget.data.normalisation import Normalize
@@ -134,15 +132,7 @@ class _Files:
 
     def __call__(self, n: int) -> np.ndarray:
         path = self.paths[n]
-        try:
-            with Image.open(path) as opened:
-                if is_turned(opened):
-                    self.turned.add(n)
-                return pixels(opened, self.size, str(path))
-        except EigenforgetError:
-            raise
-        except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise EigenforgetError(f"{path}: not a readable image: {error}") from None
+        return decoded(path, self.size, str(path), lambda: self.turned.add(n))
 
 
 def _classes(folder: Path, ignored: set[str]) -> list[str]:

@@ -9,7 +9,8 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -133,6 +134,31 @@ def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
     except MemoryError:
         wanted = f"; size={size} is too large" if size else ""
         raise EigenforgetError(f"{what}: does not fit into memory{wanted}") from None
+
+
+def decoded(
+    file: Path | BinaryIO, size: int | None, what: str, turned: Callable[[], None]
+) -> np.ndarray:
+    """The pixels of a file with one image; see `pixels`.
+
+    Args:
+        file: Its name, or the file open for reading.
+        size: As in `pixels`.
+        what: Name of the image, for messages.
+        turned: Called where the image is turned upright.
+
+    Raises:
+        EigenforgetError: It is no image that can be read, or what `pixels` refuses.
+    """
+    try:
+        with Image.open(file) as opened:
+            if is_turned(opened):
+                turned()
+            return pixels(opened, size, what)
+    except EigenforgetError:
+        raise
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise EigenforgetError(f"{what}: not a readable image: {error}") from None
 
 
 def is_turned(image: Image.Image) -> bool:

@@ -277,6 +277,19 @@ def _json_column(cells: list[Any], name: str, lines: list[int]) -> DataColumn:
 
 
 def _parquet(path: Path) -> ColumnTable:
+    records = from_arrow(parquet_table(path))
+    if not len(records):
+        raise EigenforgetError("the file has no rows")
+    return records
+
+
+def parquet_table(path: Path) -> Any:
+    """The pyarrow Table in a .parquet file.
+
+    Raises:
+        EigenforgetError: pyarrow is not installed, the file cannot be read, or columns have no name
+            of their own.
+    """
     arrow, parquet = (
         needed("pyarrow", extra="tables", what="Parquet"),
         needed("pyarrow.parquet", extra="tables", what="Parquet"),
@@ -292,7 +305,4 @@ def _parquet(path: Path) -> ColumnTable:
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise EigenforgetError(f"cannot be read as Parquet: {first_line(error)}") from None
     check_header(table.column_names)
-    records = from_arrow(table)
-    if not len(records):
-        raise EigenforgetError("the file has no rows")
-    return records
+    return table
