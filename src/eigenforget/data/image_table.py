@@ -73,7 +73,7 @@ class ImageTable:
                 refuse; the message names the file.
         """
         try:
-            given = self._given()
+            given = self._rows()
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
             rows = rows_of(
                 given.records,
@@ -86,13 +86,13 @@ class ImageTable:
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
 
-    def _given(self) -> _Given:
+    def _rows(self) -> _ImageRows:
         path = Path(self.path)
         if path.suffix.lower() != ".parquet":
             named = (self.image, self.label, self.id, self.group, self.split, *self.drop)
             records = without_row_numbers(read_columns(path, self.delimiter, named), named)
             paths = records.column(self.image, "image").text
-            return _Given(records, paths.__getitem__, paths, None)
+            return _ImageRows(records, paths.__getitem__, paths, None)
         table = parquet_table(path)
         if self.image not in table.column_names:
             raise EigenforgetError(
@@ -104,9 +104,9 @@ class ImageTable:
         if not len(records):
             raise EigenforgetError("the file has no rows")
         names = _class_names(table.schema.metadata or {}, self.label)
-        return _Given(records, _ArrowCells(images), _paths(images), names)
+        return _ImageRows(records, _ArrowCells(images), _paths(images), names)
 
-    def _data(self, given: _Given, rows: Rows) -> Data:
+    def _data(self, given: _ImageRows, rows: Rows) -> Data:
         if not self.id and given.paths is not None and len(set(given.paths)) == len(given.records):
             rows = replace(rows, known=rows.known._replace(ids=given.paths.astype(np.str_)))
         sides = {}
@@ -125,7 +125,7 @@ class ImageTable:
         return data
 
 
-class _Given(NamedTuple):
+class _ImageRows(NamedTuple):
     """What the file holds.
 
     Args:
