@@ -81,20 +81,31 @@ def test_esc_leaves_features_alone_and_says_so(task: Task) -> None:
 
 
 class Tokens(nn.Module):
-    """A head on every token, averaged afterwards: what it reads is not one vector per sample."""
+    """A head on every token; the answers are averaged, or the largest are taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mean: bool) -> None:
         super().__init__()
+        self.mean = mean
         self.head = nn.Linear(3, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(x.view(-1, 2, 3)).mean(1)
+        answers = self.head(x.view(-1, 2, 3))
+        return answers.mean(1) if self.mean else answers.amax(1)
 
 
 @pytest.mark.parametrize("kind", [ESC, ESCT])
 def test_esc_refuses_heads_that_do_not_read_one_vector(kind: Callable[[], Any]) -> None:
-    task = replace(wide_task(5), model=Tokens().double())
+    task = replace(wide_task(5), model=Tokens(mean=False).double())
     with pytest.raises(
         Refused, match=r"esc(_t)? needs one feature vector .* head, got 6 values for 3 inputs"
     ):
         kind()(task)
+
+
+def test_where_answers_of_a_head_are_averaged_esc_projects_the_mean_feature() -> None:
+    task = replace(wide_task(5), model=Tokens(mean=True).double())
+    result = ESC()(task)
+    features = task.forget.inputs.view(-1, 2, 3).mean(1)  # type: ignore[attr-defined]
+    u = torch.linalg.svd(features.T)[0][:, :1]
+    weight = task.model.get_parameter("head.weight")
+    torch.testing.assert_close(result.get_parameter("head.weight"), weight - weight @ u @ u.T)
