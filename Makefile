@@ -4,6 +4,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
 EXTRAS := .venv-extras
 EXTRAS_STAMP := $(EXTRAS)/.installed
 # Beside tests/extras, the tests that `make test` skips where these libraries are not installed.
@@ -12,7 +13,8 @@ EXTRAS_TESTS := tests/extras tests/models/test_huggingface.py tests/models/test_
 
 .PHONY: demo test test-extras lint fuzz clean
 
-demo: $(STAMP)
+# What the package itself needs, without the tools of the tests.
+demo: $(RUNTIME)
 	$(BIN)/eigenforget demo --out demo --overwrite
 
 test: $(STAMP)
@@ -34,7 +36,14 @@ fuzz: $(STAMP)
 	$(BIN)/python -m fuzz.kills --json build/kills.json
 	$(BIN)/python -m fuzz.page build/inputs.json build/kills.json
 
+$(RUNTIME): pyproject.toml constraints-ci.txt
+	@echo "Installing eigenforget and torch into $(VENV): some minutes the first time."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar on -c constraints-ci.txt -e .
+	touch $(RUNTIME)
+
 $(STAMP): pyproject.toml constraints-ci.txt
+	@echo "Installing eigenforget, torch and the tools of the tests into $(VENV): some minutes the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints-ci.txt -e '.[dev]'
 	touch $(STAMP)

@@ -123,4 +123,5 @@ def test_every_package_has_tests_of_its_own() -> None:
         "test_golden.py",
         "test_init.py",
         "test_names.py",
+        "test_project.py",
     }, top
