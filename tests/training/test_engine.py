@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import eigenforget
 from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
+from eigenforget.core.notices import collected
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.methods import METHODS
@@ -468,3 +469,24 @@ def test_a_device_without_float64_is_refused_and_never_chosen(
     monkeypatch.setattr(Fabric, "device", torch.device("mps", 0))
     with pytest.raises(EigenforgetError, match=r"'mps'.*float64.*cpu"):
         Engine(fabric=given)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": True}, "bf16-mixed"),
+        ({"architecture": "aarch64"}, "bf16-mixed"),
+        ({}, "bf16-mixed"),
+        ({"architecture": "x86_64", "avx512_bf16": False, "avx2": True}, "32-true"),
+    ],
+)
+def test_bfloat16_is_taken_only_where_the_processor_computes_in_it(
+    capabilities: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    with collected() as lines:
+        engine = Engine(device="cpu", precision="bf16-mixed")
+        assert Engine(device="cpu").precision == "32-true"
+    assert engine.precision == precision == engine.fabric._precision.precision
+    assert len(lines) == (precision == "32-true")
+    assert all("bf16-mixed" in line and "32-true" in line for line in lines)

@@ -87,7 +87,7 @@ def _by_sample(steps: Tensor, axis: int, count: int) -> Tensor:
     """[B, T, D] with all steps of a sample on one axis; of [B · T, D] or [T · B, D] too."""
     if steps.ndim == 2:
         shape = (-1, count) if axis else (count, -1)
-        steps = steps.unflatten(0, shape)
+        steps = steps.unflatten(0, shape)  # type: ignore[no-untyped-call]
     return steps.movedim(axis, 0).flatten(1, -2)
 
 

@@ -24,7 +24,7 @@ from eigenforget.models.features import Tap, capture, in_eval_mode
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
-from eigenforget.training.processes import Processes, fabric_over
+from eigenforget.training.processes import Processes, fabric_over, settled_precision
 
 _NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (torch has no public base)
 
@@ -58,6 +58,7 @@ class Engine:
     Attributes:
         device: "auto", "cpu", "cuda" or another accelerator of Lightning Fabric.
         precision: As in Lightning Fabric: "32-true", "bf16-mixed", …. Evaluation is always float32.
+            On a processor without instructions for bfloat16 it becomes "32-true", with a warning.
         channels_last: Whether images and models are in the memory order NHWC.
         devices: Number of processes, one per device, that share the work. Each of them makes the
             same calls, after `engine.fabric.launch()`. Batch sizes are those of all together.
@@ -86,9 +87,12 @@ class Engine:
                 f"accumulate must be from 1 to 1,000,000,000 batches, got {self.accumulate}"
             )
         if self.fabric is None:
-            fabric = fabric_over(
-                self.device, self.precision, devices=self.devices, strategy=self.strategy
-            )
+            shape = {"devices": self.devices, "strategy": self.strategy}
+            fabric = fabric_over(self.device, self.precision, **shape)
+            precision = settled_precision(fabric.device, self.precision)
+            if precision != self.precision:
+                fabric = fabric_over(self.device, precision, **shape)
+                object.__setattr__(self, "precision", precision)
             object.__setattr__(self, "fabric", fabric)
         if self.fabric.device.type == "mps":
             raise EigenforgetError(

@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import warn
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source
 
@@ -74,6 +75,29 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
         raise EigenforgetError(
             f"device {device!r}{several} with precision {precision!r}: {error}"
         ) from None
+
+
+def settled_precision(device: torch.device, precision: str) -> str:
+    """The precision that this device computes in hardware.
+
+    A processor without instructions for bfloat16 imitates it: training took eight times as long as
+    in float32. It then trains in float32, and a warning says so.
+    """
+    if device.type != "cpu" or not precision.startswith("bf16") or has_bfloat16():
+        return precision
+    warn(
+        f"precision {precision}: this processor has no instructions for bfloat16 and would be many "
+        "times slower than in float32; training in 32-true"
+    )
+    return "32-true"
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; True where torch cannot say."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if capabilities.get("architecture") != "x86_64":
+        return True
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_2"))
 
 
 def check_devices(devices: int) -> None:
