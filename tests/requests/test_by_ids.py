@@ -85,3 +85,9 @@ def test_paths_are_found_by_the_ids_at_their_ends_and_others_say_how_ids_look() 
         assert list(ByIds(ids=(name,)).select(data)) == [position]
     with pytest.raises(EigenforgetError, match=r"1\.png; its ids look like cat/1\.png, dog/1\.png"):
         ByIds(ids=("1.png",)).select(data)
+
+
+def test_a_ragged_list_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "asked.csv").write_text("when,customer\n1,a\n2\n", encoding="utf-8")
+    with pytest.raises(EigenforgetError, match=r"asked\.csv.*line 3"):
+        split(ByIds(path=str(tmp_path / "asked.csv"), column="customer"), index([0, 1]))

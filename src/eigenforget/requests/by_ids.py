@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import sys
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, TextIO
@@ -16,6 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
+from eigenforget.data.readers import csv_columns
 from eigenforget.record import RecordError
 from eigenforget.record.reading import read_bytes
 from eigenforget.requests.request import MOST_BYTES_OF_LIST, Duplicates, as_tuple
@@ -88,19 +87,14 @@ def _position(name: str, where: Mapping[str, int]) -> int | None:
 def _cells(text: str, column: str, path: str) -> list[str]:
     """The cells of a column of a CSV file whose first line has the names."""
     try:
-        dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
-    except csv.Error:
-        dialect = csv.excel  # of one column, there is no delimiter to find
-    try:
-        rows = list(csv.DictReader(io.StringIO(text), dialect=dialect))
-    except csv.Error as error:
+        columns = csv_columns(text).columns
+    except EigenforgetError as error:
         raise EigenforgetError(f"the id list {path!r} is no CSV file: {error}") from None
-    known = list(rows[0]) if rows else []
-    if column not in known:
+    if column not in columns:
         raise EigenforgetError(
-            f"the id list {path!r} has no column {column!r}; it has {listed(known) or 'none'}"
+            f"the id list {path!r} has no column {column!r}; it has {listed(columns) or 'none'}"
         )
-    return [cell.strip() for row in rows if (cell := row[column] or "").strip()]
+    return [cell.strip() for cell in columns[column].text if cell.strip()]
 
 
 @functools.lru_cache(maxsize=1)
