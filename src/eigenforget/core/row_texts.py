@@ -55,6 +55,8 @@ def row_texts(
             some = [column[rows] for column in columns]
             made = None if arrow is None else _joined(arrow, some, form, pool)
             yield from made or _python_rows(some, form)
+    if arrow is not None:
+        arrow.default_memory_pool().release_unused()
 
 
 @functools.cache
