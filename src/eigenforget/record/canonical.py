@@ -14,10 +14,14 @@ class RecordError(ValueError):
     """
 
 
-def canonical(value: Any) -> str:
+def canonical(value: Any, *, parsed: bool = False) -> str:
     """The value as canonical JSON.
 
     That is: sorted keys, no spaces, raw Unicode, shortest round-trip floats, and no final newline.
+
+    Args:
+        value: The value.
+        parsed: It was read from JSON, so that its keys are text and need no look.
 
     Raises:
         RecordError: The value holds NaN, an infinity, a key that is not text, a lone surrogate, or
@@ -30,7 +34,8 @@ def canonical(value: Any) -> str:
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"not plain JSON: {error}") from None
-    _refuse_other_keys(value)
+    if not parsed:
+        _refuse_other_keys(value)
     return text
 
 

@@ -58,6 +58,7 @@ class Files:
             for place, _, names in sorted(os.walk(folder, onerror=self._unread)):
                 for name in sorted(names):
                     self._below.setdefault(name, []).append(Path(place, name))
+        self._checkpoints: dict[Path, list[Path]] = {}
         self._bytes: dict[Path, str | RecordError] = {}
         self._weights: dict[Path, str | RecordError] = {}
 
@@ -75,7 +76,7 @@ class Files:
         further = (
             path for name, paths in self._below.items() if name.endswith(_WEIGHTS) for path in paths
         )
-        return list(dict.fromkeys([*sorted(record.parent.glob(f"*{_WEIGHTS}")), *further]))
+        return list(dict.fromkeys([*self._beside(record.parent), *further]))
 
     def bytes_digest(self, path: Path) -> str:
         """The digest of the bytes of a file."""
@@ -92,6 +93,12 @@ class Files:
     def has_weights(self, path: Path, digest: str) -> bool:
         """Whether it is a readable checkpoint of these weights."""
         return _is(digest, self.weights_digest, path)
+
+    def _beside(self, folder: Path) -> list[Path]:
+        """The checkpoints in a folder, which is listed once, however many records it holds."""
+        if folder not in self._checkpoints:
+            self._checkpoints[folder] = sorted(folder.glob(f"*{_WEIGHTS}"))
+        return self._checkpoints[folder]
 
     def _unread(self, error: OSError) -> None:
         self.unread.append(

@@ -6,6 +6,7 @@ Every JSON field is always written.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
@@ -227,6 +228,25 @@ def to_json(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def outline(record: RunRecord) -> RunRecord:
+    """The record without what its chain and its files do not need.
+
+    Thousands of them fit in memory. Its digest is still that of the whole record.
+    """
+    job = {name: record.job[name] for name in ("corrects", "checkpoint") if name in record.job}
+    outcome = replace(record.outcome, cost={})
+    return replace(
+        record,
+        job=job,
+        environment={},
+        outcome=outcome,
+        scores=(),
+        series={},
+        claims=(),
+        non_claims=(),
+    )
+
+
 def record_from_json(value: Any) -> RunRecord:
     """The record that a JSON object describes.
 
@@ -270,7 +290,7 @@ def _check_whole(record: RunRecord) -> None:
             f"{record.kind}"
         )
     names = [row.name for row in record.scores]
-    repeated = sorted({n for n in names if names.count(n) > 1})
+    repeated = sorted(n for n, count in Counter(names).items() if count > 1)
     if repeated:
         raise RecordError(f"scores: {repeated[0]!r} appears more than once")
     if "corrects" in record.job:
@@ -294,32 +314,40 @@ def _outcome(value: Any) -> Outcome:
 
 
 def _score(value: Any, where: str) -> ScoreRow:
+    try:
+        return _placeless_score(value)
+    except RecordError as error:  # spelling the place of every field costs more than the checks
+        raise RecordError(f"{where}{error}") from None
+
+
+def _placeless_score(value: Any) -> ScoreRow:
+    """The score; messages begin with the place within it."""
     more = [name for name in ("trace", "about") if isinstance(value, dict) and name in value]
-    raw = fields.obj(value, where, (*_SCORE, *more))
-    ends = fields.array(raw["range"], f"{where}.range")
+    raw = fields.obj(value, "", (*_SCORE, *more))
+    ends = fields.array(raw["range"], ".range")
     if len(ends) != 2:
-        raise RecordError(f"{where}.range must be [low, high], got {len(ends)} values")
-    lo, hi = (fields.number_or_none(end, f"{where}.range") for end in ends)
+        raise RecordError(f".range must be [low, high], got {len(ends)} values")
+    lo, hi = (fields.number_or_none(end, ".range") for end in ends)
     row = ScoreRow(
-        name=fields.line(raw["name"], f"{where}.name"),
-        value=fields.number_or_none(raw["value"], f"{where}.value"),
-        unit=fields.line(raw["unit"], f"{where}.unit", filled=False),
-        better=cast(_Better, fields.choice(raw["better"], f"{where}.better", _BETTER)),
+        name=fields.line(raw["name"], ".name"),
+        value=fields.number_or_none(raw["value"], ".value"),
+        unit=fields.line(raw["unit"], ".unit", filled=False),
+        better=cast(_Better, fields.choice(raw["better"], ".better", _BETTER)),
         range=(lo, hi),
-        low=fields.number_or_none(raw["low"], f"{where}.low"),
-        high=fields.number_or_none(raw["high"], f"{where}.high"),
-        reason=fields.text(raw["reason"], f"{where}.reason"),
-        trace=cast(_Trace, fields.choice(raw["trace"], f"{where}.trace", _TRACES[:-1]))
+        low=fields.number_or_none(raw["low"], ".low"),
+        high=fields.number_or_none(raw["high"], ".high"),
+        reason=fields.text(raw["reason"], ".reason"),
+        trace=cast(_Trace, fields.choice(raw["trace"], ".trace", _TRACES[:-1]))
         if "trace" in raw
         else "",
-        about=_about(raw["about"], f"{where}.about") if "about" in raw else None,
+        about=_about(raw["about"], ".about") if "about" in raw else None,
     )
     if row.value is None and not row.reason:
-        raise RecordError(f"{where}: a score without a value needs a reason ({row.name!r})")
+        raise RecordError(f": a score without a value needs a reason ({row.name!r})")
     for low, high, what in ((lo, hi, "range"), (row.low, row.high, "interval")):
         if low is not None and high is not None and low > high:
             raise RecordError(
-                f"{where}: the {what} of {row.name!r} runs from {low!r} down to {high!r}"
+                f": the {what} of {row.name!r} runs from {low!r} down to {high!r}"
             )
     return row
 

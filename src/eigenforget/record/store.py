@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .canonical import RecordError, canonical, value_digest
 from .fields import appearance
@@ -66,10 +67,10 @@ def read(path: str | Path) -> RunRecord:
     value, content = read_json(path)
     try:
         record = record_from_json(value)
-        written = canonical(value) + "\n"
+        written, digest = _written(value)
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
-    if record.digest != _content_digest(record):
+    if record.digest != digest:
         raise RecordError(
             f"{path}: the content does not have the digest that is written in it (changed after "
             "sealing)"
@@ -232,6 +233,18 @@ def _content_digest(record: RunRecord) -> str:
     body = to_json(record)
     del body["digest"]
     return value_digest(body)
+
+
+def _written(value: Mapping[str, Any]) -> tuple[str, str]:
+    """The text of a record's file, and the digest of the record, from its parsed JSON.
+
+    The text is made once for both: they differ in the field "digest" only.
+    """
+    before = canonical({k: v for k, v in value.items() if k < "digest"}, parsed=True)[:-1]
+    after = canonical({k: v for k, v in value.items() if k > "digest"}, parsed=True)[1:]
+    content = hashlib.sha256(f"{before},{after}".encode()).hexdigest()
+    own = canonical(value["digest"], parsed=True)
+    return f'{before},"digest":{own},{after}\n', f"sha256:{content}"
 
 
 def _short(value: str | None) -> str:

@@ -23,6 +23,7 @@ from .canonical import RecordError
 from .checks import Files, VerifyFinding, file_findings
 from .fields import printable, sha256
 from .manifest import is_manifest, read_manifest
+from .schema import outline
 from .signing import NoCryptographyError, check_signature, read_public_key, signature_path
 from .store import StoredRecord, chain_problems, in_order, read, record_files, visible
 from .transactions import recover_near
@@ -179,7 +180,7 @@ def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
     problems: list[VerifyFinding] = []
     for file in paths:
         try:
-            stored.append(StoredRecord(read(file), file))
+            stored.append(StoredRecord(outline(read(file)), file))  # one at a time in memory
         except RecordError as error:
             problems.append(_error(error, file))
     if os.path.isdir(path) and not problems:
