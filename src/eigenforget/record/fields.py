@@ -72,6 +72,8 @@ def line(value: Any, where: str, *, filled: bool = True) -> str:
 
 def appearance(name: str) -> str:
     """What is left of a name for the eye: equal for "FT", " ft" and the full-width "ＦＴ"."""
+    if name.isascii() and name.isprintable():  # nothing to normalise, nothing unseen
+        return " ".join(name.lower().split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return " ".join("".join(c for c in folded if _is_seen(c)).split())
 

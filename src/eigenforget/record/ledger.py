@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .canonical import RecordError
 from .files import check_place, slug
+from .ledger_index import read_with_index, write_index
 from .os_locks import try_lock
 from .schema import RunRecord
 from .store import (
@@ -19,7 +20,6 @@ from .store import (
     in_force,
     in_order,
     json_files,
-    read,
     seal,
     subject,
     write,
@@ -139,9 +139,10 @@ def _wait_for(handle: int, path: Path) -> None:
 
 
 def _chain(folder: Path) -> list[StoredRecord]:
-    """The records of the folder, first to last, if they are one chain."""
-    stored = [StoredRecord(read(path), path) for path in json_files(folder)]
+    """Outlines of the records of the folder, first to last, if they are one chain."""
+    stored, fresh = read_with_index(folder, json_files(folder))
     _check(stored)
+    write_index(folder, fresh)
     return in_order(stored)
 
 

@@ -346,9 +346,7 @@ def _placeless_score(value: Any) -> ScoreRow:
         raise RecordError(f": a score without a value needs a reason ({row.name!r})")
     for low, high, what in ((lo, hi, "range"), (row.low, row.high, "interval")):
         if low is not None and high is not None and low > high:
-            raise RecordError(
-                f": the {what} of {row.name!r} runs from {low!r} down to {high!r}"
-            )
+            raise RecordError(f": the {what} of {row.name!r} runs from {low!r} down to {high!r}")
     return row
 
 
