@@ -40,11 +40,15 @@ COLOURS: dict[VerdictOutcome, str] = {
 ABOUT = """\
 Every model was measured alone and once. A draw takes 1, 2, 3, 5 or 8 of the 24 retrained models of a setting as the ones that a user has, and
 one original; judged beside them are retrained models that were not drawn, the original itself, another one, and all that was made from the
-original. In brackets: 95 % intervals that count each model once, however often it was judged. Made by `python benchmarks/verdict_study.py`."""
+original. In brackets: 95 % intervals that count each model once, however often it was judged. Made by `python benchmarks/verdict_study.py`.
+
+The constants of the verdict that describe how much retrained models differ (`PRIOR_DEGREES`, `LEAST_PRIORS`, `ALIGNMENT_SPREAD`) and the loss that it
+bears (`BEARABLE_LOSS`) were chosen with these models at hand, so the shares below are not those of new data. The published models at the end,
+on other data and networks, played a part in `ALIGNMENT_SPREAD` alone."""
 OLD = """\
-Rows: the verdict until version 0.1 (`old_verdicts.json`); columns: the one of today, from the same scores. Each published retrained model was
-judged beside the others of its study. Their scores of relearning have no
-intervals, and decide little beside two or three retrained models."""
+Rows: the first verdict of this package (good, mixed, bad or unknown; `old_verdicts.json`); columns: the one of today, from the same scores. Each
+published retrained model was judged beside the others of its study. Their scores of relearning have no intervals, and decide little beside two or
+three retrained models."""
 NAMES = {
     "oracle": "retrained",
     "original": "the original",
