@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
 import json
 import os
 import shlex
@@ -96,7 +97,10 @@ def _data(folder: Path) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "people.jsonl").write_text(lines, encoding="utf-8")
     _parquet(folder / "people.parquet", rows)
+    packed = gzip.compress((folder / "people.csv").read_bytes(), mtime=0)
+    (folder / "people.csv.gz").write_bytes(packed)
     _images(folder / "pictures")
+    _lists_of_images(folder)
     (folder / "ids.txt").write_text("person-02\nperson-11\n", encoding="utf-8")
     scores = "".join(f"{name},{i / 7}\n" for i, name in enumerate(ids))
     (folder / "scores.csv").write_text("id,score\n" + scores, encoding="utf-8")
@@ -124,6 +128,16 @@ def _parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def _lists_of_images(folder: Path) -> None:
+    files = sorted((folder / "pictures").rglob("*.*"))
+    names = [file.relative_to(folder).as_posix() for file in files]
+    lines = ["image;label;price", *(f"{name};{name.split('/')[1]};1,5" for name in names)]
+    (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
+    held = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    rows = [{"image": cell, "label": n % 2} for n, cell in enumerate(held)]
+    _parquet(folder / "pictures.parquet", rows)
 
 
 def _images(folder: Path) -> None:

@@ -115,3 +115,21 @@ def test_a_function_in_a_file_is_a_data_set(
         Engine(device="cpu"),
     )
     assert len(experiment.forget) == 6 and experiment.train(seed=0).model.training is False
+
+
+def test_samples_that_are_dicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data.py").write_text(
+        "import torch\n"
+        "from torch.utils.data import DataLoader\n"
+        "from eigenforget import Samples\n"
+        "class Rows(list):\n"
+        "    classes = ['cat', 'dog']\n"
+        "def datasets():\n"
+        "    rows = Rows({'x': torch.full((4,), float(n)), 'no': n, 'kind': n % 2} for n in range(9))\n"
+        "    more = Rows({'x': row['x'] + 0.5, 'no': 0, 'kind': row['kind']} for row in rows)\n"
+        "    return Samples(rows, inputs='x', label='kind'), Samples(DataLoader(more), inputs='x', label='kind')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    data = DATASETS.parse("python(path='data.py:datasets')").load()
+    assert data.class_names == ("cat", "dog") and data.input_shape == (4,)
+    assert data.train_index.labels.tolist() == [0, 1] * 4 + [0] and len(data.test) == 9
