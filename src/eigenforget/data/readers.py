@@ -215,7 +215,7 @@ def _with_points(records: ColumnTable, delimiter: str) -> ColumnTable:
         return records
     cell = next(cell for cell in next(iter(made.values())).text if "," in cell).strip()
     notices.warn(
-        f"decimal commas in {len(made)} columns ({listed(made, 5)}): {cell} is read as "
+        f"numbers have decimal commas in {listed(map(repr, made), 5)}: {cell} is read as "
         f"{cell.replace(',', '.')}"
     )
     return replace(records, columns={**records.columns, **made})
