@@ -75,6 +75,11 @@ def test_originals_copies_and_controls_never_pass(group: str) -> None:
     assert share(group, "like a retrained model") == 0
 
 
+@pytest.mark.parametrize("group", ["collapse", "swapped rows"])
+def test_ruined_models_are_damaged(group: str) -> None:
+    assert share(group, "damaged") == 1
+
+
 def test_originals_are_caught_where_features_differ() -> None:
     assert share("original", "still remembers", least=3, only=far()) >= 0.95
 

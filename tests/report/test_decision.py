@@ -81,6 +81,13 @@ def test_damage_is_a_loss_of_utility_or_more_forgotten_than_retraining_forgets()
     assert answers(judged(RETRAINED, test_retain_accuracy=0.99)) == ("yes", "yes")
 
 
+def test_damage_alone_is_no_trace() -> None:
+    """Where what should be kept is lost, forgotten samples look familiar to attacks beside it."""
+    ruined = {"test_retain_accuracy": 0.2, "mia_auc": 0.9}
+    assert answers(judged(RETRAINED, **ruined)) == ("cannot tell", "no")
+    assert answers(judged(RETRAINED, **ruined, lp_forget=0.96)) == ("no", "no")
+
+
 def test_what_no_retrained_model_or_one_can_say() -> None:
     none = decide(scores(RETRAINED), ReferenceScores("class", [], [scores(ORIGINAL)], SPANS))
     assert answers(none) == ("cannot tell", "cannot tell") and none.scores == ()

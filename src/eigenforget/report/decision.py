@@ -37,6 +37,10 @@ KEEP_SCORES = ("test_retain_accuracy", "lp_retain")
 """What decides whether it kept what it should, beside too low scores of FORGET_SCORES."""
 
 _FEATURE_SCORES = ("lp_forget", "ncm_forget", "da", "ruler_m4")
+_KNOWLEDGE = ("test_forget_accuracy", "forget_accuracy", "lp_forget", "ncm_forget")
+"""Scores of the forget set that damage does not raise. It may raise the others: where losses on
+what should be kept rise, forgotten samples look familiar beside them."""
+
 _ALIGNMENT = "da"
 _LOWER_IS_TRACE = (_ALIGNMENT,)
 """Scores in which a trace of the forget set shows below the retrained models."""
@@ -187,11 +191,11 @@ def decide(
     place of an interval and r₀ = 1. Limits are Student's quantiles at FORGET_LEVEL and KEEP_LEVEL
     over the number of scores (Bonferroni).
 
-    It forgot: "no" where a score is residual; "yes" where none is, a score of features separates
-    the original from the oracles, and the model is nearer the oracles on every score that does;
-    "cannot tell" otherwise. It kept: "no" where a score of KEEP_SCORES is too low, or one of
-    FORGET_SCORES is beyond the oracles; "yes" where a loss of BEARABLE_LOSS can be ruled out;
-    "cannot tell" otherwise.
+    It forgot: "no" where a score is residual (one that damage does not raise, where what should be
+    kept is lost); "yes" where none is, a score of features separates the original from the oracles,
+    and the model is nearer the oracles on every score that does; "cannot tell" otherwise. It kept:
+    "no" where a score of KEEP_SCORES is too low, or one of FORGET_SCORES is beyond the oracles;
+    "yes" where a loss of BEARABLE_LOSS can be ruled out; "cannot tell" otherwise.
 
     Args:
         model: Scores of the model.
@@ -206,7 +210,7 @@ def decide(
     to_keep = [found[n] for n in KEEP_SCORES if n in found]
     count = max(sum(name in scores for scores in beside.oracles) for name in names)
     return Decision(
-        _forgot(to_forget, count, len(forget), bool(beside.originals), trained_on),
+        _forgot(to_forget, to_keep, count, len(forget), bool(beside.originals), trained_on),
         _kept(to_keep, to_forget, count, beside),
         tuple(found.values()),
         tuple(name for name in names if name not in found),
@@ -358,6 +362,7 @@ def _score(
 
 def _forgot(
     scores: Sequence[DecisionScore],
+    to_keep: Sequence[DecisionScore],
     oracles: int,
     fixed: int,
     has_original: bool,
@@ -366,6 +371,9 @@ def _forgot(
     residual = tuple(s.name for s in scores if s.position == "residual")
     telling = [s for s in scores if s.separates and s.name not in trained_on]
     nearer = tuple(s.name for s in telling if s.way is not None and s.way < 0.5)
+    lost = any(s.position == "residual" for s in to_keep)
+    if residual and lost and not set(residual) & set(_KNOWLEDGE):
+        return Answer("cannot tell", residual, "what should be kept is lost, which moves these too")
     if residual:
         return Answer("no", residual)
     if oracles < 2:
