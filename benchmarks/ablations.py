@@ -23,7 +23,7 @@ import ablation_figures as figures_of
 import pages
 from cyclopts import App
 
-from eigenforget.experiments.bench.results import read_problems
+from eigenforget.experiments.bench.finished import read_problems
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.cost import shares
 from eigenforget.report.glossary import label

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from cyclopts import App
 
 from eigenforget.core import bands
-from eigenforget.experiments.bench.results import read_problems, write_pages
+from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.results import write_pages
 from eigenforget.experiments.bench.scores_file import read_studies
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.cost import Share, shares

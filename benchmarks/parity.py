@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from cyclopts import App
 
-from eigenforget.experiments.bench.results import read_problems
+from eigenforget.experiments.bench.finished import read_problems
 from eigenforget.record import write_text
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.pages.leaderboard import (

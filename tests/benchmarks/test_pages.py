@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eigenforget.experiments.bench import read_plan, read_scores_file
-from eigenforget.experiments.bench.results import read_problems
+from eigenforget.experiments.bench.finished import read_problems
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))

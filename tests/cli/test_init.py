@@ -41,6 +41,43 @@ def test_help_loads_neither_torch_nor_numpy() -> None:
         assert command.replace("_", "-") in done.stdout
 
 
+def test_what_only_reads_records_loads_no_torch(tmp_path: Path) -> None:
+    plans, golden = ROOT.parents[1] / "benchmarks/results", ROOT.parents[1] / "tests/golden/records"
+    records = [str(golden / name) for name in ("00-original.json", "04-muda.json")]
+    commands = [
+        ["methods"],
+        ["leaderboard", str(plans / "few_retain")],
+        ["verify", str(golden)],
+        ["report", *records, "--out", str(tmp_path / "report.html")],
+        ["check", *records, "--require", "forgot==yes"],
+        ["card", *records],
+    ]
+    code = f"""
+import sys
+from eigenforget.cli import main
+for argv in {commands!r}:
+    try:
+        main(argv)
+    except SystemExit as end:
+        assert end.code in (0, 1, None), argv
+    heavy = {{"torch", "sklearn", "torchmetrics", "lightning_fabric"}} & sys.modules.keys()
+    assert not heavy, (argv, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unlearn_is_imported_without_the_compiler_of_torch() -> None:
+    code = """
+import sys
+from eigenforget import unlearn, train
+heavy = {"torch._dynamo", "lightning_fabric", "sklearn", "scipy.stats"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_is_the_docstring_of_its_function(
     command: str, capsys: pytest.CaptureFixture[str]

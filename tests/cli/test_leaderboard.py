@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eigenforget.experiments.bench.results import read_problems
+from eigenforget.experiments.bench.finished import read_problems
 from eigenforget.report.pages.leaderboard import leaderboard_table
 from tests.experiments.bench.helpers import run_command
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eigenforget.cli import main
+from eigenforget.cli.methods import MethodLine, method_lines
+from eigenforget.methods import METHODS
 
 
 def run(*argv: object) -> None:
@@ -18,3 +20,8 @@ def test_methods_explains_every_field(capsys: pytest.CaptureFixture[str]) -> Non
     run("methods", "muda")
     explained = capsys.readouterr().out
     assert all(name in explained for name in ("alternations", "w_da", "target"))
+
+
+def test_the_list_that_is_read_from_the_files_is_that_of_the_classes() -> None:
+    of_classes = [MethodLine(*(getattr(k, f) for f in MethodLine._fields)) for k in METHODS]
+    assert method_lines() == of_classes

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from eigenforget.cli.terminal import say
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.experiments.bench.results import read_problems
+from eigenforget.experiments.bench.finished import read_problems
 from eigenforget.record import check_place, read_bytes, write_text
 from eigenforget.report.pages import leaderboard as report
 from eigenforget.report.pages.leaderboard import Problem

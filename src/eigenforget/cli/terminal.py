@@ -7,19 +7,18 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eigenforget.cli.endings import Terminal
 from eigenforget.cli.launching import check_launched
 from eigenforget.record import RunRecord
 from eigenforget.record.fields import printable
-from eigenforget.report.pages.console import rich_table
-from eigenforget.training.engine import Engine
-from eigenforget.training.log import Log, Watch
-from eigenforget.training.processes import check_devices
+
+if TYPE_CHECKING:  # commands that only read records load no torch
+    from eigenforget.training.engine import Engine
+    from eigenforget.training.log import Log, Watch
 
 console = Terminal()
 
@@ -46,6 +45,8 @@ def one_thread() -> Iterator[None]:
 
     With tiny kernels, switching threads costs more time than it saves, much more on a busy machine.
     """
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -84,6 +85,9 @@ def engine(*, devices: int = 1, **fields: Any) -> Engine:
     Fabric's own notices are silenced: the user reads the table. Of several processes, only
     the first writes to the console.
     """
+    from eigenforget.training.engine import Engine
+    from eigenforget.training.processes import check_devices
+
     check_devices(devices)
     check_launched(devices)
     for name in ("lightning_fabric", "lightning.fabric"):
@@ -97,5 +101,7 @@ def engine(*, devices: int = 1, **fields: Any) -> Engine:
 
 def show_results(records: Sequence[RunRecord], out: Path) -> None:
     """Prints the table of a folder of results, and where its files are."""
+    from eigenforget.report.pages.console import rich_table
+
     console.print(rich_table(records, console.width))
     say(f"wrote {out}/report.html, {out}/table.csv and {len(records)} records in {out}/records")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from eigenforget.core.errors import EigenforgetError
 
@@ -122,7 +122,7 @@ def band(
     spread = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (count - 1))
     if pairs:
         spread *= (count - 1) / (count - 2)
-    half = float(stats.t.ppf(0.975, count - 1)) * spread * math.sqrt(1 + 1 / count)
+    half = float(stdtrit(count - 1, 0.975)) * spread * math.sqrt(1 + 1 / count)
     return Band(mean, max(half, _floor(span), 1e-12 * max(1.0, abs(mean))), count)
 
 
@@ -245,7 +245,9 @@ def kendall_agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agr
                 "a ranking in which all items are tied agrees with nothing; Kendall's tau is "
                 "undefined"
             )
-    found = stats.kendalltau(ranks_a, ranks_b, variant="b")
+    from scipy.stats import kendalltau
+
+    found = kendalltau(ranks_a, ranks_b, variant="b")
     return Agreement(float(found.statistic), float(found.pvalue), count)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from eigenforget.core.fields import Between01, WholeNumber
 from eigenforget.core.spec import configured
@@ -31,6 +30,8 @@ class Digits:
 
     def load(self) -> Data:
         """Loads the data."""
+        from sklearn.datasets import load_digits
+
         bunch = load_digits()
         whole = Arrays(
             inputs=bunch.images.astype(np.uint8),

@@ -6,7 +6,6 @@ from math import ceil
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
@@ -57,6 +56,8 @@ def stratified(labels: np.ndarray, *, test_fraction: float, seed: int) -> Holdou
         )
     # scikit-learn takes 32-bit seeds only.
     state = seeds.derive(seed, "holdout") % 2**32
+    from sklearn.model_selection import train_test_split
+
     train, test = train_test_split(
         np.arange(len(labels)), test_size=test_fraction, stratify=labels, random_state=state
     )

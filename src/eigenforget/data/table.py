@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from sklearn import datasets
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Between01, NonEmpty, WholeNumber
@@ -107,6 +106,8 @@ class Builtin:
 
     def load(self) -> Data:
         """Loads the table."""
+        from sklearn import datasets
+
         bunch = getattr(datasets, f"load_{self.dataset}")()
         rows = np.arange(len(bunch.target))
         columns = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Literal, NamedTuple
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from eigenforget.core.bands import SHARE_OF_SPAN
 
@@ -433,7 +433,7 @@ def _too_few(oracles: int) -> str:
 
 @cache
 def _quantile(level: float, degrees: float) -> float:
-    return float(stats.t.isf(level, degrees)) if degrees > 0 else math.inf
+    return -float(stdtrit(degrees, level)) if degrees > 0 else math.inf
 
 
 def _mean(values: Sequence[float]) -> float:

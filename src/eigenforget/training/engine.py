@@ -9,10 +9,9 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, product
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributed import is_initialized
 
@@ -25,6 +24,9 @@ from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.processes import Processes, fabric_over, settled_precision
+
+if TYPE_CHECKING:  # it takes as long to load as torch
+    from lightning_fabric import Fabric
 
 _NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (torch has no public base)
 
@@ -124,6 +126,8 @@ class Engine:
         """Fabric on the device of this process alone, for precision and optimizers."""
         if self.devices == 1:
             return self.fabric
+        from lightning_fabric import Fabric
+
         own = self.fabric.device
         devices = 1 if own.index is None else [own.index]
         return Fabric(accelerator=own.type, devices=devices, precision=cast("Any", self.precision))

@@ -13,14 +13,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice, pairwise
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.accelerators.cuda import CUDAAccelerator
-from lightning_fabric.accelerators.mps import MPSAccelerator
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
@@ -30,6 +27,9 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.notices import warn
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source
+
+if TYPE_CHECKING:  # it takes as long to load as torch
+    from lightning_fabric import Fabric
 
 _STRATEGIES = ("auto", "ddp")
 
@@ -47,6 +47,11 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
         EigenforgetError: The devices do not exist or do not support the precision, or the strategy
             is not offered.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.accelerators.cuda import CUDAAccelerator
+    from lightning_fabric.accelerators.mps import MPSAccelerator
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     check_devices(devices)
     if strategy == "fsdp":
         raise EigenforgetError(
@@ -281,11 +286,11 @@ class _BatchNormOverAll(TorchFunctionMode):
 
     def __init__(self, fabric: Fabric) -> None:
         super().__init__()
-        self._fabric = fabric
+        self._fabric, self._batch_norm = fabric, _eager_batch_norm()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is nn.functional.batch_norm:
-            return _eager_batch_norm(self._fabric, *args, **(kwargs or {}))
+            return self._batch_norm(self._fabric, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -335,4 +340,7 @@ def _batch_norm(
 
 
 # What processes exchange is no part of a compiled graph.
-_eager_batch_norm: Callable[..., Tensor] = torch.compiler.disable(_batch_norm)  # type: ignore[no-untyped-call]
+@cache
+def _eager_batch_norm() -> Callable[..., Tensor]:
+    """`_batch_norm`, left alone by torch.compile; asking for that loads all of the compiler."""
+    return torch.compiler.disable(_batch_norm)  # type: ignore[no-untyped-call, no-any-return]

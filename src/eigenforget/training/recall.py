@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import binom
 from torch import nn
 
 from eigenforget.core import notices
@@ -70,6 +69,8 @@ class Recall(NamedTuple):
         """Whether it is no more often right than guessing would be."""
         if self.samples < _LEAST or self.chance >= 1:
             return False
+        from scipy.stats import binom
+
         return bool(binom.sf(self.correct - 1, self.samples, self.chance) > _GUESSING)
 
     def doubt(self, before: Recall | None = None) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from eigenforget.core.spec import spell
 from eigenforget.experiments.bench import read_plan
-from eigenforget.experiments.bench.results import names_of, read_problems, write_out
+from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.results import names_of, write_out
 from tests import bench_plans
 from tests.experiments.bench.helpers import bench
 

@@ -1,12 +1,34 @@
-"""Plans of any size that survive and resume, and methods tuned under one budget."""
+"""Plans of any size that survive and resume, and methods tuned under one budget.
 
-from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
-from eigenforget.experiments.bench.plan import Plan, read_plan
-from eigenforget.experiments.bench.run import Bench, Outline
-from eigenforget.experiments.bench.scores_file import read_scores_file, write_scores_file
-from eigenforget.experiments.bench.store import Store
-from eigenforget.experiments.bench.tuning import Tuning, TuningResult
-from eigenforget.experiments.bench.workers import BACKENDS, Pool, pool_of
+The names load on first use: what reads finished results needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
+    from eigenforget.experiments.bench.plan import Plan, read_plan
+    from eigenforget.experiments.bench.run import Bench, Outline
+    from eigenforget.experiments.bench.scores_file import read_scores_file, write_scores_file
+    from eigenforget.experiments.bench.store import Store
+    from eigenforget.experiments.bench.tuning import Tuning, TuningResult
+    from eigenforget.experiments.bench.workers import BACKENDS, Pool, pool_of
+
+_NAMES = {
+    "jobs": ("MethodJob", "StudySpec"),
+    "plan": ("Plan", "read_plan"),
+    "run": ("Bench", "Outline"),
+    "scores_file": ("read_scores_file", "write_scores_file"),
+    "store": ("Store",),
+    "tuning": ("Tuning", "TuningResult"),
+    "workers": ("BACKENDS", "Pool", "pool_of"),
+}
+"""The public names by the module that defines them."""
+
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "BACKENDS",
@@ -24,3 +46,15 @@ __all__ = [
     "read_scores_file",
     "write_scores_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

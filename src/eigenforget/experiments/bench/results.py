@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from eigenforget import record
 from eigenforget.core.spec import spell
 from eigenforget.evaluation.records import with_verdicts
+from eigenforget.experiments.bench.finished import is_judged
 from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.experiments.bench.run import Bench
-from eigenforget.experiments.bench.scores_file import read_studies, write_scores_file
+from eigenforget.experiments.bench.scores_file import write_scores_file
 from eigenforget.record import RunRecord, canonical, to_json, transaction, write_text
 from eigenforget.record.files import atomic_file, slug
 from eigenforget.record.transactions import Transaction
@@ -160,16 +161,6 @@ def _draft_pages(
     write_text(changes.folder(out) / "leaderboard.md", f"# {title}\n\n{text}")
 
 
-def read_problems(folder: Path) -> dict[str, Problem]:
-    """The experiments in a folder that `write_out` made, by name, with the records of each seed."""
-    seeds: dict[str, list[Sequence[RunRecord]]] = {}
-    for path, records in sorted(read_studies(folder).items()):
-        seeds.setdefault(path.partition("/")[0], []).append(records)
-    return {
-        name: Problem(_title(found[0]), found) for name, found in seeds.items() if _judged(found)
-    }
-
-
 def _remove_others(out: Path, experiments: set[str], changes: Transaction) -> None:
     known = out / "experiments.txt"
     before = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
@@ -182,18 +173,6 @@ def _remove_others(out: Path, experiments: set[str], changes: Transaction) -> No
     )
 
 
-def _judged(seeds: Sequence[Sequence[RunRecord]]) -> bool:
-    """Whether there is a method, beside retrained models on every seed."""
-    return any(r.role in ("unlearned", "control") for records in seeds for r in records) and all(
-        any(r.role == "oracle" for r in records) for records in seeds
-    )
-
-
-def _title(records: Sequence[RunRecord]) -> str:
-    job = records[0].job
-    return ", ".join(job[key]["spec"] for key in ("data", "model", "request"))
-
-
 def _problems(found: Sequence[StudyResults]) -> dict[str, Problem]:
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
     for results in found:
@@ -201,7 +180,9 @@ def _problems(found: Sequence[StudyResults]) -> dict[str, Problem]:
             seeds.setdefault(results.experiment, []).append(results.records)
     titles = {results.experiment: results.study.title for results in found}
     return {
-        name: Problem(titles[name], records) for name, records in seeds.items() if _judged(records)
+        name: Problem(titles[name], records)
+        for name, records in seeds.items()
+        if is_judged(records)
     }
 
 

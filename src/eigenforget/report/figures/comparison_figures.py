@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
-from scipy import stats
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.cost import shares
@@ -269,7 +268,9 @@ def _words(row: Row, name: str) -> str:
 
 
 def _ranked(line: Sequence[float | None]) -> list[float | None]:
-    known = iter(stats.rankdata([d for d in line if d is not None], method="average").tolist())
+    from scipy.stats import rankdata
+
+    known = iter(rankdata([d for d in line if d is not None], method="average").tolist())
     return [None if d is None else float(next(known)) for d in line]
 
 
@@ -278,7 +279,9 @@ def _tau(one: Sequence[float | None], other: Sequence[float | None]) -> float | 
     sides = list(zip(*pairs, strict=True))
     if len(pairs) < MIN_MODELS or any(len(set(side)) == 1 for side in sides):
         return None
-    return round(float(stats.kendalltau(*sides, variant="b").statistic), 6)
+    from scipy.stats import kendalltau
+
+    return round(float(kendalltau(*sides, variant="b").statistic), 6)
 
 
 def _points(records: Sequence[RunRecord]) -> list[CostAndQuality]:

@@ -8,8 +8,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from scipy.stats import binom
-
 from eigenforget.core import bands
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.checks import checks
@@ -127,6 +125,8 @@ class Judgement(NamedTuple):
     def passes_oracles(self) -> bool:
         """Whether held-out oracles are in the others' band as often as a 95 % band lets expect."""
         count = len(self.oracles.verdicts)
+        from scipy.stats import binom
+
         return float(binom.cdf(count - self.oracles.outside, count, 0.95)) >= PASS_LEVEL
 
     @property
