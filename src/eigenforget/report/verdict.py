@@ -92,6 +92,9 @@ class Verdict(NamedTuple):
     scores: tuple[DecisionScore, ...] = ()
     missing: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return "\n".join((self.line, *self.sentences))
+
     @property
     def slug(self) -> str:
         """The outcome in the words of OUTCOMES."""
