@@ -144,6 +144,28 @@ def test_ensembles_are_of_one_size_for_oracles_and_others_and_never_hold_the_mod
         )
 
 
+def test_of_many_oracles_each_model_is_compared_with_a_bounded_number(
+    asked: list[Beside], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eigenforget.evaluation.board.MOST_PARTNERS", 2)
+    w, panel = world(), world().panel()
+    board = Board(panel, w.originals[:1], w.oracles)
+    board.measure(net(77), "control")
+    board.measure(net(78), "unlearned")
+    beside = [everyone(evidence, w.oracles, panel) for evidence, _ in asked]
+    oracles = [beside[i] for i in range(1, 6)]  # made for what is derived for the first model
+    assert beside[0] == beside[6] and len(set(beside[0])) == 2
+    assert all(len(set(partners)) == 2 for partners in oracles)
+    assert all(number not in partners for number, partners in enumerate(oracles))
+    assert sorted(i for partners in oracles for i in partners) == sorted([*range(5)] * 2)
+    asked.clear()
+    Board(panel, w.originals[:1], w.oracles).measure_oracle(0)
+    assert [everyone(evidence, w.oracles, panel) for evidence, _ in asked] == oracles
+    asked.clear()
+    Board(replace(panel, seed=panel.seed + 1), w.originals[:1], w.oracles).measure_oracle(0)
+    assert [everyone(evidence, w.oracles, panel) for evidence, _ in asked] != oracles
+
+
 def test_three_oracles_and_two_peers_are_enough_for_audits_of_ensembles() -> None:
     w, panel = world(), world().panel(skip=(*QUICK, "linear_cka", "rf_jsd"))
     board = Board(panel, w.originals[:1], w.oracles[:3], peers=2)

@@ -13,6 +13,7 @@ from torch import nn
 
 from eigenforget.alignment import default_k
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import derive
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source
@@ -34,6 +35,14 @@ from eigenforget.models.precision import widened
 from eigenforget.record.schema import Role
 from eigenforget.requests.splitting import classes_in
 from eigenforget.training.engine import Engine
+
+MOST_PARTNERS = 16
+"""Oracles that a model is compared with, one by one. The mean over them is known to a quarter of
+the spread of single comparisons, and n oracles take 16 n comparisons in place of n²."""
+
+MOST_IN_ENSEMBLES = 64
+"""Oracles that an audit of ensembles sees beside one model: 32 on each side give means and
+deviations to an eighth of the spread."""
 
 
 class Measurement(NamedTuple):
@@ -199,6 +208,12 @@ class Board:
     for an audit, a model that is no oracle gets all oracles, and the score has no band. A model
     with fewer peers counts as having none.
 
+    Of more than MOST_PARTNERS oracles a model is compared with that many, so that the work grows
+    with their number and not with its square: an oracle with those that follow it in a seeded
+    order, which makes each the partner of equally many, and every other model with the first ones
+    of that order. Audits of ensembles see at most MOST_IN_ENSEMBLES in the same way. Up to these
+    numbers, all take part.
+
     Args:
         panel: What is measured.
         originals: Models before unlearning, one for each training seed.
@@ -225,7 +240,8 @@ class Board:
     ) -> None:
         self.panel, self.originals, self.oracles = panel, tuple(originals), tuple(oracles)
         self.pairs = tuple(pairs) if pairs is not None else (0,) * len(self.oracles)
-        self.peers = max(0, len(self.oracles) - 1) // 2 if peers is None else peers
+        self._in_ensembles = min(max(0, len(self.oracles) - 1), MOST_IN_ENSEMBLES)
+        self.peers = self._in_ensembles // 2 if peers is None else peers
         if len(self.pairs) != len(self.oracles):
             raise EigenforgetError(
                 "pairs says for each oracle which original it goes with; got "
@@ -309,11 +325,13 @@ class Board:
     ) -> Measurement:
         original = self._originals[number] if self._originals else None
         alone = self.panel.evidence(model, seen)
-        evidence = replace(alone, original=original, oracles=tuple(self._oracles))
+        partners = self._seen(self._partners(None, MOST_PARTNERS))
+        evidence = replace(alone, original=original, oracles=partners)
         enough = peers[: self.peers] if len(peers) >= self.peers else ()
-        compared = max(0, len(self.oracles) - 1 - self.peers)
-        ensemble = replace(evidence, peers=tuple(enough), oracles=tuple(self._oracles[:compared]))
-        whole = replace(ensemble, oracles=tuple(self._oracles))
+        compared = max(0, self._in_ensembles - self.peers)
+        together = self._seen(self._partners(None, MOST_IN_ENSEMBLES))
+        ensemble = replace(evidence, peers=tuple(enough), oracles=together[:compared])
+        whole = replace(ensemble, oracles=together)
         return _with_derived(self._base(evidence, ensemble, whole), role, self.oracle_values)
 
     def _check(self, number: int) -> None:
@@ -326,10 +344,34 @@ class Board:
     def _oracle_evidence(self, number: int) -> tuple[Evidence, Evidence]:
         """An oracle beside the others, and the same with some of these as its peers."""
         original = self._originals[self.pairs[number]] if self._originals else None
-        others = tuple(self._oracles[number + 1 :] + self._oracles[:number])
         alone = self.panel.evidence(self.oracles[number], self._oracles[number])
-        evidence = replace(alone, original=original, oracles=others)
-        return evidence, replace(evidence, peers=others[: self.peers], oracles=others[self.peers :])
+        partners = self._seen(self._partners(number, MOST_PARTNERS))
+        evidence = replace(alone, original=original, oracles=partners)
+        together = self._seen(self._partners(number, MOST_IN_ENSEMBLES))
+        return evidence, replace(
+            evidence, peers=together[: self.peers], oracles=together[self.peers :]
+        )
+
+    def _partners(self, number: int | None, most: int) -> list[int]:
+        """The oracles beside the one of this number, or beside a model that is none."""
+        count = len(self.oracles)
+        others = [i for i in range(count) if i != number]
+        if number is not None:  # those after it first
+            others = [*others[number:], *others[:number]]
+        if len(others) <= most:
+            return others
+        start = 0 if number is None else self._order.index(number) + 1
+        chosen = {self._order[(start + step) % count] for step in range(most)}
+        return [i for i in others if i in chosen]
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """The oracles in a seeded order."""
+        rng = np.random.default_rng(derive(self.panel.seed, "partners"))
+        return [int(i) for i in rng.permutation(len(self.oracles))]
+
+    def _seen(self, numbers: Sequence[int]) -> tuple[Observation, ...]:
+        return tuple(self._oracles[i] for i in numbers)
 
     def _base(
         self, evidence: Evidence, ensemble: Evidence, whole: Evidence | None = None
