@@ -86,7 +86,8 @@ def moments(features: Tensor) -> Moments:
     """
     rows = _checked(features)
     mean = rows.mean(0)
-    centred = rows - mean
+    own = rows.data_ptr() != features.data_ptr()  # a copy in float64, which is not needed further
+    centred = rows.sub_(mean) if own else rows - mean
     count = torch.tensor(float(len(rows)), dtype=torch.float64, device=rows.device)
     return Moments(count, mean, centred.T @ centred)
 
@@ -192,7 +193,12 @@ def default_k(classes: int, width: int) -> int:
 
 
 def alignment_curve(
-    forget: Moments, retain: Moments, *, form: Form = "frobenius", centering: Centering = "none"
+    forget: Moments,
+    retain: Moments,
+    *,
+    form: Form = "frobenius",
+    centering: Centering = "none",
+    space: Eigenspace | None = None,
 ) -> Tensor:
     """DA_k(f | r) for k = 1 … K as a float64 tensor [K].
 
@@ -204,6 +210,7 @@ def alignment_curve(
         retain: Moments of the retain features.
         form: "frobenius", as in the paper, or "energy".
         centering: "each" subtracts each side's own mean, "none" nothing.
+        space: `retain.space(centering)`, where it is known: it is most of the work.
 
     Raises:
         EigenforgetError: A side has no samples, or its features are all zero.
@@ -214,7 +221,7 @@ def alignment_curve(
     g = forget.gram(centering)
     if not torch.linalg.matrix_norm(g) > 0:
         raise EigenforgetError("all forget features are zero: their alignment is not defined")
-    space = retain.space(centering)
+    space = retain.space(centering) if space is None else space
     last = min(retain.width - 1, int(retain.samples), space.vectors.shape[1])
     return _curve(g, leading(space, last, int(retain.samples)), form)
 

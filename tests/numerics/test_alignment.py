@@ -273,6 +273,47 @@ def test_alignment_has_an_interval_however_it_is_sharded() -> None:
         assert ends == pytest.approx((sharded.low, sharded.value, sharded.high), abs=1e-12)
 
 
+def test_scores_and_curves_decompose_each_matrix_once_and_see_new_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+    real = torch.linalg.eigh
+
+    def counted(matrix: Tensor) -> object:
+        made.append(len(matrix))
+        return real(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", counted)
+    rows = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)) + 1
+    metric = PanelAlignment(6, 2)
+
+    def add(own: Tensor) -> None:
+        for part, side in (("forget", own[::3]), ("retain", own[1::3])):
+            labels = torch.zeros(len(side), dtype=torch.long)
+            batch = Batch(side, labels, torch.arange(len(side)))
+            metric.update(part, batch, Outputs(torch.zeros(len(side), 2), side))
+
+    add(rows[:30])
+    metric.measure()
+    metric.series()
+    assert len(made) == 3  # forget; retain as it is, and centred
+    add(rows[30:])
+    forget, retain = metric.sides()
+    curve = alignment_curve(forget, retain)
+    assert metric.measure()[0].value == float(curve[1])
+    assert metric.series()["da_curve"]["k"][-1] == len(curve)
+
+
+def test_moments_leave_the_features_as_they_are() -> None:
+    for dtype in (torch.float32, torch.float64):
+        rows = torch.randn(9, 4, dtype=dtype)
+        before = rows.clone()
+        found = moments(rows)
+        assert torch.equal(rows, before)
+        centred = before.double() - before.double().mean(0)
+        assert torch.equal(found.scatter, centred.T @ centred)
+
+
 def test_metric_equals_the_loops_for_any_batching_and_merging() -> None:
     forget, retain = rows(17, 6, 19), rows(25, 6, 20)
     features = torch.cat([forget, retain])

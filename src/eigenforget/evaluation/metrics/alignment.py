@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from eigenforget.alignment import (
     Centering,
+    Eigenspace,
     Form,
     Moments,
     alignment_curve,
@@ -131,6 +132,8 @@ class PanelAlignment(PanelMetric):
         self.k = k
         self.add_rows("rows")
         self.add_state("packed", _nothing(num_features), dist_reduce_fx=_merge_packed)
+        self._spaces: dict[tuple[int, Centering], Eigenspace] = {}
+        self._spaces_of: Tensor | None = None
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
@@ -148,7 +151,7 @@ class PanelAlignment(PanelMetric):
         basis = None
         with suppress(EigenforgetError):
             retain = self.sides()[1]
-            basis = leading(retain.space(), self.k, int(retain.samples))
+            basis = leading(self._space(1), self.k, int(retain.samples))
         return self._score("da", "frobenius", basis), self._score("da_energy", "energy", basis)
 
     def sides(self) -> tuple[Moments, Moments]:
@@ -165,7 +168,13 @@ class PanelAlignment(PanelMetric):
                 # Constant features have no centred eigenspace: the score says so, and the figure
                 # leaves the curve out.
                 with suppress(EigenforgetError):
-                    curve = alignment_curve(forget, retain, form=form, centering=centering)
+                    curve = alignment_curve(
+                        forget,
+                        retain,
+                        form=form,
+                        centering=centering,
+                        space=self._space(1, centering),
+                    )
                     curves[f"{form}_{centering}"] = short(curve.cpu().numpy())
         # Centring can lower the rank, and with it the last k; one axis of k serves all curves.
         last = min((len(curve) for curve in curves.values()), default=0)
@@ -173,15 +182,37 @@ class PanelAlignment(PanelMetric):
         axis = {"k": list(range(1, last + 1)), "headline_k": self.k}
         return {
             "da_curve": {**axis, **cut} if last else {},
-            "spectrum": {"forget": _spectrum(forget), "retain": _spectrum(retain)},
+            "spectrum": {"forget": self._spectrum(0), "retain": self._spectrum(1)},
         }
 
+    def _space(self, side: int, centering: Centering = "none") -> Eigenspace:
+        """The eigenspace of the forget side (0) or the retain side (1), made once for each state.
+
+        Decompositions are nearly all of the time beyond the moments, and eight numbers and curves
+        read the same three.
+        """
+        if self._spaces_of is not self.packed:  # other rows, or those of all ranks
+            self._spaces, self._spaces_of = {}, self.packed
+        if (side, centering) not in self._spaces:
+            self._spaces[side, centering] = self.sides()[side].space(centering)
+        return self._spaces[side, centering]
+
+    def _spectrum(self, side: int) -> list[float]:
+        """Uncentred eigenvalues in descending order, as shares of their sum."""
+        try:
+            values = self._space(side).values
+        except EigenforgetError:
+            return []
+        return short((values / values.sum()).cpu().numpy())
+
     def _score(self, name: str, form: Form, basis: Tensor | None) -> Score:
-        value, reason = None, ""
+        value, reason, space = None, "", None
         low, high = None, None
         try:
             forget, retain = self.sides()
-            curve = alignment_curve(forget, retain, form=form)
+            with suppress(EigenforgetError):  # the curve says what is wrong, forget side first
+                space = self._space(1)
+            curve = alignment_curve(forget, retain, form=form, space=space)
         except EigenforgetError as error:
             reason = str(error)
         else:
@@ -203,15 +234,6 @@ class PanelAlignment(PanelMetric):
         # n − 1: with equal weights the jackknife is that much too narrow.
         error = math.sqrt(float(found.square().sum()) * len(rows) / max(len(rows) - 1, 1))
         return interval_around(value, Z95 * error)
-
-
-def _spectrum(side: Moments) -> list[float]:
-    """Uncentred eigenvalues in descending order, as shares of their sum."""
-    try:
-        values = side.space().values
-    except EigenforgetError:
-        return []
-    return short((values / values.sum()).cpu().numpy())
 
 
 def _nothing(width: int) -> Tensor:
