@@ -39,9 +39,10 @@ ORACLE_SEEDS = range(100, 124)
 PARTS = (0.25, 0.5, 0.75)
 SKIPPED = (
     *(kind.name for kind in METRICS if issubclass(kind, PairedMetric)),
-    *("attack_success", "rmia", "u_lira", "klom"),
+    *("attack_success", "rmia", "u_lira", "klom", "few_label_probe"),
 )
-"""What compares models or needs several: the scores of a model must not depend on the draw."""
+"""What compares models or needs several, since the scores of a model must not depend on the draw,
+and what is dear and decides nothing."""
 
 
 class Setting(NamedTuple):
