@@ -190,3 +190,23 @@ def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None
         a, b = (x[int(name.removeprefix("train/"))] for name in (pair.forget, pair.retain))
         assert pair.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-9)
     assert not similar_inputs(experiment, threshold=0.999999).pairs
+
+
+def test_wide_inputs_are_searched_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = planted(tmp_path, 24)
+    whole = similar_inputs(experiment)
+    sizes: list[int] = []
+    real = neighbours._blocks
+
+    def seen(source: Any, size: int = 1024) -> Any:
+        for block in real(source, size):
+            sizes.append(block.size)
+            yield block
+
+    monkeypatch.setattr(neighbours, "_blocks", seen)
+    monkeypatch.setattr(neighbours, "_BLOCK_NUMBERS", 3 * 24 * 24)
+    few = similar_inputs(experiment)
+    assert sizes and max(sizes) == 3 * 24 * 24
+    check(few.pairs, [tuple(pair) for pair in whole.pairs])

@@ -5,8 +5,9 @@ They are a reason to warn, never an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -108,6 +109,10 @@ def near_duplicates(
             f"forget features have {forget.units.shape[1]} columns and retain features "
             f"{retain.units.shape[1]}"
         )
+    return _searched(forget, retain, threshold=threshold, k=k)
+
+
+def _searched(forget: _Side, retain: _Side, *, threshold: float, k: int) -> NearDuplicates:
     found: list[DuplicatePair] = []
     for start in range(0, len(forget.ids), _BLOCK):
         block = _Side(forget.units[start : start + _BLOCK], forget.ids[start : start + _BLOCK])
@@ -152,8 +157,13 @@ def _pairs(forget: _Side, retain: _Side, *, threshold: float, k: int) -> list[Du
     ]
 
 
-def _side(features: np.ndarray, ids: Sequence[str] | np.ndarray, name: str) -> _Side:
-    wide, names = np.asarray(features, dtype=np.float64), np.asarray(ids).astype(np.str_)
+def _side(
+    features: np.ndarray,
+    ids: Sequence[str] | np.ndarray,
+    name: str,
+    number: type[np.floating[Any]] = np.float64,
+) -> _Side:
+    wide, names = np.asarray(features, dtype=number), np.asarray(ids).astype(np.str_)
     if wide.ndim != 2 or names.shape != (len(wide),):
         raise EigenforgetError(
             f"{name} features must be [N, D] with one id each, got {list(wide.shape)} and "
@@ -165,7 +175,7 @@ def _side(features: np.ndarray, ids: Sequence[str] | np.ndarray, name: str) -> _
     if bad.any():
         raise EigenforgetError(f"{name} features are not finite: {listed(names[bad])}")
     # Largest entry first: the squares of huge or tiny features would overflow or vanish.
-    largest = np.abs(wide).max(axis=1, initial=0.0)
+    largest = np.maximum(wide.max(axis=1, initial=0.0), -wide.min(axis=1, initial=0.0))
     order = np.argsort(names, kind="stable")
     order = order[largest[order] > 0]
     scaled = wide[order] / largest[order, None]
@@ -176,6 +186,8 @@ _WIDTH = 256
 """Wider inputs are searched in a random projection of this width; what is found is checked."""
 _SLACK = 0.02
 """The projection's cosine of a pair at 0.98 is off by about (1 − 0.98²) / √256 = 0.0025."""
+_BLOCK_NUMBERS = 1 << 23
+"""Of wide inputs in memory at a time: 64 MiB, beside 1 KiB for the projection of each sample."""
 _MANY = 50_000_000
 """Pairs of samples beyond which a command does not search unasked: seconds up to here."""
 
@@ -189,29 +201,61 @@ def similar_inputs(experiment: Experiment, threshold: float = 0.98) -> NearDupli
         EigenforgetError: Inputs are not one tensor of real numbers.
     """
     split, ids = experiment.split, experiment.data.train_index.ids
-    forget, retain = _rows(experiment.forget), _rows(experiment.retain)
+    sides, names = (experiment.forget, experiment.retain), (ids[split.forget], ids[split.retain])
     normalisation = experiment.data.normalisation
-    if normalisation is not None and normalisation.normalize != "train":
-        # Pixels that are all positive have a large common mean.
-        mean = retain.mean()
-        forget, retain = forget - mean, retain - mean
-    names = ids[split.forget], ids[split.retain]
-    if forget.shape[1] <= _WIDTH:
-        return near_duplicates(forget, retain, *names, threshold=threshold)
-    rng = np.random.default_rng(derive(0, "twins"))
-    projection = rng.standard_normal((forget.shape[1], _WIDTH)) / np.sqrt(_WIDTH)
-    near = near_duplicates(
-        forget @ projection, retain @ projection, *names, threshold=max(threshold - _SLACK, 0.01)
-    )
-    rows = [
-        {str(name): row for name, row in zip(side, wide, strict=True)}
-        for side, wide in zip(names, (forget, retain), strict=True)
-    ]
+    # Pixels that are all positive have a large common mean.
+    shifted = normalisation is not None and normalisation.normalize != "train"
+    width = next(_blocks(experiment.retain, 1)).shape[1]
+    if width <= _WIDTH:
+        forget, retain = (np.concatenate(list(_blocks(side))) for side in sides)
+        mean = retain.mean() if shifted else 0.0
+        return near_duplicates(forget - mean, retain - mean, *names, threshold=threshold)
+    size = min(max(_BLOCK_NUMBERS // width, 1), 1024)
+    mean = _mean(_blocks(experiment.retain, size)) if shifted else 0.0
+    near = _projected_pairs(sides, names, width, size, mean, max(threshold - _SLACK, 0.01))
+    wanted = {p.forget for p in near.pairs}, {p.retain for p in near.pairs}
+    rows = [_named_rows(*each, size) for each in zip(sides, names, wanted, strict=True)]
     exact = []
     for f, r, _ in near.pairs:
-        x, y = rows[0][f], rows[1][r]
+        x, y = rows[0][f] - mean, rows[1][r] - mean
         exact.append(DuplicatePair(f, r, float(x @ y / np.sqrt((x @ x) * (y @ y)))))
     return _nearest_first([pair for pair in exact if pair.cosine >= threshold])
+
+
+def _projected_pairs(
+    sides: Sequence[Source],
+    names: Sequence[np.ndarray],
+    width: int,
+    size: int,
+    mean: float,
+    threshold: float,
+) -> NearDuplicates:
+    """Nearest pairs in a random projection, of which alone all samples are held, in float32."""
+    rng = np.random.default_rng(derive(0, "twins"))
+    projection = rng.standard_normal((width, _WIDTH)) / np.sqrt(_WIDTH)
+    found = []
+    for side, own, what in zip(sides, names, ("forget", "retain"), strict=True):
+        blocks = [((b - mean) @ projection).astype(np.float32) for b in _blocks(side, size)]
+        found.append(_side(np.concatenate(blocks), own, what, np.float32))
+    return _searched(*found, threshold=threshold, k=1)
+
+
+def _named_rows(
+    source: Source, names: np.ndarray, wanted: set[str], size: int
+) -> dict[str, np.ndarray]:
+    """The inputs of some samples, from a further pass over the source."""
+    found, start = {}, 0
+    for block in _blocks(source, size):
+        for name, row in zip(names[start : start + len(block)], block, strict=True):
+            if str(name) in wanted:
+                found[str(name)] = row.copy()  # a view would keep the whole block
+        start += len(block)
+    return found
+
+
+def _mean(blocks: Iterator[np.ndarray]) -> float:
+    sums = [(float(block.sum()), block.size) for block in blocks]
+    return math.fsum(total for total, _ in sums) / sum(size for _, size in sums)
 
 
 def few_enough(experiment: Experiment) -> bool:
@@ -219,13 +263,12 @@ def few_enough(experiment: Experiment) -> bool:
     return len(experiment.split.forget) * len(experiment.split.retain) <= _MANY
 
 
-def _rows(source: Source) -> np.ndarray:
-    rows = []
-    for batch in source.batches(1024):
+def _blocks(source: Source, size: int = 1024) -> Iterator[np.ndarray]:
+    """The inputs as rows in float64, some at a time."""
+    for batch in source.batches(size):
         if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
             raise EigenforgetError(
                 "near duplicates are looked for in inputs that are one tensor of real numbers, "
                 "such as images"
             )
-        rows.append(batch.inputs.flatten(1).cpu().numpy().astype(np.float64))
-    return np.concatenate(rows)
+        yield batch.inputs.flatten(1).cpu().numpy().astype(np.float64)
