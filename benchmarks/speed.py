@@ -1,0 +1,260 @@
+"""How fast records, start-up, alignment and the measuring of oracles are, as ratios.
+
+    python benchmarks/speed.py --into benchmarks/results/speed.md
+
+Both sides of a ratio run in turns, A B A B, on one thread. What counts is processor time, so that a
+busy machine disturbs little; a ratio is that of the medians.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from cyclopts import App
+from torch import nn
+
+from eigenforget.alignment import alignment_curve, moments
+from eigenforget.core.types import Part
+from eigenforget.data.sources import Source, TensorSource
+from eigenforget.evaluation.board import Board, Panel
+from eigenforget.evaluation.scoring import measurement_names
+from eigenforget.record import append, canonical, read, seal, to_json, write_text
+from eigenforget.training.engine import Engine
+
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "tests/golden/records/04-muda.json"
+PAIRED = ("jensen_shannon", "activation_distance", "linear_cka", "procrustes", "ruler_m2")
+"""Metrics that compare a model with each oracle: what made measuring oracles quadratic."""
+
+app = App(help=__doc__)
+
+
+class Bound(NamedTuple):
+    """A measured row of the table.
+
+    Args:
+        what: What is compared.
+        a: Processor seconds of the one side, in each turn.
+        b: Of the other side; none for a row that is judged by its seconds.
+        most: The bound on the ratio, or on the seconds where there is no other side.
+        unit: Of the sides.
+    """
+
+    what: str
+    a: Sequence[float]
+    b: Sequence[float]
+    most: float
+    unit: str = "s"
+
+    @property
+    def value(self) -> float:
+        """The ratio of the medians, or the median of the one side."""
+        return median(self.a) / (median(self.b) if self.b else 1.0)
+
+    def cells(self) -> str:
+        """The row."""
+        sides = [
+            f"{median(side):.3g} {self.unit} ({min(side):.3g} … {max(side):.3g})" if side else "–"
+            for side in (self.a, self.b)
+        ]
+        unit = "" if self.b else f" {self.unit}"
+        held = "yes" if self.value <= self.most else "**no**"
+        return " | ".join(
+            (self.what, *sides, f"{self.value:.3g}{unit}", f"≤ {self.most:g}{unit}", held)
+        )
+
+
+@app.default
+def main(
+    *,
+    into: Path | None = None,
+    records: int = 10_000,
+    widths: tuple[int, ...] = (128, 512, 1024),
+    oracles: int = 32,
+    repeats: int = 5,
+) -> None:
+    """Measures, prints and writes the table."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        rows = [
+            *of_records(Path(name), records, repeats),
+            *of_start(repeats),
+            *(of_alignment(width, repeats) for width in widths),
+            of_oracles(oracles, repeats),
+        ]
+    lines = [
+        "# Speed\n",
+        f"`python benchmarks/speed.py`, {repeats} turns each, medians with the least and the most; "
+        f"processor seconds of one thread on a machine with {os.cpu_count()} {platform.machine()} "
+        "cores that had other work as well.\n",
+        "| A ÷ B | A | B | A ÷ B, or A | bound | held |",
+        "|---|---|---|---:|---:|---|",
+        *(f"| {row.cells()} |" for row in rows),
+        "",
+    ]
+    print("\n".join(lines))
+    if into is not None:
+        write_text(into, "\n".join(lines))
+
+
+def of_records(folder: Path, count: int, repeats: int) -> Iterator[Bound]:
+    """Verifying a chain, and appending to it."""
+    large, small = folder / "large", folder / "small"
+    for place, number in ((large, count), (small, max(1, count // 100))):
+        write_records(place, number)
+    files = sorted(large.glob("*.json"))
+
+    def bare() -> None:
+        for file in files:
+            content = file.read_bytes()
+            hashlib.sha256(content)
+            json.loads(content)
+
+    command = [sys.executable, "-m", "eigenforget.record.verify", str(large)]
+    checked, read_only = turns(lambda: cpu_of(command), lambda: seconds(bare), min(repeats, 3))
+    yield Bound(
+        f"verify {count} records, with start-up ÷ hash and parse them", checked, read_only, 5
+    )
+    yield Bound(f"verify {count} records: seconds", checked, (), 15)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # no other child so far
+    yield Bound(f"verify {count} records: memory", [peak], (), 200, "MiB")
+    base = read(RECORD)
+    made = iter(range(10**9))
+
+    def appended(place: Path) -> float:
+        time.sleep(0.06)  # records that are younger than a tick of the clock are read again
+        return seconds(lambda: append(place, replace(base, name=f"new {next(made)}")))
+
+    for place in (large, small):  # the first append to a folder reads it as a whole
+        appended(place)
+    to_large, to_small = turns(lambda: appended(large), lambda: appended(small), repeats)
+    yield Bound(f"append to {count} records ÷ verify them", to_large, checked, 0.05)
+    yield Bound(f"append to {count} records ÷ to {max(1, count // 100)}", to_large, to_small, 25)
+
+
+def write_records(folder: Path, count: int) -> None:
+    """A chain of copies of one record of 60 scores under other names."""
+    folder.mkdir()
+    base, previous = read(RECORD), None
+    for number in range(count):
+        record = seal(replace(base, name=f"model {number}"), previous)
+        previous = record.digest
+        text = canonical(to_json(record)) + "\n"
+        (folder / f"{number:06d}.json").write_text(text, encoding="utf-8")
+
+
+def of_start(repeats: int) -> Iterator[Bound]:
+    """How long commands take until they work, and imports beside torch's."""
+    run = [sys.executable, "-m", "eigenforget.cli"]
+    yield Bound("`eigenforget --help`", [cpu_of([*run, "--help"]) for _ in range(repeats)], (), 0.4)
+    results = str(ROOT / "benchmarks/results/few_retain")
+    for argv in (("methods",), ("leaderboard", results), ("verify", str(RECORD))):
+        found = [cpu_of([*run, *argv]) for _ in range(repeats)]
+        yield Bound(f"`eigenforget {argv[0]}`", found, (), 1.0)
+    code = [sys.executable, "-c"]
+    loaded = [cpu_of([*code, "import eigenforget.cli.report"]) for _ in range(repeats)]
+    yield Bound("`eigenforget report`, until it draws", loaded, (), 1.0)
+    for name in ("unlearn", "evaluate"):
+        ours, torch_alone = turns(
+            lambda name=name: cpu_of([*code, f"from eigenforget import {name}"]),  # type: ignore[misc]
+            lambda: cpu_of([*code, "import torch"]),
+            repeats,
+        )
+        yield Bound(f"`from eigenforget import {name}` ÷ `import torch`", ours, torch_alone, 1.2)
+
+
+def of_alignment(width: int, repeats: int, samples: int = 20_000) -> Bound:
+    """Moments and curve of 20,000 retain and 2,000 forget rows, beside what they cannot avoid."""
+    generator = torch.Generator().manual_seed(0)
+    forget, retain = (torch.randn(n, width, generator=generator) for n in (samples // 10, samples))
+
+    def ours() -> None:
+        alignment_curve(moments(forget), moments(retain))
+
+    def least() -> None:
+        first, second = (rows.double().T @ rows.double() for rows in (forget, retain))
+        torch.linalg.eigh(second)
+        del first
+
+    a, b = turns(lambda: seconds(ours), lambda: seconds(least), repeats)
+    return Bound(f"DA, D = {width}: moments and curve ÷ ZᵀZ and one eigh, float64", a, b, 1.3)
+
+
+def of_oracles(count: int, repeats: int) -> Bound:
+    """Comparing twice as many oracles with each other."""
+    parts = small_parts()
+
+    def measured(number: int) -> float:
+        skip = tuple(name for name in measurement_names() if name not in PAIRED)
+        panel = Panel(parts, 4, (), Engine(device="cpu"), skip=skip)
+        board = Board(panel, (), [small_model(seed) for seed in range(number)])
+        return seconds(lambda: board.oracle_values)
+
+    measured(3)
+    a, b = turns(lambda: measured(2 * count), lambda: measured(count), repeats)
+    return Bound(f"paired scores of {2 * count} oracles ÷ of {count}", a, b, 2.2)
+
+
+def small_parts() -> dict[Part, Source]:
+    """Random inputs of four classes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def rows(count: int) -> Source:
+        labels = torch.arange(count) % 4
+        return TensorSource(torch.randn(count, 16, generator=generator), labels)
+
+    return {"forget": rows(100), "retain": rows(400), "test_retain": rows(200)}
+
+
+def small_model(seed: int) -> nn.Module:
+    """A network with 16 features."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+
+
+def turns(
+    a: Callable[[], float], b: Callable[[], float], repeats: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of both sides, run in turns."""
+    pairs = [(a(), b()) for _ in range(repeats)]
+    return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Processor seconds that this process takes for some work."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def cpu_of(command: Sequence[str]) -> float:
+    """Processor seconds of a command.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.stderr[-300:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    app()

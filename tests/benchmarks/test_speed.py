@@ -1,0 +1,26 @@
+"""The benchmark of speed runs in a small form; no test depends on how fast anything is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import speed  # noqa: E402
+
+
+def test_each_part_runs_in_a_small_form(tmp_path: Path) -> None:
+    found = [
+        *speed.of_records(tmp_path, 3, 1),
+        speed.of_alignment(4, 1, samples=40),
+        speed.of_oracles(2, 1),
+    ]
+    assert all(len(row.a) == 1 and row.value > 0 for row in found)
+
+
+def test_a_row_says_medians_extremes_and_whether_the_bound_holds() -> None:
+    row = speed.Bound("x ÷ y", [3.0, 1.0, 2.0], [1.0, 1.0, 4.0], 1.5)
+    assert row.value == 2 and "2 s (1 … 3)" in row.cells() and row.cells().endswith("**no**")
+    alone = speed.Bound("x", [1.0], (), 1.5)
+    assert alone.value == 1 and alone.cells().endswith("≤ 1.5 s | yes")
