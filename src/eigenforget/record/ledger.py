@@ -106,7 +106,7 @@ def check_ledger(folder: str | Path) -> None:
     check_place(folder, overwrite=False, folder=True)
     if folder.exists():
         with locked(folder):
-            _chain(folder)
+            _check(_chain(folder))
 
 
 @contextmanager
@@ -139,11 +139,16 @@ def _wait_for(handle: int, path: Path) -> None:
 
 
 def _chain(folder: Path) -> list[StoredRecord]:
-    """Outlines of the records of the folder, first to last, if they are one chain."""
+    """Outlines of the records of the folder, first to last, if each follows another.
+
+    What they say of each other is left to `_check`, which looks at all of them.
+    """
     stored, fresh = read_with_index(folder, json_files(folder))
-    _check(stored)
+    ordered = in_order(stored)
+    if len(ordered) < len(stored):
+        _check(stored)
     write_index(folder, fresh)
-    return in_order(stored)
+    return ordered
 
 
 def _corrected(unsealed: RunRecord, ordered: Sequence[StoredRecord]) -> RunRecord:

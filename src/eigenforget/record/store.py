@@ -156,11 +156,14 @@ def chain_problems(stored: Sequence[StoredRecord]) -> list[str]:
 
 
 def in_order(stored: Sequence[StoredRecord]) -> list[StoredRecord]:
-    """The records from first to last, where `chain_problems` found no break."""
+    """The records from first to last, as far as each follows another.
+
+    They are all of the records where `chain_problems` finds no break.
+    """
     following = {item.record.previous: item for item in stored}
     ordered: list[StoredRecord] = []
     link: str | None = None
-    while link in following:
+    while link in following and len(ordered) < len(stored):
         ordered.append(following[link])
         link = ordered[-1].record.digest
     return ordered
