@@ -332,13 +332,15 @@ def _checked(features: Tensor) -> Tensor:
         raise EigenforgetError(
             f"features must be rows [N, D] with N ≥ 1, got shape {list(features.shape)}"
         )
-    bad = ~torch.isfinite(features).all(1)
-    if bad.any():
-        raise EigenforgetError(
-            "features hold NaN or infinite values in rows "
-            f"{listed(bad.nonzero().flatten().tolist())}"
-        )
-    return features.detach().double()
+    rows = features.detach().double()
+    if not torch.isfinite(rows.sum()):  # one pass over finite numbers; a sum may also overflow
+        bad = ~torch.isfinite(rows).all(1)
+        if bad.any():
+            raise EigenforgetError(
+                "features hold NaN or infinite values in rows "
+                f"{listed(bad.nonzero().flatten().tolist())}"
+            )
+    return rows
 
 
 def _tolerance(size: int) -> float:
