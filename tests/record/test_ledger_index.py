@@ -13,16 +13,23 @@ import pytest
 from eigenforget.record import append, ledger_index, read_folder
 from eigenforget.record.ledger import check_ledger
 from eigenforget.record.ledger_index import INDEX
+from eigenforget.record.store import json_files
 from tests.record.toys import chain, made, refusal
+
+
+def note(folder: Path) -> None:
+    """Waits until the files are older than a tick of the clock, and notes all of them."""
+    time.sleep(0.06)
+    _, fresh = ledger_index.read_with_index(folder, json_files(folder))
+    ledger_index.write_index(folder, fresh)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Path:
-    """Six records that are all noted: their files are older than a tick of the clock."""
+    """Six records that are all noted."""
     folder = tmp_path / "ledger"
     chain(folder, [made(f"m{i}") for i in range(6)])
-    time.sleep(0.06)
-    check_ledger(folder)
+    note(folder)
     return folder
 
 
@@ -45,12 +52,20 @@ def test_an_append_reads_only_what_is_not_noted(ledger: Path, reads: list[str]) 
     assert reads == []
     append(ledger, made("b"))
     assert reads == ["000007-a.json"]
-    time.sleep(0.06)
-    check_ledger(ledger)
+    note(ledger)
     reads.clear()
     append(ledger, made("c"))
     assert reads == []
     assert [record.name for record in read_folder(ledger)][5:] == ["m5", "a", "b", "c"]
+
+
+def test_a_look_at_a_ledger_changes_nothing(tmp_path: Path, reads: list[str]) -> None:
+    chain(tmp_path, [made("m")])
+    time.sleep(0.06)
+    check_ledger(tmp_path)
+    assert reads == ["0.json"] and not (tmp_path / INDEX).exists()
+    refusal(append, tmp_path, made("m"))
+    assert not (tmp_path / INDEX).exists()
 
 
 def test_a_record_that_was_changed_in_place_is_read_and_refused(ledger: Path) -> None:

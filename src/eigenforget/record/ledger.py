@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .canonical import RecordError
 from .files import check_place, slug
@@ -81,7 +82,7 @@ def append_all(
     draft, folder = step.folder(folder), Path(folder)
     step.hold(locked(folder))
     recover(folder)
-    ordered = _chain(folder)
+    ordered, fresh = _chain(folder)
     for item, name in zip(unsealed, names or [item.name for item in unsealed], strict=True):
         record = _corrected(item, ordered) if again else item
         sealed = seal(record, ordered[-1].record.digest if ordered else None)
@@ -91,6 +92,7 @@ def append_all(
         ordered.append(StoredRecord(sealed, folder / file))
         write(sealed, draft / file)
     _check(ordered)
+    write_index(folder, fresh)
     return [item.record for item in ordered[-len(unsealed) :]]
 
 
@@ -106,7 +108,7 @@ def check_ledger(folder: str | Path) -> None:
     check_place(folder, overwrite=False, folder=True)
     if folder.exists():
         with locked(folder):
-            _check(_chain(folder))
+            _check(_chain(folder)[0])
 
 
 @contextmanager
@@ -138,8 +140,8 @@ def _wait_for(handle: int, path: Path) -> None:
         raise RecordError(f"{path}: cannot be locked: {error.strerror or error}") from None
 
 
-def _chain(folder: Path) -> list[StoredRecord]:
-    """Outlines of the records of the folder, first to last, if each follows another.
+def _chain(folder: Path) -> tuple[list[StoredRecord], list[Any]]:
+    """Outlines of the records of the folder, first to last, if each follows another, and new notes.
 
     What they say of each other is left to `_check`, which looks at all of them.
     """
@@ -147,8 +149,7 @@ def _chain(folder: Path) -> list[StoredRecord]:
     ordered = in_order(stored)
     if len(ordered) < len(stored):
         _check(stored)
-    write_index(folder, fresh)
-    return ordered
+    return ordered, fresh
 
 
 def _corrected(unsealed: RunRecord, ordered: Sequence[StoredRecord]) -> RunRecord:
