@@ -76,8 +76,10 @@ def test_one_residual_score_is_enough_to_remember(name: str) -> None:
 def test_damage_is_a_loss_of_utility_or_more_forgotten_than_retraining_forgets() -> None:
     lost = judged(RETRAINED, test_retain_accuracy=0.54)
     assert answers(lost) == ("yes", "no") and lost.kept.scores == ("test_retain_accuracy",)
-    over = judged(RETRAINED, lp_forget=0.30, da=0.999)
-    assert answers(over) == ("yes", "no") and over.kept.scores == ("lp_forget", "da")
+    over = judged(RETRAINED, lp_forget=0.30, ncm_forget=0.2)
+    assert answers(over) == ("yes", "no") and over.kept.scores == ("lp_forget", "ncm_forget")
+    deeper = judged(RETRAINED, da=0.999)
+    assert answers(deeper) == ("yes", "yes"), "nothing that should be kept is gone"
     assert answers(judged(RETRAINED, test_retain_accuracy=0.99)) == ("yes", "yes")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,26 +58,47 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def progress() -> Iterator[Watch]:
-    """Progress bars, or one line per finished step if the output is not a terminal."""
+    """Progress bars; where the output is no terminal, a line as each step begins and ends."""
+    if not console.is_terminal:
+        yield _lines
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
 
         def watch(title: str, total: int) -> Log:
             bar = bars.add_task(title, total=total, note="")
 
             def log(row: Mapping[str, Any]) -> None:
-                loss = row.get("loss")
-                note = "" if loss is None else f"{row['phase']} loss {loss:.3f}"
-                bars.update(bar, advance=1, note=note)
+                bars.update(bar, advance=1, note=_note(row))
 
             return log
 
         yield watch
+
+
+def _lines(title: str, total: int) -> Log:
+    """Progress for a file or a pipe, which is read while the work goes on."""
+    begun, done = time.perf_counter(), 0
+    say(f"{title} …")
+
+    def log(row: Mapping[str, Any]) -> None:
+        nonlocal done
+        done += 1
+        if done == total:
+            note = f", {_note(row)}" if _note(row) else ""
+            say(f"{title}: {time.perf_counter() - begun:.0f} s{note}")
+
+    return log
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    loss = row.get("loss")
+    return "" if loss is None else f"{row['phase']} loss {loss:.3f}"
 
 
 def engine(*, devices: int = 1, **fields: Any) -> Engine:

@@ -194,8 +194,8 @@ def decide(
     It forgot: "no" where a score is residual (one that damage does not raise, where what should be
     kept is lost); "yes" where none is, a score of features separates the original from the oracles,
     and the model is nearer the oracles on every score that does; "cannot tell" otherwise. It kept:
-    "no" where a score of KEEP_SCORES is too low, or one of FORGET_SCORES is beyond the oracles;
-    "yes" where a loss of BEARABLE_LOSS can be ruled out; "cannot tell" otherwise.
+    "no" where a score of KEEP_SCORES is too low, or one of FORGET_SCORES but DA is beyond the
+    oracles; "yes" where a loss of BEARABLE_LOSS can be ruled out; "cannot tell" otherwise.
 
     Args:
         model: Scores of the model.
@@ -335,11 +335,12 @@ def _score(
     keep = name in KEEP_SCORES
     bare = _Scale(name, oracles, SHARE_OF_SPAN * beside.width(name), math.inf, math.inf, pooled)
     over = _quantile(KEEP_LEVEL / (forget + len(KEEP_SCORES)), bare.degrees)
-    # What should be kept may be better than in the oracles.
+    # What should be kept may be better than in the oracles, and forget features that lie deeper in
+    # the directions of the retained ones take nothing from what is kept.
     scale = replace(
         bare,
         trace=over if keep else _quantile(FORGET_LEVEL / forget, bare.degrees),
-        over=math.inf if keep else over,
+        over=math.inf if keep or name == _ALIGNMENT else over,
     )
     before = [scores[name] for scores in beside.originals if name in scores]
     original = _mean([m.value for m in before]) if before else None
