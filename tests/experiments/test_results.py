@@ -94,7 +94,7 @@ def test_with_a_salt_neither_records_nor_split_nor_title_name_anyone(tmp_path: P
     )
     texts = (found.split, record.canonical(record.to_json(found.records[0])))
     shown = recording.shown("by_ids(ids=('ann', 'bob'))", request)
-    assert not re.search("ann|bob|cem|dora", " ".join((*texts, shown))) and "by_ids(" in shown
+    assert not re.search("(?<!c)ann|bob|cem|dora", " ".join((*texts, shown))) and "by_ids(" in shown
     assert PLAIN.shown("ann", request) == "ann" and recording.shown("all", None) == "all"
 
 
