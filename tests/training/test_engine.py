@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.accelerators.mps import MPSAccelerator
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,7 +21,6 @@ from eigenforget.core.notices import collected
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.methods import METHODS
-from eigenforget.training import processes
 from eigenforget.training.cost import CostClock
 from eigenforget.training.engine import Engine
 from eigenforget.training.losses import cross_entropy, kl_between
@@ -463,7 +463,7 @@ def test_a_limit_on_gradients_means_those_of_the_loss_in_float16_too() -> None:
 def test_a_device_without_float64_is_refused_and_never_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes.MPSAccelerator, "is_available", lambda: True)
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)
     assert Engine().fabric.device.type in ("cpu", "cuda")
     given = Fabric(accelerator="cpu")
     monkeypatch.setattr(Fabric, "device", torch.device("mps", 0))
