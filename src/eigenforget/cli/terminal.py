@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,12 +107,11 @@ def engine(*, devices: int = 1, **fields: Any) -> Engine:
     the first writes to the console.
     """
     from eigenforget.training.engine import Engine
-    from eigenforget.training.processes import check_devices
+    from eigenforget.training.processes import check_devices, silence_fabric
 
     check_devices(devices)
     check_launched(devices)
-    for name in ("lightning_fabric", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    silence_fabric()
     found = Engine(devices=devices, **fields)
     if found.devices > 1:
         found.fabric.launch()

@@ -8,6 +8,8 @@ gradients of the weights.
 
 from __future__ import annotations
 
+import importlib
+import logging
 import math
 import os
 import warnings
@@ -38,6 +40,13 @@ _STRATEGIES = ("auto", "ddp")
 warnings.filterwarnings(
     "ignore", r".*(broadcast_buffers|functional\.all_gather).* deprecated", FutureWarning
 )
+
+
+def silence_fabric() -> None:
+    """Leaves out the notices of Fabric, which sets the levels of its loggers as it loads."""
+    importlib.import_module("lightning_fabric")
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> Fabric:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from eigenforget.record import Outcome, RunRecord, WriteError, seal
 from eigenforget.record.schema import Status
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
+from eigenforget.training.processes import silence_fabric
 
 _LONGEST_REASON = 500
 
@@ -97,7 +97,7 @@ def do(job: Job, context: WorkerContext) -> JobOutcome:
         RecordError: The same.
     """
     torch.set_num_threads(context.threads)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    silence_fabric()
     started = time.perf_counter()
     _notes.clear()
     context = context._replace(store=replace(context.store, warn=_notes.append))
