@@ -239,7 +239,7 @@ def test_hooks_are_gone_after_an_error(fails: str) -> None:
     if fails == "abandoned":
         passes = ENGINE.forward(model, world().parts["retain"], layers=["0"], batch_size=10)
         next(passes)
-        assert hooks(model) == 2
+        assert hooks(model) > 0
         passes.close()  # type: ignore[attr-defined]
     else:
         layers = ["0", "x" if fails == "unknown layer" else "2"]
