@@ -96,9 +96,10 @@ def merge(a: Moments, b: Moments) -> Moments:
     """The moments of both sets of rows together, as a new value."""
     if a.width != b.width:
         raise EigenforgetError(f"features of width {a.width} and {b.width} cannot be merged")
+    for empty, other in ((b, a), (a, b)):
+        if empty.samples == 0:
+            return Moments(*(tensor.clone() for tensor in other))
     count = a.samples + b.samples
-    if count == 0:
-        return Moments(count, a.mean.clone(), a.scatter.clone())
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.samples / count)
     scatter = a.scatter + b.scatter + torch.outer(delta, delta) * (a.samples * b.samples / count)
@@ -118,7 +119,7 @@ def eigenspace(gram: Tensor, rank: int | None = None) -> Eigenspace:
     """
     gram = gram.double()
     if rank is not None and 3 * rank < gram.shape[0]:
-        span = _range(gram, rank)
+        span = range_basis(gram, rank)
         values, inner = torch.linalg.eigh(span.T @ gram @ span)
         vectors = span @ inner
     else:
@@ -130,18 +131,25 @@ def eigenspace(gram: Tensor, rank: int | None = None) -> Eigenspace:
     return Eigenspace(values[keep], vectors[:, keep])
 
 
-def _range(gram: Tensor, rank: int) -> Tensor:
-    """An orthonormal basis [D, rank + 8] of the range, by two passes from random directions.
+def range_basis(matrix: Tensor, rank: int, *, symmetric: bool = True) -> Tensor:
+    """An orthonormal basis [D, rank + 8] of the range of [D, E], by passes from random directions.
 
     A product with that many random vectors spans the range of a matrix of this rank (Halko,
-    Martinsson and Tropp 2011, arXiv 0909.4061); the second pass sharpens directions of little
-    energy. The seed is fixed: the result follows from the matrix.
+    Martinsson and Tropp 2011, arXiv 0909.4061); of a symmetric matrix, a second pass sharpens
+    directions of little energy. The seed is fixed: the result follows from the matrix.
+
+    Args:
+        matrix: [D, E] float64.
+        rank: What its rank cannot exceed.
+        symmetric: Whether it is.
     """
     start = torch.randn(
-        gram.shape[0], rank + 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        matrix.shape[1], rank + 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
-    span = torch.linalg.qr(gram @ start.to(gram.device)).Q
-    sharper: Tensor = torch.linalg.qr(gram @ span).Q
+    span: Tensor = torch.linalg.qr(matrix @ start.to(matrix.device)).Q
+    if not symmetric:
+        return span
+    sharper: Tensor = torch.linalg.qr(matrix @ span).Q
     return sharper
 
 

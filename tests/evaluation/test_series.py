@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import confusion_matrix
 
@@ -41,6 +42,19 @@ def maps(
     seen: dict[str, PartOutputs], *, points: int = 45, seed: int = 0, ids: list[str] | None = None
 ) -> dict[str, dict[str, list[float]]]:
     return map_series(seen, ("tsne",), forgotten_classes=(2,), ids=ids, points=points, seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n", "width"), [(60, 5), (30, 200)])
+def test_the_map_is_principal_component_analysis_on_either_side(n: int, width: int) -> None:
+    seen = held_out(n, width)
+    found = map_series(seen, (), forgotten_classes=(2,), ids=None, points=n, seed=0)["pca"]
+    features = np.concatenate([seen[part].features for part in ("test_forget", "test_retain")])
+    pca = PCA(2, svd_solver="full").fit(features)
+    assert found["explained"] == pytest.approx(pca.explained_variance_ratio_, rel=1e-5)
+    places = np.stack([found["x"], found["y"]], axis=1)
+    np.testing.assert_allclose(
+        np.abs(places), np.abs(pca.transform(features)), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_t_sne_has_the_same_bits_each_time_and_others_with_another_seed() -> None:

@@ -65,6 +65,12 @@ def test_value_is_the_definition_on_the_raw_features(kind, slow, n, d, e):
     assert 0.001 < measured(kind, x, y) <= 1
 
 
+def test_wide_features_take_the_small_side_and_keep_the_value():
+    """24 rows in 80 and 90 dimensions: the rank of C_xy is far below its widths."""
+    x, y = pair(24, 80, 90, seed=3)
+    assert measured(Procrustes, x, y) == pytest.approx(slow_procrustes(x, y), rel=1e-10)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rotations_scales_and_shifts_change_nothing_and_other_maps_do(kind):
     x, y = pair()

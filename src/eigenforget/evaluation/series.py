@@ -148,8 +148,12 @@ def _confusion(parts: Sequence[PartOutputs], num_classes: int) -> np.ndarray:
 def _principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places [N, 2] in the two leading principal directions, and the shares [2] of the variance."""
     centred = features - features.mean(0)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    axes = vectors[:, ::-1][:, :2]
+    if len(centred) < centred.shape[1]:
+        _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+        values, axes = singular[::-1] ** 2, directions[:2].T
+    else:
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        axes = vectors[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
     total = max(values.sum(), np.finfo(np.float64).tiny)
     return centred @ axes, values[::-1][:2] / total

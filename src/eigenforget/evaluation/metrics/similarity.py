@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eigenforget.alignment import Moments, empty_moments, merge, moments
+from eigenforget.alignment import Moments, empty_moments, merge, moments, range_basis
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
@@ -37,11 +37,13 @@ class Cross(NamedTuple):
         xx: Σ(x−x̄)(x−x̄)ᵀ [D, D].
         yy: Σ(y−ȳ)(y−ȳ)ᵀ [E, E].
         xy: Σ(x−x̄)(y−ȳ)ᵀ [D, E].
+        rank: What the rank of xy cannot exceed, such as the number of rows; None where unknown.
     """
 
     xx: Tensor
     yy: Tensor
     xy: Tensor
+    rank: int | None = None
 
 
 class PairedRows(NamedTuple):
@@ -65,7 +67,11 @@ def procrustes_similarity(cross: Cross) -> float:
     narrower filled up with zeros (arXiv 2108.01661 scales likewise and reports d²).
     """
     norms = (torch.trace(cross.xx) * torch.trace(cross.yy)).sqrt()
-    return min(float(torch.linalg.svdvals(cross.xy).sum() / norms), 1.0)
+    xy = cross.xy
+    if cross.rank is not None and 3 * cross.rank < min(xy.shape):
+        # Far below the widths: the singular values are those of xy on its range.
+        xy = range_basis(xy, cross.rank, symmetric=False).T @ xy
+    return min(float(torch.linalg.svdvals(xy).sum() / norms), 1.0)
 
 
 class _Similarity(PairedMetric):
@@ -134,7 +140,7 @@ class _Similarity(PairedMetric):
                     "samples, so a similarity is not defined"
                 )
         return self.similarity(
-            Cross(side.scatter[:d, :d], side.scatter[d:, d:], side.scatter[:d, d:])
+            Cross(side.scatter[:d, :d], side.scatter[d:, d:], side.scatter[:d, d:], seen)
         )
 
     def _sides(self) -> tuple[Moments, Moments] | None:
