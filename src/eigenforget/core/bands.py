@@ -22,6 +22,9 @@ SHARE_OF_SPAN = 0.005
 Two or three oracles that happen to agree would otherwise make a band that no further oracle stays
 in."""
 
+Z95 = 1.959963984540054
+"""Standard errors on either side of a 95 % interval of a normal value."""
+
 MIN_ITEMS = 6
 """Over 5 items only the complete agreement of two rankings is significant (p = 2/5!; one swap of
 neighbours has p = 0.083).

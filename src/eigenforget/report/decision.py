@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from scipy.special import stdtrit
 
-from eigenforget.core.bands import SHARE_OF_SPAN
+from eigenforget.core.bands import SHARE_OF_SPAN, Z95
 
 RequestKind = Literal["class", "samples"]
 YesNo = Literal["yes", "no", "cannot tell"]
@@ -78,8 +78,6 @@ BEARABLE_LOSS = 0.07
 0.05 a quarter of the study's retrained models could not be told where their accuracy is 0.63 ± 0.02
 on 1,000 images."""
 
-_Z95 = 1.959963984540054
-
 
 class Estimate(NamedTuple):
     """A score of one model: its value, and its 95 % interval over samples and draws."""
@@ -93,7 +91,7 @@ class Estimate(NamedTuple):
         """Sampling variance that the interval stands for; 0 without an interval."""
         if self.low is None or self.high is None:
             return 0.0
-        return ((self.high - self.low) / (2 * _Z95)) ** 2
+        return ((self.high - self.low) / (2 * Z95)) ** 2
 
 
 class DecisionScore(NamedTuple):
@@ -321,7 +319,7 @@ def _placed(name: str, of: Estimate) -> Estimate:
     """The score where its spread is the same everywhere: DA as −log(1 − DA), others as they are."""
     if name != _ALIGNMENT:
         return of
-    value, half = -math.log(max(1 - of.value, 1e-6)), _Z95 * ALIGNMENT_SPREAD
+    value, half = -math.log(max(1 - of.value, 1e-6)), Z95 * ALIGNMENT_SPREAD
     return Estimate(value, value - half, value + half)
 
 

@@ -12,6 +12,7 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor, nn
 
+from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.fields import Count
 from eigenforget.core.seeds import derive
@@ -19,7 +20,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.evidence import Evidence, Reads
-from eigenforget.evaluation.metrics.accuracy import Z95, Interval, interval_around
+from eigenforget.evaluation.metrics.accuracy import Interval, interval_around
 from eigenforget.evaluation.metrics.divergence import LN2, jensen_shannon, softmaxes
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine

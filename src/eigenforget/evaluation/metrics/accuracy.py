@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score, Trace
 from eigenforget.evaluation.metrics.panel import PanelMetric
 
 PARTS: tuple[Part, ...] = ("forget", "retain", "test_forget", "test_retain")
-Z95 = 1.959963984540054
-"""The 97.5 % point of the standard normal distribution."""
 
 
 class Interval(NamedTuple):

@@ -23,9 +23,10 @@ from eigenforget.alignment import (
     merge,
     moments,
 )
+from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import Z95, Interval, interval_around
+from eigenforget.evaluation.metrics.accuracy import Interval, interval_around
 from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.metrics.similarity import joined_state
 from eigenforget.evaluation.series import short

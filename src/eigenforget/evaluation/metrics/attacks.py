@@ -9,9 +9,10 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest, rankdata
 
+from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part, Score, Trace
-from eigenforget.evaluation.metrics.accuracy import Z95, Interval, wilson_interval
+from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
 
 MIN_SAMPLES = 10
 """Below this many samples on a side the asymptotic interval means nothing."""

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import Z95, Interval, missing_share, share_score
+from eigenforget.evaluation.metrics.accuracy import Interval, missing_share, share_score
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
 from eigenforget.evaluation.metrics.panel import PanelMetric
 from eigenforget.evaluation.metrics.similarity import (
