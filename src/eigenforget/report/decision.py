@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Literal, NamedTuple
 
@@ -243,14 +243,21 @@ def _pooled_ratio(beside: ReferenceScores, names: Iterable[str]) -> float:
 
 @dataclass(frozen=True)
 class _Scale:
-    """What the gap of a score is measured by: the oracles, its trace and its limits."""
+    """What the gap of a score is measured by.
+
+    Attributes:
+        name: The score.
+        oracles: Of the retrained models.
+        least: A gap up to here never counts.
+        pooled: Pooled ratio of spread to sampling error.
+        forget: Number of scores that decide whether a model forgot.
+    """
 
     name: str
     oracles: Sequence[Estimate]
     least: float
-    trace: float
-    over: float
     pooled: float
+    forget: int
 
     @cached_property
     def mean(self) -> float:
@@ -277,6 +284,24 @@ class _Scale:
     def spread(self) -> float:
         values = [m.value for m in self.placed]
         return _variance(values) if len(values) > 1 else 0.0
+
+    @cached_property
+    def loss(self) -> float:
+        """The gap, in standard errors, from which on something is lost that should be kept."""
+        return _quantile(KEEP_LEVEL / (self.forget + len(KEEP_SCORES)), self.degrees)
+
+    @cached_property
+    def trace(self) -> float:
+        """The gap from which on a score is residual."""
+        keep = self.name in KEEP_SCORES
+        return self.loss if keep else _quantile(FORGET_LEVEL / self.forget, self.degrees)
+
+    @cached_property
+    def over(self) -> float:
+        """The gap on the other side from which on it is over-forgotten."""
+        # What should be kept may be better than in the oracles, and forget features that lie deeper
+        # in the directions of the retained ones take nothing from what is kept.
+        return math.inf if self.name in (*KEEP_SCORES, _ALIGNMENT) else self.loss
 
     @property
     def prior(self) -> float:
@@ -330,16 +355,7 @@ def _score(
     oracles = [scores[name] for scores in beside.oracles if name in scores]
     if name not in model or not oracles:
         return None
-    keep = name in KEEP_SCORES
-    bare = _Scale(name, oracles, SHARE_OF_SPAN * beside.width(name), math.inf, math.inf, pooled)
-    over = _quantile(KEEP_LEVEL / (forget + len(KEEP_SCORES)), bare.degrees)
-    # What should be kept may be better than in the oracles, and forget features that lie deeper in
-    # the directions of the retained ones take nothing from what is kept.
-    scale = replace(
-        bare,
-        trace=over if keep else _quantile(FORGET_LEVEL / forget, bare.degrees),
-        over=math.inf if keep or name == _ALIGNMENT else over,
-    )
+    scale = _Scale(name, oracles, SHARE_OF_SPAN * beside.width(name), pooled, forget)
     before = [scores[name] for scores in beside.originals if name in scores]
     original = _mean([m.value for m in before]) if before else None
     separates = bool(before) and all(scale.position(m) == "residual" for m in before)
