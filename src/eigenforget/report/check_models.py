@@ -8,7 +8,7 @@ from typing import Any
 
 from eigenforget.record import RecordError, RunRecord, in_force
 from eigenforget.report.cost import Share, shares
-from eigenforget.report.decision import KEEP_SCORES, DecisionScore, Position
+from eigenforget.report.decision import KEEP_SCORES, Position
 from eigenforget.report.findings import (
     NO_MODEL,
     NO_RETRAINED,
@@ -23,7 +23,7 @@ from eigenforget.report.findings import (
 )
 from eigenforget.report.glossary import label
 from eigenforget.report.table import Row, number, percent, signed
-from eigenforget.report.verdict import DEAR, decision_on
+from eigenforget.report.verdict import DEAR, beside_oracles
 
 ROOM = 0.1
 """Share of further numbers in a file above which it may hold a copy that is worth something."""
@@ -87,7 +87,7 @@ def outputs_without_features(case: Case) -> Finding:
     """Looks for the retrained models' forget accuracy beside other scores that remember."""
     if not case.shown:
         return not_applicable(NO_MODEL)
-    told = {row.model: decision_on(row, case.table).scores for row in case.shown}
+    told = {row.model: case.decisions[row.model].scores for row in case.shown}
     passing = {
         model: [s for s in scores if s.position == "residual"]
         for model, scores in told.items()
@@ -102,7 +102,9 @@ def outputs_without_features(case: Case) -> Finding:
             "No model with the retrained models' accuracy on the forget set shows it elsewhere."
         )
     roles = {row.model: row.role for row in case.shown}
-    said = {_named(model, roles[model]): _beside_oracles(of) for model, of in kept.items()}
+    said = {
+        _named(model, roles[model]): [beside_oracles(s) for s in of] for model, of in kept.items()
+    }
     return found(
         "Accuracy on the forget set is that of the retrained models, but other scores still show"
         f" it. {_by_model(said)}",
@@ -300,19 +302,18 @@ def _standing(
     told = {
         row.model: [
             s
-            for s in decision_on(row, case.table).scores
+            for s in case.decisions[row.model].scores
             if (s.name in KEEP_SCORES) == keep and only in ("", s.name)
         ]
         for row in rows
     }
     if not any(told.values()):
         return None
-    there = {m: [s for s in scores if s.position == position] for m, scores in told.items()}
-    return {model: _beside_oracles(scores) for model, scores in there.items() if scores}
-
-
-def _beside_oracles(scores: Sequence[DecisionScore]) -> list[str]:
-    return [f"{label(s.name)} {number(s.value)} (retrained {number(s.oracles)})" for s in scores]
+    there = {
+        model: [beside_oracles(s) for s in scores if s.position == position]
+        for model, scores in told.items()
+    }
+    return {model: words for model, words in there.items() if words}
 
 
 def _unchanged(record: RunRecord) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from eigenforget.core.text import joined
 from eigenforget.record import RecordError, RunRecord
+from eigenforget.report.decision import Decision
 from eigenforget.report.table import Row, Table, build, evaluated
+from eigenforget.report.verdict import decision_on
 
 Severity = Literal["error", "warning", "note"]
 
@@ -24,11 +26,13 @@ class Case(NamedTuple):
         records: All records that were given, corrected ones too.
         models: The evaluate records in force, in the order of the table.
         table: The table of these models.
+        decisions: What the decision scores say of each model of `shown`, by name.
     """
 
     records: tuple[RunRecord, ...]
     models: tuple[RunRecord, ...]
     table: Table
+    decisions: Mapping[str, Decision]
 
     @property
     def judged(self) -> list[Row]:
@@ -38,7 +42,7 @@ class Case(NamedTuple):
     @property
     def shown(self) -> list[Row]:
         """The unlearned models and the controls that have scores."""
-        return [r for r in self.table.rows if r.role in ("unlearned", "control") and r.has_result]
+        return [row for row in self.table.rows if row.model in self.decisions]
 
     def of(self, *roles: str) -> list[RunRecord]:
         """The models of these roles that have scores."""
@@ -93,7 +97,13 @@ def case_of(records: Sequence[RunRecord]) -> Case:
     Raises:
         RecordError: No evaluate record is among them, or two share a name.
     """
-    return Case(tuple(records), tuple(evaluated(records)), build(records))
+    table = build(records)
+    decisions = {
+        row.model: decision_on(row, table)
+        for row in table.of_role("unlearned", "control")
+        if row.has_result
+    }
+    return Case(tuple(records), tuple(evaluated(records)), table, decisions)
 
 
 def found(

@@ -221,7 +221,7 @@ def _answer(quantity: Quantity, verdict: Verdict) -> tuple[str, str]:
     if quantity == "verdict":
         return verdict.slug, f"the verdict is {verdict.slug}: {verdict.line}"
     found: QuestionAnswer = verdict.forgot if quantity == "forgot" else verdict.kept
-    return found.answer.replace(" ", "-"), f"the answer is {found.words}"
+    return found.slug, f"the answer is {found.words}"
 
 
 def _observed(requirement: Requirement, row: Row, table: Table) -> _Observation:

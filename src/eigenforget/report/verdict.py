@@ -62,6 +62,11 @@ class QuestionAnswer(NamedTuple):
     scores: tuple[str, ...] = ()
 
     @property
+    def slug(self) -> str:
+        """The answer as one word, for requirements and styles."""
+        return self.answer.replace(" ", "-")
+
+    @property
     def sign(self) -> Sign:
         """A check mark, a cross, or a question mark."""
         return _SIGNS[self.answer]
@@ -116,12 +121,8 @@ class Verdict(NamedTuple):
     @property
     def sentences(self) -> tuple[str, ...]:
         """The three answers with their reasons, and what to do next."""
-        return (
-            f"Did it forget? {_capital(self.forgot.words)}.",
-            f"Did it keep? {_capital(self.kept.words)}.",
-            f"What did it cost? {_capital(self.cost.words)}.",
-            self.next_step,
-        )
+        said = zip(QUESTIONS, self.answers, strict=True)
+        return (*(f"{question} {_capital(a.words)}." for question, a in said), self.next_step)
 
 
 def verdicts(table: Table) -> list[Verdict]:
@@ -186,6 +187,11 @@ def separates(metric: str, table: Table) -> bool | None:
     return abs(table.original[metric] - reference.band.mean) > reference.band.half
 
 
+def beside_oracles(score: DecisionScore) -> str:
+    """A score of the decision in words: its name, its value, and that of the retrained models."""
+    return f"{label(score.name)} {number(score.value)} (retrained {number(score.oracles)})"
+
+
 def limits(table: Table) -> list[str]:
     """What cannot be said, or only with care, because models to compare with are missing."""
     oracles = sum(row.has_result for row in table.of_role("oracle"))
@@ -223,7 +229,7 @@ def _estimates(row: Row) -> dict[str, Estimate]:
 def _forgot(found: Decision, table: Table) -> QuestionAnswer:
     answer = found.forgot
     if answer.answer == "no":
-        return QuestionAnswer("no", f"no, {_values(answer, found, table)}", answer.scores)
+        return QuestionAnswer("no", f"no, {_values(answer, found)}", answer.scores)
     if answer.answer == "yes":
         names = joined([label(name, table) for name in answer.scores])
         words = f"yes, no score tells it from retrained models; the original differs in {names}"
@@ -238,7 +244,7 @@ def _kept(found: Decision, table: Table) -> QuestionAnswer:
     if answer.answer == "no":
         over = {s.name for s in found.scores if s.position == "over-forgotten"}
         why = "more is gone than retraining removes: " if over.issuperset(answer.scores) else ""
-        return QuestionAnswer("no", f"no, {why}{_values(answer, found, table)}", answer.scores)
+        return QuestionAnswer("no", f"no, {why}{_values(answer, found)}", answer.scores)
     return _cannot_tell(answer, table)
 
 
@@ -248,15 +254,12 @@ def _cannot_tell(answer: Answer, table: Table) -> QuestionAnswer:
     return QuestionAnswer("cannot tell", f"cannot tell: {reason}", answer.scores)
 
 
-def _values(answer: Answer, found: Decision, table: Table) -> str:
+def _values(answer: Answer, found: Decision) -> str:
     """The scores with their values, the farthest first."""
     farthest = sorted(
         (s for s in found.scores if s.name in answer.scores), key=lambda s: -abs(s.gap / s.limit)
     )
-    named = [
-        f"{label(s.name, table)} {number(s.value)} (retrained {number(s.oracles)})"
-        for s in farthest[:_NAMED]
-    ]
+    named = [beside_oracles(s) for s in farthest[:_NAMED]]
     more = len(farthest) - _NAMED
     return joined([*named, *([f"{more} more"] if more > 0 else [])])
 

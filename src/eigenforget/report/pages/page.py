@@ -15,7 +15,7 @@ from eigenforget.report.glossary import GROUPS, group
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.settings import settings, spelled, statements
 from eigenforget.report.table import Column, Table, build, evaluated, number
-from eigenforget.report.verdict import QUESTIONS, limits, separates, verdict_on, verdicts
+from eigenforget.report.verdict import QUESTIONS, Verdict, limits, separates, verdict_on, verdicts
 
 _WIDEST = 7
 """Scores of one table: more do not fit the width of a sheet."""
@@ -31,6 +31,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
             check reads is malformed.
     """
     table, models = build(records), evaluated(records)
+    said = verdicts(table)
     return render_document(
         "page.html.jinja",
         title=title,
@@ -39,7 +40,8 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         records=records,
         corrected=len(records) - len(in_force(records)),
         lead=_lead(table, models),
-        verdicts=verdicts(table),
+        verdicts=said,
+        next_steps=_next_steps(said),
         before=[verdict_on(row, table) for row in table.of_role("original")],
         questions=QUESTIONS,
         levels=(FORGET_LEVEL, KEEP_LEVEL),
@@ -58,6 +60,15 @@ def render(records: Sequence[RunRecord], title: str) -> str:
 def write_page(records: Sequence[RunRecord], path: str | Path, title: str) -> Path:
     """Renders the page into a file, as a whole or not at all."""
     return write_text(path, render(records, title))
+
+
+def _next_steps(said: Sequence[Verdict]) -> dict[str, list[str]]:
+    """What to do next, each with the unlearned models that it is for."""
+    found: dict[str, list[str]] = {}
+    for verdict in said:
+        if verdict.role != "control":
+            found.setdefault(verdict.next_step, []).append(verdict.model)
+    return found
 
 
 def _groups(table: Table) -> list[tuple[str, list[Column]]]:
