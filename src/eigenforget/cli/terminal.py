@@ -89,8 +89,8 @@ def _lines(title: str, total: int) -> Log:
         nonlocal done
         done += 1
         if done == total:
-            note = f", {_note(row)}" if _note(row) else ""
-            say(f"{title}: {time.perf_counter() - begun:.0f} s{note}")
+            took = f"{title}: {time.perf_counter() - begun:.0f} s"
+            say(", ".join(filter(None, (took, _note(row)))))
 
     return log
 
