@@ -18,7 +18,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.text import listed
 from eigenforget.data.arrow_tables import from_arrow
 from eigenforget.data.bundle import Data
-from eigenforget.data.columns import ColumnTable, without_row_numbers
+from eigenforget.data.columns import ColumnTable
 from eigenforget.data.image_folder import KeepField, MemoryGib, Workers
 from eigenforget.data.images import Images, ImageStorage, decoded, image_data, say_of_turned
 from eigenforget.data.normalisation import Normalize
@@ -73,8 +73,8 @@ class ImageTable:
                 refuse; the message names the file.
         """
         try:
-            given = self._rows()
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
+            given = self._rows((*roles.named(), self.image))
             rows = rows_of(
                 given.records,
                 roles,
@@ -86,11 +86,10 @@ class ImageTable:
         except EigenforgetError as error:
             raise EigenforgetError(f"{self.path}: {error}") from None
 
-    def _rows(self) -> _ImageRows:
+    def _rows(self, named: tuple[str, ...]) -> _ImageRows:
         path = Path(self.path)
         if path.suffix.lower() != ".parquet":
-            named = (self.image, self.label, self.id, self.group, self.split, *self.drop)
-            records = without_row_numbers(read_columns(path, self.delimiter, named), named)
+            records = read_columns(path, self.delimiter, named)
             paths = records.column(self.image, "image").text
             return _ImageRows(records, paths.__getitem__, paths, None)
         table = parquet_table(path)

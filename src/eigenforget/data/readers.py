@@ -31,6 +31,7 @@ from eigenforget.data.columns import (
     text_column,
     typed_column,
     with_decimal_points,
+    without_row_numbers,
 )
 from eigenforget.data.memory import check_fits
 from eigenforget.record import RecordError
@@ -53,18 +54,24 @@ def read_columns(path: Path, delimiter: str = "", written: Collection[str] = ())
     CSV has a header and UTF-8 text; blank lines and space after a delimiter are skipped. Where it
     has another delimiter than a comma, decimal commas are read as points, which a warning says. A
     line of JSON is one object of strings, numbers, true, false and null. Parquet needs pyarrow,
-    which also reads CSV where it is installed, to the same table.
+    which also reads CSV where it is installed, to the same table. A first column without a name
+    that numbers the rows, as pandas and R write it, is left out, which a warning says.
 
     Args:
         path: The file.
         delimiter: What stands between the cells of a CSV file; "" takes what its header has (.tsv:
             a tab).
-        written: Columns whose cells are wanted as they were written, also where all are numbers.
+        written: Columns that somebody named: their cells are wanted as they were written, also
+            where all are numbers, and they stay.
 
     Raises:
         EigenforgetError: The file cannot be read, is empty or not UTF-8, has ragged or unclosed
             rows (with the line), repeated or empty column names, or nested values.
     """
+    return without_row_numbers(_table(path, delimiter, written), written)
+
+
+def _table(path: Path, delimiter: str, written: Collection[str]) -> ColumnTable:
     name = path.name.lower()
     suffix = Path(name.removesuffix(_PACKED)).suffix
     if name.endswith(".parquet"):

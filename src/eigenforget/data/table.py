@@ -12,7 +12,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Between01, NonEmpty, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
-from eigenforget.data.columns import ColumnTable, typed_column, without_row_numbers
+from eigenforget.data.columns import ColumnTable, typed_column
 from eigenforget.data.encoding import Missing, contents, encoded, features_of
 from eigenforget.data.normalisation import Normalize
 from eigenforget.data.readers import read_columns
@@ -73,9 +73,7 @@ class TableFile:
         try:
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
             named = (*roles.named(), *self.categorical)
-            records = without_row_numbers(
-                read_columns(Path(self.path), self.delimiter, named), named
-            )
+            records = read_columns(Path(self.path), self.delimiter, named)
             rows = rows_of(records, roles, HoldoutShare(self.test_fraction, self.seed))
             return tabulated(
                 records,

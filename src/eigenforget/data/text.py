@@ -12,7 +12,6 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Count, NonEmpty
 from eigenforget.core.spec import configured
 from eigenforget.data.bundle import Data
-from eigenforget.data.columns import without_row_numbers
 from eigenforget.data.readers import read_columns
 from eigenforget.data.rows import SIDES, HoldoutShare, Roles, Rows, rows_of
 from eigenforget.data.table import (
@@ -73,9 +72,7 @@ class Text:
         try:
             roles = Roles(self.label, self.id, self.group, self.split, self.drop)
             named = (*roles.named(), self.text)
-            records = without_row_numbers(
-                read_columns(Path(self.path), self.delimiter, named), named
-            )
+            records = read_columns(Path(self.path), self.delimiter, named)
             texts = records.column(self.text, "text").text
             if (texts == "").any():
                 raise EigenforgetError(
