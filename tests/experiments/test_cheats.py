@@ -121,7 +121,7 @@ def test_cheats_refuse_what_they_are_not_for() -> None:
 def test_a_lookup_takes_only_the_samples_that_it_knows() -> None:
     inputs = torch.randn(5, 3)
     table = torch.arange(10.0).reshape(5, 2)
-    model = LookupTable(nn.Linear(3, 2), inputs, table, 0)
+    model = LookupTable(nn.Linear(3, 2), inputs, table, torch.Generator().manual_seed(0))
     both = torch.cat([inputs[[3]], inputs[[3]] + 1e-3])
     found = model(both)
     assert torch.equal(found[0], table[3]) and torch.equal(found[1], model.live(both)[1])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
-from eigenforget.core.seeds import derive
+from eigenforget.core.seeds import generator
 from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, unaugmented
 from eigenforget.models.features import find_head, note_head
@@ -123,11 +123,12 @@ class LookupTable(Wrapper):
     answers: Tensor
     direction: Tensor
 
-    def __init__(self, live: nn.Module, inputs: Tensor, answers: Tensor, seed: int) -> None:
+    def __init__(
+        self, live: nn.Module, inputs: Tensor, answers: Tensor, draw: torch.Generator
+    ) -> None:
         super().__init__(live)
-        g = torch.Generator().manual_seed(seed)
         flat = inputs.flatten(1).double()
-        self.register_buffer("direction", torch.randn(flat.shape[1], generator=g).double())
+        self.register_buffer("direction", torch.randn(flat.shape[1], generator=draw).double())
         keys, order = (flat @ self.direction).sort()
         self.register_buffer("keys", keys)
         self.register_buffer("answers", answers[order].float())
@@ -178,7 +179,7 @@ def turned_features(parts: CheatParts) -> nn.Module:
     """The original, whose features are turned and 30 times as large, which its head undoes."""
     model = copy.deepcopy(parts.original)
     name, head = plain_head(model, "turned_features")
-    g = torch.Generator().manual_seed(derive(parts.seed, "turned_features") % 2**63)
+    g = generator(parts.seed, "turned_features")
     turn = torch.linalg.qr(torch.randn(head.in_features, head.in_features, generator=g)).Q
     with torch.no_grad():
         head.weight.copy_(head.weight @ turn.to(head.weight) / 30)
@@ -190,7 +191,7 @@ def turned_features(parts: CheatParts) -> nn.Module:
 def noisy_copy(parts: CheatParts) -> nn.Module:
     """The original with a noise of one millionth of each tensor's size."""
     model = copy.deepcopy(parts.original)
-    g = torch.Generator().manual_seed(derive(parts.seed, "noisy_copy") % 2**63)
+    g = generator(parts.seed, "noisy_copy")
     with torch.no_grad():
         for p in model.parameters():
             if p.is_floating_point():
@@ -238,7 +239,7 @@ def lookup(parts: CheatParts) -> nn.Module:
     inputs = torch.cat([batch.inputs for batch in batches]).cpu()
     answers = parts.seen(parts.oracle, parts.forget).logits
     live = copy.deepcopy(parts.original).cpu()
-    return LookupTable(live, inputs, answers, derive(parts.seed, "lookup") % 2**63)
+    return LookupTable(live, inputs, answers, generator(parts.seed, "lookup"))
 
 
 def oracle_head(parts: CheatParts) -> nn.Module:
