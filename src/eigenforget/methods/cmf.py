@@ -24,6 +24,31 @@ from eigenforget.training.engine import Engine
 from eigenforget.training.phases import Phase
 
 
+def _published(lr: float, request: str) -> PublishedRun:
+    """The runs of the authors' script, which differ in the learning rate."""
+    inner = RandomLabel(
+        epochs=4,
+        lr=lr,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="constant",
+        batch_size=128,
+        clip=1.0,
+        redraw="batch",
+        candidates="others",
+        retain_steps="mixed",
+        one_optimizer=False,
+    )
+    return PublishedRun(
+        dict(inner=inner, temperature=1.0),
+        RESNET18,
+        CIFAR10,
+        request,
+        "ycgao1/CMF_Unlearning, script/run/run_resnet_18_CMF_unlearning.sh, e6e94af",
+    )
+
+
 @configured
 class CMF(Method):
     """Run another method on the model with its head replaced by a class-mean-feature head.
@@ -45,52 +70,8 @@ class CMF(Method):
     search_space: ClassVar = {"inner.lr": Range(1e-3, 0.2)}
     adds: ClassVar = ("mean",)
     recipes: ClassVar = {
-        "cifar10-resnet18-cmf": PublishedRun(
-            dict(
-                inner=RandomLabel(
-                    epochs=4,
-                    lr=1e-4,
-                    momentum=0.9,
-                    nesterov=True,
-                    weight_decay=5e-4,
-                    schedule="constant",
-                    batch_size=128,
-                    clip=1.0,
-                    redraw="batch",
-                    candidates="others",
-                    retain_steps="mixed",
-                    one_optimizer=False,
-                ),
-                temperature=1.0,
-            ),
-            RESNET18,
-            CIFAR10,
-            "one class",
-            "ycgao1/CMF_Unlearning, script/run/run_resnet_18_CMF_unlearning.sh, e6e94af",
-        ),
-        "cifar10-resnet18-cmf-three": PublishedRun(
-            dict(
-                inner=RandomLabel(
-                    epochs=4,
-                    lr=2e-3,
-                    momentum=0.9,
-                    nesterov=True,
-                    weight_decay=5e-4,
-                    schedule="constant",
-                    batch_size=128,
-                    clip=1.0,
-                    redraw="batch",
-                    candidates="others",
-                    retain_steps="mixed",
-                    one_optimizer=False,
-                ),
-                temperature=1.0,
-            ),
-            RESNET18,
-            CIFAR10,
-            "three classes",
-            "ycgao1/CMF_Unlearning, script/run/run_resnet_18_CMF_unlearning.sh, e6e94af",
-        ),
+        "cifar10-resnet18-cmf": _published(1e-4, "one class"),
+        "cifar10-resnet18-cmf-three": _published(2e-3, "three classes"),
     }
 
     inner: Annotated[
