@@ -7,9 +7,9 @@ line's help work without torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eigenforget.core.lazy import lazy_names
 from eigenforget.core.version import __version__
 
 if TYPE_CHECKING:
@@ -86,8 +86,6 @@ _NAMES = {
 }
 """The public names by the module that defines them."""
 
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
 __all__ = [
     "AUDITS",
     "METHODS",
@@ -142,15 +140,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        value: Any = importlib.import_module(f"eigenforget.{_PACKAGES[name]}")
-    elif name in _HOME:
-        value = getattr(importlib.import_module(f"eigenforget.{_HOME[name]}"), name)
-    else:
-        raise AttributeError(f"module 'eigenforget' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _NAMES, _PACKAGES)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ The names load on first use: what reads finished results needs no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eigenforget.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
@@ -28,8 +29,6 @@ _NAMES = {
 }
 """The public names by the module that defines them."""
 
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
 __all__ = [
     "BACKENDS",
     "Bench",
@@ -48,12 +47,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:
