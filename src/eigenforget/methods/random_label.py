@@ -167,12 +167,14 @@ class _WrongLabels:
 
     def of(self, part: LossInputs) -> Tensor:
         """The labels [B] to train on: those of retain samples are their own."""
-        labels, at = part.batch.labels.cpu(), part.batch.positions.cpu()
+        at = part.batch.positions
+        self.table = self.table.to(at.device)  # once: within a step nothing waits for the device
         forget = at < len(self.table)
-        if self._redraw == "batch":
-            self.table[at[forget]] = self._drawn(self._allowed[at[forget]])
+        if self._redraw == "batch":  # drawn on the processor, for which the device has to wait
+            rows = at[forget]
+            self.table[rows] = self._drawn(self._allowed[rows.cpu()]).to(at.device)
         wrong = self.table[at.clamp(max=len(self.table) - 1)]
-        return torch.where(forget, wrong, labels).to(part.outputs.logits.device)
+        return torch.where(forget, wrong, part.batch.labels)
 
     def _drawn(self, allowed: Tensor) -> Tensor:
         return torch.multinomial(allowed.double(), 1, generator=self._generator).squeeze(1)
