@@ -11,17 +11,12 @@ from typing import NamedTuple
 from eigenforget.core import bands
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.checks import checks
-from eigenforget.report.decision import (
-    Estimate,
-    ReferenceScores,
-    RequestKind,
-    YesNo,
-    decide,
-)
+from eigenforget.report.decision import YesNo
 from eigenforget.report.escaping import markdown_table
 from eigenforget.report.figures.svg import Line, Shade, heatmap
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import Column, Row, Table, build, in_units, number
+from eigenforget.report.verdict import decision_on
 
 PASS_LEVEL = 0.1
 """A metric fails its oracles when as few of them in band would have less than this probability,
@@ -258,20 +253,14 @@ def judge_cheats(records: Sequence[RunRecord]) -> list[CheatJudgement]:
     made = [r for r in records if "cheat" in r.job and r.outcome.status == "ok"]
     if not made:
         return []
-    of_role = {
-        role: [_estimates(r) for r in records if r.role == role and r.outcome.status == "ok"]
-        for role in ("oracle", "original")
-    }
-    if not of_role["oracle"]:
+    table = build(records)
+    if not any(row.has_result for row in table.of_role("oracle")):
         raise RecordError("cheats are judged beside retrained models, and there is none")
-    spans = {s.name: s.range for r in made for s in r.scores}
-    gone = any("test_forget_accuracy" in scores for scores in of_role["oracle"])
-    kind: RequestKind = "class" if gone else "samples"
-    beside = ReferenceScores(kind, of_role["oracle"], of_role["original"], spans)
+    rows = {row.model: row for row in table.rows}
     in_file = next(c for c in checks(records) if c.code == "EF008").models
     found: dict[str, list[tuple[YesNo, YesNo, bool]]] = {}
     for r in made:
-        decision = decide(_estimates(r), beside)
+        decision = decision_on(rows[r.name], table)
         answers = decision.forgot.answer, decision.kept.answer, r.name in in_file
         found.setdefault(str(r.job["cheat"]), []).append(answers)
     return [CheatJudgement(name, *zip(*of, strict=True)) for name, of in found.items()]
@@ -291,10 +280,6 @@ def cheat_table(found: Sequence[CheatJudgement]) -> str:
         for c in found
     ]
     return markdown_table(head, rows)
-
-
-def _estimates(record: RunRecord) -> dict[str, Estimate]:
-    return {s.name: Estimate(s.value, s.low, s.high) for s in record.scores if s.value is not None}
 
 
 def _without_cheats(records: Iterable[RunRecord]) -> list[RunRecord]:
