@@ -18,7 +18,7 @@ from eigenforget.experiments.experiment import Experiment
 from eigenforget.report.glossary import GROUPS, OTHER, group, label, meaning
 from eigenforget.report.table import Column
 from tests.walks import PAGE as WALKS
-from tests.walks import walk
+from tests.walks import check_saved, walk
 
 PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -75,24 +75,15 @@ def people(path: Path, n: int = 240) -> None:
     path.write_text("\n".join(rows) + "\n")
 
 
-def reaches_its_end(folder: Path, saved: str) -> None:
-    assert (folder / "results" / "report.html").stat().st_size > 10_000
-    before, after = (torch.load(folder / name) for name in ("model.pt", saved))
-    assert {k: (v.shape, v.dtype) for k, v in before.items()} == {
-        k: (v.shape, v.dtype) for k, v in after.items()
-    }
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-
-
 def test_the_walk_from_a_plain_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walk("A plain PyTorch script", tmp_path, monkeypatch)
-    reaches_its_end(tmp_path, "forgotten.pt")
+    check_saved(tmp_path, *(torch.load(tmp_path / f"{n}.pt") for n in ("model", "forgotten")))
 
 
 def test_the_walk_from_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people(tmp_path / "people.csv")
     walk("A table", tmp_path, monkeypatch)
-    reaches_its_end(tmp_path, "forgotten.pt")
+    check_saved(tmp_path, *(torch.load(tmp_path / f"{n}.pt") for n in ("model", "forgotten")))
 
 
 def test_the_page_of_walks_counts_its_lines() -> None:

@@ -6,9 +6,12 @@ import re
 import runpy
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from eigenforget.cli import main
 
@@ -35,6 +38,15 @@ def walk(title: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
             _run(line, names)
     for name in [n for n, m in sys.modules.items() if _is_in(m, folder)]:
         del sys.modules[name]
+
+
+def check_saved(folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """The report is there, and the saved weights have the form of the given ones."""
+    assert (folder / "results" / "report.html").stat().st_size > 10_000
+    assert {k: (v.shape, v.dtype) for k, v in before.items()} == {
+        k: (v.shape, v.dtype) for k, v in after.items()
+    }
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def _is_in(module: object, folder: Path) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.walks import walk
-
-
-def check_saved(folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """The report is there, and the saved weights have the form of the given ones."""
-    assert (folder / "results" / "report.html").stat().st_size > 10_000
-    assert {k: (v.shape, v.dtype) for k, v in before.items()} == {
-        k: (v.shape, v.dtype) for k, v in after.items()
-    }
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+from tests.walks import check_saved, walk
 
 
 def test_the_walk_from_a_lightning_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
