@@ -12,6 +12,7 @@ from scipy import stats
 
 from eigenforget.record import RunRecord
 from eigenforget.report.decision import (
+    FEATURE_SCORES,
     FORGET_SCORES,
     KEEP_SCORES,
     Decision,
@@ -42,9 +43,6 @@ PATHS = (
     ("original", "finetune 1", "finetune 4", "finetune 16"),
 )
 """Models that lie between original and retrained ones, or further and further from the original."""
-
-FEATURE_SCORES = ("lp_forget", "ncm_forget", "da", "ruler_m4")
-"""Decision scores of features."""
 
 Scores = Mapping[str, Estimate]
 

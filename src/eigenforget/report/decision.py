@@ -36,7 +36,9 @@ FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
 KEEP_SCORES = ("test_retain_accuracy", "lp_retain")
 """What decides whether it kept what it should, beside too low scores of FORGET_SCORES."""
 
-_FEATURE_SCORES = ("lp_forget", "ncm_forget", "da", "ruler_m4")
+FEATURE_SCORES = ("lp_forget", "ncm_forget", "da", "ruler_m4")
+"""Those of features: outputs alone can be changed without forgetting."""
+
 _KNOWLEDGE = ("test_forget_accuracy", "forget_accuracy", "lp_forget", "ncm_forget")
 """Scores of the forget set that damage does not raise. It may raise the others: where losses on
 what should be kept rise, forgotten samples look familiar beside them."""
@@ -395,11 +397,11 @@ def _forgot(
         return Answer("cannot tell", reason=_too_few(oracles))
     if not has_original:
         return Answer("cannot tell", reason="no original is here to show which score could tell")
-    if 2 * len(scores) < fixed or not any(s.name in _FEATURE_SCORES for s in scores):
+    if 2 * len(scores) < fixed or not any(s.name in FEATURE_SCORES for s in scores):
         return Answer("cannot tell", reason="too few scores were measured, or none of features")
     if not telling:
         return Answer("cannot tell", reason="no score tells the original from retrained models")
-    if not any(s.name in _FEATURE_SCORES for s in telling):
+    if not any(s.name in FEATURE_SCORES for s in telling):
         return Answer(
             "cannot tell",
             tuple(s.name for s in telling),
