@@ -6,6 +6,7 @@ import copy
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -188,6 +189,26 @@ def test_refuses_with_a_reason_when_retain_is_missing(kind: type, task: Task) ->
             run_method(quick(kind), bare)
     else:
         assert isinstance(run_method(quick(kind), bare), nn.Module)
+
+
+class Untouched:
+    """Unseen samples that no method without the word in `needs` may read."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def labels(self) -> np.ndarray:
+        """What the checks before a method look at."""
+        return np.zeros(10, dtype=np.int64)
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"unseen samples were read: {name}")
+
+
+@EVERY
+def test_unseen_samples_are_read_only_by_who_says_so(kind: type, task: Task) -> None:
+    if not any("unseen" in need for need in kind.needs):
+        run_method(quick(kind), replace(task, unseen=Untouched()))
 
 
 @EVERY

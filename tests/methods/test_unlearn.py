@@ -290,3 +290,22 @@ def test_the_result_of_every_head_that_a_method_makes_can_be_measured() -> None:
     made = call(method="cmf(inner=finetune(epochs=1))", forgotten_classes=())
     found = prepare(made, {"forget": X[:4]})
     assert found.model is made and find_head(made)[0] == "2"
+
+
+def test_unseen_samples_reach_the_method_and_are_in_no_other_set() -> None:
+    found: list[Any] = []
+
+    def spy(task: Task) -> nn.Module:
+        found.append(task.unseen)
+        return task.model
+
+    call(retain=(X[10:20], Y[10:20]), unseen=(X[20:], Y[20:]), method=spy)
+    assert torch.equal(found[0].inputs, X[20:])
+    for name in ("forget", "retain"):
+        rows = {"forget": slice(5, 15), "retain": slice(15, 25)}[name]
+        given = {"retain": (X[10:20], Y[10:20]), "unseen": (X[rows], Y[rows]), "method": spy}
+        with pytest.raises(EigenforgetError, match=f"5 samples of the unseen set .*{name} set"):
+            call(**given)
+        call(**given, allow_overlap=True)
+    with pytest.raises(EigenforgetError, match="labels 7, 8 are outside the model's head of 3"):
+        call(unseen=(X[:2] + 9, Y[:2] + 7))

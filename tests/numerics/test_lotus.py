@@ -16,6 +16,7 @@ from eigenforget.core.errors import Refused
 from eigenforget.data.sources import DatasetSource, JoinedSource, TensorSource
 from eigenforget.methods.base import Task
 from eigenforget.methods.lotus import LoTUS, smoothed_target
+from tests.numerics import method_toys
 from tests.numerics.method_toys import SEED, changed, equal_weights, logits_by_hand
 
 
@@ -107,8 +108,18 @@ def test_lotus_stops_at_its_target(task: Task, small: Task) -> None:
     assert all(p.grad is None for p in result.parameters())
     LoTUS(target_accuracy=0.005, epochs=2)(below)
     assert len(rows) == 2, "a gap of −0.005 does not stop it"
-    with pytest.raises(Refused, match="target_accuracy"):
+    with pytest.raises(Refused, match="lotus needs unseen samples, or target_accuracy"):
         LoTUS()(replace(task, forgotten_classes=()))
+
+
+def test_lotus_takes_the_accuracy_of_the_original_on_unseen_samples(small: Task) -> None:
+    unseen = method_toys.source(30, (0, 1, 2, 3), 9)
+    hits = [np.argmax(logits_by_hand(small.model, x)) for x in unseen.inputs.numpy()]  # type: ignore[union-attr]
+    share = float(np.mean(np.array(hits) == unseen.labels()))
+    samples = replace(small, forgotten_classes=(), unseen=unseen)
+    assert 0 < share < 1 and LoTUS().goal(samples) == share
+    assert LoTUS(target_accuracy=0.25).goal(samples) == 0.25
+    assert LoTUS().goal(replace(samples, forgotten_classes=(2,))) == 0
 
 
 def test_lotus_lowers_confidence_on_forget_data_only(task: Task) -> None:

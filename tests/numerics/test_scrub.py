@@ -205,8 +205,35 @@ def test_scrub_measures_its_reference_on_retained_samples_like_the_forget_data(
     assert checkpoint.model_digest(measured) == checkpoint.model_digest(given)
 
 
+def test_scrub_measures_its_reference_on_unseen_samples_weighted_as_the_forget_set(
+    fitted: Task,
+) -> None:
+    """The retain set is left whole; each class counts as much as in the forget set."""
+    forget, unseen = source(12, (0, 0, 1), 7), source(20, (0, 1, 2, 3), 8)
+    task = replace(fitted, forget=forget, unseen=unseen)
+    final = SCRUB(epochs=6, msteps=3, **REWIND)(task)
+    with torch.no_grad():
+        wrong = (final(unseen.inputs).argmax(1) != unseen.targets).double()  # type: ignore[attr-defined]
+    labels = unseen.labels()
+    reference = sum(
+        share * float(wrong[labels == c].mean()) for c, share in ((0, 8 / 12), (1, 4 / 12))
+    )
+    given, measured = (
+        SCRUB(epochs=6, msteps=3, rewind=True, reference_error=error, **REWIND)(task)
+        for error in (reference, None)
+    )
+    assert checkpoint.model_digest(given) != checkpoint.model_digest(final), (
+        "the test needs a rewind that matters"
+    )
+    assert checkpoint.model_digest(measured) == checkpoint.model_digest(given)
+    with pytest.raises(Refused, match=r"class 0 has 0 unseen samples and 1 are needed"):
+        SCRUB(rewind=True)(replace(task, unseen=source(20, (1, 2, 3), 6)))
+
+
 def test_scrub_refuses_what_it_cannot_do(shallow: Task) -> None:
-    with pytest.raises(Refused, match=r"class 2 has 0 retain samples.*give reference_error"):
+    with pytest.raises(
+        Refused, match=r"class 2 has 0 retain samples.*unseen samples.*or reference_error"
+    ):
         SCRUB(rewind=True)(shallow)
     with pytest.raises(ValueError, match="msteps=4 must not exceed epochs=3"):
         SCRUB(epochs=3, msteps=4)

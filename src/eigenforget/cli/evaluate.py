@@ -26,6 +26,7 @@ from eigenforget.cli.options import (
     Skip,
     Track,
     TrainedOptions,
+    Unseen,
     WeightsKey,
 )
 from eigenforget.cli.terminal import engine, progress, say, show_results
@@ -61,6 +62,7 @@ def evaluate(
         ),
     ] = (),
     trained: TrainedOptions = TRAINED,
+    unseen: Unseen = "",
     weights: WeightsKey = "",
     also_layer: Layers = (),
     metric: Metrics = (),
@@ -94,7 +96,7 @@ def evaluate(
     trackers.check_trackers(track)
     Output(out, recording, overwrite).check_folder()
     specs, paths = (
-        Specs(request=forget, **asdict(trained)),
+        Specs(request=forget, unseen=unseen, **asdict(trained)),
         Checkpoints(original, oracle, models, peer, weights),
     )
     given = compare(paths, specs, engine(**asdict(measuring)), salt=recording.hash_ids)

@@ -133,6 +133,13 @@ Allow = Annotated[
 RetainFraction = Annotated[
     float, Parameter(help="share of the retain set that the method may use; 0 for none")
 ]
+Unseen = Annotated[
+    str,
+    Parameter(
+        help="test samples that the method may see and that are not measured: a share such as 0.1, "
+        "or a text file with one id per line"
+    ),
+]
 StoreFolder = Annotated[
     str, Parameter(help="folder in which trained models are kept and found again")
 ]

@@ -25,6 +25,7 @@ from eigenforget.cli.options import (
     Track,
     TrainedOptions,
     TrainingOptions,
+    Unseen,
     WeightsKey,
 )
 from eigenforget.cli.terminal import engine, progress, quoted, say
@@ -62,6 +63,7 @@ def unlearn(
         Parameter(help="save in the form of this file: same kind, keys, names and types"),
     ] = None,
     retain_fraction: RetainFraction = 1.0,
+    unseen: Unseen = "",
     seed: Seed = 0,
     training: TrainingOptions = TRAINING,
     recording: Annotated[Recording, FLAT] = PLAIN,
@@ -77,7 +79,7 @@ def unlearn(
         eigenforget unlearn original.safetensors --forget 'by_class(label=3)' \
             --method 'muda(alternations=8)' --out unlearned.safetensors
     """
-    specs = Specs(request=forget, retain_fraction=retain_fraction, **asdict(trained))
+    specs = Specs(request=forget, retain_fraction=retain_fraction, unseen=unseen, **asdict(trained))
     chosen, output = METHODS.parse(method), Output(out, recording, overwrite, like, weights)
     output.check_checkpoint()
     if os.path.realpath(out) == os.path.realpath(checkpoint):

@@ -85,6 +85,7 @@ class BackdooredData:
             train_index=self._marked(clean.train_index, chosen),
             test_index=self._marked(clean.test_index, np.array([], dtype=np.int64)),
             triggered=self._poisoned(test.subset(others), np.arange(len(others)), value),
+            triggered_ids=clean.test_index.ids[others],
         )
 
     def _checked(self, clean: Data) -> tuple[TensorSource, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import sqrt
 from typing import Any, NamedTuple
@@ -48,6 +48,7 @@ class Data:
         vocabulary: For texts, the number of token ids.
         triggered: Test samples with a planted trigger and the attacker's label (see
             data.backdoored).
+        triggered_ids: Ids of these samples.
         normalisation: How raw values became inputs; None where that is not known, or for texts.
         encoding: Digest of what else was learned from training rows: the words or categories that
             became inputs; "" for nothing.
@@ -65,6 +66,7 @@ class Data:
     class_names: tuple[str, ...]
     vocabulary: int | None = None
     triggered: TensorSource | None = None
+    triggered_ids: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.str_))
     normalisation: Normalisation | None = None
     encoding: str = ""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +11,14 @@ from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
+from eigenforget.core.types import Index
+from eigenforget.experiments.data_facts import row_key
 from eigenforget.experiments.experiment import Candidate, Experiment, described
 from eigenforget.experiments.provenance import CheckpointFile, check_references, warn_of_doubts
 from eigenforget.experiments.results import file_of
 from eigenforget.experiments.specs import CHANGED_DATA, Specs
 from eigenforget.experiments.trained_data import check_recall, check_same_data, experiment_of
+from eigenforget.experiments.unseen import UnseenSamples, digest_of_unseen
 from eigenforget.methods import METHODS
 from eigenforget.record.fields import check_names
 from eigenforget.record.schema import Role
@@ -98,6 +102,7 @@ def compare(
     last = 1 + len(paths.oracles)
     check_references(files[0], files[1:last], experiment)
     warn_of_doubts(files[0], [*files[last:], *peers], experiment)
+    experiment = replace(experiment, unseen=_unseen([*files, *peers], experiment, salt))
     models = [experiment.stored_model(file.stored) for file in files]
     experiment = check_recall(models[0], *original, experiment, specs)
     return Comparison(
@@ -108,6 +113,47 @@ def compare(
         ],
         [experiment.stored_model(file.stored) for file in peers],
     )
+
+
+def _unseen(
+    files: Sequence[CheckpointFile], experiment: Experiment, salt: Path | None
+) -> tuple[UnseenSamples, ...]:
+    """The test samples that any of the models saw, beside those that the experiment names.
+
+    Raises:
+        EigenforgetError: Which samples a model saw cannot be known any more.
+    """
+    found, test = dict.fromkeys(experiment.unseen), experiment.data.test_index
+    for file in files:
+        spec = file.entry("unseen")
+        if not spec:
+            continue
+        named: list[UnseenSamples | str] = [*experiment.unseen, spec]
+        for choice in named:
+            seen = _choice_of_digest(choice, file.unseen_digest, test, salt)
+            if seen is not None:
+                found[seen] = None
+                break
+        else:
+            raise EigenforgetError(
+                f"{file.path}: saw {spec} of the test side as unseen samples, which are others "
+                "now: the data or the list of ids changed, or ids are hidden (--hash-ids); name "
+                "them with --unseen FILE"
+            )
+    return tuple(found)
+
+
+def _choice_of_digest(
+    choice: UnseenSamples | str, digest: str, test: Index, salt: Path | None
+) -> UnseenSamples | None:
+    """The choice, where it still gives the samples of this digest."""
+    try:
+        parsed = UnseenSamples.parse(choice) if isinstance(choice, str) else choice
+        ids = test.ids[parsed.rows(test)]
+    except EigenforgetError:
+        return None  # a list of ids that is gone, or of ids that are
+    known = {digest_of_unseen(ids, key) for key in (b"", row_key(salt))}
+    return parsed if digest in known else None
 
 
 def _candidate(name: str, role: Role, model: nn.Module, file: CheckpointFile) -> Candidate:

@@ -30,8 +30,9 @@ from eigenforget.evaluation.records import (
 )
 from eigenforget.experiments import results
 from eigenforget.experiments.data_facts import DataFacts, row_key
-from eigenforget.experiments.results import Output, Recording, SealedRecords
+from eigenforget.experiments.results import PLAIN, Output, Recording, SealedRecords
 from eigenforget.experiments.specs import Specs
+from eigenforget.experiments.unseen import UnseenSamples, described_unseen, positions_of_unseen
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
 from eigenforget.methods.unlearn import unlearn
@@ -108,6 +109,7 @@ class Experiment:
         remarks: Further entries of the job of every record.
         loaded: The data, where it is loaded already.
         known_split: The split, where it is known already.
+        unseen: Samples of the test side that methods may see, and that are not measured.
     """
 
     data_spec: Any
@@ -120,6 +122,7 @@ class Experiment:
     remarks: Mapping[str, Any] = field(default_factory=dict, compare=False)
     loaded: Data | None = field(default=None, repr=False, compare=False)
     known_split: Split | None = field(default=None, repr=False, compare=False)
+    unseen: tuple[UnseenSamples, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.retain_fraction <= 1:
@@ -143,6 +146,7 @@ class Experiment:
             engine=engine,
             retain_fraction=specs.retain_fraction,
             layer=specs.layer or None,
+            unseen=(UnseenSamples.parse(specs.unseen),) if specs.unseen else (),
         )
 
     @cached_property
@@ -174,6 +178,16 @@ class Experiment:
     def retain(self) -> TensorSource | DatasetSource:
         """The retain set."""
         return self.data.train.subset(self.split.retain)
+
+    @cached_property
+    def unseen_rows(self) -> np.ndarray:
+        """Positions of the test samples that methods may see."""
+        return positions_of_unseen(self.unseen, self.data.test_index)
+
+    @cached_property
+    def test_rows(self) -> np.ndarray:
+        """Positions of the test samples that are measured: those that no method may see."""
+        return np.setdiff1d(np.arange(len(self.data.test_index)), self.unseen_rows)
 
     def check(self, seed: int = 0) -> None:
         """Checks, before hours of work, that data, model, layer and request fit each other.
@@ -281,11 +295,13 @@ class Experiment:
                 self.split.retain, self.data.train_index.labels, self.retain_fraction, seed
             )
             kept = self.data.train.subset(rows)
+        unseen = self.data.test.subset(self.unseen_rows) if self.unseen else None
         with CostClock(self.engine) as clock:
             result = unlearn(
                 model,
                 forget=self.forget if only is None else self.data.train.subset(only),
                 retain=kept,
+                unseen=unseen,
                 method=method,
                 forgotten_classes=self.split.forgotten_classes,
                 allow_overlap=True,  # the split has checked
@@ -369,13 +385,16 @@ class Experiment:
             layer: The headline layer.
             **more: Further fields of `Panel`.
         """
-        gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
-        test_ids = [str(name) for name in self.data.test_index.ids[np.concatenate([gone, rest])]]
+        rows, index = self.test_rows, self.data.test_index
+        gone, rest = sides_of(index.labels[rows], self.split.forgotten_classes)
+        test_ids = [str(name) for name in index.ids[rows][np.concatenate([gone, rest])]]
+        test = self.data.test.subset(rows) if self.unseen else self.data.test
         parts = parts_of(
-            self.forget, self.retain, self.data.test, forgotten_classes=self.split.forgotten_classes
+            self.forget, self.retain, test, forgotten_classes=self.split.forgotten_classes
         )
         if self.data.triggered is not None:
-            parts["test_trigger"] = self.data.triggered
+            measured = np.isin(self.data.triggered_ids, index.ids[rows])
+            parts["test_trigger"] = self.data.triggered.subset(np.flatnonzero(measured))
         return Panel(
             parts=parts,
             num_classes=self.data.num_classes,
@@ -424,6 +443,9 @@ class Experiment:
         specs = {key: str(value["spec"]) for key, value in self.job().items()}
         if "method" in run.job:
             specs["method"] = run.job["method"]["spec"]
+        if self.unseen:
+            told = self._unseen_in_words(recording)
+            specs |= {"unseen": told["spec"], "unseen_digest": told["digest"]}
         if "request" in specs:
             specs["request"] = recording.shown(specs["request"], self.request)
         return specs
@@ -442,10 +464,13 @@ class Experiment:
     def seal(
         self,
         records: Sequence[RunRecord],
-        recording: Recording = results.PLAIN,
+        recording: Recording = PLAIN,
         split_name: str = SPLIT,
     ) -> SealedRecords:
         """The records as they are written, see `results.sealed`."""
+        if self.unseen:
+            told = self._unseen_in_words(recording)
+            records = [replace(item, job={**item.job, "unseen": told}) for item in records]
         both = self.data.train_index, self.data.test_index
         groups = {str(name) for index in both if index.groups is not None for name in index.groups}
         names = {"id": [str(name) for index in both for name in index.ids], "group": sorted(groups)}
@@ -458,6 +483,10 @@ class Experiment:
             recording=recording,
             split_name=split_name,
         )
+
+    def _unseen_in_words(self, recording: Recording) -> dict[str, Any]:
+        key = row_key(recording.hash_ids)
+        return described_unseen(self.unseen, self.data.test_index, self.unseen_rows, key)
 
     def manifest(self) -> Manifest:
         """The ids on both sides of the split."""
@@ -476,7 +505,8 @@ class Experiment:
 
     def sizes(self) -> dict[str, int]:
         """Numbers of samples to forget, retained, for testing, and of those of gone classes."""
-        gone, rest = sides_of(self.data.test_index.labels, self.split.forgotten_classes)
+        labels = self.data.test_index.labels[self.test_rows]
+        gone, rest = sides_of(labels, self.split.forgotten_classes)
         return {
             "forget": len(self.split.forget),
             "retain": len(self.split.retain),
@@ -495,6 +525,8 @@ class Experiment:
         own: dict[str, Any] = {"layer": self.layer} if self.layer else {}
         if self.data.normalisation is not None:
             own |= {"normalisation": self.data.normalisation.as_json()}
+        if self.unseen:
+            own |= {"unseen": self._unseen_in_words(PLAIN)}
         return Origin(self.job(**own, **self.remarks), self.inputs(), self.engine)
 
     def record(self, kind: Kind, name: str, outcome: Outcome, **fields: Any) -> RunRecord:

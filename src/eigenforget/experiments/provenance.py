@@ -17,7 +17,7 @@ from eigenforget.record import SCHEMA, RunRecord
 from eigenforget.requests import REQUESTS, split
 
 _RECORD_MARK = SCHEMA.partition("/")[0].encode()
-_SPECS = ("data", "model", "recipe", "request", "method")
+_SPECS = ("data", "model", "recipe", "request", "method", "unseen")
 
 
 class CheckpointFile(NamedTuple):
@@ -60,6 +60,13 @@ class CheckpointFile(NamedTuple):
         """What metadata, or else the record, say: a spec, or the kind of run; "" for nothing."""
         told = "" if self.made is None else _told(self.made, key)
         return self.stored.metadata.get(key, "") or told
+
+    @property
+    def unseen_digest(self) -> str:
+        """The digest of the unseen samples that it saw, from metadata or record; "" for none."""
+        entry = {} if self.made is None else self.made.job.get("unseen")
+        told = entry.get("digest", "") if isinstance(entry, Mapping) else ""
+        return self.stored.metadata.get("unseen_digest", "") or str(told)
 
 
 def _record_beside(path: Path) -> RunRecord | None:

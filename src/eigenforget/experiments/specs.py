@@ -22,6 +22,7 @@ class Specs:
         request: What is to be forgotten; "" where nothing is.
         retain_fraction: Share of the retain set that a method may use.
         layer: Module whose output are the features; "" for the head's input.
+        unseen: Test samples that a method may see: a share, or a file of ids; "" for none.
         allow: Checks of the original that only warn: "changed-data", "poor-original".
 
     Raises:
@@ -34,6 +35,7 @@ class Specs:
     request: str = ""
     retain_fraction: float = 1.0
     layer: str = ""
+    unseen: str = ""
     allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,7 +33,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """All that an unlearning method may see: neither test data nor a retrained model.
+    """All that an unlearning method may see: no data that is measured, and no retrained model.
 
     Attributes:
         model: The original. A method works on copies of it.
@@ -45,6 +46,7 @@ class Task:
         layer: The layer whose output are the features; None is the input of the classifier head.
         log: Called with one row per epoch of each phase.
         look: What it finds in the model after an epoch is added to that row.
+        unseen: Samples that the original never saw, where the user gave some; no score counts them.
     """
 
     model: nn.Module
@@ -57,6 +59,7 @@ class Task:
     layer: str | None = None
     log: Log = field(default=lambda _: None)
     look: Look | None = None
+    unseen: Source | None = None
 
     def student(self) -> nn.Module:
         """A trainable copy of the model."""
@@ -100,6 +103,12 @@ class Task:
             return source
         return self.sample(source, count, *key)
 
+    def correct(self, model: nn.Module, source: Source) -> np.ndarray:
+        """Whether the model classifies each sample as its label says, bool [N]."""
+        passes = self.engine.forward(model, source, layer=self.layer)
+        hits = [outputs.logits.argmax(1) == batch.labels for batch, outputs in passes]
+        return torch.cat(hits).cpu().numpy()
+
     def fit(
         self, model: nn.Module, phases: Sequence[Phase], *, epochs: int, **settings: Any
     ) -> nn.Module:
@@ -126,6 +135,7 @@ class Method(Protocol):
         name: How specs, records and the command line call it.
         source: Paper, equation and every deviation from it.
         needs: What of the task it uses; the first word "retain" says that it cannot do without.
+            Who reads unseen samples says "unseen", and when.
         passes: What it costs, in samples that go through a model, with masks, teachers and bases.
         guarantee: "exact", "empirical", or "none: …" with the reason.
         role: "unlearned", or "control" for a cheat that tests metrics and is never recommended.

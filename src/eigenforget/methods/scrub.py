@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, NamedTuple, Self
 
@@ -36,24 +36,23 @@ class SCRUB(SGDFields, Method):
     share `one_optimizer`. The min epochs alone start a new one, to which `schedule` applies.
 
     rewind=True is SCRUB+R: of the states after each epoch, the result is the one whose forget error
-    is nearest to a reference (the later one of two equally near). The paper's reference is the
-    error of the final model on validation samples distributed as the forget set. A method sees no
-    such samples here. The reference is either `reference_error`, which you measured on data of your
-    own, or the final model's error on `held_out` of the retain samples, per class and weighted as
-    the forget set, which are kept out of the min epochs. The original was trained on these, so
-    their error tends to be below that of unseen samples. Where a class is gone as a whole, no
-    retain sample is distributed as the forget set, and rewinding without a reference_error is
-    refused.
+    is nearest to a reference (the later one of two equally near). The reference is
+    `reference_error` where it is given, else as in the paper the error of the final model on unseen
+    samples, weighted so that the classes are distributed as in the forget set. Without unseen
+    samples it is that on `held_out` of the retain samples, weighted likewise, which are kept out of
+    the min epochs. The original was trained on these, so their error tends to be below that of
+    unseen samples. Where a class is gone as a whole, no retain sample is distributed as the forget
+    set, and rewinding without unseen samples or a reference_error is refused.
     """
 
     name: ClassVar = "scrub"
     source: ClassVar = (
         "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning, "
-        "arXiv 2302.09880, SCRUB and SCRUB+R; deviations: the reference of the rewind, a new "
-        "optimizer for the min epochs alone; of the defaults: an optimizer per kind of step, a "
-        "smooth decay of the learning rate, gradient clipping"
+        "arXiv 2302.09880, SCRUB and SCRUB+R; deviations: the reference of the rewind where "
+        "there are no unseen samples, a new optimizer for the min epochs alone; of the defaults: "
+        "an optimizer per kind of step, a smooth decay of the learning rate, gradient clipping"
     )
-    needs: ClassVar = ("forget", "retain", "labels")
+    needs: ClassVar = ("forget", "retain", "labels", "unseen samples, or others, for rewind")
     passes: ClassVar = (
         "trained: msteps × forget + epochs × retain; forward: the same, and the rewind's"
     )
@@ -81,7 +80,7 @@ class SCRUB(SGDFields, Method):
             CIFAR10,
             "100 samples of one class",
             "meghdadk/SCRUB, MIA_experiments.ipynb, 98ffb11",
-            "rewind=True is the SCRUB+R of the same notebook, but for its reference",
+            "rewind=True with unseen samples is the SCRUB+R of the same notebook",
         ),
         "cifar10-allcnn-scrub": PublishedRun(
             dict(
@@ -131,9 +130,12 @@ class SCRUB(SGDFields, Method):
         bool, "SCRUB+R: return the epoch with the forget error nearest to a reference"
     ] = False
     reference_error: Annotated[
-        UnitInterval | None, "error rate to rewind to; None measures it on held-out retain samples"
+        UnitInterval | None,
+        "error rate to rewind to; None measures it on unseen samples, see above",
     ] = None
-    held_out: Annotated[Between01, "share of the retain samples held out for the reference"] = 0.1
+    held_out: Annotated[
+        Between01, "share of the retain samples held out for the reference without unseen samples"
+    ] = 0.1
 
     @pydantic.model_validator(mode="after")
     def _msteps_fit(self) -> Self:
@@ -151,16 +153,23 @@ class SCRUB(SGDFields, Method):
         if not self.rewind:
             self._fit(student, task, retain, None)
             return student
-        states = _States(task)
-        if self.reference_error is None:
-            retain, held_out = _hold_out(retain, task, self.held_out)
+        states, reference = _States(task), self.reference_error
+        if reference is None:
+            retain, like_forget = self._like_forget(task, retain)
         self._fit(student, task, retain, states.keep)
         states.keep(student)
-        reference = self.reference_error
         if reference is None:
-            reference = _error(task, student, held_out)
+            reference = _error(task, student, like_forget)
         student.load_state_dict(states.nearest(reference))
         return student
+
+    def _like_forget(self, task: Task, retain: Source) -> tuple[Source, _WeightedLosses]:
+        """What is left of the retain set, and samples weighted as the forget set."""
+        if task.unseen is None:
+            return _hold_out(retain, task, self.held_out)
+        labels = task.unseen.labels()
+        rows = _rows_by_class(task, labels, 1, "unseen samples")
+        return retain, _weighted(task, task.unseen, rows)
 
     def _fit(
         self, student: nn.Module, task: Task, retain: Source, prepare: _Prepare | None
@@ -226,26 +235,40 @@ class _States:
 
 
 def _error(task: Task, model: nn.Module, samples: _WeightedLosses) -> float:
-    passes = task.engine.forward(model, samples.source, layer=task.layer)
-    wrong = [(outputs.logits.argmax(1) != batch.labels).cpu().numpy() for batch, outputs in passes]
-    return float(np.concatenate(wrong) @ samples.weights)
+    return float(~task.correct(model, samples.source) @ samples.weights)
 
 
 def _hold_out(retain: Source, task: Task, share: float) -> tuple[Source, _WeightedLosses]:
     """Split the retain set into what stays and held-out samples weighted as the forget set."""
     labels = retain.labels()
     generator = np.random.default_rng(seeds.derive(task.seed, "scrub", "held out"))
-    rows, weights = [], []
-    for label, count in zip(*np.unique(task.forget.labels(), return_counts=True), strict=True):
-        own = np.flatnonzero(labels == label)
-        if len(own) < 2:
+    held = [
+        generator.permutation(own)[: min(len(own) - 1, max(1, round(share * len(own))))]
+        for own in _rows_by_class(task, labels, 2, "retain samples")
+    ]
+    rest = np.setdiff1d(np.arange(len(labels)), np.concatenate(held))
+    return retain.subset(rest), _weighted(task, retain, held)
+
+
+def _rows_by_class(task: Task, labels: np.ndarray, least: int, what: str) -> list[np.ndarray]:
+    """Positions of the samples of each class of the forget set, in the order of the classes."""
+    found = []
+    for label in np.unique(task.forget.labels()):
+        found.append(np.flatnonzero(labels == label))
+        if len(found[-1]) < least:
             raise Refused(
-                "scrub(rewind=True) needs held-out samples like the forget set's, but class "
-                f"{label} has {len(own)} retain samples and 2 are needed; give reference_error"
+                "scrub(rewind=True) needs samples like the forget set's, but class "
+                f"{label} has {len(found[-1])} {what} and {least} are needed; give unseen samples "
+                "of each class of the forget set, or reference_error"
             )
-        held = generator.permutation(own)[: min(len(own) - 1, max(1, round(share * len(own))))]
-        rows.append(held)
-        weights.append(np.full(len(held), count / len(task.forget) / len(held)))
-    chosen = np.concatenate(rows)
-    rest = np.setdiff1d(np.arange(len(labels)), chosen)
-    return retain.subset(rest), _WeightedLosses(retain.subset(chosen), np.concatenate(weights))
+    return found
+
+
+def _weighted(task: Task, source: Source, rows: Sequence[np.ndarray]) -> _WeightedLosses:
+    """These rows of the source, each class with the weight that it has in the forget set."""
+    _, counts = np.unique(task.forget.labels(), return_counts=True)
+    shares = [
+        np.full(len(own), count / len(task.forget) / len(own))
+        for own, count in zip(rows, counts, strict=True)
+    ]
+    return _WeightedLosses(source.subset(np.concatenate(rows)), np.concatenate(shares))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ def unlearn(
     *,
     forget: Any,
     retain: Any = None,
+    unseen: Any = None,
     method: Method | str | Callable[[Task], nn.Module],
     forgotten_classes: Sequence[int] | None = None,
     allow_overlap: bool | None = None,
@@ -54,15 +56,17 @@ def unlearn(
         forget: (inputs, labels) tensors, a map-style Dataset, a DataLoader, or Samples of one of
             these.
         retain: The same; a small sample will do. None for methods that work without.
+        unseen: The same, of samples that the model never saw, for methods that need some (LoTUS,
+            SCRUB with rewind). Leave them out of what you measure on.
         method: A method such as SCRUB(alpha=0.1), its spec "scrub(alpha=0.1)", or a function of the
             `Task` of your own that returns the unlearned module.
         forgotten_classes: Classes that are gone as a whole. By default those of the forget set
             where the retain set has none of these, and no class otherwise: a class that the retain
             set lacks beside others that it has is a warning.
         allow_overlap: Whether samples of the forget set may be in the retain set too, where most
-            methods would keep them. By default that is an error. Datasets of more than 10,000
-            samples that are not in memory are compared only where both are Subsets of one dataset,
-            and with a warning otherwise; False compares them, too.
+            methods would keep them, or unseen samples in either. By default that is an error.
+            Datasets of more than 10,000 samples that are not in memory are compared only where both
+            are Subsets of one dataset, and with a warning otherwise; False compares them, too.
         allow_untrained: Whether the model may know nothing of its training data. By default it is a
             warning if it hardly does, on up to 1,024 samples.
         engine: Device, precision and the like.
@@ -86,12 +90,14 @@ def unlearn(
     chosen = as_method(method)
     forget_set = _source(forget, "forget")
     retain_set = None if retain is None else _source(retain, "retain")
-    prepared = prepare(model, looks(forget=forget_set, retain=retain_set), trains=True)
-    for source in (forget_set, retain_set):
+    unseen_set = None if unseen is None else _source(unseen, "unseen")
+    sets = {"forget": forget_set, "retain": retain_set, "unseen": unseen_set}
+    prepared = prepare(model, looks(**sets), trains=True)
+    for source in sets.values():
         if source is not None:
             check_label_range(source.labels(), prepared.num_classes)
-    if retain_set is not None and not allow_overlap:
-        _check_sides(forget_set, retain_set, at_any_cost=allow_overlap is False)
+    if not allow_overlap:
+        _check_sets(sets, at_any_cost=allow_overlap is False)
     gone = settled_classes(forget_set, retain_set, forgotten_classes)
     check_classes_exist(forgotten_classes and gone, prepared.num_classes)
     task = Task(
@@ -105,6 +111,7 @@ def unlearn(
         layer=layer,
         log=log or (lambda _: None),
         look=look,
+        unseen=unseen_set,
     )
     with on_its_device(task.model):
         if not allow_untrained:
@@ -141,7 +148,7 @@ def run_method(method: Method, task: Task) -> nn.Module:
             f"{method.name}: the model has no trainable parameter, as requires_grad is False for "
             "all of them"
         )
-    for source in (task.forget, task.retain):
+    for source in (task.forget, task.retain, task.unseen):
         if source is not None:
             check_label_range(source.labels(), task.num_classes)
     doubt_other_settings(method, task)
@@ -167,18 +174,20 @@ def _source(data: Any, what: str) -> Source:
     return as_source(data, what)
 
 
-def _check_sides(forget: Source, retain: Source, *, at_any_cost: bool) -> None:
-    """Checks that no sample of the forget set is in the retain set; warns where it cannot look."""
-    count = overlap(forget, retain, at_any_cost=at_any_cost)
-    if count is not None:
-        check_overlap("retain set", of="forget set", count=count)
-        return
-    total = len(forget) + len(retain)
-    why, cure = f"{total} samples are not in memory", "say allow_overlap=False to read them all"
-    if not (reads_the_same(forget) and reads_the_same(retain)):
-        why = "they differ each time they are read, as with random augmentation"
-        cure = "give Samples(data, eval_transform=…)"
-    notices.warn(
-        f"whether samples of the forget set are in the retain set was not checked: {why}; give "
-        f"Subsets of one dataset, {cure}, or allow_overlap=True if they may be"
-    )
+def _check_sets(sets: Mapping[str, Source | None], *, at_any_cost: bool) -> None:
+    """Checks that no sample is in two of the sets; warns where it cannot look."""
+    given = [(name, source) for name, source in sets.items() if source is not None]
+    for (name, one), (other_name, other) in combinations(given, 2):
+        count = overlap(one, other, at_any_cost=at_any_cost)
+        if count is not None:
+            check_overlap(f"{other_name} set", of=f"{name} set", count=count)
+            continue
+        total = len(one) + len(other)
+        why, cure = f"{total} samples are not in memory", "say allow_overlap=False to read them all"
+        if not (reads_the_same(one) and reads_the_same(other)):
+            why = "they differ each time they are read, as with random augmentation"
+            cure = "give Samples(data, eval_transform=…)"
+        notices.warn(
+            f"whether samples of the {name} set are in the {other_name} set was not checked: {why};"
+            f" give Subsets of one dataset, {cure}, or allow_overlap=True if they may be"
+        )

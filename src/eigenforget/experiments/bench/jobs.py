@@ -35,6 +35,7 @@ class StudySpec:
         precision: As for an engine.
         channels_last: As for an engine.
         device: Kind of device, such as "cpu" or "cuda".
+        unseen: Share of the test side that methods may see and that is not measured.
         threads: Threads of a processor that computes all of it; 1 on other devices.
     """
 
@@ -51,6 +52,7 @@ class StudySpec:
     precision: str = "32-true"
     channels_last: bool = False
     device: str = "cpu"
+    unseen: float = 0.0
     threads: int = 1
 
     @cached_property
@@ -61,8 +63,10 @@ class StudySpec:
         loads it compares its digest with that of earlier results.
         """
         own = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
-        if self.threads == 1:
-            del own["threads"]
+        # Without these, as before they were fields: results that are there stay valid.
+        for name, plain in (("threads", 1), ("unseen", 0.0)):
+            if own[name] == plain:
+                del own[name]
         files = named_files((self.model, self.request, path_of(type(self.recipe)) or ""))
         code = f"{__version__}/{TRAINING_REVISION}/{SCORING_REVISION}"
         return {**own, **({"files": files} if files else {}), "code": code}

@@ -53,6 +53,7 @@ _KEYS: dict[str, _Key] = {
     "oracles": _Key(int, "list", (10, 11, 12)),
     "also_layer": _Key(str, "list", ()),
     "skip": _Key(str, "list", ()),
+    "unseen": _Key(float, "one", 0.0),
     "layer": _Key(str, "one", ""),
     "map_points": _Key(int, "one", 800),
     "precision": _Key(str, "one", "32-true"),
@@ -230,6 +231,8 @@ class _Reader:
             problem = "map_points is 1 or more"
         elif key == "retain_fraction" and not 0 <= value <= 1:
             problem = "retain_fraction is from 0 (none) to 1 (all)"
+        elif key == "unseen" and not 0 <= value < 1:
+            problem = "unseen is from 0 (none) to below 1"
         if problem:
             raise EigenforgetError(f"{self.where(key, section)}: {problem}, got {displayed(value)}")
         return self._parsed(key, value, section) if key in _REGISTRIES else value

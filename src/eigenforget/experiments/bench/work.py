@@ -17,6 +17,7 @@ from eigenforget.evaluation.board import Board
 from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, StudySpec, TrainingJob
 from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.experiment import Experiment, described
+from eigenforget.experiments.unseen import UnseenSamples
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RunRecord, WriteError, seal
 from eigenforget.record.schema import Status
@@ -116,7 +117,13 @@ def load_experiment(study: StudySpec, device: str) -> Experiment:
     """The study's experiment; data that the last one used is not loaded again."""
     engine = Engine(device=device, precision=study.precision, channels_last=study.channels_last)
     experiment = Experiment(
-        study.data, study.model, study.recipe, study.request, engine, layer=study.layer or None
+        study.data,
+        study.model,
+        study.recipe,
+        study.request,
+        engine,
+        layer=study.layer or None,
+        unseen=(UnseenSamples(study.unseen),) if study.unseen else (),
     )
     key = study.data, study.recipe.augment
     if key not in _data:
