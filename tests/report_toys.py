@@ -111,6 +111,11 @@ def further_series(seed: int, *, points: int = 40, label: Any = None) -> dict[st
             "at": {"0.001": 0.02, "0.01": 0.0, "0.1": 0.5},
         },
         "trace": trace,
+        "class_alignment": {
+            "label": [c for c in range(CLASSES) if c != GONE],
+            "energy": [float(f"{v:.6g}") for v in rng.uniform(size=CLASSES - 1)],
+            "k": 1,
+        },
     }
 
 

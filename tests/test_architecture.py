@@ -115,7 +115,7 @@ def test_no_circle_of_modules() -> None:
 
 @pytest.mark.parametrize(("part", "allowed"), [("record", set()), ("report", {"record", "core"})])
 def test_record_and_report_stand_alone(part: str, allowed: set[str]) -> None:
-    third_party = {"jinja2", "plotly", "markupsafe", "rich", "scipy"} if part == "report" else set()
+    third_party = {"jinja2", "markupsafe", "rich", "scipy"} if part == "report" else set()
     # What signs needs a package from outside, imported where it is used.
     on_use = {"signing.py": {"cryptography"}}
     for path in (ROOT / part).rglob("*.py"):

@@ -6,8 +6,8 @@ later version must take them. The pages are rewritten, on purpose only, by
 
     python -m pytest tests/test_golden.py --rewrite-golden
 
-and the difference is looked at before it is committed. Scripts are left out of them: plotly's, and
-the data of the charts, of which traces and their lengths are kept in charts.json.
+and the difference is looked at before it is committed. Scripts and drawings are left out of them; of
+drawings, titles, names of traces and numbers of points are kept in charts.json.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from eigenforget.report.table import write_csv
 GOLDEN = Path(__file__).parent / "golden"
 RECORDS, ANALYSIS = GOLDEN / "records", GOLDEN / "analysis"
 _SCRIPT = re.compile(r"(<script[^>]*>).*?(</script>)", re.DOTALL)
+_SVG = re.compile(r"(<svg)[^>]*>.*?(</svg>)", re.DOTALL)
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 
 
@@ -37,20 +38,22 @@ def records(folder: Path = RECORDS) -> list[RunRecord]:
 
 
 def without_scripts(html: str) -> str:
-    return _STYLE.sub("<style></style>", _SCRIPT.sub(r"\1\2", html))
+    bare = _SVG.sub(r"\1>\2", _SCRIPT.sub(r"\1\2", html))
+    return _STYLE.sub("<style></style>", bare)
 
 
 def charts(html: str) -> dict[str, Any]:
-    """Of every chart: its height, and of every trace type, name and number of points."""
+    """Of every plot: its title, and of every trace name and number of vertices and marks."""
     found = {}
-    for name, text in re.findall(
-        r'<script type="application/json" data-chart="([^"]+)">(.*?)</script>', html, re.DOTALL
-    ):
-        figure = json.loads(text)
-        traces = [
-            [t.get("type"), t.get("name"), len(t.get("y", t.get("z", ())))] for t in figure["data"]
-        ]
-        found[name] = {"height": figure["layout"]["height"], "traces": traces}
+    for name, text in re.findall(r'<figure id="chart-([^"]+)">(.*?)</figure>', html, re.DOTALL):
+        plots = re.findall(r'<p class="plot-title">(.*?)</p>(.*?)</div>', text, re.DOTALL)
+        found[name] = {
+            f"{i} {title}".strip(): [
+                [trace, len(re.findall("[ML]", drawn))]
+                for trace, drawn in re.findall(r'<g data-name="([^"]*)".*?>(.*?)</g>', svg)
+            ]
+            for i, (title, svg) in enumerate(plots)
+        }
     return found
 
 

@@ -1,27 +1,25 @@
-"""The report in a browser: every chart drawn, no word on the console, its list of choices, paper,
-and how large it may be.
+"""The report in a browser: no word on the console, choices, legends, pointer, folds and width; and
+how large it may be.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from eigenforget.report.figures.panels import PAPER
+from eigenforget.report.figures.charts import CHARTS
 from eigenforget.report.pages import page
 from tests.report.pages.test_page import Read, hostile
-from tests.report_toys import ROLES, whole
+from tests.report_toys import whole
 
 _BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 needs_browser = pytest.mark.skipif(_BROWSER is None, reason="no Chromium to render the page with")
-HEATMAPS = ("bands", "ranks", "agreement", "classes", "confusion")
 
 
 def dumped(path: Path, width: int = 1200) -> str:
@@ -41,102 +39,68 @@ def dumped(path: Path, width: int = 1200) -> str:
     return done.stdout
 
 
-@needs_browser
-def test_a_browser_draws_every_chart_without_an_error(tmp_path: Path) -> None:
-    dom = dumped(page.write_page(hostile(), tmp_path / "report.html", "Drawn"))
-    assert Read(dom).title == "Drawn"
-    charts = re.split(r'<div class="chart', dom)[1:]
-    assert len(charts) == len(page.CHARTS)
-    for chart in charts:
-        body = chart.split("</figure>")[0]
-        assert "js-plotly-plot" in body and body.count('class="main-svg"') >= 1
-        if re.search(r'id="chart-([\w-]+)"', body)[1] in HEATMAPS:  # type: ignore[index]
-            assert re.search(r'<image [^>]*href="data:image/png', body) and "<text" in body
-        else:
-            assert body.count('class="scatterlayer') >= 1 and re.search(
-                r'class="(lines|points)"><path', body
-            )
-
-
 _PROBE = """<script>addEventListener("load", () => {
-  const node = document.getElementById("chart-da-curve"), list = document.querySelector("select");
-  const heights = () => Array.from(document.querySelectorAll(".chart"), (c) => c._fullLayout.height);
-  const told = { focus: list.tabIndex, hidden: list.closest("[hidden]") !== null, before: node.data.map((t) => t.visible) };
+  const told = {}, one = (query) => document.querySelector(query);
+  const seen = (query) => Array.from(document.querySelectorAll(query), (n) => !n.hidden);
+  const list = one("#chart-da-curve select");
+  told.list = { focus: list.tabIndex, hidden: list.closest("[hidden]") !== null };
+  told.before = seen("#chart-da-curve .plot");
   list.value = "1";
   list.dispatchEvent(new Event("change"));
-  told.after = node.data.map((t) => t.visible);
-  told.drawn = node.querySelectorAll(".scatterlayer .trace").length;
-  told.screen = heights();
+  told.after = seen("#chart-da-curve .plot");
+  const name = one("#chart-da-curve .legend button");
+  name.click();
+  told.bright = Array.from(document.querySelectorAll("#chart-da-curve [data-choice='1'] g[data-name]:not(.faint)"), (g) => g.dataset.name);
+  name.click();
+  told.faint = document.querySelectorAll(".faint").length;
+  const svg = one("#chart-maps svg[data-scales]"), box = svg.getBoundingClientRect();
+  const mark = svg.querySelector("g[data-texts] path").getAttribute("d").match(/M([\\d.]+) ([\\d.]+)/);
+  const unit = box.width / svg.viewBox.baseVal.width;
+  const place = { clientX: box.left + mark[1] * unit, clientY: box.top + mark[2] * unit, bubbles: true };
+  svg.dispatchEvent(new PointerEvent("pointermove", place));
+  told.tip = one(".tip").hidden ? "" : one(".tip").textContent;
+  told.open = document.querySelectorAll("details[open]").length;
   dispatchEvent(new Event("beforeprint"));
-  told.paper = heights();
-  told.width = node._fullLayout.width;
+  told.paper = document.querySelectorAll("details:not([open])").length;
+  told.wide = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
   dispatchEvent(new Event("afterprint"));
-  told.again = heights();
-  told.wide = Array.from(document.querySelectorAll(".chart"), (c) => c._fullLayout.width <= c.clientWidth + 1);
-  const text = document.createElement("pre");
-  text.id = "told";
-  text.textContent = JSON.stringify(told);
-  document.body.append(text);
+  told.again = document.querySelectorAll("details[open]").length;
+  location.hash = "#term-band";
+  setTimeout(() => {
+    told.glossary = one("#glossary").open;
+    const text = document.createElement("pre");
+    text.id = "told";
+    text.textContent = JSON.stringify(told);
+    document.body.append(text);
+  }, 50);
 });</script>"""
 
 
 @needs_browser
-def test_the_list_switches_the_traces_and_paper_the_size(tmp_path: Path) -> None:
-    """On a screen that is narrower than paper, so that the width has to grow and to shrink again."""
-    path = page.write_page(whole(), tmp_path / "report.html", "Drawn")
+@pytest.mark.parametrize("width", [500, 1200])
+def test_a_reader_chooses_points_and_unfolds(tmp_path: Path, width: int) -> None:
+    path = page.write_page(hostile(), tmp_path / "report.html", "Drawn")
     html = path.read_text(encoding="utf-8")
     end = html.rindex("</body>")
     path.write_text(html[:end] + _PROBE + html[end:], encoding="utf-8")
-    told = json.loads(re.search(r'<pre id="told">(.*?)</pre>', dumped(path, width=520))[1])  # type: ignore[index]
-    models = len(ROLES)
-    assert (
-        told["before"] == [True] * models + [False] * models
-        and told["after"] == [False] * models + [True] * models
-    )
-    assert told["drawn"] == models and told["focus"] == 0 and not told["hidden"]
-    assert max(told["paper"]) <= PAPER and told["width"] == 700
-    assert told["again"] == told["screen"] and max(told["screen"]) > PAPER and all(told["wide"])
+    told = json.loads(Read(dumped(path, width)).found("told"))
+    assert told["list"] == {"focus": 0, "hidden": False}
+    assert told["before"] == [True, False, False] and told["after"] == [False, True, False]
+    assert told["bright"] == ["original"] and told["faint"] == 0
+    assert told["tip"].startswith("test/") and "class" in told["tip"]
+    assert told["open"] == told["again"] == 0 and told["paper"] == 0 and told["glossary"]
+    assert told["wide"][0] <= told["wide"][1], "the page scrolls to the side"
 
 
-def test_a_list_stands_where_a_figure_has_choices_and_is_hidden_without_the_script() -> None:
+def test_every_chart_is_described() -> None:
     read = Read(page.render(whole(), "t"))
-    lists = [a for tag, a in read.tags if tag == "select"]
-    assert [a["data-choices"] for a in lists] == ["chart-da-curve"]
-    charts = read.charts()
-    labels = [choice["label"] for choice in charts["chart-da-curve"]["layout"]["meta"]["choices"]]
-    assert (
-        labels == ["Frobenius, raw", "energy, centred"] and f"Show {' '.join(labels)}" in read.text
-    )
-    assert sum(tag == "option" for tag, _ in read.tags) == 2
-    assert any(tag == "p" and a.get("class") == "choice" and "hidden" in a for tag, a in read.tags)
-    assert all("updatemenus" not in chart["layout"] for chart in charts.values())
+    nodes = [a for _, a in read.tags if str(a.get("class", "")).split()[:1] == ["chart"]]
+    assert len(nodes) == len(CHARTS)
+    assert all(a["role"] in ("img", "region") and len(str(a["aria-label"])) > 80 for a in nodes)
 
 
-def test_every_chart_is_described_and_fits_a_page_of_paper() -> None:
-    read = Read(page.render(whole(), "t"))
-    nodes = [a for tag, a in read.tags if tag == "div" and a.get("class") == "chart"]
-    assert len(nodes) == len(page.CHARTS) and all(
-        a["role"] == "img" and len(str(a["aria-label"])) > 80 for a in nodes
-    )
-    for name, chart in read.charts().items():
-        meta = chart["layout"]["meta"]
-        assert {"wide", "medium", "narrow", "paper"} <= set(meta) and meta["paper"][
-            "height"
-        ] <= PAPER, name
-        assert chart["layout"]["height"] == meta["wide"]["height"]
-    css = (Path(page.__file__).parent / "page.css").read_text(encoding="utf-8")
-    assert "figure, .chart { break-inside: avoid; }" in css.split("@media print")[1]
-
-
-def test_six_models_with_five_thousand_points_in_three_maps_each_stay_below_eight_megabytes() -> (
-    None
-):
-    # All of these are drawn; of several retrained models only the first is.
-    models = {
-        name: role for name, role in ROLES.items() if name not in ("oracle 2", "oracle 3", "mask")
-    }
-    html = page.render(whole(points=5000, models=models), "t")
-    assert len(models) == 6 and len(html.encode()) < 8_000_000
-    charts = Read(html).charts()
-    for name in ("chart-maps", "chart-maps-tsne", "chart-maps-umap"):
-        assert sum(len(t["x"]) for t in charts[name]["data"]) == 6 * 5000
+def test_thirty_models_stay_below_a_megabyte_and_a_half() -> None:
+    names = {f"model_{i}": "control" if i % 6 == 5 else "unlearned" for i in range(26)}
+    oracles = {f"oracle {i}": "oracle" for i in range(3)}
+    html = page.render(whole(points=800, models={"original": "original", **oracles, **names}), "t")  # type: ignore[arg-type]
+    assert html.count('<svg viewBox="0 0 400') > 40 and len(html.encode()) < 1_500_000

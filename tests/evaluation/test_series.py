@@ -9,18 +9,29 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import confusion_matrix
 
+from eigenforget.alignment import alignment_of_rows
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.evaluation.board import Panel
 from eigenforget.evaluation.evidence import PartOutputs
-from eigenforget.evaluation.series import check_maps, class_series, map_series
+from eigenforget.evaluation.series import (
+    CLASS_DIRECTIONS,
+    CLASS_SAMPLES,
+    check_maps,
+    class_alignment_series,
+    class_series,
+    map_series,
+)
 from eigenforget.record import record_from_json, to_json
-from eigenforget.report.figures import overview as figures
 from eigenforget.report.figures.attack_figures import roc_figure
+from eigenforget.report.figures.class_alignment_figures import class_alignment_figure
 from eigenforget.report.figures.confusion_figures import confusion_figure
+from eigenforget.report.figures.maps import maps_figure
+from eigenforget.report.figures.render import rendered
 from tests.report_toys import made, whole
 from tests.toys import CLASSES, world
 
@@ -160,29 +171,24 @@ def test_what_a_panel_measures_is_what_the_report_draws() -> None:
     measured = w.panel(maps=("tsne",), map_points=30, skip=("relearning",)).measure(w.originals[0])
     record = made("original", "original", [], series=measured.series)
     assert record_from_json(json.loads(json.dumps(to_json(record)))) == record
-    assert len(roc_figure([record]).data) == 3 and figures.maps_figure([record], kind="tsne").data
-    fig = confusion_figure([record])
-    counts = np.array(fig.data[0].text)
+    assert len(roc_figure([record]).plots[0].traces) == 3
+    assert maps_figure([record], kind="tsne").plots[0].traces
+    assert class_alignment_figure([record]).plots[0].traces
+    (plot,) = confusion_figure([record]).plots
+    counts = np.array(measured.series["confusion"]["counts"])
     accuracy = {s.name: s.value for s in measured.scores}["test_retain_accuracy"]
     kept = [c for c in range(len(counts)) if c not in w.gone]
     assert counts.diagonal()[kept].sum() / counts[kept].sum() == pytest.approx(accuracy)
-    assert [s.y0 for s in fig.layout.shapes] == [c - 0.5 for c in w.gone]
+    assert [s.y[0] for s in plot.shapes] == [c - 0.5 for c in w.gone]
 
 
 @pytest.mark.parametrize("kind", ["tsne", "umap"])
 def test_figures_of_further_maps_claim_no_variance_and_escape_what_they_show(kind: str) -> None:
     records = whole(points=30)
-    fig = figures.maps_figure(records, kind=kind)
-    assert [a.text for a in fig.layout.annotations] == [
-        f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")
-    ]
-    assert "variance" not in fig.to_json() and "direction" not in fig.to_json()
-    first = records[0].series[kind]
-    assert sorted(i for t in fig.data if t.xaxis == "x" for i in t.text) == sorted(first["id"])
-    hostile = {**first, "label": [BAD] * 30, "id": [BAD] * 30}
-    text = figures.maps_figure(
-        [made(BAD, "original", [], series={kind: hostile})], kind=kind
-    ).to_json()
+    text = rendered(maps_figure(records, kind=kind))
+    assert "variance" not in text and "direction" not in text
+    hostile = {**records[0].series[kind], "label": [BAD] * 30, "id": [BAD] * 30}
+    text = rendered(maps_figure([made(BAD, "original", [], series={kind: hostile})], kind=kind))
     assert "<script" not in text and "&lt;script" in text
 
 
@@ -213,3 +219,54 @@ def test_the_series_by_class_are_counts(outputs: int) -> None:
     matrix = confusion_matrix(labels, logits.argmax(axis=1), labels=range(outputs))
     assert np.array_equal(found["confusion"]["counts"], matrix[:CLASSES])
     assert class_series({"retain": seen["retain"]}, 101)["confusion"] == {}  # type: ignore[dict-item]
+
+
+def with_directions(share: float, count: int = 400) -> dict[str, PartOutputs]:
+    """Classes 0 and 1 lie along the first two axes, class 2 has no energy; the forget set has this
+    share of its energy along the axis of class 1.
+    """
+    rng = np.random.default_rng(5)
+    labels = np.arange(count) % 3
+    axes = np.concatenate([np.eye(2, 6), np.zeros((1, 6))])
+    retain = axes[labels] * rng.uniform(1, 2, (count, 1))
+    forget = rng.uniform(1, 2, (30, 1)) * (
+        np.sqrt(share) * np.eye(6)[1] + np.sqrt(1 - share) * np.eye(6)[4]
+    )
+    sides = {"retain": (retain, labels), "forget": (forget, np.full(30, 3))}
+    return {
+        part: PartOutputs(np.zeros((len(f), 4)), f, y, np.arange(len(f)))
+        for part, (f, y) in sides.items()
+    }
+
+
+def test_a_forget_set_lies_where_it_was_put() -> None:
+    found = class_alignment_series(with_directions(0.7))["class_alignment"]  # type: ignore[arg-type]
+    assert found["label"] == [0, 1, 2] and found["k"] == CLASS_DIRECTIONS == 1
+    assert found["energy"] == [pytest.approx(0.0, abs=1e-12), pytest.approx(0.7), None]
+
+
+@pytest.mark.parametrize(("width", "each"), [(6, 40), (300, 40), (6, 3 * CLASS_SAMPLES)])
+def test_class_alignment_is_that_of_singular_vectors(width: int, each: int) -> None:
+    rng = np.random.default_rng(width)
+    labels = np.arange(3 * each) % 3
+    retain = rng.normal(size=(3 * each, width)) + 3 * rng.normal(size=(3, width))[labels]
+    forget = rng.normal(size=(20, width)) + 1
+    seen = {
+        "retain": PartOutputs(np.zeros((3 * each, 4)), retain, labels, np.arange(3 * each)),
+        "forget": PartOutputs(np.zeros((20, 4)), forget, np.full(20, 3), np.arange(20)),
+    }
+    found = class_alignment_series(seen)["class_alignment"]["energy"]  # type: ignore[arg-type]
+    for c, energy in enumerate(found):
+        rows = retain[labels == c][:: max(1, each // CLASS_SAMPLES)]
+        axis = np.linalg.svd(rows)[2][0]
+        expected = ((forget @ axis) ** 2).sum() / (forget**2).sum()
+        assert energy == pytest.approx(expected, rel=1e-5)
+        same = alignment_of_rows(torch.from_numpy(forget), torch.from_numpy(rows), 1, form="energy")
+        assert energy == pytest.approx(float(same), rel=1e-5)
+
+
+def test_features_without_a_direction_to_spare_have_no_class_alignment() -> None:
+    seen = with_directions(0.5)
+    for cut in (lambda f: f[:, :1], lambda f: 0 * f):
+        narrow = {part: rows._replace(features=cut(rows.features)) for part, rows in seen.items()}
+        assert class_alignment_series(narrow) == {"class_alignment": {}}  # type: ignore[arg-type]

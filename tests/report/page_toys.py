@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -147,12 +146,14 @@ class Read(HTMLParser):
         self.words: list[str] = []
         self.title = ""
         self.inside = ""
+        self.by_id: dict[str, str] = {}
+        self.last = ""
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self.inside = tag
+        self.inside, self.last = tag, str(dict(attrs).get("id"))
         if tag == "script":
             self.scripts.append("")
 
@@ -166,16 +167,17 @@ class Read(HTMLParser):
             self.title += data
         elif self.inside != "style":
             self.words.append(data)
+            self.by_id[self.last] = self.by_id.get(self.last, "") + data
 
     @property
     def text(self) -> str:
         return " ".join("".join(self.words).split())
 
-    def charts(self) -> dict[str, Any]:
-        holders = [attrs for tag, attrs in self.tags if tag == "script"]
-        pairs = zip(holders, self.scripts, strict=True)
-        return {
-            str(a["data-chart"]): json.loads(text)
-            for a, text in pairs
-            if a.get("type") == "application/json"
-        }
+    def charts(self) -> set[str]:
+        """Names of the figures."""
+        ids = [str(a.get("id")) for tag, a in self.tags if tag == "figure"]
+        return {name.removeprefix("chart-") for name in ids}
+
+    def found(self, name: str) -> str:
+        """The text of the element with this id, which holds no other element."""
+        return self.by_id[name]

@@ -222,9 +222,9 @@ def test_malformed_fields_are_named() -> None:
 def test_found_ones_stand_first_by_severity_and_no_status_looks_like_another() -> None:
     records = among(model(values=NEAR_ORIGINAL, job=twins_of(1)), failed("</script><b>bad"))
     html, made = page.render(records, "t"), checks(records)
-    section = html.split('id="checks-title"')[1].split("</section>")[0]
+    section = html.split('id="checks">')[1].split('<details class="topic"')[0]
     shown = re.findall(
-        r'<article class="check (\w+)">\s*<h3><span class="severity">(\w+)</span> <code>(EF\d+)</code>',
+        r'<article class="check (\w+)" id="EF\d+">\s*<h4><span class="severity">(\w+)</span> <code>(EF\d+)</code>',
         section,
     )
     assert shown == [(c.severity, c.severity, c.code) for c in by_severity(made)]
@@ -245,7 +245,7 @@ def test_found_ones_stand_first_by_severity_and_no_status_looks_like_another() -
     assert "<b>bad" not in section and "&lt;b&gt;bad" in section
     assert section.count("What to do.") == len(shown) and html.index(
         'id="verdict-title"'
-    ) < html.index('id="checks-title"')
+    ) < html.index('id="checks"')
 
 
 def test_the_page_of_the_rules_holds_every_code_with_its_title_and_severity() -> None:

@@ -64,7 +64,7 @@ def _shown(records: list[RunRecord]) -> dict[str, object]:
     row = next(r for r in table.rows if r.model == "one")
     (line,) = [e for e in leaderboard_rows(Problem("p", [records])) if e.name == "one"]
     dots = (
-        {t.name: t.x[0] for t in comparison_figures.pareto_figure(records).data}
+        {p.row.model: p.cost for p in comparison_figures.cost_and_quality(records)}
         if comparison_figures.has_costs(records)
         else {}
     )

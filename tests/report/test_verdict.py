@@ -135,8 +135,8 @@ def test_controls_are_judged_and_the_original_beside_them(records: list[RunRecor
     assert [v.model for v in said] == ["muda", "finetune", "twin", "head_mask"]
     text = Read(page.render(sealed(list(records)), "t")).text
     for v in said:
-        assert f"{v.model}: {v.outcome}" in text and v.forgot.words[1:] in text
-    assert "original original ✗ no" in text
+        assert f"{v.model} {v.outcome}" in text and v.forgot.words[1:] in text
+    assert "original before unlearning ✗ no" in text
 
 
 @pytest.mark.parametrize(

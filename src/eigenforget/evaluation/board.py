@@ -29,7 +29,13 @@ from eigenforget.evaluation.scoring import (
     values_of,
     without,
 )
-from eigenforget.evaluation.series import check_maps, class_series, group_accuracy, map_series
+from eigenforget.evaluation.series import (
+    check_maps,
+    class_alignment_series,
+    class_series,
+    group_accuracy,
+    map_series,
+)
 from eigenforget.models.features import find_head
 from eigenforget.models.precision import widened
 from eigenforget.record.schema import Role
@@ -192,7 +198,8 @@ class Panel:
             points=self.map_points,
             seed=self.seed,
         )
-        found = {**maps, **class_series(seen, self.num_classes, gone)}
+        classes = class_series(seen, self.num_classes, gone)
+        found = {**maps, **classes, **class_alignment_series(seen)}
         if self.forget_groups:
             found["forget_groups"] = group_accuracy(seen["forget"], self.forget_groups)
         return found

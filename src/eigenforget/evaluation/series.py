@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from eigenforget.alignment import eigenspace_of_rows, leading
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
@@ -18,6 +20,12 @@ from eigenforget.evaluation.evidence import Observation, PartOutputs
 
 MAX_CONFUSION = 100
 """Beyond this many classes a confusion matrix is neither readable nor small."""
+
+CLASS_DIRECTIONS = 1
+"""Directions that stand for a retained class."""
+
+CLASS_SAMPLES = 200
+"""Samples that a class's directions are made of: enough for the leading one, and quick."""
 
 FURTHER_MAPS = ("tsne", "umap")
 """Maps of the features that are made on demand."""
@@ -113,6 +121,42 @@ def class_series(
     whole = {"counts": counted["test"].tolist(), "forgotten": [int(c) for c in forgotten_classes]}
     confusion = whole if num_classes <= MAX_CONFUSION else {}
     return {"per_class": table, "confusion": confusion}
+
+
+def class_alignment_series(seen: Observation) -> dict[str, Any]:
+    """Where the forget set lies: the share of its energy in the subspace of each retained class.
+
+    U_c [D, k] are the leading eigenvectors of the features of retained class c, as they are, and
+    the share is tr(U_cᵀ G_f U_c) / tr(G_f), the energy form of alignment with that class. k is 1:
+    the headline alignment has one direction for each retained class, too. A class with no energy
+    has no share. The subspaces of two classes may overlap, so the shares need not sum to 1.
+
+    Returns:
+        "class_alignment", with "label", "energy" and "k"; empty for more than MAX_CONFUSION
+        classes, and for features that have no direction to spare or no energy.
+    """
+    retain, forget = seen["retain"], torch.from_numpy(seen["forget"].features).double()
+    classes = np.unique(retain.labels)
+    energy = forget.square().sum()
+    if len(classes) > MAX_CONFUSION or forget.shape[1] <= CLASS_DIRECTIONS or not energy > 0:
+        return {"class_alignment": {}}
+    shares: list[float | None] = []
+    for label in classes:
+        rows = np.flatnonzero(retain.labels == label)
+        rows = rows[:: -(-len(rows) // CLASS_SAMPLES)]
+        basis = _leading_of(torch.from_numpy(retain.features[rows]))
+        share = None if basis is None else (forget @ basis).square().sum() / energy
+        shares.append(None if share is None else float(f"{share:.6g}"))
+    whole = {"label": classes.tolist(), "energy": shares, "k": CLASS_DIRECTIONS}
+    return {"class_alignment": whole}
+
+
+def _leading_of(features: torch.Tensor) -> torch.Tensor | None:
+    """The leading eigenvectors [D, k] of a class; None where its features are zero or too few."""
+    try:
+        return leading(eigenspace_of_rows(features), CLASS_DIRECTIONS, len(features))
+    except EigenforgetError:
+        return None
 
 
 def group_accuracy(rows: PartOutputs, groups: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -21,6 +21,46 @@ class GlossaryLine(NamedTuple):
     meaning: str
 
 
+class Term(NamedTuple):
+    """A word of the pages that is no score: its name, its place on a page, and what it means."""
+
+    name: str
+    anchor: str
+    meaning: str
+
+
+GLOSSARY_TERMS = tuple(
+    Term(name, f"term-{name.replace(' ', '-')}", text)
+    for name, text in (
+        ("forget set", "The training samples that are to be forgotten."),
+        ("retain set", "All other training samples."),
+        ("original", "The model before unlearning. It was trained on both sets."),
+        (
+            "retrained model",
+            "A model trained from scratch without the forget set (oracle): what forgetting should"
+            " look like.",
+        ),
+        ("unlearned model", "What a method made of the original."),
+        ("control", "A cheat, built to pass some scores without forgetting. It tests the scores."),
+        (
+            "band",
+            "The interval in which one more retrained model would lie with 95 %. Scores are shown"
+            " in half-widths of it: within ±1 a model is like a retrained one.",
+        ),
+        (
+            "direction",
+            "An eigenvector of the features' Gram matrix. The main ones hold most of the energy,"
+            " the sum of squares.",
+        ),
+        (
+            "alignment",
+            "How much of the forget set's features lies in the main directions of the retain set,"
+            " 0 to 1 (DA). Data that a model never saw lies in them.",
+        ),
+    )
+)
+"""The words that pages link to their glossary, at their first place in a text."""
+
 UTILITY, OUTPUT, MEMBERSHIP, FEATURE, BEHAVIOUR = (
     "utility",
     "outputs",

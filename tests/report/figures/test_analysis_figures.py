@@ -7,7 +7,7 @@ import pytest
 
 from eigenforget.record import RunRecord
 from eigenforget.report.figures import analysis_figures as figures
-from eigenforget.report.figures.analysis_series import analysis_records
+from eigenforget.report.figures.analysis_series import INDICATORS, analysis_records
 from tests.analysis_toys import case
 
 
@@ -19,17 +19,27 @@ def records() -> list[RunRecord]:
 def test_curves_draw_the_mean_and_the_range(records: list[RunRecord]) -> None:
     fig = figures.curves_figure(analysis_records(records))
     own = [r.series["analysis"]["late"]["curves"]["forget"] for r in records]
-    mine = [t for t in fig.data if t.xaxis == "x2" and t.visible]
-    mean = next(t for t in mine if t.name == "retrained" and t.line.width == 2)
+    choices = len(fig.choices)
+    late = fig.plots[choices]  # the first choice of the second layer
+    assert choices == 4 and (late.title, late.choice) == ("late", 0)
+    mean = next(t for t in late.traces if t.name == "retrained" and t.kind == "line")
     np.testing.assert_allclose(mean.y, np.mean([c["frobenius_none"] for c in own[1:]], axis=0))
-    area = next(t for t in mine if t.name == "retrained" and t.fill == "toself")
+    area = next(t for t in late.traces if t.name == "retrained" and t.kind == "area")
     np.testing.assert_allclose(
         area.y[: len(mean.y)], np.max([c["frobenius_none"] for c in own[1:]], axis=0)
     )
-    assert list(next(t for t in mine if t.name == "original").y) == own[0]["frobenius_none"]
-    choices = fig.layout.meta["choices"]
-    assert len(choices) == 4 and not fig.layout.updatemenus
-    for number, choice in enumerate(choices):
-        assert len(choice["visible"]) == len(fig.data)
-        assert number > 0 or [t.visible for t in fig.data] == choice["visible"]
-    assert all(sum(c["visible"][i] for c in choices) == 1 for i in range(len(fig.data)))
+    drawn = next(t for t in late.traces if t.name == "original")
+    assert list(drawn.y) == own[0]["frobenius_none"]
+
+
+def test_every_figure_has_a_sentence_on_its_numbers(records: list[RunRecord]) -> None:
+    found = analysis_records(records)
+    for chart in figures.ANALYSIS_CHARTS:
+        assert chart.reading(records).endswith("."), chart.id
+    gaps = {n: abs(found.contrast(n, "forget", INDICATORS["da"]).gap) for n in found.layers()}
+    widest = max(gaps, key=gaps.__getitem__)
+    value = found.contrast(widest, "forget", INDICATORS["da"])
+    said = figures.ANALYSIS_CHARTS[1].reading(records)
+    assert (
+        f"At {widest}," in said and f"{value.original:.3f}" in said and f"{value.mean:.3f}" in said
+    )

@@ -16,7 +16,7 @@ from eigenforget.core.types import Batch, Outputs
 from eigenforget.evaluation.metrics.membership import PopulationMIA
 from eigenforget.evaluation.metrics.roc import MAX_CORNERS
 from eigenforget.record import RecordError
-from eigenforget.report.figures.attack_figures import roc_figure
+from eigenforget.report.figures.attack_figures import roc_figure, roc_reading
 from tests.report_toys import further_series, made
 
 
@@ -42,7 +42,7 @@ def scores(seed: int, m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 def drawn(series: dict[str, Any], name: str = "m") -> tuple[Any, Any, Any]:
     """The line, the marks, and the figure."""
     fig = roc_figure([made(name, "unlearned", [], series=series)])
-    line, marks = (t for t in fig.data if t.name == name)
+    line, marks = (t for t in fig.plots[0].traces if t.name == name)
     return line, marks, fig
 
 
@@ -57,7 +57,7 @@ def test_the_line_is_scikit_learns_without_what_has_no_logarithm(seed: int) -> N
     np.testing.assert_allclose(
         np.stack([line.x, line.y]), np.stack([fpr[kept], tpr[kept]]), rtol=0, atol=1e-12
     )
-    assert fig.layout.xaxis.type == fig.layout.yaxis.type == "log"
+    assert fig.plots[0].x.log and fig.plots[0].y.log
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -89,26 +89,28 @@ def test_marks_are_the_rates_of_the_scores_and_a_thinned_curve_keeps_them() -> N
             for x, y in zip(line.x, line.y, strict=True)
         )
     assert list(marks.x) == [0.001, 0.01, 0.1]
-    assert [s.x0 for s in fig.layout.shapes] == [0.001, 0.01, 0.1]
-    assert [a.text for a in fig.layout.annotations] == ["0.1 %", "1 %", "10 %"]
-    assert [a.x for a in fig.layout.annotations] == pytest.approx([-3, -2, -1])
+    lines = [(s.x, s.text) for s in fig.plots[0].shapes]
+    assert lines == [((r, r), t) for r, t in ((0.001, "0.1 %"), (0.01, "1 %"), (0.1, "10 %"))]
 
 
 def test_few_samples_have_no_mark_where_no_false_alarm_is_allowed() -> None:
     members, others = scores(1, 40, 50)
     _, marks, fig = drawn(attack(members, others).series())
-    assert list(marks.x) == [0.1] and [s.x0 for s in fig.layout.shapes] == [0.1]
+    assert list(marks.x) == [0.1] and [s.x[0] for s in fig.plots[0].shapes] == [0.1]
 
 
-def test_guessing_is_the_diagonal_and_counts_are_told() -> None:
+def test_guessing_is_the_diagonal() -> None:
     line, _, fig = drawn(further_series(0))
-    guessing = fig.data[0]
+    guessing = fig.plots[0].traces[0]
     assert guessing.name == "guessing" and guessing.x == guessing.y == (1 / 1000, 1)
-    f, t = line.customdata[-1]
-    assert (f, t) == (1000, 40) and (line.x[-1], line.y[-1]) == (1, 1)
-    assert (
-        "%{customdata[1]} of 40 found, %{customdata[0]} of 1000 false alarms" in line.hovertemplate
-    )
+    assert (line.x[-1], line.y[-1]) == (1, 1)
+
+
+def test_the_sentence_names_what_is_found_at_the_fewest_false_alarms() -> None:
+    said = roc_reading([made("m", "unlearned", [], series=further_series(0))])
+    assert "0.1 %" in said and "2.0% in m" in said
+    few = attack(*scores(1, 40, 50)).series()
+    assert "At 10 %" in roc_reading([made("m", "unlearned", [], series=few)])
 
 
 def test_an_attack_that_does_not_apply_draws_nothing() -> None:

@@ -29,36 +29,19 @@ def test_the_heat_map_holds_a_cell_per_band() -> None:
     records.insert(4, member("o4", "oracle", row("s", 0.52)))
     records[1:5] = [replace(r, scores=(*r.scores, *further)) for r in records[1:5]]
     fig = band_figures.bands_figure(records)
-    (drawn,) = fig.data
     models = [r.name for r in records]
-    assert [list(line) for line in drawn.z] == [
+    assert [list(line) for line in fig.steps] == [
         *2 * [[None, 0, 0, 0, 0, None, None, None]],
         [style.band_step(u) if (u := cell(records, m).units) is not None else None for m in models],
     ]
-    assert (
-        drawn.text[2][5] == table.in_units(cell(records, "x").units or 0.0)
-        and drawn.text[2][-1] == ""
-    )
-    assert list(drawn.customdata[2][5]) == ["x, s: 0.700", "residual"]
+    assert fig.texts[2][5] == table.in_units(cell(records, "x").units or 0.0)
+    assert fig.texts[2][-1] == "" and fig.palette == "band"
     # By groups: outputs, what is kept, others.
-    assert list(fig.layout.yaxis.ticktext) == [
-        "test forget accuracy",
-        "retain accuracy",
-        "s",
-    ] and list(fig.layout.yaxis.tickvals) == [0, 1, 2]
+    assert list(fig.lines) == ["test forget accuracy", "retain accuracy", "s"]
     # Two long names stay two columns and can be told apart.
-    assert (
-        list(fig.layout.xaxis.tickvals) == list(range(8))
-        and len(set(fig.layout.xaxis.ticktext)) == 8
-    )
+    assert len(set(fig.columns)) == len(fig.columns) == 8
     few = band_figures.bands_figure([r for r in records if r.name != "o4"])
-    assert list(few.layout.xaxis.tickvals) == list(range(4)), "three are not held out in turn"
-    by_edge = dict(drawn.colorscale)
-    assert (
-        by_edge[0.0] == style.BELOW[-1]
-        and by_edge[1.0] == style.ABOVE[-1]
-        and (drawn.zmin, drawn.zmax) == (-4.5, 4.5)
-    )
+    assert len(few.columns) == 4, "three are not held out in turn"
     with pytest.raises(RecordError, match="two or three retrained models"):
         band_figures.bands_figure(family(0.7, 1))
 
@@ -74,16 +57,30 @@ def test_relearning_draws_every_curve_and_lists_each_model_once() -> None:
             for n, c in given.items()
         ]
     )
-    titles = [a.text for a in fig.layout.annotations]
+    titles = [plot.title for plot in fig.plots]
     # By number; 0 forget samples are the retain set alone.
     assert len(titles) == 4 and "retain" in titles[0]
     assert all(budget in t for budget, t in zip(("10", "100", "all"), titles[1:], strict=True))
-    panels = {"x": "0", "x2": "10", "x3": "100", "x4": "all"}
-    drawn = [(t.name, panels[t.xaxis], list(t.y)) for t in fig.data]
+    budgets = ("0", "10", "100", "all")
+    drawn = [
+        (t.name, budget, list(t.y))
+        for budget, plot in zip(budgets, fig.plots, strict=True)
+        for t in plot.traces
+    ]
     assert sorted(drawn) == sorted((n, b, y) for n, c in given.items() for b, y in c.items())
-    assert all(list(t.x) == [0, 4] for t in fig.data) and sorted(
-        t.name for t in fig.data if t.showlegend
-    ) == ["a", "b"]
+    assert all(list(t.x) == [0, 4] for plot in fig.plots for t in plot.traces)
+
+
+def test_the_sentence_on_relearning_is_of_the_most_samples() -> None:
+    curves = {"10": [0.0, 0.25], "all": [0.5, 0.75]}
+    records = [member("a", "unlearned", relearning={"steps": [0, 4], "curves": curves})]
+    assert "0.750 in a" in band_figures.relearning_reading(records)
+
+
+def test_the_sentence_on_bands_counts_what_is_inside() -> None:
+    records = [*family(0.52), member("far", "unlearned", row("s", 0.9))]
+    said = band_figures.bands_reading(records)
+    assert "x (1 of 1)" in said and "far (0 of 1)" in said
 
 
 def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
@@ -102,20 +99,14 @@ def test_layers_are_lines_from_the_first_to_the_heads_input() -> None:
         member("none", "unlearned", row("lp_forget", 0.4)),
     ]
     fig = band_figures.layers_figure(records)
-    drawn = [(t.name, t.xaxis, list(t.x), list(t.y)) for t in fig.data]
+    drawn = [(t.name, i, list(t.x), list(t.y)) for i, p in enumerate(fig.plots) for t in p.traces]
     assert drawn == [
-        ("m", "x", [0, 1, 2], [0.1, 0.2, 0.5]),
-        ("n", "x", [0, 1, 2], [0.3, None, None]),
-        ("m", "x2", [0, 1, 2], [0.7, None, None]),
+        ("m", 0, [0, 1, 2], [0.1, 0.2, 0.5]),
+        ("n", 0, [0, 1, 2], [0.3, None, None]),
+        ("m", 1, [0, 1, 2], [0.7, None, None]),
     ]
-    assert (
-        list(fig.layout.xaxis.ticktext)
-        == list(fig.layout.xaxis2.ticktext)
-        == ["1", "2020-01-01", "head's input"]
-    )
-    assert fig.layout.xaxis2.gridcolor == fig.layout.yaxis2.gridcolor == style.GRID_LINES and [
-        bool(t.showlegend) for t in fig.data
-    ] == [1, 1, 0]
+    for plot in fig.plots:
+        assert plot.x.ticks == {0: "1", 1: "2020-01-01", 2: "head's input"}
     assert band_figures.has_layers(records) and not band_figures.has_layers(records[2:])
     with pytest.raises(RecordError, match="no record has scores at further layers"):
         band_figures.layers_figure(records[2:])
@@ -126,16 +117,23 @@ def test_classes_are_cells_and_an_absent_class_is_none() -> None:
     fig = band_figures.classes_figure(
         [member("m", "original", per_class=first), member("n", "unlearned", per_class=second)]
     )
-    assert [list(line) for line in fig.data[0].z] == [[0.5, None], [None, 0.25], [None, 1]]
-    assert list(fig.layout.yaxis.ticktext) == ["class 0", "class 1", "class cat"] and list(
-        fig.layout.xaxis.ticktext
-    ) == ["m", "n"]
-    many = {"label": list(range(100)), "test": [0.5] * 100}
-    tall = band_figures.classes_figure([member("m", "original", per_class=many)])
-    assert (
-        list(tall.layout.yaxis.ticktext) == [f"class {i}" for i in range(0, 100, 2)]
-        and tall.data[0].texttemplate == ""
+    assert [list(line) for line in fig.texts] == [["0.50", ""], ["", "0.25"], ["", "1.00"]]
+    assert [list(line) for line in fig.steps] == [[5, None], [None, 2], [None, 10]]
+    assert list(fig.lines) == ["class 0", "class 1", "class cat"]
+    assert list(fig.columns) == ["m", "n"]
+
+
+def test_the_sentence_on_classes_names_the_largest_loss() -> None:
+    def one(name: str, role: str, *values: float | None) -> RunRecord:
+        return member(name, role, per_class={"label": [0, 1], "test": list(values)})
+
+    oracles = [one("o1", "oracle", 0.8, 0.9), one("o2", "oracle", 0.6, None)]
+    said = band_figures.classes_reading([*oracles, one("m", "unlearned", 0.65, 0.5)])
+    assert "m " in said and "class 1" in said and "0.400" in said
+    assert "No unlearned model" in band_figures.classes_reading(
+        [*oracles, one("m", "unlearned", 1, 1)]
     )
+    assert band_figures.classes_reading(oracles) == ""
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from eigenforget.record import RecordError
@@ -11,8 +9,10 @@ from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.overview import da_figure, has_scores, scores_figure
 from tests.report_toys import made, whole
 
-BY_SERIES = Chart("a", da_figure, "Title", "Caption", series="da_curve", hint="A hint.")
-BY_SCORES = Chart("b", scores_figure, "Scores", "Caption", takes=has_scores)
+BY_SERIES = Chart(
+    "a", da_figure, "Title", "Caption", lambda _: "Read.", series="da_curve", hint="A hint."
+)
+BY_SCORES = Chart("b", scores_figure, "Scores", "Caption", lambda _: "", takes=has_scores)
 
 
 def test_it_applies_where_its_series_or_scores_are() -> None:
@@ -28,9 +28,7 @@ def test_it_applies_where_its_series_or_scores_are() -> None:
 def test_it_is_drawn_with_its_description_and_choices() -> None:
     records = [*whole(), made("without", "unlearned", [])]
     drawn = BY_SERIES.draw(records)
-    figure = json.loads(drawn.json)
-    assert drawn.height == figure["layout"]["height"] and drawn.least_width == 0
-    assert drawn.choices == [c["label"] for c in figure["layout"]["meta"]["choices"]]
+    assert drawn.html.count('<svg viewBox="0 0 400') == len(drawn.choices) == 2
+    assert drawn.reading == "Read." and not drawn.scrolls
     # Only the models that have the series are named.
     assert "Title" in drawn.alt and "oracle 1" in drawn.alt and "without" not in drawn.alt
-    assert "<" not in drawn.json and ">" not in drawn.json

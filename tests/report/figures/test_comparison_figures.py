@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import comparison_figures as comparison
@@ -113,11 +114,13 @@ def test_models_as_far_on_either_side_are_tied_whatever_the_last_bit() -> None:
         "own": [3.5, 3.5, 1, None, 2],
     }
     fig = comparison.ranks_figure(records)
-    assert [list(t) for t in fig.data[0].text] == [
+    assert [list(t) for t in fig.texts] == [
         ["4.5", "4.5", "1", "2.5", "2.5"],
         ["3.5", "3.5", "1", "", "2"],
     ]
-    assert fig.data[0].z[1][3] is None and fig.data[0].z[0][2] == 0
+    assert fig.steps[1][3] is None and fig.steps[0][2] == 10
+    assert "mid is nearest" in comparison.ranks_reading(records)
+    assert "2 of 2 scores" in comparison.ranks_reading(records)
 
 
 def test_without_a_band_the_gap_ranks() -> None:
@@ -150,11 +153,18 @@ def test_layers_are_not_ranked_and_cells_hold_the_numbers() -> None:
     records = whole()
     assert not any("@" in name for name in comparison.ranking(records).metrics)
     fig = comparison.agreement_figure(records)
-    assert fig.data[0].z[0][0] == 1 and len(fig.data[0].z) == len(SCORES) == len(
-        fig.layout.xaxis.ticktext
+    assert fig.texts[0][0] == "1.0" and len(fig.steps) == len(SCORES) == len(fig.columns)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_and_tau_are_scipys(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = (rng.integers(0, 5, 12).astype(float).tolist() for _ in "ab")
+    assert comparison.tau_matrix([one, other])[0][1] == pytest.approx(
+        stats.kendalltau(one, other, variant="b").statistic, abs=1e-6
     )
-    words = comparison.ranks_figure(records).data[0].customdata
-    assert "half-widths" in words[0][0] and words[0][0].startswith("one, forget accuracy: ")
+    records = judged(**{f"m{i}": (0.6 + v / 10, v) for i, v in enumerate(one)})
+    assert comparison.ranking(records).ranks[0] == stats.rankdata(one).tolist()
 
 
 # --- cost against quality ---
@@ -187,8 +197,8 @@ def test_equal_points_stand_on_the_front_together() -> None:
     )
 
 
-def dot(fig: Any, name: str, panel: str = "x") -> Any:
-    return next(t for t in fig.data if t.name == name and t.mode == "markers" and t.xaxis == panel)
+def dot(fig: Any, name: str) -> Any:
+    return next(t for t in fig.plots[0].traces if t.name == name)
 
 
 def test_costs_and_qualities_by_hand() -> None:
@@ -201,26 +211,22 @@ def test_costs_and_qualities_by_hand() -> None:
     for i, name in enumerate(ROLES):
         if name == "original":
             continue
-        cost = 1.0 if ROLES[name] == "oracle" else (1 + 3 * i) / 100
-        inside, far = dot(fig, name), dot(fig, name, "x2")
-        assert inside.x == far.x == pytest.approx((cost,))
-        assert inside.y[0] == pytest.approx(np.mean([abs(u) <= 1 for u in units[name]]))
+        far = dot(fig, name)
+        assert far.x == pytest.approx((1.0 if ROLES[name] == "oracle" else (1 + 3 * i) / 100,))
         assert far.y[0] == pytest.approx(
             np.mean([min(abs(u), comparison.CLIP) for u in units[name]])
         )
-    assert fig.layout.xaxis.type == fig.layout.xaxis2.type == "log" and not any(
-        t.name == "original" for t in fig.data
-    )
-    unlearned = [n for n, role in ROLES.items() if role == "unlearned"]
-    for panel, sign in (("x", -1), ("x2", 1)):
-        dots = [dot(fig, name, panel) for name in unlearned]
-        front = brute_front([(d.x[0], sign * d.y[0]) for d in dots])
-        line = next(t for t in fig.data if t.mode == "lines" and t.xaxis == panel)
-        assert list(zip(line.x, line.y, strict=True)) == sorted(
-            (dots[i].x[0], dots[i].y[0]) for i in front
-        )
-        assert [d.marker.size > 10 for d in dots] == [i in front for i in range(len(dots))]
-    assert dot(fig, "mask").marker.symbol.endswith("-open") and dot(fig, "mask").marker.size < 10
+    assert fig.plots[0].x.log and not any(t.name == "original" for t in fig.plots[0].traces)
+    dots = [dot(fig, n) for n, role in ROLES.items() if role == "unlearned"]
+    front = brute_front([(d.x[0], d.y[0]) for d in dots])
+    line = dot(fig, "Pareto front")
+    places = sorted((dots[i].x[0], dots[i].y[0]) for i in front)
+    assert list(zip(line.x, line.y, strict=True)) == places
+    assert [d.style.size > 10 for d in dots] == [i in front for i in range(len(dots))]
+    mask = dot(fig, "mask").style
+    assert mask.symbol.endswith("-open") and mask.size < 10
+    nearest = min(dots, key=lambda d: d.y[0])
+    assert f"{nearest.name} is the unlearned model nearest" in comparison.pareto_reading(records)
 
 
 def test_what_a_method_trains_on_does_not_count_for_it() -> None:
@@ -235,11 +241,10 @@ def test_what_a_method_trains_on_does_not_count_for_it() -> None:
         for n, c in row.cells.items()
         if "@" not in n and n != "da"
     }
-    assert dot(fig, "one").y[0] == pytest.approx(np.mean([abs(u) <= 1 for u in units.values()]))  # type: ignore[arg-type]
-    assert (
-        f"of {len(SCORES) - 1} scores" in dot(fig, "one").hovertemplate
-        and f"of {len(SCORES)} scores" in dot(fig, "two").hovertemplate
-    )
+    far = np.mean([min(abs(u), comparison.CLIP) for u in units.values()])  # type: ignore[arg-type]
+    assert dot(fig, "one").y[0] == pytest.approx(far)
+    assert f"of {len(SCORES) - 1} scores" in dot(fig, "one").texts[0]
+    assert f"of {len(SCORES)} scores" in dot(fig, "two").texts[0]
 
 
 def test_unknown_costs_are_left_out_and_never_nothing() -> None:
@@ -253,7 +258,8 @@ def test_unknown_costs_are_left_out_and_never_nothing() -> None:
             for r in records
         ]
 
-    names = {t.name for t in comparison.pareto_figure(with_cost("one", 0.0)).data}
+    fig = comparison.pareto_figure(with_cost("one", 0.0))
+    names = {t.name for t in fig.plots[0].traces}
     assert "one" not in names and "two" in names
     # Without the processor time of a retrained model all are compared by wall time: 6 s of a mean
     # of (60 + 60 + 30) / 3.

@@ -4,41 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from eigenforget.record import RecordError
-from eigenforget.report.figures.confusion_figures import confusion_figure
+from eigenforget.report.figures.confusion_figures import confusion_figure, confusion_reading
 from tests.report_toys import CLASSES, GONE, further_series, made, whole
 
 
 def test_confusion_rows_are_shares_of_their_class() -> None:
     records = whole()
     fig = confusion_figure(records)
-    assert [a.text for a in fig.layout.annotations] == [
-        f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")
-    ]
+    names = ("original", "one", "two", "three", "four", "mask", "oracle 1")
+    assert [plot.title for plot in fig.plots] == list(names)
     counts = further_series(0)["confusion"]["counts"]
+    cells = fig.plots[0].cells
+    assert cells is not None
     for row in range(CLASSES):
         for column in range(CLASSES):
-            assert fig.data[0].z[row][column] == pytest.approx(
-                counts[row][column] / sum(counts[row]), abs=5e-5
-            )
-            assert fig.data[0].text[row][column] == counts[row][column]
-    frames = [s for s in fig.layout.shapes if s.xref == "x"]
-    assert [(s.x0, s.x1, s.y0, s.y1) for s in frames] == [
-        (-0.5, CLASSES - 0.5, GONE - 0.5, GONE + 0.5)
-    ]
+            share = counts[row][column] / sum(counts[row])
+            assert cells.shades[row][column] == pytest.approx(share)
+            assert cells.texts[row][column] == f"{100 * share:.0f}"
+    (frame,) = fig.plots[0].shapes
+    assert (frame.x, frame.y) == ((-0.5, CLASSES - 0.5), (GONE - 0.5, GONE + 0.5))
+    most = int(np.argmax(further_series(1)["confusion"]["counts"][GONE]))
+    assert f"oracle 1: class {most} (" in confusion_reading(records)
 
 
 def test_a_class_without_samples_and_a_head_with_more_outputs() -> None:
     matrix = {
         "counts": [[0, 0, 0], [1, 2, 1]]
     }  # as records were before forgotten classes were told
-    fig = confusion_figure([made("m", "original", [], series={"confusion": matrix})])
-    assert [list(row) for row in fig.data[0].z] == [
-        [None] * 3,
-        [0.25, 0.5, 0.25],
-    ] and not fig.layout.shapes
+    records = [made("m", "original", [], series={"confusion": matrix})]
+    (plot,) = confusion_figure(records).plots
+    assert plot.cells is not None and not plot.shapes
+    assert [list(row) for row in plot.cells.shades] == [[None] * 3, [0.25, 0.5, 0.25]]
+    assert confusion_reading(records) == ""
 
 
 @pytest.mark.parametrize(

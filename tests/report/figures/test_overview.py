@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import overview as figures
 from eigenforget.report.table import build
-from tests.report_toys import GONE, ROLES, SCORES, made, score, whole
+from tests.report_toys import ROLES, SCORES, made, score, whole
 
 
 @pytest.fixture(scope="module")
@@ -26,62 +24,21 @@ def series(records: list[RunRecord], name: str) -> list[Any]:
 
 def test_da_curves_are_one_line_per_model_with_its_numbers(records: list[RunRecord]) -> None:
     fig, curves = figures.da_figure(records), series(records, "da_curve")
-    lines = [t for t in fig.data if t.visible]
-    assert [t.name for t in lines] == list(ROLES) and len(fig.data) == 2 * len(ROLES)
-    assert [list(t.x) for t in lines] == [c["k"] for c in curves]
-    assert [list(t.y) for t in lines] == [c["frobenius_none"] for c in curves]
-    assert [(s.x0, s.x1) for s in fig.layout.shapes] == [(9, 9)]
-    mark = next(a for a in fig.layout.annotations if a.text == "k = 9")
-    assert fig.layout.xaxis.type == "log" and mark.x == pytest.approx(math.log10(9))
-    choices = {choice["label"]: choice["visible"] for choice in fig.layout.meta["choices"]}
-    assert list(choices) == ["Frobenius, raw", "energy, centred"] and not fig.layout.updatemenus
-    assert choices["Frobenius, raw"] == [t.visible for t in fig.data]
-    other = [t for t, on in zip(fig.data, choices["energy, centred"], strict=True) if on]
-    assert [list(t.y) for t in other] == [c["energy_each"] for c in curves]
-
-
-def test_feature_maps_mark_the_forget_set(records: list[RunRecord]) -> None:
-    fig, pca = figures.maps_figure(records), records[0].series["pca"]
-    titles = [a.text for a in fig.layout.annotations]
-    assert titles == [
-        f"<b>{n}</b>" for n in ("original", "oracle 1", "one", "two", "three", "four")
-    ]
-    marked = [t for t in fig.data if t.name == "forget set"]
-    assert len(marked) == 6 and sum(bool(t.showlegend) for t in marked) == 1
-    rows = [i for i, forget in enumerate(pca["forget"]) if forget]
-    for axis in "xy":
-        assert list(marked[0][axis]) == pytest.approx([pca[axis][i] for i in rows], rel=5e-4)
-    assert list(marked[0].text) == [f"test/{i}" for i in rows] and marked[0].marker.symbol == "x"
-    assert list(marked[0].customdata) == [str(GONE)] * len(rows)
-    others = [t for t in fig.data if t.xaxis == "x" and t.name != "forget set"]
-    assert [t.name for t in others] == [f"class {c}" for c in range(10) if c != GONE]
-    assert sum(len(t.x) for t in others) == len(pca["x"]) - len(rows)
-    assert "1 (30%" in fig.layout.xaxis.title.text and "2 (20%" in fig.layout.yaxis.title.text
-
-
-def test_feature_maps_of_chosen_models_and_other_kinds(records: list[RunRecord]) -> None:
-    two = figures.maps_figure(records, ["two", "one"], kind="tsne")
-    assert [a.text for a in two.layout.annotations] == ["<b>two</b>", "<b>one</b>"]
-    assert two.layout.xaxis.title.text is None
-    with pytest.raises(RecordError, match=r"'nobody'.*original, oracle 1"):
-        figures.maps_figure(records, ["nobody"])
-
-
-def test_a_class_on_both_sides_has_its_samples_drawn_once() -> None:
-    """At random: class 1 has a retained and a forgotten sample."""
-    places: dict[str, Any] = {"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 2.0], "label": [0, 1, 1]}
-    pca = {**places, "id": ["a", "b", "c"], "forget": [False, False, True], "explained": [0.6, 0.3]}
-    fig = figures.maps_figure([made("m", "original", [], series={"pca": pca})])
-    drawn = {t.name: list(t.text) for t in fig.data}
-    assert drawn == {"class 0": ["a"], "class 1": ["b"], "forget set": ["c"]}
+    assert list(fig.choices) == ["Frobenius, raw", "energy, centred"]
+    assert [plot.choice for plot in fig.plots] == [0, 1]
+    for plot, form in zip(fig.plots, ("frobenius_none", "energy_each"), strict=True):
+        assert [t.name for t in plot.traces] == list(ROLES)
+        assert [list(t.x) for t in plot.traces] == [c["k"] for c in curves]
+        assert [list(t.y) for t in plot.traces] == [c[form] for c in curves]
+        assert [(s.x, s.text) for s in plot.shapes] == [((9, 9), "k = 9")] and plot.x.log
 
 
 def test_spectra_are_logarithmic_and_leave_zeros_out(records: list[RunRecord]) -> None:
     given = {"retain": [0.75, 0.25, 0.0], "forget": [0.9, 0.1]}
     fig = figures.spectra_figure([replace(records[0], series={"spectrum": given})])
-    assert fig.layout.yaxis.type == fig.layout.yaxis2.type == "log"
-    drawn = [(t.xaxis, list(t.x), list(t.y)) for t in fig.data]
-    assert drawn == [("x", [1, 2], [0.75, 0.25]), ("x2", [1, 2], [0.9, 0.1])]
+    assert all(plot.y.log for plot in fig.plots)
+    drawn = [[(list(t.x), list(t.y)) for t in plot.traces] for plot in fig.plots]
+    assert drawn == [[([1, 2], [0.75, 0.25])], [([1, 2], [0.9, 0.1])]]
 
 
 def test_dots_intervals_and_the_retrained_band(records: list[RunRecord]) -> None:
@@ -100,18 +57,16 @@ def test_dots_intervals_and_the_retrained_band(records: list[RunRecord]) -> None
     spans = {c.name: c.range for c in table.columns}
     names = [c.name for c in table.columns if c.name in SCORES]
     for i, name in enumerate(names):
-        panel = "x" if i == 0 else f"x{i + 1}"
-        dots = [t for t in fig.data if t.xaxis == panel]
+        dots = fig.plots[i].traces
         cells = [row.cells[name] for row in table.rows]
         assert [t.x[0] for t in dots] == [c.value for c in cells]
-        ends = [(t.x[0] - t.error_x.arrayminus[0], t.x[0] + t.error_x.array[0]) for t in dots]
-        np.testing.assert_allclose(ends, [(c.low, c.high) for c in cells], atol=1e-12)
-        area, line = (s for s in fig.layout.shapes if s.xref == panel)
+        assert [(t.low[0], t.high[0]) for t in dots] == [(c.low, c.high) for c in cells]
+        area, line = fig.plots[i].shapes
         reference = table.reference[name]
-        assert reference.band is not None and line.x0 == line.x1 == reference.mean
+        assert reference.band is not None and line.x == (reference.mean, reference.mean)
         # As far as the score can reach.
-        assert (area.x0, area.x1) == reference.band.within(spans[name])
-    assert not any(t.showlegend for t in fig.data)
+        assert area.x == reference.band.within(spans[name])
+        assert not any(t.listed for t in dots)
 
 
 def test_no_score_is_no_figure() -> None:
@@ -132,16 +87,21 @@ def test_a_trace_shows_what_was_measured_after_each_epoch() -> None:
         [made(n, "unlearned", [], series={"trace": t}) for n, t in (("new", rows), ("old", old))]
     )
     titles = ("loss: a", "loss: b", "DA", "forget accuracy", "retain accuracy")
-    assert [a.text for a in fig.layout.annotations] == [f"<b>{t}</b>" for t in titles]
-    assert [(t.name, t.xaxis, list(t.x), list(t.y)) for t in fig.data] == [
-        ("new", "x", [1, 3], [3.0, 1.0]),
-        ("old", "x", [1, 2], [5.0, 4.0]),
-        ("new", "x2", [2], [2.0]),
-        ("new", "x3", [1, 3], [0.5, 0.7]),
-        ("new", "x4", [1, 2, 3], [1.0, 0.4, 0.1]),
-        ("new", "x5", [1, 2, 3], [0.9, 0.8, 0.7]),
+    assert [plot.title for plot in fig.plots] == list(titles)
+    assert [[(t.name, list(t.x), list(t.y)) for t in plot.traces] for plot in fig.plots] == [
+        [("new", [1, 3], [3.0, 1.0]), ("old", [1, 2], [5.0, 4.0])],
+        [("new", [2], [2.0])],
+        [("new", [1, 3], [0.5, 0.7])],
+        [("new", [1, 2, 3], [1.0, 0.4, 0.1])],
+        [("new", [1, 2, 3], [0.9, 0.8, 0.7])],
     ]
-    assert [bool(t.showlegend) for t in fig.data] == [True, True, False, False, False, False]
+    models = [
+        made(n, "unlearned", [], series={"trace": t}) for n, t in (("new", rows), ("old", old))
+    ]
+    assert (
+        "old trained for the fewest epochs (2) and new for the most (3)"
+        in figures.trace_reading(models)
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,7 +116,6 @@ def test_a_trace_shows_what_was_measured_after_each_epoch() -> None:
             "from 1 as headline_k",
         ),
         (figures.da_figure, "da_curve", {"k": [1], "other": [0.5]}, "frobenius_none"),
-        (figures.maps_figure, "pca", {"x": [1.0]}, "'explained'"),
         (figures.spectra_figure, "spectrum", [1.0], "an object"),
         (figures.trace_figure, "trace", [{"phase": "a"}], "loss"),
         (figures.trace_figure, "trace", [{"loss": 1.0, "da": "high"}], "'da'"),

@@ -11,7 +11,7 @@ def test_long_names_keep_both_their_ends() -> None:
     assert [style.shown(n, 7) for n in ("seven_7", "eight_88", "<" * 9)] == [
         "seven_7",
         "eig…_88",
-        "&lt;&lt;&lt;…&lt;&lt;&lt;",
+        "<<<…<<<",
     ]
 
 

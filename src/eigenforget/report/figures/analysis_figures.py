@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import plotly.graph_objects as go
-
+from eigenforget.core.text import joined
 from eigenforget.record import RunRecord
 from eigenforget.report.figures.analysis_series import (
+    INDICATORS,
     SETS,
     AnalysisRecords,
     analysis_records,
@@ -23,35 +24,40 @@ from eigenforget.report.figures.analysis_series import (
     value_at,
 )
 from eigenforget.report.figures.chart import Chart
+from eigenforget.report.figures.drawing import Axis, Figure
 from eigenforget.report.figures.panels import Panels
 from eigenforget.report.figures.series import DA_FORMS
 from eigenforget.report.figures.style import (
-    BLUE,
-    FAINT,
-    GREEN,
+    FORGET,
     GREY,
     ORANGE,
-    SKY,
-    VERMILLION,
+    ORIGINAL,
+    RETRAINED,
+    RETRAINED_RANGE,
     Style,
     shown,
 )
 
 _STYLES = {
-    "retain": Style(BLUE, "circle", "solid"),
-    "forget": Style(VERMILLION, "x", "solid"),
+    "retain": Style(GREY, "circle", "solid"),
+    "forget": FORGET,
     "test_forget": Style(ORANGE, "cross", "dot"),
-    "test_retain": Style(SKY, "square", "dash"),
+    "test_retain": Style(GREY, "square-open", "dash"),
 }
 _CENTRINGS = {"none": "features as they are", "each": "each side centred"}
+_SHORT_SETS = {
+    "retain": "retain",
+    "forget": "forget",
+    "test_forget": "held-out, forgotten",
+    "test_retain": "held-out, retained",
+}
 _DISTANCES = {
     "neighbours": "to the nearest samples of the retain set",
     "class_mean": "to the nearest mean of a retained class",
 }
-_WIDE_ENTRY = 360  # pixels: names of sets are longer than models' names
 
 
-def curves_figure(found: AnalysisRecords) -> go.Figure:
+def curves_figure(found: AnalysisRecords) -> Figure:
     """Alignment of the forget set (full) and of held-out samples (dotted) over k."""
     names = found.layers()
     forms = {
@@ -64,11 +70,11 @@ def curves_figure(found: AnalysisRecords) -> go.Figure:
         for form in forms:
             for part in (p for p in ("test_forget", "forget") if p in found.sets(name)):
                 _add_curves(panels, i, found, layer=name, form=form, part=part)
-        y = {"range": [0, 1.03], "title": {"text": "alignment"}, "automargin": True}
-        panels.axes(i, {"type": "log", "title": {"text": "k (logarithmic)"}}, y)
+        k_axis = Axis("k (logarithmic)", log=True, reads="k")
+        panels.axes(i, k_axis, Axis("alignment", range=(0.0, 1.03)))
         k = read_number(found.original, name, "k")
         if k:
-            panels.mark(i, k, f"k = {k}", at_top=False)
+            panels.mark(i, k, f"k = {k:g}")
     return panels.figure()
 
 
@@ -87,15 +93,12 @@ def _add_curves(
         return
     original, *retrained = [[c[k] for k in common] for c in each]
     what, dash = ("", "solid") if part == "forget" else (", held-out", "dot")
-    look: dict[str, Any] = {"hovertemplate": "k = %{x}: %{y:.3f}", "mode": "lines"}
-    green, grey = ({"color": c, "dash": dash, "width": 2} for c in (GREEN, GREY))
-    _add_range(
-        panels, panel, f"retrained{what}", common, retrained, choice=form, line=green, **look
-    )
-    panels.add(panel, f"original{what}", choice=form, x=common, y=original, line=grey, **look)
+    green, grey = (replace(style, dash=dash).line() for style in (RETRAINED, ORIGINAL))
+    _add_range(panels, panel, f"retrained{what}", common, retrained, green, choice=form)
+    panels.add(panel, f"original{what}", (common, original), grey, choice=form)
 
 
-def spectra_by_set_figure(found: AnalysisRecords) -> go.Figure:
+def spectra_by_set_figure(found: AnalysisRecords) -> Figure:
     """Eigenvalues of both sides as shares of their sum, largest first; two panels per layer."""
     pairs = [(n, p) for n in found.layers() for p in ("retain", "forget")]
     panels = _panels([f"{shown(n, 26)}: {SETS[p]}" for n, p in pairs], 200, choices=_CENTRINGS)
@@ -108,19 +111,15 @@ def spectra_by_set_figure(found: AnalysisRecords) -> go.Figure:
                 panels.add(
                     i,
                     "original" if mine else "retrained",
+                    (range(1, len(positive) + 1), positive),
+                    ORIGINAL.line() if mine else RETRAINED.line(1.2),
                     choice=centring,
-                    x=list(range(1, len(positive) + 1)),
-                    y=positive,
-                    mode="lines",
-                    line={"color": GREY if mine else GREEN, "width": 2 if mine else 1.2},
-                    hovertemplate=f"{shown(record.name)}, %{{x}}: %{{y:.2e}}",
                 )
-        log = {"type": "log", "exponentformat": "power", "nticks": 8, "automargin": True}
-        panels.axes(i, {"title": {"text": "rank"}}, log)
+        panels.axes(i, Axis("rank", reads="rank"), Axis("share of the sum", log=True))
     return panels.figure()
 
 
-def shares_figure(found: AnalysisRecords) -> go.Figure:
+def shares_figure(found: AnalysisRecords) -> Figure:
     """How the share of one sample's energy in the retain set's eigenspace is distributed.
 
     The original stands beside the mean of the retrained models.
@@ -134,21 +133,15 @@ def shares_figure(found: AnalysisRecords) -> go.Figure:
             if not all(rows) or len({len(row) for row in rows}) > 1:
                 continue
             mean = _mean(rows)
-            panels.add(
-                i,
-                SETS[part],
-                x=[j / len(mean) for j in range(len(mean) + 1)],
-                y=[*mean, mean[-1]],
-                mode="lines",
-                line={**_STYLES[part].line(), "shape": "hv"},
-                hovertemplate="from %{x:.2f}: %{y:.1%} of samples",
-            )
-        x = {"range": [0, 1], "title": {"text": "share of energy in the k main directions"}}
-        panels.axes(i, x, {"tickformat": ".0%", "automargin": True, "rangemode": "tozero"})
+            edges = [j / len(mean) for j in range(len(mean) + 1)]
+            points, look = (edges, [*mean, mean[-1]]), _STYLES[part].line()
+            panels.add(i, SETS[part], points, look, kind="steps")
+        x = Axis("share of energy in the k main directions", range=(0.0, 1.0), reads="from")
+        panels.axes(i, x, Axis("samples", percent=True, from_zero=True))
     return panels.figure()
 
 
-def angles_figure(found: AnalysisRecords) -> go.Figure:
+def angles_figure(found: AnalysisRecords) -> Figure:
     """Principal angles between the main directions of forget and retain set, smallest first."""
     names = found.layers()
     panels = _panels([shown(n, 40) for n in names], 190, choices=_CENTRINGS)
@@ -160,43 +153,40 @@ def angles_figure(found: AnalysisRecords) -> go.Figure:
                 continue
             original, *retrained = [row[:last] for row in rows]
             x = list(range(1, last + 1))
-            look: dict[str, Any] = {"hovertemplate": "%{x}: %{y:.1f}°", "mode": "lines+markers"}
-            green, grey = {"color": GREEN}, {"color": GREY}
-            _add_range(panels, i, "retrained", x, retrained, choice=centring, line=green, **look)
-            panels.add(i, "original", choice=centring, x=x, y=original, line=grey, **look)
-        y = {"range": [-3, 93], "dtick": 30, "title": {"text": "degrees"}, "automargin": True}
-        panels.axes(i, {"title": {"text": "angle number"}, "dtick": 1}, y)
+            _add_range(panels, i, "retrained", x, retrained, RETRAINED.both(), choice=centring)
+            panels.add(i, "original", (x, original), ORIGINAL.both(), choice=centring)
+        panels.axes(i, Axis("angle number", reads="angle"), Axis("degrees", range=(-3.0, 93.0)))
     return panels.figure()
 
 
-def distances_figure(found: AnalysisRecords) -> go.Figure:
+def distances_figure(found: AnalysisRecords) -> Figure:
     """How far samples of each set lie from the retain set: medians, 5 % and 95 % quantiles."""
     names = found.layers()
-    panels = _panels([shown(n, 40) for n in names], 210, choices=_DISTANCES, gap=110)
-    groups: tuple[tuple[str, str, str, Sequence[RunRecord]], ...] = (
-        ("original", GREY, "diamond", (found.original,)),
-        ("retrained", GREEN, "x", found.oracles),
+    panels = _panels([shown(n, 40) for n in names], 210, choices=_DISTANCES)
+    groups: tuple[tuple[str, Style, Sequence[RunRecord]], ...] = (
+        ("original", ORIGINAL, (found.original,)),
+        ("retrained", RETRAINED, found.oracles),
     )
     for i, name in enumerate(names):
         present = found.sets(name)
         for which in _DISTANCES:
-            for j, (who, colour, symbol, records) in enumerate(groups):
+            for j, (who, look, records) in enumerate(groups):
                 means = [_mean_quantiles(records, name, which, part) for part in present]
-                above, below = [m[4] - m[2] for m in means], [m[2] - m[0] for m in means]
+                known = [m for m in means if not math.isnan(m[2])]
+                places = [p for p, m in enumerate(means) if not math.isnan(m[2])]
                 panels.add(
                     i,
                     who,
+                    ([place + 0.24 * j - 0.12 for place in places], [m[2] for m in known]),
+                    look.marks(9),
                     choice=which,
-                    x=[place + 0.24 * j - 0.12 for place in range(len(present))],
-                    y=[m[2] for m in means],
-                    mode="markers",
-                    marker={"color": colour, "symbol": symbol, "size": 9},
-                    error_y={"array": above, "arrayminus": below, "thickness": 1.2},
-                    hovertemplate="median %{y:.3f}",
+                    low=[m[0] for m in known],
+                    high=[m[4] for m in known],
+                    bars="y",
                 )
-        labels = [SETS[p].replace(" samples of ", "<br>").replace(" classes", "") for p in present]
-        x = {"tickvals": list(range(len(present))), "ticktext": labels, "automargin": True}
-        panels.axes(i, x, {"rangemode": "tozero", "automargin": True})
+        labels = {float(j): _SHORT_SETS[p] for j, p in enumerate(present)}
+        x = Axis(range=(-0.5, len(present) - 0.5), ticks=labels)
+        panels.axes(i, x, Axis(from_zero=True))
     return panels.figure()
 
 
@@ -205,32 +195,29 @@ def _mean_quantiles(records: Sequence[RunRecord], layer: str, which: str, part: 
     return _mean([row or [math.nan] * 5 for row in rows])
 
 
-def similarity_figure(found: AnalysisRecords) -> go.Figure:
+def similarity_figure(found: AnalysisRecords) -> Figure:
     """CKA of retrained models with the original, and among each other, over the layers."""
     names = found.layers()
     present = found.sets(names[0])
-    panels = _panels([SETS[p] for p in present], 190, gap=120)
+    panels = _panels([SETS[p] for p in present], 190)
     lines = (
-        ("oracle", "retrained with retrained", GREEN, "dot"),
-        ("original", "original with retrained", GREY, "solid"),
+        ("oracle", "retrained with retrained", replace(RETRAINED, dash="dot").both()),
+        ("original", "original with retrained", ORIGINAL.both()),
     )
     for i, part in enumerate(present):
-        for against, label, colour, dash in lines:
+        for against, label, look in lines:
             every = [
                 [read_number(r, n, "cka", against, part) for n in names] for r in found.oracles
             ]
             rows = [[v for v in row if v is not None] for row in every]
             if all(len(row) == len(names) for row in rows):
-                look = {"mode": "lines+markers", "hovertemplate": "%{y:.3f}"}
-                line = {"color": colour, "dash": dash, "width": 2}
-                _add_range(panels, i, label, range(len(names)), rows, line=line, **look)
-        ticks = {"tickvals": list(range(len(names))), "ticktext": [shown(n, 14) for n in names]}
-        x = {**ticks, "tickangle": 30, "automargin": True}
-        panels.axes(i, x, {"range": [0, 1.03], "automargin": True})
+                _add_range(panels, i, label, range(len(names)), rows, look)
+        ticks = {float(j): shown(n, 14) for j, n in enumerate(names)}
+        panels.axes(i, Axis(ticks=ticks, tilted=True), Axis("CKA", range=(0.0, 1.03)))
     return panels.figure()
 
 
-def sets_map_figure(found: AnalysisRecords) -> go.Figure:
+def sets_map_figure(found: AnalysisRecords) -> Figure:
     """Samples in the two main directions of the retain set, two panels for each layer.
 
     The original stands beside the first retrained model.
@@ -239,7 +226,7 @@ def sets_map_figure(found: AnalysisRecords) -> go.Figure:
     titles = [
         f"{shown(n, 26)}: {'original' if r is found.original else 'retrained'}" for n, r in pairs
     ]
-    panels = _panels(titles, 260, gap=84)
+    panels = _panels(titles, 260)
     for i, (name, record) in enumerate(pairs):
         x = read_numbers(record, name, "map", "x")
         y = read_numbers(record, name, "map", "y", length=len(x))
@@ -252,27 +239,18 @@ def sets_map_figure(found: AnalysisRecords) -> go.Figure:
             if not rows:
                 continue
             size, opacity = (5, 0.35) if part == "retain" else (7, 0.8)
-            panels.add(
-                i,
-                SETS[part],
-                x=[x[j] for j in rows],
-                y=[y[j] for j in rows],
-                mode="markers",
-                marker={**_STYLES[part].marker(size), "opacity": opacity},
-                text=[f"class {shown(labels[j])}" for j in rows],
-                hovertemplate="%{text}",
-            )
+            look = replace(_STYLES[part], opacity=opacity).marks(size)
+            told = [f"class {shown(labels[j])}" for j in rows]
+            places = [x[j] for j in rows], [y[j] for j in rows]
+            panels.add(i, SETS[part], places, look, texts=told)
         explained = read_numbers(record, name, "map", "explained", length=2) or [0.0, 0.0]
-        bare = [
-            {"title": {"text": f"{v:.0%} of variance"}, "showticklabels": False, "ticks": ""}
-            for v in explained
-        ]
+        bare = [Axis(f"{v:.0%} of variance", ticks={}) for v in explained]
         panels.axes(i, *bare)
     return panels.figure()
 
 
 def _panels(titles: Sequence[str], height: int, **layout: Any) -> Panels:
-    return Panels(titles, height=height, columns=2, legend_entry=_WIDE_ENTRY, **layout)
+    return Panels(titles, height=height, columns=2, **layout)
 
 
 def _add_range(
@@ -281,27 +259,17 @@ def _add_range(
     name: str,
     x: Sequence[Any],
     rows: Sequence[Sequence[float]],
+    style: Style,
     *,
     choice: str = "",
-    **line: Any,
 ) -> None:
     """The mean of the rows as a line; of several rows also an area from lowest to highest."""
     if len(rows) > 1:
         low, high = ([end(column) for column in zip(*rows, strict=True)] for end in (min, max))
-        panels.add(
-            panel,
-            name,
-            choice=choice,
-            listed=False,
-            x=[*x, *reversed(x)],
-            y=[*high, *reversed(low)],
-            mode="lines",
-            line={"width": 0},
-            fill="toself",
-            fillcolor=FAINT,
-            hoverinfo="skip",
-        )
-    panels.add(panel, name, choice=choice, x=list(x), y=_mean(rows), **line)
+        outline = [*x, *reversed(x)], [*high, *reversed(low)]
+        look = RETRAINED_RANGE
+        panels.add(panel, name, outline, look, choice=choice, kind="area", listed=False)
+    panels.add(panel, name, (x, _mean(rows)), style, choice=choice)
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
@@ -309,31 +277,64 @@ def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.fmean(column) for column in zip(*rows, strict=True)]
 
 
+def _widest(found: AnalysisRecords, name: str, written: str) -> str:
+    """An indicator of the forget set, at the layer where it tells most."""
+    values = {n: found.contrast(n, "forget", INDICATORS[name]) for n in found.layers()}
+    known = {n: value for n, value in values.items() if value.says}
+    if not known:
+        return ""
+    layer = max(known, key=lambda n: abs(known[n].gap))
+    value = known[layer]
+    before, after = (format(v or 0.0, written) for v in (value.original, value.mean))
+    return (
+        f"At {layer}, {INDICATORS[name].label} of the forget set is {before} in the original and"
+        f" {after} in retrained models."
+    )
+
+
+def _first_eigenvalues(found: AnalysisRecords) -> str:
+    """How much the first direction of the forget set holds at the last layer."""
+    layer = found.layers()[-1]
+    rows = [read_numbers(r, layer, "spectrum", "none", "forget") for r in found.all]
+    if not all(rows):
+        return ""
+    return (
+        f"At {layer}, the first direction of the forget set holds {rows[0][0]:.0%} of its energy in"
+        f" the original and {statistics.fmean(row[0] for row in rows[1:]):.0%} in retrained models."
+    )
+
+
+def _similarities(found: AnalysisRecords) -> str:
+    """CKA of the forget set at the last layer."""
+    layer, told = found.layers()[-1], []
+    for against, words in (("original", "the original"), ("oracle", "each other")):
+        values = [read_number(r, layer, "cka", against, "forget") for r in found.oracles]
+        known = [v for v in values if v is not None]
+        if known:
+            told.append(f"{statistics.fmean(known):.2f} with {words}")
+    if not told:
+        return ""
+    return f"At {layer}, CKA of retrained models on the forget set is {joined(told)}."
+
+
 def _chart(
-    id: str, figure: Callable[[AnalysisRecords], go.Figure], title: str, caption: str
+    id: str,
+    figure: Callable[[AnalysisRecords], Figure],
+    title: str,
+    caption: str,
+    reading: Callable[[AnalysisRecords], str],
 ) -> Chart:
-    return Chart(id, lambda records: figure(analysis_records(records)), title, caption, "analysis")
+    return Chart(
+        id,
+        lambda records: figure(analysis_records(records)),
+        title,
+        caption,
+        lambda records: reading(analysis_records(records)),
+        "analysis",
+    )
 
 
-ANALYSIS_CHARTS = (
-    _chart(
-        "curves",
-        curves_figure,
-        "Alignment over k",
-        "How much of the forget set's feature energy lies in the k main directions of the retain"
-        " set. Full lines: the forget set, which only the original saw; dotted: held-out samples of"
-        " forgotten classes, which no model saw. Green area: from the lowest to the highest"
-        " retrained model. The vertical line is the k of the words above. The list switches form"
-        " and centring.",
-    ),
-    _chart(
-        "shares",
-        shares_figure,
-        "How much of each sample lies in the retain set's directions",
-        "The share of one sample's feature energy that lies in the k main directions of the retain"
-        " set, over samples. Where a set lies left of the retain set, the model holds directions"
-        " for its samples that the retain set does not have.",
-    ),
+ANALYSIS_PICTURES = (
     _chart(
         "maps",
         sets_map_figure,
@@ -341,6 +342,31 @@ ANALYSIS_CHARTS = (
         "The two main directions of the retain set, found for each model on its own; all sets are"
         " placed in them. Where the forget set scatters over the retain set, the model has no place"
         " of its own for it.",
+        lambda found: _widest(found, "class_mean", ".2f"),
+    ),
+    _chart(
+        "curves",
+        curves_figure,
+        "Alignment over k",
+        "How much of the forget set's feature energy lies in the k main directions of the retain"
+        " set. Full lines: the forget set, which only the original saw; dotted: held-out samples of"
+        " forgotten classes, which no model saw. Green area: from the lowest to the highest"
+        " retrained model. The dotted line is the k of the page. The list switches form"
+        " and centring.",
+        lambda found: _widest(found, "da", ".3f"),
+    ),
+)
+"""What convinces, in the order of the page."""
+
+FURTHER_ANALYSIS = (
+    _chart(
+        "shares",
+        shares_figure,
+        "How much of each sample lies in the retain set's directions",
+        "The share of one sample's feature energy that lies in the k main directions of the retain"
+        " set, over samples. Where a set lies left of the retain set, the model holds directions"
+        " for its samples that the retain set does not have.",
+        lambda found: _widest(found, "share", ".2f"),
     ),
     _chart(
         "distances",
@@ -349,6 +375,7 @@ ANALYSIS_CHARTS = (
         "Medians, with bars from the 5 % to the 95 % quantile (of retrained models: their means)."
         " To the nearest samples: in units of what held-out samples of retained classes have. To"
         " the nearest mean of a retained class: in units of the mean distance between these means.",
+        lambda found: _widest(found, "neighbours", ".2f"),
     ),
     _chart(
         "angles",
@@ -357,6 +384,7 @@ ANALYSIS_CHARTS = (
         "Principal angles between the 5 main directions of the forget set and the k main directions"
         " of the retain set, smallest first: 0° is a shared direction, 90° one that the retain set"
         " does not have.",
+        lambda found: _widest(found, "angle_mean", ".1f"),
     ),
     _chart(
         "spectra",
@@ -364,6 +392,7 @@ ANALYSIS_CHARTS = (
         "Spectra",
         "Eigenvalues of the features as shares of their sum, largest first. The steeper, the fewer"
         " directions hold the features.",
+        _first_eigenvalues,
     ),
     _chart(
         "similarity",
@@ -372,5 +401,10 @@ ANALYSIS_CHARTS = (
         "Linear CKA, 1 for features that are equal up to a rotation and a scale. Where the line of"
         " original and retrained models lies below the dotted one, they differ by more than"
         " retrained models differ among each other.",
+        _similarities,
     ),
 )
+"""All other figures, which the reader unfolds."""
+
+ANALYSIS_CHARTS = (*ANALYSIS_PICTURES, *FURTHER_ANALYSIS)
+"""Every figure of an analysis."""

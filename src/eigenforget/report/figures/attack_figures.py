@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import plotly.graph_objects as go
+from dataclasses import replace
 
 from eigenforget.record import RunRecord
 from eigenforget.report.figures import series
 from eigenforget.report.figures.chart import Chart
+from eigenforget.report.figures.drawing import Axis, Figure
 from eigenforget.report.figures.panels import Panels
-from eigenforget.report.figures.style import GREY, Style, shown, styles
+from eigenforget.report.figures.readings import beside
+from eigenforget.report.figures.style import HINT, styles
 
 
-def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
+def roc_figure(records: Sequence[RunRecord]) -> Figure:
     """ROC of the attack by the loss, a line for each model, both axes logarithmic.
 
     Marks stand where the share of false alarms is one of series.ROC_RATES. Corners at which a
@@ -25,44 +25,33 @@ def roc_figure(records: Sequence[RunRecord]) -> go.Figure:
         RecordError: No record has the series mia_roc, or one is malformed.
     """
     curves = {r.name: series.read_roc(r) for r in series.having(records, "mia_roc")}
-    looks, panels = styles(records), Panels([""], height=340, columns=1)
+    looks, panels = styles(records), Panels([""], height=300, columns=1)
     least = min(min(1 / c.members, 1 / c.others) for c in curves.values())
-    dots = {"color": GREY, "dash": "dot", "width": 1.5}
-    ends: dict[str, Any] = {"x": [least, 1], "y": [least, 1], "mode": "lines", "hoverinfo": "skip"}
-    panels.add(0, "guessing", line=dots, **ends)
+    panels.add(0, "guessing", ([least, 1.0], [least, 1.0]), HINT)
     for name, c in curves.items():
         corners = [(f, t) for f, t in zip(c.false, c.true, strict=True) if f and t]
         points = [f / c.others for f, _ in corners], [t / c.members for _, t in corners]
-        found, alarms = f"%{{customdata[1]}} of {c.members}", f"%{{customdata[0]}} of {c.others}"
-        hover, counts = f"{found} found, {alarms} false alarms", [list(pair) for pair in corners]
-        panels.model(0, name, points, hover, line=looks[name].line(), customdata=counts)
-        _add_marks(panels, name, c, looks[name])
+        panels.add(0, name, points, looks[name].line())
+        marks = {rate: share for rate, share in c.rates.items() if share > 0}
+        panels.add(0, name, (marks, marks.values()), looks[name].marks(9), listed=False)
     for rate in (r for r in series.ROC_RATES if any(r in c.rates for c in curves.values())):
-        panels.mark(0, rate, f"{100 * rate:g} %", width=1)
-    log = {
-        "type": "log",
-        "tickformat": ".2~%",
-        "dtick": 1,
-        "range": [math.log10(least) - 0.05, 0.05],
-        "automargin": True,
-    }
-    false = {"title": {"text": "false alarms, share of others (logarithmic)"}}
-    panels.axes(0, {**log, **false}, {**log, "title": {"text": "members found (logarithmic)"}})
+        panels.mark(0, rate, f"{100 * rate:g} %")
+    log = Axis(log=True, percent=True, range=(10 ** (math.log10(least) - 0.05), 10**0.05))
+    false = "false alarms, share of others (logarithmic)"
+    found = replace(log, title="members found (logarithmic)")
+    panels.axes(0, replace(log, title=false, reads="false alarms"), found)
     return panels.figure()
 
 
-def _add_marks(panels: Panels, name: str, counts: series.RocSeries, look: Style) -> None:
-    marks = {rate: share for rate, share in counts.rates.items() if share > 0}
-    panels.add(
-        0,
-        shown(name),
-        group=name,
-        x=list(marks),
-        y=list(marks.values()),
-        mode="markers",
-        marker=look.marker(9),
-        hovertemplate="%{y:.1%} found at %{x:.1~%} false alarms",
-    )
+def roc_reading(records: Sequence[RunRecord]) -> str:
+    """What the attack finds at the fewest false alarms that every model has a mark for."""
+    curves = {r.name: series.read_roc(r) for r in series.having(records, "mia_roc")}
+    common = [rate for rate in series.ROC_RATES if all(rate in c.rates for c in curves.values())]
+    if not common:
+        return ""
+    shares = {name: c.rates[common[0]] for name, c in curves.items()}
+    told = beside(records, shares, lambda share: f"{100 * share:.1f}%")
+    return f"At {100 * common[0]:g} % false alarms the attack finds {told} of the forget set."
 
 
 ROC_CHART = Chart(
@@ -74,5 +63,6 @@ ROC_CHART = Chart(
     " almost always right. Marks: at 0.1, 1 and 10 % false alarms, where there are samples enough."
     " Zero has no place on these axes: a line begins with the first member found and the first"
     " false alarm, which is at the earliest at one divided by the number of samples.",
+    roc_reading,
     series="mia_roc",
 )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
-
-import plotly.graph_objects as go
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import series
 from eigenforget.report.figures.chart import Chart
-from eigenforget.report.figures.panels import Panels, heat_cells, heat_map
-from eigenforget.report.figures.style import ABOVE, BELOW, GREEN, INSIDE, band_step, shown, styles
+from eigenforget.report.figures.drawing import Axis, Figure, HeatMap
+from eigenforget.report.figures.panels import Panels
+from eigenforget.report.figures.readings import band_sentence, beside
+from eigenforget.report.figures.render import shade_step
+from eigenforget.report.figures.style import band_step, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import build, in_units, number
 
-_MAX_NUMBERED = 30  # with more classes the lines are half as high, without a number in each cell
 _HEAD = "head's input"
 
 
@@ -28,7 +28,7 @@ def has_bands(records: Sequence[RunRecord]) -> bool:
     return any(cell.units is not None for row in build(records).rows for cell in row.cells.values())
 
 
-def bands_figure(records: Sequence[RunRecord]) -> go.Figure:
+def bands_figure(records: Sequence[RunRecord]) -> HeatMap:
     """Scores by models, coloured by the gap to the retrained models in half-widths of their band.
 
     Raises:
@@ -43,29 +43,17 @@ def bands_figure(records: Sequence[RunRecord]) -> go.Figure:
     columns.sort(key=lambda c: GROUPS.index(group(c)))
     steps: list[list[int | None]] = [[None] * len(rows) for _ in columns]
     gaps = [[""] * len(rows) for _ in columns]
-    hover = [[["", ""] for _ in rows] for _ in columns]
     for y, column in enumerate(columns):
         for x, row in enumerate(rows):
             cell = row.cells.get(column)
             if cell is not None and cell.units is not None and cell.value is not None:
-                steps[y][x], gaps[y][x] = band_step(cell.units), html.escape(in_units(cell.units))
-                what = f"{shown(row.model)}, {shown(label(column), 60)}: {number(cell.value)}"
-                hover[y][x] = [what, cell.verdict]
-    scale = [*reversed(BELOW), INSIDE, *ABOVE]
-    edges = [(edge, shade) for i, shade in enumerate(scale) for edge in (i / 9, (i + 1) / 9)]
-    trace = heat_cells(
-        steps,
-        (-4.5, 4.5),
-        text=gaps,
-        customdata=hover,
-        colorscale=edges,
-        texttemplate="%{text}",
-        hovertemplate="%{customdata[0]}, %{text} half-widths: %{customdata[1]}<extra></extra>",
+                steps[y][x], gaps[y][x] = band_step(cell.units), in_units(cell.units)
+    return HeatMap(
+        [shown(r.model) for r in rows], [label(c, table) for c in columns], gaps, steps, "band"
     )
-    return heat_map(trace, [r.model for r in rows], [shown(label(c), 34) for c in columns])
 
 
-def relearning_figure(records: Sequence[RunRecord]) -> go.Figure:
+def relearning_figure(records: Sequence[RunRecord]) -> Figure:
     """Forget accuracy over relearning steps: a panel for each number of samples, a line per model.
 
     Raises:
@@ -74,13 +62,11 @@ def relearning_figure(records: Sequence[RunRecord]) -> go.Figure:
     curves = {r.name: series.read_relearning(r) for r in series.having(records, "relearning")}
     budgets = sorted({b for c in curves.values() for b in c.curves}, key=series.natural)
     looks, titles = styles(records), [_budget(budget) for budget in budgets]
-    panels = Panels(titles, height=240, columns=2)
+    panels = Panels(titles, height=210, columns=2)
     for i, budget in enumerate(budgets):
         for name, curve in ((n, c) for n, c in curves.items() if budget in c.curves):
-            points, look = (curve.steps, curve.curves[budget]), looks[name]
-            hover = "step %{x}: %{y:.3f}"
-            panels.model(i, name, points, hover, line=look.line(), marker=look.marker(6))
-        panels.axes(i, {"title": {"text": "steps"}}, {"range": [-0.02, 1.02]})
+            panels.add(i, name, (curve.steps, curve.curves[budget]), looks[name].both(6))
+        panels.axes(i, Axis("steps", reads="step"), Axis("forget accuracy", range=(-0.02, 1.02)))
     return panels.figure()
 
 
@@ -89,7 +75,7 @@ def has_layers(records: Sequence[RunRecord]) -> bool:
     return bool(_at_layers(records))
 
 
-def layers_figure(records: Sequence[RunRecord]) -> go.Figure:
+def layers_figure(records: Sequence[RunRecord]) -> Figure:
     """A panel for each score at further layers, a line per model up to the input of the head.
 
     Raises:
@@ -100,25 +86,20 @@ def layers_figure(records: Sequence[RunRecord]) -> go.Figure:
         raise RecordError("no record has scores at further layers")
     stems, layers = (list(dict.fromkeys(n.partition("@")[i] for n in names)) for i in (0, 2))
     looks, titles = styles(records), [shown(label(stem), 40) for stem in stems]
-    panels = Panels(titles, height=180, columns=3, gap=120)
+    panels = Panels(titles, height=180, columns=3)
+    # Numbers in the place of the layers' names, which are the same for all panels.
+    ticks = {float(j): shown(n, 14) for j, n in enumerate([*layers, _HEAD])}
     for i, stem in enumerate(stems):
         for record in records:
             values: dict[str, Any] = {s.name: s.value for s in record.scores}
             line = [*(values.get(f"{stem}@{layer}") for layer in layers), values.get(stem)]
-            if all(value is None for value in line):
-                continue
-            # Numbers in the place of the layers' names, which plotly would take for numbers or
-            # dates where they look like them.
-            text, look = [*(shown(layer, 60) for layer in layers), _HEAD], looks[record.name]
-            own: dict[str, Any] = {"line": look.line(None), "marker": look.marker(), "text": text}
-            panels.model(i, record.name, (range(len(line)), line), "%{text}: %{y:.3f}", **own)
-        names = [*(shown(layer, 14) for layer in layers), _HEAD]
-        ticks = {"tickvals": list(range(len(names))), "ticktext": names, "tickangle": 30}
-        panels.axes(i, {**ticks, "automargin": True}, {"automargin": True})
+            if any(value is not None for value in line):
+                panels.add(i, record.name, (range(len(line)), line), looks[record.name].both())
+        panels.axes(i, Axis(ticks=ticks, tilted=True), Axis())
     return panels.figure()
 
 
-def classes_figure(records: Sequence[RunRecord]) -> go.Figure:
+def classes_figure(records: Sequence[RunRecord]) -> HeatMap:
     """Held-out accuracy of each class, a line for each class and a column for each model.
 
     Raises:
@@ -127,17 +108,76 @@ def classes_figure(records: Sequence[RunRecord]) -> go.Figure:
     found = series.having(records, "per_class")
     tables = [series.read_class_accuracy(r) for r in found]
     names = list(dict.fromkeys(name for t in tables for name in t))
-    few = len(names) <= _MAX_NUMBERED
-    trace = heat_cells(
-        [[t.get(name) for t in tables] for name in names],
-        (0, 1),
-        text=[[f"{shown(r.name)}, class {shown(name)}" for r in found] for name in names],
-        colorscale=[(0, "#ffffff"), (1, GREEN)],
-        texttemplate="%{z:.2f}" if few else "",
-        hovertemplate="%{text}: %{z:.3f}<extra></extra>",
+    values = [[t.get(name) for t in tables] for name in names]
+    return HeatMap(
+        [shown(r.name) for r in found],
+        [f"class {shown(n)}" for n in names],
+        [["" if v is None else f"{v:.2f}" for v in line] for line in values],
+        [[shade_step(v) for v in line] for line in values],
+        "green",
     )
-    lines = [f"class {shown(n)}" for n in names]
-    return heat_map(trace, [r.name for r in found], lines, line_height=20 if few else 10)
+
+
+def bands_reading(records: Sequence[RunRecord]) -> str:
+    """How many scores of the first and the last model are in the band."""
+    table = build(records)
+    names = [c.name for c in table.columns if "@" not in c.name]
+    return band_sentence(table, names, "Scores")
+
+
+def relearning_reading(records: Sequence[RunRecord]) -> str:
+    """What the models get to with the most samples."""
+    curves = {r.name: series.read_relearning(r) for r in series.having(records, "relearning")}
+    budget = sorted({b for c in curves.values() for b in c.curves}, key=series.natural)[-1]
+    ends = {name: c.curves[budget][-1] for name, c in curves.items() if budget in c.curves}
+    return f"Forget accuracy after the last step {_budget(budget)}: {beside(records, ends)}."
+
+
+def layers_reading(records: Sequence[RunRecord]) -> str:
+    """Where the first score of layers differs most between the original and retrained models."""
+    table = build(records)
+    stem = _at_layers(records)[0].partition("@")[0]
+    names = [n for n in _at_layers(records) if n.partition("@")[0] == stem]
+    gaps = {
+        name: abs(table.original[name] - table.reference[name].mean)
+        for name in names
+        if name in table.original and name in table.reference
+    }
+    if not gaps:
+        return ""
+    widest = max(gaps, key=gaps.__getitem__)
+    return (
+        f"Of these layers, {label(stem)} tells the original from retrained models best at"
+        f" {widest.partition('@')[2]}, by {number(gaps[widest])}."
+    )
+
+
+def classes_reading(records: Sequence[RunRecord]) -> str:
+    """The class in which an unlearned model falls farthest below the retrained models."""
+    found = series.having(records, "per_class")
+    tables = {r.name: series.read_class_accuracy(r) for r in found}
+    retrained = [tables[r.name] for r in found if r.role == "oracle"]
+    means = {
+        name: fmean(values)
+        for name in dict.fromkeys(name for t in retrained for name in t)
+        if (values := [v for t in retrained if (v := t.get(name)) is not None])
+    }
+    short = {
+        (r.name, name): means[name] - value
+        for r in found
+        if r.role == "unlearned"
+        for name, value in tables[r.name].items()
+        if value is not None and name in means
+    }
+    if not short:
+        return ""
+    model, name = max(short, key=short.__getitem__)
+    if short[model, name] <= 0:
+        return "No unlearned model is below the retrained models in any class."
+    return (
+        f"Of all unlearned models and classes, {model} is farthest below the retrained models in"
+        f" class {name}, by {number(short[model, name])}."
+    )
 
 
 def _at_layers(records: Sequence[RunRecord]) -> list[str]:
@@ -159,6 +199,7 @@ BANDS_CHART = Chart(
     "Each cell says how far the score lies from the mean of the retrained models, in half-widths of"
     " their band: within ±1 it is what one more retrained model may have. Green: in the band."
     " Orange: above it, purple: below it. Scores without a band are left out.",
+    bands_reading,
     takes=has_bands,
 )
 RELEARNING_CHART = Chart(
@@ -168,6 +209,7 @@ RELEARNING_CHART = Chart(
     "Forget accuracy while each model trains on a few forget samples (0: on the retain set alone)."
     " The original and the retrained models are the two ends of the scale: a model that relearns"
     " faster than the retrained ones has not forgotten everything.",
+    relearning_reading,
     series="relearning",
 )
 LAYERS_CHART = Chart(
@@ -177,6 +219,7 @@ LAYERS_CHART = Chart(
     "The scores that read features, measured at each layer that was asked for. Where the lines of a"
     " model leave those of the retrained models, that layer still tells the forget set apart, or no"
     " longer does.",
+    layers_reading,
     takes=has_layers,
 )
 CLASSES_CHART = Chart(
@@ -184,5 +227,6 @@ CLASSES_CHART = Chart(
     classes_figure,
     "Accuracy by class",
     "On held-out samples, one line for each class and one column for each model.",
+    classes_reading,
     series="per_class",
 )

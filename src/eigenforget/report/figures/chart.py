@@ -1,29 +1,29 @@
-"""A figure of a page: how it is drawn, what it shows in words, and what it takes."""
+"""A figure of a page: how it is drawn, what it says in words, and what it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-import plotly.io
 from markupsafe import Markup
 
 from eigenforget.record import RunRecord
+from eigenforget.report.figures.drawing import Figure, HeatMap
+from eigenforget.report.figures.render import rendered
 
 
 @dataclass(frozen=True)
 class DrawnChart:
-    """A chart as the template takes it; sizes in pixels."""
+    """A chart as the template takes it."""
 
     id: str
     title: str
+    reading: str
     caption: str
     alt: str
-    height: int
-    least_width: int
+    scrolls: bool
     choices: Sequence[str]
-    json: Markup
+    html: Markup
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,17 @@ class Chart:
         figure: Makes the figure of evaluate records.
         title: The heading.
         caption: How to read it.
+        reading: What these records show, in a sentence; "" where they show nothing to say.
         series: The series of a record that it shows; "" where it reads scores.
         takes: Whether records hold what it needs; None asks for the series.
         hint: How to come by what is missing.
     """
 
     id: str
-    figure: Callable[[Sequence[RunRecord]], go.Figure]
+    figure: Callable[[Sequence[RunRecord]], Figure | HeatMap]
     title: str
     caption: str
+    reading: Callable[[Sequence[RunRecord]], str]
     series: str = ""
     takes: Callable[[Sequence[RunRecord]], bool] | None = None
     hint: str = ""
@@ -69,16 +71,13 @@ class Chart:
         """
         figure = self.figure(records)
         names = ", ".join(r.name for r in records if not self.series or r.series.get(self.series))
-        meta = figure.layout.meta or {}
         return DrawnChart(
             self.id,
             self.title,
+            self.reading(records),
             self.caption,
             f"Chart: {self.title}. Models: {names}. {self.caption}",
-            int(figure.layout.height),
-            int(meta.get("least_width", 0)),
-            [choice["label"] for choice in meta.get("choices", ())],
-            # The plain engine, so that the bytes do not depend on whether a faster one is
-            # installed. It escapes < and >.
-            Markup(plotly.io.to_json(figure, engine="json")),
+            isinstance(figure, HeatMap),
+            () if isinstance(figure, HeatMap) else figure.choices,
+            rendered(figure),
         )

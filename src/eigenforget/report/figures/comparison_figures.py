@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
-import plotly.graph_objects as go
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import combinations
+from operator import mul
+from statistics import fmean
+from typing import NamedTuple
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.cost import shares
 from eigenforget.report.figures.chart import Chart
-from eigenforget.report.figures.panels import NUMBER_WIDTH, Panels, heat_cells, heat_map
-from eigenforget.report.figures.style import GREY, INSIDE, ORANGE, SKY, Style, shown, styles
+from eigenforget.report.figures.drawing import Axis, Figure, HeatMap
+from eigenforget.report.figures.panels import Panels
+from eigenforget.report.figures.render import shade_step
+from eigenforget.report.figures.style import PARETO, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
-from eigenforget.report.table import Cell, Row, Table, build, in_units, number, percent, signed
+from eigenforget.report.table import Cell, Row, Table, build, percent
 
 MIN_MODELS = 3
 """Of fewer models an order says nothing about the score that made it."""
@@ -21,7 +26,7 @@ MIN_MODELS = 3
 CLIP = 4.0
 """Half-widths at which a distance counts no further: one score must not drown the others."""
 
-_MAX_NUMBERED = 12  # with more scores the cells of their agreement have no room for a number
+_MAX_LABELLED = 14  # with more models their names beside the marks would overlap
 _JUDGED = ("unlearned", "control")
 _DIGITS = 9
 """Distances that agree so far are tied: 0.5 − 0.6 and 0.7 − 0.6 differ in the last bit."""
@@ -31,13 +36,12 @@ class Ranking(NamedTuple):
     """Ranks of models under each score.
 
     `ranks[metric][model]` is 1 for the nearest to the retrained models, the mean of their places
-    for models that are tied, and None without a value. `words` says what each rank rests on.
+    for models that are tied, and None without a value.
     """
 
     models: tuple[str, ...]
     metrics: tuple[str, ...]
     ranks: list[list[float | None]]
-    words: list[list[str]]
 
 
 class CostAndQuality(NamedTuple):
@@ -74,7 +78,6 @@ def ranking(records: Sequence[RunRecord]) -> Ranking:
         tuple(r.model for r in rows),
         tuple(found),
         [_ranked(line) for line in found.values()],
-        [[_words(row, name) for row in rows] for name in found],
     )
 
 
@@ -97,7 +100,7 @@ def can_compare(records: Sequence[RunRecord]) -> bool:
     return can_rank(records) and len(ranking(records).metrics) > 1
 
 
-def ranks_figure(records: Sequence[RunRecord]) -> go.Figure:
+def ranks_figure(records: Sequence[RunRecord]) -> HeatMap:
     """Scores by models, with the rank of each model; the darker, the nearer the front.
 
     Raises:
@@ -106,23 +109,20 @@ def ranks_figure(records: Sequence[RunRecord]) -> go.Figure:
     if not can_rank(records):
         raise RecordError(f"ranks need {MIN_MODELS} unlearned models and a retrained one")
     found = ranking(records)
-    shades: list[list[float | None]] = []
+    steps = []
     for line in found.ranks:
         last = max(sum(r is not None for r in line), 2)
-        shades.append([None if r is None else (r - 1) / (last - 1) for r in line])
-    trace = heat_cells(
-        shades,
-        (0, 1),
-        text=[["" if r is None else f"{r:g}" for r in line] for line in found.ranks],
-        customdata=found.words,
-        colorscale=[(0, INSIDE), (1, "#ffffff")],
-        texttemplate="%{text}",
-        hovertemplate="%{customdata}<br>rank %{text}<extra></extra>",
+        steps.append([None if r is None else shade_step(1 - (r - 1) / (last - 1)) for r in line])
+    return HeatMap(
+        [shown(m) for m in found.models],
+        [label(m) for m in found.metrics],
+        [["" if r is None else f"{r:g}" for r in line] for line in found.ranks],
+        steps,
+        "green",
     )
-    return heat_map(trace, found.models, [shown(label(m), 34) for m in found.metrics])
 
 
-def agreement_figure(records: Sequence[RunRecord]) -> go.Figure:
+def agreement_figure(records: Sequence[RunRecord]) -> HeatMap:
     """Scores by scores, with Kendall's tau of the orders that they put the models in.
 
     Raises:
@@ -133,21 +133,10 @@ def agreement_figure(records: Sequence[RunRecord]) -> go.Figure:
             f"comparing scores takes two of them, {MIN_MODELS} unlearned models and a retrained one"
         )
     found = ranking(records)
-    labels = [shown(label(m), 34) for m in found.metrics]
-    few = len(labels) <= _MAX_NUMBERED
-    trace = heat_cells(
-        tau_matrix(found.ranks),
-        (-1, 1),
-        customdata=[[f"{one} and {other}" for other in labels] for one in labels],
-        colorscale=[(0, ORANGE), (0.5, "#ffffff"), (1, SKY)],
-        hoverongaps=False,
-        texttemplate="%{z:.2f}" if few else "",
-        hovertemplate="%{customdata}: %{z:.2f}<extra></extra>",
-    )
-    width = NUMBER_WIDTH if few else 10
-    figure = heat_map(trace, found.metrics, labels, column_width=width, above=230)
-    # The names of scores stand upright above their columns.
-    return figure.update_xaxes(ticktext=[shown(label(m), 24) for m in found.metrics], tickangle=-90)
+    names, tau = [label(m) for m in found.metrics], tau_matrix(found.ranks)
+    texts = [["" if t is None else f"{t:.1f}".replace("-", "−") for t in line] for line in tau]
+    steps = [[shade_step(t) for t in line] for line in tau]
+    return HeatMap(names, names, texts, steps, "agreement")
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -164,84 +153,88 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def has_costs(records: Sequence[RunRecord]) -> bool:
     """Whether both cost and quality of an unlearned model are known beside retrained models."""
-    return any(p.row.role == "unlearned" for p in _points(records))
+    return bool(front_models(records))
 
 
-def pareto_figure(records: Sequence[RunRecord]) -> go.Figure:
-    """Share of retraining's cost against quality, a dot for each model.
+def pareto_figure(records: Sequence[RunRecord]) -> Figure:
+    """Share of retraining's cost against the distance from retrained models, a mark for each model.
 
     The Pareto front is that of the unlearned models.
 
     Raises:
         RecordError: No unlearned model has both a cost and scores with a band.
     """
-    points = _points(records)
-    unlearned = [p for p in points if p.row.role == "unlearned"]
-    if not unlearned:
+    points, best = cost_and_quality(records), front_models(records)
+    if not best:
         raise RecordError(
             "no unlearned model has both a cost and scores with a band of retrained models"
         )
-    looks = styles(records)
-    titles = ["scores in the band", "mean distance, half-widths"]
-    panels = Panels(titles, height=280, columns=2, gap=84)
-    # Ticks at 1, 2 and 5, where there is room for them.
-    step = "D2" if max(p.cost for p in points) < 100 * min(p.cost for p in points) else 1
-    # Quality, and the sign with which less of it is better.
-    measures: list[tuple[Callable[[CostAndQuality], float], int]] = [
-        (lambda q: q.inside, -1),
-        (lambda q: q.distance, 1),
-    ]
-    for i, (quality, sign) in enumerate(measures):
-        best = sorted(
-            (unlearned[j] for j in pareto_front([(p.cost, sign * quality(p)) for p in unlearned])),
-            key=lambda p: (p.cost, quality(p)),
-        )
-        panels.add(
-            i,
-            "Pareto front",
-            group="front",
-            x=[p.cost for p in best],
-            y=[quality(p) for p in best],
-            mode="lines",
-            line={"color": GREY, "width": 2, "shape": "hv"},
-            hoverinfo="skip",
-        )
-        _add_dots(panels, i, points, quality, best=best, looks=looks)
-        cost: dict[str, Any] = {
-            "type": "log",
-            "title": {"text": "share of the cost of retraining (logarithmic)"},
-            "tickformat": ".2~%",
-            "dtick": step,
-        }
-        ends = {"range": [-0.03, 1.03], "tickformat": ".0%"} if i == 0 else {}
-        panels.axes(i, cost, {"automargin": True, "rangemode": "tozero", **ends})
+    looks, panels = styles(records), Panels([""], height=270, columns=1)
+    steps = [p.cost for p in best], [p.distance for p in best]
+    panels.add(0, "Pareto front", steps, PARETO, kind="steps", listed=False)
+    labelled, oracles = len(points) <= _MAX_LABELLED, 0
+    for p in points:
+        look = looks[p.row.model].marks(14 if p in best else 9)
+        told = f"{shown(p.row.model)}: {p.words}{', on the front' if p in best else ''}"
+        names = [shown(p.row.model)] if labelled else []
+        if p.row.role == "oracle":  # they lie close together, so one name stands for all
+            oracles += 1
+            names = ["retrained models"] if oracles == 1 else []
+        place = ([p.cost], [p.distance])
+        listed = not labelled
+        panels.add(0, p.row.model, place, look, texts=[told], labels=names, listed=listed)
+    cost = Axis("share of the cost of retraining (logarithmic)", log=True, percent=True)
+    panels.axes(0, cost, Axis("mean distance from retrained models, half-widths", from_zero=True))
     return panels.figure()
 
 
-def _add_dots(
-    panels: Panels,
-    panel: int,
-    points: Sequence[CostAndQuality],
-    quality: Callable[[CostAndQuality], float],
-    *,
-    best: Sequence[CostAndQuality],
-    looks: dict[str, Style],
-) -> None:
-    """A dot for each model; large ones are on the front, open ones are controls."""
-    for p in points:
-        look, name = looks[p.row.model], shown(p.row.model)
-        symbol = f"{look.symbol}-open" if p.row.role == "control" else look.symbol
-        told = f"{p.words}{', on the front' if p in best else ''}"
-        panels.add(
-            panel,
-            name,
-            group=p.row.model,
-            x=[p.cost],
-            y=[quality(p)],
-            mode="markers",
-            marker={"color": look.colour, "symbol": symbol, "size": 14 if p in best else 9},
-            hovertemplate=f"{name}: {told}<extra></extra>",
-        )
+def front_models(records: Sequence[RunRecord]) -> list[CostAndQuality]:
+    """The unlearned models on the Pareto front, cheapest first."""
+    unlearned = [p for p in cost_and_quality(records) if p.row.role == "unlearned"]
+    front = pareto_front([(p.cost, p.distance) for p in unlearned])
+    return sorted((unlearned[j] for j in front), key=lambda p: (p.cost, p.distance))
+
+
+def ranks_reading(records: Sequence[RunRecord]) -> str:
+    """Which model is nearest by most scores."""
+    found = ranking(records)
+    first = [sum(line[i] == 1 for line in found.ranks) for i in range(len(found.models))]
+    best = max(range(len(first)), key=first.__getitem__)
+    return (
+        f"{found.models[best]} is nearest to the retrained models by {first[best]} of"
+        f" {len(found.metrics)} scores."
+    )
+
+
+def agreement_reading(records: Sequence[RunRecord]) -> str:
+    """How far scores agree on average, and which two agree least."""
+    found = ranking(records)
+    tau, names = tau_matrix(found.ranks), [label(m) for m in found.metrics]
+    pairs = {
+        (i, j): t for j, line in enumerate(tau) for i in range(j) if (t := line[i]) is not None
+    }
+    if not pairs:
+        return ""
+    least = min(pairs, key=pairs.__getitem__)
+    return (
+        f"Two scores agree with τ = {fmean(pairs.values()):.2f} on average. {names[least[0]]} and"
+        f" {names[least[1]]} agree least (τ = {pairs[least]:.2f})."
+    )
+
+
+def pareto_reading(records: Sequence[RunRecord]) -> str:
+    """Which unlearned model is nearest, at what cost, and what the cheapest one gives."""
+    front = front_models(records)
+    cheapest, nearest = front[0], front[-1]
+    told = (
+        f"{nearest.row.model} is the unlearned model nearest to retrained models"
+        f" ({nearest.distance:.2f} half-widths), at {percent(nearest.cost)} of their cost"
+    )
+    if cheapest is nearest:
+        return f"{told}; no other is cheaper."
+    return (
+        f"{told}. {cheapest.row.model} costs {percent(cheapest.cost)}, at {cheapest.distance:.2f}."
+    )
 
 
 def _counts(name: str, cell: Cell) -> bool:
@@ -258,33 +251,27 @@ def _distance(row: Row, name: str, table: Table) -> float | None:
     return float(f"{round(abs(far), _DIGITS):.{_DIGITS}g}")
 
 
-def _words(row: Row, name: str) -> str:
-    cell = row.cells.get(name)
-    if cell is None or cell.value is None or cell.gap is None:
-        return ""
-    units = f", {in_units(cell.units)} half-widths" if cell.units is not None else ""
-    told = f"{row.model}, {label(name)}: {number(cell.value)}, gap {signed(cell.gap)}{units}"
-    return shown(told, 160)
-
-
 def _ranked(line: Sequence[float | None]) -> list[float | None]:
-    from scipy.stats import rankdata
+    """Places from 1 on; those that are tied share the mean of theirs."""
+    known = sorted(d for d in line if d is not None)
+    return [None if d is None else bisect_left(known, d) + (known.count(d) + 1) / 2 for d in line]
 
-    known = iter(rankdata([d for d in line if d is not None], method="average").tolist())
-    return [None if d is None else float(next(known)) for d in line]
+
+def _order(line: Sequence[float | None]) -> list[int]:
+    """For each pair of models which has the higher rank: 1, −1, or 0 for a tie or a missing one."""
+    return [0 if a is None or b is None else (a > b) - (a < b) for a, b in combinations(line, 2)]
 
 
 def _tau(one: Sequence[float | None], other: Sequence[float | None]) -> float | None:
     pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
-    sides = list(zip(*pairs, strict=True))
-    if len(pairs) < MIN_MODELS or any(len(set(side)) == 1 for side in sides):
+    if len(pairs) < MIN_MODELS:
         return None
-    from scipy.stats import kendalltau
+    first, second = (_order(side) for side in zip(*pairs, strict=True))
+    both = math.sqrt(sum(map(abs, first)) * sum(map(abs, second)))
+    return round(sum(map(mul, first, second)) / both, 6) if both else None
 
-    return round(float(kendalltau(*sides, variant="b").statistic), 6)
 
-
-def _points(records: Sequence[RunRecord]) -> list[CostAndQuality]:
+def cost_and_quality(records: Sequence[RunRecord]) -> list[CostAndQuality]:
     """Retrained and judged models whose cost and quality are both known.
 
     What a method trains on does not count for it.
@@ -314,9 +301,10 @@ RANKS_CHART = Chart(
     "ranks",
     ranks_figure,
     "Which model is nearest, by which score",
-    "1 is the model nearest to the mean of the retrained models; models that are equally near share"
+    "1 is the model nearest to the mean of the retrained models. Models that are equally near share"
     " the mean of their places. Where the numbers of one column differ, the scores disagree about"
     " that model.",
+    ranks_reading,
     takes=can_rank,
     hint="It takes three unlearned models and a retrained one.",
 )
@@ -328,19 +316,18 @@ AGREEMENT_CHART = Chart(
     " in the same order. Orange, down to −1: in the opposite order. White: the one says nothing"
     " about the other. Empty: all are tied, or fewer than three models have both scores. With"
     " fewer than six models, all but complete agreement may be chance.",
+    agreement_reading,
     takes=can_compare,
     hint="It takes three unlearned models, a retrained one and two scores.",
 )
 PARETO_CHART = Chart(
     "pareto",
     pareto_figure,
-    "Cost against quality",
-    "Cost in processor time where the model and the retrained models know theirs, else in wall"
-    " time. Left: share of scores in the retrained models' band, more is better; right: mean"
-    " distance from the middle of the band, where a score counts at most four half-widths, less is"
-    " better. Grey line and large marks: the Pareto front, the unlearned models that no other one"
-    " beats in cost and quality at once. Open marks: controls, which are never on it. Scores that"
-    " a method trains on do not count for it; models of unknown cost are left out.",
+    "Cost against distance from retrained models",
+    "Down is nearer to the retrained models, left is cheaper. Distance: the mean over all scores"
+    f" with a band, each counted up to {CLIP:g} half-widths. Grey line and large marks: the Pareto"
+    " front, the unlearned models that no other one beats in both. Open marks: controls.",
+    pareto_reading,
     takes=has_costs,
     hint="It takes bands, and the cost of an unlearned and of all retrained models on one device.",
 )

@@ -179,6 +179,19 @@ def read_class_accuracy(record: RunRecord) -> dict[str, float | None]:
     return dict(zip(labels, values, strict=True))
 
 
+def read_class_alignment(record: RunRecord) -> dict[str, float | None]:
+    """The forget set's share of energy in the subspace of each retained class.
+
+    From the series class_alignment; None for a class without a share.
+    """
+    raw = _Reader(record, "class_alignment")
+    labels = [str(v) for v in raw.listed("label")]
+    values = raw.listed("energy", len(labels))
+    if not all(v is None or (is_number(v) and 0 <= v <= 1.001) for v in values):
+        raise raw.error("has a value in 'energy' that is neither a share nor null")
+    return dict(zip(labels, values, strict=True))
+
+
 def read_roc(record: RunRecord) -> RocSeries:
     """The series mia_roc."""
     raw = _Reader(record, "mia_roc")

@@ -1,10 +1,13 @@
-"""How figures look: colours that colour-blind readers can tell apart, markers, lines and names."""
+"""How figures look: one colour code for all of them, markers, lines and names.
+
+Green is what retraining gives, grey is the original, vermillion is the forget set or a trace of it,
+and every other model has a colour of its own. Colour-blind readers can tell these colours apart.
+"""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 from eigenforget.record import RunRecord
 
@@ -13,8 +16,6 @@ from eigenforget.record import RunRecord
 BLUE, VERMILLION, ORANGE = "#0072B2", "#D55E00", "#E69F00"
 PURPLE, SKY, GREEN = "#CC79A7", "#56B4E9", "#009E73"
 GREY = "#888888"
-GRID_LINES = "rgba(128,128,128,0.25)"
-FAINT = "rgba(0,158,115,0.18)"
 INK = "#111111"
 """Text on cells, which are light in dark mode too."""
 
@@ -27,29 +28,53 @@ ABOVE, INSIDE, BELOW = (
 )
 _STEPS = (1.0, 2.0, 4.0, 8.0)
 
-_MODEL_COLOURS = (VERMILLION, BLUE, PURPLE, ORANGE, SKY)
-_CLASS_COLOURS = (BLUE, SKY, GREEN, ORANGE, PURPLE, GREY)
-_CLASS_SYMBOLS = ("circle", "square", "diamond")
-_SYMBOLS = ("circle", "square", "triangle-up", "cross", "star", "hexagon", "triangle-down")
+_MODEL_COLOURS = (BLUE, PURPLE, SKY, ORANGE)
+# Each has an outline of its own, for controls.
+_SYMBOLS = ("circle", "square", "triangle-up", "star", "hexagon", "triangle-down")
 _DASHES = ("solid", "dash", "dashdot", "longdash")
 
 
-class Style(NamedTuple):
-    """Colour, marker and dash of one model, in plotly's words."""
+@dataclass(frozen=True)
+class Style:
+    """How a model, or what else has a place of its own in a figure, is drawn.
+
+    Attributes:
+        colour: Of lines and marks.
+        symbol: Of marks: circle, square, diamond, hexagon, star, triangle-up, triangle-down, cross
+            or x; with "-open" only its outline is drawn. "" draws none.
+        dash: Of lines: solid, dot, dash, dashdot or longdash; "" draws none.
+        width: Of lines, in pixels.
+        size: Of marks, in pixels.
+        opacity: From 0 to 1.
+    """
 
     colour: str
-    symbol: str
-    dash: str
+    symbol: str = ""
+    dash: str = ""
+    width: float = 2.0
+    size: float = 7.0
+    opacity: float = 1.0
 
-    def line(self, width: float | None = 2) -> dict[str, Any]:
-        """The model's line, of so many pixels; None for plotly's width."""
-        line = {"color": self.colour, "dash": self.dash}
-        return line if width is None else {**line, "width": width}
+    def line(self, width: float = 2.0) -> Style:
+        """Only its line."""
+        return replace(self, symbol="", width=width)
 
-    def marker(self, size: float | None = None) -> dict[str, Any]:
-        """The model's marker, of so many pixels; None for plotly's size."""
-        marker = {"color": self.colour, "symbol": self.symbol}
-        return marker if size is None else {**marker, "size": size}
+    def marks(self, size: float = 7.0) -> Style:
+        """Only its marks."""
+        return replace(self, dash="", size=size)
+
+    def both(self, size: float = 6.0) -> Style:
+        """Its line with marks on it."""
+        return replace(self, size=size)
+
+
+ORIGINAL = Style(GREY, "diamond", "solid")
+RETRAINED = Style(GREEN, "x", "solid")
+RETRAINED_RANGE = Style(GREEN, dash="", opacity=0.18)
+FORGET = Style(VERMILLION, "x", "solid")
+PARETO = Style(GREY, dash="solid")
+HINT = Style(GREY, dash="dot", width=1.5)
+"""Lines that mark a place."""
 
 
 def styles(records: Sequence[RunRecord]) -> dict[str, Style]:
@@ -63,33 +88,28 @@ def styles(records: Sequence[RunRecord]) -> dict[str, Style]:
         group = record.role if record.role in ("original", "oracle") else "other"
         i = counts[group]
         counts[group] += 1
-        palette = _MODEL_COLOURS[i % len(_MODEL_COLOURS)]
-        colour = {"original": GREY, "oracle": GREEN}.get(group, palette)
-        turn = i // len(_MODEL_COLOURS) if group == "other" else i
+        if group != "other":
+            kind = ORIGINAL if group == "original" else RETRAINED
+            found[record.name] = replace(kind, dash=_DASHES[i % len(_DASHES)])
+            continue
         # Controls are dotted: what they lie exactly on, most often the original, shines through.
-        dash = "dot" if record.role == "control" else _DASHES[turn % len(_DASHES)]
-        symbol = {"original": "diamond", "oracle": "x"}.get(group, _SYMBOLS[i % len(_SYMBOLS)])
-        found[record.name] = Style(colour, symbol, dash)
+        turn = _DASHES[i // len(_MODEL_COLOURS) % len(_DASHES)]
+        dash, end = ("dot", "-open") if record.role == "control" else (turn, "")
+        symbol = _SYMBOLS[i % len(_SYMBOLS)] + end
+        found[record.name] = Style(_MODEL_COLOURS[i % len(_MODEL_COLOURS)], symbol, dash)
     return found
 
 
-def class_marker(index: int) -> dict[str, Any]:
-    """The pale marker of a retained class."""
-    symbol = _CLASS_SYMBOLS[index // len(_CLASS_COLOURS) % len(_CLASS_SYMBOLS)]
-    colour = _CLASS_COLOURS[index % len(_CLASS_COLOURS)]
-    return {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.4}
-
-
 def shown(name: object, limit: int = 22) -> str:
-    """A name as plotly text of at most `limit` characters.
+    """A name of at most `limit` characters.
 
-    Markup in it stays text. Long names are cut in the middle, as names often differ at their end.
+    Long names are cut in the middle, as names often differ at their end.
     """
     text = str(name)
     if len(text) > limit:
         end = (limit - 1) // 2
         text = f"{text[: limit - 1 - end]}…{text[-end:]}"
-    return html.escape(text, quote=False)
+    return text
 
 
 def band_step(units: float) -> int:

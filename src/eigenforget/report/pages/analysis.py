@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eigenforget.record import RunRecord, write_text
-from eigenforget.report.figures.analysis_figures import ANALYSIS_CHARTS
+from eigenforget.report.figures.analysis_figures import ANALYSIS_PICTURES, FURTHER_ANALYSIS
 from eigenforget.report.figures.analysis_series import (
     INDICATORS,
     MIN_SEPARATION,
@@ -17,6 +17,8 @@ from eigenforget.report.figures.analysis_series import (
     analysis_records,
     read_number,
 )
+from eigenforget.report.findings import counted
+from eigenforget.report.glossary import GLOSSARY_TERMS
 from eigenforget.report.pages.analysis_words import (
     LIMITS,
     analysis_words,
@@ -58,7 +60,7 @@ def render_analysis(records: Sequence[RunRecord], title: str) -> str:
     return render_document(
         "analysis.html.jinja",
         title=title,
-        request=spelled(found.all, "request"),
+        lead=_lead(found),
         found=found,
         words=analysis_words(found),
         settings_line=layers_line(found),
@@ -66,13 +68,24 @@ def render_analysis(records: Sequence[RunRecord], title: str) -> str:
         indicators=INDICATORS.values(),
         tables=_tables(found),
         ranks=_ranks(found),
-        drawn=[chart.draw(found.all) for chart in ANALYSIS_CHARTS],
-        left_out=(),
+        pictures=[chart.draw(found.all) for chart in ANALYSIS_PICTURES],
+        further=[chart.draw(found.all) for chart in FURTHER_ANALYSIS],
+        terms=GLOSSARY_TERMS,
         limits=LIMITS,
         separation=MIN_SEPARATION,
         reasons=_reasons(found),
         setup={part: settings(found.all, part) for part in ("job", "environment", "inputs")},
         non_claims=statements(found.all, "non_claims"),
+    )
+
+
+def _lead(found: AnalysisRecords) -> str:
+    count, request = len(found.oracles), spelled(found.all, "request")
+    models = counted(count, "retrained model", "retrained models")
+    asked = f" The request: {request}." if request else ""
+    return (
+        "Do features of data that a model never saw lie nearer to the features of the data that it"
+        f" saw? The original saw the forget set; {models} never did.{asked}"
     )
 
 

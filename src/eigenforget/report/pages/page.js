@@ -1,65 +1,103 @@
 "use strict";
 (function () {
-  const charts = Array.from(document.querySelectorAll("script[data-chart]"), (holder) => ({
-    node: document.getElementById(holder.dataset.chart),
-    spec: JSON.parse(holder.textContent),
-  }));
+  // --- what stands under the reader's pointer ---
 
-  // The width of what is printed is that of A4 or Letter, whatever the width of the screen.
-  const PAPER_WIDTH = 700;
-  let printing = false;
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.hidden = true;
+  document.body.append(tip);
+  const REACH = 22; // pixels from a point to the pointer
 
-  function shape(width) {
-    return printing ? "paper" : width >= 820 ? "wide" : width >= 520 ? "medium" : "narrow";
+  // Every vertex of a line and every middle of a mark begins with M or L; what draws a mark is in small letters.
+  function pointsOf(svg) {
+    if (svg.points) return svg.points;
+    svg.points = [];
+    svg.querySelectorAll("g[data-name]").forEach((trace) => {
+      const texts = trace.dataset.texts ? JSON.parse(trace.dataset.texts) : null;
+      trace.querySelectorAll("path:not(.bar)").forEach((path) => {
+        Array.from(path.getAttribute("d").matchAll(/[ML](-?[\d.]+) (-?[\d.]+)/g), ([, x, y], i) =>
+          svg.points.push({ x: Number(x), y: Number(y), name: trace.dataset.name, text: texts && texts[i] }));
+      });
+    });
+    return svg.points;
   }
 
-  // Text colour and the number of columns depend on the reader's screen, so they are set here and not in the records.
-  function changes(chart) {
-    const folded = (chart.spec.layout.meta || {})[shape(chart.node.clientWidth)] || {};
-    const colour = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
-    const sheet = printing ? { width: PAPER_WIDTH, "font.color": "#000000" } : { width: null, autosize: true, "font.color": colour };
-    return Object.assign(sheet, folded);
+  // Values are read back from places, so that the page need not hold them twice.
+  function valueAt(place, [name, form, log, low, high, from, to]) {
+    if (form === "-") return "";
+    const end = low + ((place - from) / (to - from)) * (high - low);
+    const value = log ? 10 ** end : end;
+    const digits = Number((form === "%" ? 100 * value : value).toPrecision(3));
+    return `${name ? `${name} ` : ""}${digits}${form === "%" ? "%" : ""}`;
   }
 
-  function draw(chart) {
-    const still = window.matchMedia("(pointer: coarse)").matches;
-    const layout = Object.assign({}, chart.spec.layout, still ? { dragmode: false } : {});
-    chart.node.style.minHeight = "";
-    Plotly.newPlot(chart.node, chart.spec.data, layout, { responsive: true, displayModeBar: false })
-      .then(() => Plotly.relayout(chart.node, changes(chart)));
+  function told(point, scales) {
+    if (point.text) return point.text;
+    const values = [valueAt(point.x, scales[0]), valueAt(point.y, scales[1])].filter(Boolean);
+    return values.length ? `${point.name}: ${values.join(", ")}` : point.name;
   }
 
-  function again() {
-    charts.forEach((chart) => Plotly.relayout(chart.node, changes(chart)));
+  function look(event) {
+    const svg = event.target.closest("svg[data-scales]");
+    if (!svg) { tip.hidden = true; return; }
+    const box = svg.getBoundingClientRect();
+    const unit = svg.viewBox.baseVal.width / box.width;
+    const [x, y] = [(event.clientX - box.left) * unit, (event.clientY - box.top) * unit];
+    let [best, far] = [null, REACH * unit];
+    for (const point of pointsOf(svg)) {
+      const distance = Math.hypot(point.x - x, point.y - y);
+      if (distance < far) [best, far] = [point, distance];
+    }
+    tip.hidden = best === null;
+    if (best === null) return;
+    tip.textContent = told(best, JSON.parse(svg.dataset.scales));
+    const left = Math.min(event.clientX + 14, document.documentElement.clientWidth - tip.offsetWidth - 6);
+    tip.style.left = `${Math.max(6, left) + scrollX}px`;
+    tip.style.top = `${event.clientY + 16 + scrollY}px`;
   }
+  document.addEventListener("pointermove", look);
+  document.addEventListener("pointerdown", look);
 
-  charts.forEach(draw);
+  // --- a name in a legend brings out what is called so ---
 
-  // A figure's choices are lists of the traces that are seen; without this script the first one's are drawn and no list is shown.
-  document.querySelectorAll("select[data-choices]").forEach((list) => {
-    const chart = charts.find((c) => c.node.id === list.dataset.choices);
+  document.querySelectorAll(".legend").forEach((legend) => {
+    const traces = legend.closest("figure").querySelectorAll("g[data-name]");
+    legend.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (!button) return;
+      const only = button.getAttribute("aria-pressed") !== "true";
+      legend.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(only && b === button)));
+      const name = button.textContent.trim();
+      traces.forEach((trace) => trace.classList.toggle("faint", only && trace.dataset.name !== name));
+    });
+  });
+
+  // --- choices: without this script the first is seen and no list is shown ---
+
+  document.querySelectorAll(".choice select").forEach((list) => {
+    const plots = list.closest("figure").querySelectorAll("[data-choice]");
     list.closest(".choice").hidden = false;
-    list.addEventListener("change", () => Plotly.restyle(chart.node, { visible: chart.spec.layout.meta.choices[list.value].visible }));
+    list.addEventListener("change", () => plots.forEach((plot) => { plot.hidden = plot.dataset.choice !== list.value; }));
   });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
-  // Before the pages are counted, which the change of the medium is not; it stands for tools that only change the medium.
-  function print(started) {
-    if (started === printing) return;
-    printing = started;
-    again();
+
+  // --- folds: a link into one opens it, and paper shows all ---
+
+  function open() {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    target.scrollIntoView();
   }
-  window.addEventListener("beforeprint", () => print(true));
-  window.addEventListener("afterprint", () => print(false));
-  window.matchMedia("print").addEventListener("change", (medium) => print(medium.matches));
-  let waiting = 0;
-  let last = window.innerWidth;
-  window.addEventListener("resize", () => {
-    // On phones the address bar changes the height while scrolling; only a new width asks for new columns.
-    if (window.innerWidth === last) return;
-    last = window.innerWidth;
-    clearTimeout(waiting);
-    waiting = setTimeout(again, 150);
+  window.addEventListener("hashchange", open);
+  open();
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    closed = Array.from(document.querySelectorAll("details:not([open])"));
+    closed.forEach((fold) => { fold.open = true; });
   });
+  window.addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
+
+  // --- tables that sort ---
 
   function keyOf(row, column) {
     const cell = row.cells[column];

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from eigenforget.core.text import joined
 from eigenforget.record import RunRecord, in_force, write_text
-from eigenforget.report.checks import checks
+from eigenforget.report.checks import Check, by_severity, checks
 from eigenforget.report.decision import FORGET_LEVEL, KEEP_LEVEL
-from eigenforget.report.figures.charts import CHARTS
-from eigenforget.report.findings import counted
-from eigenforget.report.glossary import GROUPS, group
+from eigenforget.report.figures.chart import Chart, DrawnChart
+from eigenforget.report.figures.charts import PICTURES, TOPICS
+from eigenforget.report.findings import SEVERITIES, counted, enumerated
+from eigenforget.report.glossary import GLOSSARY_TERMS, GROUPS, group
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.settings import settings, spelled, statements
 from eigenforget.report.table import Column, Table, build, evaluated, number
@@ -19,6 +21,19 @@ from eigenforget.report.verdict import QUESTIONS, Verdict, limits, separates, ve
 
 _WIDEST = 7
 """Scores of one table: more do not fit the width of a sheet."""
+
+_AT_ONCE = 6
+"""Unlearned models and controls in the head of the page; the others are folded beneath it."""
+
+_NAMED = 4
+"""Models that a next step names before it counts the others."""
+
+
+class FigureGroup(NamedTuple):
+    """Figures of a page, and why others are left out."""
+
+    drawn: list[DrawnChart]
+    left_out: list[str]
 
 
 def render(records: Sequence[RunRecord], title: str) -> str:
@@ -31,7 +46,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
             check reads is malformed.
     """
     table, models = build(records), evaluated(records)
-    said = verdicts(table)
+    said, made = verdicts(table), checks(records)
     return render_document(
         "page.html.jinja",
         title=title,
@@ -48,12 +63,16 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         limits=limits(table),
         observation=_observation(table),
         notes=_notes(table),
-        drawn=[c.draw(models) for c in CHARTS if c.applies(models)],
-        left_out=[c.absence() for c in CHARTS if not c.applies(models)],
+        pictures=_drawn(PICTURES, models),
+        topics={name: _drawn(charts, models) for name, charts in TOPICS.items()},
         setup={part: settings(models, part) for part in ("job", "environment", "inputs")},
         claims=statements(models, "claims"),
         non_claims=statements(models, "non_claims"),
-        checks=checks(records),
+        checks=made,
+        errors=[c for c in by_severity(made) if c.severity == "error"],
+        found=_found(made),
+        at_once=_AT_ONCE,
+        terms=GLOSSARY_TERMS,
     )
 
 
@@ -62,13 +81,27 @@ def write_page(records: Sequence[RunRecord], path: str | Path, title: str) -> Pa
     return write_text(path, render(records, title))
 
 
-def _next_steps(said: Sequence[Verdict]) -> dict[str, list[str]]:
+def _next_steps(said: Sequence[Verdict]) -> dict[str, str]:
     """What to do next, each with the unlearned models that it is for."""
     found: dict[str, list[str]] = {}
     for verdict in said:
         if verdict.role != "control":
             found.setdefault(verdict.next_step, []).append(verdict.model)
-    return found
+    return {step: enumerated(models, _NAMED) for step, models in found.items()}
+
+
+def _drawn(charts: Sequence[Chart], models: Sequence[RunRecord]) -> FigureGroup:
+    return FigureGroup(
+        [c.draw(models) for c in charts if c.applies(models)],
+        [c.absence() for c in charts if not c.applies(models)],
+    )
+
+
+def _found(made: Sequence[Check]) -> str:
+    """How many checks found something, by severity."""
+    hits = [c.severity for c in made if c.status == "found"]
+    counts = [(severity, hits.count(severity)) for severity in SEVERITIES]
+    return joined([counted(n, name, f"{name}s") for name, n in counts if n])
 
 
 def _groups(table: Table) -> list[tuple[str, list[Column]]]:
