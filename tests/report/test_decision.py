@@ -21,6 +21,7 @@ ORIGINAL = {
     "mia_auc": 0.60,
     "lp_forget": 0.96,
     "ncm_forget": 0.93,
+    "prototype_forget": 0.90,
     "da": 0.60,
     "relearn_all_auc": 0.97,
     "test_retain_accuracy": 0.96,
@@ -31,6 +32,7 @@ RETRAINED = ORIGINAL | {
     "mia_auc": 0.50,
     "lp_forget": 0.70,
     "ncm_forget": 0.60,
+    "prototype_forget": 0.55,
     "da": 0.95,
     "relearn_all_auc": 0.50,
 }
@@ -106,7 +108,7 @@ def test_a_copy_of_an_original_that_is_like_the_oracles_cannot_be_told() -> None
 
 def test_without_an_original_or_a_telling_score_of_features_it_cannot_be_told() -> None:
     assert answers(judged(RETRAINED, original=False))[0] == "cannot tell"
-    masked = {n: RETRAINED[n] for n in ("lp_forget", "ncm_forget", "da")}
+    masked = {n: RETRAINED[n] for n in ("lp_forget", "ncm_forget", "prototype_forget", "da")}
     beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **masked)], SPANS)
     found = decide(scores(RETRAINED), beside)
     assert found.forgot.answer == "cannot tell"
@@ -114,7 +116,7 @@ def test_without_an_original_or_a_telling_score_of_features_it_cannot_be_told() 
 
 
 def test_a_score_that_the_method_trains_on_is_no_evidence_for_it() -> None:
-    alike = {n: RETRAINED[n] for n in ("lp_forget", "ncm_forget")}
+    alike = {n: RETRAINED[n] for n in ("lp_forget", "ncm_forget", "prototype_forget")}
     beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **alike)], SPANS)
     assert decide(scores(RETRAINED), beside).forgot.answer == "yes"
     assert decide(scores(RETRAINED), beside, trained_on=("da",)).forgot.answer == "cannot tell"
@@ -167,7 +169,7 @@ def test_too_few_scores_and_none_of_features_cannot_tell() -> None:
     some = {n: m for n, m in scores(RETRAINED).items() if n in outputs}
     found = decide(some, ReferenceScores("class", oracles(3), [scores(ORIGINAL)], SPANS))
     assert answers(found) == ("cannot tell", "yes")
-    assert found.missing == ("lp_forget", "ncm_forget", "da", "lp_retain")
+    assert found.missing == ("lp_forget", "ncm_forget", "prototype_forget", "da", "lp_retain")
 
 
 def test_without_held_out_samples_of_the_class_its_training_samples_decide() -> None:

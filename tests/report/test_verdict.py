@@ -72,7 +72,13 @@ def test_what_still_remembers_names_the_scores_the_farthest_first(
         "da",
         "test_retain_accuracy",
     ]
-    assert found.missing == ("mia_auc", "ncm_forget", "relearn_all_auc", "lp_retain")
+    assert found.missing == (
+        "mia_auc",
+        "ncm_forget",
+        "prototype_forget",
+        "relearn_all_auc",
+        "lp_retain",
+    )
 
 
 def test_ways_by_hand(records: list[RunRecord]) -> None:

@@ -26,6 +26,7 @@ FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
         "mia_auc",
         "lp_forget",
         "ncm_forget",
+        "prototype_forget",
         "da",
         "relearn_all_auc",
     ),
@@ -36,7 +37,7 @@ FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
 KEEP_SCORES = ("test_retain_accuracy", "lp_retain")
 """What decides whether it kept what it should, beside too low scores of FORGET_SCORES."""
 
-FEATURE_SCORES = ("lp_forget", "ncm_forget", "da", "ruler_m4")
+FEATURE_SCORES = ("lp_forget", "ncm_forget", "prototype_forget", "da", "ruler_m4")
 """Those of features: outputs alone can be changed without forgetting."""
 
 _KNOWLEDGE = ("test_forget_accuracy", "forget_accuracy", "lp_forget", "ncm_forget")
