@@ -10,16 +10,16 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.extras import needed
 from eigenforget.data.bundle import (
     Arrays,
     Data,
@@ -35,6 +35,9 @@ from eigenforget.data.bundle import (
 from eigenforget.data.normalisation import MeanAndDeviation, Normalisation
 from eigenforget.data.sources import DatasetSource
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 Keep = Literal["auto", "memory", "disk"]
 _GREY = ("L", "1")
 _DEEP = ("I", "F")
@@ -42,6 +45,7 @@ _DEEP = ("I", "F")
 clip.
 """
 _FLOAT32_BYTES = 4
+_ORIENTATION = 0x0112  # of the EXIF standard (CIPA DC-008, table 4)
 
 
 class Images(NamedTuple):
@@ -105,6 +109,18 @@ def image_data(
     return _streamed(sides, keeping.workers, class_names, normalize)
 
 
+def pillow(module: str) -> Any:
+    """A module of Pillow, which only reading images needs (extra `images`).
+
+    Args:
+        module: Its name in PIL.
+
+    Raises:
+        EigenforgetError: Pillow is not installed.
+    """
+    return needed(f"PIL.{module}", extra="images", what="reading images")
+
+
 def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
     """The pixels of an image: uint8 [H, W] of a grey one, [H, W, 3] of any other.
 
@@ -126,10 +142,10 @@ def pixels(image: Image.Image, size: int | None, what: str) -> np.ndarray:
             f"{what}: images must have 8 bits per channel, got mode {image.mode!r}"
         )
     try:
-        image = ImageOps.exif_transpose(image) if is_turned(image) else image
+        image = pillow("ImageOps").exif_transpose(image) if is_turned(image) else image
         image = image.convert("L" if image.mode in _GREY else "RGB")
         if size is not None and image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
+            image = image.resize((size, size), pillow("Image").Resampling.BILINEAR)
         return np.asarray(image)
     except MemoryError:
         wanted = f"; size={size} is too large" if size else ""
@@ -150,21 +166,22 @@ def decoded(
     Raises:
         EigenforgetError: It is no image that can be read, or what `pixels` refuses.
     """
+    library = pillow("Image")
     try:
-        with Image.open(file) as opened:
+        with library.open(file) as opened:
             if is_turned(opened):
                 turned()
             return pixels(opened, size, what)
     except EigenforgetError:
         raise
-    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, EOFError, SyntaxError, ValueError, library.DecompressionBombError) as error:
         raise EigenforgetError(f"{what}: not a readable image: {error}") from None
 
 
 def is_turned(image: Image.Image) -> bool:
     """Whether the EXIF entry of a photo says that its pixels are not upright."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return False  # a damaged entry says nothing
 

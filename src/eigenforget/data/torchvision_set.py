@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from PIL import Image
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
@@ -22,6 +21,7 @@ from eigenforget.data.images import (
     ImageStorage,
     image_data,
     is_turned,
+    pillow,
     pixels,
     say_of_turned,
 )
@@ -133,12 +133,18 @@ class ItemImages:
 
     def __call__(self, n: int) -> np.ndarray:
         """The n-th image."""
-        where = f"{self.what} image {n}"
+        where, library = f"{self.what} image {n}", pillow("Image")
         try:
             image = self.dataset[n][self.key]
-        except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (
+            OSError,
+            EOFError,
+            SyntaxError,
+            ValueError,
+            library.DecompressionBombError,
+        ) as error:
             raise EigenforgetError(f"{where}: not a readable image: {error}") from None
-        if not isinstance(image, Image.Image):
+        if not isinstance(image, library.Image):
             raise EigenforgetError(f"{where}: must be an image, got {type(image).__name__}")
         if is_turned(image):
             self.turned.add(n)
