@@ -25,7 +25,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding
 
 @pytest.fixture(scope="module")
 def scores(digits: Experiment) -> dict[str, Column]:
-    panel: Panel = digits.panel()
+    panel: Panel = digits.panel(audits=list(AUDITS))
     board = Board(panel, [digits.new_model(0)], [digits.new_model(s) for s in (1, 2, 3, 4)])
     return {
         s.name: Column(s.name, s.unit, s.better, s.range, s.trace)

@@ -17,7 +17,7 @@ from tests.toys import arrays, evidence, without, world
 EVERY = pytest.mark.parametrize("kind", list(AUDITS), ids=lambda kind: kind.__name__)
 REQUESTS = pytest.mark.parametrize("by_class", [True, False], ids=["class", "random"])
 PARTS: tuple[Part, ...] = ("forget", "retain", "test_forget", "test_retain")
-NEEDS_A_CLASS = {"prototypes"}
+NEEDS_A_CLASS = {"prototypes", "neighbours", "idi"}
 """Audits that say nothing of requests in which no class is gone as a whole."""
 SLOW_TO_COME_BACK = {"relearn_steps"}
 """Scores that may have no value on complete evidence: the goal need not be reached."""

@@ -23,6 +23,7 @@ from tests.toys import ENGINE, WIDTH, net, without, world
 
 SLOW = ("relearning",)
 LAYER = "2"
+OPT_IN = [kind.name for kind in AUDITS if getattr(kind, "opt_in", False)]
 
 
 def scores(panel: Panel, evidence: Evidence) -> dict[str, Score]:
@@ -48,15 +49,21 @@ def test_every_measurement_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names) == len(METRICS) + len(AUDITS)
 
 
+def test_an_audit_on_request_runs_where_it_is_named_and_moves_no_other() -> None:
+    plain, panel = world().panel(skip=SLOW), world().panel(skip=SLOW, audits=["svc_mia(most=50)"])
+    whole, further = scores(plain, beside(plain)), scores(panel, beside(panel))
+    assert "svc_mia" in OPT_IN and further == {**whole, "svc_mia": further["svc_mia"]}
+    assert "svc_mia" not in whole and [type(a).name for a in panel.own_audits] == ["svc_mia"]
+
+
 def test_skip_leaves_out_the_named_scores_and_moves_no_other() -> None:
     panel = world().panel(skip=SLOW)
     evidence = beside(panel)
     whole = scores(panel, evidence)
     gone: list[set[str]] = []
     for name in measurement_names():
-        if (
-            name in SLOW or name == "attack_success"
-        ):  # no trigger is planted in this world, so there is no such score
+        # No trigger is planted in this world, so there is no such score.
+        if name in (*SLOW, *OPT_IN, "attack_success"):
             continue
         left = scores(replace(panel, skip=(*SLOW, name)), evidence)
         gone.append(set(whole) - set(left))

@@ -33,6 +33,7 @@ KEPT = (
     "nearest_class_mean",
     "linear_probe",
     "jensen_shannon",
+    "svc_mia",
 )
 SKIP = tuple(name for name in measurement_names() if name not in KEPT)
 
@@ -50,6 +51,7 @@ def command(
         "recipe": "recipe(epochs=6, batch_size=64)",
         "seeds": 2,
         "oracles": 2,
+        "audit": "svc_mia(most=100)",
         "store": folder / "store",
         "out": folder / "out",
         **settings,
@@ -158,6 +160,12 @@ def test_records_are_chained_and_say_what_each_model_is(run: Path) -> None:
     names = {path.name for path in (run / "out" / "by_class-label-3").iterdir()}
     assert names == {"records", "audit.svg", "audit.csv"}
     ElementTree.parse(run / "out" / "by_class-label-3" / "audit.svg")
+
+
+def test_an_audit_on_request_is_judged_and_its_settings_are_on_record(run: Path) -> None:
+    assert "svc_mia" in judged_in(run, "by_class-label-3")
+    for item in records_of(run, "by_class-label-3").values():
+        assert item.job["measurement"]["audits"] == ["svc_mia(most=100)"]
 
 
 def test_a_finished_audit_is_not_run_again_and_gives_the_same_files(

@@ -14,6 +14,7 @@ from rich.text import Text
 from eigenforget import record
 from eigenforget.cli.options import (
     DEVICE,
+    Audits,
     ChannelsLast,
     DataSpec,
     DeviceOptions,
@@ -53,6 +54,7 @@ def audit_metrics(
         int, Parameter(help="number of retrained models for each training seed")
     ] = 3,
     skip: Skip = (),
+    audit: Audits = (),
     cheats: Annotated[
         bool,
         Parameter(
@@ -92,11 +94,12 @@ def audit_metrics(
             oracles,
             store=Path(store) if store else None,
             skip=skip,
+            audits=audit,
             cheats=CHEATS if cheats else (),
         )
-    for audit in audits.values():
-        audit.experiment.check()
-        say(f"inputs: {audit.experiment.data.inputs_in_words}", wrap=False)
+    for planned in audits.values():
+        planned.experiment.check()
+        say(f"inputs: {planned.experiment.data.inputs_in_words}", wrap=False)
     check_place(out, overwrite=overwrite, folder=True)
     for folder in folders:
         check_records(folder / "records", overwrite=True)

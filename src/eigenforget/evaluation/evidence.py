@@ -94,7 +94,8 @@ class Audit(Protocol):
     """A frozen dataclass of settings that is called on evidence.
 
     It may train something, but never changes the model that it is given. One that needs several
-    models made alike sets `ensemble` to True, and `least_oracles` to the oracles that it needs.
+    models made alike sets `ensemble` to True, and `least_oracles` to the oracles that it needs. One
+    that costs much, or repeats a published table, sets `opt_in` to True: it runs where it is named.
 
     Attributes:
         name: Its name in specs and in `skip`.

@@ -157,12 +157,15 @@ def chosen_metrics(further: Iterable[Any]) -> tuple[type[AnyMetric], ...]:
 def chosen_audits(further: Iterable[Any]) -> tuple[Audit, ...]:
     """AUDITS with their defaults and further ones; one of the same name takes the place of another.
 
-    Each is an instance, a class, a function (evidence, seed) → score, or the spelling of one.
+    Those of AUDITS that are `opt_in` take part only where they are given. Each is an instance, a
+    class, a function (evidence, seed) → score, or the spelling of one.
 
     Raises:
         EigenforgetError: One is no audit.
     """
-    found: dict[str, Audit] = {kind.name: kind() for kind in AUDITS}
+    found: dict[str, Audit] = {
+        kind.name: kind() for kind in AUDITS if not getattr(kind, "opt_in", False)
+    }
     for given in further:
         audit = AUDITS.parse(given) if isinstance(given, str) else given
         if not hasattr(audit, "reads") and callable(audit):

@@ -14,8 +14,9 @@ from torch import nn
 
 from eigenforget import record
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
-from eigenforget.evaluation.board import Board, Measurement
-from eigenforget.evaluation.scoring import check_skip
+from eigenforget.evaluation.board import Board, Measurement, Panel
+from eigenforget.evaluation.records import measurement_job
+from eigenforget.evaluation.scoring import check_skip, chosen_audits
 from eigenforget.experiments.cheats import Cheat, CheatParts
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.study import Study
@@ -58,6 +59,7 @@ class MetricAudit:
         controls: Methods that only pretend to forget.
         store: As in `Study`.
         skip: Metrics and audits that are left out.
+        audits: Further audits, or those that run only where they are named, as in `Panel`.
         layers: Further layers to measure at.
         cheats: Models made from an original and its oracle, to audit the verdict and the check of
             the file. The judgements of metrics leave them out.
@@ -69,6 +71,7 @@ class MetricAudit:
     controls: tuple[Method, ...] = _CONTROLS
     store: Path | None = None
     skip: tuple[str, ...] = ()
+    audits: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     cheats: tuple[Cheat, ...] = ()
 
@@ -83,7 +86,8 @@ class MetricAudit:
             raise EigenforgetError(
                 f"training seeds must differ, got {', '.join(map(str, self.seeds))}"
             )
-        check_skip(self.skip)  # before hours of training, not after them
+        # Before hours of training, not after them.
+        check_skip(self.skip, [audit.name for audit in chosen_audits(self.audits)])
 
     def oracle_seeds(self) -> list[tuple[int, int]]:
         """(seed of the oracle, number of the training seed that it goes with)."""
@@ -109,7 +113,7 @@ class MetricAudit:
         ]
         trials = [t for method in self.controls for t in self._trials(method, originals, watch)]
         board = Board(
-            self.experiment.panel(seed=0, skip=self.skip, layers=self.layers),
+            self.experiment.panel(seed=0, skip=self.skip, audits=self.audits, layers=self.layers),
             [o.model for o in originals],
             [o.model for _, _, o in oracles],
             pairs=[n for _, n, _ in oracles],
@@ -187,7 +191,10 @@ class MetricAudit:
         watch: Watch,
     ) -> RunRecord:
         watch(f"measured: {name} ({measured.seconds:.0f} s)", 1)({})
-        return self.experiment.evaluation_record(name, made, measured, job=job)
+        settings, files = measurement_job(self._panel()) if self.audits else ({}, {})
+        return self.experiment.evaluation_record(
+            name, made, measured, job={**settings, **job}, inputs=files
+        )
 
     def _trials(
         self, method: Method, originals: Sequence[ModelAndCost], watch: Watch
@@ -198,6 +205,9 @@ class MetricAudit:
             result = self.experiment.try_unlearn(original.model, method, seed=seed, log=log)
             found.append(Trial(method, number, result))
         return found
+
+    def _panel(self) -> Panel:
+        return self.experiment.panel(seed=0, skip=self.skip, audits=self.audits, layers=self.layers)
 
     def _study(self, seed: int) -> Study:
         return Study(self.experiment, (), seed=seed, store=self.store)

@@ -113,6 +113,18 @@ _UTILITY = {
         "prototypes (retain)",
         "The prototype classifier's accuracy on retained held-out samples.",
     ),
+    "neighbour_accuracy": (
+        "neighbour accuracy",
+        "Accuracy on held-out samples of the retained classes that are nearest to a forgotten one.",
+    ),
+    "mapped_retain": (
+        "mapped features (retain)",
+        "Accuracy of the original's head on linearly mapped features of retained held-out samples.",
+    ),
+    "quantised_retain": (
+        "rounded weights (retain)",
+        "Accuracy on retained held-out samples of a copy whose weights are rounded to 8 bits.",
+    ),
 }
 _OUTPUT = {
     "forget_accuracy": ("forget accuracy", "Accuracy on the forget set."),
@@ -162,6 +174,15 @@ _OUTPUT = {
     ),
     "klom_retain": ("KLoM (retain)", "KLoM on the retain set."),
     "klom_test": ("KLoM (test)", "KLoM on held-out samples."),
+    "remembered_share": (
+        "remembered samples",
+        "Share of forget samples that the model gets right and retrained models get wrong.",
+    ),
+    "margin_gap_top": (
+        "largest margin gaps",
+        "How much surer than retrained models the model is of the labels of the 5 % of forget"
+        " samples on which it is surest beside them.",
+    ),
 }
 _MEMBERSHIP = {
     "mia_auc": (
@@ -197,6 +218,11 @@ _MEMBERSHIP = {
     "mia_tpr_01": (
         "MIA TPR at 0.1 %",
         "Share of the forget set that the loss finds at one false alarm in a thousand.",
+    ),
+    "svc_mia": (
+        "SVC MIA",
+        "Share of the forget set that the attack of printed tables, a support vector machine on"
+        " confidences, calls non-members.",
     ),
     "rmia_auc": (
         "RMIA AUC",
@@ -255,6 +281,23 @@ _FEATURE = {
     "best_cluster_f1": (
         "best cluster F1",
         "How well the best single cluster picks out a forgotten class.",
+    ),
+    "nmi_forget": (
+        "NMI (forget)",
+        "How well two clusters of training features divide the forget set from the retain set.",
+    ),
+    "f1_forget": (
+        "two-cluster F1",
+        "How well one of two clusters picks out the forget set; two thirds is no division.",
+    ),
+    "idi": (
+        "IDI",
+        "What features still tell of the forgotten class: 0 as a retrained model's, 1 as the"
+        " original's.",
+    ),
+    "mapped_forget": (
+        "mapped features",
+        "Accuracy on the forget set of the original's head on linearly mapped features.",
     ),
     "cka_forget_oracle": (
         "CKA to retrained (forget)",
@@ -331,6 +374,14 @@ _BEHAVIOUR = {
     "relearn_steps": (
         "steps to relearn",
         "Training steps until the accuracy on the forget set is the original's again.",
+    ),
+    "quantised_forget": (
+        "rounded weights",
+        "Accuracy on the forget set of a copy whose weights are rounded to 8 bits.",
+    ),
+    "residual_knowledge": (
+        "residual knowledge",
+        "Accuracy on forget samples whose inputs were changed a little.",
     ),
     "ain": (
         "Anamnesis index",

@@ -12,11 +12,19 @@ from typing import Any
 
 from eigenforget.core.registry import Registry, from_function
 from eigenforget.evaluation.audits.attack_success import AttackSuccess
+from eigenforget.evaluation.audits.forget_clusters import ForgetClusters
+from eigenforget.evaluation.audits.idi import IDI
 from eigenforget.evaluation.audits.klom import KLoM
+from eigenforget.evaluation.audits.linear_map import LinearMap
 from eigenforget.evaluation.audits.linear_probe import FewLabelProbe, LinearProbe
+from eigenforget.evaluation.audits.neighbours import NeighbourAccuracy
 from eigenforget.evaluation.audits.prototypes import Prototypes
+from eigenforget.evaluation.audits.quantised import QuantisedWeights
 from eigenforget.evaluation.audits.relearning import Relearning
+from eigenforget.evaluation.audits.residual_knowledge import ResidualKnowledge
 from eigenforget.evaluation.audits.rmia import RMIA
+from eigenforget.evaluation.audits.sample_gaps import SampleGaps
+from eigenforget.evaluation.audits.svc_mia import SVCMIA
 from eigenforget.evaluation.audits.u_lira import ULiRA
 from eigenforget.evaluation.audits.zrf import ZRF
 from eigenforget.evaluation.evidence import Audit
@@ -37,21 +45,47 @@ def audit_of(function: Callable[..., Any]) -> type[Audit]:
 AUDITS: Registry[type[Audit]] = Registry(
     "audit",
     "eigenforget.audits",
-    [AttackSuccess, LinearProbe, FewLabelProbe, Prototypes, ZRF, RMIA, Relearning, ULiRA, KLoM],
+    [
+        AttackSuccess,
+        LinearProbe,
+        FewLabelProbe,
+        Prototypes,
+        ForgetClusters,
+        NeighbourAccuracy,
+        SampleGaps,
+        ZRF,
+        RMIA,
+        Relearning,
+        ULiRA,
+        KLoM,
+        SVCMIA,
+        IDI,
+        LinearMap,
+        QuantisedWeights,
+        ResidualKnowledge,
+    ],
     requires=("name", "reads", "__call__"),
     wrap=audit_of,
 )
 
 __all__ = [
     "AUDITS",
+    "IDI",
     "RMIA",
+    "SVCMIA",
     "ZRF",
     "AttackSuccess",
     "FewLabelProbe",
+    "ForgetClusters",
     "KLoM",
+    "LinearMap",
     "LinearProbe",
+    "NeighbourAccuracy",
     "Prototypes",
+    "QuantisedWeights",
     "Relearning",
+    "ResidualKnowledge",
+    "SampleGaps",
     "ULiRA",
     "audit_of",
 ]

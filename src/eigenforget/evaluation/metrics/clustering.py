@@ -125,8 +125,10 @@ class ClusteringScores(PanelMetric):
             1.0,
         )
         return (
-            _score("nmi", nmi, nmi_influence(chosen), [nmi_of(t) for t in tables], starts, chosen),
-            _score(
+            cluster_score(
+                "nmi", nmi, nmi_influence(chosen), [nmi_of(t) for t in tables], starts, chosen
+            ),
+            cluster_score(
                 "cluster_f1",
                 pairwise_f1(chosen),
                 pairwise_influence(chosen),
@@ -149,7 +151,7 @@ class ClusteringScores(PanelMetric):
         gone = self.forgotten_classes
         of_starts = [float(np.mean([best_cluster_f1(t, c) for c in gone])) for t in tables]
         influence = np.mean([best_influence(table, c) for c in gone], axis=0)
-        return _score(
+        return cluster_score(
             "best_cluster_f1", of_starts[starts.best], influence, of_starts, starts, table
         )
 
@@ -261,7 +263,7 @@ def _same(mine: np.ndarray, other: np.ndarray) -> bool:
     return pairs == len(np.unique(mine)) == len(np.unique(other))
 
 
-def _score(
+def cluster_score(
     name: str,
     value: float,
     influence: np.ndarray,
