@@ -34,6 +34,8 @@ REQUIRED = {
     "hf_dataset": "path='x', image='i'",
     "image_table": "path='x'",
     "backdoored": "inner=digits()",
+    "confused": "inner=digits()",
+    "long_tailed": "n=10",
 }
 
 

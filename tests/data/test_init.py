@@ -17,6 +17,7 @@ REQUIRED = {
     "table": {"path": "here", "label": "y"},
     "hf_dataset": {"path": "here", "image": "image"},
     "backdoored": {"inner": Digits()},
+    "confused": {"inner": Digits()},
 }
 
 

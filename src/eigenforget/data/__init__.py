@@ -13,6 +13,7 @@ from eigenforget.core.registry import Registry, from_function
 from eigenforget.data.augment import AUGMENTS
 from eigenforget.data.backdoored import BackdooredData
 from eigenforget.data.bundle import Arrays, Data, from_arrays
+from eigenforget.data.confused import ConfusedData
 from eigenforget.data.digits import Digits
 from eigenforget.data.fashion_mnist import FashionMnist
 from eigenforget.data.hf_dataset import HfDataset
@@ -50,6 +51,7 @@ DATASETS: Registry[type] = Registry(
         TorchvisionSet,
         HfDataset,
         BackdooredData,
+        ConfusedData,
     ],
     requires=("name", "load"),
     wrap=_of_function,
@@ -61,6 +63,7 @@ __all__ = [
     "Arrays",
     "BackdooredData",
     "Builtin",
+    "ConfusedData",
     "Data",
     "Digits",
     "FashionMnist",

@@ -20,6 +20,8 @@ from eigenforget.requests.by_ids import ByIds
 from eigenforget.requests.by_rows import ByRows
 from eigenforget.requests.by_subclass import BySubclass
 from eigenforget.requests.combined import Difference, Union
+from eigenforget.requests.confused import ConfusedSamples
+from eigenforget.requests.long_tailed import LongTailed
 from eigenforget.requests.poisoned import PoisonedSamples
 from eigenforget.requests.ranked import ByMemorisation, RankedSamples, WorstCase
 from eigenforget.requests.request import Duplicates, ForgetRequest
@@ -54,7 +56,9 @@ REQUESTS: Registry[type] = Registry(
         RankedSamples,
         ByMemorisation,
         WorstCase,
+        LongTailed,
         PoisonedSamples,
+        ConfusedSamples,
         Union,
         Difference,
     ],
@@ -96,9 +100,11 @@ __all__ = [
     "ByMemorisation",
     "ByRows",
     "BySubclass",
+    "ConfusedSamples",
     "Difference",
     "Duplicates",
     "ForgetRequest",
+    "LongTailed",
     "PoisonedSamples",
     "RankedSamples",
     "Sequential",

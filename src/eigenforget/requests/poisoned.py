@@ -37,15 +37,28 @@ class PoisonedSamples:
             EigenforgetError: There is no such column or no poisoned sample, or the share rounds to
                 none.
         """
-        rows = np.flatnonzero(index.column(COLUMN) == 1)
-        count = round(self.known * len(rows))
-        if count == 0:
-            raise EigenforgetError(
-                f"known={self.known} of the {len(rows)} poisoned samples are none: nothing would "
-                "be forgotten"
-            )
-        by_id = rows[np.argsort(index.ids[rows], kind="stable")]
-        drawn = np.random.default_rng(seeds.derive(self.seed, self.name)).permutation(len(by_id))[
-            :count
-        ]
-        return np.sort(by_id[drawn])
+        return discovered(index, COLUMN, self.known, (self.seed, self.name))
+
+
+def discovered(index: Index, column: str, known: float, draw: tuple[int, str]) -> np.ndarray:
+    """Positions of a drawn share of the samples that a column of the index marks with 1.
+
+    Args:
+        index: The training data.
+        column: The column; its name says in messages what the samples are.
+        known: The share.
+        draw: Seed and purpose of the draw, which depends on the ids too and on no order.
+
+    Raises:
+        EigenforgetError: There is no such column or no marked sample, or the share rounds to none.
+    """
+    rows = np.flatnonzero(index.column(column) == 1)
+    count = round(known * len(rows))
+    if count == 0:
+        raise EigenforgetError(
+            f"known={known} of the {len(rows)} {column} samples are none: nothing would be "
+            "forgotten"
+        )
+    by_id = rows[np.argsort(index.ids[rows], kind="stable")]
+    drawn = np.random.default_rng(seeds.derive(*draw)).permutation(len(by_id))[:count]
+    return np.sort(by_id[drawn])
