@@ -173,3 +173,17 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
         said = failing(capsys, *argv)
         assert said.splitlines()[-1].startswith(f"eigenforget: {line}"), said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_the_worst_case_is_searched_from_the_checkpoint_and_forgotten(
+    original: Path, tmp_path: Path, digits: Experiment
+) -> None:
+    out = tmp_path / "hard.csv"
+    search = ("--score", "worst_case", "--method", "identity()", "--n", 20, "--rounds", 1)
+    run("scores", original, *search, "--out", out)
+    loss = tmp_path / "loss.csv"
+    run("scores", original, "--score", "loss", "--out", loss)
+    easiest = sorted(read_scores(loss).items(), key=lambda item: item[1])[:20]
+    request = parse(f'worst_case(path="{out}", n=20)', REQUESTS, "request")
+    index = digits.data.train_index
+    assert {str(i) for i in index.ids[request.select(index)]} == {name for name, _ in easiest}

@@ -27,32 +27,34 @@ from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.memorisation import Subsampling, memorisation_of, sample_logits
 from eigenforget.experiments.specs import Specs
 from eigenforget.experiments.trained_data import experiment_of
+from eigenforget.experiments.worst_case import WorstCaseSearch, worst_case_of
 from eigenforget.models.checkpoint import load_checkpoint
 from eigenforget.record import check_place
 from eigenforget.requests import model_scores, write_scores
 from eigenforget.requests.scores import check_scores_path
 from eigenforget.training.engine import Engine
 
-_SUBSAMPLING = Subsampling()
+_SUBSAMPLING, _SEARCH = Subsampling(), WorstCaseSearch()
 
 
 def scores(
     checkpoint: Annotated[
-        Path | None, Parameter(help="trained model, for loss, confidence and margin")
+        Path | None, Parameter(help="trained model, for loss, confidence, margin and worst_case")
     ] = None,
     /,
     *,
     out: Out,
     score: Annotated[
-        Literal["memorisation", "loss", "confidence", "margin"],
+        Literal["memorisation", "loss", "confidence", "margin", "worst_case"],
         Parameter(
-            help="memorisation trains models on random subsets; the others are read from one "
-            "checkpoint"
+            help="memorisation trains models on random subsets, worst_case unlearns sets from a "
+            "checkpoint; the others are read from it"
         ),
     ] = "memorisation",
     trained: TrainedOptions = TRAINED,
     recipe: RecipeSpec = "recipe()",
     subsampling: Annotated[Subsampling, FLAT] = _SUBSAMPLING,
+    search: Annotated[WorstCaseSearch, FLAT] = _SEARCH,
     seed: Seed = 0,
     device: DeviceOptions = DEVICE,
     overwrite: Overwrite = False,
@@ -62,7 +64,8 @@ def scores(
     The scores are written to a .csv or .jsonl file, by id. memorisation: how much likelier a model
     is to classify the sample correctly because it was trained on it (Feldman, Zhang). loss: the
     cross-entropy of the label. confidence: the largest probability. margin: the label's logit minus
-    the largest other one.
+    the largest other one. worst_case: the --n highest are the set that a search found hardest for a
+    method to forget.
 
     Example:
         eigenforget scores original.safetensors --score loss --out loss.csv
@@ -83,8 +86,13 @@ def scores(
         stored = load_checkpoint(checkpoint)
         experiment = experiment_of(checkpoint, stored, specs, place)
         whole, model = experiment.data.train, experiment.stored_model(stored)
-        logits = sample_logits(model, whole, place, experiment.layer)
-        found = model_scores(logits, whole.labels(), score)
+        if score == "worst_case":
+            search.parsed(len(whole))
+            with progress() as watch:
+                found = worst_case_of(experiment, model, search, seed=seed, watch=watch)
+        else:
+            logits = sample_logits(model, whole, place, experiment.layer)
+            found = model_scores(logits, whole.labels(), score)
     _write(out, experiment.data.train_index.ids, found, score)
 
 

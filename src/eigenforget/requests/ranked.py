@@ -92,8 +92,8 @@ class ByMemorisation:
 class WorstCase:
     """Forget the n samples with the highest scores of difficulty: what is hardest to forget.
 
-    Idea: Fan et al., arXiv 2403.07362, who search the worst set for a method. Deviation: nothing is
-    searched here; the scores come from the file, one sample at a time.
+    Idea: Fan et al., arXiv 2403.07362, who search the worst set for a method. Nothing is searched
+    here: `eigenforget scores --score worst_case` does, and writes the file.
     """
 
     name: ClassVar[str] = "worst_case"
