@@ -95,6 +95,12 @@ def test_defaults_are_those_of_a_study(tmp_path: Path) -> None:
     ).name == "muda 5%"
 
 
+def test_audits_of_a_plan_are_spelled_out_in_one_order(tmp_path: Path) -> None:
+    text = PLAN.replace("seeds = 0\n", 'seeds = 0\naudit = ["svc_mia( most = 50 )", "idi()"]\n')
+    last = read_plan(written(tmp_path, text)).jobs[-1]
+    assert last.study.audits == ("idi()", "svc_mia(most=50)")
+
+
 def test_a_job_is_known_by_its_resolved_spec_and_by_nothing_else(tmp_path: Path) -> None:
     base = read_plan(written(tmp_path, PLAN)).jobs[0]
     spelled = PLAN.replace(
@@ -121,6 +127,7 @@ def test_a_job_is_known_by_its_resolved_spec_and_by_nothing_else(tmp_path: Path)
         "device": "cuda",
     }
     assert set(changes) == set(base.study.identity) - {"code"}
+    changes["audits"] = ("svc_mia()",)  # a plan without audits has the digest it had before
     digests = {
         replace(base, study=replace(base.study, **{key: value})).digest
         for key, value in changes.items()
@@ -189,6 +196,14 @@ WRONG = {
     "standard input": (
         PLAN.replace("by_class(label=3)", "by_ids(path='-')", 1),
         r"line 6: .*cannot share standard input; name a file",
+    ),
+    "audit": (
+        PLAN.replace("seeds = 0\n", 'seeds = 0\naudit = ["svc_mai()"]\n'),
+        r"line 17: .*svc_mai",
+    ),
+    "audit twice": (
+        PLAN.replace("seeds = 0\n", 'seeds = 0\naudit = ["idi()", "idi(most=50)"]\n'),
+        r"line 17: an audit stands twice",
     ),
     "skip": (
         PLAN.replace('skip = ["relearning"]', 'skip = ["relerning"]', 1),

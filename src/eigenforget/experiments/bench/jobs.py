@@ -9,6 +9,7 @@ from typing import Any
 from eigenforget.core.imports import path_of
 from eigenforget.core.spec import as_json, spell
 from eigenforget.core.version import __version__
+from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.scoring import SCORING_REVISION
 from eigenforget.experiments.model_cache import ModelKind, named_files
 from eigenforget.methods.base import Method
@@ -31,6 +32,7 @@ class StudySpec:
         layer: Whose output are the features; "" for the input of the linear head.
         layers: Further layers at which features are measured.
         skip: Metrics and audits that are left out.
+        audits: Specs of further audits.
         map_points: Samples in the maps of the features.
         precision: As for an engine.
         channels_last: As for an engine.
@@ -48,6 +50,7 @@ class StudySpec:
     layer: str = ""
     layers: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    audits: tuple[str, ...] = ()
     map_points: int = 800
     precision: str = "32-true"
     channels_last: bool = False
@@ -64,10 +67,11 @@ class StudySpec:
         """
         own = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
         # Without these, as before they were fields: results that are there stay valid.
-        for name, plain in (("threads", 1), ("unseen", 0.0)):
+        for name, plain in (("threads", 1), ("unseen", 0.0), ("audits", [])):
             if own[name] == plain:
                 del own[name]
-        files = named_files((self.model, self.request, path_of(type(self.recipe)) or ""))
+        audits = [path_of(type(AUDITS.parse(text))) or "" for text in self.audits]
+        files = named_files((self.model, self.request, path_of(type(self.recipe)) or "", *audits))
         code = f"{__version__}/{TRAINING_REVISION}/{SCORING_REVISION}"
         return {**own, **({"files": files} if files else {}), "code": code}
 

@@ -16,6 +16,8 @@ from eigenforget.core.registry import Registry
 from eigenforget.core.spec import spell
 from eigenforget.core.text import displayed, first_line, listed
 from eigenforget.data import DATASETS
+from eigenforget.evaluation.audits import AUDITS
+from eigenforget.evaluation.evidence import Audit
 from eigenforget.evaluation.scoring import check_skip
 from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.methods import METHODS
@@ -53,6 +55,7 @@ _KEYS: dict[str, _Key] = {
     "oracles": _Key(int, "list", (10, 11, 12)),
     "also_layer": _Key(str, "list", ()),
     "skip": _Key(str, "list", ()),
+    "audit": _Key(str, "list", ()),
     "unseen": _Key(float, "one", 0.0),
     "layer": _Key(str, "one", ""),
     "map_points": _Key(int, "one", 800),
@@ -177,14 +180,16 @@ class _Reader:
                 "it into several plans"
             )
         self._check_oracles(found["oracles"], found["seeds"], self._home("oracles", grid, number))
+        audits = self._audits(found["audit"], self._home("audit", grid, number))
         try:
-            check_skip(found["skip"])
+            check_skip(found["skip"], [audit.name for audit in audits])
         except EigenforgetError as error:
             raise EigenforgetError(f"{self._home('skip', grid, number)}: {error}") from None
         # In any order they are one study.
         fixed: dict[str, Any] = {key: tuple(sorted(found[key])) for key in ("oracles", "skip")}
         fixed |= {key: found[key][0] for key, k in _KEYS.items() if k.form == "one"}
         fixed["layers"] = tuple(sorted(found["also_layer"]))
+        fixed["audits"] = tuple(sorted(spell(audit) for audit in audits))
         axes = (found[key] for key in ("data", "model", "recipe", "request", "seeds"))
         for data, model, recipe, request, seed in itertools.product(*axes):
             study = StudySpec(
@@ -192,6 +197,20 @@ class _Reader:
             )
             for fraction, method in itertools.product(found["retain_fraction"], found["method"]):
                 yield MethodJob(study, method, fraction)
+
+    def _audits(self, specs: Sequence[str], where: str) -> list[Audit]:
+        """The further audits; of one name there is one.
+
+        Raises:
+            EigenforgetError: A spec is wrong; the message names the line.
+        """
+        try:
+            found = [AUDITS.parse(spec) for spec in specs]
+        except EigenforgetError as error:
+            raise EigenforgetError(f"{where}: {error}") from None
+        if len({audit.name for audit in found}) < len(found):
+            raise EigenforgetError(f"{where}: an audit stands twice in {listed(specs)}")
+        return found
 
     def _home(self, key: str, grid: dict[str, Any], number: int) -> str:
         return self.where(key, number if key in grid else 0)

@@ -258,6 +258,7 @@ def _load(study: StudySpec, context: WorkerContext, baselines: Baselines | None)
         layer=study.layer or None,
         layers=study.layers,
         skip=study.skip,
+        audits=study.audits,
         map_points=study.map_points,
     )
     known = None if baselines is None else baselines.values
