@@ -174,6 +174,15 @@ _OUTPUT = {
     ),
     "klom_retain": ("KLoM (retain)", "KLoM on the retain set."),
     "klom_test": ("KLoM (test)", "KLoM on held-out samples."),
+    "kernel_gap": (
+        "kernel gap",
+        "How much further predictions on the forget set are from a retrained model's than those of"
+        " another retrained model.",
+    ),
+    "kernel_p": (
+        "kernel test",
+        "The p-value of a kernel test that they are no further; read it beside retrained models.",
+    ),
     "remembered_share": (
         "remembered samples",
         "Share of forget samples that the model gets right and retrained models get wrong.",

@@ -14,6 +14,7 @@ from eigenforget.core.registry import Registry, from_function
 from eigenforget.evaluation.audits.attack_success import AttackSuccess
 from eigenforget.evaluation.audits.forget_clusters import ForgetClusters
 from eigenforget.evaluation.audits.idi import IDI
+from eigenforget.evaluation.audits.kernel_test import KernelTest
 from eigenforget.evaluation.audits.klom import KLoM
 from eigenforget.evaluation.audits.linear_map import LinearMap
 from eigenforget.evaluation.audits.linear_probe import FewLabelProbe, LinearProbe
@@ -63,6 +64,7 @@ AUDITS: Registry[type[Audit]] = Registry(
         LinearMap,
         QuantisedWeights,
         ResidualKnowledge,
+        KernelTest,
     ],
     requires=("name", "reads", "__call__"),
     wrap=audit_of,
@@ -78,6 +80,7 @@ __all__ = [
     "FewLabelProbe",
     "ForgetClusters",
     "KLoM",
+    "KernelTest",
     "LinearMap",
     "LinearProbe",
     "NeighbourAccuracy",
