@@ -9,12 +9,12 @@ from eigenforget.report.figures.style import ORIGINAL
 
 def test_traces_axes_and_marks_are_in_their_plots() -> None:
     panels = Panels(["a", "b"], height=100, columns=3)
-    panels.add(1, "a name that is too long for a legend", ([0], [1]), ORIGINAL)
+    panels.add(1, "a name that is too long " * 3, ([0], [1]), ORIGINAL)
     panels.axes(1, Axis("x"), Axis("y"))
     panels.mark(1, 5, "here")
     fig = panels.figure()
     assert fig.columns == 2 and fig.choices == () and [p.title for p in fig.plots] == ["a", "b"]
-    assert not fig.plots[0].traces and len(fig.plots[1].traces[0].name) == 22
+    assert not fig.plots[0].traces and len(fig.plots[1].traces[0].name) == 44
     assert fig.plots[1].x.title == "x" and fig.plots[1].shapes[0].x == (5, 5)
 
 

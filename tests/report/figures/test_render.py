@@ -63,9 +63,10 @@ def test_values_can_be_read_back_from_places(log: bool, style: Style) -> None:
     np.testing.assert_allclose(read_back(svg)[:4], list(zip(x, y, strict=True)), rtol=5e-3)
 
 
-def test_everything_lies_inside_the_drawing() -> None:
+@pytest.mark.parametrize("bars", ["x", "y"])
+def test_everything_lies_inside_the_drawing(bars: str) -> None:
     trace = PlotTrace(
-        "m", [0.0, 1.0], [3.0, 1e6], ORIGINAL.both(), low=[-1.0, 0.0], high=[4.0, 2e6], bars="y"
+        "m", [0.0, 1.0], [3.0, 1e6], ORIGINAL.both(), low=[-1.0, 0.0], high=[4.0, 2e6], bars=bars
     )
     plot = plot_of(trace, x=Axis("across"), y=Axis("up"))
     plot.shapes.append(PlotShape((-5.0, 0.5), (None, None), RETRAINED_RANGE, "range"))
@@ -75,6 +76,10 @@ def test_everything_lies_inside_the_drawing() -> None:
     for path in svg.iter("path"):
         for x, y in vertices(path.attrib["d"]):
             assert 0 <= x <= width and 0 <= y <= height
+        for x in map(float, re.findall(r"H(-?[\d.]+)", path.attrib["d"])):
+            assert 0 <= x <= width
+        for y in map(float, re.findall(r"V(-?[\d.]+)", path.attrib["d"])):
+            assert 0 <= y <= height
     for text in svg.iter("text"):
         assert 0 <= float(text.attrib["x"]) <= width and 0 < float(text.attrib["y"]) <= height
 

@@ -9,6 +9,8 @@ from typing import Any
 from eigenforget.report.figures.drawing import Axis, Figure, Plot, PlotCells, PlotShape, PlotTrace
 from eigenforget.report.figures.style import HINT, Style, shown
 
+_NAME = 44  # letters of a name in a legend
+
 
 class Panels:
     """Plots with these titles; what belongs to a choice is seen only when the reader makes it."""
@@ -56,7 +58,7 @@ class Panels:
         """
         x, y = map(tuple, points)
         for plot in self._of(panel, choice):
-            plot.traces.append(PlotTrace(shown(name), x, y, style, **trace))
+            plot.traces.append(PlotTrace(shown(name, _NAME), x, y, style, **trace))
 
     def cells(self, panel: int, cells: PlotCells) -> None:
         """Puts cells behind all else."""

@@ -34,6 +34,7 @@ _LETTER = 6.4  # units of a letter of a label, on average
 _TOP, _RIGHT, _BELOW = 8, 12, 22  # units around a plot
 _TITLE = 16  # units of an axis's title
 _SLACK = 0.25  # units by which a thinned line may stray: less than a screen shows
+_MOST_LEVEL = 8  # columns of a heat map whose names are written level
 _DASHES = {"solid": "", "dot": "1 4", "dash": "6 4", "dashdot": "7 3 1 3", "longdash": "11 4"}
 
 
@@ -84,10 +85,11 @@ def _heat_map(found: HeatMap) -> Markup:
         )
         for name, texts, steps in zip(found.lines, found.texts, found.steps, strict=True)
     ]
+    turned = " turned" if len(found.columns) > _MOST_LEVEL else ""
     return Markup(
-        '<table class="heat {}">\n<thead><tr><td></td>{}</tr></thead>\n<tbody>\n{}</tbody>\n'
+        '<table class="heat {}{}">\n<thead><tr><td></td>{}</tr></thead>\n<tbody>\n{}</tbody>\n'
         "</table>\n"
-    ).format(found.palette, head, Markup("").join(lines))
+    ).format(found.palette, turned, head, Markup("").join(lines))
 
 
 def _heat_cell(text: str, step: int | None) -> Markup:
@@ -156,10 +158,11 @@ class _Scale:
 
 
 def _plot(plot: Plot) -> Markup:
-    x_ends = axis_ends(plot.x, [x for t in plot.traces for _, x, _ in t.points()])
+    x_values = [x for t in plot.traces for _, x, _ in t.points()]
     y_values = [y for t in plot.traces for _, _, y in t.points()]
-    y_values += [v for t in plot.traces if t.bars == "y" for v in (*t.low, *t.high)]
-    y_ends = axis_ends(plot.y, y_values)
+    for trace in plot.traces:
+        (x_values if trace.bars == "x" else y_values).extend((*trace.low, *trace.high))
+    x_ends, y_ends = axis_ends(plot.x, x_values), axis_ends(plot.y, y_values)
     labels = _Scale(plot.y, y_ends, (0, 1)).ticks(_most(plot.height))
     left = 10 + _LETTER * max([len(text) for text in labels.values()], default=0)
     top = _TOP + (_TITLE if plot.y.title else 0)
@@ -262,8 +265,7 @@ def _shape(shape: PlotShape, x: _Scale, y: _Scale) -> str:
     y0, y1 = (_end(v, y, i) for i, v in enumerate(shape.y))
     words = ""
     if shape.text:
-        place = f'x="{_u((x0 + x1) / 2 + 3)}" y="{_u(min(y0, y1) + 10)}"'
-        words = f"<text {place}>{escape(shape.text)}</text>"
+        words = _beside((x0 + x1) / 2, min(y0, y1) + 10, shape.text, 3)
     if x0 == x1 or y0 == y1:
         return _stroke(f"M{_u(x0)} {_u(y0)}L{_u(x1)} {_u(y1)}", shape.style) + words + "\n"
     box = f"M{_u(x0)} {_u(y0)}H{_u(x1)}V{_u(y1)}H{_u(x0)}z"
@@ -304,18 +306,23 @@ def _trace(trace: PlotTrace, x: _Scale, y: _Scale) -> str:
 
 
 def _labels(trace: PlotTrace, points: Sequence[tuple[float, float]]) -> str:
-    """What is written beside marks, where there is more room, or in the place of marks."""
+    """What is written beside marks, or in their place."""
     found = ""
     for text, (px, py) in zip(trace.labels, points, strict=False):
         if not trace.style.symbol:
             place = f'x="{_u(px)}" y="{_u(py + 4)}"'
             found += f'<text class="word" {place}>{escape(text)}</text>'
             continue
-        right = px + 10 + _LETTER * len(text) < WIDTH
-        place = f'x="{_u(px + 9 if right else px - 9)}" y="{_u(py + 4)}"'
-        anchor = "" if right else ' text-anchor="end"'
-        found += f'<text class="label" {place}{anchor}>{escape(text)}</text>'
+        found += _beside(px, py + 4, text, 9)
     return found
+
+
+def _beside(px: float, py: float, text: str, gap: float) -> str:
+    """A text to the right of a place; to its left where the drawing ends."""
+    right = px + gap + _LETTER * len(text) < WIDTH
+    place = f'x="{_u(px + gap if right else px - gap)}" y="{_u(py)}"'
+    anchor = "" if right else ' text-anchor="end"'
+    return f'<text class="label" {place}{anchor}>{escape(text)}</text>'
 
 
 def _runs(trace: PlotTrace, x: _Scale, y: _Scale) -> list[list[tuple[float, float]]]:
