@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eigenforget.report.figures.style import band_colour
-from eigenforget.report.figures.svg import Line, Shade, heatmap
+from eigenforget.report.figures.style import INK, VERMILLION, band_colour
+from eigenforget.report.figures.svg import Line, Shade, band_strip, heatmap
 
 SVG = "{http://www.w3.org/2000/svg}"
 BAD = "<b>&\"'"
@@ -34,3 +34,25 @@ def test_it_is_as_wide_as_its_columns(columns: int) -> None:
     boxes = [r.attrib for r in root.iter(f"{SVG}rect") if "x" in r.attrib]
     last = max(float(box["x"]) + float(box["width"]) for box in boxes)
     assert last <= width
+
+
+@pytest.mark.parametrize("span", [(0.0, 1.0), (None, None), (0.0, None)])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_strip_shows_the_score_on_its_range(
+    span: tuple[float | None, float | None], inside: bool
+) -> None:
+    value = 0.5 if inside else 0.9
+    root = ElementTree.fromstring(band_strip(value, (0.4, 0.6), span, inside=inside))
+    (box,) = root.iter("rect")
+    start, width = float(box.attrib["x"]), float(box.attrib["width"])
+    mark = list(root.iter("path"))[-1]
+    place = float(mark.attrib["d"][1:].split()[0])
+    assert (start <= place <= start + width) == inside and 0 <= place <= 100
+    assert mark.attrib["stroke"] == (INK if inside else VERMILLION)
+    if span == (0.0, 1.0):
+        assert place == pytest.approx(2 + 96 * value) and start == pytest.approx(2 + 96 * 0.4)
+
+
+def test_a_strip_without_a_band_is_a_mark_alone() -> None:
+    root = ElementTree.fromstring(band_strip(3.0, None, (0.0, None), inside=False))
+    assert not list(root.iter("rect")) and list(root.iter("path"))[-1].attrib["stroke"] == INK

@@ -198,7 +198,7 @@ def test_the_same_bytes_each_time() -> None:
 
 def test_a_score_that_does_not_apply_says_why() -> None:
     record = measured(scores=(score("da", None),))[-1]
-    assert '<td colspan="4">not applicable: not measured</td>' in render_certificate(record)
+    assert '<td colspan="5">not applicable: not measured</td>' in render_certificate(record)
 
 
 def test_what_is_not_claimed_is_as_large_as_what_is() -> None:
@@ -542,3 +542,13 @@ def test_who_signed_is_named_and_a_broken_signature_is_an_error(
     shutil.copy(folder / "mask.json", record)
     refused("certificate", record, "-o", tmp_path / "d.html")
     assert "signs another record" in capsys.readouterr().err and not (tmp_path / "d.html").exists()
+
+
+def test_the_verdict_comes_first_then_the_picture_and_the_table() -> None:
+    html = render_certificate(unlearned(), evaluated=measured())
+    places = [
+        html.index(word)
+        for word in ("By the rules of the report", '<svg class="strip"', "What was asked and done")
+    ]
+    assert places == sorted(places)
+    assert html.count('<svg class="strip"') == html.count('<tr><th scope="row">')

@@ -1,4 +1,4 @@
-"""A heat map as a plain SVG file, for documents.
+"""Small pictures as plain SVG: a heat map for documents, a score in its band for a line of text.
 
 Cells are coloured by the gap to the retrained models in half-widths of their band.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from eigenforget.report.figures.style import INK, band_colour, band_step
+from eigenforget.report.figures.style import GREEN, INK, VERMILLION, band_colour, band_step
 
 _ROW, _CELL, _TOP, _CHARACTER = 22, 86, 58, 6.6
 
@@ -60,6 +60,38 @@ def heatmap(title: str, columns: Sequence[str], lines: Sequence[Line], *, after:
         parts += [_cell(left + _CELL * i, y, cell) for i, cell in enumerate(line.cells)]
         parts.append(_text(end, y + 15, line.after))
     return "\n".join([*parts, "</svg>", ""])
+
+
+def band_strip(
+    value: float,
+    band: tuple[float, float] | None,
+    span: tuple[float | None, float | None],
+    *,
+    inside: bool,
+) -> str:
+    """A score on its range, with the band of the retrained models: inline SVG, 100 × 12.
+
+    Args:
+        value: The score.
+        band: The ends of the band; None for none.
+        span: The range of the score; an open end follows from value and band.
+        inside: Whether the score is in the band; its mark is vermillion where it is not.
+    """
+    known = [value, *(band or ())]
+    low, high = (
+        end if end is not None else side(known) for end, side in zip(span, (min, max), strict=True)
+    )
+    width = (high - low) or 1.0
+    places = [2 + 96 * min(max((v - low) / width, 0.0), 1.0) for v in known]
+    parts = ['<path d="M2 6H98" stroke="#999999" stroke-width="1" fill="none"/>']
+    if band is not None:
+        start, end = places[1], max(places[2], places[1] + 1)
+        parts.append(f'<rect x="{start:.1f}" y="1" width="{end - start:.1f}" height="10"')
+        parts.append(f' fill="{GREEN}" opacity="0.4"/>')
+    colour = INK if inside or band is None else VERMILLION
+    parts.append(f'<path d="M{places[0]:.1f} 0V12" stroke="{colour}" stroke-width="2"/>')
+    box = 'viewBox="0 0 100 12" width="100" height="12"'
+    return f'<svg class="strip" {box} aria-hidden="true">{"".join(parts)}</svg>'
 
 
 def _cell(x: float, y: float, found: Shade | None) -> str:

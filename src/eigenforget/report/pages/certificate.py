@@ -11,6 +11,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
+
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.record.signing import (
     NoCryptographyError,
@@ -20,6 +22,7 @@ from eigenforget.record.signing import (
     signature_path,
 )
 from eigenforget.report.checks import by_severity, checks
+from eigenforget.report.figures.svg import band_strip
 from eigenforget.report.findings import count_in
 from eigenforget.report.glossary import label
 from eigenforget.report.pages.certificate_fit import Content, type_size, width
@@ -49,7 +52,10 @@ class Fact(NamedTuple):
 
 
 class ScoreLine(NamedTuple):
-    """A score; interval and band are "" where there is none, reason says why there is no value."""
+    """A score; interval and band are "" where there is none, reason says why there is no value.
+
+    `strip` is the score in its band as a picture.
+    """
 
     label: str
     value: str
@@ -57,6 +63,7 @@ class ScoreLine(NamedTuple):
     band: str
     verdict: str
     reason: str
+    strip: Markup = Markup("")
 
 
 class MeasuredPart(NamedTuple):
@@ -329,6 +336,7 @@ def _shown(row: Row, name: str, table: Table) -> ScoreLine:
     )
     column = next(c for c in table.columns if c.name == name)
     ends = reference.band.within(column.range) if reference and reference.band else None
+    strip = band_strip(cell.value, ends, column.range, inside=cell.verdict == "in")
     return ScoreLine(
         label(name, table),
         number(cell.value),
@@ -336,6 +344,7 @@ def _shown(row: Row, name: str, table: Table) -> ScoreLine:
         f"{number(ends[0])} to {number(ends[1])}" if ends else "",
         cell.verdict,
         "",
+        Markup(strip),
     )
 
 
