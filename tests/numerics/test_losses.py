@@ -52,10 +52,10 @@ def test_entropy_of_equal_logits_is_log_c():
     same(losses.entropy(torch.full((2, C), -1e4, dtype=torch.float64)), [math.log(C)] * 2)
 
 
-def test_masked_target_is_the_softmax_over_the_other_classes(logits):
+def test_the_masked_target_is_the_softmax_over_the_other_classes(logits):
     expected = np.zeros((B, C))
     expected[:, [0, 2, 4]] = softmax(logits.numpy()[:, [0, 2, 4]], axis=1)
-    found = losses.masked_target(logits, FORGOTTEN)
+    found = losses.MaskedTarget(FORGOTTEN)(logits)
     same(found, expected)
     assert (found[:, FORGOTTEN] == 0).all()
 
@@ -74,13 +74,13 @@ def test_soft_target_divides_by_the_temperature(logits):
 
 def test_targets_leave_the_logits_as_they_were(logits):
     before = logits.clone()
-    losses.masked_target(logits, FORGOTTEN)
+    losses.MaskedTarget(FORGOTTEN)(logits)
     losses.masked_true_class_target(logits, LABELS)
     assert torch.equal(logits, before)
 
 
 def test_kl_to_target_is_rel_entr_with_exact_zeros(logits, other):
-    q = losses.masked_target(other, FORGOTTEN)
+    q = losses.MaskedTarget(FORGOTTEN)(other)
     same(
         losses.kl_to_target(q, logits),
         rel_entr(q.numpy(), softmax(logits.numpy(), axis=1)).sum(axis=1),
@@ -108,8 +108,8 @@ def test_the_gradient_of_kl_to_target_is_student_minus_target_and_none_for_the_t
 ):
     logits.requires_grad_()
     other.requires_grad_()
-    losses.kl_to_target(losses.masked_target(other, FORGOTTEN), logits).sum().backward()
-    q = losses.masked_target(other.detach(), FORGOTTEN)
+    losses.kl_to_target(losses.MaskedTarget(FORGOTTEN)(other), logits).sum().backward()
+    q = losses.MaskedTarget(FORGOTTEN)(other.detach())
     np.testing.assert_allclose(logits.grad, (logits.detach().softmax(1) - q).numpy(), atol=1e-12)
     assert other.grad is None
 
@@ -161,10 +161,10 @@ SECOND = torch.randn(B, C, dtype=torch.float64, generator=torch.Generator().manu
 UNARY = {
     "cross_entropy": lambda x: losses.cross_entropy(x, LABELS),
     "entropy": losses.entropy,
-    "masked_target": lambda x: losses.masked_target(x, FORGOTTEN),
+    "masked_target": lambda x: losses.MaskedTarget(FORGOTTEN)(x),
     "masked_true_class_target": lambda x: losses.masked_true_class_target(x, LABELS),
     "soft_target": lambda x: losses.soft_target(x, 2.0),
-    "kl_to_target": lambda x: losses.kl_to_target(losses.masked_target(SECOND, FORGOTTEN), x),
+    "kl_to_target": lambda x: losses.kl_to_target(losses.MaskedTarget(FORGOTTEN)(SECOND), x),
     "kl_between teacher": lambda x: losses.kl_between(x, SECOND, 2.0),
     "kl_between student": lambda x: losses.kl_between(SECOND, x, 2.0),
     "js p": lambda x: losses.js_divergence(x, SECOND),
@@ -199,11 +199,11 @@ def test_cross_entropy_at_extreme_logits_is_the_margin():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: losses.masked_target(x, torch.arange(C)), "masks all 5 classes"),
-        (lambda x: losses.masked_target(x, torch.tensor([5])), r"0 … 4, got 5"),
-        (lambda x: losses.masked_target(x, torch.tensor([-1])), r"0 … 4, got -1"),
-        (lambda x: losses.masked_target(x, torch.tensor([], dtype=torch.long)), "non-empty"),
-        (lambda x: losses.masked_target(x, torch.tensor([1.0])), "integer"),
+        (lambda x: losses.MaskedTarget(torch.arange(C))(x), "masks all 5 classes"),
+        (lambda x: losses.MaskedTarget(torch.tensor([5]))(x), r"0 … 4, got 5"),
+        (lambda x: losses.MaskedTarget(torch.tensor([-1]))(x), r"0 … 4, got -1"),
+        (lambda x: losses.MaskedTarget(torch.tensor([], dtype=torch.long))(x), "non-empty"),
+        (lambda x: losses.MaskedTarget(torch.tensor([1.0]))(x), "integer"),
         (
             lambda x: losses.masked_true_class_target(x[:, :1], torch.zeros(B, dtype=torch.long)),
             "at least 2 classes",

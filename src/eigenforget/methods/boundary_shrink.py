@@ -102,11 +102,10 @@ class BoundaryShrink(SGDFields, Method):
     norm: BatchNorm = "train"
 
     def __call__(self, task: Task) -> nn.Module:
-        nearest = self.labels(task)
+        nearest = self.labels(task).to(task.engine.fabric.device)
 
         def loss(part: LossInputs) -> Tensor:
-            labels = nearest[part.batch.positions.cpu()].to(part.outputs.logits.device)
-            return cross_entropy(part.outputs.logits, labels)
+            return cross_entropy(part.outputs.logits, nearest[part.batch.positions])
 
         phase = Phase(
             "forget", (task.forget,), loss, optimizer_of(self), self.batch_size, norm=self.norm

@@ -12,7 +12,7 @@ from eigenforget.data.sources import JoinedSource
 from eigenforget.methods.base import Method, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize
 from eigenforget.models.heads import linear_head
-from eigenforget.training.losses import kl_to_target, masked_target
+from eigenforget.training.losses import MaskedTarget, kl_to_target
 from eigenforget.training.phases import LossInputs, Momentum, Phase
 
 
@@ -45,9 +45,10 @@ class HeadDistill(Method):
         retain = task.needs_retain(self.name)
         student = task.student()
         head, _ = linear_head(student, self.name, changes=("weight", "bias"))
+        target = MaskedTarget(gone)
 
         def loss(part: LossInputs) -> Tensor:
-            return kl_to_target(masked_target(part.teachers[0].logits, gone), part.outputs.logits)
+            return kl_to_target(target(part.teachers[0].logits), part.outputs.logits)
 
         phase = Phase(
             "distil",

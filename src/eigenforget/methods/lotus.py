@@ -188,7 +188,7 @@ def smoothed_target(
         temperature: Softens the targets of the forget set.
     """
     noisy = logits + gumbel
-    hard = nn.functional.one_hot(noisy.argmax(1), noisy.shape[1]).to(noisy)
+    hard = torch.zeros_like(noisy).scatter(1, noisy.argmax(1, keepdim=True), 1.0)
     return torch.where(forget.unsqueeze(1), (noisy / temperature).softmax(1), hard)
 
 

@@ -24,8 +24,8 @@ from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize
 from eigenforget.training.losses import (
+    MaskedTarget,
     kl_to_target,
-    masked_target,
     masked_true_class_target,
     soft_target,
 )
@@ -183,10 +183,12 @@ class MUDA(Method):
                     'muda(target="masked") needs a class that is forgotten as a whole; use '
                     'target="self_soft", or "masked_label"'
                 )
-            return lambda logits, _: masked_target(logits, gone)
+            masked = MaskedTarget(gone)
+            return lambda logits, _: masked(logits)
         scale = 1.0 if kind == "self" else self.temperature
         if len(earlier):
-            return lambda logits, _: masked_target(logits / scale, earlier)
+            without = MaskedTarget(earlier)
+            return lambda logits, _: without(logits / scale)
         return lambda logits, _: soft_target(logits, scale)
 
 

@@ -15,7 +15,7 @@ from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.models.heads import linear_head
-from eigenforget.training.losses import cross_entropy, kl_to_target, masked_target
+from eigenforget.training.losses import MaskedTarget, cross_entropy, kl_to_target
 from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
 
 
@@ -134,13 +134,13 @@ class _Loss:
     """The loss of one step, with the probe that it fits on the way."""
 
     def __init__(self, method: ProbedMUDA, num_classes: int, gone: Tensor) -> None:
-        self._method, self._gone, self._step = method, gone, 0
+        self._method, self._target, self._step = method, MaskedTarget(gone), 0
         self._probe = FittedProbe(num_classes, batches=2 * method.memory, decay=method.probe_decay)
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
-        m, gone = self._method, self._gone
+        m = self._method
         of_forget, of_retained = (
-            masked_target(inputs.teachers[0].logits, gone) for inputs in (forget, retained)
+            self._target(inputs.teachers[0].logits) for inputs in (forget, retained)
         )
         found = m.w_sd * kl_to_target(of_forget, forget.outputs.logits).mean()
         if m.w_probe > 0:

@@ -202,8 +202,8 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
     It is the label's logit less the log-sum-exp of the others.
     """
-    own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-    return logits[own] - logits.masked_fill(own, -math.inf).logsumexp(1)
+    own = labels.unsqueeze(1)
+    return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -math.inf).logsumexp(1)
 
 
 def _towards(original: Outputs, *, labels: float, logits: float, features: float) -> _Guide:

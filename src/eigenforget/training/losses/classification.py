@@ -6,9 +6,13 @@ logits up to ±1e4.
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError
+
+_NONE_IGNORED = torch.iinfo(torch.int64).min
+"""torch leaves out samples of this label; by default it is −100, which data may hold by mistake."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -17,7 +21,13 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Unlike in torch's function no label is ignored: −100 is an error, not a silent zero.
     """
     check_logits_and_labels(logits, labels)
-    return -logits.log_softmax(dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(1)
+    try:
+        return nn.functional.cross_entropy(
+            logits, labels.long(), reduction="none", ignore_index=_NONE_IGNORED
+        )
+    except IndexError:
+        check_class_range(labels, num_classes=logits.shape[1], what="labels")
+        raise
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -36,23 +46,20 @@ def check_logits(logits: Tensor, what: str = "logits") -> None:
 
 
 def check_logits_and_labels(logits: Tensor, labels: Tensor) -> None:
-    """Error unless labels are B integers from 0 to C − 1."""
+    """Error unless labels are B integers; whether they are below C is not read."""
     check_logits(logits)
     if labels.shape != logits.shape[:1] or labels.is_floating_point():
         raise EigenforgetError(
             f"labels must be {len(logits)} integers [B], got {labels.dtype} {list(labels.shape)}"
         )
-    check_class_range(labels, num_classes=logits.shape[1], what="labels")
 
 
 def check_class_range(classes: Tensor, *, num_classes: int, what: str) -> None:
     """Error unless every class lies in 0 … num_classes − 1.
 
-    Only on the CPU: elsewhere reading the values would make each step wait for the device, and
-    indexing with such a class is an error of the device itself, never a silent result.
+    It reads the values, for which another device than the CPU has to finish its work: it is for
+    checks before the steps, and for a clear message after a step has failed.
     """
-    if classes.device.type != "cpu":
-        return
     wrong = classes[(classes < 0) | (classes >= num_classes)]
     if wrong.numel():
         raise EigenforgetError(f"{what} must lie in 0 … {num_classes - 1}, got {int(wrong[0])}")

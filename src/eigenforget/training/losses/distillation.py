@@ -22,34 +22,48 @@ from eigenforget.training.losses.classification import (
 )
 
 
-def masked_target(logits: Tensor, forgotten_classes: Tensor) -> Tensor:
-    """Softmax [B, C] of the logits with the forgotten classes [K] at −∞.
+class MaskedTarget:
+    """Softmax [B, C] of logits [B, C] with the forgotten classes [K] at −∞.
 
     Probabilities there are exactly 0, and rows sum to 1. It is the self-distillation target of
-    class forgetting.
+    class forgetting. The classes are read and checked in the first call; later ones, for logits of
+    as many classes, read nothing back from the device.
 
-    Raises:
-        EigenforgetError: No class given, a class out of range, or every class masked.
+    Args:
+        forgotten_classes: The classes, integers.
     """
-    check_logits(logits)
-    if (
-        forgotten_classes.ndim != 1
-        or forgotten_classes.is_floating_point()
-        or len(forgotten_classes) == 0
-    ):
+
+    def __init__(self, forgotten_classes: Tensor) -> None:
+        self._classes = forgotten_classes
+        self._masked = torch.empty(0, dtype=torch.bool)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """The target.
+
+        Raises:
+            EigenforgetError: No class was given, a class is out of range, or every class is masked.
+        """
+        check_logits(logits)
+        if len(self._masked) != logits.shape[1] or self._masked.device != logits.device:
+            self._masked = _class_mask(self._classes, logits.shape[1]).to(logits.device)
+        return logits.masked_fill(self._masked, -math.inf).softmax(dim=1)
+
+
+def _class_mask(classes: Tensor, num_classes: int) -> Tensor:
+    """Whether a class is among these [num_classes], bool on the CPU."""
+    if classes.ndim != 1 or classes.is_floating_point() or len(classes) == 0:
         raise EigenforgetError(
             "forgotten_classes must be a non-empty 1-D integer tensor, got "
-            f"{forgotten_classes.dtype} {list(forgotten_classes.shape)}"
+            f"{classes.dtype} {list(classes.shape)}"
         )
-    check_class_range(forgotten_classes, num_classes=logits.shape[1], what="forgotten_classes")
-    # Where the classes are given on the CPU, as methods give them, nothing waits for the device.
-    masked = torch.zeros(logits.shape[1], dtype=torch.bool, device=forgotten_classes.device)
-    masked[forgotten_classes.long()] = True
+    check_class_range(classes, num_classes=num_classes, what="forgotten_classes")
+    masked = torch.zeros(num_classes, dtype=torch.bool)
+    masked[classes.long().cpu()] = True
     if bool(masked.all()):
         raise EigenforgetError(
-            f"forgotten_classes masks all {logits.shape[1]} classes; at least one must be left"
+            f"forgotten_classes masks all {num_classes} classes; at least one must be left"
         )
-    return logits.masked_fill(masked.to(logits.device), -math.inf).softmax(dim=1)
+    return masked
 
 
 def masked_true_class_target(logits: Tensor, labels: Tensor) -> Tensor:
@@ -61,7 +75,11 @@ def masked_true_class_target(logits: Tensor, labels: Tensor) -> Tensor:
     check_logits_and_labels(logits, labels)
     if logits.shape[1] < 2:
         raise EigenforgetError("masking the true class needs at least 2 classes, got 1")
-    return logits.scatter(1, labels.long().unsqueeze(1), -math.inf).softmax(dim=1)
+    try:
+        return logits.scatter(1, labels.long().unsqueeze(1), -math.inf).softmax(dim=1)
+    except RuntimeError:
+        check_class_range(labels, num_classes=logits.shape[1], what="labels")
+        raise
 
 
 def soft_target(logits: Tensor, temperature: float) -> Tensor:
