@@ -422,7 +422,11 @@ def called_with(model: Callable[..., Any], inputs: Any) -> Any:
 
 def copied(inputs: Any) -> Any:
     """The inputs with copies of their tensors, through which gradients flow."""
-    return tree_map_only(Tensor, Tensor.clone, inputs)
+    return (
+        inputs.clone()
+        if isinstance(inputs, Tensor)
+        else tree_map_only(Tensor, Tensor.clone, inputs)
+    )
 
 
 def logits_of(output: Any) -> Tensor:

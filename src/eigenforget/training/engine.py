@@ -24,6 +24,7 @@ from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.processes import Processes, fabric_over, settled_precision
+from eigenforget.training.stepping import set_up
 
 if TYPE_CHECKING:  # it takes as long to load as torch
     from lightning_fabric import Fabric
@@ -255,6 +256,12 @@ class Engine:
         model = model.to(self.fabric.device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
+    def at_device(self, batch: Batch) -> Batch:
+        """The batch on the device of this process; without a copy where it is there already."""
+        device = self.local.device
+        there = (isinstance(column, Tensor) and column.device == device for column in batch)
+        return batch if all(there) else self.local.to_device(batch)
+
     def formatted(self, inputs: Any) -> Any:
         """Inputs in the engine's memory order."""
         if self.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
@@ -286,6 +293,7 @@ class _Loss(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self._engine, self._layer = model, engine, layer
+        self._processes = engine.processes
         # Held in tuples: what is called in the model's place has the same parameters, under other
         # names.
         self._called = (called,)
@@ -323,16 +331,18 @@ class _Loss(nn.Module):
 
     def _inputs(self, taps: _Taps, batch: Batch) -> LossInputs:
         engine, count = self._engine, len(batch.labels)
-        batch = engine.local.to_device(batch)
+        batch = engine.at_device(batch)
         inputs = engine.formatted(batch.inputs)
 
         def outputs(tap: Tap) -> Outputs:
-            return engine.processes.shared(
+            return self._processes.shared(
                 lambda rows: tap(rows).mapped(Tensor.float), inputs, count
             )
 
-        with torch.no_grad(), engine.local.autocast():
-            taught = tuple(map(outputs, taps.teachers))
+        taught: tuple[Outputs, ...] = ()
+        if taps.teachers:
+            with torch.no_grad(), engine.local.autocast():
+                taught = tuple(map(outputs, taps.teachers))
         found = outputs(taps.student)
         engine.meter.count(trained=count, forwarded=count * len(taps.teachers))
         return LossInputs(batch, found, taught)
@@ -355,10 +365,11 @@ class _Training:
         new = [i == 0 or not phase.continues for i, phase in enumerate(phases)]
         pairs = list(zip(phases, self.trained, strict=True))
         own = [p.optimizer.over(t) for (p, t), first in zip(pairs, new, strict=True) if first]
-        wrapped = engine.local.setup(called, *own)
-        called, *ready = wrapped if isinstance(wrapped, tuple) else (wrapped,)
+        self.stepping = set_up(engine.local, called, own)
+        ready = self.stepping.optimizers
         self.optimizers = [ready[sum(new[: i + 1]) - 1] for i in range(len(phases))]
-        self.loss = _Loss(engine, model, called, layer)
+        self.parameters = list(model.parameters())
+        self.loss = _Loss(engine, model, self.stepping.called, layer)
         self.averaged = engine.processes.averaging(self.loss)
         self.steps = [0] * len(phases)
         self.totals = [epochs * math.ceil(phase.steps() / engine.accumulate) for phase in phases]
@@ -404,18 +415,18 @@ class _Training:
         rate = phase.optimizer.lr * phase.optimizer.factor(self.steps[index], self.totals[index])
         for settings in optimizer.param_groups:
             settings["lr"] = rate
-        self.model.zero_grad(set_to_none=True)
+        for parameter in self.parameters:  # without the walk of nn.Module.zero_grad
+            parameter.grad = None
         samples, losses = sum(len(leading.labels) for leading, *_ in group), []
         for number, batches in enumerate(group, 1):
             weight = len(batches[0].labels) / samples
             waits = number < len(group) and self.averaged is not self.loss
             with cast(Any, self.averaged).no_sync() if waits else nullcontext():
                 loss = self.averaged(phase, epoch, taps, batches)
-                self.engine.local.backward(loss if weight == 1 else loss * weight)
+                self.stepping.backward(loss if weight == 1 else loss * weight)
             losses.append(loss.detach())
-        # Gradients of float16 are scaled up; a limit and whoever changes them mean true ones.
         if phase.optimizer.clip > 0 or phase.on_gradients is not None:
-            self.engine.local.strategy.precision.unscale_gradients(optimizer.optimizer)
+            self.stepping.unscale(optimizer)
         if phase.optimizer.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.trained[index], phase.optimizer.clip)
         if phase.on_gradients is not None:

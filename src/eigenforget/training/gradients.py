@@ -240,7 +240,7 @@ def visit_gradients(
     per_sample = _PerSample.of(logits, sample_cross_entropy)
     with unchanged_by_passes(model), in_eval_mode(model):
         for batch in source.batches(chunk):
-            batch = engine.local.to_device(batch)
+            batch = engine.at_device(batch)
             found = per_sample(weights, engine.formatted(batch.inputs), batch.labels)
             engine.meter.count(trained=len(batch.labels))
             rows = torch.cat([found[name].flatten(1).double() for name in weights], 1)
