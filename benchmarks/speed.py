@@ -1,4 +1,4 @@
-"""How fast records, start-up, alignment and the measuring of oracles are, as ratios.
+"""How fast records, start-up, alignment, the measuring of oracles and training are, as ratios.
 
     python benchmarks/speed.py --into benchmarks/results/speed.md
 
@@ -8,6 +8,7 @@ busy machine disturbs little; a ratio is that of the medians.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -19,21 +20,28 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
 from cyclopts import App
-from torch import nn
+from torch import Tensor, nn
 
 from eigenforget.alignment import alignment_curve, moments
 from eigenforget.core.types import Part
 from eigenforget.data.sources import Source, TensorSource
 from eigenforget.evaluation.board import Board, Panel
 from eigenforget.evaluation.scoring import measurement_names
+from eigenforget.methods.base import Task
+from eigenforget.methods.muda import MUDA
+from eigenforget.methods.unlearn import run_method
+from eigenforget.models.small_resnet import SmallResnet
 from eigenforget.record import append, canonical, read, seal, to_json, write_text
 from eigenforget.training.engine import Engine
+from eigenforget.training.phases import Optimizer, Phase
+from eigenforget.training.recipe import supervised
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests/golden/records/04-muda.json"
@@ -95,6 +103,7 @@ def main(
             *of_start(repeats),
             *(of_alignment(width, repeats) for width in widths),
             of_oracles(oracles, repeats),
+            *of_training(repeats),
         ]
     lines = [
         "# Speed\n",
@@ -209,7 +218,7 @@ def of_oracles(count: int, repeats: int) -> Bound:
 
     def measured(number: int) -> float:
         skip = tuple(name for name in measurement_names() if name not in PAIRED)
-        panel = Panel(parts, 4, (), Engine(device="cpu"), skip=skip)
+        panel = Panel(parts, 4, (), engine(), skip=skip)
         board = Board(panel, (), [small_model(seed) for seed in range(number)])
         return seconds(lambda: board.oracle_values)
 
@@ -234,6 +243,153 @@ def small_model(seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+
+
+class Net(NamedTuple):
+    """A network to train.
+
+    Args:
+        name: What it is.
+        build: Makes it.
+        shape: Of an input.
+        steps: Of an epoch.
+        most: The bound on an epoch over a bare loop.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    steps: int
+    most: float
+
+
+NETS = (
+    Net(
+        "MLP of 64 units",
+        lambda: nn.Sequential(
+            nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
+        ),
+        (64,),
+        steps=300,
+        most=1.15,
+    ),
+    Net(
+        "small_resnet(width=16)",
+        lambda: SmallResnet().build(10, (1, 8, 8), 0),
+        (1, 8, 8),
+        steps=40,
+        most=1.05,
+    ),
+)
+
+
+def of_training(repeats: int, *, nets: Sequence[Net] = NETS) -> Iterator[Bound]:
+    """Epochs of fine-tuning and of MUDA beside a bare loop with the same maths."""
+    for net in nets:
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(BATCH * net.steps, *net.shape, generator=generator)
+        labels = torch.arange(len(inputs)) % 10
+        pairs = {"fine-tuning": (finetuned, finetuned_bare), "MUDA": (muda, muda_bare)}
+        for name, sides in pairs.items():
+            runs = [trained_by(run, net, inputs, labels) for run in sides]
+            for run in runs:  # not counted: it warms up
+                run()
+            yield Bound(
+                f"{name}, {net.name}: an epoch ÷ a bare loop", *turns(*runs, repeats), net.most
+            )
+
+
+def trained_by(
+    run: Callable[[nn.Module, Tensor, Tensor], object], net: Net, inputs: Tensor, labels: Tensor
+) -> Callable[[], float]:
+    """Seconds of one epoch of a new model."""
+
+    def timed() -> float:
+        model = net.build()
+        return seconds(lambda: run(model, inputs, labels))
+
+    return timed
+
+
+BATCH, RATE = 128, 0.01
+FORGET = 10
+"""One class of ten is forgotten in the epoch of MUDA: a tenth of the steps, and as many to recover.
+"""
+
+
+@cache
+def engine() -> Engine:
+    """One for all trainings; it takes longer to make than a step."""
+    return Engine(device="cpu")
+
+
+def finetuned(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    """One epoch by the engine."""
+    phase = Phase("train", (TensorSource(inputs, labels),), supervised, Optimizer(lr=RATE), BATCH)
+    engine().fit(model, [phase], epochs=1, seed=0)
+
+
+def finetuned_bare(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    """The same by hand."""
+    optimizer = bare_optimizer(model)
+    model.train()
+    for rows in torch.randperm(len(labels)).split(BATCH):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs[rows]), labels[rows]).backward()
+        optimizer.step()
+
+
+def bare_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that an engine makes of the defaults, as one writes it oneself."""
+    return torch.optim.SGD(
+        model.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+
+
+def muda(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    """One alternation, in which forget set and retain set are seen once."""
+    gone = labels == 0
+    forget, retain = (TensorSource(inputs[at], labels[at]) for at in (gone, ~gone))
+    method = MUDA(alternations=1, basis_samples=1024, recover_ratio=9, norm="train")
+    task = Task(model, forget, retain, engine(), 0, 10, (0,))
+    run_method(method, task)
+
+
+def muda_bare(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    """The same by hand, with a hook for the features."""
+    teacher, model = copy.deepcopy(model).eval(), copy.deepcopy(model)
+    seen: list[Tensor] = []
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    gone = torch.nonzero(labels == 0).squeeze(1)
+    retain = torch.nonzero(labels != 0).squeeze(1)
+    model.eval()
+    with torch.no_grad():
+        for rows in retain[torch.randperm(len(retain))[:1024]].split(512):
+            model(inputs[rows])
+    z = torch.cat(seen).double()
+    basis = torch.linalg.eigh(z.T @ z).eigenvectors.flip(1)[:, :9].float()
+    optimizers = [bare_optimizer(model) for _ in range(2)]
+    model.train()
+    steps = [*gone[torch.randperm(len(gone))].split(BATCH)]
+    recover = [*retain[torch.randperm(len(retain))].split(BATCH)][: 9 * len(steps)]
+    for optimizer, batches in zip(optimizers, (steps, recover), strict=True):
+        for rows in batches:
+            optimizer.zero_grad()
+            x, y = inputs[rows], labels[rows]
+            if optimizer is optimizers[0]:
+                with torch.no_grad():
+                    q = teacher(x).index_fill(1, torch.tensor([0]), -torch.inf).softmax(1)
+                seen.clear()
+                log_p = model(x).log_softmax(1)
+                loss = (torch.xlogy(q, q) - torch.where(q > 0, q * log_p, 0.0)).sum(1).mean()
+                gram = seen[0].T @ seen[0]
+                loss = loss - (gram @ basis).square().sum() / gram.square().sum()
+            else:
+                loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
 
 
 def turns(

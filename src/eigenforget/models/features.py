@@ -30,7 +30,7 @@ class Tap:
     def __init__(
         self, model: nn.Module, layers: Sequence[str] = (), *, called: nn.Module | None = None
     ) -> None:
-        self.model, self._called = model, called or model
+        self.model, self._called = model, model if called is None else called
         self.layers = tuple(layers)
         self._kept: dict[str | None, Any] = {}
         self._answers: Tensor | None = None
