@@ -41,7 +41,7 @@ def set_up(fabric: Fabric, called: nn.Module, optimizers: Sequence[Optimizer]) -
         optimizers: The optimizers over its parameters.
     """
     from lightning_fabric.plugins.precision import Precision
-    from lightning_fabric.strategies import SingleDeviceStrategy
+    from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
     precision = fabric.strategy.precision
     if type(precision) is Precision and type(fabric.strategy) is SingleDeviceStrategy:
