@@ -172,8 +172,9 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
         "register_hook": set(),
         "torch.optim": {
             "phases.py",
-            "fitted_probe.py",
-        },  # there it solves a convex problem over its own weights
+            "fitted_probe.py",  # there it solves a convex problem over its own weights
+            "stepping.py",  # a type, of optimizers that phases.py makes
+        },
         ".backward(": {"engine.py"},
         "optimizer.step(": {"engine.py"},
         "weights_only=False": set(),
