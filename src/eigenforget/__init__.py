@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from eigenforget.alignment import alignment_curve, dimensional_alignment_loss
     from eigenforget.core.errors import Diverged, EigenforgetError, Refused
     from eigenforget.core.notices import EigenforgetWarning
-    from eigenforget.core.types import Index, Score
+    from eigenforget.core.types import Score
     from eigenforget.data.sources.samples import Samples
     from eigenforget.evaluation import audits, metrics
     from eigenforget.evaluation.analysis import Analysis, analyze
     from eigenforget.evaluation.audits import AUDITS, LinearProbe
-    from eigenforget.evaluation.board import Panel
+    from eigenforget.evaluation.comparison import compare_seeds
     from eigenforget.evaluation.evaluate import Evaluation, evaluate
     from eigenforget.evaluation.metrics import METRICS, DimensionalAlignment
     from eigenforget.methods import METHODS, MUDA, Finetune, HeadMask, RandomLabel
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from eigenforget.models.checkpoint import load_checkpoint, save_checkpoint
     from eigenforget.models.outputs import Logits
     from eigenforget.requests import REQUESTS, AtRandom, ByClass, ByIds, split
+    from eigenforget.training.cost import with_cost
     from eigenforget.training.engine import Engine
     from eigenforget.training.oracles import train_oracles
     from eigenforget.training.recipe import Recipe, train
@@ -67,11 +68,11 @@ _NAMES = {
     "alignment": ("alignment_curve", "dimensional_alignment_loss"),
     "core.errors": ("Diverged", "EigenforgetError", "Refused"),
     "core.notices": ("EigenforgetWarning",),
-    "core.types": ("Index", "Score"),
+    "core.types": ("Score",),
     "data.sources.samples": ("Samples",),
     "evaluation.analysis": ("Analysis", "analyze"),
     "evaluation.audits": ("AUDITS", "LinearProbe"),
-    "evaluation.board": ("Panel",),
+    "evaluation.comparison": ("compare_seeds",),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "evaluation.metrics": ("METRICS", "DimensionalAlignment"),
     "methods": ("METHODS", "MUDA", "Finetune", "HeadMask", "RandomLabel"),
@@ -80,6 +81,7 @@ _NAMES = {
     "models.checkpoint": ("load_checkpoint", "save_checkpoint"),
     "models.outputs": ("Logits",),
     "requests": ("REQUESTS", "AtRandom", "ByClass", "ByIds", "split"),
+    "training.cost": ("with_cost",),
     "training.engine": ("Engine",),
     "training.oracles": ("train_oracles",),
     "training.recipe": ("Recipe", "train"),
@@ -104,10 +106,8 @@ __all__ = [
     "Evaluation",
     "Finetune",
     "HeadMask",
-    "Index",
     "LinearProbe",
     "Logits",
-    "Panel",
     "RandomLabel",
     "Recipe",
     "Refused",
@@ -119,6 +119,7 @@ __all__ = [
     "alignment_curve",
     "analyze",
     "audits",
+    "compare_seeds",
     "data",
     "dimensional_alignment_loss",
     "evaluate",
@@ -137,6 +138,7 @@ __all__ = [
     "train_oracles",
     "training",
     "unlearn",
+    "with_cost",
 ]
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.training import cost
-from eigenforget.training.cost import CostClock, Peak, peak_memory
+from eigenforget.training.cost import CostClock, Peak, peak_memory, with_cost
 from eigenforget.training.engine import Engine
+from eigenforget.training.recipe import train
 
 MIB = 2**20
 
@@ -188,3 +190,14 @@ def test_a_clock_leaves_out_what_looks_at_the_model(monkeypatch):
     assert found.model is model and found.seconds == 17.0
     numbers = ("cpu_seconds", "trained_samples", "forwarded_samples")
     assert [found.cost[name] for name in numbers] == [3.5, 5, 2]
+
+
+def test_with_cost_counts_what_a_function_takes():
+    x, y = torch.randn(8, 3), torch.arange(8) % 2
+    counted = with_cost(train, nn.Linear(3, 2), (x, y), "recipe(epochs=3, batch_size=4)")
+    assert counted.cost["trained_samples"] == 24 and counted.seconds > 0
+    assert isinstance(counted.model, nn.Linear)
+    own = nn.Linear(3, 2)
+    assert with_cost(lambda model: model, own).model is own
+    with pytest.raises(EigenforgetError, match=r"must return an nn\.Module, got int"):
+        with_cost(lambda: 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Look
 
@@ -73,6 +75,36 @@ class CostClock:
         if self._peak.mib is not None:
             cost["peak_memory_mib"] = round(self._peak.mib, 1)
         return ModelAndCost(model, max(self._wall, 0.0), cost)
+
+
+def with_cost(make: Callable[..., nn.Module], *arguments: Any, **keywords: Any) -> ModelAndCost:
+    """Call a function that makes a model, and count what it takes.
+
+    `with_cost(unlearn, original, forget=…, retain=…, method="muda()")` stands where `evaluate`
+    takes a model; its verdict can then answer what the model cost. A function of your own will do,
+    too; samples are counted where it takes an `engine`.
+
+    Args:
+        make: `unlearn`, `train`, or a function of your own that returns a model.
+        *arguments: Its arguments.
+        **keywords: Its keyword arguments. Where `make` takes an `engine` and none is given, it gets
+            a fresh one.
+
+    Returns:
+        The model with its cost.
+
+    Raises:
+        EigenforgetError: `make` returns something else than a module.
+    """
+    engine = keywords.get("engine") or Engine()
+    if "engine" in inspect.signature(make).parameters:
+        keywords = {**keywords, "engine": engine}
+    with CostClock(engine) as clock:
+        model = make(*arguments, **keywords)
+    if not isinstance(model, nn.Module):
+        name = getattr(make, "__name__", "the function")
+        raise EigenforgetError(f"{name} must return an nn.Module, got {type(model).__name__}")
+    return clock.result(model)
 
 
 _MIB = 2.0**20
