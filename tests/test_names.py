@@ -119,9 +119,13 @@ def test_every_package_has_tests_of_its_own() -> None:
         "test_alignment.py",
         "test_architecture.py",
         "test_docs.py",
+        "test_docs_code.py",
         "test_examples.py",
         "test_golden.py",
         "test_init.py",
         "test_names.py",
+        "test_notebooks.py",
         "test_project.py",
+        "test_readme.py",
+        "test_site.py",
     }, top

@@ -36,6 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "sequence.svg",
         ):
             path.unlink()
+    (root / "docs" / "pictures" / "features.svg").unlink()
     (root / "docs" / "metrics.md").write_text(
         re.sub(
             "<!-- audit -->.*<!-- end -->",
