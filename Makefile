@@ -7,11 +7,13 @@ STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 EXTRAS := .venv-extras
 EXTRAS_STAMP := $(EXTRAS)/.installed
+DOCS := .venv-docs
+DOCS_STAMP := $(DOCS)/.installed
 # Beside tests/extras, the tests that `make test` skips where these libraries are not installed.
 EXTRAS_TESTS := tests/extras tests/models/test_huggingface.py tests/models/test_torchvision_model.py \
 	tests/data/test_hf_dataset.py tests/data/test_tokens.py tests/data/test_torchvision_set.py
 
-.PHONY: demo test test-extras lint fuzz clean
+.PHONY: demo test test-extras docs lint fuzz clean
 
 # What the package itself needs, without the tools of the tests.
 demo: $(RUNTIME)
@@ -24,9 +26,13 @@ test: $(STAMP)
 test-extras: $(EXTRAS_STAMP)
 	$(EXTRAS)/bin/python -m pytest --extras $(EXTRAS_TESTS)
 
+# The documentation site, in site/; every warning is an error. In an environment of its own.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
+
 lint: $(STAMP)
-	$(BIN)/ruff format --check src tests benchmarks examples fuzz
-	$(BIN)/ruff check src tests benchmarks examples fuzz
+	$(BIN)/ruff format --check src tests benchmarks examples fuzz docs/hooks.py
+	$(BIN)/ruff check src tests benchmarks examples fuzz docs/hooks.py
 	$(BIN)/mypy
 
 # Hostile inputs, and kills at every step of every command that writes; some minutes each.
@@ -53,5 +59,10 @@ $(EXTRAS_STAMP): pyproject.toml constraints-ci.txt
 	$(EXTRAS)/bin/python -m pip install --quiet -c constraints-ci.txt -e '.[test-extras]'
 	touch $(EXTRAS_STAMP)
 
+$(DOCS_STAMP): pyproject.toml constraints-ci.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet -c constraints-ci.txt -e '.[docs]'
+	touch $(DOCS_STAMP)
+
 clean:
-	rm -rf $(VENV) $(EXTRAS) demo build
+	rm -rf $(VENV) $(EXTRAS) $(DOCS) demo build site
