@@ -32,3 +32,17 @@ def test_links_of_the_project_files_lead_somewhere() -> None:
     for name in ("CONTRIBUTING.md", "SECURITY.md"):
         for target in re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text()):
             assert (ROOT / target).exists(), f"{name}: {target}"
+
+
+def test_every_decision_is_a_file_with_a_status_and_a_line_in_the_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    files = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
+    rows = re.findall(
+        r"^\| \[(\d+)\]\((.+?)\) \| (.+) \| (\w+) \|$", (folder / "README.md").read_text(), re.M
+    )
+    assert [name for _, name, _, _ in rows] == [path.name for path in files]
+    for number, path in enumerate(files, start=1):
+        head = path.read_text().splitlines()
+        shown = rows[number - 1]
+        assert int(path.name[:4]) == int(shown[0]) == number
+        assert head[0] == f"# {number}. {shown[2]}" and head[2].startswith(f"Status: {shown[3]}")
