@@ -90,7 +90,7 @@ COMPARED = {
     "compare_cifar10_class": "by_class(label=3)",
     "compare_cifar10_random": "at_random(fraction=0.1, seed=0)",
 }
-AUDITS = {"digits": "digits", "cifar10": "CIFAR-10"}
+AUDITS = {"digits": "digits", "cifar10": "CIFAR-10", "digits_mlp": "digits (MLP)"}
 
 app = App(help=__doc__)
 

@@ -116,8 +116,13 @@ def setting_of(studies: Sequence[pages.Study], folder: str) -> str:
         ", ".join(dict.fromkeys(f"`{job[key]['spec']}`" for job in jobs))
         for key in ("data", "model", "recipe", "request")
     ]
-    seeds = f"{len(studies)} studies" if len(studies) > 1 else "1 study"
-    return f"{'; '.join(specs)}; {seeds} ([results](../benchmarks/results/{folder}))."
+    results = next(
+        name
+        for name in ("summary.md", "leaderboard.md")
+        if (pages.RESULTS / folder / name).exists()
+    )
+    count = f"{len(studies)} studies" if len(studies) > 1 else "1 study"
+    return f"{'; '.join(specs)}; {count} ([results](../benchmarks/results/{folder}/{results}))."
 
 
 def cell(studies: Sequence[pages.Study], name: str, column: Column) -> str:

@@ -297,7 +297,7 @@ _FEATURE = {
     ),
     "f1_forget": (
         "two-cluster F1",
-        "How well one of two clusters picks out the forget set; two thirds is no division.",
+        "How well one of two clusters picks out the forget set; up to two thirds is no division.",
     ),
     "idi": (
         "IDI",

@@ -39,11 +39,11 @@ class ForgetClusters:
     retained training samples, a seeded draw; at most `most` of either. nmi_forget: normalised
     mutual information of cluster and side, arithmetic mean; with sides of one size the other means
     differ by little. f1_forget: the best F1 with which one of the two clusters retrieves the forget
-    set; one cluster that holds everything reaches 2/3, so this is its floor. Both in [0, 1], with
-    intervals over new samples and new starts as in `ClusteringScores`. Where a class is forgotten
-    the original is high, and a retrained model lower: its value is the target. Where samples are
-    forgotten nothing divides the sides, and both are null controls. No score depends on the scale
-    of the features, a shift or a rotation.
+    set. Where nothing divides the sides it is 0.5 to 2/3, which one cluster that holds everything
+    has. Both in [0, 1], with intervals over new samples and new starts as in `ClusteringScores`.
+    Where a class is forgotten the original is high, and a retrained model lower: its value is the
+    target. Where samples are forgotten nothing divides the sides, and both are null controls. No
+    score depends on the scale of the features, a shift or a rotation.
 
     Not applicable: fewer than 10 samples of a side, fewer than 2 distinct points.
 
