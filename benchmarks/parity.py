@@ -192,11 +192,28 @@ def page(found: Sequence[Shown]) -> str:
         "|" + "---|" * len(head),
         *(overview(shown, m) for shown in found for m in shown.ours),
     ]
+    how = f"<details>\n<summary>How this is counted</summary>\n\n{made}{HOW}\n</details>"
     return (
-        f"# Parity with retrained models\n\n{made}{HOW}\n"
+        f"# Parity with retrained models\n\n{first_line(found)}\n\n"
         + "\n".join(lines)
-        + "\n"
+        + f"\n\n{how}\n"
         + "".join(map(section, found))
+    )
+
+
+def first_line(found: Sequence[Shown]) -> str:
+    """How many problems ours is nearest on, by the number of scores within two halves."""
+    firsts = [(shown.first, shown) for shown in found if shown.first is not None]
+    ahead = sum(
+        near(own) > max(map(near, shown.others), default=0)
+        and near(own) > max((near(m) for m in shown.of if m.role == "control"), default=0)
+        for own, shown in firsts
+    )
+    whole = sum(near(own) == len(own.marks) for own, _ in firsts)
+    return (
+        f"On {whole} of {len(firsts)} problems our first setting has every score within two halves"
+        " of the retrained models' band on every training seed. On"
+        f" {ahead} it has more scores there than any other method and any control."
     )
 
 
@@ -237,23 +254,28 @@ def section(shown: Shown) -> str:
     columns[1:1] = map(label, SHOWN) if random else []
     lines = [
         f"\n## {problem.title}, training seeds {', '.join(str(records[0].job['seed']) for records in problem.seeds)}\n",
+        *(
+            f"`{own.name}`: {verdict_random(own, of) if random else verdict(own)}\n"
+            for own in shown.ours
+        ),
         f"![scores of each method, in halves of the retrained models' band]({shown.figure})\n",
         f"| {' | '.join(columns)} |",
         "|" + "---|" * len(columns),
         *(table_row(m, random=random) for m in of),
         "",
     ]
-    for own in shown.ours:
-        lines += [f"`{own.name}`: {verdict_random(own, of) if random else verdict(own)}", ""]
     if shown.first is not None:
         lines += [
-            f"`{shown.first.name}` against each other method, score by score (nearer to the retrained models is a win):",
+            "<details>",
+            f"<summary>{shown.first.name} against each other method, score by score</summary>",
             "",
-        ]
-        lines += [
+            "Nearer to the retrained models is a win.",
+            "",
             "| method | wins | losses |",
             "|---|---|---|",
             *(duel(shown.first, other) for other in shown.others),
+            "",
+            "</details>",
         ]
     return "\n".join(lines) + "\n"
 

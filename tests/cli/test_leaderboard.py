@@ -28,7 +28,12 @@ def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
         [p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in problems.items()]
     )
     board = (results / "out" / "leaderboard.md").read_text(encoding="utf-8")
-    assert board == "# Small\n\n" + printed.replace("(out/", "(")
+    # The sentence, the picture, the table.
+    sentence, table = printed.split("\n\n", 1)
+    assert sentence.endswith("of the cost of retraining.") and table.startswith("| method |")
+    picture = "![share of scores in the band, by method]({})"
+    own = f"{sentence}\n\n{picture.format('leaderboard.svg')}\n\n{table}"
+    assert board == "# Small\n\n" + own.replace("(out/", "(")
     document = tmp_path / "README.md"
     document.write_text(
         "before\n<!-- leaderboard: out -->\nold\n<!-- end of leaderboard -->\nafter\n",
@@ -37,9 +42,11 @@ def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
     for _ in range(2):  # and again into what it made
         assert run_command("leaderboard", "out", "--into", str(document)) == 0
         text = document.read_text(encoding="utf-8")
-        linked = printed.replace(
+        linked = f"{sentence}\n\n{picture.format('README.svg')}\n\n{table}".replace(
             "(out/", f"({os.path.relpath(results / 'out', tmp_path)}/"
         )  # from where the document is
+        drawn = (results / "out" / "leaderboard.svg").read_text(encoding="utf-8")
+        assert document.with_suffix(".svg").read_text(encoding="utf-8") == drawn
         assert (
             text
             == f"before\n<!-- leaderboard: out -->\n\n{linked}\n<!-- end of leaderboard -->\nafter\n"

@@ -25,7 +25,10 @@ def leaderboard(
     /,
     *,
     into: Annotated[
-        Path | None, Parameter(help="document whose marks enclose the table; default: print it")
+        Path | None,
+        Parameter(
+            help="document whose marks enclose the table; a picture goes beside it; default: print"
+        ),
     ] = None,
 ) -> None:
     """Make one table of the results of several plans.
@@ -49,12 +52,15 @@ def leaderboard(
             )
         problems |= {f"{folder}/{name}": problem for name, problem in found.items()}
     below = Path.cwd() if into is None else into.absolute().parent
-    text = report.leaderboard_table(_linked(problems, below))
+    linked = _linked(problems, below)
     if into is None:
-        print(text, end="")
+        print(report.leaderboard_table(linked), end="")
         return
+    picture = into.with_suffix(".svg")
+    text = report.leaderboard_table(linked, picture=picture.name)
     _put(into, " ".join(map(str, folders)), text)
-    say(f"wrote the table into {into}", wrap=False)
+    write_text(picture, report.leaderboard_picture(linked))
+    say(f"wrote the table into {into}, and its picture {picture}", wrap=False)
 
 
 def _linked(problems: dict[str, Problem], below: Path) -> list[Problem]:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from eigenforget.report.figures.style import INK, VERMILLION, band_colour
-from eigenforget.report.figures.svg import Line, Shade, band_strip, heatmap
+from eigenforget.report.figures.svg import Bar, Line, Shade, band_strip, bar_chart, heatmap
 
 SVG = "{http://www.w3.org/2000/svg}"
 BAD = "<b>&\"'"
@@ -56,3 +56,16 @@ def test_a_strip_shows_the_score_on_its_range(
 def test_a_strip_without_a_band_is_a_mark_alone() -> None:
     root = ElementTree.fromstring(band_strip(3.0, None, (0.0, None), inside=False))
     assert not list(root.iter("rect")) and list(root.iter("path"))[-1].attrib["stroke"] == INK
+
+
+def test_bars_are_as_long_as_their_shares() -> None:
+    bars = [Bar(BAD, 0.5, "50%"), Bar("all", 1.0), Bar("cheat", 0.25, muted=True)]
+    root = ElementTree.fromstring(bar_chart(BAD, bars))
+    boxes = [r.attrib for r in root.iter(f"{SVG}rect")][1:]
+    lengths = [float(box["width"]) for box in boxes]
+    assert [length / lengths[1] for length in lengths] == [0.5, 1.0, 0.25]
+    assert [box["fill"] == "none" for box in boxes] == [False, False, True]
+    width, height = map(float, root.attrib["viewBox"].split()[2:])
+    assert all(float(b["x"]) + float(b["width"]) <= width for b in boxes)
+    assert all(float(b["y"]) + float(b["height"]) <= height for b in boxes)
+    assert {BAD, "50%", "all", "cheat"} <= {t.text for t in root.iter(f"{SVG}text")}

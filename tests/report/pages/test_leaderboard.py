@@ -15,6 +15,7 @@ from eigenforget.report.pages.leaderboard import (
     PANEL,
     Problem,
     details,
+    leaderboard_picture,
     leaderboard_rows,
     leaderboard_table,
     problem_figure,
@@ -140,7 +141,7 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
     assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(
         none
     )
-    lines = leaderboard_table([problem, none]).splitlines()
+    lines = leaderboard_table([problem, none]).splitlines()[2:]
     assert lines[0] == "| method | in band | p | q | cost |"
     assert lines[2].startswith("| `flat` |") and lines[3].startswith(
         "| `good` | – | 3.0/3 (1 of 2 runs) | no result |"
@@ -230,3 +231,22 @@ def test_a_board_needs_retrained_models() -> None:
     ):
         leaderboard_rows(Problem("p", [seed(), [made("good", MODELS["good"])]]))
     assert set(ORACLES) <= set(PANEL)
+
+
+def test_the_sentence_comes_first_then_the_picture_and_the_table() -> None:
+    problem = Problem("p", [seed(), seed()])
+    for text in (
+        leaderboard_table([problem], picture="board.svg"),
+        details(problem, picture="board.svg"),
+    ):
+        first, second, third, *_ = text.split("\n\n")
+        assert first.startswith("`good` has most scores in the band: 100%, at ")
+        assert second.startswith("![") and second.endswith("](board.svg)")
+        assert third.startswith("| method |")
+    folded = details(problem).split("<summary>Methods</summary>")[1]
+    assert "- `good`: `good()`" in folded and "</details>" in folded
+
+
+def test_bars_are_of_methods_with_a_mean_and_controls_are_told_apart() -> None:
+    svg = leaderboard_picture([Problem("p", [seed(), seed()])])
+    assert "mask (control)" in svg and "100%, cost " in svg and svg.count("<rect") == 4

@@ -120,9 +120,9 @@ def write_out(bench: Bench, out: Path) -> list[StudyResults]:
     """Writes all results of a plan into a folder.
 
     They are EXPERIMENT/seedN/records, the scores file, table.csv (and table.parquet where pyarrow
-    is installed), leaderboard.md, and summary.md and summary.svg of each experiment. Experiments
-    that an earlier run of the plan put there and that it no longer has are removed. All of it
-    changes together.
+    is installed), leaderboard.md and its picture, and summary.md and summary.svg of each
+    experiment. Experiments that an earlier run of the plan put there and that it no longer has are
+    removed. All of it changes together.
 
     Raises:
         RecordError: A file cannot be written.
@@ -142,7 +142,7 @@ def write_out(bench: Bench, out: Path) -> list[StudyResults]:
 def write_pages(out: Path, title: str, problems: Mapping[str, Problem]) -> None:
     """Writes the pages of a folder of results, all or none.
 
-    They are leaderboard.md, and summary.md and summary.svg of each experiment.
+    They are leaderboard.md with its picture, and summary.md and summary.svg of each experiment.
     """
     with transaction() as changes:
         _draft_pages(out, title, problems, changes)
@@ -152,13 +152,15 @@ def _draft_pages(
     out: Path, title: str, problems: Mapping[str, Problem], changes: Transaction
 ) -> None:
     for name, problem in problems.items():
-        details, draft = leaderboard.details(problem), changes.folder(out / name)
-        write_text(draft / "summary.md", f"# {problem.title}\n\n{details}\n![](summary.svg)\n")
+        details = leaderboard.details(problem, picture="summary.svg")
+        draft = changes.folder(out / name)
+        write_text(draft / "summary.md", f"# {problem.title}\n\n{details}")
         write_text(draft / "summary.svg", leaderboard.problem_figure(problem))
-    text = leaderboard.leaderboard_table(
-        [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()]
-    )
-    write_text(changes.folder(out) / "leaderboard.md", f"# {title}\n\n{text}")
+    linked = [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()]
+    text = leaderboard.leaderboard_table(linked, picture="leaderboard.svg")
+    draft = changes.folder(out)
+    write_text(draft / "leaderboard.md", f"# {title}\n\n{text}")
+    write_text(draft / "leaderboard.svg", leaderboard.leaderboard_picture(linked))
 
 
 def _remove_others(out: Path, experiments: set[str], changes: Transaction) -> None:

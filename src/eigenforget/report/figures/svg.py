@@ -1,4 +1,4 @@
-"""Small pictures as plain SVG: a heat map for documents, a score in its band for a line of text.
+"""Small pictures as plain SVG: heat maps and bars for documents, and a score in its band.
 
 Cells are coloured by the gap to the retrained models in half-widths of their band.
 """
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from eigenforget.report.figures.style import GREEN, INK, VERMILLION, band_colour, band_step
+from eigenforget.report.figures.style import GREEN, GREY, INK, VERMILLION, band_colour, band_step
 
 _ROW, _CELL, _TOP, _CHARACTER = 22, 86, 58, 6.6
+_LENGTH = 320  # of a whole bar
 
 
 class Shade(NamedTuple):
@@ -92,6 +93,43 @@ def band_strip(
     parts.append(f'<path d="M{places[0]:.1f} 0V12" stroke="{colour}" stroke-width="2"/>')
     box = 'viewBox="0 0 100 12" width="100" height="12"'
     return f'<svg class="strip" {box} aria-hidden="true">{"".join(parts)}</svg>'
+
+
+class Bar(NamedTuple):
+    """A bar: its label, its length from 0 to 1, words after it; `muted` draws its outline only."""
+
+    label: str
+    share: float
+    after: str = ""
+    muted: bool = False
+
+
+def bar_chart(title: str, bars: Sequence[Bar]) -> str:
+    """The SVG text of bars on one scale from 0 to 1.
+
+    Args:
+        title: The heading.
+        bars: The bars, from the top.
+    """
+    left = 20 + _CHARACTER * max([len(bar.label) for bar in bars], default=0)
+    right = 16 + _CHARACTER * max([len(bar.after) for bar in bars], default=0)
+    width, height = left + _LENGTH + right, _TOP + _ROW * len(bars)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
+        ' font-family="sans-serif" font-size="12" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'
+        f'<text x="8" y="20" font-size="14">{escape(title)}</text>',
+    ]
+    for j, bar in enumerate(bars):
+        y, length = _TOP - 12 + _ROW * j, _LENGTH * min(max(bar.share, 0.0), 1.0)
+        paint = f'fill="none" stroke="{GREY}"' if bar.muted else f'fill="{GREEN}"'
+        parts.append(_text(left - 8, y + 15, bar.label, anchor="end"))
+        parts.append(
+            f'<rect x="{left:g}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 6}" {paint}/>'
+        )
+        parts.append(_text(left + length + 6, y + 15, bar.after))
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def _cell(x: float, y: float, found: Shade | None) -> str:

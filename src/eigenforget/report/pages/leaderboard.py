@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.escaping import markdown_table
-from eigenforget.report.figures.svg import Line, Shade, heatmap
+from eigenforget.report.figures.svg import Bar, Line, Shade, bar_chart, heatmap
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.table import Row, Table, build, number, percent
 
@@ -175,34 +175,106 @@ def silent(tables: Sequence[Table], scores: Sequence[str] = PANEL) -> frozenset[
     return frozenset(found)
 
 
-def leaderboard_table(problems: Sequence[Problem]) -> str:
-    """A markdown table: a line per method, a column per problem, best mean share in band first.
+class BoardLine(NamedTuple):
+    """A method on all problems.
 
-    Only methods with a result on every problem have a mean; the others follow, and controls come
-    last. A problem on which no score about the forget set can tell is in no mean.
+    Attributes:
+        name: The method.
+        role: "unlearned" or "control".
+        mean: Its mean share of counted scores in the band; None without a result on each problem.
+        cost: Median share of the cost of retraining; None where it is unknown.
+        rows: Its row of each problem, None where it was not run.
     """
-    found = [{row.name: row for row in leaderboard_rows(problem)} for problem in problems]
+
+    name: str
+    role: str
+    mean: float | None
+    cost: float | None
+    rows: list[LeaderboardRow | None]
+
+
+def board_lines(found: Sequence[Mapping[str, LeaderboardRow]]) -> list[BoardLine]:
+    """A line per method: best mean share in band first, then those without one, controls last.
+
+    A problem on which no score about the forget set can tell is in no mean.
+
+    Args:
+        found: The rows of each problem, by method.
+    """
     telling = [any(row.fraction is not None for row in each.values()) for each in found]
     lines = []
     for name in dict.fromkeys(name for each in found for name in each):
         own = [each.get(name) for each in found]
         known = [row for row in own if row is not None]
         fractions = [row.fraction for row in known if row.fraction is not None]
-        whole = len(fractions) == sum(telling) > 0
-        mean = fmean(fractions) if whole else 0.0
+        mean = fmean(fractions) if len(fractions) == sum(telling) > 0 else None
         costs = [share for row in known for share in row.shares]
-        role = known[0].role
-        cells = [method_cell(name, role), percent(mean) if whole else "–"]
-        cells += [*map(_in_band, own), percent(median(costs)) if costs else "–"]
-        lines.append(((role == "control", not whole, -mean, name), cells))
-    lines.sort(key=lambda line: line[0])
+        lines.append(BoardLine(name, known[0].role, mean, median(costs) if costs else None, own))
+    return sorted(
+        lines,
+        key=lambda line: (line.role == "control", line.mean is None, -(line.mean or 0), line.name),
+    )
+
+
+def leaderboard_table(problems: Sequence[Problem], *, picture: str = "") -> str:
+    """The leaderboard in markdown: a sentence, a picture, and a line per method.
+
+    Args:
+        problems: The problems; their titles may be links.
+        picture: Path of the file with `leaderboard_picture`, from the document; "" for none.
+    """
+    found = _by_name(problems)
+    lines = board_lines(found)
+    cells = [
+        [
+            method_cell(line.name, line.role),
+            "–" if line.mean is None else percent(line.mean),
+            *map(_in_band, line.rows),
+            "–" if line.cost is None else percent(line.cost),
+        ]
+        for line in lines
+    ]
     head = ["method", "in band", *(problem.title for problem in problems), "cost"]
     notes = "".join(
         f"\nNo score about the forget set can tell here, so it is in no mean: {problem.title}.\n"
-        for problem, tells in zip(problems, telling, strict=True)
-        if not tells
+        for problem, each in zip(problems, found, strict=True)
+        if not any(row.fraction is not None for row in each.values())
     )
-    return f"{_table(head, [cells for _, cells in lines])}\n{_LEGEND}\n{notes}{by_settings(found)}"
+    shown = f"![share of scores in the band, by method]({picture})\n\n" if picture else ""
+    return (
+        f"{_board_sentence(lines, len(problems))}{shown}{_table(head, cells)}\n{_LEGEND}\n{notes}"
+        f"{by_settings(found)}"
+    )
+
+
+def leaderboard_picture(problems: Sequence[Problem]) -> str:
+    """An SVG bar for each method with a result on every problem: its mean share in the band."""
+    lines = [line for line in board_lines(_by_name(problems)) if line.mean is not None]
+    bars = [
+        Bar(
+            f"{line.name} (control)" if line.role == "control" else line.name,
+            line.mean or 0.0,
+            percent(line.mean or 0.0)
+            + ("" if line.cost is None else f", cost {percent(line.cost)}"),
+            muted=line.role == "control",
+        )
+        for line in lines
+    ]
+    return bar_chart("Share of scores in the band of retrained models", bars)
+
+
+def _by_name(problems: Sequence[Problem]) -> list[dict[str, LeaderboardRow]]:
+    return [{row.name: row for row in leaderboard_rows(problem)} for problem in problems]
+
+
+def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
+    """Which method has most scores in the band; "" where none has a mean."""
+    if not lines or lines[0].mean is None or lines[0].role == "control":
+        return ""
+    best = lines[0]
+    cost = "" if best.cost is None else f", at {percent(best.cost)} of the cost of retraining"
+    where = "" if problems == 1 else f" over {problems} experiments"
+    return f"`{best.name}` has most scores in the band{where}: {percent(best.mean or 0)}{cost}.\n\n"
 
 
 def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
@@ -242,10 +314,14 @@ def _shares_by_settings(rows: Iterable[LeaderboardRow]) -> dict[str, dict[str, l
     return shares
 
 
-def details(problem: Problem) -> str:
-    """A markdown table of one problem: the mean of each score over the training seeds.
+def details(problem: Problem, *, picture: str = "") -> str:
+    """One problem in markdown: a sentence, a picture, and the mean of each score over the seeds.
 
-    ✓: in band on every seed; †: it does not count.
+    ✓: in band on every training seed; †: it does not count. How each method was spelled is folded.
+
+    Args:
+        problem: The problem.
+        picture: Path of the file with `problem_figure`, from the document; "" for none.
     """
     found = leaderboard_rows(problem)
     columns = [name for name in PANEL if any(row.marks.get(name) for row in found)]
@@ -258,7 +334,10 @@ def details(problem: Problem) -> str:
         ]
         for row in found
     ]
-    text = _table(["method", *map(label, columns), "in band", "cost"], rows)
+    lines = board_lines([{row.name: row for row in found}])
+    shown = f"![scores of each method, by their gap to the band]({picture})\n\n" if picture else ""
+    table = _table(["method", *map(label, columns), "in band", "cost"], rows)
+    text = f"{_board_sentence(lines, 1)}{shown}{table}"
     if any(row.marks.get(name) for row in found for name in row.left_out):
         text += (
             "\n† does not count: the original has it in the band too, or the method trains on it.\n"
@@ -270,7 +349,9 @@ def details(problem: Problem) -> str:
     spelled = [f"- `{row.name}`: `{'`, `'.join(row.specs)}`" for row in found if row.specs]
     notes = dict.fromkeys(f"- `{row.name}`: {reason}" for row in found for reason in row.reasons)
     for title, listed in (("Methods", spelled), ("Without a result", list(notes))):
-        text += f"\n{title}:\n\n" + "\n".join(listed) + "\n" if listed else ""
+        inside = "\n".join(listed)
+        fold = f"\n<details>\n<summary>{title}</summary>\n\n{inside}\n\n</details>\n"
+        text += fold if listed else ""
     return text
 
 
