@@ -25,13 +25,15 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from cyclopts import App
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from eigenforget.alignment import alignment_curve, moments
 from eigenforget.core.types import Part
-from eigenforget.data.sources import Source, TensorSource
+from eigenforget.data.sources import DatasetSource, JoinedSource, Source, TensorSource
 from eigenforget.evaluation.board import Board, Panel
 from eigenforget.evaluation.scoring import measurement_names
 from eigenforget.methods.base import Task
@@ -104,6 +106,7 @@ def main(
             *(of_alignment(width, repeats) for width in widths),
             of_oracles(oracles, repeats),
             *of_training(repeats),
+            of_joined(repeats),
         ]
     lines = [
         "# Speed\n",
@@ -225,6 +228,22 @@ def of_oracles(count: int, repeats: int) -> Bound:
     measured(3)
     a, b = turns(lambda: measured(2 * count), lambda: measured(count), repeats)
     return Bound(f"paired scores of {2 * count} oracles ÷ of {count}", a, b, 2.2)
+
+
+def of_joined(repeats: int, *, samples: int = 12_000, batch_size: int = 64) -> Bound:
+    """A training pass over two data sets together, beside one data set of as many samples."""
+    inputs, labels = torch.randn(samples, 3, 32, 32), torch.arange(samples) % 10
+    whole = DatasetSource(TensorDataset(inputs, labels), workers=1)
+    halves = JoinedSource(tuple(whole.subset(rows) for rows in np.split(np.arange(samples), 2)))
+
+    def read(source: Source) -> float:
+        before = os.times()
+        for _ in source.batches(batch_size, torch.Generator().manual_seed(0)):
+            pass
+        return sum(os.times()[:4]) - sum(before[:4])  # with the workers
+
+    a, b = turns(lambda: read(halves), lambda: read(whole), repeats)
+    return Bound("a pass over two joined data sets, one worker each ÷ over one", a, b, 2.5)
 
 
 def small_parts() -> dict[Part, Source]:

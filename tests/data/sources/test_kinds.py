@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,31 @@ def test_joined_dicts_are_the_samples_one_after_the_other(seed: int | None) -> N
             assert torch.equal(batch.labels, both.targets[batch.positions])
             for name, value in both.inputs.items():
                 assert torch.equal(batch.inputs[name], value[batch.positions])
+
+
+class Counting(Pairs):
+    """Counts the processes that its samples were read in."""
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return torch.tensor([float(os.getpid())]), 0
+
+
+def test_joined_datasets_are_read_by_one_loader_each() -> None:
+    """Two workers a source for the whole pass, and not for each batch."""
+    one, two = (DatasetSource(Counting(images()), workers=2) for _ in range(2))
+    inputs = [b.inputs for b in JoinedSource((one, two)).batches(4, seeds.generator(0))]
+    assert len(inputs) > 4 and len(torch.cat(inputs).unique()) <= 4
+
+
+def test_joined_sources_that_copy_the_state_of_the_generator_draw_differently() -> None:
+    class Drawing(Pairs):
+        def __getitem__(self, i: int) -> tuple[Tensor, int]:
+            return torch.rand(1), 0
+
+    sides = tuple(DatasetSource(Drawing(images()), workers=1) for _ in range(2))
+    batches = list(JoinedSource(sides).batches(6, seeds.generator(0)))
+    drawn = torch.cat([batch.inputs for batch in batches])
+    assert len(drawn.unique()) == len(drawn)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

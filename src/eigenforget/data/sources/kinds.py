@@ -6,10 +6,12 @@ All give the same batches for the same generator, so results do not depend on ho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from itertools import chain, pairwise
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +60,16 @@ class Source(Protocol):
         """The samples at these positions."""
 
 
+@runtime_checkable
+class PlannedSource(Source, Protocol):
+    """A source that gives batches of chosen rows in one pass, such as from one loader."""
+
+    def read(
+        self, plan: Sequence[Tensor], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """A batch for each of the plan's rows [B], augmented with a generator."""
+
+
 @dataclass(frozen=True, eq=False)
 class TensorSource:
     """Samples as tensors on one device.
@@ -95,7 +107,13 @@ class TensorSource:
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """One pass, as in Source."""
-        for rows in _order(len(self), batch_size, generator):
+        return self.read(list(_order(len(self), batch_size, generator)), generator)
+
+    def read(
+        self, plan: Sequence[Tensor], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """A batch for each of the plan's rows, as in PlannedSource."""
+        for rows in plan:
             rows = rows.to(self.targets.device)
             inputs = augmented(taken(self.inputs, rows), self.augment, generator)
             yield Batch(inputs, self.targets[rows].long(), rows)
@@ -151,10 +169,15 @@ class DatasetSource:
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """One pass, as in Source."""
+        return self.read(list(_order(len(self), batch_size, generator)), generator)
+
+    def read(
+        self, plan: Sequence[Tensor], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """A batch for each of the plan's rows, as in PlannedSource."""
         if generator is None and self.plain is not None:
-            yield from self.plain.batches(batch_size)
+            yield from planned(self.plain, plan)
             return
-        plan = list(_order(len(self), batch_size, generator))
         # A loader draws a seed for its workers: from the global state, dropout would depend on how
         # the data is kept; from our own generator, augmentation would. A copy of ours moves
         # neither, and still differs from pass to pass.
@@ -230,31 +253,74 @@ class JoinedSource:
     def subset(self, positions: np.ndarray) -> JoinedSource:
         """The samples at these positions, grouped by source."""
         return JoinedSource(
-            tuple(part.subset(rows) for part, rows, _ in self._split(np.asarray(positions)))
+            tuple(
+                self.parts[piece.part].subset(piece.rows)
+                for piece in self._split(np.asarray(positions))
+            )
         )
 
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """One pass, as in Source."""
-        for chunk in _order(len(self), batch_size, generator):
-            pieces = [
-                (next(part.subset(rows).batches(len(rows), generator)), rows, start)
-                for part, rows, start in self._split(chunk.numpy())
-            ]
-            yield concatenated(
-                [
-                    Batch(b.inputs, b.labels, torch.as_tensor(rows)[b.positions.cpu()] + start)
-                    for b, rows, start in pieces
-                ]
-            )
+        return self.read(list(_order(len(self), batch_size, generator)), generator)
 
-    def _split(self, positions: np.ndarray) -> list[tuple[Source, np.ndarray, int]]:
-        """(source, rows in it, its first position) for each source that has some of them."""
+    def read(
+        self, plan: Sequence[Tensor], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """A batch for each of the plan's rows, as in PlannedSource.
+
+        Each source is read in one pass of its own, beside those of the others.
+        """
+        pieces = [self._split(rows.numpy()) for rows in plan]
+        plans: dict[int, list[Tensor]] = defaultdict(list)
+        for piece in chain.from_iterable(pieces):
+            plans[piece.part].append(torch.as_tensor(piece.rows))
+        readers: dict[int, Iterator[Batch]] = {}
+
+        def read(piece: _Piece) -> Batch:
+            if piece.part not in readers:
+                if generator is not None:  # readers that copy its state shall not draw alike
+                    torch.empty(1).random_(generator=generator)
+                readers[piece.part] = planned(self.parts[piece.part], plans[piece.part], generator)
+            batch = next(readers[piece.part])
+            return batch._replace(positions=batch.positions.cpu() + piece.start)
+
+        for batch in pieces:
+            yield concatenated([read(piece) for piece in batch])
+
+    def _split(self, positions: np.ndarray) -> list[_Piece]:
+        """The rows in each source that has some of the positions."""
         found = []
-        for part, start, end in zip(self.parts, self._starts, self._starts[1:], strict=False):
+        for number, (start, end) in enumerate(pairwise(self._starts)):
             rows = positions[(positions >= start) & (positions < end)] - start
             if len(rows):
-                found.append((part, rows, int(start)))
+                found.append(_Piece(number, rows, int(start)))
         return found
+
+
+class _Piece(NamedTuple):
+    """Rows of one of several joined sources.
+
+    Attributes:
+        part: Number of the source.
+        rows: Rows in it.
+        start: Position of its first row among all.
+    """
+
+    part: int
+    rows: np.ndarray
+    start: int
+
+
+def planned(
+    source: Source, plan: Sequence[Tensor], generator: torch.Generator | None = None
+) -> Iterator[Batch]:
+    """A batch for each of the plan's rows; from a source that does not plan, subset by subset."""
+    if isinstance(source, PlannedSource):
+        yield from source.read(plan, generator)
+        return
+    for rows in plan:
+        (batch,) = source.subset(rows.numpy()).batches(len(rows), generator)
+        yield batch._replace(positions=rows[batch.positions.cpu()])
 
 
 def unaugmented(source: Source) -> Source:
