@@ -45,6 +45,18 @@ def test_unlearn_writes_a_checkpoint_that_forgot_and_a_record(made: Path) -> Non
     assert old.keys() == new.keys() and any(not torch.equal(old[k], new[k]) for k in old)
 
 
+def test_a_certified_removal_says_what_is_guaranteed_and_when(made: Path, tmp_path: Path) -> None:
+    given = ("unlearn", made / "original.safetensors", "--forget", "at_random(n=5)")
+    method = "certified_head(l2=0.05, noise=50.0, epsilon=100.0)"
+    run(*given, "--method", method, "--out", tmp_path / "certified.safetensors")
+    record = json.loads((tmp_path / "certified.json").read_text())
+    certificate = record["job"]["certificate"]
+    assert 0 < certificate["epsilon"] <= 100 and certificate["delta"] == 1e-5
+    assert certificate["residual_bound"] > 0 and len(certificate["assumptions"]) == 4
+    assert any("Beyond the certificate" in text for text in record["non_claims"])
+    assert record["job"]["method"]["guarantee"].startswith("certified: ")
+
+
 def test_a_rerun_gives_the_same_weights(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "again.safetensors"
     run(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import TensorSource
-from eigenforget.methods import METHODS
+from eigenforget.methods import METHODS, Finetune, RandomLabel
 from eigenforget.methods.base import Method, Task
 from eigenforget.methods.unlearn import run_method, unlearn
 from eigenforget.models import checkpoint
@@ -31,6 +31,13 @@ QUICK: dict[str, dict[str, object]] = {
     "unsir": {"noise_samples": 16, "noise_steps": 3, "repeats": 1},
     "collapse": {"steps": 5},
     "esc_t": {"epochs": 3},
+    "sfr_on": {"rounds": 2},
+    "amun": {"epochs": 1, "steps": 5},
+    "jit": {"noises": 2},
+    "potion": {"keep": 1.0},
+    "uam": {"inner": Finetune(epochs=1)},
+    "rum": {"medium": Finetune(epochs=1), "high": RandomLabel(epochs=1)},
+    "certified_head": {"epsilon": 1e9},
     **{
         name: {"epochs": 1}
         for name in (
@@ -51,6 +58,7 @@ QUICK: dict[str, dict[str, object]] = {
             "gradient_ascent",
             "msg",
             "ct",
+            "munba",
         )
     },
     "scrub": {"epochs": 2, "msteps": 1},

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from eigenforget.core.errors import Refused
 from eigenforget.data.sources import Source, TensorSource, as_source
-from eigenforget.methods import METHODS
+from eigenforget.methods import METHODS, RandomLabel
 from eigenforget.methods.base import Method, Task
 from eigenforget.methods.unlearn import run_method
 from eigenforget.models import checkpoint
@@ -53,6 +53,12 @@ OWN: dict[str, dict[str, Any]] = {
     "wood_fisher": {"samples": 5},
     "scrub": {"epochs": 2, "msteps": 1},
     "esc_t": {"epochs": 20, "lr": 2.0},
+    "sfr_on": {"rounds": 2},
+    "amun": {"steps": 5},
+    "jit": {"noises": 2},
+    "rum": {"low": RandomLabel(epochs=1), "high": None},
+    "potion": {"keep": 0.9},
+    "certified_head": {"epsilon": 1e9},
 }
 """Settings without which a tiny run moves nothing."""
 
@@ -216,11 +222,14 @@ REFUSES = (
             "head_mask",
             "head_distill",
             "probed_muda",
+            "certified_head",
         )
     }
     | {
         ("text", "unsir"): "unsir needs inputs that are a real-valued tensor",
         ("text", "boundary_shrink"): "boundary_shrink needs inputs that are a real-valued tensor",
+        ("text", "amun"): "amun needs inputs that are a real-valued tensor",
+        ("text", "jit"): "jit needs inputs that are a real-valued tensor",
     }
 )
 

@@ -30,6 +30,9 @@ DEFAULTS = {
     "unseen_distill": (0.9, True, 5e-4, "cosine", 128),
     "msg": (0.9, True, 5e-4, "triangle", 64),
     "ct": (0.9, True, 5e-4, "cosine", 64),
+    "munba": (0.9, True, 5e-4, "cosine", 128),
+    "amun": (0.9, True, 5e-4, "cosine", 128),
+    "jit": (0.0, True, 0.0, "constant", 128),
 }
 
 

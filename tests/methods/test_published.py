@@ -42,6 +42,7 @@ OURS = {
     "reference_error": "SCRUB+R's, measured by the user",
     "held_out": "SCRUB+R's",
     "target_accuracy": "measured on the user's own data",
+    "doublings": "published code doubles without end",
 }
 """Fields that no published run sets, with the reason."""
 
@@ -591,6 +592,105 @@ PINS["engram", "cifar10-resnet18-engram"] = Pin(
         "cutoff": "precision: torch.dtype = torch.float64",
         "bias": "return unfolded.transpose(1, 2).reshape(-1, unfolded.size(1))",
     },
+)
+PINS["sfr_on", "cifar10-resnet18-sfron"] = Pin(
+    """
+    sfron.py: # CIFAR10 10%
+    sfron.py: self.opt = 'sgd' self.momentum = 0.9 self.weight_decay = 5e-4 self.retain_lr = 0.01
+    sfron.py: self.n_iters = 1500 self.unlearn_loss = "adaga" self.forget_freq = 5 (1500 / 5 = 300)
+    sfron.py: self.forget_alpha = 25 self.max_norm = 7.0
+    sfron.py: self.sched = 'cosine' self.lambd = 0.5 # lambda in the paper
+    sfron.py: self.th = 1 # gamma in the paper
+    sfron.py: torch.optim.SGD(self.model.parameters(), self.retain_lr, momentum=self.momentum, weight_decay=self.weight_decay)
+    sfron.py: scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.n_iters)
+    sfron.py: forget_gradients[name] += param.grad.data.cpu()**2 / len(forget_loader)
+    scripts/unlearn.sh: batch_size=128 ... forget_perc=0.1
+    """,
+    {
+        "rounds": "1500 / 5 = 300",
+        "retain_steps": "self.forget_freq = 5",
+        "alpha": "self.forget_alpha = 25",
+        "adaptive": "self.lambd = 0.5",
+        "threshold": "self.th = 1",
+        "estimator": "param.grad.data.cpu()**2 / len(forget_loader)",
+        "lr": "self.retain_lr = 0.01",
+        "momentum": "self.momentum = 0.9",
+        "nesterov": "momentum=self.momentum, weight_decay=self.weight_decay)",
+        "weight_decay": "self.weight_decay = 5e-4",
+        "schedule": "CosineAnnealingLR(optimizer, T_max=self.n_iters)",
+        "batch_size": "batch_size=128",
+        "clip": "self.max_norm = 7.0",
+    },
+)
+PINS["amun", "cifar10-resnet18-amun"] = Pin(
+    """
+    README.md: python batch_job_submit.py --job_type MIA ... amun/5000/... --epoch 9 --LRsteps 1 --lr 0.01
+    hyperparam_tune.py: parser.add_argument('--epoch', default=10, ...)
+    adversarial_unlearn.py: parser.add_argument('--batch_size', default=128, type=int, ...)
+    adversarial_unlearn.py:993: optimizer = optim.SGD(net.parameters(), lr=args.lr, momentum=0.9, weight_decay=5e-4)
+    adversarial_unlearn.py:1006: scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=step_size, gamma=0.1)
+    adversarial_unlearn.py: trainset_combined = torch.utils.data.ConcatDataset([trainset, advset])
+    pgdl2_modified.py: def __init__(self, model, eps=0.04, steps=50, ...) self.alpha = self.eps / 10.
+    """,
+    {
+        "epochs": "'--epoch', default=10",
+        "lr": "--LRsteps 1 --lr 0.01",
+        "momentum": "momentum=0.9",
+        "nesterov": "momentum=0.9, weight_decay=5e-4)",
+        "weight_decay": "weight_decay=5e-4",
+        "schedule": "StepLR(optimizer, step_size=step_size, gamma=0.1)",
+        "drops": "StepLR(optimizer, step_size=step_size, gamma=0.1)",
+        "batch_size": "'--batch_size', default=128",
+        "radius": "eps=0.04",
+        "steps": "steps=50",
+        "forget_samples": "ConcatDataset([trainset, advset])",
+    },
+)
+
+
+def jit(lines: str, *, lr: str, sigma: str) -> Pin:
+    code = """
+    lipschitz.py: optimizer = torch.optim.SGD(self.model.parameters(), lr=self.learning_rate)
+    lipschitz.py: self.opt.zero_grad() (before the loop over batches, and not in it)
+    lipschitz.py: for x,_, y in forget_dl: ... loss.backward() optimizer.step() (no loop over epochs: 1)
+    lipschitz.py: torch.linalg.vector_norm(flatimg - flatimg2, dim=1)
+    forget_full_class_strategies.py: n_samples=25,
+    forget_full_class_main.py: parser.add_argument('-b', type=int, default=128, ...)
+    models.py: self.model = vgg11() (no batch norm)
+    """
+    steps = "loss.backward() optimizer.step()"
+    return Pin(
+        code + lines,
+        {
+            "epochs": "(no loop over epochs: 1)",
+            "lr": lr,
+            "momentum": "torch.optim.SGD(self.model.parameters(), lr=self.learning_rate)",
+            "nesterov": "torch.optim.SGD(self.model.parameters(), lr=self.learning_rate)",
+            "weight_decay": "torch.optim.SGD(self.model.parameters(), lr=self.learning_rate)",
+            "schedule": steps,
+            "batch_size": "'-b', type=int, default=128",
+            "sigma": sigma,
+            "noises": "n_samples=25",
+            "adds_up": "self.opt.zero_grad() (before the loop over batches, and not in it)",
+            "norm": "(no batch norm)",
+        },
+    )
+
+
+PINS["jit", "cifar100-vgg11-jit"] = jit(
+    "forget_full_class_main.py: elif args.net == 'VGG16': ... lipschitz_weighting = 0.5 learning_rate = 0.0003",
+    lr="learning_rate = 0.0003",
+    sigma="lipschitz_weighting = 0.5",
+)
+PINS["jit", "cifar100-vit-jit"] = jit(
+    "forget_full_class_main.py: if args.net == 'ViT': ... lipschitz_weighting = 0.8 learning_rate = 1.5",
+    lr="learning_rate = 1.5",
+    sigma="lipschitz_weighting = 0.8",
+)
+PINS["jit", "cifar10-vgg11-jit"] = jit(
+    "forget_random_main.py: elif args.net == 'VGG16': ... lipschitz_weighting = 0.01 learning_rate = 0.0003",
+    lr="learning_rate = 0.0003",
+    sigma="lipschitz_weighting = 0.01",
 )
 RECIPES = [(kind, name) for kind in METHODS.own for name in kind.recipes]
 EVERY = pytest.mark.parametrize(

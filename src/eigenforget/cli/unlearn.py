@@ -37,6 +37,7 @@ from eigenforget.experiments.specs import Specs
 from eigenforget.experiments.trained_data import check_recall, experiment_of
 from eigenforget.methods import METHODS
 from eigenforget.methods.base import Method
+from eigenforget.methods.certified_head import certificate_of
 from eigenforget.models import checkpoint as checkpoints
 from eigenforget.models.state_files import weights_file
 from eigenforget.models.unchanged import frozen_weights, unchanged_weights
@@ -109,6 +110,7 @@ def unlearn(
     if isinstance(result, ModelAndCost):
         job |= unchanged_weights(model, result.model)
         job |= (frozen := frozen_weights(model, result.model))
+        job |= certificate_of(result.model)
         job["recall"] = experiment.recall(result.model).as_json()
     with experiment.engine.led() as leads:
         if leads:

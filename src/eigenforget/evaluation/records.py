@@ -29,10 +29,18 @@ from eigenforget.report.verdict import Verdict, verdicts
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
+_NO_PROOF = "It is no differential-privacy or other formal guarantee, and no legal opinion."
+
+CERTIFIED = (
+    "Beyond the certificate in this record, which holds under the assumptions that stand there, it "
+    "is no formal guarantee, and no legal opinion."
+)
+"""In the place of the sentence on guarantees, where a method certifies its removal."""
+
 NON_CLAIMS = (
     "This is a measurement of one model on this data, not a proof that no trace of the forgotten "
     "data is left.",
-    "It is no differential-privacy or other formal guarantee, and no legal opinion.",
+    _NO_PROOF,
     "Membership attacks here bound what these attackers find with the models they were given, not "
     "what any attacker could find.",
     "Dimensional alignment and probes describe the measured feature layers on average, not each "
@@ -92,7 +100,7 @@ def run_record(
         inputs: Further digests.
         **fields: Further fields of RunRecord; `non_claims` has a default for each kind.
     """
-    fields.setdefault("non_claims", _non_claims(kind))
+    fields.setdefault("non_claims", _non_claims(kind, certified="certificate" in (job or {})))
     warned = notices.so_far()
     return RunRecord(
         kind=kind,
@@ -282,5 +290,6 @@ def claims(scores: Sequence[Score], role: str, split: Split) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _non_claims(kind: Kind) -> tuple[str, ...]:
-    return {"train": (), "evaluate": NON_CLAIMS, "unlearn": (*NON_CLAIMS, LEFT_ALONE)}[kind]
+def _non_claims(kind: Kind, *, certified: bool) -> tuple[str, ...]:
+    told = tuple(CERTIFIED if certified and text == _NO_PROOF else text for text in NON_CLAIMS)
+    return {"train": (), "evaluate": told, "unlearn": (*told, LEFT_ALONE)}[kind]

@@ -15,6 +15,7 @@ from eigenforget.evaluation.records import with_verdicts
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
+from eigenforget.methods.certified_head import certificate_of
 from eigenforget.models.unchanged import frozen_weights, unchanged_weights
 from eigenforget.record import RunRecord
 from eigenforget.training.cost import ModelAndCost
@@ -91,6 +92,7 @@ class Study:
         measured = board.measure(result.model, method.role)
         done({})
         job |= unchanged_weights(original, result.model) | frozen_weights(original, result.model)
+        job |= certificate_of(result.model)
         return self.experiment.evaluation_record(name, result, measured, job=job, trace=trace)
 
     def original(self, watch: Watch = unwatched) -> ModelAndCost:

@@ -7,10 +7,12 @@ Other packages add theirs by an entry point in the group `eigenforget.methods`, 
 from __future__ import annotations
 
 from eigenforget.core.registry import Registry
+from eigenforget.methods.amun import AMUN
 from eigenforget.methods.bad_teacher import BadTeacher
 from eigenforget.methods.base import DECLARED, Method, of_callable
 from eigenforget.methods.boundary_expand import BoundaryExpand
 from eigenforget.methods.boundary_shrink import BoundaryShrink
+from eigenforget.methods.certified_head import CertifiedHead
 from eigenforget.methods.cf_k import CFk
 from eigenforget.methods.cmf import CMF
 from eigenforget.methods.collapse import Collapse
@@ -27,19 +29,25 @@ from eigenforget.methods.head_distill import HeadDistill
 from eigenforget.methods.head_mask import HeadMask
 from eigenforget.methods.identity import Identity
 from eigenforget.methods.influence import Influence
+from eigenforget.methods.jit import JiT
 from eigenforget.methods.l1_sparse import L1Sparse
 from eigenforget.methods.lfssd import LFSSD
 from eigenforget.methods.lotus import LoTUS
 from eigenforget.methods.masked import Masked
 from eigenforget.methods.msg import MSG
 from eigenforget.methods.muda import MUDA
+from eigenforget.methods.munba import MUNBa
 from eigenforget.methods.neg_grad_plus import NegGradPlus
 from eigenforget.methods.not_ import NoT
+from eigenforget.methods.potion import Potion
 from eigenforget.methods.probed_muda import ProbedMUDA
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.methods.retrain import Retrain
+from eigenforget.methods.rum import RUM
 from eigenforget.methods.scrub import SCRUB
+from eigenforget.methods.sfr_on import SFRon
 from eigenforget.methods.ssd import SSD
+from eigenforget.methods.uam import UAM
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.methods.unsir import UNSIR
 from eigenforget.methods.wood_fisher import WoodFisher
@@ -78,6 +86,14 @@ METHODS: Registry[type[Method]] = Registry(
         MSG,
         CT,
         Engram,
+        SFRon,
+        AMUN,
+        MUNBa,
+        JiT,
+        UAM,
+        RUM,
+        Potion,
+        CertifiedHead,
         UnseenDistill,
         Identity,
         HeadMask,
@@ -89,6 +105,7 @@ METHODS: Registry[type[Method]] = Registry(
 )
 
 __all__ = [
+    "AMUN",
     "CMF",
     "CT",
     "DELETE",
@@ -98,13 +115,16 @@ __all__ = [
     "METHODS",
     "MSG",
     "MUDA",
+    "RUM",
     "SCRUB",
     "SSD",
+    "UAM",
     "UNSIR",
     "BadTeacher",
     "BoundaryExpand",
     "BoundaryShrink",
     "CFk",
+    "CertifiedHead",
     "Collapse",
     "EUk",
     "Engram",
@@ -115,14 +135,18 @@ __all__ = [
     "HeadMask",
     "Identity",
     "Influence",
+    "JiT",
     "L1Sparse",
     "LoTUS",
+    "MUNBa",
     "Masked",
     "NegGradPlus",
     "NoT",
+    "Potion",
     "ProbedMUDA",
     "RandomLabel",
     "Retrain",
+    "SFRon",
     "UnseenDistill",
     "WoodFisher",
 ]

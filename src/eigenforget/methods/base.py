@@ -86,6 +86,15 @@ class Task:
             raise Refused(f"{method} needs retain data")
         return self.retain
 
+    def needs_unseen(self, method: str) -> Source:
+        """The unseen samples, or a refusal that names the method."""
+        if self.unseen is None:
+            raise Refused(
+                f"{method} needs samples that the model never saw: --unseen 0.1, or unseen=… in "
+                "Python"
+            )
+        return self.unseen
+
     def needs_gone_classes(self, method: str, why: str = "") -> torch.Tensor:
         """The classes that are gone as a whole [K], or a refusal that names the method."""
         if not self.forgotten_classes:
@@ -240,4 +249,15 @@ def inner_method(value: Any) -> Any:
     method = cast("Method", value)
     if method.role == "control":
         raise ValueError(f"{method.name} is a control, and stays one inside another method")
+    return value
+
+
+def same_tensors(value: Any) -> Any:
+    """Validate the field of a method that goes on with what another one returns.
+
+    Raises:
+        ValueError: (for pydantic) It is no method, a control, or adds tensors to the model.
+    """
+    if getattr(inner_method(value), "adds", ()):
+        raise ValueError(f"{value.name} adds tensors to the model and cannot stand inside another")
     return value

@@ -107,7 +107,7 @@ class RandomLabel(SGDFields, Method):
 
     def __call__(self, task: Task) -> nn.Module:
         retain = None if self.retain_steps == "none" else task.needs_retain(self.name)
-        wrong = _WrongLabels(self, task)
+        wrong = WrongLabels(self, task)
 
         def forget_loss(part: LossInputs) -> Tensor:
             return cross_entropy(part.outputs.logits, wrong.of(part))
@@ -132,7 +132,7 @@ class RandomLabel(SGDFields, Method):
 
     def labels(self, task: Task) -> Tensor:
         """The label [N_f] that each forget sample is given first."""
-        return _WrongLabels(self, task).table
+        return WrongLabels(self, task).table
 
     def allowed(self, task: Task) -> Tensor:
         """Whether a forget sample may be given a label [N_f, C].
@@ -152,8 +152,16 @@ class RandomLabel(SGDFields, Method):
         return allowed
 
 
-class _WrongLabels:
-    """The labels of the forget set, which are drawn anew as the method says."""
+class WrongLabels:
+    """The labels of the forget set, which are drawn anew as the method says.
+
+    Args:
+        method: Says which labels may be drawn, and when.
+        task: What to forget.
+
+    Attributes:
+        table: The present label [N_f] of each forget sample.
+    """
 
     def __init__(self, method: RandomLabel, task: Task) -> None:
         self._allowed, self._redraw = method.allowed(task), method.redraw

@@ -135,18 +135,23 @@ def dampened(
     alpha = method.alpha or adaptive_alpha(found.forget, found.all, count / total)
     selected = {name: found.forget[name] > alpha * value for name, value in found.all.items()}
     if method.alpha is not None and not any(bool(at.any()) for at in selected.values()):
-        largest = float(_ratios(found).max(initial=0.0))
+        largest = float(importance_ratios(found).max(initial=0.0))
         raise Refused(
             f"{method.name}(alpha={method.alpha}) changes no weight: the largest ratio I_f / I_D "
             f"is {largest:.4g}; take a smaller alpha, or alpha=None"
         )
-    with torch.no_grad():
-        for name, weight in student.named_parameters():
-            if name in selected:
-                of_forget, of_all = found.forget[name], found.all[name]
-                factor = (method.dampening * of_all / of_forget).clamp(max=1.0)
-                weight.mul_(torch.where(selected[name], factor, 1.0))
+    dampen(student, found, alpha=alpha, dampening=method.dampening)
     return student.eval()
+
+
+def dampen(model: nn.Module, found: Importances, *, alpha: float, dampening: float) -> None:
+    """Multiply each weight with I_f > alpha · I_D by min(dampening · I_D / I_f, 1), in place."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in found.all:
+                of_forget, of_all = found.forget[name], found.all[name]
+                factor = (dampening * of_all / of_forget).clamp(max=1.0)
+                weight.mul_(torch.where(of_forget > alpha * of_all, factor, 1.0))
 
 
 def _importances(
@@ -172,7 +177,7 @@ def _importances(
     )
 
 
-def _ratios(found: Importances) -> np.ndarray:
+def importance_ratios(found: Importances) -> np.ndarray:
     """I_f / I_D [n] of all weights with I_D > 0, in float64."""
     pairs = ((found.forget[k], v) for k, v in found.all.items())
     return np.concatenate([(f / v)[v > 0].double().cpu().numpy() for f, v in pairs])
@@ -186,5 +191,5 @@ def adaptive_alpha(of_forget: Weights, of_all: Weights, share: float) -> float:
         of_all: I_D by name.
         share: N_f / N.
     """
-    ratios = _ratios(Importances(of_forget, of_all))
+    ratios = importance_ratios(Importances(of_forget, of_all))
     return float(np.percentile(ratios, 100 - math.log1p(100 * share)))

@@ -18,6 +18,7 @@ from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, Stud
 from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.experiments.unseen import UnseenSamples
+from eigenforget.methods.certified_head import certificate_of
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.record import Outcome, RunRecord, WriteError, seal
 from eigenforget.record.schema import Status
@@ -237,6 +238,7 @@ def _run(job: MethodJob, context: WorkerContext) -> RunRecord:
     made = experiment.unlearn(original, job.method, seed=study.seed, log=trace.append)
     found = models.board.measure(made.model, job.method.role)
     fields = _method_fields(job) | unchanged_weights(original, made.model)
+    fields |= certificate_of(made.model)
     record = experiment.evaluation_record(job.name, made, found, job=fields, trace=trace)
     seal(record)  # a method may have logged what no record can hold
     return record
