@@ -114,3 +114,9 @@ def test_a_checkpoint_of_the_model_inside_fits_and_is_written_back(tmp_path: Pat
     assert model_digest(picked.model) == model_digest(her)
     save_checkpoint(picked, tmp_path / "again.pt", like=tmp_path / "her.pt")
     assert list(torch.load(tmp_path / "again.pt")) == list(her.state_dict())
+
+
+def test_answers_for_each_place_or_token_are_out_of_scope() -> None:
+    for shape in ((2, 5, 40), (2, 3, 8, 8)):
+        with pytest.raises(EigenforgetError, match=r"logits \[B, C\].*out of scope"):
+            checked_logits(torch.zeros(shape), 2)

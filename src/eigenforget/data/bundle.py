@@ -236,7 +236,11 @@ def class_labels(labels: Any, side: str) -> np.ndarray:
     """
     column = np.asarray(labels)
     if column.ndim != 1 or column.dtype.kind not in "iu":
-        raise EigenforgetError(f"{side} labels must be integers [N], got {_shown(column)}")
+        scope = "; one class for each sample: multi-label data and regression are out of scope"
+        numbers = column.dtype.kind == "f" or column.ndim > 1
+        raise EigenforgetError(
+            f"{side} labels must be integers [N], got {_shown(column)}{scope if numbers else ''}"
+        )
     if not len(column):
         raise EigenforgetError(f"there are no {side} samples")
     wrong = column[(column < 0) | (column >= _MOST_CLASSES)]

@@ -445,7 +445,14 @@ def logits_of(output: Any) -> Tensor:
         output = output[0]
     if not isinstance(output, Tensor) or output.ndim != 2:
         shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise EigenforgetError(f"a classifier must give logits [B, C], got {shape}")
+        places = isinstance(output, Tensor) and output.ndim > 2
+        scope = (
+            "; answers for each place or token (segmentation, detection, generative models) are "
+            "out of scope"
+        )
+        raise EigenforgetError(
+            f"a classifier must give logits [B, C], got {shape}{scope if places else ''}"
+        )
     return output
 
 

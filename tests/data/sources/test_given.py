@@ -139,7 +139,7 @@ BAD = {
         ({"ids": IDS}, np.array([0.0, 1.0])),
         r"labels must be a 1-D integer tensor, got torch.float32.*labels.long\(\)",
     ),
-    "one-hot": ((IDS, IDS), r"got torch.int64 \[2, 3\].*labels.argmax\(1\)"),
+    "one-hot": ((IDS, torch.eye(3).long()[:2]), r"got torch.int64 \[2, 3\].*labels.argmax\(1\)"),
     "no labels": ((IDS, None), "^x: labels .*None"),
     "sparse": ((IDS.float().to_sparse(), torch.tensor([0, 1])), "^x: inputs .*sparse.*to_dense"),
     "meta": ((IDS.to("meta"), torch.tensor([0, 1])), "^x: inputs .*meta"),

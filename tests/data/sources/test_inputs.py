@@ -16,7 +16,7 @@ from eigenforget.data.sources import (
     TensorSource,
     as_source,
 )
-from eigenforget.data.sources.inputs import Layout
+from eigenforget.data.sources.inputs import Layout, check_labels
 from tests.data.sources.toys import (
     Dicts,
     images,
@@ -82,3 +82,20 @@ class Named(NamedTuple):
 def test_a_doubt_about_what_is_what_names_the_options(layout: Any, item: Any, line: str) -> None:
     with pytest.raises(EigenforgetError, match=line):
         layout.pair(item)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (torch.eye(3)[[0, 2]], r"one-hot.*argmax"),
+        (torch.tensor([[1, 1, 0], [0, 1, 1]]), "multi-label data"),
+        (torch.tensor([0.5, 2.25]), "regression"),
+        (torch.tensor([0.0, 2.0]), r"labels\.long"),
+        (torch.zeros(2, 4, 4, dtype=torch.long), "segmentation"),
+    ],
+)
+def test_labels_that_are_out_of_scope_are_told_from_those_with_a_cure(
+    labels: torch.Tensor, said: str
+) -> None:
+    with pytest.raises(EigenforgetError, match=said):
+        check_labels(labels)

@@ -141,14 +141,27 @@ def check_labels(targets: Tensor) -> None:
     """
     if targets.ndim == 1 and not targets.is_floating_point() and not targets.is_complex():
         return
-    cure = ""
-    if targets.ndim == 2:
-        cure = "; of one-hot labels or probabilities give labels.argmax(1)"
-    elif targets.ndim == 1 and targets.is_floating_point():
-        cure = "; if they are whole numbers, give labels.long()"
     raise EigenforgetError(
-        f"labels must be a 1-D integer tensor, got {targets.dtype} {list(targets.shape)}{cure}"
+        f"labels must be a 1-D integer tensor, got {targets.dtype} {list(targets.shape)}"
+        f"{_cure(targets)}"
     )
+
+
+def _cure(targets: Tensor) -> str:
+    """What to do with labels that are none, or why that is out of scope."""
+    if targets.is_complex() or targets.ndim == 0:
+        return ""
+    if targets.ndim > 2:
+        return "; a label for each place of a sample (segmentation) is out of scope"
+    values = targets.double()
+    if targets.ndim == 2:
+        one_each = bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all())
+        if one_each:
+            return "; of one-hot labels or probabilities give labels.argmax(1)"
+        return "; several labels for each sample (multi-label data) are out of scope"
+    if bool((values == values.round()).all()):
+        return "; if they are whole numbers, give labels.long()"
+    return "; numbers to be predicted (regression) are out of scope, as there are no classes"
 
 
 def check_rows(inputs: Any, count: int) -> None:
