@@ -30,6 +30,8 @@ ASSUMPTIONS = (
     "it. Otherwise the guarantee is about the head alone.",
     "Whoever inspects the head does not know the noise: it follows from the seed of the run, and "
     "from the file `secret` where one is given.",
+    "The bound is that of this run's noise, as in the paper's experiments; the theorem asks for "
+    "one that holds whatever the noise.",
     "Pseudo-random numbers in float64 stand for Gaussian ones.",
     "Later removals from the same head add up: this certificate counts the present one.",
 )
