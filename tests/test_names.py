@@ -125,6 +125,7 @@ def test_every_package_has_tests_of_its_own() -> None:
         "test_init.py",
         "test_names.py",
         "test_notebooks.py",
+        "test_package.py",
         "test_project.py",
         "test_readme.py",
         "test_site.py",
