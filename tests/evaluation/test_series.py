@@ -185,10 +185,12 @@ def test_what_a_panel_measures_is_what_the_report_draws() -> None:
 @pytest.mark.parametrize("kind", ["tsne", "umap"])
 def test_figures_of_further_maps_claim_no_variance_and_escape_what_they_show(kind: str) -> None:
     records = whole(points=30)
-    text = rendered(maps_figure(records, kind=kind))
+    text = rendered(maps_figure(records, kind=kind), "alt")
     assert "variance" not in text and "direction" not in text
     hostile = {**records[0].series[kind], "label": [BAD] * 30, "id": [BAD] * 30}
-    text = rendered(maps_figure([made(BAD, "original", [], series={kind: hostile})], kind=kind))
+    text = rendered(
+        maps_figure([made(BAD, "original", [], series={kind: hostile})], kind=kind), "alt"
+    )
     assert "<script" not in text and "&lt;script" in text
 
 

@@ -31,7 +31,7 @@ def plot_of(*traces: PlotTrace, x: Axis | None = None, y: Axis | None = None) ->
 
 
 def drawn(plot: Plot) -> ElementTree.Element:
-    text = str(rendered(Figure([plot], 1)))
+    text = str(rendered(Figure([plot], 1), "alt"))
     return ElementTree.fromstring(
         text[text.index('<svg viewBox="0 0 400') : text.index("</svg>") + 6]
     )
@@ -113,11 +113,8 @@ def test_steps_hold_their_value_and_areas_close() -> None:
     steps = drawn(plot_of(PlotTrace("m", [0, 1, 2], [0, 1, 0], LINE, kind="steps")))
     trace = next(g for g in steps.iter("g") if "data-name" in g.attrib)
     assert len(vertices(next(trace.iter("path")).attrib["d"])) == 5
-    area = str(
-        rendered(
-            Figure([plot_of(PlotTrace("m", [0, 1, 1], [0, 0, 1], RETRAINED_RANGE, kind="area"))], 1)
-        )
-    )
+    closed = PlotTrace("m", [0, 1, 1], [0, 0, 1], RETRAINED_RANGE, kind="area")
+    area = str(rendered(Figure([plot_of(closed)], 1), "alt"))
     assert re.search(r'<path fill="#009E73" opacity="0.18" d="M[^"]*z"/>', area)
 
 
@@ -128,20 +125,20 @@ def test_all_texts_are_escaped_and_each_name_is_listed_once() -> None:
     plot = Plot(
         BAD, 100, 0, axis, axis, [trace, trace, other], [PlotShape((0, 0), (None, None), HINT, BAD)]
     )
-    text = str(rendered(Figure([plot, plot], 2, [BAD, "b"])))
+    text = str(rendered(Figure([plot, plot], 2, [BAD, "b"]), "alt"))
     assert "<b>" not in text and text.count("<li") == 1
     svg = ElementTree.fromstring(f"<div>{text}</div>")
     told = json.loads(
         next(g.attrib["data-texts"] for g in svg.iter("g") if "data-texts" in g.attrib)
     )
     assert told == [BAD]
-    heat = str(rendered(HeatMap([BAD], [BAD], [[BAD]], [[0]], "band")))
+    heat = str(rendered(HeatMap([BAD], [BAD], [[BAD]], [[0]], "band"), "alt"))
     assert "<b>" not in heat and html.escape(BAD, quote=False)[:3] in heat
 
 
 def test_only_the_first_choice_is_seen_without_the_script() -> None:
     plots = [Plot("a", 100, choice) for choice in (0, 1, 2)] + [Plot("all", 100)]
-    text = str(rendered(Figure(plots, 2, ["x", "y", "z"])))
+    text = str(rendered(Figure(plots, 2, ["x", "y", "z"]), "alt"))
     assert re.findall(r'<div class="plot"([^>]*)>', text) == [
         ' data-choice="0"',
         ' data-choice="1" hidden',
@@ -150,7 +147,7 @@ def test_only_the_first_choice_is_seen_without_the_script() -> None:
     ]
     always, own = PlotTrace("always", [0.0], [1.0], MARKS), PlotTrace("own", [0.0], [1.0], MARKS)
     plots = [Plot("a", 100, 0, traces=[always]), Plot("a", 100, 1, traces=[always, own])]
-    legend = str(rendered(Figure(plots, 1, ["x", "y"]))).split('class="legend"')[1]
+    legend = str(rendered(Figure(plots, 1, ["x", "y"]), "alt")).split('class="legend"')[1]
     assert re.findall("<li([^>]*)>", legend) == ["", ' data-choice="1" hidden']
 
 
@@ -159,9 +156,10 @@ def test_cells_of_heat_maps_have_the_rule_of_their_palette() -> None:
     for name, colours in PALETTES.items():
         for step, colour in colours.items():
             cell = re.search(
-                r"<td class=(\w+)>", str(rendered(HeatMap(["c"], ["l"], [["1"]], [[step]], name)))
+                r"<td class=(\w+)>",
+                str(rendered(HeatMap(["c"], ["l"], [["1"]], [[step]], name), "alt")),
             )
             assert cell and f".{name} .{cell[1]} {{ background: {colour};" in css
     assert shade_step(None) is None and shade_step(1.7) == 10 and shade_step(-0.26) == -3
-    empty = str(rendered(HeatMap(["c"], ["l"], [[""]], [[None]], "green")))
+    empty = str(rendered(HeatMap(["c"], ["l"], [[""]], [[None]], "green"), "alt"))
     assert "<td></td></tr>\n</tbody>" in empty

@@ -20,8 +20,6 @@ class DrawnChart:
     title: str
     reading: str
     caption: str
-    alt: str
-    scrolls: bool
     choices: Sequence[str]
     html: Markup
 
@@ -76,8 +74,6 @@ class Chart:
             self.title,
             self.reading(records),
             self.caption,
-            f"Chart: {self.title}. Models: {names}. {self.caption}",
-            isinstance(figure, HeatMap),
             () if isinstance(figure, HeatMap) else figure.choices,
-            rendered(figure),
+            rendered(figure, f"Chart: {self.title}. Models: {names}. {self.caption}"),
         )

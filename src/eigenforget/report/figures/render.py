@@ -68,13 +68,20 @@ def palette_css() -> str:
     )
 
 
-def rendered(figure: Figure | HeatMap) -> Markup:
-    """The figure as HTML."""
+def rendered(figure: Figure | HeatMap, alt: str) -> Markup:
+    """The figure as HTML.
+
+    Args:
+        figure: The figure.
+        alt: What it shows, for readers who do not see it.
+    """
     if isinstance(figure, HeatMap):
-        return _heat_map(figure)
-    plots = Markup("").join(_plot(plot) for plot in figure.plots)
-    grid = f'<div class="plots of-{figure.columns}">\n{plots}</div>\n'
-    return Markup(grid) + _legend(figure)
+        region = '<div class="scroll" tabindex="0" role="region" aria-label="{}">\n{}</div>\n'
+        return Markup(region).format(alt, _heat_map(figure))
+    # The legend stands outside of the image: its buttons can be reached with keys.
+    grid = Markup('<div class="plots of-{}" role="img" aria-label="{}">\n{}</div>\n{}')
+    plots = Markup("").join(map(_plot, figure.plots))
+    return grid.format(figure.columns, alt, plots, _legend(figure))
 
 
 def _heat_map(found: HeatMap) -> Markup:

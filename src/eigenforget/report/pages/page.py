@@ -73,6 +73,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         found=_found(made),
         at_once=_AT_ONCE,
         terms=GLOSSARY_TERMS,
+        anchors={c.name: f"score-{i}" for i, c in enumerate(table.columns, start=1)},
     )
 
 
