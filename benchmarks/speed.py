@@ -42,6 +42,7 @@ from eigenforget.methods.unlearn import run_method
 from eigenforget.models.small_resnet import SmallResnet
 from eigenforget.record import append, canonical, read, seal, to_json, write_text
 from eigenforget.training.engine import Engine
+from eigenforget.training.gradients import fisher_diagonal
 from eigenforget.training.phases import Optimizer, Phase
 from eigenforget.training.recipe import supervised
 
@@ -107,6 +108,7 @@ def main(
             of_oracles(oracles, repeats),
             *of_training(repeats),
             of_joined(repeats),
+            *of_fisher(repeats),
         ]
     lines = [
         "# Speed\n",
@@ -356,6 +358,36 @@ def finetuned_bare(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(inputs[rows]), labels[rows]).backward()
         optimizer.step()
+
+
+def of_fisher(repeats: int, *, nets: Sequence[Net] = NETS, samples: int = 256) -> Iterator[Bound]:
+    """The Fisher diagonal beside a loop of one-sample backward passes, as public code has it."""
+    for net in nets:
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(samples, *net.shape, generator=generator)
+        source, model = TensorSource(inputs, torch.arange(samples) % 10), net.build()
+
+        def bare(model: nn.Module = model, source: TensorSource = source) -> None:
+            fisher_bare(model, source)
+
+        def ours(model: nn.Module = model, source: TensorSource = source) -> None:
+            fisher_diagonal(engine(), model, source)
+
+        ours()
+        a, b = turns(lambda o=ours: seconds(o), lambda b=bare: seconds(b), repeats)  # type: ignore[misc]
+        yield Bound(f"Fisher diagonal, {net.name} ÷ a loop over samples", a, b, 0.5)
+
+
+def fisher_bare(model: nn.Module, source: TensorSource) -> dict[str, Tensor]:
+    """The mean of squared gradients, sample by sample."""
+    model.eval()
+    found = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    for batch in source.batches(1):
+        model.zero_grad()
+        nn.functional.cross_entropy(model(batch.inputs), batch.labels).backward()
+        for name, weight in model.named_parameters():
+            found[name] += weight.grad.square() / len(source)  # type: ignore[union-attr]
+    return found
 
 
 def bare_optimizer(model: nn.Module) -> torch.optim.Optimizer:

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.models.vit_tiny import VitTiny
 from eigenforget.training.engine import Engine
-from eigenforget.training.gradients import curvature_product, fisher_diagonal, mean_gradient
+from eigenforget.training.gradients import (
+    HELD_BYTES,
+    curvature_product,
+    fisher_diagonal,
+    held_at_once,
+    mean_gradient,
+)
 
 N, C = 13, 3
 
@@ -113,7 +119,7 @@ def test_fisher_diagonal_squares_per_sample(net: nn.Module, source: TensorSource
         one_gradient(net, x, int(y)) for x, y in zip(source.inputs, source.targets, strict=True)
     ]
     expected = {k: sum(s[k] ** 2 for s in singles) / N for k in singles[0]}
-    for chunk, data in ((32, source), (1, source), (5, shuffled(source))):
+    for chunk, data in ((None, source), (1, source), (5, shuffled(source))):
         assert_same(fisher_diagonal(engine64(), net, data, chunk=chunk), expected)  # type: ignore[arg-type]
     of_the_mean = sum(float((sum(s[k] for s in singles) ** 2).sum()) for k in expected) / N**2  # type: ignore[union-attr, misc]
     assert sum(float(v.sum()) for v in expected.values()) > 2 * of_the_mean  # type: ignore[union-attr]
@@ -260,3 +266,11 @@ def test_transformers_have_every_derivative() -> None:
     ]
     expected = {k: sum(s[k] ** 2 for s in singles) / 4 for k in singles[0]}
     assert_same(fisher_diagonal(engine64(), model, data), expected)  # type: ignore[arg-type]
+
+
+def test_gradients_of_single_samples_fill_a_memory_that_is_set() -> None:
+    """As many as HELD_BYTES hold, one at least, and no more than are of use."""
+    wide = {"weight": torch.empty(HELD_BYTES // 4 // 5, device="meta")}
+    assert held_at_once(wide) == 5
+    assert held_at_once({"weight": torch.empty(HELD_BYTES, device="meta")}) == 1
+    assert held_at_once({"weight": torch.empty(3)}) == 128

@@ -16,7 +16,9 @@ RetainEpochs = Annotated[Count, "passes over the retain set"]
 BatchNorm = Annotated[
     Literal["train", "frozen"], "batch-norm statistics: updated, or kept as they are"
 ]
-GradientChunk = Annotated[Count, "per-sample gradients held in memory at once"]
+GradientChunk = Annotated[
+    Count | None, "per-sample gradients held in memory at once; None takes what 256 MiB hold"
+]
 
 
 @configured

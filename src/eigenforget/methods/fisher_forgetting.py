@@ -67,7 +67,7 @@ class FisherForgetting(Method):
     importance_samples: Annotated[
         Count | None, "retain samples, drawn at random, that F is computed from; None takes all"
     ] = 5000
-    chunk: GradientChunk = 32
+    chunk: GradientChunk = None
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)

@@ -40,7 +40,7 @@ class DampeningFields:
     importance_samples: Annotated[
         Count | None, "samples, drawn at random, per importance on each side; None takes all"
     ] = None
-    chunk: GradientChunk = 32
+    chunk: GradientChunk = None
 
 
 @configured

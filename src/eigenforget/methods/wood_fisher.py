@@ -51,7 +51,7 @@ class WoodFisher(Method):
     alpha: Annotated[Positive, "factor of the step"] = 1.0
     damping: Annotated[Positive, "S of the recursion"] = 1000.0
     samples: Annotated[Count, "retain samples of the recursion, drawn at random"] = 1000
-    chunk: GradientChunk = 32
+    chunk: GradientChunk = None
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
