@@ -13,13 +13,7 @@ import numpy as np
 import pytest
 
 from eigenforget.report.figures.drawing import Axis, Figure, HeatMap, Plot, PlotShape, PlotTrace
-from eigenforget.report.figures.render import (
-    PALETTES,
-    WIDTH,
-    palette_css,
-    rendered,
-    shade_step,
-)
+from eigenforget.report.figures.render import WIDTH, rendered
 from eigenforget.report.figures.style import HINT, ORIGINAL, RETRAINED, RETRAINED_RANGE, Style
 
 BAD = "<b>&\"'"
@@ -149,17 +143,3 @@ def test_only_the_first_choice_is_seen_without_the_script() -> None:
     plots = [Plot("a", 100, 0, traces=[always]), Plot("a", 100, 1, traces=[always, own])]
     legend = str(rendered(Figure(plots, 1, ["x", "y"]), "alt")).split('class="legend"')[1]
     assert re.findall("<li([^>]*)>", legend) == ["", ' data-choice="1" hidden']
-
-
-def test_cells_of_heat_maps_have_the_rule_of_their_palette() -> None:
-    css = palette_css()
-    for name, colours in PALETTES.items():
-        for step, colour in colours.items():
-            cell = re.search(
-                r"<td class=(\w+)>",
-                str(rendered(HeatMap(["c"], ["l"], [["1"]], [[step]], name), "alt")),
-            )
-            assert cell and f".{name} .{cell[1]} {{ background: {colour};" in css
-    assert shade_step(None) is None and shade_step(1.7) == 10 and shade_step(-0.26) == -3
-    empty = str(rendered(HeatMap(["c"], ["l"], [[""]], [[None]], "green"), "alt"))
-    assert "<td></td></tr>\n</tbody>" in empty

@@ -10,9 +10,9 @@ from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.figures import series
 from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.drawing import Axis, Figure, HeatMap
+from eigenforget.report.figures.palettes import shade_step
 from eigenforget.report.figures.panels import Panels
 from eigenforget.report.figures.readings import band_sentence, beside
-from eigenforget.report.figures.render import shade_step
 from eigenforget.report.figures.style import band_step, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import build, in_units, number

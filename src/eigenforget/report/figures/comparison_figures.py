@@ -14,8 +14,8 @@ from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.cost import shares
 from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.drawing import Axis, Figure, HeatMap
+from eigenforget.report.figures.palettes import shade_step
 from eigenforget.report.figures.panels import Panels
-from eigenforget.report.figures.render import shade_step
 from eigenforget.report.figures.style import PARETO, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import Cell, Row, Table, build, percent

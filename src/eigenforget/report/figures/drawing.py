@@ -143,7 +143,7 @@ class HeatMap:
         lines: Names beside.
         texts: What the cells say.
         steps: Their shades: whole numbers of the palette, None for an empty cell.
-        palette: Name of the palette, one of render.PALETTES.
+        palette: Name of the palette, one of palettes.PALETTES.
     """
 
     columns: Sequence[str]

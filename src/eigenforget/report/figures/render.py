@@ -23,7 +23,8 @@ from eigenforget.report.figures.drawing import (
     PlotShape,
     PlotTrace,
 )
-from eigenforget.report.figures.style import ABOVE, BELOW, GREEN, INSIDE, ORANGE, SKY, Style
+from eigenforget.report.figures.palettes import cell_class, shade_step
+from eigenforget.report.figures.style import Style
 from eigenforget.report.figures.symbols import mark_path
 from eigenforget.report.figures.ticks import axis_ends, round_numbers, tick_text
 
@@ -36,36 +37,6 @@ _TITLE = 16  # units of an axis's title
 _SLACK = 0.25  # units by which a thinned line may stray: less than a screen shows
 _MOST_LEVEL = 8  # columns of a heat map whose names are written level
 _DASHES = {"solid": "", "dot": "1 4", "dash": "6 4", "dashdot": "7 3 1 3", "longdash": "11 4"}
-
-
-def _mixed(colour: str, share: float) -> str:
-    """The colour on white, of this share."""
-    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(255 - share * (255 - part)):02x}" for part in parts)
-
-
-_STEPS = 10
-PALETTES: dict[str, dict[int, str]] = {
-    "band": dict(zip(range(-4, 5), (*reversed(BELOW), INSIDE, *ABOVE), strict=True)),
-    "green": {i: _mixed(GREEN, i / _STEPS) for i in range(_STEPS + 1)},
-    "sky": {i: _mixed(SKY, i / _STEPS) for i in range(_STEPS + 1)},
-    "agreement": {i: _mixed(SKY if i > 0 else ORANGE, abs(i) / _STEPS) for i in range(-10, 11)},
-}
-"""Colours of cells by whole numbers. Shades run to ±10; bands count half-widths doubled."""
-
-
-def shade_step(value: float | None) -> int | None:
-    """The number of a shade from −1 to 1 in a palette that runs to ±10."""
-    return None if value is None else round(_STEPS * min(max(value, -1.0), 1.0))
-
-
-def palette_css() -> str:
-    """The rules that colour the cells of heat maps."""
-    return "\n".join(
-        f".{name} .{_cell_class(step)} {{ background: {colour}; fill: {colour}; }}"
-        for name, colours in PALETTES.items()
-        for step, colour in colours.items()
-    )
 
 
 def rendered(figure: Figure | HeatMap, alt: str) -> Markup:
@@ -102,11 +73,7 @@ def _heat_map(found: HeatMap) -> Markup:
 def _heat_cell(text: str, step: int | None) -> Markup:
     if step is None:
         return Markup("<td>{}</td>").format(text)
-    return Markup("<td class={}>{}</td>").format(_cell_class(step), text)
-
-
-def _cell_class(step: int) -> str:
-    return f"u{step}" if step >= 0 else f"d{-step}"
+    return Markup("<td class={}>{}</td>").format(cell_class(step), text)
 
 
 def _legend(figure: Figure) -> Markup:
@@ -262,7 +229,7 @@ def _cells(cells: PlotCells, x: _Scale, y: _Scale) -> str:
                 place = f'x="{_u(x(column))}" y="{_u(y(row) + 4)}"'
                 words.append(f"<text {place}>{escape(cells.texts[row][column])}</text>")
     drawn = "".join(
-        f'<path class="{_cell_class(step)}" d="{"".join(own)}"/>' for step, own in paths.items()
+        f'<path class="{cell_class(step)}" d="{"".join(own)}"/>' for step, own in paths.items()
     )
     return f'<g class="cells {cells.palette}">{drawn}{"".join(words)}</g>\n'
 

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from eigenforget.report.figures.render import palette_css
+from eigenforget.report.figures.palettes import palette_css
 from eigenforget.report.findings import enumerated
 from eigenforget.report.glossary import GLOSSARY_TERMS, label, meaning, unit
 from eigenforget.report.table import in_units, number, percent, signed
