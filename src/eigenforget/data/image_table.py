@@ -1,4 +1,4 @@
-"""Images of one's own that a table names or holds."""
+"""Your own images, which a table names or holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of one's own from a numpy .npz file."""
+"""Your own arrays, from a numpy .npz file."""
 
 from __future__ import annotations
 

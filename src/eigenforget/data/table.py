@@ -1,4 +1,4 @@
-"""Tables: one's own from a file, and the small ones that come with scikit-learn."""
+"""Tables: your own, from a file, and the small ones that come with scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of one's own from a file of rows."""
+"""Your own texts, from a file of rows."""
 
 from __future__ import annotations
 

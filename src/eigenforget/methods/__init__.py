@@ -1,7 +1,7 @@
 """METHODS: every unlearning method and control. Adding one is one file and one line here.
 
 Other packages add theirs by an entry point in the group `eigenforget.methods`, and
-`python(path="mine.py:Mine")` names a class, or a function task → module, of one's own file.
+`python(path="mine.py:Mine")` names a class, or a function task → module, in your own file.
 """
 
 from __future__ import annotations

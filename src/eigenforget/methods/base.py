@@ -204,7 +204,7 @@ def of_callable(function: Callable[..., nn.Module]) -> type:
 
     claims: dict[str, Any] = {
         "name": getattr(function, "__name__", type(function).__name__),
-        "source": "a function of one's own",
+        "source": "a function of your own",
         "needs": (),
         "passes": "unknown",
         "guarantee": "none known",

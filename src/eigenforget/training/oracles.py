@@ -1,4 +1,4 @@
-"""`train_oracles`: retrained models, by a recipe or by one's own training function."""
+"""`train_oracles`: retrained models, by a recipe or by your own training function."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from eigenforget.training.engine import Engine
 def recipe_of_function(function: Callable[..., Any]) -> type:
     """A recipe whose fit() calls function(model, data, seed, *, fields).
 
-    `data` is a Dataset of the samples to train on: one's own Dataset as it is, (input, label) pairs
+    `data` is a Dataset of the samples to train on: your own Dataset as it is, (input, label) pairs
     of what is in memory, and of inputs by name dicts that have the label as "labels". The function
     trains the model in place, or returns one with the same weights' names.
     """
@@ -110,7 +110,7 @@ class NamedSamples(Dataset[dict[str, Tensor]]):
 
 
 def as_dataset(source: Source) -> Dataset[Any]:
-    """The samples of a source as a training function of one's own takes them.
+    """The samples of a source as your own training function takes them.
 
     Raises:
         EigenforgetError: They are joined of several.
@@ -122,7 +122,7 @@ def as_dataset(source: Source) -> Dataset[Any]:
             return TensorDataset(source.inputs, source.targets)
         return NamedSamples(source)
     raise EigenforgetError(
-        "a training function of one's own takes the samples of one Dataset, and these are joined "
+        "your own training function takes the samples of one Dataset, and these are joined "
         "of several; give one"
     )
 

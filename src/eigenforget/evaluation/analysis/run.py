@@ -1,6 +1,6 @@
 """`analyze`: features of an original and of retrained models, layer by layer.
 
-It shows the paper's first observation on one's own models: how near data that a model never saw
+It shows the paper's first observation on your own models: how near data that a model never saw
 lies to the features of data that it saw.
 """
 

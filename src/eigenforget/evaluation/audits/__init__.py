@@ -2,7 +2,7 @@
 
 Adding one is one file and one line here. Other packages add theirs by an entry point in the group
 `eigenforget.audits`, and `python(path="mine.py:Mine")` names a class, or a function
-(evidence, seed) → score, of one's own file.
+(evidence, seed) → score, in your own file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """METRICS: what is computed from the outputs of a model, alone or beside another model's.
 
 Adding one is one file and one line here. Other packages add theirs by an entry point in the group
-`eigenforget.metrics`, and `python(path="mine.py:Mine")` names a class of one's own file.
+`eigenforget.metrics`, and `python(path="mine.py:Mine")` names a class in your own file.
 """
 
 from eigenforget.core.registry import Registry

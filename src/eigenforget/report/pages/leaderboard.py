@@ -278,7 +278,7 @@ def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
 
 
 def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
-    """A markdown table of the mean share in band with defaults, a recipe and settings of one's own.
+    """A markdown table of the mean share in band with defaults, a recipe and settings of your own.
 
     A method has a line where it was run with settings of several kinds, and means are over the
     problems on which it was run with all of these; "" where there are none.
