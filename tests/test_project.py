@@ -46,3 +46,13 @@ def test_every_decision_is_a_file_with_a_status_and_a_line_in_the_index() -> Non
         shown = rows[number - 1]
         assert int(path.name[:4]) == int(shown[0]) == number
         assert head[0] == f"# {number}. {shown[2]}" and head[2].startswith(f"Status: {shown[3]}")
+
+
+def test_the_changelog_has_the_form_of_keep_a_changelog() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert "https://keepachangelog.com/" in text
+    versions = re.findall(r"^## (.+)$", text, re.M)
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", v) for v in versions[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", text, re.M)) <= kinds
