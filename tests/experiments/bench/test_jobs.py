@@ -49,3 +49,12 @@ def test_threads_of_a_processor_are_part_of_what_a_result_is_found_by() -> None:
     assert "threads" not in job.study.identity, "results of one thread keep their names"
     other = replace(job, study=replace(job.study, threads=2))
     assert other.digest != job.digest and other.study.identity["threads"] == 2
+
+
+def test_unseen_samples_are_part_of_a_study_that_has_some() -> None:
+    plain, some = (bench_plans.plan("identity()", **c).jobs[0] for c in ({}, {"unseen": 0.25}))
+    assert plain.digest != some.digest and "unseen" not in plain.study.identity
+    experiment = load_experiment(some.study, "cpu")
+    rows = len(experiment.unseen_rows)
+    assert experiment.sizes()["test"] + rows == load_experiment(plain.study, "cpu").sizes()["test"]
+    assert rows > 0 and experiment.origin.job["unseen"]["spec"] == "0.25"

@@ -28,7 +28,7 @@ _TASKS = {
     "builtin": "tabular-classification",
     "text": "text-classification",
 }
-_SETTINGS = ("request", "method", "data", "model", "recipe", "retain_fraction", "seed")
+_SETTINGS = ("request", "method", "data", "model", "recipe", "retain_fraction", "unseen", "seed")
 
 
 def model_card(records: Sequence[RunRecord], model: str = "") -> str:
