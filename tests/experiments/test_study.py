@@ -43,6 +43,15 @@ def test_refused_and_failed_methods_are_on_record_and_the_study_goes_on(quick: E
     assert "needs a class" in page and "diverged" in page
 
 
+def test_audits_of_a_study_take_the_place_of_those_of_their_names(quick: Experiment) -> None:
+    spelled = "relearning(budgets=(10,), steps=2)"
+    study = Study(quick, [Identity()], oracle_seeds=(1,), audits=[spelled])
+    for found in study.records():
+        assert found.job["measurement"]["audits"] == [spelled]
+        assert found.series["relearning"]["steps"] == [0, 1, 2]
+        assert "relearn_100_auc" not in {score.name for score in found.scores}
+
+
 def test_stored_models_are_found_again_and_checked(quick: Experiment, tmp_path: Path) -> None:
     study = Study(quick, [Identity()], seed=0, oracle_seeds=(1,), store=tmp_path)
     first = [r.inputs["checked_model"] for r in study.records()]

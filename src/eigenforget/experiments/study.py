@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from eigenforget import record
-from eigenforget.evaluation.board import Board
-from eigenforget.evaluation.records import with_verdicts
+from eigenforget.evaluation.board import Board, Measurement, Panel
+from eigenforget.evaluation.records import measurement_job, with_verdicts
 from eigenforget.experiments.experiment import Experiment, described, problem
 from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
@@ -34,6 +34,7 @@ class Study:
         store: Folder in which trained originals and oracles are kept and found again; None trains
             anew.
         map_points: How many test samples go into the map of features.
+        audits: Audits in the place of those of their names, or beside them.
     """
 
     experiment: Experiment
@@ -42,6 +43,7 @@ class Study:
     oracle_seeds: tuple[int, ...] = ()
     store: Path | None = None
     map_points: int = 800
+    audits: Sequence[Any] = ()
 
     def records(self, watch: Watch = unwatched) -> Iterator[RunRecord]:
         """Sealed evaluate records of the original, the oracles and each method's model, one chain.
@@ -54,24 +56,18 @@ class Study:
         original = self.original(watch)
         seeds = self.oracle_seeds or tuple(self.seed + i for i in (1, 2, 3))
         oracles = [self.oracle(seed, watch) for seed in seeds]
-        panel = self.experiment.panel(seed=self.seed, map_points=self.map_points)
+        panel = self.experiment.panel(
+            seed=self.seed, map_points=self.map_points, audits=self.audits
+        )
         board = Board(panel, [original.model], [oracle.model for oracle in oracles])
         done = watch("measure: oracles and original", 1)
         measured = [board.measure_oracle(number) for number in range(len(oracles))]
-        beside = [
-            self.experiment.evaluation_record(
-                "original", original, board.measure_original(), job={"seed": self.seed}
-            )
-        ]
+        beside = [self._record("original", original, board.measure_original(), panel, {})]
         done({})
         for number, (seed, oracle, found) in enumerate(
             zip(seeds, oracles, measured, strict=True), start=1
         ):
-            beside.append(
-                self.experiment.evaluation_record(
-                    f"oracle {number}", oracle, found, job={"seed": seed}
-                )
-            )
+            beside.append(self._record(f"oracle {number}", oracle, found, panel, {"seed": seed}))
         yield from beside
         for name, method in zip(display_names(self.methods), self.methods, strict=True):
             item = self._unlearned_record(name, method, original.model, board, watch)
@@ -93,7 +89,26 @@ class Study:
         done({})
         job |= unchanged_weights(original, result.model) | frozen_weights(original, result.model)
         job |= certificate_of(result.model)
-        return self.experiment.evaluation_record(name, result, measured, job=job, trace=trace)
+        return self._record(name, result, measured, board.panel, job, trace)
+
+    def _record(
+        self,
+        name: str,
+        made: ModelAndCost,
+        found: Measurement,
+        panel: Panel,
+        job: Mapping[str, Any],
+        trace: Sequence[Mapping[str, Any]] = (),
+    ) -> RunRecord:
+        measurement, files = measurement_job(panel) if self.audits else ({}, {})
+        return self.experiment.evaluation_record(
+            name,
+            made,
+            found,
+            job={"seed": self.seed, **measurement, **job},
+            trace=trace,
+            inputs=files,
+        )
 
     def original(self, watch: Watch = unwatched) -> ModelAndCost:
         """The model before unlearning, from the store where it is there."""
