@@ -692,7 +692,12 @@ PINS["jit", "cifar10-vgg11-jit"] = jit(
     lr="learning_rate = 0.0003",
     sigma="lipschitz_weighting = 0.01",
 )
-RECIPES = [(kind, name) for kind in METHODS.own for name in kind.recipes]
+RECIPES = [
+    (kind, name)
+    for kind in METHODS.own
+    for name in kind.recipes
+    if (kind.name, name) != ("muda", "paper")  # the paper leaves most fields open
+]
 EVERY = pytest.mark.parametrize(
     ("kind", "recipe"), RECIPES, ids=[f"{kind.name}-{name}" for kind, name in RECIPES]
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -16,11 +18,14 @@ from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
+from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import MUDA
 from eigenforget.methods.base import Task
+from eigenforget.methods.muda import default_batch_size, self_distillation_target
+from eigenforget.models.features import find_head
 
 
 def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
@@ -91,6 +96,7 @@ def test_muda_equals_the_algorithm_written_out(
     steps, own momentum each.
     """
     method = MUDA(
+        recipe="paper",
         alternations=3,
         batch_size=5,
         w_da=0.7,
@@ -133,27 +139,100 @@ def test_muda_equals_the_algorithm_written_out(
     assert moved > 1e-2
 
 
+def joint_loss(
+    model: nn.Module, original: nn.Module, forget: Batch, retained: Batch, u: Tensor, method: MUDA
+) -> Tensor:
+    """The sum of both losses, each term as in the docstring."""
+    features, before = model[:2](retained.inputs), original[:2](retained.inputs).detach()  # type: ignore[index]
+    moved = ((features - before) ** 2).sum(1).mean() / before.var(0, correction=0).sum()
+    log_p = torch.log_softmax(model[2](features), 1)  # type: ignore[index]
+    masked = original(retained.inputs).detach().numpy().copy()
+    masked[:, 2] = -np.inf
+    q = torch.as_tensor(softmax(masked, axis=1))
+    kl = (q * (torch.log(q.clamp_min(1e-300)) - log_p)).sum(1).mean()
+    labels = -log_p[torch.arange(len(retained.labels)), retained.labels].mean()
+    centred = model[:2](forget.inputs)  # type: ignore[index]
+    centred = centred - centred.mean(0)
+    energy = ((centred @ u) ** 2).sum() / (centred**2).sum()
+    own = muda_loss(model, original, forget.inputs, u, dataclasses.replace(method, w_da=0.0))
+    found = own - method.w_da * energy
+    return found + method.w_labels * labels + method.w_logits * kl + method.w_features * moved
+
+
+def test_the_default_equals_the_algorithm_written_out(small: Task) -> None:
+    """Joint steps with U of the original's centred retain features, then new rows of the head."""
+    method = MUDA(alternations=2, steps=3, batch_size=5, k=2, w_da=0.7, schedule="constant")
+    result = method(small)
+    hand, original, retain = copy.deepcopy(small.model), small.model, small.retain
+    assert retain is not None
+    before = original[:2](retain.inputs).detach().numpy()  # type: ignore[attr-defined, index]
+    u = torch.as_tensor(numpy_leading(before - before.mean(0), 2))
+    speeds = [torch.zeros_like(p) for p in hand.parameters()]
+    for cycle in range(2):
+        order = seeds.generator(3, "order", "forget", cycle)
+        pairs = zip(endless(small.forget, order), endless(retain, order), strict=False)
+        for of_forget, of_retain in itertools.islice(pairs, 3):
+            loss = joint_loss(hand, original, of_forget, of_retain, u, method)
+            sgd(hand, speeds, loss, 0.05, method)
+    head = hand[2]  # type: ignore[index]
+    kept = [c for c in range(head.weight.shape[0]) if c != 2]
+    mean = torch.as_tensor(before.mean(0))
+    with torch.no_grad():
+        head.weight[2] = head.weight[kept].mean(0) - 5 * mean / (mean @ mean)
+        head.bias[2] = head.bias[kept].mean()
+        gap = head(mean[None])[0]
+    assert gap[2].item() == pytest.approx(gap[kept].mean().item() - 5)
+    for a, b in zip(result.parameters(), hand.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def endless(source: Source, order: torch.Generator) -> Iterator[Batch]:
+    while True:
+        yield from source.batches(5, order)
+
+
+def test_the_batch_size_follows_the_size_of_the_data(task: Task) -> None:
+    def of(samples: int) -> int:
+        rows = task.forget.subset(np.zeros(samples - len(task.forget), dtype=int))
+        return default_batch_size(replace(task, retain=rows))
+
+    assert [of(n) for n in (500, 2_560, 3_839, 3_841, 50_000)] == [16, 16, 16, 32, 128]
+
+
+def test_a_head_that_cannot_be_drawn_anew_is_left_with_a_warning(task: Task) -> None:
+    model = copy.deepcopy(task.model)
+    head = find_head(model)[1]
+    head.weight.requires_grad_(False)
+    before = head.weight.detach().clone()
+    with pytest.warns(EigenforgetWarning, match="is frozen.*leaves its rows"):
+        result = MUDA(alternations=1, steps=1)(replace(task, model=model))
+    assert torch.equal(find_head(result)[1].weight, before)
+
+
 def test_muda_takes_retained_data_only_where_it_uses_them(small: Task) -> None:
     bare = replace(small, retain=None)
-    for uses in (MUDA(k=2, recover_ratio=0.0), MUDA(w_da=0.0), MUDA(k=2)):
+    paper = functools.partial(MUDA, recipe="paper")
+    for uses in (paper(k=2, recover_ratio=0.0), paper(w_da=0.0), paper(k=2), MUDA(k=2)):
         with pytest.raises(Refused, match="needs retain data"):
             uses(bare)
-    alone = MUDA(w_da=0.0, recover_ratio=0.0, alternations=2, batch_size=5)
+    alone = paper(w_da=0.0, recover_ratio=0.0, alternations=2, batch_size=5)
     with_retain = alone(small)
     for a, b in zip(alone(bare).parameters(), with_retain.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_muda_names_the_scores_that_it_trains_on() -> None:
-    assert MUDA().optimises == ("da",) and MUDA(w_da=0.0).optimises == ()
-    assert (
-        MUDA(form="energy").optimises == ("da", "da_energy")
-        and MUDA(form="energy", w_da=0.0).optimises == ()
-    )
+    assert MUDA(recipe="paper").optimises == ("da",)
+    assert MUDA().optimises == ("da", "da_energy") and MUDA(w_da=0.0).optimises == ()
 
 
-def test_muda_raises_alignment_and_forgets_outputs(task: Task) -> None:
-    result = MUDA(alternations=15, batch_size=32)(task)
+@pytest.mark.parametrize(
+    "method",
+    [MUDA(), MUDA(recipe="paper", alternations=15, batch_size=32)],
+    ids=["default", "paper"],
+)
+def test_muda_raises_alignment_and_forgets_outputs(task: Task, method: MUDA) -> None:
+    result = method(task)
     found = evaluate(
         {"original": task.model, "muda": result},
         forget=task.forget,
@@ -168,8 +247,8 @@ def test_muda_raises_alignment_and_forgets_outputs(task: Task) -> None:
 
 def test_muda_alignment_term_alone_moves_features_into_the_eigenspace(task: Task) -> None:
     settings = {"alternations": 5, "batch_size": 32, "schedule": "constant", "clip": 0.0}
-    with_da = MUDA(w_sd=0.0, w_da=3.0, **settings)(task)  # type: ignore[arg-type]
-    with_little = MUDA(w_sd=0.0, w_da=0.01, **settings)(task)  # type: ignore[arg-type]
+    paper = functools.partial(MUDA, recipe="paper", w_sd=0.0, **settings)
+    with_da, with_little = paper(w_da=3.0)(task), paper(w_da=0.01)(task)
     models = {"much": with_da, "little": with_little, "original": task.model}
     found = evaluate(
         models, forget=task.forget, retain=task.retain, test=task.retain, allow_overlap=True
@@ -196,7 +275,8 @@ def test_muda_targets(task: Task) -> None:
             ("masked_label", at_random): softmax(own, 1),
         }
     for (target, which), want in expected.items():
-        got = MUDA(target=target, temperature=2.0)._target(which)(rows, labels)  # type: ignore[arg-type]
+        method = MUDA(target=target, temperature=2.0)  # type: ignore[arg-type]
+        got = self_distillation_target(method, which)(rows, labels)
         np.testing.assert_allclose(got.numpy(), want, atol=1e-6)
         if which is at_random and target != "masked_label":
             assert (got.argmax(1) == rows.argmax(1)).all(), (
@@ -207,9 +287,8 @@ def test_muda_targets(task: Task) -> None:
     halved = rows.double().numpy() / 2
     halved[:, 3] = -np.inf
     for target in ("auto", "self_soft"):
-        np.testing.assert_allclose(
-            MUDA(target=target)._target(later)(rows, labels).numpy(), softmax(halved, 1), atol=1e-6
-        )  # type: ignore[arg-type]
+        got = self_distillation_target(MUDA(target=target), later)(rows, labels)  # type: ignore[arg-type]
+        np.testing.assert_allclose(got.numpy(), softmax(halved, 1), atol=1e-6)
     with pytest.raises(Refused, match="forgotten as a whole"):
         MUDA(target="masked")(at_random)
     with pytest.raises(Refused, match="w_da or w_sd"):
@@ -222,8 +301,6 @@ def test_muda_at_random_keeps_forget_accuracy_at_or_above_unseen(task: Task) -> 
     unseen = task.retain.subset(np.flatnonzero(held))  # type: ignore[union-attr]
     forget = task.retain.subset(np.flatnonzero(~held)[::5])  # type: ignore[union-attr]
     rest = task.retain.subset(np.setdiff1d(np.flatnonzero(~held), np.flatnonzero(~held)[::5]))  # type: ignore[union-attr]
-    result = MUDA(alternations=3, batch_size=32)(
-        replace(task, forget=forget, retain=rest, forgotten_classes=())
-    )
+    result = MUDA()(replace(task, forget=forget, retain=rest, forgotten_classes=()))
     found = evaluate({"muda": result}, forget=forget, retain=rest, test=unseen).measured["muda"]
     assert found.value("forget_accuracy") >= found.value("test_retain_accuracy") - 0.02  # type: ignore[operator]

@@ -23,7 +23,7 @@ from eigenforget.data.sources import Source, TensorSource
 from eigenforget.methods import ProbedMUDA
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
-from eigenforget.methods.probed_muda import feature_error
+from eigenforget.methods.retained import feature_error
 
 
 def drawn(task: Task, batch: int, cycle: int, steps: int) -> Iterator[tuple[Batch, Batch]]:

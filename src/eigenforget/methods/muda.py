@@ -1,8 +1,9 @@
-"""MUDA: dimensional alignment and self-distillation, alternating with recovery."""
+"""MUDA: dimensional alignment and self-distillation, with recovery on the retain set."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -11,105 +12,165 @@ from torch import Tensor, nn
 from eigenforget.alignment import (
     Centering,
     Form,
+    Moments,
     default_k,
     dimensional_alignment_loss,
     leading,
     merge,
     moments,
 )
+from eigenforget.core import notices
 from eigenforget.core.errors import Refused
-from eigenforget.core.fields import Below1, Count, NonNegative, Positive
+from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.fields import BatchSize
+from eigenforget.methods.retained import feature_error
+from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import (
     MaskedTarget,
+    cross_entropy,
     kl_to_target,
     masked_true_class_target,
     soft_target,
 )
 from eigenforget.training.phases import LossInputs, Phase, ScheduleName
-from eigenforget.training.recipe import supervised
+
+Target = Callable[[Tensor, Tensor], Tensor]
+"""(logits of the original [B, C], labels [B]) -> q [B, C]."""
+
+LEAST_BATCH, MOST_BATCH = 16, 128
+SAMPLES_PER_BATCH_ROW = 160
+"""Training samples for each sample of a batch, so that the cost follows the size of the data: 30
+steps take about a fifth as many samples from either side. Chosen on benchmarks/plans/muda_dev."""
 
 
 @configured
 class MUDA(Method):
-    """Unlearning by dimensional alignment.
+    """Unlearning by dimensional alignment, self-distillation and recovery.
 
-    Every alternation runs a forget phase, which minimises L = w_da · L_DA + w_sd · L_SD on the
-    forget set, and then a recover phase, which minimises the cross-entropy of the retain set.
+    With q made of the frozen original's logits, f_θ the features, f_0 the original's and Var f_0
+    the trace of their covariance over the batch:
 
-        L_DA = −DA_k² against U, the leading k eigenvectors of the retain features, detached and
-               computed anew at the start of every alternation (every `refresh` of them)
-        L_SD = KL(q ‖ p_θ) with q made of the frozen original's logits
+        forget    w_da · L_DA + w_sd · KL(q ‖ p_θ)
+        recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
-    The paper leaves k, centering, weights, target and schedule open: they are fields here. Each
-    phase keeps its own optimizer over all alternations.
+        L_DA = minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
+               ("frobenius"); U are the leading k eigenvectors of the retain features, detached
 
-    A forget phase is one pass over the forget set, or `steps` batches of it. Every alternation
-    draws its batches anew: with fewer steps than a pass, some samples come up again before others
-    were seen. A recover phase has recover_ratio × the steps of the forget phase, rounded up in
-    every alternation: with steps = 1 every ratio up to 1 is one step. recover_ratio = 0 leaves it
-    out; the retain set then serves U only, and where w_da = 0 too, none is needed.
+    By default both losses are summed in every step, which takes a batch of either side, and U is
+    computed once, of the original. With joint=False a forget phase and a recover phase alternate,
+    as in the paper, each with an optimizer of its own; `refresh` computes U anew from the model as
+    it stands. `muda(recipe="paper")` is the literal reading of the paper.
+
+    Where whole classes are forgotten, the head's rows of these classes are drawn anew at the end:
+    the mean row of the retained classes, lowered by `margin` along the mean retained feature. A
+    model that never saw a class has learned such a row: its bias hardly moves, and its weights
+    point away from all features (measured on CIFAR-100: row against row, and relearning as fast).
+
+    A forget phase, or an alternation of joint steps, has `steps` steps; None is one pass over the
+    forget set. A recover phase has recover_ratio × as many, rounded up in every alternation;
+    recover_ratio = 0 leaves it out.
     """
 
     name: ClassVar = "muda"
     source: ClassVar = (
         "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv "
-        "2407.17710; L_DA = −DA² as there, the self-distillation target, k, weights and schedule "
-        "are our choices"
+        "2407.17710. L_DA = −DA² and alternating phases as there are recipe 'paper', in which the "
+        "self-distillation target, k, weights and schedule are our choices. By default both "
+        "losses share each step, L_DA is the energy form on centred features, the recovery also "
+        "distils the original's retained logits and features, and head rows are drawn anew"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
-        "trained: alternations × (1 + recover_ratio) × forget; forward: alternations × (forget + "
-        "basis_samples / refresh); with steps, steps × batch_size stands for forget"
+        "trained: alternations × steps × batch_size × 2; forward: as much again + basis_samples; "
+        "with joint=False, alternations × (1 + recover_ratio) × forget trained"
     )
     search_space: ClassVar = {
         "forget_lr": Range(0.01, 0.2),
-        "recover_lr": Range(0.01, 0.2),
-        "w_da": Range(0.1, 10.0),
+        "w_da": Range(3.0, 100.0),
+        "w_features": Range(2.0, 100.0),
+    }
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "alternations": 10,
+            "steps": None,
+            "joint": False,
+            "w_da": 1.0,
+            "w_labels": 1.0,
+            "w_logits": 0.0,
+            "w_features": 0.0,
+            "centering": "none",
+            "form": "frobenius",
+            "refresh": 1,
+            "basis_samples": 5000,
+            "batch_size": 128,
+            "redraw_head": False,
+        }
     }
 
-    alternations: Annotated[Count, "number of forget phases, each followed by a recover phase"] = 10
-    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 1.0
-    w_sd: Annotated[NonNegative, "weight of L_SD, in nats"] = 1.0
+    alternations: Annotated[
+        Count, "number of forget phases, each followed by a recover phase, or of joint passes"
+    ] = 3
+    steps: Annotated[
+        Count | None, "forget steps of one alternation; None is one pass over the forget set"
+    ] = 10
+    joint: Annotated[
+        bool, "a step takes a batch of either side and minimises the sum of both losses"
+    ] = True
+    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 30.0
+    w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
+    w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
+    w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 10.0
+    w_features: Annotated[
+        NonNegative, "weight of the retained features' squared error over their variance"
+    ] = 20.0
     k: Annotated[
         Count | None,
         "directions of U; None is the number of retained classes, or half of the "
         "feature width where that is no larger",
     ] = None
-    centering: Annotated[Centering, "'each' subtracts each side's own mean"] = "none"
+    centering: Annotated[Centering, "'each' subtracts each side's own mean"] = "each"
+    form: Annotated[
+        Form, "L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')"
+    ] = "energy"
+    refresh: Annotated[
+        Count | None, "alternations from one computation of U to the next; None computes it once"
+    ] = None
+    basis_samples: Annotated[Count, "retain samples, drawn anew, that U is computed from"] = 1000
     target: Annotated[
         Literal["auto", "masked", "masked_label", "self", "self_soft"],
-        "q: 'masked' puts the forgotten classes at −∞; 'masked_label' each "
+        "q of the forget set: 'masked' puts the forgotten classes at −∞; 'masked_label' each "
         "sample's own label, which is right where labels are wrong, as in a backdoor; 'self' "
         "is the original's own softmax and 'self_soft' that at `temperature`, which keep its "
         "decisions; 'auto' is masked when whole classes are forgotten, else self_soft",
     ] = "auto"
     temperature: Annotated[Positive, "softening of the 'self_soft' target"] = 2.0
-    forget_lr: Annotated[Positive, "SGD learning rate of the forget phase"] = 0.05
+    forget_lr: Annotated[Positive, "SGD learning rate of the forget phase and of joint steps"] = (
+        0.05
+    )
     recover_lr: Annotated[Positive, "SGD learning rate of the recover phase"] = 0.05
     momentum: Annotated[Below1, "SGD momentum of both phases"] = 0.9
     weight_decay: Annotated[NonNegative, "L2 penalty of both phases"] = 5e-4
     schedule: Annotated[ScheduleName, "schedule of both learning rates"] = "cosine"
     clip: Annotated[NonNegative, "gradient-norm limit of both phases, 0 for none"] = 1.0
     recover_ratio: Annotated[
-        NonNegative, "recover steps per forget step, rounded up in each alternation; 0 for none"
+        NonNegative, "recover steps per forget step where they alternate; 0 for none"
     ] = 1.0
-    basis_samples: Annotated[Count, "retain samples, drawn anew, that U is computed from"] = 5000
-    batch_size: BatchSize = 128
+    batch_size: Annotated[
+        TwoOrMore | None,
+        "samples of either side per step; None is a 160th of the training data, from 16 to 128",
+    ] = None
     norm: Annotated[
         Literal["train", "frozen"],
-        "batch-norm statistics in the forget phase: updated, or kept as they are",
+        "batch-norm statistics in the forget phase and joint steps: updated, or kept as they are",
     ] = "frozen"
-    form: Annotated[
-        Form, "L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')"
-    ] = "frobenius"
-    refresh: Annotated[Count, "alternations from one computation of U to the next"] = 1
-    steps: Annotated[
-        Count | None, "forget steps of one alternation; None is one pass over the forget set"
-    ] = None
+    redraw_head: Annotated[
+        bool, "draw the head's rows of classes that are gone as a whole anew at the end"
+    ] = True
+    margin: Annotated[
+        NonNegative, "how far logits of redrawn rows lie below the mean of the retained ones"
+    ] = 5.0
 
     @property
     def optimises(self) -> tuple[str, ...]:
@@ -120,106 +181,199 @@ class MUDA(Method):
 
     @property
     def log_rows(self) -> int:
-        """Number of log rows: one per forget and per recover phase."""
-        return self.alternations * (2 if self.recover_ratio > 0 else 1)
+        """Number of log rows: one per forget and per recover phase, or per joint pass."""
+        return self.alternations * (2 if not self.joint and self.recovers else 1)
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the retain set is trained on."""
+        weighs = self.w_labels > 0 or self.w_logits > 0 or self.w_features > 0
+        return weighs and (self.joint or self.recover_ratio > 0)
 
     def __call__(self, task: Task) -> nn.Module:
-        retain = task.needs_retain(self.name) if self.w_da > 0 or self.recover_ratio > 0 else None
-        target = self._target(task)
         if self.w_da == 0 and self.w_sd == 0:
             raise Refused("muda needs w_da or w_sd above 0")
-        basis = None if self.w_da == 0 or retain is None else _Basis(self, task, retain)
+        target, student = self_distillation_target(self, task), task.student()
+        redraws = self.redraw_head and _redraws(task, student)
+        uses_retain = self.w_da > 0 or self.recovers or redraws
+        retain = task.needs_retain(self.name) if uses_retain else None
+        basis = None if retain is None else _Basis(self, task, retain)
+        forget_loss = _ForgetLoss(self, target, basis)
+        phases = self._phases(task, forget_loss, basis, retain)
+        result = task.fit(student, phases, epochs=self.alternations)
+        if redraws and basis is not None:
+            _redraw(task, result, basis.mean, self.margin)
+        return result
 
-        def forget_loss(part: LossInputs) -> Tensor:
-            q = target(part.teachers[0].logits, part.batch.labels)
-            loss = self.w_sd * kl_to_target(q, part.outputs.logits)
-            if basis is not None:
-                loss = loss + self.w_da * basis.loss(part.outputs.features)
-            return loss
+    def _phases(
+        self, task: Task, forget_loss: _ForgetLoss, basis: _Basis | None, retain: Source | None
+    ) -> list[Phase]:
+        shared: dict[str, Any] = {"teachers": (task.teacher(),)}
+        first: dict[str, Any] = shared | {
+            "optimizer": optimizer_of(self, lr=self.forget_lr),
+            "batch_size": self.batch_size or default_batch_size(task),
+            "prepare": None if basis is None else basis.refresh,
+            "norm": self.norm,
+            "steps_per_epoch": self.steps,
+        }
+        if retain is None or not self.recovers:
+            return [Phase("forget", (task.forget,), forget_loss, **first)]
+        recover_loss = _RecoverLoss(self, task)
+        if self.joint:
 
-        forget = Phase(
-            "forget",
-            (task.forget,),
-            forget_loss,
-            optimizer_of(self, lr=self.forget_lr),
-            batch_size=self.batch_size,
-            teachers=(task.teacher(),),
-            prepare=None if basis is None else basis.refresh,
-            norm=self.norm,
-            steps_per_epoch=self.steps,
+            def both(forget: LossInputs, retained: LossInputs) -> Tensor:
+                return forget_loss(forget).mean() + recover_loss(retained).mean()
+
+            return [Phase("forget", (task.forget, retain), both, **first)]
+        forget = Phase("forget", (task.forget,), forget_loss, **first)
+        recover = Phase(
+            "recover",
+            (retain,),
+            recover_loss,
+            optimizer_of(self, lr=self.recover_lr),
+            batch_size=min(forget.batch_size, len(retain)),
+            teachers=shared["teachers"] if self.w_logits > 0 or self.w_features > 0 else (),
+            steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
         )
-        phases = [forget]
-        if retain is not None and self.recover_ratio > 0:
-            recover = Phase(
-                "recover",
-                (retain,),
-                supervised,
-                optimizer_of(self, lr=self.recover_lr),
-                batch_size=min(self.batch_size, len(retain)),
-                steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
-            )
-            phases.append(recover)
-        return task.fit(task.student(), phases, epochs=self.alternations)
+        return [forget, recover]
 
-    def _target(self, task: Task) -> Any:
-        """(logits of the original, labels) -> q.
 
-        Classes that earlier requests took have no place in q, which would bring them back.
-        """
-        kind = self.target
-        gone, here = torch.tensor(task.forgotten_classes), set(task.forget.labels().tolist())
-        earlier = torch.tensor(
-            [c for c in task.forgotten_classes if c not in here], dtype=torch.long
-        )
-        if kind == "auto":
-            kind = "masked" if len(earlier) < len(gone) else "self_soft"
-        if kind == "masked_label":
-            return lambda logits, labels: masked_true_class_target(
-                logits.index_fill(1, earlier.to(logits.device), -math.inf), labels
-            )
-        if kind == "masked":
-            if not task.forgotten_classes:
-                raise Refused(
-                    'muda(target="masked") needs a class that is forgotten as a whole; use '
-                    'target="self_soft", or "masked_label"'
-                )
-            masked = MaskedTarget(gone)
-            return lambda logits, _: masked(logits)
-        scale = 1.0 if kind == "self" else self.temperature
-        if len(earlier):
-            without = MaskedTarget(earlier)
-            return lambda logits, _: without(logits / scale)
-        return lambda logits, _: soft_target(logits, scale)
+def default_batch_size(task: Task) -> int:
+    """A 160th of the samples that the task has, from 16 to 128 in steps of 16."""
+    samples = len(task.forget) + (0 if task.retain is None else len(task.retain))
+    rows = round(samples / SAMPLES_PER_BATCH_ROW / LEAST_BATCH) * LEAST_BATCH
+    return min(max(rows, LEAST_BATCH), MOST_BATCH)
+
+
+class _ForgetLoss:
+    """w_da · L_DA + w_sd · L_SD of a forget batch."""
+
+    def __init__(self, method: MUDA, target: Target, basis: _Basis | None) -> None:
+        self._method, self._target = method, target
+        self._basis = basis if method.w_da > 0 else None
+
+    def __call__(self, part: LossInputs) -> Tensor:
+        """Values per sample [B]."""
+        q = self._target(part.teachers[0].logits, part.batch.labels)
+        loss = self._method.w_sd * kl_to_target(q, part.outputs.logits)
+        if self._basis is not None:
+            loss = loss + self._method.w_da * self._basis.loss(part.outputs.features)
+        return loss
+
+
+class _RecoverLoss:
+    """The loss of a retain batch: its labels, and the original's logits and features of it."""
+
+    def __init__(self, method: MUDA, task: Task) -> None:
+        gone = torch.tensor(task.forgotten_classes, dtype=torch.long)
+        self._method = method
+        self._target = MaskedTarget(gone) if len(gone) else lambda logits: soft_target(logits, 1.0)
+
+    def __call__(self, part: LossInputs) -> Tensor:
+        """Values per sample [B]."""
+        m, logits = self._method, part.outputs.logits
+        loss = m.w_labels * cross_entropy(logits, part.batch.labels)
+        if m.w_logits > 0:
+            q = self._target(part.teachers[0].logits)
+            loss = loss + m.w_logits * kl_to_target(q, logits)
+        if m.w_features > 0:
+            before = part.teachers[0].features
+            loss = loss + m.w_features * feature_error(part.outputs.features, before)
+        return loss
 
 
 class _Basis:
-    """U, and L_DA against it."""
+    """U, L_DA against it, and the mean of the features that it was computed from."""
 
     def __init__(self, method: MUDA, task: Task, retain: Source) -> None:
         self._method, self._task, self._retain = method, task, retain
         # Counted before the training: reading labels may draw from the random numbers of a dataset.
         self._classes = len(task.retained_classes)
-        self.vectors = torch.empty(0)
+        self.vectors = self.mean = torch.empty(0)
 
     def refresh(self, model: nn.Module, epoch: int) -> None:
         """Compute U from a fresh sample of the retain set through the model as it stands.
 
         It is kept until `refresh` alternations are over.
         """
-        if epoch % self._method.refresh:
+        method = self._method
+        if epoch % (method.refresh or method.alternations):
             return
-        count = min(len(self._retain), self._method.basis_samples)
+        count = min(len(self._retain), method.basis_samples)
         sample = self._task.sample(self._retain, count, "basis", epoch)
-        total = None
+        total: Moments | None = None
         for _, outputs in self._task.engine.forward(model, sample, layer=self._task.layer):
             part = moments(outputs.features)
             total = part if total is None else merge(total, part)
         assert total is not None  # a Source is never empty
-        space = total.space(self._method.centering)
-        k = self._method.k or default_k(self._classes, space.vectors.shape[0])
-        self.vectors = leading(space, k, count)
+        self.mean = total.mean
+        if method.w_da > 0:
+            space = total.space(method.centering)
+            k = method.k or default_k(self._classes, space.vectors.shape[0])
+            self.vectors = leading(space, k, count)
 
     def loss(self, features: Tensor) -> Tensor:
         """L_DA of a forget batch [B, D]; under centering "each" less its own mean."""
         rows = features - features.mean(0) if self._method.centering == "each" else features
         return dimensional_alignment_loss(rows, self.vectors, form=self._method.form)
+
+
+def _redraws(task: Task, student: nn.Module) -> bool:
+    """Whether there are rows of the head to be drawn anew: those of classes that are gone.
+
+    A model whose head cannot be changed keeps them, with a warning.
+    """
+    if not task.forgotten_classes or task.layer is not None:
+        return False
+    try:
+        linear_head(student, "muda", changes=("weight", "bias"))
+    except Refused as error:
+        notices.warn(f"{error}; muda leaves its rows of the forgotten classes as they are")
+        return False
+    return bool(set(task.retained_classes) - set(task.forgotten_classes))
+
+
+@torch.no_grad()
+def _redraw(task: Task, model: nn.Module, mean: Tensor, margin: float) -> None:
+    """Draw the head's rows of the forgotten classes anew.
+
+    They are the mean retained row − margin · μ / ‖μ‖², μ [D] the mean feature, with the mean
+    retained bias. At μ their logits lie `margin` below the mean logit.
+    """
+    _, head = linear_head(model, "muda", changes=("weight", "bias"))
+    gone = list(task.forgotten_classes)
+    kept = [c for c in task.retained_classes if c not in gone]
+    centre = mean.to(head.weight)
+    away = centre / centre.square().sum().clamp_min(torch.finfo(centre.dtype).tiny)
+    head.weight[gone] = head.weight[kept].mean(0) - margin * away
+    if head.bias is not None:
+        head.bias[gone] = head.bias[kept].mean()
+
+
+def self_distillation_target(method: MUDA, task: Task) -> Target:
+    """(logits of the original, labels) -> q.
+
+    Classes that earlier requests took have no place in q, which would bring them back.
+    """
+    kind = method.target
+    gone, here = torch.tensor(task.forgotten_classes), set(task.forget.labels().tolist())
+    earlier = torch.tensor([c for c in task.forgotten_classes if c not in here], dtype=torch.long)
+    if kind == "auto":
+        kind = "masked" if len(earlier) < len(gone) else "self_soft"
+    if kind == "masked_label":
+        return lambda logits, labels: masked_true_class_target(
+            logits.index_fill(1, earlier.to(logits.device), -math.inf), labels
+        )
+    if kind == "masked":
+        if not task.forgotten_classes:
+            raise Refused(
+                'muda(target="masked") needs a class that is forgotten as a whole; use '
+                'target="self_soft", or "masked_label"'
+            )
+        masked = MaskedTarget(gone)
+        return lambda logits, _: masked(logits)
+    scale = 1.0 if kind == "self" else method.temperature
+    if len(earlier):
+        without = MaskedTarget(earlier)
+        return lambda logits, _: without(logits / scale)
+    return lambda logits, _: soft_target(logits, scale)

@@ -14,6 +14,7 @@ from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate
 from eigenforget.methods.fitted_probe import FittedProbe
+from eigenforget.methods.retained import feature_error
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import MaskedTarget, cross_entropy, kl_to_target
 from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
@@ -160,16 +161,3 @@ class _Loss:
             self._probe.fit()
         self._step += 1
         return self._probe(forget.outputs.features)
-
-
-def feature_error(features: Tensor, original: Tensor) -> Tensor:
-    """Mean of ‖f − f_0‖² over the batch, in units of the total variance of f_0 in it.
-
-    It is 1 where all features became their mean. Both are [B, D].
-    """
-    return (features - original).square().sum(1).mean() / total_variance(original)
-
-
-def total_variance(features: Tensor) -> Tensor:
-    """The trace of the covariance of features [B, D], above 0 so that it can divide."""
-    return features.var(0, correction=0).sum().clamp_min(torch.finfo(features.dtype).tiny)

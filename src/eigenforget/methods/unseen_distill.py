@@ -18,7 +18,7 @@ from eigenforget.data.sources import Source, steps_in_epoch
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.cf_k import LAYERS, draw_anew, last_layers
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate, SGDFields
-from eigenforget.methods.probed_muda import total_variance
+from eigenforget.methods.retained import total_variance
 from eigenforget.training.losses import cross_entropy, kl_to_target, soft_target
 from eigenforget.training.phases import LossInputs, Phase
 
