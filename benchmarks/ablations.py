@@ -23,7 +23,9 @@ import ablation_figures as figures_of
 import pages
 from cyclopts import App
 
+from eigenforget.core.spec import spell
 from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.methods import MUDA
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.cost import shares
 from eigenforget.report.glossary import label
@@ -111,6 +113,10 @@ class Answer(NamedTuple):
             for s in SCORES
             if result.whole(s) and s not in self.silent and s not in result.optimises
         ]
+
+
+PAPER = ("muda(recipe='paper')", spell(MUDA(recipe="paper")))
+"""What all settings of MUDA start from, as plans and as records spell it."""
 
 
 def _muda(label: str, **fields: Any) -> Setting:
@@ -311,7 +317,7 @@ def answer(question: Question, seeds: Sequence[Sequence[RunRecord]]) -> Answer:
 
 def fits(setting: Setting, record: RunRecord, records: Sequence[RunRecord]) -> bool:
     """Whether the record is of the setting: its fields are those of `METHOD()` among the records
-    but for the setting's own.
+    (of MUDA, those of the paper's recipe) but for the setting's own.
     """
     own = _fields(record)
     if (
@@ -320,11 +326,12 @@ def fits(setting: Setting, record: RunRecord, records: Sequence[RunRecord]) -> b
         or record.job.get("retain_fraction", 1.0) != setting.fraction
     ):
         return False
+    bases = PAPER if setting.method == MUDA.name else (f"{setting.method}()",)
     base = next(
         (
             _fields(r) or {}
             for r in records
-            if (r.job.get("method") or {}).get("spec") == f"{setting.method}()"
+            if (r.job.get("method") or {}).get("spec") in bases
         ),
         {},
     )

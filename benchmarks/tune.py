@@ -33,14 +33,14 @@ from eigenforget.training.log import Log, Watch
 HERE = Path(__file__).parent
 STARTS = {
     "digits": {
-        "muda": "muda(alternations=15, batch_size=32)",
+        "muda": "muda()",
         "retrain": "retrain(epochs=20, batch_size=64)",
         "ssd": "ssd(importance_samples=500)",
         "fisher_forgetting": "fisher_forgetting(importance_samples=500)",
         "influence": "influence(hessian_samples=500)",
     },
     "npz": {
-        "muda": "muda(alternations=8)",
+        "muda": "muda()",
         "retrain": "retrain(epochs=15, lr=0.2)",
         "ssd": "ssd(importance_samples=1000)",
         "fisher_forgetting": "fisher_forgetting(importance_samples=1000)",
@@ -49,9 +49,7 @@ STARTS = {
 }
 """The first trial of a method by the name of the data set, where it is not the method's defaults.
 """
-STARTS["backdoored"] = STARTS["npz"] | {
-    "muda": 'muda(alternations=8, target="masked_label", recover_ratio=2.0, recover_lr=0.005)'
-}
+STARTS["backdoored"] = STARTS["npz"] | {"muda": "muda(target='masked_label')"}
 BACKDOOR_SPACES = {"muda": {"forget_lr": Range(0.01, 0.2), "recover_lr": Range(0.001, 0.05)}}
 SEED, ORACLE = 100, 110
 

@@ -59,7 +59,7 @@ class Setting(NamedTuple):
     name: str
     kind: Literal["class", "samples"]
     specs: Specs
-    strong: str = "muda(alternations=10, batch_size=32)"
+    strong: str = "muda(recipe='paper', alternations=10, batch_size=32)"
     seeds: int = 3
     originals: int = 6
 

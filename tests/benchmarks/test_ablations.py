@@ -20,6 +20,7 @@ from scipy import stats
 from eigenforget.core.spec import as_json, spell
 from eigenforget.experiments.bench.jobs import MethodJob
 from eigenforget.experiments.bench.plan import Plan, read_plan
+from eigenforget.methods import MUDA
 from eigenforget.record import Outcome, RunRecord, ScoreRow, chained, to_json, write_text
 from eigenforget.record.canonical import canonical
 from eigenforget.report.figures.style import ABOVE, BELOW, INSIDE
@@ -44,6 +45,11 @@ ORIGINAL = {
     "test_retain_accuracy": 0.91,
 }
 Values = Callable[[MethodJob], dict[str, float]]
+
+
+def paper(**fields: Any) -> str:
+    """How a record spells a setting of MUDA."""
+    return spell(MUDA(recipe="paper", **fields))
 
 
 def record(
@@ -161,14 +167,14 @@ def test_a_setting_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
             if ablations.fits(setting, r, among)
         ]
 
-    assert found(ablations._muda("", w_da=0)) == ["muda(w_da=0.0) 1"]
+    assert found(ablations._muda("", w_da=0)) == [f"{paper(w_da=0.0)} 1"]
     assert found(ablations._muda("", w_da=0, recover_ratio=0)) == [
-        "muda(w_da=0.0, recover_ratio=0.0) 1"
+        f"{paper(w_da=0.0, recover_ratio=0.0)} 1"
     ]
     assert found(ablations._muda("", steps=1, alternations=160)) == [
-        "muda(alternations=160, steps=1) 1"
+        f"{paper(alternations=160, steps=1)} 1"
     ]
-    assert found(ablations.Setting("", {}, fraction=0.05)) == ["muda() 0.05"]
+    assert found(ablations.Setting("", {}, fraction=0.05)) == [f"{paper()} 0.05"]
     assert found(ablations.Setting("", {"lr": 0.001}, "gradient_ascent")) == [
         "gradient_ascent(lr=0.001) 1"
     ]
@@ -182,7 +188,7 @@ def test_a_setting_is_told_from_others_by_all_its_fields(plan: Plan) -> None:
         else r
         for r in older
     ]
-    assert found(ablations._muda("", w_da=0), older) == ["muda(w_da=0.0) 1"]
+    assert found(ablations._muda("", w_da=0), older) == [f"{paper(w_da=0.0)} 1"]
 
 
 def _with(r: RunRecord, **fields: Any) -> RunRecord:
@@ -199,7 +205,7 @@ def two(plan: Plan, first: dict[str, float], second: dict[str, float], key: str 
     def values(job: MethodJob) -> dict[str, float]:
         return (
             ({**ORIGINAL, **(first, second)[job.study.seed]})
-            if spell(job.method) == "muda()" and job.study.seed < 2
+            if spell(job.method) == paper() and job.study.seed < 2
             else ORIGINAL
         )
 
@@ -243,7 +249,7 @@ def test_extremes_of_the_seeds_are_told_where_a_question_asks_for_them(plan: Pla
 def test_a_setting_without_a_result_is_named_with_its_reason(plan: Plan) -> None:
     seeds = records(plan.jobs)["by_class(label=3)"]
     found = ablations.answer(
-        ask("refresh"), [[_without_result(r, "muda(refresh=5)") for r in of] for of in seeds]
+        ask("refresh"), [[_without_result(r, paper(refresh=5)) for r in of] for of in seeds]
     )
     assert found.seeds == (0, 1) and "- every 5 rounds: it said no\n" in ablations.table(found)
     assert ablations.draw(found).count("no result") == len(ORACLES) + 1
@@ -304,7 +310,7 @@ def test_maps_say_the_mean_and_take_the_colour_of_the_gap(plan: Plan) -> None:
     values = {
         spell(c.method): wanted[c.method.recover_lr] for c in plan.jobs if c.method.name == "muda"
     }  # type: ignore[attr-defined]
-    values |= {"muda(forget_lr=0.2, recover_lr=0.2)": 0.123}
+    values |= {paper(forget_lr=0.2, recover_lr=0.2): 0.123}
     seeds = records(
         plan.jobs, lambda c: {**ORIGINAL, "lp_forget": values.get(spell(c.method), 0.9)}
     )["by_class(label=3)"]

@@ -69,7 +69,7 @@ def test_spelling_shows_what_differs_from_the_defaults() -> None:
     ("text", "message"),
     [
         ("mudda()", "unknown method 'mudda' \\(did you mean muda\\?\\); choose from: .*finetune"),
-        ("muda(kk=9)", "no field 'kk'.*its fields: alternations, w_da"),
+        ("muda(kk=9)", "no field 'kk'.*its fields: alternations, steps"),
         ("muda(k='9')", "k: .*valid integer.*got '9'"),
         ("muda(w_da=-1)", "w_da: .*greater than or equal to 0.*got -1"),
         ("muda(target='x')", "target: .*'auto', 'masked', 'masked_label', 'self' or 'self_soft'"),

@@ -14,7 +14,7 @@ from eigenforget.experiments.study import Study
 from eigenforget.methods import METHODS
 
 _METHODS = (
-    "muda(alternations=15, batch_size=32)",
+    "muda()",
     "finetune()",
     "random_label(epochs=3, lr=0.1)",
     "head_mask()",

@@ -21,7 +21,7 @@ RequestSpec = Annotated[
 ]
 MethodSpec = Annotated[
     str,
-    Parameter(help="unlearning method, as in 'muda(alternations=10)'; see `eigenforget methods`"),
+    Parameter(help="unlearning method, as in 'muda(w_da=10.0)'; see `eigenforget methods`"),
 ]
 OF_64_BITS = validators.Number(gte=-(2**63), lt=2**63)
 """For integers that stand in records."""

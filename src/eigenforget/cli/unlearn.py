@@ -78,7 +78,7 @@ def unlearn(
 
     Example:
         eigenforget unlearn original.safetensors --forget 'by_class(label=3)' \
-            --method 'muda(alternations=8)' --out unlearned.safetensors
+            --method 'muda()' --out unlearned.safetensors
     """
     specs = Specs(request=forget, retain_fraction=retain_fraction, unseen=unseen, **asdict(trained))
     chosen, output = METHODS.parse(method), Output(out, recording, overwrite, like, weights)
