@@ -118,7 +118,7 @@ class MUDA(Method):
     joint: Annotated[
         bool, "a step takes a batch of either side and minimises the sum of both losses"
     ] = True
-    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 30.0
+    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 20.0
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
     w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
     w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 10.0
