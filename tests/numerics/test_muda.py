@@ -24,7 +24,7 @@ from eigenforget.data.sources import Source
 from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import MUDA
 from eigenforget.methods.base import Task
-from eigenforget.methods.muda import default_batch_size, self_distillation_target
+from eigenforget.methods.muda import default_batch_size, default_steps, self_distillation_target
 from eigenforget.models.features import find_head
 
 
@@ -191,12 +191,20 @@ def endless(source: Source, order: torch.Generator) -> Iterator[Batch]:
         yield from source.batches(5, order)
 
 
-def test_the_batch_size_follows_the_size_of_the_data(task: Task) -> None:
-    def of(samples: int) -> int:
+def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
+    def of(samples: int) -> tuple[int, int]:
         rows = task.forget.subset(np.zeros(samples - len(task.forget), dtype=int))
-        return default_batch_size(replace(task, retain=rows))
+        sized = replace(task, retain=rows)
+        return default_batch_size(sized), default_steps(sized, default_batch_size(sized))
 
-    assert [of(n) for n in (500, 2_560, 3_839, 3_841, 50_000)] == [16, 16, 16, 32, 128]
+    assert [of(n) for n in (500, 3_839, 3_841, 10_000, 20_000, 60_000)] == [
+        (16, 8),
+        (16, 16),
+        (32, 8),
+        (64, 10),
+        (128, 10),
+        (128, 31),
+    ]
 
 
 def test_a_head_that_cannot_be_drawn_anew_is_left_with_a_warning(task: Task) -> None:

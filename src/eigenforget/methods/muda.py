@@ -39,10 +39,10 @@ from eigenforget.training.phases import LossInputs, Phase, ScheduleName
 Target = Callable[[Tensor, Tensor], Tensor]
 """(logits of the original [B, C], labels [B]) -> q [B, C]."""
 
-LEAST_BATCH, MOST_BATCH = 16, 128
-SAMPLES_PER_BATCH_ROW = 160
-"""Training samples for each sample of a batch, so that the cost follows the size of the data: 30
-steps take about a fifth as many samples from either side. Chosen on benchmarks/plans/muda_dev."""
+LEAST_BATCH, MOST_BATCH, LEAST_STEPS = 16, 128, 8
+SAMPLES_PER_ROW, PASSES = 160, 1 / 15
+"""The cost of joint steps follows the size of the data: a batch has a 160th of the training data,
+and an alternation takes a fifteenth of it from either side, as far as the bounds above allow."""
 
 
 @configured
@@ -68,9 +68,8 @@ class MUDA(Method):
     model that never saw a class has learned such a row: its bias hardly moves, and its weights
     point away from all features (measured on CIFAR-100: row against row, and relearning as fast).
 
-    A forget phase, or an alternation of joint steps, has `steps` steps; None is one pass over the
-    forget set. A recover phase has recover_ratio × as many, rounded up in every alternation;
-    recover_ratio = 0 leaves it out.
+    An alternation has `steps` forget or joint steps. A recover phase has recover_ratio × as many,
+    rounded up in every alternation; recover_ratio = 0 leaves it out.
     """
 
     name: ClassVar = "muda"
@@ -113,8 +112,10 @@ class MUDA(Method):
         Count, "number of forget phases, each followed by a recover phase, or of joint passes"
     ] = 3
     steps: Annotated[
-        Count | None, "forget steps of one alternation; None is one pass over the forget set"
-    ] = 10
+        Count | None,
+        "forget or joint steps of one alternation; None is one pass over the forget set, or joint "
+        "steps with a fifteenth of the training data, at least 8",
+    ] = None
     joint: Annotated[
         bool, "a step takes a batch of either side and minimises the sum of both losses"
     ] = True
@@ -214,8 +215,11 @@ class MUDA(Method):
             "batch_size": self.batch_size or default_batch_size(task),
             "prepare": None if basis is None else basis.refresh,
             "norm": self.norm,
-            "steps_per_epoch": self.steps,
         }
+        joint = self.joint and retain is not None and self.recovers
+        first["steps_per_epoch"] = (
+            default_steps(task, first["batch_size"]) if joint and self.steps is None else self.steps
+        )
         if retain is None or not self.recovers:
             return [Phase("forget", (task.forget,), forget_loss, **first)]
         recover_loss = _RecoverLoss(self, task)
@@ -240,9 +244,17 @@ class MUDA(Method):
 
 def default_batch_size(task: Task) -> int:
     """A 160th of the samples that the task has, from 16 to 128 in steps of 16."""
-    samples = len(task.forget) + (0 if task.retain is None else len(task.retain))
-    rows = round(samples / SAMPLES_PER_BATCH_ROW / LEAST_BATCH) * LEAST_BATCH
+    rows = round(_samples(task) / SAMPLES_PER_ROW / LEAST_BATCH) * LEAST_BATCH
     return min(max(rows, LEAST_BATCH), MOST_BATCH)
+
+
+def default_steps(task: Task, batch_size: int) -> int:
+    """Joint steps of one alternation: a fifteenth of the samples that the task has, at least 8."""
+    return max(LEAST_STEPS, round(PASSES * _samples(task) / batch_size))
+
+
+def _samples(task: Task) -> int:
+    return len(task.forget) + (0 if task.retain is None else len(task.retain))
 
 
 class _ForgetLoss:
