@@ -24,6 +24,7 @@ from eigenforget.data.sources import Source
 from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import MUDA
 from eigenforget.methods.base import Task
+from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.muda import default_batch_size, default_steps, self_distillation_target
 from eigenforget.models.features import find_head
 
@@ -161,18 +162,31 @@ def joint_loss(
 
 def test_the_default_equals_the_algorithm_written_out(small: Task) -> None:
     """Joint steps with U of the original's centred retain features, then new rows of the head."""
-    method = MUDA(alternations=2, steps=3, batch_size=5, k=2, w_da=0.7, schedule="constant")
+    settings = {"alternations": 2, "steps": 3, "batch_size": 5, "k": 2, "schedule": "constant"}
+    method = MUDA(w_da=0.7, w_probe=0.6, **settings)  # type: ignore[arg-type]
     result = method(small)
     hand, original, retain = copy.deepcopy(small.model), small.model, small.retain
     assert retain is not None
     before = original[:2](retain.inputs).detach().numpy()  # type: ignore[attr-defined, index]
     u = torch.as_tensor(numpy_leading(before - before.mean(0), 2))
     speeds = [torch.zeros_like(p) for p in hand.parameters()]
+    probe, step = FittedProbe(original[2].out_features, batches=16, decay=1e-3), 0  # type: ignore[index]
     for cycle in range(2):
         order = seeds.generator(3, "order", "forget", cycle)
         pairs = zip(endless(small.forget, order), endless(retain, order), strict=False)
         for of_forget, of_retain in itertools.islice(pairs, 3):
-            loss = joint_loss(hand, original, of_forget, of_retain, u, method)
+            features = hand[:2](of_forget.inputs)  # type: ignore[index]
+            for rows, batch in ((features, of_forget), (hand[:2](of_retain.inputs), of_retain)):  # type: ignore[index]
+                probe.remember(rows.float(), batch.labels)
+            if step % 5 == 0:
+                probe.fit()
+            step += 1
+            masked = original(of_forget.inputs).detach().numpy().copy()
+            masked[:, 2] = -np.inf
+            q = torch.as_tensor(softmax(masked, axis=1))
+            probed = torch.log_softmax(probe(features.float()), 1)
+            kl = (q * (torch.log(q.clamp_min(1e-300)) - probed)).sum(1).mean()
+            loss = joint_loss(hand, original, of_forget, of_retain, u, method) + 0.6 * kl
             sgd(hand, speeds, loss, 0.05, method)
     head = hand[2]  # type: ignore[index]
     kept = [c for c in range(head.weight.shape[0]) if c != 2]
@@ -231,7 +245,8 @@ def test_muda_takes_retained_data_only_where_it_uses_them(small: Task) -> None:
 
 def test_muda_names_the_scores_that_it_trains_on() -> None:
     assert MUDA(recipe="paper").optimises == ("da",)
-    assert MUDA().optimises == ("da", "da_energy") and MUDA(w_da=0.0).optimises == ()
+    assert MUDA().optimises == ("da", "da_energy", "lp_forget", "lp_few_forget")
+    assert MUDA(w_da=0.0, w_probe=0.0).optimises == ()
 
 
 @pytest.mark.parametrize(
@@ -299,8 +314,10 @@ def test_muda_targets(task: Task) -> None:
         np.testing.assert_allclose(got.numpy(), softmax(halved, 1), atol=1e-6)
     with pytest.raises(Refused, match="forgotten as a whole"):
         MUDA(target="masked")(at_random)
-    with pytest.raises(Refused, match="w_da or w_sd"):
-        MUDA(w_da=0.0, w_sd=0.0)(task)
+    with pytest.raises(Refused, match="w_da, w_sd or w_probe"):
+        MUDA(w_da=0.0, w_sd=0.0, w_probe=0.0)(task)
+    with pytest.raises(Refused, match="joint=False goes with w_probe=0"):
+        MUDA(joint=False)(task)
 
 
 def test_muda_at_random_keeps_forget_accuracy_at_or_above_unseen(task: Task) -> None:

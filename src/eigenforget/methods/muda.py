@@ -25,6 +25,7 @@ from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrM
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import (
@@ -35,6 +36,10 @@ from eigenforget.training.losses import (
     soft_target,
 )
 from eigenforget.training.phases import LossInputs, Phase, ScheduleName
+
+PROBE_EVERY, PROBE_MEMORY, PROBE_DECAY = 5, 8, 1e-3
+"""Steps between two fits of the probe, steps whose features it is fitted on, and its L2 penalty:
+those of probed_muda."""
 
 Target = Callable[[Tensor, Tensor], Tensor]
 """(logits of the original [B, C], labels [B]) -> q [B, C]."""
@@ -52,11 +57,16 @@ class MUDA(Method):
     With q made of the frozen original's logits, f_θ the features, f_0 the original's and Var f_0
     the trace of their covariance over the batch:
 
-        forget    w_da · L_DA + w_sd · KL(q ‖ p_θ)
+        forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · KL(q ‖ softmax(A f_θ + a))
         recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
         L_DA = minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
                ("frobenius"); U are the leading k eigenvectors of the retain features, detached
+
+    (A, a) is a linear probe with true labels, fitted anew every few steps on the features of the
+    last ones. It has a part in joint steps where whole classes are forgotten. The alignment moves
+    features into the retained classes' directions, and the probe takes from them what a linear
+    classifier could still read.
 
     By default both losses are summed in every step, which takes a batch of either side, and U is
     computed once, of the original. With joint=False a forget phase and a recover phase alternate,
@@ -77,8 +87,9 @@ class MUDA(Method):
         "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv "
         "2407.17710. L_DA = −DA² and alternating phases as there are recipe 'paper', in which the "
         "self-distillation target, k, weights and schedule are our choices. By default both "
-        "losses share each step, L_DA is the energy form on centred features, the recovery also "
-        "distils the original's retained logits and features, and head rows are drawn anew"
+        "losses share each step, L_DA is the energy form on centred features, self-distillation "
+        "also goes through fitted probes, the recovery also distils the original's retained "
+        "logits and features, and head rows are drawn anew"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
@@ -96,6 +107,7 @@ class MUDA(Method):
             "steps": None,
             "joint": False,
             "w_da": 1.0,
+            "w_probe": 0.0,
             "w_labels": 1.0,
             "w_logits": 0.0,
             "w_features": 0.0,
@@ -121,6 +133,9 @@ class MUDA(Method):
     ] = True
     w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 20.0
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
+    w_probe: Annotated[
+        NonNegative, "weight of the self-distillation through the probe, in nats; joint steps only"
+    ] = 1.0
     w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
     w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 10.0
     w_features: Annotated[
@@ -175,10 +190,9 @@ class MUDA(Method):
 
     @property
     def optimises(self) -> tuple[str, ...]:
-        """Dimensional alignment, where it is part of the loss."""
-        if self.w_da == 0:
-            return ()
-        return ("da",) if self.form == "frobenius" else ("da", "da_energy")
+        """Dimensional alignment and a probe's accuracy, where they are part of the loss."""
+        found = ("da", "da_energy")[: 1 if self.form == "frobenius" else 2] if self.w_da else ()
+        return (*found, *(("lp_forget", "lp_few_forget") if self.w_probe else ()))
 
     @property
     def log_rows(self) -> int:
@@ -192,54 +206,49 @@ class MUDA(Method):
         return weighs and (self.joint or self.recover_ratio > 0)
 
     def __call__(self, task: Task) -> nn.Module:
-        if self.w_da == 0 and self.w_sd == 0:
-            raise Refused("muda needs w_da or w_sd above 0")
+        if self.w_da == 0 and self.w_sd == 0 and self.w_probe == 0:
+            raise Refused("muda needs w_da, w_sd or w_probe above 0")
+        if self.w_probe > 0 and not self.joint:
+            raise Refused("muda fits its probe in joint steps: joint=False goes with w_probe=0")
         target, student = self_distillation_target(self, task), task.student()
         redraws = self.redraw_head and _redraws(task, student)
         uses_retain = self.w_da > 0 or self.recovers or redraws
         retain = task.needs_retain(self.name) if uses_retain else None
         basis = None if retain is None else _Basis(self, task, retain)
         forget_loss = _ForgetLoss(self, target, basis)
-        phases = self._phases(task, forget_loss, basis, retain)
+        first: dict[str, Any] = {
+            "optimizer": optimizer_of(self, lr=self.forget_lr),
+            "batch_size": self.batch_size or default_batch_size(task),
+            "teachers": (task.teacher(),),
+            "prepare": None if basis is None else basis.refresh,
+            "norm": self.norm,
+            "steps_per_epoch": self.steps,
+        }
+        if retain is None or not self.recovers:
+            phases = [Phase("forget", (task.forget,), forget_loss, **first)]
+        elif self.joint:
+            first["steps_per_epoch"] = self.steps or default_steps(task, first["batch_size"])
+            loss = _JointLoss(self, task, forget_loss)
+            phases = [Phase("forget", (task.forget, retain), loss, **first)]
+        else:
+            forget = Phase("forget", (task.forget,), forget_loss, **first)
+            phases = [forget, self._recover(task, retain, forget)]
         result = task.fit(student, phases, epochs=self.alternations)
         if redraws and basis is not None:
             _redraw(task, result, basis.mean, self.margin)
         return result
 
-    def _phases(
-        self, task: Task, forget_loss: _ForgetLoss, basis: _Basis | None, retain: Source | None
-    ) -> list[Phase]:
-        shared: dict[str, Any] = {"teachers": (task.teacher(),)}
-        first: dict[str, Any] = shared | {
-            "optimizer": optimizer_of(self, lr=self.forget_lr),
-            "batch_size": self.batch_size or default_batch_size(task),
-            "prepare": None if basis is None else basis.refresh,
-            "norm": self.norm,
-        }
-        joint = self.joint and retain is not None and self.recovers
-        first["steps_per_epoch"] = (
-            default_steps(task, first["batch_size"]) if joint and self.steps is None else self.steps
-        )
-        if retain is None or not self.recovers:
-            return [Phase("forget", (task.forget,), forget_loss, **first)]
-        recover_loss = _RecoverLoss(self, task)
-        if self.joint:
-
-            def both(forget: LossInputs, retained: LossInputs) -> Tensor:
-                return forget_loss(forget).mean() + recover_loss(retained).mean()
-
-            return [Phase("forget", (task.forget, retain), both, **first)]
-        forget = Phase("forget", (task.forget,), forget_loss, **first)
-        recover = Phase(
+    def _recover(self, task: Task, retain: Source, forget: Phase) -> Phase:
+        """The phase that alternates with the forget phase."""
+        return Phase(
             "recover",
             (retain,),
-            recover_loss,
+            _RecoverLoss(self, task),
             optimizer_of(self, lr=self.recover_lr),
             batch_size=min(forget.batch_size, len(retain)),
-            teachers=shared["teachers"] if self.w_logits > 0 or self.w_features > 0 else (),
+            teachers=forget.teachers if self.w_logits > 0 or self.w_features > 0 else (),
             steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
         )
-        return [forget, recover]
 
 
 def default_batch_size(task: Task) -> int:
@@ -264,10 +273,13 @@ class _ForgetLoss:
         self._method, self._target = method, target
         self._basis = basis if method.w_da > 0 else None
 
+    def target(self, part: LossInputs) -> Tensor:
+        """The target [B, C] of the batch."""
+        return self._target(part.teachers[0].logits, part.batch.labels)
+
     def __call__(self, part: LossInputs) -> Tensor:
         """Values per sample [B]."""
-        q = self._target(part.teachers[0].logits, part.batch.labels)
-        loss = self._method.w_sd * kl_to_target(q, part.outputs.logits)
+        loss = self._method.w_sd * kl_to_target(self.target(part), part.outputs.logits)
         if self._basis is not None:
             loss = loss + self._method.w_da * self._basis.loss(part.outputs.features)
         return loss
@@ -292,6 +304,30 @@ class _RecoverLoss:
             before = part.teachers[0].features
             loss = loss + m.w_features * feature_error(part.outputs.features, before)
         return loss
+
+
+class _JointLoss:
+    """The loss of a joint step, with the probe that it fits on the way."""
+
+    def __init__(self, method: MUDA, task: Task, forget_loss: _ForgetLoss) -> None:
+        self._forget, self._recover = forget_loss, _RecoverLoss(method, task)
+        gone = set(task.forgotten_classes) & set(task.forget.labels().tolist())
+        self._weight = method.w_probe if gone else 0.0
+        self._probe = FittedProbe(task.num_classes, batches=2 * PROBE_MEMORY, decay=PROBE_DECAY)
+        self._step = 0
+
+    def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
+        """A scalar."""
+        loss = self._forget(forget).mean() + self._recover(retained).mean()
+        if self._weight == 0:
+            return loss
+        for part in (forget, retained):
+            self._probe.remember(part.outputs.features, part.batch.labels)
+        if self._step % PROBE_EVERY == 0:
+            self._probe.fit()
+        self._step += 1
+        found = kl_to_target(self._forget.target(forget), self._probe(forget.outputs.features))
+        return loss + self._weight * found.mean()
 
 
 class _Basis:
