@@ -328,11 +328,7 @@ def fits(setting: Setting, record: RunRecord, records: Sequence[RunRecord]) -> b
         return False
     bases = PAPER if setting.method == MUDA.name else (f"{setting.method}()",)
     base = next(
-        (
-            _fields(r) or {}
-            for r in records
-            if (r.job.get("method") or {}).get("spec") in bases
-        ),
+        (_fields(r) or {} for r in records if (r.job.get("method") or {}).get("spec") in bases),
         {},
     )
     return own == {**own, **base, **setting.fields}

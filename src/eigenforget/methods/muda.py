@@ -98,8 +98,8 @@ class MUDA(Method):
     )
     search_space: ClassVar = {
         "forget_lr": Range(0.01, 0.2),
-        "w_da": Range(3.0, 100.0),
-        "w_features": Range(2.0, 100.0),
+        "w_da": Range(1.0, 30.0),
+        "w_probe": Range(0.1, 3.0),
     }
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
@@ -131,7 +131,7 @@ class MUDA(Method):
     joint: Annotated[
         bool, "a step takes a batch of either side and minimises the sum of both losses"
     ] = True
-    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 20.0
+    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 7.0
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
     w_probe: Annotated[
         NonNegative, "weight of the self-distillation through the probe, in nats; joint steps only"
