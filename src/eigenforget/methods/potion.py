@@ -57,7 +57,7 @@ class Potion(Method):
         Literal["sample", "batch"], "gradients of single samples, or of batch means as published"
     ] = "sample"
     batch_size: Annotated[Count, "samples per gradient of estimator='batch'"] = 64
-    chunk: GradientChunk = 32
+    chunk: GradientChunk = None
 
     def __call__(self, task: Task) -> nn.Module:
         retain, student = task.needs_retain(self.name), task.student()

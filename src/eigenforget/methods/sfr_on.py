@@ -102,7 +102,7 @@ class SFRon(Method):
     schedule: Schedule = "cosine"
     clip: Annotated[NonNegative, "gradient-norm limit of the forget steps, 0 for none"] = 7.0
     batch_size: BatchSize = 128
-    chunk: GradientChunk = 32
+    chunk: GradientChunk = None
 
     @property
     def log_rows(self) -> int:
