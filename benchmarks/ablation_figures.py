@@ -30,7 +30,7 @@ class Panel(NamedTuple):
 
 
 class Spot(NamedTuple):
-    """A cell of a map: its value, and the gap that colours it in halves of the band (None: no
+    """A cell of a map: its value, and the gap that colours it in half-widths of the band (None: no
     colour).
     """
 

@@ -78,7 +78,7 @@ class Question(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Of one setting, by score and one for each seed with a result: values, gaps in halves of the
+    """Of one setting, by score and one for each seed with a result: values, gaps in half-widths of the
     band, and whether they lie in it.
     """
 

@@ -209,7 +209,7 @@ def case_table(studies: Sequence[Study]) -> str:
     """A row for each model: mean value, gap in half-widths of the band, most frequent verdict."""
     shown = {m: head for m, head in CASE_SCORES.items() if m in studies[0].table.reference}
     lines = [
-        "Value, and how far it is from the mean of the retrained models in halves of their band (within ±1 is *in*).",
+        "Value, and how far it is from the mean of the retrained models in half-widths of their band (within ±1 is *in*).",
         "",
         f"| model | {' | '.join(shown.values())} | share of retraining |",
         "|---" * (len(shown) + 2) + "|",

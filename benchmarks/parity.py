@@ -48,7 +48,7 @@ JSD = "jsd_forget_oracle"
 KEPT = tuple(score for score in PANEL if group(score) == UTILITY)  # accuracies on what is retained
 ALSO = ("rmia_tpr_1", JSD)  # beside the leaderboard's panel, where random samples are forgotten
 SHOWN = ("forget_accuracy", *MEMBERSHIP, JSD)  # with their values, there
-WITHIN = 2.0  # halves of the band
+WITHIN = 2.0  # half-widths of the band
 POINTS = {
     "10%": 0.5,
     "1%": 1.0,
@@ -57,12 +57,12 @@ POINTS = {
 LOST = 5.0
 SHARE = 1 / 20  # of retraining's processor time, at most
 HOW = """\
-A score is within two halves of the band where it is on every training seed; the numbers in brackets are mean gaps in halves. Retained test
+A score is within two half-widths of the band where it is on every training seed; the numbers in brackets are mean gaps in half-widths. Retained test
 accuracy is in points beside the retrained models' mean. `10%` and `1%` are the shares of the retained data that the method was given; all of
 it where none stands. A win is a score that is nearer by a factor of 1.25, where not both are in the band. Both count all scores of the
 tables, the linear probe that `probed_muda` trains on too. `in band` is the leaderboard's count, without those that a method trains on and
 those that the untouched original passes. Controls do not forget (`head_mask` forbids an answer, `identity` does nothing): where one has as many
-scores within two halves as a method, the scores there cannot tell, and the count is no evidence of forgetting in the features.
+scores within two half-widths as a method, the scores there cannot tell, and the count is no evidence of forgetting in the features.
 """
 RATIO = 1.25  # nearer or farther by less than this factor, and both within the band, are no win
 
@@ -178,7 +178,7 @@ def page(found: Sequence[Shown]) -> str:
     head = [
         "problem",
         "ours",
-        "within two halves",
+        "within two half-widths",
         "best other",
         "control",
         "in band",
@@ -202,7 +202,7 @@ def page(found: Sequence[Shown]) -> str:
 
 
 def first_line(found: Sequence[Shown]) -> str:
-    """How many problems ours is nearest on, by the number of scores within two halves."""
+    """How many problems ours is nearest on, by the number of scores within two half-widths."""
     firsts = [(shown.first, shown) for shown in found if shown.first is not None]
     ahead = sum(
         near(own) > max(map(near, shown.others), default=0)
@@ -211,7 +211,7 @@ def first_line(found: Sequence[Shown]) -> str:
     )
     whole = sum(near(own) == len(own.marks) for own, _ in firsts)
     return (
-        f"On {whole} of {len(firsts)} problems our first setting has every score within two halves"
+        f"On {whole} of {len(firsts)} problems our first setting has every score within two half-widths"
         " of the retrained models' band on every training seed. On"
         f" {ahead} it has more scores there than any other method and any control."
     )
@@ -245,7 +245,7 @@ def section(shown: Shown) -> str:
     problem, of, random = shown.problem, shown.of, shown.random
     columns = [
         "method",
-        "within two halves of the band",
+        "within two half-widths of the band",
         "not within",
         "retained test accuracy, points",
         "cost",
@@ -258,7 +258,7 @@ def section(shown: Shown) -> str:
             f"`{own.name}`: {verdict_random(own, of) if random else verdict(own)}\n"
             for own in shown.ours
         ),
-        f"![scores of each method, in halves of the retrained models' band]({shown.figure})\n",
+        f"![scores of each method, in half-widths of the retrained models' band]({shown.figure})\n",
         f"| {' | '.join(columns)} |",
         "|" + "---|" * len(columns),
         *(table_row(m, random=random) for m in of),
@@ -286,17 +286,17 @@ def scores_of(method: LeaderboardRow) -> list[str]:
 
 
 def within(method: LeaderboardRow, score: str) -> bool:
-    """Whether it is within two halves of the band on every seed."""
+    """Whether it is within two half-widths of the band on every seed."""
     return all(abs(mark.units) <= WITHIN for mark in method.marks[score])
 
 
 def near(method: LeaderboardRow) -> int:
-    """How many of its scores are within two halves of the band."""
+    """How many of its scores are within two half-widths of the band."""
     return sum(within(method, score) for score in method.marks)
 
 
 def distance(method: LeaderboardRow, score: str) -> float:
-    """Mean distance from the retrained models, in halves of their band."""
+    """Mean distance from the retrained models, in half-widths of their band."""
     return fmean(abs(mark.units) for mark in method.marks[score])
 
 
@@ -341,7 +341,7 @@ def verdict(m: LeaderboardRow) -> str:
     checks = [
         (
             all(within(m, s) for s in m.marks),
-            "every score within two halves of the band on every seed",
+            "every score within two half-widths of the band on every seed",
         ),
         (
             -min(gaps) <= allowed,
@@ -375,7 +375,7 @@ def verdict_random(m: LeaderboardRow, of: Sequence[LeaderboardRow]) -> str:
         lowest(
             m,
             keeping,
-            "lowest JSD of those whose retained accuracies are within two halves of the band",
+            "lowest JSD of those whose retained accuracies are within two half-widths of the band",
         ),
     ]
     return said(checks)
@@ -413,7 +413,7 @@ def said(checks: Sequence[tuple[bool, str]]) -> str:
 
 def duel(own: LeaderboardRow, other: LeaderboardRow) -> str:
     """A line: the scores on which ours is nearer, and those on which the other is, each with both
-    distances in halves of the band.
+    distances in half-widths of the band.
     """
     wins, losses = sides_of(own, other)
     return f"| `{other.name}` | {len(wins)}: {', '.join(wins) or '–'} | {len(losses)}: {', '.join(losses) or '–'} |"
