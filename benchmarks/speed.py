@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -36,6 +36,8 @@ from eigenforget.core.types import Part
 from eigenforget.data.sources import DatasetSource, JoinedSource, Source, TensorSource
 from eigenforget.evaluation.board import Board, Panel
 from eigenforget.evaluation.scoring import measurement_names
+from eigenforget.experiments.experiment import Experiment
+from eigenforget.experiments.specs import Specs
 from eigenforget.methods.base import Task
 from eigenforget.methods.muda import MUDA
 from eigenforget.methods.unlearn import run_method
@@ -109,6 +111,7 @@ def main(
             *of_training(repeats),
             of_joined(repeats),
             *of_fisher(repeats),
+            *of_evaluation(repeats),
         ]
     lines = [
         "# Speed\n",
@@ -230,6 +233,29 @@ def of_oracles(count: int, repeats: int) -> Bound:
     measured(3)
     a, b = turns(lambda: measured(2 * count), lambda: measured(count), repeats)
     return Bound(f"paired scores of {2 * count} oracles ÷ of {count}", a, b, 2.2)
+
+
+def of_evaluation(
+    repeats: int, *, sides: Mapping[str, float] = {"without relearning": 1.5, "as a whole": 15}
+) -> Iterator[Bound]:
+    """Measuring one model of digits beside an oracle, in units of one forward pass."""
+    specs = Specs(data="digits()", model="small_resnet(width=16)", request="by_class(label=3)")
+    experiment = Experiment.parse(specs, engine())
+    model, oracle = (SmallResnet(width=16).build(10, (1, 8, 8), seed).eval() for seed in range(2))
+    for name, most in sides.items():
+        skip = ("relearning",) if name == "without relearning" else ()
+        panel = experiment.panel(skip=skip)
+        board = Board(panel, [model], [oracle])
+
+        def whole(board: Board = board) -> None:
+            board.measure(model, "unlearned")
+
+        def forward(panel: Panel = panel) -> None:
+            panel.observe(model)
+
+        whole()
+        a, b = turns(lambda w=whole: seconds(w), lambda f=forward: seconds(f), repeats)  # type: ignore[misc]
+        yield Bound(f"evaluate digits {name} ÷ one forward pass", a, b, most)
 
 
 def of_joined(repeats: int, *, samples: int = 12_000, batch_size: int = 64) -> Bound:

@@ -17,6 +17,7 @@ def test_each_part_runs_in_a_small_form(tmp_path: Path) -> None:
         speed.of_oracles(2, 1),
         speed.of_joined(1, samples=40, batch_size=8),
         *speed.of_fisher(1, nets=speed.NETS[:1], samples=4),
+        *speed.of_evaluation(1, sides={"without relearning": 1.5}),
         *speed.of_training(1, nets=[speed.NETS[0]._replace(steps=10)]),
     ]
     assert all(len(row.a) == 1 and row.value > 0 for row in found)
