@@ -84,7 +84,15 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         hook.remove()
 
 
-@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+DRAWS_ON_THE_PROCESSOR = ("munba",)
+"""Published to draw labels anew for each batch, which random_label does on the processor."""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in METHODS if kind.name not in DRAWS_ON_THE_PROCESSOR],
+    ids=lambda kind: kind.name,
+)
 def test_no_method_reads_back_within_a_step(kind: type, task: Task, steps: Steps) -> None:
     run_method(quick(kind), task)
 
