@@ -170,7 +170,11 @@ def test_the_default_equals_the_algorithm_written_out(small: Task) -> None:
     before = original[:2](retain.inputs).detach().numpy()  # type: ignore[attr-defined, index]
     u = torch.as_tensor(numpy_leading(before - before.mean(0), 2))
     speeds = [torch.zeros_like(p) for p in hand.parameters()]
-    probe, step = FittedProbe(original[2].out_features, batches=16, decay=1e-3), 0  # type: ignore[index]
+    probe, step = FittedProbe(original[2].out_features, batches=410, decay=1e-3), 0  # type: ignore[index]
+    for source in (small.forget, retain):
+        sample = small.sample(source, 1024, "probe")
+        for batch in sample.batches(5):
+            probe.remember(original[:2](batch.inputs).float(), batch.labels)  # type: ignore[index]
     for cycle in range(2):
         order = seeds.generator(3, "order", "forget", cycle)
         pairs = zip(endless(small.forget, order), endless(retain, order), strict=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -37,9 +37,10 @@ from eigenforget.training.losses import (
 )
 from eigenforget.training.phases import LossInputs, Phase, ScheduleName
 
-PROBE_EVERY, PROBE_MEMORY, PROBE_DECAY = 5, 8, 1e-3
-"""Steps between two fits of the probe, steps whose features it is fitted on, and its L2 penalty:
-those of probed_muda."""
+PROBE_EVERY, PROBE_ROWS, PROBE_DECAY = 5, 2048, 1e-3
+"""Steps between two fits of the probe, features that it is fitted on, and its L2 penalty. A probe
+on few features is noise, and its loss destroys more than retraining does: with 256 rows on digits
+class prototypes were lost."""
 
 Target = Callable[[Tensor, Tensor], Tensor]
 """(logits of the original [B, C], labels [B]) -> q [B, C]."""
@@ -228,7 +229,8 @@ class MUDA(Method):
             phases = [Phase("forget", (task.forget,), forget_loss, **first)]
         elif self.joint:
             first["steps_per_epoch"] = self.steps or default_steps(task, first["batch_size"])
-            loss = _JointLoss(self, task, forget_loss)
+            loss = _JointLoss(self, task, forget_loss, first["batch_size"])
+            loss.remember(task, (task.forget, retain))
             phases = [Phase("forget", (task.forget, retain), loss, **first)]
         else:
             forget = Phase("forget", (task.forget,), forget_loss, **first)
@@ -309,12 +311,25 @@ class _RecoverLoss:
 class _JointLoss:
     """The loss of a joint step, with the probe that it fits on the way."""
 
-    def __init__(self, method: MUDA, task: Task, forget_loss: _ForgetLoss) -> None:
+    def __init__(self, method: MUDA, task: Task, forget_loss: _ForgetLoss, batch_size: int) -> None:
         self._forget, self._recover = forget_loss, _RecoverLoss(method, task)
         gone = set(task.forgotten_classes) & set(task.forget.labels().tolist())
         self._weight = method.w_probe if gone else 0.0
-        self._probe = FittedProbe(task.num_classes, batches=2 * PROBE_MEMORY, decay=PROBE_DECAY)
-        self._step = 0
+        kept = math.ceil(PROBE_ROWS / batch_size)
+        self._probe = FittedProbe(task.num_classes, batches=kept, decay=PROBE_DECAY)
+        self._batch_size, self._step = batch_size, 0
+
+    def remember(self, task: Task, sources: Sequence[Source]) -> None:
+        """Fill the probe's memory with features of the original."""
+        if self._weight == 0:
+            return
+        for source in sources:
+            sample = task.sample(source, PROBE_ROWS // len(sources), "probe")
+            for batch, outputs in task.engine.forward(task.model, sample, layer=task.layer):
+                labels = batch.labels.to(outputs.features.device)
+                for first in range(0, len(labels), self._batch_size):
+                    rows = slice(first, first + self._batch_size)
+                    self._probe.remember(outputs.features[rows], labels[rows])
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         """A scalar."""
