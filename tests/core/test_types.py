@@ -74,3 +74,9 @@ def test_the_digest_is_that_of_the_sorted_rows() -> None:
             )
         ]
         assert index.digest() == digest_of_rows(rows)
+
+
+def test_rows_by_id_do_not_depend_on_their_order() -> None:
+    index = Index(np.array(["c", "a", "d", "b"]), np.zeros(4, dtype=int))
+    assert index.by_id(np.array([0, 2, 3])).tolist() == [3, 0, 2]
+    assert index.by_id(np.array([3, 2, 0])).tolist() == [3, 0, 2]

@@ -143,6 +143,10 @@ class Index:
             )
         return _one_type(np.asarray(known[name]))
 
+    def by_id(self, rows: np.ndarray) -> np.ndarray:
+        """These rows [n] in the order of their ids, so that a draw of them ignores their own."""
+        return rows[np.argsort(self.ids[rows], kind="stable")]
+
     def digest(self) -> str:
         """SHA-256 over the sorted rows; the order of samples and columns does not matter."""
         columns = [c for c in (self.ids, self.labels, self.groups, self.content) if c is not None]

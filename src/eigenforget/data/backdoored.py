@@ -124,7 +124,7 @@ class BackdooredData:
                 f"fraction={self.fraction} poisons {count} samples; there are {len(others)} of "
                 "other classes"
             )
-        by_id = others[np.argsort(index.ids[others], kind="stable")]
+        by_id = index.by_id(others)
         drawn = np.random.default_rng(seeds.derive(self.seed, "backdoored")).permutation(
             len(by_id)
         )[:count]

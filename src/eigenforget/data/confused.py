@@ -83,7 +83,7 @@ class ConfusedData:
                 f"fraction={self.fraction} of the {len(rows)} training samples of class {label} "
                 "are none: nothing would be confused"
             )
-        by_id = rows[np.argsort(index.ids[rows], kind="stable")]
+        by_id = index.by_id(rows)
         draw = np.random.default_rng(seeds.derive(self.seed, self.name, label))
         return by_id[draw.permutation(len(by_id))[:count]]
 

@@ -48,7 +48,7 @@ class AtRandom:
         """Positions of the samples to forget."""
         rows = np.arange(len(index)) if self.label is None else rows_of_classes(index, self.label)
         count = how_many(fraction=self.fraction, n=self.n, rows=len(rows), what=self.name)
-        by_id = rows[np.argsort(index.ids[rows], kind="stable")]
+        by_id = index.by_id(rows)
         drawn = np.random.default_rng(seeds.derive(self.seed, "at_random")).permutation(len(rows))[
             :count
         ]
