@@ -12,7 +12,15 @@ import torch
 
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.methods import CMF, METHODS, MUDA, SCRUB, SSD, Masked, RandomLabel
-from eigenforget.methods.base import DECLARED, Method, Task, adam, of_callable, optimizer_of
+from eigenforget.methods.base import (
+    DECLARED,
+    Method,
+    Task,
+    adam,
+    of_callable,
+    optimizer_of,
+    real_valued,
+)
 from eigenforget.training.phases import Optimizer
 
 EVERY = pytest.mark.parametrize("kind", METHODS.own, ids=lambda kind: kind.name)
@@ -89,3 +97,11 @@ def test_retained_classes_are_those_that_occur_in_the_retain_set(task: Task) -> 
     assert replace(task, retain=few, num_classes=1000).retained_classes == (0, 2, 4, 6, 8)
     without = replace(task, retain=None, forgotten_classes=(1, 3))
     assert without.retained_classes == (0, 2, 4, 5, 6, 7, 8, 9)
+
+
+def test_real_valued_gives_floating_point_tensors_and_refuses_all_else() -> None:
+    inputs = torch.zeros(2, 3)
+    assert real_valued(inputs, "jit", "to add noise") is inputs
+    for other in (torch.zeros(2, 3, dtype=torch.long), {"ids": inputs}):
+        with pytest.raises(Refused, match="jit needs inputs"):
+            real_valued(other, "jit", "to add noise")

@@ -490,3 +490,12 @@ def test_bfloat16_is_taken_only_where_the_processor_computes_in_it(
     assert engine.precision == precision == engine.fabric._precision.precision
     assert len(lines) == (precision == "32-true")
     assert all("bf16-mixed" in line and "32-true" in line for line in lines)
+
+
+def test_correct_is_in_the_order_of_the_samples() -> None:
+    model, samples = net().float().eval(), _float(data(n=600))  # more than one batch
+    with torch.no_grad():
+        expected = model(samples.inputs).argmax(1) == samples.targets
+    found = Engine(device="cpu").correct(model, samples)
+    assert found.dtype == bool and 0 < found.sum() < 600
+    assert found.tolist() == expected.tolist()

@@ -12,7 +12,7 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource, Source, TensorSource
-from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.base import Method, Range, Task, optimizer_of, real_valued
 from eigenforget.methods.fields import LearningRate, SGDFields
 from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.models.features import called_with, logits_of
@@ -124,12 +124,8 @@ class AMUN(SGDFields, Method):
             raise Refused(f"{self.name} needs a class that is retained")
         for batch in task.forget.batches(self.batch_size):
             batch = task.engine.fabric.to_device(batch)
-            if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
-                raise Refused(
-                    f"{self.name} needs inputs that are a real-valued tensor, to move along their "
-                    "gradient"
-                )
-            search = _Search(task, model, batch.inputs, batch.labels)
+            inputs = real_valued(batch.inputs, self.name, "to move along their gradient")
+            search = _Search(task, model, inputs, batch.labels)
             for doubling in range(self.doublings + 1):
                 if not search.run(self.radius * 2**doubling, self.steps):
                     break

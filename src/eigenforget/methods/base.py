@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_c
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
@@ -114,9 +114,7 @@ class Task:
 
     def correct(self, model: nn.Module, source: Source) -> np.ndarray:
         """Whether the model classifies each sample as its label says, bool [N]."""
-        passes = self.engine.forward(model, source, layer=self.layer)
-        hits = [outputs.logits.argmax(1) == batch.labels for batch, outputs in passes]
-        return torch.cat(hits).cpu().numpy()
+        return self.engine.correct(model, source, layer=self.layer)
 
     def fit(
         self, model: nn.Module, phases: Sequence[Phase], *, epochs: int, **settings: Any
@@ -250,6 +248,22 @@ def inner_method(value: Any) -> Any:
     if method.role == "control":
         raise ValueError(f"{method.name} is a control, and stays one inside another method")
     return value
+
+
+def real_valued(inputs: Any, method: str, why: str) -> Tensor:
+    """The inputs of a batch, or a refusal where they are no tensor of floating-point numbers.
+
+    Args:
+        inputs: The inputs.
+        method: Name of the method, for the message.
+        why: What it needs such inputs for, as in "to add noise".
+
+    Raises:
+        Refused: They are token ids, or several tensors.
+    """
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        raise Refused(f"{method} needs inputs that are a real-valued tensor, {why}")
+    return inputs
 
 
 def same_tensors(value: Any) -> Any:

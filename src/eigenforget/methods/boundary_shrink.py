@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.base import Method, Range, Task, optimizer_of, real_valued
 from eigenforget.methods.fields import BatchNorm, ForgetEpochs, LearningRate, SGDFields
 from eigenforget.methods.published import ALL_CNN, CIFAR10, RESNET18, PublishedRun
 from eigenforget.models.features import called_with, logits_of
@@ -127,13 +127,9 @@ class BoundaryShrink(SGDFields, Method):
         found = []
         for batch in task.forget.batches(self.batch_size):
             batch = engine.fabric.to_device(batch)
-            if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
-                raise Refused(
-                    "boundary_shrink needs inputs that are a real-valued tensor, to move along "
-                    "their gradient"
-                )
+            inputs = real_valued(batch.inputs, self.name, "to move along their gradient")
             with torch.no_grad():
-                moved = self.perturbed(model, engine.formatted(batch.inputs), batch.labels)
+                moved = self.perturbed(model, engine.formatted(inputs), batch.labels)
                 logits = logits_of(called_with(model, moved))
             own = nn.functional.one_hot(batch.labels, task.num_classes).bool()
             found.append(logits.masked_fill(own | gone.to(own.device), -torch.inf).argmax(1).cpu())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
-from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.base import Method, Range, Task, optimizer_of, real_valued
 from eigenforget.methods.fields import BatchNorm, BatchSize, ForgetEpochs, SGDFields
 from eigenforget.methods.published import (
     CIFAR10,
@@ -25,6 +24,19 @@ from eigenforget.models.features import called_with, logits_of
 from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, WeightDecay
 
 _VGG11 = PublishedModel("VGG-11", 8)
+
+_AUTHORS: dict[str, Any] = dict(
+    epochs=1,
+    momentum=0.0,
+    nesterov=False,
+    weight_decay=0.0,
+    schedule="constant",
+    batch_size=128,
+    noises=25,
+    adds_up=True,
+    norm="frozen",
+)
+"""What the authors' scripts have in common."""
 
 
 @configured
@@ -49,57 +61,21 @@ class JiT(SGDFields, Method):
     search_space: ClassVar = {"lr": Range(1e-6, 0.01), "sigma": Range(0.01, 2.0)}
     recipes: ClassVar = {
         "cifar100-vgg11-jit": PublishedRun(
-            dict(
-                epochs=1,
-                lr=3e-4,
-                momentum=0.0,
-                nesterov=False,
-                weight_decay=0.0,
-                schedule="constant",
-                batch_size=128,
-                sigma=0.5,
-                noises=25,
-                adds_up=True,
-                norm="frozen",
-            ),
+            _AUTHORS | dict(lr=3e-4, sigma=0.5),
             _VGG11,
             CIFAR100,
             "one class",
             "jwf40/Information-Theoretic-Unlearning, src/forget_full_class_main.py, c967614",
         ),
         "cifar100-vit-jit": PublishedRun(
-            dict(
-                epochs=1,
-                lr=1.5,
-                momentum=0.0,
-                nesterov=False,
-                weight_decay=0.0,
-                schedule="constant",
-                batch_size=128,
-                sigma=0.8,
-                noises=25,
-                adds_up=True,
-                norm="frozen",
-            ),
+            _AUTHORS | dict(lr=1.5, sigma=0.8),
             VIT,
             PublishedData("CIFAR-100", 100, (3, 224, 224)),
             "one class",
             "jwf40/Information-Theoretic-Unlearning, src/forget_full_class_main.py, c967614",
         ),
         "cifar10-vgg11-jit": PublishedRun(
-            dict(
-                epochs=1,
-                lr=3e-4,
-                momentum=0.0,
-                nesterov=False,
-                weight_decay=0.0,
-                schedule="constant",
-                batch_size=128,
-                sigma=0.01,
-                noises=25,
-                adds_up=True,
-                norm="frozen",
-            ),
+            _AUTHORS | dict(lr=3e-4, sigma=0.01),
             _VGG11,
             CIFAR10,
             "100 random samples",
@@ -124,11 +100,8 @@ class JiT(SGDFields, Method):
         student, noise = task.student(), seeds.generator(task.seed, self.name)
 
         def loss(part: LossInputs) -> Tensor:
-            inputs, logits = part.batch.inputs, part.outputs.logits
-            if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-                raise Refused(
-                    f"{self.name} needs inputs that are a real-valued tensor, to add noise"
-                )
+            inputs = real_valued(part.batch.inputs, self.name, "to add noise")
+            logits = part.outputs.logits
             found = torch.zeros_like(logits[:, 0])
             for _ in range(self.noises):
                 noisy = noised(inputs, self.sigma, noise)

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
-from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource, Source, TensorSource
-from eigenforget.methods.base import Method, Range, Task, adam
+from eigenforget.methods.base import Method, Range, Task, adam, real_valued
 from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.models.features import logits_of
 from eigenforget.training.losses import cross_entropy
@@ -129,8 +128,7 @@ class UNSIR(Method):
             Refused: Inputs are no real-valued tensor.
         """
         like = next(task.needs_retain(self.name).batches(1)).inputs
-        if not isinstance(like, Tensor) or not like.is_floating_point():
-            raise Refused("unsir needs inputs that are a real-valued tensor, to make noise of")
+        like = real_valued(like, self.name, "to make noise of")
         n = self.noise_samples
         start = torch.randn(
             n, *like.shape[1:], generator=seeds.generator(task.seed, "unsir", label)

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed import is_initialized
@@ -250,6 +251,18 @@ class Engine:
                 self.meter.count(forwarded=len(batch.labels))
                 named = zip(dict.fromkeys(layers), others, strict=True)
                 yield batch, Outputs(logits, features, dict(named))
+
+    def correct(self, model: nn.Module, source: Source, *, layer: str | None = None) -> np.ndarray:
+        """Whether a model in eval mode classifies each sample as its label says, bool [N].
+
+        Args:
+            model: Any classifier.
+            source: The samples.
+            layer: The feature layer of a model without a linear head.
+        """
+        passes = self.forward(model, source, layer=layer)
+        hits = [outputs.logits.argmax(1) == batch.labels for batch, outputs in passes]
+        return torch.cat(hits).cpu().numpy()
 
     def placed(self, model: nn.Module) -> nn.Module:
         """The model on this engine's device, in its memory order."""

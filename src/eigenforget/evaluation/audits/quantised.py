@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -66,12 +65,8 @@ class QuantisedWeights:
         source = evidence.sources.get(part)
         if source is None or len(source) == 0 or evidence.engine is None:
             return missing_share(name, f"no sample of part {part}", better)
-        right = [
-            (outputs.logits.argmax(dim=1).cpu() == batch.labels.cpu()).numpy()
-            for batch, outputs in evidence.engine.forward(model, source, layer=evidence.layer)
-        ]
-        found = np.concatenate(right)
-        return share(name, correct=int(found.sum()), seen=len(found), better=better)
+        right = evidence.engine.correct(model, source, layer=evidence.layer)
+        return share(name, correct=int(right.sum()), seen=len(right), better=better)
 
 
 def round_weights(model: nn.Module, bits: int) -> None:

@@ -332,11 +332,7 @@ class _Watch:
             self.look(model)
 
     def look(self, model: nn.Module) -> None:
-        right = [
-            (o.logits.argmax(1) == batch.labels).cpu().numpy()
-            for batch, o in self.engine.forward(model, self.source)
-        ]
-        self.right.append(np.concatenate(right))
+        self.right.append(self.engine.correct(model, self.source))
 
 
 def area_interval(area: float, right: np.ndarray) -> Interval:

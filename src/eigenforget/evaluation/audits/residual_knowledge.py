@@ -62,13 +62,7 @@ class ResidualKnowledge:
         rows = []
         for draw in range(self.draws):
             noisy = NoisySource(source, self.radius * span, seed, draw)
-            right = [
-                (outputs.logits.argmax(dim=1).cpu() == batch.labels.cpu()).numpy()
-                for batch, outputs in evidence.engine.forward(
-                    evidence.model, noisy, layer=evidence.layer
-                )
-            ]
-            rows.append(np.concatenate(right))
+            rows.append(evidence.engine.correct(evidence.model, noisy, layer=evidence.layer))
         return (averaged(_NAME, np.stack(rows), "reference"),)
 
 
