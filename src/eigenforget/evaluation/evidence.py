@@ -75,7 +75,11 @@ class Evidence:
 
     def has(self, part: Part) -> bool:
         """Whether there are samples of this part."""
-        return part in self.parts and len(self.parts[part].labels) > 0
+        return self.count(part) > 0
+
+    def count(self, part: Part) -> int:
+        """How many samples of this part there are."""
+        return len(self.parts[part].labels) if part in self.parts else 0
 
 
 class Findings(NamedTuple):

@@ -61,7 +61,7 @@ class ForgetClusters:
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The two scores, or the reason why there are none."""
-        counts = [len(evidence.parts[p].labels) if p in evidence.parts else 0 for p in _PARTS]
+        counts = [evidence.count(p) for p in _PARTS]
         if min(counts) < MIN_SAMPLES:
             return _none(
                 f"needs {MIN_SAMPLES} samples each of forget and retain, got {counts[0]} and "

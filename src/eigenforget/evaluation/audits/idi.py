@@ -53,9 +53,10 @@ class IDI:
     Raises:
         EigenforgetError: A feature is not finite.
 
-    Source: arXiv 2405.17878, from notes of it. Deviations: its critic is the rest of the network
-    with a projection, trained by SGD, at the later layers; here it is linear, its optimum unique,
-    and the layers are those that were asked for.
+    Source: arXiv 2405.17878, implemented from a summary and not checked against the paper.
+    Deviations: its critic is the rest of the network with a projection, trained by SGD, at the
+    later layers; here it is linear, its optimum unique, and the layers are those that were asked
+    for.
     """
 
     name: ClassVar[str] = "idi"
@@ -78,7 +79,7 @@ class IDI:
             return "no class is forgotten as a whole, so original and retrained models tell alike"
         if evidence.original is None or not evidence.oracles:
             return "needs the original and 1 retrained model"
-        counts = [len(evidence.parts[p].labels) if p in evidence.parts else 0 for p in _PARTS]
+        counts = [evidence.count(p) for p in _PARTS]
         if min(counts) < MIN_SAMPLES:
             return (
                 f"needs {MIN_SAMPLES} samples each of forget and retain, got {counts[0]} and "

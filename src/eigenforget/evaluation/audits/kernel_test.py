@@ -69,14 +69,13 @@ class KernelTest:
 
     def _contrasts(self, evidence: Evidence, seed: int) -> np.ndarray | str:
         """What each sample adds to the gap [n], or the reason why there is none."""
-        rows = evidence.parts.get("forget")
-        count = 0 if rows is None else len(rows.labels)
-        if rows is None or count < MIN_SAMPLES or len(evidence.oracles) < 2:
+        count = evidence.count("forget")
+        if count < MIN_SAMPLES or len(evidence.oracles) < 2:
             return (
                 f"needs {MIN_SAMPLES} samples of part forget and 2 retrained models, got {count} "
                 f"and {len(evidence.oracles)}"
             )
-        rng = np.random.default_rng(derive(seed, self.name))
+        rows, rng = evidence.parts["forget"], np.random.default_rng(derive(seed, self.name))
         drawn = np.sort(rng.permutation(count)[: self.most])
         mine, *others = (
             softmax(finite_logits(logits[drawn], "forget"), axis=1)

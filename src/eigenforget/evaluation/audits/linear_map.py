@@ -38,8 +38,8 @@ class LinearMap:
     Raises:
         EigenforgetError: A feature or a logit is not finite.
 
-    Source: the feature-mapping attack of One-Point Contraction (arXiv 2507.07754), from notes of
-    it.
+    Source: the feature-mapping attack of One-Point Contraction (arXiv 2507.07754), implemented
+    from a summary and not checked against the paper.
     """
 
     name: ClassVar[str] = "linear_map"
@@ -52,12 +52,12 @@ class LinearMap:
         seed: int,  # noqa: ARG002 (every audit is given one)
     ) -> tuple[Score, ...]:
         """The two accuracies, or the reason why there are none."""
-        original, rows = evidence.original, evidence.parts.get("retain")
+        original, count = evidence.original, evidence.count("retain")
         if original is None or "retain" not in original:
             return none(_NAMES, "there is no original whose logits a map could reach")
-        if rows is None or len(rows.labels) < MIN_SAMPLES:
-            count = 0 if rows is None else len(rows.labels)
+        if count < MIN_SAMPLES:
             return none(_NAMES, f"needs {MIN_SAMPLES} samples of part retain, got {count}")
+        rows = evidence.parts["retain"]
         unit = standardiser(finite_features(rows.features, "retain", "a linear map"))
         slopes = least_squares(
             unit(rows.features), finite_logits(original["retain"].logits, "retain")

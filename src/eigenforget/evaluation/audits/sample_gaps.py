@@ -51,15 +51,15 @@ class SampleGaps:
         seed: int,  # noqa: ARG002 (every audit is given one)
     ) -> tuple[Score, ...]:
         """The two scores, or the reason why there are none."""
-        rows = evidence.parts.get("forget")
-        count = 0 if rows is None else len(rows.labels)
-        if rows is None or count < MIN_SAMPLES or not evidence.oracles:
+        count = evidence.count("forget")
+        if count < MIN_SAMPLES or not evidence.oracles:
             reason = (
                 "needs 1 retrained model, got 0"
                 if not evidence.oracles
                 else f"needs {MIN_SAMPLES} samples of part forget, got {count}"
             )
             return missing_share(_SHARE, reason), _gap(reason)
+        rows = evidence.parts["forget"]
         others = [oracle["forget"] for oracle in evidence.oracles]
         mine = _phi(rows.logits, rows.labels)
         theirs = np.stack([_phi(other.logits, other.labels) for other in others])

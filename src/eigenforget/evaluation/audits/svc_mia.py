@@ -57,7 +57,7 @@ class SVCMIA:
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The share, or the reason why there is none."""
         needed: tuple[Part, ...] = ("forget", "retain", "test_retain")
-        counts = [len(evidence.parts[p].labels) if p in evidence.parts else 0 for p in needed]
+        counts = [evidence.count(p) for p in needed]
         if min(counts) < MIN_SAMPLES:
             found = ", ".join(map(str, counts))
             return _scores(f"needs {MIN_SAMPLES} samples each of {', '.join(needed)}, got {found}")

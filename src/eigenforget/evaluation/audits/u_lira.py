@@ -112,7 +112,7 @@ class ULiRA:
                 f"got {peers} and {oracles}",
                 "both",
             )
-        n = len(evidence.parts["forget"].labels) if evidence.has("forget") else 0
+        n = evidence.count("forget")
         if n < MIN_SAMPLES:
             few = f"needs {MIN_SAMPLES} samples of part forget, got {n}"
             return no_attack(self.name, few, "both")
