@@ -37,7 +37,7 @@ def test_the_heat_map_holds_a_cell_per_band() -> None:
     assert fig.texts[2][5] == table.in_units(cell(records, "x").units or 0.0)
     assert fig.texts[2][-1] == "" and fig.palette == "band"
     # By groups: outputs, what is kept, others.
-    assert list(fig.lines) == ["test forget accuracy", "retain accuracy", "s"]
+    assert list(fig.rows) == ["test forget accuracy", "retain accuracy", "s"]
     # Two long names stay two columns and can be told apart.
     assert len(set(fig.columns)) == len(fig.columns) == 8
     few = band_figures.bands_figure([r for r in records if r.name != "o4"])
@@ -119,7 +119,7 @@ def test_classes_are_cells_and_an_absent_class_is_none() -> None:
     )
     assert [list(line) for line in fig.texts] == [["0.50", ""], ["", "0.25"], ["", "1.00"]]
     assert [list(line) for line in fig.steps] == [[5, None], [None, 2], [None, 10]]
-    assert list(fig.lines) == ["class 0", "class 1", "class cat"]
+    assert list(fig.rows) == ["class 0", "class 1", "class cat"]
     assert list(fig.columns) == ["m", "n"]
 
 

@@ -87,7 +87,7 @@ class PlotShape:
 
 @dataclass(frozen=True)
 class PlotCells:
-    """Cells of a plot, a line of them for each class; `shades` run from 0 to 1, None is empty."""
+    """Cells of a plot, a row for each class; `shades` run from 0 to 1, None is empty."""
 
     shades: Sequence[Sequence[float | None]]
     palette: str
@@ -140,14 +140,14 @@ class HeatMap:
 
     Attributes:
         columns: Names above.
-        lines: Names beside.
+        rows: Names beside.
         texts: What the cells say.
         steps: Their shades: whole numbers of the palette, None for an empty cell.
         palette: Name of the palette, one of palettes.PALETTES.
     """
 
     columns: Sequence[str]
-    lines: Sequence[str]
+    rows: Sequence[str]
     texts: Sequence[Sequence[str]]
     steps: Sequence[Sequence[int | None]]
     palette: str

@@ -61,7 +61,7 @@ def _heat_map(found: HeatMap) -> Markup:
         Markup("<tr><th scope=row>{}</th>{}</tr>\n").format(
             name, Markup("").join(map(_heat_cell, texts, steps))
         )
-        for name, texts, steps in zip(found.lines, found.texts, found.steps, strict=True)
+        for name, texts, steps in zip(found.rows, found.texts, found.steps, strict=True)
     ]
     turned = " turned" if len(found.columns) > _MOST_LEVEL else ""
     return Markup(
