@@ -113,7 +113,7 @@ class MetricAudit:
         ]
         trials = [t for method in self.controls for t in self._trials(method, originals, watch)]
         board = Board(
-            self.experiment.panel(seed=0, skip=self.skip, audits=self.audits, layers=self.layers),
+            self._panel(),
             [o.model for o in originals],
             [o.model for _, _, o in oracles],
             pairs=[n for _, n, _ in oracles],
