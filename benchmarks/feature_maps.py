@@ -22,7 +22,7 @@ from cyclopts import App
 from torch import nn
 
 from eigenforget.alignment import default_k, eigenspace_of_rows, leading
-from eigenforget.data import DATASETS
+from eigenforget.data import DATASETS, Data
 from eigenforget.models import MODELS
 from eigenforget.models.checkpoint import load_checkpoint
 from eigenforget.models.features import capture
@@ -32,6 +32,7 @@ from eigenforget.report.figures.style import BLUE, GREY, INK, VERMILLION
 FOLDER = Path(__file__).parent / "results" / "feature_maps"
 KEPT = "maps.json"
 DATA, MODEL, FORGOTTEN = "digits()", "small_resnet(width=16)", 3
+_DIM = "#555555"
 _SIDE, _GAP, _TOP, _BOTTOM, _MARGIN = 250, 18, 46, 44, 40
 
 app = App(help=__doc__)
@@ -68,7 +69,7 @@ def keep(original: Path, unlearned: Path, retrained: Path) -> None:
 
 
 @torch.no_grad()
-def measure(title: str, model: nn.Module, data: object) -> Panel:
+def measure(title: str, model: nn.Module, data: Data) -> Panel:
     """A panel of held-out samples, beside the eigenspace of the training samples that stay."""
     stays = data.train.targets != FORGOTTEN
     with capture(model) as tap:
@@ -106,19 +107,19 @@ def draw(panels: Sequence[Panel]) -> str:
     for share in (0, 50, 100):
         y = _height(share / 100)
         parts.append(
-            f'<text x="{_MARGIN - 6}" y="{y + 4:g}" text-anchor="end" fill="#555555">{share}%</text>'
+            f'<text x="{_MARGIN - 6}" y="{y + 4:g}" text-anchor="end" fill="{_DIM}">{share}%</text>'
         )
     for number, panel in enumerate(panels):
         parts += _panel(panel, _MARGIN + number * (_SIDE + _GAP))
     note = "Height: how much of a digit's features the directions of the other classes leave unexplained"
-    parts.append(f'<text x="{_MARGIN}" y="{height - 8}" fill="#555555">{escape(note)}</text>')
+    parts.append(f'<text x="{_MARGIN}" y="{height - 8}" fill="{_DIM}">{escape(note)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _panel(panel: Panel, left: float) -> Iterator[str]:
     said = f"calls {panel.recognised:.0%} of the {FORGOTTEN}s a {FORGOTTEN}"
     yield f'<text x="{left}" y="17" font-size="15" font-weight="bold" fill="{INK}">{panel.title}</text>'
-    yield f'<text x="{left}" y="36" fill="#555555">{escape(said)}</text>'
+    yield f'<text x="{left}" y="36" fill="{_DIM}">{escape(said)}</text>'
     yield (
         f'<rect x="{left}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}"'
         f' fill="none" stroke="{GREY}" stroke-opacity="0.4"/>'
@@ -137,7 +138,7 @@ def _panel(panel: Panel, left: float) -> Iterator[str]:
             if of == label
         )
         yield f"<g {look}>{''.join(dots)}</g>"
-        ink, weight = (VERMILLION, "bold") if gone else ("#555555", "normal")
+        ink, weight = (VERMILLION, "bold") if gone else (_DIM, "normal")
         yield (
             f'<text x="{middle:g}" y="{_TOP + _SIDE + 16}" text-anchor="middle"'
             f' font-weight="{weight}" fill="{ink}">{label}</text>'

@@ -30,7 +30,7 @@ HEAD = """\
 
 Numbers of other papers beside ours, in the same columns. They are not of the same setting: ours are what fits two processor cores, and each section says what
 differs and why. So compare the order of methods and the distance to retrained models, and not a number with a number. "Second hand" means
-that the numbers were read in notes of the paper, and not in the paper.
+that the numbers were taken from a summary of the paper and not checked against it.
 
 A retrained model's cell is the mean ± half of its band. Any other of ours is the mean over training seeds, in brackets its gap to the retrained models in half-widths of
 their band (within ±1 it is a value that a retrained model may have). "–": not measured, or not printed. An average gap is the mean distance from retrained models over forget, retain and
