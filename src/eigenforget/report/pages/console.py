@@ -57,7 +57,7 @@ def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
 
 
 def _verdicts(table: Table) -> list[Text | rich.table.Table]:
-    """A line for each model with the three answers, and what to do next."""
+    """A line for each model with the three answers, and the reason of each that is not yes."""
     said = verdicts(table)
     if not said:
         return []
@@ -68,14 +68,14 @@ def _verdicts(table: Table) -> list[Text | rich.table.Table]:
         answers = [Text(f"{a.sign} {a.answer}", _ANSWERS[a.sign]) for a in v.answers[:2]]
         outcome = Text(v.outcome, _OUTCOMES[v.slug])
         grid.add_row(Text(v.model), outcome, *answers, Text(v.cost.words))
-    steps = [
-        Text(f"{v.model}: {sentence}")
+    reasons = [
+        f"{v.model}: {sentence}"
         for v in said
-        if v.role != "control"
         for sentence in (v.forgot.words, v.kept.words)
         if not sentence.startswith("yes")
     ]
-    return [grid, *steps, Text("")]
+    # Without retrained models both answers have the same reason.
+    return [grid, *map(Text, dict.fromkeys(reasons)), Text("")]
 
 
 def _blocks(models: Sequence[Row], width: int) -> list[list[Row]]:
@@ -125,7 +125,7 @@ def _reference(table: Table, column: Column) -> Text:
 
 
 def _two_lines(above: str, below: str, style: str = "dim") -> Text:
-    return Text(f"{above}\n") + Text(below, style=style)
+    return Text(f"{above}\n") + Text(below, style=style) if below else Text(above)
 
 
 def _range(values: Sequence[float]) -> Text:
@@ -155,7 +155,10 @@ def _legend(oracles: int, *, more: int) -> str:
     rest = f" {more} further scores are in the page and in table.csv." if more > 0 else ""
     end = f"(seconds: share of the cost of retraining). - = not applicable.{rest}"
     if not oracles:
-        return f"No retrained model among the records: no gaps, no bands. - = not applicable.{rest}"
+        return (
+            "No retrained model among the records: no gaps, no bands. `eigenforget train --without`"
+            f" makes one, and `evaluate --oracle` takes it. - = not applicable.{rest}"
+        )
     if oracles == 1:
         return (
             "retrained: value of the only one, so there is no band and a small gap may be chance."
