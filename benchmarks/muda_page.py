@@ -1,4 +1,5 @@
-"""Verdicts on `muda()` as it comes, on its parts left out, and on other methods, in docs/muda.md.
+"""Verdicts on `muda()` as it comes, on its parts left out, and on other methods, in docs/muda.md,
+and the table of README.md.
 
     eigenforget bench benchmarks/plans/muda.toml --out benchmarks/results/plans/muda
     python benchmarks/muda_page.py
@@ -35,6 +36,7 @@ NAMES = {
 }
 """Settings in words; others have the name of their method."""
 ACCURACY = "test_retain_accuracy"
+README_PROBLEM = "cifar10-small_resnet-by_class-label-5"
 
 app = App(help=__doc__)
 
@@ -56,14 +58,17 @@ def main(
     results: Path = HERE / "results" / "plans" / "muda",
     *,
     page: Path = HERE.parent / "docs" / "muda.md",
+    readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE from RESULTS."""
+    """Fill the tables of PAGE and README from RESULTS."""
     found = read_problems(results)
     if not found:
         raise SystemExit(f"no records of methods beside retrained models in {results}")
     for name, problem in found.items():
         pages.replace_between(page, name, table([judged(list(of)) for of in problem.seeds]))
-    print(f"wrote {len(found)} tables into {page}")
+    of_readme = found[README_PROBLEM].seeds[0]
+    pages.replace_between(readme, "cifar10", pages.readme_table([pages.study_of(of_readme)]))
+    print(f"wrote {len(found)} tables into {page}, and one into {readme}")
 
 
 def judged(records: Sequence[RunRecord]) -> list[Judged]:

@@ -47,16 +47,16 @@ PANEL = {
     "cluster_f1": "cluster F1",
 }
 README_COLUMNS = {
-    "cats called cats": "test_forget_accuracy",
+    "dogs called dogs": "test_forget_accuracy",
     "other images right": "test_retain_accuracy",
-    "cats' features that the other classes explain": "da",
+    "dogs' features that the other classes explain": "da",
 }
 README_ROWS = {
     "original": "before",
     "head_mask": "answer masked (a cheat)",
     "finetune": "fine-tuning",
-    "muda": "MUDA",
-    "oracle": "**retrained without cats**",
+    "muda": "`muda()`",
+    "oracle": "**retrained without dogs**",
 }
 CASE_SCORES = {
     "forget_accuracy": "forget acc.",
@@ -128,15 +128,13 @@ def study_of(records: Sequence[RunRecord]) -> Study:
 
 
 def class_page(folder: Path) -> bool:
-    """summary.md, summary.svg, of CIFAR-10 the table in README.md; whether every bound holds."""
+    """summary.md and summary.svg; whether every bound holds."""
     studies = studies_of(folder)
     checks, held = bounds(studies)
     title = f"{folder.name}: {request_of(studies)}"
     text = f"{score_table(studies)}\n\n{checks}\n"
     write_text(folder / "summary.md", f"# {title}\n\n{text}")
     write_text(folder / "summary.svg", draw(studies, title))
-    if folder.name == "cifar10":
-        replace_between(ROOT / "README.md", folder.name, readme_table(studies))
     return held
 
 
