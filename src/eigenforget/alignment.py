@@ -294,7 +294,8 @@ def dimensional_alignment_loss(
     −DA_k² for the Frobenius form, which is the source's (2407.17710); −tr(Uᵀ G U) / tr(G), the
     energy itself, for "energy". It is a ratio over the batch and has no per-sample form (the one
     deviation from this package's losses). The basis is detached: gradients move the forget features
-    into the retain eigenspace, never the eigenspace.
+    into the retain eigenspace, never the eigenspace. A batch without energy, such as one sample
+    less its own mean, gives 0 and no gradient.
     """
     if features.ndim != 2 or basis.ndim != 2 or features.shape[1] != basis.shape[0]:
         raise EigenforgetError(
@@ -311,15 +312,20 @@ def _squared_alignment(rows: Tensor, basis: Tensor) -> Tensor:
     if rows.shape[0] < rows.shape[1]:
         inner = rows @ rows.T
         projected = rows @ basis
-        return (projected * (inner @ projected)).sum() / inner.square().sum()
+        return (projected * (inner @ projected)).sum() / _some(inner.square().sum())
     gram = rows.T @ rows
-    return (gram @ basis).square().sum() / gram.square().sum()
+    return (gram @ basis).square().sum() / _some(gram.square().sum())
 
 
 def _energy(rows: Tensor, basis: Tensor) -> Tensor:
     """tr(Uᵀ G U) / tr(G) with G = rowsᵀ rows: the share of squared length that lies in span(U)."""
     rows = _scaled(rows)
-    return (rows @ basis).square().sum() / rows.square().sum()
+    return (rows @ basis).square().sum() / _some(rows.square().sum())
+
+
+def _some(energy: Tensor) -> Tensor:
+    """The energy, above 0 so that it can divide."""
+    return energy.clamp_min(torch.finfo(energy.dtype).tiny)
 
 
 def _scaled(rows: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
         identity_of(experiment(request="by_class(label=4)"), "oracle", 0),
         identity_of(experiment(model="mlp(hidden=(17,))"), "oracle", 0),
         identity_of(
-            replace(experiment(), engine=Engine(device="cpu", precision="bf16-mixed")), "oracle", 0
+            replace(experiment(), engine=Engine(device="cpu", precision="64-true")), "oracle", 0
         ),
         identity_of(
             replace(experiment(), engine=Engine(device="cpu", channels_last=True)), "oracle", 0

@@ -236,7 +236,7 @@ def sides() -> dict[str, Any]:
 
 
 QUICK = [
-    MUDA(alternations=1, batch_size=8, k=2),
+    MUDA(alternations=1, batch_size=8),
     Finetune(epochs=1, batch_size=8),
     NegGradPlus(epochs=1, batch_size=8),
 ]

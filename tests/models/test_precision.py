@@ -44,7 +44,7 @@ KINDS = {
 }
 
 
-QUICK = [MUDA(alternations=1, batch_size=8, k=2), Finetune(epochs=1, batch_size=8)]
+QUICK = [MUDA(alternations=1, batch_size=8), Finetune(epochs=1, batch_size=8)]
 
 
 def samples(shape: tuple[int, ...] = (WIDTH,), n: int = 32) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
+from eigenforget.alignment import Form, dimensional_alignment_loss
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.notices import EigenforgetWarning
@@ -223,6 +224,14 @@ def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
         (128, 10),
         (128, 31),
     ]
+
+
+@pytest.mark.parametrize("form", ["frobenius", "energy"])
+def test_a_batch_without_energy_aligns_nothing(form: Form) -> None:
+    rows = torch.zeros(1, 4, requires_grad=True)
+    loss = dimensional_alignment_loss(rows, torch.eye(4)[:, :2], form=form)
+    (gradient,) = torch.autograd.grad(loss, rows)
+    assert loss.item() == 0 and not gradient.any()
 
 
 def test_a_head_that_cannot_be_drawn_anew_is_left_with_a_warning(task: Task) -> None:

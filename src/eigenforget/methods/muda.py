@@ -37,6 +37,9 @@ from eigenforget.training.losses import (
 )
 from eigenforget.training.phases import LossInputs, Phase, ScheduleName
 
+ROUNDING = 1e-10
+"""Share of the energy that is rounding: float32 keeps 7 digits, and this is 5 of them, squared."""
+
 PROBE_EVERY, PROBE_ROWS, PROBE_DECAY = 5, 2048, 1e-3
 """Steps between two fits of the probe, features that it is fitted on, and its L2 penalty. A probe
 on few features is noise, and its loss destroys more than retraining does: with 256 rows on digits
@@ -230,7 +233,7 @@ class MUDA(Method):
         elif self.joint:
             first["steps_per_epoch"] = self.steps or default_steps(task, first["batch_size"])
             loss = _JointLoss(self, task, forget_loss, first["batch_size"])
-            loss.remember(task, (task.forget, retain))
+            loss.remember(task, first["teachers"][0], (task.forget, retain))
             phases = [Phase("forget", (task.forget, retain), loss, **first)]
         else:
             forget = Phase("forget", (task.forget,), forget_loss, **first)
@@ -319,13 +322,13 @@ class _JointLoss:
         self._probe = FittedProbe(task.num_classes, batches=kept, decay=PROBE_DECAY)
         self._batch_size, self._step = batch_size, 0
 
-    def remember(self, task: Task, sources: Sequence[Source]) -> None:
+    def remember(self, task: Task, original: nn.Module, sources: Sequence[Source]) -> None:
         """Fill the probe's memory with features of the original."""
         if self._weight == 0:
             return
         for source in sources:
             sample = task.sample(source, PROBE_ROWS // len(sources), "probe")
-            for batch, outputs in task.engine.forward(task.model, sample, layer=task.layer):
+            for batch, outputs in task.engine.forward(original, sample, layer=task.layer):
                 labels = batch.labels.to(outputs.features.device)
                 for first in range(0, len(labels), self._batch_size):
                     rows = slice(first, first + self._batch_size)
@@ -372,12 +375,20 @@ class _Basis:
         self.mean = total.mean
         if method.w_da > 0:
             space = total.space(method.centering)
-            k = method.k or default_k(self._classes, space.vectors.shape[0])
+            width, rank = space.vectors.shape
+            k = method.k or min(default_k(self._classes, width), max(rank, 1))
             self.vectors = leading(space, k, count)
 
     def loss(self, features: Tensor) -> Tensor:
-        """L_DA of a forget batch [B, D]; under centering "each" less its own mean."""
-        rows = features - features.mean(0) if self._method.centering == "each" else features
+        """L_DA of a forget batch [B, D]; under centering "each" less its own mean.
+
+        Rows that differ by rounding alone have no directions: they count as equal.
+        """
+        rows = features
+        if self._method.centering == "each":
+            centred = features - features.mean(0)
+            differ = centred.square().sum() > ROUNDING * features.square().sum()
+            rows = torch.where(differ, centred, torch.zeros_like(centred))
         return dimensional_alignment_loss(rows, self.vectors, form=self._method.form)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -15,5 +14,8 @@ def feature_error(features: Tensor, original: Tensor) -> Tensor:
 
 
 def total_variance(features: Tensor) -> Tensor:
-    """The trace of the covariance of features [B, D], above 0 so that it can divide."""
-    return features.var(0, correction=0).sum().clamp_min(torch.finfo(features.dtype).tiny)
+    """The trace of the covariance of features [B, D], above 0 so that it can divide.
+
+    At least 1e-12: beside constant features any step is far, and squares of that must stay finite.
+    """
+    return features.var(0, correction=0).sum().clamp_min(1e-12)

@@ -71,7 +71,8 @@ class SampleGaps:
         needed = int(np.ceil(1 / (1 - self.top) - 1e-9))
         gap: float | str = f"needs {needed} samples of part forget, got {count}"
         if count >= needed:
-            gap = float(np.quantile(mine - theirs.mean(axis=0), self.top, method="lower"))
+            gaps = (mine - theirs).mean(axis=0)  # of identical models exactly 0
+            gap = float(np.quantile(gaps, self.top, method="lower"))
         return share_score(_SHARE, value, interval), _gap(gap)
 
 
