@@ -427,7 +427,7 @@ def muda(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
     """One alternation, in which forget set and retain set are seen once."""
     gone = labels == 0
     forget, retain = (TensorSource(inputs[at], labels[at]) for at in (gone, ~gone))
-    method = MUDA(alternations=1, basis_samples=1024, recover_ratio=9, norm="train")
+    method = MUDA(recipe="paper", alternations=1, basis_samples=1024, recover_ratio=9, norm="train")
     task = Task(model, forget, retain, engine(), 0, 10, (0,))
     run_method(method, task)
 

@@ -50,7 +50,7 @@ STARTS = {
 """The first trial of a method by the name of the data set, where it is not the method's defaults.
 """
 STARTS["backdoored"] = STARTS["npz"] | {"muda": "muda(target='masked_label')"}
-BACKDOOR_SPACES = {"muda": {"forget_lr": Range(0.01, 0.2), "recover_lr": Range(0.001, 0.05)}}
+BACKDOOR_SPACES = {"muda": {"forget_lr": Range(0.01, 0.2), "w_features": Range(2.0, 100.0)}}
 SEED, ORACLE = 100, 110
 
 app = App(help=__doc__)
