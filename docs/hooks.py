@@ -34,9 +34,11 @@ ELSEWHERE = ("*.md", "LICENSE", "CITATION.cff", "benchmarks/**/*", "examples/*")
 """Files outside of docs/ that are part of the site, in the places that they have here."""
 SHOWN = (".md", ".svg", ".toml", ".py", ".csv", ".ipynb", ".cff", "")
 _LINK = re.compile(
-    r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]*)(?P<anchor>#[^)\s]*)?\)"
+    r"(?P<code>```.*?```|`[^`\n]*`)"
+    r"|(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]*)(?P<anchor>#[^)\s]*)?\)",
+    re.DOTALL,
 )
-_CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+"""Code, in which nothing is a link, or a link, whose text may hold code."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -73,9 +75,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Turn links between files of the repository into links between pages."""
     del config
     here = page.file.src_uri
-    parts = _CODE.split(markdown)
-    parts[::2] = [_LINK.sub(lambda m: _linked(m, here, files), text) for text in parts[::2]]
-    return "".join(parts)
+    return _LINK.sub(lambda m: m[0] if m["code"] else _linked(m, here, files), markdown)
 
 
 def _linked(found: re.Match[str], here: str, files: Files) -> str:
@@ -190,11 +190,10 @@ def modules() -> dict[str, list[str]]:
     """The public names of the package by the top-level module that defines them."""
     found: dict[str, list[str]] = {}
     for name in eigenforget.__all__:
-        module = getattr(getattr(eigenforget, name), "__module__", None)
-        if module and name != "__version__" and not name.isupper():
+        value = getattr(eigenforget, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            module = value.__module__
             found.setdefault(module.split(".")[1], []).append(f"{module}.{name}")
-        elif name == "MUDA":
-            found.setdefault("methods", []).append("eigenforget.methods.muda.MUDA")
     return dict(sorted(found.items()))
 
 
