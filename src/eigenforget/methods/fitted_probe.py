@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
+from eigenforget.training.phases import LossInputs
+
 
 class FittedProbe:
     """Multinomial logistic regression on remembered features [N, D], standardised.
@@ -18,11 +20,15 @@ class FittedProbe:
         classes: The number of classes C.
         batches: How many batches are remembered; the oldest go first.
         decay: L2 penalty of the weights on the mean loss.
+        every: Steps from one fit in `step` to the next.
         iterations: L-BFGS iterations of one fit, at most.
     """
 
-    def __init__(self, classes: int, *, batches: int, decay: float, iterations: int = 15) -> None:
+    def __init__(
+        self, classes: int, *, batches: int, decay: float, every: int = 1, iterations: int = 15
+    ) -> None:
         self._classes, self._decay, self._iterations = classes, decay, iterations
+        self._every, self._steps = every, 0
         self._features: deque[Tensor] = deque(maxlen=batches)
         self._labels: deque[Tensor] = deque(maxlen=batches)
         self._weights: Tensor | None = None
@@ -32,6 +38,15 @@ class FittedProbe:
         """Keep a batch of features [B, D] with its labels [B]."""
         self._features.append(features.detach())
         self._labels.append(labels)
+
+    def step(self, forget: LossInputs, retained: LossInputs) -> Tensor:
+        """Logits of the forget batch, after both batches of a training step are remembered."""
+        for part in (forget, retained):
+            self.remember(part.outputs.features, part.batch.labels)
+        if self._steps % self._every == 0:
+            self.fit()
+        self._steps += 1
+        return self(forget.outputs.features)
 
     def fit(self) -> None:
         """Minimise mean cross-entropy + decay · ‖A‖², starting from the last fit."""

@@ -271,6 +271,11 @@ def _samples(task: Task) -> int:
     return len(task.forget) + (0 if task.retain is None else len(task.retain))
 
 
+def _taken_now(task: Task) -> set[int]:
+    """The classes that this request takes as a whole, without those of earlier ones."""
+    return set(task.forgotten_classes) & set(task.forget.labels().tolist())
+
+
 class _ForgetLoss:
     """w_da · L_DA + w_sd · L_SD of a forget batch."""
 
@@ -284,7 +289,11 @@ class _ForgetLoss:
 
     def __call__(self, part: LossInputs) -> Tensor:
         """Values per sample [B]."""
-        loss = self._method.w_sd * kl_to_target(self.target(part), part.outputs.logits)
+        return self.towards(self.target(part), part)
+
+    def towards(self, q: Tensor, part: LossInputs) -> Tensor:
+        """The same for a target [B, C] that is known."""
+        loss = self._method.w_sd * kl_to_target(q, part.outputs.logits)
         if self._basis is not None:
             loss = loss + self._method.w_da * self._basis.loss(part.outputs.features)
         return loss
@@ -316,11 +325,12 @@ class _JointLoss:
 
     def __init__(self, method: MUDA, task: Task, forget_loss: _ForgetLoss, batch_size: int) -> None:
         self._forget, self._recover = forget_loss, _RecoverLoss(method, task)
-        gone = set(task.forgotten_classes) & set(task.forget.labels().tolist())
-        self._weight = method.w_probe if gone else 0.0
+        self._weight = method.w_probe if _taken_now(task) else 0.0
         kept = math.ceil(_PROBE_ROWS / batch_size)
-        self._probe = FittedProbe(task.num_classes, batches=kept, decay=_PROBE_DECAY)
-        self._batch_size, self._step = batch_size, 0
+        self._probe = FittedProbe(
+            task.num_classes, batches=kept, decay=_PROBE_DECAY, every=_PROBE_EVERY
+        )
+        self._batch_size = batch_size
 
     def remember(self, task: Task, original: nn.Module, sources: Sequence[Source]) -> None:
         """Fill the probe's memory with features of the original."""
@@ -336,16 +346,11 @@ class _JointLoss:
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         """A scalar."""
-        loss = self._forget(forget).mean() + self._recover(retained).mean()
+        q = self._forget.target(forget)
+        loss = self._forget.towards(q, forget).mean() + self._recover(retained).mean()
         if self._weight == 0:
             return loss
-        for part in (forget, retained):
-            self._probe.remember(part.outputs.features, part.batch.labels)
-        if self._step % _PROBE_EVERY == 0:
-            self._probe.fit()
-        self._step += 1
-        found = kl_to_target(self._forget.target(forget), self._probe(forget.outputs.features))
-        return loss + self._weight * found.mean()
+        return loss + self._weight * kl_to_target(q, self._probe.step(forget, retained)).mean()
 
 
 class _Basis:
@@ -430,10 +435,10 @@ def self_distillation_target(method: MUDA, task: Task) -> Target:
     Classes that earlier requests took have no place in q, which would bring them back.
     """
     kind = method.target
-    gone, here = torch.tensor(task.forgotten_classes), set(task.forget.labels().tolist())
-    earlier = torch.tensor([c for c in task.forgotten_classes if c not in here], dtype=torch.long)
+    now = _taken_now(task)
+    earlier = torch.tensor([c for c in task.forgotten_classes if c not in now], dtype=torch.long)
     if kind == "auto":
-        kind = "masked" if len(earlier) < len(gone) else "self_soft"
+        kind = "masked" if now else "self_soft"
     if kind == "masked_label":
         return lambda logits, labels: masked_true_class_target(
             logits.index_fill(1, earlier.to(logits.device), -math.inf), labels
@@ -444,7 +449,7 @@ def self_distillation_target(method: MUDA, task: Task) -> Target:
                 'muda(target="masked") needs a class that is forgotten as a whole; use '
                 'target="self_soft", or "masked_label"'
             )
-        masked = MaskedTarget(gone)
+        masked = MaskedTarget(torch.tensor(task.forgotten_classes))
         return lambda logits, _: masked(logits)
     scale = 1.0 if kind == "self" else method.temperature
     if len(earlier):

@@ -135,8 +135,13 @@ class _Loss:
     """The loss of one step, with the probe that it fits on the way."""
 
     def __init__(self, method: ProbedMUDA, num_classes: int, gone: Tensor) -> None:
-        self._method, self._target, self._step = method, MaskedTarget(gone), 0
-        self._probe = FittedProbe(num_classes, batches=2 * method.memory, decay=method.probe_decay)
+        self._method, self._target = method, MaskedTarget(gone)
+        self._probe = FittedProbe(
+            num_classes,
+            batches=2 * method.memory,
+            decay=method.probe_decay,
+            every=method.probe_every,
+        )
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         m = self._method
@@ -145,19 +150,10 @@ class _Loss:
         )
         found = m.w_sd * kl_to_target(of_forget, forget.outputs.logits).mean()
         if m.w_probe > 0:
-            probed = self._probed(forget, retained)
+            probed = self._probe.step(forget, retained)
             found = found + m.w_probe * kl_to_target(of_forget, probed).mean()
         logits = retained.outputs.logits
         found = found + m.w_labels * cross_entropy(logits, retained.batch.labels).mean()
         found = found + m.w_logits * kl_to_target(of_retained, logits).mean()
         original = retained.teachers[0].features
         return found + m.w_features * feature_error(retained.outputs.features, original)
-
-    def _probed(self, forget: LossInputs, retained: LossInputs) -> Tensor:
-        """The probe's logits of the forget batch."""
-        for inputs in (forget, retained):
-            self._probe.remember(inputs.outputs.features, inputs.batch.labels)
-        if self._step % self._method.probe_every == 0:
-            self._probe.fit()
-        self._step += 1
-        return self._probe(forget.outputs.features)
