@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
@@ -14,7 +12,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import GradientChunk
-from eigenforget.methods.ssd import Importances, dampen, importance_ratios
+from eigenforget.methods.ssd import Importances, alpha_of, dampen, importance_ratios
 from eigenforget.training.gradients import Weights, sensitivity
 
 _FINER = 25.0
@@ -66,9 +64,8 @@ class Potion(Method):
         goal = self.keep * float(task.correct(student, task.forget).mean())
         share = len(task.forget) / (len(task.forget) + len(retain)) / _FINER
         for _ in range(self.tries):
-            alpha = float(np.percentile(ratios, max(0.0, 100 - math.log1p(100 * share))))
             student = task.student()
-            dampen(student, found, alpha=alpha, dampening=self.dampening)
+            dampen(student, found, alpha=alpha_of(ratios, share), dampening=self.dampening)
             if float(task.correct(student, task.forget).mean()) <= goal:
                 return student.eval()
             share *= _GROWTH

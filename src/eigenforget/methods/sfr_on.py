@@ -9,16 +9,11 @@ from torch import Tensor, nn
 
 from eigenforget.core.fields import Count, NonNegative, Positive
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import BatchSize, GradientChunk, LearningRate
 from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
-from eigenforget.training.gradients import (
-    Weights,
-    fisher_diagonal,
-    sample_cross_entropy,
-    sensitivity,
-)
+from eigenforget.methods.ssd import squared_gradients
+from eigenforget.training.gradients import Weights
 from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import (
     LossInputs,
@@ -150,25 +145,13 @@ class SFRon(Method):
     def mask(self, task: Task, model: nn.Module) -> Weights:
         """1 where a weight ascends and 0 elsewhere, by the name of the weight."""
         of_forget, of_retain = (
-            self._fisher(task, model, source)
+            squared_gradients(task, self, model, source)
             for source in (task.forget, task.needs_retain(self.name))
         )
         return {
             name: ((value + _TINY) / (of_retain[name] + _TINY) >= self.threshold).to(value)
             for name, value in of_forget.items()
         }
-
-    def _fisher(self, task: Task, model: nn.Module, source: Source) -> Weights:
-        if self.estimator == "sample":
-            return fisher_diagonal(task.engine, model, source, chunk=self.chunk)
-        return sensitivity(
-            task.engine,
-            model,
-            source,
-            loss=sample_cross_entropy,
-            power=2,
-            batch_size=self.batch_size,
-        )
 
 
 def adaptive_mean(losses: Tensor, exponent: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -86,20 +87,28 @@ class SSD(DampeningFields, Method):
     }
 
     def __call__(self, task: Task) -> nn.Module:
-        def of_samples(model: nn.Module, source: Source) -> Weights:
-            return fisher_diagonal(task.engine, model, source, chunk=self.chunk)
+        return dampened(task, self, partial(squared_gradients, task, self))
 
-        def of_batches(model: nn.Module, source: Source) -> Weights:
-            return sensitivity(
-                task.engine,
-                model,
-                source,
-                loss=sample_cross_entropy,
-                power=2,
-                batch_size=self.batch_size,
-            )
 
-        return dampened(task, self, of_samples if self.estimator == "sample" else of_batches)
+def squared_gradients(task: Task, method: Any, model: nn.Module, source: Source) -> Weights:
+    """Mean squared gradients of the cross-entropy: of samples, or of batch means as published.
+
+    Args:
+        task: Says where to compute.
+        method: Has the fields estimator, batch_size and chunk.
+        model: The model; it stays as it is.
+        source: The samples.
+    """
+    if method.estimator == "sample":
+        return fisher_diagonal(task.engine, model, source, chunk=method.chunk)
+    return sensitivity(
+        task.engine,
+        model,
+        source,
+        loss=sample_cross_entropy,
+        power=2,
+        batch_size=method.batch_size,
+    )
 
 
 class Importances(NamedTuple):
@@ -133,8 +142,9 @@ def dampened(
         )
     found = _importances(task, method, student, retain, importance)
     alpha = method.alpha or adaptive_alpha(found.forget, found.all, count / total)
-    selected = {name: found.forget[name] > alpha * value for name, value in found.all.items()}
-    if method.alpha is not None and not any(bool(at.any()) for at in selected.values()):
+    if method.alpha is not None and not any(
+        bool((found.forget[name] > alpha * value).any()) for name, value in found.all.items()
+    ):
         largest = float(importance_ratios(found).max(initial=0.0))
         raise Refused(
             f"{method.name}(alpha={method.alpha}) changes no weight: the largest ratio I_f / I_D "
@@ -191,5 +201,9 @@ def adaptive_alpha(of_forget: Weights, of_all: Weights, share: float) -> float:
         of_all: I_D by name.
         share: N_f / N.
     """
-    ratios = importance_ratios(Importances(of_forget, of_all))
-    return float(np.percentile(ratios, 100 - math.log1p(100 * share)))
+    return alpha_of(importance_ratios(Importances(of_forget, of_all)), share)
+
+
+def alpha_of(ratios: np.ndarray, share: float) -> float:
+    """The 100 − ln(1 + 100 · share) percentile of the ratios, at least the smallest of them."""
+    return float(np.percentile(ratios, max(0.0, 100 - math.log1p(100 * share))))
