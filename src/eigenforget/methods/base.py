@@ -250,6 +250,12 @@ def inner_method(value: Any) -> Any:
     return value
 
 
+def wants_retain(method: Method) -> bool:
+    """Whether a method with these settings cannot do without a retain set."""
+    without = getattr(method, "retain_steps", None) == "none"
+    return not without and any(need.startswith("retain") for need in method.needs)
+
+
 def real_valued(inputs: Any, method: str, why: str) -> Tensor:
     """The inputs of a batch, or a refusal where they are no tensor of floating-point numbers.
 

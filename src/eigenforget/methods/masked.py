@@ -12,7 +12,7 @@ from torch import nn
 
 from eigenforget.core.fields import UpTo1
 from eigenforget.core.spec import configured
-from eigenforget.methods.base import Method, Range, Task, inner_method
+from eigenforget.methods.base import Method, Range, Task, inner_method, wants_retain
 from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.methods.random_label import RandomLabel
 from eigenforget.training.gradients import Weights, mean_gradient
@@ -82,8 +82,7 @@ class Masked(Method):
 
     def __call__(self, task: Task) -> nn.Module:
         inner = cast("Method", self.inner)
-        without = getattr(inner, "retain_steps", None) == "none"
-        if not without and any(need.startswith("retain") for need in inner.needs):
+        if wants_retain(inner):
             task.needs_retain(self.name)
         original = task.student()
         mask = top_share(mean_gradient(task.engine, original, task.forget), self.keep_top)

@@ -15,7 +15,7 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource, Source
-from eigenforget.methods.base import Method, Range, Task, same_tensors
+from eigenforget.methods.base import Method, Range, Task, same_tensors, wants_retain
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.masked import Masked
 from eigenforget.training.losses import cross_entropy, kl_to_target
@@ -89,7 +89,7 @@ class RUM(Method):
 
     def __call__(self, task: Task) -> nn.Module:
         used = [method for method in self._methods if method is not None]
-        if any(need.startswith("retain") for method in used for need in method.needs):
+        if any(map(wants_retain, used)):
             task.needs_retain(self.name)
         if len(task.forget) < 3:
             raise Refused(f"{self.name} divides the forget set into thirds: it needs 3 samples")

@@ -15,7 +15,7 @@ from eigenforget.core import seeds
 from eigenforget.core.fields import Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
-from eigenforget.methods.base import Method, Range, Task, same_tensors
+from eigenforget.methods.base import Method, Range, Task, same_tensors, wants_retain
 from eigenforget.methods.fields import BatchSize
 from eigenforget.methods.finetune import Finetune
 from eigenforget.training.gradients import Weights, mean_gradient
@@ -51,14 +51,12 @@ class UAM(Method):
 
     def __call__(self, task: Task) -> nn.Module:
         inner = cast("Method", self.inner)
-        if any(need.startswith("retain") for need in inner.needs):
+        if wants_retain(inner):
             task.needs_retain(self.name)
-        weights = {name: p.shape for name, p in task.model.named_parameters() if p.requires_grad}
+        weights = _trainable(task.model)
 
         def change(model: nn.Module, phases: Sequence[Phase]) -> Sequence[Phase]:
-            if {
-                name: p.shape for name, p in model.named_parameters() if p.requires_grad
-            } != weights:
+            if _trainable(model) != weights:
                 return phases
             ascent = _Ascent(task, model, self)
             return [ascent.around(phase) for phase in phases]
@@ -121,6 +119,11 @@ class _Ascent:
                 then(model)
 
         return on_gradients
+
+
+def _trainable(model: nn.Module) -> dict[str, torch.Size]:
+    """The shape of each weight that is trained, by its name."""
+    return {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _endless(source: Source, size: int, order: torch.Generator) -> Iterator[Source]:
