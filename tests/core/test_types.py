@@ -80,3 +80,6 @@ def test_rows_by_id_do_not_depend_on_their_order() -> None:
     index = Index(np.array(["c", "a", "d", "b"]), np.zeros(4, dtype=int))
     assert index.by_id(np.array([0, 2, 3])).tolist() == [3, 0, 2]
     assert index.by_id(np.array([3, 2, 0])).tolist() == [3, 0, 2]
+    rows, permuted = np.array([3, 2, 0]), np.random.default_rng(1).permutation(3)[:2]
+    drawn = index.drawn(rows, 2, np.random.default_rng(1))
+    assert drawn.tolist() == [[3, 0, 2][i] for i in permuted]

@@ -147,6 +147,10 @@ class Index:
         """These rows [n] in the order of their ids, so that a draw of them ignores their own."""
         return rows[np.argsort(self.ids[rows], kind="stable")]
 
+    def drawn(self, rows: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+        """This many of the rows [n], drawn by their ids: the order of the rows is no matter."""
+        return self.by_id(rows)[generator.permutation(len(rows))[:count]]
+
     def digest(self) -> str:
         """SHA-256 over the sorted rows; the order of samples and columns does not matter."""
         columns = [c for c in (self.ids, self.labels, self.groups, self.content) if c is not None]

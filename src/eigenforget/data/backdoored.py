@@ -124,11 +124,8 @@ class BackdooredData:
                 f"fraction={self.fraction} poisons {count} samples; there are {len(others)} of "
                 "other classes"
             )
-        by_id = index.by_id(others)
-        drawn = np.random.default_rng(seeds.derive(self.seed, "backdoored")).permutation(
-            len(by_id)
-        )[:count]
-        return np.sort(by_id[drawn])
+        draw = np.random.default_rng(seeds.derive(self.seed, "backdoored"))
+        return np.sort(index.drawn(others, count, draw))
 
     def _poisoned(self, source: TensorSource, rows: np.ndarray, value: Tensor) -> TensorSource:
         inputs, labels = cast(Tensor, source.inputs).clone(), source.targets.clone()

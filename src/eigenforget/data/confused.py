@@ -83,9 +83,8 @@ class ConfusedData:
                 f"fraction={self.fraction} of the {len(rows)} training samples of class {label} "
                 "are none: nothing would be confused"
             )
-        by_id = index.by_id(rows)
         draw = np.random.default_rng(seeds.derive(self.seed, self.name, label))
-        return by_id[draw.permutation(len(by_id))[:count]]
+        return index.drawn(rows, count, draw)
 
 
 def _marked(index: Index, labels: np.ndarray) -> Index:

@@ -67,10 +67,9 @@ class UnseenSamples:
         found = []
         for label in np.unique(test.labels):
             own = np.flatnonzero(test.labels == label)
-            by_id = test.by_id(own)
-            generator = np.random.default_rng(seeds.derive(0, "unseen", int(label)))
+            draw = np.random.default_rng(seeds.derive(0, "unseen", int(label)))
             count = min(max(1, round(self.share * len(own))), len(own) - 1)
-            found.append(generator.permutation(by_id)[:count])
+            found.append(test.drawn(own, count, draw))
         return np.sort(np.concatenate(found))
 
     def _listed(self, test: Index) -> np.ndarray:

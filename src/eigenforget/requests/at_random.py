@@ -48,8 +48,5 @@ class AtRandom:
         """Positions of the samples to forget."""
         rows = np.arange(len(index)) if self.label is None else rows_of_classes(index, self.label)
         count = how_many(fraction=self.fraction, n=self.n, rows=len(rows), what=self.name)
-        by_id = index.by_id(rows)
-        drawn = np.random.default_rng(seeds.derive(self.seed, "at_random")).permutation(len(rows))[
-            :count
-        ]
-        return np.sort(by_id[drawn])
+        draw = np.random.default_rng(seeds.derive(self.seed, "at_random"))
+        return np.sort(index.drawn(rows, count, draw))

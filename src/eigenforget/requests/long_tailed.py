@@ -59,8 +59,7 @@ class LongTailed:
                     f"{self.name}: class {label} has {len(rows)} samples and {count} are to be "
                     "forgotten; take a smaller n or ratio"
                 )
-            by_id = index.by_id(rows)
-            found.append(by_id[draw.permutation(len(by_id))[:count]])
+            found.append(index.drawn(rows, count, draw))
         return np.sort(np.concatenate(found))
 
 

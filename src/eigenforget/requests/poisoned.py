@@ -59,6 +59,4 @@ def discovered(index: Index, column: str, known: float, draw: tuple[int, str]) -
             f"known={known} of the {len(rows)} {column} samples are none: nothing would be "
             "forgotten"
         )
-    by_id = index.by_id(rows)
-    drawn = np.random.default_rng(seeds.derive(*draw)).permutation(len(by_id))[:count]
-    return np.sort(by_id[drawn])
+    return np.sort(index.drawn(rows, count, np.random.default_rng(seeds.derive(*draw))))
