@@ -14,8 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
 from eigenforget.record import RecordError, value_digest
-from eigenforget.record.reading import read_bytes
-from eigenforget.requests.request import MOST_BYTES_OF_LIST
+from eigenforget.requests.request import ids_of, text_of_list
 
 _CURE = "give a share of the test side such as 0.1, or a text file with one id of it per line"
 
@@ -74,11 +73,9 @@ class UnseenSamples:
 
     def _listed(self, test: Index) -> np.ndarray:
         try:
-            # utf-8-sig: some editors put a byte-order mark before the first id.
-            text = read_bytes(self.path, MOST_BYTES_OF_LIST).decode("utf-8-sig")
+            wanted = ids_of(text_of_list(self.path))
         except (UnicodeDecodeError, RecordError) as error:
             raise EigenforgetError(f"cannot read the unseen samples: {error}; {_CURE}") from None
-        wanted = [line.strip() for line in text.splitlines() if line.strip()]
         missing = np.setdiff1d(np.array(wanted, dtype=np.str_), test.ids.astype(np.str_))
         if not wanted or len(missing):
             said = f"ids that are not on the test side: {listed(missing)}" if wanted else "no id"

@@ -16,8 +16,7 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Index
 from eigenforget.data.readers import csv_columns
 from eigenforget.record import RecordError
-from eigenforget.record.reading import read_bytes
-from eigenforget.requests.request import MOST_BYTES_OF_LIST, Duplicates, as_tuple
+from eigenforget.requests.request import Duplicates, as_tuple, ids_of, text_of_list
 
 
 @configured
@@ -60,12 +59,7 @@ class ByIds:
         if not self.path:
             return []
         try:
-            # utf-8-sig: some editors put a byte-order mark before the first id.
-            text = (
-                _all_of(sys.stdin)
-                if self.path == "-"
-                else read_bytes(self.path, MOST_BYTES_OF_LIST).decode("utf-8-sig")
-            )
+            text = _all_of(sys.stdin) if self.path == "-" else text_of_list(self.path)
         except (OSError, UnicodeDecodeError, RecordError) as error:
             hint = "; path='-' reads standard input" if "no regular" in str(error) else ""
             raise EigenforgetError(
@@ -73,7 +67,7 @@ class ByIds:
             ) from None
         if self.column:
             return _cells(text, self.column, self.path)
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return ids_of(text)
 
 
 def _position(name: str, where: Mapping[str, int]) -> int | None:

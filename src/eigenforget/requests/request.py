@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -11,14 +12,30 @@ import numpy as np
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
+from eigenforget.record.reading import read_bytes
 
-MOST_BYTES_OF_LIST = 1 << 30
-"""Of a file with ids or scores."""
+_MOST_BYTES_OF_LIST = 1 << 30
 
 Duplicates = Annotated[
     Literal["error", "forget"],
     "identical content on both sides: 'error' names the ids, 'forget' forgets every copy",
 ]
+
+
+def text_of_list(path: str | Path) -> str:
+    """The text of a file with ids or scores.
+
+    Raises:
+        RecordError: It cannot be read, or has more than 1 GiB.
+        UnicodeDecodeError: It is no text in UTF-8.
+    """
+    # utf-8-sig: some editors put a byte-order mark before the first id.
+    return read_bytes(path, _MOST_BYTES_OF_LIST).decode("utf-8-sig")
+
+
+def ids_of(text: str) -> list[str]:
+    """The ids of a text that has one on each line."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 class ForgetRequest(Protocol):

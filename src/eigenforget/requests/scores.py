@@ -14,8 +14,7 @@ import numpy as np
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.record import RecordError, write_text
-from eigenforget.record.reading import read_bytes
-from eigenforget.requests.request import MOST_BYTES_OF_LIST
+from eigenforget.requests.request import text_of_list
 
 ModelScore = Literal["loss", "confidence", "margin"]
 
@@ -162,7 +161,7 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float]:
     target = Path(path)
     kind = _format(target)
     try:
-        text = read_bytes(target, MOST_BYTES_OF_LIST).decode("utf-8-sig")
+        text = text_of_list(target)
     except (RecordError, UnicodeDecodeError) as error:
         raise EigenforgetError(f"cannot read the scores {str(path)!r}: {error}") from None
     rows = _json_rows(text, target) if kind == "lines" else _csv_rows(text, target)
