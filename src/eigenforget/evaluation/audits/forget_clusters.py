@@ -10,8 +10,9 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Part, Score
+from eigenforget.core.types import Score
 from eigenforget.evaluation.audits.linear_probe import finite_features
+from eigenforget.evaluation.audits.sides import TOLD_APART, balanced, missing_side
 from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import missing_share
 from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES
@@ -26,7 +27,6 @@ from eigenforget.evaluation.metrics.clustering import (
 )
 
 _NAMES = ("nmi_forget", "f1_forget")
-_PARTS: tuple[Part, Part] = ("forget", "retain")
 _SIDE = 1
 """The forget set's row in the table of sides and clusters."""
 
@@ -61,19 +61,15 @@ class ForgetClusters:
 
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The two scores, or the reason why there are none."""
-        counts = [evidence.count(p) for p in _PARTS]
-        if min(counts) < MIN_SAMPLES:
-            return _none(
-                f"needs {MIN_SAMPLES} samples each of forget and retain, got {counts[0]} and "
-                f"{counts[1]}"
-            )
-        count = min(*counts, self.most)
+        if reason := missing_side(evidence):
+            return _none(reason)
         rng = np.random.default_rng(derive(seed, self.name))
-        drawn = [np.sort(rng.permutation(n)[:count]) for n in counts]
+        drawn = balanced([evidence.count(p) for p in TOLD_APART], self.most, rng)
+        count = len(drawn[0])
         features = np.concatenate(
             [
                 finite_features(evidence.parts[p].features[rows], p, "k-means")
-                for p, rows in zip(_PARTS, drawn, strict=True)
+                for p, rows in zip(TOLD_APART, drawn, strict=True)
             ]
         ).astype(np.float64)
         sides = np.r_[np.full(count, _SIDE), np.zeros(count, dtype=np.int64)]

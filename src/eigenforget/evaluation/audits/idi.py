@@ -16,8 +16,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from eigenforget.core.fields import Positive
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Part, Score
+from eigenforget.core.types import Score
 from eigenforget.evaluation.audits.linear_probe import finite_features
+from eigenforget.evaluation.audits.sides import TOLD_APART, balanced, missing_side
 from eigenforget.evaluation.evidence import Evidence, Observation, Reads
 from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES
 from eigenforget.evaluation.standardiser import standardiser
@@ -27,7 +28,6 @@ _FOLDS = 5
 _LEAST = 0.02
 """Nats by which the original must know more than retrained models, or the ratio is noise: the
 estimate of a layer wanders by about as much between folds on a thousand samples."""
-_PARTS: tuple[Part, Part] = ("forget", "retain")
 
 
 @configured
@@ -79,12 +79,8 @@ class IDI:
             return "no class is forgotten as a whole, so original and retrained models tell alike"
         if evidence.original is None or not evidence.oracles:
             return "needs the original and 1 retrained model"
-        counts = [evidence.count(p) for p in _PARTS]
-        if min(counts) < MIN_SAMPLES:
-            return (
-                f"needs {MIN_SAMPLES} samples each of forget and retain, got {counts[0]} and "
-                f"{counts[1]}"
-            )
+        if reason := missing_side(evidence):
+            return reason
         models = (evidence.parts, evidence.original, *evidence.oracles)
         try:
             mine, before, *after = (self._information(seen, seed) for seen in models)
@@ -104,16 +100,14 @@ class IDI:
 
     def _layers(self, seen: Observation, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Standardised features [n, D] of the drawn samples of both sides, layer by layer."""
-        counts = [len(seen[p].labels) for p in _PARTS]
         rng = np.random.default_rng(derive(seed, _NAME))
-        count = min(*counts, self.most)
-        drawn = [np.sort(rng.permutation(n)[:count]) for n in counts]
+        drawn = balanced([len(seen[p].labels) for p in TOLD_APART], self.most, rng)
         for layer in ("", *seen["retain"].layers):
-            both = [seen[p].layers[layer] if layer else seen[p].features for p in _PARTS]
+            both = [seen[p].layers[layer] if layer else seen[p].features for p in TOLD_APART]
             unit = standardiser(finite_features(both[1], "retain", "IDI"))
             forget, retain = (
                 unit(finite_features(f[rows], p, "IDI"))
-                for f, rows, p in zip(both, drawn, _PARTS, strict=True)
+                for f, rows, p in zip(both, drawn, TOLD_APART, strict=True)
             )
             yield forget, retain
 

@@ -12,6 +12,7 @@ from sklearn.svm import SVC
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
+from eigenforget.evaluation.audits.sides import balanced
 from eigenforget.evaluation.evidence import Evidence, PartOutputs, Reads
 from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
 from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, finite_logits
@@ -62,14 +63,13 @@ class SVCMIA:
             found = ", ".join(map(str, counts))
             return _scores(f"needs {MIN_SAMPLES} samples each of {', '.join(needed)}, got {found}")
         forget, retain, test = (confidences(evidence.parts[p], p) for p in needed)
-        count = min(len(retain), len(test), self.most)
         rng = np.random.default_rng(derive(seed, self.name))
-        members, others = (np.sort(rng.permutation(len(s))[:count]) for s in (retain, test))
+        members, others = balanced([len(retain), len(test)], self.most, rng)
         # The state draws nothing without probabilities, but None would move the global one.
         attack = SVC(C=_PENALTY, kernel="rbf", gamma="auto", random_state=0)
         attack.fit(
             np.concatenate([retain[members], test[others]])[:, None],
-            np.r_[np.ones(count), np.zeros(count)],
+            np.r_[np.ones(len(members)), np.zeros(len(others))],
         )
         called = int((attack.predict(forget[:, None]) == 0).sum())
         interval = wilson_interval(successes=called, trials=len(forget))
