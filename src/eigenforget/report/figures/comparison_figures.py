@@ -16,6 +16,7 @@ from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.drawing import Axis, Figure, HeatMap
 from eigenforget.report.figures.palettes import shade_step
 from eigenforget.report.figures.panels import Panels
+from eigenforget.report.figures.readings import counted_cell
 from eigenforget.report.figures.style import PARETO, shown, styles
 from eigenforget.report.glossary import GROUPS, group, label
 from eigenforget.report.table import Cell, Row, Table, build, percent
@@ -86,7 +87,8 @@ def tau_matrix(ranks: Sequence[Sequence[float | None]]) -> list[list[float | Non
 
     None for fewer than MIN_MODELS of these, and where one side ties all of them.
     """
-    return [[_tau(one, other) for other in ranks] for one in ranks]
+    below = [[_tau(one, other) for other in ranks[: i + 1]] for i, one in enumerate(ranks)]
+    return [[below[max(i, j)][min(i, j)] for j in range(len(ranks))] for i in range(len(ranks))]
 
 
 def can_rank(records: Sequence[RunRecord]) -> bool:
@@ -280,9 +282,7 @@ def cost_and_quality(records: Sequence[RunRecord]) -> list[CostAndQuality]:
     points = []
     for row in build(records).rows:
         cells_in_bands = [
-            c
-            for n, c in row.cells.items()
-            if "@" not in n and c.units is not None and n not in row.optimises
+            c for n in row.cells if "@" not in n and (c := counted_cell(row, n)) is not None
         ]
         if row.role == "original" or row.model not in costs or not cells_in_bands:
             continue

@@ -42,13 +42,7 @@ def heatmap(title: str, columns: Sequence[str], lines: Sequence[Line], *, after:
     left = 20 + _CHARACTER * max([len(line.label) for line in lines], default=0)
     right = 16 + _CHARACTER * max([len(after), *(len(line.after) for line in lines)])
     width, height = left + _CELL * len(columns) + right, _TOP + _ROW * len(lines) + 12
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
-        ' font-family="sans-serif" font-size="12" role="img">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'
-        f'<text x="8" y="20" font-size="14">{escape(title)}</text>',
-    ]
+    parts = _opened(title, width, height)
     end = left + _CELL * len(columns) + 8
     parts += [
         _text(left + _CELL * (i + 0.5), _TOP - 8, name, anchor="middle")
@@ -95,6 +89,17 @@ def band_strip(
     return f'<svg class="strip" {box} aria-hidden="true">{"".join(parts)}</svg>'
 
 
+def _opened(title: str, width: float, height: float) -> list[str]:
+    """The head of a picture: its size, its title, and a white ground."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
+        ' font-family="sans-serif" font-size="12" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'
+        f'<text x="8" y="20" font-size="14">{escape(title)}</text>',
+    ]
+
+
 class Bar(NamedTuple):
     """A bar: its label, its length from 0 to 1, words after it; `muted` draws its outline only."""
 
@@ -114,13 +119,7 @@ def bar_chart(title: str, bars: Sequence[Bar]) -> str:
     left = 20 + _CHARACTER * max([len(bar.label) for bar in bars], default=0)
     right = 16 + _CHARACTER * max([len(bar.after) for bar in bars], default=0)
     width, height = left + _LENGTH + right, _TOP + _ROW * len(bars)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
-        ' font-family="sans-serif" font-size="12" role="img">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'
-        f'<text x="8" y="20" font-size="14">{escape(title)}</text>',
-    ]
+    parts = _opened(title, width, height)
     for j, bar in enumerate(bars):
         y, length = _TOP - 12 + _ROW * j, _LENGTH * min(max(bar.share, 0.0), 1.0)
         paint = f'fill="none" stroke="{GREY}"' if bar.muted else f'fill="{GREEN}"'
