@@ -87,7 +87,6 @@ def scores(
         experiment = experiment_of(checkpoint, stored, specs, place)
         whole, model = experiment.data.train, experiment.stored_model(stored)
         if score == "worst_case":
-            search.parsed(len(whole))
             with progress() as watch:
                 found = worst_case_of(experiment, model, search, seed=seed, watch=watch)
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,7 +114,7 @@ class MetricAudit:
         ]
         trials = [t for method in self.controls for t in self._trials(method, originals, watch)]
         board = Board(
-            self._panel(),
+            self._panel,
             [o.model for o in originals],
             [o.model for _, _, o in oracles],
             pairs=[n for _, n, _ in oracles],
@@ -191,7 +192,7 @@ class MetricAudit:
         watch: Watch,
     ) -> RunRecord:
         watch(f"measured: {name} ({measured.seconds:.0f} s)", 1)({})
-        settings, files = measurement_job(self._panel()) if self.audits else ({}, {})
+        settings, files = measurement_job(self._panel) if self.audits else ({}, {})
         return self.experiment.evaluation_record(
             name, made, measured, job={**settings, **job}, inputs=files
         )
@@ -206,6 +207,7 @@ class MetricAudit:
             found.append(Trial(method, number, result))
         return found
 
+    @cached_property
     def _panel(self) -> Panel:
         return self.experiment.panel(seed=0, skip=self.skip, audits=self.audits, layers=self.layers)
 
