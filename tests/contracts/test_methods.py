@@ -35,6 +35,7 @@ QUICK: dict[str, dict[str, object]] = {
     "amun": {"epochs": 1, "steps": 5},
     "jit": {"noises": 2},
     "potion": {"keep": 1.0},
+    "rem": {"epochs": 1, "removals": 2},
     "uam": {"inner": Finetune(epochs=1)},
     "rum": {"medium": Finetune(epochs=1), "high": RandomLabel(epochs=1)},
     "certified_head": {"epsilon": 1e9},

@@ -58,6 +58,7 @@ OWN: dict[str, dict[str, Any]] = {
     "jit": {"noises": 2},
     "rum": {"low": RandomLabel(epochs=1), "high": None},
     "potion": {"keep": 0.9},
+    "rem": {"removals": 2},
     "certified_head": {"epsilon": 1e9},
 }
 """Settings without which a tiny run moves nothing."""

@@ -677,6 +677,36 @@ def jit(lines: str, *, lr: str, sigma: str) -> Pin:
     )
 
 
+PINS["rem", "cifar10-resnet9-rem"] = Pin(
+    """
+    rem/experiments_run.sh: rn_unlearn_iters=980 (of 98 steps: 10 passes)
+    rem/experiments_run.sh: rn_unlearn_lr=0.005
+    rem/experiments_run.sh: rn_batch_size=512
+    rem/experiments_run.sh: core_experiments=("ETDfix50mem0drop1" ...) (0.5 / 0.5 = 1.0)
+    rem/src/config.py: removing_threshold = 0.2
+    rem/src/config.py: rem_mod_maxwhile_iters_flush = 100
+    rem/src/config.py: force_pmem = ( 0.2 # pmem mask size used when pmem is forced ...
+    rem/src/config.py: end_factor = 1.0 start_factor = 1.0
+    rem/src/opts.py: "--wd", type=float, default=0.0005
+    rem/src/methods.py (REM): self.beta = 1
+    rem/src/methods.py (REM): self.optimizer = torch.optim.SGD( self.model.parameters(),
+        lr=self.opt.unlearn_lr, momentum=0.9, weight_decay=self.opt.wd, )
+    """,
+    {
+        "epochs": "rn_unlearn_iters=980 (of 98 steps: 10 passes)",
+        "removals": "rem_mod_maxwhile_iters_flush = 100",
+        "lr": "rn_unlearn_lr=0.005",
+        "momentum": "momentum=0.9",
+        "nesterov": "momentum=0.9, weight_decay=self.opt.wd, )",
+        "weight_decay": "default=0.0005",
+        "schedule": "end_factor = 1.0 start_factor = 1.0",
+        "batch_size": "rn_batch_size=512",
+        "floor": "removing_threshold = 0.2",
+        "capacity": "(0.5 / 0.5 = 1.0)",
+        "share": "force_pmem = ( 0.2",
+        "beta": "self.beta = 1",
+    },
+)
 PINS["jit", "cifar100-vgg11-jit"] = jit(
     "forget_full_class_main.py: elif args.net == 'VGG16': ... lipschitz_weighting = 0.5 learning_rate = 0.0003",
     lr="learning_rate = 0.0003",

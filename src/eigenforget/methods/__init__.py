@@ -42,6 +42,7 @@ from eigenforget.methods.not_ import NoT
 from eigenforget.methods.potion import Potion
 from eigenforget.methods.probed_muda import ProbedMUDA
 from eigenforget.methods.random_label import RandomLabel
+from eigenforget.methods.rem import REM
 from eigenforget.methods.retrain import Retrain
 from eigenforget.methods.rum import RUM
 from eigenforget.methods.scrub import SCRUB
@@ -93,6 +94,7 @@ METHODS: Registry[type[Method]] = Registry(
         UAM,
         RUM,
         Potion,
+        REM,
         CertifiedHead,
         UnseenDistill,
         Identity,
@@ -115,6 +117,7 @@ __all__ = [
     "METHODS",
     "MSG",
     "MUDA",
+    "REM",
     "RUM",
     "SCRUB",
     "SSD",
