@@ -33,7 +33,9 @@ FOLDER = Path(__file__).parent / "results" / "feature_maps"
 KEPT = "maps.json"
 DATA, MODEL, FORGOTTEN = "digits()", "small_resnet(width=16)", 3
 _DIM = "#555555"
-_SIDE, _GAP, _TOP, _BOTTOM, _MARGIN = 250, 18, 46, 44, 40
+_SIDE, _GAP, _TOP, _BOTTOM, _MARGIN = 196, 12, 52, 54, 56
+_FONT, _HEAD = 16, 19
+"""Sizes of letters that one can read where a phone shows the picture at half its size."""
 
 app = App(help=__doc__)
 
@@ -99,27 +101,27 @@ def draw(panels: Sequence[Panel]) -> str:
     height = _TOP + _SIDE + _BOTTOM
     title = f"Features of held-out digits; {FORGOTTEN} is the class to forget"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
-        ' font-family="sans-serif" font-size="13" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
+        f' font-family="sans-serif" font-size="{_FONT}" role="img">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     for share in (0, 50, 100):
         y = _height(share / 100)
         parts.append(
-            f'<text x="{_MARGIN - 6}" y="{y + 4:g}" text-anchor="end" fill="{_DIM}">{share}%</text>'
+            f'<text x="{_MARGIN - 6}" y="{y + 5:g}" text-anchor="end" fill="{_DIM}">{share}%</text>'
         )
     for number, panel in enumerate(panels):
         parts += _panel(panel, _MARGIN + number * (_SIDE + _GAP))
-    note = "Height: how much of a digit's features the directions of the other classes leave unexplained"
-    parts.append(f'<text x="{_MARGIN}" y="{height - 8}" fill="{_DIM}">{escape(note)}</text>')
+    note = "Height: share of a digit's features outside the directions of the other digits"
+    parts.append(f'<text x="{_MARGIN}" y="{height - 10}" fill="{_DIM}">{escape(note)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _panel(panel: Panel, left: float) -> Iterator[str]:
     said = f"calls {panel.recognised:.0%} of the {FORGOTTEN}s a {FORGOTTEN}"
-    yield f'<text x="{left}" y="17" font-size="15" font-weight="bold" fill="{INK}">{panel.title}</text>'
-    yield f'<text x="{left}" y="36" fill="{_DIM}">{escape(said)}</text>'
+    yield f'<text x="{left}" y="20" font-size="{_HEAD}" font-weight="bold" fill="{INK}">{panel.title}</text>'
+    yield f'<text x="{left}" y="42" fill="{_DIM}">{escape(said)}</text>'
     yield (
         f'<rect x="{left}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}"'
         f' fill="none" stroke="{GREY}" stroke-opacity="0.4"/>'
@@ -140,7 +142,7 @@ def _panel(panel: Panel, left: float) -> Iterator[str]:
         yield f"<g {look}>{''.join(dots)}</g>"
         ink, weight = (VERMILLION, "bold") if gone else (_DIM, "normal")
         yield (
-            f'<text x="{middle:g}" y="{_TOP + _SIDE + 16}" text-anchor="middle"'
+            f'<text x="{middle:g}" y="{_TOP + _SIDE + 18}" text-anchor="middle"'
             f' font-weight="{weight}" fill="{ink}">{label}</text>'
         )
 

@@ -40,6 +40,8 @@ def test_its_python_prints_what_stands_below_it(
     page = PATH.read_text(encoding="utf-8")
     block = BLOCK.search(page)
     assert block
+    lines = [line for line in block["code"].splitlines() if line]
+    assert len(lines) <= 11 and max(map(len, lines)) <= 88  # an import and ten lines
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(block["code"], str(PATH), "exec"), {"__name__": "readme"})

@@ -127,7 +127,8 @@ def test_signs_go_with_answers(records: list[RunRecord]) -> None:
     signs = {"yes": "✓", "no": "✗", "cannot tell": "?"}
     for found in verdicts(table.build(records)):
         assert [a.sign for a in found.answers] == [signs[a.answer] for a in found.answers]
-        assert str(found).splitlines() == [found.line, *found.sentences]
+        assert str(found).split() == " ".join([found.line, *found.sentences]).split()
+        assert max(map(len, str(found).splitlines())) <= 96
         assert len(found.sentences) == 4 and all(s[-1] == "." for s in found.sentences)
 
 

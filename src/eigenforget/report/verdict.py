@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Literal, NamedTuple
 
 from eigenforget.core.text import joined
@@ -34,6 +35,8 @@ QUESTIONS = ("Did it forget?", "Did it keep?", "What did it cost?")
 DEAR = 0.5
 """Share of the cost of retraining above which unlearning has not paid."""
 
+_COLUMNS = 96
+"""Width of a verdict that is printed."""
 _NAMED = 3
 """Scores that an answer names before it counts the others."""
 
@@ -98,7 +101,8 @@ class Verdict(NamedTuple):
     missing: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join((self.line, *self.sentences))
+        lines = (self.line, *self.sentences)
+        return "\n".join(fill(line, _COLUMNS, subsequent_indent="  ") for line in lines)
 
     @property
     def slug(self) -> str:
@@ -232,7 +236,7 @@ def _forgot(found: Decision, table: Table) -> QuestionAnswer:
         return QuestionAnswer("no", f"no, {_values(answer, found)}", answer.scores)
     if answer.answer == "yes":
         names = joined([label(name, table) for name in answer.scores])
-        words = f"yes, no score tells it from retrained models; the original differs in {names}"
+        words = f"yes: no score tells it from retrained models; these tell the original: {names}"
         return QuestionAnswer("yes", words, answer.scores)
     return _cannot_tell(answer, table)
 
@@ -240,7 +244,7 @@ def _forgot(found: Decision, table: Table) -> QuestionAnswer:
 def _kept(found: Decision, table: Table) -> QuestionAnswer:
     answer = found.kept
     if answer.answer == "yes":
-        return QuestionAnswer("yes", "yes, no less than retrained models", answer.scores)
+        return QuestionAnswer("yes", "yes: as much as retrained models", answer.scores)
     if answer.answer == "no":
         over = {s.name for s in found.scores if s.position == "over-forgotten"}
         why = "more is gone than retraining removes: " if over.issuperset(answer.scores) else ""
