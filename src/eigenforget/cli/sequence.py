@@ -42,7 +42,6 @@ from eigenforget.record import (
     read_folder,
     transaction,
     value_digest,
-    write_text,
 )
 from eigenforget.record.transactions import Transaction
 from eigenforget.report.pages import sequence as report
@@ -50,6 +49,9 @@ from eigenforget.requests import REQUESTS, Sequential
 
 UNFINISHED = ".unfinished-sequence"
 """Folder of the steps that are finished while a sequence runs."""
+
+PAGE = "sequence.html"
+"""The page of a sequence."""
 
 
 def sequence(
@@ -116,12 +118,10 @@ def sequence(
         for step in study.run(watch, finished=len(unfinished.steps())):
             unfinished.add(step.number, study.at(step.number).seal(step.records))
     with transaction(overwrite=overwrite) as changes:
-        table = _draft(unfinished, forget, out, changes)
-    say(table, wrap=False)
-    say(
-        f"wrote {out}/sequence.md, {out}/sequence.svg and a folder with records and a page for "
-        "each step"
-    )
+        lines = _draft(unfinished, forget, out, changes)
+    for line in lines:
+        say(line)
+    say(f"wrote {out / PAGE}, and a folder with records and a page for each step")
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ def _identity(study: SequentialStudy) -> dict[str, Any]:
 
 def _draft(
     unfinished: SequenceProgress, requests: Sequence[str], out: Path, changes: Transaction
-) -> str:
-    """Drafts a folder for each step and the summary, and returns the table."""
+) -> list[str]:
+    """Drafts a folder for each step and the page; returns a line for each model."""
     found = unfinished.steps()
     for number, records in enumerate(found, start=1):
         name = f"step{number:02d}"
@@ -187,23 +187,8 @@ def _draft(
     for folder in _step_folders(out)[len(found) :]:  # of a longer sequence that was here before
         changes.remove(folder)
     changes.remove(unfinished.folder)
-    return write_summary(found, changes.folder(out))
-
-
-def write_summary(found: Sequence[Sequence[RunRecord]], out: Path) -> str:
-    """Writes sequence.md and sequence.svg from the records of the steps; returns the table."""
-    steps = [
-        report.summarise_step(number, records) for number, records in enumerate(found, start=1)
-    ]
-    once = any(r.name == "at once" for r in found[-1])
-    together = report.summarise_step(len(found), found[-1], "at once") if once else None
-    method = found[0][-1].job["method"]["spec"]
-    table = report.sequence_table(steps, together)
-    title = f"{len(steps)} requests, one after the other: `{method}`"
-    write_text(out / "sequence.md", f"# {title}\n\n{table}\n\n![](sequence.svg)\n")
-    title = f"Accuracy on the samples of each request after each step: {method}"
-    write_text(out / "sequence.svg", report.sequence_figure(steps, title))
-    return table
+    report.write_sequence(found, changes.folder(out) / PAGE)
+    return report.sequence_lines(report.summarise(found))
 
 
 def _check(out: Path, requests: tuple[str, ...], overwrite: bool) -> None:
@@ -215,7 +200,7 @@ def _check(out: Path, requests: tuple[str, ...], overwrite: bool) -> None:
     check_place(out, overwrite=overwrite, folder=True)
     for folder in _step_folders(out):
         check_records(folder / "records", overwrite=True)
-    if ((out / "sequence.md").exists() or _step_folders(out)) and not overwrite:
+    if ((out / PAGE).exists() or _step_folders(out)) and not overwrite:
         raise EigenforgetError(f"{out} holds a sequence already; use --overwrite to replace it")
 
 

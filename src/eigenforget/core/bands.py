@@ -129,6 +129,16 @@ def band(
     return Band(mean, max(half, _floor(span), 1e-12 * max(1.0, abs(mean))), count)
 
 
+def limit_of_several(models: int, values: int) -> float:
+    """Half-widths from which on one of several values lies outside the band of that many models.
+
+    With a chance of 5 % any of `values` further retrained models lies beyond ± this (Bonferroni):
+    t(1 − 0.025 / values, models − 1) ÷ t(0.975, models − 1), which is 1 for one value.
+    """
+    tails = stdtrit(models - 1, [1 - 0.025 / values, 0.975])
+    return float(tails[0] / tails[1])
+
+
 def units(value: float, band: Band) -> float:
     """The signed gap (value − mean) / half; within ±1 lies what a retrained model may have."""
     return (value - band.mean) / band.half

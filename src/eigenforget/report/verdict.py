@@ -42,13 +42,15 @@ _NAMED = 3
 
 _SIGNS: dict[str, Sign] = {"yes": "✓", "no": "✗", "cannot tell": "?"}
 _NEXT: dict[VerdictOutcome, str] = {
-    "like a retrained model": "By these scores it can stand in for a retrained model. Read the"
-    " checks before you release it.",
-    "still remembers": "Do not release it as forgotten. Unlearn longer, take another method, or"
+    "like a retrained model": "May stand in for a retrained model, by these scores. Read the checks"
+    " before release.",
+    "still remembers": "Do not release as forgotten. Unlearn longer, choose another method, or"
     " retrain.",
-    "damaged": "Do not use it. Take smaller steps, more of the retain set, or another method.",
-    "cannot tell": "Do not claim that it forgot.",
+    "damaged": "Do not use. Take smaller steps, use more of the retain set, or choose another"
+    " method.",
+    "cannot tell": "Do not claim forgetting.",
 }
+"""What to do next: one sentence that fits one model and several."""
 
 
 class QuestionAnswer(NamedTuple):
@@ -138,8 +140,10 @@ def verdict_on(row: Row, table: Table) -> Verdict:
     """The verdict on any model; a retrained one is held against the others."""
     cost = _cost(row.cost)
     if not row.has_result:
-        none = QuestionAnswer("cannot tell", f"{row.status}: {row.reason}")
-        return Verdict(row.model, row.role, "cannot tell", none, none, cost, "Read the reason.")
+        why = f"{row.status}: {row.reason}"
+        none = QuestionAnswer("cannot tell", why)
+        step = f"There is no model to judge ({why})."
+        return Verdict(row.model, row.role, "cannot tell", none, none, cost, step)
     found = decision_on(row, table)
     outcome = outcome_of(found)
     return Verdict(

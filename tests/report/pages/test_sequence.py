@@ -7,17 +7,18 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy import stats
 
 from eigenforget import record
-from eigenforget.cli.sequence import write_summary
+from eigenforget.core.bands import limit_of_several
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.pages import sequence as report
 from eigenforget.report.pages.sequence import RequestAccuracy, StepSummary
+from eigenforget.report.verdict import QuestionAnswer, Verdict
+from tests.report.page_toys import Read
 
 REFUSED = Outcome("refused", 0.0, reason="head_mask needs a class that is forgotten as a whole")
 SCORES = {"forget_accuracy": 0.5, "test_retain_accuracy": 0.9, "mia_auc": 0.6, "da": 0.8}
@@ -60,6 +61,15 @@ def refused(name: str) -> RunRecord:
     return record.seal(
         replace(made(name, "unlearned", {}), outcome=REFUSED, scores=(), series={}, claims=())
     )
+
+
+NO_VERDICT = Verdict("m", "unlearned", "cannot tell", *[QuestionAnswer("cannot tell", "")] * 3, "")
+
+
+def summary(
+    number: int, groups: dict[str, RequestAccuracy] | None = None, reason: str = ""
+) -> StepSummary:
+    return StepSummary(number, groups or {}, {}, None, reason, NO_VERDICT)
 
 
 def second_step() -> list[RunRecord]:
@@ -140,15 +150,15 @@ def test_resurrection_is_the_largest_gap_of_an_earlier_request() -> None:
         "2 b()": RequestAccuracy(0.5, 0.4, None),
         "3 c()": RequestAccuracy(1.0, 0.0, None),
     }
-    assert report.resurrection(StepSummary(3, groups, {}, None, "")) == pytest.approx(
-        0.1, abs=1e-12
-    ), "the newest does not count"
+    assert report.resurrection(summary(3, groups)) == pytest.approx(0.1, abs=1e-12), (
+        "the newest does not count"
+    )
     first = dict(list(groups.items())[:1])
-    assert report.resurrection(StepSummary(1, first, {}, None, "")) is None
+    assert report.resurrection(summary(1, first)) is None
     lower = dict(list(groups.items())[:2])
-    assert report.resurrection(StepSummary(2, lower, {}, None, "")) == pytest.approx(
-        -0.2, abs=1e-12
-    ), "lower than retrained is no rise"
+    assert report.resurrection(summary(2, lower)) == pytest.approx(-0.2, abs=1e-12), (
+        "lower than retrained is no rise"
+    )
 
 
 def test_the_tenth_request_is_the_newest_although_its_name_sorts_before_the_second() -> None:
@@ -165,7 +175,7 @@ def test_the_tenth_request_is_the_newest_although_its_name_sorts_before_the_seco
 
 def test_one_oracle_gives_a_gap_and_no_band() -> None:
     found = report.summarise_step(2, [r for r in second_step() if r.name != "oracle 2"])
-    assert found.groups[FIRST] == RequestAccuracy(0.7, 0.1, None) and found.scores["da"] == (
+    assert found.groups[FIRST] == RequestAccuracy(0.7, 0.1, None, 1) and found.scores["da"] == (
         0.8,
         0.9,
     )
@@ -199,7 +209,7 @@ def test_the_table_has_a_row_for_each_step_and_for_all_at_once() -> None:
     ],
 )
 def test_a_reason_ends_no_cell_of_the_table(reason: str, cell: str) -> None:
-    rows = report.sequence_table([StepSummary(1, {}, {}, None, reason)]).splitlines()
+    rows = report.sequence_table([summary(1, reason=reason)]).splitlines()
     assert rows[2].startswith(f"| 1 | {cell} |") and len(rows) == 3
     # As GitHub cuts rows: an escaped character never ends a cell.
     cuts = [len(re.sub(r"\\.", "", row).split("|")) for row in rows]
@@ -209,9 +219,8 @@ def test_a_reason_ends_no_cell_of_the_table(reason: str, cell: str) -> None:
 def test_a_refused_step_is_a_row_with_its_reason() -> None:
     records = [*second_step()[:3], refused("step 2"), second_step()[4]]
     found = report.summarise_step(2, records)
-    assert (
-        found == StepSummary(2, {}, {}, None, REFUSED.reason) and report.resurrection(found) is None
-    )
+    assert found[:5] == (2, {}, {}, None, REFUSED.reason) and report.resurrection(found) is None
+    assert found.verdict.outcome == "cannot tell" and REFUSED.reason in found.verdict.next_step
     line = report.sequence_table([found]).split("\n")[2]
     assert line.startswith(f"| 2 | {REFUSED.reason} |") and line.count("|") == 9
     assert report.summarise_step(2, records, "at once").reason == ""
@@ -263,28 +272,61 @@ def test_a_refused_step_leaves_its_column_empty() -> None:
     one = report.summarise_step(
         1, [made("oracle 1", "oracle", {FIRST: 0.0}), made("step 1", "unlearned", {FIRST: 0.25})]
     )
-    found = texts(report.sequence_figure([one, StepSummary(2, {}, {}, None, "refused")], "t"))
+    found = texts(report.sequence_figure([one, summary(2, reason="refused")], "t"))
     assert found[found.index(FIRST) + 1 : found.index(FIRST) + 3] == ["0.250", "–"]
 
 
-def test_the_summary_is_a_page_and_a_figure(tmp_path: Path) -> None:
+def test_an_earlier_request_came_back_where_its_band_widened_for_their_number_says_so() -> None:
+    """t(1 − 0.025 / m, 2) / t(0.975, 2) half-widths for m earlier requests and three oracles."""
+    for earlier in (1, 2, 9):
+        limit = stats.t.ppf(1 - 0.025 / earlier, 2) / stats.t.ppf(0.975, 2)
+        assert limit_of_several(3, earlier) == pytest.approx(limit, rel=1e-9)
+        for units, answer in ((limit * 0.99, "yes"), (limit * 1.01, "no"), (-99.0, "yes")):
+            names = [f"{i} a()" for i in range(1, earlier + 2)]
+            groups = {name: RequestAccuracy(0.1, 0.1, 0.0, 3) for name in names}
+            groups[names[0]] = RequestAccuracy(0.5, 0.1, units, 3)
+            found = report.stayed_forgotten(summary(earlier + 1, groups))
+            assert found is not None and found.answer == answer
+    assert report.stayed_forgotten(summary(1, {"1 a()": RequestAccuracy(1, 0, 9.0, 3)})) is None
+    unknown = {n: RequestAccuracy(0.5, 0.1, None, 1) for n in ("1 a()", "2 b()")}
+    found = report.stayed_forgotten(summary(2, unknown))
+    assert found is not None and found.answer == "cannot tell"
+
+
+def steps_of(low: float, high: float) -> list[list[RunRecord]]:
+    """Two steps with three oracles; the second leaves the first request at this accuracy."""
     found = []
-    for number in (1, 2):
-        groups = {FIRST: 0.1, SECOND: 0.1} if number == 2 else {FIRST: 0.1}
+    for number, groups in ((1, {FIRST: low}), (2, {FIRST: high, SECOND: low})):
         names = [f"step {number}", "at once"] if number == 2 else ["step 1"]
-        unlearned = (made(name, "unlearned", groups) for name in names)
-        found.append(list(record.chained([made("oracle 1", "oracle", groups), *unlearned])))
-    text = write_summary(found, tmp_path)
-    assert [line.split(" | ")[0] for line in text.split("\n")[2:]] == ["| 1", "| 2", "| at once"]
-    whole = (tmp_path / "sequence.md").read_text()
-    assert whole == f"# 2 requests, one after the other: `muda()`\n\n{text}\n\n![](sequence.svg)\n"
-    assert (
-        texts((tmp_path / "sequence.svg").read_text())[0]
-        == "Accuracy on the samples of each request after each step: muda()"
-    )
+        oracles = [made(f"oracle {i}", "oracle", dict.fromkeys(groups, low)) for i in (1, 2, 3)]
+        unlearned = [made(name, "unlearned", groups) for name in names]
+        found.append(list(record.chained([*oracles, *unlearned])))
+    return found
 
 
-def test_a_sequence_that_ended_at_its_first_step_has_a_summary(tmp_path: Path) -> None:
-    found = [made("oracle 1", "oracle", {FIRST: 0.0}), refused("step 1")]
-    assert f"| 1 | {REFUSED.reason} |" in write_summary([list(record.chained(found))], tmp_path)
-    ET.parse(tmp_path / "sequence.svg")
+def test_the_page_opens_with_a_line_for_each_model_and_shows_what_came_back() -> None:
+    html = report.render_sequence(steps_of(0.1, 0.9))
+    read = Read(html)
+    rows = re.findall(r'<th scope="row">([a-z0-9 ]+) <span class="outcome">', html)
+    assert rows == ["step 1", "step 2", "at once"]
+    assert html.index('class="grid"') < html.index('id="pictures"') < html.index('id="numbers"')
+    assert read.charts() == {"groups", "scores"} and "request 1 came back" in read.text
+    assert "0.900 beside 0.100" in read.text and 'href="step02/report.html"' in html
+    assert "came back" not in Read(report.render_sequence(steps_of(0.1, 0.1))).text
+    head = Read(html[: html.index("<figure")])
+    assert len(head.text.split()) <= 250 and len(html) < 1.5e6
+
+
+def test_the_document_has_the_lines_of_the_page_and_its_table() -> None:
+    text, figure = report.sequence_page(steps_of(0.1, 0.9))
+    found = report.summarise(steps_of(0.1, 0.9))
+    assert text.startswith("# 2 requests, one after the other: `muda()`\n\n- step 1: ")
+    assert "requests: no, request 1 came back" in text.replace("stay forgotten", "requests")
+    assert report.sequence_table(found.steps, found.at_once) in text
+    assert texts(figure)[0].endswith("after each step: muda()")
+
+
+def test_a_sequence_that_ended_at_its_first_step_has_a_page() -> None:
+    found = [list(record.chained([made("oracle 1", "oracle", {FIRST: 0.0}), refused("step 1")]))]
+    assert f"| 1 | {REFUSED.reason} |" in report.sequence_page(found)[0]
+    assert REFUSED.reason in Read(report.render_sequence(found)).text

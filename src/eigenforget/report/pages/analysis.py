@@ -61,6 +61,8 @@ def render_analysis(records: Sequence[RunRecord], title: str) -> str:
         "analysis.html.jinja",
         title=title,
         lead=_lead(found),
+        records=found.all,
+        corrected=0,
         found=found,
         words=analysis_words(found),
         settings_line=layers_line(found),

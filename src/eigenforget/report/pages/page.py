@@ -12,21 +12,19 @@ from eigenforget.report.checks import Check, by_severity, checks
 from eigenforget.report.decision import FORGET_LEVEL, KEEP_LEVEL
 from eigenforget.report.figures.chart import Chart, DrawnChart
 from eigenforget.report.figures.charts import PICTURES, TOPICS
-from eigenforget.report.findings import SEVERITIES, counted, enumerated
+from eigenforget.report.findings import SEVERITIES, counted
 from eigenforget.report.glossary import GLOSSARY_TERMS, GROUPS, group
 from eigenforget.report.pages.document import render_document
+from eigenforget.report.pages.grid import next_steps, verdict_row
 from eigenforget.report.settings import settings, spelled, statements
 from eigenforget.report.table import Column, Table, build, evaluated, number
-from eigenforget.report.verdict import QUESTIONS, Verdict, limits, separates, verdict_on, verdicts
+from eigenforget.report.verdict import QUESTIONS, limits, separates, verdict_on, verdicts
 
 _WIDEST = 7
 """Scores of one table: more do not fit the width of a sheet."""
 
 _AT_ONCE = 6
 """Unlearned models and controls in the head of the page; the others are folded beneath it."""
-
-_NAMED = 4
-"""Models that a next step names before it counts the others."""
 
 
 class FigureGroup(NamedTuple):
@@ -46,6 +44,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
             check reads is malformed.
     """
     table, models = build(records), evaluated(records)
+    before = [verdict_on(row, table) for row in table.of_role("original")]
     said, made = verdicts(table), checks(records)
     return render_document(
         "page.html.jinja",
@@ -56,9 +55,11 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         corrected=len(records) - len(in_force(records)),
         lead=_lead(table, models),
         verdicts=said,
-        next_steps=_next_steps(said),
-        before=[verdict_on(row, table) for row in table.of_role("original")],
-        questions=QUESTIONS,
+        next_steps=next_steps((v.model, v.next_step) for v in said if v.role != "control"),
+        heads=("model", *QUESTIONS),
+        grid_rows=[verdict_row(v) for v in [*before, *said]],
+        first_rows=len(before) + _AT_ONCE,
+        control=next(t.meaning for t in GLOSSARY_TERMS if t.name == "control"),
         levels=(FORGET_LEVEL, KEEP_LEVEL),
         limits=limits(table),
         observation=_observation(table),
@@ -71,7 +72,6 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         checks=made,
         errors=[c for c in by_severity(made) if c.severity == "error"],
         found=_found(made),
-        at_once=_AT_ONCE,
         terms=GLOSSARY_TERMS,
         anchors={c.name: f"score-{i}" for i, c in enumerate(table.columns, start=1)},
     )
@@ -80,15 +80,6 @@ def render(records: Sequence[RunRecord], title: str) -> str:
 def write_page(records: Sequence[RunRecord], path: str | Path, title: str) -> Path:
     """Renders the page into a file, as a whole or not at all."""
     return write_text(path, render(records, title))
-
-
-def _next_steps(said: Sequence[Verdict]) -> dict[str, str]:
-    """What to do next, each with the unlearned models that it is for."""
-    found: dict[str, list[str]] = {}
-    for verdict in said:
-        if verdict.role != "control":
-            found.setdefault(verdict.next_step, []).append(verdict.model)
-    return {step: enumerated(models, _NAMED) for step, models in found.items()}
 
 
 def _drawn(charts: Sequence[Chart], models: Sequence[RunRecord]) -> FigureGroup:

@@ -6,19 +6,52 @@ Did each request take, and did earlier ones stay forgotten?
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from markupsafe import Markup
+
 from eigenforget.core import bands
-from eigenforget.record import RecordError, RunRecord
+from eigenforget.record import RecordError, RunRecord, write_text
 from eigenforget.report.escaping import markdown_table
+from eigenforget.report.figures.chart import DrawnChart
+from eigenforget.report.figures.drawing import Axis, Figure, HeatMap
+from eigenforget.report.figures.panels import Panels
+from eigenforget.report.figures.render import rendered
+from eigenforget.report.figures.style import BLUE, RETRAINED, Style, band_step, shown
 from eigenforget.report.figures.svg import Line, Shade, heatmap
+from eigenforget.report.findings import counted
+from eigenforget.report.glossary import GLOSSARY_TERMS, label
+from eigenforget.report.pages.document import render_document
+from eigenforget.report.pages.grid import GridRow, next_steps, verdict_row
 from eigenforget.report.table import build, number, signed
+from eigenforget.report.verdict import (
+    QUESTIONS,
+    QuestionAnswer,
+    Verdict,
+    VerdictOutcome,
+    verdict_on,
+)
 
 GROUP_SERIES = "forget_groups"
 """The series with a model's accuracy on the samples of each request so far."""
 
+AT_ONCE = "at once"
+"""The model that forgot all requests together, among the records of the last step."""
+
 _SCORES = ("forget_accuracy", "test_retain_accuracy", "mia_auc", "da")
+_STAYED = "Did earlier requests stay forgotten?"
+_HEADS = (
+    "step",
+    "forget acc. (retrained)",
+    "largest gap of an earlier request",
+    "retained test acc. (retrained)",
+    "gap",
+    "MIA AUC (retrained)",
+    "DA (retrained)",
+    "share of retraining",
+)
 
 
 class RequestAccuracy(NamedTuple):
@@ -28,11 +61,13 @@ class RequestAccuracy(NamedTuple):
         value: The model's.
         oracle: The mean of the oracles.
         units: The gap in half-widths of their band; None without a band.
+        oracles: How many oracles there are.
     """
 
     value: float
     oracle: float
     units: float | None
+    oracles: int = 0
 
 
 class StepSummary(NamedTuple):
@@ -44,6 +79,7 @@ class StepSummary(NamedTuple):
         scores: Scores of the model beside the oracles' mean.
         share: Share of the cost of retraining; None where it is unknown.
         reason: Why there is no model; "" where there is one.
+        verdict: The verdict on its model, beside the oracles of this step.
     """
 
     number: int
@@ -51,6 +87,41 @@ class StepSummary(NamedTuple):
     scores: dict[str, tuple[float, float]]
     share: float | None
     reason: str
+    verdict: Verdict
+
+    @property
+    def request(self) -> str:
+        """The request that came last; "" where nothing was measured."""
+        return list(self.groups)[-1].partition(" ")[2] if self.groups else ""
+
+    @property
+    def earlier(self) -> dict[str, RequestAccuracy]:
+        """The groups of the requests before the last one."""
+        return dict(list(self.groups.items())[:-1])
+
+    @property
+    def came_back(self) -> list[str]:
+        """Earlier requests whose samples the model knows better than retrained models do."""
+        count = len(self.earlier)
+        return [
+            name
+            for name, found in self.earlier.items()
+            if found.units is not None
+            and found.units > bands.limit_of_several(found.oracles, count)
+        ]
+
+
+class SequenceSummary(NamedTuple):
+    """All steps of a sequence, and the model that forgot all requests at once, if there is one."""
+
+    method: str
+    steps: list[StepSummary]
+    at_once: StepSummary | None
+
+    @property
+    def every(self) -> list[StepSummary]:
+        """The steps, and all requests at once."""
+        return self.steps if self.at_once is None else [*self.steps, self.at_once]
 
 
 def summarise_step(number_of: int, records: Sequence[RunRecord], name: str = "") -> StepSummary:
@@ -64,8 +135,11 @@ def summarise_step(number_of: int, records: Sequence[RunRecord], name: str = "")
     oracles = [r for r in records if r.role == "oracle"]
     if own is None or not oracles:
         raise RecordError(f"step {number_of} has no record of {wanted!r} beside retrained models")
+    table = build(records)
+    row = next(r for r in table.rows if r.model == wanted)
     if own.outcome.status != "ok":
-        return StepSummary(number_of, {}, {}, None, own.outcome.reason)
+        verdict = verdict_on(row, table)
+        return StepSummary(number_of, {}, {}, None, own.outcome.reason, verdict)
     accuracies = own.series.get(GROUP_SERIES)
     if accuracies is None:
         raise RecordError(
@@ -75,25 +149,73 @@ def summarise_step(number_of: int, records: Sequence[RunRecord], name: str = "")
         group: _accuracy(accuracies[group], [o.series[GROUP_SERIES][group] for o in oracles])
         for group in sorted(accuracies, key=_request_number)
     }
-    table = build(records)
-    row = next(r for r in table.rows if r.model == wanted)
     values = {s: row.cells[s].value for s in _SCORES if s in row.cells and s in table.reference}
     scores = {s: (v, table.reference[s].mean) for s, v in values.items() if v is not None}
-    return StepSummary(number_of, groups, scores, row.share, "")
+    return StepSummary(number_of, groups, scores, row.share, "", verdict_on(row, table))
+
+
+def summarise(steps: Sequence[Sequence[RunRecord]]) -> SequenceSummary:
+    """The summary of the records of all steps, the first step first."""
+    found = [summarise_step(number, records) for number, records in enumerate(steps, start=1)]
+    at_once = any(r.name == AT_ONCE for r in steps[-1])
+    together = summarise_step(len(found), steps[-1], AT_ONCE) if at_once else None
+    return SequenceSummary(steps[0][-1].job["method"]["spec"], found, together)
+
+
+def write_sequence(steps: Sequence[Sequence[RunRecord]], path: str | Path) -> Path:
+    """Renders the page into a file, as a whole or not at all."""
+    return write_text(path, render_sequence(steps))
+
+
+def render_sequence(steps: Sequence[Sequence[RunRecord]]) -> str:
+    """The page over the records of all steps, the first step first.
+
+    Raises:
+        RecordError: A step lacks its model, its oracles, or the accuracies by request.
+    """
+    found = summarise(steps)
+    return render_document(
+        "sequence.html.jinja",
+        title=f"{counted(len(found.steps), 'request', 'requests')}, one after the other",
+        lead=_lead(found, steps),
+        heads=("model", *QUESTIONS[:2], _STAYED, QUESTIONS[2]),
+        grid_rows=[_grid_row(step) for step in found.every],
+        next_steps=next_steps(_next(found)),
+        pictures=([_groups_chart(found), _scores_chart(found)], []),
+        table_heads=_HEADS,
+        table_rows=_rows(found.steps, found.at_once),
+        folders=[f"step{step.number:02d}" for step in found.steps],
+        records=[r for records in steps for r in records],
+        corrected=0,
+        terms=GLOSSARY_TERMS,
+    )
 
 
 def sequence_page(steps: Sequence[Sequence[RunRecord]]) -> tuple[str, str]:
-    """The document and the figure over the records of all steps, the first step first."""
-    found = [summarise_step(number, records) for number, records in enumerate(steps, start=1)]
-    at_once = any(r.name == "at once" for r in steps[-1])
-    together = summarise_step(len(found), steps[-1], "at once") if at_once else None
-    method = steps[0][-1].job["method"]["spec"]
-    text = (
-        f"# {len(found)} requests, one after the other: `{method}`\n\n"
-        f"{sequence_table(found, together)}\n\n![](sequence.svg)\n"
+    """The same as a document in markdown, and its figure."""
+    found = summarise(steps)
+    text = "\n".join(
+        [
+            f"# {len(found.steps)} requests, one after the other: `{found.method}`\n",
+            *(f"- {line}" for line in sequence_lines(found)),
+            "\n![](sequence.svg)\n",
+            sequence_table(found.steps, found.at_once),
+            "",
+        ]
     )
-    title = f"Accuracy on the samples of each request after each step: {method}"
-    return text, sequence_figure(found, title)
+    title = f"Accuracy on the samples of each request after each step: {found.method}"
+    return text, sequence_figure(found.steps, title)
+
+
+def stayed_forgotten(step: StepSummary) -> QuestionAnswer | None:
+    """Whether earlier requests are still forgotten; None where there is none."""
+    if not step.earlier:
+        return None
+    if step.came_back:
+        return QuestionAnswer("no", f"no, {_named(step.came_back)} came back")
+    if any(found.units is None for found in step.earlier.values()):
+        return QuestionAnswer("cannot tell", "cannot tell: it takes two retrained models")
+    return QuestionAnswer("yes", "yes")
 
 
 def resurrection(summary: StepSummary) -> float | None:
@@ -101,26 +223,16 @@ def resurrection(summary: StepSummary) -> float | None:
 
     None at the first step.
     """
-    earlier = list(summary.groups.values())[:-1]
-    return max((s.value - s.oracle for s in earlier), default=None)
+    return max((s.value - s.oracle for s in summary.earlier.values()), default=None)
 
 
 def sequence_table(steps: Sequence[StepSummary], at_once: StepSummary | None = None) -> str:
     """A markdown table with a row per step, and one for all requests at once."""
-    heads = (
-        "step",
-        "forget acc. (retrained)",
-        "largest gap of an earlier request",
-        "retained test acc. (retrained)",
-        "gap",
-        "MIA AUC (retrained)",
-        "DA (retrained)",
-        "share of retraining",
-    )
-    rows = [_cells(str(step.number), step) for step in steps]
-    if at_once is not None:
-        rows.append(_cells("at once", at_once))
-    return markdown_table(heads, [row + [""] * (len(heads) - len(row)) for row in rows])
+    rows = [
+        [cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row]
+        for row in _rows(steps, at_once)
+    ]
+    return markdown_table(_HEADS, rows)
 
 
 def sequence_figure(steps: Sequence[StepSummary], title: str) -> str:
@@ -143,10 +255,17 @@ def sequence_figure(steps: Sequence[StepSummary], title: str) -> str:
     return heatmap(title, [f"step {s.number}" for s in steps], lines)
 
 
+def _rows(steps: Sequence[StepSummary], at_once: StepSummary | None) -> list[list[str]]:
+    """The cells of each step, and of all requests at once."""
+    rows = [_cells(str(step.number), step) for step in steps]
+    if at_once is not None:
+        rows.append(_cells(AT_ONCE, at_once))
+    return [row + [""] * (len(_HEADS) - len(row)) for row in rows]
+
+
 def _cells(label: str, step: StepSummary) -> list[str]:
     if step.reason:
-        # One line, whose bars end no cell.
-        return [label, " ".join(step.reason.replace("\\", "\\\\").replace("|", "\\|").split())]
+        return [label, " ".join(step.reason.split())]
     worst, retained = resurrection(step), step.scores.get("test_retain_accuracy")
     return [
         label,
@@ -160,6 +279,128 @@ def _cells(label: str, step: StepSummary) -> list[str]:
     ]
 
 
+def _lead(found: SequenceSummary, steps: Sequence[Sequence[RunRecord]]) -> str:
+    count = sum(r.role == "oracle" for r in steps[-1])
+    return (
+        f"{found.method} honoured each request on the model that the request before had left."
+        f" After each step that model is judged against"
+        f" {counted(count, 'retrained model', 'retrained models')} that never saw the samples of"
+        " any request so far."
+    )
+
+
+def _grid_row(step: StepSummary) -> GridRow:
+    """The line of a step: the report's, with one question more."""
+    row = verdict_row(step.verdict)
+    forgot, kept, cost = row.cells
+    asked = "all requests together" if row.name == AT_ONCE else step.request
+    note = ": ".join(part for part in (asked, row.note) if part)
+    return row._replace(note=note, cells=(forgot, kept, stayed_forgotten(step) or "–", cost))
+
+
+def sequence_lines(found: SequenceSummary) -> list[str]:
+    """Each model in a line of text, and what to do next."""
+    lines = []
+    for step in found.every:
+        stayed = stayed_forgotten(step)
+        said = f"; {_STAYED.lower().rstrip('?')}: {stayed.words}" if stayed is not None else ""
+        lines.append(f"{step.verdict.line}{said}")
+    todo = next_steps(_next(found))
+    return [*lines, *(f"Next, {models}: {step}" for step, models in todo.items())]
+
+
+def _next(found: SequenceSummary) -> Iterator[tuple[str, str]]:
+    """What to do with the last model, and with all at once where that ended better."""
+    last, together = found.steps[-1], found.at_once
+    yield last.verdict.model, last.verdict.next_step
+    if last.came_back:
+        yield (
+            last.verdict.model,
+            f"{_named(last.came_back)} came back. Unlearn the samples of all requests together, or"
+            " retrain.",
+        )
+    good: VerdictOutcome = "like a retrained model"
+    if together and together.verdict.outcome == good and last.verdict.outcome != good:
+        yield together.verdict.model, "Better than one request after the other: take this model."
+
+
+def _named(groups: Sequence[str]) -> str:
+    numbers = [group.partition(" ")[0] for group in groups]
+    return f"request {numbers[0]}" if len(numbers) == 1 else f"requests {', '.join(numbers)}"
+
+
+def _groups_chart(found: SequenceSummary) -> DrawnChart:
+    names = list(dict.fromkeys(group for step in found.every for group in step.groups))
+    cells = [[step.groups.get(name) for step in found.every] for name in names]
+    title = "Does each request stay forgotten?"
+    caption = (
+        "Accuracy on the samples of each request, after each step. Green: within the band of"
+        " retrained models; orange: above it, samples are remembered; purple: below it."
+    )
+    figure = HeatMap(
+        [step.verdict.model for step in found.every],
+        [shown(name, 40) for name in names],
+        [["" if cell is None else number(cell.value) for cell in line] for line in cells],
+        [
+            [None if c is None or c.units is None else band_step(c.units) for c in line]
+            for line in cells
+        ],
+        "band",
+    )
+    return _drawn("groups", title, _groups_reading(found), caption, figure)
+
+
+def _groups_reading(found: SequenceSummary) -> str:
+    """The request that rose farthest above retrained models at a later step."""
+    later = [
+        (cell.value - cell.oracle, name, step.number, cell)
+        for step in found.steps
+        for name, cell in step.earlier.items()
+    ]
+    if not later:
+        return ""
+    gap, name, at, cell = max(later, key=lambda item: item[0])
+    if gap <= 0:
+        return "After later steps no earlier request is known better than by retrained models."
+    return (
+        f"The farthest above retrained models is request {name.partition(' ')[0]} after step {at}:"
+        f" {number(cell.value)} beside {number(cell.oracle)}."
+    )
+
+
+def _scores_chart(found: SequenceSummary) -> DrawnChart:
+    names = [name for name in _SCORES if any(name in step.scores for step in found.steps)]
+    panels = Panels([label(name) for name in names], height=170, columns=2)
+    ticks = {float(step.number): str(step.number) for step in found.steps}
+    for i, name in enumerate(names):
+        points = [(s.number, *s.scores[name]) for s in found.steps if name in s.scores]
+        at, own, retrained = zip(*points, strict=True)
+        panels.add(i, "retrained (mean)", (at, retrained), RETRAINED.both())
+        panels.add(i, "unlearned", (at, own), Style(BLUE, "circle", "solid").both())
+        panels.axes(i, Axis("step", ticks=ticks, reads="step"), Axis())
+    title = "Does it keep what it should, step after step?"
+    caption = "Each step has retrained models of its own, which never saw its forget set."
+    return _drawn("scores", title, _scores_reading(found), caption, panels.figure())
+
+
+def _scores_reading(found: SequenceSummary) -> str:
+    """The gap in accuracy on what is retained, after the first and the last step."""
+    pairs = [
+        s.scores["test_retain_accuracy"] for s in found.steps if "test_retain_accuracy" in s.scores
+    ]
+    if not pairs:
+        return ""
+    first, last = (number(pair[0]) + " beside " + number(pair[1]) for pair in (pairs[0], pairs[-1]))
+    return f"Test retain accuracy is {first} after the first step, and {last} after the last."
+
+
+def _drawn(
+    name: str, title: str, reading: str, caption: str, figure: Figure | HeatMap
+) -> DrawnChart:
+    html: Markup = rendered(figure, f"Chart: {title} {caption}")
+    return DrawnChart(name, title, reading, caption, (), html)
+
+
 def _request_number(group: str) -> int:
     """The leading number of "10 by_class(label=3)"; by letters 10 would come before 2."""
     return int(group.partition(" ")[0])
@@ -168,7 +409,7 @@ def _request_number(group: str) -> int:
 def _accuracy(value: float, oracles: Sequence[float]) -> RequestAccuracy:
     band = bands.band(oracles, span=(0.0, 1.0))
     units = None if band is None else bands.units(value, band)
-    return RequestAccuracy(value, statistics.fmean(oracles), units)
+    return RequestAccuracy(value, statistics.fmean(oracles), units, len(oracles))
 
 
 def _pair(summary: StepSummary, name: str) -> str:
