@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -141,9 +140,9 @@ def test_in_random_forgetting_alignment_has_no_signal_and_refusals_are_on_record
             and not refused.scores
         )
     assert all("head_mask" not in j.cheats and "collapse" in j.cheats for j in found.values())
-    text = (run / "out" / "audit.md").read_text(encoding="utf-8")
+    text = (run / "out" / "audit.html").read_text(encoding="utf-8")
     assert (
-        "- head_mask refused: head_mask needs a class" in text
+        "<li>head_mask refused: head_mask needs a class" in text
         and "2 originals, 4 retrained models, 2 controls" in text
     )
 
@@ -158,8 +157,7 @@ def test_records_are_chained_and_say_what_each_model_is(run: Path) -> None:
         len({r.inputs["checked_model"] for r in ordered if r.role in ("oracle", "original")}) == 6
     )
     names = {path.name for path in (run / "out" / "by_class-label-3").iterdir()}
-    assert names == {"records", "audit.svg", "audit.csv"}
-    ElementTree.parse(run / "out" / "by_class-label-3" / "audit.svg")
+    assert names == {"records", "audit.csv"}
 
 
 def test_an_audit_on_request_is_judged_and_its_settings_are_on_record(run: Path) -> None:

@@ -36,6 +36,10 @@ from eigenforget.experiments.specs import Specs
 from eigenforget.record import RunRecord, check_place, slug, write_text
 from eigenforget.report.glossary import label
 from eigenforget.report.pages import metric_audit as report
+from eigenforget.report.pages.metric_audit_page import write_audit
+
+_PAGE = "audit.html"
+"""The page of an audit."""
 
 _MOST = 1000
 
@@ -110,8 +114,8 @@ def audit_metrics(
         if folder not in finished:
             _run(audits[folder], folder, request)
     records = {folder.name: _written(folder) for folder in folders}
-    write_text(out / "audit.md", report.audit_page(records))
-    say(f"wrote {out}/audit.md, and records, audit.svg and audit.csv for each request")
+    write_audit(records, out / _PAGE)
+    say(f"wrote {out / _PAGE}, and records and audit.csv for each request")
 
 
 def _run(audit: MetricAudit, folder: Path, request: str) -> None:
@@ -121,8 +125,8 @@ def _run(audit: MetricAudit, folder: Path, request: str) -> None:
     with record.transaction() as changes:
         draft = changes.folder(folder)
         write_chain(records, draft / "records")
-        _write_pages(records, draft)
-        changes.remove(folder.parent / "audit.md")  # until it is about these records
+        _write_table(records, draft)
+        changes.remove(folder.parent / _PAGE)  # until it is about these records
 
 
 def _check_same(audit: MetricAudit, folder: Path) -> None:
@@ -151,19 +155,16 @@ def _check_same(audit: MetricAudit, folder: Path) -> None:
 
 
 def _written(folder: Path) -> list[RunRecord]:
-    """Writes figure and table of one request, and prints it; returns its records."""
+    """Writes the table of one request, and prints it; returns its records."""
     records = record.read_folder(folder / "records")
     with record.atomic_update(folder) as draft:
-        _write_pages(records, draft)
+        _write_table(records, draft)
     _print(report.judge_metrics(records), report.title_of(records))
     return records
 
 
-def _write_pages(records: Sequence[RunRecord], folder: Path) -> None:
-    found = report.judge_metrics(records)
-    heading = f"Metrics on models of which the answer is known. {report.title_of(records)}"
-    write_text(folder / "audit.svg", report.audit_figure(found, heading))
-    write_text(folder / "audit.csv", report.table_csv(found))
+def _write_table(records: Sequence[RunRecord], folder: Path) -> None:
+    write_text(folder / "audit.csv", report.table_csv(report.judge_metrics(records)))
 
 
 def _print(found: Sequence[report.Judgement], title: str) -> None:

@@ -50,7 +50,7 @@ from eigenforget.requests import REQUESTS, Sequential
 UNFINISHED = ".unfinished-sequence"
 """Folder of the steps that are finished while a sequence runs."""
 
-PAGE = "sequence.html"
+_PAGE = "sequence.html"
 """The page of a sequence."""
 
 
@@ -121,7 +121,7 @@ def sequence(
         lines = _draft(unfinished, forget, out, changes)
     for line in lines:
         say(line)
-    say(f"wrote {out / PAGE}, and a folder with records and a page for each step")
+    say(f"wrote {out / _PAGE}, and a folder with records and a page for each step")
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _draft(
     for folder in _step_folders(out)[len(found) :]:  # of a longer sequence that was here before
         changes.remove(folder)
     changes.remove(unfinished.folder)
-    report.write_sequence(found, changes.folder(out) / PAGE)
+    report.write_sequence(found, changes.folder(out) / _PAGE)
     return report.sequence_lines(report.summarise(found))
 
 
@@ -200,7 +200,7 @@ def _check(out: Path, requests: tuple[str, ...], overwrite: bool) -> None:
     check_place(out, overwrite=overwrite, folder=True)
     for folder in _step_folders(out):
         check_records(folder / "records", overwrite=True)
-    if ((out / PAGE).exists() or _step_folders(out)) and not overwrite:
+    if ((out / _PAGE).exists() or _step_folders(out)) and not overwrite:
         raise EigenforgetError(f"{out} holds a sequence already; use --overwrite to replace it")
 
 

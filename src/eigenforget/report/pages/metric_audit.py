@@ -23,13 +23,23 @@ PASS_LEVEL = 0.1
 were the true share 95 %: at 7 of 9. Not 0.05: of 10 oracles that are each held out of the band of
 the others, no three can be outside, whatever their values are."""
 
-_CHEATS_EXPLAINED = (
+TRUSTED, FOOLED, WEAK, NO_SIGNAL, REJECTS, UTILITY = (
+    "trusted here",
+    "fooled",
+    "weak signal",
+    "no signal here",
+    "rejects retrained models",
+    "utility",
+)
+"""What follows for a score."""
+
+CHEATS_EXPLAINED = (
     "Models that pass for retrained ones by other means (docs/metrics.md), one answer for each"
     " training seed. A cheat is caught where the verdict says that it did not forget or did not"
     " keep what it should, or where the check of the file finds the original's weights or room"
     " for them."
 )
-_EXPLAINED = (
+GAPS_EXPLAINED = (
     "Gaps are in half-widths of the band in which one more retrained model lies with 95 %:"
     " within ±1 a value is one that a retrained model may have. Each retrained model is held out"
     " of the band of the others once. For the other models: mean gap over training seeds"
@@ -125,21 +135,30 @@ class Judgement(NamedTuple):
         return float(binom.cdf(count - self.oracles.outside, count, 0.95)) >= PASS_LEVEL
 
     @property
-    def conclusion(self) -> str:
-        """Whether the metric can be trusted here, or why not.
+    def kind(self) -> str:
+        """Whether the metric can be trusted here, or what speaks against it.
 
         Of many metrics a few reject retrained models by chance: with 9 oracles 7 in a hundred.
         """
         if not self.passes_oracles:
-            return "rejects retrained models"
+            return REJECTS
         if self.metric.trace == "" and self.metric.better == "higher":
-            return "utility"
+            return UTILITY
         if self.original.outside == 0:
-            return "no signal here"
+            return NO_SIGNAL
         if not self.original.caught:
-            return "weak signal"
-        fooled = [name for name, gaps in self.cheats.items() if not gaps.caught]
-        return f"fooled by {', '.join(fooled)}" if fooled else "trusted here"
+            return WEAK
+        return FOOLED if self.fooled_by else TRUSTED
+
+    @property
+    def fooled_by(self) -> list[str]:
+        """The controls that it does not catch."""
+        return [name for name, gaps in self.cheats.items() if not gaps.caught]
+
+    @property
+    def conclusion(self) -> str:
+        """The kind, with the controls that fool the metric."""
+        return f"fooled by {', '.join(self.fooled_by)}" if self.kind == FOOLED else self.kind
 
     def of(self, names: Iterable[str]) -> list[GapsOverSeeds | None]:
         """The original, then the controls of these names."""
@@ -191,11 +210,11 @@ def unmeasured(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def audit_table(found: Sequence[Judgement]) -> str:
-    """The judgements as a markdown table."""
+def audit_rows(found: Sequence[Judgement]) -> list[list[str]]:
+    """The judgements as cells, the heads of the columns first."""
     names = cheat_names(found)
     head = ["metric", "retrained models", "held out, in band", "original", *names, "conclusion"]
-    rows = [
+    return [head] + [
         [
             f"{label(j.metric.name)} `{j.metric.name}`",
             f"{number(j.band.mean)} ± {number(j.band.half)}",
@@ -205,6 +224,11 @@ def audit_table(found: Sequence[Judgement]) -> str:
         ]
         for j in found
     ]
+
+
+def audit_table(found: Sequence[Judgement]) -> str:
+    """The judgements as a markdown table."""
+    head, *rows = audit_rows(found)
     return markdown_table(head, rows)
 
 
@@ -216,13 +240,13 @@ def audit_page(audits: Mapping[str, Sequence[RunRecord]]) -> str:
     """
     job = next(iter(audits.values()))[0].job
     specs = (f"{key} `{job[key]['spec']}`" for key in ("data", "model", "recipe"))
-    parts = ["# Audit of the metrics\n", f"D{', '.join(specs)[1:]}. {_EXPLAINED}\n"]
+    parts = ["# Audit of the metrics\n", f"D{', '.join(specs)[1:]}. {GAPS_EXPLAINED}\n"]
     for folder, records in audits.items():
         figure, notes = f"![]({folder}/audit.svg)\n", [f"- {line}" for line in unmeasured(records)]
         parts += [f"## {title_of(records)}\n", figure, audit_table(judge_metrics(records))]
         parts += [*(["\nNot measured:\n", *notes] if notes else []), ""]
         if cheats := judge_cheats(records):
-            parts += ["### Cheats\n", f"{_CHEATS_EXPLAINED}\n", cheat_table(cheats), ""]
+            parts += ["### Cheats\n", f"{CHEATS_EXPLAINED}\n", cheat_table(cheats), ""]
     return "\n".join(parts)
 
 
@@ -240,7 +264,7 @@ def title_of(records: Sequence[RunRecord]) -> str:
 
 def judgement_cells(found: Judgement, names: Sequence[str]) -> list[str]:
     """Short cells: held-out oracles in band, the mean gap of the original and of the controls."""
-    shades = map(_shade, found.of(names))
+    shades = map(shade, found.of(names))
     return [found.oracles.inside, *("–" if s is None else s.text for s in shades)]
 
 
@@ -266,10 +290,10 @@ def judge_cheats(records: Sequence[RunRecord]) -> list[CheatJudgement]:
     return [CheatJudgement(name, *zip(*of, strict=True)) for name, of in found.items()]
 
 
-def cheat_table(found: Sequence[CheatJudgement]) -> str:
-    """The judgements of cheats as a markdown table."""
+def cheat_rows(found: Sequence[CheatJudgement]) -> list[list[str]]:
+    """The judgements of cheats as cells, the heads of the columns first."""
     head = ["cheat", "did it forget?", "did it keep?", "the file (EF008)", "caught by"]
-    rows = [
+    return [head] + [
         [
             f"`{c.name}`",
             ", ".join(c.forgot),
@@ -279,6 +303,11 @@ def cheat_table(found: Sequence[CheatJudgement]) -> str:
         ]
         for c in found
     ]
+
+
+def cheat_table(found: Sequence[CheatJudgement]) -> str:
+    """The judgements of cheats as a markdown table."""
+    head, *rows = cheat_rows(found)
     return markdown_table(head, rows)
 
 
@@ -296,7 +325,7 @@ def audit_figure(found: Sequence[Judgement], title: str) -> str:
     lines = [
         Line(
             label(j.metric.name),
-            [Shade(j.oracles.inside, 0.0 if j.passes_oracles else 8.0), *map(_shade, j.of(names))],
+            [Shade(j.oracles.inside, 0.0 if j.passes_oracles else 8.0), *map(shade, j.of(names))],
             j.conclusion,
         )
         for j in found
@@ -358,7 +387,8 @@ def _spelled(gaps: GapsOverSeeds | None) -> str:
     return f"{mean} [{in_units(low)}, {in_units(high)}] ({gaps.outside}/{len(gaps.units)} out)"
 
 
-def _shade(gaps: GapsOverSeeds | None) -> Shade | None:
+def shade(gaps: GapsOverSeeds | None) -> Shade | None:
+    """The mean gap as a coloured cell; None where nothing was measured."""
     if gaps is None or not gaps.units:
         return None
     mean = statistics.fmean(gaps.units)
