@@ -173,7 +173,7 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
         "torch.optim": {
             "phases.py",
             "fitted_probe.py",  # there it solves a convex problem over its own weights
-            "stepping.py",  # a type, of optimizers that phases.py makes
+            "updater.py",  # a type, of optimizers that phases.py makes
         },
         ".backward(": {"engine.py"},
         "optimizer.step(": {"engine.py"},

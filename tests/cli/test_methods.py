@@ -23,5 +23,5 @@ def test_methods_explains_every_field(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_list_that_is_read_from_the_files_is_that_of_the_classes() -> None:
-    of_classes = [MethodLine(*(getattr(k, f) for f in MethodLine._fields)) for k in METHODS]
+    of_classes = [MethodLine.of(k) for k in METHODS]
     assert method_lines() == of_classes

@@ -147,7 +147,19 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
         ),
         (
             ("scores", "--score", "loss", "--out", "s.csv"),
-            "--score loss is read from one trained model; give its checkpoint",
+            "--score loss takes one trained model; give its checkpoint",
+        ),
+        (
+            ("scores", original, "--score", "loss", "--n", 20, "--rounds", 1, "--out", "s.csv"),
+            "--n and --rounds belong to --score worst_case, not to loss",
+        ),
+        (
+            (*anew, "--method", "identity()", "--out", "s.csv"),
+            "--method belongs to --score worst_case, not to memorisation",
+        ),
+        (
+            ("scores", original, "--score", "margin", "--share", 0.5, "--out", "s.csv"),
+            "--share belongs to --score memorisation, not to margin",
         ),
         (
             ("scores", "none.safetensors", "--score", "loss", "--out", "s.csv"),

@@ -392,7 +392,7 @@ def test_verify_needs_the_standard_library_only_and_tells_good_from_bad(
         f"ok  {tmp_path / 'a.json'}  evaluate unlearned  'm1'  ok  {sealed[1].digest}",
         f"ok  {tmp_path}  a chain of 2 records; its tip is {sealed[1].digest}",
         *(
-            f"not checked  {tmp_path / name}  model {B}: no checkpoint with these weights; name its folder with --files"
+            f"not checked  {tmp_path / name}  model {B}: no checkpoint here has these weights; if it was kept, name its folder with --files"
             for name in ("b.json", "a.json")
         ),
     ]

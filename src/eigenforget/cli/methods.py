@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,17 +19,42 @@ if TYPE_CHECKING:
     from eigenforget.methods.base import Method
 
 _FOLDER = Path(__file__).parents[1] / "methods"
+_NAME = 18
+"""Columns of the longest name, so that all groups align."""
 
 
 class MethodLine(NamedTuple):
-    """What the list says of a method; each field is the class attribute of its name."""
+    """What the list says of a method: its first sentence, and class attributes by their names."""
 
+    summary: str
     name: str
     needs: Sequence[str]
-    passes: str
-    source: str
-    guarantee: str = "empirical"
     role: str = "unlearned"
+
+    @classmethod
+    def of(cls, kind: type[Method]) -> MethodLine:
+        """The line of a class."""
+        given = {field: getattr(kind, field) for field in _ATTRIBUTES}
+        return cls(_summary(inspect.getdoc(kind)), **given)
+
+    @property
+    def group(self) -> str:
+        """The heading under which it stands: what one must have."""
+        if self.role == "control":
+            return _CONTROLS
+        if _WHOLE_CLASSES in self.needs:
+            return "Whole classes only"
+        if any("inner" in need or "parts" in need for need in self.needs):
+            return "Around another method"
+        retain = any(need.startswith("retain") for need in self.needs)
+        if not retain:
+            return "Without a retain set"
+        return "Forget and retain set" if "forget" in self.needs else "Retain set alone"
+
+
+_ATTRIBUTES = tuple(field for field in MethodLine._fields if field != "summary")
+_WHOLE_CLASSES = "whole classes forgotten"
+_CONTROLS = "Controls, which only pretend to forget"
 
 
 def methods(
@@ -46,19 +70,20 @@ def methods(
 
         _explain(METHODS.kind(name.split("(")[0]))
         return
-    table = Table(show_lines=True)
-    for column in ("method", "needs", "guarantee", "cost in samples", "source"):
-        table.add_column(column, overflow="fold", no_wrap=column == "method")
-    for kind in method_lines():
-        title = kind.name if kind.role == "unlearned" else f"{kind.name}\n({kind.role})"
-        where = re.search(r"arXiv \d{4}\.\d{4,5}|CVPR \d{4}", kind.source)
-        source = where[0] if where else kind.source.split(";")[0]
-        cells = (title, ", ".join(kind.needs), kind.guarantee, kind.passes, source)
-        table.add_row(*map(Text, cells))
-    console.print(table)
+    groups: dict[str, list[MethodLine]] = {}
+    for line in method_lines():
+        groups.setdefault(line.group, []).append(line)
+    for heading, lines in groups.items():
+        say(f"\n{heading}:")
+        table = Table.grid(padding=(0, 1), pad_edge=True)
+        table.add_column(min_width=_NAME, no_wrap=True)
+        table.add_column()
+        for line in lines:
+            table.add_row(*map(Text, (line.name, line.summary)))
+        console.print(table)
     say(
-        "`eigenforget methods NAME` explains a method: its formula, settings and source, and our "
-        "deviations from it."
+        "\n`eigenforget methods NAME` explains a method: its formula, settings, cost and source, "
+        "and our deviations from it."
     )
 
 
@@ -71,9 +96,7 @@ def method_lines() -> list[MethodLine]:
     if entry_points(group="eigenforget.methods"):
         from eigenforget.methods import METHODS
 
-        return [
-            MethodLine(*(getattr(kind, field) for field in MethodLine._fields)) for kind in METHODS
-        ]
+        return [MethodLine.of(kind) for kind in METHODS]
     tree = _tree(_FOLDER / "__init__.py")
     modules = {
         alias.name: str(node.module).rpartition(".")[2]
@@ -93,20 +116,20 @@ def _listed(tree: ast.Module) -> Iterator[str]:
 
 
 def _line_of(name: str, file: Path) -> MethodLine:
-    body = next(
-        node.body
-        for node in _tree(file).body
-        if isinstance(node, ast.ClassDef) and node.name == name
-    )
-    return MethodLine(
-        **{
-            str(ast.unparse(node.target)): ast.literal_eval(node.value)
-            for node in body
-            if isinstance(node, ast.AnnAssign)
-            and node.value is not None
-            and ast.unparse(node.target) in MethodLine._fields
-        }
-    )
+    node = next(n for n in _tree(file).body if isinstance(n, ast.ClassDef) and n.name == name)
+    given = {
+        str(ast.unparse(row.target)): ast.literal_eval(row.value)
+        for row in node.body
+        if isinstance(row, ast.AnnAssign)
+        and row.value is not None
+        and ast.unparse(row.target) in _ATTRIBUTES
+    }
+    return MethodLine(_summary(ast.get_docstring(node)), **given)
+
+
+def _summary(doc: str | None) -> str:
+    """The first line of a docstring."""
+    return (doc or "").partition("\n")[0]
 
 
 def _tree(file: Path) -> ast.Module:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from cyclopts import Parameter
@@ -34,7 +35,7 @@ from eigenforget.requests import model_scores, write_scores
 from eigenforget.requests.scores import check_scores_path
 from eigenforget.training.engine import Engine
 
-_SUBSAMPLING, _SEARCH = Subsampling(), WorstCaseSearch()
+_SUBSAMPLING, _SEARCH, _RECIPE = Subsampling(), WorstCaseSearch(), "recipe()"
 
 
 def scores(
@@ -52,7 +53,7 @@ def scores(
         ),
     ] = "memorisation",
     trained: TrainedOptions = TRAINED,
-    recipe: RecipeSpec = "recipe()",
+    recipe: RecipeSpec = _RECIPE,
     subsampling: Annotated[Subsampling, FLAT] = _SUBSAMPLING,
     search: Annotated[WorstCaseSearch, FLAT] = _SEARCH,
     seed: Seed = 0,
@@ -72,6 +73,9 @@ def scores(
     """
     check_scores_path(out)
     check_place(out, overwrite=overwrite)
+    _check_used(score, "memorisation", _given(subsampling, _SUBSAMPLING))
+    _check_used(score, "memorisation", [] if recipe == _RECIPE else ["--recipe"])
+    _check_used(score, "worst_case", _given(search, _SEARCH))
     specs, place = Specs(recipe=recipe, **asdict(trained)), engine(**asdict(device))
     if score == "memorisation":
         experiment = _to_train(specs, checkpoint, place)
@@ -79,9 +83,7 @@ def scores(
         with progress() as watch:
             found = memorisation_of(experiment, subsampling, seed=seed, watch=watch)
     elif checkpoint is None:
-        raise EigenforgetError(
-            f"--score {score} is read from one trained model; give its checkpoint"
-        )
+        raise EigenforgetError(f"--score {score} takes one trained model; give its checkpoint")
     else:
         stored = load_checkpoint(checkpoint)
         experiment = experiment_of(checkpoint, stored, specs, place)
@@ -95,12 +97,30 @@ def scores(
     _write(out, experiment.data.train_index.ids, found, score)
 
 
+def _given(options: Subsampling | WorstCaseSearch, default: Any) -> list[str]:
+    """The options that are not at their defaults, as they are typed."""
+    names = [field.name for field in fields(options)]
+    return [f"--{n}" for n in names if getattr(options, n) != getattr(default, n)]
+
+
+def _check_used(score: str, user: str, given: Sequence[str]) -> None:
+    """Checks that options of one score are not given for another.
+
+    Raises:
+        EigenforgetError: They are; the message names them.
+    """
+    if given and score != user:
+        verb = "belongs" if len(given) == 1 else "belong"
+        raise EigenforgetError(f"{joined(given)} {verb} to --score {user}, not to {score}")
+
+
 def _to_train(specs: Specs, checkpoint: Path | None, place: Engine) -> Experiment:
     """The experiment whose model is trained anew, for which no checkpoint may be given."""
     anew = "memorisation is estimated from models trained anew"
     if checkpoint is not None:
         raise EigenforgetError(
-            f"{anew}, not from {checkpoint}; --score loss, confidence and margin are read from one"
+            f"{anew}, not from {checkpoint}; --score loss, confidence, margin and worst_case take "
+            "one"
         )
     missing = [f"--{name}" for name in ("data", "model") if not getattr(specs, name)]
     if missing:

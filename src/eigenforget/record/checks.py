@@ -237,8 +237,8 @@ def _models(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
                 yield VerifyFinding(
                     "not checked",
                     str(item.path),
-                    f"{key} {digest}: no checkpoint with these weights; name its folder with "
-                    "--files",
+                    f"{key} {digest}: no checkpoint here has these weights; if it was kept, name "
+                    "its folder with --files",
                 )
         elif any(files.has_bytes(path, own.get(name, "")) for path in found):
             why = (

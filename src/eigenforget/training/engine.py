@@ -25,7 +25,7 @@ from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.processes import Processes, fabric_over, settled_precision
-from eigenforget.training.stepping import set_up
+from eigenforget.training.updater import set_up
 
 if TYPE_CHECKING:  # it takes as long to load as torch
     from lightning_fabric import Fabric
@@ -378,11 +378,11 @@ class _Training:
         new = [i == 0 or not phase.continues for i, phase in enumerate(phases)]
         pairs = list(zip(phases, self.trained, strict=True))
         own = [p.optimizer.over(t) for (p, t), first in zip(pairs, new, strict=True) if first]
-        self.stepping = set_up(engine.local, called, own)
-        ready = self.stepping.optimizers
+        self.updater = set_up(engine.local, called, own)
+        ready = self.updater.optimizers
         self.optimizers = [ready[sum(new[: i + 1]) - 1] for i in range(len(phases))]
         self.parameters = list(model.parameters())
-        self.loss = _Loss(engine, model, self.stepping.called, layer)
+        self.loss = _Loss(engine, model, self.updater.called, layer)
         self.averaged = engine.processes.averaging(self.loss)
         self.steps = [0] * len(phases)
         self.totals = [epochs * math.ceil(phase.steps() / engine.accumulate) for phase in phases]
@@ -436,10 +436,10 @@ class _Training:
             waits = number < len(group) and self.averaged is not self.loss
             with cast(Any, self.averaged).no_sync() if waits else nullcontext():
                 loss = self.averaged(phase, epoch, taps, batches)
-                self.stepping.backward(loss if weight == 1 else loss * weight)
+                self.updater.backward(loss if weight == 1 else loss * weight)
             losses.append(loss.detach())
         if phase.optimizer.clip > 0 or phase.on_gradients is not None:
-            self.stepping.unscale(optimizer)
+            self.updater.unscale(optimizer)
         if phase.optimizer.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.trained[index], phase.optimizer.clip)
         if phase.on_gradients is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # it takes as long to load as torch
     from lightning_fabric import Fabric
 
 
-class Stepping(NamedTuple):
+class Updater(NamedTuple):
     """A model and its optimizers, ready for steps.
 
     Attributes:
@@ -32,7 +32,7 @@ class Stepping(NamedTuple):
     unscale: Callable[[Optimizer], None]
 
 
-def set_up(fabric: Fabric, called: nn.Module, optimizers: Sequence[Optimizer]) -> Stepping:
+def set_up(fabric: Fabric, called: nn.Module, optimizers: Sequence[Optimizer]) -> Updater:
     """The model and its optimizers on the device of a Fabric of one device.
 
     Args:
@@ -45,9 +45,9 @@ def set_up(fabric: Fabric, called: nn.Module, optimizers: Sequence[Optimizer]) -
 
     precision = fabric.strategy.precision
     if type(precision) is Precision and type(fabric.strategy) is SingleDeviceStrategy:
-        return Stepping(called, optimizers, Tensor.backward, lambda _: None)
+        return Updater(called, optimizers, Tensor.backward, lambda _: None)
     wrapped, *ready = fabric.setup(called, *optimizers)
-    return Stepping(
+    return Updater(
         wrapped,
         ready,
         fabric.backward,
