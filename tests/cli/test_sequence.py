@@ -156,6 +156,25 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert files(tmp_path) == {"taken": b"mine"}
 
 
+def test_unseen_samples_reach_the_method_and_are_measured_in_no_step(tmp_path: Path) -> None:
+    """SCRUB+R refuses a class without them."""
+    asked = ("by_class(label=3)", "at_random(n=20)")
+    more = {"again": "skip", "method": "scrub(epochs=1, msteps=1, rewind=True)"}
+    main(arguments(tmp_path / "run", *asked, **more))
+    original, *_, refused = read_step(tmp_path / "run", 1)
+    assert refused.outcome.status == "refused" and "unseen" in refused.outcome.reason
+    main([*arguments(tmp_path / "run", *asked, **more, unseen="0.1"), "--overwrite"])
+    for number in (1, 2):
+        for found in read_step(tmp_path / "run", number):
+            told = found.job["unseen"]
+            assert found.outcome.status == "ok" and told["spec"] == "0.1"
+            assert found.job["sizes"]["test"] == original.job["sizes"]["test"] - told["count"]
+
+
+def read_step(folder: Path, number: int) -> list[record.RunRecord]:
+    return record.read_folder(folder / f"step{number:02d}" / "records")
+
+
 def test_a_killed_sequence_goes_on_after_its_last_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from eigenforget.cli.options import (
     Seed,
     Skip,
     StoreFolder,
+    Unseen,
 )
 from eigenforget.cli.terminal import engine, one_thread, progress, say
 from eigenforget.core.errors import EigenforgetError
@@ -69,6 +70,7 @@ def sequence(
         str, Parameter(help="error or skip, for samples that an earlier request already forgot")
     ] = "error",
     retain_fraction: RetainFraction = 1.0,
+    unseen: Unseen = "",
     oracle_seed: Annotated[
         tuple[int, ...],
         Parameter(
@@ -97,7 +99,12 @@ def sequence(
     _check(out, forget, overwrite)
     check_skip(skip)
     specs = Specs(
-        data=data, model=model, recipe=recipe, retain_fraction=retain_fraction, layer=layer
+        data=data,
+        model=model,
+        recipe=recipe,
+        retain_fraction=retain_fraction,
+        layer=layer,
+        unseen=unseen,
     )
     experiment = Experiment.parse(specs, engine(**asdict(device)))
     experiment.check()
@@ -160,7 +167,7 @@ def _identity(study: SequentialStudy) -> dict[str, Any]:
     """All that decides what the records of a sequence say."""
     experiment = study.experiment
     return {
-        "job": experiment.job(layer=experiment.layer, retain_fraction=experiment.retain_fraction),
+        "job": {**experiment.origin.job, "retain_fraction": experiment.retain_fraction},
         "data": experiment.data.digest,
         "sequence": described(study.sequence),
         "method": described(study.method),
