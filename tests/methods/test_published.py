@@ -42,6 +42,9 @@ OURS = {
     "reference_error": "SCRUB+R's, measured by the user",
     "held_out": "SCRUB+R's",
     "target_accuracy": "measured on the user's own data",
+    "proxy": "a choice of the command",
+    "heldout_epochs": "of the other proxy",
+    "heldout_lr": "of the other proxy",
     "doublings": "published code doubles without end",
 }
 """Fields that no published run sets, with the reason."""
@@ -677,6 +680,46 @@ def jit(lines: str, *, lr: str, sigma: str) -> Pin:
     )
 
 
+RUM_PARTS = {
+    "low": "--alpha 0.99 --unlearn_epochs 5 --unlearn_lr 0.01",
+    "medium": "--alpha 0.97 --unlearn_epochs 5 --unlearn_lr 0.01",
+    "high": "--alpha 0.97 --unlearn_epochs 10 --unlearn_lr 0.001",
+}
+PINS["rum", "cifar10-resnet18-rum"] = Pin(
+    """
+    main_rum_proxy.py: # RUM: NegGrad+ --> NegGrad+ --> NegGrad+ (low-medium-high ...)
+    main_rum_proxy.py: --sequential ... --mem low --unlearn {unlearn} ...
+        --alpha 0.99 --unlearn_epochs 5 --unlearn_lr 0.01
+    main_rum_proxy.py: --sequential ... --mem mid --unlearn {unlearn} ...
+        --alpha 0.97 --unlearn_epochs 5 --unlearn_lr 0.01
+    main_rum_proxy.py: --sequential ... --mem high --unlearn {unlearn} ...
+        --alpha 0.97 --unlearn_epochs 10 --unlearn_lr 0.001
+    arg_parser.py:55: "--batch_size", type=int, default=256
+    arg_parser.py:57: "--momentum", default=0.9
+    arg_parser.py:58: "--weight_decay", default=5e-4
+    arg_parser.py:62: "--decreasing_lr", default="91,136"
+    unlearn/impl.py: torch.optim.SGD( model.parameters(), args.unlearn_lr,
+        momentum=args.momentum, weight_decay=args.weight_decay, )
+    unlearn/neggrad.py: loss = args.alpha*r_loss - (1-args.alpha)*del_loss
+    unlearn/neggrad.py: optimizer.zero_grad() loss.backward() ... optimizer.step()
+    """,
+    {
+        f"{part}.{field}": fragment
+        for part, line in RUM_PARTS.items()
+        for field, fragment in {
+            "epochs": line,
+            "lr": line,
+            "alpha": line,
+            "momentum": '"--momentum", default=0.9',
+            "nesterov": "momentum=args.momentum, weight_decay=args.weight_decay, )",
+            "weight_decay": '"--weight_decay", default=5e-4',
+            "schedule": 'default="91,136"',
+            "clip": "optimizer.zero_grad() loss.backward() ... optimizer.step()",
+            "batch_size": '"--batch_size", type=int, default=256',
+            "forget_batch_size": '"--batch_size", type=int, default=256',
+        }.items()
+    },
+)
 PINS["rem", "cifar10-resnet9-rem"] = Pin(
     """
     rem/experiments_run.sh: rn_unlearn_iters=980 (of 98 steps: 10 passes)

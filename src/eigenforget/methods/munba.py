@@ -45,8 +45,9 @@ class MUNBa(SGDFields, Method):
     source: ClassVar = (
         "Wu, Harandi: MUNBa: Machine Unlearning via Nash Bargaining, ICCV 2025, arXiv "
         "2411.15537, closed form of the classification experiments; deviations: the same solution "
-        "in a form that does not cancel; an epoch's later retain batches are drawn anew; of the "
-        "defaults: never the own or a forgotten class as label, Nesterov momentum"
+        "in a form that does not cancel (the authors' code adds 1e-8 to its denominators, which "
+        "counts where gradients are small); an epoch's later retain batches are drawn anew; of "
+        "the defaults: never the own or a forgotten class as label, Nesterov momentum"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = "trained: epochs × (forget + retain); a backward pass more per forget batch"

@@ -18,9 +18,22 @@ from eigenforget.data.sources import JoinedSource, Source
 from eigenforget.methods.base import Method, Range, Task, same_tensors, wants_retain
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.masked import Masked
+from eigenforget.methods.neg_grad_plus import NegGradPlus
+from eigenforget.methods.published import CIFAR10, RESNET18, PublishedRun
 from eigenforget.training.losses import cross_entropy, kl_to_target
 from eigenforget.training.phases import Optimizer, Phase
 from eigenforget.training.recipe import supervised
+
+_AUTHORS: dict[str, Any] = dict(
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=5e-4,
+    schedule="constant",
+    clip=0.0,
+    batch_size=256,
+    forget_batch_size=256,
+)
+"""What the three parts of the authors' run have in common."""
 
 
 def _part(value: Any) -> Any:
@@ -59,6 +72,20 @@ class RUM(Method):
         "with proxy='heldout'"
     )
     search_space: ClassVar = {"medium.lr": Range(1e-4, 0.2)}
+    recipes: ClassVar = {
+        "cifar10-resnet18-rum": PublishedRun(
+            dict(
+                low=NegGradPlus(epochs=5, lr=0.01, alpha=0.99, **_AUTHORS),
+                medium=NegGradPlus(epochs=5, lr=0.01, alpha=0.97, **_AUTHORS),
+                high=NegGradPlus(epochs=10, lr=0.001, alpha=0.97, **_AUTHORS),
+            ),
+            RESNET18,
+            CIFAR10,
+            "3,000 samples, 1,000 each of low, medium and high memorisation",
+            "kairanzhao/RUM, main_rum_proxy.py and arg_parser.py, f593c9d",
+            "proxy= is a choice of its command, and ours is loss",
+        ),
+    }
 
     low: Annotated[Any, AfterValidator(_part), "method of the least memorised; None: nothing"] = (
         None
