@@ -352,7 +352,8 @@ def backdoor_page(folder: Path) -> None:
     studies = studies_of(folder)
     scores: dict[str, list[dict[str, float]]] = {}
     for r in (r for s in studies for r in s.records):
-        scores.setdefault("retrained" if r.role == "oracle" else r.name, []).append(values_of(r))
+        if (name := backdoor_name(r)) is not None:
+            scores.setdefault(name, []).append(values_of(r))
     clean = statistics.fmean(f["test_retain_accuracy"] for f in scores["original"])
     rows = []
     for name, runs in scores.items():
@@ -366,11 +367,12 @@ def backdoor_page(folder: Path) -> None:
         order = means["attack_success"] + (0 if lost <= 0.02 else 1 + lost)
         cells = " | ".join(f"{value:.3f}" for value in means.values())
         rows.append((order, f"| {name} | {cells} | {-lost:+.3f} |"))
+    seeds = {r.job["seed"] for s in studies for r in s.records if r.role == "original"}
     lines = [
         "# Backdoor, half of the poisoned samples known",
         "",
-        '`backdoored(inner=npz(path="data/cifar10_10k.npz"), target=0, fraction=0.1, size=4)`, '
-        f"mean over {len(studies)} training seeds. First those that lose at most two "
+        f"`{studies[0].records[0].job['data']['spec']}`, "
+        f"mean over {len(seeds)} training seeds. First those that lose at most two "
         "points of clean test accuracy, by attack success.",
         "",
         f"| model | {' | '.join(BACKDOOR_SCORES.values())} | clean acc. − original |",
@@ -378,6 +380,19 @@ def backdoor_page(folder: Path) -> None:
         *(row for _, row in sorted(rows)),
     ]
     write_text(folder / "summary.md", "\n".join(lines) + "\n")
+
+
+def backdoor_name(run: RunRecord) -> str | None:
+    """The row of a model; None where all of the poison was known and it is no retrained model."""
+    if run.job["request"]["spec"] == "poisoned()":
+        return "clean" if run.role == "oracle" else None
+    return {"oracle": "retrained", "original": "original"}.get(run.role, described_method(run))
+
+
+def described_method(run: RunRecord) -> str:
+    """The name of a model, with the settings of its method where it is one of several."""
+    spec: str = run.job.get("method", {}).get("spec", "")
+    return spec if run.name.rpartition(" ")[2].isdecimal() and spec else run.name
 
 
 def audit_pages(folder: Path) -> None:
@@ -441,6 +456,7 @@ PAGES: dict[str, Callable[[Path], Any]] = {
     "few_retain": few_page,
     "cases": case_pages,
     "backdoor": backdoor_page,
+    "plans/backdoor_digits": backdoor_page,
     "metric_audit": audit_pages,
     "sequence_digits": sequence_page,
     "plans": plan_pages,
