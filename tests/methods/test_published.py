@@ -18,6 +18,7 @@ from torch import nn
 from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.spec import parse, recipe_of, spell
 from eigenforget.data.sources import TensorSource
+from eigenforget.experiments.experiment import described
 from eigenforget.methods import METHODS, SCRUB, Engram, Finetune, Masked, RandomLabel
 from eigenforget.methods.base import Task
 from eigenforget.methods.published import PublishedRun
@@ -870,3 +871,7 @@ def test_the_name_of_the_recipe_is_beside_the_fields_and_not_one_of_them() -> No
     again = parse(spell(method), METHODS, "method")
     assert again == method and recipe_of(again) is None
     assert recipe_of(replace(method)) is None and recipe_of("text") is None
+    assert described(method)["recipe_changed"] == ["lr"]
+    assert "recipe_changed" not in described(
+        METHODS.parse('scrub(recipe="cifar10-resnet18-scrub")')
+    )

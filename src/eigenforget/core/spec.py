@@ -142,6 +142,12 @@ def recipe_of(value: Any) -> str | None:
     return getattr(value, "__dict__", {}).get(_RECIPE)
 
 
+def changed_from_recipe(value: Any) -> tuple[str, ...]:
+    """Names of the fields whose values are not the recipe's, as lr in scrub(recipe="…", lr=0.1)."""
+    run = getattr(value, "recipes", {}).get(recipe_of(value), {})
+    return tuple(sorted(name for name in run if getattr(value, name) != run[name]))
+
+
 def as_json(value: Any) -> Any:
     """The resolved spec as plain JSON: {"name": …, "fields": {…}} with every field."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

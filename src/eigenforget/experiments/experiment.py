@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
-from eigenforget.core.spec import as_json, recipe_of, spell
+from eigenforget.core.spec import as_json, changed_from_recipe, recipe_of, spell
 from eigenforget.core.types import Split
 from eigenforget.data import AUGMENTS, DATASETS
 from eigenforget.data.bundle import Data
@@ -561,13 +561,15 @@ def problem(error: Refused | Diverged) -> Outcome:
 def described(value: Any) -> dict[str, Any]:
     """A spec as it goes into a record: {"spec": "muda(k=9)", "resolved": {…every field…}}.
 
-    A method adds its guarantee, its recipe if it was made from one, and the scores that it
-    optimises, where there are any.
+    A method adds its guarantee, its recipe if it was made from one, with the fields that are not
+    the recipe's, and the scores that it optimises, where there are any.
     """
     entry = {"spec": spell(value), "resolved": as_json(value)}
     recipe = recipe_of(value)
     if recipe is not None:
         entry["recipe"] = recipe
+        if changed := changed_from_recipe(value):
+            entry["recipe_changed"] = list(changed)
     if hasattr(value, "guarantee"):
         entry["guarantee"] = value.guarantee
     scores = optimised(value)

@@ -158,7 +158,7 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
 
 
 def test_defaults_recipe_and_tuned_settings_of_a_method_stand_side_by_side() -> None:
-    def of(name: str, spec: str, like: str, **more: str) -> RunRecord:
+    def of(name: str, spec: str, like: str, **more: object) -> RunRecord:
         record = made(name, MODELS[like])
         return replace(record, job={"method": {"spec": spec, "resolved": {}, **more}})
 
@@ -166,7 +166,7 @@ def test_defaults_recipe_and_tuned_settings_of_a_method_stand_side_by_side() -> 
         "scrub": of("scrub", "scrub()", "flat"),
         "scrub 2": of("scrub 2", "scrub(lr=0.1)", "good", recipe="a-b"),
         "scrub 3": of("scrub 3", "scrub(lr=0.2)", "good"),
-        "scrub 4": of("scrub 4", "scrub(lr=0.3)", "flat"),
+        "scrub 4": of("scrub 4", "scrub(lr=0.3)", "flat", recipe="a-b", recipe_changed=["lr"]),
         "ssd": of("ssd", "ssd()", "good"),
     }
     text = leaderboard_table([Problem("p", [seed(**rows)])])

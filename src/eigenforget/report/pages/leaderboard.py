@@ -377,7 +377,8 @@ def _specs(problem: Problem) -> dict[str, dict[str, bool]]:
         for r in records:
             method = r.job.get("method")
             if r.role in ("unlearned", "control") and isinstance(method, dict) and "spec" in method:
-                found.setdefault(r.name, {})[str(method["spec"])] = "recipe" in method
+                whole = "recipe" in method and not method.get("recipe_changed")
+                found.setdefault(r.name, {})[str(method["spec"])] = whole
     return found
 
 
