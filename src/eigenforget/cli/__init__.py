@@ -103,8 +103,8 @@ app.command(
 def main(argv: Sequence[str] | None = None) -> Any:
     """Runs a command.
 
-    Wrong input ends with one line on standard error and exit code 2, what nobody expected with exit
-    code 3 and a file that holds the traceback.
+    Wrong input ends with one line on standard error and exit code 2. An unexpected error ends with
+    exit code 3 and a file that holds the traceback.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:

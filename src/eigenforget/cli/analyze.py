@@ -56,11 +56,11 @@ def analyze(
     hash_ids: HashIds = None,
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Show, on one page, where a model places the features of data that it never saw.
+    r"""Show on one page where a model places the features of data that it never saw.
 
     The page compares the original with retrained models, layer by layer, in words and figures.
     Three oracles or more show how much retrained models differ from each other. Without
-    --also-layer, up to three earlier blocks are chosen, evenly over the depth of the model.
+    --also-layer, up to three earlier blocks are chosen, spread evenly over the depth of the model.
 
     Example:
         eigenforget train --data 'digits()' --model 'mlp()' --without 'by_class(label=3)' \

@@ -62,8 +62,8 @@ def audit_metrics(
     cheats: Annotated[
         bool,
         Parameter(
-            help="judge models too that pass for retrained ones by other means, such as a hidden"
-            " copy; ten more models for each training seed",
+            help="also judge ten cheats for each training seed: models that imitate a retrained "
+            "one, such as by hiding a copy",
             negative=(),
         ),
     ] = False,
@@ -83,8 +83,8 @@ def audit_metrics(
     """
     if not (1 <= seeds <= _MOST and 1 <= oracles <= _MOST):
         raise EigenforgetError(
-            f"an audit needs 1 training seed and 1 oracle for each at least, and {_MOST} at most, "
-            f"got {seeds} and {oracles}"
+            f"an audit needs from 1 to {_MOST} training seeds, and as many oracles for each; got "
+            f"{seeds} and {oracles}"
         )
     folders = {out / slug(request): request for request in forget}
     if len(folders) < len(forget):

@@ -33,7 +33,10 @@ def bench(
     /,
     *,
     store: Annotated[
-        Path, Parameter(help="folder that keeps models and finished jobs, for any number of plans")
+        Path,
+        Parameter(
+            help="folder in which models and finished jobs are kept; several plans may share it"
+        ),
     ] = Path("store"),
     out: Annotated[
         Path | None, Parameter(help="folder of the results; default: results/NAME-OF-THE-PLAN")
@@ -48,7 +51,7 @@ def bench(
     ] = None,
     device: Device = "auto",
     retry: Annotated[
-        bool, Parameter(help="run jobs again that failed or were refused", negative=())
+        bool, Parameter(help="run failed and refused jobs again", negative=())
     ] = False,
     dry_run: Annotated[bool, Parameter(help="only list what would be done", negative=())] = False,
 ) -> None:
@@ -70,7 +73,7 @@ def bench(
     outline = run.outline(retry=retry)
     tell(f"{found.title} on {kind}: {outlined(outline, pool.workers)}")
     if any(len(study.oracles) < 2 for study in found.studies):
-        tell("a band needs two retrained models: with one, methods are measured but not judged")
+        tell("a band needs two retrained models; with one, methods are measured but not judged")
     if dry_run:
         everything: tuple[Job, ...] = (*outline.training, *outline.baselines, *outline.methods)
         for job in everything:
@@ -121,10 +124,10 @@ class Refresher:
     """Writes the results folder from time to time while a bench runs.
 
     Args:
-        bench: Whose results they are.
+        bench: The bench that makes the results.
         out: The folder.
-        seconds: Between two times, at least. It is also at most a twentieth of the time that goes
-            into writing, however many jobs there are.
+        seconds: Least time between two writings. It grows with the time that a writing takes, so
+            that writing never takes more than a twentieth of the whole.
     """
 
     def __init__(self, bench: Bench, out: Path, seconds: float = 300.0) -> None:

@@ -29,7 +29,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @cache.command(name="list")
 def list_models(folder: CacheFolder, /) -> None:
-    """List the stored models, those unused for longest first.
+    """List the stored models, the longest unused first.
 
     Example:
         eigenforget cache list store
@@ -56,7 +56,7 @@ def prune(
         str, Parameter(help="total size of the models that may stay, such as 20G, 500M or 0")
     ],
 ) -> None:
-    """Remove the models that were unused for longest, until the others fit.
+    """Remove the longest unused models until the others fit.
 
     Example:
         eigenforget cache prune store --max-size 20G

@@ -24,7 +24,7 @@ def certificate(
     evaluated: Annotated[
         Path | None,
         Parameter(
-            help="folder of records that were measured together; gives scores, bands and checks"
+            help="folder of records that were measured together; adds scores, bands and checks"
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -9,10 +9,10 @@ from eigenforget.report import requirements
 
 
 def check(records: RecordPaths, /, *, require: Require = ()) -> None:
-    """Judge every unlearned model by requirements, as in --require 'lp_gap<=band'.
+    """Check every unlearned model against requirements, such as --require 'lp_gap<=band'.
 
-    Exit code 0 where all hold, 1 where one does not. See docs/exports.md for the requirements. What
-    cannot be judged does not hold.
+    Exit code 0 if all requirements hold, 1 if one does not. A requirement that cannot be judged
+    does not hold. docs/exports.md lists the requirements.
 
     Example:
         eigenforget check results/records --require 'forget_accuracy<=0.1'

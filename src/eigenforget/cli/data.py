@@ -24,7 +24,7 @@ def data(
     ],
     /,
 ) -> None:
-    """Show what a data set holds: classes, counts, ids, groups and columns, to write a request.
+    """Show what a data set holds, for writing a request: classes, counts, ids, groups and columns.
 
     Example:
         eigenforget data 'digits()'
@@ -39,7 +39,7 @@ def data(
         say(f"groups: {_values(index.groups)}", wrap=False)
     for name, column in index.columns.items():
         say(f"column {name}: {_values(column)}", wrap=False)
-    say("requests that these data can be given:")
+    say("requests that fit these data:")
     for request in _requests(index):
         say(f"  --forget {quoted(spell(request))}", wrap=False)
 

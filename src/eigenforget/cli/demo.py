@@ -20,12 +20,15 @@ _METHODS = (
     "head_mask()",
 )
 _DATA = "digits(test_fraction=0.4)"
-"""With a fifth held out, 37 images of a class tell no features of retrained models from others."""
+"""With a fifth held out, a class has 37 images: too few to tell features of other models from those
+of retrained ones."""
 _MODEL = "small_resnet(width=16, stem_stride=2)"
-"""A stem that halves the images: digits of 8 × 8 pixels lose nothing, and half of the time goes."""
+"""A stem that halves the images. Digits of 8 × 8 pixels lose nothing, and the demo takes half the
+time."""
 _RECIPE = "recipe(epochs=15, batch_size=64)"
 _AUDITS = ("relearning(budgets=(10,))",)
-"""A class of digits has some 140 samples to relearn from: 100 of them show what all show."""
+"""A class has some 140 samples to relearn from, so a budget of 100 would show what all samples
+show."""
 
 
 def demo(

@@ -57,7 +57,8 @@ def evaluate(
     peer: Annotated[
         tuple[Path, ...],
         Parameter(
-            help="checkpoint made like the unlearned model, from another training seed; repeatable",
+            help="checkpoint made in the same way as the unlearned model, from another training "
+            "seed; repeatable",
             negative=(),
         ),
     ] = (),
@@ -78,9 +79,9 @@ def evaluate(
 ) -> None:
     r"""Measure models, and compare them with the original and with retrained models (oracles).
 
-    The folder --out gets a table, records and one HTML page. With three oracles or more, every
-    score has a band. With one model and two peers or more, attacks with shadow models (U-LiRA) run.
-    Exit code 1 if a --require does not hold; the results are written in any case.
+    The folder --out receives a table, records and one HTML page. With three or more oracles, every
+    score has a band. With one model and two or more peers, attacks with shadow models (U-LiRA) run
+    too. Exit code 1 if a --require does not hold. The results are written in any case.
 
     Example:
         eigenforget evaluate unlearned.safetensors --original original.safetensors \

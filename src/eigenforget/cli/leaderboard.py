@@ -85,7 +85,7 @@ def _put(document: Path, source: str, text: str) -> None:
     try:
         old = read_bytes(document).decode()
     except UnicodeDecodeError:
-        raise EigenforgetError(f"{document}: is no text in UTF-8") from None
+        raise EigenforgetError(f"{document} is not text in UTF-8") from None
     before, mark, rest = old.partition(begin)
     _, end, after = rest.partition(_END)
     if not mark or not end:

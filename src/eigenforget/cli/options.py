@@ -97,13 +97,13 @@ ChannelsLast = Annotated[
 WeightsKey = Annotated[
     str,
     Parameter(
-        help="key of the weights in a checkpoint that holds several sets, as in state_dict_ema"
+        help="key of the weights in a checkpoint that holds several sets, such as state_dict_ema"
     ),
 ]
 HashIds = Annotated[
     Path | None,
     Parameter(
-        help="file with a salt (see keygen): records then hold salted hashes in place of ids, "
+        help="file with a salt (see keygen); records then hold salted hashes instead of ids, "
         "groups and values"
     ),
 ]
@@ -116,7 +116,7 @@ Require = Annotated[
 Track = Annotated[
     tuple[str, ...],
     Parameter(
-        help="send the numbers to tensorboard:FOLDER, mlflow:URI or trackio:PROJECT as well; "
+        help="also send the numbers to tensorboard:FOLDER, mlflow:URI or trackio:PROJECT; "
         "repeatable",
         negative=(),
     ),
@@ -125,8 +125,9 @@ Track = Annotated[
 Allow = Annotated[
     tuple[str, ...],
     Parameter(
-        help="go on with a warning in the record, where the data changed after training "
-        "(changed-data) or the original hardly knows its training data (poor-original); repeatable",
+        help="go on, with a warning in the record, although the data changed after training "
+        "(changed-data) or the original hardly knows its training data (poor-original); "
+        "repeatable",
         negative=(),
     ),
 ]
@@ -136,8 +137,8 @@ RetainFraction = Annotated[
 Unseen = Annotated[
     str,
     Parameter(
-        help="test samples that the method may see and that are not measured: a share such as 0.1, "
-        "or a text file with one id per line"
+        help="test samples that the method may see; they are left out of the measurement. A share "
+        "such as 0.1, or a text file with one id per line"
     ),
 ]
 StoreFolder = Annotated[
@@ -188,7 +189,7 @@ class TrainingOptions:
 @FLAT
 @dataclass(frozen=True, kw_only=True)
 class TrainedOptions:
-    """What a checkpoint usually says itself; an option here takes precedence."""
+    """What a checkpoint usually records itself. An option takes precedence over the checkpoint."""
 
     data: DataSpec = ""
     model: ModelSpec = ""

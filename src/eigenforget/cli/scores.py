@@ -48,8 +48,8 @@ def scores(
     score: Annotated[
         Literal["memorisation", "loss", "confidence", "margin", "worst_case"],
         Parameter(
-            help="memorisation trains models on random subsets, worst_case unlearns sets from a "
-            "checkpoint; the others are read from it"
+            help="memorisation trains models on random subsets; worst_case unlearns sets of "
+            "samples from a checkpoint; the others only evaluate the checkpoint"
         ),
     ] = "memorisation",
     trained: TrainedOptions = TRAINED,
@@ -62,11 +62,11 @@ def scores(
 ) -> None:
     """Score every training sample, for the requests ranked, by_memorisation and worst_case.
 
-    The scores are written to a .csv or .jsonl file, by id. memorisation: how much likelier a model
-    is to classify the sample correctly because it was trained on it (Feldman, Zhang). loss: the
-    cross-entropy of the label. confidence: the largest probability. margin: the label's logit minus
-    the largest other one. worst_case: the --n highest are the set that a search found hardest for a
-    method to forget.
+    The scores are written to a .csv or .jsonl file, by id. memorisation: how much more likely a
+    model is to classify the sample correctly because it was trained on it (Feldman, Zhang). loss:
+    the cross-entropy of the label. confidence: the largest probability. margin: the label's logit
+    minus the largest other logit. worst_case: the --n samples with the highest scores are the set
+    that a method found hardest to forget in a search.
 
     Example:
         eigenforget scores original.safetensors --score loss --out loss.csv

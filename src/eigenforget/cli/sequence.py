@@ -67,14 +67,17 @@ def sequence(
     recipe: RecipeSpec = "recipe()",
     method: MethodSpec = "muda()",
     again: Annotated[
-        str, Parameter(help="error or skip, for samples that an earlier request already forgot")
+        str,
+        Parameter(
+            help="what to do with samples that an earlier request already forgot: error or skip"
+        ),
     ] = "error",
     retain_fraction: RetainFraction = 1.0,
     unseen: Unseen = "",
     oracle_seed: Annotated[
         tuple[int, ...],
         Parameter(
-            help="seed of a model retrained at each step; repeatable",
+            help="seed of a model that is retrained for each step; repeatable",
             negative=(),
             validator=OF_64_BITS,
         ),
@@ -88,9 +91,9 @@ def sequence(
 ) -> None:
     r"""Honour requests one after the other, and measure whether earlier ones stay forgotten.
 
-    After each step the model is compared with models retrained for that step, and at the end with
-    one that forgot everything at once. The results appear together when the last step is done; a
-    sequence that was killed goes on after its last finished step.
+    After each step the model is compared with models that were retrained for that step, and at the
+    end also with one that forgot everything at once. The results appear together when the last step
+    is done. A sequence that was killed continues after its last finished step.
 
     Example:
         eigenforget sequence --data 'digits()' --model 'mlp()' --forget 'by_rows(rows=(0, 17))' \
@@ -133,7 +136,7 @@ def sequence(
 
 @dataclass(frozen=True)
 class SequenceProgress:
-    """The records of finished steps, kept until the last one, so that a killed sequence goes on.
+    """The records of finished steps, kept until the last one, so that a killed sequence can go on.
 
     Attributes:
         folder: Where they are.

@@ -26,7 +26,7 @@ console = Terminal()
 def say(line: str, *, wrap: bool = True) -> None:
     """Prints a line; without `wrap` it stays one line on a narrow terminal.
 
-    Whatever would command the terminal is escaped.
+    Control characters are escaped.
     """
     shown = "\n".join(map(printable, line.split("\n")))
     console.print(shown, highlight=False, markup=False, soft_wrap=not wrap)

@@ -42,7 +42,7 @@ def train(
     track: Track = (),
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a model, or with --without REQUEST an oracle: a model that never saw the forget set.
+    """Train a model. With --without REQUEST, train an oracle, which never sees the forget set.
 
     Example:
         eigenforget train --data 'digits()' --model 'mlp()' --out original.safetensors

@@ -61,7 +61,7 @@ def unlearn(
     weights: WeightsKey = "",
     like: Annotated[
         Path | None,
-        Parameter(help="save in the form of this file: same kind, keys, names and types"),
+        Parameter(help="save in the form of this file: the same kind, keys, names and types"),
     ] = None,
     retain_fraction: RetainFraction = 1.0,
     unseen: Unseen = "",
@@ -73,8 +73,8 @@ def unlearn(
 ) -> None:
     r"""Make a model forget, and write the new checkpoint with a record beside it.
 
-    The given checkpoint is not changed. --data and --model default to those that the checkpoint was
-    trained with, if it records them.
+    The given checkpoint is not changed. By default, --data and --model are those that the
+    checkpoint was trained with, if it records them.
 
     Example:
         eigenforget unlearn original.safetensors --forget 'by_class(label=3)' \

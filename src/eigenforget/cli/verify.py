@@ -19,15 +19,14 @@ def verify(
     *,
     files: Annotated[
         tuple[Path, ...],
-        Parameter(
-            help="folder in which to look for files that records name; repeatable", negative=()
-        ),
+        Parameter(help="folder to search for the files that records name; repeatable", negative=()),
     ] = (),
     public_key: Annotated[
         Path | None, Parameter(help="PEM file: every record must be signed with this key")
     ] = None,
     expect_tip: Annotated[
-        str | None, Parameter(help="digest noted elsewhere that must be in the folder's chain")
+        str | None,
+        Parameter(help="digest that was noted elsewhere, which must be in the folder's chain"),
     ] = None,
     strict: Annotated[
         bool, Parameter(help="treat anything that could not be checked as an error", negative=())

@@ -39,12 +39,13 @@ class Adversarial(NamedTuple):
 class AMUN(SGDFields, Method):
     """Fine-tune on retain set, forget set and adversarial examples of the forget set, mixed.
 
-    The example of a forget sample is the first point of another class on a projected gradient
-    ascent of the cross-entropy of the frozen original, in eval mode: `steps` steps of a tenth of
-    the radius along the gradient, in an L2 ball around the sample whose radius starts at `radius`
-    and doubles, up to `doublings` times, until the class changes. Its label is that class: it lies
-    where the model expects it, so that the decision boundary moves close to the sample alone.
-    Without a retain set the other two are trained on.
+    The adversarial example of a forget sample is found by projected gradient ascent on the
+    cross-entropy of the frozen original, in eval mode: it is the first point that the original
+    assigns to another class. The search takes `steps` steps of a tenth of the radius along the
+    gradient, in an L2 ball around the sample. The radius starts at `radius` and doubles, up to
+    `doublings` times, until the class changes. The label of the example is that other class. The
+    model agrees with this label already, so the decision boundary moves only close to the sample.
+    Without a retain set, the model trains on the other two.
     """
 
     name: ClassVar = "amun"

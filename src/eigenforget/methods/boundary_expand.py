@@ -21,8 +21,8 @@ from eigenforget.training.phases import LossInputs, Phase, Schedule, WeightDecay
 class BoundaryExpand(SGDFields, Method):
     """Minimise the cross-entropy of the forget set towards one more class, the shadow.
 
-    The head has C + 1 outputs while it trains and C again afterwards. The loss pushes the true
-    class below the shadow, not below the other classes: once the shadow is cut off, more forget
+    The head has C + 1 outputs while it trains, and C again afterwards. The loss pushes the true
+    class below the shadow, not below the other classes. So once the shadow is cut off, more forget
     accuracy may be left than after boundary_shrink.
     """
 

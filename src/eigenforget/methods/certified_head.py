@@ -78,12 +78,13 @@ class CertifiedHead(Method):
         ‖∇L_k(w⁻; D′)‖ ≤ γ ‖X′‖₂ max |X′ s| ‖X′ s‖₂,  s = H⁻¹ ∇L_k(w; D′),  γ = 1 / (6 √3)
 
     and β is the norm of these bounds over the classes. With c = √(2 ln(1.5 / delta)), w⁻ is (ε,
-    delta)-indistinguishable from the weights that retraining on D′ in the same way gives, for ε =
-    c β / noise. Where that ε exceeds `epsilon`, the method refuses. The result says what was
-    reached in its attribute `eigenforget_certificate`, and the record in `certificate`.
+    delta)-indistinguishable from the weights that retraining on D′ in the same way gives, for ε = c
+    β / noise. Where that ε exceeds `epsilon`, the method refuses. The attribute
+    `eigenforget_certificate` of the result, and `certificate` of the record, say which bound was
+    reached.
 
-    All other layers stay as they are. As the given head was trained without a perturbation, the
-    perturbed one is trained here; its cost is that of passes over features alone.
+    All other layers stay as they are. The given head was trained without a perturbation, so the
+    perturbed one is trained here. That costs passes over features only.
     """
 
     name: ClassVar = "certified_head"

@@ -28,10 +28,10 @@ class CFk(SGDFields, Method):
     """Fine-tune the last k layers on the retain set ("catastrophically forgetting k").
 
     Layers are convolutions and linear layers, counted from the end in order of registration;
-    shortcut convolutions count. Everything registered after the k-th last one trains with it,
-    normalisation included, but for what is frozen (requires_grad is False). A weight that one of
-    them shares with an earlier layer trains too. Every other tensor stays bit for bit: earlier
-    batch norms normalise with the original's statistics and keep them.
+    shortcut convolutions count. Everything registered after the k-th last layer trains with it,
+    including normalisation, except what is frozen (requires_grad is False). A weight that one of
+    them shares with an earlier layer trains too. Every other tensor stays bit for bit as it was.
+    Earlier batch norms normalise with the original's statistics and keep them.
     """
 
     name: ClassVar = "cf_k"

@@ -54,10 +54,10 @@ class CMF(Method):
     """Run another method on the model with its head replaced by a class-mean-feature head.
 
     With z = f / ‖f‖, μ the mean of z over all training data and W_c = norm(mean_c z − μ), logits
-    are norm(z − μ) · W_cᵀ / temperature. W and μ come from forget and retain set with their true
-    labels: before the first epoch, after each epoch of the inner method and at the end. In between
-    they are constants. The result has one more state entry, μ, and needs `adapt` before it is
-    loaded.
+    are norm(z − μ) · W_cᵀ / temperature. W and μ are computed from forget and retain set with their
+    true labels: before the first epoch, after each epoch of the inner method, and at the end. In
+    between they are constant. The result has one more state entry, μ. A model needs `adapt` before
+    it can load such a result.
     """
 
     name: ClassVar = "cmf"

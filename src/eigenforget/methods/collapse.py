@@ -19,7 +19,7 @@ class Collapse(Method):
     """Gradient ascent on the cross-entropy of the forget set at a destructive learning rate.
 
     −CE has no lower bound, but the gradient norm is clipped: each weight moves by a bounded amount,
-    and the result is finite. A metric that calls this model well unlearned measures damage, not
+    and the result is finite. A metric by which this model has unlearned well measures damage, not
     forgetting.
     """
 

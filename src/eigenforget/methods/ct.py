@@ -19,9 +19,9 @@ from eigenforget.training.recipe import supervised
 class CT(SGDFields, Method):
     """Swap height and width of every convolution kernel, then minimise CE on the retain set.
 
-    The transposed model sees each pattern as its mirror image along the diagonal: much of what it
-    knows has to be learnt again, and the fine-tuning does so without the forget set. Kernels of
-    unequal sides and those of 1 × 1 stay, as do frozen ones. The forget set is not used.
+    The transposed model sees each pattern mirrored along the diagonal. Much of what it knows has to
+    be learnt again, and fine-tuning does so without the forget set. Kernels of unequal sides, of 1
+    × 1, and frozen ones stay as they are. The forget set is not used.
     """
 
     name: ClassVar = "ct"

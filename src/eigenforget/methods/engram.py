@@ -26,12 +26,12 @@ InputSums = dict[str, Tensor]
 class Engram(Method):
     """W ← W − α W Σ_f Σ⁺ in every linear and convolution layer, with no gradient and no step.
 
-    Σ_f = Σ x xᵀ over the layer's inputs in the forget set, and Σ that over forget and retain set
-    together, both from passes through the original. The input of a convolution is each patch that
-    it sees. With `bias` an input has one more entry, a constant 1, and the bias moves as its
-    weight. Where the inputs of the forget set are orthogonal to the others, α = 1 takes away all
-    that the layer says of them, and nothing else. The edit is linear in Σ_f: that of several
-    classes is the sum of those of each, at the same Σ.
+    Σ_f is the sum of x xᵀ over the layer's inputs in the forget set, and Σ that over forget and
+    retain set together. Both come from passes through the original. The inputs of a convolution are
+    the patches that it sees. With `bias`, an input has one more entry, a constant 1, whose weight
+    is the bias. If the inputs of the forget set are orthogonal to the others, α = 1 removes the
+    layer's whole response to them, and nothing else. The edit is linear in Σ_f: the edit for
+    several classes is the sum of those for each class, at the same Σ.
 
     Σ⁺ drops the directions whose eigenvalue is at most D · ε times the largest, with ε the
     resolution of the type in `cutoff`. "float32" is far steadier on inputs that are nearly

@@ -24,7 +24,7 @@ class ESC(Method):
     U_k are the leading k left singular vectors of the forget features, which are not centred. k is
     `drop_percent` of the feature width, rounded down, but at least 1 and at most the rank of the
     forget features. All weights before the head are the original's, and so are the features that
-    enter it: nothing is removed from the model, the head only stops looking.
+    enter it. Nothing is removed from the model; the head merely ignores these directions.
     """
 
     name: ClassVar = "esc"

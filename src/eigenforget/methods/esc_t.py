@@ -24,10 +24,10 @@ class ESCT(Method):
     """Learn a mask M [D, R] in [0, 1] on U, the directions of the forget features; fold it in.
 
     The head sees P f with P = V Vᵀ + (I − U Uᵀ) and V = U ∘ M. M starts at 1 and takes projected
-    SGD steps on the forget samples that are still classified correctly; once there are none it
-    stands still. At the end entries above `threshold` become 1 and the others 0. loss="paper" is
-    −log(1 − p_y), which is bounded below; "code" is log p_y, which is not. All weights before the
-    head are the original's, and so are the features that enter it.
+    SGD steps on the forget samples that are still classified correctly, as long as there are any.
+    At the end entries above `threshold` become 1 and the others 0. loss="paper" is −log(1 − p_y),
+    which is bounded below; "code" is log p_y, which is not. All weights before the head are the
+    original's, and so are the features that enter it.
     """
 
     name: ClassVar = "esc_t"

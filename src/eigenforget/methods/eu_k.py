@@ -20,9 +20,9 @@ from eigenforget.training.phases import Schedule
 class EUk(SGDFields, Method):
     """Draw the last k layers anew and train them on the retain set ("exactly unlearning k").
 
-    Which layers are trained and what stays, frozen parameters included, is as in cf_k. Batch norms
-    that are drawn anew also lose their statistics, but for those without parameters. The method is
-    exact for the last k layers alone: the earlier ones were fitted to the forget set.
+    The layers that train, and what stays as it is, are those of cf_k. Batch norms that are drawn
+    anew also lose their statistics, except those without parameters. The method is exact for the
+    last k layers only: the earlier ones were fitted to the forget set.
     """
 
     name: ClassVar = "eu_k"

@@ -25,16 +25,16 @@ _BOOST = 10.0
 class FisherForgetting(Method):
     """θ ← θ + n with n ~ N(0, Σ) and Σ diagonal, from F, the Fisher diagonal of the retain set.
 
-    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹): the retain
-    loss that noise costs, and what is left to read of the forget set (alpha² = λ σ_h² of the
-    paper).
+    form="paper": Σ = alpha · F^(−1/2). It minimises tr(F Σ) / 2 + (alpha² / 2) tr(Σ⁻¹). The first
+    term is the retain loss that the noise costs, the second what can still be read of the forget
+    set (alpha² = λ σ_h² of the paper).
 
     form="code", which benchmarks run: Σ = alpha · F⁻¹, at most alpha · `limit` (a tenth of that in
-    the head), averaged over input channels, and ten times that in the head and in all vectors
-    (biases, normalisation). Head rows of classes that are gone as a whole become noise of variance
-    1e-3. A model without a linear head has neither.
+    the head), averaged over input channels, and then multiplied by ten in the head and in all
+    vectors (biases, normalisation). Head rows of classes that are gone as a whole become noise of
+    variance 1e-3. For a model without a linear head, the rules for the head do not apply.
 
-    Both take F + 1e-8 for F, and the expectation over the model's own labels.
+    Both use F + 1e-8 in place of F, and take the expectation over the model's own labels.
     """
 
     name: ClassVar = "fisher_forgetting"

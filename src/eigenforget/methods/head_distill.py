@@ -20,9 +20,9 @@ from eigenforget.training.phases import LossInputs, Momentum, Phase
 class HeadDistill(Method):
     """Minimise KL(q ‖ p_θ) over forget and retain set, training the head alone.
 
-    q is the original's softmax with the forgotten classes at −∞. All before the head, batch-norm
-    statistics included, stays bit for bit the original's. Black-box metrics take the result for a
-    retrained model; metrics of features must not.
+    q is the original's softmax with the forgotten classes at −∞. Everything before the head,
+    including batch-norm statistics, stays bit for bit as in the original. Black-box metrics take
+    the result for a retrained model; metrics of features must not.
     """
 
     name: ClassVar = "head_distill"

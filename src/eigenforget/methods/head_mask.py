@@ -19,8 +19,8 @@ _NEVER = -1e4
 class HeadMask(Method):
     """Set the head's bias of each class that is gone as a whole to −1e4, and change nothing else.
 
-    These classes are never predicted, retain accuracy can only rise, and every feature stays bit
-    for bit the original's.
+    These classes are never predicted, retain accuracy can only rise, and every feature is bit for
+    bit that of the original.
     """
 
     name: ClassVar = "head_mask"

@@ -27,8 +27,8 @@ class Influence(Method):
     H is the curvature of the mean loss of the retain set, ℓ_i the cross-entropy plus weight_decay ·
     ‖θ‖² / 2, and λ = weight_decay + damping. Where θ minimises a convex loss over all data and
     damping is 0, this is Newton's step on the retain loss, with an error of second order in N_f /
-    N. A network meets neither condition: it fits its data almost exactly, so forget gradients are
-    near 0, and damping decides the step. Only weights move; batch-norm statistics stay.
+    N. A network meets neither condition. It fits its data almost exactly, so the forget gradients
+    are near 0 and damping decides the step. Only weights move; batch-norm statistics stay.
     """
 
     name: ClassVar = "influence"
@@ -50,7 +50,7 @@ class Influence(Method):
         "'hessian' needs damping above its most negative eigenvalue",
     ] = "gauss_newton"
     iterations: Annotated[
-        Count, "conjugate-gradient steps at most, a pass over the samples each"
+        Count, "conjugate-gradient steps at most; each is a pass over the samples"
     ] = 20
     tolerance: Annotated[Between01, "stop at this residual, relative to the right-hand side"] = 1e-3
     hessian_samples: Annotated[

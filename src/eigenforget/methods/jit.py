@@ -44,9 +44,9 @@ class JiT(SGDFields, Method):
     """Minimise Σ_i mean_j ‖f(x_i) − f(x_i + ξ_ij)‖ / ‖ξ_ij‖ over the forget set.
 
     f are the logits and ξ_ij, j = 1 … `noises`, Gaussian noise of deviation σ; no gradient flows
-    through f(x + ξ). x + ξ is clamped to the range of its batch, and ‖ξ‖ is that of what remains.
-    The sum is over the samples of a batch, so that the learning rate is per sample. The authors'
-    code never resets the gradients, so that they add up from batch to batch: `adds_up`.
+    through f(x + ξ). x + ξ is clamped to the range of its batch, and ‖ξ‖ is measured after that.
+    The sum is over the samples of a batch, so the learning rate is per sample. The authors' code
+    never resets the gradients, which add up from batch to batch; `adds_up` does the same.
     """
 
     name: ClassVar = "jit"

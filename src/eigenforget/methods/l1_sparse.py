@@ -21,8 +21,8 @@ from eigenforget.training.recipe import supervised
 class L1Sparse(SGDFields, Method):
     """Minimise CE(retain) + γ_t · ‖θ‖₁ over all trainable parameters, from the original's weights.
 
-    Of T epochs the last T₀ = `plain_epochs` have no penalty. Epoch t < T − T₀ has γ_t = gamma · (1
-    − t / (T − T₀)) where the penalty is "decreasing", and gamma where it is "constant".
+    Of T epochs the last T₀ = `plain_epochs` have no penalty. In epoch t < T − T₀, γ_t = gamma · (1
+    − t / (T − T₀)) if the penalty is "decreasing", and γ_t = gamma if it is "constant".
     """
 
     name: ClassVar = "l1_sparse"

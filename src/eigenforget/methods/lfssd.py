@@ -18,10 +18,10 @@ from eigenforget.training.gradients import Weights, sensitivity, squared_norm
 class LFSSD(DampeningFields, Method):
     """θ ← min(λ I_D / I_f, 1) · θ wherever I_f > α I_D, with I the mean of |∇ ‖f(x)‖²|.
 
-    I_f is that of the forget set, I_D that of forget and retain set together, and f are the logits:
-    how much a weight moves the outputs takes the place of SSD's Fisher information. Labels are not
-    used. All else is as in `ssd`: with estimator="sample" no ratio exceeds N / N_f; "batch" takes
-    the gradient of the mean over a batch, as the authors' code does.
+    I_f is the mean over the forget set, I_D that over forget and retain set together, and f are the
+    logits. So how much a weight moves the outputs replaces SSD's Fisher information, and labels are
+    not used. All else is as in `ssd`: with estimator="sample" no ratio exceeds N / N_f; "batch"
+    takes the gradient of the mean over a batch, as the authors' code does.
     """
 
     name: ClassVar = "lfssd"

@@ -31,11 +31,11 @@ from eigenforget.training.phases import LossInputs, Optimizer, Phase
 class LoTUS(Method):
     """Distil the frozen original t over forget samples and a sample of the retain set, mixed.
 
-    With Gumbel noise g the target of a forget sample is softmax((t + g) / τ), and that of a retain
-    sample the one-hot of argmax(t + g), a draw from softmax(t). τ = exp(alpha · (Acc_f − target)),
-    with Acc_f the student's accuracy on the forget set before each epoch. Training ends once Acc_f
-    ≤ target − 0.01. The most likely class of a target is on average the original's: predictions
-    lose confidence, and accuracy need not come down to its target.
+    With Gumbel noise g, the target of a forget sample is softmax((t + g) / τ). The target of a
+    retain sample is the one-hot vector of argmax(t + g), a draw from softmax(t). τ = exp(alpha ·
+    (Acc_f − target)), with Acc_f the student's accuracy on the forget set before each epoch.
+    Training ends once Acc_f ≤ target − 0.01. On average the most likely class of a target is that
+    of the original. So predictions lose confidence, but accuracy need not fall to its target.
     """
 
     name: ClassVar = "lotus"

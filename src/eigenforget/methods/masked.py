@@ -33,11 +33,11 @@ class Masked(Method):
     """Run `inner` while only the most salient weights may move.
 
     The mask m is 1 where |∇ L_forget(θ_o)| is in the top `keep_top` share; m ∘ θ is free and (1 −
-    m) ∘ θ is fixed. masked(inner=random_label(), keep_top=0.5) is SalUn. The threshold is one for
-    all trainable weights; ties go to the earlier weight, so that the share is exact. Fixed weights
-    are put back before training and after every step, momentum and weight decay included, and end
-    bit for bit the original's. Buffers (batch-norm statistics) are no weights: they move as `inner`
-    has them move. A gradient-norm limit of `inner` sees the gradient of all weights.
+    m) ∘ θ is fixed. masked(inner=random_label(), keep_top=0.5) is SalUn. All trainable weights
+    share one threshold; ties go to the earlier weight, so that the share is exact. Fixed weights
+    are put back before training and after every step, whatever momentum and weight decay did, and
+    end bit for bit as in the original. Buffers (batch-norm statistics) are not weights: they move
+    as `inner` moves them. A gradient-norm limit of `inner` sees the gradient of all weights.
     """
 
     name: ClassVar = "masked"

@@ -22,10 +22,10 @@ from eigenforget.training.recipe import supervised
 class MSG(SGDFields, Method):
     """Redraw the `share` of each convolution with the least |∇ L_r − ∇ L_f|, then train on retain.
 
-    L_f is the mean cross-entropy of the forget set and L_r that of as many retain samples. New
-    weights are Kaiming normal (fan out). In the fine-tuning they have their full gradient; that of
-    the other convolution weights counts `slow` times. Normalisation, biases and linear layers train
-    as usual.
+    L_f is the mean cross-entropy of the forget set, and L_r that of as many retain samples. New
+    weights are Kaiming normal (fan out). During fine-tuning they have their full gradient; the
+    gradient of the other convolution weights is multiplied by `slow`. Normalisation, biases and
+    linear layers train as usual.
     """
 
     name: ClassVar = "msg"

@@ -58,32 +58,32 @@ and an alternation takes a fifteenth of it from either side, as far as the bound
 class MUDA(Method):
     """Unlearning by dimensional alignment, self-distillation and recovery.
 
-    With q made of the frozen original's logits, f_θ the features, f_0 the original's and Var f_0
-    the trace of their covariance over the batch:
+    Let q be the target made of the frozen original's logits, f_θ the features, f_0 those of the
+    original, and Var f_0 the trace of their covariance over the batch:
 
         forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · KL(q ‖ softmax(A f_θ + a))
         recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
-        L_DA = minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
-               ("frobenius"); U are the leading k eigenvectors of the retain features, detached
+        L_DA is minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
+        ("frobenius"). U holds the leading k eigenvectors of the retain features, detached.
 
-    (A, a) is a linear probe with true labels, fitted anew every few steps on the features of the
-    last ones. It has a part in joint steps where whole classes are forgotten. The alignment moves
-    features into the retained classes' directions, and the probe takes from them what a linear
-    classifier could still read.
+    (A, a) is a linear probe with the true labels. It is fitted anew every few steps, on the
+    features of the last steps. It takes part only in joint steps, and only if whole classes are
+    forgotten. The alignment moves features into the directions of the retained classes; the probe
+    removes from them what a linear classifier could still read.
 
-    By default both losses are summed in every step, which takes a batch of either side, and U is
-    computed once, of the original. With joint=False a forget phase and a recover phase alternate,
-    as in the paper, each with an optimizer of its own; `refresh` computes U anew from the model as
-    it stands. `muda(recipe="paper")` is the literal reading of the paper.
+    By default every step takes a batch of each side and minimises the sum of both losses, and U is
+    computed once, from the original. With joint=False a forget phase and a recover phase alternate,
+    as in the paper, each with its own optimizer; `refresh` then computes U anew from the current
+    model. `muda(recipe="paper")` is the literal reading of the paper.
 
-    Where whole classes are forgotten, the head's rows of these classes are drawn anew at the end:
-    the mean row of the retained classes, lowered by `margin` along the mean retained feature. A
-    model that never saw a class has learned such a row: its bias hardly moves, and its weights
-    point away from all features (measured on CIFAR-100: row against row, and relearning as fast).
+    If whole classes are forgotten, their rows of the head are replaced at the end by the mean row
+    of the retained classes, lowered by `margin` along the mean retained feature. A model that never
+    saw a class learns such a row: its bias hardly moves, and its weights point away from all
+    features. On CIFAR-100 we compared the rows themselves, and how fast such models relearn.
 
-    An alternation has `steps` forget or joint steps. A recover phase has recover_ratio × as many,
-    rounded up in every alternation; recover_ratio = 0 leaves it out.
+    An alternation has `steps` forget or joint steps. A recover phase has recover_ratio times as
+    many steps, rounded up in every alternation; recover_ratio = 0 leaves it out.
     """
 
     name: ClassVar = "muda"
@@ -129,11 +129,11 @@ class MUDA(Method):
     ] = 3
     steps: Annotated[
         Count | None,
-        "forget or joint steps of one alternation; None is one pass over the forget set, or joint "
-        "steps with a fifteenth of the training data, at least 8",
+        "forget or joint steps of one alternation; None takes one pass over the forget set, or "
+        "joint steps that see a fifteenth of the training data, at least 8",
     ] = None
     joint: Annotated[
-        bool, "a step takes a batch of either side and minimises the sum of both losses"
+        bool, "each step takes a batch of each side and minimises the sum of both losses"
     ] = True
     w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 7.0
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
@@ -147,15 +147,15 @@ class MUDA(Method):
     ] = 20.0
     k: Annotated[
         Count | None,
-        "directions of U; None is the number of retained classes, or half of the "
-        "feature width where that is no larger",
+        "directions of U; None takes the number of retained classes, or half the feature width if "
+        "that is smaller",
     ] = None
     centering: Annotated[Centering, "'each' subtracts each side's own mean"] = "each"
     form: Annotated[
         Form, "L_DA: −DA_k² ('frobenius'), or minus the share of the energy in span(U) ('energy')"
     ] = "energy"
     refresh: Annotated[
-        Count | None, "alternations from one computation of U to the next; None computes it once"
+        Count | None, "alternations between two computations of U; None computes it once"
     ] = None
     basis_samples: Annotated[Count, "retain samples, drawn anew, that U is computed from"] = 1000
     target: Annotated[
@@ -175,7 +175,7 @@ class MUDA(Method):
     schedule: Annotated[ScheduleName, "schedule of both learning rates"] = "cosine"
     clip: Annotated[NonNegative, "gradient-norm limit of both phases, 0 for none"] = 1.0
     recover_ratio: Annotated[
-        NonNegative, "recover steps per forget step where they alternate; 0 for none"
+        NonNegative, "recover steps per forget step if phases alternate; 0 for none"
     ] = 1.0
     batch_size: Annotated[
         TwoOrMore | None,
@@ -183,13 +183,13 @@ class MUDA(Method):
     ] = None
     norm: Annotated[
         Literal["train", "frozen"],
-        "batch-norm statistics in the forget phase and joint steps: updated, or kept as they are",
+        "batch-norm statistics in the forget phase and in joint steps: updated, or kept",
     ] = "frozen"
     redraw_head: Annotated[
-        bool, "draw the head's rows of classes that are gone as a whole anew at the end"
+        bool, "replace the head's rows of classes that are gone as a whole at the end"
     ] = True
     margin: Annotated[
-        NonNegative, "how far logits of redrawn rows lie below the mean of the retained ones"
+        NonNegative, "how far the logits of replaced rows lie below the mean of the retained ones"
     ] = 5.0
 
     @property

@@ -34,11 +34,11 @@ class MUNBa(SGDFields, Method):
     """Step along α_r ∇L_r + α_f ∇L_f, the Nash bargaining solution of the two gradients.
 
     L_r is the mean cross-entropy of a retain batch, L_f that of a forget batch with random labels.
-    The solution maximises the product of what either loss gains, and solves Gᵀ G α = 1 / α with
-    G = (g_r, g_f). For two players it is α_i = 1 / (‖g_i‖ √(1 + cos(g_r, g_f))): the bisector of
-    the two directions. Where a gradient is 0, or they are opposite, there is no bargain, and the
-    step is along ∇L_r + 0.1 ∇L_f. After a pass over the forget set an epoch goes on with as many
-    retain batches as a pass over the retain set has left, one momentum for all.
+    The solution maximises the product of what either loss gains, and solves Gᵀ G α = 1 / α with G =
+    (g_r, g_f). For two players it is α_i = 1 / (‖g_i‖ √(1 + cos(g_r, g_f))): the bisector of the
+    two directions. If a gradient is 0, or the two are opposite, there is no bargain, and the step
+    is along ∇L_r + 0.1 ∇L_f. After a pass over the forget set, an epoch goes on with the remaining
+    batches of a pass over the retain set. All steps share one momentum.
     """
 
     name: ClassVar = "munba"

@@ -19,8 +19,8 @@ from eigenforget.training.phases import LossInputs, Phase
 class NegGradPlus(SGDFields, Method):
     """Minimise α · mean CE(retain batch) − (1 − α) · mean CE(forget batch).
 
-    An epoch is one pass over the retain set; the forget set starts again where it runs out. Both
-    batches pass through the model on their own, the retain batch first. α has to be near 1, as the
+    An epoch is one pass over the retain set; the forget set starts again when it runs out. The two
+    batches pass through the model separately, the retain batch first. α has to be near 1, since the
     ascent term has no lower bound.
     """
 

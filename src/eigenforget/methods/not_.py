@@ -20,8 +20,8 @@ from eigenforget.training.recipe import supervised
 class NoT(SGDFields, Method):
     """Multiply the parameters of the chosen layers by −1, then fine-tune on the retain set.
 
-    A negated layer gives exactly the negative of its output, which later layers are not fitted to.
-    Buffers stay as they are. The forget set is not used.
+    A negated layer gives exactly the negative of its former output, to which later layers are not
+    fitted. Buffers stay as they are. The forget set is not used.
     """
 
     name: ClassVar = "not_"

@@ -25,13 +25,13 @@ _GROWTH = 1.1
 class Potion(Method):
     """SSD with outlier-resistant importances, and a search for how much to dampen.
 
-    The forget set is what is known of poisoned data; the rest of it is in the retain set. The
-    importance of a weight is the mean of |∂‖f‖₂|, f being the logits: not squared, so that single
-    samples count for less, and without labels. Weights with I_f / I_r above the percentile
+    The forget set holds the known part of the poisoned data; the rest of them is in the retain set.
+    The importance of a weight is the mean of |∂‖f‖₂|, with f the logits. It is not squared, so that
+    single samples count for less, and uses no labels. Weights with I_f / I_r above the percentile
     100 − ln(1 + 100 s) are multiplied by I_r / I_f, at most 1. s starts at N_f / (25 N) and grows
-    by a tenth from one try to the next, each on the original, until the accuracy on the forget set
-    is at most `keep` of the original's: an attack is neutralised when its labels are gone. No
-    training; buffers stay as they are.
+    by a tenth from one try to the next. Each try begins from the original. The search ends when the
+    accuracy on the forget set is at most the share `keep` of the original's: an attack is
+    neutralised when its labels are gone. No training; buffers stay as they are.
 
     estimator="batch" takes the gradient of the mean over a batch, as the authors' code does.
     """

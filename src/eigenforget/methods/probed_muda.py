@@ -24,8 +24,8 @@ from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, W
 class ProbedMUDA(Method):
     """Forget whole classes in the features: no linear probe fitted on the way may find them.
 
-    Every step takes a forget and a retain batch. With q = softmax of the frozen original's logits
-    without the forgotten classes,
+    Every step takes a forget batch and a retain batch. With q the softmax of the frozen original's
+    logits without the forgotten classes,
 
         forget   w_sd · KL(q ‖ p_θ) + w_probe · KL(q ‖ softmax(A f_θ + a))
         retain   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
@@ -34,8 +34,8 @@ class ProbedMUDA(Method):
     batch. (A, a) is the multinomial logistic regression on the standardised features of the last
     `memory` steps, with true labels, the forgotten classes included. It is fitted anew every
     `probe_every` steps and constant in between. At the end the head's rows of the forgotten classes
-    are drawn anew: the mean row and bias of the retained classes, `margin` lower. What the old rows
-    held is then gone and not only hidden, and no forgotten class is predicted.
+    are replaced by the mean row and bias of the retained classes, `margin` lower. What the old rows
+    held is then gone, not only hidden, and no forgotten class is predicted.
     """
 
     name: ClassVar = "probed_muda"

@@ -25,10 +25,11 @@ from eigenforget.training.recipe import supervised
 class RandomLabel(SGDFields, Method):
     """Train the forget set on random labels, and the retain set on its own.
 
-    Labels are uniform over `candidates`: "others" are the classes that are not gone as a whole,
-    without the sample's own; "all" is every output, the own one included. They are drawn once, anew
-    in each epoch, or anew in each batch. The last two have one distribution, as an epoch sees each
-    sample once. By default an epoch on the retain set follows each epoch on the forget set.
+    Labels are uniform over `candidates`. "others" are the classes that are not gone as a whole,
+    except the sample's own; "all" is every output, including the sample's own class. Labels are
+    drawn once, anew in each epoch, or anew in each batch. The last two have the same distribution,
+    since an epoch sees each sample once. By default an epoch on the retain set follows each epoch
+    on the forget set.
     """
 
     name: ClassVar = "random_label"

@@ -28,12 +28,12 @@ from eigenforget.training.phases import LossInputs, Phase, Schedule
 class REM(SGDFields, Method):
     """Train on all data, the corrupted part of it through units that are dropped afterwards.
 
-    The forget set is what is known of corrupted data; the rest of it is in the retain set. Each
-    inner layer gets units beside it (see `SideUnits`), random at first. Each retain sample goes
-    through a random `share` of them, always the same; all samples of the forget set go through the
-    same share, so that what they have in common finds its way there. With the model alone θ,
-    with the units θ⁺, the frozen widened original θ⁺₀, and d(θ) = CE(θ) − CE(θ⁺₀) of a sample, an
-    epoch consists of
+    The forget set holds the known part of the corrupted data; the rest of them is in the retain
+    set. Each inner layer gets units beside it (see `SideUnits`), random at first. Each retain
+    sample always goes through the same random `share` of them. All samples of the forget set go
+    through one common share, which therefore learns what they have in common. With the model alone
+    θ, with the units θ⁺, the frozen widened original θ⁺₀, and d(θ) = CE(θ) − CE(θ⁺₀) of a sample,
+    an epoch consists of
 
         remove     −2/β log σ(β d(θ)) on the forget set, again and again while the model alone has
                    more than `floor` of it right (negative preference optimisation)

@@ -20,12 +20,12 @@ from eigenforget.training.recipe import supervised
 class Retrain(Method):
     """Draw every weight anew and train on the retain set alone.
 
-    Not one bit of the given model's parameters and buffers, and no forget sample, enters the
-    result: it depends on the architecture, the retain set, the seed and the fields. (Fields that
-    were tuned on the forget set would be a leak of your own.) Frozen parameters are drawn anew too,
-    and then stay at what was drawn. Constants such as masks and positions stay as they are (see
-    `reinitialise`). Weights start as each module's reset_parameters() draws them, which may differ
-    from the distribution that the original started from. A model with a parameter or buffer that no
+    The result depends only on the architecture, the retain set, the seed and the fields. No value
+    of the given model's parameters and buffers enters it, and no forget sample does. (Fields that
+    were tuned on the forget set would leak it.) Frozen parameters are drawn anew too, and are then
+    left as drawn. Constants such as masks and positions stay as they are (see `reinitialise`).
+    Weights start as each module's reset_parameters() draws them, which may differ from the
+    distribution that the original started from. A model with a parameter or buffer that no
     reset_parameters() sets is refused.
     """
 

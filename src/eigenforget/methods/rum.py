@@ -46,11 +46,11 @@ class RUM(Method):
 
     The parts are unlearned in the order `low`, `medium`, `high`, each from the model that the part
     before left, and with the parts that come later among the retain samples. None leaves a part
-    alone: of samples that are hardly memorised there is nothing to forget, and unlearning them
-    harms. How much a sample is memorised is estimated: proxy="loss" takes the original's
-    cross-entropy, as what is hard to learn is learnt by heart; "heldout" takes the symmetric
-    Kullback-Leibler divergence of its prediction from that of a copy which was fine-tuned on unseen
-    samples, as what is memorised is lost first.
+    alone: samples that are hardly memorised leave nothing to forget, and unlearning them does harm.
+    Memorisation is estimated by a proxy. "loss" takes the original's cross-entropy, since a model
+    memorises what is hard to learn. "heldout" takes the symmetric Kullback-Leibler divergence
+    between the predictions of the original and of a copy fine-tuned on unseen samples, since what
+    is memorised is lost first.
     """
 
     name: ClassVar = "rum"

@@ -31,18 +31,19 @@ class SCRUB(SGDFields, Method):
         max   −KL(teacher ‖ student) on the forget set
         min   α · KL(teacher ‖ student) + γ · CE on the retain set
 
-    The first `msteps` epochs are max, then min; the others are min alone. KL is at temperature T
-    with the factor T²; the teacher is the frozen original. Max and min keep an optimizer each, or
-    share `one_optimizer`. The min epochs alone start a new one, to which `schedule` applies.
+    In the first `msteps` epochs a max epoch precedes the min epoch; the others are min epochs
+    alone. KL is at temperature T with the factor T², and the teacher is the frozen original. Max
+    and min steps have an optimizer each, or share one (`one_optimizer`). The min epochs alone start
+    a new optimizer, to which `schedule` applies.
 
-    rewind=True is SCRUB+R: of the states after each epoch, the result is the one whose forget error
-    is nearest to a reference (the later one of two equally near). The reference is
-    `reference_error` where it is given, else as in the paper the error of the final model on unseen
-    samples, weighted so that the classes are distributed as in the forget set. Without unseen
-    samples it is that on `held_out` of the retain samples, weighted likewise, which are kept out of
-    the min epochs. The original was trained on these, so their error tends to be below that of
-    unseen samples. Where a class is gone as a whole, no retain sample is distributed as the forget
-    set, and rewinding without unseen samples or a reference_error is refused.
+    rewind=True is SCRUB+R. Of the states after each epoch, the result is the one whose forget error
+    is nearest to a reference; of two that are equally near, the later one. The reference is
+    `reference_error` if it is given. Otherwise it is, as in the paper, the error of the final model
+    on unseen samples, weighted so that the classes are distributed as in the forget set. Without
+    unseen samples it is the error on the share `held_out` of the retain samples, weighted likewise;
+    they are kept out of the min epochs. The original was trained on them, so their error tends to
+    be below that of unseen samples. If a class is gone as a whole, no retain sample is distributed
+    like the forget set, and rewinding without unseen samples or a reference_error is refused.
     """
 
     name: ClassVar = "scrub"
@@ -110,7 +111,7 @@ class SCRUB(SGDFields, Method):
 
     epochs: Annotated[Count, "min epochs in all: passes over the retain set"] = 5
     msteps: Annotated[
-        Count, "first epochs that have a max epoch, a pass over the forget set, before"
+        Count, "first epochs, before each of which a max epoch passes over the forget set"
     ] = 3
     alpha: Annotated[NonNegative, "weight of KL on the retain set"] = 0.5
     gamma: Annotated[NonNegative, "weight of the cross-entropy on the retain set"] = 1.0
@@ -131,7 +132,7 @@ class SCRUB(SGDFields, Method):
     ] = False
     reference_error: Annotated[
         UnitInterval | None,
-        "error rate to rewind to; None measures it on unseen samples, see above",
+        "error rate to rewind to; None measures it on unseen samples (see above)",
     ] = None
     held_out: Annotated[
         Between01, "share of the retain samples held out for the reference without unseen samples"

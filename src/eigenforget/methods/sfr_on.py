@@ -36,11 +36,11 @@ class SFRon(Method):
         forget   −α_t · Σ_i w_i ℓ_i / Σ_i w_i with the constants w_i = ℓ_i^−λ
         retain   mean ℓ_i
 
-    ℓ is the cross-entropy. The weights w_i keep samples whose loss is high already from being
-    driven further. The gradient of the forget steps is set to 0 outside of the weights with
-    F_f / F_r ≥ γ, F being the diagonals of the Fisher information on both sides at the original,
-    and then limited to the norm `clip`. α_t falls from `alpha` along half a cosine over the rounds.
-    One momentum goes through all steps, so that the other weights move too.
+    ℓ is the cross-entropy. The weights w_i keep samples whose loss is already high from being
+    driven further. In forget steps, the gradient is set to 0 except for weights with F_f / F_r ≥ γ,
+    and then limited to the norm `clip`. F_f and F_r are the diagonals of the Fisher information of
+    both sides, at the original. α_t falls from `alpha` along half a cosine over the rounds. All
+    steps share one momentum, so the other weights move too.
 
     estimator="sample" is the formula of F. "batch" is what the authors' code computes, means of
     squared gradients of batch means, and faster.

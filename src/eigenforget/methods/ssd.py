@@ -48,14 +48,15 @@ class DampeningFields:
 class SSD(DampeningFields, Method):
     """θ ← min(λ I_D / I_f, 1) · θ wherever I_f > α I_D. No training; buffers stay as they are.
 
-    I_f and I_D are diagonals of the empirical Fisher information on the forget set and on forget
+    I_f is the diagonal of the empirical Fisher information on the forget set, I_D that on forget
     and retain set together. estimator="sample" is the formula: means of squared gradients of
-    samples. Since I_D contains I_f, no ratio I_f / I_D exceeds N / N_f then: an `alpha` that is no
-    smaller can change nothing, which is refused. For a forget set drawn at random almost every
-    ratio is near 1. estimator="batch" is what the authors' code computes and what the published
-    alpha = 10 is for: means of squared gradients of batch means, without that bound, and faster.
+    samples. Since I_D contains I_f, no ratio I_f / I_D then exceeds N / N_f. An `alpha` of N / N_f
+    or more could change nothing, and is refused. For a forget set drawn at random, almost every
+    ratio is near 1. estimator="batch" is what the authors' code computes, and what the published
+    alpha = 10 is for: means of squared gradients of batch means. It has no such bound, and is
+    faster.
 
-    alpha=None chooses it as ASSD does, as the 100 − ln(1 + 100 N_f / N) percentile of all ratios.
+    alpha=None takes the percentile 100 − ln(1 + 100 N_f / N) of all ratios, as ASSD does.
     """
 
     name: ClassVar = "ssd"

@@ -39,23 +39,24 @@ class UnseenDistill(SGDFields, Method):
            forget   w_target · KL(q ‖ p_θ) + w_margin · |m(p_θ) − m(q)|
            retain   w_labels · CE + w_logits · KL(p_0 ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
-       The margin's gradient does not fade where p_y and q_y both are near 1, as that of KL does.
-       Both pull up what lies too low, so nothing is driven below what the stand-in says.
+       The gradient of the margin does not fade where p_y and q_y are both near 1, as that of KL
+       does. Both terms also pull up what lies too low, so nothing is driven below what the stand-in
+       says.
 
     All targets are computed once, without augmentation, for as many retain samples as the steps
-    have places for. What is registered before the first layer drawn anew (embeddings, an input
-    normalisation) stays in the stand-in, but for redrawn = 1. Frozen tensors stay in any case, and
-    a weight that a drawn layer shares with an earlier one is drawn and trained. A forgotten class
-    gets the stand-in's logits as well, which it learnt from data without that class; methods for
-    classes do that better.
+    have places for. What is registered before the first redrawn layer (embeddings, an input
+    normalisation) stays in the stand-in, except with redrawn = 1. Frozen tensors always stay, and a
+    weight that a redrawn layer shares with an earlier one is redrawn and trained. A forgotten class
+    also gets the stand-in's logits, which were learnt without that class; methods for classes do
+    that better.
 
-    The defaults suit a random draw, an overfitted model and a large retain set. What the earlier
-    layers hold of the forget set, the stand-in knows; with more layers drawn anew it knows less, of
-    anything. Where the original hardly overfits there is little to forget, and the defaults cost
-    two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one, at a twentieth of
-    retraining. Where the forget set is of a kind of its own (a fine class, a patient), choose norm
-    = "frozen": its batches would move the batch-norm statistics away from those of everything else.
-    Frozen statistics forget a random draw less.
+    The defaults suit a random forget set, an overfitted model and a large retain set. The stand-in
+    knows what its earlier layers hold of the forget set; with more layers redrawn it knows less of
+    everything. If the original hardly overfits, there is little to forget, and the defaults cost
+    two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one point, at a twentieth of
+    retraining. If the forget set is of one kind (a fine class, a patient), choose norm = "frozen",
+    since its batches would move the batch-norm statistics away from those of all other data. With
+    frozen statistics, a random forget set is forgotten less well.
     """
 
     name: ClassVar = "unseen_distill"

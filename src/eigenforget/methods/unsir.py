@@ -25,10 +25,10 @@ from eigenforget.training.recipe import supervised
 class UNSIR(Method):
     """Learn noise for each forgotten class, train on it, then repair on a retain sample.
 
-    The noise of class c minimises −CE(f(noise), c) + λ · mean ‖noise‖² with the weights of the
-    original, f, which stay.
-    Impair: the cross-entropy of the noise labelled c, mixed with the retain sample. Repair: the
-    cross-entropy of the retain sample. The forget set is not used.
+    The noise of class c minimises −CE(f(noise), c) + λ · mean ‖noise‖², with the weights of the
+    original f fixed. The impair phase minimises the cross-entropy of the noise labelled c, mixed
+    with the retain sample. The repair phase minimises the cross-entropy of the retain sample. The
+    forget set is not used.
     """
 
     name: ClassVar = "unsir"

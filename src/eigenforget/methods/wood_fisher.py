@@ -24,8 +24,8 @@ class WoodFisher(Method):
 
         k ← k − (k · g) / (S + o · g) · o   and   o ← o − (o · g) / (S + o · g) · o
 
-    with S = `damping`. This is what the column "IU" of most tables comes from. It keeps one
-    direction where Woodbury's formula needs all, so that P v differs from v along g_1 alone.
+    with S = `damping`. The column "IU" of most published tables comes from this recursion. It keeps
+    one direction where Woodbury's formula needs all, so that P v differs from v along g_1 alone.
     Only weights move; batch-norm statistics stay.
     """
 
