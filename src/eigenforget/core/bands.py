@@ -149,10 +149,10 @@ def verdict(value: float, band: Band, *, better: str, trace: str) -> BandVerdict
 
     Inside it is "in". Outside, it depends on the score's `trace`: with "above" it is "residual"
     above the band and "over-forgotten" below it; with "below" the reverse. With "both", a distance,
-    it is "off", since a distance says that something differs and not in which sense; where the
-    score has a better side it is "off" on the worse side only. Without a trace: better "higher"
-    gives "over-forgotten" below the band (what should be kept is lost) and "in" above; "lower", a
-    cost, gives "off" above and "in" below; "reference" gives "off".
+    it is "off", since a distance says that something differs but not in which sense; if one side of
+    the score is better, it is "off" only on the worse side. Without a trace: better "higher" gives
+    "over-forgotten" below the band (what should be kept is lost) and "in" above; "lower", a cost,
+    gives "off" above and "in" below; "reference" gives "off".
 
     Args:
         value: The score of the model.

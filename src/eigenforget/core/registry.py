@@ -7,9 +7,9 @@ A package that holds things of one kind has one line for each in its registry:
     )
 
 The registry is a sequence of classes: its own, then those that installed packages declare as entry
-points of the group. `METHODS.parse("muda(k=9)")` gives an instance. `python(path="mine.py:Mine")`
-names a class, or a bare function, of the user's own file in the place of a name; fields follow the
-path. A metric or another class that is no dataclass is found by `METRICS.kind(text)`.
+points of the group. `METHODS.parse("muda(k=9)")` gives an instance. In place of a name,
+`python(path="mine.py:Mine")` names a class or a bare function in the user's own file; fields follow
+the path. `METRICS.kind(text)` finds a metric, or another class that is not a dataclass.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`muda(k=9)` ⇄ frozen dataclass ⇄ JSON: the only configuration system.
 
-A choice is a value with one spelling. Specs hold Python literals and nested specs only; nothing is
-evaluated, but that `python(path="mine.py:Mine")` runs the user's own file.
+A choice is a value with one spelling. Specs hold only Python literals and nested specs. Nothing is
+evaluated, except that `python(path="mine.py:Mine")` runs the user's own file.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _CONFIG = pydantic.ConfigDict(
 )
 _MOST_PROBLEMS = 5
 _DEEPEST = 50
-"""Levels of brackets and operators in a spec. No sensible one has more, and Python's own parsers
-end at some depth with other errors."""
+"""Levels of brackets and operators in a spec. No sensible spec has more, and beyond some depth
+Python's own parsers fail with other errors."""
 
 
 @runtime_checkable

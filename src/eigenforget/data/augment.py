@@ -2,8 +2,8 @@
 
 Each is a callable (inputs [B, C, H, W], generator) → inputs of the same shape, as
 TensorSource.augment takes it. It draws from the given generator in this order: vertical shifts [B],
-horizontal shifts [B], flips [B] (where there are flips). Pixels that move in from outside are 0,
-which is the mean colour of the training images where inputs are normalised with their mean.
+horizontal shifts [B], flips [B] (where there are flips). Pixels that move in from outside are 0. If
+inputs are normalised with the mean of the training images, that is their mean colour.
 """
 
 from __future__ import annotations

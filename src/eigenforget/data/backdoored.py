@@ -49,9 +49,9 @@ class BackdooredData:
     The trigger is a square of size × size pixels in the lower right corner, at the largest value
     that the training images have in each channel (BadNets, arXiv 1708.06733). A share of the
     training images of other classes gets it. The index column "poisoned" (1 or 0) says which
-    samples were changed, "true_label" what they were; a poisoned sample has a content digest of its
-    own. Data.triggered has all test images of other classes with the trigger and the label
-    `target`: the share of them that the model calls `target` is the attack success rate.
+    samples were changed, and "true_label" their label before. A poisoned sample has its own content
+    digest. Data.triggered has all test images of other classes, with the trigger and the label
+    `target`; the share of them that the model calls `target` is the attack success rate.
     """
 
     name: ClassVar[str] = "backdoored"

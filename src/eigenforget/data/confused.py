@@ -27,9 +27,10 @@ class ConfusedData:
     """Another data set in which training samples of two classes bear each other's label.
 
     A share of the training samples of either class gets the label of the other one (interclass
-    confusion). The index column "confused" (1 or 0) says which, "true_label" what they were; test
-    data keep their labels. A model trained on them confuses the two classes on test data, one
-    retrained without them does not, and the request `confused_samples()` takes them.
+    confusion). The index column "confused" (1 or 0) says which samples, and "true_label" their
+    label before; test data keep their labels. A model trained on these data confuses the two
+    classes on test data, and one retrained without the confused samples does not. The request
+    `confused_samples()` selects them.
 
     Source: Goel et al. (arXiv 2201.06640). Deviation: a share of each class in place of a number.
     """

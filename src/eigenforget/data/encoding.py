@@ -25,7 +25,7 @@ from eigenforget.record import value_digest
 
 Missing = Literal["error", "mean"]
 _MOST_CATEGORIES = 1000
-"""A column with more is an identifier; it would also make as many inputs."""
+"""A column with more categories is an identifier, and would make as many inputs."""
 
 
 class Features(NamedTuple):
@@ -213,8 +213,8 @@ def _categories(records: ColumnTable, name: str, rows: Rows, missing: Missing) -
     marks = set(categories).intersection(ABSENT)
     if marks:
         notices.warn(
-            f"{_quoted(marks)} in column {name!r} is a category as any other word is; leave the "
-            "cell empty where a value is missing"
+            f"{_quoted(marks)} in column {name!r} is treated as a category like any other word; "
+            f"leave the cell empty if a value is missing"
         )
     if not categories:
         raise EigenforgetError(f"column {name!r} has no value in any training row: name it in drop")

@@ -43,8 +43,8 @@ _PIECE = 1 << 20
 class FashionMnist:
     """Inputs [N, 1, H, W]; ids "train/<row>" and "test/<row>".
 
-    Any four IDX files of this layout with at most ten classes do. Each file may be plain or end in
-    .gz; where both are there the plain one is read. Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST"
+    Any four IDX files of this layout with at most ten classes will do. Each file may be plain or
+    end in .gz; if both exist, the plain one is read. Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST"
     (arXiv 1708.07747).
     """
 

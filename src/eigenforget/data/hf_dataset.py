@@ -32,11 +32,11 @@ class HfDataset:
     """Images or texts with labels from a data set of Hugging Face (extra `hf`).
 
     For example hf_dataset(path='folder', image='image'). The path is a folder written by
-    save_to_disk, or of .parquet, .arrow, .csv or .jsonl files as load_dataset reads them; with
-    download=True also a name on the hub. Give one of `image` and `text`. Without a test split,
-    samples are held out by class. The ids are "<split>/<row>" unless a column has them; classes are
-    named as in the data set. Columns of numbers, words and times are columns of the Index. Images
-    become inputs as in image_folder, texts as in text.
+    save_to_disk, or one of .parquet, .arrow, .csv or .jsonl files that load_dataset reads. With
+    download=True it may also be a name on the hub. Give either `image` or `text`. Without a test
+    split, samples are held out by class. The ids are "<split>/<row>" unless a column has them;
+    classes are named as in the data set. Columns of numbers, words and times are columns of the
+    Index. Images become inputs as in image_folder, texts as in text.
     """
 
     name: ClassVar[str] = "hf_dataset"

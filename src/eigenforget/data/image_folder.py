@@ -46,14 +46,14 @@ Workers = Annotated[
 class ImageFolder:
     """Images in folders path/train/<class>/ and path/test/<class>/, or path/<class>/.
 
-    It takes the extra `images`. In the second form a stratified, seeded share is held out. Classes
-    are numbered in the order of their names; ids are the paths relative to `path`. Inputs are [N,
-    3, size, size], or [N, 1, size, size] where every image is grey. Alpha is dropped. Images of
-    another size are resized bilinearly, without regard to their proportions. Photos are turned
-    upright as their EXIF entry says. Hidden files and those of file managers (Thumbs.db) are
-    skipped; anything else that is no image is an error, so that no sample is left out unseen. A
-    class may have no test images. Images that do not fit into memory_gib as tensors stay on disk:
-    the inputs are the same, bit for bit.
+    This needs the extra `images`. In the second form a stratified, seeded share is held out.
+    Classes are numbered in the order of their names; ids are the paths relative to `path`. Inputs
+    are [N, 3, size, size], or [N, 1, size, size] if every image is grey. Alpha is dropped. Images
+    of another size are resized bilinearly, without keeping their proportions. Photos are turned
+    upright according to their EXIF entry. Hidden files and those of file managers (Thumbs.db) are
+    skipped. Any other file that is not an image is an error, so that no sample is left out
+    unnoticed. A class may have no test images. Images that do not fit into memory_gib as tensors
+    stay on disk: the inputs are the same, bit for bit.
     """
 
     name: ClassVar[str] = "image_folder"

@@ -43,7 +43,7 @@ class ImageTable:
 
     A column of words holds paths, relative to the folder of the file. In .parquet it may hold the
     images themselves, as bytes or as Hugging Face stores them ({"bytes", "path"}), whose names of
-    classes are taken. Without an id column the ids are the paths where all differ, else
+    classes are taken. Without an id column the ids are the paths if they all differ, else
     "row/<row>". The columns besides the image are columns of the Index. Images become inputs as in
     image_folder.
     """

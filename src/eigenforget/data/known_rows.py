@@ -104,7 +104,7 @@ class KnownRows:
         Args:
             data: The data set.
             kept: Positions of the training rows that count; None for all.
-            key: A secret, so that who guesses a row cannot confirm it.
+            key: A secret, so that a guessed row cannot be confirmed.
         """
         train, test = (_hashes(index, key) for index in (data.train_index, data.test_index))
         if kept is not None:

@@ -36,13 +36,12 @@ Delimiter = Annotated[
 class TableFile:
     """Rows of a .csv, .tsv, .jsonl or .parquet file, or of .csv.gz, as input vectors [N, D].
 
-    Parquet needs pip install 'eigenforget[tables]'. Every column without another role is an input:
-    numbers are standardised with mean and deviation of the training rows unless `normalize` says
-    otherwise; each column named as
-    categorical becomes one input per category of the training rows, in sorted order, after the
-    numbers, and a category that only a test row has is 0 in all of them. Every column that is not
-    dropped is also a column of the Index, for requests such as where(column='age', op='<',
-    value=18). The content of a row is the hash of its inputs.
+    Parquet needs pip install 'eigenforget[tables]'. Every column without another role is an input.
+    Numbers are standardised with mean and deviation of the training rows, unless `normalize` says
+    otherwise. After the numbers, each column named as categorical becomes one input per category of
+    the training rows, in sorted order; a category that only test rows have is 0 in all of them.
+    Every column that is not dropped is also a column of the Index, for requests such as
+    where(column='age', op='<', value=18). The content of a row is the hash of its inputs.
     """
 
     name: ClassVar[str] = "table"
@@ -57,7 +56,8 @@ class TableFile:
     categorical: Annotated[tuple[str, ...], "columns whose values are categories, a tuple"] = ()
     missing: Annotated[
         Missing,
-        "missing values: 'error' names them, 'mean' takes the training rows' mean, or no category",
+        "missing values: 'error' reports them, 'mean' takes the mean of the training rows, or no "
+        "category",
     ] = "error"
     delimiter: Delimiter = ""
     normalize: Normalize = "train"

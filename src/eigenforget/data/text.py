@@ -42,10 +42,10 @@ class Text:
     """Texts with labels from a .csv, .tsv, .jsonl or .parquet file.
 
     Inputs are {"input_ids", "attention_mask"}, int64 [N, max_length] both, as Hugging Face models
-    take them; Data.vocabulary is the number of token ids. "words" lower-cases and takes runs of
-    letters and digits; the most frequent words of the training texts have ids from 2 on, ties by
-    alphabet; padding is 0 and any other word 1. The columns other than the text are columns of the
-    Index. The content of a text is the hash of the text as it was read.
+    take them; Data.vocabulary is the number of token ids. "words" takes runs of letters and digits,
+    in lower case. The most frequent words of the training texts have ids from 2 on, with ties in
+    alphabetical order; padding is 0, and any other word is 1. The columns other than the text are
+    columns of the Index. The content of a text is the hash of the text as it was read.
     """
 
     name: ClassVar[str] = "text"

@@ -39,7 +39,7 @@ class TorchvisionSet:
     """A set of torchvision.datasets with a training and a test side (extra `vision`).
 
     These are CIFAR10, CIFAR100, MNIST, SVHN, GTSRB and others. Inputs are [N, 3, H, W], or [N, 1,
-    H, W] where every image is grey, normalised as in image_folder; ids are "train/<row>" and
+    H, W] if every image is grey, normalised as in image_folder; ids are "train/<row>" and
     "test/<row>". Nothing is downloaded without download=True.
     """
 
@@ -47,8 +47,8 @@ class TorchvisionSet:
     dataset: Annotated[NonEmpty, "name in torchvision.datasets"] = "CIFAR10"
     root: Annotated[str, "folder of the files"] = "data"
     download: Annotated[bool, "fetch the files where they are missing"] = False
-    train: Annotated[str, "name of the training side, of sets that name theirs"] = "train"
-    test: Annotated[str, "name of the test side, of sets that name theirs"] = "test"
+    train: Annotated[str, "name of the training side, for sets that name their sides"] = "train"
+    test: Annotated[str, "name of the test side, for sets that name their sides"] = "test"
     size: Size = 0
     keep: KeepField = "auto"
     memory_gib: MemoryGib = 2.0

@@ -109,8 +109,8 @@ def compare_seeds(
 ) -> SeedComparison:
     """Sets the evaluations of several training seeds side by side.
 
-    Each of them measures the same methods, by the same names, beside retrained models of its own or
-    the same ones.
+    Each evaluation has the same methods, under the same names. The retrained models may be the same
+    or differ.
 
     Args:
         evaluations: What `evaluate` found, one for each training seed.
@@ -120,7 +120,7 @@ def compare_seeds(
         The comparison: a table, LaTeX and a figure.
 
     Raises:
-        EigenforgetError: There is none, or one has other models than the first.
+        EigenforgetError: There is no evaluation, or one has other models than the first.
     """
     if not evaluations or not all(isinstance(found, Evaluation) for found in evaluations):
         raise EigenforgetError("compare_seeds needs a list of evaluations, as evaluate gives them")

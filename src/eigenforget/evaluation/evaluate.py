@@ -58,9 +58,9 @@ _WIDTH = 100
 class ModelScores(Mapping[str, Cell]):
     """The scores of one model by name, each beside the retrained models.
 
-    `found["muda"]["da"]` has the value, its interval (low, high), the reason where there is no
-    value, the gap to the mean of the retrained models, the same in half-widths of their band
-    (units), and the verdict that follows.
+    `found["muda"]["da"]` has the value, its interval (low, high), the reason if there is no value,
+    the gap to the mean of the retrained models, that gap in half-widths of their band (units), and
+    the verdict that follows.
     """
 
     def __init__(self, row: Row) -> None:
@@ -214,33 +214,33 @@ def evaluate(
 ) -> Evaluation:
     """Measures models beside retrained oracles, with every metric and audit.
 
-    The models stay as they are. A model without a linear head needs `layer`. Where the last
-    nn.Linear is not the head, a pass of some samples finds it.
+    The models stay as they are. A model without a linear head needs `layer`. If the last nn.Linear
+    is not the head, a forward pass of some samples finds the head.
 
     Args:
-        models: Models by name; "original" is the model before unlearning. A ModelAndCost in the
-            place of a module says what it took to make.
+        models: Models by name; "original" is the model before unlearning. A ModelAndCost in place
+            of a module also says what the model cost.
         forget: The forget set: (inputs, labels), a map-style Dataset, a DataLoader, or Samples of
             one of these.
         retain: The retain set, likewise.
         test: Held-out samples, likewise.
-        oracles: Models retrained without the forget set, by name. With two or more there is a band,
-            with one a gap without a band, with none neither.
+        oracles: Models retrained without the forget set, by name. Two or more give a band, one
+            gives a gap without a band, and without any there is neither.
         metrics: Metrics of your own: classes, or spellings such as 'python(path="mine.py:Mine")'.
         audits: Audits of your own: functions (evidence, seed) → score, instances, classes or
-            spellings. "linear_probe(c=2.0)" takes the place of the audit of that name.
+            spellings. "linear_probe(c=2.0)" replaces the audit of that name.
         skip: Names of metrics and audits to leave out, such as "relearning".
-        layer: The layer whose output are the features; by default the input of the head.
-        layers: Further layers, on which what reads features is measured again as "score@layer".
+        layer: The layer whose output is used as features; by default the input of the head is used.
+        layers: Further layers. All scores of features are measured there too, as "score@layer".
         k: Directions of the headline alignment; by default the number of classes in `retain`.
         maps: Further maps of the features: "tsne", "umap".
         map_points: Held-out samples in each map.
-        forgotten_classes: Classes that are gone as a whole. By default those of `forget` where
-            `retain` has none of these, and no class otherwise: a class that `retain` lacks beside
-            others that it has is a warning.
-        num_classes: Labels are below this number; by default the largest label and one.
+        forgotten_classes: Classes that are forgotten as a whole. By default these are the classes
+            of `forget` if `retain` has none of them, and no class otherwise. If `retain` lacks only
+            some of them, that is a warning.
+        num_classes: Labels are below this number; by default the largest label plus one.
         allow_overlap: Whether a sample may be in several of `forget`, `retain` and `test`; the
-            records then say how many are. By default it is an error.
+            records then say how many are. By default that is an error.
         engine: Where to compute.
         seed: Every draw of metrics and audits follows from it.
 
@@ -248,7 +248,7 @@ def evaluate(
         The scores of each model beside the retrained ones.
 
     Raises:
-        EigenforgetError: Anything that was given is wrong; one line.
+        EigenforgetError: An argument is wrong; the message is one line.
     """
     check_arguments(layer=layer, k=k, num_classes=num_classes, map_points=map_points)
     check_arguments(allow_overlap=allow_overlap, engine=engine, seed=seed)

@@ -21,10 +21,10 @@ from eigenforget.training.log import Watch
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCaseSearch:
-    """How samples that are hard to forget are searched.
+    """How the search for samples that are hard to forget works.
 
     Attributes:
-        method: worst_case: the unlearning method that they are to be hard for
+        method: worst_case: the unlearning method that finds them hard to forget
         n: worst_case: how many samples are forgotten together
         rounds: worst_case: how many sets are tried after a random one
     """

@@ -45,35 +45,37 @@ def unlearn(
 ) -> nn.Module:
     """Make a new module from which the forget set is unlearned.
 
-    `model` itself stays bit for bit as it is. Where its last nn.Linear is not the head, a pass of
-    some samples finds the head, and the result bears its name in the attribute `eigenforget_head`.
-    Parameters with requires_grad=False stay as they are (retrain draws them anew). Where tensors
-    are float16 or bfloat16, all is computed in float32 on a copy, and the result has the types of
-    the model again.
+    `model` itself stays bit for bit as it is. If its last nn.Linear is not the head, a forward pass
+    of some samples finds the head, and the attribute `eigenforget_head` of the result names it.
+    Parameters with requires_grad=False stay as they are (retrain draws them anew). If tensors are
+    float16 or bfloat16, all is computed in float32 on a copy, and the result has the original types
+    again.
 
     Args:
-        model: Any classifier whose output are logits [B, C]; see `Logits` for others.
+        model: Any classifier whose output is logits [B, C]; see `Logits` for others.
         forget: (inputs, labels) tensors, a map-style Dataset, a DataLoader, or Samples of one of
             these.
-        retain: The same; a small sample will do. None for methods that work without.
-        unseen: The same, of samples that the model never saw, for methods that need some (LoTUS,
-            SCRUB with rewind). Leave them out of what you measure on.
-        method: A method such as SCRUB(alpha=0.1), its spec "scrub(alpha=0.1)", or a function of the
-            `Task` of your own that returns the unlearned module.
-        forgotten_classes: Classes that are gone as a whole. By default those of the forget set
-            where the retain set has none of these, and no class otherwise: a class that the retain
-            set lacks beside others that it has is a warning.
-        allow_overlap: Whether samples of the forget set may be in the retain set too, where most
-            methods would keep them, or unseen samples in either. By default that is an error.
-            Datasets of more than 10,000 samples that are not in memory are compared only where both
-            are Subsets of one dataset, and with a warning otherwise; False compares them, too.
-        allow_untrained: Whether the model may know nothing of its training data. By default it is a
-            warning if it hardly does, on up to 1,024 samples.
+        retain: The retain set, in the same forms; a small sample will do. None for methods that
+            work without it.
+        unseen: Samples that the model never saw, in the same forms, for methods that need some
+            (LoTUS, SCRUB with rewind). Do not use them to measure the result.
+        method: A method such as SCRUB(alpha=0.1), its spec "scrub(alpha=0.1)", or your own
+            function, which takes the `Task` and returns the unlearned module.
+        forgotten_classes: Classes that are forgotten as a whole. By default these are the classes
+            of the forget set if the retain set has none of them, and no class otherwise. If the
+            retain set lacks only some of them, that is a warning.
+        allow_overlap: Whether the retain set may contain samples of the forget set, which most
+            methods would then keep, and whether either may contain unseen samples. By default that
+            is an error. Datasets of more than 10,000 samples that are not in memory are compared
+            only if both are Subsets of one dataset; otherwise there is a warning. False compares
+            them in any case.
+        allow_untrained: Whether the model may know nothing of its training data. By default there
+            is a warning if it hardly knows up to 1,024 samples of them.
         engine: Device, precision and the like.
         seed: All randomness depends on it.
         layer: The layer whose output are the features. A model without a linear head needs it.
         log: Called with a row after each epoch of training.
-        look: What it finds in the model then is added to that row.
+        look: Called with the model then; what it returns is added to that row.
 
     Returns:
         The unlearned module, in eval mode.

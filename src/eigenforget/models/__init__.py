@@ -1,8 +1,8 @@
 """Classifiers by name: a spec's build(num_classes, input_shape, seed) gives an nn.Module.
 
 Its outputs are logits. The package's own models end in one nn.Linear head; `module`, `torchvision`,
-`timm` and `hf` bring other people's, whose libraries are imported on use. Adding one is a file and
-a line in MODELS.
+`timm` and `hf` load the models of others, whose libraries are imported on first use. Adding one is
+a file and a line in MODELS.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class HuggingFace:
     weights are random. A head of other classes is drawn anew. Anything else is the name of a model
     in the local cache, or on the hub with hub=True. Only safetensors are loaded, in float32, and no
     code of a repository is run. Attention is the plain ("eager") one, since fused kernels have no
-    second derivative. Random weights take channels and image size from the data where `config` does
-    not say them. Text models get inputs {"input_ids": …, "attention_mask": …}.
+    second derivative. With random weights, channels and image size come from the data unless
+    `config` gives them. Text models get inputs {"input_ids": …, "attention_mask": …}.
     """
 
     name: ClassVar[str] = "hf"

@@ -60,11 +60,11 @@ survive JSON.
 class Module:
     """A module that a function or class of yours makes, as in module(path="models.py:Net").
 
-    The factory gets those of num_classes, input_shape and seed that its signature names
-    (num_classes also through **kwargs), and the arguments. Modules are made on the CPU; draws from
-    torch's global generator depend on the seed alone. A file is run when it is first used, and
-    again when its content has changed; modules beside it can be imported. What the factory itself
-    raises is not caught.
+    The factory receives the arguments, and those of num_classes, input_shape and seed that its
+    signature names (num_classes also through **kwargs). Modules are made on the CPU; draws from
+    torch's global generator depend only on the seed. A file is run when it is first used, and again
+    when its content has changed; it can import modules beside it. Errors of the factory itself are
+    not caught.
     """
 
     name: ClassVar[str] = "module"

@@ -20,11 +20,11 @@ _ENOUGH = 8
 
 
 class Logits(nn.Module):
-    """A model of which only the logits [B, C] come out.
+    """A model that returns only the logits [B, C].
 
     `Logits(model, output=1)` takes the second of several outputs, and `Logits(model,
-    output=torch.log)` makes logits of probabilities. The state dict is that of the model behind
-    "model.", and `unlearn` returns such a module again, with the unlearned one in `model`.
+    output=torch.log)` makes logits of probabilities. The state dict is that of the model with the
+    prefix "model.". `unlearn` returns such a module again, with the unlearned model in `model`.
 
     Args:
         model: The model.

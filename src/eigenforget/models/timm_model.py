@@ -23,9 +23,9 @@ from eigenforget.models.torchvision_model import check_name, made
 class Timm:
     """A classifier of timm by its registry name, as in timm(arch="resnet18").
 
-    The head has as many outputs as there are classes. The channels are those of the images, and so
-    is the size for networks of a fixed one (img_size). Weights are random, or those of a local
-    file; nothing is downloaded. Attention is written out, since fused kernels have no second
+    The head has as many outputs as there are classes. The number of channels is that of the images,
+    and so is the size, for networks of a fixed size (img_size). Weights are random, or those of a
+    local file; nothing is downloaded. Attention is written out, since fused kernels have no second
     derivative.
     """
 

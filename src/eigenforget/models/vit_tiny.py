@@ -31,8 +31,8 @@ class Width(NamedTuple):
 class VitTiny:
     """Pre-norm vision transformer with a class token and learnt positions. Feature width: dim.
 
-    Defaults are DeiT-Tiny's (Touvron et al., arXiv 2012.12877) but for the patch, 4 for small
-    images instead of 16. Module names are timm's, so its DeiT-Tiny checkpoints fit
+    Defaults are those of DeiT-Tiny (Touvron et al., arXiv 2012.12877), except for the patch: 4
+    instead of 16, for small images. Module names are timm's, so its DeiT-Tiny checkpoints fit
     vit_tiny(patch=16) at 224×224. Dropout acts on the embedding and on the output of each attention
     and MLP layer. Errors: dim is no multiple of heads, image sides are no multiples of patch.
     """

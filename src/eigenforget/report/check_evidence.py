@@ -94,8 +94,8 @@ def oracles(case: Case) -> Finding:
     "EF002",
     "One training seed only",
     "note",
-    action="Before you compare methods, repeat with originals of two or more other seeds and report"
-    " the spread.",
+    action="Before you compare methods, repeat with originals from two or more other seeds, and "
+    "report the spread.",
 )
 def training_seeds(case: Case) -> Finding:
     """Counts the originals."""
@@ -115,8 +115,8 @@ def training_seeds(case: Case) -> Finding:
     "EF003",
     "Membership attack on too few samples",
     "warning",
-    action="Do not quote these numbers as evidence that nothing is found. Use a larger held-out"
-    " set; judge a request this small by accuracy and relearning.",
+    action="Do not quote these numbers as evidence that nothing can be found. Use a larger "
+    "held-out set; judge such a small request by accuracy and relearning.",
 )
 def attack_size(case: Case) -> Finding:
     """Looks at the intervals of attacks' AUCs and at the false alarms that rates rest on."""
@@ -165,8 +165,8 @@ def near_duplicate_pairs(case: Case) -> Finding:
     are = counted(total, "retained sample is", "retained samples are")
     first = f" The first: {enumerated(pairs, PAIRS)}." if pairs else ""
     return found(
-        f"{are} nearly the same as one of the forget set (forget ~ retain).{first} Retrained models"
-        " learn from these too, so a trace of the forget set stays as long as they do.",
+        f"{are} nearly the same as one of the forget set (forget ~ retain).{first} Retrained "
+        f"models also learn from these, so a trace of the forget set stays as long as they do.",
         dict.fromkeys(r.name for r, n, _ in looked if n),
     )
 

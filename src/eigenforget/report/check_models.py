@@ -42,8 +42,8 @@ _RELEARNING = "relearn_all_auc"
     "EF004",
     "Accuracy on the retain set fell",
     "warning",
-    action="Do not use the model unless this loss is accepted. Train longer on the retain set, or"
-    " take a gentler setting or another method.",
+    action="Do not use the model unless this loss is acceptable. Train longer on the retain set, "
+    "or choose gentler settings or another method.",
 )
 def retained_accuracy(case: Case) -> Finding:
     """Looks for too low scores of what should be kept, or for less accuracy than the original."""
@@ -80,8 +80,8 @@ def retained_accuracy(case: Case) -> Finding:
     "EF006",
     "Outputs pass, features do not",
     "error",
-    action="Do not call it forgotten: its outputs deny what its features still hold. Take a method"
-    " that changes the features, or retrain.",
+    action="Do not call it forgotten: its outputs deny what its features still hold. Choose a "
+    "method that changes the features, or retrain.",
 )
 def outputs_without_features(case: Case) -> Finding:
     """Looks for the retrained models' forget accuracy beside other scores that remember."""
@@ -117,8 +117,8 @@ def outputs_without_features(case: Case) -> Finding:
     "EF007",
     "Over-forgetting",
     "warning",
-    action="Stop earlier, or take a smaller learning rate: a model unlike any retrained one gives"
-    " the forget set away too.",
+    action="Stop earlier, or use a smaller learning rate: a model unlike any retrained one also "
+    "gives the forget set away.",
 )
 def over_forgetting(case: Case) -> Finding:
     """Looks for decision scores on the side where more is gone than retraining removes."""
@@ -139,8 +139,8 @@ def over_forgetting(case: Case) -> Finding:
     "EF008",
     "The original's weights are still in the file",
     "warning",
-    action="Do not pass the file on where the original's knowledge must not leave with it. Take a"
-    " method that changes all layers, or retrain.",
+    action="Do not pass the file on if the original's knowledge must not leave with it. Choose a "
+    "method that changes all layers, or retrain.",
 )
 def original_weights(case: Case) -> Finding:
     """Looks at trainable weights that are the original's, and at room for more of them."""
@@ -165,8 +165,8 @@ def original_weights(case: Case) -> Finding:
         for r in left
     ]
     still = (
-        "Trainable weights are the original's: they still compute what they did before, behind the"
-        f" weights that changed. {_sentence(said)}"
+        f"Trainable weights are still those of the original: they compute what they did before, "
+        f"behind the weights that changed. {_sentence(said)}"
     )
     room = [
         f"{_named(r.name, r.role)} {percent(larger[r.name])}" for r in records if r.name in larger
@@ -252,8 +252,8 @@ def cost(case: Case) -> Finding:
     "EF013",
     "It relearns faster than retrained models",
     "warning",
-    action="Treat the model as one that still holds part of the forget set. Take a method that"
-    " changes the features more, or retrain.",
+    action="Treat the model as one that still holds part of the forget set. Choose a method that "
+    "changes the features more, or retrain.",
 )
 def relearning(case: Case) -> Finding:
     """Looks for a relearning score that shows the forget set."""

@@ -169,8 +169,8 @@ _OUTPUT = {
     ),
     "klom_forget": (
         "KLoM (forget)",
-        "Divergence of the margins of several models made this way from those of retrained ones,"
-        " sample by sample.",
+        "Divergence of the margins of several models made in this way from those of retrained "
+        "models, sample by sample.",
     ),
     "klom_retain": ("KLoM (retain)", "KLoM on the retain set."),
     "klom_test": ("KLoM (test)", "KLoM on held-out samples."),
@@ -189,8 +189,8 @@ _OUTPUT = {
     ),
     "margin_gap_top": (
         "largest margin gaps",
-        "How much surer than retrained models the model is of the labels of the 5 % of forget"
-        " samples on which it is surest beside them.",
+        "How much surer of the label the model is than retrained models, on the 5 % of forget "
+        "samples where this difference is largest.",
     ),
 }
 _MEMBERSHIP = {
@@ -247,8 +247,8 @@ _MEMBERSHIP = {
     ),
     "u_lira_auc": (
         "U-LiRA AUC",
-        "How well models made this way can be told from retrained ones at each sample of the forget"
-        " set; 0.5 is chance.",
+        "How well models made in this way can be told from retrained models, sample by sample of "
+        "the forget set; 0.5 is chance.",
     ),
     "u_lira_tpr_1": (
         "U-LiRA TPR at 1 %",
@@ -262,15 +262,16 @@ _MEMBERSHIP = {
 _FEATURE = {
     "da": (
         "DA",
-        "Dimensional alignment: how much of the feature energy of the forget set lies in the main"
-        " directions of the retain set. In class forgetting it is high for a retrained model, which"
-        " has no directions for the forgotten class.",
+        "Dimensional alignment: how much of the feature energy of the forget set lies in the main "
+        "directions of the retain set. If a class is forgotten, it is high for a retrained model, "
+        "which has no directions of its own for that class.",
     ),
     "da_energy": ("DA (energy)", "DA as a plain share of the feature energy."),
     "lp_forget": (
         "LP",
-        "Linear probe: accuracy on the forget set of a new linear classifier on the frozen"
-        " features. Above a retrained model's, the features still hold what the head may deny.",
+        "Linear probe: accuracy on the forget set of a new linear classifier on the frozen "
+        "features. If it is above that of a retrained model, the features still hold what the "
+        "head may deny.",
     ),
     "lp_few_forget": ("few-label LP", "The linear probe, trained on a fiftieth of the labels."),
     "ncm_forget": ("NCM", "Accuracy on the forget set of the nearest class mean in feature space."),
@@ -301,8 +302,8 @@ _FEATURE = {
     ),
     "idi": (
         "IDI",
-        "What features still tell of the forgotten class: 0 as a retrained model's, 1 as the"
-        " original's.",
+        "What features still tell about the forgotten class: 0 as in a retrained model, 1 as in "
+        "the original.",
     ),
     "mapped_forget": (
         "mapped features",
@@ -394,7 +395,7 @@ _BEHAVIOUR = {
     ),
     "ain": (
         "Anamnesis index",
-        "Steps to relearn over a retrained model's; 1 is equal, less is faster.",
+        "Steps to relearn, divided by those of a retrained model; 1 is equal, less is faster.",
     ),
 }
 _KNOWN = (

@@ -19,8 +19,8 @@ _USUAL_SHARE = 0.1
 class AtRandom:
     """Forget a random share, or n, of the training samples.
 
-    The choice depends on the seed and the ids, not on their order. With `label` the draw is within
-    these classes, and `fraction` is the share of them.
+    The choice depends on the seed and the ids, not on their order. With `label`, samples are drawn
+    from these classes only, and `fraction` is a share of them.
     """
 
     name: ClassVar[str] = "at_random"

@@ -24,9 +24,9 @@ class ByIds:
     """Forget the training samples with these ids.
 
     They are given here, or one per line in a text file or on standard input, or in a column of a
-    CSV file. An id that ends another one after a "/" is found by it too, as where the path of a
-    picture is given and ids are paths in its folder. With path="-" the spec alone does not say what
-    was asked for; the digest of the split does.
+    CSV file. A longer path also finds an id that is its end after a "/", such as the full path of a
+    picture if ids are paths within its folder. With path="-" the spec alone does not say what was
+    asked for, but the digest of the split does.
     """
 
     name: ClassVar[str] = "by_ids"

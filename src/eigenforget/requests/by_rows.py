@@ -18,8 +18,8 @@ from eigenforget.requests.request import Duplicates, as_tuple
 class ByRows:
     """Forget the training samples in these rows, the first of which is row 0.
 
-    Rows are those of the training data as it is loaded, after a test set was taken off. They mean
-    other samples when the data changes; ids do not.
+    Rows count the training data as it is loaded, after a test set was held out. When the data
+    changes, rows mean other samples; ids do not.
     """
 
     name: ClassVar[str] = "by_rows"

@@ -16,9 +16,9 @@ from eigenforget.requests.typed import ColumnValue, rows_with
 class BySubclass:
     """Forget every training sample with one or several values of a column finer than the labels.
 
-    The model knows the coarse classes only (CIFAR-20), and one fine label of them is to go
-    ("rocket" of vehicles). The coarse class usually keeps other samples, so no class is forgotten
-    as a whole.
+    The model knows only the coarse classes (CIFAR-20), and one fine label among them is to be
+    forgotten ("rocket" among vehicles). The coarse class usually keeps other samples, so no class
+    is forgotten as a whole.
     """
 
     name: ClassVar[str] = "by_subclass"

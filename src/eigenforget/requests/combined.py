@@ -25,8 +25,8 @@ Request = Annotated[Any, AfterValidator(inner_request)]
 class Union:
     """Forget what any of the requests selects.
 
-    A request inside that says duplicates="forget" takes its copies with it; copies of the whole are
-    this request's `duplicates`.
+    An inner request with duplicates="forget" also selects the copies of its samples; the field
+    `duplicates` of this request applies to the union as a whole.
     """
 
     name: ClassVar[str] = "union"

@@ -19,10 +19,10 @@ from eigenforget.requests.request import Duplicates, how_many
 class LongTailed:
     """Forget n samples whose classes are as uneven as a long tail.
 
-    The classes stand in a seeded order. Each gets a share of the n that is smaller than that of the
-    class before it by one factor, so that the first class has `ratio` times as many as the last; at
-    least one sample a class, with the exact shares rounded by largest remainders. Within a class
-    the draw depends on the seed and the ids, not on their order.
+    The classes are put in a seeded order. Each class gets fewer of the n samples than the class
+    before it, always by the same factor, so that the first class has `ratio` times as many as the
+    last. Each class has at least one sample; the exact shares are rounded by largest remainders.
+    Within a class the draw depends on the seed and the ids, not on their order.
 
     Source: the exponential profile is that of long-tailed CIFAR (Cui et al., arXiv 1901.05555),
     here of the forget set and not of the training data.

@@ -59,7 +59,7 @@ class ByMemorisation:
     """Forget the n samples that are memorised most, least, or nearest to `middle`.
 
     These are three strata of difficulty. Low memorisation is a negative control: a retrained model
-    knows these samples too, and forgetting them should change nothing. memorisation_scores() and
+    also knows these samples, so forgetting them should change nothing. memorisation_scores() and
     write_scores() make the file. Source: Zhao et al. (RUM), arXiv 2406.01257; `middle` as in its
     code.
     """
@@ -92,8 +92,8 @@ class ByMemorisation:
 class WorstCase:
     """Forget the n samples with the highest scores of difficulty: what is hardest to forget.
 
-    Idea: Fan et al., arXiv 2403.07362, who search the worst set for a method. Nothing is searched
-    here: `eigenforget scores --score worst_case` does, and writes the file.
+    The idea is from Fan et al., arXiv 2403.07362, who search for the worst set of a method. This
+    request does not search: `eigenforget scores --score worst_case` does, and writes the file.
     """
 
     name: ClassVar[str] = "worst_case"

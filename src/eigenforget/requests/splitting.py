@@ -66,9 +66,9 @@ def sides(
 ) -> Split:
     """The Split that forgets `chosen` [N].
 
-    Classes are gone as a whole where `chosen` consists of whole classes, or where one of the
-    requests takes them as a whole. A random request that happens to take every sample of a rare
-    class takes samples, and no class.
+    Classes are gone as a whole if `chosen` consists of whole classes, or if one of the requests
+    names them. A random request that happens to select every sample of a rare class selects
+    samples, not a class.
 
     Args:
         name: What forgets them, for messages and the digest.

@@ -28,8 +28,8 @@ class Where:
     """Forget every training sample for which the comparison `column op value` is true.
 
     The column is "label", "group", "id" or a further column of the data. Strings are ordered by
-    code point, so dates as 2024-05-31 are in time order. A number that is NaN equals nothing and
-    has no order: "!=" alone selects it.
+    code point, so dates such as 2024-05-31 are in time order. NaN equals nothing and has no order,
+    so only "!=" selects it.
     """
 
     name: ClassVar[str] = "where"

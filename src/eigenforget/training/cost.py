@@ -24,7 +24,7 @@ class ModelAndCost(NamedTuple):
     Attributes:
         model: The model.
         seconds: Wall time.
-        cost: Terms that load on the machine does not move: `cpu_seconds` (all threads of all
+        cost: Terms that do not depend on the load of the machine: `cpu_seconds` (all threads of all
             processes), `trained_samples` (forward and backward), `forwarded_samples` (forward only)
             and, where it can be measured, `peak_memory_mib` of the device's allocator or of the
             whole process.
@@ -80,21 +80,21 @@ class CostClock:
 def with_cost(make: Callable[..., nn.Module], *arguments: Any, **keywords: Any) -> ModelAndCost:
     """Call a function that makes a model, and count what it takes.
 
-    `with_cost(unlearn, original, forget=…, retain=…, method="muda()")` stands where `evaluate`
-    takes a model; its verdict can then answer what the model cost. A function of your own will do,
-    too; samples are counted where it takes an `engine`.
+    `evaluate` takes the result of `with_cost(unlearn, original, forget=…, retain=…,
+    method="muda()")` like a model, and its verdict can then say what the model cost. A function of
+    your own works too; samples are counted if it takes an `engine`.
 
     Args:
         make: `unlearn`, `train`, or a function of your own that returns a model.
         *arguments: Its arguments.
-        **keywords: Its keyword arguments. Where `make` takes an `engine` and none is given, it gets
-            a fresh one.
+        **keywords: Its keyword arguments. If `make` takes an `engine` and none is given, it
+            receives a fresh one.
 
     Returns:
         The model with its cost.
 
     Raises:
-        EigenforgetError: `make` returns something else than a module.
+        EigenforgetError: `make` returns something other than a module.
     """
     engine = keywords.get("engine") or Engine()
     if "engine" in inspect.signature(make).parameters:
@@ -151,9 +151,9 @@ def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
 
     `with peak_memory("cuda") as peak: …`, and then `peak.mib`. On CUDA this is what torch's
     allocator handed out on that device. On a CPU it is the resident memory of this process (VmHWM),
-    with the interpreter and its libraries and without child processes; it is known on Linux only,
-    and only where the kernel lets a process reset its own high-water mark. Everywhere else the
-    values are None.
+    including the interpreter and its libraries but not child processes. It is known only on Linux,
+    and only where the kernel lets a process reset its own high-water mark. Elsewhere the values are
+    None.
 
     Blocks may be nested or overlap in threads: each has the peak of its own time. The counters are
     the whole process's, so a block also counts what other threads allocate; code that resets them

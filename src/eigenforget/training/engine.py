@@ -65,7 +65,8 @@ class Engine:
             On a processor without instructions for bfloat16 it becomes "32-true", with a warning.
         channels_last: Whether images and models are in the memory order NHWC.
         devices: Number of processes, one per device, that share the work. Each of them makes the
-            same calls, after `engine.fabric.launch()`. Batch sizes are those of all together.
+            same calls, after `engine.fabric.launch()`. Batch sizes count the samples of all
+            processes together.
         strategy: "ddp", which "auto" means with several devices.
         accumulate: Number of batches whose mean gradient makes one step.
         compile: Whether the model is compiled while it trains.
@@ -181,14 +182,14 @@ class Engine:
                 phases; with several devices dropout also depends on their number.
             layer: The feature layer; None takes the input of the classifier head.
             log: Called with a row after each epoch of each phase.
-            look: What it finds in the model at that moment is added to the row.
+            look: Called with the model then; what it returns is added to the row.
 
         Returns:
             The same model, in eval mode.
 
         Raises:
             Diverged: A loss, weight or buffer is NaN or infinite at the end of an epoch. Buffers
-                that were infinite before and did not change, such as masks, are none.
+                that were infinite before and did not change, such as masks, do not count.
             EigenforgetError: Several processes hold different models.
         """
         for change in self.changes:

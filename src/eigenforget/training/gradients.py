@@ -111,10 +111,9 @@ def fisher_diagonal(
     """The diagonal of the Fisher information, (1/N) Σ_i (∇ loss_i)².
 
     Gradients are squared per sample, so neither batch size nor order matters. Squaring the gradient
-    of a batch mean instead, as some published code does, is another quantity: it divides the result
-    by about the batch size, and by more the less the gradients agree. A model that torch cannot run
-    for many samples at once, such as one that asks whether a mask hides anything, takes them one by
-    one.
+    of a batch mean instead, as some published code does, gives another quantity: smaller by about
+    the batch size, and by more the less the gradients agree. A model that torch cannot run for many
+    samples at once, such as one that asks whether a mask hides anything, takes them one by one.
 
     Args:
         engine: Where to compute.

@@ -45,20 +45,22 @@ def train_oracles(
 ) -> dict[str, ModelAndCost]:
     """Train models that never see the forget set, for `evaluate(oracles=…)`.
 
-    Train them as the original was trained, and from the same kind of start. The random states of
-    torch, numpy and Python are seeded for each of them, and are afterwards as before.
+    Train them in the same way as the original, and from the same kind of start. The random states
+    of torch, numpy and Python are seeded for each of them and restored afterwards.
 
     Args:
-        fit: Your own training, fit(model, data, seed), as `--recipe 'python(path="file.py:fit")'`
-            takes it: it trains the model in place, or returns one with weights of the same names.
-            `data` is a Dataset of the retain set. Or a recipe, or the spelling of one. A function
-            that makes its model itself is fit(data, seed), returns it, and needs no `model`; the
-            samples that it trains on are then not counted.
+        fit: Your own training function, or a recipe, or the spelling of a recipe. With `model`, the
+            function is called as fit(model, data, seed), as for `--recipe
+            'python(path="file.py:fit")'`: it trains the model in place, or returns one with weights
+            of the same names. Without `model`, it is called as fit(data, seed) and returns a model
+            that it makes itself; its training samples are then not counted. `data` is a Dataset of
+            the retain set.
         retain: The retain set: (inputs, labels), a map-style Dataset, a DataLoader, or Samples of
             one of these.
-        model: Makes a fresh model, such as the class Net or `lambda: Net(num_classes=10)`: before
-            any training, or with the pretrained weights that the original started from.
-        seeds: How many oracles, with the seeds 1, 2, …; or their seeds.
+        model: A function that makes a fresh model, such as the class Net or `lambda:
+            Net(num_classes=10)`: untrained, or with the pretrained weights that the original
+            started from.
+        seeds: The number of oracles, whose seeds are then 1, 2, …; or a list of seeds.
         layer: The feature layer of a model without a linear head.
         engine: Where to compute; by default the best device there is.
         log: Called with a row after each epoch of a recipe, and once for each run of `fit`.

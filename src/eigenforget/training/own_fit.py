@@ -25,9 +25,9 @@ from eigenforget.training.engine import Engine
 def recipe_of_function(function: Callable[..., Any]) -> type:
     """A recipe whose fit() calls function(model, data, seed, *, fields).
 
-    `data` is a Dataset of the samples to train on: your own Dataset as it is, (input, label) pairs
-    of what is in memory, and of inputs by name dicts that have the label as "labels". The function
-    trains the model in place, or returns one with the same weights' names.
+    `data` is a Dataset of the samples to train on. It is your own Dataset as it is; for samples in
+    memory it gives (input, label) pairs, and for inputs by name it gives dicts with the label as
+    "labels". The function trains the model in place, or returns one with the same weights' names.
     """
     # One row of the log stands for the whole; augmentation is the function's own.
     given = ("model", "data", "seed")

@@ -99,14 +99,14 @@ class Phase:
         penalty: penalty(model, epoch) is added to the loss.
         on_gradients: Called with the model between backward pass and step.
         after_step: Called with the model after each step.
-        norm: Which batch-norm layers update their statistics: "train" all, "frozen" none,
-            "trained" those with a parameter that this phase trains. Layers whose parameters all
-            have requires_grad=False never do.
+        norm: Which batch-norm layers update their statistics: with "train" all, with "frozen" none,
+            with "trained" those with a parameter that this phase trains. Layers whose parameters
+            all have requires_grad=False never do.
         trains: Selects parameters by name; None takes all.
-        steps_per_epoch: Steps of an epoch, where that is not one pass over the first source. The
-            source is drawn in fresh random order, again where it runs out.
-        continues: Whether the momentum of the phase before it goes on in this one, and back in the
-            next epoch: one optimizer for both, at the learning rate of each.
+        steps_per_epoch: Steps of an epoch, unless it is one pass over the first source. The source
+            is read in fresh random order, and starts again when it runs out.
+        continues: Whether this phase shares its momentum with the phase before it: one optimizer
+            for both, at the learning rate of each.
     """
 
     name: str

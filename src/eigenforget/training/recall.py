@@ -1,4 +1,4 @@
-"""Whether a model knows the samples that it is said to have been trained on."""
+"""Whether a model knows the samples that it was supposedly trained on."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ class Recall(NamedTuple):
 
 
 REASONS = (
-    "likely reasons: its inputs were normalised in another way (of data sets: normalize=…), its "
+    "likely reasons: its inputs were normalised in another way (for a data set: normalize=…), its "
     "classes have another order, or it was trained on other data or with another head"
 )
 """What to look at where a model does not know its training data."""
-NEVER_LEARNED = "it knew no more when it was saved: train it for longer, or with another recipe"
+NEVER_LEARNED = "it knew no more when it was saved: train it longer, or with another recipe"
 
 
 def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None = None) -> Recall:
@@ -141,7 +141,7 @@ def _in_type_of(inputs: Any, model: nn.Module) -> nn.Module:
 def warn_of_poor_recall(
     model: nn.Module, source: Source, engine: Engine, layer: str | None = None
 ) -> None:
-    """Warns where a model hardly knows samples that it is said to have been trained on."""
+    """Warns if a model hardly knows the samples that it was supposedly trained on."""
     try:
         doubt = recall(model, source, engine, layer).doubt()
     except EigenforgetError:

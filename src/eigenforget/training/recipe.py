@@ -81,19 +81,20 @@ def train(
         model: Any classifier that gives logits [B, C].
         data: Training data: (inputs, labels) tensors or arrays, a map-style Dataset, a DataLoader,
             or Samples of one of these.
-        recipe: The recipe, its spelling, such as "recipe(epochs=5)", or a training function of your
-            own, fit(model, data, seed); see `train_oracles`.
-        seed: Order of batches, augmentation and dropout follow from it.
+        recipe: A recipe, its spelling such as "recipe(epochs=5)", or your own training function,
+            fit(model, data, seed); see `train_oracles`.
+        seed: The order of batches, augmentation and dropout follow from it.
         layer: The feature layer. Only a model without a linear head needs one; no weight depends
             on it.
-        engine: Where and in which precision to compute; by default the best device there is.
+        engine: Where and in which precision to compute; by default the best available device.
         log: Called with a row after each epoch.
 
     Returns:
         The trained copy, in eval mode.
 
     Raises:
-        EigenforgetError: A label outside of the model's outputs, empty data, unsuitable weights.
+        EigenforgetError: A label lies outside the model's outputs, the data is empty, or the
+            weights are unsuitable.
         Diverged: The loss or a weight became NaN or infinite.
     """
     check_arguments(model=model, seed=seed, layer=layer, engine=engine, log=log)

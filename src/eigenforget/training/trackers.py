@@ -50,8 +50,8 @@ class TrackedRun(NamedTuple):
 class Tracker:
     """Hands the rows of a training log, and scores of models, to tracking libraries.
 
-    Its method `row` is a log: `unlearn(…, log=tracker("trackio:mine").row)`. A run that fails is
-    named once on standard error and gets nothing more, but the work goes on.
+    Its method `row` is a log: `unlearn(…, log=tracker("trackio:mine").row)`. If a run fails, it is
+    named once on standard error and receives nothing more, but the work goes on.
     """
 
     def __init__(self, runs: Sequence[TrackedRun]) -> None:

@@ -39,10 +39,11 @@ def as_source(data: Any, what: str = "data") -> Source:
 
     The inputs of a pair are a tensor or a numpy array, or a dict of them by the name of the model's
     argument. Numpy's float64 becomes float32, the type of PyTorch's weights; tensors stay as they
-    are. A DataLoader lends its dataset and collate function; the order and batch size are ours, so
-    that a run can be repeated. A loader with its own sampler or batch sampler keeps its selection,
-    each sample once. Some samples of a dataset are read at once: which item is the label must be
-    clear, and labels that it offers as `targets` or `labels` must be those of the samples.
+    are. Of a DataLoader, the dataset and the collate function are used; order and batch size are
+    set here, so that a run can be repeated. If the loader has its own sampler or batch sampler, the
+    samples that it selects are used, each once. Some samples of a dataset are read at once. It must
+    be clear which item is the label, and labels that the dataset offers as `targets` or `labels`
+    must be those of the samples.
 
     Raises:
         EigenforgetError: The data is empty, has no fixed samples, cannot be read, or leaves a doubt

@@ -1,4 +1,4 @@
-"""What only the user knows of her data, in one value that stands wherever data may stand."""
+"""What only the user knows about the data, in one value that is accepted wherever data is."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from eigenforget.data.sources.inputs import Key, Keys
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Data, and what settles a doubt about it: `Samples(dataset, inputs=0, label=2)`.
+    """Data together with what settles doubts about it: `Samples(dataset, inputs=0, label=2)`.
 
-    It stands wherever (inputs, labels), a Dataset or a DataLoader may stand.
+    It is accepted wherever (inputs, labels), a Dataset or a DataLoader is.
 
     Args:
         data: (inputs, labels), a map-style Dataset or a DataLoader.
-        inputs: Which item of a sample the model gets, by position or name. Several go in by the
-            name of the model's argument: ("input_ids", "attention_mask"), or {"input_ids": 0,
-            "attention_mask": 1} for samples without names.
+        inputs: Which item of a sample the model gets, by position or name. Several items are passed
+            by the name of the model's argument: ("input_ids", "attention_mask"), or {"input_ids":
+            0, "attention_mask": 1} for samples without names.
         label: Which item is the label, by position or name.
-        eval_transform: Takes the place of the dataset's own `transform` in every pass that
-            measures. Training passes keep the dataset's own.
-        clean: In place of `eval_transform`: the same samples in the same order without random
-            augmentation, as data of their own.
+        eval_transform: Replaces the dataset's own `transform` in every pass that measures. Training
+            passes keep the dataset's own.
+        clean: Instead of `eval_transform`: data with the same samples in the same order, without
+            random augmentation.
         allow_random: Whether measuring may read a sample differently each time. By default that is
             an error in `evaluate` and `analyze`.
     """

@@ -134,16 +134,16 @@ def analyze(
         forget: The forget set: (inputs, labels), a map-style Dataset, a DataLoader, or Samples of
             one of these.
         retain: The retain set, likewise.
-        test: Held-out samples, likewise. They are the control, and the unit of distances to
-            neighbours; without them neither is measured.
-        layers: Further layers to look at; by default up to three blocks of the model, evenly over
-            its depth.
+        test: Held-out samples, likewise. They serve as the control and as the unit of distances to
+            neighbours; without them, neither is measured.
+        layers: Further layers to look at; by default up to three blocks of the model, spread evenly
+            over its depth.
         layer: The layer of the headline; by default the input of the head.
         k: Directions of the alignment; by default the number of classes in `retain`.
-        forgotten_classes: Classes that are gone as a whole. By default those of `forget` where
-            `retain` has none of these, and no class otherwise: a class that `retain` lacks beside
-            others that it has is a warning.
-        num_classes: Labels are below this number; by default the largest label and one.
+        forgotten_classes: Classes that are forgotten as a whole. By default these are the classes
+            of `forget` if `retain` has none of them, and no class otherwise. If `retain` lacks only
+            some of them, that is a warning.
+        num_classes: Labels are below this number; by default the largest label plus one.
         allow_overlap: Whether a sample may be in several of `forget`, `retain` and `test`; the
             records then say how many are. By default it is an error.
         engine: Where to compute.
@@ -153,7 +153,7 @@ def analyze(
         The numbers of each model and what they say.
 
     Raises:
-        EigenforgetError: Anything that was given is wrong; one line.
+        EigenforgetError: An argument is wrong; the message is one line.
     """
     check_arguments(layer=layer, k=k, num_classes=num_classes, engine=engine, seed=seed)
     check_arguments(allow_overlap=allow_overlap)

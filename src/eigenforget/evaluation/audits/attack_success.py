@@ -18,7 +18,7 @@ class AttackSuccess:
     A share in [0, 1] with Wilson's interval, on the part test_trigger, whose labels are the
     attacker's class; without that part there is no backdoor to measure and no score. better =
     "reference": a model that never saw the poisoned samples calls some images that class by
-    mistake, and one that was retrained without the discovered ones only keeps the backdoor. trace
+    mistake, and one that was retrained only without the discovered ones keeps the backdoor. trace
     "above".
 
     Raises:

@@ -26,19 +26,20 @@ from eigenforget.evaluation.standardiser import standardiser
 _NAME = "idi"
 _FOLDS = 5
 _LEAST = 0.02
-"""Nats by which the original must know more than retrained models, or the ratio is noise: the
-estimate of a layer wanders by about as much between folds on a thousand samples."""
+"""Nats by which the original must know more than retrained models; with less, the ratio is noise.
+On a thousand samples the estimate of a layer varies by about as much between folds."""
 
 
 @configured
 class IDI:
     """`idi`, the information difference index: what of the forgotten class the features still tell.
 
-    Y says whether a training sample is of the forget set or of as many drawn retained ones. I(Z; Y)
-    is what the features Z tell of Y, in nats, at the headline layer and at each further layer that
-    is measured. idi = Σ (I − I_oracle) / Σ (I_original − I_oracle), the sums over the layers,
-    I_oracle the mean over the retrained models. 0 is a retrained model and 1 the original; below 0
-    the features tell less than a retrained model's, and are over-forgotten. Without bounds.
+    Y says whether a training sample belongs to the forget set or to an equally large draw of the
+    retain set. I(Z; Y) is what the features Z tell of Y, in nats, at the headline layer and at each
+    further layer that is measured. idi = Σ (I − I_oracle) / Σ (I_original − I_oracle), the sums
+    over the layers, I_oracle the mean over the retrained models. A retrained model is at 0 and the
+    original at 1. Below 0 the features tell less than those of a retrained model, which is
+    over-forgetting. The score has no bounds.
 
     I is estimated from below as log 2 − (log loss of a logistic regression on standardised
     features, each sample judged by a fit without its fold), cut at 0: InfoNCE whose negatives are

@@ -32,9 +32,9 @@ class KernelTest:
     seeded exchanges, in each of which model and other oracle swap their answers to a random half of
     the samples; small where model and retrained models differ, and 1 / (draws + 1) at least.
 
-    The p-value takes two trained models for exchangeable sample by sample. Retrained models differ
-    as models, too, so theirs are not uniform: the band of the retrained models says what a value
-    means, and the number is never a proof. kernel_gap has no bounds.
+    The p-value assumes that two trained models are exchangeable sample by sample. Retrained models
+    also differ as models, so their p-values are not uniform. The band of the retrained models says
+    what a value means, and the number is never a proof. kernel_gap has no bounds.
 
     Not applicable: fewer than 2 retrained models or 10 forget samples, retrained models that answer
     all samples alike.

@@ -32,9 +32,10 @@ class KLoM:
     the distance is KL(P ‖ Q) = Σ P log(P / Q), P from the oracles and Q from the model and its
     peers. On forget, on a seeded draw of at most max_retain samples of retain, and on test_retain;
     in nats, from 0 to log((1 + ε) / ε) / (1 + bins · ε) = 11.51, where each set has a bin of its
-    own. Lower is closer, but retrained models are not at 0: the paper has 100 models a side, and
-    with a few the number is only relative. An oracle among oracles shows how large chance makes it.
-    There is no interval: the draw that matters is that of the models, and there is one of it.
+    own. Lower is closer, but retrained models are not at 0. The paper has 100 models on each side;
+    with a few models the number is only relative. An oracle beside the other oracles shows how
+    large it gets by chance. There is no interval: the draw that matters is that of the models, and
+    there is one of it.
 
     Not applicable: fewer than 2 models on a side, no sample of the part.
 

@@ -23,9 +23,9 @@ class LinearMap:
     A linear map with an offset is fitted by least squares on the retain set, from the model's
     features to the original's; no forget sample and no label takes part. The original's head then
     reads the mapped features: mapped_forget is its accuracy on the forget set, mapped_retain that
-    on test_retain (higher is better). An attacker who kept the original's head needs no more than
-    that. Shares with Wilson's interval over the samples; the target are the retrained models, and
-    above them the features hold the forget set as they did before.
+    on test_retain (higher is better). An attacker who kept the original's head needs nothing more.
+    The scores are shares, with Wilson's interval over the samples. The target is the value of the
+    retrained models; above it, the features hold the forget set as they did before.
 
     Least squares and a linear head commute, so the map is fitted to the original's logits, and the
     head's weights are not needed. On a layer before the head's input it is the same map to the

@@ -114,10 +114,10 @@ class LinearProbe:
     nothing. Where classes are forgotten it is fitted on all training samples, the forget set
     included, with true labels; lp_forget is its accuracy on test_forget, where all classes compete,
     lp_retain that on test_retain. A retrained model is far from chance (0.41 to 0.98 in the
-    literature), so its value is the target: above it knowledge is left, below it the model is
-    over-forgotten. lp_retain says how useful the features still are; higher is better. In other
-    requests it is fitted on the retain set only; lp_forget is its accuracy on the forget set, which
-    is above the retrained models' where the original learnt samples by heart. On held-out samples
+    literature), so its value is the target. Above it knowledge is left; below it too much was
+    forgotten. lp_retain says how useful the features still are; higher is better. In other requests
+    it is fitted on the retain set only; lp_forget is its accuracy on the forget set, which is above
+    the retrained models' where the original learnt samples by heart. On held-out samples
     (lp_retain) it is a null control there: no difference is the right answer, as for DA. Wilson's
     interval holds for this probe's held-out samples, not for a new training run.
 
@@ -166,10 +166,11 @@ class FewLabelProbe:
 
     Each seeded draw takes max(2, share · n) of the n training samples of each class, rounded, and
     is fitted and scored as LinearProbe is, on the same parts. The scores are mean accuracies over
-    the draws, in [0, 1]; intervals: see `averaged`. There are five draws at a time until the means
-    are known to ± 0.04 (95 %), or `draws`: with two labels a class the accuracy of one draw has a
-    standard deviation of 0.11 on digits, so 30 draws leave 0.02. 2 % of the labels recover over
-    82 % of the class in head-only methods, and about 41 % in retrained models (arXiv 2405.17878).
+    the draws, in [0, 1]; intervals: see `averaged`. Five draws are made at a time, until the means
+    are known to ± 0.04 (95 %) or there are `draws` of them. With two labels per class, the accuracy
+    of one draw has a standard deviation of 0.11 on digits, so 30 draws leave 0.02. 2 % of the
+    labels recover over 82 % of the class in head-only methods, and about 41 % in retrained models
+    (arXiv 2405.17878).
 
     Not applicable: what LinearProbe says, a class with fewer than 2 training samples, draws whose
     probes did not converge.

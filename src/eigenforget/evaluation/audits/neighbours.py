@@ -23,7 +23,7 @@ class NeighbourAccuracy:
 
     The neighbours of the forgotten classes are the retained classes to which the original gives the
     largest mean probability on the forget set. They share most with what is removed, so damage
-    shows there first, and the mean over all retained classes (`test_retain_accuracy`) dilutes it. A
+    shows there first; the mean over all retained classes (`test_retain_accuracy`) dilutes it. A
     share in [0, 1] with Wilson's interval; higher is better.
 
     Not applicable: no class is forgotten as a whole, no original, no forget sample, no held-out

@@ -30,11 +30,10 @@ class Prototypes:
     By cosine of features less the mean of the retain features (as in arXiv 1911.04623), so that a
     shift that the head undoes changes nothing. In each seeded draw the prototype p_c [D] of every
     class is the mean of `shots` training samples: forget samples of the forgotten classes, retain
-    samples of the others.
-    A held-out feature f goes to argmax_c cos(f, p_c), in float64; of equal ones the first class
-    counts. The scores are mean accuracies over the draws on test_forget, where all classes compete,
-    and on test_retain, in [0, 1]; intervals: see `linear_probe.averaged`. A feature that is the
-    mean itself has no direction and counts as wrong.
+    samples of the others. A held-out feature f goes to argmax_c cos(f, p_c), in float64; of equal
+    ones the first class counts. The scores are mean accuracies over the draws on test_forget, where
+    all classes compete, and on test_retain, in [0, 1]; intervals: see `linear_probe.averaged`. A
+    feature that equals the mean has no direction and counts as wrong.
 
     Not applicable: no class is forgotten as a whole, a part is missing, one retained class (its
     prototype would be the mean itself), a class has fewer than `shots` training samples, constant

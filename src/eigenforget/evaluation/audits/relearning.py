@@ -67,9 +67,9 @@ class Relearning:
     """`relearn_<n>_auc`, `relearn_steps`: how fast a copy relearns from n forget samples.
 
     Budgets n: each of `budgets`, and "all" the forget samples; smaller draws are part of larger
-    ones. Every step also sees as many retain samples (a stratified draw of n, or all where there
-    are fewer): on forget samples alone a model wins by calling everything the forgotten class.
-    Budget "0" is the benign control: retain samples only, as many as "all".
+    ones. Every step also sees as many retain samples (a stratified draw of n, or all if there are
+    fewer), since on forget samples alone a model could win by calling everything the forgotten
+    class. Budget "0" is the benign control: only retain samples, as many as in "all".
 
     Target: test_forget where classes are forgotten, trained on the forget samples of these classes.
     In other requests one half of the forget set (seeded, stratified) is trained on and the other
@@ -81,14 +81,14 @@ class Relearning:
     it holds from the start); not applicable where it is not reached in time. Trace: above, and
     below for the steps.
 
-    The head: from a bias of −1e4 no step of ordinary size comes back, though every feature is the
-    original's. So where classes are forgotten an attack with head="best" tries two starts, the head
-    as it is ("kept") and one whose rows of forgotten classes are the mean of the other rows
-    ("neutral"), and the curve with the larger mean counts; a start that diverges loses. All weights
-    are trained, frozen ones and heads kept as buffers included: an attacker is not bound by such
-    marks. Batch-norm statistics stay: 10 samples would wreck them. The steps are SGD with Nesterov
-    momentum. Before them the unit of the features moves into the head (`models.balance`): a scale
-    or a shift of the features that the head undoes changes no step.
+    From a head bias of −1e4 no step of ordinary size leads back, even if every feature is the
+    original's. So if classes are forgotten, an attack with head="best" tries two starts: the head
+    as it is ("kept"), and one whose rows of forgotten classes are the mean of the other rows
+    ("neutral"). The curve with the larger mean counts; a start that diverges loses. All weights are
+    trained, including frozen ones and heads kept as buffers, since an attacker is not bound by such
+    marks. Batch-norm statistics stay, since 10 samples would ruin them. The steps are SGD with
+    Nesterov momentum. Before them the unit of the features moves into the head (`models.balance`),
+    so that a scale or a shift of the features that the head undoes changes no step.
 
     The interval of relearn_<n>_auc covers the draw of the target samples: Wilson's for as many
     trials as a sample's mean over the grid is worth, from one for each sample to one for each

@@ -29,9 +29,9 @@ class ResidualKnowledge:
     A model may deny a sample and still know its surroundings. Each of `draws` seeded passes adds
     noise to every forget input, uniform in ±radius times the range (largest less smallest entry) of
     the forget inputs. The score is the mean accuracy over draws and samples, a share in [0, 1]; its
-    interval covers both, see `linear_probe.averaged`. The target are the retrained models, which
-    recognise many changed samples too where single samples are forgotten; above them there is
-    residual knowledge.
+    interval covers both, see `linear_probe.averaged`. The target is the value of the retrained
+    models, which also recognise many changed samples if single samples are forgotten. Above it
+    there is residual knowledge.
 
     Cost: `draws` forward passes over the forget set.
 

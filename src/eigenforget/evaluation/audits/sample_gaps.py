@@ -22,15 +22,15 @@ _SPAN = (-2 * PHI_LIMIT, 2 * PHI_LIMIT)
 class SampleGaps:
     """`remembered_share`, `margin_gap_top`: the forget samples that leak most, one by one.
 
-    Ten mislabelled samples among 144 forgotten ones move no mean: the AUC of a population attack
-    may even point the wrong way. Two scores look at single samples beside the retrained models.
-    remembered_share: the forget samples that the model classifies right, less the share that a
-    retrained model would: a sample counts by the share of retrained models that get it wrong, so a
-    sample that only its training set could teach counts whole, and one that every model gets right
-    counts nothing. In [0, 1]. margin_gap_top: the gap φ(model) − mean φ(oracles), φ = log p_y −
-    log(1 − p_y) clipped to ±50, of the sample at quantile `top` of all forget samples; in nats, in
-    [−100, 100]. A retrained model has gaps too, since training is random: its value is the target,
-    and a trace shows above it.
+    Ten mislabelled samples among 144 forgotten ones hardly move a mean, and the AUC of a population
+    attack may even point the wrong way. Two scores look at single samples beside the retrained
+    models. remembered_share: the forget samples that the model classifies right, less the share
+    that a retrained model would: a sample counts by the share of retrained models that get it
+    wrong. So a sample that could only be learnt from the training set counts fully, and one that
+    every model gets right does not count. In [0, 1]. margin_gap_top: the gap φ(model) − mean
+    φ(oracles), φ = log p_y − log(1 − p_y) clipped to ±50, of the sample at quantile `top` of all
+    forget samples; in nats, in [−100, 100]. A retrained model has gaps too, since training is
+    random: its value is the target, and a trace shows above it.
 
     The interval of remembered_share covers the draw of the forget samples; margin_gap_top has none.
 

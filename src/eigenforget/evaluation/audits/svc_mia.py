@@ -28,11 +28,11 @@ class SVCMIA:
     A support vector machine (C = 3, RBF kernel, gamma = "auto") is fitted to one number of each
     sample, the probability of its label: as many retained training samples (members) as there are
     samples of test_retain (non-members). In [0, 1], with Wilson's interval over the forget samples,
-    not over the fit. It is the column "MIA" of SalUn and of the tables that follow it, where
+    not over the fit. It is the column "MIA" of SalUn and of the tables that follow it. There
     retrained models are near 1 for a class, and near 0.1 for a random tenth of CIFAR-10. Any model
-    that gives the label a low probability has 1, whatever it still knows: read it beside the
-    retrained models' value. `mia_forget_rate` is another attack, and cannot be compared with
-    printed columns.
+    that gives the label a low probability scores 1, whatever it still knows, so read it beside the
+    value of the retrained models. `mia_forget_rate` is another attack; do not compare it with
+    published columns of that name.
 
     Cost: fitting grows with the square of the samples: 2 s at 4,000 a side, so 13 s at 10,000.
 

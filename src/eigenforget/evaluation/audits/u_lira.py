@@ -79,13 +79,12 @@ class ULiRA:
     In [0, 1]. An AUC of 0.5 means that sample by sample the model cannot be told from a retrained
     one; above it the model looks like its peers. That is a difference, not yet a residue: peers of
     another recipe are told from retrained models too, though none saw the samples (trace "both").
-    Statistics of one sample and of one model are
-    dependent. The AUC's interval joins Obuchowski's variance over samples (Wilson's where it is 0)
-    with the spread over training seeds, see `auc_interval_over_models`; the TPRs have the
-    percentiles of 1,000 seeded resamples of samples and oracles, without the model's own seed and,
-    as no resample goes beyond the largest statistic, rather too narrow at 0.1 %. Neither covers the
-    draw of the peers. Like all margin tests it is fooled by a constant margin (arXiv 2602.16400):
-    read it beside utility.
+    Statistics of one sample and of one model are dependent. The AUC's interval joins Obuchowski's
+    variance over samples (Wilson's where it is 0) with the spread over training seeds, see
+    `auc_interval_over_models`; the TPRs have the percentiles of 1,000 seeded resamples of samples
+    and oracles, without the model's own seed and, as no resample goes beyond the largest statistic,
+    rather too narrow at 0.1 %. Neither interval covers the draw of the peers. Like all margin
+    tests, this one is fooled by a constant margin (arXiv 2602.16400): read it beside utility.
 
     Not applicable: fewer than 2 peers, 3 oracles or 10 forget samples; for a TPR fewer than 100 or
     1,000 negatives.

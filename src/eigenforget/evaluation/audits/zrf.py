@@ -40,11 +40,11 @@ class ZRF:
     p is the model's softmax on a sample and p̃ that of an incompetent teacher: the same
     architecture with freshly drawn weights, in eval mode. The mean is taken over `references`
     teachers too, each from its own seed, since one random network is one draw. 1 means that the
-    model answers as a network that has learnt nothing. No value is right in itself: a retrained
-    model is confident as well (of another class, or from what it learnt of like samples), so its
-    value is the target. Below it the answers are further from random, as of a model that still
-    knows the samples; above it the model answers more at random than one that never saw them. It is
-    a metric of outputs: a change of the head alone moves it.
+    model answers as a network that has learnt nothing. No value is right in itself. A retrained
+    model is confident as well (of another class, or from what it learnt of similar samples), so its
+    value is the target. Below it the answers are further from random, like those of a model that
+    still knows the samples. Above it the model answers more at random than one that never saw them.
+    ZRF is a metric of outputs: a change of the head alone moves it.
 
     The interval covers the draw of the forget samples and that of the teachers: the standard error
     of the samples' means over the teachers and, from two teachers on, Student's t times that of the

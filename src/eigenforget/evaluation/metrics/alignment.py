@@ -114,11 +114,11 @@ class PanelAlignment(PanelMetric):
 
     Of the training features, uncentred; `da` is the Frobenius form, `da_energy` the energy form. No
     unit, in [0, 1]. Features of data that a model never saw lie close to the manifold of the data
-    that it saw, so a retrained model has a high DA, and a value above it is not better (better =
-    "reference"). For random requests it is a null control. It does not depend on the scale of the
-    features or on a rotation, but on a shift. The interval is that of the infinitesimal jackknife
-    over the forget samples, whose features are kept for it; it covers neither the draw of the
-    retain samples nor the training run.
+    that it saw. So a retrained model has a high DA, and a value above it is not better (better =
+    "reference"). For random requests DA is a null control. It does not depend on the scale of the
+    features or on a rotation, but it does depend on a shift. The interval is that of the
+    infinitesimal jackknife over the forget samples, whose features are kept for it; it covers
+    neither the draw of the retain samples nor the training run.
 
     Not applicable: k is beyond the last k at which DA is defined for these features.
     """

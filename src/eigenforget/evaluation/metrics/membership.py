@@ -53,8 +53,8 @@ class PopulationMIA(PanelMetric):
     `mia_modified_entropy_auc` the negative entropies (arXiv 2003.10595). `mia_tpr_1`, `mia_tpr_01`:
     members found by the loss at 1 % and 0.1 % false positives. `mia_logistic_auc`: see
     `logistic_auc`. `mia_forget_rate`: see `forget_rate`. Intervals: DeLong's, `tpr_interval`,
-    Wilson's. A population attack is weak: a value near the retrained model's does not prove that no
-    single sample can be recognised (arXiv 2403.01218).
+    Wilson's. A population attack is weak: a value near that of the retrained models does not prove
+    that no single sample can be recognised (arXiv 2403.01218).
 
     Not applicable: fewer than 10 samples on a side; for a TPR fewer than 100 or 1,000 non-members.
 
@@ -211,11 +211,11 @@ def forget_rate(*, forget: np.ndarray, retain: np.ndarray, others: np.ndarray) -
     """`mia_forget_rate`: share of the forget set that an attack on the loss calls members.
 
     The attack of the literature is fitted on retain (members) against test_retain (non-members) and
-    asks only whether the loss is low. Any model with wrong predictions on the forget set gets 0,
-    whatever it still knows: a bias of −1e4 on the head's forgotten class does, and so does a model
-    whose forget loss stands out above that of unseen data, which is itself a trace. Read it beside
-    the retrained models' value, never as "0 is good". Wilson's interval covers the forget samples,
-    not the fit. Inputs are columns [n, 1] of log p_y.
+    asks only whether the loss is low. Any model with wrong predictions on the forget set scores 0,
+    whatever it still knows. A bias of −1e4 on the forgotten class of the head is enough, and so is
+    a forget loss far above that of unseen data, which is itself a trace. Read it beside the value
+    of the retrained models, never as "0 is good". Wilson's interval covers the forget samples, not
+    the fit. Inputs are columns [n, 1] of log p_y.
 
     Not applicable: fewer than 10 samples of a part, the same loss for all.
 

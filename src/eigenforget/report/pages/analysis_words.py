@@ -47,9 +47,9 @@ _HEADLINES: dict[Nearness, str] = {
     "": "alignment not measured",
 }
 LIMITS = (
-    "Retrained models come from other random draws than the original. A difference no larger than"
-    " those among retrained models counts as no difference here. With few retrained models the"
-    " band is wide, so “no signal” is no proof that there is none.",
+    "Retrained models come from other random draws than the original. So a difference that is no "
+    "larger than those among retrained models counts as none here. With few retrained models the "
+    "band is wide, so “no signal” does not prove that there is none.",
     "Each band covers 95 %, and there are many numbers: about one in twenty lies outside by chance."
     " Trust several numbers that agree, not a single one.",
     "Numbers are averages over samples and directions. They do not say that any single sample was"
