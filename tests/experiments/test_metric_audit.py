@@ -184,7 +184,7 @@ def test_a_finished_audit_is_not_run_again_and_gives_the_same_files(
     ("wrong", "message"),
     [
         ({"seeds": 1}, "takes 3; 1 training seeds × 2 oracles are 2"),
-        ({"seeds": 0}, "needs 1 training seed"),
+        ({"seeds": 0}, "needs from 1 to"),
         ({"requests": [CLASS3, "by_class(label = 3)"]}, "requests must differ"),
         ({"skip": ["klom", "nonsense"]}, "cannot skip nonsense; there are: accuracies"),
         ({"requests": [CLASS3, "by_class(label=12)"]}, "unknown class 12"),
