@@ -305,6 +305,28 @@ class Tagger(nn.Module):
         return self.head(self.body(values))
 
 
+@pytest.mark.parametrize("bias", [0.0, -1.0, -1e4])
+def test_the_better_start_counts_and_the_other_one_ends_when_it_cannot_win(knows, bias):
+    model = copy.deepcopy(knows)
+    with torch.no_grad():
+        model[-1].bias[1] += bias
+    given = evidence(model, data())
+    trained, curves = {}, {}
+    for head in ("kept", "neutral", "best"):
+        before = given.engine.meter.trained
+        found = Relearning(budgets=(10, 20), steps=8, lr=0.03, head=head)(given, 0)
+        trained[head] = given.engine.meter.trained - before
+        curves[head] = found.series["relearning"]["curves"]
+    benign = curves["kept"]["0"]
+    assert curves["best"].pop("0") == benign
+    for budget, curve in curves["best"].items():
+        kept, neutral = (curves[head][budget] for head in ("kept", "neutral"))
+        assert curve == (kept if sum(kept) >= sum(neutral) else neutral)
+    # Both heads train without forget samples once each. The loser trains less than the winner.
+    once = 8 * 30 if given.count("retain") >= 30 else 0
+    assert once and trained["best"] < trained["kept"] + trained["neutral"] - once
+
+
 def test_the_model_and_the_random_state_are_left_as_they_were():
     torch.manual_seed(0)
     model = Tagger()
@@ -357,11 +379,11 @@ def test_targets_are_limited_the_same_for_all_models_and_nothing_is_augmented():
     sources = {p: TensorSource(s.inputs, s.targets, augment) for p, s in data().items()}
     given = evidence(network(), sources)
     given.engine.meter.forwarded = given.engine.meter.trained = 0
-    Relearning(budgets=(10,), steps=8, max_target=40)(given, 0)
+    Relearning(budgets=(10,), steps=8, max_target=40, head="kept")(given, 0)
     assert (
-        given.engine.meter.forwarded == 5 * 5 * 40
-    )  # a benign run and two starts for both budgets, five looks each
-    assert given.engine.meter.trained == 8 * (30 + 2 * 20 + 2 * 60)
+        given.engine.meter.forwarded == (1 + 3 * 4) * 40
+    )  # one look before all three runs, and four in each
+    assert given.engine.meter.trained == 8 * (30 + 20 + 60)
 
 
 def test_the_interval_of_an_area_is_wilsons_of_what_its_samples_are_worth():

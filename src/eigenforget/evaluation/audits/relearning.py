@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -242,11 +242,17 @@ class _Run:
     evidence: Evidence
     slices: Slices
     seed: int
+    first: dict[Start, np.ndarray] = field(default_factory=dict)
+    """What is right before any step, which is the same for all budgets."""
+    winners: list[Start] = field(default_factory=list)
+    """The better start of each budget so far."""
 
     def right(self, budget: int | None) -> np.ndarray | str:
         """Which target samples are right at each point of the grid, bool [grid, N].
 
-        Or the reason why there is no answer. A budget of None is all forget samples.
+        Or the reason why there is no answer. A budget of None is all forget samples. The start
+        that won with the budget before runs as a whole, the other one for as long as it can still
+        win: a tie is won by the head as it is.
         """
         attack = self.slices.attack
         n = budget or len(attack)
@@ -257,9 +263,19 @@ class _Run:
         )
         starts = both if budget != 0 and self.evidence.forgotten_classes else ("kept",)
         sources = self._training(n, benign=budget == 0)
-        curves = [self._from(start, sources) for start in starts]
-        known = [curve for curve in curves if not isinstance(curve, str)]
-        return max(known, key=np.sum) if known else curves[0]
+        found: dict[Start, np.ndarray | str] = {}
+        for start in sorted(starts, key=lambda start: start not in self.winners[-1:]):
+            sums = [int(r.sum()) for r in found.values() if not isinstance(r, str)]
+            least = sums[0] + (start != "kept") if sums else 0
+            curve = self._from(start, sources, least)
+            if curve is not None:
+                found[start] = curve
+        known = [(s, r) for s in starts if not isinstance(r := found.get(s, ""), str)]
+        if not known:
+            return found[starts[0]]
+        winner, right = max(known, key=lambda pair: pair[1].sum())
+        self.winners.append(winner)
+        return right
 
     @cached_property
     def unit(self) -> Standardiser:
@@ -272,16 +288,18 @@ class _Run:
         seen = self.evidence.engine.alone().forward(self.evidence.model, few)
         return standardiser(np.concatenate([o.features.cpu().numpy() for _, o in seen]))
 
-    def _from(self, start: Start, sources: tuple[Source, ...]) -> np.ndarray | str:
+    def _from(
+        self, start: Start, sources: tuple[Source, ...], least: int
+    ) -> np.ndarray | str | None:
+        """Which target samples are right; None once fewer than `least` are, whatever follows."""
         settings = self.settings
         assert self.evidence.engine is not None  # checked in Relearning._slices
         engine = self.evidence.engine.alone()
-        model = attackable(self.evidence.model)
-        if start == "neutral":
-            kept = classes_in(self.evidence.parts["retain"].labels)
-            neutralise(model, self.evidence.forgotten_classes, towards=kept)
-        balance(model, torch.from_numpy(self.unit.mean), self.unit.inverse)
-        watch = _Watch(engine, self._source(self.slices.part, self.slices.target), settings.grid())
+        model = self._attacked(start)
+        target = self._source(self.slices.part, self.slices.target)
+        if start not in self.first:
+            self.first[start] = engine.correct(model, target)
+        watch = _Watch(engine, target, settings.grid(), self.first[start], least)
         optimizer = Optimizer(
             lr=settings.lr, momentum=settings.momentum, weight_decay=0.0, clip=settings.clip
         )
@@ -295,12 +313,23 @@ class _Run:
             after_step=watch,
             steps_per_epoch=settings.steps,
         )
-        watch.look(model)
         try:
+            watch.stop_if_beaten()
             engine.fit(model, [phase], epochs=1, seed=self.seed)
         except Diverged as error:
             return str(error)
+        except _Beaten:
+            return None
         return np.stack(watch.right)
+
+    def _attacked(self, start: Start) -> nn.Module:
+        """A copy of the model that is ready for an attack."""
+        model = attackable(self.evidence.model)
+        if start == "neutral":
+            kept = classes_in(self.evidence.parts["retain"].labels)
+            neutralise(model, self.evidence.forgotten_classes, towards=kept)
+        balance(model, torch.from_numpy(self.unit.mean), self.unit.inverse)
+        return model
 
     def _training(self, n: int, *, benign: bool) -> tuple[Source, ...]:
         labels = {part: self.evidence.parts[part].labels for part in ("forget", "retain")}
@@ -318,21 +347,44 @@ class _Run:
         )
 
 
-class _Watch:
-    """Called after every step: looks which samples of a source are right at steps of the grid."""
+class _Beaten(Exception):  # noqa: N818 (no error: another run has won)
+    """The run cannot become the best one any more."""
 
-    def __init__(self, engine: Engine, source: Source, grid: Sequence[int]) -> None:
-        self.engine, self.source, self.grid = engine, source, frozenset(grid)
-        self.step = 0
-        self.right: list[np.ndarray] = []
+
+class _Watch:
+    """Called after every step: looks which samples of a source are right at steps of the grid.
+
+    Args:
+        engine: Runs the model.
+        source: The samples.
+        grid: Steps after which to look, from 0.
+        first: What is right after step 0, bool [N].
+        least: Samples that have to be right on the whole grid; the run ends as soon as it cannot
+            reach them.
+    """
+
+    def __init__(
+        self, engine: Engine, source: Source, grid: Sequence[int], first: np.ndarray, least: int
+    ) -> None:
+        self.engine, self.source, self.grid = engine, source, tuple(grid)
+        self.least, self.step = least, 0
+        self.right = [first]
 
     def __call__(self, model: nn.Module) -> None:
         self.step += 1
         if self.step in self.grid:
-            self.look(model)
+            self.right.append(self.engine.correct(model, self.source))
+            self.stop_if_beaten()
 
-    def look(self, model: nn.Module) -> None:
-        self.right.append(self.engine.correct(model, self.source))
+    def stop_if_beaten(self) -> None:
+        """Ends the run where even all samples right from now on would be too few.
+
+        Raises:
+            _Beaten: That is so.
+        """
+        left = (len(self.grid) - len(self.right)) * len(self.right[0])
+        if sum(int(right.sum()) for right in self.right) + left < self.least:
+            raise _Beaten
 
 
 def area_interval(area: float, right: np.ndarray) -> Interval:
