@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from eigenforget.core.errors import EigenforgetError
 
@@ -125,7 +125,7 @@ def band(
     spread = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (count - 1))
     if pairs:
         spread *= (count - 1) / (count - 2)
-    half = float(stdtrit(count - 1, 0.975)) * spread * math.sqrt(1 + 1 / count)
+    half = student_t(0.975, count - 1) * spread * math.sqrt(1 + 1 / count)
     return Band(mean, max(half, _floor(span), 1e-12 * max(1.0, abs(mean))), count)
 
 
@@ -135,8 +135,15 @@ def limit_of_several(models: int, values: int) -> float:
     With a chance of 5 % any of `values` further retrained models lies beyond ± this (Bonferroni):
     t(1 − 0.025 / values, models − 1) ÷ t(0.975, models − 1), which is 1 for one value.
     """
-    tails = stdtrit(models - 1, [1 - 0.025 / values, 0.975])
-    return float(tails[0] / tails[1])
+    return student_t(1 - 0.025 / values, models - 1) / student_t(0.975, models - 1)
+
+
+@cache
+def student_t(level: float, degrees: float) -> float:
+    """The quantile of Student's t at a level, for so many degrees of freedom."""
+    from scipy.special import stdtrit  # it takes a tenth of the time that torch takes to load
+
+    return float(stdtrit(degrees, level))
 
 
 def units(value: float, band: Band) -> float:

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pydantic
 from pydantic.dataclasses import dataclass as _pydantic_dataclass
-from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic.dataclasses import is_pydantic_dataclass, rebuild_dataclass
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import path_of
@@ -26,7 +26,11 @@ from eigenforget.core.text import displayed, first_line
 
 _T = TypeVar("_T")
 _CONFIG = pydantic.ConfigDict(
-    extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    extra="forbid",
+    strict=True,
+    arbitrary_types_allowed=True,
+    allow_inf_nan=False,
+    defer_build=True,  # until the first instance: a door loads eighty classes and uses a few
 )
 _MOST_PROBLEMS = 5
 _DEEPEST = 50
@@ -64,6 +68,7 @@ def configured(cls: type[_T]) -> type[_T]:
             raise EigenforgetError(
                 f"{label}: fields are given by name, as in {kind.__name__}(field=value)"
             )
+        _complete(made, checked)
         given, fields = fields, _checked_names(kind, fields, label)
         for key, value in fields.items():
             _check_plain(value, f"{label}: {key}")
@@ -76,6 +81,13 @@ def configured(cls: type[_T]) -> type[_T]:
 
     typing.cast("Any", made).__init__ = checked
     return typing.cast("type[_T]", made)
+
+
+def _complete(made: Any, init: Any) -> None:
+    """Builds the validator of a class before its first instance is made, and keeps our `init`."""
+    if not made.__pydantic_complete__:
+        rebuild_dataclass(made)
+        made.__init__ = init
 
 
 def parse(text: str, choices: Sequence[type], what: str, nested: Sequence[type] = ()) -> Any:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import rich.console
@@ -25,7 +25,6 @@ from eigenforget.data.sources.content import (
     content_rows,
     overlap,
 )
-from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.observe import parts_of
 from eigenforget.evaluation.records import (
     Origin,
@@ -41,7 +40,6 @@ from eigenforget.record import RecordError, RunRecord, chained
 from eigenforget.record.fields import check_names
 from eigenforget.report.pages.console import rich_table
 from eigenforget.report.pages.export import frame, to_latex, to_markdown
-from eigenforget.report.pages.page import write_page
 from eigenforget.report.table import Cell, Row, build
 from eigenforget.report.verdict import Verdict, verdict_on
 from eigenforget.requests.splitting import settled_classes, sides_of
@@ -49,6 +47,9 @@ from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.recall import warn_of_poor_recall
+
+if TYPE_CHECKING:  # with torchmetrics, scipy and scikit-learn it takes as long to load as torch
+    from eigenforget.evaluation.board import Measurement, Panel
 
 _Value = TypeVar("_Value")
 _WIDTH = 100
@@ -153,6 +154,8 @@ class Evaluation(Mapping[str, ModelScores]):
     def report(self, path: str | Path, *, title: str = "Unlearning, measured") -> Path:
         """Writes the page with every score, figure and check as one HTML file; returns its path."""
         with own_errors():
+            from eigenforget.report.pages.page import write_page
+
             return write_page(self.records, path, title=title)
 
     def save(
@@ -250,6 +253,8 @@ def evaluate(
     Raises:
         EigenforgetError: An argument is wrong; the message is one line.
     """
+    from eigenforget.evaluation.board import Panel
+
     check_arguments(layer=layer, k=k, num_classes=num_classes, map_points=map_points)
     check_arguments(allow_overlap=allow_overlap, engine=engine, seed=seed)
     given, retrained = models_by_name(models, "models"), models_by_name(oracles or {}, "oracles")
@@ -393,6 +398,8 @@ def _left(models: Mapping[str, ModelAndCost], name: str, role: str) -> dict[str,
 def _measured(
     panel: Panel, models: Mapping[str, nn.Module], *, oracles: Sequence[str]
 ) -> dict[str, Measurement]:
+    from eigenforget.evaluation.board import Board
+
     originals = [models["original"]] if "original" in models else []
     with on_its_device(*models.values()):
         for original in originals:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -16,18 +16,19 @@ from eigenforget.core.imports import path_of
 from eigenforget.core.spec import spell
 from eigenforget.core.types import Score, Split
 from eigenforget.core.version import __version__
-from eigenforget.evaluation.board import Measurement, Panel
 from eigenforget.models import checkpoint
 from eigenforget.record import Outcome, RunRecord, file_digest, score_row, write, write_text
 from eigenforget.record.files import slug
 from eigenforget.record.ledger import append_all
 from eigenforget.record.schema import Kind
 from eigenforget.record.transactions import Transaction, transaction
-from eigenforget.report.pages.page import write_page
 from eigenforget.report.table import build, write_csv
 from eigenforget.report.verdict import Verdict, verdicts
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
+
+if TYPE_CHECKING:  # with torchmetrics, scipy and scikit-learn it takes as long to load as torch
+    from eigenforget.evaluation.board import Measurement, Panel
 
 _NO_PROOF = "It is no differential-privacy or other formal guarantee, and no legal opinion."
 
@@ -232,6 +233,8 @@ def draft_results(
     records: Sequence[RunRecord], draft: Path, *, title: str, split: str = ""
 ) -> None:
     """Writes the files of `write_results` into the draft of a folder."""
+    from eigenforget.report.pages.page import write_page
+
     write_chain(records, draft / "records", split=split)
     write_csv(records, draft / "table.csv")
     write_page(records, draft / "report.html", title=title)

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from eigenforget.alignment import eigenspace_of_rows, leading
 from eigenforget.core import seeds
@@ -218,6 +216,9 @@ def _embedded(kind: str, features: np.ndarray, seed: int) -> np.ndarray | None:
             .UMAP(n_neighbors=min(_NEIGHBOURS, len(features) - 1), random_state=seed, n_jobs=1)
             .fit_transform(features)
         )
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     made = TSNE(perplexity=min(_PERPLEXITY, (len(features) - 1) / 3), init="pca", random_state=seed)
     # Threads add up the forces in whatever order they finish, and the last bits with them.
     with threadpool_limits(limits=1):

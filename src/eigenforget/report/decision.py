@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal, NamedTuple
 
-from scipy.special import stdtrit
-
-from eigenforget.core.bands import SHARE_OF_SPAN, Z95
+from eigenforget.core.bands import SHARE_OF_SPAN, Z95, student_t
 
 RequestKind = Literal["class", "samples"]
 YesNo = Literal["yes", "no", "cannot tell"]
@@ -449,9 +447,8 @@ def _too_few(oracles: int) -> str:
     return "one retrained model does not show how much retrained models differ"
 
 
-@cache
 def _quantile(level: float, degrees: float) -> float:
-    return -float(stdtrit(degrees, level)) if degrees > 0 else math.inf
+    return -student_t(level, degrees) if degrees > 0 else math.inf
 
 
 def _mean(values: Sequence[float]) -> float:

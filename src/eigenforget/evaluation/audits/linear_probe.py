@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from scipy.optimize import minimize
-from scipy.stats import t as student_t
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from eigenforget.core.bands import student_t
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Count, Positive, TwoOrMore, UpTo1
 from eigenforget.core.seeds import generator
@@ -440,7 +440,7 @@ def _spread(right: np.ndarray) -> float:
     """Half of the 95 % interval of the mean over new draws, from right [draws, N]."""
     draws = len(right)
     error = right.mean(axis=1).std(ddof=1) / math.sqrt(draws)
-    return float(student_t.ppf(0.975, draws - 1) * error)
+    return float(student_t(0.975, draws - 1) * error)
 
 
 def finite_features(features: np.ndarray, part: Part, reader: str) -> np.ndarray:

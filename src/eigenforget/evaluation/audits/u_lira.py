@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
 
+from eigenforget.core.bands import student_t
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
@@ -165,7 +165,7 @@ def auc_interval_over_models(estimate: Delong, tests: Statistics) -> Interval:
     """
     count, n = tests.of_model.shape
     alone = [clustered_auc(*(side[j : j + 1] for side in tests)).auc for j in range(count)]
-    spread = float(student.ppf(0.975, count - 1) * np.std(alone, ddof=1) * math.sqrt(1 + 1 / count))
+    spread = float(student_t(0.975, count - 1) * np.std(alone, ddof=1) * math.sqrt(1 + 1 / count))
     low, high = auc_interval(estimate, m=n, n=n)
     auc = estimate.auc
     return Interval(

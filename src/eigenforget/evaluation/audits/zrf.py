@@ -9,10 +9,9 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import t as student_t
 from torch import Tensor, nn
 
-from eigenforget.core.bands import Z95
+from eigenforget.core.bands import Z95, student_t
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.fields import Count
 from eigenforget.core.seeds import derive
@@ -122,7 +121,7 @@ def half_width(draws: np.ndarray) -> float:
     if count < 2:
         return samples
     spread = float(draws.mean(axis=1).std(ddof=1)) / math.sqrt(count)
-    return math.hypot(samples, float(student_t.ppf(0.975, count - 1)) * spread)
+    return math.hypot(samples, student_t(0.975, count - 1) * spread)
 
 
 def _logits(model: nn.Module, source: Source, engine: Engine, layer: str | None) -> Tensor:
