@@ -8,17 +8,20 @@ busy machine disturbs little; a ratio is that of the medians.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import hashlib
 import json
+import math
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -63,7 +66,8 @@ class Bound(NamedTuple):
         what: What is compared.
         a: Processor seconds of the one side, in each turn.
         b: Of the other side; none for a row that is judged by its seconds.
-        most: The bound on the ratio, or on the seconds where there is no other side.
+        most: The bound on the ratio, or on the seconds where there is no other side; infinite
+            where there is none.
         unit: Of the sides.
     """
 
@@ -85,10 +89,10 @@ class Bound(NamedTuple):
             for side in (self.a, self.b)
         ]
         unit = "" if self.b else f" {self.unit}"
-        held = "yes" if self.value <= self.most else "**no**"
-        return " | ".join(
-            (self.what, *sides, f"{self.value:.3g}{unit}", f"≤ {self.most:g}{unit}", held)
-        )
+        bound, held = f"≤ {self.most:g}{unit}", "yes" if self.value <= self.most else "**no**"
+        if self.most == math.inf:
+            bound = held = "–"
+        return " | ".join((self.what, *sides, f"{self.value:.3g}{unit}", bound, held))
 
 
 @app.default
@@ -99,8 +103,18 @@ def main(
     widths: tuple[int, ...] = (128, 512, 1024),
     oracles: int = 32,
     repeats: int = 5,
+    images: Path | None = None,
 ) -> None:
-    """Measures, prints and writes the table."""
+    """Measures, prints and writes the table.
+
+    Args:
+        into: The file to write.
+        records: Records in the chain that is verified.
+        widths: Numbers of features.
+        oracles: Oracles that are compared; twice as many beside.
+        repeats: Turns of either side.
+        images: A .npz file of images for `npz`, on which a model is measured too.
+    """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         rows = [
@@ -111,7 +125,8 @@ def main(
             *of_training(repeats),
             of_joined(repeats),
             *of_fisher(repeats),
-            *of_evaluation(repeats),
+            *of_evaluation(repeats, DIGITS),
+            *(of_evaluation(min(repeats, 2), of_images(images)) if images else ()),
         ]
     lines = [
         "# Speed\n",
@@ -195,6 +210,8 @@ def of_start(repeats: int) -> Iterator[Bound]:
     loaded = [cpu_of([*code, "import eigenforget.cli.report"]) for _ in range(repeats)]
     yield Bound("`eigenforget report`, until it draws", loaded, (), 1.0)
     for name in ("unlearn", "evaluate"):
+        for once in (f"from eigenforget import {name}", "import torch"):  # bytecode is written
+            cpu_of([*code, once])
         ours, torch_alone = turns(
             lambda name=name: cpu_of([*code, f"from eigenforget import {name}"]),  # type: ignore[misc]
             lambda: cpu_of([*code, "import torch"]),
@@ -235,27 +252,85 @@ def of_oracles(count: int, repeats: int) -> Bound:
     return Bound(f"paired scores of {2 * count} oracles ÷ of {count}", a, b, 2.2)
 
 
-def of_evaluation(
-    repeats: int, *, sides: Mapping[str, float] = {"without relearning": 1.5, "as a whole": 15}
-) -> Iterator[Bound]:
-    """Measuring one model of digits beside an oracle, in units of one forward pass."""
-    specs = Specs(data="digits()", model="small_resnet(width=16)", request="by_class(label=3)")
-    experiment = Experiment.parse(specs, engine())
-    model, oracle = (SmallResnet(width=16).build(10, (1, 8, 8), seed).eval() for seed in range(2))
-    for name, most in sides.items():
-        skip = ("relearning",) if name == "without relearning" else ()
-        panel = experiment.panel(skip=skip)
-        board = Board(panel, [model], [oracle])
+FITTED = (
+    "relearning",
+    "linear_probe",
+    "few_label_probe",
+    "zrf",
+    "population_mia",
+    "clustering",
+    "forget_clusters",
+)
+"""What trains or fits something for its scores, or runs further networks."""
 
-        def whole(board: Board = board) -> None:
+
+class Measured(NamedTuple):
+    """A data set and a network to measure.
+
+    Args:
+        name: What it is.
+        data: The data.
+        model: The network.
+        epochs: For which it is trained before.
+        most: The bound on measuring one model with everything over a forward pass.
+    """
+
+    name: str
+    data: str
+    model: str
+    epochs: int
+    most: float
+
+
+DIGITS = Measured("digits", "digits()", "small_resnet(width=16)", 3, 15)
+
+
+def of_images(path: Path) -> Measured:
+    """Colour images of a .npz file, as `npz` reads it."""
+    data = f"npz(path={str(path)!r})"
+    return Measured("images", data, "small_resnet(width=16, stem_stride=2)", 1, 3)
+
+
+def of_evaluation(
+    repeats: int, task: Measured, *, fitted: Sequence[str] = FITTED, whole: bool = True
+) -> Iterator[Bound]:
+    """Measuring a model without a class beside original and oracle, in forward passes."""
+    specs = Specs(data=task.data, model=task.model, request="by_class(label=3)")
+    experiment = Experiment.parse(specs, engine())
+    parts = experiment.panel().parts
+    everything: Source = JoinedSource((parts["forget"], parts["retain"]))
+    sources = {0: everything, 1: parts["retain"], 2: parts["retain"]}
+    original, oracle, model = (
+        supervised_model(experiment.new_model(seed), source, task.epochs, seed)
+        for seed, source in sources.items()
+    )
+    others = [name for name in measurement_names() if name not in fitted]
+    asked = {f"without {', '.join(fitted)}": (fitted, 1.5)}
+    for name in fitted:
+        skip = (*others, *(other for other in fitted if other != name))
+        asked[f"{name} alone"] = (skip, math.inf)
+    if whole:
+        asked["as a whole"] = ((), task.most)
+    count = sum(map(len, parts.values()))
+    for name, (skip, most) in asked.items():
+        panel = experiment.panel(skip=tuple(skip))
+        board = Board(panel, [original], [oracle])
+
+        def measured(board: Board = board) -> None:
             board.measure(model, "unlearned")
 
         def forward(panel: Panel = panel) -> None:
             panel.observe(model)
 
-        whole()
-        a, b = turns(lambda w=whole: seconds(w), lambda f=forward: seconds(f), repeats)  # type: ignore[misc]
-        yield Bound(f"evaluate digits {name} ÷ one forward pass", a, b, most)
+        measured()
+        a, b = turns(lambda w=measured: seconds(w), lambda f=forward: seconds(f), repeats)  # type: ignore[misc]
+        yield Bound(f"evaluate, {count} {task.name}, {name} ÷ one forward pass", a, b, most)
+
+
+def supervised_model(model: nn.Module, source: Source, epochs: int, seed: int) -> nn.Module:
+    """The model after a short training."""
+    phase = Phase("train", (source,), supervised, Optimizer(lr=0.05), 64)
+    return engine().fit(model, [phase], epochs=epochs, seed=seed)
 
 
 def of_joined(repeats: int, *, samples: int = 12_000, batch_size: int = 64) -> Bound:
@@ -484,14 +559,22 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
+@cache
+def with_bytecode() -> dict[str, str]:
+    """An environment in which modules are compiled once, as an installation does it."""
+    place = tempfile.mkdtemp(prefix="eigenforget-speed-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return {**os.environ, "PYTHONPYCACHEPREFIX": place, "PYTHONDONTWRITEBYTECODE": ""}
+
+
 def cpu_of(command: Sequence[str]) -> float:
-    """Processor seconds of a command.
+    """Processor seconds of a command, where its modules are compiled.
 
     Raises:
         RuntimeError: It failed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=with_bytecode())
     if done.returncode:
         raise RuntimeError(f"{command}: {done.stderr[-300:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

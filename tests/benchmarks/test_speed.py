@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -17,7 +18,12 @@ def test_each_part_runs_in_a_small_form(tmp_path: Path) -> None:
         speed.of_oracles(2, 1),
         speed.of_joined(1, samples=40, batch_size=8),
         *speed.of_fisher(1, nets=speed.NETS[:1], samples=4),
-        *speed.of_evaluation(1, sides={"without relearning": 1.5}),
+        *speed.of_evaluation(
+            1,
+            speed.DIGITS._replace(epochs=1, model="small_resnet(width=2)"),
+            fitted=speed.FITTED[:2],
+            whole=False,
+        ),
         *speed.of_training(1, nets=[speed.NETS[0]._replace(steps=10)]),
     ]
     assert all(len(row.a) == 1 and row.value > 0 for row in found)
@@ -28,3 +34,4 @@ def test_a_row_says_medians_extremes_and_whether_the_bound_holds() -> None:
     assert row.value == 2 and "2 s (1 … 3)" in row.cells() and row.cells().endswith("**no**")
     alone = speed.Bound("x", [1.0], (), 1.5)
     assert alone.value == 1 and alone.cells().endswith("≤ 1.5 s | yes")
+    assert alone._replace(most=math.inf).cells().endswith("1 s | – | –")
