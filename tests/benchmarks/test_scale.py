@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import beside  # noqa: E402
-import scale  # noqa: E402
+import beside
+import scale
 
 
 def test_records_of_many_oracles_are_verified_listed_and_reported(tmp_path: Path) -> None:
