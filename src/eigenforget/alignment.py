@@ -265,8 +265,8 @@ def alignment_influence(
 ) -> Tensor:
     """By how much DA_k, uncentred, grows with the weight of each forget row, as float64 [N].
 
-    The rows sum to 0, and the root of the sum of their squares is the standard error of DA_k over
-    the draw of the forget samples (infinitesimal jackknife, Efron 1981), with a fixed eigenspace.
+    The rows sum to 0. The root of the sum of their squares is the standard error of DA_k over the
+    draw of the forget samples, with a fixed eigenspace (infinitesimal jackknife, Efron 1981).
 
     Args:
         rows: The forget features [N, D].

@@ -97,10 +97,11 @@ def band(
 ) -> Band | None:
     """The 95 % prediction interval for one more retrained model, from the values of n of them.
 
-    The half-width is t(0.975, n − 1) · s · √(1 + 1/n) with s the sample standard deviation: an
-    interval for the next normal draw, not for the mean, so that a further oracle lies inside with
-    probability 0.95 whatever n is. The half-width is at least SHARE_OF_SPAN of the score's range
-    where both its ends are finite, and always positive. The order of the values does not matter.
+    The half-width is t(0.975, n − 1) · s · √(1 + 1/n), with s the sample standard deviation. It is
+    an interval for the next normal draw, not for the mean, so that a further oracle lies inside
+    with probability 0.95 whatever n is. The half-width is at least SHARE_OF_SPAN of the score's
+    range where both its ends are finite, and always positive. The order of the values does not
+    matter.
 
     Args:
         values: The score of each retrained model.

@@ -161,9 +161,9 @@ def from_arrays(
 ) -> Data:
     """A Data from numpy arrays.
 
-    Images are scaled to [0, 1] and normalised per channel, feature vectors are standardised per
-    column, both with mean and standard deviation (divisor N) of the TRAINING samples unless
-    `normalize` says otherwise; a constant channel or column is centred only. Class numbers are used
+    Images are scaled to [0, 1] and normalised per channel; feature vectors are standardised per
+    column. Both use mean and standard deviation (divisor N) of the TRAINING samples, unless
+    `normalize` says otherwise. A constant channel or column is only centred. Class numbers are used
     as they are: there are max(training label) + 1 classes, or as many as there are class names. The
     content of a sample is the SHA-256 of its shape and raw values, taken before normalisation.
 

@@ -65,10 +65,11 @@ def tokenised(
 ) -> Tokens:
     """Token ids of the texts of each side, cut or padded to max_length.
 
-    The mask is 1 where there is a token. "words" takes lower-cased runs of letters and digits: the
-    most frequent `vocabulary` - 2 words of the TRAINING texts, ties by alphabet, have the ids from
-    2 on, all other words 1 (<unk>), padding 0 (<pad>); a text without any word is a single <unk>.
-    "hf:folder" takes the folder's tokenizer.json with its own special tokens and vocabulary.
+    The mask is 1 where there is a token. "words" takes lower-cased runs of letters and digits. The
+    most frequent `vocabulary` - 2 words of the TRAINING texts have the ids from 2 on, with ties in
+    alphabetical order. All other words are 1 (<unk>), and padding is 0 (<pad>). A text without any
+    word is a single <unk>. "hf:folder" takes the folder's tokenizer.json with its own special
+    tokens and vocabulary.
 
     Args:
         texts: The texts by side.

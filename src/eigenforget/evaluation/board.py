@@ -210,16 +210,16 @@ class Board:
 
     Each original and oracle is seen once. An oracle is measured beside the other oracles, so that
     its scores are what one more retrained model would have. Audits of ensembles depend on how many
-    models each side has: an oracle takes `peers` of the other oracles as its peers and the rest as
-    what it is compared with, and every other model gets as many of each. Where these are too few
-    for an audit, a model that is no oracle gets all oracles, and the score has no band. A model
-    with fewer peers counts as having none.
+    models each side has. An oracle takes `peers` of the other oracles as its peers and is compared
+    with the rest; every other model gets as many of each. Where these are too few for an audit, a
+    model that is no oracle gets all oracles, and the score has no band. A model with fewer peers
+    counts as having none.
 
-    Of more than MOST_PARTNERS oracles a model is compared with that many, so that the work grows
-    with their number and not with its square: an oracle with those that follow it in a seeded
-    order, which makes each the partner of equally many, and every other model with the first ones
-    of that order. Audits of ensembles see at most MOST_IN_ENSEMBLES in the same way. Up to these
-    numbers, all take part.
+    A model is compared with at most MOST_PARTNERS oracles, so that the work grows with their number
+    and not with its square. An oracle is compared with those that follow it in a seeded order, so
+    that each is the partner of equally many; every other model is compared with the first ones of
+    that order. In the same way, audits of ensembles see at most MOST_IN_ENSEMBLES oracles. Up to
+    these numbers, all take part.
 
     Args:
         panel: What is measured.

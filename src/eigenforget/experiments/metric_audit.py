@@ -50,7 +50,7 @@ class MetricAudit:
     """The models of one request, on several training seeds.
 
     The first oracle of a training seed starts from the same initial weights as its original, the
-    others from their own: some scores compare directions in feature space, which mean nothing
+    others from their own. Some scores compare directions in feature space, which mean nothing
     across initial weights. All oracles form one band; each is held out of it once.
 
     Attributes:

@@ -29,9 +29,9 @@ def experiment_of(
 ) -> Experiment:
     """The experiment of a checkpoint, on the data that it was trained on.
 
-    Missing specs are taken from the checkpoint. Where the data changed and the specs allow that,
-    rows that the model knows are on the sides where they were, new and changed rows are left out,
-    and values are normalised as they were; the record says so.
+    Missing specs are taken from the checkpoint. If the data changed and the specs allow that, rows
+    that the model knows stay on their side, new and changed rows are left out, and values are
+    normalised as before. The record says so.
 
     Args:
         path: The checkpoint.

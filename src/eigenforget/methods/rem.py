@@ -39,8 +39,8 @@ class REM(SGDFields, Method):
                    more than `floor` of it right (negative preference optimisation)
         redirect    2/β log σ(β d(θ⁺)) on all data, and remove on the forget samples among them
 
-    The result is the model alone after the epoch with the largest (accuracy on the retain set) ×
-    (1 − max(accuracy on the forget set, floor)), or after the last epoch where none beats the
+    The result is the model alone after the best epoch: that with the largest (accuracy on the
+    retain set) × (1 − max(accuracy on the forget set, floor)), or the last one if none beats the
     original.
     """
 

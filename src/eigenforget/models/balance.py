@@ -15,10 +15,10 @@ from eigenforget.models.heads import linear_head
 def balance(model: nn.Module, mean: Tensor, inverse: float) -> bool:
     """Let the head see its inputs standardised, and answer as before; in place.
 
-    A gradient step on a head depends on the scale of its inputs: features a hundred times smaller
-    under a head a hundred times larger are the same classifier, but the step on the head is
-    10,000 times smaller. The head's input becomes (h − mean) · inverse; weight and bias undo it.
-    Without a bias nothing is subtracted: such a head could not undo a shift either.
+    A gradient step on a head depends on the scale of its inputs. Features a hundred times smaller
+    under a head a hundred times larger make the same classifier, but the step on the head is 10,000
+    times smaller. The head's input becomes (h − mean) · inverse; weight and bias undo it. Without a
+    bias nothing is subtracted: such a head could not undo a shift either.
 
     Args:
         model: The model, whose head's weight and bias are trained.

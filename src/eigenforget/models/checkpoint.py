@@ -76,8 +76,8 @@ def save_checkpoint(
 ) -> Path:
     """Write the state dict: completely or not at all.
 
-    It becomes safetensors, in which tied weights are stored under each of their names, or what
-    `like` is: a file of the same kind, with the weights under the same keys, names and types. Of
+    It becomes safetensors, in which tied weights are stored under each of their names. With `like`,
+    it becomes a file of the same kind, with the weights under the same keys, names and types. Of
     what lies beside them there, the state of the training, scores and all that has tensors is left
     out, with a warning: it is the original's.
 
@@ -154,9 +154,9 @@ def load_checkpoint(
         The weights with the file's metadata, or the given model with these weights.
 
     Raises:
-        EigenforgetError: The file is missing, damaged (also by a digest of the weights, which
-            `save_checkpoint` writes), holds Python objects, no tensors or several sets of them, or
-            weights that are not finite; or the weights do not fit the model.
+        EigenforgetError: The file is missing or damaged (by the digest that `save_checkpoint`
+            writes, too); it holds Python objects, no tensors, several sets of them, or weights that
+            are not finite; or the weights do not fit the model.
     """
     if model is not None and not isinstance(model, nn.Module):
         raise EigenforgetError(f"model must be a torch.nn.Module, got {type(model).__name__}")

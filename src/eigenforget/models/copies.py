@@ -107,9 +107,9 @@ def sparse_embeddings(model: nn.Module) -> tuple[str, ...]:
 def is_changed_by_use(model: nn.Module) -> bool:
     """Whether passes or training need a copy, lest they change or fail on the given module.
 
-    So they do with tensors made in inference mode, tensors with a graph beside the parameters,
-    embeddings that renormalise their weight in each pass, sparse gradients, and modules compiled in
-    place, whose code does not run hooks that come later.
+    The same holds for tensors made in inference mode, tensors with a graph beside the parameters,
+    embeddings that renormalise their weight in each pass, and sparse gradients. It also holds for
+    modules compiled in place, whose code does not run hooks that are added later.
     """
     tensors = (*model.parameters(), *model.buffers())
     return (

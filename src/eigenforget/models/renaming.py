@@ -48,9 +48,9 @@ def renaming(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Renaming
     """How a checkpoint fits a model under other prefixes; None where it does not.
 
     Names are compared without what torch's wrappers put into them. A prefix that all names of one
-    side have may be taken off. One that only some of the checkpoint's have may be, where they are
-    the only ones that fit and nine tenths of all numbers: then the others are beside the model,
-    such as the weights of a loss.
+    side have may be taken off. A prefix that only some names of the checkpoint have may be taken
+    off if only these names fit and they hold nine tenths of all numbers. The others then do not
+    belong to the model, such as the weights of a loss.
 
     Args:
         own: The model's tensors by name.

@@ -24,8 +24,8 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class SideUnits(nn.Module):
     """Hidden units beside each inner linear layer and convolution of a model.
 
-    A layer y = W(x) becomes y = W(x) + B(m ∘ relu(A(x))) in `beside`: A has the form of W with
-    other output channels, B brings these to the channels of y, and the mask m [B, K] says which of
+    In `beside`, a layer y = W(x) becomes y = W(x) + B(m ∘ relu(A(x))). A has the form of W with
+    other output channels, and B maps these to the channels of y. The mask m [B, K] says which of
     all K units a sample goes through. Without `beside` nothing is added.
 
     Args:

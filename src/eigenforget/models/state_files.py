@@ -282,8 +282,8 @@ def write_like(
 def kept_beside(loaded: Any, way: tuple[str, ...], state: Any) -> tuple[Any, list[str]]:
     """What a file holds, with other weights in the place of its own.
 
-    Of what lies beside them, state of a training, scores and everything with a tensor is left out:
-    it belongs to the original, and may hold what is to be forgotten.
+    Of what lies beside them, the state of a training, scores and everything with a tensor are left
+    out: they belong to the original, and may hold what is to be forgotten.
 
     Args:
         loaded: What the file holds.

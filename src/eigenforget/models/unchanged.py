@@ -36,10 +36,10 @@ def unchanged(before: nn.Module, after: nn.Module) -> UnchangedWeights:
 
     Copies that take no part in the forward pass, such as a moving average, count too. A tensor that
     is gone or has another shape or type has changed. Left out are parameters with
-    requires_grad=False in `before` (and so a frozen copy of the model inside of it), buffers of a
-    module whose own parameters all are, buffers that are not saved, and additive masks of 0 and ±∞.
-    A constant buffer (a table of positions) cannot be told from a kept copy, and methods that
-    change a part on purpose leave the rest as it was. Whoever judges has to know that.
+    requires_grad=False in `before` (and so a frozen copy of the model inside it), buffers of a
+    module whose own parameters are all frozen, buffers that are not saved, and additive masks of 0
+    and ±∞. A constant buffer (a table of positions) cannot be told from a kept copy, and methods
+    that change a part on purpose leave the rest as it was. Whoever judges has to know that.
 
     Raises:
         EigenforgetError: There is no trainable floating-point parameter.

@@ -25,10 +25,10 @@ def found_by_content(before: nn.Module, after: nn.Module) -> float | None:
     """The share of the trainable weights of `before` that are anywhere in `after`, in [0, 1].
 
     By content and not by name: in runs of RUN numbers that lie one after the other. A run is found
-    where saved numbers of `after` are a multiple of it, but for CLOSE of their size. So names, a
-    scale for each output, a noise of one in ten thousand and a larger tensor around them hide
-    nothing; a rotation, another order within a run and training do. Where tensors of the same size
-    hold it, each run is compared; in others a sample of runs is looked for.
+    where saved numbers of `after` are a multiple of it, but for CLOSE of their size. So other
+    names, a scale for each output, noise of one in ten thousand or a larger tensor around the
+    weights hide nothing. A rotation, another order within a run, and training do. Where tensors of
+    the same size hold it, each run is compared; in others a sample of runs is looked for.
 
     Runs of equal numbers, as in fresh norms and biases, and runs of zeros say nothing, and do not
     count. None where there are no others.

@@ -49,8 +49,8 @@ def append(
         The sealed record.
 
     Raises:
-        RecordError: The chain of the folder is broken, or the record would break it, such as a
-            second evaluation of one model and split that does not say which one it corrects.
+        RecordError: The chain of the folder is broken, or the record would break it. A second
+            evaluation of the same model and split must say which record it corrects.
     """
     with transaction(overwrite=False) as step:
         (sealed,) = append_all(folder, [unsealed], step, names=[name or unsealed.name], again=again)

@@ -113,11 +113,11 @@ def pseudonymised(
 ) -> RunRecord:
     """The record, not sealed, with pseudonyms for whatever can name a person; job["ids"] says so.
 
-    Hidden are sample ids in series, near duplicates and requests; what a request declares as
-    personal, such as groups and column values; every value of a request that declares nothing; and
-    any of these that claims and reasons quote. Texts are not searched for values that are plain
-    numbers, since every count would match. Not hidden are names of files, models and columns, class
-    labels, and the specs of data, model and method.
+    Hidden are sample ids in series, near duplicates and requests, and what a request declares as
+    personal, such as groups and column values. If a request declares nothing, all its values are
+    hidden. Claims and reasons that quote any of these are changed too. Texts are not searched for
+    values that are plain numbers, since every count would match. Not hidden are names of files,
+    models and columns, class labels, and the specs of data, model and method.
 
     Args:
         record: The record; a sealed one loses its digest and its place in a chain.

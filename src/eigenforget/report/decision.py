@@ -180,21 +180,22 @@ def decide(
 ) -> Decision:
     """Whether a model is like a retrained one, by scores that are fixed for the kind of request.
 
-    For each score the gap to the mean of n oracles is divided by the standard error that it has if
-    the model is one more oracle: √(r̃ (e² + e₀² / n)), e² and e₀² the sampling variances of the
-    model and of the oracles from their intervals (e² at least e₀²), r̃ the ratio of the variance
-    between oracles to e₀². r̃ is moderated (Smyth 2004, limma): (d₀ r₀ + (n − 1) r) / (d₀ + n − 1),
-    with r₀ pooled over the decision scores, oracles and originals, and at least that of
-    LEAST_PRIORS. The quotient has d₀ + n − 1 degrees of freedom. A score without an interval has
-    the oracles' own variance and n − 1. DA is judged as log(1 − DA), with ALIGNMENT_SPREAD in the
-    place of an interval and r₀ = 1. Limits are Student's quantiles at FORGET_LEVEL and KEEP_LEVEL
-    over the number of scores (Bonferroni).
+    For each score, the gap to the mean of n oracles is divided by the standard error that it would
+    have if the model were one more oracle: √(r̃ (e² + e₀² / n)). Here e² and e₀² are the sampling
+    variances of the model and of the oracles, from their intervals; e² is at least e₀². r̃ is the
+    ratio of the variance between oracles to e₀². It is moderated (Smyth 2004, limma): (d₀ r₀ + (n −
+    1) r) / (d₀ + n − 1). r₀ is pooled over the decision scores, oracles and originals, and is at
+    least that of LEAST_PRIORS. The quotient has d₀ + n − 1 degrees of freedom. A score without an
+    interval has the oracles' own variance and n − 1 degrees of freedom. DA is judged as log(1 −
+    DA), with ALIGNMENT_SPREAD in place of an interval and r₀ = 1. Limits are Student's quantiles at
+    FORGET_LEVEL and KEEP_LEVEL over the number of scores (Bonferroni).
 
-    It forgot: "no" where a score is residual (one that damage does not raise, where what should be
-    kept is lost); "yes" where none is, a score of features separates the original from the oracles,
-    and the model is nearer the oracles on every score that does; "cannot tell" otherwise. It kept:
-    "no" where a score of KEEP_SCORES is too low, or one of FORGET_SCORES but DA is beyond the
-    oracles; "yes" where a loss of BEARABLE_LOSS can be ruled out; "cannot tell" otherwise.
+    Did it forget? "no" if a score is residual; if what should be kept is lost, only scores that
+    damage does not raise count. "yes" if no score is residual, a score of features separates the
+    original from the oracles, and the model is nearer the oracles on every score that does. "cannot
+    tell" otherwise. Did it keep? "no" if a score of KEEP_SCORES is too low, or one of FORGET_SCORES
+    other than DA is beyond the oracles. "yes" if a loss of BEARABLE_LOSS can be ruled out. "cannot
+    tell" otherwise.
 
     Args:
         model: Scores of the model.

@@ -104,12 +104,13 @@ def parse_requirement(text: str, known: Iterable[str] = ()) -> Requirement:
     """Reads a requirement NAME OP VALUE, such as `verdict==like-retrained` or `lp_gap<=band`.
 
     Args:
-        text: NAME is a score or its alias, with _gap for the signed gap to the retrained models'
-            mean or _units for that gap in half-widths of their band; at a further layer NAME@LAYER
-            and NAME_gap@LAYER; or verdict, forgot, kept, or cost, the share of the cost of
-            retraining. OP is <=, >=, <, > or ==. VALUE is a finite number; for a gap also band,
-            which compares |gap| with the half-width of the band; for the verdict like-retrained,
-            still-remembers, damaged or cannot-tell; for forgot and kept yes, no or cannot-tell.
+        text: NAME is a score or its alias. NAME_gap is the signed gap to the mean of the retrained
+            models, and NAME_units that gap in half-widths of their band. At a further layer it is
+            NAME@LAYER or NAME_gap@LAYER. NAME may also be verdict, forgot, kept, or cost, the share
+            of the cost of retraining. OP is <=, >=, <, > or ==. VALUE is a finite number. For a gap
+            it may be band, which compares |gap| with the half-width of the band. For the verdict it
+            is like-retrained, still-remembers, damaged or cannot-tell; for forgot and kept it is
+            yes, no or cannot-tell.
         known: Scores besides those of the glossary, as of the records that are judged.
 
     Raises:

@@ -94,9 +94,9 @@ def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
     Args:
         logits: [N, C].
         labels: [N].
-        what: "loss" is the cross-entropy −log p(y) in nats; "confidence" the largest softmax
-            probability, of whichever class; "margin" the logit of the label minus the largest other
-            one, which is negative where the model is wrong.
+        what: "loss" is the cross-entropy −log p(y) in nats. "confidence" is the largest softmax
+            probability, of whichever class. "margin" is the logit of the label minus the largest
+            other logit, which is negative if the model is wrong.
 
     Raises:
         EigenforgetError: What `memorisation_scores` refuses, or fewer than 2 classes.

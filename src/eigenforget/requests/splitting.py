@@ -136,8 +136,8 @@ def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.n
 def classes_in(labels: np.ndarray) -> tuple[int, ...]:
     """The classes that occur in labels [N], in order.
 
-    This, and neither the largest label nor the width of a head, is what k of DA counts: class
-    numbers may have gaps, and heads outputs of which there is no sample.
+    This is what k of DA counts, and neither the largest label nor the width of a head: class
+    numbers may have gaps, and heads may have outputs without any sample.
     """
     return tuple(int(c) for c in np.unique(labels))
 
@@ -147,8 +147,8 @@ class GoneClasses(NamedTuple):
 
     Attributes:
         classes: Those that are, where the labels leave no doubt.
-        doubtful: Those that the retain set lacks while it has other classes of the forget set: a
-            rare class, or a small sample of the retain set that happens to lack one.
+        doubtful: Those that the retain set lacks although it has other classes of the forget set.
+            Such a class may be rare, or the retain set a small sample that happens to lack it.
     """
 
     classes: tuple[int, ...]

@@ -38,8 +38,8 @@ class Recall(NamedTuple):
     Attributes:
         correct: How many.
         samples: Of how many.
-        chance: The share that would be right if its answers, as often as it gives each, had nothing
-            to do with the samples; 1 where all samples are of one class.
+        chance: The share that would be right if the same answers were given at random; 1 if all
+            samples are of one class.
     """
 
     correct: int

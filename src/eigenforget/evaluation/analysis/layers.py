@@ -20,11 +20,11 @@ def earlier_layers(
 ) -> tuple[str, ...]:
     """Names of up to three blocks before the headline layer, evenly over the depth, first to last.
 
-    Blocks are the children of the model that own weights, in the order in which it registers them;
-    a child that holds most of the weights or the head, or is a list of layers, stands for its own
-    children. Left out: single layers where there are blocks of several, normalisation, the head and
-    what follows it, the headline layer, and blocks that give the same features as it, do not run,
-    or give no rows of 2 … 2048 features.
+    Blocks are the children of the model that own weights, in the order in which it registers them.
+    A child that holds most of the weights or the head, or is a list of layers, is replaced by its
+    own children. Left out are normalisation, the head and what follows it, the headline layer, and
+    single layers if there are blocks of several. Blocks are also left out if they give the same
+    features as the headline layer, do not run, or do not give rows of 2 … 2048 features.
 
     Args:
         model: The model.

@@ -3,9 +3,9 @@
 The sets are the parts: forget (training data that the original saw and retrained models did not),
 retain (training data that all saw), test_forget and test_retain (held-out samples, which none saw).
 Convolution maps [B, D, H, W] are averaged over space, other outputs flattened
-(features.flatten_features). Moments, and so alignment, spectra, ranks and angles, are of all
-samples; neighbours, CKA and the map are of at most CAP of each set, drawn by the seed and the same
-in every model.
+(features.flatten_features). Moments, and so alignment, spectra, ranks and angles, use all samples.
+Neighbours, CKA and the map use at most CAP samples of each set, drawn by the seed and the same for
+every model.
 """
 
 from __future__ import annotations

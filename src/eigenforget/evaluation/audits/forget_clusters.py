@@ -50,8 +50,8 @@ class ForgetClusters:
     Raises:
         EigenforgetError: A feature is not finite.
 
-    Source: the NMI that stands beside DA in the tables of arXiv 2606.14997 runs from 0.24 to 0.91,
-    which clusters of all classes against all labels (`nmi`) cannot; two clusters of two sides can.
+    Source: the NMI beside DA in the tables of arXiv 2606.14997 runs from 0.24 to 0.91. Clusters of
+    all classes against all labels (`nmi`) cannot have such values; two clusters of two sides can.
     The paper's own choice of samples and mean is not known here.
     """
 

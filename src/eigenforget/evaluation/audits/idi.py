@@ -42,8 +42,8 @@ class IDI:
     over-forgetting. The score has no bounds.
 
     I is estimated from below as log 2 − (log loss of a logistic regression on standardised
-    features, each sample judged by a fit without its fold), cut at 0: InfoNCE whose negatives are
-    the labels of a large batch, for a critic that is linear in Z, at its optimum.
+    features), cut at 0; each sample is judged by a fit without its fold. This is InfoNCE whose
+    negatives are the labels of a large batch, for a critic that is linear in Z, at its optimum.
 
     Cost: 5 logistic regressions for each layer of the model, the original and every oracle.
 

@@ -24,13 +24,14 @@ _GAP, _P = "kernel_gap", "kernel_p"
 class KernelTest:
     """`kernel_gap`, `kernel_p`: a relative kernel test on the answers for the forget set.
 
-    D(P | Q) is the regularised χ² divergence of two samples of softmaxes: the largest
-    2 (E_P h − E_Q h) − E_Q h² − ridge ‖h‖² over functions h of a Gaussian kernel exp(−d²/w), whose
-    w is the median squared distance in Q. kernel_gap = D(model | oracle) − D(other oracle |
-    oracle), the mean over pairs of oracles in a ring, on the forget set: how much further the model
-    is from a retrained model than another one is. kernel_p is its one-sided p-value from `draws`
-    seeded exchanges, in each of which model and other oracle swap their answers to a random half of
-    the samples; small where model and retrained models differ, and 1 / (draws + 1) at least.
+    D(P | Q) is the regularised χ² divergence of two samples of softmaxes: the largest value of 2
+    (E_P h − E_Q h) − E_Q h² − ridge ‖h‖² over functions h. These belong to a Gaussian kernel
+    exp(−d²/w), with w the median squared distance in Q. kernel_gap = D(model | oracle) − D(other
+    oracle | oracle), the mean over pairs of oracles in a ring, on the forget set: how much further
+    the model is from a retrained model than another one is. kernel_p is its one-sided p-value from
+    `draws` seeded exchanges, in each of which the model and the other oracle swap their answers to
+    a random half of the samples. It is small if the model and the retrained models differ, and at
+    least 1 / (draws + 1).
 
     The p-value assumes that two trained models are exchangeable sample by sample. Retrained models
     also differ as models, so their p-values are not uniform. The band of the retrained models says

@@ -43,8 +43,8 @@ class KLoM:
         EigenforgetError: A logit is not finite.
 
     Source: Georgiev, Rinberg et al. (arXiv 2410.23232). Deviations: ε on all bins of both sides
-    keeps it a divergence (>= 0); published code floors Q alone, and spans the bins over each
-    sample's own margins, where a few models hardly ever share a bin.
+    keeps it a divergence (>= 0). Published code floors Q alone, and spans the bins over each
+    sample's own margins, in which a few models hardly ever share a bin.
     """
 
     name: ClassVar[str] = "klom"

@@ -111,13 +111,13 @@ class LinearProbe:
 
     Multinomial logistic regression (L-BFGS, float64), the same recipe for every model, on features
     in the unit of the retain set (see `standardiser`): a scale, a shift or a rotation changes
-    nothing. Where classes are forgotten it is fitted on all training samples, the forget set
-    included, with true labels; lp_forget is its accuracy on test_forget, where all classes compete,
-    lp_retain that on test_retain. A retrained model is far from chance (0.41 to 0.98 in the
+    nothing. If classes are forgotten, it is fitted on all training samples, including the forget
+    set, with true labels. lp_forget is its accuracy on test_forget, where all classes compete;
+    lp_retain is that on test_retain. A retrained model is far from chance (0.41 to 0.98 in the
     literature), so its value is the target. Above it knowledge is left; below it too much was
     forgotten. lp_retain says how useful the features still are; higher is better. In other requests
-    it is fitted on the retain set only; lp_forget is its accuracy on the forget set, which is above
-    the retrained models' where the original learnt samples by heart. On held-out samples
+    it is fitted on the retain set only. lp_forget is then its accuracy on the forget set, which is
+    above that of the retrained models if the original learnt samples by heart. On held-out samples
     (lp_retain) it is a null control there: no difference is the right answer, as for DA. Wilson's
     interval holds for this probe's held-out samples, not for a new training run.
 
@@ -420,9 +420,9 @@ def both_sides(
 def averaged(name: str, right: np.ndarray, better: Better) -> Score:
     """Mean of right [draws, N] as a Score with a 95 % interval for new draws and new samples.
 
-    Two sources of error are added in quadrature on each side of the mean (Zou & Donner 2008):
-    Wilson's interval of the mean over N samples, which is no narrower than the spread of one
-    sample's average over the draws, and Student's t times the standard error of the draws'
+    Two sources of error are added in quadrature on each side of the mean (Zou & Donner 2008). One
+    is Wilson's interval of the mean over N samples, which is no narrower than the spread of one
+    sample's average over the draws. The other is Student's t times the standard error of the draws'
     accuracies. It is cut to [0, 1]. One draw has Wilson's interval alone.
     """
     draws, n = right.shape

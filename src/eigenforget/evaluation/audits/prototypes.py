@@ -43,9 +43,9 @@ class Prototypes:
         EigenforgetError: A feature is not finite.
 
     Source: the prototypical relearning attack (arXiv 2506.01318), which puts the prototype of the
-    forgotten class into the model's classifier. Deviation: the classifier is left out and the
-    retained classes have prototypes too, so that the scale and edits of a head play no part and
-    models with different heads are compared on features alone.
+    forgotten class into the model's classifier. Deviation: the classifier is left out, and the
+    retained classes have prototypes too. So the scale and edits of a head play no part, and models
+    with different heads are compared by their features alone.
     """
 
     name: ClassVar[str] = "prototypes"

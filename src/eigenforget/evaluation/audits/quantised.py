@@ -26,12 +26,13 @@ class QuantisedWeights:
     """`quantised_forget`, `quantised_retain`: accuracy after rounding the weights.
 
     Rounding may undo small changes of weights that only hide the forget set, and what they hid
-    comes back. A copy of the model has every weight of two dimensions or more (linear layers,
-    convolutions, embeddings) rounded to a signed integer of `bits` bits times one scale for each
-    output channel, its largest magnitude over 2^(bits−1) − 1; biases, norms and activations stay in
-    float32. Its accuracy on the forget set is quantised_forget, a share. The target is the value of
-    the retrained models, rounded in the same way; above it, the forget set has come back.
-    quantised_retain is the accuracy on test_retain; higher is better. Wilson's intervals.
+    comes back. In a copy of the model, every weight of two or more dimensions (linear layers,
+    convolutions, embeddings) is rounded to a signed integer of `bits` bits times a scale. Each
+    output channel has one scale, its largest magnitude over 2^(bits−1) − 1. Biases, norms and
+    activations stay in float32. Its accuracy on the forget set is quantised_forget, a share. The
+    target is the value of the retrained models, rounded in the same way; above it, the forget set
+    has come back. quantised_retain is the accuracy on test_retain; higher is better. Wilson's
+    intervals.
 
     Cost: one forward pass over forget and test_retain.
 

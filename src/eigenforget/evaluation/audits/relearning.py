@@ -77,9 +77,9 @@ class Relearning:
 
     relearn_<n>_auc is the mean of the accuracies after 0, 1, 2, 4, … steps with equal weight, hence
     the area under the curve over log steps, in [0, 1]. relearn_steps counts the steps of budget
-    "all" until 95 % of the original's accuracy, linear between grid points, at least 1 (also where
-    it holds from the start); not applicable where it is not reached in time. Trace: above, and
-    below for the steps.
+    "all" until 95 % of the original's accuracy, linear between grid points. It is at least 1, also
+    if the accuracy is there from the start, and not applicable if it is not reached in time. Trace:
+    above, and below for the steps.
 
     From a head bias of −1e4 no step of ordinary size leads back, even if every feature is the
     original's. So if classes are forgotten, an attack with head="best" tries two starts: the head
@@ -90,8 +90,8 @@ class Relearning:
     Nesterov momentum. Before them the unit of the features moves into the head (`models.balance`),
     so that a scale or a shift of the features that the head undoes changes no step.
 
-    The interval of relearn_<n>_auc covers the draw of the target samples: Wilson's for as many
-    trials as a sample's mean over the grid is worth, from one for each sample to one for each
+    The interval of relearn_<n>_auc covers the draw of the target samples. It is Wilson's, for as
+    many trials as a sample's mean over the grid is worth: from one for each sample to one for each
     sample and grid point. It does not cover the draw of the training samples, which are the same
     for all models: on digits (a class, five draws) it moves relearn_all_auc by 0.003, a tenth of
     the standard error over samples.

@@ -38,8 +38,8 @@ class ResidualKnowledge:
     Not applicable: no forget sample, no engine, inputs that are no floating-point tensor (tokens).
 
     Source: Hsu et al. (arXiv 2601.22359), whose residual knowledge is the ratio of this share to a
-    retrained model's. Deviations: the share stands beside the band of retrained models in place of
-    a ratio, which has no value where they recognise nothing; the noise is uniform in a cube and not
+    retrained model's. Deviations: the share is compared with the band of retrained models in place
+    of a ratio, which has no value if they recognise nothing. The noise is uniform in a cube and not
     searched by gradients.
     """
 

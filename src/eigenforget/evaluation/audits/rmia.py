@@ -49,8 +49,8 @@ class RMIA:
         p(x) = ½ ((1 + a) p_out(x) + 1 − a),
         score(x) = share of z with (p(x|θ) / p(x)) / (p(z|θ) / p(z)) >= gamma.
 
-    Members x are the forget set, and z is test_retain. Where classes are forgotten, non-members are
-    test_forget, and members of other classes are left out; there no reference knows the class, p(x)
+    Members x are the forget set, and z is test_retain. If classes are forgotten, non-members are
+    test_forget, and members of other classes are left out. No reference then knows the class, p(x)
     is nearly constant, and the attack is little more than one on the loss. Otherwise non-members
     are test_retain as well: with one z for both sides, equal ratios have equal scores, and no
     sample beats itself by a gamma above 1. An AUC of 0.5 means no advantage; above the retrained
@@ -64,10 +64,10 @@ class RMIA:
     Raises:
         EigenforgetError: A logit is not finite.
 
-    Source: arXiv 2312.03262. The published score is a step function of the ratio of x, and a model
-    that learned its members by heart ties them all with the best non-members: the AUC sees it, a
-    TPR may be 0. ties="ratio" is a deviation: equal scores are ranked by the ratio, which then
-    decides alone, and gamma and z play no part.
+    Source: arXiv 2312.03262. The published score is a step function of the ratio of x. A model that
+    learned its members by heart ties them all with the best non-members: the AUC still sees that,
+    but a TPR may be 0. ties="ratio" is a deviation: equal scores are ranked by the ratio, which
+    then decides alone, and gamma and z play no part.
     """
 
     name: ClassVar[str] = "rmia"

@@ -26,13 +26,13 @@ class SVCMIA:
     """`svc_mia`: share of the forget set that the attack of printed tables calls non-members.
 
     A support vector machine (C = 3, RBF kernel, gamma = "auto") is fitted to one number of each
-    sample, the probability of its label: as many retained training samples (members) as there are
-    samples of test_retain (non-members). In [0, 1], with Wilson's interval over the forget samples,
-    not over the fit. It is the column "MIA" of SalUn and of the tables that follow it. There
-    retrained models are near 1 for a class, and near 0.1 for a random tenth of CIFAR-10. Any model
-    that gives the label a low probability scores 1, whatever it still knows, so read it beside the
-    value of the retrained models. `mia_forget_rate` is another attack; do not compare it with
-    published columns of that name.
+    sample, the probability of its label. Members are retained training samples, as many as there
+    are samples of test_retain, the non-members. In [0, 1], with Wilson's interval over the forget
+    samples, not over the fit. It is the column "MIA" of SalUn and of the tables that follow it.
+    There retrained models are near 1 for a class, and near 0.1 for a random tenth of CIFAR-10. Any
+    model that gives the label a low probability scores 1, whatever it still knows, so read it
+    beside the value of the retrained models. `mia_forget_rate` is another attack; do not compare it
+    with published columns of that name.
 
     Cost: fitting grows with the square of the samples: 2 s at 4,000 a side, so 13 s at 10,000.
 
@@ -41,9 +41,10 @@ class SVCMIA:
     Raises:
         EigenforgetError: A logit is not finite.
 
-    Source: SVC_MIA in the code of SalUn (arXiv 2310.12508), "confidence". Deviations: its members
-    are the first rows of the retain set, here a seeded draw, since data may be sorted by class; and
-    a retain set that is smaller than the test set takes as many test samples, where the code stops.
+    Source: SVC_MIA in the code of SalUn (arXiv 2310.12508), "confidence". Deviations: that code
+    takes the first rows of the retain set as members; here they are a seeded draw, since data may
+    be sorted by class. If the retain set is smaller than the test set, as many test samples are
+    taken, where that code stops.
     """
 
     name: ClassVar[str] = "svc_mia"

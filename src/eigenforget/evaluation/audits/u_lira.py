@@ -67,24 +67,25 @@ class Statistics(NamedTuple):
 class ULiRA:
     """`u_lira_auc`, `u_lira_tpr_1`, `u_lira_tpr_01`: a likelihood-ratio test by sample.
 
-    It tests "unlearned" against "never seen". φ = log p_y − log(1 − p_y), clipped to [−50, 50]. Per
-    sample a Gaussian is fitted to φ of the peers (IN: they had the sample and were made like the
-    model) and to φ of the retrained models (OUT); the statistic is log N(φ; IN) − log N(φ; OUT).
-    With fewer than 8 models a side has one variance for all samples, the mean of theirs. Each
-    oracle is left out in turn and OUT fitted to the others, so that nothing is tested on a model of
-    its own fit; the model is tested with the same fits, so that one more retrained model would be
-    treated like the oracle left out. J oracles and n samples give J·n positive (the model) and J·n
-    negative (the oracle) statistics.
+    It tests "unlearned" against "never seen". φ = log p_y − log(1 − p_y), clipped to [−50, 50]. For
+    each sample, one Gaussian is fitted to φ of the peers (IN: they had the sample and were made
+    like the model), and one to φ of the retrained models (OUT). The statistic is log N(φ; IN) − log
+    N(φ; OUT). With fewer than 8 models a side has one variance for all samples, the mean of theirs.
+    Each oracle is left out in turn, and OUT is fitted to the others, so that no model is tested
+    with a fit that contains it. The model is tested with the same fits, so that one more retrained
+    model would be treated like the oracle that is left out. J oracles and n samples give J·n
+    positive (the model) and J·n negative (the oracle) statistics.
 
     In [0, 1]. An AUC of 0.5 means that sample by sample the model cannot be told from a retrained
     one; above it the model looks like its peers. That is a difference, not yet a residue: peers of
     another recipe are told from retrained models too, though none saw the samples (trace "both").
-    Statistics of one sample and of one model are dependent. The AUC's interval joins Obuchowski's
-    variance over samples (Wilson's where it is 0) with the spread over training seeds, see
-    `auc_interval_over_models`; the TPRs have the percentiles of 1,000 seeded resamples of samples
-    and oracles, without the model's own seed and, as no resample goes beyond the largest statistic,
-    rather too narrow at 0.1 %. Neither interval covers the draw of the peers. Like all margin
-    tests, this one is fooled by a constant margin (arXiv 2602.16400): read it beside utility.
+    Statistics of one sample and of one model are dependent. The interval of the AUC joins
+    Obuchowski's variance over samples (Wilson's if it is 0) with the spread over training seeds;
+    see `auc_interval_over_models`. The intervals of the TPRs are percentiles of 1,000 seeded
+    resamples of samples and oracles. They leave out the model's own seed, and are rather too narrow
+    at 0.1 %, since no resample goes beyond the largest statistic. Neither interval covers the draw
+    of the peers. Like all margin tests, this one is fooled by a constant margin (arXiv 2602.16400):
+    read it beside utility.
 
     Not applicable: fewer than 2 peers, 3 oracles or 10 forget samples; for a TPR fewer than 100 or
     1,000 negatives.

@@ -45,9 +45,9 @@ class ZRF:
     still knows the samples. Above it the model answers more at random than one that never saw them.
     ZRF is a metric of outputs: a change of the head alone moves it.
 
-    The interval covers the draw of the forget samples and that of the teachers: the standard error
-    of the samples' means over the teachers and, from two teachers on, Student's t times that of the
-    teachers' means, joined in quadrature.
+    The interval covers the draw of the forget samples and that of the teachers. It joins in
+    quadrature the standard error of the samples' means over the teachers and, with two or more
+    teachers, Student's t times the standard error of the teachers' means.
 
     Not applicable: no forget sample, no engine to run a model with, no classifier head, weights
     that cannot be drawn anew.

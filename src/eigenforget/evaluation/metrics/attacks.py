@@ -185,12 +185,12 @@ def threshold_attack(*, members: np.ndarray, others: np.ndarray, fpr: float) -> 
 def tpr_interval(*, members: np.ndarray, others: np.ndarray, fpr: float) -> Interval:
     """95 % interval of the true-positive rate at a false-positive rate, for any two distributions.
 
-    The threshold is uncertain too. How many of the n others lie above the true one is Binomial(n,
-    fpr), so it lies between two order statistics with 97.5 %; at these two, which the members know
-    nothing of, the share of members gets its Clopper–Pearson bounds with 97.5 %. Both hold together
-    with at least 95 % (Bonferroni). It is conservative: with n below 4.4 / fpr the true threshold
-    may lie above all others, and the lower bound is 0. A bootstrap would be narrower there and
-    wrong, since a resample never draws beyond the largest.
+    The threshold is uncertain too. The number of the n others above the true threshold is
+    Binomial(n, fpr), so this threshold lies between two order statistics with 97.5 %. At these two,
+    which do not depend on the members, the share of members gets its Clopper–Pearson bounds with
+    97.5 %. Both hold together with at least 95 % (Bonferroni). It is conservative: with n below 4.4
+    / fpr the true threshold may lie above all others, and the lower bound is 0. A bootstrap would
+    be narrower there and wrong, since a resample never draws beyond the largest.
     """
     _check(members, others, fpr)
     m, ordered = len(members), _descending(others)

@@ -133,13 +133,13 @@ class ActivationDistance(_MeanOfRows):
 class RfJsd(PairedMetric):
     """`rf_jsd`: is the forget set treated as the original treats unseen samples of its classes?
 
-    For each class c with forget samples: JS(p̄_c, q̄_c), p̄_c the mean softmax of this model over
-    the forget samples of c, q̄_c that of the original over the held-out samples of c (test_forget
-    and test_retain); then the mean over these classes. In nats, in [0, ln 2]. It needs no retrained
-    model, and the authors of LoTUS read a small value as good. That holds if samples are forgotten
-    at random, but a model retrained without a whole class is far from the original on that class.
-    So the target is the value of the retrained models. A trace shows below it for a class, and
-    above it for samples.
+    It is the mean of JS(p̄_c, q̄_c) over the classes c with forget samples. p̄_c is the mean
+    softmax of this model over the forget samples of c, and q̄_c that of the original over the
+    held-out samples of c (test_forget and test_retain). In nats, in [0, ln 2]. It needs no
+    retrained model, and the authors of LoTUS read a small value as good. That holds if samples are
+    forgotten at random, but a model retrained without a whole class is far from the original on
+    that class. So the target is the value of the retrained models. A trace shows below it for a
+    class, and above it for samples.
 
     Not applicable: no forget sample, or a class of them without a held-out sample.
 

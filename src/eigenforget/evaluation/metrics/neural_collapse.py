@@ -50,9 +50,9 @@ class NeuralCollapse(PanelMetric):
     values of H, since centring leaves no more; one of them below max(K, D) · eps of the largest
     makes nc1 not applicable.
 
-    Not applicable also: fewer than 2 classes, or 3 for nc2 (any two means form the frame);
-    coinciding class means; for nc1 a class with one sample; for nc3 a layer that is not the head's
-    input, or head rows orthogonal to the means.
+    Also not applicable: fewer than 2 classes; fewer than 3 for nc2 (any two means form the frame);
+    coinciding class means. For nc1: a class with one sample. For nc3: a layer that is not the
+    head's input, or head rows orthogonal to the means.
 
     Raises:
         EigenforgetError: A feature is not finite, a label is not a class, or a head does not fit.

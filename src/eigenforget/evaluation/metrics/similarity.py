@@ -170,12 +170,12 @@ class LinearCKA(_Similarity):
     requests, which have no held-out counterpart; cka_retain is on test_retain. ‖C_xy‖²_F /
     (‖C_xx‖_F ‖C_yy‖_F), see `linear_cka`; no unit, in [0, 1], and 1 for features that are equal up
     to an orthogonal map, a common scale and a shift. better = "reference". The trace of cka_forget
-    is "both": against the original a trace shows above the retrained models' value and
-    over-forgetting below it; against an oracle a value below that of the oracles among each other
-    says only that they differ. cka_retain is utility and has no trace.
+    is "both". Against the original, a trace shows above the value of the retrained models, and
+    over-forgetting below it. Against an oracle, a value below that among the oracles says only that
+    they differ. cka_retain is utility and has no trace.
 
-    CKA weighs directions by variance squared, so it follows the few largest, and it is biased
-    upwards where samples are fewer than dimensions (arXiv 2405.01012): compare only values from
+    CKA weighs directions by their variance squared, so it follows the few largest. It is biased
+    upwards if samples are fewer than dimensions (arXiv 2405.01012), so compare only values from
     equally many samples.
 
     Not applicable: fewer than 10 samples, or features that do not vary. That is the trap of this

@@ -280,8 +280,8 @@ def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
 def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
     """A markdown table of the mean share in band with defaults, a recipe and settings of your own.
 
-    A method has a line where it was run with settings of several kinds, and means are over the
-    problems on which it was run with all of these; "" where there are none.
+    A method has a line if it was run with settings of several kinds. Means are over the problems on
+    which it was run with all of these. "" if there are none.
 
     Args:
         found: The rows of each problem.

@@ -57,8 +57,8 @@ def check_logits_and_labels(logits: Tensor, labels: Tensor) -> None:
 def check_class_range(classes: Tensor, *, num_classes: int, what: str) -> None:
     """Error unless every class lies in 0 … num_classes − 1.
 
-    It reads the values, for which another device than the CPU has to finish its work: it is for
-    checks before the steps, and for a clear message after a step has failed.
+    It reads the values, so a device other than the CPU has to finish its work first. It is meant
+    for checks before the steps, and for a clear message after a step has failed.
     """
     wrong = classes[(classes < 0) | (classes >= num_classes)]
     if wrong.numel():
