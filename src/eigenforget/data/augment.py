@@ -82,9 +82,8 @@ def _offsets(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor
 
 
 def _integers(high: int, inputs: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randint(high, (len(inputs),), generator=generator, device=generator.device).to(
-        inputs.device
-    )
+    drawn = torch.randint(high, (len(inputs),), generator=generator, device=generator.device)
+    return drawn.to(inputs.device, non_blocking=True)
 
 
 def _windows(inputs: Tensor, padding: int, offsets: Tensor, flips: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source
+from eigenforget.data.sources.placing import near, room_on
 from eigenforget.models.features import Tap, capture, in_eval_mode
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
@@ -373,7 +374,8 @@ class _Training:
         epochs: int,
         layer: str | None,
     ) -> None:
-        self.engine, self.model, self.phases = engine, model, phases
+        self.engine, self.model = engine, model
+        self.phases = phases = _with_samples_near(phases, engine.local.device)
         self.trained = [_trained(model, phase) for phase in phases]
         called: Any = torch.compile(model) if engine.compile else model
         new = [i == 0 or not phase.continues for i, phase in enumerate(phases)]
@@ -464,6 +466,14 @@ class _Training:
                 module.train(
                     live and (phase.norm == "train" or (phase.norm == "trained" and moves))
                 )
+
+
+def _with_samples_near(phases: Sequence[Phase], device: torch.device) -> list[Phase]:
+    """The phases with their samples on the device, where those of all phases fit there."""
+    sources = {id(source): source for phase in phases for source in phase.sources}
+    moved = near(list(sources.values()), device, room_on(device))
+    there = dict(zip(sources, moved, strict=True))
+    return [replace(p, sources=tuple(there[id(source)] for source in p.sources)) for p in phases]
 
 
 def _trained(model: nn.Module, phase: Phase) -> list[nn.Parameter]:

@@ -245,7 +245,7 @@ def concatenated(batches: list[Batch]) -> Batch:
     return Batch(
         inputs,
         torch.cat([b.labels.to(device) for b in batches]),
-        torch.cat([b.positions for b in batches]).to(device),
+        torch.cat([b.positions.to(device) for b in batches]),
     )
 
 

@@ -113,8 +113,7 @@ class TensorSource:
         self, plan: Sequence[Tensor], generator: torch.Generator | None = None
     ) -> Iterator[Batch]:
         """A batch for each of the plan's rows, as in PlannedSource."""
-        for rows in plan:
-            rows = rows.to(self.targets.device)
+        for rows in _there(plan, self.targets.device):
             inputs = augmented(taken(self.inputs, rows), self.augment, generator)
             yield Batch(inputs, self.targets[rows].long(), rows)
 
@@ -282,7 +281,7 @@ class JoinedSource:
                     torch.empty(1).random_(generator=generator)
                 readers[piece.part] = planned(self.parts[piece.part], plans[piece.part], generator)
             batch = next(readers[piece.part])
-            return batch._replace(positions=batch.positions.cpu() + piece.start)
+            return batch._replace(positions=batch.positions + piece.start)
 
         for batch in pieces:
             yield concatenated([read(piece) for piece in batch])
@@ -372,6 +371,13 @@ def steps_in_epoch(n: int, batch_size: int) -> int:
     """Number of batches in a shuffled pass over n samples (see `_order`)."""
     lone = n > batch_size and n % batch_size == 1
     return math.ceil(n / batch_size) - lone
+
+
+def _there(plan: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """The rows of all batches on a device, moved at once: each move alone would wait for it."""
+    if device.type == "cpu" or not plan:
+        return plan
+    return torch.split(torch.cat(list(plan)).to(device), [len(rows) for rows in plan])
 
 
 def _order(n: int, batch_size: int, generator: torch.Generator | None) -> Iterator[Tensor]:
