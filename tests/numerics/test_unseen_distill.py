@@ -20,7 +20,7 @@ from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, TensorSource
 from eigenforget.methods import UnseenDistill
 from eigenforget.methods.base import Task
-from eigenforget.methods.unseen_distill import margin
+from eigenforget.methods.stand_in import margin
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine
 from eigenforget.training.phases import Optimizer, Phase

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Annotated, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, steps_in_epoch
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
-from eigenforget.methods.cf_k import LAYERS, draw_anew, last_layers
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate, SGDFields
-from eigenforget.methods.retained import total_variance
-from eigenforget.training.losses import cross_entropy, kl_to_target, soft_target
+from eigenforget.methods.stand_in import StandIn, margin, outputs_of, towards
+from eigenforget.training.losses import kl_to_target, soft_target
 from eigenforget.training.phases import LossInputs, Phase
-
-_Guide = Callable[[LossInputs], Tensor]
 
 
 @configured
@@ -127,9 +119,9 @@ class UnseenDistill(SGDFields, Method):
             task.sample(retain, count, self.name, "retain")
             for count in (self.stand_in_samples, self.epochs * steps * self.batch_size)
         )
-        unseen = _outputs(task, self.stand_in(task, sample), task.forget).logits * self.sharpness
-        guide = _towards(
-            _outputs(task, task.teacher(), kept),
+        unseen = outputs_of(task, self.stand_in(task, sample), task.forget).logits * self.sharpness
+        guide = towards(
+            outputs_of(task, task.teacher(), kept),
             labels=self.w_labels,
             logits=self.w_logits,
             features=self.w_features,
@@ -154,81 +146,13 @@ class UnseenDistill(SGDFields, Method):
         return task.fit(task.student(), [phase], epochs=self.epochs)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
-        """The original with its later layers drawn anew and trained on these retain samples.
-
-        What is frozen is not drawn.
-        """
-        model = task.student().cpu()
-        layers = self._later(model)
-        trains = draw_anew(
-            model,
-            layers,
-            seed=seeds.derive(task.seed, self.name),
-            method=self.name,
-            without_reset="own scale",
-        )
-        if not trains:
-            raise Refused(
-                f"{self.name} needs a layer that is not frozen among the last {len(layers)} "
-                "modules, to draw it anew"
-            )
-        # So that no gradients are computed for the earlier layers, and the engine trains none.
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in trains)
-        phase = Phase(
-            "stand-in",
-            (sample,),
-            _towards(_outputs(task, task.teacher(), sample), labels=1.0, logits=1.0, features=1.0),
-            optimizer_of(self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip),
+        """The original with its later layers drawn anew and trained on these retain samples."""
+        return StandIn(
+            self.name,
+            redrawn=self.redrawn,
+            epochs=self.stand_in_epochs,
             batch_size=self.batch_size,
-            norm="trained",
-        )
-        return task.fit(model, [phase], epochs=self.stand_in_epochs)
-
-    def _later(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The modules to draw anew, by name: from the first layer of that share on; at 1 all."""
-        if self.redrawn == 1:
-            return dict(model.named_modules())
-        count = sum(isinstance(module, LAYERS) for module in model.modules())
-        if count == 0:
-            raise Refused(
-                f"{self.name} draws convolutions and linear layers anew, and this model has none; "
-                "redrawn=1 draws everything"
-            )
-        return last_layers(model, math.ceil(round(self.redrawn * count, 9)), self.name)
-
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log p_y − log(1 − p_y) per sample [B], of logits [B, C] and labels [B].
-
-    It is the label's logit less the log-sum-exp of the others.
-    """
-    own = labels.unsqueeze(1)
-    return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -math.inf).logsumexp(1)
-
-
-def _towards(original: Outputs, *, labels: float, logits: float, features: float) -> _Guide:
-    """A loss: the weighted distance [B] from the labels and from the original's outputs.
-
-    Args:
-        original: Outputs of the original for all samples, found by the position of a sample.
-        labels: Weight of the cross-entropy.
-        logits: Weight of KL(p_0 ‖ p).
-        features: Weight of the squared error of the features over their variance.
-    """
-    variance = total_variance(original.features)
-    targets = soft_target(original.logits, 1.0)
-
-    def loss(part: LossInputs) -> Tensor:
-        rows = part.batch.positions
-        error = (part.outputs.features - original.features[rows]).square().sum(1) / variance
-        found = labels * cross_entropy(part.outputs.logits, part.batch.labels) + features * error
-        return found + logits * kl_to_target(targets[rows], part.outputs.logits)
-
-    return loss
-
-
-def _outputs(task: Task, model: nn.Module, source: Source) -> Outputs:
-    """Logits [N, C] and features [N, D] of all samples in order."""
-    found = [outputs for _, outputs in task.engine.forward(model, source, layer=task.layer)]
-    return Outputs(torch.cat([o.logits for o in found]), torch.cat([o.features for o in found]))
+            optimizer=optimizer_of(
+                self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip
+            ),
+        ).train(task, sample)
