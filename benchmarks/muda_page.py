@@ -29,6 +29,7 @@ from eigenforget.report.verdict import Verdict, verdicts
 HERE = Path(__file__).parent
 NAMES = {
     "muda()": "`muda()`",
+    "muda(stand_in_samples=0)": "without the stand-in",
     "muda(w_da=0.0)": "without alignment",
     "muda(w_sd=0.0)": "without self-distillation",
     "muda(w_probe=0.0)": "without the probe",

@@ -47,7 +47,7 @@ def test_every_recipe_is_made_of_fields_that_the_class_accepts(kind: Any) -> Non
 
 def test_log_rows_are_those_of_the_inner_method() -> None:
     assert RandomLabel(epochs=3).log_rows == 6 == Masked(inner=RandomLabel(epochs=3)).log_rows
-    assert CMF(inner=MUDA(alternations=4, recover_ratio=0.0)).log_rows == 4
+    assert CMF(inner=MUDA(alternations=4, stand_in_samples=0)).log_rows == 4
     assert SSD().log_rows == 0 and SCRUB(epochs=5, msteps=3).log_rows == 8
 
 

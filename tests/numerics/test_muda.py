@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from eigenforget.alignment import Form, dimensional_alignment_loss
@@ -23,11 +24,13 @@ from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.evaluate import evaluate
-from eigenforget.methods import MUDA
+from eigenforget.methods import MUDA, UnseenDistill, muda
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.muda import default_batch_size, default_steps, self_distillation_target
+from eigenforget.methods.stand_in import StandIn, outputs_of
 from eigenforget.models.features import find_head
+from eigenforget.training.phases import Optimizer
 
 
 def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
@@ -161,8 +164,12 @@ def joint_loss(
     return found + method.w_labels * labels + method.w_logits * kl + method.w_features * moved
 
 
-def test_the_default_equals_the_algorithm_written_out(small: Task) -> None:
+@pytest.mark.parametrize("sure", [0.0, 0.3])
+def test_the_default_equals_the_algorithm_written_out(
+    small: Task, sure: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Joint steps with U of the original's centred retain features, then new rows of the head."""
+    monkeypatch.setattr(muda, "unseen_confidence", lambda *_: torch.full((4,), sure))
     settings = {"alternations": 2, "steps": 3, "batch_size": 5, "k": 2, "schedule": "constant"}
     method = MUDA(w_da=0.7, w_probe=0.6, **settings)  # type: ignore[arg-type]
     result = method(small)
@@ -190,6 +197,8 @@ def test_the_default_equals_the_algorithm_written_out(small: Task) -> None:
             masked[:, 2] = -np.inf
             q = torch.as_tensor(softmax(masked, axis=1))
             probed = torch.log_softmax(probe(features.float()), 1)
+            q = (1 - sure) * q
+            q[:, 2] += sure
             kl = (q * (torch.log(q.clamp_min(1e-300)) - probed)).sum(1).mean()
             loss = joint_loss(hand, original, of_forget, of_retain, u, method) + 0.6 * kl
             sgd(hand, speeds, loss, 0.05, method)
@@ -205,6 +214,32 @@ def test_the_default_equals_the_algorithm_written_out(small: Task) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_class(
+    task: Task,
+) -> None:
+    """Beside scikit-learn, cross-fitted on halves of the stand-in's features."""
+    found = muda.unseen_confidence(MUDA(), task)
+    assert found is not None and task.retain is not None
+    sample = task.sample(task.retain, 256, "stand-in")
+    made = StandIn("muda", 1.0, 4, 128, Optimizer(schedule="onecycle", clip=5.0))
+    model = made.train(task, sample)
+    sides = [task.sample(of, 1024, "stand-in's probe") for of in (task.forget, task.retain)]
+    rows = [outputs_of(task, model, side).features.double().numpy() for side in sides]
+    labels = [side.labels() for side in sides]
+    sure = []
+    for half in (0, 1):
+        x, y = (np.concatenate([part[half::2] for part in parts]) for parts in (rows, labels))
+        mean, scale = x.mean(0), x.std(0).clip(1e-4)
+        # Its objective is C · sum of losses + ‖A‖² / 2, ours the mean loss + 1e-3 · ‖A‖².
+        probe = LogisticRegression(C=1 / (2e-3 * len(x)), max_iter=5000, tol=1e-8)
+        probe.fit((x - mean) / scale, y)
+        asked = (rows[0][1 - half :: 2] - mean) / scale
+        sure.extend(probe.predict_proba(asked)[:, list(probe.classes_).index(3)])
+    assert found[3].item() == pytest.approx(np.mean(sure), abs=0.02)  # ours stops after 15 steps
+    assert found[3] > 0.5 and not found[[0, 1, 2, 4, 5]].any()
+    assert muda.unseen_confidence(MUDA(stand_in_samples=0), task) is None
+
+
 def endless(source: Source, order: torch.Generator) -> Iterator[Batch]:
     while True:
         yield from source.batches(5, order)
@@ -218,11 +253,11 @@ def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
 
     assert [of(n) for n in (500, 3_839, 3_841, 10_000, 20_000, 60_000)] == [
         (16, 8),
-        (16, 16),
+        (16, 13),
         (32, 8),
-        (64, 10),
-        (128, 10),
-        (128, 31),
+        (64, 9),
+        (128, 9),
+        (128, 26),
     ]
 
 
@@ -331,6 +366,23 @@ def test_muda_targets(task: Task) -> None:
         MUDA(w_da=0.0, w_sd=0.0, w_probe=0.0)(task)
     with pytest.raises(Refused, match="joint=False goes with w_probe=0"):
         MUDA(joint=False)(task)
+
+
+def test_single_samples_are_left_to_the_method_that_is_named_for_them(task: Task) -> None:
+    at_random = replace(task, forgotten_classes=(), forget=task.retain.subset(np.arange(12)))  # type: ignore[union-attr]
+    inner = UnseenDistill(epochs=1, stand_in_epochs=1, stand_in_samples=40)
+    found, alone = MUDA(samples=inner)(at_random), inner(at_random)
+    for a, b in zip(found.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a, b)
+    own = MUDA(samples=inner, target="masked_label", alternations=1, steps=1)(at_random)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(own.parameters(), alone.parameters(), strict=True)
+    )
+    with pytest.warns(EigenforgetWarning, match="needs retained data"):
+        MUDA(recipe="paper", samples=inner, w_da=0.0, recover_ratio=0.0, alternations=1)(
+            replace(at_random, retain=None)
+        )
+    assert MUDA(recipe="paper").samples is None
 
 
 def test_muda_at_random_keeps_forget_accuracy_at_or_above_unseen(task: Task) -> None:

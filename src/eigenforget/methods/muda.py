@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from eigenforget.alignment import (
@@ -21,12 +22,14 @@ from eigenforget.alignment import (
 )
 from eigenforget.core import notices
 from eigenforget.core.errors import Refused
-from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore
+from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore, WholeNumber
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
-from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.base import Method, Range, Task, optimizer_of, same_tensors
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
+from eigenforget.methods.stand_in import StandIn, outputs_of
+from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import (
     MaskedTarget,
@@ -35,7 +38,7 @@ from eigenforget.training.losses import (
     masked_true_class_target,
     soft_target,
 )
-from eigenforget.training.phases import LossInputs, Phase, ScheduleName
+from eigenforget.training.phases import LossInputs, Optimizer, Phase, ScheduleName
 
 _ROUNDING = 1e-10
 """Share of the energy that is rounding: float32 keeps 7 digits, and this is 5 of them, squared."""
@@ -48,10 +51,20 @@ errors more."""
 Target = Callable[[Tensor, Tensor], Tensor]
 """(logits of the original [B, C], labels [B]) -> q [B, C]."""
 
+_STAND_IN_SHARE, _LEAST_STAND_IN, _MOST_STAND_IN = 1 / 20, 256, 1024
+"""The stand-in is trained on a twentieth of the retained data, within these bounds."""
+
+_STAND_IN_CLIP = 5.0
+"""Its gradient-norm limit, that of `UnseenDistill`: a model without batch norm needs one."""
+
 _LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 8
-_SAMPLES_PER_ROW, _PASSES = 160, 1 / 15
+_SAMPLES_PER_ROW, _PASSES = 160, 1 / 18
 """The cost of joint steps follows the size of the data: a batch has a 160th of the training data,
-and an alternation takes a fifteenth of it from either side, as far as the bounds above allow."""
+and an alternation takes an eighteenth of it from either side, as far as the bounds above allow."""
+
+
+def _method_or_none(value: Any) -> Any:
+    return None if value is None else same_tensors(value)
 
 
 @configured
@@ -61,7 +74,7 @@ class MUDA(Method):
     Let q be the target made of the frozen original's logits, f_θ the features, f_0 those of the
     original, and Var f_0 the trace of their covariance over the batch:
 
-        forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · KL(q ‖ softmax(A f_θ + a))
+        forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · KL(q' ‖ softmax(A f_θ + a))
         recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
         L_DA is minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
@@ -70,7 +83,11 @@ class MUDA(Method):
     (A, a) is a linear probe with the true labels. It is fitted anew every few steps, on the
     features of the last steps. It takes part only in joint steps, and only if whole classes are
     forgotten. The alignment moves features into the directions of the retained classes; the probe
-    removes from them what a linear classifier could still read.
+    removes from them what a linear classifier could still read, and no more than retraining would
+    remove. The features of a model that never saw a class tell it apart, too. A stand-in says how
+    well: the original drawn anew and trained on a few retain samples. Let b_c be the mean
+    probability that a probe of its features gives class c on held-out forget samples; then q' is
+    (1 − b_c) · q + b_c · c.
 
     By default every step takes a batch of each side and minimises the sum of both losses, and U is
     computed once, from the original. With joint=False a forget phase and a recover phase alternate,
@@ -81,6 +98,9 @@ class MUDA(Method):
     of the retained classes, lowered by `margin` along the mean retained feature. A model that never
     saw a class learns such a row: its bias hardly moves, and its weights point away from all
     features. On CIFAR-100 we compared the rows themselves, and how fast such models relearn.
+
+    If no class is forgotten as a whole, forget features align with retained ones before and after,
+    and there is nothing for all of this to move. Such requests go to the method `samples`.
 
     An alternation has `steps` forget or joint steps. A recover phase has recover_ratio times as
     many steps, rounded up in every alternation; recover_ratio = 0 leaves it out.
@@ -93,7 +113,8 @@ class MUDA(Method):
         "self-distillation target, k, weights and schedule are our choices. By default both "
         "losses share each step, L_DA is the energy form on centred features, self-distillation "
         "also goes through fitted probes, the recovery also distils the original's retained "
-        "logits and features, and head rows are drawn anew"
+        "logits and features, head rows are drawn anew, and single samples are left to "
+        "unseen_distill"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
@@ -121,6 +142,7 @@ class MUDA(Method):
             "basis_samples": 5000,
             "batch_size": 128,
             "redraw_head": False,
+            "samples": None,
         }
     }
 
@@ -130,7 +152,7 @@ class MUDA(Method):
     steps: Annotated[
         Count | None,
         "forget or joint steps of one alternation; None takes one pass over the forget set, or "
-        "joint steps that see a fifteenth of the training data, at least 8",
+        "joint steps that see an eighteenth of the training data, at least 8",
     ] = None
     joint: Annotated[
         bool, "each step takes a batch of each side and minimises the sum of both losses"
@@ -139,7 +161,13 @@ class MUDA(Method):
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
     w_probe: Annotated[
         NonNegative, "weight of the self-distillation through the probe, in nats; joint steps only"
-    ] = 1.0
+    ] = 3.0
+    stand_in_samples: Annotated[
+        WholeNumber | None,
+        "retain samples that the stand-in of the probe's target is trained on; None is a twentieth "
+        "of them, from 256 to 1024; 0 makes none, and the probe is to see nothing of these classes",
+    ] = None
+    stand_in_epochs: Annotated[Count, "passes over them"] = 4
     w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
     w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 10.0
     w_features: Annotated[
@@ -185,6 +213,12 @@ class MUDA(Method):
         Literal["train", "frozen"],
         "batch-norm statistics in the forget phase and in joint steps: updated, or kept",
     ] = "frozen"
+    samples: Annotated[
+        Any,
+        AfterValidator(_method_or_none),
+        "the method where no class goes as a whole and target='auto', since alignment says nothing "
+        "there; None is this one, as always without retained data",
+    ] = UnseenDistill(epochs=10, stand_in_samples=2000, sharpness=2.0)
     redraw_head: Annotated[
         bool, "replace the head's rows of classes that are gone as a whole at the end"
     ] = True
@@ -200,8 +234,12 @@ class MUDA(Method):
 
     @property
     def log_rows(self) -> int:
-        """Number of log rows: one per forget and per recover phase, or per joint pass."""
-        return self.alternations * (2 if not self.joint and self.recovers else 1)
+        """Number of log rows where classes are forgotten.
+
+        One per forget, recover or joint phase, and one per epoch of the stand-in.
+        """
+        stand_in = self.stand_in_epochs if self.w_probe > 0 and self.stand_in_samples != 0 else 0
+        return stand_in + self.alternations * (2 if not self.joint and self.recovers else 1)
 
     @property
     def recovers(self) -> bool:
@@ -210,6 +248,13 @@ class MUDA(Method):
         return weighs and (self.joint or self.recover_ratio > 0)
 
     def __call__(self, task: Task) -> nn.Module:
+        if self.target == "auto" and self.samples is not None and not _taken_now(task):
+            if task.retain is not None:
+                return cast("nn.Module", self.samples(task))
+            notices.warn(
+                f"muda leaves single samples to {self.samples.name}, which needs retained data: "
+                "without any it distils the original's own softened predictions, and forgets little"
+            )
         if self.w_da == 0 and self.w_sd == 0 and self.w_probe == 0:
             raise Refused("muda needs w_da, w_sd or w_probe above 0")
         if self.w_probe > 0 and not self.joint:
@@ -263,7 +308,7 @@ def default_batch_size(task: Task) -> int:
 
 
 def default_steps(task: Task, batch_size: int) -> int:
-    """Joint steps of one alternation: a fifteenth of the samples that the task has, at least 8."""
+    """Joint steps of one alternation: an eighteenth of the task's samples, at least 8."""
     return max(_LEAST_STEPS, round(_PASSES * _samples(task) / batch_size))
 
 
@@ -326,6 +371,7 @@ class _JointLoss:
     def __init__(self, method: MUDA, task: Task, forget_loss: _ForgetLoss, batch_size: int) -> None:
         self._forget, self._recover = forget_loss, _RecoverLoss(method, task)
         self._weight = method.w_probe if _taken_now(task) else 0.0
+        self._unseen = unseen_confidence(method, task) if self._weight > 0 else None
         kept = math.ceil(_PROBE_ROWS / batch_size)
         self._probe = FittedProbe(
             task.num_classes, batches=kept, decay=_PROBE_DECAY, every=_PROBE_EVERY
@@ -350,7 +396,45 @@ class _JointLoss:
         loss = self._forget.towards(q, forget).mean() + self._recover(retained).mean()
         if self._weight == 0:
             return loss
+        if self._unseen is not None:
+            labels = forget.batch.labels.unsqueeze(1)
+            sure = self._unseen.to(q)[labels]
+            q = ((1 - sure) * q).scatter_add(1, labels, sure)
         return loss + self._weight * kl_to_target(q, self._probe.step(forget, retained)).mean()
+
+
+def unseen_confidence(method: MUDA, task: Task) -> Tensor | None:
+    """How sure a probe may be of each forgotten class [C], on features that never saw the class.
+
+    The features are those of a stand-in, which is the original drawn anew and trained on a few
+    retain samples. Probes are fitted on every other row, and asked about the others. None where no
+    stand-in is wanted.
+    """
+    retain, count = task.needs_retain(method.name), method.stand_in_samples
+    if count is None:
+        count = min(max(round(_STAND_IN_SHARE * len(retain)), _LEAST_STAND_IN), _MOST_STAND_IN)
+    if count == 0:
+        return None
+    optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
+    made = StandIn(method.name, 1.0, method.stand_in_epochs, _MOST_BATCH, optimizer)
+    try:
+        stand_in = made.train(task, task.sample(retain, count, "stand-in"))
+    except Refused as error:
+        notices.warn(f"{error}; without a stand-in, muda's probe is to see nothing of the classes")
+        return None
+    rows = [task.sample(of, _PROBE_ROWS // 2, "stand-in's probe") for of in (task.forget, retain)]
+    features = [outputs_of(task, stand_in, of).features for of in rows]
+    labels = [torch.as_tensor(of.labels()).to(features[0].device) for of in rows]
+    total, seen = (features[0].new_zeros(task.num_classes) for _ in range(2))
+    for half in (0, 1):
+        probe = FittedProbe(task.num_classes, batches=len(rows), decay=_PROBE_DECAY)
+        for part, own in zip(features, labels, strict=True):
+            probe.remember(part[half::2], own[half::2])
+        probe.fit()
+        asked, own = features[0][1 - half :: 2], labels[0][1 - half :: 2]
+        sure = probe(asked).softmax(1).gather(1, own.unsqueeze(1)).squeeze(1)
+        total, seen = total.index_add(0, own, sure), seen.index_add(0, own, torch.ones_like(sure))
+    return total / seen.clamp_min(1)
 
 
 class _Basis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ from eigenforget.methods.fields import BatchNorm, Clip, LearningRate, SGDFields
 from eigenforget.methods.stand_in import StandIn, margin, outputs_of, towards
 from eigenforget.training.losses import kl_to_target, soft_target
 from eigenforget.training.phases import LossInputs, Phase
+
+_LEAST_EPOCHS, _LEAST_STEPS = 6, 80
+"""A stand-in that takes fewer steps stays unsure: with 18 of them, on few samples of which models
+know unseen ones as well, the result took 3 % of the forget set for another class."""
 
 
 @configured
@@ -75,7 +80,9 @@ class UnseenDistill(SGDFields, Method):
     stand_in_samples: Annotated[
         TwoOrMore, "retain samples that the stand-in is trained on, at most"
     ] = 3000
-    stand_in_epochs: Annotated[Count, "passes over them"] = 6
+    stand_in_epochs: Annotated[
+        Count | None, "passes over them; None is 6, or as many more as 80 steps take"
+    ] = None
     stand_in_lr: Annotated[Positive, "peak SGD learning rate of the stand-in, one-cycle"] = 0.1
     stand_in_clip: Annotated[
         NonNegative, "its gradient-norm limit, 0 for none; without batch norm it needs one"
@@ -103,7 +110,7 @@ class UnseenDistill(SGDFields, Method):
     @property
     def log_rows(self) -> int:
         """Number of log rows: one per epoch of the stand-in and of the result."""
-        return self.stand_in_epochs + self.epochs
+        return (self.stand_in_epochs or _LEAST_EPOCHS) + self.epochs
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
@@ -147,10 +154,11 @@ class UnseenDistill(SGDFields, Method):
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
         """The original with its later layers drawn anew and trained on these retain samples."""
+        steps = steps_in_epoch(len(sample), self.batch_size)
         return StandIn(
             self.name,
             redrawn=self.redrawn,
-            epochs=self.stand_in_epochs,
+            epochs=self.stand_in_epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps)),
             batch_size=self.batch_size,
             optimizer=optimizer_of(
                 self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip
