@@ -2,6 +2,7 @@
 and the table of README.md.
 
     eigenforget bench benchmarks/plans/muda.toml --out benchmarks/results/plans/muda
+    eigenforget bench benchmarks/plans/muda_samples.toml --out benchmarks/results/plans/muda_samples
     python benchmarks/muda_page.py
 
 Puts a table for each problem of the plan between `<!-- table: PROBLEM -->` and `<!-- end -->` of the
@@ -58,13 +59,17 @@ class Judged(NamedTuple):
 def main(
     results: Path = HERE / "results" / "plans" / "muda",
     *,
+    samples: Path = HERE / "results" / "plans" / "muda_samples",
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE and README from RESULTS."""
-    found = read_problems(results)
-    if not found:
-        raise SystemExit(f"no records of methods beside retrained models in {results}")
+    """Fill the tables of PAGE and README from RESULTS and SAMPLES."""
+    found = {}
+    for folder in (results, samples):
+        problems = read_problems(folder)
+        if not problems:
+            raise SystemExit(f"no records of methods beside retrained models in {folder}")
+        found |= problems
     for name, problem in found.items():
         pages.replace_between(page, name, table([judged(list(of)) for of in problem.seeds]))
     of_readme = found[README_PROBLEM].seeds[0]

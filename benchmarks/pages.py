@@ -369,7 +369,7 @@ def backdoor_page(folder: Path) -> None:
         rows.append((order, f"| {name} | {cells} | {-lost:+.3f} |"))
     seeds = {r.job["seed"] for s in studies for r in s.records if r.role == "original"}
     lines = [
-        "# Backdoor, half of the poisoned samples known",
+        "# Backdoor, half of the poisoned samples known unless it says all",
         "",
         f"`{studies[0].records[0].job['data']['spec']}`, "
         f"mean over {len(seeds)} training seeds. First those that lose at most two "
@@ -383,9 +383,10 @@ def backdoor_page(folder: Path) -> None:
 
 
 def backdoor_name(run: RunRecord) -> str | None:
-    """The row of a model; None where all of the poison was known and it is no retrained model."""
+    """The row of a model; None for what a request of all the poison has twice, or for a control."""
     if run.job["request"]["spec"] == "poisoned()":
-        return "clean" if run.role == "oracle" else None
+        every = f"{described_method(run)}, all known" if run.role == "unlearned" else None
+        return "clean" if run.role == "oracle" else every
     return {"oracle": "retrained", "original": "original"}.get(run.role, described_method(run))
 
 
@@ -457,6 +458,7 @@ PAGES: dict[str, Callable[[Path], Any]] = {
     "cases": case_pages,
     "backdoor": backdoor_page,
     "plans/backdoor_digits": backdoor_page,
+    "plans/backdoor_muda": backdoor_page,
     "metric_audit": audit_pages,
     "sequence_digits": sequence_page,
     "plans": plan_pages,

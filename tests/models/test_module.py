@@ -27,7 +27,7 @@ CLASSES, WIDTH = 3, 5
 FACTORY = """
 import torch
 from torch import nn
-from beside import WIDTH
+from own_width import WIDTH
 
 class Net(nn.Module):
     def __init__(self, num_classes, hidden=4):
@@ -69,7 +69,7 @@ def build(text: str, seed: int = 0, classes: int = CLASSES) -> nn.Module:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "nets.py").write_text(FACTORY)
-    (tmp_path / "beside.py").write_text(f"WIDTH = {WIDTH}")
+    (tmp_path / "own_width.py").write_text(f"WIDTH = {WIDTH}")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in [n for n in sys.modules if n == "beside" or n.startswith("_eigenforget_nets")]:
