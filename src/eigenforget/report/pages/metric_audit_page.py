@@ -120,8 +120,8 @@ def render_audit(audits: Mapping[str, Sequence[RunRecord]]) -> str:
 
 
 _LEAD = (
-    "Models of which the answer is known test the scores. A score can be trusted if it accepts"
-    " retrained models that it has not seen, and tells the original and each control from them."
+    "Models whose answer is known test the scores. A score can be trusted if it accepts retrained"
+    " models that are held out, and tells the original and each control from them."
 )
 
 
@@ -152,7 +152,7 @@ def _next(each: AuditedRequest) -> Iterator[str]:
         yield "Retrain more models (--oracles) where a score rejects them: it may be chance."
     passing = [f"{cheat.name}" for cheat in each.cheats if cheat.passes]
     if passing:
-        yield f"Mind that {enumerated(passing, _NAMED)} passes every score and the check of files."
+        yield f"Mind that {enumerated(passing, _NAMED)} passes the verdict and the check of files."
 
 
 def _chart(number: int, each: AuditedRequest) -> DrawnChart:
