@@ -77,8 +77,8 @@ class MUDA(Method):
         forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · KL(q' ‖ softmax(A f_θ + a))
         recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
-        L_DA is minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
-        ("frobenius"). U holds the leading k eigenvectors of the retain features, detached.
+    L_DA is minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
+    ("frobenius"). U holds the leading k eigenvectors of the retain features, detached.
 
     (A, a) is a linear probe with the true labels. It is fitted anew every few steps, on the
     features of the last steps. It takes part only in joint steps, and only if whole classes are
@@ -109,7 +109,7 @@ class MUDA(Method):
     name: ClassVar = "muda"
     source: ClassVar = (
         "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv "
-        "2407.17710. L_DA = −DA² and alternating phases as there are recipe 'paper', in which the "
+        "2407.17710. Recipe 'paper' has L_DA = −DA² and alternating phases as there; its "
         "self-distillation target, k, weights and schedule are our choices. By default both "
         "losses share each step, L_DA is the energy form on centred features, self-distillation "
         "also goes through fitted probes, the recovery also distils the original's retained "
