@@ -105,6 +105,7 @@ def main(
     into: Path | None = None,
     samples: int = 1280,
     repeats: int = 5,
+    only: tuple[str, ...] = (),
 ) -> None:
     """Measures, prints and writes the table.
 
@@ -114,12 +115,14 @@ def main(
         into: The file to write.
         samples: Training samples of both sides together; a tenth is forgotten.
         repeats: Turns of either side.
+        only: Names of their methods, where not all are to be timed.
     """
     torch.set_num_threads(1)
     pairs = [
         *(of_torchunlearn(torchunlearn) if torchunlearn else ()),
         *(of_supreme(supreme) if supreme else ()),
     ]
+    chosen = [pair for pair in pairs if not only or pair.theirs in only]
     places = {"torchunlearn": torchunlearn, "SUPREME": supreme}
     lines = [
         "# Beside other libraries\n",
@@ -130,7 +133,7 @@ def main(
         + ".\n",
         "| library | theirs | ours | unit | theirs | ours | theirs ÷ ours | aim | held |",
         "|---|---|---|---|---|---|---:|---:|---|",
-        *(row(pair, digits_like(samples), repeats) for pair in pairs),
+        *(row(pair, digits_like(samples), repeats) for pair in chosen),
         "",
     ]
     print("\n".join(lines))

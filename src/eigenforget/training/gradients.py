@@ -91,10 +91,7 @@ def mean_gradient(
     weights, logits = _functional(engine, model)
 
     def summed(inputs: Any, labels: Tensor) -> Weights:
-        gradient: Callable[[Weights], Weights] = grad(
-            lambda w: sample_cross_entropy(logits(w, inputs), labels).sum()
-        )
-        return gradient(weights)
+        return _gradient(lambda w: sample_cross_entropy(logits(w, inputs), labels).sum(), weights)
 
     return _mean(engine, model, source, batch_size, summed, weights)
 
@@ -171,10 +168,8 @@ def sensitivity(
         if batch_size is None:
             found = per_sample(weights, inputs, labels)
             return {name: value.abs().pow(power).sum(0) for name, value in found.items()}
-        gradient: Callable[[Weights], Weights] = grad(
-            lambda w: loss(logits(w, inputs), labels).mean()
-        )
-        return {name: value.abs().pow(power) for name, value in gradient(weights).items()}
+        found = _gradient(lambda w: loss(logits(w, inputs), labels).mean(), weights)
+        return {name: value.abs().pow(power) for name, value in found.items()}
 
     size = batch_size or chunk or held_at_once(weights)
     found = _mean(engine, model, source, size, summed, weights)
@@ -306,6 +301,17 @@ class _PerSample:
             for i, label in enumerate(labels)
         ]
         return {name: torch.stack([row[name] for row in rows]) for name in weights}
+
+
+def _gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
+    """The gradient of a loss in the weights; 0 for those that it does not depend on.
+
+    torch.func.grad would keep a graph of the backward pass too, which nobody reads.
+    """
+    with torch.enable_grad():
+        own = {name: value.detach().requires_grad_() for name, value in weights.items()}
+        found = torch.autograd.grad(loss(own), list(own.values()), materialize_grads=True)
+    return dict(zip(own, found, strict=True))
 
 
 def _targets(
