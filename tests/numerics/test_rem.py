@@ -16,7 +16,7 @@ from eigenforget.data.sources import JoinedSource, TensorSource
 from eigenforget.methods.base import Task
 from eigenforget.methods.rem import REM
 from eigenforget.models.side_units import Masks, SideUnits
-from tests.numerics.method_toys import Sgd, accuracy, batches, equal_weights, task_of
+from tests.numerics.method_toys import accuracy, batches, equal_weights, task_of
 from tests.numerics.method_toys import source as toy_source
 
 FORGET, RETAIN, UNITS = 10, 30, 3
@@ -34,9 +34,6 @@ class ByHand:
 
     def parameters(self) -> list[Any]:
         return [*self.side.parameters(), *self.model.parameters()]
-
-    def named_parameters(self) -> list[Any]:
-        return [(str(i), p) for i, p in enumerate(self.parameters())]
 
     def alone(self, batch: Any) -> Tensor:
         return losses(self.model(batch.inputs), batch.labels)
@@ -69,7 +66,7 @@ def poisoned(shallow: Task) -> Task:
 
 
 def test_rem_removes_and_redirects(shallow: Task) -> None:
-    task, sgd = poisoned(shallow), dict(lr=0.3, momentum=0.9, decay=0.01)
+    task = poisoned(shallow)
     method = REM(
         epochs=3,
         removals=4,
@@ -84,25 +81,31 @@ def test_rem_removes_and_redirects(shallow: Task) -> None:
     result = method(task)
     hand, everything = ByHand(task, 0.6, 0.5), JoinedSource((task.forget, task.retain))  # type: ignore[arg-type]
     first, states, removals = copy.deepcopy(hand), [copy.deepcopy(hand.model)], 0
-    main = Sgd(hand)  # type: ignore[arg-type]
+    sgd = torch.optim.SGD(hand.parameters(), 0.3, 0.9, weight_decay=0.01, nesterov=True)
+
+    def step(loss: Tensor) -> None:
+        sgd.zero_grad()
+        loss.mean().backward()
+        sgd.step()
+
     for epoch in range(3):
-        own = Sgd(hand.model)
         for pass_ in range(4):
             if accuracy(task, hand.model, task.forget) <= 0.2:  # type: ignore[arg-type]
                 break
             removals += 1
-            seed = seeds.derive(task.seed, "rem", "remove", epoch)
-            for batch in batches(task.forget, 8, "remove", pass_, seed):
+            again = (pass_,) if pass_ else ()
+            order = seeds.generator(task.seed, "order", "remove", epoch, *again)
+            for batch in task.forget.batches(8, order):
                 with torch.no_grad():
                     reference = first.widened(batch)
-                own.step(-preference(hand.alone(batch) - reference, 0.7).mean(), **sgd)
+                step(-preference(hand.alone(batch) - reference, 0.7))
         for batch in batches(everything, 8, "redirect", epoch):
             with torch.no_grad():
                 reference = first.widened(batch)
             known = (batch.positions < FORGET).double()
             loss = preference(hand.widened(batch) - reference, 0.7)
             loss = loss - known * preference(hand.alone(batch) - reference, 0.7)
-            main.step(loss.mean(), **sgd)
+            step(loss)
         states.append(copy.deepcopy(hand.model))
     worth = [
         accuracy(task, m, task.retain) * (1 - max(accuracy(task, m, task.forget), 0.2))  # type: ignore[arg-type]

@@ -499,3 +499,27 @@ def test_correct_is_in_the_order_of_the_samples() -> None:
     found = Engine(device="cpu").correct(model, samples)
     assert found.dtype == bool and 0 < found.sum() < 600
     assert found.tolist() == expected.tolist()
+
+
+def test_a_phase_that_repeats_runs_as_often_as_it_asks_in_another_order_each_time() -> None:
+    """Three passes in the first epoch and none in the second, each with a log row."""
+    orders: list[list[int]] = []
+
+    def loss(part: LossInputs) -> Tensor:
+        orders.append(part.batch.positions.tolist())
+        return ce(part)
+
+    asked: list[int] = []
+
+    def repeats(_: nn.Module, number: int) -> bool:
+        asked.append(number)
+        return len(asked) < 4
+
+    rows: list[Any] = []
+    first = Phase("first", (data(6),), loss, Optimizer(lr=0.1), 6, repeats=repeats)
+    second = Phase("second", (data(6),), ce, Optimizer(lr=0.1), 6, continues=True)
+    engine = double(Engine(device="cpu"))
+    engine.fit(net(), [first, second], epochs=2, seed=0, log=rows.append)
+    assert asked == [0, 1, 2, 3, 0]
+    assert [row["phase"] for row in rows] == ["first"] * 3 + ["second"] * 2
+    assert len({tuple(order) for order in orders}) == 3

@@ -48,8 +48,8 @@ class REM(SGDFields, Method):
     source: ClassVar = (
         "Schoepf et al.: Redirection for Erasing Memory (REM): Towards a universal unlearning "
         "method for corrupted data, ICLR 2026, arXiv 2505.17730, algorithm 1, as in the authors' "
-        "code; deviations: units stand beside each layer of any model (there the channels of a "
-        "ResNet-9 and a ViT are doubled), removal has a momentum of its own in each epoch"
+        "code; deviation: units stand beside each layer of any model (there the channels of a "
+        "ResNet-9 and a ViT are doubled)"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
@@ -110,16 +110,29 @@ class REM(SGDFields, Method):
         # Each process computes all by itself: passes beside the engine's share no gradients.
         own = replace(task, engine=task.engine.alone())
         run = _Run(self, own, WideModel(side, student), masks)
+        remove = Phase(
+            "remove",
+            (task.forget,),
+            run.remove,
+            optimizer_of(self, schedule="constant"),
+            self.batch_size,
+            repeats=run.has_to_remove,
+        )
         redirect = Phase(
             "redirect",
             (JoinedSource((task.forget, retain)),),
             run.redirect,
             optimizer_of(self),
             self.batch_size,
-            prepare=run.before,
+            continues=True,
         )
-        layer = None if task.layer is None else f"model.{task.layer}"
-        own.fit(run.student, [redirect], epochs=self.epochs, layer=layer)
+        own.fit(
+            run.student,
+            [remove, redirect],
+            epochs=self.epochs,
+            layer=None if task.layer is None else f"model.{task.layer}",
+            log=lambda row: task.log(row) if row["phase"] == redirect.name else None,
+        )
         return run.best()
 
 
@@ -135,6 +148,7 @@ class _Run:
         self._known = len(task.forget)
         self._most = self._worth()
         self._state: dict[str, Tensor] | None = None
+        self._begun = False
 
     def redirect(self, part: LossInputs) -> Tensor:
         """The loss [B] of a batch of all data."""
@@ -154,27 +168,16 @@ class _Run:
         alone = cross_entropy(part.outputs.logits, part.batch.labels)
         return -self._preference(alone - reference)
 
-    def before(self, _: nn.Module, epoch: int) -> None:
-        """Note the state that the last epoch left, and remove the forget set from the model."""
-        if epoch > 0:
+    def has_to_remove(self, _: nn.Module, passes: int) -> bool:
+        """Whether the model alone has too much of the forget set right, after so many passes.
+
+        Before the first pass of an epoch the state that the epoch before left is noted.
+        """
+        if passes == 0 and self._begun:
             self._note()
-        task, method = self._task, self._method
-        phase = Phase(
-            "remove",
-            (task.forget,),
-            self.remove,
-            optimizer_of(method),
-            method.batch_size,
-            prepare=lambda *_: self._accuracy(task.forget) > method.floor,
-        )
-        task.fit(
-            self.student,
-            [phase],
-            epochs=method.removals,
-            seed=seeds.derive(task.seed, method.name, "remove", epoch),
-            layer=None if task.layer is None else f"model.{task.layer}",
-            log=None,
-        )
+        self._begun = True
+        known = self._accuracy(self._task.forget)
+        return passes < self._method.removals and known > self._method.floor
 
     def best(self) -> nn.Module:
         """The model alone in the best state, that after the last epoch included."""

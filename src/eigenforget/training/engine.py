@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice, product
+from itertools import count, islice, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -201,8 +201,7 @@ class Engine:
         own_dropout = [processes.rank] if processes.rank else []
         with torch.random.fork_rng(devices=self._cuda()), training.loss.compiled():
             torch.manual_seed(seeds.derive(seed, "dropout", *own_dropout))
-            for epoch, index in product(range(epochs), range(len(phases))):
-                order = seeds.generator(seed, "order", phases[index].name, epoch)
+            for epoch, index, order in _passes(model, phases, epochs, seed):
                 row = training.epoch(index, epoch, order)
                 if row is None:
                     break
@@ -474,6 +473,18 @@ def _with_samples_near(phases: Sequence[Phase], device: torch.device) -> list[Ph
     moved = near(list(sources.values()), device, room_on(device))
     there = dict(zip(sources, moved, strict=True))
     return [replace(p, sources=tuple(there[id(source)] for source in p.sources)) for p in phases]
+
+
+def _passes(
+    model: nn.Module, phases: Sequence[Phase], epochs: int, seed: int
+) -> Iterator[tuple[int, int, torch.Generator]]:
+    """Epoch, number of the phase and order of batches of each pass."""
+    for epoch, (index, phase) in product(range(epochs), enumerate(phases)):
+        for number in count():
+            if not (number == 0 if phase.repeats is None else phase.repeats(model, number)):
+                break
+            again = (number,) if number else ()
+            yield epoch, index, seeds.generator(seed, "order", phase.name, epoch, *again)
 
 
 def _trained(model: nn.Module, phase: Phase) -> list[nn.Parameter]:

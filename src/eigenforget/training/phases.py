@@ -105,6 +105,8 @@ class Phase:
         trains: Selects parameters by name; None takes all.
         steps_per_epoch: Steps of an epoch, unless it is one pass over the first source. The source
             is read in fresh random order, and starts again when it runs out.
+        repeats: Asked as repeats(model, number) before each pass of an epoch, from number 0 on,
+            whether it runs; None runs one. A pass has a log row.
         continues: Whether this phase shares its momentum with the phase before it: one optimizer
             for both, at the learning rate of each.
     """
@@ -123,6 +125,7 @@ class Phase:
     trains: Callable[[str], bool] | None = None
     steps_per_epoch: int | None = None
     other_batch_size: int | None = None
+    repeats: Callable[[nn.Module, int], bool] | None = None
     continues: bool = False
 
     def steps(self) -> int:
