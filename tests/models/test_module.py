@@ -72,7 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own_width.py").write_text(f"WIDTH = {WIDTH}")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    for name in [n for n in sys.modules if n == "beside" or n.startswith("_eigenforget_nets")]:
+    for name in [n for n in sys.modules if n == "own_width" or n.startswith("_eigenforget_nets")]:
         del sys.modules[name]
 
 
