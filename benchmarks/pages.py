@@ -369,10 +369,11 @@ def backdoor_page(folder: Path) -> None:
         rows.append((order, f"| {name} | {cells} | {-lost:+.3f} |"))
     seeds = {r.job["seed"] for s in studies for r in s.records if r.role == "original"}
     lines = [
-        "# Backdoor, half of the poisoned samples known unless it says all",
+        "# A backdoor",
         "",
         f"`{studies[0].records[0].job['data']['spec']}`, "
-        f"mean over {len(seeds)} training seeds. First those that lose at most two "
+        f"mean over {len(seeds)} training seeds. Half of the poisoned samples are known where a row "
+        "does not say all; `clean` was trained without any of them. First those that lose at most two "
         "points of clean test accuracy, by attack success.",
         "",
         f"| model | {' | '.join(BACKDOOR_SCORES.values())} | clean acc. − original |",
