@@ -24,7 +24,7 @@ from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
 from eigenforget.evaluation.evaluate import evaluate
-from eigenforget.methods import MUDA, UnseenDistill, muda
+from eigenforget.methods import MUDA, Finetune, UnseenDistill, muda
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.muda import default_batch_size, default_steps, self_distillation_target
@@ -197,8 +197,9 @@ def test_the_default_equals_the_algorithm_written_out(
             masked[:, 2] = -np.inf
             q = torch.as_tensor(softmax(masked, axis=1))
             probed = torch.log_softmax(probe(features.float()), 1)
-            q = (1 - sure) * q
-            q[:, 2] += sure
+            now = probed[:, 2].detach().exp().clamp(max=sure)  # never pulled up to that level
+            q = (1 - now[:, None]) * q
+            q[:, 2] += now
             kl = (q * (torch.log(q.clamp_min(1e-300)) - probed)).sum(1).mean()
             loss = joint_loss(hand, original, of_forget, of_retain, u, method) + 0.6 * kl
             sgd(hand, speeds, loss, 0.05, method)
@@ -370,9 +371,14 @@ def test_muda_targets(task: Task) -> None:
 
 def test_single_samples_are_left_to_the_method_that_is_named_for_them(task: Task) -> None:
     at_random = replace(task, forgotten_classes=(), forget=task.retain.subset(np.arange(12)))  # type: ignore[union-attr]
-    inner = UnseenDistill(epochs=1, stand_in_epochs=1, stand_in_samples=40)
+    inner = UnseenDistill(epochs=1, stand_in_epochs=1, stand_in_samples=300)
     found, alone = MUDA(samples=inner)(at_random), inner(at_random)
     for a, b in zip(found.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a, b)
+    short = UnseenDistill(epochs=1, stand_in_epochs=1, stand_in_samples=20)
+    with pytest.warns(EigenforgetWarning, match="20 of [0-9]+ retained samples knows less"):
+        gentle = MUDA(samples=short)(at_random)
+    for a, b in zip(gentle.parameters(), Finetune(epochs=1)(at_random).parameters(), strict=True):
         assert torch.equal(a, b)
     own = MUDA(samples=inner, target="masked_label", alternations=1, steps=1)(at_random)
     assert any(

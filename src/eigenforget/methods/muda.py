@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator
@@ -23,9 +23,10 @@ from eigenforget.alignment import (
 from eigenforget.core import notices
 from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore, WholeNumber
-from eigenforget.core.spec import configured
+from eigenforget.core.spec import configured, spell
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of, same_tensors
+from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
 from eigenforget.methods.stand_in import StandIn, outputs_of
@@ -56,6 +57,11 @@ _STAND_IN_SHARE, _LEAST_STAND_IN, _MOST_STAND_IN = 1 / 20, 256, 1024
 
 _STAND_IN_CLIP = 5.0
 """Its gradient-norm limit, that of `UnseenDistill`: a model without batch norm needs one."""
+
+_LEARNS = 1 / 5
+"""Least share of the retained data that a stand-in for a retrained model learns from. On a model of
+50,000 CIFAR-10 images that knew the forget set 1.3 points better than test samples, one with 2,000
+samples took 3.8 points of test accuracy, and one pass over the retained data took 0.5."""
 
 _LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 8
 _SAMPLES_PER_ROW, _PASSES = 160, 1 / 18
@@ -100,7 +106,8 @@ class MUDA(Method):
     features. On CIFAR-100 we compared the rows themselves, and how fast such models relearn.
 
     If no class is forgotten as a whole, forget features align with retained ones before and after,
-    and there is nothing for all of this to move. Such requests go to the method `samples`.
+    and there is nothing for all of this to move. Such requests go to the method `samples`; one pass
+    over the retained data takes its place where a stand-in would learn from less than a fifth.
 
     An alternation has `steps` forget or joint steps. A recover phase has recover_ratio times as
     many steps, rounded up in every alternation; recover_ratio = 0 leaves it out.
@@ -161,7 +168,7 @@ class MUDA(Method):
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
     w_probe: Annotated[
         NonNegative, "weight of the self-distillation through the probe, in nats; joint steps only"
-    ] = 3.0
+    ] = 6.0
     stand_in_samples: Annotated[
         WholeNumber | None,
         "retain samples that the stand-in of the probe's target is trained on; None is a twentieth "
@@ -250,7 +257,7 @@ class MUDA(Method):
     def __call__(self, task: Task) -> nn.Module:
         if self.target == "auto" and self.samples is not None and not _taken_now(task):
             if task.retain is not None:
-                return cast("nn.Module", self.samples(task))
+                return _for_samples(self.samples, len(task.retain))(task)
             notices.warn(
                 f"muda leaves single samples to {self.samples.name}, which needs retained data: "
                 "without any it distils the original's own softened predictions, and forgets little"
@@ -299,6 +306,20 @@ class MUDA(Method):
             teachers=forget.teachers if self.w_logits > 0 or self.w_features > 0 else (),
             steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
         )
+
+
+def _for_samples(method: Method, retained: int) -> Method:
+    """The method for requests of single samples, or one that does no harm where that one would."""
+    if not isinstance(method, UnseenDistill) or method.stand_in_samples >= _LEARNS * retained:
+        return method
+    gentle, enough = Finetune(epochs=1), math.ceil(_LEARNS * retained)
+    notices.warn(
+        f"muda takes {spell(gentle)}: a stand-in trained on {method.stand_in_samples} of "
+        f"{retained} retained samples knows less than a retrained model would, and would harm this "
+        "one; where it has memorised much, "
+        f"muda(samples=unseen_distill(stand_in_samples={enough})) forgets more"
+    )
+    return gentle
 
 
 def default_batch_size(task: Task) -> int:
@@ -396,11 +417,13 @@ class _JointLoss:
         loss = self._forget.towards(q, forget).mean() + self._recover(retained).mean()
         if self._weight == 0:
             return loss
+        probed = self._probe.step(forget, retained)
         if self._unseen is not None:
             labels = forget.batch.labels.unsqueeze(1)
-            sure = self._unseen.to(q)[labels]
+            now = probed.detach().softmax(1).gather(1, labels)
+            sure = torch.minimum(self._unseen.to(now)[labels], now)
             q = ((1 - sure) * q).scatter_add(1, labels, sure)
-        return loss + self._weight * kl_to_target(q, self._probe.step(forget, retained)).mean()
+        return loss + self._weight * kl_to_target(q, probed).mean()
 
 
 def unseen_confidence(method: MUDA, task: Task) -> Tensor | None:
