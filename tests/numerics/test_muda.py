@@ -22,7 +22,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.types import Batch
-from eigenforget.data.sources import Source
+from eigenforget.data.sources import Source, TensorSource
 from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import MUDA, Finetune, UnseenDistill, muda
 from eigenforget.methods.base import Task
@@ -31,6 +31,7 @@ from eigenforget.methods.muda import default_batch_size, default_steps, self_dis
 from eigenforget.methods.stand_in import StandIn, outputs_of
 from eigenforget.models.features import find_head
 from eigenforget.training.phases import Optimizer
+from tests.numerics.method_toys import task_of
 
 
 def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
@@ -206,9 +207,10 @@ def test_the_default_equals_the_algorithm_written_out(
     head = hand[2]  # type: ignore[index]
     kept = [c for c in range(head.weight.shape[0]) if c != 2]
     mean = torch.as_tensor(before.mean(0))
+    one_side = (before @ before.mean(0)).std() < 0.5 * (mean @ mean)
     with torch.no_grad():
-        head.weight[2] = head.weight[kept].mean(0) - 5 * mean / (mean @ mean)
-        head.bias[2] = head.bias[kept].mean()
+        head.weight[2] = head.weight[kept].mean(0) - one_side * 5 * mean / (mean @ mean)
+        head.bias[2] = head.bias[kept].mean() - (not one_side) * 5
         gap = head(mean[None])[0]
     assert gap[2].item() == pytest.approx(gap[kept].mean().item() - 5)
     for a, b in zip(result.parameters(), hand.parameters(), strict=True):
@@ -260,6 +262,30 @@ def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
         (128, 9),
         (128, 26),
     ]
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_redrawn_rows_lose_wherever_features_lie(shift: float) -> None:
+    """Around the origin weights along the mean would raise the logits of half of the samples."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 6, generator=g, dtype=torch.float64) + shift
+    y = torch.arange(400) % 4
+    model = nn.Sequential(nn.Identity(), nn.Linear(6, 4)).double()
+    sides = (TensorSource(x[y == 2], y[y == 2]), TensorSource(x[y != 2], y[y != 2]))
+    result = MUDA(alternations=1, steps=1, stand_in_samples=20)(task_of(model, *sides))
+    head, origin = result[1], model[1]  # type: ignore[index]
+    lowered = (head.bias[2] - head.bias[[0, 1, 3]].mean()).item()
+    assert lowered == pytest.approx(0 if shift else -5)
+    assert (head(x).argmax(1) != 2).all() and not torch.equal(head.weight[2], origin.weight[2])
+
+
+def test_a_part_of_the_retain_set_leaves_steps_and_batches_as_they_are(task: Task) -> None:
+    """Ten classes of which one is forgotten count as ten times the forget set."""
+    forget = task.forget.subset(np.arange(400) % len(task.forget))
+    few = task.sample(task.retain, 300, "few")  # type: ignore[arg-type]
+    sized = replace(task, forget=forget, retain=few)
+    assert (default_batch_size(sized), default_steps(sized, 16)) == (32, round(4000 / 18 / 16))
+    assert default_batch_size(replace(sized, forgotten_classes=())) == 16
 
 
 @pytest.mark.parametrize("form", ["frobenius", "energy"])
