@@ -39,7 +39,8 @@ def test_unlearn_writes_a_checkpoint_that_forgot_and_a_record(made: Path) -> Non
         "sha256:"
     )
     cost = record["outcome"]["cost"]
-    full = 6 * 8 * 2 * 32  # six alternations of eight joint steps; the last of a pass are smaller
+    # Six alternations of eight joint steps, where the last of a pass are smaller, and a stand-in.
+    full = 6 * 8 * 2 * 32 + 4 * 256
     assert 0.9 * full < cost["trained_samples"] <= full
     assert cost["forwarded_samples"] > cost["trained_samples"], "the original's, and U"
     old, new = load_file(made / "original.safetensors"), load_file(made / "muda.safetensors")
