@@ -96,9 +96,10 @@ class MUDA(Method):
     forgotten. The alignment moves features into the directions of the retained classes; the probe
     removes from them what a linear classifier could still read, and no more than retraining would
     remove. The features of a model that never saw a class tell it apart, too. A stand-in says how
-    well: the original drawn anew and trained on a few retain samples. Let b_c be the mean
-    probability that a probe of its features gives class c on held-out forget samples; then q' is
-    (1 − b_c) · q + b_c · c.
+    well: the original drawn anew and trained on a few retain samples. Let b be the smaller of two
+    probabilities of the sample's class c: what the probe gives it now, and the mean that a probe
+    of the stand-in's features gives to held-out samples of c. Then q' is (1 − b) · q + b · c, so
+    that nothing is pulled up.
 
     By default every step takes a batch of each side and minimises the sum of both losses, and U is
     computed once, from the original. With joint=False a forget phase and a recover phase alternate,
