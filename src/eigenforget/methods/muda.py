@@ -132,8 +132,10 @@ class MUDA(Method):
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
-        "trained: alternations × steps × batch_size × 2; forward: as much again + basis_samples; "
-        "with joint=False, alternations × (1 + recover_ratio) × forget trained"
+        "trained: stand_in_epochs × stand_in_samples + alternations × steps × batch_size × 2; "
+        "forward: the second of these again + basis_samples + up to 4,096 for probes; with "
+        "joint=False, alternations × (1 + recover_ratio) × forget trained; single samples: what "
+        "`samples` takes"
     )
     search_space: ClassVar = {
         "forget_lr": Range(0.01, 0.2),
