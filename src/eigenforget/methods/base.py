@@ -8,10 +8,11 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from eigenforget.core import seeds
@@ -281,3 +282,11 @@ def same_tensors(value: Any) -> Any:
     if getattr(inner_method(value), "adds", ()):
         raise ValueError(f"{value.name} adds tensors to the model and cannot stand inside another")
     return value
+
+
+def _same_tensors_or_none(value: Any) -> Any:
+    return None if value is None else same_tensors(value)
+
+
+InnerMethodOrNone = Annotated[Any, AfterValidator(_same_tensors_or_none)]
+"""A method that another one goes on from, as `same_tensors` has it, or None."""

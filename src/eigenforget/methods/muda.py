@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from eigenforget.alignment import (
@@ -25,7 +24,7 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore, WholeNumber
 from eigenforget.core.spec import configured, spell
 from eigenforget.data.sources import Source
-from eigenforget.methods.base import Method, Range, Task, optimizer_of, same_tensors
+from eigenforget.methods.base import InnerMethodOrNone, Method, Range, Task, optimizer_of
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
@@ -72,10 +71,6 @@ _LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 8
 _SAMPLES_PER_ROW, _PASSES = 160, 1 / 18
 """The cost of joint steps follows the size of the data: a batch has a 160th of the training data,
 and an alternation takes an eighteenth of it from either side, as far as the bounds above allow."""
-
-
-def _method_or_none(value: Any) -> Any:
-    return None if value is None else same_tensors(value)
 
 
 @configured
@@ -230,8 +225,7 @@ class MUDA(Method):
         "batch-norm statistics in the forget phase and in joint steps: updated, or kept",
     ] = "frozen"
     samples: Annotated[
-        Any,
-        AfterValidator(_method_or_none),
+        InnerMethodOrNone,
         "the method where no class goes as a whole and target='auto', since alignment says nothing "
         "there; None is this one, as always without retained data",
     ] = UnseenDistill(epochs=10, stand_in_samples=2000, sharpness=2.0)
@@ -486,7 +480,8 @@ class _Basis:
         self._method, self._task, self._retain = method, task, retain
         # Counted before the training: reading labels may draw from the random numbers of a dataset.
         self._classes = len(task.retained_classes)
-        self.vectors, self.retained = torch.empty(0), cast("Moments | None", None)
+        self.vectors = torch.empty(0)
+        self.retained: Moments | None = None
 
     def refresh(self, model: nn.Module, epoch: int) -> None:
         """Compute U from a fresh sample of the retain set through the model as it stands.

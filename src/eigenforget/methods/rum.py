@@ -8,14 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 import pydantic
 import torch
-from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, Positive
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import JoinedSource, Source
-from eigenforget.methods.base import Method, Range, Task, same_tensors, wants_retain
+from eigenforget.methods.base import InnerMethodOrNone, Method, Range, Task, wants_retain
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.masked import Masked
 from eigenforget.methods.neg_grad_plus import NegGradPlus
@@ -34,10 +33,6 @@ _AUTHORS: dict[str, Any] = dict(
     forget_batch_size=256,
 )
 """What the three parts of the authors' run have in common."""
-
-
-def _part(value: Any) -> Any:
-    return None if value is None else same_tensors(value)
 
 
 @configured
@@ -87,11 +82,9 @@ class RUM(Method):
         ),
     }
 
-    low: Annotated[Any, AfterValidator(_part), "method of the least memorised; None: nothing"] = (
-        None
-    )
-    medium: Annotated[Any, AfterValidator(_part), "method of the middle third"] = Finetune()
-    high: Annotated[Any, AfterValidator(_part), "method of the most memorised"] = Masked()
+    low: Annotated[InnerMethodOrNone, "method of the least memorised; None: nothing"] = None
+    medium: Annotated[InnerMethodOrNone, "method of the middle third"] = Finetune()
+    high: Annotated[InnerMethodOrNone, "method of the most memorised"] = Masked()
     proxy: Annotated[
         Literal["loss", "heldout"], "what memorisation is estimated from: see above"
     ] = "loss"
