@@ -196,9 +196,14 @@ def counts(inputs: Inputs) -> dict[str, int]:
 
 def taken(inputs: Inputs, rows: Tensor) -> Inputs:
     """The inputs at these rows."""
+    return mapped(inputs, lambda value: value.index_select(0, rows))  # half the time of [rows]
+
+
+def mapped(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
+    """The inputs after a function of each tensor."""
     if isinstance(inputs, Tensor):
-        return inputs.index_select(0, rows)  # half the time of inputs[rows]
-    return {name: value.index_select(0, rows) for name, value in inputs.items()}
+        return function(inputs)
+    return {name: function(value) for name, value in inputs.items()}
 
 
 def augmented(inputs: Any, augment: Augment | None, generator: torch.Generator | None) -> Any:

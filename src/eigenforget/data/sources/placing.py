@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from eigenforget.data.sources.inputs import Inputs
+from eigenforget.data.sources.inputs import Inputs, mapped
 from eigenforget.data.sources.kinds import JoinedSource, Source, TensorSource
 
 
@@ -51,12 +51,7 @@ def _moved(source: Source, device: torch.device) -> Source:
         return JoinedSource(tuple(_moved(part, device) for part in source.parts))
     if not isinstance(source, TensorSource):
         return source
-    inputs = source.inputs
-    moved: Inputs = (
-        {name: value.to(device) for name, value in inputs.items()}
-        if isinstance(inputs, Mapping)
-        else inputs.to(device)
-    )
+    moved = mapped(source.inputs, lambda value: value.to(device))
     return replace(source, inputs=moved, targets=source.targets.to(device))
 
 
