@@ -197,8 +197,7 @@ def _draft(
     for folder in _step_folders(out)[len(found) :]:  # of a longer sequence that was here before
         changes.remove(folder)
     changes.remove(unfinished.folder)
-    report.write_sequence(found, changes.folder(out) / _PAGE)
-    return report.sequence_lines(report.summarise(found))
+    return report.sequence_lines(report.write_sequence(found, changes.folder(out) / _PAGE))
 
 
 def _check(out: Path, requests: tuple[str, ...], overwrite: bool) -> None:

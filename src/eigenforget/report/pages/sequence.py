@@ -162,9 +162,11 @@ def summarise(steps: Sequence[Sequence[RunRecord]]) -> SequenceSummary:
     return SequenceSummary(steps[0][-1].job["method"]["spec"], found, together)
 
 
-def write_sequence(steps: Sequence[Sequence[RunRecord]], path: str | Path) -> Path:
-    """Renders the page into a file, as a whole or not at all."""
-    return write_text(path, render_sequence(steps))
+def write_sequence(steps: Sequence[Sequence[RunRecord]], path: str | Path) -> SequenceSummary:
+    """Renders the page into a file, as a whole or not at all; returns what it shows."""
+    found = summarise(steps)
+    write_text(path, _rendered(found, steps))
+    return found
 
 
 def render_sequence(steps: Sequence[Sequence[RunRecord]]) -> str:
@@ -173,7 +175,10 @@ def render_sequence(steps: Sequence[Sequence[RunRecord]]) -> str:
     Raises:
         RecordError: A step lacks its model, its oracles, or the accuracies by request.
     """
-    found = summarise(steps)
+    return _rendered(summarise(steps), steps)
+
+
+def _rendered(found: SequenceSummary, steps: Sequence[Sequence[RunRecord]]) -> str:
     return render_document(
         "sequence.html.jinja",
         title=f"{counted(len(found.steps), 'request', 'requests')}, one after the other",
