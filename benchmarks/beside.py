@@ -24,7 +24,6 @@ import io
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from unittest.mock import MagicMock
 
 import torch
 from cyclopts import App
+from speed import seconds
 from torch import Tensor, nn
 
 from eigenforget.core import spec
@@ -187,9 +187,7 @@ def timed(work: Callable[[nn.Module], object], trains: bool) -> float:
     if trains:
         model.register_forward_pre_hook(count)  # copies of the model keep it
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        started = time.process_time()
-        work(model)
-        taken = time.process_time() - started
+        taken = seconds(lambda: work(model))
     return taken / counted[0] if trains else taken
 
 

@@ -12,20 +12,20 @@ import platform
 import random
 import resource
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from cyclopts import App
+from speed import seconds, write_files
 from torch import Tensor, nn
 
 from eigenforget.core.types import Part
 from eigenforget.data.sources import Source, TensorSource
 from eigenforget.evaluation.board import Board, Panel
-from eigenforget.record import RunRecord, canonical, read, seal, to_json, write_text
+from eigenforget.record import RunRecord, chained, read, write_text
 from eigenforget.record.verify import verify
 from eigenforget.report import build, write_page
 from eigenforget.training.engine import Engine
@@ -93,7 +93,7 @@ def of_oracles(count: int, rows: int, width: int) -> Iterator[Row]:
     parts = synthetic(rows, width)
     engine = Engine(device="cpu")
     models: list[nn.Module] = []
-    taken = cpu_seconds(
+    taken = seconds(
         lambda: models.extend(trained(engine, parts, width, seed) for seed in range(count))
     )
     size = f"{rows:,} × {width}"
@@ -101,22 +101,20 @@ def of_oracles(count: int, rows: int, width: int) -> Iterator[Row]:
     panel = Panel(parts, CLASSES, (GONE,), engine)
     for number in (max(2, count // 2), count):
         board = Board(panel, (), models[:number])
-        taken = cpu_seconds(lambda board=board: board.oracle_values)  # type: ignore[misc]
+        taken = seconds(lambda board=board: board.oracle_values)  # type: ignore[misc]
         yield Row(f"measure {number} oracles on {size}", number, taken, memory())
 
 
 def of_records(count: int, folder: Path) -> Iterator[Row]:
     """A chain of records of an original, a model and so many oracles: nothing is measured."""
     records = chain(count)
-    for number, record in enumerate(records):
-        text = canonical(to_json(record)) + "\n"
-        (folder / f"{number:06d}.json").write_text(text, encoding="utf-8")
-    taken = cpu_seconds(lambda: verify([str(folder)]))
+    write_files(records, folder)
+    taken = seconds(lambda: verify([str(folder)]))
     yield Row(f"verify {len(records):,} records", len(records), taken)
-    taken = cpu_seconds(lambda: build(records))
+    taken = seconds(lambda: build(records))
     yield Row(f"list and band {count:,} oracles", count, taken)
     page = folder / "report.html"
-    taken = cpu_seconds(lambda: write_page(records, page, title=f"{count:,} oracles"))
+    taken = seconds(lambda: write_page(records, page, title=f"{count:,} oracles"))
     yield Row(f"report on {count:,} oracles", count, taken, f"{page.stat().st_size / 1e6:.1f} MB")
 
 
@@ -133,10 +131,7 @@ def chain(count: int) -> list[RunRecord]:
             for score in oracle.scores
         )
         bases.append(replace(oracle, name=f"oracle {number}", scores=scores))
-    found: list[RunRecord] = []
-    for base in (*bases, model):
-        found.append(seal(base, found[-1].digest if found else None))
-    return found
+    return list(chained([*bases, model]))
 
 
 def moved(value: float, draw: random.Random) -> float:
@@ -171,13 +166,6 @@ def trained(engine: Engine, parts: dict[Part, Source], width: int, seed: int) ->
         )
     phase = Phase("train", (parts["retain"],), supervised, Optimizer(lr=0.05), 128)
     return engine.fit(model, [phase], epochs=1, seed=seed)
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Processor seconds of this process for some work."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def memory() -> str:

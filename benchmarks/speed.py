@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,7 +45,15 @@ from eigenforget.methods.base import Task
 from eigenforget.methods.muda import MUDA
 from eigenforget.methods.unlearn import run_method
 from eigenforget.models.small_resnet import SmallResnet
-from eigenforget.record import append, canonical, read, seal, to_json, write_text
+from eigenforget.record import (
+    RunRecord,
+    append,
+    canonical,
+    chained,
+    read,
+    to_json,
+    write_text,
+)
 from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import fisher_diagonal
 from eigenforget.training.phases import Optimizer, Phase
@@ -190,10 +198,14 @@ def peak_of_verify(folder: Path) -> float:
 def write_records(folder: Path, count: int) -> None:
     """A chain of copies of one record of 60 scores under other names."""
     folder.mkdir()
-    base, previous = read(RECORD), None
-    for number in range(count):
-        record = seal(replace(base, name=f"model {number}"), previous)
-        previous = record.digest
+    base = read(RECORD)
+    named = (replace(base, name=f"model {number}") for number in range(count))
+    write_files(chained(named), folder)
+
+
+def write_files(sealed: Iterable[RunRecord], folder: Path) -> None:
+    """A file for each of these records, in their order."""
+    for number, record in enumerate(sealed):
         text = canonical(to_json(record)) + "\n"
         (folder / f"{number:06d}.json").write_text(text, encoding="utf-8")
 
