@@ -21,7 +21,7 @@ from eigenforget.evaluation.audits.u_lira import (
     gaussian,
 )
 from eigenforget.evaluation.evidence import PartOutputs
-from eigenforget.evaluation.metrics.attacks import delong
+from eigenforget.evaluation.metrics.attacks import delong, threshold_attack
 from tests.numerics.shadows import evidence_of, random_labels, random_seen, trained
 
 NAMES = ["u_lira_auc", "u_lira_tpr_1", "u_lira_tpr_01"]
@@ -257,3 +257,16 @@ def test_logits_that_are_not_finite_are_an_error():
     evidence.peers[1]["forget"].logits[0, 0] = np.nan
     with pytest.raises(EigenforgetError, match="part forget: a logit is not finite"):
         ULiRA()(evidence, seed=0)
+
+
+@pytest.mark.parametrize("fpr", [0.01, 0.1, 0.6])
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_a_resample_is_attacked_as_if_it_had_been_written_out(fpr, levels):
+    rng = np.random.default_rng(levels)
+    tests = Statistics(*(rng.integers(0, levels, size=(5, 60)) / 7 for _ in range(2)))
+    resampled = u_lira.Resampled(tests, fpr)
+    for _ in range(50):
+        oracles, samples = rng.integers(0, 5, size=5), rng.integers(0, 60, size=60)
+        written = [side[np.ix_(oracles, samples)].ravel() for side in tests]
+        expected = threshold_attack(members=written[0], others=written[1], fpr=fpr)
+        assert resampled.hits(oracles, samples) == expected

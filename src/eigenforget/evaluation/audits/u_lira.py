@@ -18,6 +18,7 @@ from eigenforget.evaluation.metrics.attacks import (
     FALSE_POSITIVE_RATES,
     MIN_SAMPLES,
     Delong,
+    allowed_positives,
     attack_score,
     auc_interval,
     margins,
@@ -195,12 +196,14 @@ def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
             f"needs {needed} statistics of models that never saw the samples, got {count * n}",
             trace="both",
         )
-    value = _hit(tests, fpr)
-    rng = np.random.default_rng(derive(seed, "u_lira", name))
-    draws = []
-    for _ in range(DRAWS):
-        drawn = np.ix_(rng.integers(0, count, size=(count,)), rng.integers(0, n, size=(n,)))
-        draws.append(_hit(Statistics(tests.of_model[drawn], tests.of_oracle[drawn]), fpr))
+    value = threshold_attack(
+        members=tests.of_model.ravel(), others=tests.of_oracle.ravel(), fpr=fpr
+    )
+    resampled, rng = Resampled(tests, fpr), np.random.default_rng(derive(seed, "u_lira", name))
+    draws = [
+        resampled.hits(rng.integers(0, count, size=(count,)), rng.integers(0, n, size=(n,)))
+        for _ in range(DRAWS)
+    ]
     low, high = np.quantile(draws, [0.025, 0.975])
     if low == high:
         # All resamples alike: a point would claim certainty, see auc_interval.
@@ -209,8 +212,41 @@ def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
     return attack_score(name, value, interval, "both")
 
 
-def _hit(tests: Statistics, fpr: float) -> float:
-    return threshold_attack(members=tests.of_model.ravel(), others=tests.of_oracle.ravel(), fpr=fpr)
+class Resampled:
+    """`threshold_attack` on resamples of oracles and samples, without sorting any of them.
+
+    A statistic counts as often as its oracle was drawn times as often as its sample was.
+
+    Args:
+        tests: The statistics.
+        fpr: The false-positive rate.
+    """
+
+    def __init__(self, tests: Statistics, fpr: float) -> None:
+        self.of_model = tests.of_model
+        self.allowed = allowed_positives(fpr, tests.of_oracle.size)
+        highest = tests.of_oracle.ravel().argsort()[::-1]
+        self.ordered = tests.of_oracle.ravel()[highest]
+        self.places = np.unravel_index(highest, tests.of_oracle.shape)
+
+    def hits(self, oracles: np.ndarray, samples: np.ndarray) -> float:
+        """The share of the model's statistics found in the resample with these rows and columns."""
+        by_oracle, by_sample = (
+            np.bincount(drawn, minlength=size).astype(np.float64)
+            for drawn, size in zip((oracles, samples), self.of_model.shape, strict=True)
+        )
+        above = (self.of_model > self._threshold(by_oracle, by_sample)).astype(np.float64)
+        return float(by_oracle @ above @ by_sample) / self.of_model.size
+
+    def _threshold(self, by_oracle: np.ndarray, by_sample: np.ndarray) -> float:
+        """The highest statistic of the oracles that is not among the allowed false positives."""
+        length = 2 * self.allowed + 64
+        while True:
+            rows, columns = (place[:length] for place in self.places)
+            passed = (by_oracle[rows] * by_sample[columns]).cumsum()
+            if passed[-1] > self.allowed:
+                return float(self.ordered[passed.searchsorted(self.allowed, side="right")])
+            length *= 2
 
 
 def _phi(models: Sequence[Observation]) -> np.ndarray:

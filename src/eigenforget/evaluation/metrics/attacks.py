@@ -179,7 +179,7 @@ def threshold_attack(*, members: np.ndarray, others: np.ndarray, fpr: float) -> 
         EigenforgetError: A side is empty, or fpr is outside (0, 1).
     """
     _check(members, others, fpr)
-    return _found(members, _descending(others), allowed=_allowed(fpr, len(others)))
+    return _found(members, _descending(others), allowed=allowed_positives(fpr, len(others)))
 
 
 def tpr_interval(*, members: np.ndarray, others: np.ndarray, fpr: float) -> Interval:
@@ -242,7 +242,8 @@ def _found(members: np.ndarray, ordered: np.ndarray, *, allowed: int) -> float:
     return 1.0 if allowed >= len(ordered) else float(np.mean(members > ordered[allowed]))
 
 
-def _allowed(fpr: float, n: int) -> int:
+def allowed_positives(fpr: float, n: int) -> int:
+    """floor(fpr · n): how many of n others may be taken for members."""
     # 0.29 · 100 is 28.999… in binary: the nudge is far below 1 / n and far above the rounding.
     return math.floor(fpr * n + 1e-9)
 
