@@ -44,6 +44,15 @@ def test_cross_entropy_is_the_negative_log_of_the_softmax(logits):
     )
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothed_cross_entropy_is_the_mean_over_the_smoothed_target(logits, smoothing):
+    q = (1 - smoothing) * np.eye(logits.shape[1])[LABELS.numpy()] + smoothing / logits.shape[1]
+    same(
+        losses.cross_entropy(logits, LABELS, smoothing),
+        -(q * np.log(softmax(logits.numpy(), axis=1))).sum(1),
+    )
+
+
 def test_entropy_is_scipys(logits):
     same(losses.entropy(logits), scipy_entropy(softmax(logits.numpy(), axis=1), axis=1))
 

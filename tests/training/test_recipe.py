@@ -102,3 +102,53 @@ def test_a_training_that_diverges_leaves_the_model_as_it_was() -> None:
     with pytest.raises(Diverged):
         train(model, (X * 1e30, Y), Recipe(epochs=2, batch_size=8, lr=1e10), engine=ENGINE)
     assert same(model, before)
+
+
+class Snapshots(nn.Module):
+    """A model that keeps the weights that each of its calls in training was made with."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen.append({k: v.clone() for k, v in self.inner.state_dict().items()})
+        return self.inner(inputs)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.3, 3), (0.95, 10)])
+def test_averaged_weights_are_the_mean_of_the_last_steps(share: float, kept: int) -> None:
+    inner = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()
+    source = TensorSource(X.double(), Y)
+    plain, averaged = (Recipe(epochs=2, batch_size=8, averaged=a) for a in (0.0, share))
+    watched = Snapshots(copy.deepcopy(inner))
+    last = fit_recipe(watched, source, plain, engine=ENGINE, seed=3).inner.state_dict()
+    after = [*watched.seen[1:], last]
+    assert len(after) == 10
+    found = fit_recipe(copy.deepcopy(inner), source, averaged, engine=ENGINE, seed=3).state_dict()
+    for name, tensor in found.items():
+        mean = torch.stack([state[name].double() for state in after[-kept:]]).mean(0)
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, mean, rtol=1e-12, atol=1e-12)
+
+
+def test_averaging_leaves_infinite_masks_and_counts_steps_not_batches() -> None:
+    model = net()
+    model.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    recipe = Recipe(epochs=2, batch_size=8, averaged=0.5)
+    engine = Engine(device="cpu", accumulate=2)
+    found = train(model, (X, Y), recipe, engine=engine)
+    assert torch.equal(found.mask, model.mask)
+    plain = train(net(), (X, Y), Recipe(epochs=2, batch_size=8), engine=engine)
+    assert not same(found, plain), "6 steps, of which the last 3 are averaged"
+
+
+def test_label_smoothing_bounds_the_confidence() -> None:
+    # The minimum of the smoothed loss has 1 − s + s/C at the label.
+    one_each = (torch.eye(3), torch.arange(3))
+    recipe = Recipe(epochs=400, batch_size=3, lr=0.5, weight_decay=0.0, label_smoothing=0.3)
+    found = train(nn.Sequential(nn.Linear(3, 3)), one_each, recipe, engine=ENGINE)
+    expected = 0.1 + 0.7 * torch.eye(3)
+    torch.testing.assert_close(found(torch.eye(3)).softmax(1), expected, rtol=0, atol=1e-3)

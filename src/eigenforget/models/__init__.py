@@ -18,6 +18,7 @@ from eigenforget.models.building import initial_weights
 from eigenforget.models.huggingface import HuggingFace
 from eigenforget.models.mlp import Mlp
 from eigenforget.models.module import Module
+from eigenforget.models.resnet9 import Resnet9
 from eigenforget.models.resnet18 import Resnet18
 from eigenforget.models.small_resnet import SmallResnet
 from eigenforget.models.text import TextMlp, TextTransformer
@@ -45,6 +46,7 @@ MODELS: Registry[type] = Registry(
     [
         Mlp,
         SmallResnet,
+        Resnet9,
         Resnet18,
         VitTiny,
         TextMlp,
@@ -63,6 +65,7 @@ __all__ = [
     "HuggingFace",
     "Mlp",
     "Module",
+    "Resnet9",
     "Resnet18",
     "SmallResnet",
     "TextMlp",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
+from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
 from eigenforget.data import AUGMENTS
@@ -47,6 +50,12 @@ class Recipe:
         Literal["none", "crop", "flip_crop"],
         "random shifts, or shifts and horizontal flips, of training images",
     ] = "none"
+    label_smoothing: Annotated[
+        Below1, "share of the target that all classes have in equal parts"
+    ] = 0.0
+    averaged: Annotated[
+        Below1, "share of the steps, the last ones, whose weights are averaged; 0 takes the last"
+    ] = 0.0
 
 
 RECIPES: Registry[type] = Registry(
@@ -59,9 +68,9 @@ Models stored under an earlier revision are not used any more.
 """
 
 
-def supervised(inputs: LossInputs) -> Tensor:
+def supervised(inputs: LossInputs, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy [B] of the batch's own labels, the loss of plain training."""
-    return cross_entropy(inputs.outputs.logits, inputs.batch.labels)
+    return cross_entropy(inputs.outputs.logits, inputs.batch.labels, smoothing)
 
 
 @door
@@ -130,6 +139,26 @@ def _recipe(given: Any) -> Any:
     )
 
 
+class _Average:
+    """The mean of a model's weights and buffers over its steps from `first` on."""
+
+    def __init__(self, model: nn.Module, first: int) -> None:
+        self.mean = AveragedModel(model, avg_fn=_running_mean, use_buffers=True)
+        self._left = first
+
+    def step(self, model: nn.Module) -> None:
+        """Take note of a step."""
+        if self._left > 0:
+            self._left -= 1
+        else:
+            self.mean.update_parameters(model)
+
+
+def _running_mean(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+    """The mean with one more value; what is equal stays, such as the infinities of a mask."""
+    return torch.where(mean == value, mean, mean + (value - mean) / (count + 1))
+
+
 def fit_recipe(
     model: nn.Module,
     source: Source,
@@ -168,8 +197,21 @@ def fit_recipe(
         weight_decay=recipe.weight_decay,
         schedule=recipe.schedule,
     )
-    phase = Phase("train", (source,), supervised, optimizer, recipe.batch_size)
-    engine.fit(wide, [phase], epochs=recipe.epochs, seed=seed, layer=layer, log=log)
+    phase = Phase(
+        "train",
+        (source,),
+        partial(supervised, smoothing=recipe.label_smoothing),
+        optimizer,
+        recipe.batch_size,
+    )
+    if recipe.averaged == 0:
+        engine.fit(wide, [phase], epochs=recipe.epochs, seed=seed, layer=layer, log=log)
+    else:
+        steps = recipe.epochs * math.ceil(phase.steps() / engine.accumulate)
+        average = _Average(wide, math.floor((1 - recipe.averaged) * steps))
+        phase = replace(phase, after_step=average.step)
+        engine.fit(wide, [phase], epochs=recipe.epochs, seed=seed, layer=layer, log=log)
+        wide.load_state_dict(average.mean.module.state_dict())
     if wide is not model:
         given = dict(named_tensors(model))
         trained = dict(named_tensors(narrowed(wide, types_of(given))))

@@ -15,15 +15,21 @@ _NONE_IGNORED = torch.iinfo(torch.int64).min
 """torch leaves out samples of this label; by default it is −100, which data may hold by mistake."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy −log softmax(logits)[label] per sample [B].
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy −Σ q log softmax(logits) per sample [B].
+
+    q is 1 at the label; under smoothing s it is 1 − s + s/C there and s/C elsewhere.
 
     Unlike in torch's function no label is ignored: −100 is an error, not a silent zero.
     """
     check_logits_and_labels(logits, labels)
     try:
         return nn.functional.cross_entropy(
-            logits, labels.long(), reduction="none", ignore_index=_NONE_IGNORED
+            logits,
+            labels.long(),
+            reduction="none",
+            ignore_index=_NONE_IGNORED,
+            label_smoothing=smoothing,
         )
     except IndexError:
         check_class_range(labels, num_classes=logits.shape[1], what="labels")
