@@ -20,7 +20,7 @@ from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.types import Score, Split
 from eigenforget.data.sources import Samples, TensorSource
 from eigenforget.evaluation.audits import Prototypes
-from eigenforget.evaluation.board import Measurement
+from eigenforget.evaluation.board import Board, Measurement
 from eigenforget.evaluation.evaluate import Evaluation, evaluate
 from eigenforget.evaluation.evidence import Evidence
 from eigenforget.evaluation.records import Origin, evaluation_record
@@ -564,3 +564,26 @@ def test_warnings_about_the_data_stand_in_the_record() -> None:
         found = evaluate({"m": net()}, forget=loader, retain=RETAIN, test=TEST, skip=QUICK)
     (line,) = found.records[0].job["warnings"]
     assert "20 of 20" in line
+
+
+def test_peers_let_attacks_with_shadow_models_run() -> None:
+    """As with the board, whose models saw the same samples."""
+    w, names = toys.world(), ("u_lira_auc", "klom_forget")
+    forget, retain, test = toys.sides(by_class=True)
+    skip = tuple(name for name in measurement_names() if name not in ("u_lira", "klom"))
+    given = {"forget": forget, "retain": retain, "test": test, "skip": skip, "engine": ENGINE}
+    given["oracles"] = {f"oracle {i}": model for i, model in enumerate(w.oracles[:3])}
+    model, *peers = w.originals
+    found = evaluate({"m": model}, peers=peers, **given)["m"]
+    panel = w.panel(skip=skip)
+    board = Board(panel, [], w.oracles[:3], peers=2)
+    expected = board.measure(model, "unlearned", peers=[panel.observe(peer) for peer in peers])
+    known = {score.name: score.value for score in expected.scores}
+    assert [found[name].value for name in names] == [known[name] for name in names]
+    assert known["u_lira_auc"] is not None
+    assert evaluate({"m": model}, **given)["m"]["u_lira_auc"].value is None
+    for models in ({"original": model}, {"a": model, "b": model}):
+        with pytest.raises(EigenforgetError, match="the one unlearned model"):
+            evaluate(models, peers=peers, **given)
+    with pytest.raises(EigenforgetError, match=r"peer 2.*got str"):
+        evaluate({"m": model}, peers=[peers[0], "m"], **given)

@@ -201,6 +201,7 @@ def evaluate(
     retain: Any,
     test: Any,
     oracles: Mapping[str, nn.Module | ModelAndCost] | None = None,
+    peers: Sequence[nn.Module] = (),
     metrics: Sequence[Any] = (),
     audits: Sequence[Any] = (),
     skip: Sequence[str] = (),
@@ -229,6 +230,8 @@ def evaluate(
         test: Held-out samples, likewise.
         oracles: Models retrained without the forget set, by name. Two or more give a band, one
             gives a gap without a band, and without any there is neither.
+        peers: Models made like the one unlearned model, from other training seeds. With two or
+            more, attacks with shadow models (U-LiRA) run too.
         metrics: Metrics of your own: classes, or spellings such as 'python(path="mine.py:Mine")'.
         audits: Audits of your own: functions (evidence, seed) → score, instances, classes or
             spellings. "linear_probe(c=2.0)" replaces the audit of that name.
@@ -259,6 +262,7 @@ def evaluate(
     check_arguments(allow_overlap=allow_overlap, engine=engine, seed=seed)
     given, retrained = models_by_name(models, "models"), models_by_name(oracles or {}, "oracles")
     _check_names(given, retrained)
+    alike = _peers(peers, len(given.keys() - {"original"}))
     held_out = as_source(test, "test")
     sides = SampleSets(as_source(forget, "forget"), as_source(retain, "retain"), held_out)
     sides.check(allow_overlap=allow_overlap)
@@ -280,8 +284,10 @@ def evaluate(
     )
     check_classes_exist(gone, panel.num_classes)
     made = {**given, **retrained}
-    plain = prepared_models(made, sides, trains="relearning" not in skip)
-    measured = _measured(panel, plain, oracles=tuple(retrained))
+    trains = "relearning" not in skip
+    plain = prepared_models(made, sides, trains=trains)
+    beside = prepared_models(alike, sides, trains=trains)
+    measured = _measured(panel, plain, oracles=tuple(retrained), peers=tuple(beside.values()))
     origin, split = origin_of(
         panel, sides, made_by="eigenforget.evaluate", inferred=forgotten_classes is None
     )
@@ -396,19 +402,26 @@ def _left(models: Mapping[str, ModelAndCost], name: str, role: str) -> dict[str,
 
 
 def _measured(
-    panel: Panel, models: Mapping[str, nn.Module], *, oracles: Sequence[str]
+    panel: Panel,
+    models: Mapping[str, nn.Module],
+    *,
+    oracles: Sequence[str],
+    peers: Sequence[nn.Module],
 ) -> dict[str, Measurement]:
     from eigenforget.evaluation.board import Board
 
     originals = [models["original"]] if "original" in models else []
-    with on_its_device(*models.values()):
+    with on_its_device(*models.values(), *peers):
         for original in originals:
             warn_of_poor_recall(original, panel.parts["retain"], panel.engine, panel.layer)
-        board = Board(panel, originals, [models[name] for name in oracles])
+        board = Board(
+            panel, originals, [models[name] for name in oracles], peers=len(peers) or None
+        )
+        observed = [panel.observe(model) for model in peers]
         found = {
             name: board.measure_original()
             if name == "original"
-            else board.measure(model, "unlearned")
+            else board.measure(model, "unlearned", peers=observed)
             for name, model in models.items()
             if name not in oracles
         }
@@ -483,6 +496,15 @@ def models_by_name(given: Any, what: str) -> dict[str, ModelAndCost]:
             )
         found[name] = made
     return found
+
+
+def _peers(given: Any, unlearned: int) -> dict[str, ModelAndCost]:
+    models = _list(given, "peers")
+    if models and unlearned != 1:
+        raise EigenforgetError(
+            f"peers are made like the one unlearned model that is measured; {unlearned} were given"
+        )
+    return models_by_name({f"peer {i}": model for i, model in enumerate(models, 1)}, "peers")
 
 
 def _list(given: Any, what: str) -> list[Any]:
