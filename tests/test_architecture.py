@@ -174,6 +174,7 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
             "phases.py",
             "fitted_probe.py",  # there it solves a convex problem over its own weights
             "updater.py",  # a type, of optimizers that phases.py makes
+            "recipe.py",  # its mean of weights
         },
         ".backward(": {"engine.py"},
         "optimizer.step(": {"engine.py"},
