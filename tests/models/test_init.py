@@ -40,6 +40,7 @@ def refusal(call) -> str:
     [
         ("resnet18", 10, (3, 32, 32), 11_173_962),
         ('resnet18(stem="imagenet")', 1000, (3, 224, 224), 11_689_512),
+        ("all_cnn", 10, (3, 32, 32), 1_620_010),
         ("vit_tiny(patch=16)", 1000, (3, 224, 224), 5_717_416),
         ("mlp", 10, (1, 8, 8), 64 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10),
         ("mlp(hidden=())", 3, (5,), 5 * 3 + 3),
@@ -53,6 +54,7 @@ SMALL = [
     "mlp(hidden=(16,))",
     "small_resnet(width=4)",
     "small_resnet(width=4, stem_stride=2, blocks=2)",
+    "all_cnn(width=4)",
     "vit_tiny(dim=12, depth=2)",
 ]
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from eigenforget.core.registry import Registry, from_function
+from eigenforget.models.all_cnn import AllCnn
 from eigenforget.models.building import initial_weights
 from eigenforget.models.huggingface import HuggingFace
 from eigenforget.models.mlp import Mlp
@@ -48,6 +49,7 @@ MODELS: Registry[type] = Registry(
         SmallResnet,
         Resnet9,
         Resnet18,
+        AllCnn,
         VitTiny,
         TextMlp,
         TextTransformer,
@@ -62,6 +64,7 @@ MODELS: Registry[type] = Registry(
 
 __all__ = [
     "MODELS",
+    "AllCnn",
     "HuggingFace",
     "Mlp",
     "Module",
