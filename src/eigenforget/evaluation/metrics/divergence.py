@@ -16,6 +16,7 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.class_means import checked_classes
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
+from eigenforget.evaluation.metrics.panel import all_finite
 from eigenforget.evaluation.metrics.similarity import joined_state
 
 LN2 = math.log(2)
@@ -237,7 +238,7 @@ def softmaxes(part: Part, *, mine: Tensor, other: Tensor) -> Softmaxes:
             f" got {list(mine.shape)} and {list(other.shape)}"
         )
     for logits, whose in ((mine, "the model's"), (other, "the other model's")):
-        if not bool(logits.isfinite().all()):
+        if not all_finite(logits):
             raise EigenforgetError(
                 f"part {part}: {whose} logits are not finite; a divergence needs numbers"
             )

@@ -27,7 +27,7 @@ from eigenforget.evaluation.metrics.attacks import (
     auc_score,
     tpr_score,
 )
-from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric, all_finite
 from eigenforget.evaluation.metrics.roc import roc_series
 from eigenforget.evaluation.metrics.similarity import state_rows
 
@@ -78,7 +78,7 @@ class PopulationMIA(PanelMetric):
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
         logits, labels = checked(part, batch, outputs)
-        if not bool(logits.isfinite().all()):
+        if not all_finite(logits):
             raise EigenforgetError(
                 f"part {part}: a logit is not finite, so the loss is not a number"
             )

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torchmetrics
 from torch import Tensor
 
 from eigenforget.core.types import Batch, Outputs, Part, Score
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite."""
+    # A sum takes a tenth of the time. It may also overflow, and then each value is looked at.
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 class MetricContext(NamedTuple):
@@ -44,8 +51,7 @@ class ContextMetric(torchmetrics.Metric, ABC):
         Where a parameter of its constructor has the name of an attribute of the context, that is
         its value.
         """
-        wanted = inspect.signature(cls).parameters
-        return cls(**{name: getattr(context, name) for name in context._fields if name in wanted})
+        return cls(**{name: getattr(context, name) for name in _wanted(cls)})
 
     def add_rows(self, *states: str) -> None:
         """Adds states that collect tensors of rows; ranks join theirs."""
@@ -56,6 +62,13 @@ class ContextMetric(torchmetrics.Metric, ABC):
         """Adds states that start as these zeros and are summed over ranks."""
         for state, zeros in states.items():
             self.add_state(state, zeros, dist_reduce_fx="sum")
+
+
+@cache
+def _wanted(kind: type[ContextMetric]) -> tuple[str, ...]:
+    """What of a context the constructor takes; looked up once, as it takes long."""
+    known = inspect.signature(kind).parameters
+    return tuple(name for name in MetricContext._fields if name in known)
 
 
 class PanelMetric(ContextMetric):

@@ -16,6 +16,7 @@ from eigenforget.alignment import Moments, empty_moments, merge, moments, range_
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
+from eigenforget.evaluation.metrics.panel import all_finite
 
 MIN_PAIRED_SAMPLES = 10
 """Two samples always have similarity 1: the fewer samples, the more alike unrelated features look.
@@ -104,9 +105,9 @@ class _Similarity(PairedMetric):
 
     @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
-        x, y = paired_rows(part, mine=mine, other=other, width=self.num_features)
         if part not in self.parts and len(self.samples):
             return
+        x, y = paired_rows(part, mine=mine, other=other, width=self.num_features)
         # A part that is not compared still leaves an empty state: a rank with an empty list cannot
         # be gathered.
         width = x.shape[1] + y.shape[1]
@@ -232,7 +233,7 @@ def checked_features(part: Part, features: Tensor, *, width: int | None = None) 
         raise EigenforgetError(
             f"part {part}: features must be [B, {width or 'D'}], got {list(features.shape)}"
         )
-    if not bool(features.isfinite().all()):
+    if not all_finite(features):
         raise EigenforgetError(
             f"part {part}: the model's features are not finite; scores need numbers"
         )
