@@ -67,7 +67,7 @@ def test_streams_without_end_or_sample_are_one_line(monkeypatch: pytest.MonkeyPa
         as_source(Stream(None), "x")
 
 
-@pytest.mark.parametrize("kind", ["float64", "float32", "uint8", ">f4"])
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "uint8", ">f4"])
 def test_a_large_mapped_array_is_read_row_by_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -28,7 +28,7 @@ from eigenforget.data.sources.kinds import (
 from eigenforget.data.sources.loaders import is_loader, selection
 from eigenforget.data.sources.reading import one_batch, spread_rows
 from eigenforget.data.sources.samples import Samples, with_transform
-from eigenforget.data.sources.streams import MappedRows, is_mapped, is_stream, sample_list
+from eigenforget.data.sources.streams import MappedRows, is_mapped, is_stream, sample_list, whole
 
 _LOOKED_AT = 32
 """Samples of a dataset that are read before it is used."""
@@ -139,7 +139,8 @@ def _from_pair(inputs: Any, labels: Any, what: str) -> Source:
             )
         if inputs.dtype.kind not in "biuf":
             raise EigenforgetError(f"{what}: inputs must be numbers, got {inputs.dtype}")
-        return DatasetSource(MappedRows(inputs, targets), known=targets.cpu().numpy())
+        rows = MappedRows(inputs, targets)
+        return DatasetSource(rows, collate=whole, known=targets.cpu().numpy())
     if isinstance(inputs, Mapping):
         given: Inputs = {
             str(name): _tensor(value, f"{what}: {name}") for name, value in inputs.items()
@@ -168,7 +169,7 @@ def _tensor(value: Any, what: str) -> Tensor:
     array = _stacked(value)
     if array.dtype.kind not in "biuf":
         raise EigenforgetError(f"{what} must be numbers, got {array.dtype} {list(array.shape)}")
-    if array.dtype.kind == "f" and array.dtype.itemsize > 4:
+    if array.dtype.kind == "f" and array.dtype.itemsize != 4:
         array = array.astype(np.float32)
     # PyTorch takes neither another machine's byte order nor read-only memory nor strides that run
     # backwards.

@@ -88,6 +88,8 @@ def is_mapped(inputs: Any) -> TypeGuard[np.memmap[Any, Any]]:
 class MappedRows(Dataset[Any]):
     """Rows of an array that numpy maps from disk: only those that are asked for are read.
 
+    A loader that collates with `whole` takes the rows of a batch at once. Floats become float32.
+
     Args:
         inputs: [N, …].
         targets: Labels [N].
@@ -100,7 +102,18 @@ class MappedRows(Dataset[Any]):
         return len(self.inputs)
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
-        row = np.array(self.inputs[n])
-        if row.dtype.kind == "f" and row.dtype.itemsize > 4:
-            row = row.astype(np.float32)
-        return torch.as_tensor(row.astype(row.dtype.newbyteorder("="))), self.targets[n]
+        return self._tensor(n), self.targets[n]
+
+    def __getitems__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """The batch of these rows."""
+        return self._tensor(rows), self.targets[rows]
+
+    def _tensor(self, rows: int | list[int]) -> Tensor:
+        found = np.array(self.inputs[rows])
+        kind = np.float32 if found.dtype.kind == "f" else found.dtype.newbyteorder("=")
+        return torch.as_tensor(found.astype(kind, copy=False))
+
+
+def whole(batch: Any) -> Any:
+    """What `__getitems__` gave, which is a batch already."""
+    return batch
