@@ -26,9 +26,6 @@ _MODEL = "small_resnet(width=16, stem_stride=2)"
 """A stem that halves the images. Digits of 8 × 8 pixels lose nothing, and the demo takes half the
 time."""
 _RECIPE = "recipe(epochs=15, batch_size=64)"
-_AUDITS = ("relearning(budgets=(10,))",)
-"""A class has some 140 samples to relearn from, so a budget of 100 would show what all samples
-show."""
 
 
 def demo(
@@ -51,7 +48,7 @@ def demo(
     experiment.check(seed)
     Output(out, overwrite=overwrite).check_folder()
     methods = [METHODS.parse(method) for method in _METHODS]
-    study = Study(experiment, methods, seed=seed, audits=_AUDITS)
+    study = Study(experiment, methods, seed=seed)
     with progress() as watch, one_thread():
         chain = experiment.seal(list(study.records(watch)))
     title = f"eigenforget demo: forget digit {label}"

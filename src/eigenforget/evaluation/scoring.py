@@ -31,7 +31,7 @@ from eigenforget.evaluation.metrics import (
 )
 from eigenforget.evaluation.observe import at_layer, batches, pairs
 
-SCORING_REVISION = 3
+SCORING_REVISION = 4
 """Raised whenever a score of the same models would no longer be the same.
 
 Stored results of benchmarks are not used beyond it.

@@ -20,6 +20,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source
+from eigenforget.data.sources.inputs import concatenated, joinable
 from eigenforget.data.sources.placing import near, room_on
 from eigenforget.models.features import Tap, capture, in_eval_mode
 from eigenforget.models.initialisation import infinite_constants, unsound
@@ -338,6 +339,8 @@ class _Loss(nn.Module):
             yield _Taps(student, tuple(teachers))
 
     def forward(self, phase: Phase, epoch: int, taps: _Taps, batches: Sequence[Batch]) -> Tensor:
+        if phase.as_one and joinable(batches):
+            batches = [concatenated(list(batches))]
         loss = phase.loss(*(self._inputs(taps, batch) for batch in batches)).mean()
         if phase.penalty is not None:
             loss = loss + phase.penalty(self.model, epoch)

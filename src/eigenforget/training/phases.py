@@ -107,6 +107,9 @@ class Phase:
             is read in fresh random order, and starts again when it runs out.
         repeats: Asked as repeats(model, number) before each pass of an epoch, from number 0 on,
             whether it runs; None runs one. A pass has a log row.
+        as_one: Whether the batches of a step go through the model together, where their inputs can
+            be joined: the loss gets one LossInputs with the samples of all sources, in their order.
+            For models that treat each sample alone this only takes fewer calls.
         continues: Whether this phase shares its momentum with the phase before it: one optimizer
             for both, at the learning rate of each.
     """
@@ -126,6 +129,7 @@ class Phase:
     steps_per_epoch: int | None = None
     other_batch_size: int | None = None
     repeats: Callable[[nn.Module, int], bool] | None = None
+    as_one: bool = False
     continues: bool = False
 
     def steps(self) -> int:

@@ -238,8 +238,8 @@ def concatenated(batches: list[Batch]) -> Batch:
         EigenforgetError: Their inputs differ in names or shapes.
     """
     device = batches[0].labels.device
-    forms = [_forms(batch.inputs) for batch in batches]
-    if any(form != forms[0] for form in forms):
+    if not joinable(batches):
+        forms = [_forms(batch.inputs) for batch in batches]
         other = next(form for form in forms if form != forms[0])
         raise EigenforgetError(f"joined sources give different inputs: {forms[0]} and {other}")
     first = batches[0].inputs
@@ -252,6 +252,12 @@ def concatenated(batches: list[Batch]) -> Batch:
         torch.cat([b.labels.to(device) for b in batches]),
         torch.cat([b.positions.to(device) for b in batches]),
     )
+
+
+def joinable(batches: Sequence[Batch]) -> bool:
+    """Whether the inputs of the batches have the same names and shapes of a sample."""
+    forms = [_forms(batch.inputs) for batch in batches]
+    return all(form == forms[0] for form in forms)
 
 
 def _forms(inputs: Any) -> dict[str, list[int]]:

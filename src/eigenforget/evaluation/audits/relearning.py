@@ -108,12 +108,11 @@ class Relearning:
     reads: ClassVar[Reads] = "model"
     budgets: Annotated[tuple[Count, ...], "forget samples to relearn from, beside all of them"] = (
         10,
-        100,
     )
-    steps: Annotated[Count, "optimizer steps for each budget"] = 32
+    steps: Annotated[Count, "optimizer steps for each budget"] = 16
     lr: Annotated[Positive, "SGD learning rate"] = 0.01
     momentum: Momentum = 0.9
-    batch_size: Annotated[TwoOrMore, "forget samples per step, and as many retain samples"] = 64
+    batch_size: Annotated[TwoOrMore, "forget samples per step, and as many retain samples"] = 32
     clip: Annotated[
         NonNegative,
         "gradient-norm limit, 0 for none; the first steps on a class that was "
@@ -312,6 +311,7 @@ class _Run:
             norm="frozen",
             after_step=watch,
             steps_per_epoch=settings.steps,
+            as_one=True,
         )
         try:
             watch.stop_if_beaten()
