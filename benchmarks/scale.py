@@ -65,7 +65,7 @@ def main(
 
     Args:
         into: The file to write.
-        oracles: Oracles that are measured beside each other; half of them first.
+        oracles: Oracles that are measured beside each other; a fifth of them first.
         rows: Training samples.
         width: Columns.
         listed: Oracles of which there are records only.
@@ -99,7 +99,7 @@ def of_oracles(count: int, rows: int, width: int) -> Iterator[Row]:
     size = f"{rows:,} × {width}"
     yield Row(f"train {count} oracles, an epoch of {size}", count, taken)
     panel = Panel(parts, CLASSES, (GONE,), engine)
-    for number in (max(2, count // 2), count):
+    for number in (max(2, count // 5), count):
         board = Board(panel, (), models[:number])
         taken = seconds(lambda board=board: board.oracle_values)  # type: ignore[misc]
         yield Row(f"measure {number} oracles on {size}", number, taken, memory())
