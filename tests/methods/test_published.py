@@ -751,6 +751,25 @@ PINS["rem", "cifar10-resnet9-rem"] = Pin(
         "beta": "self.beta = 1",
     },
 )
+PINS["potion", "cifar10-resnet9-potion"] = Pin(
+    """
+    CIFAR_ptn_runs.sh: unlearn_method="XALFSSD"
+    CIFAR_ptn_runs.sh: p_cuts=(0.00 0.05 0.10 0.15 0.20 0.25 0.50 0.75)
+    CIFAR_ptn_runs.sh: dataset="CIFAR10" num_classes=10 model="resnet9"
+    src/methods.py: STEP_MULT = 1.1 MAX_TRY = 500  # easily enough
+    src/methods.py (XALFSSD): if new_model_acc <= min_acc * org_model_acc:
+    src/utils.py: self.dampening_constant = 1  # constant from ASSD paper
+    src/utils.py: loss = torch.norm(out, p="fro", dim=1).abs().mean()
+    src/opts.py: "--batch_size", type=int, default=512,
+    """,
+    {
+        "keep": "0.15 0.20 0.25",
+        "tries": "MAX_TRY = 500",
+        "dampening": "self.dampening_constant = 1",
+        "estimator": 'torch.norm(out, p="fro", dim=1).abs().mean()',
+        "batch_size": '"--batch_size", type=int, default=512',
+    },
+)
 PINS["jit", "cifar100-vgg11-jit"] = jit(
     "forget_full_class_main.py: elif args.net == 'VGG16': ... lipschitz_weighting = 0.5 learning_rate = 0.0003",
     lr="learning_rate = 0.0003",

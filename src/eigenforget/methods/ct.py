@@ -22,6 +22,9 @@ class CT(SGDFields, Method):
     The transposed model sees each pattern mirrored along the diagonal. Much of what it knows has to
     be learnt again, and fine-tuning does so without the forget set. Kernels of unequal sides, of 1
     × 1, and frozen ones stay as they are. The forget set is not used.
+
+    There is no recipe: the settings that Deep Unlearn searched for each data set are not in its
+    code.
     """
 
     name: ClassVar = "ct"

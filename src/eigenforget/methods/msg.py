@@ -26,6 +26,9 @@ class MSG(SGDFields, Method):
     weights are Kaiming normal (fan out). During fine-tuning they have their full gradient; the
     gradient of the other convolution weights is multiplied by `slow`. Normalisation, biases and
     linear layers train as usual.
+
+    There is no recipe: the settings that Deep Unlearn searched for each data set are not in its
+    code.
     """
 
     name: ClassVar = "msg"

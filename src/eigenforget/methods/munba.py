@@ -39,6 +39,9 @@ class MUNBa(SGDFields, Method):
     two directions. If a gradient is 0, or the two are opposite, there is no bargain, and the step
     is along ∇L_r + 0.1 ∇L_f. After a pass over the forget set, an epoch goes on with the remaining
     batches of a pass over the retain set. All steps share one momentum.
+
+    There is no recipe: the authors' code has a parser of options, and no script with the settings
+    of their runs.
     """
 
     name: ClassVar = "munba"

@@ -22,6 +22,9 @@ class NoT(SGDFields, Method):
 
     A negated layer gives exactly the negative of its former output, to which later layers are not
     fitted. Buffers stay as they are. The forget set is not used.
+
+    There is no recipe: neither code of the authors nor the settings of their centralised runs could
+    be read.
     """
 
     name: ClassVar = "not_"

@@ -12,6 +12,7 @@ from eigenforget.core.spec import configured
 from eigenforget.data.sources import Source
 from eigenforget.methods.base import Method, Range, Task
 from eigenforget.methods.fields import GradientChunk
+from eigenforget.methods.published import CIFAR10, RESNET9, PublishedRun
 from eigenforget.methods.ssd import Importances, alpha_of, dampen, importance_ratios
 from eigenforget.training.gradients import Weights, sensitivity
 
@@ -45,6 +46,16 @@ class Potion(Method):
     needs: ClassVar = ("forget", "retain", "labels", "per-sample gradients")
     passes: ClassVar = "trained: forget + retain; forward: (1 + tries) × forget"
     search_space: ClassVar = {"keep": Range(0.05, 0.75)}
+    recipes: ClassVar = {
+        "cifar10-resnet9-potion": PublishedRun(
+            dict(keep=0.2, tries=500, dampening=1.0, estimator="batch", batch_size=512),
+            RESNET9,
+            CIFAR10,
+            "1 to 1,000 of 100, 500 or 1,000 poisoned samples",
+            "if-loops/towards_poison_unlearning, CIFAR_ptn_runs.sh and src/methods.py, b654285",
+            "the script runs eight values of keep, and this is one of them",
+        ),
+    }
 
     keep: Annotated[
         UnitInterval, "share of the original's accuracy on the forget set at which to stop"

@@ -30,6 +30,7 @@ class PublishedData(NamedTuple):
 
 
 RESNET18 = PublishedModel("ResNet-18", 20)
+RESNET9 = PublishedModel("ResNet-9", 8)
 ALL_CNN = PublishedModel("All-CNN", 8)
 VIT = PublishedModel("ViT", 1)
 CIFAR10 = PublishedData("CIFAR-10", 10, (3, 32, 32))

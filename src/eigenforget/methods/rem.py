@@ -17,7 +17,7 @@ from eigenforget.core.types import Batch
 from eigenforget.data.sources import JoinedSource, Source
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import LearningRate, SGDFields
-from eigenforget.methods.published import CIFAR10, PublishedModel, PublishedRun
+from eigenforget.methods.published import CIFAR10, RESNET9, PublishedRun
 from eigenforget.models.features import called_with, logits_of
 from eigenforget.models.side_units import Masks, SideUnits, WideModel
 from eigenforget.training.losses import cross_entropy
@@ -73,7 +73,7 @@ class REM(SGDFields, Method):
                 share=0.2,
                 beta=1.0,
             ),
-            PublishedModel("ResNet-9", 8),
+            RESNET9,
             CIFAR10,
             "100 to 1,000 of 1,000 corrupted samples",
             "if-loops/rem, rem/experiments_run.sh and rem/src/config.py, 05f36dd",

@@ -31,6 +31,8 @@ class UAM(Method):
     min_w L_r(w + ε) with ε = argmax L_f(w + ε) over ‖ε‖ ≤ ρ, to first order: it moves w to where
     the retain loss is low and the forget loss high. Models other than the original that `inner`
     trains on its way are trained as usual.
+
+    There is no recipe: the authors' code leaves ρ and the number of epochs of their runs open.
     """
 
     name: ClassVar = "uam"
