@@ -26,7 +26,7 @@ from cyclopts import App
 from eigenforget.core import bands
 from eigenforget.experiments.bench.finished import read_problems
 from eigenforget.experiments.bench.results import write_pages
-from eigenforget.experiments.bench.scores_file import read_studies
+from eigenforget.experiments.bench.scores_file import read_studies, write_scores_file
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.cost import Share, shares
 from eigenforget.report.figures.svg import Line, Shade, heatmap
@@ -398,11 +398,15 @@ def described_method(run: RunRecord) -> str:
 
 
 def audit_pages(folder: Path) -> None:
-    """audit.md, audit.svg and audit.csv of each request, and the conclusions in docs/metrics.md."""
+    """The scores file of new records, audit.md, audit.svg and audit.csv of each request, and the
+    conclusions in docs/metrics.md.
+    """
     page = ROOT / "docs" / "metrics.md"
     found, heads, links, figures = [], [], [], []
     for name, title in AUDITS.items():
         audits = dict(sorted(read_studies(folder / name, "*").items(), reverse=True))
+        if any((folder / name).glob("*/records")):
+            write_scores_file(folder / name, audits)
         write_text(folder / name / "audit.md", metric_audit.audit_page(audits))
         for request, records in audits.items():
             judged = metric_audit.judge_metrics(records)
