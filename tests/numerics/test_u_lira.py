@@ -264,7 +264,7 @@ def test_logits_that_are_not_finite_are_an_error():
 def test_a_resample_is_attacked_as_if_it_had_been_written_out(fpr, levels):
     rng = np.random.default_rng(levels)
     tests = Statistics(*(rng.integers(0, levels, size=(5, 60)) / 7 for _ in range(2)))
-    resampled = u_lira.Resampled(tests, fpr)
+    resampled = u_lira.Resamples(tests, fpr)
     for _ in range(50):
         oracles, samples = rng.integers(0, 5, size=5), rng.integers(0, 60, size=60)
         written = [side[np.ix_(oracles, samples)].ravel() for side in tests]

@@ -199,7 +199,7 @@ def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
     value = threshold_attack(
         members=tests.of_model.ravel(), others=tests.of_oracle.ravel(), fpr=fpr
     )
-    resampled, rng = Resampled(tests, fpr), np.random.default_rng(derive(seed, "u_lira", name))
+    resampled, rng = Resamples(tests, fpr), np.random.default_rng(derive(seed, "u_lira", name))
     draws = [
         resampled.hits(rng.integers(0, count, size=(count,)), rng.integers(0, n, size=(n,)))
         for _ in range(DRAWS)
@@ -212,7 +212,7 @@ def _rate(name: str, tests: Statistics, *, fpr: float, seed: int) -> Score:
     return attack_score(name, value, interval, "both")
 
 
-class Resampled:
+class Resamples:
     """`threshold_attack` on resamples of oracles and samples, without sorting any of them.
 
     A statistic counts as often as its oracle was drawn times as often as its sample was.
