@@ -55,5 +55,5 @@ def test_a_small_run_makes_the_whole_table(tmp_path: Path, sides: imagenet_size.
         into=table, folder=tmp_path, rows=300, width=24, classes=5, methods=("head_mask()",)
     )
     lines = table.read_text().splitlines()
-    assert len(lines) == 10 and "`head_mask()`" in lines[-1] and "forget 0.000" in lines[-1]
+    assert len(lines) == 11 and "`head_mask()`" in lines[-1] and "forget 0.000" in lines[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.md", "x.npy"]
