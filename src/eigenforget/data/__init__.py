@@ -1,61 +1,27 @@
-"""Data sets by name: the load() of each spec gives a Data.
+"""Data sets by name: the load() of each spec gives a Data. All names load on first use.
 
-Adding one is a file and a line in DATASETS.
+Adding one is a file and a line in DATASETS (registry.py).
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from eigenforget.core.lazy import lazy_names
 
-from eigenforget.core.registry import Registry, from_function
-from eigenforget.data.augment import AUGMENTS
-from eigenforget.data.backdoored import BackdooredData
-from eigenforget.data.bundle import Arrays, Data, from_arrays
-from eigenforget.data.confused import ConfusedData
-from eigenforget.data.digits import Digits
-from eigenforget.data.fashion_mnist import FashionMnist
-from eigenforget.data.hf_dataset import HfDataset
-from eigenforget.data.image_folder import ImageFolder
-from eigenforget.data.image_table import ImageTable
-from eigenforget.data.npz import Npz
-from eigenforget.data.own_sets import as_data
-from eigenforget.data.table import Builtin, TableFile
-from eigenforget.data.text import Text
-from eigenforget.data.torchvision_set import TorchvisionSet
-
-
-def _of_function(function: Callable[..., Any]) -> type:
-    """A data set whose load() calls function(*, fields), which returns what `as_data` takes."""
-
-    @functools.wraps(function)
-    def load(**fields: Any) -> Data:
-        return as_data(function(**fields))
-
-    return from_function(load, call="load", given=())
-
-
-DATASETS: Registry[type] = Registry(
-    "data set",
-    "eigenforget.data",
-    [
-        Digits,
-        Builtin,
-        FashionMnist,
-        Npz,
-        TableFile,
-        Text,
-        ImageFolder,
-        ImageTable,
-        TorchvisionSet,
-        HfDataset,
-        BackdooredData,
-        ConfusedData,
-    ],
-    requires=("name", "load"),
-    wrap=_of_function,
-)
+if TYPE_CHECKING:
+    from eigenforget.data.augment import AUGMENTS
+    from eigenforget.data.backdoored import BackdooredData
+    from eigenforget.data.bundle import Arrays, Data, from_arrays
+    from eigenforget.data.confused import ConfusedData
+    from eigenforget.data.digits import Digits
+    from eigenforget.data.fashion_mnist import FashionMnist
+    from eigenforget.data.hf_dataset import HfDataset
+    from eigenforget.data.image_folder import ImageFolder
+    from eigenforget.data.image_table import ImageTable
+    from eigenforget.data.npz import Npz
+    from eigenforget.data.registry import DATASETS
+    from eigenforget.data.table import Builtin, TableFile
+    from eigenforget.data.text import Text
+    from eigenforget.data.torchvision_set import TorchvisionSet
 
 __all__ = [
     "AUGMENTS",
@@ -76,3 +42,30 @@ __all__ = [
     "TorchvisionSet",
     "from_arrays",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "augment": ("AUGMENTS",),
+        "backdoored": ("BackdooredData",),
+        "bundle": (
+            "Arrays",
+            "Data",
+            "from_arrays",
+        ),
+        "confused": ("ConfusedData",),
+        "digits": ("Digits",),
+        "fashion_mnist": ("FashionMnist",),
+        "hf_dataset": ("HfDataset",),
+        "image_folder": ("ImageFolder",),
+        "image_table": ("ImageTable",),
+        "npz": ("Npz",),
+        "registry": ("DATASETS",),
+        "table": (
+            "Builtin",
+            "TableFile",
+        ),
+        "text": ("Text",),
+        "torchvision_set": ("TorchvisionSet",),
+    },
+)

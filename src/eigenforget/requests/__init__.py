@@ -1,95 +1,37 @@
 """What is to be forgotten: requests, which select training samples by what the Index knows of them.
 
-`split` makes the two sides. Adding a kind is a file and a line in REQUESTS. Sequential is not in
-it: it is a list of deletions, for `steps`.
+`split` makes the two sides. Adding a kind is a file and a line in REQUESTS (registry.py). All names
+load on first use.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+from eigenforget.core.lazy import lazy_names
 
-from eigenforget.core.imports import path_of
-from eigenforget.core.registry import Registry, from_function
-from eigenforget.record import Personal
-from eigenforget.requests.at_random import AtRandom
-from eigenforget.requests.by_class import ByClass
-from eigenforget.requests.by_group import ByGroup
-from eigenforget.requests.by_ids import ByIds
-from eigenforget.requests.by_rows import ByRows
-from eigenforget.requests.by_subclass import BySubclass
-from eigenforget.requests.combined import Difference, Union
-from eigenforget.requests.confused import ConfusedSamples
-from eigenforget.requests.long_tailed import LongTailed
-from eigenforget.requests.poisoned import PoisonedSamples
-from eigenforget.requests.ranked import ByMemorisation, RankedSamples, WorstCase
-from eigenforget.requests.request import Duplicates, ForgetRequest
-from eigenforget.requests.scores import (
-    memorisation_scores,
-    model_scores,
-    read_scores,
-    subsampled_memorisation,
-    write_scores,
-)
-from eigenforget.requests.sequential import Sequential, Step, steps
-from eigenforget.requests.splitting import retain_sample, split
-from eigenforget.requests.where import Where
-
-
-def _of_function(function: Callable[..., Any]) -> type:
-    """A request whose select() calls function(index, *, fields), which returns positions."""
-    return from_function(function, call="select", given=("index",), duplicates="error")
-
-
-REQUESTS: Registry[type] = Registry(
-    "request",
-    "eigenforget.requests",
-    [
-        ByClass,
-        BySubclass,
-        ByGroup,
-        ByIds,
-        ByRows,
-        Where,
-        AtRandom,
-        RankedSamples,
-        ByMemorisation,
-        WorstCase,
-        LongTailed,
-        PoisonedSamples,
-        ConfusedSamples,
-        Union,
-        Difference,
-    ],
-    requires=("name", "select"),
-    wrap=_of_function,
-)
-
-
-def personal_fields(request: ForgetRequest | Sequential | None) -> dict[str, Personal]:
-    """What each kind of request declares as personal, by the key that it has in records.
-
-    Args:
-        request: The request of a record: classes of the user's own file that stand in it declare
-            theirs too.
-    """
-    kinds: tuple[Any, ...] = (*REQUESTS, Sequential)
-    found = {kind.name: kind for kind in kinds}
-    pending: list[Any] = [request]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, tuple):
-            pending += item
-        elif dataclasses.is_dataclass(item) and not isinstance(item, type):
-            found[path_of(type(item)) or getattr(item, "name", "")] = type(item)
-            pending += [getattr(item, field.name) for field in dataclasses.fields(item)]
-    return {
-        key: Personal(kind.personal, {row.name: row.default for row in dataclasses.fields(kind)})
-        for key, kind in found.items()
-        if hasattr(kind, "personal")
-    }
-
+if TYPE_CHECKING:
+    from eigenforget.requests.at_random import AtRandom
+    from eigenforget.requests.by_class import ByClass
+    from eigenforget.requests.by_group import ByGroup
+    from eigenforget.requests.by_ids import ByIds
+    from eigenforget.requests.by_rows import ByRows
+    from eigenforget.requests.by_subclass import BySubclass
+    from eigenforget.requests.combined import Difference, Union
+    from eigenforget.requests.confused import ConfusedSamples
+    from eigenforget.requests.long_tailed import LongTailed
+    from eigenforget.requests.poisoned import PoisonedSamples
+    from eigenforget.requests.ranked import ByMemorisation, RankedSamples, WorstCase
+    from eigenforget.requests.registry import REQUESTS, personal_fields
+    from eigenforget.requests.request import Duplicates, ForgetRequest
+    from eigenforget.requests.scores import (
+        memorisation_scores,
+        model_scores,
+        read_scores,
+        subsampled_memorisation,
+        write_scores,
+    )
+    from eigenforget.requests.sequential import Sequential, Step, steps
+    from eigenforget.requests.splitting import retain_sample, split
+    from eigenforget.requests.where import Where
 
 __all__ = [
     "REQUESTS",
@@ -122,3 +64,52 @@ __all__ = [
     "subsampled_memorisation",
     "write_scores",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "at_random": ("AtRandom",),
+        "by_class": ("ByClass",),
+        "by_group": ("ByGroup",),
+        "by_ids": ("ByIds",),
+        "by_rows": ("ByRows",),
+        "by_subclass": ("BySubclass",),
+        "combined": (
+            "Difference",
+            "Union",
+        ),
+        "confused": ("ConfusedSamples",),
+        "long_tailed": ("LongTailed",),
+        "poisoned": ("PoisonedSamples",),
+        "ranked": (
+            "ByMemorisation",
+            "RankedSamples",
+            "WorstCase",
+        ),
+        "registry": (
+            "REQUESTS",
+            "personal_fields",
+        ),
+        "request": (
+            "Duplicates",
+            "ForgetRequest",
+        ),
+        "scores": (
+            "memorisation_scores",
+            "model_scores",
+            "read_scores",
+            "subsampled_memorisation",
+            "write_scores",
+        ),
+        "sequential": (
+            "Sequential",
+            "Step",
+            "steps",
+        ),
+        "splitting": (
+            "retain_sample",
+            "split",
+        ),
+        "where": ("Where",),
+    },
+)

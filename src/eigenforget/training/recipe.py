@@ -17,7 +17,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.registry import Registry
 from eigenforget.core.spec import configured
-from eigenforget.data import AUGMENTS
+from eigenforget.data.augment import AUGMENTS
 from eigenforget.data.sources import Source, as_source
 from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.heads import check_label_range
