@@ -112,6 +112,7 @@ def main(
     oracles: int = 32,
     repeats: int = 5,
     images: Path | None = None,
+    only: tuple[str, ...] = (),
 ) -> None:
     """Measures, prints and writes the table.
 
@@ -122,20 +123,24 @@ def main(
         oracles: Oracles that are compared; twice as many beside.
         repeats: Turns of either side.
         images: A .npz file of images for `npz`, on which a model is measured too.
+        only: Groups of rows, such as "start" and "evaluation"; all by default.
     """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        rows = [
-            *of_records(Path(name), records, repeats),
-            *of_start(repeats),
-            *(of_alignment(width, repeats) for width in widths),
-            of_oracles(oracles, repeats),
-            *of_training(repeats),
-            of_joined(repeats),
-            *of_fisher(repeats),
-            *of_evaluation(repeats, DIGITS),
-            *(of_evaluation(min(repeats, 2), of_images(images)) if images else ()),
-        ]
+        groups: dict[str, Callable[[], Iterable[Bound]]] = {
+            "records": lambda: of_records(Path(name), records, repeats),
+            "start": lambda: of_start(repeats),
+            "alignment": lambda: (of_alignment(width, repeats) for width in widths),
+            "oracles": lambda: (of_oracles(oracles, repeats),),
+            "training": lambda: of_training(repeats),
+            "joined": lambda: (of_joined(repeats),),
+            "fisher": lambda: of_fisher(repeats),
+            "evaluation": lambda: of_evaluation(repeats, DIGITS),
+            "images": lambda: of_evaluation(min(repeats, 2), of_images(images)) if images else (),
+        }
+        if unknown := set(only) - set(groups):
+            raise SystemExit(f"no group {sorted(unknown)}; there are: {list(groups)}")
+        rows = [row for group in only or groups for row in groups[group]()]
     lines = [
         "# Speed\n",
         f"`python benchmarks/speed.py`, {repeats} turns each, medians with the least and the most; "
