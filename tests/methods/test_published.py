@@ -873,6 +873,9 @@ def test_another_architecture_or_other_data_is_a_warning_that_names_the_cure() -
         run_method(method, task)
     (line,) = (str(w.message) for w in found)
     assert "4 classes, not 10" in line and "(1, 8, 8)" in line
+    with pytest.warns(EigenforgetWarning, match="esc is for All-CNN") as found:
+        run_method(METHODS.parse("esc(recipe='cifar10-allcnn-esc')"), task)
+    assert all("lr=" not in str(w.message) for w in found)
     nested = Masked(inner=RandomLabel(recipe="cifar10-resnet18-delete", epochs=1))
     with pytest.warns(EigenforgetWarning, match="random_label is for ResNet-18"):
         run_method(nested, task)

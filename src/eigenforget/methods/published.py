@@ -78,10 +78,14 @@ def doubt_other_settings(method: Any, task: Task) -> None:
     for recipe, run, name in _chosen(method):
         differs = _differences(run, task)
         if differs:
+            doubt = (
+                "learning rates need not fit; set lr= beside the recipe,"
+                if "lr" in run
+                else "settings need not fit;"
+            )
             notices.warn(
                 f"recipe {recipe!r} of {name} is for {run.model.name} on {run.data.name}, and "
-                f"{', '.join(differs)}: its learning rates need not fit; set lr= beside the "
-                "recipe, tune it, or leave the recipe out"
+                f"{', '.join(differs)}: its {doubt} tune it, or leave the recipe out"
             )
 
 
