@@ -135,7 +135,7 @@ def range_basis(matrix: Tensor, rank: int, *, symmetric: bool = True) -> Tensor:
     """An orthonormal basis [D, rank + 8] of the range of [D, E], by passes from random directions.
 
     A product with that many random vectors spans the range of a matrix of this rank (Halko,
-    Martinsson and Tropp 2011, arXiv 0909.4061); of a symmetric matrix, a second pass sharpens
+    Martinsson and Tropp 2011, arXiv 0909.4061). If the matrix is symmetric, a second pass sharpens
     directions of little energy. The seed is fixed: the result follows from the matrix.
 
     Args:

@@ -107,7 +107,7 @@ def band(
         values: The score of each retrained model.
         span: Range of the score; None is an open end.
         pairs: Each value is an oracle's mean distance to the others (see `shares_pairs`). Two
-            values then share a distance, so they differ less than those of independent models: with
+            values then share a distance, so they differ less than those of independent models. With
             distances a_i + a_j the mean of oracle i moves by (n − 2)/(n − 1) of a_i. s is divided
             by that.
 
@@ -133,8 +133,8 @@ def band(
 def limit_of_several(models: int, values: int) -> float:
     """Half-widths from which on one of several values lies outside the band of that many models.
 
-    With a chance of 5 % any of `values` further retrained models lies beyond ± this (Bonferroni):
-    t(1 − 0.025 / values, models − 1) ÷ t(0.975, models − 1), which is 1 for one value.
+    With a chance of 5 % any of `values` further retrained models lies beyond ± this (Bonferroni).
+    It is t(1 − 0.025 / values, models − 1) ÷ t(0.975, models − 1), which is 1 for one value.
     """
     return student_t(1 - 0.025 / values, models - 1) / student_t(0.975, models - 1)
 
@@ -157,7 +157,7 @@ def verdict(value: float, band: Band, *, better: str, trace: str) -> BandVerdict
 
     Inside it is "in". Outside, it depends on the score's `trace`: with "above" it is "residual"
     above the band and "over-forgotten" below it; with "below" the reverse. With "both", a distance,
-    it is "off", since a distance says that something differs but not in which sense; if one side of
+    it is "off", since a distance says that something differs but not in which sense. If one side of
     the score is better, it is "off" only on the worse side. Without a trace: better "higher" gives
     "over-forgotten" below the band (what should be kept is lost) and "in" above; "lower", a cost,
     gives "off" above and "in" below; "reference" gives "off".
@@ -194,7 +194,7 @@ def bootstrap_interval(
     """The percentile bootstrap interval of the mean over training seeds.
 
     The same seed gives the same bits, and the order of the values does not matter. With few
-    training seeds the interval is too narrow (for 3 it covers about 75 % at a nominal 95 %): report
+    training seeds the interval is too narrow (for 3 it covers about 75 % at a nominal 95 %). Report
     their number beside it.
 
     Args:

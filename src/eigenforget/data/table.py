@@ -39,7 +39,7 @@ class TableFile:
     Parquet needs pip install 'eigenforget[tables]'. Every column without another role is an input.
     Numbers are standardised with mean and deviation of the training rows, unless `normalize` says
     otherwise. After the numbers, each column named as categorical becomes one input per category of
-    the training rows, in sorted order; a category that only test rows have is 0 in all of them.
+    the training rows, in sorted order. A category that only test rows have is 0 in all of them.
     Every column that is not dropped is also a column of the Index, for requests such as
     where(column='age', op='<', value=18). The content of a row is the hash of its inputs.
     """

@@ -44,7 +44,7 @@ class Text:
     Inputs are {"input_ids", "attention_mask"}, int64 [N, max_length] both, as Hugging Face models
     take them; Data.vocabulary is the number of token ids. "words" takes runs of letters and digits,
     in lower case. The most frequent words of the training texts have ids from 2 on, with ties in
-    alphabetical order; padding is 0, and any other word is 1. The columns other than the text are
+    alphabetical order. Padding is 0, and any other word is 1. The columns other than the text are
     columns of the Index. The content of a text is the hash of the text as it was read.
     """
 

@@ -217,7 +217,7 @@ class Board:
 
     A model is compared with at most MOST_PARTNERS oracles, so that the work grows with their number
     and not with its square. An oracle is compared with those that follow it in a seeded order, so
-    that each is the partner of equally many; every other model is compared with the first ones of
+    that each is the partner of equally many. Every other model is compared with the first ones of
     that order. In the same way, audits of ensembles see at most MOST_IN_ENSEMBLES oracles. Up to
     these numbers, all take part.
 

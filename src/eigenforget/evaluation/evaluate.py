@@ -59,9 +59,9 @@ _WIDTH = 100
 class ModelScores(Mapping[str, Cell]):
     """The scores of one model by name, each beside the retrained models.
 
-    `found["muda"]["da"]` has the value, its interval (low, high), the reason if there is no value,
-    the gap to the mean of the retrained models, that gap in half-widths of their band (units), and
-    the verdict that follows.
+    `found["muda"]["da"]` has the value and its interval (low, high), or the reason if there is no
+    value. It also has the gap to the mean of the retrained models, that gap in half-widths of their
+    band (units), and the verdict that follows.
     """
 
     def __init__(self, row: Row) -> None:

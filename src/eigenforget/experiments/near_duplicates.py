@@ -81,7 +81,7 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Pairs (f, r) with cos(f, r) = ⟨f, r⟩ / (‖f‖ ‖r‖) ≥ threshold, in float64.
 
-    Nearest first, ties by id, whatever the order of the samples. Nothing is centred: features with
+    Nearest first, ties by id, whatever the order of the samples. Nothing is centred. Features with
     a large common mean are all near each other, and those of a classifier that was trained to the
     end nearly coincide within a class. Raw inputs, or features of a model that was not trained on
     these labels, tell copies from classmates.

@@ -58,9 +58,9 @@ def worst_case_of(
     The loss of a sample after it was unlearned says how well it was forgotten, so the worst set has
     the lowest mean loss on itself. The search is over both levels in turn. Each round unlearns a
     set from the given model. It adds the loss of every training sample under the result to its sum
-    over the rounds, and takes the n samples with the smallest sum as the next set (dual averaging
-    on the weights of the set). The first set is a seeded draw. Of the later sets, the one with the
-    lowest mean loss on itself wins, and the scores are minus the mean losses that chose it.
+    over the rounds. The n samples with the smallest sum are the next set (dual averaging on the
+    weights of the set). The first set is a seeded draw. Of the later sets, the one with the lowest
+    mean loss on itself wins, and the scores are minus the mean losses that chose it.
 
     Source: worst-case forget sets as a bilevel problem, Fan et al. (arXiv 2403.07362). Deviations:
     averaged in place of projected steps, and any method in place of signed gradient steps.

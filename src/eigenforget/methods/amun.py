@@ -40,7 +40,7 @@ class AMUN(SGDFields, Method):
     """Fine-tune on retain set, forget set and adversarial examples of the forget set, mixed.
 
     The adversarial example of a forget sample is found by projected gradient ascent on the
-    cross-entropy of the frozen original, in eval mode: it is the first point that the original
+    cross-entropy of the frozen original, in eval mode. It is the first point that the original
     assigns to another class. The search takes `steps` steps of a tenth of the radius along the
     gradient, in an L2 ball around the sample. The radius starts at `radius` and doubles, up to
     `doublings` times, until the class changes. The label of the example is that other class. The

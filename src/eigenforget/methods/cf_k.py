@@ -114,7 +114,7 @@ def draw_anew(
 ) -> set[str]:
     """Draw anew, in place, what these layers of the model hold and is not frozen.
 
-    Batch norms without parameters keep their statistics: a phase that moves the statistics of
+    Batch norms without parameters keep their statistics. A phase that moves the statistics of
     trained layers alone would leave drawn ones at mean 0 and variance 1.
 
     Returns:

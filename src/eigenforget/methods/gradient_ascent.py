@@ -20,7 +20,7 @@ class GradientAscent(SGDFields, Method):
     """Minimise −CE on the forget set.
 
     Nothing protects the retain set, so the model stays useful only if the steps are few and small.
-    −CE has no lower bound, so the default is 25 steps, whatever the number of forget samples.
+    As −CE has no lower bound, the default is 25 steps, whatever the number of forget samples.
     Batches hold forget samples only, so norm="train" moves batch-norm statistics towards them;
     norm="frozen" normalises with the original's.
     """

@@ -20,8 +20,8 @@ class NegGradPlus(SGDFields, Method):
     """Minimise α · mean CE(retain batch) − (1 − α) · mean CE(forget batch).
 
     An epoch is one pass over the retain set; the forget set starts again when it runs out. The two
-    batches pass through the model separately, the retain batch first. α has to be near 1, since the
-    ascent term has no lower bound.
+    batches pass through the model separately, the retain batch first. The ascent term has no lower
+    bound, so α has to be near 1.
     """
 
     name: ClassVar = "neg_grad_plus"

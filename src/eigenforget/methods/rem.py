@@ -39,9 +39,9 @@ class REM(SGDFields, Method):
                    more than `floor` of it right (negative preference optimisation)
         redirect    2/β log σ(β d(θ⁺)) on all data, and remove on the forget samples among them
 
-    The result is the model alone after the best epoch: that with the largest (accuracy on the
-    retain set) × (1 − max(accuracy on the forget set, floor)), or the last one if none beats the
-    original.
+    The result is the model alone after the best epoch. That is the one with the largest (accuracy
+    on the retain set) × (1 − max(accuracy on the forget set, floor)), or the last one if none beats
+    the original.
     """
 
     name: ClassVar = "rem"

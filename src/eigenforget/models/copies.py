@@ -1,7 +1,7 @@
 """Copies of modules that hold what `copy.deepcopy` and training stumble over.
 
 Layers under torch's pruning, or its older weight and spectral norm, compute their weight in each
-pass and keep it, with its graph, beside their parameters; other models keep activations. Such
+pass and keep it, with its graph, beside their parameters. Other models keep activations. Such
 tensors cannot be copied until they are cut from their graph.
 """
 

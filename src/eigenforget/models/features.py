@@ -250,9 +250,9 @@ def trace_heads(model: nn.Module, inputs: Any) -> TracedHeads:
     """Look for the classifier head in one forward pass of a few samples in eval mode.
 
     It is the nn.Linear whose output is the logits [B, C]. Where none or several are, it is the last
-    one with C outputs that the logits are computed from, and from earlier layers through it only.
-    Two that do not depend on each other (the averaged heads of a distilled model) leave it open.
-    The model stays as it is.
+    one with C outputs that the logits come from, and from earlier layers only through it. Two that
+    do not depend on each other (the averaged heads of a distilled model) leave it open. The model
+    stays as it is.
     """
     logits, outputs = _outputs(model, inputs)
     linear = {
@@ -413,7 +413,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 def called_with(model: Callable[..., Any], inputs: Any) -> Any:
     """What the model gives for a batch of inputs; a dict goes in by name.
 
-    The model gets a copy: one that changes its input in place, such as `x.sub_(mean).div_(std)`,
+    The model gets a copy. One that changes its input in place, such as `x.sub_(mean).div_(std)`,
     leaves the batch as it is for the teachers, losses and passes that come after it.
     """
     own = copied(inputs)

@@ -19,7 +19,7 @@ class ResNet9(nn.Module):
     """Eight convolutions, two of whose pairs have an identity shortcut, and a linear head.
 
     Source: Page, "How to train your ResNet" (2018), with three deviations that halve the work or
-    save a setting: the first pooling comes before the second convolution, the head reads the mean
+    save a setting. The first pooling comes before the second convolution, the head reads the mean
     over space instead of the maximum, and logits have no scale of their own.
     """
 

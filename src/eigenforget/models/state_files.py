@@ -283,7 +283,7 @@ def kept_beside(loaded: Any, way: tuple[str, ...], state: Any) -> tuple[Any, lis
     """What a file holds, with other weights in the place of its own.
 
     Of what lies beside them, the state of a training, scores and everything with a tensor are left
-    out: they belong to the original, and may hold what is to be forgotten.
+    out. They belong to the original, and may hold what is to be forgotten.
 
     Args:
         loaded: What the file holds.

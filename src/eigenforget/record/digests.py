@@ -71,10 +71,10 @@ def file_digest(path: str | Path) -> str:
 def weights_digest(path: str | Path) -> str:
     """The digest "sha256:…" of the tensors in a .safetensors file.
 
-    It goes over names, types, shapes and bytes in the order of the names, and equals the digest
-    that `eigenforget.models.checkpoint` computes of the model that the file was saved from, but
-    without torch. Metadata do not count. The two differ where the model has buffers that are not
-    saved, or another number type than the file.
+    It goes over names, types, shapes and bytes in the order of the names. It equals the digest that
+    `eigenforget.models.checkpoint` computes of the model that the file was saved from, but needs no
+    torch. Metadata do not count. The two differ where the model has buffers that are not saved, or
+    another number type than the file.
 
     Raises:
         RecordError: The file cannot be read or is no whole .safetensors file: its tensors must fill

@@ -123,7 +123,7 @@ def pseudonymised(
         record: The record; a sealed one loses its digest and its place in a chain.
         salt: At least 16 secret bytes.
         split: The manifest of the original ids. inputs["split"] becomes the digest over their
-            pseudonyms, or is taken out where there is no manifest: who guesses the ids could
+            pseudonyms, or is taken out where there is no manifest. Whoever guesses the ids could
             confirm them by it.
         personal: What each kind of request declares; see `hidden_specs.key_of` for the keys.
         known: Further values that texts may quote, by kind ("id", "group", "column:<name>").

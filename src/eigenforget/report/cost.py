@@ -41,8 +41,8 @@ def shares(records: Sequence[RunRecord]) -> dict[str, Share]:
     """The share of the cost of retraining, by name; a model of unknown cost is absent, never 0.
 
     Processor seconds are compared where the model and the retrained models know them, since the
-    load on the machine does not move them; wall seconds otherwise. A retrained model that knows
-    neither is left out of the mean; one of the others that knows no processor seconds makes all
+    load on the machine does not move them. Otherwise wall seconds are. A retrained model that knows
+    neither is left out of the mean. If one of the others knows no processor seconds, all
     comparisons go by wall seconds. Times on different devices do not compare: a model is compared
     with the retrained models of its own device.
 

@@ -18,7 +18,7 @@ class ConfusedSamples:
     """Forget the discovered share of the samples that bear the label of another class.
 
     These are the samples whose index column "confused" is 1, as the data set `confused(…)` marks
-    them; those that were not discovered stay in the retain set. The draw depends on the seed and
+    them. Those that were not discovered stay in the retain set. The draw depends on the seed and
     the ids. Source: interclass confusion, Goel et al. (arXiv 2201.06640).
     """
 

@@ -136,7 +136,7 @@ def sides_of(labels: np.ndarray, forgotten_classes: Sequence[int]) -> tuple[np.n
 def classes_in(labels: np.ndarray) -> tuple[int, ...]:
     """The classes that occur in labels [N], in order.
 
-    This is what k of DA counts, and neither the largest label nor the width of a head: class
+    This is what k of DA counts, and neither the largest label nor the width of a head. Class
     numbers may have gaps, and heads may have outputs without any sample.
     """
     return tuple(int(c) for c in np.unique(labels))

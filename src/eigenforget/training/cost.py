@@ -156,7 +156,7 @@ def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
     None.
 
     Blocks may be nested or overlap in threads: each has the peak of its own time. The counters are
-    the whole process's, so a block also counts what other threads allocate; code that resets them
+    the whole process's, so a block also counts what other threads allocate. Code that resets them
     by itself makes the result too low.
     """
     place = torch.device(device)

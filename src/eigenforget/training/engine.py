@@ -299,7 +299,7 @@ class _Loss(nn.Module):
     """The loss of one step's batches, as a function of the model's parameters.
 
     DistributedDataParallel goes around this, not around the model. A loss of features alone does
-    not reach the head, and only who sees the loss can tell that the head gets no gradient; a
+    not reach the head, and only who sees the loss can tell that the head gets no gradient. A
     gradient of 0 in the place of none would let weight decay move it.
     """
 

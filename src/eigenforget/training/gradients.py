@@ -108,9 +108,10 @@ def fisher_diagonal(
     """The diagonal of the Fisher information, (1/N) Σ_i (∇ loss_i)².
 
     Gradients are squared per sample, so neither batch size nor order matters. Squaring the gradient
-    of a batch mean instead, as some published code does, gives another quantity: smaller by about
-    the batch size, and by more the less the gradients agree. A model that torch cannot run for many
-    samples at once, such as one that asks whether a mask hides anything, takes them one by one.
+    of a batch mean instead, as some published code does, gives another quantity. It is smaller by
+    about the batch size, and by more the less the gradients agree. A model that torch cannot run
+    for many samples at once, such as one that asks whether a mask hides anything, takes them one by
+    one.
 
     Args:
         engine: Where to compute.
@@ -196,10 +197,9 @@ def curvature_product(
         model: The model; it stays as it is.
         source: The samples.
         vector: The direction v.
-        kind: "hessian" is ∂/∂t ∇L(θ + t v) at t = 0. "gauss_newton" is
-            (1/N) Σ Jᵀ (diag p − p pᵀ) J v with J the Jacobian of the logits: never negative, equal
-            to the expected Fisher matrix times v, and the Hessian itself where the logits are
-            linear in the weights.
+        kind: "hessian" is ∂/∂t ∇L(θ + t v) at t = 0. "gauss_newton" is (1/N) Σ Jᵀ (diag p − p pᵀ) J
+            v with J the Jacobian of the logits. It is never negative and equals the expected Fisher
+            matrix times v. Where the logits are linear in the weights it is the Hessian itself.
         batch_size: Samples that are computed at once.
     """
     weights, logits = _functional(engine, model)

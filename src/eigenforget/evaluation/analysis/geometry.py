@@ -51,8 +51,9 @@ def effective_ranks(values: np.ndarray) -> EffectiveRanks:
     """Participation ratio 1 / Σp² and entropy rank exp(−Σ p ln p), both in [1, R].
 
     p = λ / Σλ are the shares of eigenvalues λ [R] > 0. The entropy form is the effective rank of
-    Roy and Vetterli (EUSIPCO 2007), here of the eigenvalues of the Gram matrix, not of the singular
-    values of the features, so that both forms speak of energy; entropy ≥ participation.
+    Roy and Vetterli (EUSIPCO 2007). Here it is that of the eigenvalues of the Gram matrix, not of
+    the singular values of the features, so that both forms speak of energy. It is at least the
+    participation ratio.
     """
     shares = values / values.sum()
     shares = shares[shares > 0]

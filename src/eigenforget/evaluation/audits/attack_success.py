@@ -17,8 +17,8 @@ class AttackSuccess:
 
     A share in [0, 1] with Wilson's interval, on the part test_trigger, whose labels are the
     attacker's class; without that part there is no backdoor to measure and no score. better =
-    "reference": a model that never saw the poisoned samples calls some images that class by
-    mistake, and one that was retrained only without the discovered ones keeps the backdoor. trace
+    "reference". A model that never saw the poisoned samples calls some images that class by
+    mistake. One that was retrained only without the discovered ones keeps the backdoor. trace
     "above".
 
     Raises:

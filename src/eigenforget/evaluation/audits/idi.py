@@ -42,7 +42,7 @@ class IDI:
     over-forgetting. The score has no bounds.
 
     I is estimated from below as log 2 − (log loss of a logistic regression on standardised
-    features), cut at 0; each sample is judged by a fit without its fold. This is InfoNCE whose
+    features), cut at 0. Each sample is judged by a fit without its fold. This is InfoNCE whose
     negatives are the labels of a large batch, for a critic that is linear in Z, at its optimum.
 
     Cost: 5 logistic regressions for each layer of the model, the original and every oracle.

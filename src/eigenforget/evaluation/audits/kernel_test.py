@@ -27,11 +27,11 @@ class KernelTest:
     D(P | Q) is the regularised χ² divergence of two samples of softmaxes: the largest value of 2
     (E_P h − E_Q h) − E_Q h² − ridge ‖h‖² over functions h. These belong to a Gaussian kernel
     exp(−d²/w), with w the median squared distance in Q. kernel_gap = D(model | oracle) − D(other
-    oracle | oracle), the mean over pairs of oracles in a ring, on the forget set: how much further
-    the model is from a retrained model than another one is. kernel_p is its one-sided p-value from
-    `draws` seeded exchanges, in each of which the model and the other oracle swap their answers to
-    a random half of the samples. It is small if the model and the retrained models differ, and at
-    least 1 / (draws + 1).
+    oracle | oracle), the mean over pairs of oracles in a ring, on the forget set. It says how much
+    further the model is from a retrained model than another one is. kernel_p is its one-sided
+    p-value from `draws` seeded exchanges, in each of which the model and the other oracle swap
+    their answers to a random half of the samples. It is small if the model and the retrained models
+    differ, and at least 1 / (draws + 1).
 
     The p-value assumes that two trained models are exchangeable sample by sample. Retrained models
     also differ as models, so their p-values are not uniform. The band of the retrained models says
@@ -96,8 +96,8 @@ def contrasts(
     """Terms [n] whose sum is D(mine | reference) − D(other | reference).
 
     Both divergences are squared norms of a difference of means in one space, so their difference is
-    linear: twice the mean of h(mine) − h(other), with h the witness between the pooled samples and
-    the reference. An exchange of the answers to sample i turns the sign of term i.
+    linear. It is twice the mean of h(mine) − h(other), with h the witness between the pooled
+    samples and the reference. An exchange of the answers to sample i turns the sign of term i.
 
     Args:
         mine: Softmaxes [n, C].

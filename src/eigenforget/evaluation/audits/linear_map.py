@@ -21,7 +21,7 @@ class LinearMap:
     """`mapped_forget`, `mapped_retain`: accuracy of the original's head on mapped features.
 
     A linear map with an offset is fitted by least squares on the retain set, from the model's
-    features to the original's; no forget sample and no label takes part. The original's head then
+    features to the original's. No forget sample and no label takes part. The original's head then
     reads the mapped features: mapped_forget is its accuracy on the forget set, mapped_retain that
     on test_retain (higher is better). An attacker who kept the original's head needs nothing more.
     The scores are shares, with Wilson's interval over the samples. The target is the value of the

@@ -112,8 +112,8 @@ class LinearProbe:
     Multinomial logistic regression (L-BFGS, float64), the same recipe for every model, on features
     in the unit of the retain set (see `standardiser`): a scale, a shift or a rotation changes
     nothing. If classes are forgotten, it is fitted on all training samples, including the forget
-    set, with true labels. lp_forget is its accuracy on test_forget, where all classes compete;
-    lp_retain is that on test_retain. A retrained model is far from chance (0.41 to 0.98 in the
+    set, with true labels. Its accuracy on test_forget, where all classes compete, is lp_forget.
+    That on test_retain is lp_retain. A retrained model is far from chance (0.41 to 0.98 in the
     literature), so its value is the target. Above it knowledge is left; below it too much was
     forgotten. lp_retain says how useful the features still are; higher is better. In other requests
     it is fitted on the retain set only. lp_forget is then its accuracy on the forget set, which is
@@ -168,9 +168,9 @@ class FewLabelProbe:
     is fitted and scored as LinearProbe is, on the same parts. The scores are mean accuracies over
     the draws, in [0, 1]; intervals: see `averaged`. Five draws are made at a time, until the means
     are known to ± 0.04 (95 %) or there are `draws` of them. With two labels per class, the accuracy
-    of one draw has a standard deviation of 0.11 on digits, so 30 draws leave 0.02. 2 % of the
-    labels recover over 82 % of the class in head-only methods, and about 41 % in retrained models
-    (arXiv 2405.17878).
+    of one draw has a standard deviation of 0.11 on digits. 30 draws leave 0.02. 2 % of the labels
+    recover over 82 % of the class in head-only methods, and about 41 % in retrained models (arXiv
+    2405.17878).
 
     Not applicable: what LinearProbe says, a class with fewer than 2 training samples, draws whose
     probes did not converge.

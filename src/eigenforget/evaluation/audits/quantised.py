@@ -30,7 +30,7 @@ class QuantisedWeights:
     convolutions, embeddings) is rounded to a signed integer of `bits` bits times a scale. Each
     output channel has one scale, its largest magnitude over 2^(bits−1) − 1. Biases, norms and
     activations stay in float32. Its accuracy on the forget set is quantised_forget, a share. The
-    target is the value of the retrained models, rounded in the same way; above it, the forget set
+    target is the value of the retrained models, rounded in the same way. Above it, the forget set
     has come back. quantised_retain is the accuracy on test_retain; higher is better. Wilson's
     intervals.
 

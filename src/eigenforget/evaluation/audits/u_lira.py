@@ -78,7 +78,7 @@ class ULiRA:
     positive (the model) and J·n negative (the oracle) statistics.
 
     In [0, 1]. An AUC of 0.5 means that sample by sample the model cannot be told from a retrained
-    one; above it the model looks like its peers. That is a difference, not yet a residue: peers of
+    one. Above it the model looks like its peers. That is a difference, not yet a residue: peers of
     another recipe are told from retrained models too, though none saw the samples (trace "both").
     Statistics of one sample and of one model are dependent. The interval of the AUC joins
     Obuchowski's variance over samples (Wilson's if it is 0) with the spread over training seeds;
@@ -144,7 +144,7 @@ def clustered_auc(positives: np.ndarray, negatives: np.ndarray) -> Delong:
     """AUC of positives over negatives, and its variance over samples (Obuchowski 1997).
 
     Both are [J, n] with one column per sample. A sample's influence is the mean share of negatives
-    that its positives beat plus the mean share of positives that beat its negatives; the variance
+    that its positives beat plus the mean share of positives that beat its negatives. The variance
     is the sample variance of the influences over n. With J = 1 and independent columns it is
     DeLong's for paired data.
     """

@@ -37,7 +37,7 @@ class DimensionalAlignment(torchmetrics.Metric):
 
     `update(features [B, D], is_forget [B])`; `compute()` gives float64 [K], whose entry k−1 is
     DA_k, in [0, 1] without unit. The target is the value of the retrained model. The state is the
-    float64 moments of both sides: memory is O(D²) whatever the number of samples, and any order,
+    float64 moments of both sides. Memory is O(D²) whatever the number of samples, and any order,
     batching or sharding gives the same result to rounding.
 
     Args:
@@ -117,7 +117,7 @@ class PanelAlignment(PanelMetric):
     that it saw. So a retrained model has a high DA, and a value above it is not better (better =
     "reference"). For random requests DA is a null control. It does not depend on the scale of the
     features or on a rotation, but it does depend on a shift. The interval is that of the
-    infinitesimal jackknife over the forget samples, whose features are kept for it; it covers
+    infinitesimal jackknife over the forget samples, whose features are kept for it. It covers
     neither the draw of the retain samples nor the training run.
 
     Not applicable: k is beyond the last k at which DA is defined for these features.

@@ -151,8 +151,8 @@ def auc_interval(estimate: Delong, *, m: int, n: int) -> Interval:
 
     Where the variance is 0 (no overlap at all, or all scores tied) a point would claim certainty,
     and Hanley–McNeil's variance is 0 too at 0 and 1. Then it is Wilson's interval for min(m, n)
-    trials: that many disjoint pairs of a member and a non-member are independent draws with mean
-    AUC and variance at most AUC(1 − AUC), and the AUC over all pairs is no less precise.
+    trials. That many disjoint pairs of a member and a non-member are independent draws with mean
+    AUC and variance at most AUC(1 − AUC). The AUC over all pairs is no less precise.
     """
     if estimate.variance == 0:
         trials = min(m, n)
@@ -172,7 +172,7 @@ def others_needed(fpr: float) -> int:
 def threshold_attack(*, members: np.ndarray, others: np.ndarray, fpr: float) -> float:
     """Share of members [m] found by the best threshold with at most floor(fpr · n) false positives.
 
-    "score >= threshold" says member, so tied others all count as false positives: it is the share
+    "score >= threshold" says member, so tied others all count as false positives. It is the share
     of members strictly above the (floor(fpr · n) + 1)-th largest of the n others.
 
     Raises:

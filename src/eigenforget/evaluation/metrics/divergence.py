@@ -215,7 +215,7 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """[...] Jensen–Shannon divergence in nats of probabilities p and q [..., C] float64.
 
     In [0, ln 2] and exactly symmetric. It is Σ_c m_c · g(t_c) with m = (p + q)/2, t = (q − p)/(q +
-    p) and g(t) = ½ [(1 + t) ln(1 + t) + (1 − t) ln(1 − t)] in [0, ln 2]: no term is negative, none
+    p) and g(t) = ½ [(1 + t) ln(1 + t) + (1 − t) ln(1 − t)] in [0, ln 2]. No term is negative, none
     is large, and equal inputs give exactly 0. (The divergence in training.losses takes logits, lets
     gradients through and is exact to 1e-16 only.)
     """

@@ -180,7 +180,7 @@ def logistic_auc(sides: AttackScores, seed: int) -> Score:
     Each sample is judged by a regression fitted without its fold (5 stratified seeded folds, scores
     standardised on the fitted ones, classes balanced); the log-odds of all folds are ranked
     together. Rows are sorted first, so that their order decides nothing. DeLong's interval takes
-    the log-odds as given, though folds share most of their fit: on pure noise it held 0.5 in 84 %
+    the log-odds as given, though folds share most of their fit. On pure noise it held 0.5 in 84 %
     of 800 simulated attacks (100 against 100 and 200 against 1,000).
 
     Not applicable: fewer than 10 samples on a side, constant scores.

@@ -47,8 +47,8 @@ class NeuralCollapse(PanelMetric):
 
     Unit "1", better = "reference", trace "both": they say that the geometry differs from a
     retrained model's, not in which sense. The pseudo-inverse takes the min(K−1, D) largest singular
-    values of H, since centring leaves no more; one of them below max(K, D) · eps of the largest
-    makes nc1 not applicable.
+    values of H, since centring leaves no more. If one of them is below max(K, D) · eps of the
+    largest, nc1 is not applicable.
 
     Also not applicable: fewer than 2 classes; fewer than 3 for nc2 (any two means form the frame);
     coinciding class means. For nc1: a class with one sample. For nc3: a layer that is not the

@@ -58,9 +58,9 @@ class RulerM2(PairedMetric):
     samples agree with the oracle equally well. Below 0 the forgotten ones agree less: they are not
     where a retrained model puts them (trace "below"). Above 0 they are over-corrected. better =
     "reference". Cosines compare coordinates, so they mean something only where the oracle shares
-    the original's initialisation: about .99 for paired and .44 for unpaired models in the source.
-    The band of the oracles among each other tells which of the two it is. The state is one cosine
-    per sample.
+    the original's initialisation. In the source they are about .99 for paired and .44 for unpaired
+    models. The band of the oracles among each other tells which of the two it is. The state is one
+    cosine per sample.
 
     Not applicable: no sample on a side, widths that differ, feature vectors that are zero (they
     have no cosine, and leaving them out would flatter a collapsed model).
@@ -148,9 +148,9 @@ class RulerM4(PanelMetric):
     do not matter. Memory is O(cap·D), time O(cap²·D).
 
     Not applicable: fewer than 10 samples on a side, constant retain features, samples at their very
-    mean; classes that are gone as a whole. What knows such a class keeps it apart from the others,
-    and what never saw it puts it among them: the residue would lie below (as it does on CIFAR-10),
-    and `ncm_forget` and `da` tell the same better.
+    mean; classes that are gone as a whole. A model that knows such a class keeps it apart from the
+    others, and one that never saw it puts it among them. The residue would lie below (as it does on
+    CIFAR-10), and `ncm_forget` and `da` tell the same better.
 
     Raises:
         EigenforgetError: A feature is not finite, or a sample is given twice.

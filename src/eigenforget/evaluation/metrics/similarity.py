@@ -180,8 +180,8 @@ class LinearCKA(_Similarity):
     equally many samples.
 
     Not applicable: fewer than 10 samples, or features that do not vary. That is the trap of this
-    metric: a model that collapses the forget set to one point has no variance there, and a CKA of
-    what rounding leaves would be small and read as "forgotten".
+    metric. A model that collapses the forget set to one point has no variance there. A CKA of what
+    rounding leaves would be small and read as "forgotten".
 
     Raises:
         EigenforgetError: A feature is not finite, or rows do not pair up.

@@ -1,7 +1,7 @@
 """Targets made from a teacher's logits, and divergences between distributions.
 
 Values are per sample and in nats. Shapes: logits [B, C], result [B] or probabilities [B, C]. Values
-and gradients are finite for logits up to ±1e4: every logarithm is a log-softmax, never the log of a
+and gradients are finite for logits up to ±1e4. Every logarithm is a log-softmax, never the log of a
 probability that may have underflowed to zero. Rounding can push a divergence past its bound by
 about one unit in the last place. The value is then set to the bound and the gradient is left as it
 is, because at KL ≈ 1e-8 (float32) the gradient is still about 1e-4.
