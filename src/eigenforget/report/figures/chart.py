@@ -24,6 +24,25 @@ class DrawnChart:
     html: Markup
 
 
+def drawn_chart(
+    figure: Figure | HeatMap, *, id: str, title: str, reading: str, caption: str, models: str = ""
+) -> DrawnChart:
+    """A figure with its words, ready for a page.
+
+    Args:
+        figure: The figure.
+        id: Its name in the page.
+        title: The heading.
+        reading: What it shows, in a sentence; "" where it shows nothing to say.
+        caption: How to read it.
+        models: The names of the models that it shows, for those who cannot see it.
+    """
+    sentences = (f"{title}{'' if title.endswith('?') else '.'}", models, caption)
+    words = " ".join(filter(None, sentences))
+    choices = () if isinstance(figure, HeatMap) else figure.choices
+    return DrawnChart(id, title, reading, caption, choices, rendered(figure, f"Chart: {words}"))
+
+
 @dataclass(frozen=True)
 class Chart:
     """A figure of a page.
@@ -69,11 +88,11 @@ class Chart:
         """
         figure = self.figure(records)
         names = ", ".join(r.name for r in records if not self.series or r.series.get(self.series))
-        return DrawnChart(
-            self.id,
-            self.title,
-            self.reading(records),
-            self.caption,
-            () if isinstance(figure, HeatMap) else figure.choices,
-            rendered(figure, f"Chart: {self.title}. Models: {names}. {self.caption}"),
+        return drawn_chart(
+            figure,
+            id=self.id,
+            title=self.title,
+            reading=self.reading(records),
+            caption=self.caption,
+            models=f"Models: {names}.",
         )

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eigenforget.record import RunRecord, write_text
-from eigenforget.report.figures.chart import DrawnChart
+from eigenforget.report.figures.chart import DrawnChart, drawn_chart
 from eigenforget.report.figures.drawing import HeatMap
-from eigenforget.report.figures.render import rendered
 from eigenforget.report.figures.style import band_step, shown
 from eigenforget.report.findings import enumerated
 from eigenforget.report.glossary import GLOSSARY_TERMS, HEADLINE, label
@@ -178,8 +177,9 @@ def _chart(number: int, each: AuditedRequest) -> DrawnChart:
         " in half-widths of that band. Green is within it, orange and purple are outside."
     )
     figure = HeatMap(columns, [label(j.metric.name) for j in found], texts, steps, "band")
-    html = rendered(figure, f"Chart: {title}. {caption}")
-    return DrawnChart(f"audit-{number}", title, _reading(found), caption, (), html)
+    return drawn_chart(
+        figure, id=f"audit-{number}", title=title, reading=_reading(found), caption=caption
+    )
 
 
 def _reading(found: Sequence[Judgement]) -> str:

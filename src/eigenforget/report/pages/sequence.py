@@ -10,15 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from eigenforget.core import bands
 from eigenforget.record import RecordError, RunRecord, write_text
 from eigenforget.report.escaping import markdown_table
-from eigenforget.report.figures.chart import DrawnChart
-from eigenforget.report.figures.drawing import Axis, Figure, HeatMap
+from eigenforget.report.figures.chart import DrawnChart, drawn_chart
+from eigenforget.report.figures.drawing import Axis, HeatMap
 from eigenforget.report.figures.panels import Panels
-from eigenforget.report.figures.render import rendered
 from eigenforget.report.figures.style import BLUE, RETRAINED, Style, band_step, shown
 from eigenforget.report.figures.svg import Line, Shade, heatmap
 from eigenforget.report.findings import counted
@@ -352,7 +349,9 @@ def _groups_chart(found: SequenceSummary) -> DrawnChart:
         ],
         "band",
     )
-    return _drawn("groups", title, _groups_reading(found), caption, figure)
+    return drawn_chart(
+        figure, id="groups", title=title, reading=_groups_reading(found), caption=caption
+    )
 
 
 def _groups_reading(found: SequenceSummary) -> str:
@@ -385,7 +384,9 @@ def _scores_chart(found: SequenceSummary) -> DrawnChart:
         panels.axes(i, Axis("step", ticks=ticks, reads="step"), Axis())
     title = "Does it keep what it should, step after step?"
     caption = "Each step has retrained models of its own, which never saw its forget set."
-    return _drawn("scores", title, _scores_reading(found), caption, panels.figure())
+    return drawn_chart(
+        panels.figure(), id="scores", title=title, reading=_scores_reading(found), caption=caption
+    )
 
 
 def _scores_reading(found: SequenceSummary) -> str:
@@ -397,13 +398,6 @@ def _scores_reading(found: SequenceSummary) -> str:
         return ""
     first, last = (number(pair[0]) + " beside " + number(pair[1]) for pair in (pairs[0], pairs[-1]))
     return f"Test retain accuracy is {first} after the first step, and {last} after the last."
-
-
-def _drawn(
-    name: str, title: str, reading: str, caption: str, figure: Figure | HeatMap
-) -> DrawnChart:
-    html: Markup = rendered(figure, f"Chart: {title} {caption}")
-    return DrawnChart(name, title, reading, caption, (), html)
 
 
 def _request_number(group: str) -> int:
