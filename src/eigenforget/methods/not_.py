@@ -12,6 +12,7 @@ from eigenforget.core.spec import configured
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
 from eigenforget.methods.fields import LearningRate, RetainEpochs, SGDFields
 from eigenforget.models.features import find_layer
+from eigenforget.models.initialisation import WEIGHTED
 from eigenforget.training.phases import Phase
 from eigenforget.training.recipe import supervised
 
@@ -74,7 +75,7 @@ class NoT(SGDFields, Method):
 
 def _first_layer(model: nn.Module) -> str:
     for name, module in model.named_modules():
-        layer = isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        layer = isinstance(module, WEIGHTED)
         if layer and all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
             return str(name)
     raise Refused(

@@ -15,6 +15,8 @@ from eigenforget.core.text import listed
 
 NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (no public base class)
 """Layers that keep running statistics of what they normalise."""
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Linear layers and convolutions."""
 _OTHERS = {"retrain": "; a new model of your builder is the way out: eigenforget train --without"}
 
 

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.models.heads import head_if_any
-from eigenforget.models.initialisation import reinitialise
-
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from eigenforget.models.initialisation import WEIGHTED, reinitialise
 
 
 class SideUnits(nn.Module):
@@ -123,7 +121,7 @@ def inner_layers(model: nn.Module) -> dict[str, Any]:
 
     Without a linear head the last registered one counts as the head.
     """
-    found = {name: m for name, m in model.named_modules() if isinstance(m, _LAYERS)}
+    found = {name: m for name, m in model.named_modules() if isinstance(m, WEIGHTED)}
     head = head_if_any(model)
     last = head[0] if head is not None else next(reversed(found), None)
     return {name: layer for name, layer in found.items() if name != last}
@@ -147,7 +145,7 @@ def _back(layer: Any, size: int) -> nn.Module:
 
 
 def _kind(layer: nn.Module) -> Callable[..., nn.Module]:
-    return next(kind for kind in _LAYERS if isinstance(layer, kind))
+    return next(kind for kind in WEIGHTED if isinstance(layer, kind))
 
 
 def _added(
