@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import errno
 import functools
+import gc
 import json
 import os
 import random
@@ -595,6 +596,8 @@ def load() -> None:
     for name in COMMANDS:
         importlib.import_module(f"eigenforget.cli.{name}")
     os.fsync = lambda _: None  # type: ignore[assignment] # what is killed here is no machine
+    gc.collect()
+    gc.freeze()  # a fork that collects copies every page that it looks at
 
 
 def show(figures: Figures, seconds: float, path: Path | None) -> None:
