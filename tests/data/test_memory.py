@@ -46,3 +46,18 @@ def test_parquet_says_how_much_it_holds(tmp_path: Path, monkeypatch: pytest.Monk
     parquet.write_table(arrow.table({"u": [0.0] * 1000}), tmp_path / "a.parquet")
     monkeypatch.setattr(memory, "_memory", lambda: 5)
     assert "5 bytes of memory" in refusal(lambda: read_columns(tmp_path / "a.parquet"))
+
+
+def test_numbers_of_parquet_are_held_once(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    values = np.random.default_rng(0).standard_normal(50_000)
+    whole = {f"x{n}": values + n for n in range(20)} | {"id": np.arange(50_000)}
+    parquet.write_table(arrow.table(whole), tmp_path / "a.parquet", row_group_size=20_000)
+    before = arrow.total_allocated_bytes()
+    found = read_columns(tmp_path / "a.parquet").columns
+    size = sum(numbers.nbytes for numbers in whole.values())
+    assert arrow.total_allocated_bytes() - before < size / 5
+    for name, numbers in whole.items():
+        np.testing.assert_array_equal(found[name].numbers, numbers)
+    assert found["x1"].text[:9].tolist() == [repr(value) for value in whole["x1"][:9].tolist()]

@@ -304,15 +304,20 @@ def from_arrow(table: Any) -> ColumnTable:
     Raises:
         EigenforgetError: Values are neither numbers, words nor times.
     """
-    arrow = needed("pyarrow", extra="tables", what="Parquet")
-    columns = {name: _typed(arrow, table.column(name), name) for name in table.column_names}
+    columns = {name: typed_arrow_column(table.column(name), name) for name in table.column_names}
     return ColumnTable(columns, np.arange(table.num_rows), "row")
 
 
-def _typed(arrow: Any, column: Any, name: str) -> DataColumn:
+def typed_arrow_column(column: Any, name: str) -> DataColumn:
+    """A column of a pyarrow Table, which is let go where its numbers tell all that it holds.
+
+    Raises:
+        EigenforgetError: Values are neither numbers, words nor times.
+    """
+    arrow = needed("pyarrow", extra="tables", what="Parquet")
     kinds, kind = arrow.types, column.type
     if kinds.is_dictionary(kind):
-        return _typed(arrow, column.cast(kind.value_type), name)
+        return typed_arrow_column(column.cast(kind.value_type), name)
     if kinds.is_decimal(kind):
         column = column.cast(arrow.float64())
     elif (kinds.is_temporal(kind) and not kinds.is_duration(kind)) or _is_view(kinds, kind):
@@ -328,7 +333,10 @@ def _typed(arrow: Any, column: Any, name: str) -> DataColumn:
         raise EigenforgetError(
             f"column {name!r} holds {kind}, allowed: numbers, strings, booleans, dates and times"
         )
-    return DataColumn(lambda: _cell_texts(column), _typed_numbers(arrow, column))
+    numbers = _typed_numbers(arrow, column)
+    if numbers is None or (column.null_count and not kinds.is_floating(column.type)):
+        return DataColumn(lambda: _cell_texts(column), numbers)
+    return DataColumn(lambda: _texts(numbers.tolist()), numbers)
 
 
 def _is_view(kinds: Any, kind: Any) -> bool:
@@ -356,5 +364,8 @@ def _typed_numbers(arrow: Any, column: Any) -> np.ndarray | None:
 def _cell_texts(column: Any) -> np.ndarray:
     if str(column.type) in ("string", "large_string"):
         return _objects(column.fill_null(""))
-    cells = column.to_pylist()
+    return _texts(column.to_pylist())
+
+
+def _texts(cells: Sequence[Any]) -> np.ndarray:
     return text_array(["" if cell is None or cell != cell else repr(cell) for cell in cells])

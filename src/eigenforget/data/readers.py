@@ -22,7 +22,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
 from eigenforget.core.row_texts import pyarrow_where_installed
 from eigenforget.core.text import first_line, is_unicode, listed
-from eigenforget.data.arrow_tables import arrow_csv, from_arrow
+from eigenforget.data.arrow_tables import arrow_csv, typed_arrow_column
 from eigenforget.data.columns import (
     UNNAMED,
     ColumnTable,
@@ -284,10 +284,16 @@ def _json_column(cells: list[Any], name: str, lines: list[int]) -> DataColumn:
 
 
 def _parquet(path: Path) -> ColumnTable:
-    records = from_arrow(parquet_table(path))
-    if not len(records):
-        raise EigenforgetError("the file has no rows")
-    return records
+    """The table, read column by column: all at once would be in memory twice."""
+    with _parquet_file(path) as file:
+        names = file.schema_arrow.names
+        check_header(names)
+        if not file.metadata.num_rows:
+            raise EigenforgetError("the file has no rows")
+        columns = {
+            name: typed_arrow_column(file.read(columns=[name]).column(name), name) for name in names
+        }
+        return ColumnTable(columns, np.arange(file.metadata.num_rows), "row")
 
 
 def parquet_table(path: Path) -> Any:
@@ -297,6 +303,15 @@ def parquet_table(path: Path) -> Any:
         EigenforgetError: pyarrow is not installed, the file cannot be read, or columns have no name
             of their own.
     """
+    with _parquet_file(path) as file:
+        table = file.read()
+    check_header(table.column_names)
+    return table
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    """The file, open for reading; it fits into memory."""
     arrow, parquet = (
         needed("pyarrow", extra="tables", what="Parquet"),
         needed("pyarrow.parquet", extra="tables", what="Parquet"),
@@ -306,10 +321,8 @@ def parquet_table(path: Path) -> Any:
             file = parquet.ParquetFile(path)
         groups = (file.metadata.row_group(n) for n in range(file.metadata.num_row_groups))
         check_fits(sum(group.total_byte_size for group in groups), "the file")
-        table = file.read()
+        yield file
     except RecordError as error:
         raise EigenforgetError(str(error).removeprefix(f"{path}: ")) from None
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise EigenforgetError(f"cannot be read as Parquet: {first_line(error)}") from None
-    check_header(table.column_names)
-    return table
