@@ -23,6 +23,9 @@ from eigenforget.training.log import Watch
 class WorstCaseSearch:
     """How the search for samples that are hard to forget works.
 
+    The defaults are no published setting. They keep a search on a few thousand samples to some
+    minutes: each round unlearns once, and a later round may only find a harder set.
+
     Attributes:
         method: worst_case: the unlearning method that finds them hard to forget
         n: worst_case: how many samples are forgotten together
