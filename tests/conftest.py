@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
+gc.disable()  # until all tests are collected: what is loaded until then stays anyway
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch loads: tiny kernels lose time to thread hand-over
 
 import importlib.util
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,7 @@ def _torchvision_without_operators() -> torch.library.Library | None:
 
 _OPERATORS = _torchvision_without_operators()  # kept, since the operators go with it
 
+from eigenforget.core.locks import held
 from eigenforget.data.digits import Digits
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.methods.base import Task
@@ -63,6 +68,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     extras = collection_path == Path(__file__).parent / "extras"
     return True if extras and not config.getoption("--extras") else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first, so that at the end no worker waits for another one's."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """From here on the collector looks at what tests make, and not at all that is loaded."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
@@ -108,17 +125,44 @@ def task(digits: Experiment, trained: torch.nn.Module) -> Task:
     )
 
 
+Shared = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A small bench that was run in this process: its folder, and its CSV table without times."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Makes a folder once for the workers of this run together; nobody may write into it."""
+    own = tmp_path_factory.getbasetemp()
+    place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        found, whole = place / name, place / f"{name}.whole"
+        with held(place / f"{name}.lock", wait=True):
+            if not whole.exists():
+                shutil.rmtree(found, ignore_errors=True)
+                found.mkdir()
+                make(found)
+                whole.touch()
+        return found
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(shared: Shared) -> tuple[Path, str]:
+    """A small bench that was run in one process: its folder, and its CSV table without times."""
+    from tests.experiments.bench.helpers import timeless
+
+    folder = shared("uninterrupted", _run_small_bench)
+    return folder, timeless(folder / "out")
+
+
+def _run_small_bench(folder: Path) -> None:
     from eigenforget.experiments.bench import read_plan
     from eigenforget.experiments.bench.results import write_out
     from tests import bench_plans
-    from tests.experiments.bench.helpers import bench, timeless
+    from tests.experiments.bench.helpers import bench
 
-    folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
     run = bench(folder / "store", read_plan(folder / "plan.toml"))
     run.run(run.outline())
     write_out(run, folder / "out")
-    return folder, timeless(folder / "out")

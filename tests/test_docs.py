@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from eigenforget.evaluation.audits import AUDITS
-from eigenforget.evaluation.board import Board, Panel
+from eigenforget.evaluation.board import Board
 from eigenforget.evaluation.metrics import METRICS
-from eigenforget.experiments.experiment import Experiment
 from eigenforget.report.glossary import GROUPS, OTHER, group, label, meaning
 from eigenforget.report.table import Column
+from tests import toys
 from tests.walks import PAGE as WALKS
 from tests.walks import check_saved, walk
 
@@ -24,9 +24,9 @@ PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding
 
 
 @pytest.fixture(scope="module")
-def scores(digits: Experiment) -> dict[str, Column]:
-    panel: Panel = digits.panel(audits=list(AUDITS))
-    board = Board(panel, [digits.new_model(0)], [digits.new_model(s) for s in (1, 2, 3, 4)])
+def scores() -> dict[str, Column]:
+    found = toys.world()
+    board = Board(found.panel(audits=list(AUDITS)), found.originals[:1], found.oracles[:4])
     return {
         s.name: Column(s.name, s.unit, s.better, s.range, s.trace)
         for s in board.measure_oracle(0).scores

@@ -33,6 +33,7 @@ def test_its_table_is_one_that_a_stranger_understands() -> None:
     assert len(rows) == 5 and head.count("|") == 6
 
 
+@pytest.mark.long
 def test_its_python_prints_what_stands_below_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.round_toys import a_round, run
+from tests.conftest import Shared
 
 MODEL = "small_resnet(width=8)"
 RECIPE = "recipe(epochs=4, batch_size=64)"
@@ -21,9 +22,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(shared: Shared) -> Path:
     """original, oracle and muda checkpoints, made by the commands."""
-    folder = tmp_path_factory.mktemp("made")
+    return shared("made", _commands)
+
+
+def _commands(folder: Path) -> None:
     base = ("train", "--data", "digits()", "--model", MODEL, "--recipe", RECIPE)
     run(*base, "--out", folder / "original.safetensors")
     run(*base, "--seed", 1, "--without", CLASS3, "--out", folder / "oracle.safetensors")
@@ -44,7 +48,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert {k: after[k] for k in before} == before, "unlearn only reads its input"
     new = {"muda.safetensors", "muda.json", "muda.split.json", "muda.rows"}
     assert set(after) - set(before) == new
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from eigenforget.record.verify import verify
 
 
+@pytest.mark.long
 def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     done = subprocess.run(

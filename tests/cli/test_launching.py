@@ -64,6 +64,7 @@ def test_the_launcher_speaks_with_one_voice(
     assert (found.out.strip(), found.err.strip()) == (said, complained)
 
 
+@pytest.mark.long
 def test_a_command_on_two_devices(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
 def test_killed_commands_leave_old_or_new_outputs_and_start_again(tmp_path: Path) -> None:
     asked = ("--slice", "--every", "30", "--only", "train", "--only", "evaluate")

@@ -30,6 +30,7 @@ from eigenforget.training.processes import bounds, own_rows
 from eigenforget.training.recipe import Recipe, fit_recipe, supervised
 from tests import toys
 
+pytestmark = pytest.mark.long
 WORLDS = (2, 3)
 SPECS = (
     "muda(alternations=2, batch_size=8, basis_samples=20)",

@@ -15,26 +15,24 @@ def bench(store: Path, plan: Any, backend: str = "sequential", workers: int = 1)
     return Bench(plan, Store.at(store), pool_of(backend, workers, 1))
 
 
+def argv(*more: str, out: str = "out") -> list[str]:
+    """`eigenforget bench plan.toml` for a process of its own."""
+    bench = [sys.executable, "-m", "eigenforget.cli", "bench", "plan.toml"]
+    return [*bench, "--store", "store", "--out", out, "--device", "cpu", *more]
+
+
 def command(
     folder: Path, *more: str, seconds: float = 900, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """`eigenforget bench plan.toml` in a process of its own."""
-    words = [
-        sys.executable,
-        "-m",
-        "eigenforget.cli",
-        "bench",
-        "plan.toml",
-        "--store",
-        "store",
-        "--out",
-        "out",
-        "--device",
-        "cpu",
-        *more,
-    ]
+    """The bench in a process of its own, which has ended."""
     return subprocess.run(
-        words, cwd=folder, text=True, capture_output=True, timeout=seconds, check=False, **options
+        argv(*more),
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=seconds,
+        check=False,
+        **options,
     )
 
 

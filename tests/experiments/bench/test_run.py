@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +27,13 @@ from eigenforget.experiments.bench.work import WorkerContext
 from eigenforget.models import checkpoint
 from eigenforget.requests import REQUESTS
 from tests import bench_plans
-from tests.experiments.bench.helpers import bench, command, timeless
+from tests.experiments.bench.helpers import argv, bench, command, timeless
 
 
 def test_what_is_finished_is_not_done_again(
     uninterrupted: tuple[Path, str], tmp_path: Path
 ) -> None:
-    folder, _ = uninterrupted
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "folder")
     before = {path: path.stat().st_mtime_ns for path in (folder / "store").rglob("*.json")}
     again = bench(folder / "store", read_plan(folder / "plan.toml"))
     outline = again.outline()
@@ -177,28 +176,16 @@ def test_a_worker_that_dies_costs_its_cell_only(times: int, tmp_path: Path) -> N
     assert made.outline().methods == () and not list((tmp_path / "store").glob("running/*/*"))
 
 
+@pytest.mark.long
 def test_killed_at_random_moments_a_bench_ends_with_the_same_results(
     uninterrupted: tuple[Path, str], tmp_path: Path
 ) -> None:
     _, expected = uninterrupted
     (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
-    words = [
-        sys.executable,
-        "-m",
-        "eigenforget.cli",
-        "bench",
-        "plan.toml",
-        "--store",
-        "store",
-        "--out",
-        "out",
-        "--device",
-        "cpu",
-    ]
     moments, kills = random.Random(7), 0
     for _ in range(3):
         process = subprocess.Popen(
-            [*words, "--workers", "2"],
+            argv("--workers", "2"),
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -224,25 +211,16 @@ def test_killed_at_random_moments_a_bench_ends_with_the_same_results(
     assert len(jobs) == 12 and all(record.read(path).outcome.status == "ok" for path in jobs)
 
 
+@pytest.mark.long
 def test_two_benches_share_a_store(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
     _, expected = uninterrupted
     (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
-    words = [
-        sys.executable,
-        "-m",
-        "eigenforget.cli",
-        "bench",
-        "plan.toml",
-        "--store",
-        "store",
-        "--device",
-        "cpu",
-        "--workers",
-        "2",
-    ]
+    workers = {"a": ("--workers", "2"), "b": ("--backend", "sequential")}
     both = [
-        subprocess.Popen([*words, "--out", name], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for name in ("a", "b")
+        subprocess.Popen(
+            argv(*own, "--threads", "1", out=name), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        for name, own in workers.items()
     ]
     texts = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
@@ -374,21 +352,12 @@ def test_workers_end_with_their_bench(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(
         bench_plans.TEXT.replace("epochs=1", "epochs=400"), encoding="utf-8"
     )
-    words = [
-        sys.executable,
-        "-m",
-        "eigenforget.cli",
-        "bench",
-        "plan.toml",
-        "--store",
-        "store",
-        "--device",
-        "cpu",
-        "--workers",
-        "2",
-    ]
     process = subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
+        argv("--workers", "2"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     for _ in range(4):

@@ -4,6 +4,7 @@ workers and threads, missing libraries.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -57,6 +58,7 @@ def test_a_store_is_a_folder(tmp_path: Path) -> None:
         Store.at(tmp_path / "file")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
 def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
     """The same results as in this process; a worker that dies costs its job only."""
@@ -84,9 +86,17 @@ def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
         ray.shutdown()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="needs the extra slurm")
-def test_jobs_as_slurm_runs_them(tmp_path: Path) -> None:
-    """submitit's local cluster starts the very jobs that it would hand to Slurm, as processes."""
+def test_jobs_as_slurm_runs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's local cluster starts the very jobs that it would hand to Slurm, as processes.
+
+    submitit looks for ended jobs every 10 s, and for the result of a dead one for 15 s.
+    """
+    submitit = importlib.import_module("submitit")
+    often = functools.partial(submitit.helpers.as_completed, poll_frequency=0.1)
+    monkeypatch.setattr(submitit.helpers, "as_completed", often)
+    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 0)
     plan = bench_plans.plan(
         "head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), oracles=(10,)
     )
