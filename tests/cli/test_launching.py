@@ -75,7 +75,7 @@ def test_a_command_on_two_devices(
         "--data",
         "digits()",
         "--model",
-        "small_resnet(width=8)",
+        "small_resnet(width=2)",
         "--recipe",
         "recipe(epochs=1)",
         "--device",
