@@ -3,6 +3,7 @@ and the table of README.md.
 
     eigenforget bench benchmarks/plans/muda.toml --out benchmarks/results/plans/muda
     eigenforget bench benchmarks/plans/muda_samples.toml --out benchmarks/results/plans/muda_samples
+    eigenforget bench benchmarks/plans/muda_resnet9.toml --out benchmarks/results/plans/muda_resnet9
     python benchmarks/muda_page.py
 
 Puts a table for each problem of the plan between `<!-- table: PROBLEM -->` and `<!-- end -->` of the
@@ -60,12 +61,13 @@ def main(
     results: Path = HERE / "results" / "plans" / "muda",
     *,
     samples: Path = HERE / "results" / "plans" / "muda_samples",
+    resnet9: Path = HERE / "results" / "plans" / "muda_resnet9",
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE and README from RESULTS and SAMPLES."""
+    """Fill the tables of PAGE and README from RESULTS, SAMPLES and RESNET9."""
     found = {}
-    for folder in (results, samples):
+    for folder in (results, samples, resnet9):
         problems = read_problems(folder)
         if not problems:
             raise SystemExit(f"no records of methods beside retrained models in {folder}")

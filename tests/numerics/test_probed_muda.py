@@ -137,8 +137,7 @@ def test_is_the_algorithm_written_out_by_hand(
 ) -> None:
     # With enough iterations the probe is the optimum, which does not depend on the solver; the
     # penalty makes it unique but for a shift of all biases, which no softmax sees.
-    own = {**(FittedProbe.__init__.__kwdefaults__ or {}), "iterations": 500}
-    monkeypatch.setattr(FittedProbe.__init__, "__kwdefaults__", own)
+    monkeypatch.setattr(FittedProbe.__init__, "__kwdefaults__", {"iterations": 500})
     method = ProbedMUDA(
         **(
             {

@@ -20,41 +20,29 @@ class FittedProbe:
         classes: The number of classes C.
         batches: How many batches are remembered; the oldest go first.
         decay: L2 penalty of the weights on the mean loss.
-        forget_weight: What a forget sample counts for in `step`, where a retained one counts for 1.
         every: Steps from one fit in `step` to the next.
         iterations: L-BFGS iterations of one fit, at most.
     """
 
     def __init__(
-        self,
-        classes: int,
-        *,
-        batches: int,
-        decay: float,
-        forget_weight: float = 1.0,
-        every: int = 1,
-        iterations: int = 15,
+        self, classes: int, *, batches: int, decay: float, every: int = 1, iterations: int = 15
     ) -> None:
         self._classes, self._decay, self._iterations = classes, decay, iterations
-        self._forget_weight = forget_weight
         self._every, self._steps = every, 0
         self._features: deque[Tensor] = deque(maxlen=batches)
         self._labels: deque[Tensor] = deque(maxlen=batches)
-        self._counts: deque[Tensor] = deque(maxlen=batches)
         self._weights: Tensor | None = None
         self.mean = self.scale = torch.empty(0)
 
-    def remember(self, features: Tensor, labels: Tensor, *, forget: bool = False) -> None:
-        """Keep a batch of features [B, D] of one side with its labels [B]."""
+    def remember(self, features: Tensor, labels: Tensor) -> None:
+        """Keep a batch of features [B, D] with its labels [B]."""
         self._features.append(features.detach())
         self._labels.append(labels)
-        weight = self._forget_weight if forget else 1.0
-        self._counts.append(features.new_full((len(labels),), weight))
 
     def step(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         """Logits of the forget batch, after both batches of a training step are remembered."""
         for part in (forget, retained):
-            self.remember(part.outputs.features, part.batch.labels, forget=part is forget)
+            self.remember(part.outputs.features, part.batch.labels)
         if self._steps % self._every == 0:
             self.fit()
         self._steps += 1
@@ -63,10 +51,7 @@ class FittedProbe:
     def fit(self) -> None:
         """Minimise mean cross-entropy + decay · ‖A‖², starting from the last fit."""
         rows, labels = torch.cat(list(self._features)), torch.cat(list(self._labels))
-        counts = torch.cat(list(self._counts))
-        shares = counts / counts.sum()
-        self.mean = shares @ rows
-        self.scale = (shares @ (rows - self.mean).square()).sqrt().clamp_min(1e-4)
+        self.mean, self.scale = rows.mean(0), rows.std(0, correction=0).clamp_min(1e-4)
         inputs = pad((rows - self.mean) / self.scale, (0, 1), value=1.0)
         start = (
             rows.new_zeros(self._classes, inputs.shape[1])
@@ -79,7 +64,7 @@ class FittedProbe:
         )
 
         def closure() -> Tensor:
-            value = shares @ cross_entropy(inputs @ weights.T, labels, reduction="none")
+            value = cross_entropy(inputs @ weights.T, labels)
             value = value + self._decay * weights[:, :-1].square().sum()
             (weights.grad,) = torch.autograd.grad(value, weights)
             return value
