@@ -132,7 +132,7 @@ def test_ssd_caps_its_samples_and_forgets_a_class(task: Task) -> None:
         for a, b in zip(result.parameters(), SSD()(task).parameters(), strict=True)
     )
     found = evaluate(
-        {"ssd": SSD(alpha=2.5)(task)},
+        {"ssd": SSD(alpha=2.0)(task)},
         forget=task.forget,
         retain=task.retain,
         test=task.retain,

@@ -79,7 +79,7 @@ def test_numpy_arrays_of_every_layout() -> None:
     assert (
         isinstance(small, TensorSource)
         and isinstance(small.inputs, Tensor)
-        and small.inputs.dtype == torch.float16
+        and small.inputs.dtype == torch.float32
     )
     # Two samples in a list are a dataset, not a pair of inputs and labels.
     pairs = as_source([(torch.ones(3), 1), (torch.zeros(3), 0)])
