@@ -8,6 +8,7 @@ import importlib.util
 import sys
 import traceback
 import weakref
+from importlib.abc import SourceLoader
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +54,21 @@ def imported(path: str, what: str) -> Any:
         ) from error
 
 
+class _Content(SourceLoader):
+    """Runs what was read, never bytecode: that of a file changed within a second looks valid."""
+
+    def __init__(self, file: str, content: bytes) -> None:
+        self._file, self._content = file, content
+
+    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
+        """Where the module is, for messages and tracebacks."""
+        return self._file
+
+    def get_data(self, path: str) -> bytes:  # noqa: ARG002
+        """The source."""
+        return self._content
+
+
 def _of_file(file: Path) -> ModuleType:
     """The module of a Python file, run once for each content of it."""
     try:
@@ -64,7 +80,8 @@ def _of_file(file: Path) -> ModuleType:
     name = f"{_OWN}{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
+    loader = _Content(str(file), content)
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     made = importlib.util.module_from_spec(spec)
