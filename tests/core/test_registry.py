@@ -129,6 +129,8 @@ def test_a_changed_file_is_run_again(in_folder: Path) -> None:
     assert METHODS.parse(text).epochs == 3
     (in_folder / "mine.py").write_text(FILE.replace("epochs: int = 3", "epochs: int = 7"))
     assert METHODS.parse(text).epochs == 7
+    code = type(METHODS.parse(text)).__call__.__code__
+    assert code.co_filename == str(in_folder / "mine.py"), "tracebacks name it from any folder"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def _of_file(file: Path) -> ModuleType:
     name = f"{_OWN}{file.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    loader = _Content(str(file), content)
+    loader = _Content(str(file.absolute()), content)
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
