@@ -28,7 +28,14 @@ from eigenforget.data.sources.kinds import (
 from eigenforget.data.sources.loaders import is_loader, selection
 from eigenforget.data.sources.reading import one_batch, spread_rows
 from eigenforget.data.sources.samples import Samples, with_transform
-from eigenforget.data.sources.streams import MappedRows, is_mapped, is_stream, sample_list, whole
+from eigenforget.data.sources.streams import (
+    MappedRows,
+    is_mapped,
+    is_stream,
+    plain_type,
+    sample_list,
+    whole,
+)
 
 _LOOKED_AT = 32
 """Samples of a dataset that are read before it is used."""
@@ -169,11 +176,9 @@ def _tensor(value: Any, what: str) -> Tensor:
     array = _stacked(value)
     if array.dtype.kind not in "biuf":
         raise EigenforgetError(f"{what} must be numbers, got {array.dtype} {list(array.shape)}")
-    if array.dtype.kind == "f" and array.dtype.itemsize != 4:
-        array = array.astype(np.float32)
     # PyTorch takes neither another machine's byte order nor read-only memory nor strides that run
     # backwards.
-    return torch.as_tensor(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    return torch.as_tensor(np.array(array, dtype=plain_type(array.dtype), order="C"))
 
 
 def _stacked(value: Any) -> np.ndarray:

@@ -109,9 +109,12 @@ class MappedRows(Dataset[Any]):
         return self._tensor(rows), self.targets[rows]
 
     def _tensor(self, rows: int | list[int]) -> Tensor:
-        found = np.array(self.inputs[rows])
-        kind = np.float32 if found.dtype.kind == "f" else found.dtype.newbyteorder("=")
-        return torch.as_tensor(found.astype(kind, copy=False))
+        return torch.as_tensor(np.array(self.inputs[rows], dtype=plain_type(self.inputs.dtype)))
+
+
+def plain_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What numbers become for PyTorch: floats float32, the others theirs in this byte order."""
+    return np.dtype(np.float32) if dtype.kind == "f" else dtype.newbyteorder("=")
 
 
 def whole(batch: Any) -> Any:
