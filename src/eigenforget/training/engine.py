@@ -266,6 +266,10 @@ class Engine:
         hits = [outputs.logits.argmax(1) == batch.labels for batch, outputs in passes]
         return torch.cat(hits).cpu().numpy()
 
+    def steps(self, phase: Phase, epochs: int) -> int:
+        """Optimizer steps of a phase in a training of that many epochs."""
+        return epochs * math.ceil(phase.steps() / self.accumulate)
+
     def placed(self, model: nn.Module) -> nn.Module:
         """The model on this engine's device, in its memory order."""
         model = model.to(self.fabric.device)
@@ -390,7 +394,7 @@ class _Training:
         self.loss = _Loss(engine, model, self.updater.called, layer)
         self.averaged = engine.processes.averaging(self.loss)
         self.steps = [0] * len(phases)
-        self.totals = [epochs * math.ceil(phase.steps() / engine.accumulate) for phase in phases]
+        self.totals = [engine.steps(phase, epochs) for phase in phases]
 
     def epoch(self, index: int, epoch: int, order: torch.Generator) -> dict[str, Any] | None:
         """One epoch of one phase and its log row; None where the phase ends the training."""

@@ -204,13 +204,13 @@ def fit_recipe(
         optimizer,
         recipe.batch_size,
     )
-    if recipe.averaged == 0:
-        engine.fit(wide, [phase], epochs=recipe.epochs, seed=seed, layer=layer, log=log)
-    else:
-        steps = recipe.epochs * math.ceil(phase.steps() / engine.accumulate)
+    average = None
+    if recipe.averaged > 0:
+        steps = engine.steps(phase, recipe.epochs)
         average = _Average(wide, math.floor((1 - recipe.averaged) * steps))
         phase = replace(phase, after_step=average.step)
-        engine.fit(wide, [phase], epochs=recipe.epochs, seed=seed, layer=layer, log=log)
+    engine.fit(wide, [phase], epochs=recipe.epochs, seed=seed, layer=layer, log=log)
+    if average is not None:
         wide.load_state_dict(average.mean.module.state_dict())
     if wide is not model:
         given = dict(named_tensors(model))
