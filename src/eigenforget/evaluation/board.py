@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -230,6 +230,7 @@ class Board:
             half of the other oracles.
         known: `oracle_values` of an earlier board with the same oracles, which are then not
             measured again.
+        observe: What gives the outputs of originals and oracles; by default the panel.
 
     Raises:
         EigenforgetError: `pairs` does not name an original for each oracle.
@@ -244,6 +245,7 @@ class Board:
         pairs: Sequence[int] | None = None,
         peers: int | None = None,
         known: Sequence[ScoreValues] | None = None,
+        observe: Callable[[nn.Module], Observation] | None = None,
     ) -> None:
         self.panel, self.originals, self.oracles = panel, tuple(originals), tuple(oracles)
         self.pairs = tuple(pairs) if pairs is not None else (0,) * len(self.oracles)
@@ -257,8 +259,9 @@ class Board:
         for number in self.pairs:
             self._check(number)
         self._known = known
-        self._originals = [panel.observe(model) for model in self.originals]
-        self._oracles = [panel.observe(model) for model in self.oracles]
+        observe = observe or panel.observe
+        self._originals = [observe(model) for model in self.originals]
+        self._oracles = [observe(model) for model in self.oracles]
 
     def measure(
         self,

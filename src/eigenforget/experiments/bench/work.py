@@ -15,6 +15,7 @@ from eigenforget.core.errors import EigenforgetError, NotWritten, Refused
 from eigenforget.data.bundle import Data
 from eigenforget.evaluation.board import Board
 from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, StudySpec, TrainingJob
+from eigenforget.experiments.bench.observations import ObservationCache
 from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.experiments.unseen import UnseenSamples
@@ -84,9 +85,10 @@ class _StudyModels:
     board: Board
 
 
-# What this process worked on last: consecutive jobs share data, models and what was observed of
-# them.
+# What this process worked on last: consecutive jobs share data, models and a board. Studies that
+# take turns share what was observed of models that they have in common.
 _last: dict[Path, _StudyModels] = {}
+_observations = ObservationCache()
 _data: dict[tuple[Any, str], Data] = {}
 _notes: list[str] = []
 
@@ -264,7 +266,9 @@ def _load(study: StudySpec, context: WorkerContext, baselines: Baselines | None)
         map_points=study.map_points,
     )
     known = None if baselines is None else baselines.values
-    board = Board(panel, [original.model], [o.model for o in oracles], known=known)
+    observe = _observations.observer(study, experiment, panel.observe)
+    models = [o.model for o in oracles]
+    board = Board(panel, [original.model], models, known=known, observe=observe)
     return _StudyModels(study, experiment, original, oracles, board)
 
 
