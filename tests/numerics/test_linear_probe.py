@@ -17,13 +17,13 @@ from eigenforget.evaluation.audits.linear_probe import (
     FewLabelProbe,
     LinearProbe,
     ProbeSamples,
-    Settings,
     averaged,
     few_of_each_class,
     fit_alike,
     stratified_subset,
 )
 from eigenforget.evaluation.evidence import Evidence, PartOutputs
+from eigenforget.evaluation.multinomial import Settings
 from eigenforget.evaluation.standardiser import standardiser
 
 CENTRES = np.random.default_rng(9).normal(size=(4, 5))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
@@ -11,9 +10,6 @@ from typing import Annotated, ClassVar, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.optimize import minimize
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from eigenforget.core.bands import student_t
 from eigenforget.core.errors import EigenforgetError
@@ -29,6 +25,7 @@ from eigenforget.evaluation.metrics.accuracy import (
     share_score,
     wilson_interval,
 )
+from eigenforget.evaluation.multinomial import Settings, joint_optimum
 from eigenforget.evaluation.standardiser import Standardiser, standardiser
 
 Penalty = Annotated[Positive, "inverse strength of the L2 penalty on the summed loss"]
@@ -40,20 +37,6 @@ _SIDES: tuple[Better, Better] = ("reference", "higher")
 """The forgotten side is compared with retrained models; on the retained side a probe's accuracy is
 utility.
 """
-
-
-class Settings(NamedTuple):
-    """How a probe is fitted.
-
-    Attributes:
-        c: Inverse strength of the penalty.
-        max_iter: Most iterations.
-        tolerance: Largest gradient entry at convergence.
-    """
-
-    c: float
-    max_iter: int
-    tolerance: float
 
 
 class ProbeSamples(NamedTuple):
@@ -95,7 +78,7 @@ class Probe:
     """A fitted linear classifier of standardised features."""
 
     unit: Standardiser
-    classifier: LogisticRegression | Linear
+    classifier: Linear
 
     def right(self, rows: PartOutputs, part: Part) -> np.ndarray:
         """Which samples are classified right, bool [N]."""
@@ -109,8 +92,8 @@ class Probe:
 class LinearProbe:
     """`lp_forget`, `lp_retain`: accuracy of a new linear classifier on the frozen features.
 
-    Multinomial logistic regression (L-BFGS, float64), the same recipe for every model, on features
-    in the unit of the retain set (see `standardiser`): a scale, a shift or a rotation changes
+    Multinomial logistic regression, fitted to its float64 optimum in the same way for every model,
+    on features in the unit of the retain set (see `standardiser`): a scale, a shift or a rotation changes
     nothing. If classes are forgotten, it is fitted on all training samples, including the forget
     set, with true labels. Its accuracy on test_forget, where all classes compete, is lp_forget.
     That on test_retain is lp_retain. A retrained model is far from chance (0.41 to 0.98 in the
@@ -147,14 +130,10 @@ class LinearProbe:
         if isinstance(samples, str):
             return none(self.scores, samples)
         rows = stratified_subset(samples.labels, self.max_train, seed)
-        probe = fit_probe(
-            samples.features[rows],
-            samples.labels[rows],
-            Settings(self.c, self.max_iter, self.tolerance),
-            samples.unit,
-        )
-        if isinstance(probe, str):
-            return none(self.scores, probe)
+        found = fit_alike(samples, [rows], Settings(self.c, self.max_iter, self.tolerance))
+        if isinstance(found, str):
+            return none(self.scores, found)
+        (probe,) = found
         return both_sides(
             evidence, self.scores, samples.targets, lambda rows, part: probe.right(rows, part)[None]
         )
@@ -287,47 +266,6 @@ def fit_alike(
     ]
 
 
-def joint_optimum(inputs: np.ndarray, members: np.ndarray, settings: Settings) -> np.ndarray | None:
-    """Weights [R, D + 1, C] of R penalised multinomial regressions, the last row the intercepts.
-
-    None where they did not converge.
-
-    Args:
-        inputs: [R, n, D].
-        members: 1 where a sample is of a class, else 0, [R, n, C].
-        settings: Penalty and convergence, as in scikit-learn.
-    """
-    count, n, width = inputs.shape
-    shape = (count, width + 1, members.shape[2])
-    # With two classes scikit-learn fits one weight vector, the difference of ours.
-    penalty = (2.0 if shape[2] == 2 else 1.0) / (settings.c * n)
-    turned = np.ascontiguousarray(inputs.transpose(0, 2, 1))
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = flat.reshape(shape)
-        logits = inputs @ weights[:, :-1] + weights[:, -1:]
-        logits -= logits.max(axis=2, keepdims=True)
-        shares = np.exp(logits)
-        sums = shares.sum(axis=2, keepdims=True)
-        loss = (np.log(sums).sum() - (logits * members).sum()) / n
-        errors = (shares / sums - members) / n
-        gradient = np.concatenate(
-            [turned @ errors + penalty * weights[:, :-1], errors.sum(axis=1, keepdims=True)], axis=1
-        )
-        return float(loss + penalty / 2 * np.square(weights[:, :-1]).sum()), gradient.ravel()
-
-    options = {
-        "maxiter": settings.max_iter,
-        "maxfun": 10 * settings.max_iter,
-        "gtol": settings.tolerance,
-        "ftol": 64 * np.finfo(float).eps,
-    }
-    found = minimize(
-        objective, np.zeros(math.prod(shape)), jac=True, method="L-BFGS-B", options=options
-    )
-    return found.x.reshape(shape) if found.success else None
-
-
 def one_class(labels: np.ndarray) -> str:
     """Why there is no probe of samples of one class."""
     return f"the probe's training samples have 1 class, {labels[0]}; it needs 2"
@@ -339,24 +277,6 @@ def not_converged(settings: Settings) -> str:
         f"the probe did not converge in {settings.max_iter} iterations to tolerance "
         f"{settings.tolerance}"
     )
-
-
-def fit_probe(
-    features: np.ndarray, labels: np.ndarray, settings: Settings, unit: Standardiser
-) -> Probe | str:
-    """The probe fitted on features [N, D] and labels [N], or the reason why there is none."""
-    if len(np.unique(labels)) < 2:
-        return one_class(labels)
-    classifier = LogisticRegression(
-        C=settings.c, max_iter=settings.max_iter, tol=settings.tolerance
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            classifier.fit(unit(features), labels)
-        except ConvergenceWarning:
-            return not_converged(settings)
-    return Probe(unit, classifier)
 
 
 def stratified_subset(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
