@@ -93,16 +93,16 @@ class LinearProbe:
     """`lp_forget`, `lp_retain`: accuracy of a new linear classifier on the frozen features.
 
     Multinomial logistic regression, fitted to its float64 optimum in the same way for every model,
-    on features in the unit of the retain set (see `standardiser`): a scale, a shift or a rotation changes
-    nothing. If classes are forgotten, it is fitted on all training samples, including the forget
-    set, with true labels. Its accuracy on test_forget, where all classes compete, is lp_forget.
-    That on test_retain is lp_retain. A retrained model is far from chance (0.41 to 0.98 in the
-    literature), so its value is the target. Above it knowledge is left; below it too much was
-    forgotten. lp_retain says how useful the features still are; higher is better. In other requests
-    it is fitted on the retain set only. lp_forget is then its accuracy on the forget set, which is
-    above that of the retrained models if the original learnt samples by heart. On held-out samples
-    (lp_retain) it is a null control there: no difference is the right answer, as for DA. Wilson's
-    interval holds for this probe's held-out samples, not for a new training run.
+    on features in the unit of the retain set (see `standardiser`): a scale, a shift or a rotation
+    changes nothing. If classes are forgotten, it is fitted on all training samples, including the
+    forget set, with true labels. Its accuracy on test_forget, where all classes compete, is
+    lp_forget. That on test_retain is lp_retain. A retrained model is far from chance (0.41 to 0.98
+    in the literature), so its value is the target. Above it knowledge is left; below it too much
+    was forgotten. lp_retain says how useful the features still are; higher is better. In other
+    requests it is fitted on the retain set only. lp_forget is then its accuracy on the forget set,
+    which is above that of the retrained models if the original learnt samples by heart. On held-out
+    samples (lp_retain) it is a null control there: no difference is the right answer, as for DA.
+    Wilson's interval holds for this probe's held-out samples, not for a new training run.
 
     Not applicable: a part is missing, the probe sees one class, or it did not converge (a
     half-fitted probe is not this recipe).
