@@ -272,3 +272,10 @@ def test_features_without_a_direction_to_spare_have_no_class_alignment() -> None
     for cut in (lambda f: f[:, :1], lambda f: 0 * f):
         narrow = {part: rows._replace(features=cut(rows.features)) for part, rows in seen.items()}
         assert class_alignment_series(narrow) == {"class_alignment": {}}  # type: ignore[arg-type]
+
+
+def test_one_held_out_sample_is_one_place_in_the_map() -> None:
+    seen = {"test_retain": held_out(1, 5)["test_retain"]}
+    rows = len(seen["test_retain"].labels)
+    found = map_series(seen, (), forgotten_classes=(), ids=None, points=9, seed=0)["pca"]
+    assert rows == 1 and found["x"] == found["y"] == [0.0] and len(found["explained"]) == 2

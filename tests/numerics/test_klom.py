@@ -145,7 +145,7 @@ def test_a_part_that_is_missing_takes_its_score_with_it(part):
     )
     for score, own in zip(KLoM()(left, seed=0), SIZES, strict=True):
         assert (score.value is None) == (own == part)
-        assert own != part or score.reason == f"no sample of part {part}"
+        assert own != part or score.reason == f"needs 10 samples of part {part}, got 0"
 
 
 def test_logits_that_are_not_finite_are_an_error():

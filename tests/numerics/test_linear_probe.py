@@ -397,7 +397,7 @@ def test_few_labels_say_why_they_have_no_score():
     parts = class_parts()
     lonely = {**parts, "forget": PartOutputs(*(column[:1] for column in parts["forget"][:4]))}
     assert (
-        "class 1 has 1 training sample; the probe needs 2"
+        "needs 2 training samples of each class, got 1 of class 1"
         in FewLabelProbe()(evidence(lonely), 0)[0].reason
     )
     assert (

@@ -156,7 +156,7 @@ def test_what_cannot_be_attacked_says_why():
         return scores[0].reason
 
     assert reasons(parts, ()) == "needs a class that is forgotten as a whole"
-    assert reasons(parts, shots=26) == "class 1 has 25 training samples; a prototype needs 26"
+    assert reasons(parts, shots=26) == "a prototype needs 26 training samples of class 1, got 25"
     assert reasons({k: p for k, p in parts.items() if k != "retain"}).endswith(
         "no sample of retain"
     )

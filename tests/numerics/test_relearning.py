@@ -447,7 +447,7 @@ def test_what_cannot_be_measured_says_why(knows):
     assert "needs 10 samples of test_forget to test on" in reasons(parts=short)[0][0]
     found, series = reasons(Relearning(budgets=(31,), steps=2))
     alone = "needs the original model, whose accuracy is the goal"
-    assert found == ["", "the budget is 31 forget samples to train on, there are 30", "", alone]
+    assert found == ["", "needs 31 forget samples to train on, got 30", "", alone]
     assert list(series["relearning"]["curves"]) == ["0", "all"]
     never = {
         **parts,

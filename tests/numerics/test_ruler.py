@@ -107,12 +107,9 @@ def test_m2_does_not_depend_on_order_or_shards():
 
 def test_m2_says_why_there_is_no_number():
     x, y = rows(12, 0), rows(20, 1)
-    assert m2({"forget": (x, x)}) == "needs a sample of part forget and one of retain, got 12 and 0"
-    assert (
-        m2({"test_retain": (x, x)})
-        == "needs a sample of part forget and one of retain, got 0 and 0"
-    )
-    assert m2({}) == "needs a sample of part forget and one of retain, got 0 and 0"
+    assert m2({"forget": (x, x)}) == "needs 10 samples each of forget and retain, got 12 and 0"
+    assert m2({"test_retain": (x, x)}) == "needs 10 samples each of forget and retain, got 0 and 0"
+    assert m2({}) == "needs 10 samples each of forget and retain, got 0 and 0"
     assert m2({"forget": (x, rows(12, 1, 7)), "retain": (y, rows(20, 1, 7))}).startswith(
         "features have width 6 here and 7"
     )
@@ -254,7 +251,7 @@ def test_hashes_are_distinct_and_spread_evenly():
         ({"test_retain": rows(20, 0)}, "got 0 and 0"),
         (
             {"forget": rows(9, 0), "retain": rows(20, 1)},
-            "needs 10 samples of part forget and 10 of retain, got 9 and 20",
+            "needs 10 samples each of forget and retain, got 9 and 20",
         ),
         ({"forget": rows(10, 0), "retain": rows(9, 1)}, "got 10 and 9"),
         (

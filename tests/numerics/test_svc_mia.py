@@ -82,7 +82,7 @@ def test_both_sides_have_one_size_and_too_few_samples_are_a_reason():
         ),
     }
     (score,) = SVCMIA()(evidence_of(few), seed=0)
-    assert score.value is None and score.reason.endswith("got 20, 300, 9")
+    assert score.value is None and score.reason.endswith("got 20, 300 and 9")
     with pytest.raises(EigenforgetError, match="not finite"):
         SVCMIA()(
             evidence_of(

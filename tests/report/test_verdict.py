@@ -180,3 +180,21 @@ def test_what_cannot_be_said_is_said(records: list[RunRecord], no_oracle: list[R
     assert verdict_of(one, "twin").forgot.answer == "cannot tell"
     assert verdict_of(one, "original").forgot.answer == "no"
     assert "no original model" in limits(table.build(records[1:]))[1]
+
+
+def test_too_few_scores_name_the_reason(records: list[RunRecord]) -> None:
+    few = "needs 10 samples of part forget, got 2"
+    kept = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy")
+    cut = [
+        replace(
+            r,
+            scores=tuple(
+                s if s.name in kept else replace(s, value=None, low=None, high=None, reason=few)
+                for s in r.scores
+            ),
+        )
+        for r in records
+    ]
+    assert verdict_of(cut, "muda").forgot.words == (
+        f"cannot tell: too few scores were measured, or none of features ({few})"
+    )

@@ -312,7 +312,7 @@ class Board:
                 f"this board has {len(self.oracles)} oracles, there is no number {number}"
             )
         others = [values for i, values in enumerate(self.oracle_values) if i != number]
-        return _with_derived(self._base_of_oracles[number], "oracle", others)
+        return _with_derived(self._base_of_oracles[number], "oracle", others, self.panel.parts)
 
     @cached_property
     def oracle_values(self) -> list[ScoreValues]:
@@ -342,7 +342,8 @@ class Board:
         together = self._seen(self._partners(None, MOST_IN_ENSEMBLES))
         ensemble = replace(evidence, peers=tuple(enough), oracles=together[:compared])
         whole = replace(ensemble, oracles=together)
-        return _with_derived(self._base(evidence, ensemble, whole), role, self.oracle_values)
+        found = self._base(evidence, ensemble, whole)
+        return _with_derived(found, role, self.oracle_values, self.panel.parts)
 
     def _check(self, number: int) -> None:
         """An error if there is no original of this number; without originals it is 0."""
@@ -399,6 +400,12 @@ class Board:
         return Measurement("unlearned", (*found.scores, *further), series, seconds)
 
 
-def _with_derived(base: Measurement, role: Role, oracles: Sequence[ScoreValues]) -> Measurement:
-    scores = (*base.scores, *derived(values_of(base.scores), oracles))
+def _with_derived(
+    base: Measurement,
+    role: Role,
+    oracles: Sequence[ScoreValues],
+    parts: Mapping[Part, Source],
+) -> Measurement:
+    counts = {part: len(source) for part, source in parts.items()}
+    scores = (*base.scores, *derived(values_of(base.scores), oracles, counts))
     return base._replace(role=role, scores=scores)

@@ -198,7 +198,9 @@ def _principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         axes = vectors[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
     total = max(values.sum(), np.finfo(np.float64).tiny)
-    return centred @ axes, values[::-1][:2] / total
+    lacking = 2 - axes.shape[1]  # one sample has one direction at most, and a map two axes
+    places = np.pad(centred @ axes, ((0, 0), (0, lacking)))
+    return places, np.pad(values[::-1][:2] / total, (0, lacking))
 
 
 def _embedded(kind: str, features: np.ndarray, seed: int) -> np.ndarray | None:

@@ -32,6 +32,9 @@ FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
 }
 """What decides whether a model forgot, for requests of whole classes and for all others."""
 
+FEW_SCORES = "too few scores were measured, or none of features"
+"""Why it cannot be said whether a model forgot where most of FORGET_SCORES have no value."""
+
 KEEP_SCORES = ("test_retain_accuracy", "lp_retain")
 """What decides whether it kept what it should, beside too low scores of FORGET_SCORES."""
 
@@ -398,7 +401,7 @@ def _forgot(
     if not has_original:
         return Answer("cannot tell", reason="no original is here to show which score could tell")
     if 2 * len(scores) < fixed or not any(s.name in FEATURE_SCORES for s in scores):
-        return Answer("cannot tell", reason="too few scores were measured, or none of features")
+        return Answer("cannot tell", reason=FEW_SCORES)
     if not telling:
         return Answer("cannot tell", reason="no score tells the original from retrained models")
     if not any(s.name in FEATURE_SCORES for s in telling):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from textwrap import fill
 from typing import Literal, NamedTuple
 
 from eigenforget.core.text import joined
 from eigenforget.report.cost import Share
 from eigenforget.report.decision import (
+    FEW_SCORES,
     Answer,
     Decision,
     DecisionScore,
@@ -150,7 +152,7 @@ def verdict_on(row: Row, table: Table) -> Verdict:
         row.model,
         row.role,
         outcome,
-        _forgot(found, table),
+        _forgot(found, row, table),
         _kept(found, table),
         cost,
         " ".join(s for s in (_NEXT[outcome], _how_to_tell(found, outcome)) if s),
@@ -234,7 +236,7 @@ def _estimates(row: Row) -> dict[str, Estimate]:
     }
 
 
-def _forgot(found: Decision, table: Table) -> QuestionAnswer:
+def _forgot(found: Decision, row: Row, table: Table) -> QuestionAnswer:
     answer = found.forgot
     if answer.answer == "no":
         return QuestionAnswer("no", f"no, {_values(answer, found)}", answer.scores)
@@ -242,7 +244,16 @@ def _forgot(found: Decision, table: Table) -> QuestionAnswer:
         names = joined([label(name, table) for name in answer.scores])
         words = f"yes: no score tells it from retrained models; these tell the original: {names}"
         return QuestionAnswer("yes", words, answer.scores)
+    if answer.reason == FEW_SCORES and (why := _why_missing(found, row)):
+        return _cannot_tell(answer._replace(reason=f"{answer.reason} ({why})"), table)
     return _cannot_tell(answer, table)
+
+
+def _why_missing(found: Decision, row: Row) -> str:
+    """The reason that most scores of the decision give for having no value; "" for none."""
+    reasons = [row.cells[name].reason for name in found.missing if name in row.cells]
+    said = Counter(reason for reason in reasons if reason)
+    return said.most_common(1)[0][0] if said else ""
 
 
 def _kept(found: Decision, table: Table) -> QuestionAnswer:

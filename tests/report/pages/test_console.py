@@ -140,3 +140,13 @@ def test_many_models_take_several_blocks_and_long_names_are_folded(
             and sum(line.count("n" * 30) for line in text.splitlines()) >= 2
         )
         assert ("no gaps" in text) == (not oracles) and ("retrained  " in text) == bool(oracles)
+
+
+def test_reasons_stand_below_the_table_with_their_scores_and_models(
+    records: list[RunRecord],
+) -> None:
+    below = " ".join(printed(records).partition("- = not applicable.")[2].split())
+    assert "No value of MIA AUC (head_mask): a masked logit has no finite loss" in below
+    few = [replace(r, scores=(score("da", None), score("mia_auc", None))) for r in records[:3]]
+    below = " ".join(printed(few).partition("- = not applicable.")[2].split())
+    assert below.endswith("No value of MIA AUC and DA: a masked logit has no finite loss")

@@ -16,8 +16,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
 from eigenforget.evaluation.metrics.similarity import (
-    MIN_PAIRED_SAMPLES,
     Cross,
     is_constant,
     linear_cka,
@@ -176,7 +176,7 @@ def cka(mine: np.ndarray, other: np.ndarray) -> float | None:
         other: Features [N, E].
 
     Returns:
-        None for fewer than MIN_PAIRED_SAMPLES samples, or features of a model that do not vary.
+        None for fewer than MIN_SAMPLES samples, or features of a model that do not vary.
 
     Raises:
         EigenforgetError: The rows do not pair up.
@@ -185,7 +185,7 @@ def cka(mine: np.ndarray, other: np.ndarray) -> float | None:
         raise EigenforgetError(
             f"{len(mine)} rows of features cannot be paired with {len(other)} of the other model"
         )
-    if len(mine) < MIN_PAIRED_SAMPLES:
+    if len(mine) < MIN_SAMPLES:
         return None
     x, y = (torch.from_numpy(rows).double() for rows in (mine, other))
     means = x.mean(0), y.mean(0)

@@ -15,7 +15,6 @@ from eigenforget.evaluation.audits.linear_probe import finite_features
 from eigenforget.evaluation.audits.sides import TOLD_APART, balanced, missing_side
 from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import missing_share
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES
 from eigenforget.evaluation.metrics.clustering import (
     best_cluster_f1,
     best_influence,
@@ -25,6 +24,7 @@ from eigenforget.evaluation.metrics.clustering import (
     nmi_influence,
     nmi_of,
 )
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
 
 _NAMES = ("nmi_forget", "f1_forget")
 _SIDE = 1

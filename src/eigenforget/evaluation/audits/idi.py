@@ -20,7 +20,7 @@ from eigenforget.core.types import Score
 from eigenforget.evaluation.audits.linear_probe import finite_features
 from eigenforget.evaluation.audits.sides import TOLD_APART, balanced, missing_side
 from eigenforget.evaluation.evidence import Evidence, Observation, Reads
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
 from eigenforget.evaluation.standardiser import standardiser
 
 _NAME = "idi"

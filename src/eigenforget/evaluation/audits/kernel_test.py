@@ -15,7 +15,8 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Score
 from eigenforget.evaluation.evidence import Evidence, Reads
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, finite_logits
+from eigenforget.evaluation.metrics.attacks import finite_logits
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
 
 _GAP, _P = "kernel_gap", "kernel_p"
 

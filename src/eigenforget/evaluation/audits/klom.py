@@ -15,6 +15,7 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.evidence import Evidence, Observation, Reads
 from eigenforget.evaluation.metrics.attacks import margins
+from eigenforget.evaluation.metrics.panel import too_few
 
 _SIDES: dict[str, Part] = {
     "klom_forget": "forget",
@@ -37,7 +38,7 @@ class KLoM:
     large it gets by chance. There is no interval: the draw that matters is that of the models, and
     there is one of it.
 
-    Not applicable: fewer than 2 models on a side, no sample of the part.
+    Not applicable: fewer than 2 models on a side, fewer than 10 samples of the part.
 
     Raises:
         EigenforgetError: A logit is not finite.
@@ -70,9 +71,7 @@ class KLoM:
         return tuple(
             self._score(
                 name,
-                self._mean(evidence, part, seed)
-                if evidence.has(part)
-                else f"no sample of part {part}",
+                too_few(**{part: evidence.count(part)}) or self._mean(evidence, part, seed),
             )
             for name, part in _SIDES.items()
         )

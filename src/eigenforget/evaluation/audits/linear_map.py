@@ -10,7 +10,8 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits.linear_probe import both_sides, finite_features, none
 from eigenforget.evaluation.evidence import Evidence, PartOutputs, Reads
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, finite_logits
+from eigenforget.evaluation.metrics.attacks import finite_logits
+from eigenforget.evaluation.metrics.panel import too_few
 from eigenforget.evaluation.standardiser import standardiser
 
 _NAMES = ("mapped_forget", "mapped_retain")
@@ -55,8 +56,8 @@ class LinearMap:
         original, count = evidence.original, evidence.count("retain")
         if original is None or "retain" not in original:
             return none(_NAMES, "there is no original whose logits a map could reach")
-        if count < MIN_SAMPLES:
-            return none(_NAMES, f"needs {MIN_SAMPLES} samples of part retain, got {count}")
+        if few := too_few(retain=count):
+            return none(_NAMES, few)
         rows = evidence.parts["retain"]
         unit = standardiser(finite_features(rows.features, "retain", "a linear map"))
         slopes = least_squares(

@@ -25,6 +25,7 @@ from eigenforget.evaluation.metrics.accuracy import (
     share_score,
     wilson_interval,
 )
+from eigenforget.evaluation.metrics.panel import too_few_of_class
 from eigenforget.evaluation.multinomial import Settings, joint_optimum
 from eigenforget.evaluation.standardiser import Standardiser, standardiser
 
@@ -105,7 +106,8 @@ class LinearProbe:
     Wilson's interval holds for this probe's held-out samples, not for a new training run.
 
     Not applicable: a part is missing, the probe sees one class, or it did not converge (a
-    half-fitted probe is not this recipe).
+    half-fitted probe is not this recipe); for lp_forget a forgotten class with fewer than 10
+    training samples.
 
     Raises:
         EigenforgetError: A feature is not finite.
@@ -135,7 +137,11 @@ class LinearProbe:
             return none(self.scores, found)
         (probe,) = found
         return both_sides(
-            evidence, self.scores, samples.targets, lambda rows, part: probe.right(rows, part)[None]
+            evidence,
+            self.scores,
+            samples.targets,
+            lambda rows, part: probe.right(rows, part)[None],
+            few=few_forgotten(evidence),
         )
 
 
@@ -177,7 +183,13 @@ class FewLabelProbe:
         right = self._right(evidence, samples, seed)
         if isinstance(right, str):
             return none(self.scores, right)
-        return both_sides(evidence, self.scores, samples.targets, lambda _, part: right[part])
+        return both_sides(
+            evidence,
+            self.scores,
+            samples.targets,
+            lambda _, part: right[part],
+            few=few_forgotten(evidence),
+        )
 
     def _right(
         self, evidence: Evidence, samples: ProbeSamples, seed: int
@@ -185,10 +197,8 @@ class FewLabelProbe:
         """Which samples of each part are right, bool [draws, N], or why there is no answer."""
         classes, counts = np.unique(samples.labels, return_counts=True)
         if counts.min() < 2:
-            return (
-                f"class {classes[counts.argmin()]} has 1 training sample; the probe needs 2 "
-                "of each class"
-            )
+            label = classes[counts.argmin()]
+            return f"needs 2 training samples of each class, got 1 of class {label}"
         targets = {part: evidence.parts[part] for part in samples.targets if evidence.has(part)}
         found: dict[Part, np.ndarray] = {}
         for first in range(0, self.draws, _BLOCK):
@@ -320,6 +330,8 @@ def both_sides(
     names: Sequence[str],
     parts: Sequence[Part],
     right: Callable[[PartOutputs, Part], np.ndarray],
+    *,
+    few: str = "",
 ) -> tuple[Score, ...]:
     """The score of each side; not applicable where the part has no sample.
 
@@ -328,13 +340,28 @@ def both_sides(
         names: Names of the two scores.
         parts: The part of each.
         right: Gives [draws, N] bool for the rows of a part: which samples are classified right.
+        few: Why the first score is not applicable; "" where it is.
     """
+    reasons = [
+        few if few and evidence.has(part) and number == 0 else ""
+        for number, part in enumerate(parts)
+    ]
     return tuple(
         averaged(name, right(evidence.parts[part], part), better)
-        if evidence.has(part)
-        else missing_share(name, f"no sample of part {part}", better)
-        for name, part, better in zip(names, parts, _SIDES, strict=True)
+        if evidence.has(part) and not reason
+        else missing_share(name, reason or f"no sample of part {part}", better)
+        for name, part, better, reason in zip(names, parts, _SIDES, reasons, strict=True)
     )
+
+
+def few_forgotten(evidence: Evidence) -> str:
+    """Why forgotten classes have too few training samples to be found; "" where they have enough.
+
+    A probe cannot learn a class from one sample, and would say that no model knows it.
+    """
+    labels = evidence.parts["forget"].labels if evidence.has("forget") else np.zeros(0, dtype=int)
+    counts = {c: int((labels == c).sum()) for c in evidence.forgotten_classes}
+    return too_few_of_class(counts, "training")
 
 
 def averaged(name: str, right: np.ndarray, better: Better) -> Score:

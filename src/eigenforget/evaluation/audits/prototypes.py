@@ -117,8 +117,8 @@ class Prototypes:
         few = [c for c in classes if len(c.features) < self.shots]
         if few:
             return (
-                f"class {few[0].label} has {len(few[0].features)} training samples; a "
-                f"prototype needs {self.shots}"
+                f"a prototype needs {self.shots} training samples of class {few[0].label}, got "
+                f"{len(few[0].features)}"
             )
         every = np.concatenate([c.features for c in classes])
         if (every.max(axis=0) == every.min(axis=0)).all():

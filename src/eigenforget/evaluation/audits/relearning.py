@@ -256,7 +256,7 @@ class _Run:
         attack = self.slices.attack
         n = budget or len(attack)
         if n > len(attack):
-            return f"the budget is {n} forget samples to train on, there are {len(attack)}"
+            return f"needs {n} forget samples to train on, got {len(attack)}"
         both: tuple[Start, ...] = (
             ("kept", "neutral") if self.settings.head == "best" else (self.settings.head,)
         )

@@ -15,12 +15,12 @@ from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.evidence import Evidence, Observation, PartOutputs, Reads
 from eigenforget.evaluation.metrics.attacks import (
-    MIN_SAMPLES,
     AttackScores,
     attack_scores_of,
     finite_logits,
     no_attack,
 )
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
 
 
 class _Ratios(NamedTuple):

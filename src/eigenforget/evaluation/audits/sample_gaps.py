@@ -12,7 +12,8 @@ from eigenforget.core.types import Score
 from eigenforget.evaluation.audits.u_lira import PHI_LIMIT
 from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import interval_of_share, missing_share, share_score
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, margins
+from eigenforget.evaluation.metrics.attacks import margins
+from eigenforget.evaluation.metrics.panel import too_few
 
 _SHARE, _GAP = "remembered_share", "margin_gap_top"
 _SPAN = (-2 * PHI_LIMIT, 2 * PHI_LIMIT)
@@ -52,12 +53,8 @@ class SampleGaps:
     ) -> tuple[Score, ...]:
         """The two scores, or the reason why there are none."""
         count = evidence.count("forget")
-        if count < MIN_SAMPLES or not evidence.oracles:
-            reason = (
-                "needs 1 retrained model, got 0"
-                if not evidence.oracles
-                else f"needs {MIN_SAMPLES} samples of part forget, got {count}"
-            )
+        few = too_few(forget=count)
+        if reason := few if evidence.oracles else "needs 1 retrained model, got 0":
             return missing_share(_SHARE, reason), _gap(reason)
         rows = evidence.parts["forget"]
         others = [oracle["forget"] for oracle in evidence.oracles]

@@ -8,7 +8,7 @@ import numpy as np
 
 from eigenforget.core.types import Part
 from eigenforget.evaluation.evidence import Evidence
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES
+from eigenforget.evaluation.metrics.panel import too_few
 
 TOLD_APART: tuple[Part, Part] = ("forget", "retain")
 """The two sides."""
@@ -16,10 +16,7 @@ TOLD_APART: tuple[Part, Part] = ("forget", "retain")
 
 def missing_side(evidence: Evidence) -> str:
     """Why there are too few samples of a side; "" where there are enough."""
-    of_forget, of_retain = (evidence.count(part) for part in TOLD_APART)
-    if min(of_forget, of_retain) >= MIN_SAMPLES:
-        return ""
-    return f"needs {MIN_SAMPLES} samples each of forget and retain, got {of_forget} and {of_retain}"
+    return too_few(**{part: evidence.count(part) for part in TOLD_APART})
 
 
 def balanced(counts: Sequence[int], most: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -15,7 +15,8 @@ from eigenforget.core.types import Part, Score
 from eigenforget.evaluation.audits.sides import balanced
 from eigenforget.evaluation.evidence import Evidence, PartOutputs, Reads
 from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, finite_logits
+from eigenforget.evaluation.metrics.attacks import finite_logits
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, too_few
 
 _PENALTY = 3
 """C of the published attack; its other settings are an RBF kernel and gamma="auto"."""
@@ -59,10 +60,9 @@ class SVCMIA:
     def __call__(self, evidence: Evidence, seed: int) -> tuple[Score, ...]:
         """The share, or the reason why there is none."""
         needed: tuple[Part, ...] = ("forget", "retain", "test_retain")
-        counts = [evidence.count(p) for p in needed]
-        if min(counts) < MIN_SAMPLES:
-            found = ", ".join(map(str, counts))
-            return _scores(f"needs {MIN_SAMPLES} samples each of {', '.join(needed)}, got {found}")
+        counts = {part: evidence.count(part) for part in needed}
+        if few := too_few(**counts):
+            return _scores(few)
         forget, retain, test = (confidences(evidence.parts[p], p) for p in needed)
         rng = np.random.default_rng(derive(seed, self.name))
         members, others = balanced([len(retain), len(test)], self.most, rng)

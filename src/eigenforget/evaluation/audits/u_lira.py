@@ -16,7 +16,6 @@ from eigenforget.evaluation.evidence import Evidence, Observation, Reads
 from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
 from eigenforget.evaluation.metrics.attacks import (
     FALSE_POSITIVE_RATES,
-    MIN_SAMPLES,
     Delong,
     allowed_positives,
     attack_score,
@@ -27,6 +26,7 @@ from eigenforget.evaluation.metrics.attacks import (
     threshold_attack,
     wins,
 )
+from eigenforget.evaluation.metrics.panel import too_few
 
 PHI_LIMIT = 50.0
 """Odds of e^50 are beyond what float32 logits resolve; a mask of −1e4 would otherwise stretch the
@@ -114,8 +114,7 @@ class ULiRA:
                 "both",
             )
         n = evidence.count("forget")
-        if n < MIN_SAMPLES:
-            few = f"needs {MIN_SAMPLES} samples of part forget, got {n}"
+        if few := too_few(forget=n):
             return no_attack(self.name, few, "both")
         target, ins, outs = (
             _phi(models) for models in ((evidence.parts,), evidence.peers, evidence.oracles)

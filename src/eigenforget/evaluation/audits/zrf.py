@@ -21,6 +21,7 @@ from eigenforget.data.sources import Source
 from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import Interval, interval_around
 from eigenforget.evaluation.metrics.divergence import LN2, jensen_shannon, softmaxes
+from eigenforget.evaluation.metrics.panel import too_few
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine
 
@@ -49,8 +50,8 @@ class ZRF:
     quadrature the standard error of the samples' means over the teachers and, with two or more
     teachers, Student's t times the standard error of the teachers' means.
 
-    Not applicable: no forget sample, no engine to run a model with, no classifier head, weights
-    that cannot be drawn anew.
+    Not applicable: fewer than 10 forget samples, no engine to run a model with, no classifier head,
+    weights that cannot be drawn anew.
 
     Raises:
         EigenforgetError: A logit is not finite.
@@ -75,10 +76,10 @@ class ZRF:
     def _value(self, evidence: Evidence, seed: int) -> Zrf | str:
         """The value and its interval, or the reason why there is none."""
         source = evidence.sources.get("forget")
-        if not evidence.has("forget") or source is None or len(source) == 0:
-            return "no sample of part forget"
-        if evidence.engine is None:
-            return "there is no engine to run a randomly drawn model with"
+        if few := too_few(forget=evidence.count("forget")):
+            return few
+        if evidence.engine is None or source is None:
+            return "there is no engine and no data to run a randomly drawn model with"
         if evidence.layer is None and not any(
             isinstance(module, nn.Linear) for module in evidence.model.modules()
         ):
@@ -117,7 +118,7 @@ class ZRF:
 def half_width(draws: np.ndarray) -> float:
     """Of the 95 % interval of the mean of draws [R, N]: over new samples, and over new draws."""
     count, n = draws.shape
-    samples = Z95 * float(draws.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    samples = Z95 * float(draws.mean(axis=0).std(ddof=1)) / math.sqrt(n)
     if count < 2:
         return samples
     spread = float(draws.mean(axis=1).std(ddof=1)) / math.sqrt(count)

@@ -27,7 +27,7 @@ from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import Interval, interval_around
-from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric, too_few
 from eigenforget.evaluation.metrics.similarity import joined_state
 from eigenforget.evaluation.series import short
 
@@ -120,7 +120,8 @@ class PanelAlignment(PanelMetric):
     infinitesimal jackknife over the forget samples, whose features are kept for it. It covers
     neither the draw of the retain samples nor the training run.
 
-    Not applicable: k is beyond the last k at which DA is defined for these features.
+    Not applicable: fewer than 10 samples on a side, k beyond the last k at which DA is defined for
+    these features.
     """
 
     name: ClassVar[str] = "dimensional_alignment"
@@ -211,6 +212,8 @@ class PanelAlignment(PanelMetric):
         low, high = None, None
         try:
             forget, retain = self.sides()
+            if few := too_few(forget=int(forget.samples), retain=int(retain.samples)):
+                raise EigenforgetError(few)
             with suppress(EigenforgetError):  # the curve says what is wrong, forget side first
                 space = self._space(1)
             curve = alignment_curve(forget, retain, form=form, space=space)
@@ -233,7 +236,7 @@ class PanelAlignment(PanelMetric):
         rows = joined_state(self.rows)
         found = alignment_influence(rows, self.sides()[0], basis, form=form)
         # n − 1: with equal weights the jackknife is that much too narrow.
-        error = math.sqrt(float(found.square().sum()) * len(rows) / max(len(rows) - 1, 1))
+        error = math.sqrt(float(found.square().sum()) * len(rows) / (len(rows) - 1))
         return interval_around(value, Z95 * error)
 
 

@@ -13,9 +13,7 @@ from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part, Score, Trace
 from eigenforget.evaluation.metrics.accuracy import Interval, wilson_interval
-
-MIN_SAMPLES = 10
-"""Below this many samples on a side the asymptotic interval means nothing."""
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
 
 FALSE_POSITIVE_RATES = (("tpr_1", 0.01), ("tpr_01", 0.001))
 """Name and false-positive rate of the shares of members found."""

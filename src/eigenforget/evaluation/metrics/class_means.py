@@ -14,7 +14,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Better, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import missing_share, share
-from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric, too_few_of_class
 from eigenforget.evaluation.metrics.similarity import checked_features, is_constant, joined_state
 
 TRAINING: tuple[Part, Part] = ("forget", "retain")
@@ -48,7 +48,7 @@ class NearestClassMean(PanelMetric):
     features of the evaluated parts.
 
     Not applicable: no sample of the part, a class without training samples, class means that
-    coincide.
+    coincide; for ncm_forget a forgotten class with fewer than 10 training samples.
 
     Raises:
         EigenforgetError: A feature is not finite, or a label is not a class.
@@ -134,6 +134,10 @@ class NearestClassMean(PanelMetric):
                 f"no sample of class {listed(missing)} in {where} to take a mean of",
                 _BETTER[name],
             )
+        if part != "test_retain":
+            gone = {c: int(counts[c]) for c in self.forgotten_classes}
+            if few := too_few_of_class(gone, "training"):
+                return missing_share(name, few, _BETTER[name])
         known = np.flatnonzero(counts)
         means = sums[known] / counts[known, None]
         if means_coincide(means):

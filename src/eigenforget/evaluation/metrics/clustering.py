@@ -15,7 +15,6 @@ from typing_extensions import override
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
-from eigenforget.core.text import listed
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import (
     PARTS,
@@ -24,7 +23,7 @@ from eigenforget.evaluation.metrics.accuracy import (
     share_score,
 )
 from eigenforget.evaluation.metrics.class_means import NO_ROWS, LabelledRows, checked_classes
-from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, PanelMetric, too_few_of_class
 from eigenforget.evaluation.metrics.similarity import checked_features, joined_state
 
 _NAMES = ("nmi", "cluster_f1", "best_cluster_f1")
@@ -67,8 +66,9 @@ class ClusteringScores(PanelMetric):
     features, a shift or a rotation. The state is the held-out features, O(N·D), sorted by part and
     position, so that order and sharding do not matter.
 
-    Not applicable: fewer than 2 classes, fewer distinct points than clusters; for best_cluster_f1
-    no class is forgotten as a whole.
+    Not applicable: fewer than 10 samples or 2 classes, fewer distinct points than clusters, no two
+    samples of one class; for best_cluster_f1 no class is forgotten as a whole, or one
+    has fewer than 10 samples.
 
     Raises:
         EigenforgetError: A feature is not finite, a label is not a class, a sample is given twice.
@@ -109,6 +109,11 @@ class ClusteringScores(PanelMetric):
         classes = np.unique(rows.labels)
         if len(classes) < 2:
             return _none(f"needs held-out samples of at least 2 classes, got {len(classes)}")
+        count = len(rows.labels)
+        if count < MIN_SAMPLES:
+            return _none(f"needs {MIN_SAMPLES} held-out samples, got {count}")
+        if count == len(classes):
+            return _none(f"needs 2 held-out samples of one class, got 1 of each of {count}")
         distinct = len(np.unique(rows.features, axis=0))
         if distinct < len(classes):
             return _none(f"{distinct} distinct feature vectors cannot form {len(classes)} clusters")
@@ -143,12 +148,9 @@ class ClusteringScores(PanelMetric):
         table = tables[starts.best]
         if not self.forgotten_classes:
             return missing_share("best_cluster_f1", "no class is forgotten as a whole")
-        missing = [c for c in self.forgotten_classes if table[c].sum() == 0]
-        if missing:
-            return missing_share(
-                "best_cluster_f1", f"no held-out sample of forgotten class {listed(missing)}"
-            )
         gone = self.forgotten_classes
+        if few := too_few_of_class({c: int(table[c].sum()) for c in gone}, "held-out"):
+            return missing_share("best_cluster_f1", few)
         of_starts = [float(np.mean([best_cluster_f1(t, c) for c in gone])) for t in tables]
         influence = np.mean([best_influence(table, c) for c in gone], axis=0)
         return cluster_score(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
-from eigenforget.core.types import Better, Score, Trace
+from eigenforget.core.types import Better, Part, Score, Trace
+from eigenforget.evaluation.metrics.panel import too_few
 
 ScoreValues = Mapping[str, float | None]
 """Score values by name; None where a score is not applicable."""
@@ -16,7 +17,9 @@ TERMS = ("forget_accuracy", "retain_accuracy", "test_retain_accuracy")
 MIA_TERMS = ("mia_auc", "retain_accuracy", "test_retain_accuracy")
 
 
-def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ...]:
+def derived(
+    own: ScoreValues, oracles: Sequence[ScoreValues], counts: Mapping[Part, int] | None = None
+) -> tuple[Score, ...]:
     """`tow`, `tow_mia` and `ain` of a model from its scores and those of the retrained models.
 
     tow is the mean over the oracles of `tug_of_war`; tow_mia has the AUC of the membership attack
@@ -26,11 +29,13 @@ def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ..
     ain: see `anamnesis_index`; trace "below", since relearning faster than an oracle shows what was
     retained.
 
-    Not applicable: the model or an oracle lacks an input, or there is no oracle.
+    Not applicable: the model or an oracle lacks an input, there is no oracle; for tow and tow_mia
+    fewer than 10 samples behind an accuracy, since products have no interval that would show it.
 
     Args:
         own: The model's scores.
         oracles: Those of the retrained models; for one of these, of the others.
+        counts: Samples of each part, where they are known.
 
     Sources: tow: Triantafillou et al. (arXiv 2406.09073), Zhao et al. (arXiv 2406.01257), the
     latter for tow_mia too. ain: Chundawat et al. (arXiv 2201.05629). Deviations: the test term
@@ -44,6 +49,7 @@ def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ..
             oracles,
             TERMS,
             lambda: _mean([tug_of_war(_known(own), _known(o)) for o in oracles]),
+            counts or {},
         ),
         _score(
             "tow_mia",
@@ -51,6 +57,7 @@ def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ..
             oracles,
             MIA_TERMS,
             lambda: _mean([_product(_known(own), _known(o), MIA_TERMS) for o in oracles]),
+            counts or {},
         ),
         _score(
             "ain",
@@ -58,6 +65,7 @@ def derived(own: ScoreValues, oracles: Sequence[ScoreValues]) -> tuple[Score, ..
             oracles,
             ("relearn_steps",),
             lambda: anamnesis_index(_known(own), [_known(o) for o in oracles]),
+            {},
         ),
     )
 
@@ -89,11 +97,13 @@ def _score(
     oracles: Sequence[ScoreValues],
     needed: Sequence[str],
     value: Callable[[], float],
+    counts: Mapping[Part, int],
 ) -> Score:
     better: Better = "reference" if name == "ain" else "higher"
     trace: Trace = "below" if name == "ain" else "both"
     span = (0.0, math.inf) if name == "ain" else (0.0, 1.0)
-    reason = _missing(own, oracles, needed)
+    parts = {part: n for part, n in counts.items() if f"{part}_accuracy" in needed}
+    reason = _missing(own, oracles, needed) or (too_few(**parts) if parts else "")
     return Score(name, None if reason else value(), "1", better, span, reason=reason, trace=trace)
 
 

@@ -16,7 +16,7 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.class_means import checked_classes
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
-from eigenforget.evaluation.metrics.panel import all_finite
+from eigenforget.evaluation.metrics.panel import all_finite, too_few
 from eigenforget.evaluation.metrics.similarity import joined_state
 
 LN2 = math.log(2)
@@ -65,11 +65,7 @@ class _MeanOfRows(PairedMetric):
             self.stems.items(), self.total.tolist(), self.seen.tolist(), strict=True
         ):
             # The mean of values that all are at the bound may round past it.
-            found[stem] = (
-                min(total / seen, self.kinds[stem].range[1])
-                if seen
-                else f"no sample of part {part} was seen"
-            )
+            found[stem] = too_few(**{part: seen}) or min(total / seen, self.kinds[stem].range[1])
         return found
 
 
@@ -81,7 +77,7 @@ class JensenShannon(_MeanOfRows):
     retrained models differ too: their divergence from each other, not 0, is what to compare with.
     Held-out samples of forgotten classes are in neither score.
 
-    Not applicable: the part was not seen.
+    Not applicable: fewer than 10 samples of the part.
 
     Raises:
         EigenforgetError: A logit is not finite, or shapes differ.
@@ -108,7 +104,7 @@ class ActivationDistance(_MeanOfRows):
 
     0 where the models answer alike, √2 where they are certain of different classes.
 
-    Not applicable: no forget sample was seen.
+    Not applicable: fewer than 10 forget samples.
 
     Raises:
         EigenforgetError: A logit is not finite, or shapes differ.
@@ -142,7 +138,7 @@ class RfJsd(PairedMetric):
     that class. So the target is the value of the retrained models. A trace shows below it for a
     class, and above it for samples.
 
-    Not applicable: no forget sample, or a class of them without a held-out sample.
+    Not applicable: fewer than 10 forget samples, or a class of them without a held-out sample.
 
     Raises:
         EigenforgetError: A logit is not finite, shapes differ, or a label is not a class.
@@ -182,8 +178,8 @@ class RfJsd(PairedMetric):
     def values(self) -> dict[str, float | str]:
         forgotten, unseen = self.counts.cpu()
         classes = forgotten.nonzero().flatten()
-        if len(classes) == 0:
-            return {"rf_jsd": "no sample of part forget was seen"}
+        if few := too_few(forget=int(forgotten.sum())):
+            return {"rf_jsd": few}
         missing = classes[unseen[classes] == 0]
         if len(missing):
             gone = listed(missing.tolist())

@@ -21,13 +21,12 @@ from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import checked, wilson_interval
 from eigenforget.evaluation.metrics.attacks import (
     FALSE_POSITIVE_RATES,
-    MIN_SAMPLES,
     AttackScores,
     attack_score,
     auc_score,
     tpr_score,
 )
-from eigenforget.evaluation.metrics.panel import PanelMetric, all_finite
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES, PanelMetric, all_finite, too_few
 from eigenforget.evaluation.metrics.roc import roc_series
 from eigenforget.evaluation.metrics.similarity import state_rows
 
@@ -223,12 +222,8 @@ def forget_rate(*, forget: np.ndarray, retain: np.ndarray, others: np.ndarray) -
     in place of a support vector machine, and balanced classes.
     """
     name = "mia_forget_rate"
-    if min(len(forget), len(retain), len(others)) < MIN_SAMPLES:
-        counts = f"{len(forget)}, {len(retain)} and {len(others)}"
-        return attack_score(
-            name,
-            f"needs {MIN_SAMPLES} samples each of forget, retain and test_retain, got {counts}",
-        )
+    if few := too_few(forget=len(forget), retain=len(retain), test_retain=len(others)):
+        return attack_score(name, few)
     rows = np.concatenate([_in_order(retain), _in_order(others)])
     if np.ptp(rows) == 0:
         return attack_score(

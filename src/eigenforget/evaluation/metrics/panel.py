@@ -4,19 +4,54 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torchmetrics
 from torch import Tensor
 
+from eigenforget.core.text import joined
 from eigenforget.core.types import Batch, Outputs, Part, Score
+
+MIN_SAMPLES = 10
+"""Below this many samples a mean says little, and an interval made for many samples nothing. Only a
+share has an honest one for fewer, Wilson's."""
 
 
 def all_finite(values: Tensor) -> bool:
     """Whether no value is NaN or infinite."""
     # A sum takes a tenth of the time. It may also overflow, and then each value is looked at.
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
+
+
+def too_few(**counts: int) -> str:
+    """Why there is no score where a part has fewer than MIN_SAMPLES samples; "" where all have.
+
+    Args:
+        counts: The samples of each part that the score needs, by the part's name.
+    """
+    if min(counts.values()) >= MIN_SAMPLES:
+        return ""
+    if len(counts) == 1:
+        ((part, count),) = counts.items()
+        return f"needs {MIN_SAMPLES} samples of part {part}, got {count}"
+    numbers = joined([str(n) for n in counts.values()])
+    return f"needs {MIN_SAMPLES} samples each of {joined(list(counts))}, got {numbers}"
+
+
+def too_few_of_class(counts: Mapping[int, int], what: str) -> str:
+    """Why there is no score where a class has fewer than MIN_SAMPLES samples; "" where all have.
+
+    Args:
+        counts: The samples of each class that the score needs.
+        what: The kind of samples, such as "training".
+    """
+    few = {label: count for label, count in counts.items() if count < MIN_SAMPLES}
+    if not few:
+        return ""
+    label = min(few, key=few.__getitem__)
+    return f"needs {MIN_SAMPLES} {what} samples of class {label}, got {few[label]}"
 
 
 class MetricContext(NamedTuple):

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eigenforget.evaluation.metrics.attacks import MIN_SAMPLES, AttackScores, others_needed
+from eigenforget.evaluation.metrics.attacks import AttackScores, others_needed
+from eigenforget.evaluation.metrics.panel import MIN_SAMPLES
 
 MAX_CORNERS = 200
 """Corners of a ROC in a record: enough for a figure whose axes are logarithmic."""

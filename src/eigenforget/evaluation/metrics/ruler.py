@@ -17,7 +17,7 @@ from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part, Score
 from eigenforget.evaluation.metrics.accuracy import Interval, missing_share, share_score
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
-from eigenforget.evaluation.metrics.panel import PanelMetric
+from eigenforget.evaluation.metrics.panel import PanelMetric, too_few
 from eigenforget.evaluation.metrics.similarity import (
     checked_features,
     is_constant,
@@ -36,9 +36,6 @@ _WHOLE_CLASS = (
     "for single samples; a class that is gone as a whole lies apart in what knows it, and among the"
     " others in what never saw it"
 )
-_MIN_SAMPLES = 10
-"""Below this many samples on a side the interval of a mean rank means nothing."""
-
 BLOCK = 512
 DECIMALS = 12
 """Cosines are ranked to this many decimals, so that equal ones stay equal in any order."""
@@ -62,8 +59,8 @@ class RulerM2(PairedMetric):
     models. The band of the oracles among each other tells which of the two it is. The state is one
     cosine per sample.
 
-    Not applicable: no sample on a side, widths that differ, feature vectors that are zero (they
-    have no cosine, and leaving them out would flatter a collapsed model).
+    Not applicable: fewer than 10 samples on a side, widths that differ, feature vectors that are
+    zero (they have no cosine, and leaving them out would flatter a collapsed model).
 
     Raises:
         EigenforgetError: As in similarity.paired_rows.
@@ -122,11 +119,8 @@ class RulerM2(PairedMetric):
                 f"{zeros[0]} of {seen[0]} forget and {zeros[1]} of {seen[1]} retain feature "
                 "vectors are zero: they have no cosine"
             )
-        if not (len(forget) and len(retain)):
-            return (
-                f"needs a sample of part forget and one of retain, got {len(forget)} and "
-                f"{len(retain)}"
-            )
+        if few := too_few(forget=len(forget), retain=len(retain)):
+            return few
         return float(forget.mean() - np.median(retain))
 
 
@@ -191,9 +185,8 @@ class RulerM4(PanelMetric):
             return (missing_share("ruler_m4", "no training sample was seen"),)
         sides = [self._chosen(side) for side in _SIDES]
         counts = [len(positions) for _, positions in sides]
-        if min(counts) < _MIN_SAMPLES:
-            need = f"{_MIN_SAMPLES} samples of part forget and {_MIN_SAMPLES} of retain"
-            return (missing_share("ruler_m4", f"needs {need}, got {counts[0]} and {counts[1]}"),)
+        if few := too_few(forget=counts[0], retain=counts[1]):
+            return (missing_share("ruler_m4", few),)
         centre = sides[1].features.double().mean(dim=0)
         rows = [features.double() - centre for features, _ in sides]
         if is_constant(samples=counts[1], energy=float(rows[1].square().sum()), mean=centre):

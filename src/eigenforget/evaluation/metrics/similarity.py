@@ -16,11 +16,7 @@ from eigenforget.alignment import Moments, empty_moments, merge, moments, range_
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.types import Part
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
-from eigenforget.evaluation.metrics.panel import all_finite
-
-MIN_PAIRED_SAMPLES = 10
-"""Two samples always have similarity 1: the fewer samples, the more alike unrelated features look.
-"""
+from eigenforget.evaluation.metrics.panel import all_finite, too_few
 
 RESOLUTION = 1e-6
 """Spread over norm below which features count as constant: what float32 reaches on its way
@@ -129,8 +125,11 @@ class _Similarity(PairedMetric):
 
     def _value(self, part: Part, side: Moments | None) -> float | str:
         seen = 0 if side is None else int(side.samples)
-        if side is None or seen < MIN_PAIRED_SAMPLES:
-            return f"needs {MIN_PAIRED_SAMPLES} samples of part {part}, got {seen}"
+        few = too_few(**{part: seen})
+        if side is None or few:
+            # Two samples always have similarity 1: the fewer, the more alike unrelated features
+            # look.
+            return few
         d = self.num_features
         for model, own in (("this model", slice(0, d)), ("the other model", slice(d, None))):
             if is_constant(

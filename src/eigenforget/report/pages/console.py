@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
+from eigenforget.core.text import joined, listed
 from eigenforget.record import RunRecord
 from eigenforget.report.glossary import HEADLINE, NAMES, label
 from eigenforget.report.table import Column, Row, Table, build, in_units, number, percent, signed
@@ -53,7 +54,27 @@ def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
         *_verdicts(table),
         *(_block(table._replace(columns=tuple(shown)), oracles, block) for block in blocks),
         Text(legend),
+        *map(Text, _without_value(shown, table)),
     )
+
+
+def _without_value(columns: Sequence[Column], table: Table) -> list[str]:
+    """A line for each reason why shown scores have no value, with these scores.
+
+    It names the models where others have one.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for column in columns:
+        cells = {r.model: r.cells[column.name] for r in table.rows if column.name in r.cells}
+        some = any(cell.value is not None for cell in cells.values())
+        lacking: dict[str, list[str]] = {}
+        for model, cell in cells.items():
+            if cell.value is None and cell.reason:
+                lacking.setdefault(cell.reason, []).append(model)
+        for reason, models in lacking.items():
+            of = f" ({listed(models)})" if some else ""
+            found.setdefault((reason, of), []).append(label(column.name, table))
+    return [f"No value of {joined(names)}{of}: {why}" for (why, of), names in found.items()]
 
 
 def _verdicts(table: Table) -> list[Text | rich.table.Table]:
