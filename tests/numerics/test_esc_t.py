@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from eigenforget.core import seeds
+from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.data.sources import TensorSource
 from eigenforget.methods.base import Task
 from eigenforget.methods.esc_t import ESCT
@@ -72,3 +73,14 @@ def test_esc_t_stands_still_where_nothing_is_classified_correctly() -> None:
     for loss in ("paper", "code"):
         result = ESCT(lr=100.0, loss=loss)(replace(task, forget=wrong))  # type: ignore[arg-type]
         torch.testing.assert_close(result[2].weight, task.model[2].weight, rtol=1e-12, atol=1e-12)  # type: ignore[index]
+
+
+def test_a_mask_that_stays_above_the_threshold_is_said() -> None:
+    task = wide_task(25)
+    method = ESCT(epochs=6, lr=1e-3, batch_size=7)
+    mask, _ = esc_t_by_hand(task, method)
+    least = f"{float(mask.min()):.3g}"
+    words = f"after 6 epochs the smallest entry of its mask is {least}, above the threshold of 0.7"
+    with pytest.warns(EigenforgetWarning, match=words):
+        result = method(task)
+    torch.testing.assert_close(result[2].weight, task.model[2].weight, rtol=1e-12, atol=1e-12)  # type: ignore[index]

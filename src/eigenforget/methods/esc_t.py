@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from eigenforget.core import notices
 from eigenforget.core.fields import Between01, Count, Positive, TwoOrMore
 from eigenforget.core.spec import configured
 from eigenforget.data.sources import TensorSource
@@ -27,7 +28,8 @@ class ESCT(Method):
     SGD steps on the forget samples that are still classified correctly, as long as there are any.
     At the end entries above `threshold` become 1 and the others 0. loss="paper" is −log(1 − p_y),
     which is bounded below; "code" is log p_y, which is not. All weights before the head are the
-    original's, and so are the features that enter it.
+    original's, and so are the features that enter it. A mask whose entries all stay above
+    `threshold` changes no answer, which is a warning.
     """
 
     name: ClassVar = "esc_t"
@@ -82,7 +84,15 @@ class ESCT(Method):
             trains=lambda name: name == "mask",
         )
         task.fit(plug, [phase], epochs=self.epochs, layer=None)
-        mask = (plug.mask.detach() > self.threshold).to(space.vectors)
+        trained = plug.mask.detach()
+        least = float(trained.min())
+        if self.threshold < least < 1:  # at 1 no forget sample was right, and nothing is to do
+            notices.warn(
+                f"{self.name} changes no answer: after {self.epochs} epochs the smallest entry of "
+                f"its mask is {least:.3g}, above the threshold of {self.threshold:g}; take a "
+                "larger lr or more epochs"
+            )
+        mask = (trained > self.threshold).to(space.vectors)
         fold(student, masked_projection(space.vectors, mask))
         return student.eval()
 
