@@ -39,7 +39,7 @@ _EVENTS = frozenset(
 )
 _PASSING = ("created", "digest", "previous", "environment")
 """Fields of a record in which two runs may differ."""
-_LEFT_OUT = (".lock", ".index", "mine", "mine.txt", UNFINISHED)
+_LEFT_OUT = (".lock", ".index", ".index-journal", "mine", "mine.txt", UNFINISHED)
 """A lock and the notes of a ledger stay, a sequence keeps what is finished, and a user's files are looked at by themselves."""
 _MINE = "the user's own\n"
 _ALIKE = f"{HIDDEN}0123456789abcdef"

@@ -8,19 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from .canonical import RecordError
 from .files import check_place, slug
-from .ledger_index import read_with_index, write_index
+from .ledger_index import ledger_index
 from .os_locks import try_lock
 from .schema import RunRecord
 from .store import (
     StoredRecord,
-    chain_problems,
+    content_problems,
     in_force,
-    in_order,
-    json_files,
     seal,
     subject,
     write,
@@ -36,7 +33,9 @@ def append(
     """Seals a record behind the newest one of a folder and writes it as NUMBER-NAME.json.
 
     The folder is made where it is missing. It stays locked from reading its tip until the record is
-    written, so that two processes cannot take the same predecessor.
+    written, so that two processes cannot take the same predecessor. Of the records that are there
+    the newest is read, and all where the notes on the others do not fit the folder (see
+    `ledger_index`); `verify` always reads all.
 
     Args:
         folder: The ledger.
@@ -82,18 +81,21 @@ def append_all(
     draft, folder = step.folder(folder), Path(folder)
     step.hold(locked(folder))
     recover(folder)
-    ordered, fresh = _chain(folder)
-    for item, name in zip(unsealed, names or [item.name for item in unsealed], strict=True):
-        record = _corrected(item, ordered) if again else item
-        sealed = seal(record, ordered[-1].record.digest if ordered else None)
-        file = f"{len(ordered) + 1:06d}-{slug(name)}.json"
-        if (folder / file).exists():
-            raise RecordError(f"{folder / file}: exists already; records are appended")
-        ordered.append(StoredRecord(sealed, folder / file))
-        write(sealed, draft / file)
-    _check(ordered)
-    write_index(folder, fresh)
-    return [item.record for item in ordered[-len(unsealed) :]]
+    added: list[StoredRecord] = []
+    with ledger_index(folder, keep=True) as index:
+        known = index.about(unsealed)
+        for item, name in zip(unsealed, names or [item.name for item in unsealed], strict=True):
+            record = _corrected(item, [*known, *added]) if again else item
+            sealed = seal(record, added[-1].record.digest if added else index.tip)
+            file = f"{index.count + len(added) + 1:06d}-{slug(name)}.json"
+            if (folder / file).exists():
+                raise RecordError(f"{folder / file}: exists already; records are appended")
+            added.append(StoredRecord(sealed, folder / file))
+            write(sealed, draft / file)
+        if problems := content_problems([*known, *added]):
+            raise RecordError(problems[0])
+        index.add(added)
+    return [item.record for item in added]
 
 
 def check_ledger(folder: str | Path) -> None:
@@ -107,8 +109,8 @@ def check_ledger(folder: str | Path) -> None:
         raise RecordError(f"{folder}: is a file; a ledger is a folder")
     check_place(folder, overwrite=False, folder=True)
     if folder.exists():
-        with locked(folder):
-            _check(_chain(folder)[0])
+        with locked(folder), ledger_index(folder, keep=False):
+            pass  # it reads what has to be read
 
 
 @contextmanager
@@ -140,18 +142,6 @@ def _wait_for(handle: int, path: Path) -> None:
         raise RecordError(f"{path}: cannot be locked: {error.strerror or error}") from None
 
 
-def _chain(folder: Path) -> tuple[list[StoredRecord], list[Any]]:
-    """Outlines of the records of the folder, first to last, if each follows another, and new notes.
-
-    What they say of each other is left to `_check`, which looks at all of them.
-    """
-    stored, fresh = read_with_index(folder, json_files(folder))
-    ordered = in_order(stored)
-    if len(ordered) < len(stored):
-        _check(stored)
-    return ordered, fresh
-
-
 def _corrected(unsealed: RunRecord, ordered: Sequence[StoredRecord]) -> RunRecord:
     """The record with job["corrects"], where it evaluates what another one in force did."""
     if unsealed.kind != "evaluate" or "corrects" in unsealed.job:
@@ -164,9 +154,3 @@ def _corrected(unsealed: RunRecord, ordered: Sequence[StoredRecord]) -> RunRecor
     return (
         replace(unsealed, job={**unsealed.job, "corrects": about[-1].digest}) if about else unsealed
     )
-
-
-def _check(stored: Sequence[StoredRecord]) -> None:
-    problems = chain_problems(stored)
-    if problems:
-        raise RecordError(problems[0])

@@ -152,7 +152,7 @@ def chain_problems(stored: Sequence[StoredRecord]) -> list[str]:
     for record, path in stored:
         if record.previous is not None and record.previous not in by_digest:
             problems.append(f"{path}: its previous record {_short(record.previous)} is missing")
-    return problems or _content_problems(in_order(stored))
+    return problems or content_problems(in_order(stored))
 
 
 def in_order(stored: Sequence[StoredRecord]) -> list[StoredRecord]:
@@ -203,7 +203,8 @@ def subject(record: RunRecord) -> tuple[str, str | None]:
     return record.name, record.inputs.get("split")
 
 
-def _content_problems(ordered: Sequence[StoredRecord]) -> list[str]:
+def content_problems(ordered: Sequence[StoredRecord]) -> list[str]:
+    """One line per wrong correction or shared name of records in the order of their chain."""
     problems: list[str] = []
     corrected = {item.record.job["corrects"] for item in ordered if "corrects" in item.record.job}
     earlier: set[str | None] = set()
