@@ -119,16 +119,27 @@ class Scoring:
             for kind in kinds
             if issubclass(kind, PanelMetric)
         ]
+        gathered: dict[tuple[str, int], PairedMetric] = {}
         return single + [
-            self._compared(kind, evidence) for kind in kinds if issubclass(kind, PairedMetric)
+            self._compared(kind, evidence, gathered)
+            for kind in kinds
+            if issubclass(kind, PairedMetric)
         ]
 
-    def _compared(self, kind: type[PairedMetric], evidence: Evidence) -> Findings:
+    def _compared(
+        self,
+        kind: type[PairedMetric],
+        evidence: Evidence,
+        gathered: dict[tuple[str, int], PairedMetric],
+    ) -> Findings:
         scores: list[Score] = []
         original = () if evidence.original is None else (evidence.original,)
         for against in kind.against:
             others = evidence.oracles if against == "oracle" else original
-            found = [_values(kind.create(self.context), evidence.parts, other) for other in others]
+            found = [
+                _values(kind.create(self.context), evidence.parts, other, gathered)
+                for other in others
+            ]
             scores += [
                 _mean(f"{stem}_{against}", declared, [values[stem] for values in found])
                 for stem, declared in kind.kinds.items()
@@ -213,10 +224,31 @@ def _measured(metric: PanelMetric, evidence: Evidence) -> Findings:
     return Findings(_explained(metric, metric.measure()), metric.series())
 
 
-def _values(metric: PairedMetric, mine: Observation, other: Observation) -> dict[str, float | str]:
+def _values(
+    metric: PairedMetric,
+    mine: Observation,
+    other: Observation,
+    gathered: dict[tuple[str, int], PairedMetric],
+) -> dict[str, float | str]:
+    """The values against one model.
+
+    Args:
+        metric: The metric, which has seen nothing yet.
+        mine: Outputs of the model.
+        other: Outputs of the other model, which is there as long as `gathered`.
+        gathered: Metrics by what their state is and by the other model; this one is added.
+    """
+    key = metric.gathers, id(other)
+    twin = gathered.get(key)
+    if twin is not None:
+        for name, state in twin.metric_state.items():
+            setattr(metric, name, state)
+        return metric.values()
     for part, rows in mine.items():
         for labels, ours, theirs in pairs(rows, _same_part(other, part), metric.reads):
             metric.update(part, labels, ours, theirs)
+    if metric.gathers:
+        gathered[key] = metric
     return metric.values()
 
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from .canonical import RecordError
 from .digests import file_digest, weights_digest
-from .manifest import read_manifest
+from .manifest import MANIFEST, read_manifest
 from .schema import RunRecord
 from .store import StoredRecord
 
@@ -281,7 +281,7 @@ def _splits(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
     told = item.record.inputs.get("split")
     if told is None:
         return
-    named = [entry for entry in _named(item.record) if entry.name.endswith("split.json")]
+    named = [entry for entry in _named(item.record) if entry.name.endswith(MANIFEST)]
     if not named:
         yield VerifyFinding(
             "not checked", str(item.path.parent), f"split {told}: its records name no list of ids"

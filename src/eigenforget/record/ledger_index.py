@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .canonical import RecordError
 from .fields import appearance
 from .schema import Outcome, RunRecord
-from .store import StoredRecord, chain_problems, in_order, json_files, read
+from .store import StoredRecord, chain_problems, in_order, json_files, read, record_names
 
 if TYPE_CHECKING:  # where nothing is appended, it need not be loaded
     import sqlite3
@@ -66,9 +66,8 @@ class LedgerIndex:
         self.count = 0
         self.tip: str | None = None
         self._notes = self._opened()
-        files = json_files(folder)
-        if not self._are_of(files):
-            self._read_all(files)
+        if not self._are_of(len(record_names(folder))):
+            self._read_all()
 
     def close(self) -> None:
         """Closes the file of the notes."""
@@ -84,7 +83,7 @@ class LedgerIndex:
         try:
             found = self._related(records)
         except sqlite3.Error:  # a byte was changed
-            self._read_all(json_files(self._folder))
+            self._read_all()
             found = self._related(records)
         return [
             StoredRecord(_outline(found[number]), self._folder / found[number][0])
@@ -111,7 +110,7 @@ class LedgerIndex:
                 return sqlite3.connect(path)
         return sqlite3.connect(":memory:")
 
-    def _are_of(self, files: Sequence[Path]) -> bool:
+    def _are_of(self, files: int) -> bool:
         """Whether there are notes of so many records, and the newest is the one they end with."""
         import sqlite3
 
@@ -122,7 +121,7 @@ class LedgerIndex:
             ).fetchone()
         except sqlite3.Error:  # there are none yet, or a byte was changed
             return False
-        if count != len(files) or newest is None:
+        if count != files or newest is None:
             return False
         name, digest = newest
         path = self._folder / name
@@ -131,10 +130,12 @@ class LedgerIndex:
         self.count, self.tip = count, digest
         return True
 
-    def _read_all(self, files: Sequence[Path]) -> None:
+    def _read_all(self) -> None:
         import sqlite3
 
-        stored = [StoredRecord(read(path), path) for path in files]
+        files = json_files(self._folder)
+        # Outlines: ten thousand whole records would take a gigabyte.
+        stored = [StoredRecord(_outline(_row(read(path), path)), path) for path in files]
         if problems := chain_problems(stored):
             raise RecordError(problems[0])
         ordered = in_order(stored)
@@ -160,7 +161,7 @@ class LedgerIndex:
         marks = ", ".join("?" * len(_COLUMNS.split(",")))
         self._notes.executemany(
             f"INSERT INTO records (number, {_COLUMNS}) VALUES (?, {marks})",
-            [(number, *_row(item)) for number, item in enumerate(stored, start=first)],
+            [(number, *_row(*item)) for number, item in enumerate(stored, start=first)],
         )
         self._notes.commit()
 
@@ -217,11 +218,10 @@ def _is_ours(path: Path) -> bool:
     return not head or (head.startswith(_MAGIC) and int.from_bytes(head[68:72], "big") == _OWN)
 
 
-def _row(item: StoredRecord) -> tuple[str | None, ...]:
-    record = item.record
+def _row(record: RunRecord, path: Path) -> tuple[str | None, ...]:
     split, corrects = record.inputs.get("split"), record.job.get("corrects")
     look = appearance(record.name)
-    names = (item.path.name, record.kind, record.name, look, split, corrects)
+    names = (path.name, record.kind, record.name, look, split, corrects)
     return (*names, record.previous, record.digest)
 
 

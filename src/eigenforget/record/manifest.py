@@ -15,6 +15,8 @@ from .canonical import RecordError, canonical
 from .reading import check_canonical, opened, read_json
 
 SPLIT_SCHEMA = "eigenforget.split/1"
+MANIFEST = "split.json"
+"""How the names of these files end; they may stand among records."""
 _MOST_BYTES = 1 << 30
 """Of a file; that is some fifty million short ids."""
 _FIELDS = ("schema", "hashed", "forget", "retain", "digest")
@@ -104,8 +106,8 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether the file ends as a manifest does; it may stand among records."""
-    if not path.name.endswith("split.json"):
+    """Whether the file ends as a manifest does."""
+    if not path.name.endswith(MANIFEST):
         return False
     try:
         with opened(path) as file:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .canonical import RecordError, canonical, value_digest
 from .fields import appearance
 from .files import write_text
-from .manifest import is_manifest
+from .manifest import MANIFEST, is_manifest
 from .reading import check_canonical, read_json
 from .schema import RunRecord, record_from_json, to_json
 from .transactions import recover_near
@@ -175,7 +175,17 @@ def json_files(folder: Path) -> list[Path]:
     Raises:
         RecordError: The folder cannot be read.
     """
-    return [path for path in visible(folder, ".json") if not is_manifest(path)]
+    return [folder / name for name in record_names(folder)]
+
+
+def record_names(folder: Path) -> list[str]:
+    """The names of `json_files`, for those who only count them.
+
+    Raises:
+        RecordError: The folder cannot be read.
+    """
+    names = _visible(folder, ".json")
+    return [n for n in names if not (n.endswith(MANIFEST) and is_manifest(folder / n))]
 
 
 def visible(folder: Path, ending: str) -> list[Path]:
@@ -184,15 +194,15 @@ def visible(folder: Path, ending: str) -> list[Path]:
     Raises:
         RecordError: The folder cannot be read.
     """
+    return [folder / name for name in _visible(folder, ending)]
+
+
+def _visible(folder: Path, ending: str) -> list[str]:
     try:
         names = os.listdir(folder)
     except OSError as error:
         raise RecordError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    return [
-        folder / name
-        for name in sorted(names)
-        if name.endswith(ending) and not name.startswith(".")
-    ]
+    return sorted(name for name in names if name.endswith(ending) and name[0] != ".")
 
 
 def subject(record: RunRecord) -> tuple[str, str | None]:

@@ -46,12 +46,15 @@ class PairedMetric(ContextMetric):
         against: With which models it compares.
         kinds: What each value is, by stem.
         glossary: Label, group and meaning of each score, for reports.
+        gathers: What the state is, where further metrics gather the same: with one context, the
+            state of one is that of the others, so that a panel gathers it once. "" if none does.
     """
 
     name: ClassVar[str]
     reads: ClassVar[Literal["logits", "features"]]
     against: ClassVar[tuple[Against, ...]]
     kinds: ClassVar[Mapping[str, ComparisonKind]]
+    gathers: ClassVar[str] = ""
 
     @abstractmethod
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:

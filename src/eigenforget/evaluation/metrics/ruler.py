@@ -87,13 +87,16 @@ class RulerM2(PairedMetric):
 
     @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
-        x, y = paired_rows(part, mine=mine, other=other)
-        self.widths = torch.maximum(self.widths, self.widths.new_tensor([x.shape[1], y.shape[1]]))
-        comparable = part in _SIDES and x.shape[1] == y.shape[1]
-        nonzero = x.any(dim=1) & y.any(dim=1)
-        cosines = row_cosines(x[nonzero], y[nonzero]) if comparable else x.new_empty(0)
+        cosines = torch.empty(0, dtype=torch.float64, device=mine.device)
         if part in _SIDES:
-            self.zeros[_SIDES.index(part)] += (~nonzero).sum()
+            x, y = paired_rows(part, mine=mine, other=other)
+            widths = self.widths.new_tensor([x.shape[1], y.shape[1]])
+            self.widths = torch.maximum(self.widths, widths)
+            nonzero = x.any(dim=1) & y.any(dim=1)
+            if not nonzero.all():  # else they need not be copied
+                x, y = x[nonzero], y[nonzero]
+                self.zeros[_SIDES.index(part)] += (~nonzero).sum()
+            cosines = row_cosines(x, y) if x.shape[1] == y.shape[1] else cosines
         for side in _SIDES:
             # A side without rows still gets a typed empty one: a rank with an empty list cannot be
             # gathered.

@@ -81,6 +81,7 @@ class _Similarity(PairedMetric):
 
     reads: ClassVar[Literal["logits", "features"]] = "features"
     against: ClassVar[tuple[Against, ...]] = ("original", "oracle")
+    gathers: ClassVar[str] = "joint moments"
     samples: list[Tensor]
     means: list[Tensor]
     scatters: list[Tensor]
