@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -27,7 +28,13 @@ from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import MUDA, Finetune, UnseenDistill, muda
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
-from eigenforget.methods.muda import default_batch_size, default_steps, self_distillation_target
+from eigenforget.methods.muda import (
+    Unseen,
+    default_batch_size,
+    default_steps,
+    self_distillation_target,
+    sharpness,
+)
 from eigenforget.methods.stand_in import StandIn, outputs_of
 from eigenforget.models.features import find_head
 from eigenforget.training.phases import Optimizer
@@ -38,7 +45,21 @@ def numpy_leading(features: np.ndarray, k: int) -> np.ndarray:
     return np.linalg.svd(features.T)[0][:, :k]
 
 
-def muda_loss(model: nn.Module, original: nn.Module, x: Tensor, u: Tensor, method: MUDA) -> Tensor:
+def masked_softmax(model: nn.Module, x: Tensor, factor: float = 1.0) -> np.ndarray:
+    """softmax of the logits times a factor, with class 2 at −∞."""
+    logits = factor * model(x).detach().numpy()
+    logits[:, 2] = -np.inf
+    return np.asarray(softmax(logits, axis=1))
+
+
+def muda_loss(
+    model: nn.Module,
+    original: nn.Module,
+    x: Tensor,
+    u: Tensor,
+    method: MUDA,
+    factor: float = 1.0,
+) -> Tensor:
     """L = −w_da ‖G U Uᵀ‖²/‖G‖² (or −w_da tr(Uᵀ G U)/tr(G)) + w_sd KL(q ‖ p), with G as a D×D matrix
     and KL as an explicit sum.
     """
@@ -48,9 +69,7 @@ def muda_loss(model: nn.Module, original: nn.Module, x: Tensor, u: Tensor, metho
     alignment = (
         frobenius if method.form == "frobenius" else torch.trace(u.T @ gram @ u) / torch.trace(gram)
     )
-    masked = original(x).detach().numpy().copy()
-    masked[:, 2] = -np.inf
-    q = torch.as_tensor(softmax(masked, axis=1))
+    q = torch.as_tensor(masked_softmax(original, x, factor))
     log_p = torch.log(torch.softmax(model[2](features), 1))  # type: ignore[index]
     kl = torch.where(q > 0, q * (torch.log(q.clamp_min(1e-300)) - log_p), 0.0).sum(1).mean()
     return -method.w_da * alignment + method.w_sd * kl
@@ -146,39 +165,53 @@ def test_muda_equals_the_algorithm_written_out(
 
 
 def joint_loss(
-    model: nn.Module, original: nn.Module, forget: Batch, retained: Batch, u: Tensor, method: MUDA
+    model: nn.Module,
+    original: nn.Module,
+    forget: Batch,
+    retained: Batch,
+    u: Tensor,
+    method: MUDA,
+    factor: float,
 ) -> Tensor:
     """The sum of both losses, each term as in the docstring."""
     features, before = model[:2](retained.inputs), original[:2](retained.inputs).detach()  # type: ignore[index]
     moved = ((features - before) ** 2).sum(1).mean() / before.var(0, correction=0).sum()
     log_p = torch.log_softmax(model[2](features), 1)  # type: ignore[index]
-    masked = original(retained.inputs).detach().numpy().copy()
-    masked[:, 2] = -np.inf
-    q = torch.as_tensor(softmax(masked, axis=1))
+    q = torch.as_tensor(masked_softmax(original, retained.inputs))
     kl = (q * (torch.log(q.clamp_min(1e-300)) - log_p)).sum(1).mean()
     labels = -log_p[torch.arange(len(retained.labels)), retained.labels].mean()
     centred = model[:2](forget.inputs)  # type: ignore[index]
     centred = centred - centred.mean(0)
     energy = ((centred @ u) ** 2).sum() / (centred**2).sum()
-    own = muda_loss(model, original, forget.inputs, u, dataclasses.replace(method, w_da=0.0))
+    without = dataclasses.replace(method, w_da=0.0)
+    own = muda_loss(model, original, forget.inputs, u, without, factor)
     found = own - method.w_da * energy
     return found + method.w_labels * labels + method.w_logits * kl + method.w_features * moved
 
 
-@pytest.mark.parametrize("sure", [0.0, 0.3])
+@pytest.mark.parametrize(("sure", "ratio"), [(0.0, 0.5), (0.3, 1.5)])
 def test_the_default_equals_the_algorithm_written_out(
-    small: Task, sure: float, monkeypatch: pytest.MonkeyPatch
+    small: Task, sure: float, ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Joint steps with U of the original's centred retain features, then new rows of the head."""
-    monkeypatch.setattr(muda, "unseen_confidence", lambda *_: torch.full((4,), sure))
+    monkeypatch.setattr(muda, "unseen", lambda *_: Unseen(torch.full((4,), sure), ratio))
     settings = {"alternations": 2, "steps": 3, "batch_size": 5, "k": 2, "schedule": "constant"}
-    method = MUDA(w_da=0.7, w_probe=0.6, **settings)  # type: ignore[arg-type]
+    sgd_like = {"optimizer": "sgd", "forget_lr": 0.05, "w_sd": 0.8}
+    method = MUDA(w_da=0.7, w_probe=0.6, **sgd_like, **settings)  # type: ignore[arg-type]
     result = method(small)
     hand, original, retain = copy.deepcopy(small.model), small.model, small.retain
     assert retain is not None
     before = original[:2](retain.inputs).detach().numpy()  # type: ignore[attr-defined, index]
     u = torch.as_tensor(numpy_leading(before - before.mean(0), 2))
     speeds = [torch.zeros_like(p) for p in hand.parameters()]
+    asked, held = (small.sample(of, 1024, "probe").inputs for of in (small.forget, retain))  # type: ignore[attr-defined]
+    goal = ratio * masked_softmax(original, held).max(1).mean()
+
+    def beyond(factor: float) -> float:
+        return float(masked_softmax(original, asked, factor).max(1).mean() - goal)
+
+    factor = brentq(beyond, 1.0, 16.0) if beyond(1.0) < 0 else 1.0
+    assert (factor > 1.1) == (ratio > 1)
     probe, step = FittedProbe(original[2].out_features, batches=410, decay=1e-3), 0  # type: ignore[index]
     for source in (small.forget, retain):
         sample = small.sample(source, 1024, "probe")
@@ -194,15 +227,13 @@ def test_the_default_equals_the_algorithm_written_out(
             if step % 5 == 0:
                 probe.fit()
             step += 1
-            masked = original(of_forget.inputs).detach().numpy().copy()
-            masked[:, 2] = -np.inf
-            q = torch.as_tensor(softmax(masked, axis=1))
+            q = torch.as_tensor(masked_softmax(original, of_forget.inputs, factor))
             probed = torch.log_softmax(probe(features.float()), 1)
             now = probed[:, 2].detach().exp().clamp(max=sure)  # never pulled up to that level
             q = (1 - now[:, None]) * q
             q[:, 2] += now
             kl = (q * (torch.log(q.clamp_min(1e-300)) - probed)).sum(1).mean()
-            loss = joint_loss(hand, original, of_forget, of_retain, u, method) + 0.6 * kl
+            loss = joint_loss(hand, original, of_forget, of_retain, u, method, factor) + 0.6 * kl
             sgd(hand, speeds, loss, 0.05, method)
     head = hand[2]  # type: ignore[index]
     kept = [c for c in range(head.weight.shape[0]) if c != 2]
@@ -221,8 +252,9 @@ def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_c
     task: Task,
 ) -> None:
     """Beside scikit-learn, cross-fitted on halves of the stand-in's features."""
-    found = muda.unseen_confidence(MUDA(), task)
-    assert found is not None and task.retain is not None
+    answered = muda.unseen(MUDA(), task)
+    assert answered is not None and task.retain is not None
+    found = answered.probed
     sample = task.sample(task.retain, 256, "stand-in")
     made = StandIn("muda", 1.0, 4, 128, Optimizer(schedule="onecycle", clip=5.0))
     model = made.train(task, sample)
@@ -240,7 +272,23 @@ def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_c
         sure.extend(probe.predict_proba(asked)[:, list(probe.classes_).index(3)])
     assert found[3].item() == pytest.approx(np.mean(sure), abs=0.02)  # ours stops after 15 steps
     assert found[3] > 0.5 and not found[[0, 1, 2, 4, 5]].any()
-    assert muda.unseen_confidence(MUDA(stand_in_samples=0), task) is None
+    sure_of = []
+    for side in sides:
+        logits = outputs_of(task, model, side).logits.double().numpy()
+        logits[:, list(task.forgotten_classes)] = -np.inf
+        sure_of.append(softmax(logits, axis=1).max(1).mean())
+    assert answered.ratio == pytest.approx(sure_of[0] / sure_of[1], rel=1e-5)
+
+
+def test_the_sharpness_is_where_the_confidence_meets_its_goal() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 4))
+
+    def at(factor: float) -> float:
+        return float(softmax(factor * logits, axis=1).max(1).mean())
+
+    assert sharpness(at, at(1.0)) == 1 and sharpness(at, 0.1) == 1  # it is never softened
+    assert sharpness(at, at(3.7)) == pytest.approx(3.7, abs=1e-3)
+    assert sharpness(at, 1.1) == pytest.approx(16, abs=1e-3)  # out of reach
 
 
 def endless(source: Source, order: torch.Generator) -> Iterator[Batch]:
@@ -254,13 +302,13 @@ def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
         sized = replace(task, retain=rows)
         return default_batch_size(sized), default_steps(sized, default_batch_size(sized))
 
-    assert [of(n) for n in (500, 3_839, 3_841, 10_000, 20_000, 60_000)] == [
+    assert [of(n) for n in (500, 3_841, 10_000, 20_000, 50_000, 100_000)] == [
         (16, 8),
         (16, 13),
-        (32, 8),
-        (64, 9),
-        (128, 9),
-        (128, 26),
+        (16, 35),
+        (32, 35),
+        (80, 35),
+        (128, 43),
     ]
 
 
@@ -284,7 +332,7 @@ def test_a_part_of_the_retain_set_leaves_steps_and_batches_as_they_are(task: Tas
     forget = task.forget.subset(np.arange(400) % len(task.forget))
     few = task.sample(task.retain, 300, "few")  # type: ignore[arg-type]
     sized = replace(task, forget=forget, retain=few)
-    assert (default_batch_size(sized), default_steps(sized, 16)) == (32, round(4000 / 18 / 16))
+    assert (default_batch_size(sized), default_steps(sized, 16)) == (16, round(4000 / 18 / 16))
     assert default_batch_size(replace(sized, forgotten_classes=())) == 16
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +68,12 @@ _LEARNS = 1 / 5
 samples took 3.8 points of test accuracy, and one pass over the retained data took 0.5."""
 
 _LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 8
-_SAMPLES_PER_ROW, _PASSES = 160, 1 / 18
-"""The cost of joint steps follows the size of the data: a batch has a 160th of the training data,
+_SAMPLES_PER_ROW, _PASSES = 640, 1 / 18
+"""The cost of joint steps follows the size of the data: a batch has a 640th of the training data,
 and an alternation takes an eighteenth of it from either side, as far as the bounds above allow."""
+
+_SHARPEST = 16.0
+"""Largest factor on the original's logits in the target."""
 
 
 @configured
@@ -95,6 +98,12 @@ class MUDA(Method):
     probabilities of the sample's class c: what the probe gives it now, and the mean that a probe
     of the stand-in's features gives to held-out samples of c. Then q' is (1 − b) · q + b · c, so
     that nothing is pulled up.
+
+    The stand-in also says how sure q is to be. An original that knows a class spreads its masked
+    answers wider than a model that never saw it, and features that follow such a target gather
+    around the centre, where nearest class means find them. So the logits of q are multiplied by the
+    factor, from 1 on, at which its mean confidence on the forget set is that on retained samples,
+    times the stand-in's ratio of the two.
 
     By default every step takes a batch of each side and minimises the sum of both losses, and U is
     computed once, from the original. With joint=False a forget phase and a recover phase alternate,
@@ -133,7 +142,7 @@ class MUDA(Method):
         "`samples` takes"
     )
     search_space: ClassVar = {
-        "forget_lr": Range(0.01, 0.2),
+        "forget_lr": Range(5e-4, 3e-3),
         "w_da": Range(1.0, 30.0),
         "w_probe": Range(0.1, 3.0),
     }
@@ -143,6 +152,7 @@ class MUDA(Method):
             "steps": None,
             "joint": False,
             "w_da": 1.0,
+            "w_sd": 1.0,
             "w_probe": 0.0,
             "w_labels": 1.0,
             "w_logits": 0.0,
@@ -152,6 +162,9 @@ class MUDA(Method):
             "refresh": 1,
             "basis_samples": 5000,
             "batch_size": 128,
+            "optimizer": "sgd",
+            "forget_lr": 0.05,
+            "recover_lr": 0.05,
             "redraw_head": False,
             "samples": None,
         }
@@ -159,7 +172,7 @@ class MUDA(Method):
 
     alternations: Annotated[
         Count, "number of forget phases, each followed by a recover phase, or of joint passes"
-    ] = 3
+    ] = 4
     steps: Annotated[
         Count | None,
         "forget or joint steps of one alternation; None takes one pass over the forget set, or "
@@ -169,14 +182,14 @@ class MUDA(Method):
         bool, "each step takes a batch of each side and minimises the sum of both losses"
     ] = True
     w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 7.0
-    w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 1.0
+    w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 5.0
     w_probe: Annotated[
         NonNegative, "weight of the self-distillation through the probe, in nats; joint steps only"
     ] = 6.0
     stand_in_samples: Annotated[
         WholeNumber | None,
-        "retain samples that the stand-in of the probe's target is trained on; None is a twentieth "
-        "of them, from 256 to 1024; 0 makes none, and the probe is to see nothing of these classes",
+        "retain samples that the stand-in is trained on; None is a twentieth of them, from 256 to "
+        "1024; 0 makes none: the probe is to see nothing of these classes, and q stays as it is",
     ] = None
     stand_in_epochs: Annotated[Count, "passes over them"] = 4
     w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
@@ -205,12 +218,11 @@ class MUDA(Method):
         "decisions; 'auto' is masked when whole classes are forgotten, else self_soft",
     ] = "auto"
     temperature: Annotated[Positive, "softening of the 'self_soft' target"] = 2.0
-    forget_lr: Annotated[Positive, "SGD learning rate of the forget phase and of joint steps"] = (
-        0.05
-    )
-    recover_lr: Annotated[Positive, "SGD learning rate of the recover phase"] = 0.05
+    optimizer: Annotated[Literal["sgd", "adamw"], "optimizer of both phases"] = "adamw"
+    forget_lr: Annotated[Positive, "learning rate of the forget phase and of joint steps"] = 1.2e-3
+    recover_lr: Annotated[Positive, "learning rate of the recover phase"] = 1.2e-3
     momentum: Annotated[Below1, "SGD momentum of both phases"] = 0.9
-    weight_decay: Annotated[NonNegative, "L2 penalty of both phases"] = 5e-4
+    weight_decay: Annotated[NonNegative, "of both phases: L2 penalty, decoupled in AdamW"] = 5e-4
     schedule: Annotated[ScheduleName, "schedule of both learning rates"] = "cosine"
     clip: Annotated[NonNegative, "gradient-norm limit of both phases, 0 for none"] = 1.0
     recover_ratio: Annotated[
@@ -218,7 +230,7 @@ class MUDA(Method):
     ] = 1.0
     batch_size: Annotated[
         TwoOrMore | None,
-        "samples of either side per step; None is a 160th of the training data, from 16 to 128",
+        "samples of either side per step; None is a 640th of the training data, from 16 to 128",
     ] = None
     norm: Annotated[
         Literal["train", "frozen"],
@@ -248,8 +260,15 @@ class MUDA(Method):
 
         One per forget, recover or joint phase, and one per epoch of the stand-in.
         """
-        stand_in = self.stand_in_epochs if self.w_probe > 0 and self.stand_in_samples != 0 else 0
-        return stand_in + self.alternations * (2 if not self.joint and self.recovers else 1)
+        return (self.stand_in_epochs if self.has_stand_in else 0) + self.alternations * (
+            2 if not self.joint and self.recovers else 1
+        )
+
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether a stand-in is made where classes are forgotten."""
+        has_targets = self.w_probe > 0 or self.w_sd > 0
+        return self.joint and self.recovers and has_targets and self.stand_in_samples != 0
 
     @property
     def recovers(self) -> bool:
@@ -276,7 +295,7 @@ class MUDA(Method):
         basis = None if retain is None else _Basis(self, task, retain)
         forget_loss = _ForgetLoss(self, target, basis)
         first: dict[str, Any] = {
-            "optimizer": optimizer_of(self, lr=self.forget_lr),
+            "optimizer": optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
             "batch_size": self.batch_size or default_batch_size(task),
             "teachers": (task.teacher(),),
             "prepare": None if basis is None else basis.refresh,
@@ -288,7 +307,7 @@ class MUDA(Method):
         elif self.joint:
             first["steps_per_epoch"] = self.steps or default_steps(task, first["batch_size"])
             loss = _JointLoss(self, task, forget_loss, first["batch_size"])
-            loss.remember(task, first["teachers"][0], (task.forget, retain))
+            loss.look(task, first["teachers"][0], (task.forget, retain))
             phases = [Phase("forget", (task.forget, retain), loss, **first)]
         else:
             forget = Phase("forget", (task.forget,), forget_loss, **first)
@@ -304,7 +323,7 @@ class MUDA(Method):
             "recover",
             (retain,),
             _RecoverLoss(self, task),
-            optimizer_of(self, lr=self.recover_lr),
+            optimizer_of(self, kind=self.optimizer, lr=self.recover_lr),
             batch_size=min(forget.batch_size, len(retain)),
             teachers=forget.teachers if self.w_logits > 0 or self.w_features > 0 else (),
             steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
@@ -326,7 +345,7 @@ def _for_samples(method: Method, retained: int) -> Method:
 
 
 def default_batch_size(task: Task) -> int:
-    """A 160th of the training data, from 16 to 128 in steps of 16."""
+    """A 640th of the training data, from 16 to 128 in steps of 16."""
     rows = round(_samples(task) / _SAMPLES_PER_ROW / _LEAST_BATCH) * _LEAST_BATCH
     return min(max(rows, _LEAST_BATCH), _MOST_BATCH)
 
@@ -360,11 +379,16 @@ class _ForgetLoss:
 
     def __init__(self, method: MUDA, target: Target, basis: _Basis | None) -> None:
         self._method, self._target = method, target
+        self.sharpness = 1.0
         self._basis = basis if method.w_da > 0 else None
 
     def target(self, part: LossInputs) -> Tensor:
         """The target [B, C] of the batch."""
-        return self._target(part.teachers[0].logits, part.batch.labels)
+        return self.of(part.teachers[0].logits, part.batch.labels)
+
+    def of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The target [B, C] from the original's logits [B, C] and labels [B]."""
+        return self._target(logits * self.sharpness, labels)
 
     def __call__(self, part: LossInputs) -> Tensor:
         """Values per sample [B]."""
@@ -404,25 +428,40 @@ class _JointLoss:
 
     def __init__(self, method: MUDA, task: Task, forget_loss: _ForgetLoss, batch_size: int) -> None:
         self._forget, self._recover = forget_loss, _RecoverLoss(method, task)
-        self._weight = method.w_probe if _taken_now(task) else 0.0
-        self._unseen = unseen_confidence(method, task) if self._weight > 0 else None
+        gone = _taken_now(task)
+        self._weight = method.w_probe if gone else 0.0
+        self._unseen = unseen(method, task) if gone and method.has_stand_in else None
         kept = math.ceil(_PROBE_ROWS / batch_size)
         self._probe = FittedProbe(
             task.num_classes, batches=kept, decay=_PROBE_DECAY, every=_PROBE_EVERY
         )
         self._batch_size = batch_size
 
-    def remember(self, task: Task, original: nn.Module, sources: Sequence[Source]) -> None:
-        """Fill the probe's memory with features of the original."""
-        if self._weight == 0:
+    def look(self, task: Task, original: nn.Module, sources: Sequence[Source]) -> None:
+        """Fill the probe's memory with features of the original, and sharpen the target.
+
+        Args:
+            task: The task.
+            original: The model before unlearning.
+            sources: The forget set and the retain set.
+        """
+        if self._weight == 0 and self._unseen is None:
             return
+        logits, labels = [], []
         for source in sources:
             sample = task.sample(source, _PROBE_ROWS // len(sources), "probe")
-            for batch, outputs in task.engine.forward(original, sample, layer=task.layer):
-                labels = batch.labels.to(outputs.features.device)
-                for first in range(0, len(labels), self._batch_size):
-                    rows = slice(first, first + self._batch_size)
-                    self._probe.remember(outputs.features[rows], labels[rows])
+            seen = outputs_of(task, original, sample)
+            own = torch.as_tensor(sample.labels()).to(seen.features.device)
+            for first in range(0, len(own), self._batch_size):
+                rows = slice(first, first + self._batch_size)
+                self._probe.remember(seen.features[rows], own[rows])
+            logits.append(seen.logits)
+            labels.append(own)
+        if self._unseen is not None:
+            goal = self._unseen.ratio * confidence(self._forget.of(logits[1], labels[1]))
+            self._forget.sharpness = sharpness(
+                lambda factor: confidence(self._forget.of(logits[0] * factor, labels[0])), goal
+            )
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         """A scalar."""
@@ -434,23 +473,53 @@ class _JointLoss:
         if self._unseen is not None:
             labels = forget.batch.labels.unsqueeze(1)
             now = probed.detach().softmax(1).gather(1, labels)
-            sure = torch.minimum(self._unseen.to(now)[labels], now)
+            sure = torch.minimum(self._unseen.probed.to(now)[labels], now)
             q = ((1 - sure) * q).scatter_add(1, labels, sure)
         return loss + self._weight * kl_to_target(q, probed).mean()
 
 
-def unseen_confidence(method: MUDA, task: Task) -> Tensor | None:
-    """How sure a probe may be of each forgotten class [C], on features that never saw the class.
+class Unseen(NamedTuple):
+    """How a model that never saw the forgotten classes answers about them.
 
-    The features are those of a stand-in, which is the original drawn anew and trained on a few
-    retain samples. Probes are fitted on every other row, and asked about the others. None where no
-    stand-in is wanted.
+    Attributes:
+        probed: How sure a probe of its features may be of each class [C].
+        ratio: Its mean confidence on the forget set, over that on retain samples.
+    """
+
+    probed: Tensor
+    ratio: float
+
+
+def confidence(probabilities: Tensor) -> float:
+    """Mean of the largest probability of each row of [N, C]."""
+    return float(probabilities.amax(1).mean())
+
+
+def sharpness(confidence_at: Callable[[float], float], goal: float) -> float:
+    """The factor on logits, from 1 to 16, at which the mean confidence is nearest to the goal.
+
+    Args:
+        confidence_at: The mean confidence at a factor; it does not fall.
+        goal: The mean confidence that is wanted.
+    """
+    low, high = 1.0, _SHARPEST
+    if confidence_at(low) >= goal:
+        return low
+    for _ in range(20):  # halves 15 to 1.5e-5
+        middle = (low + high) / 2
+        low, high = (middle, high) if confidence_at(middle) < goal else (low, middle)
+    return high
+
+
+def unseen(method: MUDA, task: Task) -> Unseen | None:
+    """What a stand-in says of the forgotten classes.
+
+    It is the original drawn anew and trained on a few retain samples. Probes are fitted on every
+    other row of its features, and asked about the others. None where there is nothing to draw.
     """
     retain, count = task.needs_retain(method.name), method.stand_in_samples
     if count is None:
         count = min(max(round(_STAND_IN_SHARE * len(retain)), _LEAST_STAND_IN), _MOST_STAND_IN)
-    if count == 0:
-        return None
     optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
     made = StandIn(method.name, 1.0, method.stand_in_epochs, _MOST_BATCH, optimizer)
     try:
@@ -459,7 +528,10 @@ def unseen_confidence(method: MUDA, task: Task) -> Tensor | None:
         notices.warn(f"{error}; without a stand-in, muda's probe is to see nothing of the classes")
         return None
     rows = [task.sample(of, _PROBE_ROWS // 2, "stand-in's probe") for of in (task.forget, retain)]
-    features = [outputs_of(task, stand_in, of).features for of in rows]
+    outputs = [outputs_of(task, stand_in, of) for of in rows]
+    features = [of.features for of in outputs]
+    masked = MaskedTarget(torch.tensor(task.forgotten_classes))
+    forget, retained = (confidence(masked(of.logits)) for of in outputs)
     labels = [torch.as_tensor(of.labels()).to(features[0].device) for of in rows]
     total, seen = (features[0].new_zeros(task.num_classes) for _ in range(2))
     for half in (0, 1):
@@ -470,7 +542,7 @@ def unseen_confidence(method: MUDA, task: Task) -> Tensor | None:
         asked, own = features[0][1 - half :: 2], labels[0][1 - half :: 2]
         sure = probe(asked).softmax(1).gather(1, own.unsqueeze(1)).squeeze(1)
         total, seen = total.index_add(0, own, sure), seen.index_add(0, own, torch.ones_like(sure))
-    return total / seen.clamp_min(1)
+    return Unseen(total / seen.clamp_min(1), forget / retained)
 
 
 class _Basis:
