@@ -3,7 +3,7 @@ and the table of README.md.
 
     eigenforget bench benchmarks/plans/muda.toml --out benchmarks/results/plans/muda
     eigenforget bench benchmarks/plans/muda_samples.toml --out benchmarks/results/plans/muda_samples
-    eigenforget bench benchmarks/plans/muda_resnet9.toml --out benchmarks/results/plans/muda_resnet9
+    eigenforget bench benchmarks/plans/muda_stable.toml --out benchmarks/results/plans/muda_stable
     python benchmarks/muda_page.py
 
 Puts a table for each problem of the plan between `<!-- table: PROBLEM -->` and `<!-- end -->` of the
@@ -38,8 +38,9 @@ NAMES = {
     "muda(alternations=12, steps=2, joint=False, w_probe=0.0)": "phases in turn, without the probe",
 }
 """Settings in words; others have the name of their method."""
+MUDA_OF_THE_PAPER = "muda(recipe='paper')"
 ACCURACY = "test_retain_accuracy"
-README_PROBLEM = "cifar10-small_resnet-by_class-label-5"
+README_PROBLEM = "cifar10_20k-resnet9-by_class-label-7"
 
 app = App(help=__doc__)
 
@@ -61,17 +62,18 @@ def main(
     results: Path = HERE / "results" / "plans" / "muda",
     *,
     samples: Path = HERE / "results" / "plans" / "muda_samples",
-    resnet9: Path = HERE / "results" / "plans" / "muda_resnet9",
+    stable: Path = HERE / "results" / "plans" / "muda_stable",
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE and README from RESULTS, SAMPLES and RESNET9."""
+    """Fill the tables of PAGE and README from RESULTS, SAMPLES and STABLE."""
     found = {}
-    for folder in (results, samples, resnet9):
+    for folder in (results, samples, stable):
         problems = read_problems(folder)
         if not problems:
             raise SystemExit(f"no records of methods beside retrained models in {folder}")
-        found |= problems
+        prefix = "stable-" if folder == stable else ""  # the same problems as in RESULTS
+        found |= {prefix + name: problem for name, problem in problems.items()}
     for name, problem in found.items():
         pages.replace_between(page, name, table([judged(list(of)) for of in problem.seeds]))
     of_readme = found[README_PROBLEM].seeds[0]
@@ -100,7 +102,8 @@ def setting(job: dict[str, object], model: str) -> str:
     method = job.get("method")
     spec = str(method.get("spec", "")) if isinstance(method, dict) else ""
     paper = spec.startswith("muda(") and "w_features=0.0" in spec
-    name = NAMES.get(spec, "`muda(recipe='paper')`" if paper else f"`{model.split()[0]}`")
+    own = spec if spec.startswith("muda(") else model.split()[0]
+    name = NAMES.get(spec, f"`{MUDA_OF_THE_PAPER if paper else own}`")
     fraction = float(str(job.get("retain_fraction", 1.0)))
     return name if fraction == 1 else f"{name}, {fraction:.0%} of the retained data"
 

@@ -47,16 +47,16 @@ PANEL = {
     "cluster_f1": "cluster F1",
 }
 README_COLUMNS = {
-    "dogs called dogs": "test_forget_accuracy",
+    "horses called horses": "test_forget_accuracy",
     "other images right": "test_retain_accuracy",
-    "dogs' features that the other classes explain": "da",
+    "horses' features that the other classes explain": "da",
 }
 README_ROWS = {
     "original": "before",
     "head_mask": "answer masked (a cheat)",
     "finetune": "fine-tuning",
     "muda": "`muda()`",
-    "oracle": "**retrained without dogs**",
+    "oracle": "**retrained without horses**",
 }
 CASE_SCORES = {
     "forget_accuracy": "forget acc.",
