@@ -37,6 +37,7 @@ def test_every_class_is_a_method_whose_search_space_names_its_fields(kind: Any) 
         field = {f.name: f for f in dataclasses.fields(owner)}[name.split(".")[-1]]
         assert 0 < low < high
         replace(owner, **{field.name: low}), replace(owner, **{field.name: high})
+        assert low <= getattr(owner, field.name) <= high
 
 
 @EVERY

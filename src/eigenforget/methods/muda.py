@@ -144,7 +144,7 @@ class MUDA(Method):
     search_space: ClassVar = {
         "forget_lr": Range(5e-4, 3e-3),
         "w_da": Range(1.0, 30.0),
-        "w_probe": Range(0.1, 3.0),
+        "w_probe": Range(1.0, 12.0),
     }
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
