@@ -68,7 +68,7 @@ class Size(NamedTuple):
 
 
 WHOLE = Size("resnet18(stem='cifar')", 50_000, 32, 256, 10, 3, 3, compiled=True)
-SMALL = Size("small_resnet(width=2)", 160, 8, 8, 1, 2, 1, compiled=False)
+SMALL = Size("small_resnet(width=8)", 160, 8, 8, 1, 2, 1, compiled=False)
 
 
 @app.default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -523,3 +524,18 @@ def test_a_phase_that_repeats_runs_as_often_as_it_asks_in_another_order_each_tim
     assert asked == [0, 1, 2, 3, 0]
     assert [row["phase"] for row in rows] == ["first"] * 3 + ["second"] * 2
     assert len({tuple(order) for order in orders}) == 3
+
+
+@pytest.mark.parametrize(("capability", "refused"), [("AVX2", True), ("AVX512", False)])
+def test_channels_last_is_refused_where_torch_would_crash(
+    capability: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    engine = Engine(device="cpu", channels_last=True)
+    for channels, stride, kernel in ((8, 2, 1), (4, 1, 1), (4, 2, 3)):
+        engine.placed(nn.Sequential(nn.Conv2d(channels, 4, kernel, stride=stride)))
+    small = nn.Sequential(nn.Conv2d(4, 8, 1, stride=2))
+    Engine(device="cpu").placed(small)
+    refusal = pytest.raises(EigenforgetError, match="4 channels")
+    with refusal if refused else nullcontext():
+        engine.placed(small)

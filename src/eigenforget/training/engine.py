@@ -271,7 +271,13 @@ class Engine:
         return epochs * math.ceil(phase.steps() / self.accumulate)
 
     def placed(self, model: nn.Module) -> nn.Module:
-        """The model on this engine's device, in its memory order."""
+        """The model on this engine's device, in its memory order.
+
+        Raises:
+            EigenforgetError: torch would crash on it in this order.
+        """
+        if self.channels_last and self.fabric.device.type == "cpu":
+            _check_strided(model)
         model = model.to(self.fabric.device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
@@ -290,6 +296,25 @@ class Engine:
     def _cuda(self) -> list[int]:
         device = self.fabric.device
         return [device.index or 0] if device.type == "cuda" else []
+
+
+def _check_strided(model: nn.Module) -> None:
+    """An error where a training in the order NHWC would overwrite foreign memory.
+
+    torch 2.13 does so in the backward pass of 1 × 1 convolutions with a stride that read fewer than
+    8 channels, on processors without AVX-512: "corrupted double-linked list", or a segmentation
+    fault, for 2 to 4 and 4 to 8 channels, and none of this from 8 channels on.
+    """
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return
+    for name, layer in model.named_modules():
+        strided = isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1}
+        if strided and max(layer.stride) > 1 and layer.in_channels < 8:
+            raise EigenforgetError(
+                f"channels_last crashes torch on this processor in layer {name!r}, a 1 × 1 "
+                f"convolution with a stride that reads {layer.in_channels} channels, fewer than 8; "
+                "leave channels_last out"
+            )
 
 
 class _Taps(NamedTuple):
