@@ -29,7 +29,7 @@ from eigenforget.methods import MUDA, Finetune, UnseenDistill, muda
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.muda import (
-    Unseen,
+    StandInAnswers,
     default_batch_size,
     default_steps,
     self_distillation_target,
@@ -194,7 +194,7 @@ def test_the_default_equals_the_algorithm_written_out(
     small: Task, sure: float, ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Joint steps with U of the original's centred retain features, then new rows of the head."""
-    monkeypatch.setattr(muda, "unseen", lambda *_: Unseen(torch.full((4,), sure), ratio))
+    monkeypatch.setattr(muda, "unseen", lambda *_: StandInAnswers(torch.full((4,), sure), ratio))
     settings = {"alternations": 2, "steps": 3, "batch_size": 5, "k": 2, "schedule": "constant"}
     sgd_like = {"optimizer": "sgd", "forget_lr": 0.05, "w_sd": 0.8}
     method = MUDA(w_da=0.7, w_probe=0.6, **sgd_like, **settings)  # type: ignore[arg-type]

@@ -34,7 +34,8 @@ pytestmark = pytest.mark.long
 WORLDS = (2, 3)
 SPECS = (
     "muda(alternations=2, batch_size=8, basis_samples=20)",
-    "muda(alternations=2, batch_size=8, basis_samples=20, centering='each', norm='train')",
+    # AdamW divides by the size of a gradient, so it turns rounding into steps.
+    "muda(alternations=2, batch_size=8, basis_samples=20, norm='train', optimizer='sgd', forget_lr=0.05)",
     "finetune(epochs=2, batch_size=8)",
     "scrub(epochs=3, msteps=2, batch_size=8)",
     "scrub(epochs=2, msteps=2, batch_size=8, one_optimizer=True)",

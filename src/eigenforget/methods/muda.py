@@ -478,7 +478,7 @@ class _JointLoss:
         return loss + self._weight * kl_to_target(q, probed).mean()
 
 
-class Unseen(NamedTuple):
+class StandInAnswers(NamedTuple):
     """How a model that never saw the forgotten classes answers about them.
 
     Attributes:
@@ -511,7 +511,7 @@ def sharpness(confidence_at: Callable[[float], float], goal: float) -> float:
     return high
 
 
-def unseen(method: MUDA, task: Task) -> Unseen | None:
+def unseen(method: MUDA, task: Task) -> StandInAnswers | None:
     """What a stand-in says of the forgotten classes.
 
     It is the original drawn anew and trained on a few retain samples. Probes are fitted on every
@@ -542,7 +542,7 @@ def unseen(method: MUDA, task: Task) -> Unseen | None:
         asked, own = features[0][1 - half :: 2], labels[0][1 - half :: 2]
         sure = probe(asked).softmax(1).gather(1, own.unsqueeze(1)).squeeze(1)
         total, seen = total.index_add(0, own, sure), seen.index_add(0, own, torch.ones_like(sure))
-    return Unseen(total / seen.clamp_min(1), forget / retained)
+    return StandInAnswers(total / seen.clamp_min(1), forget / retained)
 
 
 class _Basis:
