@@ -38,7 +38,6 @@ NAMES = {
     "muda(alternations=12, steps=2, joint=False, w_probe=0.0)": "phases in turn, without the probe",
 }
 """Settings in words; others have the name of their method."""
-MUDA_OF_THE_PAPER = "muda(recipe='paper')"
 ACCURACY = "test_retain_accuracy"
 README_PROBLEM = "cifar10_20k-resnet9-by_class-label-7"
 
@@ -103,7 +102,7 @@ def setting(job: dict[str, object], model: str) -> str:
     spec = str(method.get("spec", "")) if isinstance(method, dict) else ""
     paper = spec.startswith("muda(") and "w_features=0.0" in spec
     own = spec if spec.startswith("muda(") else model.split()[0]
-    name = NAMES.get(spec, f"`{MUDA_OF_THE_PAPER if paper else own}`")
+    name = NAMES.get(spec, "`muda(recipe='paper')`" if paper else f"`{own}`")
     fraction = float(str(job.get("retain_fraction", 1.0)))
     return name if fraction == 1 else f"{name}, {fraction:.0%} of the retained data"
 

@@ -343,13 +343,13 @@ def both_sides(
         few: Why the first score is not applicable; "" where it is.
     """
     reasons = [
-        few if few and evidence.has(part) and number == 0 else ""
-        for number, part in enumerate(parts)
+        why if evidence.has(part) else f"no sample of part {part}"
+        for part, why in zip(parts, (few, ""), strict=True)
     ]
     return tuple(
-        averaged(name, right(evidence.parts[part], part), better)
-        if evidence.has(part) and not reason
-        else missing_share(name, reason or f"no sample of part {part}", better)
+        missing_share(name, reason, better)
+        if reason
+        else averaged(name, right(evidence.parts[part], part), better)
         for name, part, better, reason in zip(names, parts, _SIDES, reasons, strict=True)
     )
 
