@@ -56,6 +56,13 @@ def test_what_a_user_can_meet_is_one_line(
     assert re.search(words, said) and said.count("\n") <= 1 and not list(tmp_path.iterdir())
 
 
+def test_a_word_too_many_is_named_with_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("methods", "muda", "x") == 2
+    assert capsys.readouterr().err == (
+        "eigenforget: methods takes no x here; see eigenforget methods --help\n"
+    )
+
+
 @pytest.mark.parametrize("error", [RecursionError("deep"), OverflowError("big"), KeyError("x")])
 def test_what_nobody_expected_is_one_line_and_a_file(
     error: Exception,

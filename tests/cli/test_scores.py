@@ -188,11 +188,12 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
 
 
 def test_the_worst_case_is_searched_from_the_checkpoint_and_forgotten(
-    original: Path, tmp_path: Path, digits: Experiment
+    original: Path, tmp_path: Path, digits: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "hard.csv"
     search = ("--score", "worst_case", "--method", "identity()", "--n", 20, "--rounds", 1)
     run("scores", original, *search, "--out", out)
+    assert f"--forget 'worst_case(path=\"{out}\", n=20)'" in capsys.readouterr().out
     loss = tmp_path / "loss.csv"
     run("scores", original, "--score", "loss", "--out", loss)
     easiest = sorted(read_scores(loss).items(), key=lambda item: item[1])[:20]

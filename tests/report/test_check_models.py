@@ -44,6 +44,12 @@ def test_controls_alone_are_only_a_note() -> None:
     assert check("EF009", among(failed("mask", role="control"))).severity == "note"
 
 
+def test_a_loss_of_what_should_be_kept_is_no_trace_of_the_forget_set() -> None:
+    lossy = among(model(values={"test_retain_accuracy": 0.8}))
+    assert check("EF004", lossy).status == "found"
+    assert check("EF006", lossy).status == "passed"
+
+
 def test_what_is_kept_is_compared_with_the_original_where_nothing_was_retrained() -> None:
     drop = model(values={"test_retain_accuracy": 0.8799})
     found = check("EF004", [original(), drop])

@@ -198,3 +198,4 @@ def test_too_few_scores_name_the_reason(records: list[RunRecord]) -> None:
     assert verdict_of(cut, "muda").forgot.words == (
         f"cannot tell: too few scores were measured, or none of features ({few})"
     )
+    assert "samples that the scores say they need" in verdict_of(cut, "muda").next_step

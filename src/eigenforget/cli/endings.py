@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from eigenforget.cli.launching import let_first_speak, prefix
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import place_in_own_file
 from eigenforget.core.notices import EigenforgetWarning
-from eigenforget.core.text import as_line, first_line
+from eigenforget.core.text import as_line, first_line, listed
 from eigenforget.core.version import __version__
 from eigenforget.record import RecordError
 
@@ -102,6 +102,10 @@ def _flush_output() -> None:
 
 def _expected(error: BaseException) -> str | None:
     """The line about an error that a user can meet; None where this package is at fault."""
+    if isinstance(error, UnusedCliTokensError):
+        command = " ".join(error.command_chain or ())
+        unused = listed(error.unused_tokens or ())
+        return f"{command} takes no {unused} here; see eigenforget {command} --help"
     if isinstance(error, (CycloptsError, EigenforgetError, RecordError)):
         return str(error)
     text = str(error)

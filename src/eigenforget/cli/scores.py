@@ -95,6 +95,8 @@ def scores(
             logits = sample_logits(model, whole, place, experiment.layer)
             found = model_scores(logits, whole.labels(), score)
     _write(out, experiment.data.train_index.ids, found, score)
+    request, n = ("worst_case", search.n) if score == "worst_case" else ("ranked", 100)
+    say(f"Next, in other commands: --forget '{request}(path=\"{out}\", n={n})'", wrap=False)
 
 
 def _given(options: Subsampling | WorstCaseSearch, default: Any) -> list[str]:
@@ -135,4 +137,3 @@ def _write(out: Path, ids: np.ndarray, found: np.ndarray, score: str) -> None:
         f"{found.max():.4g}",
         wrap=False,
     )
-    say(f"Next, in other commands: --forget 'ranked(path=\"{out}\", n=100)'", wrap=False)

@@ -263,7 +263,8 @@ def corrected(case: Case) -> Finding:
     "EF016",
     "A kind of measure is missing",
     "warning",
-    action="Evaluate again without --skip, or state with the result what was not measured.",
+    action="Evaluate again without --skip and with what the scores need, or state with the result"
+    " what was not measured.",
 )
 def measures(case: Case) -> Finding:
     """Looks for kinds of measures that an unlearned model has no score of."""

@@ -50,7 +50,7 @@ def retained_accuracy(case: Case) -> Finding:
     if not case.judged:
         return not_applicable(NO_MODEL)
     if case.of("oracle"):
-        lost = _standing(case, case.judged, "residual", keep=True)
+        lost = _standing(case, case.judged, "lost")
         if lost is None:
             return not_applicable("no score of what should be kept has retrained values")
         if lost:
@@ -296,14 +296,14 @@ def trained_on(case: Case) -> Finding:
 
 
 def _standing(
-    case: Case, rows: Sequence[Row], position: Position, *, keep: bool = False, only: str = ""
+    case: Case, rows: Sequence[Row], position: Position, *, only: str = ""
 ) -> dict[str, list[str]] | None:
     """The decision scores of each model that stand there, in words; None: nothing to compare."""
     told = {
         row.model: [
             s
             for s in case.decisions[row.model].scores
-            if (s.name in KEEP_SCORES) == keep and only in ("", s.name)
+            if (s.name in KEEP_SCORES) == (position == "lost") and only in ("", s.name)
         ]
         for row in rows
     }

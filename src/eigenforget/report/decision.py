@@ -16,7 +16,7 @@ from eigenforget.core.bands import SHARE_OF_SPAN, Z95, student_t
 
 RequestKind = Literal["class", "samples"]
 YesNo = Literal["yes", "no", "cannot tell"]
-Position = Literal["like oracles", "residual", "over-forgotten"]
+Position = Literal["like oracles", "residual", "over-forgotten", "lost"]
 
 FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
     "class": (
@@ -113,7 +113,7 @@ class DecisionScore(NamedTuple):
             (for what should be kept: positive is a loss).
         limit: The gap from which on it counts, corrected for the number of scores.
         position: What follows.
-        separates: Whether the original would count as residual, so that the score can tell.
+        separates: Whether the original would count as residual (as lost), so that the score tells.
         way: Share of the way from the original (0) to the oracles (1); None where it does not
             separate. DA counts as log(1 − DA).
     """
@@ -297,7 +297,7 @@ class _Scale:
 
     @cached_property
     def trace(self) -> float:
-        """The gap from which on a score is residual."""
+        """The gap from which on a score is residual, or lost where it should be kept."""
         keep = self.name in KEEP_SCORES
         return self.loss if keep else _quantile(FORGET_LEVEL / self.forget, self.degrees)
 
@@ -336,13 +336,9 @@ class _Scale:
         if abs(of.value - self.mean) <= self.least or self.degrees <= 0:
             return "like oracles"
         gap = self.gap(of)
-        return (
-            "residual"
-            if gap > self.trace
-            else "over-forgotten"
-            if -gap > self.over
-            else "like oracles"
-        )
+        if gap > self.trace:
+            return "lost" if self.name in KEEP_SCORES else "residual"
+        return "over-forgotten" if -gap > self.over else "like oracles"
 
 
 def _placed(name: str, of: Estimate) -> Estimate:
@@ -363,7 +359,7 @@ def _score(
     scale = _Scale(name, oracles, SHARE_OF_SPAN * beside.width(name), pooled, forget)
     before = [scores[name] for scores in beside.originals if name in scores]
     original = _mean([m.value for m in before]) if before else None
-    separates = bool(before) and all(scale.position(m) == "residual" for m in before)
+    separates = bool(before) and all(scale.position(m) in ("residual", "lost") for m in before)
     own = model[name]
     return DecisionScore(
         name,
@@ -391,7 +387,7 @@ def _forgot(
     residual = tuple(s.name for s in scores if s.position == "residual")
     telling = [s for s in scores if s.separates and s.name not in trained_on]
     nearer = tuple(s.name for s in telling if s.way is not None and s.way < 0.5)
-    lost = any(s.position == "residual" for s in to_keep)
+    lost = any(s.position == "lost" for s in to_keep)
     if residual and lost and not set(residual) & set(_KNOWLEDGE):
         return Answer("cannot tell", residual, "what should be kept is lost, which moves these too")
     if residual:
@@ -422,7 +418,7 @@ def _kept(
     oracles: int,
     beside: ReferenceScores,
 ) -> Answer:
-    lost = tuple(s.name for s in scores if s.position == "residual")
+    lost = tuple(s.name for s in scores if s.position == "lost")
     over = tuple(s.name for s in to_forget if s.position == "over-forgotten")
     if lost or over:
         return Answer("no", (*lost, *over))

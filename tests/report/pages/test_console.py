@@ -147,6 +147,11 @@ def test_reasons_stand_below_the_table_with_their_scores_and_models(
 ) -> None:
     below = " ".join(printed(records).partition("- = not applicable.")[2].split())
     assert "No value of MIA AUC (head_mask): a masked logit has no finite loss" in below
+    other = replace(score("da", None), reason="needs 10 samples of part forget, got 2")
+    two = [replace(records[0], scores=(other,)), replace(records[1], scores=(score("da", None),))]
+    below = " ".join(printed(two).partition("- = not applicable.")[2].split())
+    assert f"No value of DA ({records[0].name}): needs 10 samples" in below
+    assert below.endswith(f"No value of DA ({records[1].name}): a masked logit has no finite loss")
     few = [replace(r, scores=(score("da", None), score("mia_auc", None))) for r in records[:3]]
     below = " ".join(printed(few).partition("- = not applicable.")[2].split())
     assert below.endswith("No value of MIA AUC and DA: a masked logit has no finite loss")

@@ -61,7 +61,7 @@ def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
 def _without_value(columns: Sequence[Column], table: Table) -> list[str]:
     """A line for each reason why shown scores have no value, with these scores.
 
-    It names the models where others have one.
+    It names the models where others have one, or another reason.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for column in columns:
@@ -72,7 +72,7 @@ def _without_value(columns: Sequence[Column], table: Table) -> list[str]:
             if cell.value is None and cell.reason:
                 lacking.setdefault(cell.reason, []).append(model)
         for reason, models in lacking.items():
-            of = f" ({listed(models)})" if some else ""
+            of = f" ({listed(models)})" if some or len(lacking) > 1 else ""
             found.setdefault((reason, of), []).append(label(column.name, table))
     return [f"No value of {joined(names)}{of}: {why}" for (why, of), names in found.items()]
 
