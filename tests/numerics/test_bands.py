@@ -17,6 +17,7 @@ from eigenforget.core.bands import (
     MIN_ITEMS,
     Band,
     band,
+    bands_of_others,
     bootstrap_interval,
     kendall_agreement,
     paired_difference,
@@ -54,6 +55,22 @@ def test_one_more_oracle_lies_in_the_band_95_times_in_100(count: int) -> None:
     inside = [abs(units(row[-1], band(row[:-1], span=OPEN))) <= 1 for row in draws]
     low, high = stats.binom.interval(0.999, len(draws), 0.95)
     assert low <= sum(inside) <= high
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("span", [OPEN, (0.0, 1.0)])
+def test_the_bands_of_the_others_are_those_without_each_value(pairs: bool, span: tuple) -> None:
+    draws = np.random.default_rng(0).random(40)
+    for values in (draws, draws[:2], draws[:3], [0.5, 0.5, 1e-300, 0.5], [1e9, 1e-9, 3.0, 1e9]):
+        others = [[*values[:i], *values[i + 1 :]] for i in range(len(values))]
+        expected = [band(rest, span=span, pairs=pairs) for rest in others]
+        assert bands_of_others(values, span=span, pairs=pairs) == expected
+    assert bands_of_others([], span=span) == []
+
+
+def test_an_outlier_leaves_no_trace_in_the_band_of_the_others() -> None:
+    *_, last = bands_of_others([0.1, 0.1, 0.1, 1e12], span=OPEN)
+    assert last == pytest.approx((0.1, 1e-12, 3), rel=1e-15), "in floating point its square would hide theirs"
 
 
 def test_floors() -> None:

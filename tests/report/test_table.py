@@ -70,6 +70,22 @@ def test_a_retrained_model_is_judged_by_the_others() -> None:
         assert cell(family(0.7, 2), name)[3:] == (None, "", None, "")
 
 
+def test_retrained_models_without_a_value_are_no_part_of_anyones_band() -> None:
+    records = [*family(0.7), member("o4", "oracle", row("s", None)), member("o5", "oracle")]
+    whole = family(0.7)
+    for name in (*FAMILY, "x"):
+        assert cell(records, name) == cell(whole, name)
+    assert cell(records, "o4")[3:] == (None, "none", None, "")
+
+
+def test_a_page_builds_its_table_once() -> None:
+    records = family(0.7)
+    built = table.build(records)
+    assert table.build(list(records)) is built, "the same records"
+    assert table.build(records[:-1]) is not built and table.build(family(0.7)) is not built
+    assert table.build(family(0.7)) == built
+
+
 @pytest.mark.parametrize(
     ("better", "trace", "above", "below"),
     [

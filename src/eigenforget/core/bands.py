@@ -118,16 +118,57 @@ def band(
     Raises:
         EigenforgetError: A value is not finite.
     """
-    found = _sorted(values, "the band of retrained models")
-    count = len(found)
-    if count < (3 if pairs else 2):
-        return None
-    mean = math.fsum(found) / count
-    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (count - 1))
-    if pairs:
-        spread *= (count - 1) / (count - 2)
-    half = student_t(0.975, count - 1) * spread * math.sqrt(1 + 1 / count)
-    return Band(mean, max(half, _floor(span), 1e-12 * max(1.0, abs(mean))), count)
+    return _Sums.of(values).band(span, pairs=pairs)
+
+
+def bands_of_others(
+    values: Sequence[float], *, span: tuple[float | None, float | None], pairs: bool = False
+) -> list[Band | None]:
+    """For each of n values the `band` of the n − 1 others, in time that grows with n.
+
+    Args:
+        values: The score of each retrained model.
+        span: As in `band`.
+        pairs: As in `band`.
+
+    Raises:
+        EigenforgetError: A value is not finite.
+    """
+    whole = _Sums.of(values)
+    return [whole.without(float(value)).band(span, pairs=pairs) for value in values]
+
+
+class _Sums(NamedTuple):
+    """The sum of values and of their squares, exact: integers, in units of 1 / unit."""
+
+    models: int
+    total: int
+    squares: int
+    unit: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> _Sums:
+        ratios = [v.as_integer_ratio() for v in _finite(values, "the band of retrained models")]
+        unit = max((below for _, below in ratios), default=1)  # powers of two, so all divide it
+        whole = [above * (unit // below) for above, below in ratios]
+        return cls(len(whole), sum(whole), sum(v * v for v in whole), unit)
+
+    def without(self, value: float) -> _Sums:
+        above, below = value.as_integer_ratio()
+        own = above * (self.unit // below)
+        return _Sums(self.models - 1, self.total - own, self.squares - own * own, self.unit)
+
+    def band(self, span: tuple[float | None, float | None], *, pairs: bool) -> Band | None:
+        count = self.models
+        if count < (3 if pairs else 2):
+            return None
+        mean = self.total / self.unit / count
+        deviations = count * self.squares - self.total**2
+        spread = math.sqrt(deviations / (count * (count - 1) * self.unit**2))
+        if pairs:
+            spread *= (count - 1) / (count - 2)
+        half = student_t(0.975, count - 1) * spread * math.sqrt(1 + 1 / count)
+        return Band(mean, max(half, _floor(span), 1e-12 * max(1.0, abs(mean))), count)
 
 
 def limit_of_several(models: int, values: int) -> float:
@@ -273,7 +314,11 @@ def kendall_agreement(ranks_a: Sequence[float], ranks_b: Sequence[float]) -> Agr
 
 
 def _sorted(values: Sequence[float], what: str) -> list[float]:
-    found = sorted(float(v) for v in values)
+    return sorted(_finite(values, what))
+
+
+def _finite(values: Sequence[float], what: str) -> list[float]:
+    found = [float(v) for v in values]
     for value in found:
         if not math.isfinite(value):
             raise EigenforgetError(f"{what} needs finite numbers, got {value}")

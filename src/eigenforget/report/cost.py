@@ -50,34 +50,39 @@ def shares(records: Sequence[RunRecord]) -> dict[str, Share]:
         records: The evaluate records of one table; records of another kind are ignored.
     """
     models = [r for r in records if r.kind == "evaluate"]
+    retrained: dict[str, list[RunRecord]] = {}
+    for r in models:
+        if r.role == "oracle" and (processor_seconds(r) or wall_seconds(r)):
+            retrained.setdefault(_device(r), []).append(r)
+    means = {device: _means(those) for device, those in retrained.items()}
     found = {}
     for model in models:
-        device = model.environment.get("device")
-        retrained = [
-            r
-            for r in models
-            if r.role == "oracle"
-            and r.environment.get("device") == device
-            and (processor_seconds(r) or wall_seconds(r))
-        ]
-        share = _share(model, retrained)
-        if share is not None:
-            found[model.name] = share
+        for clock, mean in means.get(_device(model), {}).items():
+            own = _CLOCKS[clock](model)
+            if own is not None:
+                found[model.name] = Share(own / mean, clock, mean)
+                break
     return found
 
 
-def _share(model: RunRecord, retrained: Sequence[RunRecord]) -> Share | None:
-    clocks: tuple[tuple[Clock, Callable[[RunRecord], float | None]], ...] = (
-        ("processor", processor_seconds),
-        ("wall", wall_seconds),
-    )
-    for clock, read in clocks:
-        own, theirs = read(model), [s for r in retrained if (s := read(r)) is not None]
-        complete = len(theirs) == len(retrained) or clock == "wall"
-        if own is not None and theirs and complete:
-            mean = sum(theirs) / len(theirs)
-            return Share(own / mean, clock, mean)
-    return None
+_CLOCKS: dict[Clock, Callable[[RunRecord], float | None]] = {
+    "processor": processor_seconds,
+    "wall": wall_seconds,
+}
+
+
+def _means(retrained: Sequence[RunRecord]) -> dict[Clock, float]:
+    """Mean seconds by each clock that can be compared, the one that counts first."""
+    found: dict[Clock, float] = {}
+    for clock, read in _CLOCKS.items():
+        known = [s for r in retrained if (s := read(r)) is not None]
+        if known and (len(known) == len(retrained) or clock == "wall"):
+            found[clock] = sum(known) / len(known)
+    return found
+
+
+def _device(record: RunRecord) -> str:
+    return repr(record.environment.get("device"))
 
 
 def _known(record: RunRecord, seconds: object) -> float | None:

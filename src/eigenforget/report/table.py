@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -155,8 +157,7 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
         RecordError: Two of them share a name, or there is none.
     """
     chosen = [r for r in in_force(records) if r.kind == "evaluate"]
-    names = [r.name for r in chosen]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, n in Counter(r.name for r in chosen).items() if n > 1), None)
     if twice is not None:
         raise RecordError(
             f"two evaluate records are named {twice!r}; names are unique within a report"
@@ -169,21 +170,47 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def build(records: Sequence[RunRecord]) -> Table:
-    """The table of the evaluate records among `records`, with the scores of FIRST first."""
-    chosen = evaluated(records)
+    """The table of the evaluate records among `records`, with the scores of FIRST first.
+
+    Every figure of a page asks for it, so the last tables are kept, by the records themselves.
+    """
+    return _built(_SameRecords(tuple(records)))
+
+
+class _SameRecords(NamedTuple):
+    """Records as a key, which is equal where they are the same objects in the same order."""
+
+    records: tuple[RunRecord, ...]
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.records)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameRecords) and list(map(id, self.records)) == list(
+            map(id, other.records)
+        )
+
+
+@lru_cache(maxsize=2)  # a page builds one of all its records and one of its models
+def _built(key: _SameRecords) -> Table:
+    chosen = evaluated(key.records)
     columns = {c.name: c for c in _columns(chosen)}
     oracles = [r for r in chosen if r.role == "oracle"]
     costs = shares(chosen)
-    reference = _reference(oracles, columns)
-    others = {r.name: _reference([o for o in oracles if o is not r], columns) for r in oracles}
-    rows = tuple(_row(r, others.get(r.name, reference), columns, costs.get(r.name)) for r in chosen)
-    originals = [r for r in chosen if r.role == "original"]
-    values = {name: _values(originals, name) for name in columns}
+    reference, beside = _reference(oracles, columns), _bands_of_others(oracles, columns)
+    rows = tuple(
+        _row(r, reference, beside.get(r.name, {}), columns, costs.get(r.name)) for r in chosen
+    )
+    originals = _values([r for r in chosen if r.role == "original"])
     return Table(
         tuple(columns.values()),
         rows,
         reference,
-        {name: sum(of) / len(of) for name, of in values.items() if of},
+        {
+            name: sum(originals[name]) / len(originals[name])
+            for name in columns
+            if name in originals
+        },
         {s.name.partition("@")[0]: s.about for r in chosen for s in r.scores if s.about},
         any(_forgets_classes(r) for r in chosen),
     )
@@ -245,37 +272,41 @@ def percent(share: float) -> str:
 def _row(
     record: RunRecord,
     reference: Mapping[str, Reference],
+    beside: Mapping[str, bands.Band],
     columns: Mapping[str, Column],
     cost: Share | None,
 ) -> Row:
-    is_oracle = record.role == "oracle"
+    """A model; a retrained one stands beside the bands of the others."""
+    cells = {}
+    for s in record.scores:
+        compared = reference.get(s.name)
+        if record.role == "oracle":
+            mean, band = None, beside.get(s.name)
+        else:
+            mean, band = (None, None) if compared is None else (compared.mean, compared.band)
+        cells[s.name] = _cell(s, columns[s.name], mean, band)
     return Row(
         record.name,
         _role(record),
         record.outcome.status,
         record.outcome.reason,
-        {
-            s.name: _cell(s, columns[s.name], reference.get(s.name), is_oracle)
-            for s in record.scores
-        },
+        cells,
         wall_seconds(record),
         cost,
         optimises(record),
     )
 
 
-def _cell(score: ScoreRow, column: Column, reference: Reference | None, is_oracle: bool) -> Cell:
-    bare = Cell(score.value, score.low, score.high, None, score.reason)
-    if score.value is None or reference is None:
-        return bare
-    cell = bare._replace(gap=None if is_oracle else score.value - reference.mean)
-    if reference.band is None:
+def _cell(score: ScoreRow, column: Column, mean: float | None, band: bands.Band | None) -> Cell:
+    value = score.value
+    if value is None:
+        return Cell(value, score.low, score.high, None, score.reason)
+    cell = Cell(value, score.low, score.high, None if mean is None else value - mean, score.reason)
+    if band is None:
         return cell
     return cell._replace(
-        units=bands.units(score.value, reference.band),
-        verdict=bands.verdict(
-            score.value, reference.band, better=column.better, trace=column.trace
-        ),
+        units=bands.units(value, band),
+        verdict=bands.verdict(value, band, better=column.better, trace=column.trace),
     )
 
 
@@ -302,15 +333,34 @@ def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
 
 
 def _reference(oracles: Sequence[RunRecord], columns: Mapping[str, Column]) -> dict[str, Reference]:
-    result = {}
+    result, found = {}, _values(oracles)
     for name, column in columns.items():
-        values = _values(oracles, name)
-        if values:
+        if values := found.get(name):
             width = bands.band(values, span=column.range, pairs=bands.shares_pairs(name))
             low, high = min(values), max(values)
             # The mean of equal numbers may round away from them, and a gap of 0 must be 0.
             mean = min(max(sum(values) / len(values), low), high)
             result[name] = Reference(mean, low, high, len(values), width)
+    return result
+
+
+def _bands_of_others(
+    oracles: Sequence[RunRecord], columns: Mapping[str, Column]
+) -> dict[str, dict[str, bands.Band]]:
+    """For each retrained model, by its name, the bands of the others, by score."""
+    known: dict[str, dict[str, float]] = {name: {} for name in columns}
+    for record in oracles:
+        for s in record.scores:
+            if s.value is not None:
+                known[s.name][record.name] = s.value
+    result: dict[str, dict[str, bands.Band]] = {record.name: {} for record in oracles}
+    for name, values in known.items():
+        found = bands.bands_of_others(
+            list(values.values()), span=columns[name].range, pairs=bands.shares_pairs(name)
+        )
+        for model, band in zip(values, found, strict=True):
+            if band is not None:
+                result[model][name] = band
     return result
 
 
@@ -322,8 +372,14 @@ def _forgets_classes(record: RunRecord) -> bool:
     return any(s.name == "test_forget_accuracy" and s.value is not None for s in record.scores)
 
 
-def _values(records: Sequence[RunRecord], name: str) -> list[float]:
-    return [s.value for r in records for s in r.scores if s.name == name and s.value is not None]
+def _values(records: Sequence[RunRecord]) -> dict[str, list[float]]:
+    """The values of each score that has any."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        for s in record.scores:
+            if s.value is not None:
+                found.setdefault(s.name, []).append(s.value)
+    return found
 
 
 def _role(record: RunRecord) -> Role:

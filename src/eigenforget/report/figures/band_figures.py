@@ -35,7 +35,8 @@ def bands_figure(records: Sequence[RunRecord]) -> HeatMap:
         RecordError: No score has a band.
     """
     table = build(records)
-    rows = [r for r in table.rows if r.cells and (table.shows_oracles or r.role != "oracle")]
+    every = table.shows_oracles
+    rows = [r for r in table.rows if r.cells and (every or r.role != "oracle")]
     known = {n for row in rows for n, cell in row.cells.items() if cell.units is not None}
     columns = [c.name for c in table.columns if "@" not in c.name and c.name in known]
     if not columns:
