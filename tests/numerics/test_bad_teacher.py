@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -15,6 +16,8 @@ from eigenforget.data.sources import DatasetSource, TensorSource
 from eigenforget.methods.bad_teacher import BadTeacher
 from eigenforget.methods.base import Task
 from eigenforget.models import checkpoint
+from eigenforget.training import engine
+from eigenforget.training.engine import Meter
 from tests.numerics.method_toys import batches, changed, equal_states, kl, watched
 
 
@@ -61,6 +64,19 @@ def test_bad_teacher_teaches_each_sample_by_its_teacher(shallow: Task) -> None:
     assert checkpoint.model_digest(competent) == checkpoint.model_digest(shallow.model)
     assert changed(incompetent, shallow.model) == set(shallow.model.state_dict())
     assert not any(p.requires_grad for p in (*incompetent.parameters(), *competent.parameters()))
+
+
+def test_each_teacher_sees_its_own_samples_only(
+    shallow: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = BadTeacher(epochs=2, batch_size=7)
+    apart = method(replace(shallow, engine=replace(shallow.engine, meter=(own := Meter()))))
+    assert own.trained == own.forwarded == 2 * (10 + 9)
+    # On a GPU a step would have to wait to know the rows of each teacher, so that both see all.
+    monkeypatch.setattr(engine, "_rows_of_first_teacher", lambda *_: None)
+    together = method(replace(shallow, engine=replace(shallow.engine, meter=(both := Meter()))))
+    assert both.forwarded == 2 * both.trained == 2 * own.trained
+    equal_states(together, apart, shallow.model, moved=1e-4)
 
 
 def test_bad_teacher_mixes_datasets_as_it_mixes_tensors(shallow: Task) -> None:

@@ -38,7 +38,10 @@ class BadTeacher(Method):
         "reset_parameters() draws keep their own standard deviation in the random network"
     )
     needs: ClassVar = ("forget", "retain", "reset_parameters() where modules have buffers")
-    passes: ClassVar = "trained: epochs × (forget + retain_share × retain); forward: twice that"
+    passes: ClassVar = (
+        "trained: epochs × (forget + retain_share × retain); forward: as many, or twice as many "
+        "where the samples lie on a GPU"
+    )
     search_space: ClassVar = {"lr": Range(1e-4, 0.01)}
     recipes: ClassVar = {
         "cifar20-resnet18-badteaching": PublishedRun(
@@ -75,13 +78,20 @@ class BadTeacher(Method):
         )
 
         def loss(part: LossInputs) -> Tensor:
-            competent, bad = (
-                soft_target(teacher.logits, self.temperature) for teacher in part.teachers
-            )
-            of_forget = (part.batch.positions < len(task.forget)).to(bad.device).unsqueeze(1)
-            target = torch.where(of_forget, bad, competent)
+            taught, *others = (teacher.logits for teacher in part.teachers)
+            for competent in others:  # both teachers have seen all
+                of_forget = part.batch.positions < len(task.forget)
+                taught = torch.where(of_forget.to(taught.device).unsqueeze(1), taught, competent)
+            target = soft_target(taught, self.temperature)
             return kl_to_target(target, part.outputs.logits / self.temperature)
 
-        teachers = (task.teacher(), incompetent)
-        phase = Phase("teach", (mixed,), loss, adam(self.lr), self.batch_size, teachers)
+        phase = Phase(
+            "teach",
+            (mixed,),
+            loss,
+            adam(self.lr),
+            self.batch_size,
+            teachers=(incompetent, task.teacher()),
+            taught_first=len(task.forget),
+        )
         return task.fit(task.student(), [phase], epochs=self.epochs)

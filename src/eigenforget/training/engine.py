@@ -26,7 +26,12 @@ from eigenforget.models.features import Tap, capture, in_eval_mode
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
-from eigenforget.training.processes import Processes, fabric_over, settled_precision
+from eigenforget.training.processes import (
+    Processes,
+    fabric_over,
+    own_rows,
+    settled_precision,
+)
 from eigenforget.training.updater import set_up
 
 if TYPE_CHECKING:  # it takes as long to load as torch
@@ -370,28 +375,54 @@ class _Loss(nn.Module):
     def forward(self, phase: Phase, epoch: int, taps: _Taps, batches: Sequence[Batch]) -> Tensor:
         if phase.as_one and joinable(batches):
             batches = [concatenated(list(batches))]
-        loss = phase.loss(*(self._inputs(taps, batch) for batch in batches)).mean()
+        loss = phase.loss(*(self._inputs(phase, taps, batch) for batch in batches)).mean()
         if phase.penalty is not None:
             loss = loss + phase.penalty(self.model, epoch)
         return loss
 
-    def _inputs(self, taps: _Taps, batch: Batch) -> LossInputs:
+    def _inputs(self, phase: Phase, taps: _Taps, batch: Batch) -> LossInputs:
         engine, count = self._engine, len(batch.labels)
+        first = _rows_of_first_teacher(phase, batch)
         batch = engine.at_device(batch)
         inputs = engine.formatted(batch.inputs)
 
-        def outputs(tap: Tap) -> Outputs:
-            return self._processes.shared(
-                lambda rows: tap(rows).mapped(Tensor.float), inputs, count
-            )
+        def outputs(tap: Tap, start: int = 0, end: int = count) -> Outputs:
+            own = inputs if end - start == count else own_rows(inputs, slice(start, end), count)
+            return self._processes.shared(lambda x: tap(x).mapped(Tensor.float), own, end - start)
 
-        taught: tuple[Outputs, ...] = ()
+        taught: list[Outputs] = []
         if taps.teachers:
             with torch.no_grad(), engine.local.autocast():
-                taught = tuple(map(outputs, taps.teachers))
+                if first is None:
+                    taught = [outputs(tap) for tap in taps.teachers]
+                else:
+                    edges = ((0, first), (first, count))
+                    pairs = zip(taps.teachers, edges, strict=True)
+                    taught = [_joined([outputs(tap, a, b) for tap, (a, b) in pairs if a < b])]
         found = outputs(taps.student)
-        engine.meter.count(trained=count, forwarded=count * len(taps.teachers))
-        return LossInputs(batch, found, taught)
+        engine.meter.count(trained=count, forwarded=sum(len(t.logits) for t in taught))
+        return LossInputs(batch, found, tuple(taught))
+
+
+def _rows_of_first_teacher(phase: Phase, batch: Batch) -> int | None:
+    """How many rows the first of two teachers has, where each has its own; None where both see all.
+
+    To read them from a GPU would take a step longer than the other teacher's pass.
+    """
+    if phase.taught_first is None or batch.positions.device.type != "cpu":
+        return None
+    own = batch.positions.numpy() < phase.taught_first
+    count = int(np.count_nonzero(own))
+    return count if own[:count].all() else None
+
+
+def _joined(parts: Sequence[Outputs]) -> Outputs:
+    """The rows of several outputs, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Outputs(
+        torch.cat([part.logits for part in parts]), torch.cat([part.features for part in parts])
+    )
 
 
 class _Training:

@@ -112,6 +112,10 @@ class Phase:
             For models that treat each sample alone this only takes fewer calls.
         continues: Whether this phase shares its momentum with the phase before it: one optimizer
             for both, at the learning rate of each.
+        taught_first: Samples at positions below this number are the first of two teachers', the
+            others the second's. Where a step can tell them apart without waiting for the device,
+            each teacher sees its own only, and the loss sees one teacher's outputs with those of
+            both; else both see all. None: every teacher sees all.
     """
 
     name: str
@@ -131,6 +135,7 @@ class Phase:
     repeats: Callable[[nn.Module, int], bool] | None = None
     as_one: bool = False
     continues: bool = False
+    taught_first: int | None = None
 
     def steps(self) -> int:
         """Steps of one epoch."""
