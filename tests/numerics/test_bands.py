@@ -70,7 +70,9 @@ def test_the_bands_of_the_others_are_those_without_each_value(pairs: bool, span:
 
 def test_an_outlier_leaves_no_trace_in_the_band_of_the_others() -> None:
     *_, last = bands_of_others([0.1, 0.1, 0.1, 1e12], span=OPEN)
-    assert last == pytest.approx((0.1, 1e-12, 3), rel=1e-15), "in floating point its square would hide theirs"
+    assert last == pytest.approx((0.1, 1e-12, 3), rel=1e-15), (
+        "in floating point its square would hide theirs"
+    )
 
 
 def test_floors() -> None:
