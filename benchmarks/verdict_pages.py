@@ -194,11 +194,14 @@ def _path_table(judged: Sequence[Judged], path: Sequence[str]) -> str:
 def published_sections(
     before: Mapping[str, Mapping[str, str]], published: Sequence[Published]
 ) -> list[str]:
-    """Tables of what was said of the published models and what is said now, by role."""
+    """Tables of what was said of the published models and what is said now, by role.
+
+    Studies from after the first verdict are left out.
+    """
     titles = {"oracle": "Retrained models", "unlearned": "Unlearned models", "control": "Controls"}
     parts = ["## Published records judged anew", OLD]
     for role, title in titles.items():
-        of = [p for p in published if p.role == role]
+        of = [p for p in published if p.role == role and p.study in before]
         pairs = Counter((before[p.study].get(p.name, "unknown"), p.outcome) for p in of)
         lines = [f"| {title} | {' | '.join(OUTCOMES)} | sum |", "|---" * (len(OUTCOMES) + 2) + "|"]
         for old in ("good", "mixed", "bad", "unknown"):

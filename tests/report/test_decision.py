@@ -85,6 +85,17 @@ def test_damage_is_a_loss_of_utility_or_more_forgotten_than_retraining_forgets()
     assert answers(judged(RETRAINED, test_retain_accuracy=0.99)) == ("yes", "yes")
 
 
+def test_what_lies_between_the_oracles_and_an_original_below_them_is_not_gone() -> None:
+    """An original that learnt by heart may have the worse probe: its copy has lost nothing."""
+    low = {"lp_forget": 0.30}
+    beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **low)], SPANS)
+    copy = decide(scores(ORIGINAL, **low), beside)
+    assert answers(copy) == ("no", "yes")
+    assert {s.position for s in copy.scores if s.name == "lp_forget"} == {"like oracles"}
+    ruined = decide(scores(ORIGINAL, lp_forget=0.02), beside)
+    assert ruined.kept == decision.Answer("no", ("lp_forget",))
+
+
 def test_damage_alone_is_no_trace() -> None:
     """Where what should be kept is lost, forgotten samples look familiar to attacks beside it."""
     ruined = {"test_retain_accuracy": 0.2, "mia_auc": 0.9}

@@ -100,6 +100,8 @@ def only(metric: str, **values: Sequence[float | None]) -> Judgement:
         ),
         ("m", {"original": [0.5, 0.51], "mask": [0.9, 0.9]}, "no signal here"),
         ("m", {"original": [0.9, 0.5], "mask": [0.9, 0.9]}, "weak signal"),
+        ("m", {"original": [0.1, 0.2], "mask": [0.9, 0.9]}, "wrong way here"),
+        ("m", {"original": [0.1, 0.9], "mask": [0.9, 0.9]}, "trusted here"),
         ("m", {"original": [0.9, 0.9]}, "trusted here"),
         ("m", {"original": [0.9, 0.9], "mask": [None, None]}, "trusted here"),
         ("utility", {"original": [0.9, 0.9], "mask": [0.1, 0.1]}, "utility"),
@@ -248,7 +250,7 @@ def test_the_markdown_has_a_line_for_each_metric_and_as_many_cells() -> None:
         "`m`" in lines[2]
         and "(2/2 out)" in lines[2]
         and "(0/1 out)" in lines[2]
-        and lines[3].endswith("| trusted here |")
+        and lines[3].endswith("| wrong way here |")
     )
 
 

@@ -23,9 +23,10 @@ PASS_LEVEL = 0.1
 were the true share 95 %: at 7 of 9. Not 0.05: of 10 oracles that are each held out of the band of
 the others, no three can be outside, whatever their values are."""
 
-TRUSTED, FOOLED, WEAK, NO_SIGNAL, REJECTS, UTILITY = (
+TRUSTED, FOOLED, WRONG_WAY, WEAK, NO_SIGNAL, REJECTS, UTILITY = (
     "trusted here",
     "fooled",
+    "wrong way here",
     "weak signal",
     "no signal here",
     "rejects retrained models",
@@ -45,7 +46,8 @@ GAPS_EXPLAINED = (
     " of the band of the others once. For the other models: mean gap over training seeds"
     " [bootstrap interval over the seeds] (on how many seeds it is out of the band). A metric is"
     " *trusted here* when retrained models pass it, the original is out of the band on every"
-    " seed, and so is every control that it was measured on."
+    " seed, and so is every control that it was measured on. It points the *wrong way here* when"
+    " it calls the original over-forgotten on every seed."
 )
 
 
@@ -148,6 +150,8 @@ class Judgement(NamedTuple):
             return NO_SIGNAL
         if not self.original.caught:
             return WEAK
+        if set(self.original.verdicts) == {"over-forgotten"}:
+            return WRONG_WAY
         return FOOLED if self.fooled_by else TRUSTED
 
     @property

@@ -23,6 +23,7 @@ from eigenforget.report.pages.metric_audit import (
     TRUSTED,
     UTILITY,
     WEAK,
+    WRONG_WAY,
     CheatJudgement,
     Judgement,
     audit_rows,
@@ -43,6 +44,7 @@ _NAMED = 3
 _KINDS = {
     TRUSTED: ("like-retrained", "accepts retrained models, catches all others"),
     FOOLED: ("damaged", "takes a control for a retrained model"),
+    WRONG_WAY: ("damaged", "calls the original over-forgotten"),
     WEAK: ("", "catches the original on some training seeds only"),
     NO_SIGNAL: ("", "takes the original for a retrained model"),
     REJECTS: ("damaged", "does not accept retrained models"),
@@ -137,7 +139,7 @@ def _grid_rows(requests: Sequence[AuditedRequest]) -> list[GridRow]:
 
 def _next(each: AuditedRequest) -> Iterator[str]:
     """What to do with the scores of a request."""
-    trusted, fooled = each.names(TRUSTED), each.names(FOOLED)
+    trusted, fooled = each.names(TRUSTED), [*each.names(FOOLED), *each.names(WRONG_WAY)]
     if trusted:
         yield f"Judge models by {enumerated(trusted, _NAMED)}."
     else:
