@@ -197,8 +197,8 @@ def decide(
     damage does not raise count. "yes" if no score is residual, a score of features separates the
     original from the oracles, and the model is nearer the oracles on every score that does. "cannot
     tell" otherwise. Did it keep? "no" if a score of KEEP_SCORES is too low, or one of FORGET_SCORES
-    other than DA is beyond the oracles and the originals. "yes" if a loss of BEARABLE_LOSS can be ruled out. "cannot
-    tell" otherwise.
+    other than DA is beyond oracles and originals. "yes" if a loss of BEARABLE_LOSS can be ruled
+    out. "cannot tell" otherwise.
 
     Args:
         model: Scores of the model.

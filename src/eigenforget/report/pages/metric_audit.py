@@ -349,8 +349,8 @@ def table_csv(found: Sequence[Judgement]) -> str:
         count = len(j.oracles.verdicts)
         row = [
             j.metric.name,
-            repr(j.band.mean),
-            repr(j.band.half),
+            f"{j.band.mean:.12g}",  # the last digits of a quantile are the processor's
+            f"{j.band.half:.12g}",
             count,
             count - j.oracles.outside,
         ]
