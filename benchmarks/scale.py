@@ -49,7 +49,7 @@ class Row(NamedTuple):
     def cells(self) -> str:
         """The row."""
         each = 1000 * self.seconds / self.count
-        return f"| {self.what} | {self.seconds:.1f} s | {each:.3g} ms | {self.further} |"
+        return f"| {self.what} | {self.seconds:.1f} s | {float(f'{each:.3g}'):,g} ms | {self.further} |"
 
 
 @app.default
