@@ -26,7 +26,7 @@ from eigenforget.core.errors import Refused
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source
 from eigenforget.models.copies import unchanged_by_passes
-from eigenforget.models.features import copied, in_eval_mode, logits_of
+from eigenforget.models.features import called_with, copied, in_eval_mode, logits_of
 from eigenforget.training.engine import Engine
 
 Weights = dict[str, Tensor]
@@ -88,10 +88,10 @@ def mean_gradient(
     engine: Engine, model: nn.Module, source: Source, *, batch_size: int = 256
 ) -> Weights:
     """The mean gradient (1/N) Σ_i ∇ loss_i over the samples of a source."""
-    weights, logits = _functional(engine, model)
+    weights, _ = _functional(engine, model)
 
     def summed(inputs: Any, labels: Tensor) -> Weights:
-        return _gradient(lambda w: sample_cross_entropy(logits(w, inputs), labels).sum(), weights)
+        return _gradient(model, inputs, lambda z: sample_cross_entropy(z, labels).sum())
 
     return _mean(engine, model, source, batch_size, summed, weights)
 
@@ -163,14 +163,14 @@ def sensitivity(
         chunk: Single samples that are computed at once; None takes as many as HELD_BYTES hold.
     """
     weights, logits = _functional(engine, model)
-    per_sample = _PerSample.of(logits, loss)
+    per_sample, powered = _PerSample.of(logits, loss), Tensor.abs if power == 1 else Tensor.square
 
     def summed(inputs: Any, labels: Tensor) -> Weights:
         if batch_size is None:
             found = per_sample(weights, inputs, labels)
-            return {name: value.abs().pow(power).sum(0) for name, value in found.items()}
-        found = _gradient(lambda w: loss(logits(w, inputs), labels).mean(), weights)
-        return {name: value.abs().pow(power) for name, value in found.items()}
+            return {name: powered(value).sum(0) for name, value in found.items()}
+        found = _gradient(model, inputs, lambda z: loss(z, labels).mean())
+        return {name: powered(value) for name, value in found.items()}
 
     size = batch_size or chunk or held_at_once(weights)
     found = _mean(engine, model, source, size, summed, weights)
@@ -303,15 +303,21 @@ class _PerSample:
         return {name: torch.stack([row[name] for row in rows]) for name in weights}
 
 
-def _gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
-    """The gradient of a loss in the weights; 0 for those that it does not depend on.
+def _gradient(model: nn.Module, inputs: Any, loss: Callable[[Tensor], Tensor]) -> Weights:
+    """The gradient of a loss of the logits in the trainable weights; 0 where none reaches one.
 
-    torch.func.grad would keep a graph of the backward pass too, which nobody reads.
+    The model is called as it is: torch.func would put its weights in anew for each batch, and keep
+    a graph of the backward pass too.
     """
+    weights = {name: value for name, value in model.named_parameters() if value.requires_grad}
     with torch.enable_grad():
-        own = {name: value.detach().requires_grad_() for name, value in weights.items()}
-        found = torch.autograd.grad(loss(own), list(own.values()), materialize_grads=True)
-    return dict(zip(own, found, strict=True))
+        logits = _in_single_or_double(logits_of(called_with(model, inputs)))
+        found = torch.autograd.grad(loss(logits), list(weights.values()), materialize_grads=True)
+    return dict(zip(weights, found, strict=True))
+
+
+def _in_single_or_double(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _targets(
@@ -342,8 +348,9 @@ def _functional(engine: Engine, model: nn.Module) -> tuple[Weights, LogitFunctio
     def logits(values: Weights, inputs: Any) -> Tensor:
         own = copied(inputs)
         args, kwargs = ((), own) if isinstance(own, dict) else ((own,), {})
-        found = logits_of(functional_call(model, {**fixed, **values}, args, kwargs))
-        return found if found.dtype == torch.float64 else found.float()
+        return _in_single_or_double(
+            logits_of(functional_call(model, {**fixed, **values}, args, kwargs))
+        )
 
     return weights, logits
 
