@@ -172,11 +172,12 @@ def test_defaults_recipe_and_tuned_settings_of_a_method_stand_side_by_side() -> 
     text = leaderboard_table([Problem("p", [seed(**rows)])])
     head, lines = text.split("| method | defaults | recipe | tuned |")
     assert "`ssd`" in head and "`ssd`" not in lines
+    assert "| `scrub 2`, recipe |" in head and "| `scrub 4` |" in head
     assert "| `scrub` | 0.0% | 100% | 50% |" in lines
     assert "recipe" not in leaderboard_table([Problem("p", [seed()])])
     # Defaults here and a recipe there compare the experiments, not the settings.
     apart = [Problem(name, [seed(**{name: rows[name]})]) for name in ("scrub", "scrub 2")]
-    assert "recipe" not in leaderboard_table(apart)
+    assert "| recipe |" not in leaderboard_table(apart)
 
 
 def test_the_picture_has_every_method_and_escapes_names() -> None:

@@ -192,6 +192,12 @@ class BoardLine(NamedTuple):
     cost: float | None
     rows: list[LeaderboardRow | None]
 
+    @property
+    def mark(self) -> str:
+        """Says beside the name that these are the settings of a published run; else ""."""
+        kinds = {row.settings[1] for row in self.rows if row is not None and row.settings}
+        return ", recipe" if kinds == {"recipe"} else ""
+
 
 def board_lines(found: Sequence[Mapping[str, LeaderboardRow]]) -> list[BoardLine]:
     """A line per method: best mean share in band first, then those without one, controls last.
@@ -227,7 +233,7 @@ def leaderboard_table(problems: Sequence[Problem], *, picture: str = "") -> str:
     lines = board_lines(found)
     cells = [
         [
-            method_cell(line.name, line.role),
+            method_cell(line.name, line.role) + line.mark,
             "–" if line.mean is None else percent(line.mean),
             *map(_in_band, line.rows),
             "–" if line.cost is None else percent(line.cost),
@@ -252,7 +258,7 @@ def leaderboard_picture(problems: Sequence[Problem]) -> str:
     lines = [line for line in board_lines(_by_name(problems)) if line.mean is not None]
     bars = [
         Bar(
-            f"{line.name} (control)" if line.role == "control" else line.name,
+            f"{line.name} (control)" if line.role == "control" else line.name + line.mark,
             line.mean or 0.0,
             percent(line.mean or 0.0)
             + ("" if line.cost is None else f", cost {percent(line.cost)}"),
