@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """The small audit that the tests below share: 2 training seeds with 2 oracles each."""
     options = {
-        "model": "small_resnet(width=8)",
+        "model": "small_resnet(width=8, stem_stride=2)",
         "recipe": "recipe(epochs=6, batch_size=64)",
         "seeds": 2,
         "oracles": 2,

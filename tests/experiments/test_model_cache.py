@@ -4,12 +4,13 @@ damage is found and mended.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -130,38 +131,35 @@ def test_the_least_recently_used_models_are_pruned_first(tmp_path: Path) -> None
         cache.prune(-1)
 
 
-_WORKER = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.experiments.test_model_cache import experiment
-from eigenforget.experiments.model_cache import ModelCache
-job = experiment(epochs={epochs})
-def log():
-    with open({notes!r}, "a") as file:
-        file.write("trains\\n")
-    return lambda row: time.sleep({pause})
-ModelCache(Path({folder!r})).get(job, "original", 0, log)
-"""
+def start(tmp_path: Path, *, epochs: int, pause: float) -> BaseProcess:
+    """A process that asks for one model; it notes when it trains, and pauses after each epoch.
+
+    A fork: a new interpreter would load torch for longer than it trains.
+    """
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_ask, args=(tmp_path, epochs, pause))
+    process.start()
+    return process
 
 
-def start(tmp_path: Path, *, epochs: int, pause: float) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parents[2])
-    code = _WORKER.format(
-        root=root,
-        epochs=epochs,
-        pause=pause,
-        notes=str(tmp_path / "notes"),
-        folder=str(tmp_path / "models"),
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+def _ask(folder: Path, epochs: int, pause: float) -> None:
+    def log() -> Callable[[object], None]:
+        with (folder / "notes").open("a") as file:
+            file.write("trains\n")
+        return lambda _: time.sleep(pause)
+
+    ModelCache(folder / "models").get(experiment(epochs=epochs), "original", 0, log)
+
+
+def ended(process: BaseProcess) -> int | None:
+    """Its exit code."""
+    process.join(900)
+    return process.exitcode
 
 
 def test_two_processes_never_train_the_same_model(tmp_path: Path) -> None:
     workers = [start(tmp_path, epochs=5, pause=0.2) for _ in range(3)]
-    assert [w.wait(timeout=900) for w in workers] == [0, 0, 0]
+    assert [ended(worker) for worker in workers] == [0, 0, 0]
     assert (tmp_path / "notes").read_text() == "trains\n"
 
 
@@ -170,11 +168,8 @@ def test_a_killed_process_leaves_no_lock_and_no_half_model(tmp_path: Path) -> No
     deadline = time.monotonic() + 600
     while not (tmp_path / "notes").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    assert ended(first) == -signal.SIGKILL
     assert list((tmp_path / "models").glob("*.safetensors")) == []
     second = start(tmp_path, epochs=20, pause=0.0)  # the same model: it must not wait for the dead
-    assert (
-        second.wait(timeout=900) == 0
-        and len(list((tmp_path / "models").glob("*.safetensors"))) == 1
-    )
+    assert ended(second) == 0 and len(list((tmp_path / "models").glob("*.safetensors"))) == 1
