@@ -36,3 +36,38 @@ def test_a_folder_of_pictures_shows_its_classes_and_requests_that_work(
     assert asked[0] == "by_class(label='big cat')"
     for text in asked:
         assert len(split(REQUESTS.parse(text), data.train_index).forget) >= 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "request_"),
+    [
+        ("confused(inner=digits(), classes=(3, 8))", "confused_samples()"),
+        ("backdoored(inner=digits())", "poisoned()"),
+    ],
+)
+def test_samples_that_the_data_marks_have_a_request(
+    spec: str, request_: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["data", spec])
+    assert f"--forget '{request_}'" in capsys.readouterr().out
+
+
+def test_a_finer_label_has_a_request_that_selects_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = np.array(["rocket", "tank"] * 10)
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=np.zeros((20, 4), np.float32) + np.arange(20, dtype=np.float32)[:, None],
+        y_train=np.arange(20) % 4 // 2,
+        columns_fine_train=kinds,
+        x_test=np.ones((4, 4), np.float32),
+        y_test=np.array([0, 0, 1, 1]),
+        columns_fine_test=kinds[:4],
+    )
+    spec = f"npz(path={str(tmp_path / 'a.npz')!r})"
+    main(["data", spec])
+    asked = "by_subclass(value='rocket')"
+    assert f'--forget "{asked}"' in capsys.readouterr().out
+    index = parse(spec, DATASETS, "data").load().train_index
+    assert len(split(REQUESTS.parse(asked), index).forget) == 10

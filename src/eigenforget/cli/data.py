@@ -15,7 +15,16 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Index
 from eigenforget.data import DATASETS
 from eigenforget.data.bundle import Data
-from eigenforget.requests import AtRandom, ByClass, ByGroup, ByIds, ForgetRequest
+from eigenforget.requests import (
+    AtRandom,
+    ByClass,
+    ByGroup,
+    ByIds,
+    BySubclass,
+    ConfusedSamples,
+    ForgetRequest,
+    PoisonedSamples,
+)
 
 
 def data(
@@ -71,4 +80,13 @@ def _requests(index: Index) -> list[ForgetRequest]:
     ]
     if index.groups is not None:
         found.append(ByGroup(group=index.groups[0].item()))
+    marked: dict[str, ForgetRequest] = {
+        "poisoned": PoisonedSamples(),
+        "confused": ConfusedSamples(),
+    }
+    for name, column in index.columns.items():
+        if name in marked:
+            found.append(marked[name])
+        elif column.dtype.kind == "U" and column[0]:
+            found.append(BySubclass(column=name, value=column[0].item()))
     return found
