@@ -539,3 +539,23 @@ def test_channels_last_is_refused_where_torch_would_crash(
     refusal = pytest.raises(EigenforgetError, match="4 channels")
     with refusal if refused else nullcontext():
         engine.placed(small)
+
+
+def test_batches_that_go_through_the_model_as_one_train_alike(engine: Engine) -> None:
+    sources, teacher = (data(24), data(16, seed=2)), net(seed=3)
+    calls: list[int] = []
+
+    def both(first: LossInputs, second: LossInputs) -> Tensor:
+        assert [len(part.batch.labels) for part in (first, second)] == [4, 4]
+        drift = (second.outputs.features - second.teachers[0].features).square().mean()
+        return ce(first).mean() + 2 * ce(second).mean() + drift
+
+    trained = []
+    for as_one in (False, True):
+        model = net()
+        model.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+        phase = Phase("p", sources, both, Optimizer(), 4, (teacher,), norm="frozen", as_one=as_one)
+        double(engine).fit(model, [phase], epochs=2, seed=0)
+        trained.append([p.detach() for p in model.parameters()])
+    torch.testing.assert_close(*trained, rtol=1e-12, atol=1e-14)
+    assert calls == [4] * 24 + [8] * 12

@@ -308,6 +308,8 @@ class MUDA(Method):
             first["steps_per_epoch"] = self.steps or default_steps(task, first["batch_size"])
             loss = _JointLoss(self, task, forget_loss, first["batch_size"])
             loss.look(task, first["teachers"][0], (task.forget, retain))
+            # Frozen statistics treat each sample alone.
+            first["as_one"] = self.norm == "frozen"
             phases = [Phase("forget", (task.forget, retain), loss, **first)]
         else:
             forget = Phase("forget", (task.forget,), forget_loss, **first)

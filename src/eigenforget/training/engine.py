@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -373,9 +374,12 @@ class _Loss(nn.Module):
             yield _Taps(student, tuple(teachers))
 
     def forward(self, phase: Phase, epoch: int, taps: _Taps, batches: Sequence[Batch]) -> Tensor:
-        if phase.as_one and joinable(batches):
-            batches = [concatenated(list(batches))]
-        loss = phase.loss(*(self._inputs(phase, taps, batch) for batch in batches)).mean()
+        if phase.as_one and len(batches) > 1 and joinable(batches):
+            whole = self._inputs(phase, taps, concatenated(list(batches)))
+            inputs = _parted(whole, [len(batch.labels) for batch in batches])
+        else:
+            inputs = [self._inputs(phase, taps, batch) for batch in batches]
+        loss = phase.loss(*inputs).mean()
         if phase.penalty is not None:
             loss = loss + phase.penalty(self.model, epoch)
         return loss
@@ -402,6 +406,23 @@ class _Loss(nn.Module):
         found = outputs(taps.student)
         engine.meter.count(trained=count, forwarded=sum(len(t.logits) for t in taught))
         return LossInputs(batch, found, tuple(taught))
+
+
+def _parted(whole: LossInputs, sizes: Sequence[int]) -> list[LossInputs]:
+    """The same samples, as the batches of these sizes that were joined."""
+    found, first = [], 0
+    for size in sizes:
+        rows = slice(first, first + size)
+        take: Callable[[Tensor], Tensor] = operator.itemgetter(rows)
+        batch = Batch(
+            own_rows(whole.batch.inputs, rows, sum(sizes)),
+            take(whole.batch.labels),
+            take(whole.batch.positions),
+        )
+        taught = tuple(teacher.mapped(take) for teacher in whole.teachers)
+        found.append(LossInputs(batch, whole.outputs.mapped(take), taught))
+        first = rows.stop
+    return found
 
 
 def _rows_of_first_teacher(phase: Phase, batch: Batch) -> int | None:

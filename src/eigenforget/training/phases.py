@@ -108,8 +108,7 @@ class Phase:
         repeats: Asked as repeats(model, number) before each pass of an epoch, from number 0 on,
             whether it runs; None runs one. A pass has a log row.
         as_one: Whether the batches of a step go through the model together, where their inputs can
-            be joined: the loss gets one LossInputs with the samples of all sources, in their order.
-            For models that treat each sample alone this only takes fewer calls.
+            be joined. For models that treat each sample alone this only takes fewer calls.
         continues: Whether this phase shares its momentum with the phase before it: one optimizer
             for both, at the learning rate of each.
         taught_first: Samples at positions below this number are the first of two teachers', the
