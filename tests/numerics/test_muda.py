@@ -255,8 +255,8 @@ def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_c
     answered = muda.unseen(MUDA(), task)
     assert answered is not None and task.retain is not None
     found = answered.probed
-    sample = task.sample(task.retain, 256, "stand-in")
-    made = StandIn("muda", 1.0, 4, 128, Optimizer(schedule="onecycle", clip=5.0))
+    sample = task.sample(task.retain, 512, "stand-in")
+    made = StandIn("muda", 1.0, 2, 32, Optimizer(schedule="onecycle", clip=5.0))
     model = made.train(task, sample)
     sides = [task.sample(of, 1024, "stand-in's probe") for of in (task.forget, task.retain)]
     rows = [outputs_of(task, model, side).features.double().numpy() for side in sides]
@@ -306,9 +306,9 @@ def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
         (16, 8),
         (16, 13),
         (16, 35),
-        (32, 35),
-        (80, 35),
-        (128, 43),
+        (16, 69),
+        (32, 87),
+        (80, 69),
     ]
 
 
