@@ -140,7 +140,11 @@ def main(
         }
         if unknown := set(only) - set(groups):
             raise SystemExit(f"no group {sorted(unknown)}; there are: {list(groups)}")
-        rows = [row for group in only or groups for row in groups[group]()]
+        rows = []
+        for group in only or groups:
+            for row in groups[group]():
+                rows.append(row)  # said at once, since a long run may be cut short
+                print(f"| {row.cells()} |", file=sys.stderr, flush=True)
     lines = [
         "# Speed\n",
         f"`python benchmarks/speed.py`, {repeats} turns each, medians with the least and the most; "
