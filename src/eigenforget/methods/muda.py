@@ -518,11 +518,11 @@ def unseen(method: MUDA, task: Task) -> StandInAnswers | None:
     It is the original drawn anew and trained on a few retain samples. Probes are fitted on every
     other row of its features, and asked about the others. None where there is nothing to draw.
     """
-    retain, count = task.needs_retain(method.name), method.stand_in_samples
+    retain = task.needs_retain(method.name)
     optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
     made = StandIn(method.name, 1.0, method.stand_in_epochs, _STAND_IN_BATCH, optimizer)
     try:
-        stand_in = made.train(task, task.sample(retain, count, "stand-in"))
+        stand_in = made.train(task, task.sample(retain, method.stand_in_samples, "stand-in"))
     except Refused as error:
         notices.warn(f"{error}; without a stand-in, muda's probe is to see nothing of the classes")
         return None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import count, islice, product
+from itertools import accumulate, count, islice, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -410,19 +409,11 @@ class _Loss(nn.Module):
 
 def _parted(whole: LossInputs, sizes: Sequence[int]) -> list[LossInputs]:
     """The same samples, as the batches of these sizes that were joined."""
-    found, first = [], 0
-    for size in sizes:
-        rows = slice(first, first + size)
-        take: Callable[[Tensor], Tensor] = operator.itemgetter(rows)
-        batch = Batch(
-            own_rows(whole.batch.inputs, rows, sum(sizes)),
-            take(whole.batch.labels),
-            take(whole.batch.positions),
-        )
-        taught = tuple(teacher.mapped(take) for teacher in whole.teachers)
-        found.append(LossInputs(batch, whole.outputs.mapped(take), taught))
-        first = rows.stop
-    return found
+    ends, samples = accumulate(sizes), sum(sizes)
+    return [
+        own_rows(whole, slice(end - size, end), samples)
+        for size, end in zip(sizes, ends, strict=True)
+    ]
 
 
 def _rows_of_first_teacher(phase: Phase, batch: Batch) -> int | None:
