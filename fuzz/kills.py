@@ -44,7 +44,9 @@ _LEFT_OUT = (".lock", ".index", ".index-journal", "mine", "mine.txt", UNFINISHED
 _MINE = "the user's own\n"
 _ALIKE = f"{HIDDEN}0123456789abcdef"
 """A user's own folder that merely looks like a draft."""
-_ALWAYS = ("digits()", "mlp(hidden=(8,))", "recipe(epochs=1, batch_size=256)")
+_TRAINED = (
+    "--data", "digits()", "--model", "mlp(hidden=(8,))", "--recipe", "recipe(epochs=1, batch_size=256)",
+)  # fmt: skip
 
 
 class Job(NamedTuple):
@@ -311,8 +313,6 @@ class Ground:
 
 def _jobs() -> Iterator[Job]:
     """Every command that writes: where nothing is yet, and over what another run left."""
-    data, model, recipe = _ALWAYS
-    to_train = ("--data", data, "--model", model, "--recipe", recipe)
     forget = ("--forget", "by_class(label=3)")
     skip = tuple(part for name in _left_out() for part in ("--skip", name))
     compared = ("--original", "o.safetensors", "--oracle", "oracle.safetensors", *forget)
@@ -327,7 +327,7 @@ def _jobs() -> Iterator[Job]:
 
     yield from both(
         "train",
-        ("train", *to_train, *ledger),
+        ("train", *_TRAINED, *ledger),
         ("--out", "t.safetensors"),
         "t.safetensors", "t.json", "ledger",
     )  # fmt: skip
@@ -352,13 +352,13 @@ def _jobs() -> Iterator[Job]:
     steps = ("--forget", "by_class(label=3)", "--forget", "at_random(n=9)", "--again", "skip")
     yield from both(
         "sequence",
-        ("sequence", *to_train, *steps, *skip, "--oracle-seed", "1", "--method", "head_mask()"),
+        ("sequence", *_TRAINED, *steps, *skip, "--oracle-seed", "1", "--method", "head_mask()"),
         ("--out", "sequence"),
         "sequence",
     )
     yield from both(
         "audit-metrics",
-        ("audit-metrics", *to_train, *forget, "--seeds", "1", "--oracles", "3", *skip),
+        ("audit-metrics", *_TRAINED, *forget, "--seeds", "1", "--oracles", "3", *skip),
         ("--out", "audit"),
         "audit/by_class-label-3",
     )
@@ -421,8 +421,7 @@ def prepare(folder: Path, *, whole: bool = True) -> None:
         whole: Whether more is needed than models and records.
     """
     folder.mkdir(parents=True)
-    data, model, recipe = _ALWAYS
-    to_train = ("train", "--data", data, "--model", model, "--recipe", recipe)
+    to_train = ("train", *_TRAINED)
     forget = ("--forget", "by_class(label=3)")
     skip = tuple(part for name in _left_out() for part in ("--skip", name))
     (folder / "plan.toml").write_text(_PLAN.replace("SKIP", json.dumps(_left_out())))
@@ -603,18 +602,6 @@ def load() -> None:
 
 def _train_once() -> None:
     """Trains here, so that no fork loads what the first optimizer and the first data load: 1.5 s."""
-    data, model, recipe = _ALWAYS
-    asked = (
-        "train",
-        "--data",
-        data,
-        "--model",
-        model,
-        "--recipe",
-        recipe,
-        "--out",
-        "o.safetensors",
-    )
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nothing,
@@ -623,7 +610,7 @@ def _train_once() -> None:
         chdir(folder),
         suppress(SystemExit),
     ):
-        command(list(asked))
+        command(["train", *_TRAINED, "--out", "o.safetensors"])
 
 
 def show(figures: Figures, seconds: float, path: Path | None) -> None:
