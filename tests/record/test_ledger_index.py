@@ -30,13 +30,13 @@ def ledger(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were read as records."""
     names: list[str] = []
-    real = ledger_index.read
+    real = ledger_index.read_outline
 
     def counted(path: Path) -> Any:
         names.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(ledger_index, "read", counted)
+    monkeypatch.setattr(ledger_index, "read_outline", counted)
     return names
 
 

@@ -17,6 +17,7 @@ from eigenforget.record import (
     to_json,
 )
 from eigenforget.record.fields import MOST_LEVELS, alike, printable
+from eigenforget.record.schema import outline, outline_from_json
 from tests.record.toys import A, B, made, refusal
 
 
@@ -132,6 +133,50 @@ def test_a_wrong_field_is_refused_in_one_line(
     else:
         holder[place[-1]] = value
     assert words in refusal(record_from_json, body)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("range", [False, True]),
+        ("range", [0, "1"]),
+        ("range", [0, [1]]),
+        ("range", [0, float("nan")]),
+        ("better", ["higher"]),
+        ("better", None),
+        ("trace", ""),
+        ("trace", None),
+        ("trace", {}),
+        ("unit", None),
+        ("unit", 1),
+        ("name", ["da"]),
+        ("value", True),
+        ("low", "0"),
+        ("reason", None),
+        ("about", None),
+        ("extra", 1),
+    ],
+)
+@pytest.mark.parametrize("ends", [[0, 1], [0.0, 1.0]])
+def test_a_score_that_looks_like_a_right_one_of_before_is_refused(
+    name: str, value: Any, ends: list[float]
+) -> None:
+    body = json.loads(canonical(to_json(seal(made()))))
+    body["scores"][0]["range"] = ends
+    body["scores"][0]["trace"] = "above"
+    for read in (record_from_json, outline_from_json):
+        body["scores"][0].pop(name if name == "extra" else "about", None)
+        whole = read(body)
+        assert whole == read(body)  # by now all that may be remembered is
+        wrong = json.loads(json.dumps(body))
+        wrong["scores"][0][name] = value
+        assert refusal(read, wrong).startswith("scores[0]")
+
+
+def test_an_outline_is_the_record_without_what_its_chain_does_not_need() -> None:
+    body = json.loads(canonical(to_json(seal(made(), A))))
+    assert outline_from_json(body) == outline(record_from_json(body))
+    assert outline_from_json(body).digest == body["digest"] and body["scores"]
 
 
 def test_numbers_and_depth_within_the_bounds_are_sealed() -> None:

@@ -21,7 +21,7 @@ def canonical(value: Any, *, parsed: bool = False) -> str:
 
     Args:
         value: The value.
-        parsed: It was read from JSON, so that its keys are text and need no look.
+        parsed: It was read from JSON, so that its keys are text and it does not hold itself.
 
     Raises:
         RecordError: The value holds NaN, an infinity, a key that is not text, a lone surrogate, or
@@ -29,7 +29,12 @@ def canonical(value: Any, *, parsed: bool = False) -> str:
     """
     try:
         text = json.dumps(
-            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            value,
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+            check_circular=not parsed,
         )
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:

@@ -58,14 +58,18 @@ class Files:
             for place, _, names in sorted(os.walk(folder, onerror=self._unread)):
                 for name in sorted(names):
                     self._below.setdefault(name, []).append(Path(place, name))
+        self._near: dict[tuple[str, Path], list[Path]] = {}
         self._checkpoints: dict[Path, list[Path]] = {}
         self._bytes: dict[Path, str | RecordError] = {}
         self._weights: dict[Path, str | RecordError] = {}
 
     def near(self, name: str, record: Path) -> list[Path]:
         """What lies under this name beside the record or one folder up, be it a file or not."""
-        places = (record.parent / name, record.parent.parent / name)
-        return [path for path in dict.fromkeys(places) if os.path.lexists(path)]
+        folder = record.parent
+        if (name, folder) not in self._near:  # thousands of records name the same file
+            places = dict.fromkeys((folder / name, folder.parent / name))
+            self._near[name, folder] = [path for path in places if os.path.lexists(path)]
+        return self._near[name, folder]
 
     def named(self, name: str, record: Path) -> list[Path]:
         """Everything of this name, nearest first."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from itertools import chain
 from typing import Any, cast
 
 from .canonical import RecordError
@@ -24,7 +23,7 @@ MOST_LEVELS = 200
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_CREATED = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z", re.ASCII)
 
 
 def obj(value: Any, where: str, names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -107,20 +106,28 @@ def free_object(value: Any, where: str) -> dict[str, Any]:
     """A JSON object of any content that every reader can take: numbers and depth have bounds."""
     level: list[Any] = [obj(value, where)]
     for _ in range(MOST_LEVELS):
-        kinds = {int: list[Any](), float: list[Any](), dict: list[Any](), list: list[Any]()}
-        for item in level:  # each is looked at once, by its exact type: JSON has no others
-            if (found := kinds.get(type(item))) is not None:
-                found.append(item)
-        for item in kinds[int]:
-            if not -(1 << 63) <= item < 1 << 64:
-                raise _wrong(f"a number in {where}", "an integer of 64 bits", item)
-        for item in kinds[float]:
-            if not math.isfinite(item):
-                raise _wrong(f"a number in {where}", "finite", item)
-        level = list(chain(*kinds[list], *(item.values() for item in kinds[dict])))
+        boxes: list[Any] = []
+        for box in level:
+            items = box if type(box) is list else box.values()
+            kinds = set(map(type, items))  # by exact type: JSON has no others
+            if float in kinds and not all(map(math.isfinite, _of(float, items, kinds))):
+                wrong = next(x for x in items if type(x) is float and not math.isfinite(x))
+                raise _wrong(f"a number in {where}", "finite", wrong)
+            if int in kinds:
+                whole = _of(int, items, kinds)
+                if beyond := [x for x in (min(whole), max(whole)) if not -(1 << 63) <= x < 1 << 64]:
+                    raise _wrong(f"a number in {where}", "an integer of 64 bits", beyond[0])
+            if list in kinds or dict in kinds:
+                boxes += [item for item in items if type(item) is list or type(item) is dict]
+        level = boxes
         if not level:
             return cast(dict[str, Any], value)
     raise RecordError(f"{where} is nested more than {MOST_LEVELS} levels deep")
+
+
+def _of(kind: type, items: Collection[Any], kinds: set[type]) -> Collection[Any]:
+    """The items of this kind, which are all of them where there is no other."""
+    return items if len(kinds) == 1 else [item for item in items if type(item) is kind]
 
 
 def finite_number(value: Any, where: str) -> float:
@@ -139,7 +146,9 @@ def finite_number(value: Any, where: str) -> float:
 
 def number_or_none(value: Any, where: str) -> float | None:
     """A finite number or null."""
-    return None if value is None else finite_number(value, where)
+    if value is None or (type(value) is float and -MOST_NUMBER <= value <= MOST_NUMBER):
+        return value  # nearly always
+    return finite_number(value, where)
 
 
 def choice(value: Any, where: str, allowed: Sequence[str]) -> str:
@@ -171,10 +180,11 @@ def digests(value: Any, where: str) -> dict[str, str]:
 
 def moment(value: Any, where: str) -> str:
     """A UTC time like 2026-11-24T13:00:00Z."""
-    if not isinstance(value, str) or not _CREATED.fullmatch(value):
+    if not isinstance(value, str) or not (found := _CREATED.fullmatch(value)):
         raise _wrong(where, "a UTC time like 2026-11-24T13:00:00Z", value)
     try:
-        datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ")
+        year, month, day, hour, minute, second = map(int, found.groups())
+        datetime(year, month, day, hour, minute, second)
     except ValueError:
         raise _wrong(where, "a date that exists", value) from None
     return value

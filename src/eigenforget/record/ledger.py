@@ -18,6 +18,7 @@ from .store import (
     StoredRecord,
     content_problems,
     in_force,
+    record_names,
     seal,
     subject,
     write,
@@ -78,11 +79,11 @@ def append_all(
     Returns:
         The sealed records.
     """
-    draft, folder = step.folder(folder), Path(folder)
+    draft, folder = step.folder(folder, recovers=False), Path(folder)
     step.hold(locked(folder))
-    recover(folder)
+    names_there = recover(folder, besides=draft.parent.name)  # the only look at all names
     added: list[StoredRecord] = []
-    with ledger_index(folder, keep=True) as index:
+    with ledger_index(folder, record_names(folder, names_there), keep=True) as index:
         known = index.about(unsealed)
         for item, name in zip(unsealed, names or [item.name for item in unsealed], strict=True):
             record = _corrected(item, [*known, *added]) if again else item
@@ -109,7 +110,7 @@ def check_ledger(folder: str | Path) -> None:
         raise RecordError(f"{folder}: is a file; a ledger is a folder")
     check_place(folder, overwrite=False, folder=True)
     if folder.exists():
-        with locked(folder), ledger_index(folder, keep=False):
+        with locked(folder), ledger_index(folder, record_names(folder), keep=False):
             pass  # it reads what has to be read
 
 

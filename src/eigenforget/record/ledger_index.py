@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 from .canonical import RecordError
 from .fields import appearance
 from .schema import Outcome, RunRecord
-from .store import StoredRecord, chain_problems, in_order, json_files, read, record_names
+from .store import (
+    StoredRecord,
+    chain_problems,
+    in_order,
+    json_files,
+    read_outline,
+)
 
 if TYPE_CHECKING:  # where nothing is appended, it need not be loaded
     import sqlite3
@@ -51,6 +57,7 @@ class LedgerIndex:
 
     Args:
         folder: The ledger, locked.
+        names: The names of the files of its records.
         keep: Whether notes are written.
 
     Attributes:
@@ -61,12 +68,12 @@ class LedgerIndex:
         RecordError: A record is not as it was written, or the records are no one chain.
     """
 
-    def __init__(self, folder: Path, *, keep: bool) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], *, keep: bool) -> None:
         self._folder, self._keep = folder, keep
         self.count = 0
         self.tip: str | None = None
         self._notes = self._opened()
-        if not self._are_of(len(record_names(folder))):
+        if not self._are_of(len(names)):
             self._read_all()
 
     def close(self) -> None:
@@ -125,7 +132,7 @@ class LedgerIndex:
             return False
         name, digest = newest
         path = self._folder / name
-        if not os.path.exists(path) or read(path).digest != digest:
+        if not os.path.exists(path) or read_outline(path).digest != digest:
             return False
         self.count, self.tip = count, digest
         return True
@@ -135,7 +142,7 @@ class LedgerIndex:
 
         files = json_files(self._folder)
         # Outlines: ten thousand whole records would take a gigabyte.
-        stored = [StoredRecord(_outline(_row(read(path), path)), path) for path in files]
+        stored = [StoredRecord(_outline(_row(read_outline(path), path)), path) for path in files]
         if problems := chain_problems(stored):
             raise RecordError(problems[0])
         ordered = in_order(stored)
@@ -194,9 +201,9 @@ class LedgerIndex:
 
 
 @contextmanager
-def ledger_index(folder: Path, *, keep: bool) -> Iterator[LedgerIndex]:
+def ledger_index(folder: Path, names: Sequence[str], *, keep: bool) -> Iterator[LedgerIndex]:
     """The notes of a ledger, which is locked; see `LedgerIndex`."""
-    index = LedgerIndex(folder, keep=keep)
+    index = LedgerIndex(folder, names, keep=keep)
     try:
         yield index
     finally:

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, Protocol, cast
 
 from . import fields
@@ -255,6 +256,21 @@ def record_from_json(value: Any) -> RunRecord:
     Raises:
         RecordError: A field is missing, unknown or wrong; the message names it.
     """
+    record = _without_scores(value)
+    return replace(record, scores=tuple(map(_score, value["scores"])))
+
+
+def outline_from_json(value: Any) -> RunRecord:
+    """The outline of the record that a JSON object describes, all of which is checked.
+
+    Raises:
+        RecordError: As `record_from_json`.
+    """
+    return outline(_without_scores(value))
+
+
+def _without_scores(value: Any) -> RunRecord:
+    """The record that a JSON object describes, with its scores checked and left out."""
     raw = fields.obj(value, "record", _RECORD)
     if raw["schema"] != SCHEMA:
         raise RecordError(f"schema must be {SCHEMA!r}, got {str(raw['schema'])[:60]!r}")
@@ -269,32 +285,25 @@ def record_from_json(value: Any) -> RunRecord:
         inputs=fields.digests(raw["inputs"], "inputs"),
         environment=fields.free_object(raw["environment"], "environment"),
         outcome=_outcome(raw["outcome"]),
-        scores=tuple(
-            _score(row, f"scores[{i}]")
-            for i, row in enumerate(fields.array(raw["scores"], "scores"))
-        ),
         series=fields.free_object(raw["series"], "series"),
         claims=fields.texts(raw["claims"], "claims"),
         non_claims=fields.texts(raw["non_claims"], "non_claims"),
         previous=fields.sha256_or_none(raw["previous"], "previous"),
         digest=fields.sha256_or_none(raw["digest"], "digest"),
     )
-    _check_whole(record)
+    _check_role(record)
+    _check_scores(raw["scores"])
+    if "corrects" in record.job:
+        fields.sha256(record.job["corrects"], "job.corrects")
     return record
 
 
-def _check_whole(record: RunRecord) -> None:
+def _check_role(record: RunRecord) -> None:
     if (record.kind == "evaluate") != (record.role is not None):
         raise RecordError(
             f"role is set in evaluate records and null in others, got {record.role!r} for "
             f"{record.kind}"
         )
-    names = [row.name for row in record.scores]
-    repeated = sorted(n for n, count in Counter(names).items() if count > 1)
-    if repeated:
-        raise RecordError(f"scores: {repeated[0]!r} appears more than once")
-    if "corrects" in record.job:
-        fields.sha256(record.job["corrects"], "job.corrects")
 
 
 def _outcome(value: Any) -> Outcome:
@@ -313,41 +322,86 @@ def _outcome(value: Any) -> Outcome:
     return outcome
 
 
-def _score(value: Any, where: str) -> ScoreRow:
-    try:
-        return _placeless_score(value)
-    except RecordError as error:  # spelling the place of every field costs more than the checks
-        raise RecordError(f"{where}{error}") from None
+def _check_scores(value: Any) -> None:
+    for number, row in enumerate(fields.array(value, "scores")):
+        try:
+            _check_score(row)
+        except RecordError as error:  # spelling the place of every field costs more than the checks
+            raise RecordError(f"scores[{number}]{error}") from None
+    names = [row["name"] for row in value]
+    if len(set(names)) < len(names):
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        raise RecordError(f"scores: {repeated[0]!r} appears more than once")
 
 
-def _placeless_score(value: Any) -> ScoreRow:
-    """The score; messages begin with the place within it."""
-    more = [name for name in ("trace", "about") if isinstance(value, dict) and name in value]
-    raw = fields.obj(value, "", (*_SCORE, *more))
+def _check_score(value: Any) -> None:
+    """Checks a score; messages begin with the place within it."""
+    raw = fields.obj(value, "")
+    _check_fields(tuple(raw))
     ends = fields.array(raw["range"], ".range")
     if len(ends) != 2:
         raise RecordError(f".range must be [low, high], got {len(ends)} values")
-    lo, hi = (fields.number_or_none(end, ".range") for end in ends)
-    row = ScoreRow(
-        name=fields.line(raw["name"], ".name"),
-        value=fields.number_or_none(raw["value"], ".value"),
-        unit=fields.line(raw["unit"], ".unit", filled=False),
-        better=cast(_Better, fields.choice(raw["better"], ".better", _BETTER)),
+    name, unit = raw["name"], raw["unit"]
+    form = (name, unit, raw["better"], *ends, raw.get("trace", _TRACES[0]))
+    short = type(name) is type(unit) is str and len(name) + len(unit) <= _SHORT
+    known = short and {*map(type, form)} <= _SCALARS
+    (_check_known_form if known else _check_form)(*form)
+    found = fields.number_or_none(raw["value"], ".value")
+    low = fields.number_or_none(raw["low"], ".low")
+    high = fields.number_or_none(raw["high"], ".high")
+    reason = fields.text(raw["reason"], ".reason")
+    if "about" in raw:
+        _about(raw["about"], ".about")
+    if found is None and not reason:
+        raise RecordError(f": a score without a value needs a reason ({name!r})")
+    if low is not None and high is not None and low > high:
+        raise _reversed("interval", name, low, high)
+
+
+@lru_cache
+def _check_fields(names: tuple[str, ...]) -> None:
+    """Checks the names of the fields of a score."""
+    more = [name for name in ("trace", "about") if name in names]
+    fields.obj(dict.fromkeys(names), "", (*_SCORE, *more))
+
+
+def _check_form(name: Any, unit: Any, better: Any, low: Any, high: Any, trace: Any) -> None:
+    """Checks what is the same for a score of every model."""
+    fields.line(name, ".name")
+    fields.line(unit, ".unit", filled=False)
+    fields.choice(better, ".better", _BETTER)
+    low, high = (fields.number_or_none(end, ".range") for end in (low, high))
+    if low is not None and high is not None and low > high:
+        raise _reversed("range", name, low, high)
+    fields.choice(trace, ".trace", _TRACES[:-1])
+
+
+_check_known_form = lru_cache(maxsize=1024, typed=True)(_check_form)
+"""Checks of thousands of records ask the same again. With types: 1, 1.0 and True are equal."""
+_SHORT = 200
+"""Letters of a name and a unit that are remembered."""
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
+
+def _reversed(what: str, name: str, low: float, high: float) -> RecordError:
+    return RecordError(f": the {what} of {name!r} runs from {low!r} down to {high!r}")
+
+
+def _score(raw: Mapping[str, Any]) -> ScoreRow:
+    """The score of a row that was checked."""
+    lo, hi = raw["range"]
+    return ScoreRow(
+        name=raw["name"],
+        value=raw["value"],
+        unit=raw["unit"],
+        better=raw["better"],
         range=(lo, hi),
-        low=fields.number_or_none(raw["low"], ".low"),
-        high=fields.number_or_none(raw["high"], ".high"),
-        reason=fields.text(raw["reason"], ".reason"),
-        trace=cast(_Trace, fields.choice(raw["trace"], ".trace", _TRACES[:-1]))
-        if "trace" in raw
-        else "",
+        low=raw["low"],
+        high=raw["high"],
+        reason=raw["reason"],
+        trace=raw.get("trace", ""),
         about=_about(raw["about"], ".about") if "about" in raw else None,
     )
-    if row.value is None and not row.reason:
-        raise RecordError(f": a score without a value needs a reason ({row.name!r})")
-    for low, high, what in ((lo, hi, "range"), (row.low, row.high, "interval")):
-        if low is not None and high is not None and low > high:
-            raise RecordError(f": the {what} of {row.name!r} runs from {low!r} down to {high!r}")
-    return row
 
 
 def _score_to_json(row: ScoreRow) -> dict[str, Any]:

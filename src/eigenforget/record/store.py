@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from .fields import appearance
 from .files import write_text
 from .manifest import MANIFEST, is_manifest
 from .reading import check_canonical, read_json
-from .schema import RunRecord, record_from_json, to_json
+from .schema import RunRecord, outline_from_json, record_from_json, to_json
 from .transactions import recover_near
 
 
@@ -63,10 +63,22 @@ def read(path: str | Path) -> RunRecord:
     Raises:
         RecordError: A single byte is not as it was written; the message names the file.
     """
-    path = Path(path)
+    return _read(Path(path), record_from_json)
+
+
+def read_outline(path: str | Path) -> RunRecord:
+    """The outline of the record in a file (see `schema.outline`), all of which is checked.
+
+    Raises:
+        RecordError: As `read`.
+    """
+    return _read(Path(path), outline_from_json)
+
+
+def _read(path: Path, parse: Callable[[Any], RunRecord]) -> RunRecord:
     value, content = read_json(path)
     try:
-        record = record_from_json(value)
+        record = parse(value)
         written, digest = _written(value)
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
@@ -175,17 +187,22 @@ def json_files(folder: Path) -> list[Path]:
     Raises:
         RecordError: The folder cannot be read.
     """
-    return [folder / name for name in record_names(folder)]
+    return [folder / name for name in sorted(record_names(folder))]
 
 
-def record_names(folder: Path) -> list[str]:
-    """The names of `json_files`, for those who only count them.
+def record_names(folder: Path, names: Iterable[str] | None = None) -> list[str]:
+    """The names of `json_files` in any order, for those who only count them.
+
+    Args:
+        folder: The folder.
+        names: The names of all that is in it; listed where they are not given.
 
     Raises:
         RecordError: The folder cannot be read.
     """
-    names = _visible(folder, ".json")
-    return [n for n in names if not (n.endswith(MANIFEST) and is_manifest(folder / n))]
+    found = _visible(folder, ".json", names)
+    lists = {n for n in found if n.endswith(MANIFEST) and is_manifest(folder / n)}
+    return [n for n in found if n not in lists] if lists else found
 
 
 def visible(folder: Path, ending: str) -> list[Path]:
@@ -194,15 +211,15 @@ def visible(folder: Path, ending: str) -> list[Path]:
     Raises:
         RecordError: The folder cannot be read.
     """
-    return [folder / name for name in _visible(folder, ending)]
+    return [folder / name for name in sorted(_visible(folder, ending))]
 
 
-def _visible(folder: Path, ending: str) -> list[str]:
+def _visible(folder: Path, ending: str, names: Iterable[str] | None = None) -> list[str]:
     try:
-        names = os.listdir(folder)
+        names = os.listdir(folder) if names is None else names
     except OSError as error:
         raise RecordError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    return sorted(name for name in names if name.endswith(ending) and name[0] != ".")
+    return [name for name in names if name.endswith(ending) and name[0] != "."]
 
 
 def subject(record: RunRecord) -> tuple[str, str | None]:

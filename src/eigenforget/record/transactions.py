@@ -66,9 +66,14 @@ class Transaction:
         self._held = ExitStack()
         self._done = False
 
-    def folder(self, path: str | Path) -> Path:
-        """A draft folder whose entries go into this folder, which is made where it is missing."""
-        return self._in(path).new
+    def folder(self, path: str | Path, *, recovers: bool = True) -> Path:
+        """A draft folder whose entries go into this folder, which is made where it is missing.
+
+        Args:
+            path: The folder.
+            recovers: Whether the folder is recovered first; not where the caller does it.
+        """
+        return self._in(path, recovers=recovers).new
 
     def draft(self, path: str | Path) -> Path:
         """Where to write what takes this name in the end, a file or a folder.
@@ -135,12 +140,13 @@ class Transaction:
             where = known[0] if known else Path(name or next(iter(self._drafts), "."))
         return not_written(where, error)
 
-    def _in(self, folder: str | Path) -> _Drafts:
+    def _in(self, folder: str | Path, *, recovers: bool = True) -> _Drafts:
         # By its real path: hidden folders find each other by relative ones.
         place = Path(os.path.realpath(folder))
         if place not in self._drafts:
             self._make(place)
-            recover(place)
+            if recovers:
+                recover(place)
             self._drafts[place] = _Drafts.begin(place)
         return self._drafts[place]
 
@@ -199,21 +205,34 @@ def transaction(*, overwrite: bool = True) -> Iterator[Transaction]:
         step.close()
 
 
-def recover(folder: str | Path) -> None:
+def recover(folder: str | Path, *, besides: str = "") -> list[str]:
     """Undoes what a dead process left half done in a folder, and removes its drafts.
 
     Drafts of living processes stay. One that is just renaming is waited for.
 
+    Args:
+        folder: The folder.
+        besides: The name of a hidden folder in it that is not looked at: the caller's own.
+
+    Returns:
+        The names of what is in the folder then, in any order; none where it cannot be listed.
+
     Raises:
         RecordError: What was begun cannot be undone here.
     """
-    try:
-        names = [name for name in os.listdir(folder) if name.startswith(HIDDEN)]
-    except (OSError, ValueError):
-        return
-    for name in names:
-        if _NAME.fullmatch(name) and _ours(Path(folder, name)):
+    names = _listed(folder)
+    hidden = [n for n in names if n[0] == "." and n != besides and _NAME.fullmatch(n)]
+    for name in hidden:
+        if _ours(Path(folder, name)):
             _settle(Path(os.path.realpath(folder), name))
+    return _listed(folder) if hidden else names
+
+
+def _listed(folder: str | Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (OSError, ValueError):
+        return []
 
 
 def recover_near(path: str | Path) -> None:

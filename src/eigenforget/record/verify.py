@@ -23,9 +23,8 @@ from .canonical import RecordError
 from .checks import Files, VerifyFinding, file_findings
 from .fields import printable, sha256
 from .manifest import is_manifest, read_manifest
-from .schema import outline
 from .signing import NoCryptographyError, check_signature, read_public_key, signature_path
-from .store import StoredRecord, chain_problems, in_order, read, record_files, visible
+from .store import StoredRecord, chain_problems, in_order, read_outline, record_files, visible
 from .transactions import recover_near
 
 
@@ -180,7 +179,7 @@ def _records(path: Path) -> tuple[list[StoredRecord], list[VerifyFinding]]:
     problems: list[VerifyFinding] = []
     for file in paths:
         try:
-            stored.append(StoredRecord(outline(read(file)), file))  # one at a time in memory
+            stored.append(StoredRecord(read_outline(file), file))  # one at a time in memory
         except RecordError as error:
             problems.append(_error(error, file))
     if os.path.isdir(path) and not problems:
