@@ -91,7 +91,7 @@ def test_what_lies_between_the_oracles_and_an_original_below_them_is_not_gone() 
     beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **low)], SPANS)
     copy = decide(scores(ORIGINAL, **low), beside)
     assert answers(copy) == ("no", "yes")
-    assert {s.position for s in copy.scores if s.name == "lp_forget"} == {"like oracles"}
+    assert {s.position for s in copy.scores if s.name == "lp_forget"} == {"like the original"}
     ruined = decide(scores(ORIGINAL, lp_forget=0.02), beside)
     assert ruined.kept == decision.Answer("no", ("lp_forget",))
 

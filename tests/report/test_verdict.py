@@ -54,6 +54,22 @@ def test_an_oracle_with_swapped_rows_is_damaged(records: list[RunRecord]) -> Non
     assert "test retain accuracy 0.540 (retrained 0.912)" in found.kept.words
 
 
+def test_a_probe_below_retrained_models_as_the_originals_is_said(records: list[RunRecord]) -> None:
+    """A copy of an original with a worse probe lost nothing; that the probe tells it is said."""
+    worse = [
+        replace(
+            r, scores=tuple(score(s.name, 0.30) if s.name == "lp_forget" else s for s in r.scores)
+        )
+        if r.name == "original"
+        else r
+        for r in records
+    ]
+    found = verdict_of([*worse, like("twin", lp_forget=0.30)], "like")
+    assert (found.outcome, found.forgot.answer) == ("like a retrained model", "yes")
+    assert "no score shows a trace; LP 0.300 (retrained" in found.forgot.words
+    assert "lies off on the other side, as in the original" in found.forgot.words
+
+
 def test_over_forgetting_is_damage(records: list[RunRecord]) -> None:
     found = verdict_of([*records, like("twin", lp_forget=0.30)], "like")
     assert found.outcome == "damaged" and found.kept.scores == ("lp_forget",)

@@ -16,7 +16,9 @@ from eigenforget.core.bands import SHARE_OF_SPAN, Z95, student_t
 
 RequestKind = Literal["class", "samples"]
 YesNo = Literal["yes", "no", "cannot tell"]
-Position = Literal["like oracles", "residual", "over-forgotten", "lost"]
+Position = Literal["like oracles", "residual", "over-forgotten", "lost", "like the original"]
+"""Where a score stands. "like the original" is off the oracles on the side where more is gone, but
+no farther than the original, which has lost nothing, beyond the limit."""
 
 FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
     "class": (
@@ -343,8 +345,10 @@ class _Scale:
         gap = self.gap(of)
         if gap > self.trace:
             return "lost" if self.name in KEEP_SCORES else "residual"
+        if -gap <= self.over:
+            return "like oracles"
         beyond = -gap - max([0.0, *(-self.gap(m) for m in originals)])
-        return "over-forgotten" if beyond > self.over else "like oracles"
+        return "over-forgotten" if beyond > self.over else "like the original"
 
 
 def _placed(name: str, of: Estimate) -> Estimate:

@@ -242,11 +242,20 @@ def _forgot(found: Decision, row: Row, table: Table) -> QuestionAnswer:
         return QuestionAnswer("no", f"no, {_values(answer, found)}", answer.scores)
     if answer.answer == "yes":
         names = joined([label(name, table) for name in answer.scores])
-        words = f"yes: no score tells it from retrained models; these tell the original: {names}"
+        words = f"yes: {_no_trace(found)}; these tell the original: {names}"
         return QuestionAnswer("yes", words, answer.scores)
     if answer.reason == FEW_SCORES and (why := _why_missing(found, row)):
         return _cannot_tell(answer._replace(reason=f"{answer.reason} ({why})"), table)
     return _cannot_tell(answer, table)
+
+
+def _no_trace(found: Decision) -> str:
+    """That no score shows a trace, and which lie off retrained models as the original does."""
+    off = [beside_oracles(s) for s in found.scores if s.position == "like the original"]
+    if not off:
+        return "no score tells it from retrained models"
+    verb = "lies" if len(off) == 1 else "lie"
+    return f"no score shows a trace; {joined(off)} {verb} off on the other side, as in the original"
 
 
 def _why_missing(found: Decision, row: Row) -> str:
