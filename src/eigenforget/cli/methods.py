@@ -48,7 +48,7 @@ class MethodLine(NamedTuple):
             return "Around another method"
         retain = any(need.startswith("retain") for need in self.needs)
         if not retain:
-            return "Without a retain set"
+            return "No retain set needed"
         return "Forget and retain set" if "forget" in self.needs else "Retain set alone"
 
 

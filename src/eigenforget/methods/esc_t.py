@@ -35,8 +35,8 @@ class ESCT(Method):
     name: ClassVar = "esc_t"
     source: ClassVar = (
         "Lee et al.: ESC, Erasing Space Concept for Knowledge Deletion, CVPR 2025, arXiv "
-        "2504.02199 (ESC-T). Deviations: as in esc; the mask trains on the features of a plain "
-        "pass without augmentation; projecting with V Vᵀ is our reading of the figure"
+        "2504.02199 (ESC-T), projecting with V Vᵀ as the authors' code does. Deviations: as in "
+        "esc; the mask trains on the features of a plain pass without augmentation"
     )
     needs: ClassVar = ("forget", "labels", "a linear head on the features")
     guarantee: ClassVar = (

@@ -37,10 +37,9 @@ def derived(
         oracles: Those of the retrained models; for one of these, of the others.
         counts: Samples of each part, where they are known.
 
-    Sources: tow: Triantafillou et al. (arXiv 2406.09073), Zhao et al. (arXiv 2406.01257), the
-    latter for tow_mia too. ain: Chundawat et al. (arXiv 2201.05629). Deviations: the test term
-    leaves out held-out samples of forgotten classes, and tow_mia compares the AUC of a population
-    attack in place of the accuracy of a trained one.
+    Sources: tow and tow_mia: Zhao et al. (arXiv 2406.01257). ain: Chundawat et al. (arXiv
+    2201.05629). Deviations: the test term leaves out held-out samples of forgotten classes, and
+    tow_mia compares the AUC of a population attack in place of the accuracy of a trained one.
     """
     return (
         _score(

@@ -39,7 +39,7 @@ Accuracy = Mapping[str, float]
 
 
 def closeness(found: Accuracy, original: Accuracy, oracle: Accuracy) -> float:
-    """Tug-of-war in [0, 1] (Triantafillou et al., arXiv 2406.09073).
+    """Tug-of-war in [0, 1] (Zhao et al., arXiv 2406.01257).
 
     It is Π over forget, retain and held-out retained data of 1 − |accuracy − oracle's accuracy|.
     """
