@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,6 +17,8 @@ from .canonical import RecordError
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MOST_NUMBER = 1e100
 """Of a score or of seconds: bands and tables square them and add them up."""
+_LEAST_WHOLE, _MOST_WHOLE = -(1 << 63), (1 << 64) - 1
+"""Of integers in free JSON."""
 MOST_LEVELS = 200
 """Of free JSON. Readers that call themselves for each level stay within Python's own limit."""
 # Letters and marks without ink, beside those of category Cf: joiners, fillers, selectors.
@@ -108,26 +110,20 @@ def free_object(value: Any, where: str) -> dict[str, Any]:
     for _ in range(MOST_LEVELS):
         boxes: list[Any] = []
         for box in level:
-            items = box if type(box) is list else box.values()
-            kinds = set(map(type, items))  # by exact type: JSON has no others
-            if float in kinds and not all(map(math.isfinite, _of(float, items, kinds))):
-                wrong = next(x for x in items if type(x) is float and not math.isfinite(x))
-                raise _wrong(f"a number in {where}", "finite", wrong)
-            if int in kinds:
-                whole = _of(int, items, kinds)
-                if beyond := [x for x in (min(whole), max(whole)) if not -(1 << 63) <= x < 1 << 64]:
-                    raise _wrong(f"a number in {where}", "an integer of 64 bits", beyond[0])
-            if list in kinds or dict in kinds:
-                boxes += [item for item in items if type(item) is list or type(item) is dict]
+            for item in box if type(box) is list else box.values():
+                kind = type(item)  # exactly, since JSON has no other types
+                if kind is float:
+                    if not -math.inf < item < math.inf:
+                        raise _wrong(f"a number in {where}", "finite", item)
+                elif kind is int:
+                    if not _LEAST_WHOLE <= item <= _MOST_WHOLE:
+                        raise _wrong(f"a number in {where}", "an integer of 64 bits", item)
+                elif kind is list or kind is dict:
+                    boxes.append(item)
         level = boxes
         if not level:
             return cast(dict[str, Any], value)
     raise RecordError(f"{where} is nested more than {MOST_LEVELS} levels deep")
-
-
-def _of(kind: type, items: Collection[Any], kinds: set[type]) -> Collection[Any]:
-    """The items of this kind, which are all of them where there is no other."""
-    return items if len(kinds) == 1 else [item for item in items if type(item) is kind]
 
 
 def finite_number(value: Any, where: str) -> float:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Literal, Protocol, cast
 
 from . import fields
@@ -30,6 +31,7 @@ _BETTER: tuple[_Better, ...] = ("higher", "lower", "reference")
 _TRACES: tuple[_Trace, ...] = ("above", "below", "both", "")
 
 _SCORE = ("name", "value", "unit", "better", "range", "low", "high", "reason")
+_SCORE_FIELDS = itemgetter(*_SCORE)
 _ABOUT = ("label", "group", "meaning")
 _OUTCOME = ("status", "reason", "seconds", "cost", "outputs")
 _RECORD = (
@@ -338,18 +340,18 @@ def _check_score(value: Any) -> None:
     """Checks a score; messages begin with the place within it."""
     raw = fields.obj(value, "")
     _check_fields(tuple(raw))
-    ends = fields.array(raw["range"], ".range")
-    if len(ends) != 2:
+    name, found, unit, better, ends, low, high, reason = _SCORE_FIELDS(raw)
+    if len(fields.array(ends, ".range")) != 2:
         raise RecordError(f".range must be [low, high], got {len(ends)} values")
-    name, unit = raw["name"], raw["unit"]
-    form = (name, unit, raw["better"], *ends, raw.get("trace", _TRACES[0]))
-    short = type(name) is type(unit) is str and len(name) + len(unit) <= _SHORT
-    known = short and {*map(type, form)} <= _SCALARS
-    (_check_known_form if known else _check_form)(*form)
-    found = fields.number_or_none(raw["value"], ".value")
-    low = fields.number_or_none(raw["low"], ".low")
-    high = fields.number_or_none(raw["high"], ".high")
-    reason = fields.text(raw["reason"], ".reason")
+    form = (name, unit, better, *ends, raw.get("trace", _TRACES[0]))
+    try:
+        _check_known_form(*form)
+    except TypeError:  # it cannot be looked up, such as a list, or is too long to be remembered
+        _check_form(*form)
+    fields.number_or_none(found, ".value")
+    fields.number_or_none(low, ".low")
+    fields.number_or_none(high, ".high")
+    fields.text(reason, ".reason")
     if "about" in raw:
         _about(raw["about"], ".about")
     if found is None and not reason:
@@ -376,11 +378,16 @@ def _check_form(name: Any, unit: Any, better: Any, low: Any, high: Any, trace: A
     fields.choice(trace, ".trace", _TRACES[:-1])
 
 
-_check_known_form = lru_cache(maxsize=1024, typed=True)(_check_form)
-"""Checks of thousands of records ask the same again. With types: 1, 1.0 and True are equal."""
-_SHORT = 200
-"""Letters of a name and a unit that are remembered."""
-_SCALARS = frozenset((str, int, float, bool, type(None)))
+@lru_cache(maxsize=1024, typed=True)  # with types, since 1, 1.0 and True are equal
+def _check_known_form(*form: Any) -> None:
+    """Does it once for the same form, which thousands of records have."""
+    _check_form(*form)
+    if len(form[0]) + len(form[1]) > _LONGEST_KNOWN:
+        raise TypeError
+
+
+_LONGEST_KNOWN = 200
+"""Letters of a name and a unit."""
 
 
 def _reversed(what: str, name: str, low: float, high: float) -> RecordError:
