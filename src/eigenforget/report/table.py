@@ -6,11 +6,11 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from eigenforget.core import bands
 from eigenforget.core.types import Better, Trace
@@ -32,6 +32,9 @@ FIRST = (*OUTPUT_METRICS, *FEATURE_METRICS)
 LEAST_OTHERS = 3
 """Other retrained models beside whose band one of them is shown."""
 
+_T = TypeVar("_T")
+_Values = dict[str, dict[str, float]]
+"""By score, then by model."""
 _MUDA = re.compile(r"\bmuda\(")
 _ROLE_ORDER: tuple[Role, ...] = ("original", "oracle", "unlearned", "control")
 
@@ -169,12 +172,21 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
     return sorted(chosen, key=lambda r: _ROLE_ORDER.index(_role(r)))
 
 
-def build(records: Sequence[RunRecord]) -> Table:
-    """The table of the evaluate records among `records`, with the scores of FIRST first.
+def remembered(compute: Callable[[Sequence[RunRecord]], _T]) -> Callable[[Sequence[RunRecord]], _T]:
+    """The function, which keeps its last answers by the records themselves.
 
-    Every figure of a page asks for it, so the last tables are kept, by the records themselves.
+    For what every figure of a page asks: a page has figures of all its records and of its models.
     """
-    return _built(_SameRecords(tuple(records)))
+
+    @lru_cache(maxsize=2)
+    def known(key: _SameRecords) -> _T:
+        return compute(key.records)
+
+    @wraps(compute)
+    def asked(records: Sequence[RunRecord]) -> _T:
+        return known(_SameRecords(tuple(records)))
+
+    return asked
 
 
 class _SameRecords(NamedTuple):
@@ -191,26 +203,23 @@ class _SameRecords(NamedTuple):
         )
 
 
-@lru_cache(maxsize=2)  # a page builds one of all its records and one of its models
-def _built(key: _SameRecords) -> Table:
-    chosen = evaluated(key.records)
+@remembered
+def build(records: Sequence[RunRecord]) -> Table:
+    """The table of the evaluate records among `records`, with the scores of FIRST first."""
+    chosen = evaluated(records)
     columns = {c.name: c for c in _columns(chosen)}
-    oracles = [r for r in chosen if r.role == "oracle"]
+    retrained = _values([r for r in chosen if r.role == "oracle"], columns)
     costs = shares(chosen)
-    reference, beside = _reference(oracles, columns), _bands_of_others(oracles, columns)
+    reference, beside = _reference(retrained, columns), _bands_of_others(retrained, columns)
     rows = tuple(
         _row(r, reference, beside.get(r.name, {}), columns, costs.get(r.name)) for r in chosen
     )
-    originals = _values([r for r in chosen if r.role == "original"])
+    originals = _values([r for r in chosen if r.role == "original"], columns)
     return Table(
         tuple(columns.values()),
         rows,
         reference,
-        {
-            name: sum(originals[name]) / len(originals[name])
-            for name in columns
-            if name in originals
-        },
+        {name: sum(values.values()) / len(values) for name, values in originals.items()},
         {s.name.partition("@")[0]: s.about for r in chosen for s in r.scores if s.about},
         any(_forgets_classes(r) for r in chosen),
     )
@@ -332,35 +341,31 @@ def _columns(records: Sequence[RunRecord]) -> tuple[Column, ...]:
     return tuple(found[name] for name in (*known, *(n for n in found if n not in known)))
 
 
-def _reference(oracles: Sequence[RunRecord], columns: Mapping[str, Column]) -> dict[str, Reference]:
-    result, found = {}, _values(oracles)
-    for name, column in columns.items():
-        if values := found.get(name):
-            width = bands.band(values, span=column.range, pairs=bands.shares_pairs(name))
-            low, high = min(values), max(values)
-            # The mean of equal numbers may round away from them, and a gap of 0 must be 0.
-            mean = min(max(sum(values) / len(values), low), high)
-            result[name] = Reference(mean, low, high, len(values), width)
+def _reference(known: _Values, columns: Mapping[str, Column]) -> dict[str, Reference]:
+    result = {}
+    for name, of_models in known.items():
+        values = list(of_models.values())
+        pairs = bands.shares_pairs(name)
+        width = bands.band(values, span=columns[name].range, pairs=pairs)
+        low, high = min(values), max(values)
+        # The mean of equal numbers may round away from them, and a gap of 0 must be 0.
+        mean = min(max(sum(values) / len(values), low), high)
+        result[name] = Reference(mean, low, high, len(values), width)
     return result
 
 
 def _bands_of_others(
-    oracles: Sequence[RunRecord], columns: Mapping[str, Column]
+    known: _Values, columns: Mapping[str, Column]
 ) -> dict[str, dict[str, bands.Band]]:
     """For each retrained model, by its name, the bands of the others, by score."""
-    known: dict[str, dict[str, float]] = {name: {} for name in columns}
-    for record in oracles:
-        for s in record.scores:
-            if s.value is not None:
-                known[s.name][record.name] = s.value
-    result: dict[str, dict[str, bands.Band]] = {record.name: {} for record in oracles}
+    result: dict[str, dict[str, bands.Band]] = {}
     for name, values in known.items():
         found = bands.bands_of_others(
             list(values.values()), span=columns[name].range, pairs=bands.shares_pairs(name)
         )
         for model, band in zip(values, found, strict=True):
             if band is not None:
-                result[model][name] = band
+                result.setdefault(model, {})[name] = band
     return result
 
 
@@ -372,14 +377,14 @@ def _forgets_classes(record: RunRecord) -> bool:
     return any(s.name == "test_forget_accuracy" and s.value is not None for s in record.scores)
 
 
-def _values(records: Sequence[RunRecord]) -> dict[str, list[float]]:
-    """The values of each score that has any."""
-    found: dict[str, list[float]] = {}
+def _values(records: Sequence[RunRecord], columns: Mapping[str, Column]) -> _Values:
+    """The values of each score that has any, in the order of the columns."""
+    found: _Values = {name: {} for name in columns}
     for record in records:
         for s in record.scores:
             if s.value is not None:
-                found.setdefault(s.name, []).append(s.value)
-    return found
+                found[s.name][record.name] = s.value
+    return {name: values for name, values in found.items() if values}
 
 
 def _role(record: RunRecord) -> Role:

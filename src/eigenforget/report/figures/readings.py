@@ -7,18 +7,19 @@ from statistics import fmean
 
 from eigenforget.core.text import joined
 from eigenforget.record import RunRecord
-from eigenforget.report.table import Cell, Row, Table, build, number
+from eigenforget.report.table import Cell, Row, Table, build, number, remembered
 from eigenforget.report.verdict import verdicts
 
 _MOST_NAMED = 3
 """Unlearned models and controls that a sentence names."""
 
 
-def judged_first(records: Sequence[RunRecord]) -> list[RunRecord]:
+@remembered
+def judged_first(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     """Unlearned models, then controls; those that are like a retrained model first."""
     alike = {v.model for v in verdicts(build(records)) if v.slug == "like-retrained"}
     judged = [r for r in records if r.role in ("unlearned", "control")]
-    return sorted(judged, key=lambda r: (r.role == "control", r.name not in alike))
+    return tuple(sorted(judged, key=lambda r: (r.role == "control", r.name not in alike)))
 
 
 def beside(
