@@ -78,6 +78,13 @@ def close(a: Values, b: Values) -> bool:
 
 
 @EVERY
+def test_parts_that_it_does_not_use_change_no_value(kind: type[PairedMetric]) -> None:
+    metric = make(kind)
+    used = [row for row in everything(kind) if metric.uses(row[0])]
+    assert used and fed(metric, used).values() == fed(make(kind), everything(kind)).values()
+
+
+@EVERY
 def test_kinds_are_declared_and_values_are_in_range(kind: type[PairedMetric]) -> None:
     assert (
         kind.reads in ("logits", "features")

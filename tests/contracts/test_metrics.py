@@ -139,6 +139,13 @@ def test_what_cannot_be_measured_is_said_never_a_number(
 
 
 @EVERY
+def test_parts_that_it_does_not_use_change_no_score(kind: type[PanelMetric]) -> None:
+    metric = make(kind)
+    used = [row for row in everything() if metric.uses(row[0])]
+    assert used and fed(metric, used).scores() == fed(make(kind), everything()).scores()
+
+
+@EVERY
 def test_reset_and_no_change_of_inputs(kind: type[PanelMetric]) -> None:
     rows = everything()
     before = copy.deepcopy(rows)

@@ -218,8 +218,8 @@ def _by_name(kinds: Iterable[Any]) -> dict[str, Any]:
 
 def _measured(metric: PanelMetric, evidence: Evidence) -> Findings:
     # Nothing is merged across ranks: where a job has several, each feeds the metric all samples.
-    for part, rows in evidence.parts.items():
-        for batch, outputs in batches(rows):
+    for part in filter(metric.uses, evidence.parts):
+        for batch, outputs in batches(evidence.parts[part]):
             metric.update(part, batch, outputs)
     return Findings(_explained(metric, metric.measure()), metric.series())
 
@@ -244,8 +244,8 @@ def _values(
         for name, state in twin.metric_state.items():
             setattr(metric, name, state)
         return metric.values()
-    for part, rows in mine.items():
-        for labels, ours, theirs in pairs(rows, _same_part(other, part), metric.reads):
+    for part in filter(metric.uses, mine):
+        for labels, ours, theirs in pairs(mine[part], _same_part(other, part), metric.reads):
             metric.update(part, labels, ours, theirs)
     if metric.gathers:
         gathered[key] = metric

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from scipy.linalg import eigh
 
-from eigenforget.alignment import eigenspace_of_rows, leading
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.extras import needed
@@ -133,28 +132,34 @@ def class_alignment_series(seen: Observation) -> dict[str, Any]:
         "class_alignment", with "label", "energy" and "k"; empty for more than MAX_CONFUSION
         classes, and for features that have no direction to spare or no energy.
     """
-    retain, forget = seen["retain"], torch.from_numpy(seen["forget"].features).double()
+    retain, forget = seen["retain"], seen["forget"].features.astype(np.float64)
     classes = np.unique(retain.labels)
-    energy = forget.square().sum()
+    energy = np.square(forget).sum()
     if len(classes) > MAX_CONFUSION or forget.shape[1] <= CLASS_DIRECTIONS or not energy > 0:
         return {"class_alignment": {}}
     shares: list[float | None] = []
     for label in classes:
         rows = np.flatnonzero(retain.labels == label)
         rows = rows[:: -(-len(rows) // CLASS_SAMPLES)]
-        basis = _leading_of(torch.from_numpy(retain.features[rows]))
-        share = None if basis is None else (forget @ basis).square().sum() / energy
+        basis = _leading_of(retain.features[rows])
+        share = None if basis is None else np.square(forget @ basis).sum() / energy
         shares.append(None if share is None else float(f"{share:.6g}"))
     whole = {"label": classes.tolist(), "energy": shares, "k": CLASS_DIRECTIONS}
     return {"class_alignment": whole}
 
 
-def _leading_of(features: torch.Tensor) -> torch.Tensor | None:
+def _leading_of(features: np.ndarray) -> np.ndarray | None:
     """The leading eigenvectors [D, k] of a class; None where its features are zero or too few."""
-    try:
-        return leading(eigenspace_of_rows(features), CLASS_DIRECTIONS, len(features))
-    except EigenforgetError:
+    rows = features.astype(np.float64)
+    wide = rows.shape[1] > len(rows)
+    gram = rows @ rows.T if wide else rows.T @ rows
+    last = len(gram) - 1
+    first = last - CLASS_DIRECTIONS + 1
+    if first < 0 or not 0 < np.trace(gram) < np.inf:
         return None
+    # Only these: all of them take several times as long.
+    _, vectors = eigh(gram, subset_by_index=[first, last])
+    return np.linalg.qr(rows.T @ vectors)[0] if wide else np.asarray(vectors)
 
 
 def group_accuracy(rows: PartOutputs, groups: Mapping[str, np.ndarray]) -> dict[str, float]:

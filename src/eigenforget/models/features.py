@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -363,9 +362,9 @@ def _note(model: nn.Module) -> tuple[str, str | tuple[str, ...]] | None:
     for prefix, module in model.named_modules():
         # Statically: wrappers answer for attributes of what they wrap, where the names are other
         # ones.
-        found = inspect.getattr_static(module, HEAD_NOTE, None)
-        if found is not None:
-            return prefix, found
+        for holder in (module, *type(module).__mro__):
+            if (found := vars(holder).get(HEAD_NOTE)) is not None:
+                return prefix, found
     return None
 
 

@@ -61,10 +61,7 @@ class Prototypes:
             return none(self.scores, classes)
         centre = evidence.parts["retain"].features.mean(axis=0, dtype=np.float64)
         labels = np.array([c.label for c in classes])
-        means = [
-            self._means(classes, generator(seed, self.name, draw)) - centre
-            for draw in range(self.draws)
-        ]
+        means = [drawn - centre for drawn in self._means(classes, seed)]
         gone = sorted({int(labels[i]) for m in means for i in np.flatnonzero(~m.any(axis=1))})
         if gone:
             return none(
@@ -72,26 +69,31 @@ class Prototypes:
                 f"the prototype of class {listed(gone)} has length zero, so it has no direction",
             )
 
+        units = [unit_rows(prototypes) for prototypes in means]
+
         def right(rows: PartOutputs, part: Part) -> np.ndarray:
             features = finite_features(rows.features, part, "the prototype attack")
             directions = unit_rows(features.astype(np.float64) - centre)
             usable = directions.any(axis=1)
             return np.stack(
-                [
-                    usable & (labels[nearest(directions, prototypes)] == rows.labels)
-                    for prototypes in means
-                ]
+                [usable & (labels[nearest(directions, unit)] == rows.labels) for unit in units]
             )
 
         return both_sides(evidence, self.scores, ("test_forget", "test_retain"), right)
 
-    def _means(self, classes: list[Shots], rng: torch.Generator) -> np.ndarray:
-        """Prototypes [C, D] of one draw."""
-        chosen = [
-            c.features[torch.randperm(len(c.features), generator=rng).numpy()[: self.shots]]
-            for c in classes
+    def _means(self, classes: list[Shots], seed: int) -> np.ndarray:
+        """Prototypes [draws, C, D]."""
+        chosen = np.empty((len(classes), self.draws, self.shots), dtype=np.int64)
+        for draw in range(self.draws):
+            rng = generator(seed, self.name, draw)
+            for number, c in enumerate(classes):
+                rows = torch.randperm(len(c.features), generator=rng)
+                chosen[number, draw] = rows[: self.shots].numpy()
+        means = [
+            c.features[rows].mean(axis=1, dtype=np.float64)
+            for c, rows in zip(classes, chosen, strict=True)
         ]
-        return np.stack([rows.mean(axis=0, dtype=np.float64) for rows in chosen])
+        return np.stack(means, axis=1)
 
     def _classes(self, evidence: Evidence) -> list[Shots] | str:
         """The training features of every class, by label, or the reason why there is no attack."""
@@ -143,6 +145,6 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def nearest(directions: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
-    """Row [N] of the prototype [C, D] with the largest cosine to each of the unit rows [N, D]."""
-    return np.asarray(np.argmax(directions @ unit_rows(prototypes).T, axis=1))
+def nearest(directions: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Row [N] of the unit prototype [C, D] with the largest cosine to each unit row [N, D]."""
+    return np.asarray(np.argmax(directions @ unit.T, axis=1))

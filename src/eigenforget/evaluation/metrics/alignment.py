@@ -138,8 +138,12 @@ class PanelAlignment(PanelMetric):
         self._spaces_of: Tensor | None = None
 
     @override
+    def uses(self, part: Part) -> bool:
+        return part in ("forget", "retain")
+
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
-        if part in ("forget", "retain"):
+        if self.uses(part):
             side = torch.full(
                 (len(batch.labels),), part == "forget", device=outputs.features.device
             )

@@ -50,8 +50,12 @@ class _MeanOfRows(PairedMetric):
         """[B] from probabilities [B, C]."""
 
     @override
+    def uses(self, part: Part) -> bool:
+        return part in self.stems
+
+    @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
-        if part not in self.stems:
+        if not self.uses(part):
             return
         pair = softmaxes(part, mine=mine, other=other)
         row = list(self.stems).index(part)
@@ -161,6 +165,10 @@ class RfJsd(PairedMetric):
         # first batch on.
         self.add_rows("forgotten", "unseen")
         self.add_sums(counts=torch.zeros(2, num_classes, dtype=torch.int64))
+
+    @override
+    def uses(self, part: Part) -> bool:
+        return part != "retain"
 
     @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:

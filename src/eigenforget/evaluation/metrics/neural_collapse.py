@@ -80,8 +80,12 @@ class NeuralCollapse(PanelMetric):
         self.add_state("packed", nothing, dist_reduce_fx=_merge_packed)
 
     @override
+    def uses(self, part: Part) -> bool:
+        return part == "retain"
+
+    @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:
-        if part != "retain":
+        if not self.uses(part):
             return
         features = checked_features(part, outputs.features, width=self.num_features).double()
         labels = checked_classes(part, batch.labels, num_classes=self.num_classes).to(

@@ -88,6 +88,13 @@ class ContextMetric(torchmetrics.Metric, ABC):
         """
         return cls(**{name: getattr(context, name) for name in _wanted(cls)})
 
+    def uses(self, part: Part) -> bool:  # noqa: ARG002
+        """Whether samples of the part can change an answer; by default those of every part can.
+
+        Where no ranks are joined, those of other parts need not be given.
+        """
+        return True
+
     def add_rows(self, *states: str) -> None:
         """Adds states that collect tensors of rows; ranks join theirs."""
         for state in states:

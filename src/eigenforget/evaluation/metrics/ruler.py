@@ -86,13 +86,17 @@ class RulerM2(PairedMetric):
         self.add_state("widths", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="max")
 
     @override
+    def uses(self, part: Part) -> bool:
+        return part in _SIDES
+
+    @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
         cosines = torch.empty(0, dtype=torch.float64, device=mine.device)
-        if part in _SIDES:
+        if self.uses(part):
             x, y = paired_rows(part, mine=mine, other=other)
             widths = self.widths.new_tensor([x.shape[1], y.shape[1]])
             self.widths = torch.maximum(self.widths, widths)
-            nonzero = x.any(dim=1) & y.any(dim=1)
+            nonzero = (x.abs().amax(dim=1) > 0) & (y.abs().amax(dim=1) > 0)
             if not nonzero.all():  # else they need not be copied
                 x, y = x[nonzero], y[nonzero]
                 self.zeros[_SIDES.index(part)] += (~nonzero).sum()
@@ -163,6 +167,10 @@ class RulerM4(PanelMetric):
         self.seed, self.forgotten_classes = seed, tuple(forgotten_classes)
         for side in _SIDES:
             self.add_rows(f"{side}_features", f"{side}_positions")
+
+    @override
+    def uses(self, part: Part) -> bool:
+        return part in _SIDES and not self.forgotten_classes
 
     @override
     def update(self, part: Part, batch: Batch, outputs: Outputs) -> None:

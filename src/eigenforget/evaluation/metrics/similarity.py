@@ -101,8 +101,12 @@ class _Similarity(PairedMetric):
         """Of two sides that vary."""
 
     @override
+    def uses(self, part: Part) -> bool:
+        return part in self.parts
+
+    @override
     def update(self, part: Part, labels: Tensor, mine: Tensor, other: Tensor) -> None:
-        if part not in self.parts and len(self.samples):
+        if not self.uses(part) and len(self.samples):
             return
         x, y = paired_rows(part, mine=mine, other=other, width=self.num_features)
         # A part that is not compared still leaves an empty state: a rank with an empty list cannot
@@ -111,7 +115,7 @@ class _Similarity(PairedMetric):
         sides = list(
             self._sides() or (empty_moments(width, x.device), empty_moments(width, x.device))
         )
-        if part in self.parts and len(x):
+        if self.uses(part) and len(x):
             side = self.parts.index(part)
             sides[side] = merge(sides[side], moments(torch.cat([x, y], dim=1)))
         self.samples, self.means, self.scatters = (
