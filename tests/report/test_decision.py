@@ -134,6 +134,14 @@ def test_a_score_that_the_method_trains_on_is_no_evidence_for_it() -> None:
     assert decide(scores(RETRAINED, da=0.6), beside, trained_on=("da",)).forgot.answer == "no"
 
 
+def test_where_only_scores_that_the_method_trains_on_tell_the_original_it_is_said() -> None:
+    alike = {n: v for n, v in RETRAINED.items() if n != "lp_forget"}
+    beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **alike)], SPANS)
+    found = decide(scores(RETRAINED), beside, trained_on=("lp_forget",)).forgot
+    assert found.answer == "cannot tell" and found.scores == ("lp_forget",)
+    assert found.reason.startswith("only scores that the method trains on tell the original")
+
+
 def test_nearer_the_original_on_a_telling_score_is_no_yes() -> None:
     """DA of 0.82 between 0.60 and 0.95, on the scale of log(1 − DA): the error is too large for
     "no", too much is left for "yes".

@@ -409,7 +409,9 @@ def _forgot(
     if 2 * len(scores) < fixed or not any(s.name in FEATURE_SCORES for s in scores):
         return Answer("cannot tell", reason=FEW_SCORES)
     if not telling:
-        return Answer("cannot tell", reason="no score tells the original from retrained models")
+        own = tuple(s.name for s in scores if s.separates)
+        which = "only scores that the method trains on tell" if own else "no score tells"
+        return Answer("cannot tell", own, f"{which} the original from retrained models")
     if not any(s.name in FEATURE_SCORES for s in telling):
         return Answer(
             "cannot tell",
