@@ -31,8 +31,8 @@ class BoundaryShrink(SGDFields, Method):
         "Chen et al.: Boundary Unlearning, CVPR 2023, arXiv 2303.11570 (Boundary Shrink); "
         "deviations: where the step stays on the sample's own side, the runner-up is taken "
         "(published code trains the true label there); no forgotten class as label; labels are "
-        "found once, on inputs without augmentation; x′ is not clipped, as the range of the "
-        "inputs is not known"
+        "found once, on inputs without augmentation; x′ is neither clipped nor rounded to pixels, "
+        "as the range of the inputs is not known"
     )
     needs: ClassVar = ("forget", "labels", "real-valued inputs")
     passes: ClassVar = "trained: (1 + epochs) × forget; forward: forget"

@@ -34,8 +34,9 @@ class UNSIR(Method):
     name: ClassVar = "unsir"
     source: ClassVar = (
         "Tarun et al.: Fast Yet Effective Machine Unlearning, arXiv 2111.08947; settings of its "
-        "public notebook; deviation: noise keeps its own class as label where several are "
-        "forgotten (the notebook labels all of it 0)"
+        "public notebook; deviations: noise keeps its own class as label where several are "
+        "forgotten (the notebook labels all of it 0), and is learnt through a copy (there it moves "
+        "the batch-norm statistics of the model itself)"
     )
     needs: ClassVar = (
         "retain (a sample)",
