@@ -84,6 +84,26 @@ class Deadly:
 
 
 @configured
+class Signing:
+    """Writes the id of its process into a file; `number` tells one from another."""
+
+    name: ClassVar[str] = "signing"
+    source: ClassVar[str] = "tests"
+    needs: ClassVar[tuple[str, ...]] = ()
+    guarantee: ClassVar[str] = "empirical"
+    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
+    passes: ClassVar[str] = "none"
+
+    file: str
+    number: int
+
+    def __call__(self, task: Task) -> nn.Module:
+        with Path(self.file).open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()}\n")
+        return task.student().eval()
+
+
+@configured
 class Buggy:
     """Raises what no method should."""
 

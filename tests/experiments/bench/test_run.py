@@ -153,6 +153,18 @@ def test_data_that_changed_under_its_name_is_noticed(tmp_path: Path) -> None:
         more.outline()
 
 
+def test_one_worker_is_one_process_and_another_one_than_this(tmp_path: Path) -> None:
+    """It sees each original and retrained model once, and its death leaves the bench alive."""
+    file = tmp_path / "pids"
+    plan = bench_plans.plan(
+        *(bench_plans.Signing(file=str(file), number=number) for number in range(3))
+    )
+    made = bench(tmp_path / "store", plan, "processes", 1)
+    assert made.run(made.outline()) == {"ok": 3}
+    pids = file.read_text(encoding="utf-8").split()
+    assert len(pids) == 3 and len(set(pids)) == 1 and str(os.getpid()) not in pids
+
+
 @pytest.mark.parametrize("times", [1, 1_000_000])
 def test_a_worker_that_dies_costs_its_cell_only(times: int, tmp_path: Path) -> None:
     """Killed once, the job is tried again and has a result; killed each time, it is on record as

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import joblib
+from joblib.externals.loky import as_completed, get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from eigenforget.core.errors import EigenforgetError, NotWritten
@@ -23,6 +24,16 @@ Backend = Literal["processes", "sequential", "ray", "slurm"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 _LIBRARIES = {"ray": "ray", "slurm": "submitit"}
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+# Seconds after which a worker without work ends.
+_IDLE = 300
 _WATCH_THREAD = "eigenforget bench: watch the parent"
 # Clusters refuse larger arrays of Slurm jobs.
 _ARRAY = 1000
@@ -99,7 +110,7 @@ def outcomes(
 def _processes(
     jobs: Sequence[Job], context: WorkerContext, pool: Pool
 ) -> Iterator[tuple[Job, JobOutcome]]:
-    """When a worker dies, joblib ends the others as well.
+    """When a worker dies, loky ends the others as well.
 
     The jobs that had begun are under suspicion, and the others go on without them.
     """
@@ -134,22 +145,20 @@ def _until_death(
     jobs: Sequence[Job], context: WorkerContext, pool: Pool
 ) -> Iterator[tuple[str, JobOutcome]]:
     """Outcomes, by the id of the job, until all are there or a worker dies."""
-    # One worker alone would be this very process, which a death would end: so two, of which one has
-    # work at a time.
-    count = min(pool.workers, len(jobs))
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=pool.threads):
-        parallel = joblib.Parallel(
-            n_jobs=max(2, count),
-            pre_dispatch=1 if count == 1 else "2 * n_jobs",
-            return_as="generator_unordered",
-            batch_size=1,
-        )
-        try:
-            yield from parallel(
-                joblib.delayed(_watched)(do, job, context, os.getpid()) for job in jobs
-            )
-        except BrokenProcessPool:
-            return
+    count, whole = min(pool.workers, len(jobs)), False
+    limits = dict.fromkeys(_THREADS, str(pool.threads))
+    # Kept from one stage to the next, with what the workers have loaded and seen.
+    executor = get_reusable_executor(count, timeout=_IDLE, env=limits)
+    try:
+        begun = [executor.submit(_watched, do, job, context, os.getpid()) for job in jobs]
+        for future in as_completed(begun):
+            yield future.result()
+        whole = True
+    except BrokenProcessPool:
+        return
+    finally:
+        if not whole:
+            executor.shutdown(kill_workers=True)
 
 
 def _watched(
