@@ -142,8 +142,8 @@ def main(checkouts: Path, *, into: Path | None = None, only: tuple[str, ...] = (
         "the same before, `mlp` `mlp(hidden=(64, 32))`. Class 0 is forgotten; batches have "
         f"{BATCH} samples unless said otherwise.\n",
         "Not compared: `rem` (the authors' code was not at hand), `rum` (theirs starts a process "
-        "for each part), `esc`, `esc_t` and `cmf` (theirs are bound to their networks), `cf_k`, "
-        "`eu_k` and `influence` (cells of notebooks, or none), `not` (no public code of the "
+        "for each part), `esc_t` and `cmf` (theirs are bound to their networks and scripts), `eu_k` "
+        "and `influence` (cells of a notebook, or none), `not_` (no public code of the "
         "authors). Tests hold these, and all others, to the formulas of the papers.",
         "",
     ]
@@ -565,6 +565,37 @@ def neg_grad_plus(side: Side) -> nn.Module:
     return side.model.eval()
 
 
+def cf_k(side: Side) -> nn.Module:
+    """Training of the last two layers, as the notebook calls it."""
+    loops = imported(side.place, "thirdparty.repdistiller.helper.loops")
+    weights = list(side.model.parameters())
+    for weight in weights[:-4]:
+        weight.requires_grad_(False)
+    optimizer = torch.optim.SGD(side.model.parameters(), lr=0.01, weight_decay=0.0)
+    batches, said = loader(side.data.retain), Namespace(print_freq=1000)
+    for epoch in range(2):
+        loops.train_vanilla(epoch, batches, side.model, nn.CrossEntropyLoss(), optimizer, said)
+    for weight in weights:
+        weight.requires_grad_(True)
+    return side.model.eval()
+
+
+def esc(side: Side) -> nn.Module:
+    """Their network's projection, of the singular vectors that their script takes, and its fold."""
+    network = imported(side.place, "models").AllCNN
+    _, head = find_head(side.model)
+    with torch.no_grad(), capture(side.model) as tap:
+        features = tap(side.data.forget[0]).features
+    vectors, _, _ = torch.svd(features.T)
+    holder = nn.Module()
+    network.esc_set(holder, vectors[:, int(len(vectors) * 10 / 100) :])
+    holder.features, holder.head = nn.Identity(), nn.Identity()
+    with torch.no_grad():  # what the head reads of the unit vectors is the projection itself
+        projection = network.forward(holder, torch.eye(len(vectors)))
+        head.weight.copy_(head.weight @ projection)
+    return side.model
+
+
 def cadet(name: str, **settings: Any) -> Callable[[Side], nn.Module]:
     """A method of Deep Unlearn, with its default optimizer."""
 
@@ -968,6 +999,21 @@ CHECKS = (
         "thirdparty/repdistiller/helper/loops.py",
         "36 steps",
         neg_grad_plus,
+    ),
+    Check(
+        f"cf_k(k=2, epochs=2, lr=0.01, momentum=0, {PLAIN}, batch_size=32)",
+        "meghdadk/SCRUB",
+        "thirdparty/repdistiller/helper/loops.py",
+        "36 steps",
+        cf_k,
+        network="mlp",
+    ),
+    Check(
+        "esc(drop_percent=10)",
+        "KU-VGI/ESC",
+        "models.py",
+        "all of it, the singular vectors taken here",
+        esc,
     ),
     Check(
         "msg(epochs=1, lr=0.01, nesterov=False, schedule='constant', batch_size=32)",
