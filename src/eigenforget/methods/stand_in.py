@@ -68,9 +68,6 @@ class StandIn:
                 f"{self.method} needs a layer that is not frozen among the last {len(layers)} "
                 "modules, to draw it anew"
             )
-        # So that no gradients are computed for the earlier layers, and the engine trains none.
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in trains)
         original = outputs_of(task, task.teacher(), sample)
         phase = Phase(
             "stand-in",
@@ -79,6 +76,7 @@ class StandIn:
             self.optimizer,
             batch_size=self.batch_size,
             norm="trained",
+            trains=trains.__contains__,
         )
         return task.fit(model, [phase], epochs=self.epochs)
 

@@ -205,7 +205,11 @@ class Engine:
         training = _Training(self, self.placed(model), phases, epochs, layer)
         processes.check_same(model, "before training: build or load it in the same way on each")
         own_dropout = [processes.rank] if processes.rank else []
-        with torch.random.fork_rng(devices=self._cuda()), training.loss.compiled():
+        with (
+            torch.random.fork_rng(devices=self._cuda()),
+            training.loss.compiled(),
+            training.only_what_trains(),
+        ):
             torch.manual_seed(seeds.derive(seed, "dropout", *own_dropout))
             for epoch, index, order in _passes(model, phases, epochs, seed):
                 row = training.epoch(index, epoch, order)
@@ -451,6 +455,7 @@ class _Training:
         self.engine, self.model = engine, model
         self.phases = phases = _with_samples_near(phases, engine.local.device)
         self.trained = [_trained(model, phase) for phase in phases]
+        self.thawed = {id(p) for p in model.parameters() if p.requires_grad}
         called: Any = torch.compile(model) if engine.compile else model
         new = [i == 0 or not phase.continues for i, phase in enumerate(phases)]
         pairs = list(zip(phases, self.trained, strict=True))
@@ -463,6 +468,22 @@ class _Training:
         self.averaged = engine.processes.averaging(self.loss)
         self.steps = [0] * len(phases)
         self.totals = [engine.steps(phase, epochs) for phase in phases]
+
+    @contextmanager
+    def only_what_trains(self) -> Iterator[None]:
+        """Within it no gradient is computed for what no phase trains.
+
+        The backward pass then ends at the first layer that trains.
+        """
+        trained = {id(p) for chosen in self.trained for p in chosen}
+        idle = [p for p in self.parameters if id(p) in self.thawed - trained]
+        for parameter in idle:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in idle:
+                parameter.requires_grad_(True)
 
     def epoch(self, index: int, epoch: int, order: torch.Generator) -> dict[str, Any] | None:
         """One epoch of one phase and its log row; None where the phase ends the training."""
@@ -536,7 +557,7 @@ class _Training:
             if isinstance(module, _NORMS):
                 own = list(module.parameters())
                 moves = any(id(p) in trained for p in own)
-                live = not own or any(p.requires_grad for p in own)
+                live = not own or any(id(p) in self.thawed for p in own)
                 module.train(
                     live and (phase.norm == "train" or (phase.norm == "trained" and moves))
                 )
