@@ -36,6 +36,7 @@ NAMES = {
     "muda(w_sd=0.0)": "without self-distillation",
     "muda(w_probe=0.0)": "without the probe",
     "muda(alternations=12, steps=2, joint=False, w_probe=0.0)": "phases in turn, without the probe",
+    "muda(trained=1.0)": "all layers train",
 }
 """Settings in words; others have the name of their method."""
 ACCURACY = "test_retain_accuracy"

@@ -164,62 +164,59 @@ def test_muda_equals_the_algorithm_written_out(
     assert moved > 1e-2
 
 
-def joint_loss(
-    model: nn.Module,
-    original: nn.Module,
-    forget: Batch,
-    retained: Batch,
-    u: Tensor,
-    method: MUDA,
-    factor: float,
-) -> Tensor:
-    """The sum of both losses, each term as in the docstring."""
-    features, before = model[:2](retained.inputs), original[:2](retained.inputs).detach()  # type: ignore[index]
+def recover_loss(model: nn.Module, original: nn.Module, batch: Batch, method: MUDA) -> Tensor:
+    """Labels, logits and features of a retain batch, as in the docstring."""
+    features, before = model[:2](batch.inputs), original[:2](batch.inputs).detach()  # type: ignore[index]
     moved = ((features - before) ** 2).sum(1).mean() / before.var(0, correction=0).sum()
     log_p = torch.log_softmax(model[2](features), 1)  # type: ignore[index]
-    q = torch.as_tensor(masked_softmax(original, retained.inputs))
+    q = torch.as_tensor(masked_softmax(original, batch.inputs))
     kl = (q * (torch.log(q.clamp_min(1e-300)) - log_p)).sum(1).mean()
-    labels = -log_p[torch.arange(len(retained.labels)), retained.labels].mean()
-    centred = model[:2](forget.inputs)  # type: ignore[index]
-    centred = centred - centred.mean(0)
-    energy = ((centred @ u) ** 2).sum() / (centred**2).sum()
-    without = dataclasses.replace(method, w_da=0.0)
-    own = muda_loss(model, original, forget.inputs, u, without, factor)
-    found = own - method.w_da * energy
-    return found + method.w_labels * labels + method.w_logits * kl + method.w_features * moved
+    labels = -log_p[torch.arange(len(batch.labels)), batch.labels].mean()
+    return method.w_labels * labels + method.w_logits * kl + method.w_features * moved
 
 
-@pytest.mark.parametrize(("sure", "ratio"), [(0.0, 0.5), (0.3, 1.5)])
+@pytest.mark.parametrize(
+    ("sure", "ratio", "fields"),
+    [
+        (0.0, 0.5, {}),
+        (0.3, 1.5, {}),
+        (0.3, 1.5, {"w_da": 0.0}),
+        (0.3, 1.5, {"trained": 1.0}),
+    ],
+)
 def test_the_default_equals_the_algorithm_written_out(
-    small: Task, sure: float, ratio: float, monkeypatch: pytest.MonkeyPatch
+    small: Task,
+    sure: float,
+    ratio: float,
+    fields: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Joint steps with U of the original's centred retain features, then new rows of the head."""
     monkeypatch.setattr(muda, "unseen", lambda *_: StandInAnswers(torch.full((4,), sure), ratio))
     settings = {"alternations": 2, "steps": 3, "batch_size": 5, "k": 2, "schedule": "constant"}
-    sgd_like = {"optimizer": "sgd", "forget_lr": 0.05, "w_sd": 0.8}
-    method = MUDA(w_da=0.7, w_probe=0.6, **sgd_like, **settings)  # type: ignore[arg-type]
+    sgd_like = {"optimizer": "sgd", "forget_lr": 0.05, "w_sd": 0.8, "w_da": 0.7}
+    method = MUDA(w_probe=0.6, **(sgd_like | settings | fields))  # type: ignore[arg-type]
     result = method(small)
-    hand, original, retain = copy.deepcopy(small.model), small.model, small.retain
-    assert retain is not None
-    before = original[:2](retain.inputs).detach().numpy()  # type: ignore[attr-defined, index]
+    hand, original = copy.deepcopy(small.model), small.model
+    forget, retain = small.forget, small.retain
+    assert isinstance(forget, TensorSource) and isinstance(retain, TensorSource)
+    before = original[:2](retain.inputs).detach().numpy()  # type: ignore[index]
     u = torch.as_tensor(numpy_leading(before - before.mean(0), 2))
     speeds = [torch.zeros_like(p) for p in hand.parameters()]
-    asked, held = (small.sample(of, 1024, "probe").inputs for of in (small.forget, retain))  # type: ignore[attr-defined]
-    goal = ratio * masked_softmax(original, held).max(1).mean()
+    goal = ratio * masked_softmax(original, retain.inputs).max(1).mean()
 
     def beyond(factor: float) -> float:
-        return float(masked_softmax(original, asked, factor).max(1).mean() - goal)
+        return float(masked_softmax(original, forget.inputs, factor).max(1).mean() - goal)
 
     factor = brentq(beyond, 1.0, 16.0) if beyond(1.0) < 0 else 1.0
     assert (factor > 1.1) == (ratio > 1)
     probe, step = FittedProbe(original[2].out_features, batches=410, decay=1e-3), 0  # type: ignore[index]
-    for source in (small.forget, retain):
-        sample = small.sample(source, 1024, "probe")
-        for batch in sample.batches(5):
+    for source in (forget, retain):
+        for batch in source.batches(5):
             probe.remember(original[:2](batch.inputs).float(), batch.labels)  # type: ignore[index]
     for cycle in range(2):
         order = seeds.generator(3, "order", "forget", cycle)
-        pairs = zip(endless(small.forget, order), endless(retain, order), strict=False)
+        pairs = zip(endless(forget, order), endless(retain, order), strict=False)
         for of_forget, of_retain in itertools.islice(pairs, 3):
             features = hand[:2](of_forget.inputs)  # type: ignore[index]
             for rows, batch in ((features, of_forget), (hand[:2](of_retain.inputs), of_retain)):  # type: ignore[index]
@@ -227,13 +224,15 @@ def test_the_default_equals_the_algorithm_written_out(
             if step % 5 == 0:
                 probe.fit()
             step += 1
-            q = torch.as_tensor(masked_softmax(original, of_forget.inputs, factor))
-            probed = torch.log_softmax(probe(features.float()), 1)
-            now = probed[:, 2].detach().exp().clamp(max=sure)  # never pulled up to that level
-            q = (1 - now[:, None]) * q
-            q[:, 2] += now
-            kl = (q * (torch.log(q.clamp_min(1e-300)) - probed)).sum(1).mean()
-            loss = joint_loss(hand, original, of_forget, of_retain, u, method, factor) + 0.6 * kl
+            p = torch.softmax(probe(features.float()), 1)[:, 2]
+            b = p.detach().clamp(max=sure)  # never pulled up to that level
+            left = -(b * p.log() + (1 - b) * (1 - p).log()).mean()
+            centred = features - features.mean(0)
+            energy = ((centred @ u) ** 2).sum() / (centred**2).sum()
+            plain = dataclasses.replace(method, w_da=0.0)
+            loss = muda_loss(hand, original, of_forget.inputs, u, plain, factor)
+            loss = loss + 0.6 * left - method.w_da * energy
+            loss = loss + recover_loss(hand, original, of_retain, method)
             sgd(hand, speeds, loss, 0.05, method)
     head = hand[2]  # type: ignore[index]
     kept = [c for c in range(head.weight.shape[0]) if c != 2]
@@ -246,6 +245,34 @@ def test_the_default_equals_the_algorithm_written_out(
     assert gap[2].item() == pytest.approx(gap[kept].mean().item() - 5)
     for a, b in zip(result.parameters(), hand.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_later_layers_train_and_earlier_ones_stay_bit_for_bit(task: Task) -> None:
+    """A third of the convolutions before the head, from the end."""
+    result = MUDA(alternations=1, steps=2)(task)
+    convs = [n for n, m in task.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    first = convs[-1 - math.ceil(0.33 * (len(convs) - 1))]
+    names = [name for name, _ in task.model.named_parameters()]
+    later = names.index(f"{first}.weight")
+    before, after = dict(task.model.named_parameters()), dict(result.named_parameters())
+    same = [torch.equal(before[name], after[name]) for name in names]
+    assert 0 < later < len(names) - 2
+    assert same[:later] == [True] * later and not any(same[later:])
+    assert all(p.requires_grad for p in result.parameters())
+
+
+def test_all_layers_train_where_the_later_ones_cannot(task: Task) -> None:
+    model = copy.deepcopy(task.model)
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for layer in layers[len(layers) // 2 :]:
+        layer.requires_grad_(False)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.requires_grad_(False)
+    settings = MUDA(alternations=1, steps=1, stand_in_samples=0, redraw_head=False)
+    result = settings(replace(task, model=model))
+    assert not torch.equal(next(result.parameters()), next(model.parameters()))
+    named = MUDA(alternations=1, steps=1, stand_in_samples=0)(replace(task, layer="layer2"))
+    assert not torch.equal(next(named.parameters()), next(task.model.parameters()))
 
 
 def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_class(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from eigenforget.alignment import (
     Centering,
@@ -21,15 +22,26 @@ from eigenforget.alignment import (
 )
 from eigenforget.core import notices
 from eigenforget.core.errors import Refused
-from eigenforget.core.fields import Below1, Count, NonNegative, Positive, TwoOrMore, WholeNumber
+from eigenforget.core.fields import (
+    Below1,
+    Count,
+    NonNegative,
+    Positive,
+    TwoOrMore,
+    UpTo1,
+    WholeNumber,
+)
 from eigenforget.core.spec import configured, spell
-from eigenforget.data.sources import Source
+from eigenforget.core.types import Outputs
+from eigenforget.data.sources import Source, unaugmented
 from eigenforget.methods.base import InnerMethodOrNone, Method, Range, Task, optimizer_of
+from eigenforget.methods.cf_k import LAYERS, last_layers, owned
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
-from eigenforget.methods.stand_in import StandIn, outputs_of
+from eigenforget.methods.stand_in import StandIn, margin, outputs_of
 from eigenforget.methods.unseen_distill import UnseenDistill
+from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
 from eigenforget.training.losses import (
     MaskedTarget,
@@ -71,6 +83,10 @@ _SAMPLES_PER_ROW, _PASSES = 1280, 1 / 18
 """The cost of joint steps follows the size of the data: a batch has a 1280th of the training data,
 and an alternation takes an eighteenth of it from either side, as far as the bounds above allow."""
 
+_LEAST_KNOWN = 2048
+"""Samples of either side, at least, of which the original's outputs are computed: 20 for each of
+100 class means."""
+
 _SHARPEST = 16.0
 """Largest factor on the original's logits in the target."""
 
@@ -82,32 +98,31 @@ class MUDA(Method):
     Let q be the target made of the frozen original's logits, f_θ the features, f_0 those of the
     original, and Var f_0 the trace of their covariance over the batch:
 
-        forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · KL(q' ‖ softmax(A f_θ + a))
+        forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · (−b log p_c − (1 − b) log(1 − p_c))
         recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
     L_DA is minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
-    ("frobenius"). U holds the leading k eigenvectors of the retain features, detached.
+    ("frobenius"). U holds the leading k eigenvectors of the retain
+    features, detached.
 
-    (A, a) is a linear probe with the true labels. It is fitted anew every few steps, on the
-    features of the last steps. It takes part only in joint steps, and only if whole classes are
-    forgotten. The alignment moves features into the directions of the retained classes; the probe
-    removes from them what a linear classifier could still read, and no more than retraining would
-    remove. The features of a model that never saw a class tell it apart, too. A stand-in says how
-    well: the original drawn anew and trained on a few retain samples. Let b be the smaller of two
-    probabilities of the sample's class c: what the probe gives it now, and the mean that a probe
-    of the stand-in's features gives to held-out samples of c. Then q' is (1 − b) · q + b · c, so
-    that nothing is pulled up.
+    p_c is what a linear probe gives to the sample's class. It is fitted anew every few steps, with
+    the true labels, on the features of the last steps. It takes part only in joint steps, and only
+    if whole classes are forgotten. The alignment moves features into the directions of the retained
+    classes; the probe removes from them what a linear classifier could still read, and no more than
+    retraining would remove. The features of a model that never saw a class tell it apart, too. A
+    stand-in says how well: the original drawn anew and trained on a few retain samples. b is the
+    mean that a probe of the stand-in's features gives to held-out samples of the class, or p_c
+    where that is smaller, so that nothing is pulled up.
 
-    The stand-in also says how sure q is to be. An original that knows a class spreads its masked
-    answers wider than a model that never saw it, and features that follow such a target gather
-    around the centre, where nearest class means find them. So the logits of q are multiplied by the
-    factor, from 1 on, at which its mean confidence on the forget set is that on retained samples,
-    times the stand-in's ratio of the two.
+    By default every step takes a batch of each side and minimises the sum of both losses. U and the
+    original's outputs are computed once, on as many samples of either side as half of the steps
+    have places for, and at least 2,048, without augmentation. With joint=False a forget phase and a
+    recover phase alternate, as in the paper, each with its own optimizer; `refresh` then computes U
+    anew from the current model. `muda(recipe="paper")` is the literal reading of the paper.
 
-    By default every step takes a batch of each side and minimises the sum of both losses, and U is
-    computed once, from the original. With joint=False a forget phase and a recover phase alternate,
-    as in the paper, each with its own optimizer; `refresh` then computes U anew from the current
-    model. `muda(recipe="paper")` is the literal reading of the paper.
+    Only the later layers train (`trained`): those that hold what is of one class. A backward pass
+    through them alone takes a fraction of the time. The earlier ones stay bit for bit as they are,
+    and so does what they know.
 
     If whole classes are forgotten, their rows of the head are replaced at the end by the mean row
     of the retained classes, lowered by `margin` along the mean retained feature. A model that never
@@ -128,17 +143,17 @@ class MUDA(Method):
         "Seo, Kim, Han: Revisiting Machine Unlearning with Dimensional Alignment, arXiv "
         "2407.17710. Recipe 'paper' has L_DA = −DA² and alternating phases as there; its "
         "self-distillation target, k, weights and schedule are our choices. By default both "
-        "losses share each step, L_DA is the energy form on centred features, self-distillation "
-        "also goes through fitted probes, the recovery also distils the original's retained "
-        "logits and features, head rows are drawn anew, and single samples are left to "
-        "unseen_distill"
+        "losses share each step, L_DA is the energy form on centred features, a fitted probe "
+        "removes the rest, the recovery also distils the original's retained "
+        "logits and features, later layers alone train, head rows are drawn anew, and single "
+        "samples are left to unseen_distill"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
-        "trained: stand_in_epochs × stand_in_samples + alternations × steps × batch_size × 2; "
-        "forward: the second of these again + basis_samples + up to 4,096 for probes; with "
-        "joint=False, alternations × (1 + recover_ratio) × forget trained; single samples: what "
-        "`samples` takes"
+        "trained: stand_in_epochs × stand_in_samples + alternations × steps × batch_size × 2, "
+        "later layers; forward: half of the second of these, at least 4,096, + 2,048 for the "
+        "stand-in; with joint=False, alternations × (1 + recover_ratio) × forget trained, and as "
+        "much forward; single samples: what `samples` takes"
     )
     search_space: ClassVar = {
         "forget_lr": Range(5e-4, 3e-3),
@@ -150,6 +165,7 @@ class MUDA(Method):
             "alternations": 10,
             "steps": None,
             "joint": False,
+            "trained": 1.0,
             "w_da": 1.0,
             "w_sd": 1.0,
             "w_probe": 0.0,
@@ -180,11 +196,16 @@ class MUDA(Method):
     joint: Annotated[
         bool, "each step takes a batch of each side and minimises the sum of both losses"
     ] = True
-    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 7.0
+    trained: Annotated[
+        UpTo1,
+        "share of the convolutions and linear layers before the head that train with it, from the "
+        "end and at least one; 1: all. Where a layer is named for the features, all train",
+    ] = 0.33
+    w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 3.0
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 5.0
     w_probe: Annotated[
-        NonNegative, "weight of the self-distillation through the probe, in nats; joint steps only"
-    ] = 6.0
+        NonNegative, "weight of the probe's cross-entropy with b, in nats; joint steps only"
+    ] = 4.0
     stand_in_samples: Annotated[
         WholeNumber,
         "retain samples that the stand-in is trained on, at most; 0 makes none: the probe is to "
@@ -208,7 +229,10 @@ class MUDA(Method):
     refresh: Annotated[
         Count | None, "alternations between two computations of U; None computes it once"
     ] = None
-    basis_samples: Annotated[Count, "retain samples, drawn anew, that U is computed from"] = 1000
+    basis_samples: Annotated[
+        Count,
+        "retain samples, drawn anew, that U is computed from, unless joint steps compute it once",
+    ] = 1000
     target: Annotated[
         Literal["auto", "masked", "masked_label", "self", "self_soft"],
         "q of the forget set: 'masked' puts the forgotten classes at −∞; 'masked_label' each "
@@ -283,40 +307,101 @@ class MUDA(Method):
                 f"muda leaves single samples to {self.samples.name}, which needs retained data: "
                 "without any it distils the original's own softened predictions, and forgets little"
             )
-        if self.w_da == 0 and self.w_sd == 0 and self.w_probe == 0:
+        if not (self.w_da or self.w_sd or self.w_probe):
             raise Refused("muda needs w_da, w_sd or w_probe above 0")
-        if self.w_probe > 0 and not self.joint:
+        if self.w_probe and not self.joint:
             raise Refused("muda fits its probe in joint steps: joint=False goes with w_probe=0")
-        target, student = self_distillation_target(self, task), task.student()
+        student = task.student()
+        trains = self._trains(task, student)
         redraws = self.redraw_head and _redraws(task, student)
         uses_retain = self.w_da > 0 or self.recovers or redraws
         retain = task.needs_retain(self.name) if uses_retain else None
+        if self.joint and retain is not None:
+            return self._jointly(task, student, retain, trains, redraws)
+        return self._in_turn(task, student, retain, trains, redraws)
+
+    def _jointly(
+        self,
+        task: Task,
+        student: nn.Module,
+        retain: Source,
+        trains: Callable[[str], bool] | None,
+        redraws: bool,
+    ) -> nn.Module:
+        """Every step takes a batch of each side."""
+        batch_size = self.batch_size or default_batch_size(task)
+        steps = self.steps or default_steps(task, batch_size)
+        rows = max(math.ceil(self.alternations * steps * batch_size / 2), _LEAST_KNOWN)
+        original = task.teacher()
+        known = _Known(
+            *(
+                _Side(source, outputs_of(task, original, source))
+                for source in (
+                    task.at_most(unaugmented(task.forget), rows, "joint steps", "forget"),
+                    task.at_most(unaugmented(retain), rows, "joint steps", "retain"),
+                )
+            )
+        )
+        seen = moments(known.retained.outputs.features)
+        basis = _Basis(self, task, retain) if self.w_da > 0 else None
+        if basis is not None:
+            basis.take(seen)
+        phase = Phase(
+            "forget",
+            (known.forget.source, known.retained.source),
+            _JointLoss(self, task, basis, known, batch_size),
+            optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
+            batch_size,
+            prepare=basis.refresh if basis is not None and self.refresh else None,
+            norm=self.norm,
+            trains=trains,
+            steps_per_epoch=steps,
+            as_one=self.norm == "frozen",  # frozen statistics treat each sample alone
+        )
+        result = task.fit(student, [phase], epochs=self.alternations)
+        if redraws:
+            _redraw(task, result, seen, self.margin)
+        return result
+
+    def _in_turn(
+        self,
+        task: Task,
+        student: nn.Module,
+        retain: Source | None,
+        trains: Callable[[str], bool] | None,
+        redraws: bool,
+    ) -> nn.Module:
+        """A forget phase and a recover phase alternate."""
         basis = None if retain is None else _Basis(self, task, retain)
-        forget_loss = _ForgetLoss(self, target, basis)
-        first: dict[str, Any] = {
-            "optimizer": optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
-            "batch_size": self.batch_size or default_batch_size(task),
-            "teachers": (task.teacher(),),
-            "prepare": None if basis is None else basis.refresh,
-            "norm": self.norm,
-            "steps_per_epoch": self.steps,
-        }
-        if retain is None or not self.recovers:
-            phases = [Phase("forget", (task.forget,), forget_loss, **first)]
-        elif self.joint:
-            first["steps_per_epoch"] = self.steps or default_steps(task, first["batch_size"])
-            loss = _JointLoss(self, task, forget_loss, first["batch_size"])
-            loss.look(task, first["teachers"][0], (task.forget, retain))
-            # Frozen statistics treat each sample alone.
-            first["as_one"] = self.norm == "frozen"
-            phases = [Phase("forget", (task.forget, retain), loss, **first)]
-        else:
-            forget = Phase("forget", (task.forget,), forget_loss, **first)
-            phases = [forget, self._recover(task, retain, forget)]
+        forget = Phase(
+            "forget",
+            (task.forget,),
+            _ForgetLoss(self, task, basis),
+            optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
+            batch_size=self.batch_size or default_batch_size(task),
+            teachers=(task.teacher(),),
+            prepare=None if basis is None else basis.refresh,
+            norm=self.norm,
+            trains=trains,
+            steps_per_epoch=self.steps,
+        )
+        phases = [forget]
+        if retain is not None and self.recovers:
+            phases.append(self._recover(task, retain, forget))
         result = task.fit(student, phases, epochs=self.alternations)
         if redraws and basis is not None and basis.retained is not None:
             _redraw(task, result, basis.retained, self.margin)
         return result
+
+    def _trains(self, task: Task, model: nn.Module) -> Callable[[str], bool] | None:
+        """Which parameters train, by name; None: all."""
+        layers = sum(isinstance(module, LAYERS) for module in model.modules())
+        count = 1 + max(1, math.ceil(round(self.trained * (layers - 1), 9)))
+        if self.trained == 1 or task.layer is not None or count >= layers:
+            return None
+        chosen = owned(model, {**last_layers(model, count, self.name), "head": find_head(model)[1]})
+        free = {name for name, p in model.named_parameters() if p.requires_grad}
+        return chosen.__contains__ if chosen & free else None
 
     def _recover(self, task: Task, retain: Source, forget: Phase) -> Phase:
         """The phase that alternates with the forget phase."""
@@ -327,6 +412,7 @@ class MUDA(Method):
             optimizer_of(self, kind=self.optimizer, lr=self.recover_lr),
             batch_size=min(forget.batch_size, len(retain)),
             teachers=forget.teachers if self.w_logits > 0 or self.w_features > 0 else (),
+            trains=forget.trains,
             steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
         )
 
@@ -375,17 +461,38 @@ def _taken_now(task: Task) -> set[int]:
     return set(task.forgotten_classes) & set(task.forget.labels().tolist())
 
 
-class _ForgetLoss:
-    """w_da · L_DA + w_sd · L_SD of a forget batch."""
+class _Side(NamedTuple):
+    """Samples of one side, and the original's outputs on all of them in order."""
 
-    def __init__(self, method: MUDA, target: Target, basis: _Basis | None) -> None:
-        self._method, self._target = method, target
+    source: Source
+    outputs: Outputs
+
+    def of(self, part: LossInputs) -> Outputs:
+        """The original's outputs on a batch."""
+        logits, features = self.outputs.logits, self.outputs.features
+        rows = part.batch.positions.to(features.device)
+        return Outputs(logits[rows], features[rows])
+
+    @property
+    def labels(self) -> Tensor:
+        """[N], where the outputs are."""
+        return torch.as_tensor(self.source.labels()).to(self.outputs.features.device)
+
+
+class _Known(NamedTuple):
+    """Both sides of joint steps."""
+
+    forget: _Side
+    retained: _Side
+
+
+class _ForgetLoss:
+    """w_da · L_DA + w_sd · KL(q ‖ p) of a forget batch."""
+
+    def __init__(self, method: MUDA, task: Task, basis: _Basis | None) -> None:
+        self._method, self._target = method, self_distillation_target(method, task)
         self.sharpness = 1.0
         self._basis = basis if method.w_da > 0 else None
-
-    def target(self, part: LossInputs) -> Tensor:
-        """The target [B, C] of the batch."""
-        return self.of(part.teachers[0].logits, part.batch.labels)
 
     def of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The target [B, C] from the original's logits [B, C] and labels [B]."""
@@ -393,7 +500,7 @@ class _ForgetLoss:
 
     def __call__(self, part: LossInputs) -> Tensor:
         """Values per sample [B]."""
-        return self.towards(self.target(part), part)
+        return self.towards(self.of(part.teachers[0].logits, part.batch.labels), part)
 
     def towards(self, q: Tensor, part: LossInputs) -> Tensor:
         """The same for a target [B, C] that is known."""
@@ -411,72 +518,74 @@ class _RecoverLoss:
         self._method = method
         self._target = MaskedTarget(gone) if len(gone) else lambda logits: soft_target(logits, 1.0)
 
-    def __call__(self, part: LossInputs) -> Tensor:
-        """Values per sample [B]."""
+    def __call__(self, part: LossInputs, before: Outputs | None = None) -> Tensor:
+        """Values per sample [B]; the original's outputs are the first teacher's by default."""
         m, logits = self._method, part.outputs.logits
         loss = m.w_labels * cross_entropy(logits, part.batch.labels)
-        if m.w_logits > 0:
-            q = self._target(part.teachers[0].logits)
-            loss = loss + m.w_logits * kl_to_target(q, logits)
-        if m.w_features > 0:
-            before = part.teachers[0].features
-            loss = loss + m.w_features * feature_error(part.outputs.features, before)
+        if m.w_logits > 0 or m.w_features > 0:
+            before = part.teachers[0] if before is None else before
+        if m.w_logits > 0 and before is not None:
+            loss = loss + m.w_logits * kl_to_target(self._target(before.logits), logits)
+        if m.w_features > 0 and before is not None:
+            loss = loss + m.w_features * feature_error(part.outputs.features, before.features)
         return loss
 
 
 class _JointLoss:
     """The loss of a joint step, with the probe that it fits on the way."""
 
-    def __init__(self, method: MUDA, task: Task, forget_loss: _ForgetLoss, batch_size: int) -> None:
-        self._forget, self._recover = forget_loss, _RecoverLoss(method, task)
+    def __init__(
+        self, method: MUDA, task: Task, basis: _Basis | None, known: _Known, batch_size: int
+    ) -> None:
+        self._method, self._known = method, known
+        self._forget, self._recover = _ForgetLoss(method, task, basis), _RecoverLoss(method, task)
         gone = _taken_now(task)
-        self._weight = method.w_probe if gone else 0.0
+        self._probes = method.w_probe > 0 and len(gone) > 0
         self._unseen = unseen(method, task) if gone and method.has_stand_in else None
-        kept = math.ceil(_PROBE_ROWS / batch_size)
         self._probe = FittedProbe(
-            task.num_classes, batches=kept, decay=_PROBE_DECAY, every=_PROBE_EVERY
+            task.num_classes,
+            batches=math.ceil(_PROBE_ROWS / batch_size),
+            decay=_PROBE_DECAY,
+            every=_PROBE_EVERY,
         )
-        self._batch_size = batch_size
-
-    def look(self, task: Task, original: nn.Module, sources: Sequence[Source]) -> None:
-        """Fill the probe's memory with features of the original, and sharpen the target.
-
-        Args:
-            task: The task.
-            original: The model before unlearning.
-            sources: The forget set and the retain set.
-        """
-        if self._weight == 0 and self._unseen is None:
-            return
-        logits, labels = [], []
-        for source in sources:
-            sample = task.sample(source, _PROBE_ROWS // len(sources), "probe")
-            seen = outputs_of(task, original, sample)
-            own = torch.as_tensor(sample.labels()).to(seen.features.device)
-            for first in range(0, len(own), self._batch_size):
-                rows = slice(first, first + self._batch_size)
-                self._probe.remember(seen.features[rows], own[rows])
-            logits.append(seen.logits)
-            labels.append(own)
+        if self._probes:
+            self._remember(known, batch_size)
         if self._unseen is not None:
-            goal = self._unseen.ratio * confidence(self._forget.of(logits[1], labels[1]))
-            self._forget.sharpness = sharpness(
-                lambda factor: confidence(self._forget.of(logits[0] * factor, labels[0])), goal
-            )
+            self._sharpen(known, self._unseen.ratio)
+
+    def _remember(self, known: _Known, batch_size: int) -> None:
+        """Fill the probe's memory with features of the original."""
+        for side in known:
+            rows = min(_PROBE_ROWS // 2, len(side.labels))
+            for first in range(0, rows, batch_size):
+                part = slice(first, min(first + batch_size, rows))
+                self._probe.remember(side.outputs.features[part], side.labels[part])
+
+    def _sharpen(self, known: _Known, ratio: float) -> None:
+        """Make the target as sure of the forget set, beside retained samples, as the stand-in."""
+        asked, held = known
+        goal = ratio * confidence(self._forget.of(held.outputs.logits, held.labels))
+        self._forget.sharpness = sharpness(
+            lambda factor: confidence(self._forget.of(asked.outputs.logits * factor, asked.labels)),
+            goal,
+        )
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         """A scalar."""
-        q = self._forget.target(forget)
-        loss = self._forget.towards(q, forget).mean() + self._recover(retained).mean()
-        if self._weight == 0:
-            return loss
-        probed = self._probe.step(forget, retained)
-        if self._unseen is not None:
-            labels = forget.batch.labels.unsqueeze(1)
-            now = probed.detach().softmax(1).gather(1, labels)
-            sure = torch.minimum(self._unseen.probed.to(now)[labels], now)
-            q = ((1 - sure) * q).scatter_add(1, labels, sure)
-        return loss + self._weight * kl_to_target(q, probed).mean()
+        method, labels = self._method, forget.batch.labels
+        before = self._known.forget.of(forget)
+        q = self._forget.of(before.logits, labels)
+        loss = self._forget.towards(q, forget)
+        if self._probes:
+            found = margin(self._probe.step(forget, retained), labels)
+            sure = torch.zeros_like(found)
+            if self._unseen is not None:
+                now = found.detach().sigmoid()
+                sure = torch.minimum(self._unseen.probed.to(now)[labels], now)
+            left = binary_cross_entropy_with_logits(found, sure, reduction="none")
+            loss = loss + method.w_probe * left
+        known = self._known.retained.of(retained)
+        return loss.mean() + self._recover(retained, known).mean()
 
 
 class StandInAnswers(NamedTuple):
@@ -569,12 +678,16 @@ class _Basis:
             part = moments(outputs.features)
             total = part if total is None else merge(total, part)
         assert total is not None  # a Source is never empty
-        self.retained = total
+        self.take(total)
+
+    def take(self, retained: Moments) -> None:
+        """Compute U from the moments of retain features."""
+        method, self.retained = self._method, retained
         if method.w_da > 0:
-            space = total.space(method.centering)
+            space = retained.space(method.centering)
             width, rank = space.vectors.shape
             k = method.k or min(default_k(self._classes, width), max(rank, 1))
-            self.vectors = leading(space, k, count)
+            self.vectors = leading(space, k, int(retained.samples))
 
     def loss(self, features: Tensor) -> Tensor:
         """L_DA of a forget batch [B, D]; under centering "each" less its own mean.
