@@ -130,7 +130,11 @@ def test_probes_do_not_depend_on_scale_shift_or_rotation():
             for k, p in wide.items()
         }
         for probe in (LinearProbe(), FewLabelProbe()):
-            assert probe(evidence(moved), 0) == probe(evidence(wide), 0)
+            pairs = zip(probe(evidence(moved), 0), probe(evidence(wide), 0), strict=True)
+            for score, same in pairs:
+                # A sample on the border may change sides, by the rounding of a processor.
+                assert score.name == same.name
+                assert score.value == pytest.approx(same.value, abs=1e-3)
 
 
 def test_a_feature_constant_in_training_is_ignored_when_it_varies_later():
