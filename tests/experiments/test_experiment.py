@@ -10,7 +10,7 @@ from torch import nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.experiments.experiment import Experiment, described
-from eigenforget.methods import DELETE, MUDA, SCRUB
+from eigenforget.methods import DELETE, MUDA, RUM, SCRUB
 from eigenforget.models.checkpoint import Checkpoint
 from eigenforget.models.features import find_head
 from eigenforget.models.module import Module
@@ -22,6 +22,16 @@ def test_a_record_names_the_recipe_of_a_method_beside_its_spec() -> None:
     assert entry["recipe"] == name and entry["spec"].startswith("scrub(")
     assert entry["resolved"] == described(SCRUB(**SCRUB.recipes[name]))["resolved"]
     assert "recipe" not in described(SCRUB())
+
+
+def test_scores_that_a_method_trains_on_depend_on_the_request() -> None:
+    """muda leaves single samples to a method that trains on no probe."""
+    mine = ["da", "da_energy", "lp_few_forget", "lp_forget"]
+    for method in (MUDA(), RUM(high=MUDA())):
+        assert described(method)["optimises"] == mine
+        assert "optimises" not in described(method, forgets_classes=False)
+    own = MUDA(target="masked_label")
+    assert described(own, forgets_classes=False)["optimises"] == mine
 
 
 def test_no_retained_data_is_what_a_share_of_zero_means(

@@ -30,7 +30,7 @@ from eigenforget.cli.options import (
 )
 from eigenforget.cli.terminal import engine, progress, quoted, say
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.experiments.experiment import Experiment, Run, described
+from eigenforget.experiments.experiment import Experiment, Run
 from eigenforget.experiments.near_duplicates import few_enough, similar_inputs
 from eigenforget.experiments.results import PLAIN, Output, Recording, file_of
 from eigenforget.experiments.specs import Specs
@@ -139,7 +139,7 @@ def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, 
     """What the record says about the task. Warns if retain samples nearly equal forget samples."""
     experiment.check_layer(model)
     job = {
-        "method": described(method),
+        "method": experiment.method_in_words(method),
         "role": method.role,
         "retain_fraction": experiment.retain_fraction,
         "sizes": experiment.sizes(),

@@ -406,6 +406,10 @@ class Experiment:
             **more,
         )
 
+    def method_in_words(self, method: Method) -> dict[str, Any]:
+        """The method as it goes into a record of this request."""
+        return described(method, forgets_classes=bool(self.split.forgotten_classes))
+
     def save(self, run: Run, output: Output) -> None:
         """Writes the checkpoint, its record and the ids of its split: all of them, or none.
 
@@ -558,11 +562,16 @@ def problem(error: Refused | Diverged) -> Outcome:
     return Outcome("failed" if isinstance(error, Diverged) else "refused", 0.0, reason=str(error))
 
 
-def described(value: Any) -> dict[str, Any]:
+def described(value: Any, *, forgets_classes: bool = True) -> dict[str, Any]:
     """A spec as it goes into a record: {"spec": "muda(k=9)", "resolved": {…every field…}}.
 
     A method adds its guarantee, its recipe if it was made from one, with the fields that are not
     the recipe's, and the scores that it optimises, where there are any.
+
+    Args:
+        value: What the spec spells.
+        forgets_classes: Whether a method is to forget whole classes; where not, one that leaves
+            single samples to another optimises what that one does.
     """
     entry = {"spec": spell(value), "resolved": as_json(value)}
     recipe = recipe_of(value)
@@ -572,13 +581,16 @@ def described(value: Any) -> dict[str, Any]:
             entry["recipe_changed"] = list(changed)
     if hasattr(value, "guarantee"):
         entry["guarantee"] = value.guarantee
-    scores = optimised(value)
+    scores = optimised(value, forgets_classes)
     return entry | {"optimises": sorted(scores)} if scores else entry
 
 
-def optimised(value: Any) -> set[str]:
-    """Scores on which a method, or one that it wraps, trains."""
+def optimised(value: Any, forgets_classes: bool) -> set[str]:
+    """Scores on which a method, or one that it wraps, trains for such a request."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return set()
-    inner = (optimised(getattr(value, f.name)) for f in dataclasses.fields(value))
+    other = None if forgets_classes else getattr(value, "for_samples", None)
+    if other is not None:
+        return optimised(other, forgets_classes)
+    inner = (optimised(getattr(value, f.name), forgets_classes) for f in dataclasses.fields(value))
     return set(getattr(value, "optimises", None) or ()).union(*inner)

@@ -19,7 +19,7 @@ from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.records import measurement_job
 from eigenforget.evaluation.scoring import check_skip, chosen_audits
 from eigenforget.experiments.cheats import Cheat, CheatParts
-from eigenforget.experiments.experiment import Experiment, described, problem
+from eigenforget.experiments.experiment import Experiment, problem
 from eigenforget.experiments.study import Study
 from eigenforget.methods import Collapse, HeadDistill, HeadMask
 from eigenforget.methods.base import Method
@@ -145,7 +145,11 @@ class MetricAudit:
         for trial in trials:
             seed, role = self.seeds[trial.number], trial.method.role
             name = f"{trial.method.name} seed {seed}"
-            job = {"seed": seed, "training_seed": seed, "method": described(trial.method)}
+            job = {
+                "seed": seed,
+                "training_seed": seed,
+                "method": self.experiment.method_in_words(trial.method),
+            }
             if not isinstance(trial.result, ModelAndCost):
                 yield self.experiment.record(
                     "evaluate", name, problem(trial.result), role=role, job=job

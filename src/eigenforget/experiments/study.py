@@ -12,7 +12,7 @@ from torch import nn
 from eigenforget import record
 from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.records import measurement_job, with_verdicts
-from eigenforget.experiments.experiment import Experiment, described, problem
+from eigenforget.experiments.experiment import Experiment, problem
 from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
 from eigenforget.methods.certified_head import certificate_of
@@ -77,7 +77,7 @@ class Study:
         self, name: str, method: Method, original: nn.Module, board: Board, watch: Watch
     ) -> RunRecord:
         trace: list[Mapping[str, Any]] = []
-        job = {"seed": self.seed, "method": described(method)}
+        job = {"seed": self.seed, "method": self.experiment.method_in_words(method)}
         log = both(trace.append, watch(f"unlearn: {name}", method.log_rows))
         result = self.experiment.try_unlearn(original, method, seed=self.seed, log=log)
         if not isinstance(result, ModelAndCost):

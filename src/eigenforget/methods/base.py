@@ -169,6 +169,11 @@ class Method(Protocol):
         return ()
 
     @property
+    def for_samples(self) -> Method | None:
+        """The method that takes requests of single samples in its place; None: it takes them."""
+        return None
+
+    @property
     def log_rows(self) -> int:
         """Number of log rows: those of the inner method, or one per epoch; 0 without training."""
         inner = getattr(self, "inner", None)

@@ -278,6 +278,11 @@ class MUDA(Method):
         return (*found, *(("lp_forget", "lp_few_forget") if self.w_probe else ()))
 
     @property
+    def for_samples(self) -> Method | None:
+        """The method `samples`, unless a target is chosen."""
+        return self.samples if self.target == "auto" else None
+
+    @property
     def log_rows(self) -> int:
         """Number of log rows where classes are forgotten.
 
@@ -300,11 +305,12 @@ class MUDA(Method):
         return weighs and (self.joint or self.recover_ratio > 0)
 
     def __call__(self, task: Task) -> nn.Module:
-        if self.target == "auto" and self.samples is not None and not _taken_now(task):
+        other = self.for_samples
+        if other is not None and not _taken_now(task):
             if task.retain is not None:
-                return _for_samples(self.samples, len(task.retain))(task)
+                return _for_samples(other, len(task.retain))(task)
             notices.warn(
-                f"muda leaves single samples to {self.samples.name}, which needs retained data: "
+                f"muda leaves single samples to {other.name}, which needs retained data: "
                 "without any it distils the original's own softened predictions, and forgets little"
             )
         if not (self.w_da or self.w_sd or self.w_probe):

@@ -239,7 +239,8 @@ def _run(job: MethodJob, context: WorkerContext) -> RunRecord:
     trace: list[Mapping[str, Any]] = []
     made = experiment.unlearn(original, job.method, seed=study.seed, log=trace.append)
     found = models.board.measure(made.model, job.method.role)
-    fields = _method_fields(job) | unchanged_weights(original, made.model)
+    fields = _method_fields(job) | {"method": experiment.method_in_words(job.method)}
+    fields |= unchanged_weights(original, made.model)
     fields |= certificate_of(made.model)
     record = experiment.evaluation_record(job.name, made, found, job=fields, trace=trace)
     seal(record)  # a method may have logged what no record can hold
