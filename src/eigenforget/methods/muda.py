@@ -78,7 +78,7 @@ _LEARNS = 1 / 5
 50,000 CIFAR-10 images that knew the forget set 1.3 points better than test samples, one with 2,000
 samples took 3.8 points of test accuracy, and one pass over the retained data took 0.5."""
 
-_LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 8
+_LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 10
 _SAMPLES_PER_ROW, _PASSES = 1280, 1 / 18
 """The cost of joint steps follows the size of the data: a batch has a 1280th of the training data,
 and an alternation takes an eighteenth of it from either side, as far as the bounds above allow."""
@@ -191,7 +191,7 @@ class MUDA(Method):
     steps: Annotated[
         Count | None,
         "forget or joint steps of one alternation; None takes one pass over the forget set, or "
-        "joint steps that see an eighteenth of the training data, at least 8",
+        "joint steps that see an eighteenth of the training data, at least 10",
     ] = None
     joint: Annotated[
         bool, "each step takes a batch of each side and minimises the sum of both losses"
@@ -444,7 +444,7 @@ def default_batch_size(task: Task) -> int:
 
 
 def default_steps(task: Task, batch_size: int) -> int:
-    """Joint steps of one alternation: an eighteenth of the training data, at least 8."""
+    """Joint steps of one alternation: an eighteenth of the training data, at least 10."""
     return max(_LEAST_STEPS, round(_PASSES * _samples(task) / batch_size))
 
 
