@@ -202,7 +202,7 @@ class MUDA(Method):
         "end and at least one; 1: all. Where a layer is named for the features, all train",
     ] = 0.33
     w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 3.0
-    w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 2.5
+    w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 5.0
     w_probe: Annotated[
         NonNegative, "weight of the probe's cross-entropy with b, in nats; joint steps only"
     ] = 4.0
