@@ -80,7 +80,7 @@ def test_a_rerun_gives_the_same_weights(made: Path, tmp_path: Path) -> None:
 
 
 def test_ids_and_random_requests(made: Path, tmp_path: Path) -> None:
-    record = made / "ids.txt"
+    record = tmp_path / "ids.txt"
     from eigenforget.data.digits import Digits
 
     data = Digits().load()
