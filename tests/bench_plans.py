@@ -61,16 +61,21 @@ def plan(*methods: Method | str, **changes: object) -> Plan:
     return Plan("Small", tuple(MethodJob(study(**changes), method) for method in parsed))
 
 
-@configured
-class Deadly:
-    """Kills its own process: always, or the first `times` times, counted in a file."""
+class Declared:
+    """What every method says of itself."""
 
-    name: ClassVar[str] = "deadly"
     source: ClassVar[str] = "tests"
     needs: ClassVar[tuple[str, ...]] = ()
     guarantee: ClassVar[str] = "empirical"
     role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
     passes: ClassVar[str] = "none"
+
+
+@configured
+class Deadly(Declared):
+    """Kills its own process: always, or the first `times` times, counted in a file."""
+
+    name: ClassVar[str] = "deadly"
 
     count: str
     times: int = 1_000_000
@@ -84,15 +89,10 @@ class Deadly:
 
 
 @configured
-class Signing:
+class Signing(Declared):
     """Writes the id of its process into a file; `number` tells one from another."""
 
     name: ClassVar[str] = "signing"
-    source: ClassVar[str] = "tests"
-    needs: ClassVar[tuple[str, ...]] = ()
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "none"
 
     file: str
     number: int
@@ -104,15 +104,10 @@ class Signing:
 
 
 @configured
-class Buggy:
+class Buggy(Declared):
     """Raises what no method should."""
 
     name: ClassVar[str] = "buggy"
-    source: ClassVar[str] = "tests"
-    needs: ClassVar[tuple[str, ...]] = ()
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "none"
 
     def __call__(self, task: Task) -> nn.Module:
         raise ZeroDivisionError("a bug\nof two lines")
@@ -123,15 +118,10 @@ class Own(Exception):
 
 
 @configured
-class Raising:
+class Raising(Declared):
     """Raises what it is told to, or logs what no record can hold."""
 
     name: ClassVar[str] = "raising"
-    source: ClassVar[str] = "tests"
-    needs: ClassVar[tuple[str, ...]] = ()
-    guarantee: ClassVar[str] = "empirical"
-    role: ClassVar[Literal["unlearned", "control"]] = "unlearned"
-    passes: ClassVar[str] = "none"
 
     what: str
 
