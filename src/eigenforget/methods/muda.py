@@ -524,15 +524,19 @@ class _RecoverLoss:
         self._method = method
         self._target = MaskedTarget(gone) if len(gone) else lambda logits: soft_target(logits, 1.0)
 
-    def __call__(self, part: LossInputs, before: Outputs | None = None) -> Tensor:
-        """Values per sample [B]; the original's outputs are the first teacher's by default."""
+    def __call__(self, part: LossInputs) -> Tensor:
+        """Values per sample [B]; the original is the teacher, if there is one."""
+        return self.beside(part, part.teachers[0] if part.teachers else None)
+
+    def beside(self, part: LossInputs, before: Outputs | None) -> Tensor:
+        """The same with the original's outputs; None where neither is distilled."""
         m, logits = self._method, part.outputs.logits
         loss = m.w_labels * cross_entropy(logits, part.batch.labels)
-        if m.w_logits > 0 or m.w_features > 0:
-            before = part.teachers[0] if before is None else before
-        if m.w_logits > 0 and before is not None:
+        if before is None:
+            return loss
+        if m.w_logits > 0:
             loss = loss + m.w_logits * kl_to_target(self._target(before.logits), logits)
-        if m.w_features > 0 and before is not None:
+        if m.w_features > 0:
             loss = loss + m.w_features * feature_error(part.outputs.features, before.features)
         return loss
 
@@ -591,7 +595,7 @@ class _JointLoss:
             left = binary_cross_entropy_with_logits(found, sure, reduction="none")
             loss = loss + method.w_probe * left
         known = self._known.retained.of(retained)
-        return loss.mean() + self._recover(retained, known).mean()
+        return loss.mean() + self._recover.beside(retained, known).mean()
 
 
 class StandInAnswers(NamedTuple):
