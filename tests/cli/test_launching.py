@@ -64,6 +64,22 @@ def test_the_launcher_speaks_with_one_voice(
     assert (found.out.strip(), found.err.strip()) == (said, complained)
 
 
+ENDS = """
+import atexit, torch.distributed
+atexit.register(lambda: print("open", torch.distributed.is_initialized()))  # asked last
+from eigenforget.training.engine import Engine
+engine = Engine(device="cpu", devices=2)
+engine.fabric.launch()
+engine.fabric.barrier()
+print("open", torch.distributed.is_initialized())
+"""
+
+
+def test_the_group_of_processes_ends_before_python_does(capfd: pytest.CaptureFixture[str]) -> None:
+    assert launching.supervise([], 2, ["-c", ENDS]) == 0
+    assert capfd.readouterr().out.splitlines() == ["open True", "open False"]
+
+
 @pytest.mark.long
 def test_a_command_on_two_devices(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

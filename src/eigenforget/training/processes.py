@@ -8,6 +8,7 @@ gradients of the weights.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import math
@@ -83,12 +84,25 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
         "strategy": "ddp" if devices > 1 else "auto",
     }
     try:
-        return Fabric(**chosen)
+        fabric = Fabric(**chosen)
     except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         several = f" on {devices} devices" if devices > 1 else ""
         raise EigenforgetError(
             f"device {device!r}{several} with precision {precision!r}: {error}"
         ) from None
+    if devices > 1:
+        atexit.register(_end_group)
+    return fabric
+
+
+def _end_group() -> None:
+    """Ends the group of processes while Python still runs.
+
+    A process that ends with its group in place may abort: a thread of Gloo still holds a tensor.
+    Fabric ends groups of NCCL only.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def settled_precision(device: torch.device, precision: str) -> str:
