@@ -60,3 +60,10 @@ def run_command(*words: str) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def of_folder(folder: Path, out: str = "out") -> list[str]:
+    """The words of `eigenforget bench` for this process, on the plan and the store of a folder."""
+    bench = ["bench", str(folder / "plan.toml"), "--store", str(folder / "store")]
+    here = ["--device", "cpu", "--backend", "sequential", "--threads", "1"]
+    return [*bench, "--out", str(folder / out), *here]

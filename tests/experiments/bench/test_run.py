@@ -27,7 +27,7 @@ from eigenforget.experiments.bench.work import WorkerContext
 from eigenforget.models import checkpoint
 from eigenforget.requests import REQUESTS
 from tests import bench_plans
-from tests.experiments.bench.helpers import argv, bench, command, timeless
+from tests.experiments.bench.helpers import argv, bench, command, of_folder, run_command, timeless
 
 
 def test_what_is_finished_is_not_done_again(
@@ -165,27 +165,32 @@ def test_one_worker_is_one_process_and_another_one_than_this(tmp_path: Path) -> 
     assert len(pids) == 3 and len(set(pids)) == 1 and str(os.getpid()) not in pids
 
 
-@pytest.mark.parametrize("times", [1, 1_000_000])
-def test_a_worker_that_dies_costs_its_cell_only(times: int, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_a_worker_that_dies_costs_its_cell_only(
+    uninterrupted: tuple[Path, str], tmp_path: Path
+) -> None:
     """Killed once, the job is tried again and has a result; killed each time, it is on record as
     failed.
     """
-    deadly = bench_plans.Deadly(count=str(tmp_path / "count"), times=times)
-    plan = bench_plans.plan("finetune(epochs=1)", deadly, "head_mask()", "identity()")
-    made = bench(tmp_path / "store", plan, "processes", 2)
-    counts = made.run(made.outline())
-    assert counts == ({"ok": 4} if times == 1 else {"ok": 3, "failed": 1})
-    assert len((tmp_path / "count").read_text(encoding="utf-8")) == 2
-    found = {job.name: made.store.result(job) for job in made.jobs()}
-    deadly_record = found.pop("deadly")
-    assert all(item is not None and item.outcome.status == "ok" for item in found.values())
-    assert deadly_record is not None
-    if times > 1:
-        assert (
-            deadly_record.outcome.status == "failed"
-            and "its worker died" in deadly_record.outcome.reason
-        )
-    assert made.outline().methods == () and not list((tmp_path / "store").glob("running/*/*"))
+    once, ever = (
+        bench_plans.Deadly(count=str(tmp_path / str(times)), times=times)
+        for times in (1, 1_000_000)
+    )
+    store = shutil.copytree(uninterrupted[0] / "store", tmp_path / "store")
+    plan = bench_plans.plan("finetune(epochs=2)", once, "gradient_ascent(epochs=2)", "identity()")
+    made = bench(store, plan, "processes", 2)
+    assert made.run(made.outline()) == {"ok": 4}
+    assert len((tmp_path / "1").read_text(encoding="utf-8")) == 2
+    found = [made.store.result(job) for job in made.jobs()]
+    assert all(item is not None and item.outcome.status == "ok" for item in found)
+    plan = bench_plans.plan(ever, "identity()")
+    made = bench(store, plan, "processes", 2)
+    assert made.run(made.outline()) == {"failed": 1}
+    assert len((tmp_path / "1000000").read_text(encoding="utf-8")) == 2
+    deadly = made.store.result(made.jobs()[0])
+    assert deadly is not None and deadly.outcome.status == "failed"
+    assert "its worker died" in deadly.outcome.reason and made.outline().methods == ()
+    assert not list(store.glob("running/*/*"))
 
 
 @pytest.mark.long
@@ -218,8 +223,7 @@ def test_killed_at_random_moments_a_bench_ends_with_the_same_results(
         process.wait()
         process.stdout.close()
     assert kills == 2
-    last = command(tmp_path, "--workers", "2")
-    assert last.returncode == 0, last.stderr
+    assert run_command(*of_folder(tmp_path)) == 0
     assert timeless(tmp_path / "out") == expected
     jobs = list((tmp_path / "store" / "jobs").glob("*.json"))
     assert len(jobs) == 12 and all(record.read(path).outcome.status == "ok" for path in jobs)
@@ -229,17 +233,17 @@ def test_killed_at_random_moments_a_bench_ends_with_the_same_results(
 def test_two_benches_share_a_store(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
     _, expected = uninterrupted
     (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
-    both = [
-        subprocess.Popen(
-            argv("--backend", "sequential", "--threads", "1", out=name),
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("a", "b")
-    ]
-    texts = [process.communicate(timeout=900)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], texts
+    other = subprocess.Popen(
+        argv("--backend", "sequential", "--threads", "1", out="b"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    other.stdout.readline()  # it has loaded what this process has, and begins
+    assert run_command(*of_folder(tmp_path, out="a")) == 0
+    text, _ = other.communicate(timeout=900)
+    assert other.returncode == 0, text
     assert timeless(tmp_path / "a") == timeless(tmp_path / "b") == expected
     assert len(list((tmp_path / "store" / "models").glob("*.safetensors"))) == 2 + 4
 
@@ -254,7 +258,7 @@ def test_a_full_disk_ends_with_one_line_and_no_half_result(
     """A limit on the size of files stands for the full disk: writing stops in the midst of a file."""
     _, expected = uninterrupted
     (tmp_path / "plan.toml").write_text(bench_plans.TEXT, encoding="utf-8")
-    full = command(tmp_path, "--workers", "2", preexec_fn=_small_files)
+    full = command(tmp_path, "--workers", "1", "--threads", "1", preexec_fn=_small_files)
     assert (
         full.returncode == 2 and full.stderr.count("\n") == 1 and "cannot be written" in full.stderr
     ), full.stderr
@@ -286,20 +290,8 @@ def test_a_damaged_model_and_a_damaged_result_are_named_and_made_anew(
         kept.read_text(encoding="utf-8").replace('"value":', '"value": ', 1), encoding="utf-8"
     )
     work._last.clear()
-    words = [
-        "bench",
-        str(tmp_path / "plan.toml"),
-        "--store",
-        str(tmp_path / "store"),
-        "--out",
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-    ]
     for status in (1, 0):
-        with pytest.raises(SystemExit) as caught:
-            main([*words, "--backend", "sequential", "--threads", "1"])
-        assert caught.value.code == status
+        assert run_command(*of_folder(tmp_path)) == status
         text = capsys.readouterr().out
         if status == 1:
             assert (
@@ -369,7 +361,7 @@ def test_workers_end_with_their_bench(tmp_path: Path) -> None:
         bench_plans.TEXT.replace("epochs=1", "epochs=400"), encoding="utf-8"
     )
     process = subprocess.Popen(
-        argv("--workers", "2"),
+        argv("--workers", "1", "--threads", "1"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench import Bench, Pool, Store, pool_of
+from eigenforget.experiments.bench.work import load_experiment
+from eigenforget.record import weights_digest
 from tests import bench_plans
 
 
@@ -60,35 +63,36 @@ def test_a_store_is_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
-def test_a_local_ray_cluster_of_two_workers(tmp_path: Path) -> None:
-    """The same results as in this process; a worker that dies costs its job only."""
+def test_a_local_ray_cluster_of_two_workers(
+    uninterrupted: tuple[Path, str], tmp_path: Path
+) -> None:
+    """The same results as in one process; a worker that dies costs its job only."""
     ray = importlib.import_module("ray")
     try:
         plan = bench_plans.plan(
             "finetune(epochs=1)",
             "head_mask()",
             bench_plans.Deadly(count=str(tmp_path / "count")),
-            "identity()",
+            "gradient_ascent(epochs=1)",
         )
-        here = Bench(
-            plan._replace(jobs=(*plan.jobs[:2], plan.jobs[3])),
-            Store.at(tmp_path / "here"),
-            pool_of("sequential", threads=1),
-        )
-        here.run(here.outline())
+        here = Store.at(uninterrupted[0] / "store")
         there = Bench(plan, Store.at(tmp_path / "there"), pool_of("ray", 2, 1))
         assert there.run(there.outline()) == {"ok": 3, "failed": 1}
         assert ray.is_initialized() and ray.cluster_resources()["CPU"] == 2
-        for job in here.jobs():
-            mine, theirs = here.store.result(job), there.store.result(job)
-            assert mine is not None and theirs is not None and mine.scores == theirs.scores
+        for job in there.jobs():
+            mine, theirs = here.result(job), there.store.result(job)
+            assert theirs is not None
+            if job.name != "deadly":
+                assert mine is not None and mine.scores == theirs.scores
     finally:
         ray.shutdown()
 
 
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="needs the extra slurm")
-def test_jobs_as_slurm_runs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_as_slurm_runs_them(
+    uninterrupted: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """submitit's local cluster starts the very jobs that it would hand to Slurm, as processes.
 
     submitit looks for ended jobs every 10 s, and for the result of a dead one for 15 s.
@@ -97,12 +101,17 @@ def test_jobs_as_slurm_runs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     often = functools.partial(submitit.helpers.as_completed, poll_frequency=0.1)
     monkeypatch.setattr(submitit.helpers, "as_completed", often)
     monkeypatch.setattr(submitit.Job, "_results_timeout_s", 0)
-    plan = bench_plans.plan(
-        "head_mask()", bench_plans.Deadly(count=str(tmp_path / "count")), oracles=(10,)
-    )
-    made = Bench(
-        plan, Store.at(tmp_path / "store"), pool_of("slurm", 2, 1)._replace(cluster="local")
-    )
-    assert made.run(made.outline()) == {"ok": 1, "failed": 1}
+    store = shutil.copytree(uninterrupted[0] / "store", tmp_path / "store")
+    plan = bench_plans.plan("identity()", bench_plans.Deadly(count=str(tmp_path / "count")))
+    made = Bench(plan, Store.at(store), pool_of("slurm", 2, 1)._replace(cluster="local"))
+    here = load_experiment(made.jobs()[0].study, "cpu")
+    oracle = made.store.cache(1).path_for(here, "oracle", 10)
+    before = weights_digest(oracle)
+    oracle.unlink()
+    outline = made.outline()
+    assert (len(outline.training), len(outline.baselines), len(outline.methods)) == (1, 0, 2)
+    assert made.run(outline) == {"ok": 1, "failed": 1}
+    assert weights_digest(oracle) == before
     dead = made.store.result(made.jobs()[1])
     assert dead is not None and "Slurm job" in dead.outcome.reason
+    assert len((tmp_path / "count").read_text(encoding="utf-8")) == 2

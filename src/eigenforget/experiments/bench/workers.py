@@ -135,8 +135,9 @@ def _processes(
 def _alone(job: Job, context: WorkerContext, pool: Pool) -> JobOutcome:
     """The job by itself, so that a death is its own."""
     for _ in range(_DEATHS - 1):
-        for _, outcome in _until_death([job], context, pool):
-            return outcome
+        # To its end, since outcomes that are left in the middle end the worker.
+        if found := list(_until_death([job], context, pool)):
+            return found[0][1]
         context.store.died()
     return JobOutcome("failed", _DIED)
 
