@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from eigenforget.record.verify import verify
+from tests.experiments.bench.helpers import run_command
 
 
 @pytest.mark.long
-def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
-    done = subprocess.run(
-        [sys.executable, "-m", "eigenforget.cli", "demo", "--out", str(out)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=900,
-    )
+    assert run_command("demo", "--out", str(out)) == 0
     with open(out / "table.csv", newline="") as file:
         rows = {r["model"]: r for r in csv.DictReader(file)}
     assert list(rows) == [
@@ -46,7 +39,7 @@ def test_demo_in_a_process_of_its_own(tmp_path: Path) -> None:
         float(rows["muda"]["test_retain_accuracy"])
         >= float(rows["oracle 1"]["test_retain_accuracy"]) - 0.03
     )
-    assert done.stdout.strip().splitlines()[-1].strip().startswith("eigenforget train")
+    assert capsys.readouterr().out.strip().splitlines()[-1].strip().startswith("eigenforget train")
     assert (
         len(list((out / "records").glob("[0-9]*.json"))) == 8
         and (out / "report.html").stat().st_size < 8e6

@@ -23,7 +23,7 @@ from eigenforget.methods.head_mask import HeadMask
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
 from eigenforget.training.recipe import RECIPES
-from tests.cli.round_toys import refused_in_one_line
+from tests.cli.round_toys import QUICKLY, refused_in_one_line
 from tests.test_architecture import LEVEL
 
 ROOT = Path(eigenforget.__file__).parent
@@ -265,7 +265,7 @@ def test_one_of_each_kind_comes_from_a_file_of_ones_own(
     assert read("u.json").job["method"]["spec"] == "python(path='mine.py:noise')"
     scores = ["--metric", own["Largest"], "--audit", 'python(path="mine.py:share", scale=3.0)']
     asked = ["evaluate", "u.safetensors", "--original", "o.safetensors", *forget, *scores]
-    main([*asked, "--skip", "relearning", "--out", "results"])
+    main([*asked, *QUICKLY, "--out", "results"])
     found = read_folder("results/records")[1]
     values = {row.name: row.value for row in found.scores}
     assert values["share"] == pytest.approx(3.0 / 3) and values["largest"] is not None

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eigenforget.cli import main
+from tests.bench_plans import SKIPPED
+from tests.cli.round_toys import QUICKLY
 
 MODEL = "small_resnet(width=8)"
 
@@ -109,8 +111,7 @@ def test_ids_and_random_requests(made: Path, tmp_path: Path) -> None:
             request,
             "--out",
             tmp_path / name,
-            "--skip",
-            "relearning",
+            *(f"--skip={name}" for name in SKIPPED if name != "population_mia"),
         )
         with open(tmp_path / name / "table.csv", newline="") as file:
             row = list(csv.DictReader(file))[1]
@@ -140,8 +141,7 @@ def test_a_result_with_another_head_is_loaded_again(made: Path, tmp_path: Path) 
         CLASS3,
         "--out",
         tmp_path / "r",
-        "--skip",
-        "relearning",
+        *QUICKLY,
     )
     with open(tmp_path / "r" / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -385,8 +385,7 @@ def test_overwrite_replaces(made: Path, tmp_path: Path) -> None:
             "--out",
             tmp_path / "r",
             "--overwrite",
-            "--skip",
-            "relearning",
+            *QUICKLY,
         )
     assert sorted(p.name for p in (tmp_path / "r" / "records").iterdir()) == [
         "00-original.json",
@@ -441,6 +440,7 @@ def test_a_lightning_file_is_unlearned_and_saved_back_in_its_form(
     pasted = shlex.split(line.removeprefix("Next: "))
     assert str(out) in pasted and CLASS3 in pasted and "state_dict" in pasted
     original = made / "original.safetensors"
-    run("evaluate", out, "--original", original, "--forget", CLASS3, "--out", tmp_path / "results")
+    compared = ("--original", original, "--forget", CLASS3)
+    run("evaluate", out, *compared, "--out", tmp_path / "results", *QUICKLY)
     scores = json.loads((tmp_path / "results" / "records" / "01-for-gotten.json").read_text())
     assert scores["job"]["method"]["spec"] == "head_mask()"

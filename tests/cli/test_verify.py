@@ -14,7 +14,7 @@ from safetensors import safe_open
 from eigenforget.record import file_digest, read, read_folder, read_manifest, read_salt, text_digest
 from eigenforget.record.pseudonyms import Pseudonyms
 from eigenforget.record.verify import Options, verify
-from tests.cli.round_toys import GONE, METHOD, a_round, refused_in_one_line, run, status
+from tests.cli.round_toys import GONE, METHOD, QUICKLY, a_round, refused_in_one_line, run, status
 
 ANYONE = re.compile(rb"person-\d{3}|family [a-t]son")
 
@@ -192,8 +192,7 @@ def test_the_noted_tip_is_found_again_and_missed_when_it_is_gone(
         copied / "original.safetensors",
         "--forget",
         GONE,
-        "--skip",
-        "relearning",
+        *QUICKLY,
     )
     run(*evaluate, "--out", copied / "again", "--ledger", copied / "ledger")
     kept = read_folder(copied / "ledger")

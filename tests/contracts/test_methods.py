@@ -83,14 +83,6 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def task(task: Task) -> Task:
-    """A part of the samples is enough for what holds of every method."""
-    assert task.retain is not None
-    few = task.retain.subset(np.arange(0, len(task.retain), 4))
-    return replace(task, forget=task.forget.subset(np.arange(0, len(task.forget), 2)), retain=few)
-
-
-@pytest.fixture(scope="module")
 def ran(task: Task) -> Callable[[type], Run]:
     """The quick form of a method on the task: it runs once, for all that is asked of the result."""
 

@@ -14,6 +14,7 @@ from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.study import Study, display_names
 from eigenforget.methods import Finetune, HeadMask, Identity
 from eigenforget.models import checkpoint
+from eigenforget.models.mlp import Mlp
 from eigenforget.report.pages.page import render
 from eigenforget.requests import AtRandom
 from eigenforget.training.recipe import Recipe
@@ -21,7 +22,8 @@ from eigenforget.training.recipe import Recipe
 
 @pytest.fixture(scope="module")
 def quick(digits: Experiment) -> Experiment:
-    return replace(digits, recipe=Recipe(epochs=1, batch_size=128), request=AtRandom(fraction=0.1))
+    recipe, request = Recipe(epochs=1, batch_size=128), AtRandom(fraction=0.1)
+    return replace(digits, model_spec=Mlp(hidden=(16,)), recipe=recipe, request=request)
 
 
 def test_refused_and_failed_methods_are_on_record_and_the_study_goes_on(quick: Experiment) -> None:
