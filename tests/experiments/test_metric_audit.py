@@ -47,7 +47,7 @@ def command(
     """The small audit that the tests below share: 2 training seeds with 2 oracles each."""
     options = {
         "model": "small_resnet(width=8, stem_stride=2)",
-        "recipe": "recipe(epochs=6, batch_size=64)",
+        "recipe": "recipe(epochs=6, batch_size=128)",
         "seeds": 2,
         "oracles": 2,
         "audit": "svc_mia(most=100)",
