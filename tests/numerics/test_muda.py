@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from eigenforget.methods.muda import (
     sharpness,
 )
 from eigenforget.methods.stand_in import StandIn, outputs_of
+from eigenforget.models.checkpoint import model_digest
 from eigenforget.models.features import find_head
 from eigenforget.training.phases import Optimizer
 from tests.numerics.method_toys import task_of
@@ -259,6 +261,53 @@ def test_later_layers_train_and_earlier_ones_stay_bit_for_bit(task: Task) -> Non
     assert 0 < later < len(names) - 2
     assert same[:later] == [True] * later and not any(same[later:])
     assert all(p.requires_grad for p in result.parameters())
+
+
+def test_what_stays_is_computed_once_and_changes_no_bit(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside steps through the whole model; its first layer then sees no step."""
+    seen: list[int] = []
+    model = copy.deepcopy(task.model)
+    settings, cut = MUDA(alternations=2, steps=3, stand_in_samples=8), muda.split
+
+    def watched(*given: Any) -> Any:
+        first = next(m for m in given[0].modules() if isinstance(m, nn.Conv2d))
+        parts = cut(*given)
+        first.register_forward_hook(lambda *called: seen.append(len(called[1][0])))
+        return parts
+
+    monkeypatch.setattr(muda, "split", watched)
+    results = {"cut": settings(replace(task, model=model))}
+    count = len(task.forget) + len(task.needs_retain("muda"))
+    assert sum(seen) <= count + 8  # each sample, and those that decide what is kept
+    monkeypatch.setattr(muda, "split", lambda *_: None)
+    results["whole"] = settings(replace(task, model=model))
+    monkeypatch.setattr(muda, "split", cut)
+    monkeypatch.setattr(muda, "_MOST_KEPT", 0)
+    results["no room"] = settings(replace(task, model=model))
+    for result in results.values():
+        assert model_digest(result) == model_digest(results["cut"])
+
+
+def test_the_stand_in_draws_what_trains_where_it_learns_from_few_of_many(task: Task) -> None:
+    stand_ins: list[dict[str, Tensor]] = []
+
+    class Watched(StandIn):
+        def train(self, *given: Any) -> nn.Module:
+            stand_ins.append(dict((made := super().train(*given)).named_parameters()))
+            return made
+
+    retain = task.needs_retain("muda")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(muda, "StandIn", Watched)
+        for samples in (len(retain) // 5 - 1, len(retain) // 5 + 1):
+            MUDA(alternations=1, steps=1, stand_in_samples=samples)(task)
+    before = dict(task.model.named_parameters())
+    trained = MUDA(alternations=1, steps=1)(task).named_parameters()
+    later = {name for name, p in trained if not torch.equal(p, before[name])}
+    few, many = ({n for n, p in of.items() if not torch.equal(p, before[n])} for of in stand_ins)
+    assert few == later and many == set(before)
 
 
 def test_all_layers_train_where_the_later_ones_cannot(task: Task) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -43,6 +45,7 @@ from eigenforget.methods.stand_in import StandIn, margin, outputs_of
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
+from eigenforget.models.split import split
 from eigenforget.training.losses import (
     MaskedTarget,
     cross_entropy,
@@ -86,6 +89,9 @@ and an alternation takes an eighteenth of it from either side, as far as the bou
 _LEAST_KNOWN = 2048
 """Samples of either side, at least, of which the original's outputs are computed: 20 for each of
 100 class means."""
+
+_TRIED, _MOST_KEPT = 8, 2 * 1024**3
+"""Samples on which a cut model is compared with the whole, and bytes that its inputs may take."""
 
 _SHARPEST = 16.0
 """Largest factor on the original's logits in the target."""
@@ -318,12 +324,13 @@ class MUDA(Method):
         if self.w_probe and not self.joint:
             raise Refused("muda fits its probe in joint steps: joint=False goes with w_probe=0")
         student = task.student()
-        trains = self._trains(task, student)
+        later = self._later(task, student)
+        trains = None if later is None else owned(student, later).__contains__
         redraws = self.redraw_head and _redraws(task, student)
         uses_retain = self.w_da > 0 or self.recovers or redraws
         retain = task.needs_retain(self.name) if uses_retain else None
         if self.joint and retain is not None:
-            return self._jointly(task, student, retain, trains, redraws)
+            return self._jointly(task, student, retain, later, redraws)
         return self._in_turn(task, student, retain, trains, redraws)
 
     def _jointly(
@@ -331,43 +338,52 @@ class MUDA(Method):
         task: Task,
         student: nn.Module,
         retain: Source,
-        trains: Callable[[str], bool] | None,
+        later: Mapping[str, nn.Module] | None,
         redraws: bool,
     ) -> nn.Module:
         """Every step takes a batch of each side."""
         batch_size = self.batch_size or default_batch_size(task)
         steps = self.steps or default_steps(task, batch_size)
         rows = max(math.ceil(self.alternations * steps * batch_size / 2), _LEAST_KNOWN)
-        original = task.teacher()
+        near = replace(
+            task,
+            forget=task.at_most(unaugmented(task.forget), rows, "joint steps", "forget"),
+            retain=task.at_most(unaugmented(retain), rows, "joint steps", "retain"),
+        )
+        trained = student
+        if later is not None and self.norm == "frozen":
+            trained, near = _behind_a_cut(near, student, owned(student, later))
+        original = near.teacher()
         known = _Known(
             *(
-                _Side(source, outputs_of(task, original, source))
-                for source in (
-                    task.at_most(unaugmented(task.forget), rows, "joint steps", "forget"),
-                    task.at_most(unaugmented(retain), rows, "joint steps", "retain"),
-                )
+                _Side(source, outputs_of(near, original, source))
+                for source in (near.forget, near.needs_retain(self.name))
             )
         )
         seen = moments(known.retained.outputs.features)
         basis = _Basis(self, task, retain) if self.w_da > 0 else None
         if basis is not None:
             basis.take(seen)
+        answers = None
+        if self.has_stand_in and _taken_now(task):
+            learns = self.stand_in_samples >= _LEARNS * len(retain)
+            answers = unseen(self, task) if learns else unseen(self, near, later)
         phase = Phase(
             "forget",
             (known.forget.source, known.retained.source),
-            _JointLoss(self, task, basis, known, batch_size),
+            _JointLoss(self, task, basis, known, batch_size, answers),
             optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
             batch_size,
             prepare=basis.refresh if basis is not None and self.refresh else None,
             norm=self.norm,
-            trains=trains,
+            trains=None if later is None else owned(student, later).__contains__,
             steps_per_epoch=steps,
             as_one=self.norm == "frozen",  # frozen statistics treat each sample alone
         )
-        result = task.fit(student, [phase], epochs=self.alternations)
+        task.fit(trained, [phase], epochs=self.alternations)
         if redraws:
-            _redraw(task, result, seen, self.margin)
-        return result
+            _redraw(task, student, seen, self.margin)
+        return student
 
     def _in_turn(
         self,
@@ -399,15 +415,16 @@ class MUDA(Method):
             _redraw(task, result, basis.retained, self.margin)
         return result
 
-    def _trains(self, task: Task, model: nn.Module) -> Callable[[str], bool] | None:
-        """Which parameters train, by name; None: all."""
+    def _later(self, task: Task, model: nn.Module) -> dict[str, nn.Module] | None:
+        """The modules that train, by name; None: all."""
         layers = sum(isinstance(module, LAYERS) for module in model.modules())
         count = 1 + max(1, math.ceil(round(self.trained * (layers - 1), 9)))
         if self.trained == 1 or task.layer is not None or count >= layers:
             return None
-        chosen = owned(model, {**last_layers(model, count, self.name), "head": find_head(model)[1]})
+        name, head = find_head(model)
+        chosen = {**last_layers(model, count, self.name), name: head}
         free = {name for name, p in model.named_parameters() if p.requires_grad}
-        return chosen.__contains__ if chosen & free else None
+        return chosen if owned(model, chosen) & free else None
 
     def _recover(self, task: Task, retain: Source, forget: Phase) -> Phase:
         """The phase that alternates with the forget phase."""
@@ -492,6 +509,31 @@ class _Known(NamedTuple):
     retained: _Side
 
 
+def _behind_a_cut(task: Task, model: nn.Module, trains: Container[str]) -> tuple[nn.Module, Task]:
+    """The part of the model that holds what trains, and the task as that part sees it.
+
+    Its samples are what the earlier layers give, computed once. Where the model cannot be cut, or
+    that takes too much memory, both stay as they are.
+    """
+    engine, retain = task.engine, task.needs_retain("muda")
+    model = engine.placed(model)
+    first = engine.formatted(engine.at_device(next(iter(task.forget.batches(_TRIED)))).inputs)
+    parts = split(model, trains.__contains__, first) if isinstance(first, Tensor) else None
+    if parts is None or engine.compile:
+        return model, task
+    with torch.no_grad():
+        size = parts.earlier(first.clone()).nbytes / len(first)
+    if size * (len(task.forget) + len(retain)) > _MOST_KEPT:
+        return model, task
+    before = replace(
+        task,
+        model=copy.deepcopy(parts.later),
+        forget=engine.mapped(parts.earlier, task.forget),
+        retain=engine.mapped(parts.earlier, retain),
+    )
+    return parts.later, before
+
+
 class _ForgetLoss:
     """w_da · L_DA + w_sd · KL(q ‖ p) of a forget batch."""
 
@@ -545,13 +587,19 @@ class _JointLoss:
     """The loss of a joint step, with the probe that it fits on the way."""
 
     def __init__(
-        self, method: MUDA, task: Task, basis: _Basis | None, known: _Known, batch_size: int
+        self,
+        method: MUDA,
+        task: Task,
+        basis: _Basis | None,
+        known: _Known,
+        batch_size: int,
+        answers: StandInAnswers | None,
     ) -> None:
         self._method, self._known = method, known
         self._forget, self._recover = _ForgetLoss(method, task, basis), _RecoverLoss(method, task)
         gone = _taken_now(task)
         self._probes = method.w_probe > 0 and len(gone) > 0
-        self._unseen = unseen(method, task) if gone and method.has_stand_in else None
+        self._unseen = answers
         self._probe = FittedProbe(
             task.num_classes,
             batches=math.ceil(_PROBE_ROWS / batch_size),
@@ -631,17 +679,19 @@ def sharpness(confidence_at: Callable[[float], float], goal: float) -> float:
     return high
 
 
-def unseen(method: MUDA, task: Task) -> StandInAnswers | None:
+def unseen(method: MUDA, task: Task, layers: Container[str] | None = None) -> StandInAnswers | None:
     """What a stand-in says of the forgotten classes.
 
-    It is the original drawn anew and trained on a few retain samples. Probes are fitted on every
-    other row of its features, and asked about the others. None where there is nothing to draw.
+    It is the original with these layers, or all, drawn anew and trained on a few retain samples.
+    Probes are fitted on every other row of its features, and asked about the others. None where
+    there is nothing to draw.
     """
     retain = task.needs_retain(method.name)
     optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
     made = StandIn(method.name, 1.0, method.stand_in_epochs, _STAND_IN_BATCH, optimizer)
+    sample = task.sample(retain, method.stand_in_samples, "stand-in")
     try:
-        stand_in = made.train(task, task.sample(retain, method.stand_in_samples, "stand-in"))
+        stand_in = made.train(task, sample, layers)
     except Refused as error:
         notices.warn(f"{error}; without a stand-in, muda's probe is to see nothing of the classes")
         return None

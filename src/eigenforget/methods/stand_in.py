@@ -7,7 +7,7 @@ layers the forget set is unseen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import torch
@@ -48,14 +48,23 @@ class StandIn:
     batch_size: int
     optimizer: Optimizer
 
-    def train(self, task: Task, sample: Source) -> nn.Module:
+    def train(self, task: Task, sample: Source, names: Container[str] | None = None) -> nn.Module:
         """The stand-in, trained on these retain samples. What is frozen is not drawn.
+
+        Args:
+            task: Has the original.
+            sample: The retain samples.
+            names: The modules to draw anew, in place of the share `redrawn`.
 
         Raises:
             Refused: There is no layer to draw.
         """
         model = task.student().cpu()
-        layers = self._later(model)
+        layers = (
+            self._later(model)
+            if names is None
+            else {name: module for name, module in model.named_modules() if name in names}
+        )
         trains = draw_anew(
             model,
             layers,

@@ -75,18 +75,18 @@ class Attention(nn.Module):
 
     def __init__(self, width: Width) -> None:
         super().__init__()
-        self.heads = width.heads
+        self.heads, self.dim = width.heads, width.dim
         self.qkv = nn.Linear(width.dim, 3 * width.dim)
         self.proj = nn.Linear(width.dim, width.dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens [B, T, D] to [B, T, D]."""
-        count, length, dim = tokens.shape
-        packed = self.qkv(tokens).view(count, length, 3, self.heads, dim // self.heads)
+        count, length, _ = tokens.shape
+        packed = self.qkv(tokens).view(count, length, 3, self.heads, self.dim // self.heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
-        weights = (query @ key.transpose(2, 3) / sqrt(dim // self.heads)).softmax(dim=-1)
+        weights = (query @ key.transpose(2, 3) / sqrt(self.dim // self.heads)).softmax(dim=-1)
         return cast(
-            Tensor, self.proj((weights @ value).transpose(1, 2).reshape(count, length, dim))
+            Tensor, self.proj((weights @ value).transpose(1, 2).reshape(count, length, self.dim))
         )
 
 
@@ -147,6 +147,7 @@ class VisionTransformer(nn.Module):
         """Map images [B, C, H, W] to logits [B, num_classes]."""
         patches = self.get_submodule("patch_embed.proj")(inputs).flatten(2).transpose(1, 2)
         tokens = (
-            torch.cat([self.cls_token.expand(len(inputs), -1, -1), patches], dim=1) + self.pos_embed
+            torch.cat([self.cls_token.expand(inputs.shape[0], -1, -1), patches], dim=1)
+            + self.pos_embed
         )
         return cast(Tensor, self.head(self.norm(self.blocks(self.pos_drop(tokens)))[:, 0]))

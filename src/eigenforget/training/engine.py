@@ -19,10 +19,10 @@ from torch.distributed import is_initialized
 from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.types import Batch, Outputs
-from eigenforget.data.sources import Source
+from eigenforget.data.sources import Source, TensorSource
 from eigenforget.data.sources.inputs import concatenated, joinable
 from eigenforget.data.sources.placing import near, room_on
-from eigenforget.models.features import Tap, capture, in_eval_mode
+from eigenforget.models.features import Tap, called_with, capture, in_eval_mode
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
@@ -262,6 +262,31 @@ class Engine:
                 self.meter.count(forwarded=len(batch.labels))
                 named = zip(dict.fromkeys(layers), others, strict=True)
                 yield batch, Outputs(logits, features, dict(named))
+
+    def mapped(self, part: nn.Module, source: Source, *, batch_size: int = 512) -> TensorSource:
+        """What a part of a model in eval mode gives for each sample, with the labels, in order.
+
+        Nothing is counted: the samples still have the rest of the model before them.
+
+        Args:
+            part: A module that gives a tensor with a row a sample.
+            source: The samples.
+            batch_size: Samples per batch.
+        """
+        part = self.placed(part)
+
+        def compute(batch: Batch) -> list[Tensor]:
+            with torch.no_grad():
+                return [called_with(part, self.formatted(batch.inputs))]
+
+        given, labels = [], []
+        with in_eval_mode(part):
+            for batch, (tensor,) in self.processes.in_turns(
+                compute, source, batch_size, rows=lambda batch: len(batch.labels)
+            ):
+                given.append(tensor)
+                labels.append(batch.labels)
+        return TensorSource(torch.cat(given), torch.cat(labels))
 
     def correct(self, model: nn.Module, source: Source, *, layer: str | None = None) -> np.ndarray:
         """Whether a model in eval mode classifies each sample as its label says, bool [N].
