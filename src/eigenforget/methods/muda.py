@@ -90,19 +90,19 @@ _LEAST_KNOWN = 2048
 """Samples of either side, at least, of which the original's outputs are computed: 20 for each of
 100 class means."""
 
+_SHARPEST = 16.0
+"""Largest factor on the logits in the target."""
+
 _TRIED, _MOST_KEPT = 8, 2 * 1024**3
 """Samples on which a cut model is compared with the whole, and bytes that its inputs may take."""
-
-_SHARPEST = 16.0
-"""Largest factor on the original's logits in the target."""
 
 
 @configured
 class MUDA(Method):
     """Unlearning by dimensional alignment, self-distillation and recovery.
 
-    Let q be the target made of the frozen original's logits, f_θ the features, f_0 those of the
-    original, and Var f_0 the trace of their covariance over the batch:
+    Let q be the target (see `target`), f_θ the features, f_0 those of the frozen original, and
+    Var f_0 the trace of their covariance over the batch:
 
         forget    w_da · L_DA + w_sd · KL(q ‖ p_θ) + w_probe · (−b log p_c − (1 − b) log(1 − p_c))
         recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
@@ -115,14 +115,19 @@ class MUDA(Method):
     the true labels, on the features of the last steps. It takes part only in joint steps, and only
     if whole classes are forgotten. The alignment moves features into the directions of the retained
     classes; the probe removes from them what a linear classifier could still read, and no more than
-    retraining would remove. The features of a model that never saw a class tell it apart, too. A
-    stand-in says how well: the original drawn anew and trained on a few retain samples. b is the
-    mean that a probe of the stand-in's features gives to held-out samples of the class, or p_c
-    where that is smaller, so that nothing is pulled up.
+    retraining would remove.
+
+    A stand-in says how a model that never saw a class answers about it: the original with the
+    layers that train drawn anew, and trained on a few retain samples (with all layers drawn anew
+    where those are a fifth of the retained data). b is the mean that a probe of its features gives
+    to held-out samples of the class, or p_c where that is smaller, so that nothing is pulled up. Of
+    the forget set q is made of the mean of its logits and the original's, times the factor at which
+    q is as sure, beside retained samples, as the stand-in is.
 
     By default every step takes a batch of each side and minimises the sum of both losses. U and the
     original's outputs are computed once, on as many samples of either side as half of the steps
-    have places for, and at least 2,048, without augmentation. With joint=False a forget phase and a
+    have places for, and at least 2,048, without augmentation, and so is what comes before the
+    layers that train. With joint=False a forget phase and a
     recover phase alternate, as in the paper, each with its own optimizer; `refresh` then computes U
     anew from the current model. `muda(recipe="paper")` is the literal reading of the paper.
 
@@ -214,8 +219,9 @@ class MUDA(Method):
     ] = 4.0
     stand_in_samples: Annotated[
         WholeNumber,
-        "retain samples that the stand-in is trained on, at most; 0 makes none: the probe is to "
-        "see nothing of these classes, and q stays as it is",
+        "retain samples that the stand-in is trained on, at most, twice as many where it draws "
+        "later layers alone; 0 makes none: the probe is to see nothing of these classes, and q is "
+        "made of the original's logits",
     ] = 512
     stand_in_epochs: Annotated[Count, "passes over them"] = 2
     w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
@@ -345,14 +351,14 @@ class MUDA(Method):
         batch_size = self.batch_size or default_batch_size(task)
         steps = self.steps or default_steps(task, batch_size)
         rows = max(math.ceil(self.alternations * steps * batch_size / 2), _LEAST_KNOWN)
-        near = replace(
+        plain = near = replace(
             task,
             forget=task.at_most(unaugmented(task.forget), rows, "joint steps", "forget"),
             retain=task.at_most(unaugmented(retain), rows, "joint steps", "retain"),
         )
         trained = student
         if later is not None and self.norm == "frozen":
-            trained, near = _behind_a_cut(near, student, owned(student, later))
+            trained, near = _behind_a_cut(plain, student, owned(student, later))
         original = near.teacher()
         known = _Known(
             *(
@@ -366,8 +372,8 @@ class MUDA(Method):
             basis.take(seen)
         answers = None
         if self.has_stand_in and _taken_now(task):
-            learns = self.stand_in_samples >= _LEARNS * len(retain)
-            answers = unseen(self, task) if learns else unseen(self, near, later)
+            learns = later is None or self.stand_in_samples >= _LEARNS * len(retain)
+            answers = unseen(self, plain) if learns else unseen(self, near, later)
         phase = Phase(
             "forget",
             (known.forget.source, known.retained.source),
@@ -539,12 +545,11 @@ class _ForgetLoss:
 
     def __init__(self, method: MUDA, task: Task, basis: _Basis | None) -> None:
         self._method, self._target = method, self_distillation_target(method, task)
-        self.sharpness = 1.0
         self._basis = basis if method.w_da > 0 else None
 
     def of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The target [B, C] from the original's logits [B, C] and labels [B]."""
-        return self._target(logits * self.sharpness, labels)
+        return self._target(logits, labels)
 
     def __call__(self, part: LossInputs) -> Tensor:
         """Values per sample [B]."""
@@ -600,6 +605,8 @@ class _JointLoss:
         gone = _taken_now(task)
         self._probes = method.w_probe > 0 and len(gone) > 0
         self._unseen = answers
+        own = method.target in ("self", "self_soft")
+        self._targets = None if answers is None or own else self._of_unseen(known, answers)
         self._probe = FittedProbe(
             task.num_classes,
             batches=math.ceil(_PROBE_ROWS / batch_size),
@@ -608,8 +615,6 @@ class _JointLoss:
         )
         if self._probes:
             self._remember(known, batch_size)
-        if self._unseen is not None:
-            self._sharpen(known, self._unseen.ratio)
 
     def _remember(self, known: _Known, batch_size: int) -> None:
         """Fill the probe's memory with features of the original."""
@@ -619,20 +624,28 @@ class _JointLoss:
                 part = slice(first, min(first + batch_size, rows))
                 self._probe.remember(side.outputs.features[part], side.labels[part])
 
-    def _sharpen(self, known: _Known, ratio: float) -> None:
-        """Make the target as sure of the forget set, beside retained samples, as the stand-in."""
+    def _of_unseen(self, known: _Known, answers: StandInAnswers) -> Tensor:
+        """Targets [N, C] of the forget samples.
+
+        They are made of the mean of the original's and the stand-in's logits, and are as sure of
+        the forget set, beside retained samples, as the stand-in.
+        """
         asked, held = known
-        goal = ratio * confidence(self._forget.of(held.outputs.logits, held.labels))
-        self._forget.sharpness = sharpness(
-            lambda factor: confidence(self._forget.of(asked.outputs.logits * factor, asked.labels)),
-            goal,
-        )
+        logits = (asked.outputs.logits + answers.logits) / 2
+
+        def at(factor: float) -> Tensor:
+            return self._forget.of(logits * factor, asked.labels)
+
+        goal = answers.ratio * confidence(self._forget.of(held.outputs.logits, held.labels))
+        return at(sharpness(lambda factor: confidence(at(factor)), goal))
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         """A scalar."""
         method, labels = self._method, forget.batch.labels
-        before = self._known.forget.of(forget)
-        q = self._forget.of(before.logits, labels)
+        if self._targets is None:
+            q = self._forget.of(self._known.forget.of(forget).logits, labels)
+        else:
+            q = self._targets[forget.batch.positions.to(self._targets.device)]
         loss = self._forget.towards(q, forget)
         if self._probes:
             found = margin(self._probe.step(forget, retained), labels)
@@ -650,10 +663,12 @@ class StandInAnswers(NamedTuple):
     """How a model that never saw the forgotten classes answers about them.
 
     Attributes:
+        logits: Its logits on the forget set [N, C].
         probed: How sure a probe of its features may be of each class [C].
         ratio: Its mean confidence on the forget set, over that on retain samples.
     """
 
+    logits: Tensor
     probed: Tensor
     ratio: float
 
@@ -689,7 +704,8 @@ def unseen(method: MUDA, task: Task, layers: Container[str] | None = None) -> St
     retain = task.needs_retain(method.name)
     optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
     made = StandIn(method.name, 1.0, method.stand_in_epochs, _STAND_IN_BATCH, optimizer)
-    sample = task.sample(retain, method.stand_in_samples, "stand-in")
+    count = method.stand_in_samples * (1 if layers is None else 2)
+    sample = task.sample(retain, count, "stand-in")
     try:
         stand_in = made.train(task, sample, layers)
     except Refused as error:
@@ -710,7 +726,8 @@ def unseen(method: MUDA, task: Task, layers: Container[str] | None = None) -> St
         asked, own = features[0][1 - half :: 2], labels[0][1 - half :: 2]
         sure = probe(asked).softmax(1).gather(1, own.unsqueeze(1)).squeeze(1)
         total, seen = total.index_add(0, own, sure), seen.index_add(0, own, torch.ones_like(sure))
-    return StandInAnswers(total / seen.clamp_min(1), forget / retained)
+    logits = outputs_of(task, stand_in, task.forget).logits
+    return StandInAnswers(logits, total / seen.clamp_min(1), forget / retained)
 
 
 class _Basis:
