@@ -298,6 +298,28 @@ def test_what_stays_is_computed_once_and_changes_no_bit(
         assert model_digest(result) == model_digest(results["cut"])
 
 
+def test_what_is_found_on_the_way_is_found_in_the_whole_model(task: Task) -> None:
+    """Also where a part of it trains, on what the layers before it give."""
+    found: list[Tensor] = []
+    rows: list[Any] = []
+    inputs = next(task.forget.batches(4)).inputs
+
+    def look(model: nn.Module) -> dict[str, float]:
+        found.append(model.eval()(inputs).detach())
+        return {"own": 1.0}
+
+    settings = MUDA(alternations=2, steps=2, stand_in_samples=8, redraw_head=False)
+    result = settings(replace(task, look=look, log=rows.append))
+    assert [row.get("own") for row in rows] == [None, None, 1.0, 1.0]  # the stand-in is not asked
+    assert torch.equal(found[-1], result(inputs)) and not torch.equal(*found)
+
+
+def test_a_basis_that_is_computed_anew_is_that_of_the_whole_model(task: Task) -> None:
+    once = MUDA(alternations=2, steps=2, stand_in_samples=8)
+    again = replace(once, refresh=1, basis_samples=len(task.needs_retain("muda")))
+    assert model_digest(once(task)) != model_digest(again(task))
+
+
 def test_the_stand_in_draws_what_trains_where_it_learns_from_few_of_many(task: Task) -> None:
     stand_ins: list[dict[str, Tensor]] = []
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -46,6 +47,7 @@ from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
 from eigenforget.models.split import split
+from eigenforget.training.log import Look
 from eigenforget.training.losses import (
     MaskedTarget,
     cross_entropy,
@@ -357,7 +359,7 @@ class MUDA(Method):
             retain=task.at_most(unaugmented(retain), rows, "joint steps", "retain"),
         )
         trained = student
-        if later is not None and self.norm == "frozen":
+        if later is not None and self.norm == "frozen" and not self.refresh:
             trained, near = _behind_a_cut(plain, student, owned(student, later))
         original = near.teacher()
         known = _Known(
@@ -386,7 +388,8 @@ class MUDA(Method):
             steps_per_epoch=steps,
             as_one=self.norm == "frozen",  # frozen statistics treat each sample alone
         )
-        task.fit(trained, [phase], epochs=self.alternations)
+        look = None if task.look is None else partial(_whole_look, task.look, student)
+        task.fit(trained, [phase], epochs=self.alternations, look=look)
         if redraws:
             _redraw(task, student, seen, self.margin)
         return student
@@ -522,10 +525,12 @@ def _behind_a_cut(task: Task, model: nn.Module, trains: Container[str]) -> tuple
     that takes too much memory, both stay as they are.
     """
     engine, retain = task.engine, task.needs_retain("muda")
+    if engine.compile or engine.changes:  # who reaches into a training knows the whole model
+        return model, task
     model = engine.placed(model)
     first = engine.formatted(engine.at_device(next(iter(task.forget.batches(_TRIED)))).inputs)
     parts = split(model, trains.__contains__, first) if isinstance(first, Tensor) else None
-    if parts is None or engine.compile:
+    if parts is None:
         return model, task
     with torch.no_grad():
         size = parts.earlier(first.clone()).nbytes / len(first)
@@ -538,6 +543,11 @@ def _behind_a_cut(task: Task, model: nn.Module, trains: Container[str]) -> tuple
         retain=engine.mapped(parts.earlier, retain),
     )
     return parts.later, before
+
+
+def _whole_look(look: Look, student: nn.Module, _: nn.Module) -> Mapping[str, float]:
+    """What is found in the whole student, of which a part trains."""
+    return look(student)
 
 
 class _ForgetLoss:

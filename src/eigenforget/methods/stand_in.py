@@ -87,7 +87,7 @@ class StandIn:
             norm="trained",
             trains=trains.__contains__,
         )
-        return task.fit(model, [phase], epochs=self.epochs)
+        return task.fit(model, [phase], epochs=self.epochs, look=None)  # nobody asks about it
 
     def _later(self, model: nn.Module) -> dict[str, nn.Module]:
         """The modules to draw anew, by name: from the first layer of that share on; at 1 all."""
