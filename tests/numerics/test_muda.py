@@ -198,7 +198,7 @@ def test_the_default_equals_the_algorithm_written_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Joint steps with U of the original's centred retain features, then new rows of the head."""
-    said = torch.randn(len(small.forget), 4, generator=seeds.generator(1), dtype=torch.float64)
+    said = torch.randn(len(small.forget), 4, generator=seeds.generator(1))
     answers = StandInAnswers(said, torch.full((4,), sure), ratio)
     monkeypatch.setattr(muda, "unseen", lambda *_: answers)
     settings = {"alternations": 2, "steps": 3, "batch_size": 5, "k": 2, "schedule": "constant"}
@@ -212,7 +212,7 @@ def test_the_default_equals_the_algorithm_written_out(
     u = torch.as_tensor(numpy_leading(before - before.mean(0), 2))
     speeds = [torch.zeros_like(p) for p in hand.parameters()]
     goal = ratio * masked_softmax(original(retain.inputs)).max(1).mean()
-    mixed = (original(forget.inputs) + said) / 2
+    mixed = (2 * original(forget.inputs) + said) / 3
 
     def beyond(factor: float) -> float:
         return float(masked_softmax(mixed, factor).max(1).mean() - goal)
@@ -328,10 +328,14 @@ def test_the_stand_in_draws_what_trains_where_it_learns_from_few_of_many(task: T
             stand_ins.append(dict((made := super().train(*given)).named_parameters()))
             return made
 
-    retain = task.needs_retain("muda")
+    seen, classes = (
+        len(task.forget) + len(task.needs_retain("muda")),
+        len(task.retained_classes) + 1,
+    )
+    fifth = max(seen, classes * len(task.forget)) // 5
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(muda, "StandIn", Watched)
-        for samples in (len(retain) // 5 - 1, len(retain) // 5 + 1):
+        for samples in (fifth - 1, fifth + 1):
             MUDA(alternations=1, steps=1, stand_in_samples=samples)(task)
     before = dict(task.model.named_parameters())
     trained = MUDA(alternations=1, steps=1)(task).named_parameters()
@@ -362,7 +366,7 @@ def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_c
     assert answered is not None and task.retain is not None
     found = answered.probed
     sample = task.sample(task.retain, 512, "stand-in")
-    made = StandIn("muda", 1.0, 2, 32, Optimizer(schedule="onecycle", clip=5.0))
+    made = StandIn("muda", 1.0, 2, 32, Optimizer(schedule="onecycle", clip=5.0), 512 // 32)
     model = made.train(task, sample)
     sides = [task.sample(of, 1024, "stand-in's probe") for of in (task.forget, task.retain)]
     rows = [outputs_of(task, model, side).features.double().numpy() for side in sides]

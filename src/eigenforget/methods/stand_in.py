@@ -40,6 +40,7 @@ class StandIn:
         epochs: Passes over the samples.
         batch_size: Samples per step.
         optimizer: How its weights move. Without batch norm it needs a limit of the gradient norm.
+        steps: Steps of a pass that starts again where the samples run out; None: one pass.
     """
 
     method: str
@@ -47,6 +48,7 @@ class StandIn:
     epochs: int
     batch_size: int
     optimizer: Optimizer
+    steps: int | None = None
 
     def train(self, task: Task, sample: Source, names: Container[str] | None = None) -> nn.Module:
         """The stand-in, trained on these retain samples. What is frozen is not drawn.
@@ -86,6 +88,7 @@ class StandIn:
             batch_size=self.batch_size,
             norm="trained",
             trains=trains.__contains__,
+            steps_per_epoch=self.steps,
         )
         return task.fit(model, [phase], epochs=self.epochs, look=None)  # nobody asks about it
 
