@@ -277,7 +277,7 @@ def test_what_stays_is_computed_once_and_changes_no_bit(
     """Beside steps through the whole model; its first layer then sees no step."""
     seen: list[int] = []
     model = copy.deepcopy(task.model)
-    settings, cut = MUDA(alternations=2, steps=3, stand_in_samples=8), muda.split
+    settings, cut = MUDA(alternations=2, steps=3, stand_in_samples=8), muda.cut_model
 
     def watched(*given: Any) -> Any:
         first = next(m for m in given[0].modules() if isinstance(m, nn.Conv2d))
@@ -285,13 +285,13 @@ def test_what_stays_is_computed_once_and_changes_no_bit(
         first.register_forward_hook(lambda *called: seen.append(len(called[1][0])))
         return parts
 
-    monkeypatch.setattr(muda, "split", watched)
+    monkeypatch.setattr(muda, "cut_model", watched)
     results = {"cut": settings(replace(task, model=model))}
     count = len(task.forget) + len(task.needs_retain("muda"))
     assert sum(seen) <= count + 8  # each sample, and those that decide what is kept
-    monkeypatch.setattr(muda, "split", lambda *_: None)
+    monkeypatch.setattr(muda, "cut_model", lambda *_: None)
     results["whole"] = settings(replace(task, model=model))
-    monkeypatch.setattr(muda, "split", cut)
+    monkeypatch.setattr(muda, "cut_model", cut)
     monkeypatch.setattr(muda, "_MOST_KEPT", 0)
     results["no room"] = settings(replace(task, model=model))
     for result in results.values():

@@ -44,9 +44,9 @@ from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
 from eigenforget.methods.stand_in import StandIn, margin, outputs_of
 from eigenforget.methods.unseen_distill import UnseenDistill
+from eigenforget.models.cutting import cut_model
 from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
-from eigenforget.models.split import split
 from eigenforget.training.log import Look
 from eigenforget.training.losses import (
     MaskedTarget,
@@ -533,7 +533,7 @@ def _behind_a_cut(task: Task, model: nn.Module, trains: Container[str]) -> tuple
         return model, task
     model = engine.placed(model)
     first = engine.formatted(engine.at_device(next(iter(task.forget.batches(_TRIED)))).inputs)
-    parts = split(model, trains.__contains__, first) if isinstance(first, Tensor) else None
+    parts = cut_model(model, trains.__contains__, first) if isinstance(first, Tensor) else None
     if parts is None:
         return model, task
     with torch.no_grad():

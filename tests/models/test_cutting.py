@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.models.all_cnn import AllCnn
+from eigenforget.models.cutting import cut_model
 from eigenforget.models.features import find_head
 from eigenforget.models.mlp import Mlp
 from eigenforget.models.resnet9 import Resnet9
 from eigenforget.models.small_resnet import SmallResnet
-from eigenforget.models.split import split
 from eigenforget.models.vit_tiny import VitTiny
 
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -48,7 +48,7 @@ def test_the_parts_are_the_whole_and_share_its_layers(name: str) -> None:
     model = made.build(5, (3, 16, 16), seed=0).eval()
     layers = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     prefix = prefix or layers[-1] + "."
-    parts = split(model, lambda p: p.startswith((prefix, find_head(model)[0] + ".")), IMAGES)
+    parts = cut_model(model, lambda p: p.startswith((prefix, find_head(model)[0] + ".")), IMAGES)
     assert parts is not None
     cut = parts.earlier(IMAGES)
     assert torch.equal(parts.later(cut), model(IMAGES))
@@ -79,10 +79,10 @@ class Around(nn.Module):
 
 def test_a_skip_connection_is_cut_before_it_begins() -> None:
     model, rows = Around(), torch.rand(4, 6)
-    parts = split(model, lambda name: name.startswith(("c.", "head.")), rows)
+    parts = cut_model(model, lambda name: name.startswith(("c.", "head.")), rows)
     assert parts is not None
     assert ran(model, parts.earlier, rows) == {"a"}
-    whole = split(model, lambda name: name.startswith("head."), rows)
+    whole = cut_model(model, lambda name: name.startswith("head."), rows)
     assert whole is not None and ran(model, whole.earlier, rows) == {"a", "b", "c"}
 
 
@@ -117,12 +117,12 @@ UNCUT = {
 @pytest.mark.parametrize("name", UNCUT)
 def test_what_cannot_be_followed_or_draws_numbers_is_left_whole(name: str) -> None:
     model, rows = UNCUT[name]().eval(), torch.rand(4, 6)
-    assert split(model, lambda p: p.startswith("head."), rows) is None
+    assert cut_model(model, lambda p: p.startswith("head."), rows) is None
     assert not any(module.training for module in model.modules())
 
 
 def test_there_is_no_cut_before_the_first_layer() -> None:
     model, rows = Own(torch.relu), torch.rand(4, 6)
-    assert split(model, lambda _: True, rows) is None
+    assert cut_model(model, lambda _: True, rows) is None
     model.first.requires_grad_(False)
-    assert split(model, lambda _: True, rows) is not None
+    assert cut_model(model, lambda _: True, rows) is not None

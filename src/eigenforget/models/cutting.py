@@ -18,7 +18,19 @@ if TYPE_CHECKING:  # it takes a tenth of a second to load
     from torch.fx import Graph, Node
 
 
-class Split(NamedTuple):
+_UNTRACED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class CutModel(NamedTuple):
     """Two modules with a model's layers: `later(earlier(x))` is the model of x.
 
     Both hold all of them, under the same names, and run some.
@@ -32,7 +44,7 @@ class Split(NamedTuple):
     later: nn.Module
 
 
-def split(model: nn.Module, trains: Callable[[str], bool], inputs: Tensor) -> Split | None:
+def cut_model(model: nn.Module, trains: Callable[[str], bool], inputs: Tensor) -> CutModel | None:
     """Cut a model where a single tensor passes, as late as nothing before it trains.
 
     Batch norms have to keep their statistics while the parts are used. The parts are compared with
@@ -52,11 +64,11 @@ def split(model: nn.Module, trains: Callable[[str], bool], inputs: Tensor) -> Sp
     try:
         found = _parts(model, trains)
         return found if found is not None and _same(model, found, inputs) else None
-    except Exception:  # a model runs any code, and its code decides how it fails on a symbol
+    except _UNTRACED:  # the code of a model decides how it fails on a symbol
         return None
 
 
-def _parts(model: nn.Module, trains: Callable[[str], bool]) -> Split | None:
+def _parts(model: nn.Module, trains: Callable[[str], bool]) -> CutModel | None:
     from torch import fx
 
     # A trace leaves tensors that the code makes on what it traces.
@@ -67,7 +79,7 @@ def _parts(model: nn.Module, trains: Callable[[str], bool]) -> Split | None:
     before, after = fx.Graph(), fx.Graph()
     before.output(_copied(before, nodes[: cut + 1], {})[nodes[cut]])
     _copied(after, nodes[cut + 1 :], {nodes[cut]: after.placeholder("inputs")})
-    return Split(_Part(model, before), _Part(model, after))
+    return CutModel(_Part(model, before), _Part(model, after))
 
 
 class _Part(nn.Module):
@@ -124,7 +136,7 @@ def _copied(graph: Graph, nodes: Sequence[Node], known: dict[Node, Node]) -> dic
     return known
 
 
-def _same(model: nn.Module, parts: Split, inputs: Tensor) -> bool:
+def _same(model: nn.Module, parts: CutModel, inputs: Tensor) -> bool:
     """Whether the parts give what the model gives, and the earlier one draws no numbers."""
     for training in (False, True):
         with _mode(model, training), torch.no_grad(), torch.random.fork_rng(devices=[]):
