@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import eigenforget
+from tests.test_names import tree_of
 
 ROOT = Path(eigenforget.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -48,11 +49,7 @@ def imports(tree: ast.AST) -> list[str]:
 
 
 def relative_imports(path: Path) -> list[ast.ImportFrom]:
-    return [
-        n
-        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(n, ast.ImportFrom) and n.level
-    ]
+    return [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.ImportFrom) and n.level]
 
 
 MODULES = {
@@ -66,7 +63,7 @@ MODULES = {
 def modules_of(path: Path) -> set[str]:
     """Modules of the package that a file imports: the named module, not the packages around it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level:
@@ -82,7 +79,7 @@ def modules_of(path: Path) -> set[str]:
 
 
 def own_parts(path: Path) -> set[str]:
-    names = [name.split(".") for name in imports(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [name.split(".") for name in imports(tree_of(path))]
     return {
         name[1] for name in names if name[0] == "eigenforget" and len(name) > 1 and name[1] in LEVEL
     }
@@ -120,7 +117,7 @@ def test_record_and_report_stand_alone(part: str, allowed: set[str]) -> None:
     on_use = {"signing.py": {"cryptography"}}
     for path in (ROOT / part).rglob("*.py"):
         assert own_parts(path) <= allowed | {part}, path
-        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in imports(tree_of(path)):
             top = name.split(".")[0]
             known = (
                 sys.stdlib_module_names
@@ -141,9 +138,7 @@ def test_only_record_imports_relatively_and_from_itself() -> None:
                 f"{path.name} imports {'.' * node.level}{node.module or ''}"
             )
     for path in (ROOT / "record").glob("*.py"):
-        assert "eigenforget." not in {
-            name[:12] for name in imports(ast.parse(path.read_text(encoding="utf-8")))
-        }, path
+        assert "eigenforget." not in {name[:12] for name in imports(tree_of(path))}, path
 
 
 def test_public_names_resolve_and_are_few() -> None:
@@ -188,7 +183,7 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
 
 def test_no_catch_all_and_no_assert_for_user_input() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ExceptHandler):
                 caught = "" if node.type is None else ast.unparse(node.type)
                 # A bench runs methods of anyone: whatever one raises is on record as its cell's
@@ -207,7 +202,7 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
 
 def test_functions_stay_small() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 first = (
                     node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]

@@ -46,7 +46,8 @@ def name_of(path: Path) -> str:
 def blocks(path: Path, language: str) -> list[str]:
     """The blocks of a language that are to run, in their order."""
     text = path.read_text(encoding="utf-8")
-    found = re.finditer(rf"(?P<before>[^\n]*)\n+```{language}\n(?P<code>.*?)```", text, re.DOTALL)
+    block = rf"^(?P<before>.*)\n+```{language}\n(?P<code>[\s\S]*?)```"
+    found = re.finditer(block, text, re.MULTILINE)
     return [block["code"] for block in found if not block["before"].startswith(NOT_RUN)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
@@ -23,7 +24,7 @@ from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.methods import METHODS
 from eigenforget.training.cost import CostClock
-from eigenforget.training.engine import Engine
+from eigenforget.training.engine import Engine, _Training
 from eigenforget.training.losses import cross_entropy, kl_between
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
 from eigenforget.training.recipe import supervised
@@ -282,6 +283,28 @@ def test_no_step_reads_a_value(engine: Engine) -> None:
             engine.fit(net().float(), [phase], epochs=1, seed=0)
         counts.append(reads.count)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_no_tensor_of_a_step_outlives_the_next_one(
+    accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small tensors that stay make holes between large ones: memory would grow with the steps."""
+    seen: list[weakref.ref[Tensor]] = []
+    step = _Training._step
+
+    def watched(self: _Training, *args: Any) -> list[Tensor]:
+        assert sum(ref() is not None for ref in seen) <= accumulate
+        found = step(self, *args)
+        seen.extend(weakref.ref(loss) for loss in found)
+        return found
+
+    monkeypatch.setattr(_Training, "_step", watched)
+    rows: list[Any] = []
+    engine = Engine(device="cpu", accumulate=accumulate)
+    phase = Phase("plain", (data(23),), ce, Optimizer(lr=0.1), 5)
+    engine.fit(net(), [phase], epochs=2, seed=0, log=rows.append)
+    assert len(seen) == 2 * 5 and [row["loss"] > 0 for row in rows] == [True, True]
 
 
 def test_divergence_is_an_error(engine: Engine) -> None:

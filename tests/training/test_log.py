@@ -90,14 +90,14 @@ def test_time_spent_looking_is_taken_off(
     experiment: Experiment, original: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(self: Glance, model: torch.nn.Module) -> dict[str, float]:
-        time.sleep(0.4)
+        time.sleep(0.1)
         return {}
 
     monkeypatch.setattr(Glance, "__call__", slow)
     method = METHODS.parse("finetune(epochs=2)")
     started = time.perf_counter()
     made = experiment.unlearn(original, method, seed=0, log=lambda row: None)
-    assert made.seconds <= time.perf_counter() - started - 0.8
+    assert made.seconds <= time.perf_counter() - started - 0.2
 
 
 def test_a_shown_row_goes_to_both() -> None:

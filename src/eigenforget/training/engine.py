@@ -517,15 +517,20 @@ class _Training:
         if phase.prepare is not None and phase.prepare(self.model, epoch) is False:
             return None
         self._set_mode(index)
-        losses: list[Tensor] = []
         sizes: list[int] = []
+        # In one tensor: a small one kept from each step leaves holes that no later batch fits into,
+        # and memory grows with the steps.
+        losses = torch.empty(0)
         with self.loss.watching(phase) as taps:
             batches = _aligned(phase, order)
             while group := list(islice(batches, self.engine.accumulate)):
+                found = self._step(index, epoch, taps, group)
+                losses = losses if sizes else found[0].new_empty(phase.steps())
+                for number, loss in enumerate(found, len(sizes)):
+                    losses[number] = loss
                 sizes += [len(leading.labels) for leading, *_ in group]
-                losses += self._step(index, epoch, taps, group)
         # One look for the whole epoch: within a step nothing waits for the device.
-        values = self.engine.processes.mean(torch.stack(losses)).tolist()
+        values = self.engine.processes.mean(losses).tolist()
         for number, value in enumerate(values):
             if not math.isfinite(value):
                 step = first + number // self.engine.accumulate
