@@ -167,10 +167,11 @@ class MUDA(Method):
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
-        "trained: stand_in_epochs × stand_in_samples + alternations × steps × batch_size × 2, "
-        "later layers; forward: half of the second of these, at least 4,096, + 2,048 for the "
-        "stand-in; with joint=False, alternations × (1 + recover_ratio) × forget trained, and as "
-        "much forward; single samples: what `samples` takes"
+        "trained: stand_in_epochs × stand_in_samples, twice that where later layers alone are "
+        "drawn, + alternations × steps × batch_size × 2, later layers; forward: half of the second "
+        "of these, at least 4,096, + its forget samples and 2,048 for the stand-in; with "
+        "joint=False, alternations × (1 + recover_ratio) × forget trained, and as much forward; "
+        "single samples: what `samples` takes"
     )
     search_space: ClassVar = {
         "forget_lr": Range(5e-4, 3e-3),
