@@ -582,3 +582,22 @@ def test_batches_that_go_through_the_model_as_one_train_alike(engine: Engine) ->
         trained.append([p.detach() for p in model.parameters()])
     torch.testing.assert_close(*trained, rtol=1e-12, atol=1e-14)
     assert calls == [4] * 24 + [8] * 12
+
+
+@pytest.mark.filterwarnings("ignore:.*bfloat16")
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "32-true"])
+def test_a_model_in_training_is_looked_at_in_every_precision(precision: Any) -> None:
+    """The training holds the model in its own type; data stay in float32."""
+    engine, model = Engine(device="cpu", precision=precision), net().float()
+    source = TensorSource(data().inputs.float(), data().targets)
+    seen: list[Tensor] = []
+
+    def look(student: nn.Module) -> dict[str, float]:
+        ((batch, outputs),) = engine.forward(student, source)
+        own = next(student.parameters()).dtype
+        seen.append(outputs.logits - student.eval()(batch.inputs.to(own)).float())
+        return {}
+
+    phase = Phase("plain", (source,), ce, Optimizer(lr=0.01), 8)
+    engine.fit(model, [phase], epochs=2, seed=0, look=look, log=lambda _: None)
+    assert len(seen) == 2 and not any(rest.any() for rest in seen)

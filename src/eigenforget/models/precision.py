@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.models.checkpoint import named_tensors
@@ -157,3 +157,16 @@ def _beside(name: str, types: Mapping[str, torch.dtype]) -> torch.dtype | None:
 def _unfit(name: str, dtype: torch.dtype) -> str:
     hint = "" if dtype.is_complex else "; of a quantised model give the one that it was made from"
     return f"{name} is {dtype}, and weights must be float16, bfloat16, float32 or float64{hint}"
+
+
+def in_type_of(model: nn.Module, inputs: Any) -> Any:
+    """The inputs in the type of the weights, where all of these have one.
+
+    A training in half or double precision holds such a model, and is asked for its outputs in
+    between.
+    """
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if len(types) != 1:
+        return inputs
+    (own,) = types
+    return tree_map_only(Tensor, lambda x: x.to(own) if x.is_floating_point() else x, inputs)

@@ -24,6 +24,7 @@ from eigenforget.data.sources.inputs import concatenated, joinable
 from eigenforget.data.sources.placing import near, room_on
 from eigenforget.models.features import Tap, called_with, capture, in_eval_mode
 from eigenforget.models.initialisation import infinite_constants, unsound
+from eigenforget.models.precision import in_type_of
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.processes import (
@@ -253,7 +254,8 @@ class Engine:
 
             def compute(batch: Batch) -> list[Tensor]:
                 with torch.no_grad():
-                    found = tap(self.formatted(batch.inputs)).mapped(Tensor.float)
+                    inputs = in_type_of(model, self.formatted(batch.inputs))
+                    found = tap(inputs).mapped(Tensor.float)
                 return [found.logits, found.features, *found.layers.values()]
 
             for batch, (logits, features, *others) in self.processes.in_turns(
@@ -277,7 +279,7 @@ class Engine:
 
         def compute(batch: Batch) -> list[Tensor]:
             with torch.no_grad():
-                return [called_with(part, self.formatted(batch.inputs))]
+                return [called_with(part, in_type_of(part, self.formatted(batch.inputs)))]
 
         given, labels = [], []
         with in_eval_mode(part):
