@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import TensorSource
-from eigenforget.methods import METHODS, Finetune, RandomLabel
+from eigenforget.methods import (
+    AMUN,
+    METHODS,
+    MUDA,
+    REM,
+    RUM,
+    BoundaryShrink,
+    Finetune,
+    JiT,
+    RandomLabel,
+)
 from eigenforget.methods.base import Method, Task
 from eigenforget.methods.unlearn import run_method, unlearn
 from eigenforget.models import checkpoint
@@ -192,6 +202,27 @@ def test_a_model_that_changes_its_input_in_place_never_sees_a_changed_batch(kind
         for in_place in (False, True)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*(r.values() for r in results), strict=True))
+
+
+@pytest.mark.parametrize(
+    "kind", [AMUN, BoundaryShrink, Finetune, JiT, MUDA, REM, RUM], ids=lambda kind: kind.name
+)
+def test_data_of_float32_suit_an_engine_of_float64(kind: type) -> None:
+    """Also where the training is watched, and where the method itself calls the model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+    x, y = torch.randn(64, 6), torch.arange(64) % 4
+    gone = y == 3
+    found = unlearn(
+        model,
+        forget=(x[gone], y[gone]),
+        retain=(x[~gone], y[~gone]),
+        method=quick(kind),
+        engine=Engine(device="cpu", precision="64-true"),
+        log=lambda _: None,
+    )
+    before, after = model.state_dict(), found.state_dict()
+    assert any(not torch.equal(before[key].double(), value) for key, value in after.items())
 
 
 @EVERY

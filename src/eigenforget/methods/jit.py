@@ -106,7 +106,9 @@ class JiT(SGDFields, Method):
             for _ in range(self.noises):
                 noisy = noised(inputs, self.sigma, noise)
                 with torch.no_grad():
-                    moved = logits_of(called_with(student, task.engine.formatted(noisy))).float()
+                    moved = logits_of(
+                        called_with(student, task.engine.formatted(noisy, student))
+                    ).float()
                 task.engine.meter.count(forwarded=len(logits))
                 found = found + ratio(logits, moved, inputs, noisy)
             return found.sum() / self.noises

@@ -206,7 +206,7 @@ class _Run:
     def _widened(self, widened: WideModel, batch: Batch) -> Tensor:
         """Cross-entropy [B] of the model with the units that each sample goes through."""
         mask = self._masks.of(batch.positions)
-        inputs = self._task.engine.formatted(batch.inputs)
+        inputs = self._task.engine.formatted(batch.inputs, widened.model)
         with self._task.engine.local.autocast(), widened.side.beside(widened.model, mask):
             logits = logits_of(called_with(widened.model, inputs))
         return cross_entropy(logits.float(), batch.labels)

@@ -254,8 +254,7 @@ class Engine:
 
             def compute(batch: Batch) -> list[Tensor]:
                 with torch.no_grad():
-                    inputs = in_type_of(model, self.formatted(batch.inputs))
-                    found = tap(inputs).mapped(Tensor.float)
+                    found = tap(self.formatted(batch.inputs, model)).mapped(Tensor.float)
                 return [found.logits, found.features, *found.layers.values()]
 
             for batch, (logits, features, *others) in self.processes.in_turns(
@@ -279,7 +278,7 @@ class Engine:
 
         def compute(batch: Batch) -> list[Tensor]:
             with torch.no_grad():
-                return [called_with(part, in_type_of(part, self.formatted(batch.inputs)))]
+                return [called_with(part, self.formatted(batch.inputs, part))]
 
         given, labels = [], []
         with in_eval_mode(part):
@@ -323,8 +322,10 @@ class Engine:
         there = (isinstance(column, Tensor) and column.device == device for column in batch)
         return batch if all(there) else self.local.to_device(batch)
 
-    def formatted(self, inputs: Any) -> Any:
-        """Inputs in the engine's memory order."""
+    def formatted(self, inputs: Any, model: nn.Module | None = None) -> Any:
+        """Inputs in the engine's memory order, and in the type of the model that they are for."""
+        if model is not None:
+            inputs = in_type_of(model, inputs)
         if self.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs

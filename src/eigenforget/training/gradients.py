@@ -242,7 +242,7 @@ def visit_gradients(
     with unchanged_by_passes(model), in_eval_mode(model):
         for batch in source.batches(chunk or held_at_once(weights)):
             batch = engine.at_device(batch)
-            found = per_sample(weights, engine.formatted(batch.inputs), batch.labels)
+            found = per_sample(weights, engine.formatted(batch.inputs, model), batch.labels)
             engine.meter.count(trained=len(batch.labels))
             rows = torch.cat([found[name].flatten(1).double() for name in weights], 1)
             for row in rows:
@@ -371,7 +371,7 @@ def _mean(
     total = {name: torch.zeros_like(value) for name, value in like.items()}
 
     def compute(batch: Batch) -> list[Tensor]:
-        found = summed(engine.formatted(batch.inputs), batch.labels)
+        found = summed(engine.formatted(batch.inputs, model), batch.labels)
         return [found[name].unsqueeze(0) for name in like]
 
     # What modules keep of a pass belongs to the transforms of torch.func, which end here.
