@@ -584,7 +584,6 @@ def test_batches_that_go_through_the_model_as_one_train_alike(engine: Engine) ->
     assert calls == [4] * 24 + [8] * 12
 
 
-@pytest.mark.filterwarnings("ignore:.*bfloat16")
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "32-true"])
 def test_a_model_in_training_is_looked_at_in_every_precision(precision: Any) -> None:
     """The training holds the model in its own type; data stay in float32."""
