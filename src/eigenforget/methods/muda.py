@@ -45,7 +45,7 @@ from eigenforget.methods.retained import feature_error
 from eigenforget.methods.stand_in import StandIn, margin, outputs_of
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.models.cutting import cut_model
-from eigenforget.models.features import find_head
+from eigenforget.models.features import find_head, in_eval_mode
 from eigenforget.models.heads import linear_head
 from eigenforget.training.log import Look
 from eigenforget.training.losses import (
@@ -537,7 +537,7 @@ def _behind_a_cut(task: Task, model: nn.Module, trains: Container[str]) -> tuple
     parts = cut_model(model, trains.__contains__, first) if isinstance(first, Tensor) else None
     if parts is None:
         return model, task
-    with torch.no_grad():
+    with in_eval_mode(model), torch.no_grad():
         size = parts.earlier(first.clone()).nbytes / len(first)
     if size * (len(task.forget) + len(retain)) > _MOST_KEPT:
         return model, task
