@@ -464,6 +464,7 @@ PAGES: dict[str, Callable[[Path], Any]] = {
     "backdoor": backdoor_page,
     "plans/backdoor_digits": backdoor_page,
     "plans/backdoor_muda": backdoor_page,
+    "plans/backdoor_resnet9": backdoor_page,
     "metric_audit": audit_pages,
     "sequence_digits": sequence_page,
     "plans": plan_pages,
