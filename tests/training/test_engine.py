@@ -426,7 +426,8 @@ def test_compiled_training_gives_the_same_weights_under_the_same_names(
         return real(model, backend="eager")
 
     monkeypatch.setattr(torch, "compile", record)
-    method = METHODS.parse("muda(alternations=2, batch_size=8, basis_samples=20)")
+    # All layers train: what is compiled is never cut, and batches of other sizes round differently.
+    method = METHODS.parse("muda(alternations=2, batch_size=8, trained=1.0)")
     sides = {"forget": _single(FORGET), "retain": _single(RETAIN)}
     engines = [Engine(device="cpu", compile=flag) for flag in (False, True)]
     results = [
