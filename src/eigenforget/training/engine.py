@@ -23,7 +23,7 @@ from eigenforget.data.sources import Source, TensorSource
 from eigenforget.data.sources.inputs import concatenated, joinable
 from eigenforget.data.sources.placing import near, room_on
 from eigenforget.models.features import Tap, called_with, capture, in_eval_mode
-from eigenforget.models.initialisation import infinite_constants, unsound
+from eigenforget.models.initialisation import NORMS, infinite_constants, unsound
 from eigenforget.models.precision import in_type_of
 from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
@@ -37,8 +37,6 @@ from eigenforget.training.updater import set_up
 
 if TYPE_CHECKING:  # it takes as long to load as torch
     from lightning_fabric import Fabric
-
-_NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (torch has no public base)
 
 
 Change = Callable[[nn.Module, Sequence[Phase]], Sequence[Phase]]
@@ -523,13 +521,11 @@ class _Training:
         sizes: list[int] = []
         # In one tensor: a small one kept from each step leaves holes that no later batch fits into,
         # and memory grows with the steps.
-        losses = torch.empty(0)
+        losses = torch.empty(phase.steps(), dtype=torch.float64, device=self.engine.local.device)
         with self.loss.watching(phase) as taps:
             batches = _aligned(phase, order)
             while group := list(islice(batches, self.engine.accumulate)):
-                found = self._step(index, epoch, taps, group)
-                losses = losses if sizes else found[0].new_empty(phase.steps())
-                for number, loss in enumerate(found, len(sizes)):
+                for number, loss in enumerate(self._step(index, epoch, taps, group), len(sizes)):
                     losses[number] = loss
                 sizes += [len(leading.labels) for leading, *_ in group]
         # One look for the whole epoch: within a step nothing waits for the device.
@@ -587,7 +583,7 @@ class _Training:
         for teacher in phase.teachers:
             self.engine.placed(teacher).eval()
         for module in self.model.modules():
-            if isinstance(module, _NORMS):
+            if isinstance(module, NORMS):
                 own = list(module.parameters())
                 moves = any(id(p) in trained for p in own)
                 live = not own or any(id(p) in self.thawed for p in own)
