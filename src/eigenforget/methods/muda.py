@@ -45,7 +45,7 @@ from eigenforget.methods.retained import feature_error
 from eigenforget.methods.stand_in import StandIn, margin, outputs_of
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.models.cutting import cut_model
-from eigenforget.models.features import find_head, in_eval_mode
+from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
 from eigenforget.training.log import Look
 from eigenforget.training.losses import (
@@ -127,8 +127,8 @@ class MUDA(Method):
     layers that train drawn anew, and trained on a few retain samples (with all layers drawn anew
     where those are a fifth of the retained data). b is the mean that a probe of its features gives
     to held-out samples of the class, or p_c where that is smaller, so that nothing is pulled up. Of
-    the forget set q is made of the mean of its logits and the original's, times the factor at which
-    q is as sure, beside retained samples, as the stand-in is.
+    the forget set q is made of a third of its logits and two thirds of the original's, times the
+    factor at which q is as sure, beside retained samples, as the stand-in is.
 
     By default every step takes a batch of each side and minimises the sum of both losses. U and the
     original's outputs are computed once, on as many samples of either side as half of the steps
@@ -338,13 +338,12 @@ class MUDA(Method):
             raise Refused("muda fits its probe in joint steps: joint=False goes with w_probe=0")
         student = task.student()
         later = self._later(task, student)
-        trains = None if later is None else owned(student, later).__contains__
         redraws = self.redraw_head and _redraws(task, student)
         uses_retain = self.w_da > 0 or self.recovers or redraws
         retain = task.needs_retain(self.name) if uses_retain else None
         if self.joint and retain is not None:
             return self._jointly(task, student, retain, later, redraws)
-        return self._in_turn(task, student, retain, trains, redraws)
+        return self._in_turn(task, student, retain, later, redraws)
 
     def _jointly(
         self,
@@ -355,6 +354,7 @@ class MUDA(Method):
         redraws: bool,
     ) -> nn.Module:
         """Every step takes a batch of each side."""
+        names = None if later is None else owned(student, later)
         batch_size = self.batch_size or default_batch_size(task)
         steps = self.steps or default_steps(task, batch_size)
         rows = max(math.ceil(self.alternations * steps * batch_size / 2), _LEAST_KNOWN)
@@ -364,8 +364,8 @@ class MUDA(Method):
             retain=task.at_most(unaugmented(retain), rows, "joint steps", "retain"),
         )
         trained = student
-        if later is not None and self.norm == "frozen" and not self.refresh:
-            trained, near = _behind_a_cut(plain, student, owned(student, later))
+        if names is not None and self.norm == "frozen" and not self.refresh:
+            trained, near = _behind_a_cut(plain, student, names)
         original = near.teacher()
         known = _Known(
             *(
@@ -389,7 +389,7 @@ class MUDA(Method):
             batch_size,
             prepare=basis.refresh if basis is not None and self.refresh else None,
             norm=self.norm,
-            trains=None if later is None else owned(student, later).__contains__,
+            trains=None if names is None else names.__contains__,
             steps_per_epoch=steps,
             as_one=self.norm == "frozen",  # frozen statistics treat each sample alone
         )
@@ -404,7 +404,7 @@ class MUDA(Method):
         task: Task,
         student: nn.Module,
         retain: Source | None,
-        trains: Callable[[str], bool] | None,
+        later: Mapping[str, nn.Module] | None,
         redraws: bool,
     ) -> nn.Module:
         """A forget phase and a recover phase alternate."""
@@ -418,7 +418,7 @@ class MUDA(Method):
             teachers=(task.teacher(),),
             prepare=None if basis is None else basis.refresh,
             norm=self.norm,
-            trains=trains,
+            trains=None if later is None else owned(student, later).__contains__,
             steps_per_epoch=self.steps,
         )
         phases = [forget]
@@ -535,11 +535,8 @@ def _behind_a_cut(task: Task, model: nn.Module, trains: Container[str]) -> tuple
     model = engine.placed(model)
     first = engine.formatted(engine.at_device(next(iter(task.forget.batches(_TRIED)))).inputs)
     parts = cut_model(model, trains.__contains__, first) if isinstance(first, Tensor) else None
-    if parts is None:
-        return model, task
-    with in_eval_mode(model), torch.no_grad():
-        size = parts.earlier(first.clone()).nbytes / len(first)
-    if size * (len(task.forget) + len(retain)) > _MOST_KEPT:
+    samples = len(task.forget) + len(retain)
+    if parts is None or samples * parts.sample_bytes > _MOST_KEPT:
         return model, task
     before = replace(
         task,
@@ -559,16 +556,12 @@ class _ForgetLoss:
     """w_da · L_DA + w_sd · KL(q ‖ p) of a forget batch."""
 
     def __init__(self, method: MUDA, task: Task, basis: _Basis | None) -> None:
-        self._method, self._target = method, self_distillation_target(method, task)
+        self._method, self.target = method, self_distillation_target(method, task)
         self._basis = basis if method.w_da > 0 else None
-
-    def of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The target [B, C] from the original's logits [B, C] and labels [B]."""
-        return self._target(logits, labels)
 
     def __call__(self, part: LossInputs) -> Tensor:
         """Values per sample [B]."""
-        return self.towards(self.of(part.teachers[0].logits, part.batch.labels), part)
+        return self.towards(self.target(part.teachers[0].logits, part.batch.labels), part)
 
     def towards(self, q: Tensor, part: LossInputs) -> Tensor:
         """The same for a target [B, C] that is known."""
@@ -615,13 +608,12 @@ class _JointLoss:
         batch_size: int,
         answers: StandInAnswers | None,
     ) -> None:
-        self._method, self._known = method, known
+        self._method, self._retained = method, known.retained
         self._forget, self._recover = _ForgetLoss(method, task, basis), _RecoverLoss(method, task)
         gone = _taken_now(task)
         self._probes = method.w_probe > 0 and len(gone) > 0
         self._unseen = answers
-        own = method.target in ("self", "self_soft")
-        self._targets = None if answers is None or own else self._of_unseen(known, answers)
+        self._targets = self._made(known.forget, known.retained)
         self._probe = FittedProbe(
             task.num_classes,
             batches=math.ceil(_PROBE_ROWS / batch_size),
@@ -639,28 +631,27 @@ class _JointLoss:
                 part = slice(first, min(first + batch_size, rows))
                 self._probe.remember(side.outputs.features[part], side.labels[part])
 
-    def _of_unseen(self, known: _Known, answers: StandInAnswers) -> Tensor:
+    def _made(self, asked: _Side, held: _Side) -> Tensor:
         """Targets [N, C] of the forget samples.
 
-        They are made of the mean of the original's and the stand-in's logits, and are as sure of
-        the forget set, beside retained samples, as the stand-in.
+        With a stand-in they are made of its logits and the original's, and are as sure of the
+        forget set, beside retained samples, as the stand-in, unless they are to be the original's.
         """
-        asked, held = known
-        logits = torch.lerp(asked.outputs.logits, answers.logits, _OF_STAND_IN)
+        answers, target, logits = self._unseen, self._forget.target, asked.outputs.logits
+        if answers is None or self._method.target in ("self", "self_soft"):
+            return target(logits, asked.labels)
+        mixed = torch.lerp(logits, answers.logits, _OF_STAND_IN)
 
         def at(factor: float) -> Tensor:
-            return self._forget.of(logits * factor, asked.labels)
+            return target(mixed * factor, asked.labels)
 
-        goal = answers.ratio * confidence(self._forget.of(held.outputs.logits, held.labels))
+        goal = answers.ratio * confidence(target(held.outputs.logits, held.labels))
         return at(sharpness(lambda factor: confidence(at(factor)), goal))
 
     def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
         """A scalar."""
         method, labels = self._method, forget.batch.labels
-        if self._targets is None:
-            q = self._forget.of(self._known.forget.of(forget).logits, labels)
-        else:
-            q = self._targets[forget.batch.positions.to(self._targets.device)]
+        q = self._targets[forget.batch.positions.to(self._targets.device)]
         loss = self._forget.towards(q, forget)
         if self._probes:
             found = margin(self._probe.step(forget, retained), labels)
@@ -670,8 +661,8 @@ class _JointLoss:
                 sure = torch.minimum(self._unseen.probed.to(now)[labels], now)
             left = binary_cross_entropy_with_logits(found, sure, reduction="none")
             loss = loss + method.w_probe * left
-        known = self._known.retained.of(retained)
-        return loss.mean() + self._recover.beside(retained, known).mean()
+        before = self._retained.of(retained)
+        return loss.mean() + self._recover.beside(retained, before).mean()
 
 
 class StandInAnswers(NamedTuple):

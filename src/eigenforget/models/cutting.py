@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,12 @@ class CutModel(NamedTuple):
     Attributes:
         earlier: Inputs to the tensor at the cut. Nothing that it runs trains.
         later: That tensor to logits.
+        sample_bytes: What that tensor takes for each sample.
     """
 
     earlier: nn.Module
     later: nn.Module
+    sample_bytes: int
 
 
 def cut_model(model: nn.Module, trains: Callable[[str], bool], inputs: Tensor) -> CutModel | None:
@@ -62,13 +64,14 @@ def cut_model(model: nn.Module, trains: Callable[[str], bool], inputs: Tensor) -
     if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):  # noqa: SLF001
         return None  # they would see the symbols of a trace
     try:
-        found = _parts(model, trains)
-        return found if found is not None and _same(model, found, inputs) else None
+        parts = _parts(model, trains)
+        cut = None if parts is None else _agreed(model, *parts, inputs)
+        return None if parts is None or cut is None else CutModel(*parts, cut.nbytes // len(cut))
     except _UNTRACED:  # the code of a model decides how it fails on a symbol
         return None
 
 
-def _parts(model: nn.Module, trains: Callable[[str], bool]) -> CutModel | None:
+def _parts(model: nn.Module, trains: Callable[[str], bool]) -> tuple[_Part, _Part] | None:
     from torch import fx
 
     # A trace leaves tensors that the code makes on what it traces.
@@ -79,7 +82,7 @@ def _parts(model: nn.Module, trains: Callable[[str], bool]) -> CutModel | None:
     before, after = fx.Graph(), fx.Graph()
     before.output(_copied(before, nodes[: cut + 1], {})[nodes[cut]])
     _copied(after, nodes[cut + 1 :], {nodes[cut]: after.placeholder("inputs")})
-    return CutModel(_Part(model, before), _Part(model, after))
+    return _Part(model, before), _Part(model, after)
 
 
 class _Part(nn.Module):
@@ -136,19 +139,21 @@ def _copied(graph: Graph, nodes: Sequence[Node], known: dict[Node, Node]) -> dic
     return known
 
 
-def _same(model: nn.Module, parts: CutModel, inputs: Tensor) -> bool:
-    """Whether the parts give what the model gives, and the earlier one draws no numbers."""
+def _agreed(
+    model: nn.Module, earlier: nn.Module, later: nn.Module, inputs: Tensor
+) -> Tensor | None:
+    """What passes the cut, if the parts give what the model gives and the first draws nothing."""
     for training in (False, True):
         with _mode(model, training), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            cut, again = (called_with(parts.earlier, inputs) for _ in range(2))
+            cut, again = (called_with(earlier, inputs) for _ in range(2))
             found = []
-            for part, given in ((model, inputs), (parts.later, cut)):
+            for part, given in ((model, inputs), (later, cut)):
                 torch.manual_seed(0)
                 found.append(called_with(part, given))
         for one, other in ((cut, again), found):
             if not (isinstance(one, Tensor) and torch.equal(one, other)):
-                return False
-    return True
+                return None
+    return cast(Tensor, cut)
 
 
 @contextmanager
