@@ -53,6 +53,21 @@ def test_smoothed_cross_entropy_is_the_mean_over_the_smoothed_target(logits, smo
     )
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("count", [1, 2, 37, 128])
+def test_mean_cross_entropy_has_the_gradient_of_the_mean_to_the_bit(count, smoothing):
+    generator = torch.Generator().manual_seed(count)
+    logits = torch.randn(count, C, generator=generator) * 3
+    labels = torch.randint(0, C, (count,), generator=generator)
+    one, each = (logits.clone().requires_grad_() for _ in range(2))
+    found = losses.mean_cross_entropy(one, labels, smoothing)
+    expected = losses.cross_entropy(each, labels, smoothing).mean()
+    found.backward()
+    expected.backward()
+    assert torch.equal(one.grad, each.grad)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
 def test_entropy_is_scipys(logits):
     same(losses.entropy(logits), scipy_entropy(softmax(logits.numpy(), axis=1), axis=1))
 

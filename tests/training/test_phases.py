@@ -57,6 +57,25 @@ def test_kinds_of_optimizers() -> None:
     assert isinstance(adamw, torch.optim.AdamW) and adamw.param_groups[0]["weight_decay"] == 0.1
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_steps_have_the_bits_of_torchs_loop_over_tensors(kind: str) -> None:
+    shapes = ((64, 17), (17,), (3, 3, 5, 5), (1,))
+    found, expected = ([nn.Parameter(torch.linspace(-1, 1, math.prod(s)).view(s)) for s in shapes]
+                       for _ in range(2))  # fmt: skip
+    ours = Optimizer(kind=kind, lr=0.05).over(found)  # type: ignore[arg-type]
+    names = {"sgd": ("lr", "momentum", "nesterov", "weight_decay"), "adamw": ("lr", "weight_decay")}
+    same = {name: ours.defaults[name] for name in names[kind]}
+    theirs = type(ours)(expected, foreach=False, **same)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(9):
+        for one, other in zip(found, expected, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+    assert all(map(torch.equal, found, expected))
+
+
 def test_steps_of_an_epoch() -> None:
     phase = Phase("p", (SOURCE,), supervised, Optimizer(), 8)
     assert phase.steps() == 3

@@ -80,7 +80,7 @@ class MUNBa(SGDFields, Method):
 
         def loss(forget: LossInputs, retained: LossInputs) -> Tensor:
             of_forget = cross_entropy(forget.outputs.logits, wrong.of(forget)).mean()
-            of_retain = supervised(retained).mean()
+            of_retain = supervised(retained)
             alpha = bargain(_gradient(of_retain, weights), _gradient(of_forget, weights))
             return alpha.retain * of_retain + alpha.forget * of_forget
 

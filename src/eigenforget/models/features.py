@@ -49,21 +49,13 @@ class Tap:
         Raises:
             EigenforgetError: A layer did not run, gave no tensor, or none with a row a sample.
         """
-        logits = self._logits(inputs)
-        for layer, features in list(self._kept.items()):
-            known = layer in self._forms or not isinstance(features, Tensor)
-            if not known and (features.ndim > 2 or len(features) != len(logits)):
-                self._forms[layer] = self._form(layer, features, logits, inputs)
-        return Outputs(
-            logits,
-            self._rows(None, logits),
-            {layer: self._rows(layer, logits) for layer in self.layers},
-        )
-
-    def _logits(self, inputs: Any) -> Tensor:
         self._kept.clear()
         self._answers = None
-        return logits_of(called_with(self._called, inputs))
+        logits = logits_of(called_with(self._called, inputs))
+        features = self._rows(None, logits, inputs)
+        return Outputs(
+            logits, features, {layer: self._rows(layer, logits, inputs) for layer in self.layers}
+        )
 
     def _form(self, layer: str | None, features: Tensor, logits: Tensor, inputs: Any) -> StepForm:
         if layer is None and self._answers is not None:
@@ -83,16 +75,19 @@ class Tap:
         self._kept, self._answers = kept, answers
         return axis
 
-    def _rows(self, layer: str | None, logits: Tensor) -> Tensor:
+    def _rows(self, layer: str | None, logits: Tensor, inputs: Any) -> Tensor:
         found = self._kept.get(layer)
         if not isinstance(found, Tensor):
             which = "the feature layer" if layer is None else f"layer {layer!r}"
             raise EigenforgetError(
                 f"{which} did not run in the forward pass, or gave no tensor: name another layer"
             )
-        if layer in self._forms:
-            answers = self._answers if layer is None else None
-            found = self._forms[layer].rows(found, answers, logits)
+        if layer not in self._forms:
+            if found.ndim == 2 and found.shape[0] == logits.shape[0]:
+                return found
+            self._forms[layer] = self._form(layer, found, logits, inputs)
+        answers = self._answers if layer is None else None
+        found = self._forms[layer].rows(found, answers, logits)
         samples_axis(found, len(logits))
         return flatten_features(found)
 
@@ -161,10 +156,8 @@ def capture(
     try:
         if layer is None:
             _, head = find_head(model)
-            handles.append(
-                head.register_forward_pre_hook(partial(_keep_input, tap), with_kwargs=True)
-            )
-            handles.append(head.register_forward_hook(partial(_keep_answers, tap)))
+            hook: Any = partial(_keep_head, tap)
+            handles.append(head.register_forward_hook(hook, with_kwargs=True))
         for key, name in ([] if layer is None else [(None, layer)]) + [
             (name, name) for name in layers
         ]:
@@ -176,11 +169,10 @@ def capture(
             handle.remove()
 
 
-def _keep_input(tap: Tap, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _keep_head(
+    tap: Tap, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> None:
     tap.keep(None, args[0] if args else next(iter(kwargs.values()), None))
-
-
-def _keep_answers(tap: Tap, _: nn.Module, __: Any, output: Any) -> None:
     tap.keep_answers(output)
 
 
@@ -436,7 +428,9 @@ def logits_of(output: Any) -> Tensor:
     Raises:
         EigenforgetError: It has no such logits.
     """
-    if isinstance(output, dict):
+    if isinstance(output, Tensor):
+        pass
+    elif isinstance(output, dict):
         output = output.get("logits")
     elif hasattr(output, "logits"):
         output = output.logits

@@ -209,7 +209,7 @@ class Engine:
             training.loss.compiled(),
             training.only_what_trains(),
         ):
-            torch.manual_seed(seeds.derive(seed, "dropout", *own_dropout))
+            self._seed(seeds.derive(seed, "dropout", *own_dropout))
             for epoch, index, order in _passes(model, phases, epochs, seed):
                 row = training.epoch(index, epoch, order)
                 if row is None:
@@ -317,7 +317,7 @@ class Engine:
     def at_device(self, batch: Batch) -> Batch:
         """The batch on the device of this process; without a copy where it is there already."""
         device = self.local.device
-        there = (isinstance(column, Tensor) and column.device == device for column in batch)
+        there = [isinstance(column, Tensor) and column.device == device for column in batch]
         return batch if all(there) else self.local.to_device(batch)
 
     def formatted(self, inputs: Any, model: nn.Module | None = None) -> Any:
@@ -327,6 +327,11 @@ class Engine:
         if self.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs
+
+    def _seed(self, seed: int) -> None:
+        """Seed torch on this device; torch.manual_seed writes a stack trace for every other."""
+        on_cpu = self.fabric.device.type == "cpu"
+        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
 
     def _cuda(self) -> list[int]:
         device = self.fabric.device
@@ -408,7 +413,9 @@ class _Loss(nn.Module):
             inputs = _parted(whole, [len(batch.labels) for batch in batches])
         else:
             inputs = [self._inputs(phase, taps, batch) for batch in batches]
-        loss = phase.loss(*inputs).mean()
+        loss = phase.loss(*inputs)
+        if loss.ndim:
+            loss = loss.mean()
         if phase.penalty is not None:
             loss = loss + phase.penalty(self.model, epoch)
         return loss
@@ -418,23 +425,29 @@ class _Loss(nn.Module):
         first = _rows_of_first_teacher(phase, batch)
         batch = engine.at_device(batch)
         inputs = engine.formatted(batch.inputs)
+        taught = self._taught(taps.teachers, inputs, count, first) if taps.teachers else ()
+        found = self._outputs(taps.student, inputs, count)
+        engine.meter.count(trained=count)
+        return LossInputs(batch, found, taught)
+
+    def _outputs(self, tap: Tap, inputs: Any, count: int) -> Outputs:
+        return self._processes.shared(lambda own: tap(own).mapped(Tensor.float), inputs, count)
+
+    def _taught(
+        self, teachers: Sequence[Tap], inputs: Any, count: int, first: int | None
+    ) -> tuple[Outputs, ...]:
+        """The outputs of the teachers: of each for all rows, or of each for its own as one."""
 
         def outputs(tap: Tap, start: int = 0, end: int = count) -> Outputs:
             own = inputs if end - start == count else own_rows(inputs, slice(start, end), count)
-            return self._processes.shared(lambda x: tap(x).mapped(Tensor.float), own, end - start)
+            self._engine.meter.count(forwarded=end - start)
+            return self._outputs(tap, own, end - start)
 
-        taught: list[Outputs] = []
-        if taps.teachers:
-            with torch.no_grad(), engine.local.autocast():
-                if first is None:
-                    taught = [outputs(tap) for tap in taps.teachers]
-                else:
-                    edges = ((0, first), (first, count))
-                    pairs = zip(taps.teachers, edges, strict=True)
-                    taught = [_joined([outputs(tap, a, b) for tap, (a, b) in pairs if a < b])]
-        found = outputs(taps.student)
-        engine.meter.count(trained=count, forwarded=sum(len(t.logits) for t in taught))
-        return LossInputs(batch, found, tuple(taught))
+        with torch.no_grad(), self._engine.local.autocast():
+            if first is None:
+                return tuple(map(outputs, teachers))
+            pairs = zip(teachers, ((0, first), (first, count)), strict=True)
+            return (_joined([outputs(tap, a, b) for tap, (a, b) in pairs if a < b]),)
 
 
 def _parted(whole: LossInputs, sizes: Sequence[int]) -> list[LossInputs]:
@@ -525,9 +538,10 @@ class _Training:
         with self.loss.watching(phase) as taps:
             batches = _aligned(phase, order)
             while group := list(islice(batches, self.engine.accumulate)):
-                for number, loss in enumerate(self._step(index, epoch, taps, group), len(sizes)):
-                    losses[number] = loss
-                sizes += [len(leading.labels) for leading, *_ in group]
+                own = [len(leading.labels) for leading, *_ in group]
+                for number, loss in enumerate(self._step(index, epoch, taps, group, own)):
+                    losses[len(sizes) + number] = loss
+                sizes += own
         # One look for the whole epoch: within a step nothing waits for the device.
         values = self.engine.processes.mean(losses).tolist()
         for number, value in enumerate(values):
@@ -545,7 +559,12 @@ class _Training:
         }
 
     def _step(
-        self, index: int, epoch: int, taps: _Taps, group: Sequence[tuple[Batch, ...]]
+        self,
+        index: int,
+        epoch: int,
+        taps: _Taps,
+        group: Sequence[tuple[Batch, ...]],
+        sizes: Sequence[int],
     ) -> list[Tensor]:
         """One step along the mean of the gradients of a group of batches, weighted by their sizes.
 
@@ -557,12 +576,12 @@ class _Training:
             settings["lr"] = rate
         for parameter in self.parameters:  # without the walk of nn.Module.zero_grad
             parameter.grad = None
-        samples, losses = sum(len(leading.labels) for leading, *_ in group), []
+        losses = []
         for number, batches in enumerate(group, 1):
-            weight = len(batches[0].labels) / samples
             waits = number < len(group) and self.averaged is not self.loss
             with cast(Any, self.averaged).no_sync() if waits else nullcontext():
                 loss = self.averaged(phase, epoch, taps, batches)
+                weight = sizes[number - 1] / sum(sizes)
                 self.updater.backward(loss if weight == 1 else loss * weight)
             losses.append(loss.detach())
         if phase.optimizer.clip > 0 or phase.on_gradients is not None:

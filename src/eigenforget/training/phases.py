@@ -42,7 +42,9 @@ class Optimizer:
     def over(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimizer over these parameters."""
         if self.kind == "adamw":
-            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.AdamW(
+                parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=True
+            )
         return torch.optim.SGD(
             parameters,
             lr=self.lr,

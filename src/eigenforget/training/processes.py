@@ -16,7 +16,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -169,7 +169,7 @@ class Processes:
 
     fabric: Fabric
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of processes."""
         return self.fabric.world_size

@@ -26,7 +26,7 @@ from eigenforget.models.prepare import door, looks, prepare
 from eigenforget.training.arguments import check_arguments
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
-from eigenforget.training.losses import cross_entropy
+from eigenforget.training.losses import mean_cross_entropy
 from eigenforget.training.own_fit import as_recipe, fit_own, recipe_of_function
 from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase, Schedule
 
@@ -69,8 +69,8 @@ Models stored under an earlier revision are not used any more.
 
 
 def supervised(inputs: LossInputs, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy [B] of the batch's own labels, the loss of plain training."""
-    return cross_entropy(inputs.outputs.logits, inputs.batch.labels, smoothing)
+    """Mean cross-entropy of the batch's own labels, the loss of plain training."""
+    return mean_cross_entropy(inputs.outputs.logits, inputs.batch.labels, smoothing)
 
 
 @door

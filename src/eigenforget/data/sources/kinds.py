@@ -115,7 +115,7 @@ class TensorSource:
         """A batch for each of the plan's rows, as in PlannedSource."""
         for rows in _there(plan, self.targets.device):
             inputs = augmented(taken(self.inputs, rows), self.augment, generator)
-            yield Batch(inputs, self.targets[rows].long(), rows)
+            yield Batch(inputs, self.targets.index_select(0, rows).long(), rows)
 
     def subset(self, positions: np.ndarray) -> TensorSource:
         """The samples at these positions."""

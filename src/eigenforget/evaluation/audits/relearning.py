@@ -33,8 +33,8 @@ from eigenforget.models.balance import balance
 from eigenforget.models.features import find_head
 from eigenforget.requests.splitting import classes_in
 from eigenforget.training.engine import Engine
+from eigenforget.training.losses import cross_entropy
 from eigenforget.training.phases import LossInputs, Momentum, Optimizer, Phase
-from eigenforget.training.recipe import supervised
 
 MIN_TARGET = 10
 """Below this many samples one sample moves the accuracy by more than a tenth."""
@@ -400,7 +400,7 @@ def area_interval(area: float, right: np.ndarray) -> Interval:
 
 def together(*parts: LossInputs) -> Tensor:
     """Cross-entropy of all samples of a step, of whichever source."""
-    return torch.cat([supervised(part) for part in parts])
+    return torch.cat([cross_entropy(p.outputs.logits, p.batch.labels) for p in parts])
 
 
 def attackable(model: nn.Module) -> nn.Module:

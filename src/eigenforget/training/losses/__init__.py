@@ -1,6 +1,6 @@
 """Pure loss functions: tensors in, one number per sample [B] out."""
 
-from eigenforget.training.losses.classification import cross_entropy, entropy
+from eigenforget.training.losses.classification import cross_entropy, entropy, mean_cross_entropy
 from eigenforget.training.losses.distillation import (
     MaskedTarget,
     js_divergence,
@@ -18,5 +18,6 @@ __all__ = [
     "kl_between",
     "kl_to_target",
     "masked_true_class_target",
+    "mean_cross_entropy",
     "soft_target",
 ]

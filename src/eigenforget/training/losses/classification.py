@@ -22,12 +22,26 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
 
     Unlike in torch's function no label is ignored: −100 is an error, not a silent zero.
     """
+    return _cross_entropy(logits, labels, smoothing, "none")
+
+
+def mean_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The mean of `cross_entropy` over the samples, with the same bits in the gradient.
+
+    Without smoothing torch takes it in one call, which saves a small network a fifteenth of a step.
+    """
+    if smoothing:  # torch's mean is rounded otherwise then
+        return cross_entropy(logits, labels, smoothing).mean()
+    return _cross_entropy(logits, labels, 0.0, "mean")
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, reduction: str) -> Tensor:
     check_logits_and_labels(logits, labels)
     try:
         return nn.functional.cross_entropy(
             logits,
             labels.long(),
-            reduction="none",
+            reduction=reduction,
             ignore_index=_NONE_IGNORED,
             label_smoothing=smoothing,
         )
