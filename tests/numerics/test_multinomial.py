@@ -69,7 +69,7 @@ def test_the_change_of_variables_and_float32_decide_no_optimum(
     features, labels = problem(5)
     first = fitted(features, labels, tolerance=1e-9)
     assert first is not None
-    for name, value in (("_CURVATURE", 1.0), ("_SWITCH", 1e12), ("_SAMPLED", 200), ("_SMALL", 1)):
+    for name, value in (("_CURVATURE", 1.0), ("_SWITCH", 1e12), ("_SAMPLED", 200), ("_MEMORY", 40)):
         with monkeypatch.context() as patched:
             patched.setattr(multinomial, name, value)
             again = fitted(features, labels, tolerance=1e-9)

@@ -145,6 +145,29 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_other_teachers() -> 
     assert value(ZRF(), given, 5) == value(ZRF(), given, 5) != value(ZRF(), given, 6)
 
 
+def test_models_of_the_same_layers_share_the_teachers_logits() -> None:
+    kept: dict[object, object] = {}
+    for seed in (0, 1):
+        given = replace(evidence(network(seed)), kept=kept)
+        assert given.engine is not None
+        alone = value(ZRF(), evidence(network(seed)), seed=2)
+        before = given.engine.meter.forwarded
+        assert value(ZRF(), given, seed=2) == alone
+        seen = given.engine.meter.forwarded - before
+        assert seen == 16 + (3 * len(samples()) if seed == 0 else 0)
+
+
+@pytest.mark.parametrize("index", [2, 3])
+def test_another_layer_without_weights_has_other_teachers(index: int) -> None:
+    other = network()
+    assert isinstance(other, nn.Sequential)
+    other[index] = nn.Tanh()
+    kept: dict[object, object] = {}
+    for model in (network(), other, network()):
+        found = value(ZRF(), replace(evidence(model), kept=kept), seed=2)
+        assert found == value(ZRF(), evidence(model), seed=2)
+
+
 def test_more_teachers_scatter_less() -> None:
     given = evidence(network(), samples(10))
     one, many = ([value(ZRF(references=n), given, seed) for seed in range(12)] for n in (1, 6))

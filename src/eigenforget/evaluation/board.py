@@ -185,7 +185,12 @@ class Panel:
             sources=self.parts,
             engine=self.engine,
             layer=self.layer,
+            kept=self._kept,
         )
+
+    @cached_property
+    def _kept(self) -> dict[Any, Any]:
+        return {}
 
     def series(self, seen: Observation) -> dict[str, Any]:
         """The series that need outputs only."""

@@ -60,6 +60,7 @@ class Evidence:
         sources: The samples of each part, for audits that train or run a model.
         engine: What trains or runs it.
         layer: The layer of the features; None for the input of the head.
+        kept: What audits keep from one model to the next on the same samples, by their own keys.
     """
 
     model: nn.Module
@@ -72,6 +73,7 @@ class Evidence:
     sources: Mapping[Part, Source] = field(default_factory=dict)
     engine: Engine | None = None
     layer: str | None = None
+    kept: dict[Any, Any] = field(default_factory=dict)
 
     def has(self, part: Part) -> bool:
         """Whether there are samples of this part."""

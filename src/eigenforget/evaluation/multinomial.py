@@ -20,8 +20,8 @@ _RIDGE = 1e-6
 """Share of the trace that keeps the factor of float32 moments positive."""
 _SAMPLED = 4096
 """Least rows whose second moments change the variables; with four times the width more is noise."""
-_MEMORY, _SMALL = (40, 10), 100_000
-"""Earlier steps that L-BFGS keeps, for up to so many weights and for more."""
+_MEMORY = 10
+"""Earlier steps that L-BFGS keeps. 40 take a few steps less, and more time for each."""
 
 
 class Settings(NamedTuple):
@@ -62,7 +62,7 @@ def joint_optimum(inputs: np.ndarray, members: np.ndarray, settings: Settings) -
     options = {
         "gtol": 0.0,  # of the changed variables; the problem itself judges the gradient
         "ftol": 64 * np.finfo(float).eps,
-        "maxcor": _MEMORY[len(flat) > _SMALL],
+        "maxcor": _MEMORY,
     }
     try:
         while left > 0:

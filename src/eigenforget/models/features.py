@@ -96,12 +96,14 @@ class Tap:
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Put the model into eval mode; afterwards every module's own training flag is as before."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 @contextmanager

@@ -165,8 +165,9 @@ def in_type_of(model: nn.Module, inputs: Any) -> Any:
     A training in half or double precision holds such a model, and is asked for its outputs in
     between.
     """
-    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    if len(types) != 1:
+    types = (p.dtype for p in model.parameters() if p.is_floating_point())
+    own = next(types, None)
+    known = isinstance(inputs, Tensor) and inputs.dtype == own
+    if own is None or known or any(other != own for other in types):
         return inputs
-    (own,) = types
     return tree_map_only(Tensor, lambda x: x.to(own) if x.is_floating_point() else x, inputs)

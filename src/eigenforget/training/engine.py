@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate, count, islice, product
+from itertools import accumulate, chain, count, islice, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -311,7 +311,10 @@ class Engine:
         """
         if self.channels_last and self.fabric.device.type == "cpu":
             _check_strided(model)
-        model = model.to(self.fabric.device)
+        device = self.fabric.device
+        # model.to sets every tensor anew, also where none moves.
+        if any(t.device != device for t in chain(model.parameters(), model.buffers())):
+            model = model.to(device)
         return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload]
 
     def at_device(self, batch: Batch) -> Batch:

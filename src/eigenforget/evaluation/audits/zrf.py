@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -22,8 +21,37 @@ from eigenforget.evaluation.evidence import Evidence, Reads
 from eigenforget.evaluation.metrics.accuracy import Interval, interval_around
 from eigenforget.evaluation.metrics.divergence import LN2, jensen_shannon, softmaxes
 from eigenforget.evaluation.metrics.panel import too_few
+from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.initialisation import reinitialise
 from eigenforget.training.engine import Engine
+
+TRIED = 16
+"""Samples on which the networks that are drawn for two models are held against each other."""
+
+
+class Teachers(NamedTuple):
+    """Networks that have learnt nothing, as far as they are needed for the next model.
+
+    Attributes:
+        state: Tensors of the first one, by name.
+        tried: Its logits on the first TRIED samples, one call of the engine.
+        logits: The logits [N, C] of each on all samples.
+    """
+
+    state: dict[str, Tensor]
+    tried: Tensor
+    logits: tuple[Tensor, ...]
+
+    def same(self, state: dict[str, Tensor], tried: Tensor) -> bool:
+        """Whether a first network of these tensors and logits is the same to the bit.
+
+        All of them follow from the seed and from what is not drawn: the layers, and constants.
+        """
+        return (
+            state.keys() == self.state.keys()
+            and all(torch.equal(tensor, self.state[name]) for name, tensor in state.items())
+            and torch.equal(tried, self.tried)
+        )
 
 
 class Zrf(NamedTuple):
@@ -90,31 +118,42 @@ class ZRF:
                 "its classifier head"
             )
         mine = torch.from_numpy(evidence.parts["forget"].logits)
-        divergences = []
         try:
-            for teacher in self._teachers(evidence.model, seed):
-                pair = softmaxes(
-                    "forget",
-                    mine=mine,
-                    other=_logits(teacher, source, evidence.engine, evidence.layer),
-                )
-                divergences.append(jensen_shannon(*pair))
+            others = self._logits(evidence, source, evidence.engine, seed)
         except Refused as refusal:
             return str(refusal)
+        divergences = [
+            jensen_shannon(*softmaxes("forget", mine=mine, other=other)) for other in others
+        ]
         value = max(1 - float(np.mean([float(found.mean()) for found in divergences])) / LN2, 0.0)
         return Zrf(
             value, interval_around(value, half_width(torch.stack(divergences).numpy() / LN2))
         )
 
-    def _teachers(self, model: nn.Module, seed: int) -> Iterator[nn.Module]:
-        for index in range(self.references):
+    def _logits(
+        self, evidence: Evidence, source: Source, engine: Engine, seed: int
+    ) -> tuple[Tensor, ...]:
+        """The logits of each teacher: of models with the same layers they are computed once."""
+
+        def teacher(index: int) -> nn.Module:
             # On the CPU, where the same seed draws the same weights whatever device the model is
             # on.
-            teacher = copy.deepcopy(model).cpu()
-            reinitialise(
-                dict(teacher.named_modules()), seed=derive(seed, "zrf", index), method="zrf"
-            )
-            yield teacher
+            drawn = copy.deepcopy(evidence.model).cpu()
+            own = derive(seed, "zrf", index)
+            reinitialise(dict(drawn.named_modules()), seed=own, method="zrf")
+            return drawn
+
+        first = teacher(0)
+        state = {name: tensor.clone() for name, tensor in named_tensors(first)}
+        few = source.subset(np.arange(min(TRIED, len(source))))
+        tried = _logits(first, few, engine, evidence.layer)
+        key = (self, seed)
+        known = evidence.kept.get(key)
+        if not (isinstance(known, Teachers) and known.same(state, tried)):
+            teachers = (first, *map(teacher, range(1, self.references)))
+            found = tuple(_logits(each, source, engine, evidence.layer) for each in teachers)
+            known = evidence.kept[key] = Teachers(state, tried, found)
+        return known.logits
 
 
 def half_width(draws: np.ndarray) -> float:

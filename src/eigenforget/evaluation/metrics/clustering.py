@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
@@ -249,7 +250,10 @@ def kmeans_starts(features: np.ndarray, clusters: int, seed: int) -> Starts:
     """k-means from STARTS seeded starts; the best is what one call with as many starts gives."""
     # One state of random numbers goes through all starts, as in a single call.
     random = np.random.RandomState(seed)
-    fits = [KMeans(clusters, n_init=1, random_state=random).fit(features) for _ in range(STARTS)]
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        fits = [
+            KMeans(clusters, n_init=1, random_state=random).fit(features) for _ in range(STARTS)
+        ]
     best = 0
     for number, fit in enumerate(fits):
         if fit.inertia_ < fits[best].inertia_ and not _same(fit.labels_, fits[best].labels_):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -193,12 +193,13 @@ def logistic_auc(sides: AttackScores, seed: int) -> Score:
     if reason:
         return attack_score(name, reason)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(seed, "mia_logistic") % 2**32)
+    odds = np.empty(len(rows))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            odds = cross_val_predict(
-                _classifier(), rows, member, cv=folds, method="decision_function"
-            )
+        try:  # cross_val_predict does the same, and takes half as long again to check its arguments
+            for fitted, held in folds.split(rows, member):
+                fold = _classifier().fit(rows[fitted], member[fitted])
+                odds[held] = fold.decision_function(rows[held])
         except ConvergenceWarning:
             return attack_score(
                 name, "the logistic regression on the attack scores did not converge"
