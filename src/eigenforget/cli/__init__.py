@@ -21,6 +21,7 @@ from rich.console import Console
 from eigenforget.cli.endings import Terminal, exit_code, plain_output
 from eigenforget.cli.launching import NotLaunchedError, supervise
 from eigenforget.core import notices
+from eigenforget.core.lazy import loaded
 from eigenforget.core.version import __version__
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -109,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> Any:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         with plain_output(), notices.collected():
+            command = arguments[0].replace("-", "_") if arguments else ""
+            if command in COMMANDS:
+                loaded(f"eigenforget.cli.{command}")
             return app(arguments, exit_on_error=False, print_error=False)
     except NotLaunchedError as wanted:
         raise SystemExit(supervise(arguments, wanted.count)) from None
