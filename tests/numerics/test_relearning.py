@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from eigenforget.core import spec
 from eigenforget.core.errors import EigenforgetError
@@ -356,6 +357,30 @@ def test_the_model_and_the_random_state_are_left_as_they_were():
     )
     torch.manual_seed(99)
     assert QUICK(given, 0) == findings != QUICK(given, 1)
+
+
+class Counted(TensorDataset):
+    """Counts how often each sample is read."""
+
+    def __init__(self, samples):
+        super().__init__(samples.inputs, samples.targets)
+        self.reads = np.zeros(len(samples), dtype=int)
+
+    def __getitem__(self, row):
+        self.reads[row] += 1
+        return super().__getitem__(row)
+
+
+def test_files_of_the_target_are_read_once(knows):
+    sources = data()
+    expected = QUICK(evidence(knows, sources), 0)
+    counted = {part: Counted(samples) for part, samples in sources.items()}
+    given = evidence(knows, {part: DatasetSource(rows) for part, rows in counted.items()})
+    for rows in counted.values():
+        rows.reads[:] = 0
+    assert QUICK(given, 0) == expected
+    target = counted["test_forget"].reads
+    assert target.max() == 1 and target.sum() >= 10
 
 
 def test_an_attacker_is_not_bound_by_frozen_weights_or_a_head_kept_as_buffers(knows):

@@ -20,6 +20,7 @@ from eigenforget.data.sources import (
     JoinedSource,
     TensorSource,
     as_source,
+    in_memory,
     unaugmented,
 )
 from eigenforget.models.text import TextMlp
@@ -142,6 +143,27 @@ def test_augmentation_is_the_same_for_tensors_and_datasets_and_only_in_training(
             torch.equal(batch.inputs, tensors.inputs[batch.positions])  # type: ignore[index]
             for batch in source.batches(4, seeds.generator(7, "order"))
         )
+
+
+@pytest.mark.parametrize("count", [7, 600])
+def test_samples_in_memory_are_the_same_ones(count: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    tensors = TensorSource(
+        torch.randn(count, 3, generator=generator), torch.arange(count, dtype=torch.long) % 4
+    )
+    streams = DatasetSource(Pairs(tensors)), JoinedSource((DatasetSource(Pairs(tensors)), tensors))
+    for source in (*streams, DatasetSource(Dicts(texts()))):
+        held = in_memory(source)
+        assert isinstance(held, TensorSource) and in_memory(held) is held
+        assert_same(flat(held, 5, None), flat(source, 5, None))
+
+
+def test_batches_that_cannot_be_joined_stay_where_they_are() -> None:
+    rows = [(torch.zeros(3 if number < 512 else 4), 0) for number in range(600)]
+    source = DatasetSource(rows)  # type: ignore[arg-type]
+    assert in_memory(source) is source
+    strange = DatasetSource([(0.5, 1)] * 3, collate=lambda _: (["a", "b", "c"], [0, 1, 2]))  # type: ignore[arg-type]
+    assert in_memory(strange) is strange
 
 
 def test_streaming_leaves_all_global_randomness_alone_and_dropout_equal(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from eigenforget.data.sources.kinds import (
     JoinedSource,
     Source,
     TensorSource,
+    in_memory,
     steps_in_epoch,
     unaugmented,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Source",
     "TensorSource",
     "as_source",
+    "in_memory",
     "steps_in_epoch",
     "unaugmented",
 ]

@@ -31,6 +31,7 @@ from eigenforget.data.sources.inputs import (
     check_rows,
     concatenated,
     counts,
+    joinable,
     label_tensor,
     taken,
 )
@@ -44,6 +45,8 @@ UNREADABLE = (
     OverflowError,
 )
 """What datasets, collate functions and torch raise for samples that make no batch."""
+_READ = 512
+"""Samples that are read at once."""
 
 
 class Source(Protocol):
@@ -333,6 +336,26 @@ def unaugmented(source: Source) -> Source:
         if isinstance(source, JoinedSource)
         else source
     )
+
+
+def in_memory(source: Source) -> Source:
+    """The same samples, read once, for who passes over few of them many times.
+
+    Those whose batches cannot be joined stay as they are, such as texts of different lengths.
+    """
+    if isinstance(source, TensorSource):
+        return source
+    batches = list(source.batches(_READ))
+    inputs = [batch.inputs for batch in batches]
+    tensors = all(
+        isinstance(value, Tensor)
+        for given in inputs
+        for value in (given.values() if isinstance(given, dict) else [given])
+    )
+    if not tensors or not joinable(batches):
+        return source
+    whole = concatenated(batches)
+    return TensorSource(whole.inputs, whole.labels)
 
 
 def read_labels(source: Source) -> np.ndarray:

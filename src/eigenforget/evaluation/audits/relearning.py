@@ -19,7 +19,7 @@ from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
 from eigenforget.core.seeds import derive
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
-from eigenforget.data.sources import Source, unaugmented
+from eigenforget.data.sources import Source, in_memory, unaugmented
 from eigenforget.evaluation.audits.linear_probe import stratified_subset
 from eigenforget.evaluation.evidence import Evidence, Findings, Reads
 from eigenforget.evaluation.metrics.accuracy import (
@@ -277,6 +277,11 @@ class _Run:
         return right
 
     @cached_property
+    def target(self) -> Source:
+        """The samples that are looked at; there are up to 27 looks."""
+        return in_memory(self._source(self.slices.part, self.slices.target))
+
+    @cached_property
     def unit(self) -> Standardiser:
         """The unit of the head's inputs on the retain set."""
         retain = self.evidence.parts["retain"]
@@ -295,10 +300,9 @@ class _Run:
         assert self.evidence.engine is not None  # checked in Relearning._slices
         engine = self.evidence.engine.alone()
         model = self._attacked(start)
-        target = self._source(self.slices.part, self.slices.target)
         if start not in self.first:
-            self.first[start] = engine.correct(model, target)
-        watch = _Watch(engine, target, settings.grid(), self.first[start], least)
+            self.first[start] = engine.correct(model, self.target)
+        watch = _Watch(engine, self.target, settings.grid(), self.first[start], least)
         optimizer = Optimizer(
             lr=settings.lr, momentum=settings.momentum, weight_decay=0.0, clip=settings.clip
         )
