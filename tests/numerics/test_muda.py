@@ -26,7 +26,7 @@ from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source, TensorSource
 from eigenforget.evaluation.evaluate import evaluate
-from eigenforget.methods import MUDA, Finetune, UnseenDistill, muda
+from eigenforget.methods import MUDA, Finetune, UnseenDistill, later_layers, muda
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.muda import (
@@ -281,7 +281,7 @@ def test_what_stays_is_computed_once_and_gives_the_same(
     seen: list[int] = []
     model = copy.deepcopy(task.model)
     settings = MUDA(alternations=2, steps=3, stand_in_samples=8, optimizer="sgd", forget_lr=0.01)
-    cut = muda.cut_model
+    cut = later_layers.cut_model
 
     def watched(*given: Any) -> Any:
         first = next(m for m in given[0].modules() if isinstance(m, nn.Conv2d))
@@ -289,15 +289,15 @@ def test_what_stays_is_computed_once_and_gives_the_same(
         first.register_forward_hook(lambda *called: seen.append(len(called[1][0])))
         return parts
 
-    monkeypatch.setattr(muda, "cut_model", watched)
+    monkeypatch.setattr(later_layers, "cut_model", watched)
     model.train()  # as people hand models in: nothing may move statistics on the way
     results = {"cut": settings(replace(task, model=model))}
     count = len(task.forget) + len(task.needs_retain("muda"))
     assert sum(seen) <= count + 8  # each sample, and those that decide what is kept
-    monkeypatch.setattr(muda, "cut_model", lambda *_: None)
+    monkeypatch.setattr(later_layers, "cut_model", lambda *_: None)
     results["whole"] = settings(replace(task, model=model))
-    monkeypatch.setattr(muda, "cut_model", cut)
-    monkeypatch.setattr(muda, "_MOST_KEPT", 0)
+    monkeypatch.setattr(later_layers, "cut_model", cut)
+    monkeypatch.setattr(later_layers, "_MOST_KEPT", 0)
     results["no room"] = settings(replace(task, model=model))
     pairs = zip(results["cut"].parameters(), model.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, TensorSource
-from eigenforget.methods import UnseenDistill
+from eigenforget.methods import UnseenDistill, later_layers
 from eigenforget.methods.base import Task
 from eigenforget.methods.stand_in import margin
 from eigenforget.models.initialisation import reinitialise
@@ -416,3 +417,47 @@ def test_refuses_what_it_cannot_do(small: Task) -> None:
         from eigenforget.methods import METHODS
 
         parse("unseen_distill(redrawn=0)", METHODS, "method")
+
+
+def test_later_layers_train_alone_and_what_stays_is_computed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same result beside steps through the whole model, and earlier layers bit for bit."""
+    torch.manual_seed(5)
+    layers = [nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 5), nn.BatchNorm1d(5)]
+    model = nn.Sequential(*layers, nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 4)).double()
+    g = torch.Generator().manual_seed(6)
+    x, y = torch.randn(60, 6, generator=g).double(), torch.randint(4, (60,), generator=g)
+    sides = (TensorSource(x[:15], y[:15]), TensorSource(x[15:], y[15:]))
+    engine = Engine(device="cpu", precision="64-true")
+    task = Task(model, *sides, engine, seed=3, num_classes=4)
+    seen: list[int] = []
+    cut = later_layers.cut_model
+
+    def watched(*given: Any) -> Any:
+        parts = cut(*given)
+        given[0][0].register_forward_hook(lambda *called: seen.append(len(called[1][0])))
+        return parts
+
+    method = UnseenDistill(
+        epochs=2, batch_size=8, stand_in_batch=5, stand_in_samples=20, redrawn=0.5, trained=0.5
+    )
+    monkeypatch.setattr(later_layers, "cut_model", watched)
+    once = method(task)
+    assert sum(seen) <= 15 + 20 + 32 + 8  # each sample, and those that the parts are compared on
+    monkeypatch.setattr(later_layers, "cut_model", lambda *_: None)
+    whole = method(task)
+    for (name, a), b in zip(once.state_dict().items(), whole.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+        same = torch.equal(a, model.state_dict()[name])
+        assert same == (name.startswith(("0.", "1."))), name
+    assert all(p.requires_grad for p in once.parameters()) and not once.training
+
+
+def test_a_stand_in_that_draws_all_layers_leaves_nothing_to_compute_once(small: Task) -> None:
+    """Its first layer is new, so that the samples have to pass it."""
+    ours = UnseenDistill(epochs=1, batch_size=8, redrawn=1.0, trained=0.4)
+    result = ours(small)
+    given = small.model.state_dict()
+    for name, tensor in result.state_dict().items():
+        assert torch.equal(tensor, given[name]) == name.startswith("0."), name

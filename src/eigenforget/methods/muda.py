@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -38,16 +36,14 @@ from eigenforget.core.spec import configured, spell
 from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, unaugmented
 from eigenforget.methods.base import InnerMethodOrNone, Method, Range, Task, optimizer_of
-from eigenforget.methods.cf_k import LAYERS, last_layers, owned
+from eigenforget.methods.cf_k import owned
 from eigenforget.methods.finetune import Finetune
 from eigenforget.methods.fitted_probe import FittedProbe
+from eigenforget.methods.later_layers import behind_a_cut, later_layers, whole_look
 from eigenforget.methods.retained import feature_error
 from eigenforget.methods.stand_in import StandIn, margin, outputs_of
 from eigenforget.methods.unseen_distill import UnseenDistill
-from eigenforget.models.cutting import cut_model
-from eigenforget.models.features import find_head
 from eigenforget.models.heads import linear_head
-from eigenforget.training.log import Look
 from eigenforget.training.losses import (
     MaskedTarget,
     cross_entropy,
@@ -98,9 +94,6 @@ retrained models say of classes 3 and 5 of CIFAR-10 and of CIFAR-100, and no nea
 
 _SHARPEST = 16.0
 """Largest factor on the logits in the target."""
-
-_TRIED, _MOST_KEPT = 8, 2 * 1024**3
-"""Samples on which a cut model is compared with the whole, and bytes that its inputs may take."""
 
 
 @configured
@@ -365,7 +358,9 @@ class MUDA(Method):
         )
         trained = student
         if names is not None and self.norm == "frozen" and not self.refresh:
-            trained, near = _behind_a_cut(plain, student, names)
+            sides = (plain.forget, plain.needs_retain(self.name))
+            trained, near, (forget, kept) = behind_a_cut(plain, student, names.__contains__, *sides)
+            near = replace(near, forget=forget, retain=kept)
         original = near.teacher()
         known = _Known(
             *(
@@ -393,11 +388,11 @@ class MUDA(Method):
             steps_per_epoch=steps,
             as_one=self.norm == "frozen",  # frozen statistics treat each sample alone
         )
-        look = None if task.look is None else partial(_whole_look, task.look, student)
+        look = None if task.look is None else whole_look(task.look, student)
         task.fit(trained, [phase], epochs=self.alternations, look=look)
         if redraws:
             _redraw(task, student, seen, self.margin)
-        return student
+        return student.eval()
 
     def _in_turn(
         self,
@@ -431,14 +426,7 @@ class MUDA(Method):
 
     def _later(self, task: Task, model: nn.Module) -> dict[str, nn.Module] | None:
         """The modules that train, by name; None: all."""
-        layers = sum(isinstance(module, LAYERS) for module in model.modules())
-        count = 1 + max(1, math.ceil(round(self.trained * (layers - 1), 9)))
-        if self.trained == 1 or task.layer is not None or count >= layers:
-            return None
-        name, head = find_head(model)
-        chosen = {**last_layers(model, count, self.name), name: head}
-        free = {name for name, p in model.named_parameters() if p.requires_grad}
-        return chosen if owned(model, chosen) & free else None
+        return None if task.layer is not None else later_layers(model, self.trained, self.name)
 
     def _recover(self, task: Task, retain: Source, forget: Phase) -> Phase:
         """The phase that alternates with the forget phase."""
@@ -521,35 +509,6 @@ class _Known(NamedTuple):
 
     forget: _Side
     retained: _Side
-
-
-def _behind_a_cut(task: Task, model: nn.Module, trains: Container[str]) -> tuple[nn.Module, Task]:
-    """The part of the model that holds what trains, and the task as that part sees it.
-
-    Its samples are what the earlier layers give, computed once. Where the model cannot be cut, or
-    that takes too much memory, both stay as they are.
-    """
-    engine, retain = task.engine, task.needs_retain("muda")
-    if engine.compile or engine.changes:  # who reaches into a training knows the whole model
-        return model, task
-    model = engine.placed(model)
-    first = engine.formatted(engine.at_device(next(iter(task.forget.batches(_TRIED)))).inputs)
-    parts = cut_model(model, trains.__contains__, first) if isinstance(first, Tensor) else None
-    samples = len(task.forget) + len(retain)
-    if parts is None or samples * parts.sample_bytes > _MOST_KEPT:
-        return model, task
-    before = replace(
-        task,
-        model=copy.deepcopy(parts.later),
-        forget=engine.mapped(parts.earlier, task.forget),
-        retain=engine.mapped(parts.earlier, retain),
-    )
-    return parts.later, before
-
-
-def _whole_look(look: Look, student: nn.Module, _: nn.Module) -> Mapping[str, float]:
-    """What is found in the whole student, of which a part trains."""
-    return look(student)
 
 
 class _ForgetLoss:

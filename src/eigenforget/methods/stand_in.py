@@ -63,7 +63,7 @@ class StandIn:
         """
         model = task.student().cpu()
         layers = (
-            self._later(model)
+            self.drawn(model)
             if names is None
             else {name: module for name, module in model.named_modules() if name in names}
         )
@@ -92,7 +92,7 @@ class StandIn:
         )
         return task.fit(model, [phase], epochs=self.epochs, look=None)  # nobody asks about it
 
-    def _later(self, model: nn.Module) -> dict[str, nn.Module]:
+    def drawn(self, model: nn.Module) -> dict[str, nn.Module]:
         """The modules to draw anew, by name: from the first layer of that share on; at 1 all."""
         if self.redrawn == 1:
             return dict(model.named_modules())

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from eigenforget.core.errors import Refused
 from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore, UpTo1
 from eigenforget.core.spec import configured
-from eigenforget.data.sources import Source, steps_in_epoch
+from eigenforget.data.sources import Source, steps_in_epoch, unaugmented
 from eigenforget.methods.base import Method, Range, Task, optimizer_of
+from eigenforget.methods.cf_k import owned
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate, SGDFields
+from eigenforget.methods.later_layers import behind_a_cut, later_layers, whole_look
 from eigenforget.methods.stand_in import StandIn, margin, outputs_of, towards
 from eigenforget.training.losses import kl_to_target, soft_target
 from eigenforget.training.phases import LossInputs, Phase
@@ -39,6 +41,9 @@ class UnseenDistill(SGDFields, Method):
        The gradient of the margin does not fade where p_y and q_y are both near 1, as that of KL
        does. Both terms also pull up what lies too low, so nothing is driven below what the stand-in
        says.
+
+    With `trained` below 1 the earlier layers stay as they are, batch norms with their statistics,
+    and nothing is augmented; what they give is computed once where the stand-in keeps them, too.
 
     All targets are computed once, without augmentation, for as many retain samples as the steps
     have places for. What is registered before the first redrawn layer (embeddings, an input
@@ -90,6 +95,14 @@ class UnseenDistill(SGDFields, Method):
     sharpness: Annotated[
         Positive, "factor on the stand-in's logits, which are less sure than a full training's"
     ] = 1.5
+    stand_in_batch: Annotated[
+        TwoOrMore | None, "samples per step of the stand-in; None: batch_size"
+    ] = None
+    trained: Annotated[
+        UpTo1,
+        "share of the convolutions and linear layers before the head that train with it in step 2, "
+        "from the end; 1: all",
+    ] = 1.0
     epochs: Annotated[
         Count, "passes over the forget set, with as many retain samples beside it"
     ] = 20
@@ -126,9 +139,19 @@ class UnseenDistill(SGDFields, Method):
             task.sample(retain, count, self.name, "retain")
             for count in (self.stand_in_samples, self.epochs * steps * self.batch_size)
         )
-        unseen = outputs_of(task, self.stand_in(task, sample), task.forget).logits * self.sharpness
+        student, forget = task.student(), task.forget
+        later = None if task.layer is not None else later_layers(student, self.trained, self.name)
+        names, part, near = None, student, task
+        if later is not None:
+            names = owned(student, later)
+            moves = names | owned(student, self._stand_in(len(sample)).drawn(student))
+            sides = (unaugmented(of) for of in (forget, sample, kept))
+            part, near, (forget, sample, kept) = behind_a_cut(
+                task, student, moves.__contains__, *sides
+            )
+        unseen = outputs_of(near, self.stand_in(near, sample), forget).logits * self.sharpness
         guide = towards(
-            outputs_of(task, task.teacher(), kept),
+            outputs_of(near, near.teacher(), kept),
             labels=self.w_labels,
             logits=self.w_logits,
             features=self.w_features,
@@ -143,24 +166,30 @@ class UnseenDistill(SGDFields, Method):
 
         phase = Phase(
             "forget",
-            (kept, task.forget),
+            (kept, forget),
             loss,
             optimizer_of(self),
             self.batch_size,
-            norm=self.norm,
+            norm="trained" if names is not None and self.norm == "train" else self.norm,
+            trains=None if names is None else names.__contains__,
             steps_per_epoch=steps,
         )
-        return task.fit(task.student(), [phase], epochs=self.epochs)
+        task.fit(part, [phase], epochs=self.epochs, look=whole_look(task.look, student))
+        return student.eval()
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
         """The original with its later layers drawn anew and trained on these retain samples."""
-        steps = steps_in_epoch(len(sample), self.batch_size)
+        return self._stand_in(len(sample)).train(task, sample)
+
+    def _stand_in(self, samples: int) -> StandIn:
+        batch_size = self.stand_in_batch or self.batch_size
+        steps = steps_in_epoch(samples, batch_size)
         return StandIn(
             self.name,
             redrawn=self.redrawn,
             epochs=self.stand_in_epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps)),
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             optimizer=optimizer_of(
                 self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip
             ),
-        ).train(task, sample)
+        )
