@@ -275,7 +275,19 @@ class MUDA(Method):
         InnerMethodOrNone,
         "the method where no class goes as a whole and target='auto', since alignment says nothing "
         "there; None is this one, as always without retained data",
-    ] = UnseenDistill(epochs=10, stand_in_samples=2000, sharpness=2.0)
+    ] = UnseenDistill(
+        redrawn=0.6,
+        stand_in_samples=2000,
+        stand_in_batch=32,
+        sharpness=0.65,
+        trained=0.6,
+        epochs=4,
+        batch_size=64,
+        least_steps=16,
+        lr=0.2,
+        w_target=2.0,
+        w_margin=1.0,
+    )
     redraw_head: Annotated[
         bool, "replace the head's rows of classes that are gone as a whole at the end"
     ] = True
@@ -451,7 +463,7 @@ def _for_samples(method: Method, retained: int) -> Method:
         f"muda takes {spell(gentle)}: a stand-in trained on {method.stand_in_samples} of "
         f"{retained} retained samples knows less than a retrained model would, and would harm this "
         "one; where it has memorised much, "
-        f"muda(samples=unseen_distill(stand_in_samples={enough})) forgets more"
+        f"muda(samples={spell(replace(method, stand_in_samples=enough))}) forgets more"
     )
     return gentle
 

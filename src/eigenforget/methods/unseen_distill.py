@@ -23,6 +23,9 @@ _LEAST_EPOCHS, _LEAST_STEPS = 6, 80
 """A stand-in that takes fewer steps stays unsure: with 18 of them, on few samples of which models
 know unseen ones as well, the result took 3 % of the forget set for another class."""
 
+_LEAST_BATCH = 16
+"""Batch norms of fewer samples are noise."""
+
 
 @configured
 class UnseenDistill(SGDFields, Method):
@@ -86,7 +89,8 @@ class UnseenDistill(SGDFields, Method):
         TwoOrMore, "retain samples that the stand-in is trained on, at most"
     ] = 3000
     stand_in_epochs: Annotated[
-        Count | None, "passes over them; None is 6, or as many more as 80 steps take"
+        Count | None,
+        "passes over them; None is 6, or 3 with a stand_in_batch, or as many more as 80 steps take",
     ] = None
     stand_in_lr: Annotated[Positive, "peak SGD learning rate of the stand-in, one-cycle"] = 0.1
     stand_in_clip: Annotated[
@@ -118,12 +122,19 @@ class UnseenDistill(SGDFields, Method):
     ] = 1.0
     clip: Clip = 1.0
     batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
+    least_steps: Annotated[
+        Count, "steps of an epoch, at least: of a small forget set batches are smaller, down to 16"
+    ] = 1
     norm: BatchNorm = "train"
 
     @property
     def log_rows(self) -> int:
         """Number of log rows: one per epoch of the stand-in and of the result."""
-        return (self.stand_in_epochs or _LEAST_EPOCHS) + self.epochs
+        return (self.stand_in_epochs or self._least_epochs) + self.epochs
+
+    @property
+    def _least_epochs(self) -> int:
+        return _LEAST_EPOCHS if self.stand_in_batch is None else _LEAST_EPOCHS // 2
 
     def __call__(self, task: Task) -> nn.Module:
         retain = task.needs_retain(self.name)
@@ -134,10 +145,12 @@ class UnseenDistill(SGDFields, Method):
                 f"{self.name} needs two retained samples or more: errors of features are in units "
                 "of their variance"
             )
-        steps = steps_in_epoch(len(task.forget), self.batch_size)
+        few = max(len(task.forget) // self.least_steps, _LEAST_BATCH)
+        batch_size = self.batch_size if self.least_steps == 1 else min(self.batch_size, few)
+        steps = steps_in_epoch(len(task.forget), batch_size)
         sample, kept = (
             task.sample(retain, count, self.name, "retain")
-            for count in (self.stand_in_samples, self.epochs * steps * self.batch_size)
+            for count in (self.stand_in_samples, self.epochs * steps * batch_size)
         )
         student, forget = task.student(), task.forget
         later = None if task.layer is not None else later_layers(student, self.trained, self.name)
@@ -169,7 +182,7 @@ class UnseenDistill(SGDFields, Method):
             (kept, forget),
             loss,
             optimizer_of(self),
-            self.batch_size,
+            batch_size,
             norm="trained" if names is not None and self.norm == "train" else self.norm,
             trains=None if names is None else names.__contains__,
             steps_per_epoch=steps,
@@ -187,7 +200,7 @@ class UnseenDistill(SGDFields, Method):
         return StandIn(
             self.name,
             redrawn=self.redrawn,
-            epochs=self.stand_in_epochs or max(_LEAST_EPOCHS, math.ceil(_LEAST_STEPS / steps)),
+            epochs=self.stand_in_epochs or max(self._least_epochs, math.ceil(_LEAST_STEPS / steps)),
             batch_size=batch_size,
             optimizer=optimizer_of(
                 self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip
