@@ -276,7 +276,7 @@ class MUDA(Method):
         "the method where no class goes as a whole and target='auto', since alignment says nothing "
         "there; None is this one, as always without retained data",
     ] = UnseenDistill(
-        redrawn=0.6,
+        redrawn=0.65,
         stand_in_samples=2000,
         stand_in_batch=32,
         sharpness=0.65,

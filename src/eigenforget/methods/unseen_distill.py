@@ -123,7 +123,7 @@ class UnseenDistill(SGDFields, Method):
     clip: Clip = 1.0
     batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
     least_steps: Annotated[
-        Count, "steps of an epoch, at least: of a small forget set batches are smaller, down to 16"
+        Count, "steps of an epoch, at least: batches of a small forget set are smaller, down to 16"
     ] = 1
     norm: BatchNorm = "train"
 
@@ -145,12 +145,13 @@ class UnseenDistill(SGDFields, Method):
                 f"{self.name} needs two retained samples or more: errors of features are in units "
                 "of their variance"
             )
-        few = max(len(task.forget) // self.least_steps, _LEAST_BATCH)
-        batch_size = self.batch_size if self.least_steps == 1 else min(self.batch_size, few)
-        steps = steps_in_epoch(len(task.forget), batch_size)
+        asked = min(self.batch_size, max(len(task.forget) // self.least_steps, _LEAST_BATCH))
+        if self.least_steps == 1:
+            asked = self.batch_size
+        steps = steps_in_epoch(len(task.forget), asked)
         sample, kept = (
             task.sample(retain, count, self.name, "retain")
-            for count in (self.stand_in_samples, self.epochs * steps * batch_size)
+            for count in (self.stand_in_samples, self.epochs * steps * self.batch_size)
         )
         student, forget = task.student(), task.forget
         later = None if task.layer is not None else later_layers(student, self.trained, self.name)
@@ -182,7 +183,8 @@ class UnseenDistill(SGDFields, Method):
             (kept, forget),
             loss,
             optimizer_of(self),
-            batch_size,
+            self.batch_size,
+            other_batch_size=asked,
             norm="trained" if names is not None and self.norm == "train" else self.norm,
             trains=None if names is None else names.__contains__,
             steps_per_epoch=steps,
