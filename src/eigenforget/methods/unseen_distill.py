@@ -123,7 +123,8 @@ class UnseenDistill(SGDFields, Method):
     clip: Clip = 1.0
     batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
     least_steps: Annotated[
-        Count, "steps of an epoch, at least: batches of a small forget set are smaller, down to 16"
+        Count,
+        "steps in all, at least: a small forget set is passed more often, in batches of 16 or more",
     ] = 1
     norm: BatchNorm = "train"
 
@@ -145,13 +146,11 @@ class UnseenDistill(SGDFields, Method):
                 f"{self.name} needs two retained samples or more: errors of features are in units "
                 "of their variance"
             )
-        asked = min(self.batch_size, max(len(task.forget) // self.least_steps, _LEAST_BATCH))
-        if self.least_steps == 1:
-            asked = self.batch_size
+        asked, epochs = self._passes(len(task.forget))
         steps = steps_in_epoch(len(task.forget), asked)
         sample, kept = (
             task.sample(retain, count, self.name, "retain")
-            for count in (self.stand_in_samples, self.epochs * steps * self.batch_size)
+            for count in (self.stand_in_samples, epochs * steps * self.batch_size)
         )
         student, forget = task.student(), task.forget
         later = None if task.layer is not None else later_layers(student, self.trained, self.name)
@@ -189,8 +188,15 @@ class UnseenDistill(SGDFields, Method):
             trains=None if names is None else names.__contains__,
             steps_per_epoch=steps,
         )
-        task.fit(part, [phase], epochs=self.epochs, look=whole_look(task.look, student))
+        task.fit(part, [phase], epochs=epochs, look=whole_look(task.look, student))
         return student.eval()
+
+    def _passes(self, forget: int) -> tuple[int, int]:
+        """Samples of a forget batch, and passes over so many forget samples."""
+        few = max(self.epochs * forget // self.least_steps, _LEAST_BATCH)
+        batch_size = self.batch_size if self.least_steps == 1 else min(self.batch_size, few)
+        steps = steps_in_epoch(forget, batch_size)
+        return batch_size, max(self.epochs, math.ceil(self.least_steps / steps))
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
         """The original with its later layers drawn anew and trained on these retain samples."""
