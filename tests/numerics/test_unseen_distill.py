@@ -461,3 +461,29 @@ def test_a_stand_in_that_draws_all_layers_leaves_nothing_to_compute_once(small: 
     given = small.model.state_dict()
     for name, tensor in result.state_dict().items():
         assert torch.equal(tensor, given[name]) == name.startswith("0."), name
+
+
+@pytest.mark.parametrize(
+    ("least", "batch", "sizes", "epochs"),
+    [
+        (1, 8, [(8, 8), (8, 7)] * 2, 2),  # as many of either side, the last batch of a pass smaller
+        (1, 4, [(4, 4)] * 3 + [(4, 3)], 1),
+        (3, 64, [(16, 15)] * 3, 1),  # 16 at least, so that 15 samples make one step of a pass
+    ],
+)
+def test_a_small_forget_set_takes_enough_steps(
+    small: Task, least: int, batch: int, sizes: list[tuple[int, int]], epochs: int
+) -> None:
+    method = UnseenDistill(
+        epochs=epochs, least_steps=least, batch_size=batch, stand_in_epochs=1, stand_in_samples=4
+    )
+    model = copy.deepcopy(small.model)
+    forwards: list[tuple[bool, int]] = []
+    model.register_forward_hook(
+        lambda module, inputs, _: forwards.append((module.training, len(inputs[0])))
+    )
+    method(replace(small, model=model))
+    seen = [count for training, count in forwards if training]
+    steps = seen[-2 * len(sizes) :]
+    assert list(zip(steps[::2], steps[1::2], strict=True)) == sizes
+    assert len(seen) - len(steps) == math.ceil(4 / batch)  # the stand-in's

@@ -146,7 +146,7 @@ class MUDA(Method):
 
     If no class is forgotten as a whole, forget features align with retained ones before and after,
     and there is nothing for all of this to move. Such requests go to the method `samples`; one pass
-    over the retained data takes its place where a stand-in would learn from less than a fifth.
+    over the retained data takes its place where a stand-in would learn from less than a seventh.
 
     An alternation has `steps` forget or joint steps. A recover phase has recover_ratio times as
     many steps, rounded up in every alternation; recover_ratio = 0 leaves it out.

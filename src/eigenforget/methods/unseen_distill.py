@@ -23,8 +23,8 @@ _LEAST_EPOCHS, _LEAST_STEPS = 6, 80
 """A stand-in that takes fewer steps stays unsure: with 18 of them, on few samples of which models
 know unseen ones as well, the result took 3 % of the forget set for another class."""
 
-_LEAST_BATCH = 16
-"""Batch norms of fewer samples are noise."""
+_LEAST_BATCH, _RETAINED_STEPS = 16, 128
+"""Batch norms of fewer samples are noise; steps that small retained sets are cut into."""
 
 
 @configured
@@ -124,7 +124,8 @@ class UnseenDistill(SGDFields, Method):
     batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
     least_steps: Annotated[
         Count,
-        "steps in all, at least: a small forget set is passed more often, in batches of 16 or more",
+        "steps in all, at least: a small forget set is passed more often, in batches of 16 or "
+        "more, beside a 128th of the retained samples, if that is less than batch_size",
     ] = 1
     norm: BatchNorm = "train"
 
@@ -146,11 +147,11 @@ class UnseenDistill(SGDFields, Method):
                 f"{self.name} needs two retained samples or more: errors of features are in units "
                 "of their variance"
             )
-        asked, epochs = self._passes(len(task.forget))
+        asked, held, epochs = self._passes(len(task.forget), len(retain))
         steps = steps_in_epoch(len(task.forget), asked)
         sample, kept = (
             task.sample(retain, count, self.name, "retain")
-            for count in (self.stand_in_samples, epochs * steps * self.batch_size)
+            for count in (self.stand_in_samples, epochs * steps * held)
         )
         student, forget = task.student(), task.forget
         later = None if task.layer is not None else later_layers(student, self.trained, self.name)
@@ -182,7 +183,7 @@ class UnseenDistill(SGDFields, Method):
             (kept, forget),
             loss,
             optimizer_of(self),
-            self.batch_size,
+            held,
             other_batch_size=asked,
             norm="trained" if names is not None and self.norm == "train" else self.norm,
             trains=None if names is None else names.__contains__,
@@ -191,12 +192,14 @@ class UnseenDistill(SGDFields, Method):
         task.fit(part, [phase], epochs=epochs, look=whole_look(task.look, student))
         return student.eval()
 
-    def _passes(self, forget: int) -> tuple[int, int]:
-        """Samples of a forget batch, and passes over so many forget samples."""
-        few = max(self.epochs * forget // self.least_steps, _LEAST_BATCH)
-        batch_size = self.batch_size if self.least_steps == 1 else min(self.batch_size, few)
-        steps = steps_in_epoch(forget, batch_size)
-        return batch_size, max(self.epochs, math.ceil(self.least_steps / steps))
+    def _passes(self, forget: int, retained: int) -> tuple[int, int, int]:
+        """Samples of a batch of either side, and passes over so many forget samples."""
+        if self.least_steps == 1:
+            return self.batch_size, self.batch_size, self.epochs
+        asked = min(self.batch_size, max(self.epochs * forget // self.least_steps, _LEAST_BATCH))
+        held = min(self.batch_size, max(asked, retained // _RETAINED_STEPS))
+        least = math.ceil(self.least_steps / steps_in_epoch(forget, asked))
+        return asked, held, max(self.epochs, least)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
         """The original with its later layers drawn anew and trained on these retain samples."""
