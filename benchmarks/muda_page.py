@@ -4,6 +4,7 @@ and the table of README.md.
     eigenforget bench benchmarks/plans/muda.toml --out benchmarks/results/plans/muda
     eigenforget bench benchmarks/plans/muda_samples.toml --out benchmarks/results/plans/muda_samples
     eigenforget bench benchmarks/plans/muda_stable.toml --out benchmarks/results/plans/muda_stable
+    eigenforget bench benchmarks/plans/muda_more.toml --out benchmarks/results/plans/muda_more
     python benchmarks/muda_page.py
 
 Puts a table for each problem of the plan between `<!-- table: PROBLEM -->` and `<!-- end -->` of the
@@ -63,12 +64,13 @@ def main(
     *,
     samples: Path = HERE / "results" / "plans" / "muda_samples",
     stable: Path = HERE / "results" / "plans" / "muda_stable",
+    more: Path = HERE / "results" / "plans" / "muda_more",
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE and README from RESULTS, SAMPLES and STABLE."""
+    """Fill the tables of PAGE and README from RESULTS, SAMPLES, STABLE and MORE."""
     found = {}
-    for folder in (results, samples, stable):
+    for folder in (results, samples, stable, more):
         problems = read_problems(folder)
         if not problems:
             raise SystemExit(f"no records of methods beside retrained models in {folder}")
