@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, TensorSource
-from eigenforget.methods import UnseenDistill, later_layers
+from eigenforget.methods import Finetune, UnseenDistill, later_layers
 from eigenforget.methods.base import Task
 from eigenforget.methods.stand_in import margin
 from eigenforget.models.initialisation import reinitialise
@@ -487,3 +488,29 @@ def test_a_small_forget_set_takes_enough_steps(
     steps = seen[-2 * len(sizes) :]
     assert list(zip(steps[::2], steps[1::2], strict=True)) == sizes
     assert len(seen) - len(steps) == math.ceil(4 / batch)  # the stand-in's
+
+
+@pytest.mark.parametrize(("right", "little"), [(9, True), (8, False)])
+def test_where_little_is_to_be_forgotten_another_method_takes_over(
+    small: Task, right: int, little: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in that has 9 of 10 of the original's right answers, or 8, whatever it says else."""
+    known = small.model(small.forget.inputs).argmax(1)  # type: ignore[attr-defined]
+    forget = TensorSource(small.forget.inputs[:10], known[:10])  # type: ignore[attr-defined]
+    stand_in = copy.deepcopy(small.model)
+
+    def say(_: nn.Module, inputs: tuple[Tensor], __: Tensor) -> Tensor:
+        row = (inputs[0][:, None] == forget.inputs).all(2).float().argmax(1)
+        said = torch.where(row < right, known[row], (known[row] + 1) % 4)
+        return nn.functional.one_hot(said, 4).double()
+
+    stand_in.register_forward_hook(say)
+    monkeypatch.setattr(UnseenDistill, "stand_in", lambda *_: stand_in)
+    task, instead = replace(small, forget=forget), Finetune(epochs=1, batch_size=16)
+    method = UnseenDistill(epochs=1, batch_size=8, instead=instead)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = method(task)
+    assert any("little to forget" in str(note.message) for note in said) == little
+    pairs = zip(found.parameters(), instead(task).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs) == little

@@ -146,7 +146,8 @@ class MUDA(Method):
 
     If no class is forgotten as a whole, forget features align with retained ones before and after,
     and there is nothing for all of this to move. Such requests go to the method `samples`; one pass
-    over the retained data takes its place where a stand-in would learn from less than a seventh.
+    over the retained data takes its place where a stand-in would learn from less than a seventh,
+    or where the stand-in shows that there is little to forget.
 
     An alternation has `steps` forget or joint steps. A recover phase has recover_ratio times as
     many steps, rounded up in every alternation; recover_ratio = 0 leaves it out.
@@ -291,6 +292,7 @@ class MUDA(Method):
         lr=0.1,
         w_target=2.0,
         w_margin=1.0,
+        instead=Finetune(epochs=1),
     )
     redraw_head: Annotated[
         bool, "replace the head's rows of classes that are gone as a whole at the end"
