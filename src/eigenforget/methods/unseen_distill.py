@@ -26,8 +26,8 @@ _LEAST_EPOCHS, _LEAST_STEPS = 6, 80
 know unseen ones as well, the result took 3 % of the forget set for another class."""
 
 _NEARLY = 0.9
-"""Share of what the original has right. On digits stand-ins have 0.93 and more of it, on 10,000
-CIFAR-10 images that a network learnt by heart a half."""
+"""Share of what the original has right. On digits stand-ins have 0.99 and more of it, on 10,000
+CIFAR-10 images that a network learnt by heart 0.53 to 0.62."""
 
 _LEAST_BATCH, _RETAINED_STEPS = 16, 128
 """Batch norms of fewer samples are noise; steps that small retained sets are cut into."""
