@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 import weakref
 from contextlib import nullcontext
 from dataclasses import replace
@@ -601,3 +602,27 @@ def test_a_model_in_training_is_looked_at_in_every_precision(precision: Any) -> 
     phase = Phase("plain", (source,), ce, Optimizer(lr=0.01), 8)
     engine.fit(model, [phase], epochs=2, seed=0, look=look, log=lambda _: None)
     assert len(seen) == 2 and not any(rest.any() for rest in seen)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_batch_norms_keep_their_statistics_in_batches_of_one_sample(size: int) -> None:
+    """BatchNorm1d cannot normalise one row by its own variance."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    x, y = torch.randn(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    sources = (TensorSource(x[:size], y[:size]), TensorSource(x[size:], y[size:]))
+    phase = Phase(
+        "forget",
+        sources,
+        lambda *parts: torch.stack([p.outputs.logits.square().mean() for p in parts]).sum(),
+        Optimizer(lr=0.1),
+        batch_size=4,
+    )
+    before = copy.deepcopy(model)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = Engine(device="cpu").fit(model, [phase], epochs=2, seed=0)
+    assert any("one sample" in str(note.message) for note in said) == (size == 1)
+    same = [torch.equal(a, b) for a, b in zip(found.buffers(), before.buffers(), strict=True)]
+    assert same == [size == 1] * 3
+    assert not torch.equal(found[0].weight, before[0].weight)  # type: ignore[index]

@@ -83,7 +83,8 @@ class UnseenDistill(SGDFields, Method):
         "reset_parameters() where later modules have buffers",
     )
     passes: ClassVar = (
-        "trained: stand_in_epochs × stand_in_samples, later layers, then epochs × 2 × forget; "
+        "trained: stand_in_epochs × stand_in_samples, later layers, then epochs × 2 × forget (more "
+        "of few samples with least_steps; later layers with trained below 1); "
         "forward: forget + retained samples of both"
     )
     search_space: ClassVar = {"lr": Range(1e-3, 0.2), "w_margin": Range(0.1, 2.0)}

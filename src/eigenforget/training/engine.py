@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import is_initialized
 
-from eigenforget.core import seeds
+from eigenforget.core import notices, seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source, TensorSource
@@ -201,6 +201,7 @@ class Engine:
         for change in self.changes:
             phases = change(model, phases)
         constants, processes = infinite_constants(model), self.processes
+        _warn_of_lone_samples(model, phases)
         training = _Training(self, self.placed(model), phases, epochs, layer)
         processes.check_same(model, "before training: build or load it in the same way on each")
         own_dropout = [processes.rank] if processes.rank else []
@@ -601,6 +602,7 @@ class _Training:
 
     def _set_mode(self, index: int) -> None:
         phase, trained = self.phases[index], {id(p) for p in self.trained[index]}
+        norm = "frozen" if phase.has_lone_samples() else phase.norm
         self.loss.train()
         for teacher in phase.teachers:
             self.engine.placed(teacher).eval()
@@ -609,9 +611,16 @@ class _Training:
                 own = list(module.parameters())
                 moves = any(id(p) in trained for p in own)
                 live = not own or any(id(p) in self.thawed for p in own)
-                module.train(
-                    live and (phase.norm == "train" or (phase.norm == "trained" and moves))
-                )
+                module.train(live and (norm == "train" or (norm == "trained" and moves)))
+
+
+def _warn_of_lone_samples(model: nn.Module, phases: Sequence[Phase]) -> None:
+    lone = [p.name for p in phases if p.norm != "frozen" and p.has_lone_samples()]
+    if lone and any(isinstance(module, NORMS) for module in model.modules()):
+        notices.warn(
+            f"phase {lone[0]} has batches of one sample, which have no variance: batch norms keep "
+            "their statistics there"
+        )
 
 
 def _with_samples_near(phases: Sequence[Phase], device: torch.device) -> list[Phase]:

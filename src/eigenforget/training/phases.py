@@ -103,7 +103,7 @@ class Phase:
         after_step: Called with the model after each step.
         norm: Which batch-norm layers update their statistics: with "train" all, with "frozen" none,
             with "trained" those with a parameter that this phase trains. Layers whose parameters
-            all have requires_grad=False never do.
+            all have requires_grad=False never do, and none does in batches of one sample.
         trains: Selects parameters by name; None takes all.
         steps_per_epoch: Steps of an epoch, unless it is one pass over the first source. The source
             is read in fresh random order, and starts again when it runs out.
@@ -145,3 +145,8 @@ class Phase:
             if self.steps_per_epoch is None
             else self.steps_per_epoch
         )
+
+    def has_lone_samples(self) -> bool:
+        """Whether batches of a source have one sample, so that they have no variance."""
+        sizes = (self.batch_size, *[self.other_batch_size or self.batch_size] * len(self.sources))
+        return any(min(len(of), size) == 1 for of, size in zip(self.sources, sizes, strict=False))
