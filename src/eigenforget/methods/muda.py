@@ -77,6 +77,9 @@ its mean of 1. It is 0.14 to 0.18 in small_resnet and 2.2 in vit_tiny, where the
 _LEARNS = 1 / 5
 """Share of the data from which on a stand-in learns enough with all of its layers drawn anew."""
 
+_GENTLE = Finetune(epochs=1)
+"""What does little where there is little to forget, or too little to learn a stand-in from."""
+
 _ENOUGH = 1 / 7
 """Least share of the retained data that a stand-in learns from where single samples are forgotten.
 On a model of 50,000 CIFAR-10 images that knew the forget set 1.3 points better than test samples,
@@ -292,7 +295,7 @@ class MUDA(Method):
         lr=0.1,
         w_target=2.0,
         w_margin=1.0,
-        instead=Finetune(epochs=1),
+        instead=_GENTLE,
     )
     redraw_head: Annotated[
         bool, "replace the head's rows of classes that are gone as a whole at the end"
@@ -406,7 +409,7 @@ class MUDA(Method):
             steps_per_epoch=steps,
             as_one=self.norm == "frozen",  # frozen statistics treat each sample alone
         )
-        look = None if task.look is None else whole_look(task.look, student)
+        look = whole_look(task.look, student)
         task.fit(trained, [phase], epochs=self.alternations, look=look)
         if redraws:
             _redraw(task, student, seen, self.margin)
@@ -464,14 +467,14 @@ def _for_samples(method: Method, retained: int) -> Method:
     """The method for requests of single samples, or one that does no harm where that one would."""
     if not isinstance(method, UnseenDistill) or method.stand_in_samples >= _ENOUGH * retained:
         return method
-    gentle, enough = Finetune(epochs=1), math.ceil(_ENOUGH * retained)
+    enough = math.ceil(_ENOUGH * retained)
     notices.warn(
-        f"muda takes {spell(gentle)}: a stand-in trained on {method.stand_in_samples} of "
+        f"muda takes {spell(_GENTLE)}: a stand-in trained on {method.stand_in_samples} of "
         f"{retained} retained samples knows less than a retrained model would, and would harm this "
         "one; where it has memorised much, "
         f"muda(samples={spell(replace(method, stand_in_samples=enough))}) forgets more"
     )
-    return gentle
+    return _GENTLE
 
 
 def default_batch_size(task: Task) -> int:

@@ -200,8 +200,8 @@ class Engine:
         """
         for change in self.changes:
             phases = change(model, phases)
+        phases = _with_statistics_kept(model, phases)
         constants, processes = infinite_constants(model), self.processes
-        _warn_of_lone_samples(model, phases)
         training = _Training(self, self.placed(model), phases, epochs, layer)
         processes.check_same(model, "before training: build or load it in the same way on each")
         own_dropout = [processes.rank] if processes.rank else []
@@ -602,7 +602,6 @@ class _Training:
 
     def _set_mode(self, index: int) -> None:
         phase, trained = self.phases[index], {id(p) for p in self.trained[index]}
-        norm = "frozen" if phase.has_lone_samples() else phase.norm
         self.loss.train()
         for teacher in phase.teachers:
             self.engine.placed(teacher).eval()
@@ -611,16 +610,23 @@ class _Training:
                 own = list(module.parameters())
                 moves = any(id(p) in trained for p in own)
                 live = not own or any(id(p) in self.thawed for p in own)
-                module.train(live and (norm == "train" or (norm == "trained" and moves)))
+                module.train(
+                    live and (phase.norm == "train" or (phase.norm == "trained" and moves))
+                )
 
 
-def _warn_of_lone_samples(model: nn.Module, phases: Sequence[Phase]) -> None:
-    lone = [p.name for p in phases if p.norm != "frozen" and p.has_lone_samples()]
-    if lone and any(isinstance(module, NORMS) for module in model.modules()):
-        notices.warn(
-            f"phase {lone[0]} has batches of one sample, which have no variance: batch norms keep "
-            "their statistics there"
-        )
+def _with_statistics_kept(model: nn.Module, phases: Sequence[Phase]) -> Sequence[Phase]:
+    """The phases, of which those with batches of one sample leave batch norms as they are."""
+    lone = [phase.norm != "frozen" and phase.has_lone_samples() for phase in phases]
+    if not any(lone) or not any(isinstance(module, NORMS) for module in model.modules()):
+        return phases
+    notices.warn(
+        f"phase {phases[lone.index(True)].name} has batches of one sample, which have no variance: "
+        "batch norms keep their statistics there"
+    )
+    return [
+        replace(p, norm="frozen") if alone else p for p, alone in zip(phases, lone, strict=True)
+    ]
 
 
 def _with_samples_near(phases: Sequence[Phase], device: torch.device) -> list[Phase]:
@@ -659,9 +665,9 @@ def _aligned(phase: Phase, order: torch.Generator) -> Iterator[tuple[Batch, ...]
 
     The further sources start again where they run out.
     """
-    size = phase.other_batch_size or phase.batch_size
-    others = [_endless(source, size, order) for source in phase.sources[1:]]
-    for batch in islice(_endless(phase.sources[0], phase.batch_size, order), phase.steps()):
+    sides = zip(phase.sources, phase.batch_sizes(), strict=True)
+    first, *others = [_endless(source, size, order) for source, size in sides]
+    for batch in islice(first, phase.steps()):
         yield (batch, *(next(other) for other in others))
 
 

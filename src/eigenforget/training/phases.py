@@ -146,7 +146,12 @@ class Phase:
             else self.steps_per_epoch
         )
 
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Samples per batch of each source."""
+        further = self.other_batch_size or self.batch_size
+        return (self.batch_size, *[further] * (len(self.sources) - 1))
+
     def has_lone_samples(self) -> bool:
         """Whether batches of a source have one sample, so that they have no variance."""
-        sizes = (self.batch_size, *[self.other_batch_size or self.batch_size] * len(self.sources))
-        return any(min(len(of), size) == 1 for of, size in zip(self.sources, sizes, strict=False))
+        sides = zip(self.sources, self.batch_sizes(), strict=True)
+        return any(min(len(source), size) == 1 for source, size in sides)
