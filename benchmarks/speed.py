@@ -126,6 +126,7 @@ def main(
         only: Groups of rows, such as "start" and "evaluation"; all by default.
     """
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         groups: dict[str, Callable[[], Iterable[Bound]]] = {
             "records": lambda: of_records(Path(name), records, repeats),
@@ -150,8 +151,8 @@ def main(
         f"`python benchmarks/speed.py`, {repeats} turns each (images 2), up to five times as many "
         "where they are short, medians with the least and the most; "
         f"processor seconds of one thread on a machine with {os.cpu_count()} {platform.machine()} "
-        f"cores ({torch.backends.cpu.get_cpu_capability()}) that had other work as well, which "
-        "slows the sides of a ratio unequally.\n",
+        f"cores ({torch.backends.cpu.get_cpu_capability()}), whose load was {load:.1f} before. Other "
+        "work slows the sides of a ratio unequally.\n",
         "| A ÷ B | A | B | A ÷ B, or A | bound | held |",
         "|---|---|---|---:|---:|---|",
         *(f"| {row.cells()} |" for row in rows),
