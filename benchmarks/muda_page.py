@@ -5,6 +5,7 @@ and the table of README.md.
     eigenforget bench benchmarks/plans/muda_samples.toml --out benchmarks/results/plans/muda_samples
     eigenforget bench benchmarks/plans/muda_stable.toml --out benchmarks/results/plans/muda_stable
     eigenforget bench benchmarks/plans/muda_more.toml --out benchmarks/results/plans/muda_more
+    eigenforget bench benchmarks/plans/muda_tiny.toml --out benchmarks/results/plans/muda_tiny
     python benchmarks/muda_page.py
 
 Puts a table for each problem of the plan between `<!-- table: PROBLEM -->` and `<!-- end -->` of the
@@ -65,12 +66,13 @@ def main(
     samples: Path = HERE / "results" / "plans" / "muda_samples",
     stable: Path = HERE / "results" / "plans" / "muda_stable",
     more: Path = HERE / "results" / "plans" / "muda_more",
+    tiny: Path = HERE / "results" / "plans" / "muda_tiny",
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE and README from RESULTS, SAMPLES, STABLE and MORE."""
+    """Fill the tables of PAGE and README from the others."""
     found = {}
-    for folder in (results, samples, stable, more):
+    for folder in (results, samples, stable, more, tiny):
         problems = read_problems(folder)
         if not problems:
             raise SystemExit(f"no records of methods beside retrained models in {folder}")

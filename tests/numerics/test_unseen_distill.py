@@ -490,13 +490,37 @@ def test_a_small_forget_set_takes_enough_steps(
     assert len(seen) - len(steps) == math.ceil(4 / batch)  # the stand-in's
 
 
-@pytest.mark.parametrize(("right", "little"), [(9, True), (8, False)])
-def test_where_little_is_to_be_forgotten_another_method_takes_over(
-    small: Task, right: int, little: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("samples", "share", "learnt"), [(4, 0.0, 4), (4, 0.2, 9), (12, 0.2, 12)])
+def test_a_stand_in_learns_from_a_share_of_the_retained_samples(
+    small: Task, samples: int, share: float, learnt: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in that has 9 of 10 of the original's right answers, or 8, whatever it says else."""
-    known = small.model(small.forget.inputs).argmax(1)  # type: ignore[attr-defined]
-    forget = TensorSource(small.forget.inputs[:10], known[:10])  # type: ignore[attr-defined]
+    seen: list[int] = []
+    stand_in = UnseenDistill.stand_in
+
+    def watched(method: UnseenDistill, task: Task, sample: Source) -> nn.Module:
+        seen.append(len(sample))
+        return stand_in(method, task, sample)
+
+    monkeypatch.setattr(UnseenDistill, "stand_in", watched)
+    UnseenDistill(
+        epochs=1, batch_size=8, stand_in_epochs=1, stand_in_samples=samples, stand_in_share=share
+    )(small)
+    assert seen == [learnt]
+
+
+@pytest.mark.parametrize(
+    ("own", "right", "little"), [(10, 9, True), (10, 8, False), (8, 6, True), (8, 5, False)]
+)
+def test_where_little_is_to_be_forgotten_another_method_takes_over(
+    small: Task, own: int, right: int, little: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in that has 9 of 10 of the right answers of an original that has all, or 8.
+
+    Of one that has 8 of 10 right, 6 are enough.
+    """
+    known = small.model(small.forget.inputs).argmax(1)[:10]  # type: ignore[attr-defined]
+    labels = torch.where(torch.arange(10) < own, known, (known + 2) % 4)
+    forget = TensorSource(small.forget.inputs[:10], labels)  # type: ignore[attr-defined]
     stand_in = copy.deepcopy(small.model)
 
     def say(_: nn.Module, inputs: tuple[Tensor], __: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from eigenforget.core.fields import (
     UpTo1,
     WholeNumber,
 )
-from eigenforget.core.spec import configured, spell
+from eigenforget.core.spec import configured
 from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, unaugmented
 from eigenforget.methods.base import InnerMethodOrNone, Method, Range, Task, optimizer_of
@@ -76,15 +76,6 @@ its mean of 1. It is 0.14 to 0.18 in small_resnet and 2.2 in vit_tiny, where the
 
 _LEARNS = 1 / 5
 """Share of the data from which on a stand-in learns enough with all of its layers drawn anew."""
-
-_GENTLE = Finetune(epochs=1)
-"""What does little where there is little to forget, or too little to learn a stand-in from."""
-
-_ENOUGH = 1 / 7
-"""Least share of the retained data that a stand-in learns from where single samples are forgotten.
-On a model of 50,000 CIFAR-10 images that knew the forget set 1.3 points better than test samples,
-one with 2,000 samples took 3.8 points of test accuracy, and one pass over the retained data took
-0.5. With 1,500 of 9,900 it does what a stand-in of a fifth did."""
 
 _LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 10
 _SAMPLES_PER_ROW, _PASSES = 1280, 1 / 18
@@ -148,9 +139,7 @@ class MUDA(Method):
     features lie around the origin, no such direction exists, and the bias is lowered.
 
     If no class is forgotten as a whole, forget features align with retained ones before and after,
-    and there is nothing for all of this to move. Such requests go to the method `samples`; one pass
-    over the retained data takes its place where a stand-in would learn from less than a seventh,
-    or where the stand-in shows that there is little to forget.
+    and there is nothing for all of this to move. Such requests go to the method `samples`.
 
     An alternation has `steps` forget or joint steps. A recover phase has recover_ratio times as
     many steps, rounded up in every alternation; recover_ratio = 0 leaves it out.
@@ -286,6 +275,7 @@ class MUDA(Method):
     ] = UnseenDistill(
         redrawn=0.65,
         stand_in_samples=1500,
+        stand_in_share=0.16,
         stand_in_batch=32,
         sharpness=1.0,
         trained=0.6,
@@ -295,7 +285,7 @@ class MUDA(Method):
         lr=0.1,
         w_target=2.0,
         w_margin=1.0,
-        instead=_GENTLE,
+        instead=Finetune(epochs=1),
     )
     redraw_head: Annotated[
         bool, "replace the head's rows of classes that are gone as a whole at the end"
@@ -341,7 +331,7 @@ class MUDA(Method):
         other = self.for_samples
         if other is not None and not _taken_now(task):
             if task.retain is not None:
-                return _for_samples(other, len(task.retain))(task)
+                return other(task)
             notices.warn(
                 f"muda leaves single samples to {other.name}, which needs retained data: "
                 "without any it distils the original's own softened predictions, and forgets little"
@@ -461,20 +451,6 @@ class MUDA(Method):
             trains=forget.trains,
             steps_per_epoch=math.ceil(self.recover_ratio * forget.steps()),
         )
-
-
-def _for_samples(method: Method, retained: int) -> Method:
-    """The method for requests of single samples, or one that does no harm where that one would."""
-    if not isinstance(method, UnseenDistill) or method.stand_in_samples >= _ENOUGH * retained:
-        return method
-    enough = math.ceil(_ENOUGH * retained)
-    notices.warn(
-        f"muda takes {spell(_GENTLE)}: a stand-in trained on {method.stand_in_samples} of "
-        f"{retained} retained samples knows less than a retrained model would, and would harm this "
-        "one; where it has memorised much, "
-        f"muda(samples={spell(replace(method, stand_in_samples=enough))}) forgets more"
-    )
-    return _GENTLE
 
 
 def default_batch_size(task: Task) -> int:
