@@ -70,8 +70,10 @@ def hooks(model: nn.Module) -> int:
     return sum(len(module._forward_pre_hooks) for module in model.modules())
 
 
-def assert_rounded(half: nn.Module, wide: nn.Module, given: nn.Module) -> None:
-    """`half` has the types of `given`, and the values of `wide` rounded to them."""
+def assert_rounded(
+    half: nn.Module, wide: nn.Module, given: nn.Module, *, neighbours: bool = False
+) -> None:
+    """`half` has the types of `given`, and the values of `wide` rounded to them, or next to those."""
     mine, theirs, types = (
         half.state_dict(),
         wide.state_dict(),
@@ -82,7 +84,13 @@ def assert_rounded(half: nn.Module, wide: nn.Module, given: nn.Module) -> None:
         and {k: v.dtype for k, v in mine.items() if k in types} == types
     )
     for name, tensor in mine.items():
-        assert torch.equal(tensor, theirs[name].to(tensor.dtype)), name
+        rounded = theirs[name].to(tensor.dtype)
+        if neighbours and tensor.is_floating_point():
+            info = torch.finfo(tensor.dtype)
+            away = (tensor.double() - rounded.double()).abs()
+            assert (away <= info.eps * rounded.double().abs().clamp_min(info.tiny)).all(), name
+        else:
+            assert torch.equal(tensor, rounded), name
 
 
 @HALF
@@ -96,7 +104,9 @@ def test_unlearning_in_half_precision_is_that_in_float32_rounded(
     inputs, before = inputs.to(dtype), checkpoint.model_digest(half)
     result = unlearn(half, method=method, engine=ENGINE, **sides(inputs, labels))
     expected = unlearn(wide, method=method, engine=ENGINE, **sides(inputs.float(), labels))
-    assert_rounded(result, expected, half)
+    # A hook makes a model in half precision compute in float32, and a model with hooks is not cut:
+    # its layers see other batches, and the last bit of float32 differs on some processors.
+    assert_rounded(result, expected, half, neighbours=isinstance(method, MUDA))
     assert (
         checkpoint.model_digest(result) != before == checkpoint.model_digest(half)
         and hooks(half) == hooks(result) == 0
