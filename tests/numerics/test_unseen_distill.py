@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from eigenforget.core import seeds
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, TensorSource
-from eigenforget.methods import Finetune, UnseenDistill, later_layers
+from eigenforget.methods import Finetune, UnseenDistill, later_layers, unseen_distill
 from eigenforget.methods.base import Task
 from eigenforget.methods.stand_in import margin
 from eigenforget.models.initialisation import reinitialise
@@ -506,6 +506,30 @@ def test_a_stand_in_learns_from_a_share_of_the_retained_samples(
         epochs=1, batch_size=8, stand_in_epochs=1, stand_in_samples=samples, stand_in_share=share
     )(small)
     assert seen == [learnt]
+
+
+@pytest.mark.parametrize(
+    ("trained", "least", "known"), [(1.0, 4, 24), (0.4, 4, 12), (0.4, 20, 20), (0.4, 99, 24)]
+)
+def test_half_of_the_retained_places_have_samples_of_their_own(
+    small: Task, trained: float, least: int, known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where later layers alone train, and beyond the least number; three steps of 8 samples."""
+    asked: list[int] = []
+    sample = Task.sample
+
+    def watched(task: Task, source: Source, count: int, *names: Any) -> Source:
+        asked.append(count)
+        return sample(task, source, count, *names)
+
+    monkeypatch.setattr(Task, "sample", watched)
+    monkeypatch.setattr(unseen_distill, "_LEAST_KNOWN", least)
+    forget = small.forget.subset(np.arange(8))
+    method = UnseenDistill(
+        epochs=3, batch_size=8, stand_in_epochs=1, stand_in_samples=5, trained=trained
+    )
+    method(replace(small, forget=forget))
+    assert asked == [5, known]
 
 
 @pytest.mark.parametrize(
