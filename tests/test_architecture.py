@@ -184,6 +184,9 @@ def test_hooks_loops_and_optimizers_stand_in_one_place() -> None:
 def test_no_catch_all_and_no_assert_for_user_input() -> None:
     for path in FILES:
         for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Assert):  # tells a type checker what is known already
+                said = ast.unparse(node.test)
+                assert said.endswith(" is not None"), f"{path.name}:{node.lineno} asserts {said}"
             if isinstance(node, ast.ExceptHandler):
                 caught = "" if node.type is None else ast.unparse(node.type)
                 # A bench runs methods of anyone: whatever one raises is on record as its cell's
@@ -198,6 +201,14 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
                     continue
                 wide = ("", "(Exception, SystemExit)", "Exception", "BaseException")
                 assert caught not in wide, f"{path.name}:{node.lineno} catches {caught or 'all'}"
+
+
+def test_only_one_place_seeds_torch() -> None:
+    """torch.manual_seed seeds every accelerator as well, and fork_rng restores none by default."""
+    for path in FILES:
+        for word in ("torch.manual_seed(", "torch.random.fork_rng(", "cuda.manual_seed"):
+            allowed = path == ROOT / "core" / "seeds.py"
+            assert allowed or word not in path.read_text(encoding="utf-8"), f"{word} in {path}"
 
 
 def test_functions_stay_small() -> None:

@@ -265,8 +265,10 @@ def test_same_seed_same_bits_whatever_the_global_state_and_unseen_samples(
     first = checkpoint.model_digest(ran(kind).model)
     reads = any("unseen" in need for need in kind.needs)
     torch.manual_seed(2)
+    state = torch.get_rng_state()
     again = run_method(quick(kind), task if reads else replace(task, unseen=Untouched()))
     assert checkpoint.model_digest(again) == first
+    assert torch.equal(torch.get_rng_state(), state)  # and it leaves that as it was
 
 
 @EVERY

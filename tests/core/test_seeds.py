@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 
+import pytest
 import torch
 
-from eigenforget.core.seeds import derive, generator
+from eigenforget.core.seeds import derive, generator, seed_torch, torch_state_kept
 
 
 def test_a_seed_is_the_first_63_bits_of_a_digest() -> None:
@@ -26,3 +27,17 @@ def test_a_generator_starts_at_its_seed_and_leaves_the_global_one_alone() -> Non
     found = torch.rand(5, generator=generator(3, "x"))
     expected = torch.rand(5, generator=torch.Generator().manual_seed(derive(3, "x")))
     assert torch.equal(found, expected) and torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_seeded_block_leaves_the_random_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", others.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", others.append)
+    before, found = torch.get_rng_state(), []
+    for device in (None, torch.device("cpu")):
+        with torch_state_kept(device):
+            seed_torch(4, device)
+            found.append(torch.rand(3))
+    assert torch.equal(*found) and torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(found[0], torch.rand(3, generator=torch.Generator().manual_seed(4)))
+    assert not others  # on the CPU no other device is seeded

@@ -24,6 +24,7 @@ from eigenforget.methods.unlearn import as_method, unlearn
 from eigenforget.models.checkpoint import model_digest
 from eigenforget.models.features import find_head
 from eigenforget.models.prepare import prepare
+from eigenforget.training.engine import Engine
 from tests import toys
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
@@ -189,6 +190,47 @@ def test_a_wrong_field_is_one_line_too(kind: Any, fields: dict[str, Any], named:
     with pytest.raises(EigenforgetError) as caught:
         kind(**fields)
     assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def with_nan(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs = X[rows].clone()
+    inputs[3] = float("nan")
+    inputs[5, 0] = float("inf")
+    return inputs, Y[rows]
+
+
+@pytest.mark.parametrize("method", ["ssd()", "finetune(epochs=1)", "not_(epochs=1)"])
+@pytest.mark.parametrize(("name", "rows"), [("forget", slice(10)), ("retain", slice(10, None))])
+def test_samples_that_the_model_has_no_answer_for_are_one_line(
+    method: str, name: str, rows: slice
+) -> None:
+    line = rf"^{name}: the inputs of sample 3 \(and of 1 more\) hold NaN .* leave them out$"
+    with pytest.raises(EigenforgetError, match=line):
+        call(method=method, **{name: with_nan(rows)})
+
+
+def test_a_model_that_is_made_for_missing_values_may_have_them() -> None:
+    class Filled(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.nan_to_num(0.0, 0.0, 0.0))
+
+    assert call(model=Filled(*network()), forget=with_nan(slice(10))) is not None
+
+
+def test_the_result_and_the_original_keep_the_memory_order_of_the_model() -> None:
+    images = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 2
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    strides = [p.stride() for p in model.parameters()]
+    made = unlearn(
+        model,
+        forget=(images[:10], labels[:10]),
+        retain=(images[10:], labels[10:]),
+        method="finetune(epochs=1)",
+        engine=Engine(device="cpu", channels_last=True),
+    )
+    assert [p.stride() for p in model.parameters()] == strides
+    assert [p.stride() for p in made.parameters()] == strides
 
 
 def test_what_a_method_needs_and_was_not_given_is_a_refusal() -> None:

@@ -55,3 +55,15 @@ def test_a_model_that_moved_comes_back() -> None:
         moved = model.double()
         raise ZeroDivisionError
     assert moved[0].weight.device == torch.device("cpu")
+
+
+def test_the_memory_order_of_a_model_comes_back() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+    model[1].to(memory_format=torch.channels_last)
+    model.register_buffer("mask", torch.arange(24.0).view(1, 2, 3, 4))
+    before = {name: (t.stride(), t.clone()) for name, t in model.state_dict().items()}
+    with on_its_device(model):
+        model.to(memory_format=torch.channels_last)
+        assert model[0].weight.stride() != before["0.weight"][0]
+    for name, tensor in model.state_dict().items():
+        assert tensor.stride() == before[name][0] and torch.equal(tensor, before[name][1])

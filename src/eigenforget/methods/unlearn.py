@@ -17,8 +17,8 @@ from eigenforget.methods.base import DECLARED, Method, Task, of_callable
 from eigenforget.methods.published import doubt_other_settings
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.initialisation import infinite_constants, unsound
-from eigenforget.models.prepare import door, looks, prepare
-from eigenforget.models.wrappers import on_its_device
+from eigenforget.models.prepare import check_inputs, door, looks, prepare
+from eigenforget.models.wrappers import Place, on_its_device
 from eigenforget.requests.splitting import settled_classes
 from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.engine import Engine
@@ -78,7 +78,7 @@ def unlearn(
         look: Called with the model then; what it returns is added to that row.
 
     Returns:
-        The unlearned module, in eval mode.
+        The unlearned module, in eval mode, on the device of the given one.
 
     Raises:
         EigenforgetError: An argument is of a wrong type, the method does not exist, labels lie
@@ -98,6 +98,7 @@ def unlearn(
     for source in sets.values():
         if source is not None:
             check_label_range(source.labels(), prepared.num_classes)
+    check_inputs(prepared.model, **sets)
     if not allow_overlap:
         _check_sets(sets, at_any_cost=allow_overlap is False)
     gone = settled_classes(forget_set, retain_set, forgotten_classes)
@@ -115,10 +116,11 @@ def unlearn(
         look=look,
         unseen=unseen_set,
     )
+    place = Place.of(task.model)
     with on_its_device(task.model):
         if not allow_untrained:
             warn_of_poor_recall(task.model, retain_set or forget_set, task.engine, layer)
-        return prepared.restored(run_method(chosen, task))
+        return prepared.restored(place.put(run_method(chosen, task)))
 
 
 def as_method(value: Any) -> Method:

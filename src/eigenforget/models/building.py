@@ -32,10 +32,8 @@ def initial_weights(seed: int) -> Iterator[None]:
     Raises:
         EigenforgetError: The weights do not fit into memory.
     """
-    # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does
-    # not restore.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seeds.derive(seed, "init"))
+    with seeds.torch_state_kept(), torch.device("cpu"):
+        seeds.seed_torch(seeds.derive(seed, "init"))
         try:
             yield
         except RuntimeError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from eigenforget.core import seeds
 from eigenforget.models.features import called_with, find_head, in_eval_mode, note_head
 from eigenforget.models.initialisation import NORMS
 
@@ -144,11 +145,11 @@ def _agreed(
 ) -> Tensor | None:
     """What passes the cut, if the parts give what the model gives and the first draws nothing."""
     for training in (False, True):
-        with _mode(model, training), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with _mode(model, training), torch.no_grad(), seeds.torch_state_kept(inputs.device):
             cut, again = (called_with(earlier, inputs) for _ in range(2))
             found = []
             for part, given in ((model, inputs), (later, cut)):
-                torch.manual_seed(0)
+                seeds.seed_torch(0, inputs.device)
                 found.append(called_with(part, given))
         for one, other in ((cut, again), found):
             if not (isinstance(one, Tensor) and torch.equal(one, other)):

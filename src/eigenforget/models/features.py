@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.seeds import torch_state_kept
 from eigenforget.core.types import Outputs
 from eigenforget.models.steps import StepForm, head_form, samples_axis
+from eigenforget.models.wrappers import device_of
 
 HEAD_NOTE = "eigenforget_head"
 """The attribute of a model that names its classifier head."""
@@ -69,7 +71,7 @@ class Tap:
         """The axis of the samples, from a pass of fewer of them: it tells B from T."""
         kept, answers, self._kept = self._kept, self._answers, {}
         fewer = tree_map_only(Tensor, lambda tensor: tensor[:count], inputs)
-        with in_eval_mode(self.model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with in_eval_mode(self.model), torch.no_grad(), torch_state_kept(device_of(self.model)):
             called_with(self.model, fewer)
         axis = samples_axis(self._kept[layer], count)
         self._kept, self._answers = kept, answers
@@ -334,7 +336,7 @@ def _outputs(
     ]
     handles = [module.register_forward_hook(partial(keep, name)) for name, module in owners]
     try:
-        with in_eval_mode(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with in_eval_mode(model), torch.enable_grad(), torch_state_kept(device_of(model)):
             return logits_of(called_with(model, inputs)), outputs
     finally:
         for handle in handles:

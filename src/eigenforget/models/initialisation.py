@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
-from eigenforget.core.seeds import generator
 from eigenforget.core.text import listed
 
 NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (no public base class)
@@ -159,7 +159,7 @@ def _at_own_scale(name: str, tensor: Tensor, seed: int) -> Tensor:
     if not len(torch.unique(values)) > 1:
         return tensor.detach().clone()
     noise = torch.randn(
-        values.shape, generator=generator(seed, "own scale", name), dtype=torch.float64
+        values.shape, generator=seeds.generator(seed, "own scale", name), dtype=torch.float64
     )
     return (noise * values.std(correction=0)).to(tensor)
 
@@ -171,10 +171,8 @@ def _reset(
     seed: int,
     drawn: Mapping[str, Tensor],
 ) -> list[Tensor]:
-    # Not torch.manual_seed: it would also reseed the accelerators, which fork_rng(devices=[]) does
-    # not restore.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with torch.no_grad(), seeds.torch_state_kept():
+        seeds.seed_torch(seed)
         for tensor in tensors.values():
             tensor.fill_(fill)
         for name, values in drawn.items():

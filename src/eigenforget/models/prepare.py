@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from eigenforget.core import notices
+from eigenforget.core import notices, seeds
 from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.core.text import first_line
 from eigenforget.data.sources import Source
-from eigenforget.data.sources.reading import one_batch
+from eigenforget.data.sources.reading import not_finite, one_batch
 from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.copies import (
     cut_graphs,
@@ -29,7 +30,7 @@ from eigenforget.models.copies import (
 from eigenforget.models.features import called_with, note_head, trace_heads
 from eigenforget.models.outputs import checked_logits
 from eigenforget.models.precision import is_widened, narrowed, types_of, widened
-from eigenforget.models.wrappers import unwrapped
+from eigenforget.models.wrappers import device_of, unwrapped
 
 MISFITS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError, AttributeError)
 """What modules raise for inputs that they are not made for."""
@@ -86,6 +87,34 @@ def looks(**sources: Source | None) -> dict[str, Any]:
         for name, source in sources.items()
         if source is not None
     }
+
+
+def check_inputs(model: nn.Module, **sources: Source | None) -> None:
+    """Checks that the model has an answer where inputs hold NaN or infinite values.
+
+    All samples are looked at that are in memory, and a few of others. A model that is made for
+    missing values gives numbers there.
+
+    Args:
+        model: The model.
+        **sources: The samples by name.
+
+    Raises:
+        EigenforgetError: It gives NaN; the message names the first such sample.
+    """
+    for name, source in sources.items():
+        bad = np.zeros(0, dtype=np.int64) if source is None else not_finite(source, _LOOKED_AT)
+        if source is None or not len(bad):
+            continue
+        inputs = next(source.subset(bad[:1]).batches(1)).inputs
+        with unchanged_by_passes(model):
+            logits = _passed(model, inputs, f"on the {name} data", training=False)
+        if bool(logits.isnan().any()):
+            more = f" (and of {len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise EigenforgetError(
+                f"{name}: the inputs of sample {bad[0]}{more} hold NaN or infinite values, and the "
+                "model gives NaN for it; repair these samples or leave them out"
+            )
 
 
 def prepare(
@@ -148,7 +177,7 @@ def _passed(model: nn.Module, inputs: Any, where: str, *, training: bool) -> Ten
     given = _placed(model, inputs)
     try:
         model.train(training)
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), seeds.torch_state_kept(device_of(model)):
             output = called_with(model, given)
     except MISFITS as error:
         if isinstance(error, EigenforgetError):
@@ -187,7 +216,7 @@ def _try_training(model: nn.Module, inputs: Any, hint: str) -> None:
 
 def _placed(model: nn.Module, inputs: Any) -> Any:
     """The inputs on the model's device, in their own types."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     return tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
 
 

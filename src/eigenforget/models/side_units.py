@@ -17,6 +17,7 @@ from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.models.heads import head_if_any
 from eigenforget.models.initialisation import WEIGHTED, reinitialise
+from eigenforget.models.wrappers import device_of
 
 
 class SideUnits(nn.Module):
@@ -47,8 +48,9 @@ class SideUnits(nn.Module):
         self.names = list(named)
         self.sizes = [max(1, round(capacity * layer.weight.shape[0])) for layer in named.values()]
         pairs = list(zip(named.values(), self.sizes, strict=True))
-        self.into = nn.ModuleList(_like(layer, size) for layer, size in pairs)
-        self.back = nn.ModuleList(_back(layer, size) for layer, size in pairs)
+        with seeds.torch_state_kept(device_of(model)):
+            self.into = nn.ModuleList(_like(layer, size) for layer, size in pairs)
+            self.back = nn.ModuleList(_back(layer, size) for layer, size in pairs)
         new = {name: module for name, module in self.named_modules() if name.count(".") == 1}
         reinitialise(new, seed=seed, method=method)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import joined, listed
+from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.precision import check_types
 
 _SHARDED = ("FullyShardedDataParallel", "FSDPModule")
@@ -59,14 +60,51 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def on_its_device(*models: nn.Module) -> Iterator[None]:
-    """The modules are afterwards on the device on which they were; engines move them."""
-    places = [next((p.device for p in model.parameters()), None) for model in models]
+    """The modules are afterwards on the device and in the memory order that they had.
+
+    Engines change both in place.
+    """
+    places = [Place.of(model) for model in models]
     try:
         yield
     finally:
-        for model, device in zip(models, places, strict=True):
-            if device is not None:
-                model.to(device)
+        for model, place in zip(models, places, strict=True):
+            place.put(model)
+
+
+class Place(NamedTuple):
+    """Where a module's tensors are.
+
+    Attributes:
+        device: That of its first parameter; None where it has none.
+        strides: The memory order of each tensor, by name.
+    """
+
+    device: torch.device | None
+    strides: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Place:
+        """The place of a module."""
+        strides = {name: tensor.stride() for name, tensor in named_tensors(model)}
+        return cls(next((p.device for p in model.parameters()), None), strides)
+
+    def put(self, model: nn.Module) -> nn.Module:
+        """Moves a module there in place, as far as its tensors have the same names; returns it."""
+        if self.device is not None:
+            model.to(self.device)
+        for name, tensor in named_tensors(model):
+            stride = self.strides.get(name, tensor.stride())
+            if tensor.stride() != stride and len(stride) == tensor.ndim:
+                order = sorted(range(tensor.ndim), key=lambda axis: -stride[axis])
+                back = [order.index(axis) for axis in range(tensor.ndim)]
+                tensor.data = tensor.detach().permute(order).contiguous().permute(back)
+        return model
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a module's first parameter; the CPU where it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _inside(module: nn.Module) -> nn.Module | None:

@@ -206,11 +206,11 @@ class Engine:
         processes.check_same(model, "before training: build or load it in the same way on each")
         own_dropout = [processes.rank] if processes.rank else []
         with (
-            torch.random.fork_rng(devices=self._cuda()),
+            seeds.torch_state_kept(self.fabric.device),
             training.loss.compiled(),
             training.only_what_trains(),
         ):
-            self._seed(seeds.derive(seed, "dropout", *own_dropout))
+            seeds.seed_torch(seeds.derive(seed, "dropout", *own_dropout), self.fabric.device)
             for epoch, index, order in _passes(model, phases, epochs, seed):
                 row = training.epoch(index, epoch, order)
                 if row is None:
@@ -331,15 +331,6 @@ class Engine:
         if self.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs
-
-    def _seed(self, seed: int) -> None:
-        """Seed torch on this device; torch.manual_seed writes a stack trace for every other."""
-        on_cpu = self.fabric.device.type == "cpu"
-        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
-
-    def _cuda(self) -> list[int]:
-        device = self.fabric.device
-        return [device.index or 0] if device.type == "cuda" else []
 
 
 def _check_strided(model: nn.Module) -> None:

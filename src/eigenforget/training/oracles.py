@@ -84,7 +84,7 @@ def train_oracles(
             _warn_of_head_start(start, source, place, layer)
         with naming(name), CostClock(place) as clock:
             if start is None:
-                trained = _own_model(fit, source, seed)
+                trained = _own_model(fit, source, seed, place)
             else:
                 trained = train(start, source, fit, seed=seed, layer=layer, engine=place, log=log)
         if any(trained is oracle.model for oracle in oracles.values()):
@@ -143,10 +143,10 @@ def _fresh(model: Callable[[], nn.Module], seed: int) -> nn.Module:
     return made
 
 
-def _own_model(fit: Any, source: Source, seed: int) -> nn.Module:
+def _own_model(fit: Any, source: Source, seed: int, engine: Engine) -> nn.Module:
     """The model that a function makes and trains, checked."""
     data = as_dataset(source)
-    with undisturbed(seed):
+    with undisturbed(seed, engine.fabric.device):
         made = fit(data, seed)
     if not isinstance(made, nn.Module):
         raise EigenforgetError(

@@ -68,7 +68,7 @@ def fit_own(recipe: Any, model: nn.Module, source: Source, *, engine: Engine, se
     """
     model, constants = engine.placed(model), infinite_constants(model)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    with undisturbed(seed), before_passes(model, partial(_count, engine)):
+    with undisturbed(seed, engine.fabric.device), before_passes(model, partial(_count, engine)):
         made = recipe.fit(model, as_dataset(source), seed)
     if made is not None and made is not model:
         if not isinstance(made, nn.Module):

@@ -22,7 +22,7 @@ from eigenforget.data.sources import Source, as_source
 from eigenforget.models.checkpoint import named_tensors
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.precision import narrowed, types_of, widened
-from eigenforget.models.prepare import door, looks, prepare
+from eigenforget.models.prepare import check_inputs, door, looks, prepare
 from eigenforget.training.arguments import check_arguments
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
@@ -114,6 +114,7 @@ def train(
         source = replace(source, augment=augment)  # type: ignore[type-var]
     prepared = prepare(model, looks(training=source), trains=True)
     check_label_range(source.labels(), prepared.num_classes)
+    check_inputs(prepared.model, training=source)
     trained = fit_recipe(
         copy.deepcopy(prepared.model),
         source,

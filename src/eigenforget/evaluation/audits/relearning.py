@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.fields import Count, NonNegative, Positive, TwoOrMore
-from eigenforget.core.seeds import derive
+from eigenforget.core.seeds import derive, torch_state_kept
 from eigenforget.core.spec import configured
 from eigenforget.core.types import Part, Score
 from eigenforget.data.sources import Source, in_memory, unaugmented
@@ -133,7 +133,7 @@ class Relearning:
             return Findings(self._scores(dict.fromkeys(self._budgets(), found), found), {})
         run = _Run(self, evidence, found, derive(seed, self.name))
         # Loaders of datasets draw from the global random state, which is nobody's to move.
-        with torch.random.fork_rng(devices=[]):
+        with torch_state_kept():
             right = {name: run.right(n) for name, n in self._budgets().items()}
         curves = {n: r if isinstance(r, str) else r.mean(axis=1).tolist() for n, r in right.items()}
         known = {name: curve for name, curve in curves.items() if not isinstance(curve, str)}
