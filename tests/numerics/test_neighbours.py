@@ -35,6 +35,6 @@ def test_neighbours_are_the_classes_the_original_names_and_their_accuracy_is_cou
 
 def test_without_a_class_or_an_original_there_is_a_reason():
     found = evidence()
-    for changed in ({"forgotten_classes": ()}, {"original": None}):
+    for changed in ({"forgotten_classes": ()}, {"original": None}, {"forgotten_classes": (3,)}):
         (score,) = NeighbourAccuracy()(dataclasses.replace(found, **changed), seed=0)
         assert score.value is None and score.reason

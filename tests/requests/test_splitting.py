@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.data.sources import TensorSource
 from eigenforget.requests import AtRandom, ByClass, ByIds, ForgetRequest, retain_sample, split
 from eigenforget.requests.combined import Union
@@ -68,9 +69,10 @@ def test_copies_take_other_labels_with_them_and_the_named_class_is_gone() -> Non
 @pytest.mark.parametrize(
     ("forget", "retain", "given", "found"),
     [
-        ([2, 2], [0, 1], None, (2,)),
+        ([2, 2], [0, 1] * 8, None, (2,)),
         ([0, 1], [0, 1], None, ()),
         ([2, 2], [0, 1], (), ()),
+        ([2, 2], [0, 1], [np.int64(2)], (2,)),
         ([0, 2], [0, 1], [np.int64(2)], (2,)),
     ],
 )
@@ -94,6 +96,19 @@ def test_a_doubt_about_classes_is_a_warning_that_names_them() -> None:
     assert settled_classes(forget, None, None) == ()
     with pytest.raises(EigenforgetError, match=r"1\.5"):
         settled_classes(forget, retain, [1.5])  # type: ignore[list-item]
+
+
+def test_a_few_retained_samples_may_lack_a_class_by_chance() -> None:
+    forget = _labelled([2, 2])
+    with pytest.warns(EigenforgetWarning, match=r"15 samples of 2 classes.*by chance.*\(2,\)"):
+        assert settled_classes(forget, _labelled([0, 1] * 7 + [0]), None) == (2,)
+
+
+def test_a_class_that_the_retain_set_has_is_not_gone() -> None:
+    with pytest.raises(EigenforgetError, match="class 0 has 2 samples in the retain set"):
+        settled_classes(_labelled([2, 2]), _labelled([0, 0, 1]), [2, 0])
+    # An earlier request took class 3: neither set has samples of it.
+    assert settled_classes(_labelled([2, 2]), _labelled([0, 1]), [2, 3]) == (2, 3)
 
 
 def _labelled(labels: list[int]) -> TensorSource:

@@ -1,13 +1,19 @@
-"""Doubts that are no errors: each is a Python warning, and stands in the record of the run."""
+"""What was inferred, and doubts that are no errors.
+
+A doubt is a Python warning, and stands in the record of the run. What was inferred without one is
+said in a line of the log.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+_LOG = logging.getLogger("eigenforget")
 _LINES: ContextVar[list[str] | None] = ContextVar("lines", default=None)
 
 
@@ -27,6 +33,17 @@ def warn(line: str) -> None:
     if lines is not None and line not in lines:
         lines.append(line)
     warnings.warn(line, EigenforgetWarning, stacklevel=_level_outside())
+
+
+def say(line: str) -> None:
+    """Says what was inferred and what overrides it.
+
+    The line goes to the logger "eigenforget" at level INFO. In a program that has set up no logging
+    it goes to standard error; logging.getLogger("eigenforget").setLevel("WARNING") keeps it back.
+    """
+    _LOG.info("%s", line)
+    if _LOG.level <= logging.INFO and not _LOG.hasHandlers():
+        print(f"eigenforget: {line}", file=sys.stderr)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,7 +27,6 @@ DIGEST = "eigenforget_digest"
 """Of the metadata: the digest of weights and metadata as saved, by which damage is found."""
 _OLD_DIGEST = "tensors"
 """In older files: the digest of the weights alone."""
-_LOG = logging.getLogger("eigenforget")
 
 
 class Checkpoint(NamedTuple):
@@ -223,7 +221,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     found = fitted(model, checkpoint)
     if found.form.line:
-        _LOG.info("checkpoint: %s", found.form.line)
+        notices.say(f"checkpoint: {found.form.line}")
     own, given = _state(model), found.tensors
     both = [(name, given[name], own[name]) for name in own if name in given]
     problems = {

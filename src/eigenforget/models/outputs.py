@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from eigenforget.core.text import listed
 from eigenforget.data.sources.inputs import kind_in_words
 from eigenforget.models.features import logits_of
 
-_LOG = logging.getLogger("eigenforget")
 _ENOUGH = 8
 """Samples whose outputs all lie between 0 and 1, far apart, in no trained model by chance."""
 
@@ -102,7 +100,10 @@ def _check_first(outputs: Any, count: int) -> None:
             f"{_cure(outputs)}"
         )
     if len(outputs) > 1:
-        _LOG.info("of %s the first are taken as logits", _described(outputs))
+        notices.say(
+            f"of {_described(outputs)} the first are taken as logits; Logits(model, output=…) "
+            "takes others"
+        )
 
 
 def _check_scale(logits: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import operator
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +14,6 @@ from eigenforget.core.text import listed
 from eigenforget.core.types import Index, Split, digest_of_rows
 from eigenforget.data.sources import Source
 from eigenforget.requests.request import ForgetRequest
-
-_LOG = logging.getLogger("eigenforget")
 
 
 def split(request: ForgetRequest, index: Index) -> Split:
@@ -172,19 +169,22 @@ def settled_classes(
 ) -> tuple[int, ...]:
     """The classes that are gone as a whole: those that were given, else what is inferred.
 
-    What is inferred goes to the log of the package; a doubt is a warning.
+    What is inferred is said (`notices.say`); a doubt is a warning.
 
     Raises:
-        EigenforgetError: What was given are no integers.
+        EigenforgetError: What was given are no integers, or the retain set has samples of them.
     """
+    kept = np.zeros(0, dtype=np.int64) if retain is None else retain.labels()
     if given is not None:
         try:
-            return tuple(sorted({operator.index(c) for c in given}))
+            named = tuple(sorted({operator.index(c) for c in given}))
         except TypeError:
             raise EigenforgetError(f"forgotten_classes must be integers, got {given!r}") from None
+        _check_gone(named, kept)
+        return named
     if retain is None:
         return ()
-    found = gone_classes(forget.labels(), retain.labels())
+    found = gone_classes(forget.labels(), kept)
     if found.doubtful:
         notices.warn(
             f"the forget set has samples of {_named(found.doubtful)}, which the retain set lacks, "
@@ -192,12 +192,39 @@ def settled_classes(
             f"forgotten_classes={found.doubtful} if they are gone, and () if not"
         )
     elif found.classes:
-        _LOG.info(
-            "%s counts as gone as a whole: the forget set consists of exactly the classes that the "
-            "retain set lacks; forgotten_classes=() says otherwise",
-            _named(found.classes),
+        line = (
+            f"gone as a whole: {_named(found.classes)}, since the forget set consists of exactly "
+            "the classes that the retain set lacks"
         )
+        there = len(classes_in(kept))
+        if len(kept) < _FEW * there:
+            notices.warn(
+                f"{line}, but with {len(kept)} samples of {there} classes it may lack them by "
+                f"chance; say forgotten_classes={found.classes} if they are gone, and () if not"
+            )
+        else:
+            notices.say(f"{line}; forgotten_classes=() says otherwise")
     return found.classes
+
+
+_FEW = 8
+"""Samples of a class, on average, from which on no class is missing by chance: that happens once in
+exp(8), about 3,000 draws."""
+
+
+def _check_gone(classes: Sequence[int], kept: np.ndarray) -> None:
+    """Checks that none of the classes has samples with these labels, which are of the retain set.
+
+    Raises:
+        EigenforgetError: One has.
+    """
+    for label in classes:
+        count = int((kept == label).sum())
+        if count:
+            raise EigenforgetError(
+                f"forgotten_classes: class {label} has {count} samples in the retain set; take "
+                "them out of it, or the class out of forgotten_classes"
+            )
 
 
 def whole_classes(request: ForgetRequest, index: Index) -> tuple[int, ...]:

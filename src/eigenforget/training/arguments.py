@@ -70,5 +70,6 @@ def check_classes_exist(classes: Sequence[int] | None, num_classes: int) -> None
     outside = [c for c in classes or () if not 0 <= c < num_classes]
     if outside:
         raise EigenforgetError(
-            f"forgotten_classes: {outside[0]} is none of the model's classes 0 … {num_classes - 1}"
+            f"forgotten_classes: {outside[0]} is not one of the model's classes, 0 to "
+            f"{num_classes - 1}"
         )

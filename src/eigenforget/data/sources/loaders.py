@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, TypeGuard
@@ -21,7 +20,6 @@ from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources.reading import undisturbed
 
-_LOG = logging.getLogger("eigenforget")
 _CURE = "give the dataset or a Subset of it to choose them"
 
 
@@ -57,7 +55,9 @@ def selection(loader: DataLoader[Any], what: str) -> np.ndarray | None:
     if type(sampler) is BatchSampler:
         drops, batch_size, sampler = sampler.drop_last, sampler.batch_size, sampler.sampler
     if drops and batch_size and total % batch_size:
-        _LOG.info("%s: drop_last of the loader is for its own batches: no sample is left out", what)
+        notices.say(
+            f"{what}: drop_last of the loader is for its own batches: no sample is left out"
+        )
     if getattr(sampler, "replacement", False):
         return _weighted(sampler, total, what)
     if isinstance(sampler, DistributedSampler):
@@ -112,7 +112,7 @@ def _drawn(sampler: Any, total: int, what: str) -> np.ndarray | None:
             f"{len(rows)} of {total} are taken, each once"
         )
     elif len(rows) < total:
-        _LOG.info("%s: the loader's %s takes %d of %d samples", what, name, len(rows), total)
+        notices.say(f"{what}: the loader's {name} takes {len(rows)} of {total} samples; {_CURE}")
     return None if len(rows) == total else rows
 
 

@@ -49,6 +49,9 @@ class NeighbourAccuracy:
         if original is None or not evidence.has("forget"):
             missing = "the original's outputs on the forget set say which classes are neighbours"
             return (missing_share(_NAME, f"{missing}; there are none", "higher"),)
+        if not np.isin(original["forget"].labels, gone).any():
+            reason = "no forget sample is of a class that is gone as a whole"
+            return (missing_share(_NAME, reason, "higher"),)
         near = neighbours_of(original, gone, self.classes)
         rows = evidence.parts.get("test_retain")
         kept = np.isin(rows.labels, near) if rows is not None else np.zeros(0, dtype=bool)
