@@ -377,6 +377,14 @@ def test_a_metric_and_an_audit_of_ones_own_file_stand_in_table_and_record(
     assert "Mean of the largest logit." in found.report("page.html").read_text()
 
 
+def test_own_files_of_one_name_are_one_line(own: dict[str, list[str]], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.py").write_text(OWN)
+    both = {**own, "audits": ['python(path="other/mine.py:forget_share")']}
+    with pytest.raises(EigenforgetError, match=r"mine.py, .*mine.py have the same name.*rename"):
+        quick({"m": net()}, **both)
+
+
 def test_own_audits_are_functions_instances_or_classes_and_replace_those_of_their_name() -> None:
     def constant(evidence: Evidence, seed: int) -> float:
         return 0.25

@@ -89,3 +89,8 @@ def test_inputs_that_say_nothing_give_the_shares_of_the_classes() -> None:
     assert not weights[:-1].any()
     shares = np.exp(weights[-1]) / np.exp(weights[-1]).sum()
     np.testing.assert_allclose(shares, [0.1, 0.2, 0.7], atol=1e-6)
+
+
+def test_inputs_too_large_for_their_moments_do_not_converge() -> None:
+    features, labels = problem(3)
+    assert fitted(features * 1e200, labels) is None

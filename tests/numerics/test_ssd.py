@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -141,3 +142,17 @@ def test_ssd_caps_its_samples_and_forgets_a_class(task: Task) -> None:
     assert found.value("forget_accuracy") < 0.5 and found.value("retain_accuracy") > 0.9  # type: ignore[operator]
     statistics = dict(task.model.named_buffers())
     assert all(torch.equal(b, statistics[k]) for k, b in result.named_buffers())
+
+
+@pytest.mark.parametrize("method", [SSD(), LFSSD()], ids=lambda method: method.name)
+def test_a_model_without_any_gradient_is_refused(small: Task, method: Any) -> None:
+    still = copy.deepcopy(small.model)
+    for parameter in still.parameters():
+        parameter.data.zero_()
+    head = next(m for m in reversed(list(still.modules())) if isinstance(m, nn.Linear))
+    head.bias.data[int(small.forget.labels()[0])] = 1e4
+    certain = small.forget.subset(np.flatnonzero(small.forget.labels() == small.forget.labels()[0]))
+    if method.name == "lfssd":  # its loss is the squared norm of the logits
+        head.bias.data.zero_()
+    with pytest.raises(Refused, match=f"^{method.name}: no weight matters"):
+        method(replace(small, model=still, forget=certain, retain=certain))

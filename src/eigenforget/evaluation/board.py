@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 from eigenforget.alignment import default_k
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import path_of
 from eigenforget.core.seeds import derive
 from eigenforget.core.text import listed
 from eigenforget.core.types import Part, Score
@@ -133,6 +135,12 @@ class Panel:
         check_maps(self.maps)
         kinds, audits = self._measures
         check_skip(self.skip, [item.name for item in (*kinds, *audits)])
+        files = self.own_files
+        twins = [file for file in files if [other.name for other in files].count(file.name) > 1]
+        if twins:
+            raise EigenforgetError(
+                f"{listed(twins)} have the same name, and records name a file by it; rename one"
+            )
 
     @cached_property
     def _measures(self) -> tuple[tuple[type[AnyMetric], ...], tuple[Audit, ...]]:
@@ -148,6 +156,20 @@ class Panel:
         """The audits that are not of AUDITS with their defaults."""
         defaults = chosen_audits(())
         return [audit for audit in self._measures[1] if audit not in defaults]
+
+    @property
+    def own_paths(self) -> dict[str, str]:
+        """Where each of these is, as "file.py:Name" or "module:Name", by its own name."""
+        own = [*self.own_metrics, *(type(audit) for audit in self.own_audits)]
+        return {
+            kind.name: path_of(kind) or f"{kind.__module__}:{kind.__qualname__}" for kind in own
+        }
+
+    @property
+    def own_files(self) -> list[Path]:
+        """The Python files that they are in, in order."""
+        files = {Path(path.rpartition(":")[0]) for path in self.own_paths.values()}
+        return sorted(file for file in files if file.suffix == ".py")
 
     def observe(self, model: nn.Module) -> Observation:
         """The outputs of one forward pass over every part.

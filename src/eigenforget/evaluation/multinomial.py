@@ -57,7 +57,10 @@ def joint_optimum(inputs: np.ndarray, members: np.ndarray, settings: Settings) -
         members: 1 where a sample is of a class, else 0, [R, n, C].
         settings: Penalty and convergence, as in scikit-learn.
     """
-    problem = _Problem(inputs, members, settings)
+    try:
+        problem = _Problem(inputs, members, settings)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return None  # the inputs are so large that their moments have no factor
     flat, left = np.zeros(math.prod(problem.shape)), settings.max_iter
     options = {
         "gtol": 0.0,  # of the changed variables; the problem itself judges the gradient

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from eigenforget.core import notices
-from eigenforget.core.imports import path_of
 from eigenforget.core.spec import spell
 from eigenforget.core.types import Score, Split
 from eigenforget.core.version import __version__
@@ -187,8 +186,7 @@ def measurement_job(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:
     Returns:
         The entry "measurement" of a job, and entries "file:NAME" of the inputs.
     """
-    own = [*panel.own_metrics, *(type(audit) for audit in panel.own_audits)]
-    paths = {kind.name: path_of(kind) or f"{kind.__module__}:{kind.__qualname__}" for kind in own}
+    paths = panel.own_paths
     settings: dict[str, Any] = {"seed": panel.seed}
     settings |= {"k": panel.k} if panel.k else {}
     settings |= {"skip": list(panel.skip)} if panel.skip else {}
@@ -196,8 +194,7 @@ def measurement_job(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:
         {"metrics": [paths[kind.name] for kind in panel.own_metrics]} if panel.own_metrics else {}
     )
     settings |= {"audits": [spell(audit) for audit in panel.own_audits]} if panel.own_audits else {}
-    files = {Path(path.rpartition(":")[0]) for path in paths.values()}
-    digests = {f"file:{file.name}": file_digest(file) for file in files if file.suffix == ".py"}
+    digests = {f"file:{file.name}": file_digest(file) for file in panel.own_files}
     return {"measurement": settings}, digests
 
 

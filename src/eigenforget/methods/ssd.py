@@ -142,6 +142,7 @@ def dampened(
             "alpha=None, or estimator='batch', which the published alpha is for"
         )
     found = _importances(task, method, student, retain, importance)
+    check_some_matter(found, method.name)
     alpha = method.alpha or adaptive_alpha(found.forget, found.all, count / total)
     if method.alpha is not None and not any(
         bool((found.forget[name] > alpha * value).any()) for name, value in found.all.items()
@@ -186,6 +187,19 @@ def _importances(
         of_forget,
         {k: (n_forget * v + (n - n_forget) * of_retain[k]) / n for k, v in of_forget.items()},
     )
+
+
+def check_some_matter(found: Importances, method: str) -> None:
+    """Checks that some weight matters at all.
+
+    Raises:
+        Refused: None does; `method` is named.
+    """
+    if not any(bool((value > 0).any()) for value in found.all.values()):
+        raise Refused(
+            f"{method}: no weight matters, since the model is so sure of every sample that all "
+            "gradients are zero; take a method that does not weigh gradients, such as muda()"
+        )
 
 
 def importance_ratios(found: Importances) -> np.ndarray:

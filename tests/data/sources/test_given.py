@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.notices import EigenforgetWarning
@@ -160,6 +161,33 @@ BAD = {
     ),
     "empty": (({"ids": IDS[:0]}, torch.zeros(0, dtype=torch.long)), "^x is empty$"),
 }
+
+
+class Broken(Dataset[Any]):
+    """Raises the error for its last sample."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        if row == 2:
+            raise self._error
+        return torch.ones(2), 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError(2, "No such file"), EOFError("cut short"), AssertionError("of width 3")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_dataset_raises_is_one_line(error: Exception) -> None:
+    with pytest.raises(
+        EigenforgetError, match=r"^x: samples cannot be read: .*(No such|cut|of wi)"
+    ):
+        as_source(Broken(error), "x")
 
 
 @pytest.mark.parametrize("case", BAD)

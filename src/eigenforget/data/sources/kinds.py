@@ -43,6 +43,9 @@ UNREADABLE = (
     ValueError,
     RuntimeError,
     OverflowError,
+    AssertionError,
+    EOFError,
+    OSError,  # a file that is not there, and Pillow's UnidentifiedImageError
 )
 """What datasets, collate functions and torch raise for samples that make no batch."""
 _READ = 512
