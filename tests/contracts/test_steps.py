@@ -75,8 +75,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         return found
 
     monkeypatch.setattr(engine._Training, "_step", watched)
+
+    def enters(optimizer: Any, *_: Any) -> None:
+        _in_an_optimizer[0] = True
+        if isinstance(optimizer, torch.optim.LBFGS):
+            seen.append(FIT)
+
     hooks = [
-        register_optimizer_step_pre_hook(lambda *_: _in_an_optimizer.__setitem__(0, True)),
+        register_optimizer_step_pre_hook(enters),
         register_optimizer_step_post_hook(lambda *_: _in_an_optimizer.__setitem__(0, False)),
     ]
     yield seen
@@ -84,6 +90,23 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         hook.remove()
 
 
+FIT = "fit of a probe"
+FIT_PROBES = ("muda", "probed_muda")
+"""Fit a probe by L-BFGS every few steps, whose line search reads the loss each time."""
+WITHOUT_STEPS = (
+    "ssd",
+    "lfssd",
+    "fisher_forgetting",
+    "influence",
+    "wood_fisher",
+    "esc",
+    "engram",
+    "potion",
+    "certified_head",
+    "identity",
+    "head_mask",
+)
+"""Change weights without a step of an optimizer."""
 DRAWS_ON_THE_PROCESSOR = ("munba",)
 """Published to draw labels anew for each batch, which random_label does on the processor."""
 
@@ -95,6 +118,8 @@ DRAWS_ON_THE_PROCESSOR = ("munba",)
 )
 def test_no_method_reads_back_within_a_step(kind: type, task: Task, steps: Steps) -> None:
     run_method(quick(kind), task)
+    assert (FIT in steps) == (kind.name in FIT_PROBES)
+    assert bool(steps) == (kind.name not in WITHOUT_STEPS)
 
 
 @pytest.mark.parametrize(
