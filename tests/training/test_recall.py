@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import torch
 from torch import nn
 
 from eigenforget import Finetune, analyze, evaluate, unlearn
+from eigenforget.core.errors import Diverged
 from eigenforget.core.notices import EigenforgetWarning
 from eigenforget.data.sources import DatasetSource, Source
-from eigenforget.training.recall import Recall, of_answers, recall
+from eigenforget.training.recall import Recall, of_answers, recall, warn_of_damage
 from eigenforget.training.recipe import Recipe, fit_recipe
 from tests.toys import ENGINE, net, sides
 
@@ -114,3 +116,35 @@ def test_looking_moves_no_random_state() -> None:
     state, meter = torch.get_rng_state(), ENGINE.meter.forwarded
     recall(net(), DatasetSource(Noisy()), ENGINE)
     assert torch.equal(torch.get_rng_state(), state) and ENGINE.meter.forwarded == meter
+
+
+@pytest.mark.parametrize(
+    ("right", "samples", "warns"), [(40, 50, True), (42, 50, False), (0, 10, False)]
+)
+def test_what_a_method_took_from_the_model_is_a_warning(
+    right: int, samples: int, warns: bool
+) -> None:
+    before, after = Recall(samples * 98 // 100, samples, 0.1), Recall(right, samples, 0.1)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        warn_of_damage("finetune", after, before)
+    lines = [str(w.message) for w in found]
+    assert len(lines) == warns
+    assert all("finetune damaged" in x and "0.800 of 50" in x and "0.980" in x for x in lines)
+
+
+@pytest.mark.parametrize("lr", [0.01, 20.0])
+def test_the_door_says_that_a_method_ruined_the_model(lr: float) -> None:
+    forget, retain, _ = sides(by_class=False)
+    model = learned(retain)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with suppress(Diverged):
+            unlearn(
+                model,
+                forget=forget,
+                retain=retain,
+                method=Finetune(epochs=1, lr=lr, momentum=0.0, batch_size=8),
+                engine=ENGINE,
+            )
+    assert any("damaged the model" in str(w.message) for w in found) == (lr == 20.0)

@@ -44,6 +44,7 @@ from eigenforget.models.unchanged import frozen_weights, unchanged_weights
 from eigenforget.training import trackers
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import both
+from eigenforget.training.recall import Recall, warn_of_damage
 
 
 def unlearn(
@@ -111,7 +112,11 @@ def unlearn(
         job |= unchanged_weights(model, result.model)
         job |= (frozen := frozen_weights(model, result.model))
         job |= certificate_of(result.model)
-        job["recall"] = experiment.recall(result.model).as_json()
+        known = experiment.recall(result.model)
+        job["recall"] = known.as_json()
+        before = Recall.from_json(experiment.remarks.get("original_recall"))
+        if before is not None and chosen.role == "unlearned":
+            warn_of_damage(chosen.name, known, before)
     with experiment.engine.led() as leads:
         if leads:
             experiment.save(Run("unlearn", result, job, inputs, trace), output)

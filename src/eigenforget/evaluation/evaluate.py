@@ -46,7 +46,7 @@ from eigenforget.requests.splitting import settled_classes, sides_of
 from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
-from eigenforget.training.recall import warn_of_poor_recall
+from eigenforget.training.recall import recall_if_any, warn_of_poor_recall
 
 if TYPE_CHECKING:  # with torchmetrics, scipy and scikit-learn it takes as long to load as torch
     from eigenforget.evaluation.board import Measurement, Panel
@@ -413,7 +413,8 @@ def _measured(
     originals = [models["original"]] if "original" in models else []
     with on_its_device(*models.values(), *peers):
         for original in originals:
-            warn_of_poor_recall(original, panel.parts["retain"], panel.engine, panel.layer)
+            known = recall_if_any(original, panel.parts["retain"], panel.engine, panel.layer)
+            warn_of_poor_recall(known)
         board = Board(
             panel, originals, [models[name] for name in oracles], peers=len(peers) or None
         )

@@ -23,7 +23,12 @@ from eigenforget.requests.splitting import settled_classes
 from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log, Look
-from eigenforget.training.recall import warn_of_poor_recall
+from eigenforget.training.recall import (
+    recall,
+    recall_if_any,
+    warn_of_damage,
+    warn_of_poor_recall,
+)
 
 
 @door
@@ -118,9 +123,13 @@ def unlearn(
     )
     place = Place.of(task.model)
     with on_its_device(task.model):
+        before = recall_if_any(task.model, retain_set or forget_set, task.engine, layer)
         if not allow_untrained:
-            warn_of_poor_recall(task.model, retain_set or forget_set, task.engine, layer)
-        return prepared.restored(place.put(run_method(chosen, task)))
+            warn_of_poor_recall(before)
+        made = run_method(chosen, task)
+        if retain_set is not None and before is not None and chosen.role == "unlearned":
+            warn_of_damage(chosen.name, recall(made, retain_set, task.engine, layer), before)
+        return prepared.restored(place.put(made))
 
 
 def as_method(value: Any) -> Method:

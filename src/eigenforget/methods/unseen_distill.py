@@ -16,6 +16,7 @@ from eigenforget.data.sources import Source, steps_in_epoch, unaugmented
 from eigenforget.methods.base import InnerMethodOrNone, Method, Range, Task, optimizer_of
 from eigenforget.methods.cf_k import owned
 from eigenforget.methods.fields import BatchNorm, Clip, LearningRate, SGDFields
+from eigenforget.methods.gentle import gently
 from eigenforget.methods.later_layers import behind_a_cut, later_layers, whole_look
 from eigenforget.methods.stand_in import StandIn, margin, outputs_of, towards
 from eigenforget.training.losses import kl_to_target, soft_target
@@ -192,10 +193,11 @@ class UnseenDistill(SGDFields, Method):
         other: Method | None = self.instead
         if other is not None and _little(near, said, forget):
             notices.warn(
-                f"a model that never saw these samples has nearly as many of them right as this "
-                f"one, so there is little to forget: {self.name} takes {spell(other)}"
+                "there is little to forget: a model that never saw these samples classifies nearly "
+                f"as many of them correctly as this one; {spell(other)} runs in the place of "
+                "distillation"
             )
-            return other(task)
+            return gently(task, other)
         unseen = said * self.sharpness
         guide = towards(
             outputs_of(near, near.teacher(), kept),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import nn
 
 from eigenforget.core import notices
@@ -16,7 +14,6 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.data.sources import Source
 from eigenforget.data.sources.reading import undisturbed
 from eigenforget.models.heads import check_label_range
-from eigenforget.models.precision import is_widened
 from eigenforget.training.engine import Engine, Meter
 
 MOST_RECALLED = 1024
@@ -92,6 +89,30 @@ class Recall(NamedTuple):
         known = (self.accuracy - chance) / (1 - chance)
         return f"{said}, where guessing gives {chance:.3f}" if known < _LITTLE else ""
 
+    def lost(self, before: Recall) -> str:
+        """What a model lost that classified the same samples before; "" where it is little."""
+        if self.samples < _LEAST or before.accuracy - self.accuracy <= _LOST:
+            return ""
+        return (
+            f"it classifies {self.accuracy:.3f} of {self.samples} retained samples correctly, and "
+            f"the original {before.accuracy:.3f}"
+        )
+
+
+def warn_of_damage(method: str, after: Recall, before: Recall) -> None:
+    """Warns if a method took from a model what it knew of the retain set.
+
+    Args:
+        method: The name of the method.
+        after: What the unlearned model knows of retained samples.
+        before: What the original knows of the same.
+    """
+    found = after.lost(before)
+    if found:
+        notices.warn(
+            f"{method} damaged the model: {found}; take a smaller lr, fewer steps or another method"
+        )
+
 
 REASONS = (
     "likely reasons: its inputs were normalised in another way (for a data set: normalize=…), its "
@@ -118,34 +139,26 @@ def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None =
     apart = replace(engine, meter=Meter())
     answers, labels = [], []
     with undisturbed():  # items may be drawn at random
-        first = next(source.subset(rows[:1]).batches(1)).inputs
-        plain = _in_type_of(first, model)
-        for batch, outputs in apart.forward(plain, source.subset(rows), layer=layer):
+        for batch, outputs in apart.forward(model, source.subset(rows), layer=layer):
             answers.append(outputs.logits.argmax(1).cpu().numpy())
             labels.append(batch.labels.cpu().numpy())
             check_label_range(labels[-1], outputs.logits.shape[1])
     return of_answers(np.concatenate(answers), np.concatenate(labels))
 
 
-def _in_type_of(inputs: Any, model: nn.Module) -> nn.Module:
-    """The model, or a copy in the type of its inputs, as where it trained in double precision.
-
-    A widened copy of a half-precision model turns them to its own type itself.
-    """
-    own = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    real = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
-    other = real and own - {inputs.dtype} and not is_widened(model)
-    return copy.deepcopy(model).to(inputs.dtype) if other else model
-
-
-def warn_of_poor_recall(
+def recall_if_any(
     model: nn.Module, source: Source, engine: Engine, layer: str | None = None
-) -> None:
-    """Warns if a model hardly knows the samples that it was supposedly trained on."""
+) -> Recall | None:
+    """As `recall`; None where the model cannot be run, which whoever works with it will say."""
     try:
-        doubt = recall(model, source, engine, layer).doubt()
+        return recall(model, source, engine, layer)
     except EigenforgetError:
-        return  # whoever works with the model says what is wrong with it
+        return None
+
+
+def warn_of_poor_recall(found: Recall | None) -> None:
+    """Warns if a model hardly knows the samples that it was supposedly trained on."""
+    doubt = found.doubt() if found is not None else ""
     if doubt:
         notices.warn(f"the original may not know its training data: {doubt}; {REASONS}")
 

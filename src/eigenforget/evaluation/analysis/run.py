@@ -50,7 +50,7 @@ from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
-from eigenforget.training.recall import warn_of_poor_recall
+from eigenforget.training.recall import recall_if_any, warn_of_poor_recall
 
 ModelFeatures = dict[str, dict[Part, np.ndarray]]
 """Features of drawn samples of one model, by layer and part."""
@@ -169,7 +169,7 @@ def analyze(
     settled = list(prepared_models(models, sides, trains=False).values())
     engine = engine or Engine()
     with on_its_device(*settled):
-        warn_of_poor_recall(settled[0], sides.retain, engine, layer)
+        warn_of_poor_recall(recall_if_any(settled[0], sides.retain, engine, layer))
         further = _layers(layers, settled[0], sides.retain, engine=engine, layer=layer)
         panel = Panel(
             parts=parts,
