@@ -126,3 +126,22 @@ def test_there_is_no_cut_before_the_first_layer() -> None:
     assert cut_model(model, lambda _: True, rows) is None
     model.first.requires_grad_(False)
     assert cut_model(model, lambda _: True, rows) is not None
+
+
+class OwnTrain(nn.Sequential):
+    def train(self, mode: bool = True) -> OwnTrain:
+        super().train(mode)
+        self[3].eval()
+        return self
+
+
+def test_a_part_trains_as_the_model_lets_it() -> None:
+    model = OwnTrain(*(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Dropout(), nn.Linear(6, 3)))
+    parts = cut_model(model.eval(), lambda p: p[0] in "24", torch.rand(4, 6))
+    assert parts is not None
+    copied = copy.deepcopy(parts.later)
+    for part in (parts.later, copied):
+        part.train()
+        modes = {name: m.training for name, m in part.named_children()}
+        assert part.training and modes == {"0": True, "1": True, "2": True, "3": False, "4": True}
+    assert not copied.eval().training and parts.later.training

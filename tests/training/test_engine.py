@@ -203,6 +203,24 @@ def test_frozen_norm_and_chosen_parameters(engine: Engine) -> None:
     assert moved == {"3.weight", "3.bias"}
 
 
+class OwnTrain(nn.Sequential):
+    """Keeps its first batch norm in eval mode, in the usual idiom of frozen statistics."""
+
+    def train(self, mode: bool = True) -> OwnTrain:
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def test_batch_norms_that_a_model_keeps_in_eval_mode_keep_their_statistics(engine: Engine) -> None:
+    model = OwnTrain(
+        nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)
+    )
+    phase = Phase("p", (_float(data()),), ce, Optimizer(lr=0.01), 8)
+    engine.fit(model, [phase], epochs=1, seed=0)
+    assert model[1].num_batches_tracked == 0 and model[3].num_batches_tracked > 0
+
+
 def test_gradient_hook_and_penalty(engine: Engine) -> None:
     source = _float(data())
     still = net().float()

@@ -98,7 +98,14 @@ class _Part(nn.Module):
         for name, buffer in model.named_buffers(recurse=False):
             self.register_buffer(name, buffer)
         self.graph = graph
+        self._whole = [model]  # in a list, where it is no child
         note_head(self, find_head(model)[0])
+
+    def train(self, mode: bool = True) -> _Part:
+        """Let the model set the modes: it may keep some layers in eval mode."""
+        self.training = mode
+        self._whole[0].train(mode)
+        return self
 
     def forward(self, inputs: Tensor) -> Any:
         from torch.fx import Interpreter

@@ -601,9 +601,9 @@ class _Training:
                 own = list(module.parameters())
                 moves = any(id(p) in trained for p in own)
                 live = not own or any(id(p) in self.thawed for p in own)
-                module.train(
-                    live and (phase.norm == "train" or (phase.norm == "trained" and moves))
-                )
+                updates = phase.norm == "train" or (phase.norm == "trained" and moves)
+                # A model's own train() may keep a batch norm in eval mode: there it stays.
+                module.train(module.training and live and updates)
 
 
 def _with_statistics_kept(model: nn.Module, phases: Sequence[Phase]) -> Sequence[Phase]:
