@@ -266,3 +266,28 @@ def test_retrained_models_are_told_from_one_another_as_rarely_as_promised() -> N
         remembers += found.forgot.answer == "no"
         told += "no" in answers(found)
     assert told <= 0.05 * trials and remembers <= 0.01 * trials + 3
+
+
+@pytest.mark.parametrize(("known", "fit"), [(0.86, True), (0.84, False)])
+def test_retrained_models_that_know_too_little_are_no_yardstick(known: float, fit: bool) -> None:
+    others = [m | {"retain_accuracy": Estimate(0.99)} for m in oracles(2)]
+    weak = oracles(3)[2] | {"retain_accuracy": Estimate(known)}
+    before = scores(ORIGINAL) | {"retain_accuracy": Estimate(1.0)}
+    for originals in ([before], []):
+        found = decide(
+            scores(ORIGINAL), ReferenceScores("class", [*others, weak], originals, SPANS)
+        )
+        bar = known + decision.MOST_BEHIND > (1.0 if originals else 0.99)
+        assert (found.unfit == "") == bar and (bar == fit or not originals)
+        assert found.forgot.answer == ("no" if bar else "cannot tell")
+        assert found.forgot.reason == found.unfit and (bar or found.kept.answer == "cannot tell")
+
+
+def test_what_tells_but_was_not_measured_is_said() -> None:
+    flat = {n: v for n, v in RETRAINED.items() if n != "da"}
+    before = scores({**RETRAINED, "da": ORIGINAL["da"]})
+    beside = ReferenceScores("class", oracles(5), [before], SPANS)
+    found = decide(scores(flat), beside)
+    assert found.forgot == decision.Answer("cannot tell", ("da",), decision.UNMEASURED)
+    like = decide(scores(flat), beside._replace(originals=[scores(RETRAINED)]))
+    assert like.forgot.reason == decision.NONE_TELLS

@@ -228,7 +228,7 @@ def signal(case: Case) -> Finding:
     ]
     rest = [label(n) for n in both if n not in null]
     left = (
-        f"These can still tell: {enumerated(rest)}."
+        f"Outside their bands lie: {enumerated(rest)}; whether they decide, the verdict says."
         if rest
         else "None of the headline feature metrics can say anything here."
     )

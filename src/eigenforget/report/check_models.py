@@ -23,7 +23,7 @@ from eigenforget.report.findings import (
 )
 from eigenforget.report.glossary import label
 from eigenforget.report.table import Row, number, percent, signed
-from eigenforget.report.verdict import DEAR, beside_oracles
+from eigenforget.report.verdict import WORTHWHILE, beside_oracles
 
 ROOM = 0.1
 """Share of further numbers in a file above which it may hold a copy that is worth something."""
@@ -236,15 +236,16 @@ def cost(case: Case) -> Finding:
     known = {r.name: every[r.name] for r in models if r.name in every}
     if not known:
         return not_applicable("the records do not say how long unlearning or retraining took")
-    dear = {name: share for name, share in known.items() if share.value > DEAR}
+    dear = {name: share for name, share in known.items() if share.value > WORTHWHILE}
     if dear:
         said = [f"{name} {percent(share.value)} ({_beside(share)})" for name, share in dear.items()]
         return found(
-            f"More than {percent(DEAR)} of the cost of retraining: {enumerated(said)}.", dear
+            f"More than {percent(WORTHWHILE)} of the cost of retraining: {enumerated(said)}.", dear
         )
     beside = list(dict.fromkeys(map(_beside, known.values())))
     return passed(
-        f"Every unlearned model cost at most {percent(DEAR)} of retraining ({enumerated(beside)})."
+        f"Every unlearned model cost at most {percent(WORTHWHILE)} of retraining "
+        f"({enumerated(beside)})."
     )
 
 

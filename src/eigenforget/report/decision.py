@@ -37,6 +37,13 @@ FORGET_SCORES: Mapping[RequestKind, tuple[str, ...]] = {
 FEW_SCORES = "too few scores were measured, or none of features"
 """Why it cannot be said whether a model forgot where most of FORGET_SCORES have no value."""
 
+NONE_TELLS = "no score tells the original from retrained models"
+NO_FEATURES_TELL = (
+    "no score of features tells the original from retrained models, and outputs can be changed "
+    "without forgetting"
+)
+UNMEASURED = "what tells the original from retrained models could not be measured for this model"
+
 KEEP_SCORES = ("test_retain_accuracy", "lp_retain")
 """What decides whether it kept what it should, beside too low scores of FORGET_SCORES."""
 
@@ -47,7 +54,7 @@ _KNOWLEDGE = ("test_forget_accuracy", "forget_accuracy", "lp_forget", "ncm_forge
 """Scores of the forget set that damage does not raise. It may raise the others: where losses on
 what should be kept rise, forgotten samples look familiar beside them."""
 
-_ALIGNMENT = "da"
+_ALIGNMENT, _RETAINED = "da", "retain_accuracy"
 _LOWER_IS_TRACE = (_ALIGNMENT,)
 """Scores in which a trace of the forget set shows below the retrained models."""
 
@@ -78,6 +85,11 @@ in all others."""
 
 LEAST_RATIO = 0.25
 """Least ratio of one score, for the same reason."""
+
+MOST_BEHIND = 0.15
+"""Accuracy on the retained training data by which a retrained model may lie behind the original. In
+160 studies on record it did so by 0.017 at most, and by 0.10 in one. Farther behind, it was trained
+otherwise, or not to its end, and is no yardstick."""
 
 BEARABLE_LOSS = 0.07
 """A model has kept what it should only where a loss of this share of the range can be ruled out. At
@@ -150,6 +162,7 @@ class Decision(NamedTuple):
         scores: The scores that decide, those to be forgotten first.
         missing: Names of the decision scores that were not measured.
         pooled: Pooled ratio of the oracles' variance to the sampling variance of a score.
+        unfit: Why the retrained models are no yardstick; "" where they are one.
     """
 
     forgot: Answer
@@ -157,6 +170,7 @@ class Decision(NamedTuple):
     scores: tuple[DecisionScore, ...]
     missing: tuple[str, ...]
     pooled: float
+    unfit: str = ""
 
 
 class ReferenceScores(NamedTuple):
@@ -200,7 +214,8 @@ def decide(
     original from the oracles, and the model is nearer the oracles on every score that does. "cannot
     tell" otherwise. Did it keep? "no" if a score of KEEP_SCORES is too low, or one of FORGET_SCORES
     other than DA is beyond oracles and originals. "yes" if a loss of BEARABLE_LOSS can be ruled
-    out. "cannot tell" otherwise.
+    out. "cannot tell" otherwise. Neither can be told where an oracle is behind the originals by
+    more than MOST_BEHIND on the retained training data.
 
     Args:
         model: Scores of the model.
@@ -214,13 +229,41 @@ def decide(
     to_forget = [found[n] for n in forget if n in found]
     to_keep = [found[n] for n in KEEP_SCORES if n in found]
     count = max(sum(name in scores for scores in beside.oracles) for name in names)
-    return Decision(
-        _forgot(to_forget, to_keep, count, len(forget), bool(beside.originals), trained_on),
-        _kept(to_keep, to_forget, count, beside),
-        tuple(found.values()),
-        tuple(name for name in names if name not in found),
-        pooled,
+    missing = tuple(name for name in names if name not in found)
+    unfit = _unfit(beside)
+    if unfit:
+        none = Answer("cannot tell", reason=unfit)
+        return Decision(none, none, tuple(found.values()), missing, pooled, unfit)
+    forgot = _forgot(to_forget, to_keep, count, len(forget), bool(beside.originals), trained_on)
+    if forgot.reason in (NONE_TELLS, NO_FEATURES_TELL):
+        unseen = tuple(n for n in missing if n in forget and _tells(n, beside, pooled, len(forget)))
+        if unseen:
+            forgot = Answer("cannot tell", unseen, UNMEASURED)
+    kept = _kept(to_keep, to_forget, count, beside)
+    return Decision(forgot, kept, tuple(found.values()), missing, pooled)
+
+
+def _unfit(beside: ReferenceScores) -> str:
+    """Why the oracles are no yardstick; "" where they are one."""
+    known, own = (
+        [scores[_RETAINED].value for scores in group if _RETAINED in scores]
+        for group in (beside.oracles, beside.originals)
     )
+    goal = _mean(own) if own else max(known, default=0.0)
+    behind = [value for value in known if goal - value > MOST_BEHIND]
+    if not behind:
+        return ""
+    whose = "of the original" if own else "of another"
+    return (
+        f"{len(behind)} of {len(known)} retrained models do not know their training data, with an "
+        f"accuracy of {min(behind):.3f} on it beside {goal:.3f} {whose}"
+    )
+
+
+def _tells(name: str, beside: ReferenceScores, pooled: float, forget: int) -> bool:
+    """Whether a score tells the originals from the oracles, whatever the model has."""
+    found = [s for m in beside.originals if (s := _score(name, m, beside, pooled, forget))]
+    return any(s.separates for s in found)
 
 
 def _forget_scores(kind: RequestKind, model: Mapping[str, Estimate]) -> tuple[str, ...]:
@@ -410,15 +453,10 @@ def _forgot(
         return Answer("cannot tell", reason=FEW_SCORES)
     if not telling:
         own = tuple(s.name for s in scores if s.separates)
-        which = "only scores that the method trains on tell" if own else "no score tells"
-        return Answer("cannot tell", own, f"{which} the original from retrained models")
+        which = "only scores that the method trains on tell the original from retrained models"
+        return Answer("cannot tell", own, which if own else NONE_TELLS)
     if not any(s.name in FEATURE_SCORES for s in telling):
-        return Answer(
-            "cannot tell",
-            tuple(s.name for s in telling),
-            "no score of features tells the original from retrained models, and outputs can be"
-            " changed without forgetting",
-        )
+        return Answer("cannot tell", tuple(s.name for s in telling), NO_FEATURES_TELL)
     if nearer:
         return Answer("cannot tell", nearer, "nearer the original than the retrained models")
     return Answer("yes", tuple(s.name for s in telling))

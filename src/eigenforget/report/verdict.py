@@ -10,6 +10,7 @@ from eigenforget.core.text import joined
 from eigenforget.report.cost import Share
 from eigenforget.report.decision import (
     FEW_SCORES,
+    UNMEASURED,
     Answer,
     Decision,
     DecisionScore,
@@ -34,7 +35,7 @@ OUTCOMES: dict[str, VerdictOutcome] = {
 
 QUESTIONS = ("Did it forget?", "Did it keep?", "What did it cost?")
 
-DEAR = 0.5
+WORTHWHILE = 0.5
 """Share of the cost of retraining above which unlearning has not paid."""
 
 _COLUMNS = 96
@@ -59,7 +60,7 @@ class QuestionAnswer(NamedTuple):
     """The answer to one of QUESTIONS.
 
     Attributes:
-        answer: "yes", "no" or "cannot tell"; for the cost "yes" is at most DEAR of retraining.
+        answer: "yes", "no" or "cannot tell"; for the cost "yes" is at most WORTHWHILE.
         words: The answer with its reason, in a short clause.
         scores: The scores that it rests on.
     """
@@ -88,7 +89,7 @@ class Verdict(NamedTuple):
         outcome: What follows from the first two answers.
         forgot: Did it forget what a retrained model does not know?
         kept: Did it keep what a retrained model knows?
-        cost: Did it cost less than DEAR of retraining?
+        cost: Did it cost at most WORTHWHILE, as a share of retraining?
         next_step: What to do then.
         scores: The scores that decide, each beside the retrained models and the original.
         missing: Decision scores that were not measured.
@@ -242,9 +243,9 @@ def _forgot(found: Decision, row: Row, table: Table) -> QuestionAnswer:
         return QuestionAnswer("no", f"no, {_values(answer, found)}", answer.scores)
     if answer.answer == "yes":
         names = joined([label(name, table) for name in answer.scores])
-        words = f"yes: {_no_trace(found)}; these tell the original: {names}"
+        words = f"yes: {_no_trace(found)}; these tell the original apart: {names}"
         return QuestionAnswer("yes", words, answer.scores)
-    if answer.reason == FEW_SCORES and (why := _why_missing(found, row)):
+    if answer.reason in (FEW_SCORES, UNMEASURED) and (why := _why_missing(found, row)):
         return _cannot_tell(answer._replace(reason=f"{answer.reason} ({why})"), table)
     return _cannot_tell(answer, table)
 
@@ -260,7 +261,8 @@ def _no_trace(found: Decision) -> str:
 
 def _why_missing(found: Decision, row: Row) -> str:
     """The reason that most scores of the decision give for having no value; "" for none."""
-    reasons = [row.cells[name].reason for name in found.missing if name in row.cells]
+    asked = found.forgot.scores or found.missing
+    reasons = [row.cells[name].reason for name in asked if name in row.cells]
     said = Counter(reason for reason in reasons if reason)
     return said.most_common(1)[0][0] if said else ""
 
@@ -296,6 +298,8 @@ def _how_to_tell(found: Decision, outcome: VerdictOutcome) -> str:
     """What would settle a verdict that cannot be told."""
     if outcome != "cannot tell":
         return ""
+    if found.unfit:
+        return "Train the retrained models as the original was trained, and evaluate again."
     if not found.scores:
         return "Retrain at least three models without the forget set and evaluate again."
     if found.forgot.reason == FEW_SCORES:
@@ -303,9 +307,9 @@ def _how_to_tell(found: Decision, outcome: VerdictOutcome) -> str:
     alike = not any(s.separates for s in found.scores) and found.forgot.answer == "cannot tell"
     return (
         "Here even the original cannot be told from retrained models: more of these, or more"
-        " held-out samples, show smaller differences."
+        " held-out samples, would show smaller differences."
         if alike
-        else "More retrained models, or more held-out samples, show smaller differences."
+        else "More retrained models, or more held-out samples, would show smaller differences."
     )
 
 
@@ -313,7 +317,7 @@ def _cost(share: Share | None) -> QuestionAnswer:
     if share is None:
         return QuestionAnswer("cannot tell", "unknown")
     words = f"{percent(share.value)} of retraining"
-    return QuestionAnswer("yes" if share.value <= DEAR else "no", words)
+    return QuestionAnswer("yes" if share.value <= WORTHWHILE else "no", words)
 
 
 def _capital(words: str) -> str:

@@ -86,7 +86,8 @@ def measured(role: Any = "unlearned", **changes: Any) -> list[RunRecord]:
         return made(
             name,
             role,
-            [score(n, value) for n in NAMES],
+            # All of them know their training data alike.
+            [score(n, min(value, 0.52) if n == "retain_accuracy" else value) for n in NAMES],
             inputs=inputs,
             claims=CLAIMS,
             non_claims=NON_CLAIMS,

@@ -123,6 +123,8 @@ def _origin(record: RunRecord, row: Row) -> str:
         for name in _SETTINGS
         if _spec(record, name)
     ]
+    if not _spec(record, "recipe"):
+        lines.append("- recipe: not known, since the original was trained elsewhere")
     sizes = record.job.get("sizes")
     if isinstance(sizes, dict):
         counts = ", ".join(f"{key} {value}" for key, value in sizes.items())
