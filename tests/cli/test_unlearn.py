@@ -435,6 +435,9 @@ def test_a_lightning_file_is_unlearned_and_saved_back_in_its_form(
     assert list(saved["state_dict"]) == list(held["state_dict"])
     job = json.loads(out.with_suffix(".json").read_text())["job"]
     assert "state_dict_ema" in job["warnings"][0] and job["form"].startswith("weights under")
+    assert (
+        "recipe" not in job and "recipe" not in saved["eigenforget"]
+    )  # nobody said how it trained
     # What is printed as the next command can be pasted.
     (line,) = [line for line in said.out.splitlines() if line.startswith("Next: ")]
     pasted = shlex.split(line.removeprefix("Next: "))

@@ -118,6 +118,18 @@ def test_models_that_are_what_they_are_said_to_be_are_compared(
     assert "warning" not in capsys.readouterr().out
 
 
+def test_retrained_models_of_another_recipe_are_doubted(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--data", "digits()", "--model", "mlp(hidden=(8,))", "--device", "cpu")
+    words += ("--without", "by_class(label=3)", "--recipe", "recipe(epochs=2)")
+    assert run("train", *words, "--out", str(models / "longer.safetensors")) == 0
+    assert compare(models, tmp_path / "out", "gone", "original", "oracle", "longer") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    told = "original.safetensors by recipe(epochs=1) and longer.safetensors by recipe(epochs=2)"
+    assert f"trained in different ways ({told})" in said
+
+
 @pytest.mark.parametrize(
     ("original", "oracles", "message"),
     [

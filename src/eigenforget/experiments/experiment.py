@@ -110,6 +110,8 @@ class Experiment:
         loaded: The data, where it is loaded already.
         known_split: The split, where it is known already.
         unseen: Samples of the test side that methods may see, and that are not measured.
+        trained_here: Whether originals are trained by `recipe`. One that was trained elsewhere has
+            no recipe in its records.
     """
 
     data_spec: Any
@@ -123,6 +125,7 @@ class Experiment:
     loaded: Data | None = field(default=None, repr=False, compare=False)
     known_split: Split | None = field(default=None, repr=False, compare=False)
     unseen: tuple[UnseenSamples, ...] = ()
+    trained_here: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.retain_fraction <= 1:
@@ -502,7 +505,7 @@ class Experiment:
         named = {
             "data": self.data_spec,
             "model": self.model_spec,
-            "recipe": self.recipe,
+            "recipe": self.recipe if self.trained_here else None,
             "request": self.request,
         }
         return {key: described(value) for key, value in named.items() if value is not None} | more

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from eigenforget import record
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import joined
 from eigenforget.experiments.data_facts import DataFacts
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.models import checkpoint
@@ -146,6 +147,15 @@ def check_references(
                 "each, from seeds of their own"
             )
         _check_retrained(oracle, experiment)
+    recipes: dict[str, str] = {}
+    for file in (original, *oracles):
+        recipes.setdefault(file.entry("recipe"), file.path.name)
+    told = [f"{path} by {recipe}" for recipe, path in recipes.items() if recipe]
+    if len(told) > 1:
+        notices.warn(
+            f"original and retrained models were trained in different ways ({joined(told)}): what "
+            "tells them apart may be the training and not the forget set"
+        )
 
 
 def warn_of_doubts(

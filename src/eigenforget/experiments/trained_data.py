@@ -43,7 +43,9 @@ def experiment_of(
     Raises:
         EigenforgetError: The data, or what is done to its values, is not as it was.
     """
-    experiment = Experiment.parse(specs.completed(stored.metadata), engine)
+    completed = specs.completed(stored.metadata)
+    experiment = Experiment.parse(completed, engine)
+    experiment = replace(experiment, trained_here=bool(completed.recipe))
     _ = experiment.data  # whose own errors name its files
     with naming(str(path)):
         facts = DataFacts.read(stored.metadata)
