@@ -10,7 +10,7 @@ import pytest
 from eigenforget.cli import main
 from tests.bench_plans import SKIPPED
 
-MODEL, RECIPE, METHOD = "mlp(hidden=(16, 8))", "recipe(epochs=4, lr=0.05)", "finetune(epochs=1)"
+MODEL, RECIPE, METHOD = "mlp(hidden=(16, 8))", "recipe(epochs=8, lr=0.1)", "finetune(epochs=1)"
 PEOPLE = [f"person-{i:03d}" for i in range(180)]
 FAMILIES = [f"family {chr(97 + i % 20)}son" for i in range(180)]
 QUICKLY = tuple(word for name in SKIPPED for word in ("--skip", name))
@@ -69,7 +69,7 @@ def people(folder: Path) -> None:
     """Three clusters; person-005 is almost person-002."""
     rng = np.random.default_rng(0)
     y = np.arange(180) % 3
-    x = (rng.normal(size=(180, 6)) + 3 * np.eye(6)[y]).astype(np.float32)
+    x = (rng.normal(size=(180, 36)) + 3 * np.tile(np.eye(6)[y], 6)).astype(np.float32)
     x[5] = x[2] + 1e-4
     np.savez_compressed(
         folder / "people.npz", x=x, y=y, ids=np.array(PEOPLE), groups=np.array(FAMILIES)

@@ -63,6 +63,17 @@ def test_the_command_says_so_with_ids_and_its_exit_code(
     ) and "train/0 ~ train/55" in " ".join(shown.split())
 
 
+@pytest.mark.parametrize(("more", "code"), [((), 0), (("--threshold", "0.5"), 1)])
+def test_of_narrow_inputs_only_copies_count_by_default(
+    tmp_path: Path, more: tuple[str, ...], code: int
+) -> None:
+    planted(tmp_path, 2)
+    data = f'npz(path="{tmp_path / "d.npz"}")'
+    with pytest.raises(SystemExit) as ended:
+        main(["duplicates", "--data", data, "--forget", "by_class(label=0)", *more])
+    assert ended.value.code == code
+
+
 def test_unlearning_warns_and_records_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,12 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.spec import parse
 from eigenforget.data import DATASETS
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.near_duplicates import few_enough, near_duplicates, similar_inputs
+from eigenforget.experiments.near_duplicates import (
+    is_narrow,
+    near_duplicates,
+    similar_inputs,
+    worth_a_search,
+)
 from eigenforget.requests import REQUESTS
 from eigenforget.training.engine import Engine
 from eigenforget.training.recipe import Recipe
@@ -184,7 +189,7 @@ def test_planted_twins_are_found_and_no_other(tmp_path: Path, side: int) -> None
     assert {(p.forget, p.retain) for p in found.pairs} == {
         (f"train/{i}", f"train/{55 + i}") for i in range(5)
     }
-    assert found.total == found.samples == 5 and few_enough(experiment)
+    assert found.total == found.samples == 5 and worth_a_search(experiment)
     x = experiment.data.train.inputs.flatten(1).double().numpy()  # type: ignore[union-attr]
     for pair in found.pairs:
         a, b = (x[int(name.removeprefix("train/"))] for name in (pair.forget, pair.retain))
@@ -210,3 +215,9 @@ def test_wide_inputs_are_searched_a_few_rows_at_a_time(
     few = similar_inputs(experiment)
     assert sizes and max(sizes) == 3 * 24 * 24
     check(few.pairs, [tuple(pair) for pair in whole.pairs])
+
+
+def test_narrow_inputs_are_not_searched_unasked(tmp_path: Path) -> None:
+    """Of so few numbers those of other samples are near by chance."""
+    assert is_narrow(planted(tmp_path, 5)) and not worth_a_search(planted(tmp_path, 5))
+    assert not is_narrow(planted(tmp_path, 6))

@@ -47,7 +47,10 @@ def bench(
         Parameter(help="number of parallel workers; default: one for each processor core"),
     ] = None,
     threads: Annotated[
-        int | None, Parameter(help="processor threads of a worker; default: cores over workers")
+        int | None,
+        Parameter(
+            help="processor threads of a worker; default: OMP_NUM_THREADS, or cores over workers"
+        ),
     ] = None,
     device: Device = "auto",
     retry: Annotated[

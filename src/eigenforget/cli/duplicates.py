@@ -10,7 +10,7 @@ from eigenforget.cli.options import DataSpec, RequestSpec
 from eigenforget.cli.terminal import engine, say
 from eigenforget.data import DATASETS
 from eigenforget.experiments.experiment import Experiment
-from eigenforget.experiments.near_duplicates import similar_inputs
+from eigenforget.experiments.near_duplicates import is_narrow, similar_inputs
 from eigenforget.requests import REQUESTS
 from eigenforget.training.recipe import Recipe
 
@@ -20,9 +20,12 @@ def duplicates(
     data: DataSpec,
     forget: RequestSpec,
     threshold: Annotated[
-        float,
-        Parameter(help="lowest cosine of the inputs at which two samples count as near duplicates"),
-    ] = 0.98,
+        float | None,
+        Parameter(
+            help="lowest cosine of the inputs at which two samples count as near duplicates; by "
+            "default 0.98, and for inputs of fewer than 32 numbers 1, as those of copies"
+        ),
+    ] = None,
 ) -> None:
     """Find retain samples that nearly equal a forget sample. Exit code 1 if there are any.
 
@@ -32,9 +35,7 @@ def duplicates(
     experiment = Experiment(
         DATASETS.parse(data), None, Recipe(), REQUESTS.parse(forget), engine(device="cpu")
     )
-    found = similar_inputs(experiment, threshold)
-    say(
-        found.warning()
-        or f"no retain sample has a cosine of {threshold} or more to a forget sample"
-    )
+    least = threshold if threshold is not None else 1 - 1e-9 if is_narrow(experiment) else 0.98
+    found = similar_inputs(experiment, least)
+    say(found.warning() or f"no retain sample has a cosine of {least:g} or more to a forget sample")
     raise SystemExit(1 if found.pairs else 0)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from cyclopts import Parameter
 from torch import nn
 
@@ -31,7 +30,7 @@ from eigenforget.cli.options import (
 from eigenforget.cli.terminal import engine, progress, quoted, say
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.experiment import Experiment, Run
-from eigenforget.experiments.near_duplicates import few_enough, similar_inputs
+from eigenforget.experiments.near_duplicates import similar_inputs, worth_a_search
 from eigenforget.experiments.results import PLAIN, Output, Recording, file_of
 from eigenforget.experiments.specs import Specs
 from eigenforget.experiments.trained_data import check_recall, experiment_of
@@ -149,9 +148,7 @@ def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, 
         "retain_fraction": experiment.retain_fraction,
         "sizes": experiment.sizes(),
     }
-    inputs = next(experiment.forget.batches(1)).inputs
-    real = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
-    if not (real and few_enough(experiment)):
+    if not worth_a_search(experiment):
         return job
     found = similar_inputs(experiment)
     if found.pairs:

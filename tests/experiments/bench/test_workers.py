@@ -23,6 +23,12 @@ from tests import bench_plans
 
 def test_cores_are_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert pool_of("processes") == Pool("processes", 4, 2)
+    assert pool_of("processes", workers=1) == pool_of("processes", 1, 2)
+    assert pool_of("sequential") == Pool("sequential", 1, 2)
+    assert pool_of("sequential", threads=3) == Pool("sequential", 1, 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
     assert pool_of("processes") == Pool("processes", 8, 1)
     assert pool_of("processes", workers=3) == Pool("processes", 3, 2)
     assert pool_of("processes", threads=4) == Pool("processes", 2, 4)

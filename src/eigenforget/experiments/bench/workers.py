@@ -66,7 +66,8 @@ def pool_of(
     Args:
         backend: One of BACKENDS.
         workers: How many workers, instead.
-        threads: How many threads each, instead.
+        threads: How many threads each, instead; by default what OMP_NUM_THREADS says, if it says
+            a number.
         cuda: Whether a GPU computes, which local processes would share: then one worker, unless
             `workers` says otherwise.
 
@@ -84,6 +85,8 @@ def pool_of(
     if backend in _LIBRARIES:
         _library(backend)
     cores = joblib.cpu_count()  # that this process may use
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        threads = max(1, int(os.environ["OMP_NUM_THREADS"]))
     if backend == "sequential":
         return Pool("sequential", 1, threads or cores)
     count = workers or (1 if cuda and backend == "processes" else max(1, cores // (threads or 1)))

@@ -132,9 +132,16 @@ def _block(table: Table, oracles: Sequence[Row], models: Sequence[Row]) -> rich.
         made.add_row(
             Text(label(column.name, table)), *cells, *(_cell(row, column.name) for row in models)
         )
-    known = [row.seconds for row in oracles if row.seconds is not None]
-    made.add_row(Text("seconds"), *([_range(known)] if oracles else []), *map(_seconds, models))
+    known = [taken for row in oracles if (taken := _taken(row)) is not None]
+    clocks = {row.cost.clock for row in (*oracles, *models) if row.cost is not None}
+    seconds = Text("processor seconds" if clocks == {"processor"} else "seconds")
+    made.add_row(seconds, *([_range(known)] if oracles else []), *map(_seconds, models))
     return made
+
+
+def _taken(row: Row) -> float | None:
+    """Seconds of the clock by which its cost is compared; wall seconds where it is not."""
+    return row.seconds if row.cost is None else row.cost.value * row.cost.retraining
 
 
 def _reference(table: Table, column: Column) -> Text:
@@ -167,9 +174,10 @@ def _cell(row: Row, name: str) -> Text:
 
 
 def _seconds(row: Row) -> Text:
-    if row.seconds is None:
+    taken = _taken(row)
+    if taken is None:
         return Text("-")
-    return _two_lines(f"{row.seconds:.1f}", "" if row.share is None else percent(row.share))
+    return _two_lines(f"{taken:.1f}", "" if row.share is None else percent(row.share))
 
 
 def _legend(oracles: int, *, more: int) -> str:
@@ -186,7 +194,8 @@ def _legend(oracles: int, *, more: int) -> str:
             f" Models: value, and below it the signed gap {end}"
         )
     return (
-        "retrained: mean ± half-width of the band in which one more retrained model lies with 95 %."
+        "retrained: mean ± half-width of the band in which one more retrained model lies with 95 %"
+        " probability."
         " Models: value, and below it the gap to that mean in half-widths: in = in the band,"
         " res = residual, a trace is left, over = over-forgotten, off = differs " + end
     )
