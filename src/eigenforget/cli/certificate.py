@@ -9,8 +9,9 @@ from cyclopts import Parameter
 
 from eigenforget.cli.options import OutPage, Overwrite
 from eigenforget.cli.record_files import check_free, give
+from eigenforget.cli.terminal import say
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.record import read, read_folder
+from eigenforget.record import read, read_folder, record_files
 from eigenforget.report.pages.certificate import render_certificate, signed_by
 
 
@@ -24,13 +25,15 @@ def certificate(
     evaluated: Annotated[
         Path | None,
         Parameter(
-            help="folder of records that were measured together; adds scores, bands and checks"
+            help="folder of records that were measured together, which give verdict, bands and "
+            "checks; by default the folder of an evaluate record"
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a deletion certificate from one record, as one printable page.
 
+    Its title says so where the verdict is not "like a retrained model", or where there is none.
     What it does not claim is printed as prominently as what it claims.
 
     Example:
@@ -40,5 +43,8 @@ def certificate(
     if record.is_dir():
         raise EigenforgetError(f"{record} is a folder; a certificate describes one record")
     found = read(record)
+    if evaluated is None and found.kind == "evaluate" and len(record_files(record.parent)) > 1:
+        evaluated = record.parent
+        say(f"verdict and bands: from the records in {evaluated}")
     beside = None if evaluated is None else read_folder(evaluated)
     give(render_certificate(found, evaluated=beside, signature=signed_by(found, record)), out)

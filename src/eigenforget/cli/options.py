@@ -110,7 +110,8 @@ HashIds = Annotated[
 Require = Annotated[
     tuple[str, ...],
     Parameter(
-        help="requirement, as in 'lp_gap<=band'; repeatable; see docs/exports.md", negative=()
+        help="requirement, as in 'verdict==like-retrained'; repeatable; see docs/exports.md",
+        negative=(),
     ),
 ]
 Track = Annotated[

@@ -160,6 +160,11 @@ def judge_records(
     ]
 
 
+def verdict_lines(records: Sequence[RunRecord]) -> list[str]:
+    """A line with the verdict of each unlearned model, for the same log."""
+    return [flattened(v.line) for v in verdicts(build(records)) if v.role == "unlearned"]
+
+
 def _quantity(name: str, text: str, known: set[str]) -> tuple[str, Quantity]:
     if name in known:
         return name, "value"

@@ -19,7 +19,16 @@ from torch import nn
 from eigenforget.cli import main
 from eigenforget.evaluation.records import LEFT_ALONE, NON_CLAIMS
 from eigenforget.models.unchanged import unchanged_weights
-from eigenforget.record import Outcome, RecordError, RunRecord, chained, read, read_folder, seal
+from eigenforget.record import (
+    Outcome,
+    RecordError,
+    RunRecord,
+    chained,
+    read,
+    read_folder,
+    seal,
+    write,
+)
 from eigenforget.record.signing import fingerprint, make_key, read_public_key
 from eigenforget.report.escaping import flattened
 from eigenforget.report.pages.certificate import clipped, render_certificate
@@ -177,6 +186,7 @@ def test_with_the_models_measured_beside_it_there_are_bands_and_checks(of_unlear
         in html
     )
     assert "EF016 A kind of measure is missing (warning)" in html and "notes EF002" in html
+    assert "<h1>Deletion certificate: " in html
     assert (
         BEFORE in html
         and set(CLAIMS) < {*texts(html, "claimed"), ""}
@@ -189,6 +199,29 @@ def test_without_two_retrained_models_there_is_no_band() -> None:
     beside = measured()
     html = render_certificate(beside[-1], evaluated=[beside[0], beside[1], beside[-1]])
     assert "No bands:" in html and "0.460 to" not in html
+
+
+def test_the_title_says_what_the_verdict_is() -> None:
+    still = measured()[:-1]
+    traced = [score(n, 0.9 if n == "lp_forget" else 0.512) for n in NAMES]
+    beside = list(chained([*still, replace(measured()[-1], scores=tuple(traced))]))
+    html = render_certificate(beside[-1], evaluated=beside)
+    assert "<h1>Deletion not shown (still remembers): measured</h1>" in html
+    assert "<h1>Deletion, not judged: " in render_certificate(unlearned())
+    proven = {"spec": "certified_head()", "guarantee": "certified"}
+    html = render_certificate(unlearned(job={"method": proven}))
+    assert "<h1>Deletion certificate: " in html
+
+
+def test_an_evaluate_record_is_judged_beside_the_records_of_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "records"
+    for number, record in enumerate(measured()):
+        write(record, folder / f"{number:02d}.json")
+    main(["certificate", str(folder / "04.json"), "--out", str(tmp_path / "c.html")])
+    assert "from the records in" in " ".join(capsys.readouterr().out.split())
+    assert "like a retrained model" in (tmp_path / "c.html").read_text(encoding="utf-8")
 
 
 def test_the_same_bytes_each_time() -> None:

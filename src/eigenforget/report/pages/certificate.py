@@ -29,7 +29,7 @@ from eigenforget.report.pages.certificate_fit import Content, type_size, width
 from eigenforget.report.pages.document import template_environment
 from eigenforget.report.table import FIRST, Row, Table, build, number
 from eigenforget.report.table import evaluated as evaluations
-from eigenforget.report.verdict import verdicts
+from eigenforget.report.verdict import VerdictOutcome, verdicts
 
 _SCORES = (*FIRST, "rmia_auc", "relearn_all_auc")
 """The scores that a certificate shows, where the record has them."""
@@ -75,6 +75,7 @@ class MeasuredPart(NamedTuple):
         scores: The scores.
         checked: Codes and titles of what checks found.
         banded: Whether any score has a band.
+        outcome: That of the verdict; None where there is no table to judge by.
     """
 
     record: str
@@ -82,6 +83,7 @@ class MeasuredPart(NamedTuple):
     scores: list[ScoreLine]
     checked: str
     banded: bool
+    outcome: VerdictOutcome | None = None
 
 
 def render_certificate(
@@ -134,6 +136,7 @@ def render_certificate(
         template_environment()
         .get_template("certificate.html.jinja")
         .render(
+            title=_title(record, measured),
             name=clipped(record.name, _NAME),
             kind=record.kind,
             facts=facts,
@@ -315,14 +318,29 @@ def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> Measu
     shown = [_shown(row, name, table) for name in _SCORES if name in row.cells]
     if evaluated is None:
         return MeasuredPart(str(scored.digest), "", shown, "", False)
-    headline = next(v.line for v in verdicts(table) if v.model == scored.name)
+    verdict = next(v for v in verdicts(table) if v.model == scored.name)
     said = [c for c in by_severity(checks(records)) if not c.models or scored.name in c.models]
     loud = [f"{c.code} {c.title} ({c.severity})" for c in said if c.severity != "note"]
     notes = [c.code for c in said if c.severity == "note"]
     text = "; ".join([*loud, *([f"notes {', '.join(notes)}"] if notes else [])])
     return MeasuredPart(
-        str(scored.digest), clipped(headline), shown, text or "nothing", any(s.band for s in shown)
+        str(scored.digest),
+        clipped(verdict.line),
+        shown,
+        text or "nothing",
+        any(s.band for s in shown),
+        verdict.outcome,
     )
+
+
+def _title(record: RunRecord, measured: MeasuredPart | None) -> str:
+    """What the page is: a certificate where the verdict or a proof says that it is one."""
+    method = record.job.get("method")
+    guarantee = method.get("guarantee") if isinstance(method, Mapping) else None
+    outcome = None if measured is None else measured.outcome
+    if outcome == "like a retrained model" or guarantee not in (None, "empirical"):
+        return "Deletion certificate"
+    return "Deletion, not judged" if outcome is None else f"Deletion not shown ({outcome})"
 
 
 def _shown(row: Row, name: str, table: Table) -> ScoreLine:
