@@ -139,7 +139,7 @@ def test_a_changed_file_is_run_again(in_folder: Path) -> None:
         ("python()", "method needs path="),
         ("python(path=3)", "method needs path="),
         ("python(path='none.py:Mine')", "'none.py:Mine' cannot be imported"),
-        ("python(path='mine.py:Other')", "'mine.py:Other'.*no attribute 'Other'"),
+        ("python(path='mine.py:Other')", "'mine.py:Other'.*mine.py has no 'Other'"),
         ("python(path='mine.py:number')", "'mine.py:number' is no method: it lacks name"),
         ("python(path='mine.py:Mine', epoch=3)", "no field 'epoch'.*epochs"),
         ("python(path='mine.py:Mine', epochs='x')", "epochs: .*got 'x'"),

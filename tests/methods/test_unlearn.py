@@ -24,6 +24,7 @@ from eigenforget.methods.unlearn import as_method, unlearn
 from eigenforget.models.checkpoint import model_digest
 from eigenforget.models.features import find_head
 from eigenforget.models.prepare import prepare
+from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 from tests import toys
 
@@ -133,6 +134,8 @@ def test_every_method_class_is_a_name_of_the_package() -> None:
         ({"method": lambda task: None}, "NoneType"),
         ({"model": 3}, "int"),
         ({"model": None}, "NoneType"),
+        ({"model": ModelAndCost(network(), 1.0, {})}, "ModelAndCost; give its attribute model"),
+        ({"forget": (X[:10], Y[:10] + 1)}, "labels count from 0: subtract 1"),
         ({"model": lambda x: x}, "function"),
         ({"model": nn.Sequential()}, "trainable"),
         ({"forget": None}, "forget"),

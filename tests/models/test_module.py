@@ -127,7 +127,7 @@ def test_a_changed_file_is_run_again_and_an_unchanged_one_is_not(folder: Path) -
         ),
         (
             'module(path="nets.py:Nets")',
-            r"^module 'nets.py:Nets': module '_eigenforget_nets_\w+' has no attribute 'Nets'$",
+            r"^module 'nets.py:Nets': nets.py has no 'Nets' \(did you mean 'Net'\?\)$",
         ),
         (
             'module(path="nets.py:number")',

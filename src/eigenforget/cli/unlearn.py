@@ -137,6 +137,10 @@ def unlearn(
         words += [f"--{name}", str(value)] if value else []
     words += ["--out", "results"]
     say(f"Next: {' '.join(map(quoted, words))}", wrap=False)
+    say(
+        "For a verdict, train three models as the original was, with `eigenforget train --without "
+        f"{quoted(forget)} --seed N`, and give them by --oracle FILE."
+    )
 
 
 def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -42,9 +43,6 @@ def imported(path: str, what: str) -> Any:
         )
     try:
         module = _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        return attrgetter(attribute)(module)
-    except AttributeError as error:
-        raise EigenforgetError(f"{what} {displayed(path)}: {first_line(error)}") from None
     except (Exception, SystemExit) as error:  # whatever the user's code raises when it is run
         plain = isinstance(error, (ImportError, SyntaxError, ValueError))
         said = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
@@ -52,6 +50,14 @@ def imported(path: str, what: str) -> Any:
         raise EigenforgetError(
             f"{what} {displayed(path)} cannot be imported: {said}{hint}"
         ) from error
+    try:
+        return attrgetter(attribute)(module)
+    except AttributeError:
+        near = difflib.get_close_matches(attribute, dir(module), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise EigenforgetError(
+            f"{what} {displayed(path)}: {where} has no {attribute!r}{hint}"
+        ) from None
 
 
 class _Content(SourceLoader):

@@ -84,7 +84,9 @@ class Task:
     def needs_retain(self, method: str) -> Source:
         """The retain set, or a refusal that names the method."""
         if self.retain is None:
-            raise Refused(f"{method} needs retain data")
+            raise Refused(
+                f"{method} needs retain data: --retain-fraction above 0, or retain=… in Python"
+            )
         return self.retain
 
     def needs_unseen(self, method: str) -> Source:

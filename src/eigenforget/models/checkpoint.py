@@ -59,7 +59,11 @@ def check_target(path: str | Path, like: str | Path | None = None) -> None:
     if wanted == ".json":
         wanted = ".safetensors"  # what was in pieces becomes one file
     if _path(path).suffix != wanted:
-        hint = "; --like FILE saves it in the form of that file" if like is None else ""
+        hint = (
+            "; --like FILE saves it in the form of that file"
+            if like is None
+            else f" with --like {like}; give it that ending, or leave --like out"
+        )
         raise EigenforgetError(f"a checkpoint is saved as {wanted}, got {str(path)!r}{hint}")
 
 

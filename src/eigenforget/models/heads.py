@@ -101,4 +101,6 @@ def check_label_range(labels: np.ndarray, head_size: int) -> None:
     outside = np.unique(labels[(labels < 0) | (labels >= head_size)])
     if len(outside):
         subject = f"labels {listed(outside)} are" if len(outside) > 1 else f"label {outside[0]} is"
-        raise EigenforgetError(f"{subject} outside the model's head of {head_size} outputs")
+        from_one = labels.min() == 1 and labels.max() == head_size
+        cure = "; labels count from 0: subtract 1" if from_one else ""
+        raise EigenforgetError(f"{subject} outside the model's head of {head_size} outputs{cure}")

@@ -124,7 +124,8 @@ def _check_scale(logits: Tensor) -> None:
 
 def _cure(output: Any) -> str:
     if isinstance(output, (tuple, list)):
-        example = str(max(0, len(output) - 1))
+        flat = [i for i, item in enumerate(output) if getattr(item, "ndim", 0) == 2]
+        example = " or ".join(map(str, flat or (0,)))
     elif isinstance(output, Mapping):
         example = repr(next(iter(output), "logits"))
     else:

@@ -149,7 +149,7 @@ def class_numbers(index: Index, label: ClassLabel | tuple[ClassLabel, ...]) -> t
 
 
 def _unknown(one: ClassLabel, known: list[int], names: dict[int, str]) -> str:
-    near = get_close_matches(str(one), names.values(), n=1)
+    near = get_close_matches(one, names.values(), n=1) if isinstance(one, str) else ()
     hint = f"; do you mean {near[0]!r}?" if near and str(one) not in near else ""
     return f"unknown class {one!r}; {_having(known, names)}{hint}"
 

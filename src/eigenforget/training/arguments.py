@@ -58,7 +58,9 @@ def check_arguments(**given: Any) -> None:
             shown = f" {value!r}" if isinstance(value, (int, float, str)) else ""
             got = f"{type(value).__name__}{shown}"
             words = rule.words if rule.required else f"{rule.words} or None"
-            raise EigenforgetError(f"{name} must be {words}, got {got}")
+            inside = name == "model" and isinstance(getattr(value, "model", None), nn.Module)
+            hint = "; give its attribute model" if inside else ""
+            raise EigenforgetError(f"{name} must be {words}, got {got}{hint}")
 
 
 def check_classes_exist(classes: Sequence[int] | None, num_classes: int) -> None:

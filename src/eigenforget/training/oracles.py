@@ -22,7 +22,7 @@ from eigenforget.training.cost import CostClock, ModelAndCost
 from eigenforget.training.engine import Engine
 from eigenforget.training.log import Log
 from eigenforget.training.own_fit import as_dataset
-from eigenforget.training.recall import NEVER_LEARNED, recall
+from eigenforget.training.recall import TRAIN_LONGER, recall
 from eigenforget.training.recipe import Recipe, train
 
 _FORMS = {
@@ -92,7 +92,7 @@ def train_oracles(
         oracles[name] = _counted(clock.result(trained), known=start is not None)
         doubt = recall(trained, source, place, layer).doubt()
         if doubt:
-            notices.warn(f"{name} hardly knows the retain set: {doubt}; {NEVER_LEARNED}")
+            notices.warn(f"{name} hardly knows the retain set: {doubt}; {TRAIN_LONGER}")
     return oracles
 
 

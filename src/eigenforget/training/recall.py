@@ -119,7 +119,8 @@ REASONS = (
     "classes have another order, or it was trained on other data or with another head"
 )
 """What to look at where a model does not know its training data."""
-NEVER_LEARNED = "it knew no more when it was saved: train it longer, or with another recipe"
+TRAIN_LONGER = "train it longer, or with another recipe"
+NEVER_LEARNED = f"it knew no more when it was saved: {TRAIN_LONGER}"
 
 
 def recall(model: nn.Module, source: Source, engine: Engine, layer: str | None = None) -> Recall:

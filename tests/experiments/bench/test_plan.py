@@ -189,6 +189,10 @@ WRONG = {
         PLAN.replace("oracles = [5, 6]", "oracles = []", 1),
         r"line 10: oracles needs the seed of one retrained model or more",
     ),
+    "number of oracles": (
+        PLAN.replace("oracles = [5, 6]", "oracles = 3", 1),
+        r"line 10: oracles is a list of seeds.*\[10, 11, 12\]; got 3",
+    ),
     "points": (
         PLAN.replace("seeds = 0\n", "seeds = 0\nmap_points = 0\n"),
         r"line 17: map_points is 1 or more, got 0",

@@ -229,6 +229,11 @@ class _Reader:
                 )
             return default if form != "one" else (default,)
         many = given if isinstance(given, list) else [given]
+        if key == "oracles" and not isinstance(given, list):
+            raise EigenforgetError(
+                f"{self.where(key, section)}: oracles is a list of seeds, one for each retrained "
+                f"model, such as [10, 11, 12]; got {displayed(given)}"
+            )
         if form == "one" and isinstance(given, list):
             raise EigenforgetError(f"{self.where(key, section)}: {key} takes one value, got a list")
         if form == "axis" and not many:
