@@ -345,6 +345,10 @@ class MUDA(Method):
         redraws = self.redraw_head and _redraws(task, student)
         uses_retain = self.w_da > 0 or self.recovers or redraws
         retain = task.needs_retain(self.name) if uses_retain else None
+        if retain is not None and len(retain) < 2:
+            raise Refused(
+                "muda needs two retained samples or more: one has no directions and no variance"
+            )
         if self.joint and retain is not None:
             return self._jointly(task, student, retain, later, redraws)
         return self._in_turn(task, student, retain, later, redraws)

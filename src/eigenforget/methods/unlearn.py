@@ -103,7 +103,6 @@ def unlearn(
     for source in sets.values():
         if source is not None:
             check_label_range(source.labels(), prepared.num_classes)
-    check_inputs(prepared.model, **sets)
     if not allow_overlap:
         _check_sets(sets, at_any_cost=allow_overlap is False)
     gone = settled_classes(forget_set, retain_set, forgotten_classes)
@@ -164,6 +163,7 @@ def run_method(method: Method, task: Task) -> nn.Module:
     for source in (task.forget, task.retain, task.unseen):
         if source is not None:
             check_label_range(source.labels(), task.num_classes)
+    check_inputs(task.model, forget=task.forget, retain=task.retain)
     doubt_other_settings(method, task)
     result: Any = method(task)
     if not isinstance(result, nn.Module) or result is task.model:
