@@ -44,8 +44,8 @@ GLOSSARY_TERMS = tuple(
         ("control", "A cheat, built to pass some scores without forgetting. It tests the scores."),
         (
             "band",
-            "The interval in which one more retrained model would lie with 95 %. Scores are shown"
-            " in half-widths of it: within ±1 a model is like a retrained one.",
+            "The interval in which one more retrained model would lie with 95 % probability. Scores"
+            " are shown in half-widths of it: within ±1 a model is like a retrained one.",
         ),
         (
             "direction",
