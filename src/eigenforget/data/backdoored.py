@@ -106,7 +106,7 @@ class BackdooredData:
             )
         if self.target >= clean.num_classes:
             raise EigenforgetError(
-                f"target={self.target} is no class; there are classes 0 to {clean.num_classes - 1}"
+                f"target={self.target} is not one of the classes 0 to {clean.num_classes - 1}"
             )
         height, width = train.inputs.shape[2:]
         if self.size > min(height, width):

@@ -82,7 +82,7 @@ class ConfusedData:
         if count == 0:
             raise EigenforgetError(
                 f"fraction={self.fraction} of the {len(rows)} training samples of class {label} "
-                "are none: nothing would be confused"
+                "rounds to none: nothing would be confused"
             )
         draw = np.random.default_rng(seeds.derive(self.seed, self.name, label))
         return index.drawn(rows, count, draw)

@@ -140,7 +140,7 @@ class KnownRows:
         except RecordError as error:
             raise EigenforgetError(str(error)) from None
         except (KeyError, TypeError, ValueError):
-            raise EigenforgetError(f"{path}: no file of row hashes, or damaged") from None
+            raise EigenforgetError(f"{path}: not a file of row hashes, or damaged") from None
         return cls(train, test, key if keyed else b"", keyed)
 
     def changes(self, data: Data) -> DataChanges:

@@ -77,8 +77,8 @@ def _record_beside(path: Path) -> RunRecord | None:
         return None
     if _RECORD_MARK not in record.read_bytes(beside):
         notices.warn(
-            f"{beside.name} beside {path.name} is no record of a run (no {SCHEMA!r} in it) and is "
-            "not used"
+            f"{beside.name} beside {path.name} is not a record of a run (no {SCHEMA!r} in it) and "
+            "is not used"
         )
         return None
     return record.read(beside)

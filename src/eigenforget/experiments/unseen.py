@@ -44,7 +44,7 @@ class UnseenSamples:
             share = float(text)
         except ValueError:
             if not Path(text).is_file():
-                raise EigenforgetError(f"--unseen {text!r} is no file; {_CURE}") from None
+                raise EigenforgetError(f"--unseen {text!r} is not a file; {_CURE}") from None
             return cls(path=text)
         if not 0 < share < 1:
             raise EigenforgetError(f"--unseen {text} must be between 0 and 1; {_CURE}")

@@ -193,7 +193,7 @@ class RulerM4(PanelMetric):
         if self.forgotten_classes:
             return (missing_share("ruler_m4", _WHOLE_CLASS),)
         if not len(self._state("forget", "positions")):
-            return (missing_share("ruler_m4", "no training sample was seen"),)
+            return (missing_share("ruler_m4", "the model was not run on any training sample"),)
         sides = [self._chosen(side) for side in _SIDES]
         counts = [len(positions) for _, positions in sides]
         if few := too_few(forget=counts[0], retain=counts[1]):
