@@ -133,8 +133,8 @@ def test_retrained_models_of_another_recipe_are_doubted(
 @pytest.mark.parametrize(
     ("original", "oracles", "message"),
     [
-        ("original", ("oracle", "original"), "has the very weights of"),
-        ("original", ("oracle", "second", "oracle"), "has the very weights of"),
+        ("original", ("oracle", "original"), "has exactly the weights of"),
+        ("original", ("oracle", "second", "oracle"), "has exactly the weights of"),
         (
             "original",
             ("oracle", "other"),

@@ -102,7 +102,7 @@ class BackdooredData:
         known = {*clean.train_index.columns, *clean.test_index.columns}
         if taken := [name for name in _COLUMNS if name in known]:
             raise EigenforgetError(
-                f"the data has a column {listed(taken)} already, which backdoored would write over"
+                f"the data has a column {listed(taken)} already, which backdoored would overwrite"
             )
         if self.target >= clean.num_classes:
             raise EigenforgetError(

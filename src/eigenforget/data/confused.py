@@ -62,7 +62,7 @@ class ConfusedData:
         known = {*clean.train_index.columns, *clean.test_index.columns}
         if taken := [name for name in _COLUMNS if name in known]:
             raise EigenforgetError(
-                f"the data has a column {listed(taken)} already, which confused would write over"
+                f"the data has a column {listed(taken)} already, which confused would overwrite"
             )
         labels = clean.train_index.labels.copy()
         for label, other in (self.classes, self.classes[::-1]):

@@ -336,8 +336,8 @@ class MUDA(Method):
             if task.retain is not None:
                 return other(task)
             notices.warn(
-                f"muda leaves single samples to {other.name}, which needs retained data: "
-                "without any it distils the original's own softened predictions, and forgets little"
+                f"muda leaves single samples to {other.name}, which needs retained data; without "
+                "such data, muda distils the original's own softened predictions and forgets little"
             )
         if not (self.w_da or self.w_sd or self.w_probe):
             raise Refused("muda needs w_da, w_sd or w_probe above 0")
@@ -674,7 +674,7 @@ def unseen(method: MUDA, task: Task, layers: Container[str] | None = None) -> St
     try:
         stand_in = made.train(task, sample, layers)
     except Refused as error:
-        notices.warn(f"{error}; without a stand-in, muda's probe is to see nothing of the classes")
+        notices.warn(f"{error}; without a stand-in, muda removes all that its probe finds")
         return None
     rows = [task.sample(of, _PROBE_ROWS // 2, "stand-in's probe") for of in (task.forget, retain)]
     outputs = [outputs_of(task, stand_in, of) for of in rows]

@@ -196,7 +196,7 @@ class UnseenDistill(SGDFields, Method):
         if other is not None and _little(near, said, forget):
             notices.warn(
                 "there is little to forget: a model that never saw these samples classifies nearly "
-                f"as many of them correctly as this one; {spell(other)} runs in the place of "
+                f"as many of them correctly as this one; {spell(other)} runs instead of "
                 "distillation"
             )
             return gently(task, other)
