@@ -732,7 +732,7 @@ class _Basis:
             self.vectors = leading(space, k, int(retained.samples))
 
     def loss(self, features: Tensor) -> Tensor:
-        """L_DA of a forget batch [B, D]; under centering "each" less its own mean.
+        """L_DA of a forget batch [B, D]; under centering "each" minus its own mean.
 
         Rows that differ by rounding alone have no directions: they count as equal.
         """

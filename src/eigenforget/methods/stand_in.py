@@ -108,7 +108,7 @@ class StandIn:
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Log p_y − log(1 − p_y) per sample [B], of logits [B, C] and labels [B].
 
-    It is the label's logit less the log-sum-exp of the others.
+    It is the label's logit minus the log-sum-exp of the others.
     """
     own = labels.unsqueeze(1)
     return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -math.inf).logsumexp(1)
