@@ -8,7 +8,7 @@ and the table of README.md.
     eigenforget bench benchmarks/plans/muda_tiny.toml --out benchmarks/results/plans/muda_tiny
     python benchmarks/muda_page.py
 
-Puts a table for each problem of the plan between `<!-- table: PROBLEM -->` and `<!-- end -->` of the
+Puts a table for each experiment of the plan between `<!-- table: EXPERIMENT -->` and `<!-- end -->` of the
 page; the rest of it is written by hand and stays as it is.
 """
 
@@ -42,7 +42,7 @@ NAMES = {
 }
 """Settings in words; others have the name of their method."""
 ACCURACY = "test_retain_accuracy"
-README_PROBLEM = "cifar10_20k-resnet9-by_class-label-7"
+README_EXPERIMENT = "cifar10_20k-resnet9-by_class-label-7"
 
 app = App(help=__doc__)
 
@@ -73,14 +73,14 @@ def main(
     """Fill the tables of PAGE and README from the others."""
     found = {}
     for folder in (results, samples, stable, more, tiny):
-        problems = read_problems(folder)
-        if not problems:
+        experiments = read_problems(folder)
+        if not experiments:
             raise SystemExit(f"no records of methods beside retrained models in {folder}")
-        prefix = "stable-" if folder == stable else ""  # the same problems as in RESULTS
-        found |= {prefix + name: problem for name, problem in problems.items()}
-    for name, problem in found.items():
-        pages.replace_between(page, name, table([judged(list(of)) for of in problem.seeds]))
-    of_readme = found[README_PROBLEM].seeds[0]
+        prefix = "stable-" if folder == stable else ""  # the same experiments as in RESULTS
+        found |= {prefix + name: experiment for name, experiment in experiments.items()}
+    for name, experiment in found.items():
+        pages.replace_between(page, name, table([judged(list(of)) for of in experiment.seeds]))
+    of_readme = found[README_EXPERIMENT].seeds[0]
     pages.replace_between(readme, "cifar10", pages.readme_table([pages.study_of(of_readme)]))
     print(f"wrote {len(found)} tables into {page}, and one into {readme}")
 

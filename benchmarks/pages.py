@@ -173,7 +173,7 @@ def compared_page(folder: Path) -> None:
     about = (
         f"Every method tuned with {tuning['trials']} trials on training seed {tuning['seed']} "
         f"(objective: tug-of-war of accuracies against that seed's oracle); measured on {len(studies)} other training seeds. "
-        "In band: metrics within the band in which one more retrained model lies with 95 %, made of three oracles, mean over seeds."
+        "In band: metrics within the band in which one more retrained model lies with 95 % probability, made of three oracles, mean over seeds."
     )
     table = "\n".join([f"{head} in band |", f"{rule}---|", *body])
     refused = "\n## Refused or failed\n\n" + "\n".join(notes) + "\n" if notes else ""
@@ -281,7 +281,7 @@ def few_page(folder: Path) -> None:
         "use. Specs are those tuned with all of it, and none was tuned again. "
         "The number of passes stays the same, so a method that counts them over the retained data makes fewer steps with less of it. "
         "`delete`, `esc` and `gradient_ascent` never look at it. Cells with a mark ✓ lie in the band in which one more retrained model "
-        "lies with 95 %, on every seed."
+        "lies with 95 % probability, on every seed."
     )
     refused = "\n".join(f"- {reason}" for reason in reasons) or "none"
     text = "\n\n".join([f"# Few retained data: {request_of(studies)}", about, *tables])

@@ -160,7 +160,7 @@ def _rank(m: LeaderboardRow) -> tuple[float, ...]:
 
 
 def methods(problem: Problem) -> list[LeaderboardRow]:
-    """Every method of the problem that has a result, with the scores that are asked of random
+    """Every method of the experiment that has a result, with the scores that are asked of random
     requests where it is one.
     """
     random = any(
@@ -170,13 +170,13 @@ def methods(problem: Problem) -> list[LeaderboardRow]:
 
 
 def page(found: Sequence[Shown]) -> str:
-    """The markdown text: an overview, then a section for each problem."""
+    """The markdown text: an overview, then a section for each experiment."""
     plans = ", ".join(
         f"`benchmarks/plans/{name}_*.toml`" for name in ("parity", "random", "subclass")
     )
     made = f"Made by `python benchmarks/parity.py` from the records of {plans}.\n"
     head = [
-        "problem",
+        "experiment",
         "ours",
         "within two half-widths",
         "best other",
@@ -202,7 +202,7 @@ def page(found: Sequence[Shown]) -> str:
 
 
 def first_line(found: Sequence[Shown]) -> str:
-    """How many problems ours is nearest on, by the number of scores within two half-widths."""
+    """How many experiments ours is nearest on, by the number of scores within two half-widths."""
     firsts = [(shown.first, shown) for shown in found if shown.first is not None]
     ahead = sum(
         near(own) > max(map(near, shown.others), default=0)
@@ -211,7 +211,7 @@ def first_line(found: Sequence[Shown]) -> str:
     )
     whole = sum(near(own) == len(own.marks) for own, _ in firsts)
     return (
-        f"On {whole} of {len(firsts)} problems our first setting has every score within two half-widths"
+        f"On {whole} of {len(firsts)} experiments our first setting has every score within two half-widths"
         " of the retrained models' band on every training seed. On"
         f" {ahead} it has more scores there than any other method and any control."
     )
@@ -301,7 +301,7 @@ def distance(method: LeaderboardRow, score: str) -> float:
 
 
 def table_row(m: LeaderboardRow, *, random: bool = False) -> str:
-    """A line of the table. random: the problem is one of single samples, whose membership and
+    """A line of the table. random: the experiment is one of single samples, whose membership and
     divergence have columns of their own.
     """
     out = [

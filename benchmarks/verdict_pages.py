@@ -38,7 +38,7 @@ COLOURS: dict[VerdictOutcome, str] = {
     "damaged": "#8f70c4",
 }
 ABOUT = """\
-Every model was measured alone and once. A draw takes 1, 2, 3, 5 or 8 of the 24 retrained models of a setting as the ones that a user has, and
+Every model was measured alone and once. A draw takes 1, 2, 3, 5 or 8 of the 24 retrained models of an experiment as the ones that a user has, and
 one original; judged beside them are retrained models that were not drawn, the original itself, another one, and all that was made from the
 original. In brackets: 95 % intervals that count each model once, however often it was judged. Made by `python benchmarks/verdict_study.py`.
 
@@ -81,8 +81,8 @@ def page(
         "![Outcomes by number of retrained models](summary.svg)",
         "## Bounds",
         _bounds_table(bounds(judged, far)),
-        "## Settings",
-        settings_table(candidates),
+        "## Experiments",
+        experiments_table(candidates),
         *_outcome_sections(judged),
         "## Between original and retrained",
         "Share of models that *still remember*, in the order in which they lie.",
@@ -93,11 +93,11 @@ def page(
 
 
 def bounds(judged: Sequence[Judged], far: Sequence[str]) -> list[Bound]:
-    """The bounds, each over all settings.
+    """The bounds, each over all experiments.
 
     Args:
         judged: All decisions.
-        far: Settings in which features of originals and retrained models differ.
+        far: Experiments in which features of originals and retrained models differ.
     """
     oracles = [j for j in judged if j.group == "oracle"]
     enough = [j for j in oracles if j.count >= 5 and j.setting in far]
@@ -120,10 +120,10 @@ def bounds(judged: Sequence[Judged], far: Sequence[str]) -> list[Bound]:
     return [*found, Bound("originals, copies and controls never pass", not passed, measured)]
 
 
-def settings_table(candidates: Sequence[Candidates]) -> str:
+def experiments_table(candidates: Sequence[Candidates]) -> str:
     """How far originals and retrained models are apart."""
     lines = [
-        "| setting | models | apart by most, in standard deviations | features apart |",
+        "| experiment | models | apart by most, in standard deviations | features apart |",
         "|---|---|---|---|",
     ]
     for found in candidates:
@@ -159,8 +159,8 @@ def _outcome_sections(judged: Sequence[Judged]) -> Iterator[str]:
 
 
 def _outcome_table(judged: Sequence[Judged], *, by_group: bool) -> str:
-    """A row for each setting (and group), a column for each number of retrained models."""
-    head = ["setting", *(["model"] if by_group else []), *(f"{n} retrained" for n in COUNTS)]
+    """A row for each experiment (and group), a column for each number of retrained models."""
+    head = ["experiment", *(["model"] if by_group else []), *(f"{n} retrained" for n in COUNTS)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for setting, group in dict.fromkeys((j.setting, j.group) for j in judged):
         of = [j for j in judged if j.setting == setting and j.group == group]

@@ -165,7 +165,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
             ("scores", "none.safetensors", "--score", "loss", "--out", "s.csv"),
             "none.safetensors: there is no such file",
         ),
-        ((*anew, "--models", 1, "--out", "s.csv"), "1 models on a share 0.7 of the samples"),
+        ((*anew, "--models", 1, "--out", "s.csv"), "models=1 and share=0.7 do not work"),
         ((*anew, "--out", "s.txt"), "s.txt: scores are kept in .csv, .jsonl or .ndjson files"),
         ((*anew, "--out", "folder.csv"), "folder.csv is a folder; scores go into a file"),
         ((*anew, "--out", "file/s.csv"), "file/s.csv cannot be written: "),

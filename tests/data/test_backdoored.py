@@ -225,7 +225,7 @@ def one_test_class() -> Data:
     [
         (features, {}, r"trigger into images \[N, C, H, W\]"),
         (pictures, {"size": 7}, "size=7 does not fit images of 6×7 pixels"),
-        (pictures, {"target": 4}, "target=4 is no class; there are classes 0 to 3"),
+        (pictures, {"target": 4}, "target=4 is not one of the classes 0 to 3"),
         (
             pictures,
             {"fraction": 0.002},

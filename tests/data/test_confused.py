@@ -44,8 +44,8 @@ def test_the_seed_decides_and_the_spec_is_read_back() -> None:
     ("fields", "words"),
     [
         ({"classes": (4, 4)}, "two classes that differ, got 4 twice"),
-        ({"classes": (4, 11)}, "of the 0 training samples of class 11 are none"),
-        ({"fraction": 0.001}, "are none: nothing would be confused"),
+        ({"classes": (4, 11)}, "of the 0 training samples of class 11 rounds to none"),
+        ({"fraction": 0.001}, "rounds to none: nothing would be confused"),
     ],
 )
 def test_what_confuses_nothing_is_refused(fields: dict[str, Any], words: str) -> None:

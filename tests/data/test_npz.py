@@ -133,7 +133,7 @@ def test_unreadable_npz_files_are_refused(tmp_path):
         assert refusal(data.load).startswith(line)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.txt", "hello")
-    assert refusal(data.load).startswith(f"{path}: x.txt is no numpy array")
+    assert refusal(data.load).startswith(f"{path}: x.txt is not a numpy array")
     assert refusal(Npz(path=str(tmp_path)).load) == f"{tmp_path}: cannot be read: it is a folder"
 
 

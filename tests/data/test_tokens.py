@@ -70,7 +70,7 @@ def test_a_hugging_face_tokenizer_from_a_folder(tmp_path: Path) -> None:
     assert Text(path=path, tokenizer=name).load().train.inputs["input_ids"][:, -1].eq(2).all()
     (tmp_path / "bare/tokenizer.json").write_text("{}", encoding="utf-8")
     assert refusal(Text(path=path, tokenizer=name).load).endswith(
-        "tokenizer.json is no tokenizer of Hugging Face's: it has no 'model'"
+        "tokenizer.json is not a Hugging Face tokenizer: it has no 'model'"
     )
     assert refusal(Text(path=path, tokenizer=f"hf:{tmp_path}/no").load).endswith(
         "tokenizer.json cannot be read: " + _gone(tmp_path)

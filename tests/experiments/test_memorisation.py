@@ -43,7 +43,7 @@ def test_every_sample_is_in_as_many_subsets_and_each_is_drawn_for_itself() -> No
 def test_a_design_without_models_on_both_sides_is_refused(models: int, share: float) -> None:
     with pytest.raises(
         EigenforgetError,
-        match=f"^{models} models on a share {share:g} of the samples: each sample needs models",
+        match=f"^models={models} and share={share:g} do not work: each sample needs models",
     ):
         Subsampling(models=models, share=share).check()
 

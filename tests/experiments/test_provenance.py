@@ -133,8 +133,8 @@ def test_retrained_models_of_another_recipe_are_doubted(
 @pytest.mark.parametrize(
     ("original", "oracles", "message"),
     [
-        ("original", ("oracle", "original"), "has the very weights of"),
-        ("original", ("oracle", "second", "oracle"), "has the very weights of"),
+        ("original", ("oracle", "original"), "has exactly the weights of"),
+        ("original", ("oracle", "second", "oracle"), "has exactly the weights of"),
         (
             "original",
             ("oracle", "other"),
@@ -277,7 +277,7 @@ def test_a_file_beside_that_is_no_record_is_not_used_and_a_damaged_one_is_an_err
     (tmp_path / "gone.json").write_text('{"hidden_size": 8}')
     with pytest.warns(EigenforgetWarning) as said:
         assert CheckpointFile.read(path).made is None
-    assert "gone.json beside gone.safetensors is no record of a run" in str(said[0].message)
+    assert "gone.json beside gone.safetensors is not a record of a run" in str(said[0].message)
     whole = (models / "gone.json").read_bytes()
     (tmp_path / "gone.json").write_bytes(whole.replace(b"head_mask()", b"finetune( )"))
     with pytest.raises(RecordError, match=r"gone\.json"):

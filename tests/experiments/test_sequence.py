@@ -267,7 +267,7 @@ def test_the_last_step_and_all_at_once_do_not_depend_on_each_other(
         (
             REQUESTS,
             "error",
-            r"step 2 \(at_random\): \d+ samples are forgotten already by an earlier step: digits/",
+            r"step 2 \(at_random\): \d+ samples were already forgotten by an earlier step: digits/",
         ),
         (
             (ByClass(label=3), ByClass(label=(3,))),

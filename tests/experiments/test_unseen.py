@@ -51,7 +51,7 @@ def test_a_file_of_ids_names_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["1", "0", "-0.1", "nan", "nowhere.txt"])
 def test_what_is_neither_a_share_nor_a_file_is_an_error(wrong: str) -> None:
-    with pytest.raises(EigenforgetError, match=f"--unseen .*{wrong}.*one id"):
+    with pytest.raises(EigenforgetError, match=f"--unseen .*{wrong}.*one of its ids"):
         UnseenSamples.parse(wrong)
 
 

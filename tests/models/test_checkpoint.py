@@ -150,7 +150,7 @@ def test_saves_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "file").unlink()
     with torch.device("meta"):
         ghost = nn.Linear(2, 2)
-    assert f"{path}: weight is no plain tensor of weights" in refusal(
+    assert f"{path}: weight is not a plain tensor of weights" in refusal(
         lambda: checkpoint.save_checkpoint(ghost, path, {})
     )
     assert not list(tmp_path.iterdir())
@@ -242,10 +242,10 @@ def test_damaged_files_are_refused(tmp_path, name):
         ({"state_dict": {}}, "the checkpoint is empty"),
         ([1, 2], "holds a list, not a state dict; where it was made"),
         (torch.ones(2), "holds a Tensor, not a state dict"),
-        ({"a": torch.ones(1), "b": 3}, "b is no plain tensor of weights, got int"),
+        ({"a": torch.ones(1), "b": 3}, "b is not a plain tensor of weights, got int"),
         (
             {"a": torch.ones(2).to_sparse()},
-            "a is no plain tensor of weights, got torch.float32 torch.sparse_coo",
+            "a is not a plain tensor of weights, got torch.float32 torch.sparse_coo",
         ),
         (
             {"state_dict": {"a": torch.ones(1)}, "model": {"a": torch.zeros(1)}},

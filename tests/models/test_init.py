@@ -90,8 +90,8 @@ def test_modules_are_made_on_the_cpu_whatever_the_default_device():
 @pytest.mark.parametrize(
     ("text", "shape", "line"),
     [
-        ("vit_tiny(patch=5)", (3, 32, 32), "vit_tiny: 32×32 pixels are no multiple of patch=5"),
-        ("vit_tiny(patch=8)", (3, 32, 36), "vit_tiny: 32×36 pixels are no multiple of patch=8"),
+        ("vit_tiny(patch=5)", (3, 32, 32), "vit_tiny: 32×32 pixels are not a multiple of patch=5"),
+        ("vit_tiny(patch=8)", (3, 32, 36), "vit_tiny: 32×36 pixels are not a multiple of patch=8"),
         (
             "small_resnet",
             (12,),

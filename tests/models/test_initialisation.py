@@ -98,12 +98,12 @@ def test_bad_teacher_takes_bare_parameters_and_others_still_refuse() -> None:
     assert not torch.equal(result.token, model.token)  # type: ignore[arg-type]
     with pytest.raises(
         Refused,
-        match="retrain cannot draw every weight anew: Bare owns token, positions, scale and has no",
+        match="retrain cannot reinitialise every weight: Bare owns token, positions, scale and has no",
     ):
         reinitialise(dict(model.named_modules()), seed=0, method="retrain")
     model.register_buffer("variance", torch.ones(3))
     with pytest.raises(
         Refused,
-        match="bad_teacher cannot draw every weight anew: Bare owns variance and has no reset_parameters",
+        match="bad_teacher cannot reinitialise every weight: Bare owns variance and has no reset_parameters",
     ):
         unlearn(model, method=BadTeacher(epochs=1), engine=ENGINE, **data)

@@ -40,7 +40,7 @@ def test_wrappers_are_taken_off() -> None:
         ),
         (
             lambda: nn.Sequential(torch.compile(net())),
-            r"^0 inside Sequential is wrapped or compiled; give the model without$",
+            r"^0 inside Sequential is wrapped or compiled; give the model without that$",
         ),
     ],
 )

@@ -17,7 +17,7 @@ SIZES = {"retain": 240, "forget": 120, "test_retain": 300}
 
 def world():
     """Inputs and labels by part; labels of forget and test_retain are wrong, drawn alike, and can
-    only be learned by heart.
+    only be memorised.
     """
     g = generator(0, "world")
     centres = torch.randn(CLASSES, WIDTH, generator=g)

@@ -100,7 +100,7 @@ def test_retrain_refuses_tensors_that_are_not_reset_by_name(shallow: Task) -> No
         model = Scaled(kind)
         with pytest.raises(Refused, match=message):
             reinitialise(dict(model.named_modules()), seed=0, method="retrain")
-    with pytest.raises(Refused, match="retrain cannot draw every weight anew"):
+    with pytest.raises(Refused, match="retrain cannot reinitialise every weight"):
         Retrain()(replace(shallow, model=Scaled("none")))
 
 

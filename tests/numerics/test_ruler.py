@@ -247,7 +247,7 @@ def test_hashes_are_distinct_and_spread_evenly():
 @pytest.mark.parametrize(
     ("sides", "reason"),
     [
-        ({}, "no training sample was seen"),
+        ({}, "the model was not run on any training sample"),
         ({"test_retain": rows(20, 0)}, "got 0 and 0"),
         (
             {"forget": rows(9, 0), "retain": rows(20, 1)},

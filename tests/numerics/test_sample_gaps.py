@@ -14,7 +14,7 @@ CANARIES = 10
 
 
 def planted():
-    """A model that learnt ten wrong labels by heart and is less sure of the other forget samples."""
+    """A model that memorised ten wrong labels and is less sure of the other forget samples."""
     labels = random_labels(0, SIZES)
     oracles = [random_seen(10 + i, SIZES, labels=labels, scale=0.7, shift=4.0) for i in range(4)]
     model = random_seen(1, SIZES, labels=labels, scale=0.7, shift=4.0)

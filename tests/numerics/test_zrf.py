@@ -233,7 +233,7 @@ def test_what_is_missing_is_said() -> None:
         (replace(given, model=no_head), "has no nn.Linear"),
         (
             evidence(fixed),
-            "zrf cannot draw every weight anew: Fixed owns 0.scale and has no reset_parameters()",
+            "zrf cannot reinitialise every weight: Fixed owns 0.scale and has no reset_parameters()",
         ),
     ):
         score = only(ZRF()(broken, 0))

@@ -98,7 +98,7 @@ def test_pipes_and_links_are_never_replaced(tmp_path: Path, make: Any, kind: str
 
 
 def test_a_device_is_never_replaced() -> None:
-    with pytest.raises(RecordError, match="/dev/null: is no regular file"):
+    with pytest.raises(RecordError, match="/dev/null: is not a regular file"):
         write_text("/dev/null", "x")
 
 
@@ -213,8 +213,8 @@ def test_a_place_is_tried_before_the_work(tmp_path: Path, monkeypatch: pytest.Mo
     refused("file", "is a file; results go into a folder", folder=True)
     refused("nowhere", "is a link")
     refused("nowhere", "is a link to nothing", folder=True)
-    refused("pipe", "is no regular file")
-    refused("/dev/full", "is no regular file")
+    refused("pipe", "is not a regular file")
+    refused("/dev/full", "is not a regular file")
     refused("/dev/null/x", "null is a file; name a folder")
     refused("a" * 256, "name too long; choose a shorter name".replace("name too", "[Nn]ame too"))
     refused("/".join(["deep"] * 1000), "too long; choose a shorter name")

@@ -253,7 +253,7 @@ def test_a_record_names_plain_files_only(tmp_path: Path) -> None:
             overwrite=True,
         )
         [(_, what)] = errors(verify([tmp_path / "r.json"]))
-        assert what == f"names the file {name!r}, which is no plain name"
+        assert what == f"names the file {name!r}, which is not a plain name"
 
 
 def test_a_list_of_ids_may_be_given_beside_records(run_folder: Path) -> None:
@@ -274,7 +274,7 @@ def test_the_tip_tells_records_that_were_taken_off_the_end(tmp_path: Path) -> No
     assert (
         verify([tmp_path], Options(expect_tip=str(sealed[1].digest)))
         .findings[4]
-        .what.endswith("is in the chain, 1 records before its end")
+        .what.endswith("is in the chain, 1 record before its end")
     )
     (tmp_path / "2.json").unlink()
     cut = verify([tmp_path], Options(expect_tip=str(sealed[2].digest)))

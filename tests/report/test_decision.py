@@ -86,7 +86,7 @@ def test_damage_is_a_loss_of_utility_or_more_forgotten_than_retraining_forgets()
 
 
 def test_what_lies_between_the_oracles_and_an_original_below_them_is_not_gone() -> None:
-    """An original that learnt by heart may have the worse probe: its copy has lost nothing."""
+    """An original that memorised its samples may have the worse probe: its copy has lost nothing."""
     low = {"lp_forget": 0.30}
     beside = ReferenceScores("class", oracles(3), [scores(ORIGINAL, **low)], SPANS)
     copy = decide(scores(ORIGINAL, **low), beside)

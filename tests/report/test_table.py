@@ -286,7 +286,7 @@ def test_only_evaluations_in_force_are_reported(records: list[RunRecord]) -> Non
     assert len(table.build([*records, better, trained]).rows) == len(MODELS)
     with pytest.raises(RecordError, match="two evaluate records are named 'muda'"):
         table.build([*records, model_record("muda")])
-    with pytest.raises(RecordError, match="no evaluate record among the 1 records"):
+    with pytest.raises(RecordError, match="no evaluate record is among the records"):
         table.build([trained])
 
 

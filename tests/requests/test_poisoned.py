@@ -41,10 +41,14 @@ def test_a_request_without_poison_is_refused() -> None:
     with pytest.raises(EigenforgetError, match="no column 'poisoned'"):
         PoisonedSamples().select(index)
     flags = np.zeros(len(index), dtype=np.int64)
-    with pytest.raises(EigenforgetError, match=r"known=1.0 of the 0 poisoned samples are none"):
+    with pytest.raises(
+        EigenforgetError, match=r"known=1.0 of the 0 poisoned samples rounds to none"
+    ):
         PoisonedSamples().select(Index(index.ids, index.labels, columns={"poisoned": flags}))
     flags[:3] = 1
-    with pytest.raises(EigenforgetError, match=r"known=0.1 of the 3 poisoned samples are none"):
+    with pytest.raises(
+        EigenforgetError, match=r"known=0.1 of the 3 poisoned samples rounds to none"
+    ):
         PoisonedSamples(known=0.1).select(
             Index(index.ids, index.labels, columns={"poisoned": flags})
         )

@@ -53,14 +53,14 @@ def test_asking_again_is_an_error_or_passed_over() -> None:
     first, again = ByClass(label=1), ByIds(ids=("id001", "id002", "id006"))
     with pytest.raises(
         EigenforgetError,
-        match=r'step 2 \(by_ids\): 2 samples are forgotten already.*: id001, id006; say again="skip"',
+        match=r'step 2 \(by_ids\): 2 samples were already forgotten.*: id001, id006; say again="skip"',
     ):
         steps(Sequential(requests=(first, again)), DATA)
     found = steps(Sequential(requests=(first, again, ByClass(label=1)), again="skip"), DATA)
     assert [list(step.new) for step in found] == [list(range(1, N, 5)), [2], []]
     late = Where(column="age", op="<", value=25)
     with pytest.raises(
-        EigenforgetError, match=r"25 samples are .*: id000, .*id009, … \(25 in all\)"
+        EigenforgetError, match=r"25 samples were .*: id000, .*id009, … \(25 in all\)"
     ):
         steps(Sequential(requests=(late, late)), DATA)
 
@@ -86,11 +86,11 @@ def test_a_step_may_not_leave_copies_for_a_later_one() -> None:
     data, first, second = index(content=content), ByIds(ids=("id001",)), ByIds(ids=("id007",))
     with pytest.raises(
         EigenforgetError,
-        match=r"step 1 \(by_ids\): 1 samples of the retain set are identical.*: id007",
+        match=r"step 1 \(by_ids\): 1 sample of the retain set is identical.*: id007",
     ):
         steps(Sequential(requests=(first, second)), data)
     every = ByIds(ids=("id001",), duplicates="forget")
-    with pytest.raises(EigenforgetError, match=r"step 2 .*forgotten already.*id007"):
+    with pytest.raises(EigenforgetError, match=r"step 2 .*already forgotten.*id007"):
         steps(Sequential(requests=(every, second)), data)
     assert [
         list(s.new) for s in steps(Sequential(requests=(every, second), again="skip"), data)

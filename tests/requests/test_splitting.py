@@ -127,7 +127,7 @@ def test_copies_on_both_sides_are_an_error_or_forgotten() -> None:
     data = index([0, 1, 0, 1], content=["a", "b", "b", "c"])
     with pytest.raises(
         EigenforgetError,
-        match=r"1 samples of the retain set are identical.*: id002.*duplicates",
+        match=r"1 sample of the retain set is identical.*: id002.*duplicates",
     ):
         split(ByIds(ids=("id001",)), data)
     assert list(split(ByIds(ids=("id001",), duplicates="forget"), data).forget) == [1, 2]

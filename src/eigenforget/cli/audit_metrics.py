@@ -63,7 +63,7 @@ def audit_metrics(
         bool,
         Parameter(
             help="also judge ten cheats for each training seed: models that imitate a retrained "
-            "one, such as by hiding a copy",
+            "one, for example by hiding a copy of the original",
             negative=(),
         ),
     ] = False,

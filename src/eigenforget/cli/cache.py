@@ -29,7 +29,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @cache.command(name="list")
 def list_models(folder: CacheFolder, /) -> None:
-    """List the stored models, the longest unused first.
+    """List the stored models, least recently used first.
 
     Example:
         eigenforget cache list store
@@ -56,7 +56,7 @@ def prune(
         str, Parameter(help="total size of the models that may stay, such as 20G, 500M or 0")
     ],
 ) -> None:
-    """Remove the longest unused models until the others fit.
+    """Remove the least recently used models until the others fit.
 
     Example:
         eigenforget cache prune store --max-size 20G
@@ -64,7 +64,7 @@ def prune(
     limit, models = bytes_of(max_size), _cache_in(folder)
     for path in models.set_aside():
         path.unlink(missing_ok=True)
-    say(f"removed {_counted(models.prune(limit))}, those unused for longest first", wrap=False)
+    say(f"removed {_counted(models.prune(limit))}, least recently used first", wrap=False)
 
 
 @cache.command(name="check")
@@ -80,7 +80,7 @@ def check_models(folder: CacheFolder, /) -> None:
         say(line, wrap=False)
     count = len(list(models.folder.glob("*.safetensors")))
     more = "; they are trained again when needed" if problems else ""
-    say(f"{count} models, {len(problems)} damaged{more}", wrap=False)
+    say(f"{count} model{'' if count == 1 else 's'}, {len(problems)} damaged{more}", wrap=False)
     raise SystemExit(1 if problems else 0)
 
 
@@ -97,7 +97,9 @@ def bytes_of(text: str) -> int:
 
 
 def _counted(models: Sequence[StoredModel]) -> str:
-    return f"{len(models)} models, {sum(model.size for model in models) / 2**20:.1f} MiB"
+    count = len(models)
+    size = sum(model.size for model in models) / 2**20
+    return f"{count} model{'' if count == 1 else 's'}, {size:.1f} MiB"
 
 
 def _cache_in(folder: Path) -> ModelCache:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from eigenforget.cli.options import Out, Overwrite, Seed
 from eigenforget.cli.terminal import engine, one_thread, progress, say, show_results
@@ -31,7 +34,7 @@ _RECIPE = "recipe(epochs=15, batch_size=64)"
 def demo(
     *,
     out: Out = Path("eigenforget-demo"),
-    label: int = 3,
+    label: Annotated[int, Parameter(help="the digit to forget")] = 3,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:

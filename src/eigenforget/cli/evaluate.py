@@ -26,7 +26,6 @@ from eigenforget.cli.options import (
     Skip,
     Track,
     TrainedOptions,
-    Unseen,
     WeightsKey,
 )
 from eigenforget.cli.terminal import engine, progress, say, show_results
@@ -63,7 +62,13 @@ def evaluate(
         ),
     ] = (),
     trained: TrainedOptions = TRAINED,
-    unseen: Unseen = "",
+    unseen: Annotated[
+        str,
+        Parameter(
+            help="test samples that the method saw; they are left out of the measurement. A share "
+            "such as 0.1, or a text file with one id per line"
+        ),
+    ] = "",
     weights: WeightsKey = "",
     also_layer: Layers = (),
     metric: Metrics = (),
@@ -80,8 +85,9 @@ def evaluate(
     r"""Measure models, and compare them with the original and with retrained models (oracles).
 
     The folder --out receives a table, records and one HTML page. With three or more oracles, every
-    score has a band. With one model and two or more peers, attacks with shadow models (U-LiRA) run
-    too. Exit code 1 if a --require does not hold. The results are written in any case.
+    score has a band. With one model, two or more peers and three or more oracles, attacks with
+    shadow models (U-LiRA) run too. Exit code 1 if a --require does not hold. The results are
+    written in any case.
 
     Example:
         eigenforget evaluate unlearned.safetensors --original original.safetensors \

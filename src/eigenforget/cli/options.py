@@ -42,7 +42,10 @@ Precision = Annotated[
     ),
 ]
 Layer = Annotated[
-    str, Parameter(help="module whose output is used as features; default: the input of the head")
+    str,
+    Parameter(
+        help="module whose output is used as features; default: the input of the classifier head"
+    ),
 ]
 Layers = Annotated[
     tuple[str, ...],
@@ -84,7 +87,7 @@ Devices = Annotated[
     ),
 ]
 Strategy = Annotated[
-    str, Parameter(help="how several devices work together: auto or ddp (the same)")
+    str, Parameter(help="how several devices work together: auto or ddp; both mean ddp")
 ]
 Accumulate = Annotated[int, Parameter(help="number of batches whose mean gradient makes one step")]
 Compile = Annotated[
@@ -126,9 +129,9 @@ Track = Annotated[
 Allow = Annotated[
     tuple[str, ...],
     Parameter(
-        help="go on, with a warning in the record, although the data changed after training "
-        "(changed-data) or the original hardly knows its training data (poor-original); "
-        "repeatable",
+        help="continue, with a warning in the record, although the data changed after training "
+        "(changed-data), or the original is hardly better than guessing on its training data or "
+        "clearly worse than when it was saved (poor-original); repeatable",
         negative=(),
     ),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from eigenforget.cli.options import (
     FLAT,
     TRAINING,
@@ -14,7 +16,6 @@ from eigenforget.cli.options import (
     Out,
     Overwrite,
     RecipeSpec,
-    RequestSpec,
     Seed,
     Track,
     TrainingOptions,
@@ -34,7 +35,12 @@ def train(
     model: ModelSpec,
     out: Out,
     recipe: RecipeSpec = "recipe()",
-    without: RequestSpec = "",
+    without: Annotated[
+        str,
+        Parameter(
+            help="request whose samples are left out of the training data; makes an oracle",
+        ),
+    ] = "",
     layer: Layer = "",
     seed: Seed = 0,
     training: TrainingOptions = TRAINING,

@@ -102,11 +102,11 @@ class BackdooredData:
         known = {*clean.train_index.columns, *clean.test_index.columns}
         if taken := [name for name in _COLUMNS if name in known]:
             raise EigenforgetError(
-                f"the data has a column {listed(taken)} already, which backdoored would write over"
+                f"the data has a column {listed(taken)} already, which backdoored would overwrite"
             )
         if self.target >= clean.num_classes:
             raise EigenforgetError(
-                f"target={self.target} is no class; there are classes 0 to {clean.num_classes - 1}"
+                f"target={self.target} is not one of the classes 0 to {clean.num_classes - 1}"
             )
         height, width = train.inputs.shape[2:]
         if self.size > min(height, width):

@@ -212,7 +212,7 @@ def data_of(
     if len(untested):
         notices.warn(
             f"no test sample is of class {listed(names[number] for number in untested)}: scores "
-            "that need some have no value"
+            "that need one have no value"
         )
     return Data(
         sources["train"],

@@ -62,7 +62,7 @@ class ConfusedData:
         known = {*clean.train_index.columns, *clean.test_index.columns}
         if taken := [name for name in _COLUMNS if name in known]:
             raise EigenforgetError(
-                f"the data has a column {listed(taken)} already, which confused would write over"
+                f"the data has a column {listed(taken)} already, which confused would overwrite"
             )
         labels = clean.train_index.labels.copy()
         for label, other in (self.classes, self.classes[::-1]):
@@ -82,7 +82,7 @@ class ConfusedData:
         if count == 0:
             raise EigenforgetError(
                 f"fraction={self.fraction} of the {len(rows)} training samples of class {label} "
-                "are none: nothing would be confused"
+                "rounds to none: nothing would be confused"
             )
         draw = np.random.default_rng(seeds.derive(self.seed, self.name, label))
         return index.drawn(rows, count, draw)

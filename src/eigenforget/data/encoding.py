@@ -101,11 +101,11 @@ def encoded(
 ) -> EncodedRows:
     """The input vectors.
 
-    First come the numeric columns, standardised with mean and deviation of the training rows unless
-    `normalize` says otherwise. Then each categorical column has one input per category of the
-    training rows, 1 if the row is of that category. A category that no training row has, and with
-    missing="mean" an empty cell, is 0 in all of them. A missing number becomes the mean of the
-    training rows before the standardisation.
+    First come the numeric columns, standardised with the mean and standard deviation of the
+    training rows unless `normalize` says otherwise. Then each categorical column has one input per
+    category of the training rows, 1 if the row is of that category. A category that no training row
+    has, and with missing="mean" an empty cell, is 0 in all of them. A missing number becomes the
+    mean of the training rows before the standardisation.
 
     Args:
         records: The table.

@@ -140,7 +140,7 @@ class KnownRows:
         except RecordError as error:
             raise EigenforgetError(str(error)) from None
         except (KeyError, TypeError, ValueError):
-            raise EigenforgetError(f"{path}: no file of row hashes, or damaged") from None
+            raise EigenforgetError(f"{path}: not a file of row hashes, or damaged") from None
         return cls(train, test, key if keyed else b"", keyed)
 
     def changes(self, data: Data) -> DataChanges:
@@ -265,7 +265,9 @@ def _joined(data: Data) -> TensorSource | DatasetSource:
         return replace(train, inputs=inputs, targets=torch.cat([train.targets, test.targets]))
     if isinstance(train, DatasetSource) and isinstance(test, DatasetSource):
         return replace(train, dataset=ConcatDataset([train.dataset, test.dataset]))
-    raise EigenforgetError("training and test rows of two kinds cannot be divided anew")
+    raise EigenforgetError(
+        "training and test rows of different kinds cannot be joined and divided again"
+    )
 
 
 def _concatenated(train: Inputs, test: Inputs) -> Inputs:

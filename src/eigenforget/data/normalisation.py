@@ -40,8 +40,8 @@ def check_normalize(value: str) -> str:
 Normalize = Annotated[
     str,
     AfterValidator(check_normalize),
-    "what is done to the values: 'train', mean and deviation of the training samples; 'none' "
-    "(images: pixels / 255); 'imagenet'; or numbers for each channel or column, as in "
+    "what is done to the values: 'train', by mean and standard deviation of the training samples; "
+    "'none' (images: pixels / 255); 'imagenet'; or numbers for each channel or column, as in "
     "'mean=0.5,0.5,0.5 std=0.2,0.2,0.2', of pixels / 255",
 ]
 
@@ -132,11 +132,12 @@ class Normalisation:
         whose = " (of the training samples)" if self.normalize == "train" else ""
         if len(self.mean) > _SHOWN:
             own = "own " if self.normalize == "train" else "given "
-            return f"{len(self.mean)} {values}, each with its {own}mean and deviation{whose}"
+            each = f"each with its {own}mean and standard deviation"
+            return f"{len(self.mean)} {values}, {each}{whose}"
         mean, std = (
             ", ".join(f"{number:.4g}" for number in numbers) for numbers in (self.mean, self.std)
         )
-        return f"{values}, less mean {mean}, divided by deviation {std}{whose}"
+        return f"{values}, minus mean {mean}, divided by standard deviation {std}{whose}"
 
     def near(self, other: Normalisation) -> bool:
         """Whether both make the same inputs, but for rounding."""
@@ -190,7 +191,7 @@ def _numbers(text: str) -> MeanAndDeviation:
     if not fits or not all(map(math.isfinite, mean)):
         raise ValueError(f"{_ALLOWED}, as many of the one as of the other, got {shown!r}")
     if not all(math.isfinite(number) and number > 0 for number in std):
-        raise ValueError(f"a deviation (std) must be above 0 and finite, got {shown!r}")
+        raise ValueError(f"a standard deviation (std) must be above 0 and finite, got {shown!r}")
     return MeanAndDeviation(mean, std)
 
 

@@ -133,7 +133,7 @@ def _member(path: Path, content: bytes, key: str) -> np.ndarray:
             ) from None
         raise EigenforgetError(f"{path}: {key} is damaged: {first_line(error)}") from None
     if not isinstance(member, np.ndarray):
-        raise EigenforgetError(f"{path}: {key} is no numpy array")
+        raise EigenforgetError(f"{path}: {key} is not a numpy array")
     return member
 
 

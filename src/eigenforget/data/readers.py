@@ -269,7 +269,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError(f"the object has {listed(map(ascii, twice))} twice")
     for text in (*names, *(value for _, value in pairs if isinstance(value, str))):
         if not is_unicode(text):
-            raise ValueError(f"{ascii(text)[:60]} is no text in Unicode (a lone surrogate)")
+            raise ValueError(f"{ascii(text)[:60]} is not Unicode text (a lone surrogate)")
     return dict(pairs)
 
 

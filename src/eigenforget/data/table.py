@@ -37,11 +37,11 @@ class TableFile:
     """Rows of a .csv, .tsv, .jsonl or .parquet file, or of .csv.gz, as input vectors [N, D].
 
     Parquet needs pip install 'eigenforget[tables]'. Every column without another role is an input.
-    Numbers are standardised with mean and deviation of the training rows, unless `normalize` says
-    otherwise. After the numbers, each column named as categorical becomes one input per category of
-    the training rows, in sorted order. A category that only test rows have is 0 in all of them.
-    Every column that is not dropped is also a column of the Index, for requests such as
-    where(column='age', op='<', value=18). The content of a row is the hash of its inputs.
+    Numbers are standardised with the mean and standard deviation of the training rows, unless
+    `normalize` says otherwise. After the numbers, each column named as categorical becomes one
+    input per category of the training rows, in sorted order. A category that only test rows have is
+    0 in all of them. Every column that is not dropped is also a column of the Index, for requests
+    such as where(column='age', op='<', value=18). The content of a row is the hash of its inputs.
     """
 
     name: ClassVar[str] = "table"

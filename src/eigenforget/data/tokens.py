@@ -142,7 +142,7 @@ def _hugging_face(folder: Path, max_length: int) -> _Tokenizer:
     # cannot read.
     if "model" not in _json_object(path):
         raise EigenforgetError(
-            f"tokenizer: {path} is no tokenizer of Hugging Face's: it has no 'model'"
+            f"tokenizer: {path} is not a Hugging Face tokenizer: it has no 'model'"
         )
     loaded = library.Tokenizer.from_file(str(path))
     pad = _pad_id(loaded, folder)

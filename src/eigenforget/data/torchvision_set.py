@@ -117,7 +117,7 @@ class TorchvisionSet:
         if labels is None:
             labels = _classes([dataset[n][1] for n in range(len(dataset))], len(dataset))
         if labels is None:
-            raise EigenforgetError(f"{self.dataset}: the {side} targets are no class numbers")
+            raise EigenforgetError(f"{self.dataset}: the {side} targets are not class numbers")
         return Images(ItemImages(dataset, 0, self.size or None, f"{self.dataset} {side}"), labels)
 
 

@@ -96,7 +96,7 @@ class Panel:
         forgotten_classes: Classes that are gone as a whole.
         engine: Where to compute.
         seed: Every draw of metrics and audits follows from it.
-        layer: The layer whose output is used as features; None takes the input of the head.
+        layer: The layer whose output is used as features; None: the input of the classifier head.
         layers: Further layers, on which all that reads features is measured again, as
             "score@layer".
         k: Directions of the headline alignment; None is the number of classes in the retain set.

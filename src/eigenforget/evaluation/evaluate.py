@@ -236,7 +236,7 @@ def evaluate(
         audits: Audits of your own: functions (evidence, seed) → score, instances, classes or
             spellings. "linear_probe(c=2.0)" replaces the audit of that name.
         skip: Names of metrics and audits to leave out, such as "relearning".
-        layer: The layer whose output is used as features; by default the input of the head is used.
+        layer: The layer whose output is used as features; None: the input of the classifier head.
         layers: Further layers. All scores of features are measured there too, as "score@layer".
         k: Directions of the headline alignment; by default the number of classes in `retain`.
         maps: Further maps of the features: "tsne", "umap".

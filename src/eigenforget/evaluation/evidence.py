@@ -59,7 +59,7 @@ class Evidence:
         peers: Outputs of models made in the same way from other training seeds.
         sources: The samples of each part, for audits that train or run a model.
         engine: What trains or runs it.
-        layer: The layer of the features; None for the input of the head.
+        layer: The layer of the features; None for the input of the classifier head.
         kept: What audits keep from one model to the next on the same samples, by their own keys.
     """
 

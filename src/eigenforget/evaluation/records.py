@@ -277,7 +277,8 @@ def claims(scores: Sequence[Score], role: str, split: Split) -> tuple[str, ...]:
     values = {score.name: score.value for score in scores if score.value is not None}
     found = [text.format(values[name]) for name, text in _CLAIMS.items() if name in values]
     gone = ", ".join(map(str, split.forgotten_classes))
-    what = f"classes {gone}" if gone else "no class as a whole"
+    noun = "class" if len(split.forgotten_classes) == 1 else "classes"
+    what = f"{noun} {gone}" if gone else "no class as a whole"
     found.append(
         f"The request forgets {len(split.forget)} training samples ({what}) and retains "
         f"{len(split.retain)}."

@@ -288,7 +288,7 @@ def _findings(name: str, answer: Any) -> Findings:
     scores = (answer,) if isinstance(answer, Score) else answer
     if not (isinstance(scores, (tuple, list)) and all(isinstance(s, Score) for s in scores)):
         raise EigenforgetError(
-            f"audit {name} must answer with a number, Scores or Findings, got {answer!r}"
+            f"audit {name} must return a number, Scores or Findings, got {answer!r}"
         )
     return Findings(tuple(scores), {})
 

@@ -117,7 +117,7 @@ class Router(Wrapper):
 
 
 class LookupTable(Wrapper):
-    """Knows some samples by heart, and has an answer of its own for each."""
+    """Has memorised some samples, and has an answer of its own for each."""
 
     keys: Tensor
     answers: Tensor

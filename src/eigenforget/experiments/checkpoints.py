@@ -136,9 +136,9 @@ def _unseen(
                 break
         else:
             raise EigenforgetError(
-                f"{file.path}: saw {spec} of the test side as unseen samples, which are others "
-                "now: the data or the list of ids changed, or ids are hidden (--hash-ids); name "
-                "them with --unseen FILE"
+                f"{file.path}: saw {spec} of the test side as unseen samples, which are no longer "
+                "the same: the data or the list of ids changed, or ids are hidden (--hash-ids); "
+                "name them with --unseen FILE"
             )
     return tuple(found)
 

@@ -127,8 +127,8 @@ class DataFacts(NamedTuple):
             return None
         if file_digest(path) != self.rows:
             raise EigenforgetError(
-                f"{path} is not the file that was written with {checkpoint}; put that there, or "
-                "take it away"
+                f"{path} is not the file that was written with {checkpoint}; put that file there, "
+                "or remove this one"
             )
         found = KnownRows.read(path, row_key(salt))
         return None if found.keyed and salt is None else found

@@ -48,7 +48,7 @@ class Subsampling:
             raise EigenforgetError(f"at most 100,000 models can be trained, got {self.models}")
         if self.models < 2 or not 0 < self.inside < self.models:
             raise EigenforgetError(
-                f"{self.models} models on a share {self.share:g} of the samples: each sample needs "
+                f"models={self.models} and share={self.share:g} do not work: each sample needs "
                 "models that were trained with it and models that were not (at least 2 models, "
                 "and a share between 0 and 1)"
             )

@@ -77,8 +77,8 @@ def _record_beside(path: Path) -> RunRecord | None:
         return None
     if _RECORD_MARK not in record.read_bytes(beside):
         notices.warn(
-            f"{beside.name} beside {path.name} is no record of a run (no {SCHEMA!r} in it) and is "
-            "not used"
+            f"{beside.name} beside {path.name} is not a record of a run (no {SCHEMA!r} in it) and "
+            "is not used"
         )
         return None
     return record.read(beside)
@@ -88,7 +88,7 @@ def _check_record(file: CheckpointFile, made: RunRecord) -> None:
     """Checks that a record is about this very file, and says what the metadata say."""
     outputs, digest = made.outcome.outputs, record.file_digest(file.path)
     beside = file.path.with_suffix(".json").name
-    cure = f"put the right one there, or take {beside} away: then its origin counts as unknown"
+    cure = f"put the right record there, or remove {beside}: then its origin counts as unknown"
     named = outputs.get(f"file:{file.path.name}")
     weights = checkpoint.tensors_digest(file.stored.tensors)
     # Under another name or in another format it is known by its content.
@@ -143,8 +143,8 @@ def check_references(
         same = seen.setdefault(checkpoint.tensors_digest(oracle.stored.tensors), oracle)
         if same is not oracle:
             raise EigenforgetError(
-                f"--oracle {oracle.path} has the very weights of {same.path}; retrain one for "
-                "each, from seeds of their own"
+                f"--oracle {oracle.path} has exactly the weights of {same.path}; retrain each "
+                "oracle from a seed of its own"
             )
         _check_retrained(oracle, experiment)
     recipes: dict[str, str] = {}

@@ -28,8 +28,8 @@ class Recording:
     """How records are kept.
 
     Attributes:
-        hash_ids: file with a salt (see keygen): ids, groups and values go into records as salted
-            hashes
+        hash_ids: file with a salt (see keygen); records then hold salted hashes instead of ids,
+            groups and values
         ledger: folder with one chain of records, to which every record is appended as well
     """
 

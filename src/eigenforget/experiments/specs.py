@@ -42,7 +42,8 @@ class Specs:
         for name in self.allow:
             if name not in _MAY_ALLOW:
                 raise EigenforgetError(
-                    f"--allow {name!r} is no check; choose from: {', '.join(_MAY_ALLOW)}"
+                    f"--allow {name!r} is not a check that may be allowed to fail; choose from: "
+                    f"{', '.join(_MAY_ALLOW)}"
                 )
 
     def completed(self, metadata: Mapping[str, str]) -> Specs:

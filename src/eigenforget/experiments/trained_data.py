@@ -91,7 +91,7 @@ def check_recall(
     doubt = found.doubt(before)
     if doubt and POOR_ORIGINAL not in specs.allow:
         why = NEVER_LEARNED if before is not None and before.guesses else REASONS
-        raise EigenforgetError(f"{path}: {doubt}; {why}; --allow {POOR_ORIGINAL} goes on")
+        raise EigenforgetError(f"{path}: {doubt}; {why}; --allow {POOR_ORIGINAL} continues anyway")
     if doubt:
         notices.warn(f"the original may not know its training data: {doubt}")
     remarks = {**experiment.remarks, "original_recall": found.as_json()}
@@ -111,8 +111,8 @@ def _as_trained(
     if known is not None:
         experiment = replace(experiment, loaded=known.divided(experiment.data))
     notices.warn(
-        f"{path.name} was trained on other data ({words}); rows that it knows are taken, on the "
-        "sides where they were"
+        f"{path.name} was trained on other data ({words}); only rows that it knows are used, "
+        "each on the side where it was"
         if known is not None
         else f"{path.name} was trained on other data, and which rows differ is not known: training "
         "rows may be among the test rows"

@@ -16,7 +16,7 @@ from eigenforget.core.types import Index
 from eigenforget.record import RecordError, value_digest
 from eigenforget.requests.request import ids_of, text_of_list
 
-_CURE = "give a share of the test side such as 0.1, or a text file with one id of it per line"
+_CURE = "give a share of the test side such as 0.1, or a text file with one of its ids per line"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class UnseenSamples:
             share = float(text)
         except ValueError:
             if not Path(text).is_file():
-                raise EigenforgetError(f"--unseen {text!r} is no file; {_CURE}") from None
+                raise EigenforgetError(f"--unseen {text!r} is not a file; {_CURE}") from None
             return cls(path=text)
         if not 0 < share < 1:
             raise EigenforgetError(f"--unseen {text} must be between 0 and 1; {_CURE}")
@@ -94,8 +94,8 @@ def positions_of_unseen(choices: Sequence[UnseenSamples], test: Index) -> np.nda
         found[choice.rows(test)] = True
     if found.all():
         raise EigenforgetError(
-            f"the unseen samples are all {len(test)} of the test side, and none is left to measure "
-            "on; name less"
+            f"the unseen samples are all {len(test)} of the test side, so none is left to measure "
+            "on; name fewer"
         )
     return np.flatnonzero(found)
 

@@ -27,7 +27,7 @@ class WorstCaseSearch:
     minutes: each round unlearns once, and a later round may only find a harder set.
 
     Attributes:
-        method: worst_case: the unlearning method that finds them hard to forget
+        method: worst_case: the unlearning method whose hardest samples are searched for
         n: worst_case: how many samples are forgotten together
         rounds: worst_case: how many sets are tried after a random one
     """

@@ -20,14 +20,15 @@ from eigenforget.training.phases import LossInputs, Phase
 
 @configured
 class BadTeacher(Method):
-    """Minimise KL(q ‖ student) over forget and retain samples in mixed batches.
+    """Distil a random network on forget samples, and the original on retain samples.
 
-    q is the softmax of the incompetent teacher for a forget sample, and of the competent teacher
-    for a retain sample. The competent teacher is the frozen original. The incompetent teacher is
-    the same architecture with random weights. Its batch-norm statistics are the initial 0 and 1.
-    Parameters of a module without reset_parameters(), such as class tokens, are drawn from N(0,
-    s²), with s their own standard deviation (see `initialisation.reinitialise`). The temperature
-    softens teachers and student, without a factor T². Labels are not used.
+    The loss is KL(q ‖ student), in batches that mix forget and retain samples. q is the softmax of
+    the incompetent teacher for a forget sample, and of the competent teacher for a retain sample.
+    The competent teacher is the frozen original. The incompetent teacher is the same architecture
+    with random weights. Its batch-norm statistics are the initial 0 and 1. Parameters of a module
+    without reset_parameters(), such as class tokens, are drawn from N(0, s²), with s their own
+    standard deviation (see `initialisation.reinitialise`). The temperature softens teachers and
+    student, without a factor T². Labels are not used.
     """
 
     name: ClassVar = "bad_teacher"

@@ -254,7 +254,7 @@ def inner_method(value: Any) -> Any:
         raise ValueError(f"a method is needed, such as random_label(), got {value!r}")
     method = cast("Method", value)
     if method.role == "control":
-        raise ValueError(f"{method.name} is a control, and stays one inside another method")
+        raise ValueError(f"{method.name} is a control and cannot be used inside another method")
     return value
 
 

@@ -72,10 +72,10 @@ on CIFAR-10 was as sure of the forgotten class as of all others."""
 _ONE_SIDE = 0.5
 """Features lie on one side of the origin where x · μ / ‖μ‖² has a smaller standard deviation around
 its mean of 1. It is 0.14 to 0.18 in small_resnet and 2.2 in vit_tiny, where the forget set was at
-−4 and redrawn rows won."""
+−4 and replaced rows won."""
 
 _LEARNS = 1 / 5
-"""Share of the data from which on a stand-in learns enough with all of its layers drawn anew."""
+"""Share of the data from which on a stand-in learns enough with all of its layers reinitialised."""
 
 _LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 10
 _SAMPLES_PER_ROW, _PASSES = 1280, 1 / 18
@@ -96,7 +96,7 @@ _SHARPEST = 16.0
 
 @configured
 class MUDA(Method):
-    """Unlearning by dimensional alignment, self-distillation and recovery.
+    """Forget by dimensional alignment and self-distillation, and recover on the retain set.
 
     Let q be the target (see `target`), f_θ the features, f_0 those of the frozen original, and
     Var f_0 the trace of their covariance over the batch:
@@ -105,32 +105,33 @@ class MUDA(Method):
         recover   w_labels · CE + w_logits · KL(q ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
     L_DA is minus the share of the forget features' energy in span(U) ("energy"), or −DA_k²
-    ("frobenius"). U holds the leading k eigenvectors of the retain
-    features, detached.
+    ("frobenius"). U holds the leading k eigenvectors of the retain features, detached.
 
-    p_c is what a linear probe gives to the sample's class. It is fitted anew every few steps, with
-    the true labels, on the features of the last steps. It takes part only in joint steps, and only
-    if whole classes are forgotten. The alignment moves features into the directions of the retained
-    classes; the probe removes from them what a linear classifier could still read, and no more than
-    retraining would remove.
+    p_c is the probability that a linear probe gives to the sample's class. The probe is refitted
+    every few steps, with the true labels, on the features of the last steps. It takes part only in
+    joint steps, and only if whole classes are forgotten. The alignment moves features into the
+    directions of the retained classes; the probe removes from them what a linear classifier could
+    still read, and no more than retraining would remove.
 
-    A stand-in says how a model that never saw a class answers about it: the original with the
-    layers that train drawn anew, and trained on a few retain samples (with all layers drawn anew
-    where those are a fifth of the retained data). b is the mean that a probe of its features gives
-    to held-out samples of the class, or p_c where that is smaller, so that nothing is pulled up. Of
-    the forget set q is made of a third of its logits and two thirds of the original's, times the
-    factor at which q is as sure, beside retained samples, as the stand-in is.
+    A stand-in shows how a model that never saw a class answers on its samples. It is the original
+    with the layers that train reinitialised, trained on a few retain samples (with all layers
+    reinitialised where these are at least a fifth of the training data). b is the mean probability
+    that a probe on the stand-in's features gives to the class on samples of it that the probe was
+    not fitted on, or p_c where that is smaller, so that nothing is pulled up. On the forget set, q
+    mixes one third of the stand-in's logits with two thirds of the original's. The mixture is
+    multiplied by the factor at which the mean confidence of q on the forget set, relative to that
+    on the retain set, is that of the stand-in.
 
     By default every step takes a batch of each side and minimises the sum of both losses. U and the
-    original's outputs are computed once, on as many samples of either side as half of the steps
-    have places for, and at least 2,048, without augmentation, and so is what comes before the
-    layers that train. With joint=False a forget phase and a
-    recover phase alternate, as in the paper, each with its own optimizer; `refresh` then computes U
-    anew from the current model. `muda(recipe="paper")` is the literal reading of the paper.
+    original's outputs are computed once, without augmentation, as are the activations before the
+    layers that train. They are computed on as many samples of either side as half of the steps
+    take, and on at least 2,048. With joint=False a forget phase and a recover phase alternate, as
+    in the paper, each with its own optimizer; `refresh` then recomputes U from the current model.
+    `muda(recipe="paper")` is the literal reading of the paper.
 
-    Only the later layers train (`trained`): those that hold what is of one class. A backward pass
-    through them alone takes a fraction of the time. The earlier ones stay bit for bit as they are,
-    and so does what they know.
+    Only the later layers train (`trained`), since they hold what is specific to a class. A backward
+    pass through them alone takes a fraction of the time. The earlier layers stay bit for bit as
+    they are, and keep what they know.
 
     If whole classes are forgotten, their rows of the head are replaced at the end by the mean row
     of the retained classes, lowered by `margin` along the mean retained feature. A model that never
@@ -138,8 +139,8 @@ class MUDA(Method):
     features. On CIFAR-100 we compared the rows themselves, and how fast such models relearn. If
     features lie around the origin, no such direction exists, and the bias is lowered.
 
-    If no class is forgotten as a whole, forget features align with retained ones before and after,
-    and there is nothing for all of this to move. Such requests go to the method `samples`.
+    If no class is forgotten as a whole, forget features align with retained ones both before and
+    after retraining, so alignment has nothing to move. Such requests go to the method `samples`.
 
     An alternation has `steps` forget or joint steps. A recover phase has recover_ratio times as
     many steps, rounded up in every alternation; recover_ratio = 0 leaves it out.
@@ -152,16 +153,16 @@ class MUDA(Method):
         "self-distillation target, k, weights and schedule are our choices. By default both "
         "losses share each step, L_DA is the energy form on centred features, a fitted probe "
         "removes the rest, the recovery also distils the original's retained "
-        "logits and features, later layers alone train, head rows are drawn anew, and single "
-        "samples are left to unseen_distill"
+        "logits and features, only later layers train, head rows of forgotten classes are "
+        "replaced, and single samples are left to unseen_distill"
     )
     needs: ClassVar = ("forget", "retain", "labels")
     passes: ClassVar = (
-        "trained: stand_in_epochs × stand_in_samples, twice that where later layers alone are "
-        "drawn, + alternations × steps × batch_size × 2, later layers; forward: half of the second "
-        "of these, at least 4,096, + its forget samples and 2,048 for the stand-in; with "
-        "joint=False, alternations × (1 + recover_ratio) × forget trained, and as much forward; "
-        "single samples: what `samples` takes"
+        "trained: stand_in_epochs × stand_in_samples, twice that where only later layers are "
+        "reinitialised, + alternations × steps × batch_size × 2, later layers; forward: half of "
+        "the second of these, at least 4,096, + its forget samples and 2,048 for the stand-in; "
+        "with joint=False, alternations × (1 + recover_ratio) × forget trained, and as much "
+        "forward; single samples: what `samples` takes"
     )
     search_space: ClassVar = {
         "forget_lr": Range(5e-4, 3e-3),
@@ -206,8 +207,8 @@ class MUDA(Method):
     ] = True
     trained: Annotated[
         UpTo1,
-        "share of the convolutions and linear layers before the head that train with it, from the "
-        "end and at least one; 1: all. Where a layer is named for the features, all train",
+        "share of the convolutions and linear layers before the head that train with it, counted "
+        "from the end, at least one layer; 1 means all. If a feature layer is named, all train",
     ] = 0.33
     w_da: Annotated[NonNegative, "weight of L_DA, which lies in [−1, 0]"] = 3.0
     w_sd: Annotated[NonNegative, "weight of the self-distillation of the forget set, in nats"] = 7.5
@@ -216,11 +217,11 @@ class MUDA(Method):
     ] = 6.0
     stand_in_samples: Annotated[
         WholeNumber,
-        "retain samples that the stand-in is trained on, at most, twice as many where it draws "
-        "later layers alone; 0 makes none: the probe is to see nothing of these classes, and q is "
-        "made of the original's logits",
+        "most retain samples that the stand-in is trained on, twice as many where only its later "
+        "layers are reinitialised; 0 makes no stand-in: b is 0, and q comes from the original's "
+        "logits alone",
     ] = 512
-    stand_in_epochs: Annotated[Count, "passes over them"] = 2
+    stand_in_epochs: Annotated[Count, "passes of the stand-in over its samples"] = 2
     w_labels: Annotated[NonNegative, "weight of the retained labels' cross-entropy, in nats"] = 3.0
     w_logits: Annotated[NonNegative, "weight of the retained logits' distillation, in nats"] = 10.0
     w_features: Annotated[
@@ -240,14 +241,16 @@ class MUDA(Method):
     ] = None
     basis_samples: Annotated[
         Count,
-        "retain samples, drawn anew, that U is computed from, unless joint steps compute it once",
+        "retain samples that U is computed from, a fresh draw each time, unless joint steps "
+        "compute it once",
     ] = 1000
     target: Annotated[
         Literal["auto", "masked", "masked_label", "self", "self_soft"],
-        "q of the forget set: 'masked' puts the forgotten classes at −∞; 'masked_label' each "
-        "sample's own label, which is right where labels are wrong, as in a backdoor; 'self' "
-        "is the original's own softmax and 'self_soft' that at `temperature`, which keep its "
-        "decisions; 'auto' is masked when whole classes are forgotten, else self_soft",
+        "q of the forget set: 'masked' sets the logits of the forgotten classes to −∞; "
+        "'masked_label' that of each sample's own label, which is right where labels are wrong, "
+        "as in a backdoor; 'self' is the original's own softmax and 'self_soft' that at "
+        "`temperature`, which keep its decisions; 'auto' is masked when whole classes are "
+        "forgotten, else self_soft",
     ] = "auto"
     temperature: Annotated[Positive, "softening of the 'self_soft' target"] = 2.0
     optimizer: Annotated[Literal["sgd", "adamw"], "optimizer of both phases"] = "adamw"
@@ -270,8 +273,8 @@ class MUDA(Method):
     ] = "frozen"
     samples: Annotated[
         InnerMethodOrNone,
-        "the method where no class goes as a whole and target='auto', since alignment says nothing "
-        "there; None is this one, as always without retained data",
+        "method that takes over where no class is forgotten as a whole and target='auto', since "
+        "alignment says nothing there; None: muda itself, as always without retained data",
     ] = UnseenDistill(
         redrawn=0.65,
         stand_in_samples=1500,
@@ -288,7 +291,7 @@ class MUDA(Method):
         instead=Finetune(epochs=1),
     )
     redraw_head: Annotated[
-        bool, "replace the head's rows of classes that are gone as a whole at the end"
+        bool, "at the end, replace the head's rows of classes that are forgotten as a whole"
     ] = True
     margin: Annotated[
         NonNegative, "how far the logits of replaced rows lie below the mean of the retained ones"
@@ -333,8 +336,8 @@ class MUDA(Method):
             if task.retain is not None:
                 return other(task)
             notices.warn(
-                f"muda leaves single samples to {other.name}, which needs retained data: "
-                "without any it distils the original's own softened predictions, and forgets little"
+                f"muda leaves single samples to {other.name}, which needs retained data; without "
+                "such data, muda distils the original's own softened predictions and forgets little"
             )
         if not (self.w_da or self.w_sd or self.w_probe):
             raise Refused("muda needs w_da, w_sd or w_probe above 0")
@@ -663,7 +666,7 @@ def sharpness(confidence_at: Callable[[float], float], goal: float) -> float:
 def unseen(method: MUDA, task: Task, layers: Container[str] | None = None) -> StandInAnswers | None:
     """What a stand-in says of the forgotten classes.
 
-    It is the original with these layers, or all, drawn anew and trained on a few retain samples.
+    It is the original with these layers, or all, reinitialised and trained on a few retain samples.
     Probes are fitted on every other row of its features, and asked about the others. None where
     there is nothing to draw.
     """
@@ -675,7 +678,7 @@ def unseen(method: MUDA, task: Task, layers: Container[str] | None = None) -> St
     try:
         stand_in = made.train(task, sample, layers)
     except Refused as error:
-        notices.warn(f"{error}; without a stand-in, muda's probe is to see nothing of the classes")
+        notices.warn(f"{error}; without a stand-in, muda removes all that its probe finds")
         return None
     rows = [task.sample(of, _PROBE_ROWS // 2, "stand-in's probe") for of in (task.forget, retain)]
     outputs = [outputs_of(task, stand_in, of) for of in rows]
@@ -733,7 +736,7 @@ class _Basis:
             self.vectors = leading(space, k, int(retained.samples))
 
     def loss(self, features: Tensor) -> Tensor:
-        """L_DA of a forget batch [B, D]; under centering "each" less its own mean.
+        """L_DA of a forget batch [B, D]; under centering "each" minus its own mean.
 
         Rows that differ by rounding alone have no directions: they count as equal.
         """
@@ -746,7 +749,7 @@ class _Basis:
 
 
 def _redraws(task: Task, student: nn.Module) -> bool:
-    """Whether there are rows of the head to be drawn anew: those of classes that are gone.
+    """Whether there are rows of the head to be replaced: those of classes that are gone.
 
     A model whose head cannot be changed keeps them, with a warning.
     """

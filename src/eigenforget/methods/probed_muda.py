@@ -22,7 +22,7 @@ from eigenforget.training.phases import LossInputs, Momentum, Phase, Schedule, W
 
 @configured
 class ProbedMUDA(Method):
-    """Forget whole classes in the features: no linear probe fitted on the way may find them.
+    """Forget whole classes so that linear probes fitted during training cannot find them.
 
     Every step takes a forget batch and a retain batch. With q the softmax of the frozen original's
     logits without the forgotten classes,
@@ -32,7 +32,7 @@ class ProbedMUDA(Method):
 
     f_θ are the features, f_0 the original's, and Var f_0 is the trace of their covariance over the
     batch. (A, a) is the multinomial logistic regression on the standardised features of the last
-    `memory` steps, with true labels, the forgotten classes included. It is fitted anew every
+    `memory` steps, with true labels, the forgotten classes included. It is refitted every
     `probe_every` steps and constant in between. At the end the head's rows of the forgotten classes
     are replaced by the mean row and bias of the retained classes, `margin` lower. What the old rows
     held is then gone, not only hidden, and no forgotten class is predicted.
@@ -69,11 +69,11 @@ class ProbedMUDA(Method):
     probe_every: Annotated[Count, "steps between two fits of the probe"] = 5
     memory: Annotated[Count, "steps whose features the probe is fitted on"] = 8
     probe_decay: Annotated[Positive, "L2 penalty of the probe's weights on its mean loss"] = 1e-3
-    redraw_head: Annotated[
-        bool, "draw the head's rows of the forgotten classes anew at the end"
-    ] = True
+    redraw_head: Annotated[bool, "replace the head's rows of the forgotten classes at the end"] = (
+        True
+    )
     margin: Annotated[
-        NonNegative, "how far a redrawn bias lies below the mean of the retained ones"
+        NonNegative, "how far a replaced bias lies below the mean of the retained ones"
     ] = 5.0
     lr: LearningRate = 0.05
     momentum: Momentum = 0.9

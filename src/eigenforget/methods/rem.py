@@ -35,8 +35,8 @@ class REM(SGDFields, Method):
     θ, with the units θ⁺, the frozen widened original θ⁺₀, and d(θ) = CE(θ) − CE(θ⁺₀) of a sample,
     an epoch consists of
 
-        remove     −2/β log σ(β d(θ)) on the forget set, again and again while the model alone has
-                   more than `floor` of it right (negative preference optimisation)
+        remove     −2/β log σ(β d(θ)) on the forget set, again and again while the accuracy of the
+                   model alone on it is above `floor` (negative preference optimisation)
         redirect    2/β log σ(β d(θ⁺)) on all data, and remove on the forget samples among them
 
     The result is the model alone after the best epoch. That is the one with the largest (accuracy
@@ -169,7 +169,7 @@ class _Run:
         return -self._preference(alone - reference)
 
     def has_to_remove(self, _: nn.Module, passes: int) -> bool:
-        """Whether the model alone has too much of the forget set right, after so many passes.
+        """Whether the model alone is still too accurate on the forget set, after so many passes.
 
         Before the first pass of an epoch the state that the epoch before left is noted.
         """

@@ -18,7 +18,7 @@ from eigenforget.training.recipe import supervised
 
 @configured
 class Retrain(Method):
-    """Draw every weight anew and train on the retain set alone.
+    """Reinitialise every weight and train on the retain set alone.
 
     The result depends only on the architecture, the retain set, the seed and the fields. No value
     of the given model's parameters and buffers enters it, and no forget sample does. (Fields that

@@ -1,6 +1,6 @@
 """A stand-in for a model that never saw the forget set.
 
-It is the original with its later layers drawn anew and trained on some retain samples. To these
+It is the original with its later layers reinitialised and trained on some retain samples. To these
 layers the forget set is unseen.
 """
 
@@ -36,7 +36,7 @@ class StandIn:
 
     Attributes:
         method: The method that asks for it, in messages; its weights follow from it and the seed.
-        redrawn: Share of the convolutions and linear layers drawn anew, from the end; 1 draws all.
+        redrawn: Share of the convolutions and linear layers reinitialised, from the end; 1: all.
         epochs: Passes over the samples.
         batch_size: Samples per step.
         optimizer: How its weights move. Without batch norm it needs a limit of the gradient norm.
@@ -56,7 +56,7 @@ class StandIn:
         Args:
             task: Has the original.
             sample: The retain samples.
-            names: The modules to draw anew, in place of the share `redrawn`.
+            names: The modules to reinitialise, in place of the share `redrawn`.
 
         Raises:
             Refused: There is no layer to draw.
@@ -77,7 +77,7 @@ class StandIn:
         if not trains:
             raise Refused(
                 f"{self.method} needs a layer that is not frozen among the last {len(layers)} "
-                "modules, to draw it anew"
+                "modules, to reinitialise it"
             )
         original = outputs_of(task, task.teacher(), sample)
         phase = Phase(
@@ -99,8 +99,8 @@ class StandIn:
         count = sum(isinstance(module, LAYERS) for module in model.modules())
         if count == 0:
             raise Refused(
-                f"{self.method} draws convolutions and linear layers anew, and this model has "
-                "none; redrawn=1 draws everything"
+                f"{self.method} reinitialises convolutions and linear layers, and this model has "
+                "none; redrawn=1 reinitialises everything"
             )
         return last_layers(model, math.ceil(round(self.redrawn * count, 9)), self.method)
 
@@ -108,7 +108,7 @@ class StandIn:
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Log p_y − log(1 − p_y) per sample [B], of logits [B, C] and labels [B].
 
-    It is the label's logit less the log-sum-exp of the others.
+    It is the label's logit minus the log-sum-exp of the others.
     """
     own = labels.unsqueeze(1)
     return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -math.inf).logsumexp(1)

@@ -201,6 +201,6 @@ def _check_sets(sets: Mapping[str, Source | None], *, at_any_cost: bool) -> None
             why = "they differ each time they are read, as with random augmentation"
             cure = "give Samples(data, eval_transform=…)"
         notices.warn(
-            f"whether samples of the {name} set are in the {other_name} set was not checked: {why};"
-            f" give Subsets of one dataset, {cure}, or allow_overlap=True if they may be"
+            f"not checked whether the {name} set and the {other_name} set share samples: {why}; "
+            f"give Subsets of one dataset, {cure}, or allow_overlap=True if they may share some"
         )

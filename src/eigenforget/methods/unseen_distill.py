@@ -1,4 +1,4 @@
-"""Unseen distillation: the forget set learns what later layers say that were trained without it."""
+"""Unseen distillation: forget samples get the answers of layers trained without them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _LEAST_EPOCHS, _LEAST_STEPS = 6, 80
 """A stand-in that takes fewer steps stays unsure: with 18 of them, on few samples of which models
 know unseen ones as well, the result took 3 % of the forget set for another class."""
 
-_NEARLY, _BY_HEART, _MOSTLY = 0.9, 0.95, 0.7
-"""Shares that tell whether there is little to forget (see `_little`). Of what the original has
-right a stand-in has 0.99 on digits, and 0.53 to 0.67 on 10,000 and 20,000 CIFAR-10 images that a
-network learnt by heart (0.99 and more). It has 0.75 of 20,000 of which a better network has 0.86
-right, and models that never saw them 0.80; what such a stand-in says would do harm."""
+_NEARLY, _MEMORISED, _MOSTLY = 0.9, 0.95, 0.7
+"""Shares that tell whether there is little to forget (see `_little`). The accuracy of a stand-in is
+0.99 of the original's on digits, and 0.53 to 0.67 of it on 10,000 and 20,000 CIFAR-10 images that a
+network memorised (accuracy 0.99 and more). The stand-in has an accuracy of 0.75 on 20,000 images on
+which a better network has 0.86, and models that never saw them 0.80; the answers of such a stand-in
+would do harm."""
 
 _LEAST_KNOWN = 4096
 """Retained samples, if the steps have places for them, whose targets are computed. With 2,048 a
@@ -43,12 +44,12 @@ _LEAST_BATCH, _RETAINED_STEPS = 16, 128
 
 @configured
 class UnseenDistill(SGDFields, Method):
-    """Make the model treat forget samples as unseen ones, no worse, and keep the retain set.
+    """Make the model treat forget samples like unseen ones, and preserve its answers on the others.
 
-    1. A stand-in: the original with the later part of its layers (`redrawn`) drawn anew and trained
-       on `stand_in_samples` retain samples, the earlier layers frozen. Its loss on them is CE +
+    1. A stand-in: the original with its later layers (`redrawn`) reinitialised and trained on
+       `stand_in_samples` retain samples, the earlier layers frozen. Its loss on them is CE +
        KL(p_0 ‖ p) + ‖f − f_0‖² / Var f_0, with p_0 and f_0 the original's softmax and features and
-       Var f_0 the trace of their covariance. To its later layers the forget set is unseen.
+       Var f_0 the trace of their covariance. Its later layers have not seen the forget set.
     2. The result: the original, trained on a forget and a retain batch in every step. With z the
        stand-in's logits · `sharpness`, q = softmax(z), and m the margin log p_y − log(1 − p_y),
 
@@ -56,26 +57,27 @@ class UnseenDistill(SGDFields, Method):
            retain   w_labels · CE + w_logits · KL(p_0 ‖ p_θ) + w_features · ‖f_θ − f_0‖² / Var f_0
 
        The gradient of the margin does not fade where p_y and q_y are both near 1, as that of KL
-       does. Both terms also pull up what lies too low, so nothing is driven below what the stand-in
-       says.
+       does. Both terms also pull up what lies too low, so nothing is driven below the stand-in's
+       answers.
 
     With `trained` below 1 the earlier layers stay as they are, batch norms with their statistics,
-    and nothing is augmented; what they give is computed once where the stand-in keeps them, too.
+    and nothing is augmented. Their activations are computed once where the stand-in keeps these
+    layers, too.
 
     All targets are computed once, without augmentation, for as many retain samples as the steps
-    have places for, or half as many beyond 4,096 with `trained` below 1. What is registered before
-    the first redrawn layer (embeddings, an input normalisation) stays in the stand-in, except with
-    redrawn = 1. Frozen tensors always stay, and a weight that a redrawn layer shares with an
-    earlier one is redrawn and trained. A forgotten class also gets the stand-in's logits, which
-    were learnt without that class; methods for classes do that better.
+    take, or half as many beyond 4,096 with `trained` below 1. What is registered before the first
+    reinitialised layer (embeddings, an input normalisation) stays in the stand-in, except with
+    redrawn = 1. Frozen tensors always stay, and a weight that a reinitialised layer shares with an
+    earlier one is reinitialised and trained. A forgotten class also gets the stand-in's logits,
+    which were learned without that class; methods for classes do that better.
 
     The defaults suit a random forget set, an overfitted model and a large retain set. The stand-in
-    knows what its earlier layers hold of the forget set; with more layers redrawn it knows less of
-    everything. If the original hardly overfits, there is little to forget, and the defaults cost
-    two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one point, at a twentieth of
-    retraining. If the forget set is of one kind (a fine class, a patient), choose norm = "frozen",
-    since its batches would move the batch-norm statistics away from those of all other data. With
-    frozen statistics, a random forget set is forgotten less well.
+    knows what its earlier layers hold of the forget set; with more layers reinitialised it knows
+    less of everything. If the original hardly overfits, there is little to forget, and the defaults
+    cost two points of accuracy; redrawn = 0.4, epochs = 2, lr = 0.03 cost one point, at a twentieth
+    of retraining. If the forget set is of one kind (a fine class, a patient), choose norm =
+    "frozen", since its batches would move the batch-norm statistics away from those of all other
+    data. With frozen statistics, a random forget set is forgotten less well.
     """
 
     name: ClassVar = "unseen_distill"
@@ -98,13 +100,13 @@ class UnseenDistill(SGDFields, Method):
     search_space: ClassVar = {"lr": Range(1e-3, 0.2), "w_margin": Range(0.1, 2.0)}
 
     redrawn: Annotated[
-        UpTo1, "share of convolutions and linear layers drawn anew, from the end; 1: all"
+        UpTo1, "share of convolutions and linear layers reinitialised, from the end; 1: all"
     ] = 0.7
     stand_in_samples: Annotated[
-        TwoOrMore, "retain samples that the stand-in is trained on, at most"
+        TwoOrMore, "most retain samples that the stand-in is trained on"
     ] = 3000
     stand_in_share: Annotated[
-        Below1, "share of the retain samples that it is trained on, where that is more of them"
+        Below1, "share of the retain samples that it is trained on, where that is more samples"
     ] = 0.0
     stand_in_epochs: Annotated[
         Count | None,
@@ -127,9 +129,9 @@ class UnseenDistill(SGDFields, Method):
     ] = 1.0
     instead: Annotated[
         InnerMethodOrNone,
-        "method that takes over where little is to be forgotten: the stand-in has nine tenths "
-        "of what the original has right, or seven tenths where that is less than 95 % of the "
-        "forget samples; None: none",
+        "method that takes over where there is little to forget: on the forget set the stand-in's "
+        "accuracy is at least nine tenths of the original's, or seven tenths where the original's "
+        "is below 95 %; None: none",
     ] = None
     epochs: Annotated[
         Count, "passes over the forget set, with as many retain samples beside it"
@@ -148,7 +150,7 @@ class UnseenDistill(SGDFields, Method):
     batch_size: Annotated[TwoOrMore, "samples of either side per step"] = 128
     least_steps: Annotated[
         Count,
-        "steps in all, at least: a small forget set is passed more often, in batches of 16 or "
+        "fewest steps in all: a small forget set is passed over more often, in batches of 16 or "
         "more, beside a 128th of the retained samples, if that is less than batch_size",
     ] = 1
     norm: BatchNorm = "train"
@@ -194,7 +196,7 @@ class UnseenDistill(SGDFields, Method):
         if other is not None and _little(near, said, forget):
             notices.warn(
                 "there is little to forget: a model that never saw these samples classifies nearly "
-                f"as many of them correctly as this one; {spell(other)} runs in the place of "
+                f"as many of them correctly as this one; {spell(other)} runs instead of "
                 "distillation"
             )
             return gently(task, other)
@@ -237,7 +239,7 @@ class UnseenDistill(SGDFields, Method):
         return asked, held, max(self.epochs, least)
 
     def stand_in(self, task: Task, sample: Source) -> nn.Module:
-        """The original with its later layers drawn anew and trained on these retain samples."""
+        """The original with its later layers reinitialised and trained on these retain samples."""
         return self._stand_in(len(sample)).train(task, sample)
 
     def _stand_in(self, samples: int) -> StandIn:
@@ -255,12 +257,12 @@ class UnseenDistill(SGDFields, Method):
 
 
 def _little(task: Task, said: Tensor, forget: Source) -> bool:
-    """Whether models that never saw the forget samples are right about nearly as many of them.
+    """Whether models that never saw the forget samples classify nearly as many of them correctly.
 
-    Those of which the stand-in's logits are these [N, C] are a lower bound: it was trained on less.
-    So it is enough that they are most of what the original has right, if that is not nearly all.
+    The accuracy of the stand-in, whose logits [N, C] these are, is a lower bound: it was trained on
+    less. So it is enough if it comes near that of the original; less near, if that is not nearly 1.
     """
     labels = torch.as_tensor(forget.labels()).to(said.device)
     own = outputs_of(task, task.teacher(), forget).logits
     seen, unseen = ((logits.argmax(1) == labels).float().mean() for logits in (own, said))
-    return bool(unseen >= (_NEARLY if seen >= _BY_HEART else _MOSTLY) * seen)
+    return bool(unseen >= (_NEARLY if seen >= _MEMORISED else _MOSTLY) * seen)

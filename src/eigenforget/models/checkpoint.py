@@ -273,7 +273,7 @@ def fitted(model: nn.Module, checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     if found.left_out:
         notices.warn(
-            f"{len(found.left_out)} entries of the checkpoint are no weights of the model and are "
+            f"{len(found.left_out)} entries of the checkpoint are not weights of the model and are "
             f"left out: {listed(found.left_out)}"
         )
     tensors = {own: checkpoint.tensors[name] for name, own in found.names.items()}
@@ -330,7 +330,7 @@ def _storable(file: str, name: str, value: Any, *, may_mask: bool = True) -> Ten
         shown = (
             f"{value.dtype} {value.layout}" if isinstance(value, Tensor) else type(value).__name__
         )
-        raise EigenforgetError(f"{file}: {name} is no plain tensor of weights, got {shown}")
+        raise EigenforgetError(f"{file}: {name} is not a plain tensor of weights, got {shown}")
     tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     # torch.isfinite knows no 8-bit floats.
     checked = tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor

@@ -17,7 +17,7 @@ NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (no public base class)
 """Layers that keep running statistics of what they normalise."""
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Linear layers and convolutions."""
-_OTHERS = {"retrain": "; a new model of your builder is the way out: eigenforget train --without"}
+_OTHERS = {"retrain": "; build and train a new model instead: eigenforget train --without"}
 
 
 def reinitialise(
@@ -67,7 +67,7 @@ def reinitialise(
         if bare and _reset_of(module) is None:
             what = f"{type(module).__name__} owns {listed(bare)} and has no reset_parameters()"
             raise Refused(
-                f"{method} cannot draw every weight anew: {what}{_OTHERS.get(method, '')}"
+                f"{method} cannot reinitialise every weight: {what}{_OTHERS.get(method, '')}"
             )
         tensors |= own
     # Two resets over different contents agree exactly where the old content has no influence.
@@ -75,7 +75,7 @@ def reinitialise(
     for name, a, b in zip(tensors, first, second, strict=True):
         if not torch.equal(a, b):
             raise Refused(
-                f"{method} cannot draw every weight anew: reset_parameters() leaves (part of) "
+                f"{method} cannot reinitialise every weight: reset_parameters() leaves (part of) "
                 f"{name} as it was"
             )
 

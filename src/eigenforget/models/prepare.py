@@ -140,8 +140,8 @@ def prepare(
         hint: What a user may do about a model that cannot be trained, for the message.
 
     Raises:
-        EigenforgetError: The model is none that can be worked on, does not take the inputs, gives
-            no logits, or cannot be trained; the message names the cure.
+        EigenforgetError: The model cannot be used, does not take the inputs, gives no logits, or
+            cannot be trained; the message names the cure.
     """
     with naming(what):
         return _prepared(model, samples, trains=trains, hint=hint)

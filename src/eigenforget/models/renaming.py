@@ -103,7 +103,7 @@ def nearest_reason(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> st
     if shapes and not extra and all(own[n].shape[1:] == given[n].shape[1:] for n in shapes):
         return "the checkpoint's head is for another number of classes"
     if own and not set(own) & set(given):
-        return "no name is the same: it is another architecture, or has another spelling of it"
+        return "no name matches: it is another architecture, or the same one under other names"
     return ""
 
 

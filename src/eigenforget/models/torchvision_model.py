@@ -97,5 +97,5 @@ def made(factory: Any, name: str, keywords: dict[str, Any], what: str) -> nn.Mod
             f"{what} cannot be made with {keywords}: {' '.join(str(error).split())}"
         ) from None
     if not isinstance(model, nn.Module):
-        raise EigenforgetError(f"{what} is no nn.Module but a {type(model).__name__}")
+        raise EigenforgetError(f"{what} is not an nn.Module but a {type(model).__name__}")
     return model

@@ -56,7 +56,7 @@ class VitTiny:
         image = image_shape(self.name, input_shape)
         if image.height % self.patch or image.width % self.patch:
             raise EigenforgetError(
-                f"vit_tiny: {image.height}×{image.width} pixels are no multiple of "
+                f"vit_tiny: {image.height}×{image.width} pixels are not a multiple of "
                 f"patch={self.patch}"
             )
         width = Width(self.dim, self.heads, self.dropout)

@@ -35,7 +35,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if nested:
         raise EigenforgetError(
             f"{listed(nested)} inside {type(model).__name__} is wrapped or compiled; give the "
-            "model without"
+            "model without that"
         )
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ in _SHARDED:

@@ -165,7 +165,7 @@ def _files(item: StoredRecord, files: Files, others: _Others) -> Iterator[Verify
         name = entry.name
         if name != Path(name).name or name in ("", ".", ".."):
             yield VerifyFinding(
-                "error", str(item.path), f"names the file {name!r}, which is no plain name"
+                "error", str(item.path), f"names the file {name!r}, which is not a plain name"
             )
             continue
         try:

@@ -106,7 +106,7 @@ def _header(file: BinaryIO, size: int) -> tuple[int, dict[str, _Entry]]:
         raise ValueError("the length of its header does not fit the file")
     header = json.loads(file.read(length).decode(), object_pairs_hook=_once)
     if not isinstance(header, dict):
-        raise ValueError("its header is no object")
+        raise ValueError("its header is not an object")
     header.pop("__metadata__", None)
     entries = {name: _entry(name, value) for name, value in header.items()}
     at = 0
@@ -124,7 +124,7 @@ def _entry(name: str, value: dict[str, Any]) -> _Entry:
     if kind not in _TYPES:
         raise ValueError(f"{name!r} has the unknown number type {kind!r}")
     if not all(type(n) is int and 0 <= n < _MOST_COUNT for n in (*shape, begin, end)):
-        raise ValueError(f"shape or place of {name!r} is no list of counts")
+        raise ValueError(f"shape or place of {name!r} is not a list of counts")
     if len(shape) > _MOST_DIMENSIONS or end - begin != math.prod(shape) * _TYPES[kind][1]:
         raise ValueError(f"the bytes of {name!r} do not fit its shape {shape}")
     return _Entry(_TYPES[kind][0], shape, begin, end)

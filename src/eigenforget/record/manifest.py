@@ -68,7 +68,7 @@ def split_digest(forget: Iterable[str], retain: Iterable[str]) -> str:
         ):
             total.update(row.encode() + b"\n")
     except UnicodeEncodeError:
-        raise RecordError("an id is no text in Unicode (a lone surrogate)") from None
+        raise RecordError("an id is not Unicode text (a lone surrogate)") from None
     return f"sha256:{total.hexdigest()}"
 
 

@@ -265,7 +265,7 @@ def check_replaceable(path: str | Path, *, overwrite: bool) -> None:
         place = os.path.realpath(path)
         raise RecordError(f"{path}: is a link and is not replaced; name the place itself: {place}")
     if not (path.is_file() or path.is_dir()):
-        raise RecordError(f"{path}: is no regular file and is not replaced; name another place")
+        raise RecordError(f"{path}: is not a regular file and is not replaced; name another place")
     if not overwrite:
         raise RecordError(f"{path}: exists already; use --overwrite to replace it")
 
@@ -518,7 +518,7 @@ def _ours(work: Path) -> bool:
 
 def _plain(name: str) -> str:
     if name != Path(name).name or name in ("", ".", ".."):
-        raise RecordError(f"{name!r} in a journal is no plain name")
+        raise RecordError(f"{name!r} in a journal is not a plain name")
     return name
 
 

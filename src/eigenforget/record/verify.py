@@ -87,7 +87,7 @@ def verify(paths: Sequence[str | Path], options: Options | None = None) -> Verif
                 VerifyFinding(
                     "ok",
                     str(path),
-                    f"a chain of {len(stored)} records; its tip is {tips[str(path)]}",
+                    f"a chain of {_counted(len(stored))}; its tip is {tips[str(path)]}",
                 )
             )
         if options.expect_tip is not None:
@@ -239,8 +239,14 @@ def _expected(path: Path, stored: Sequence[StoredRecord], tip: str, whole: bool)
         )
     later = len(digests) - 1 - digests.index(tip)
     return VerifyFinding(
-        "ok", str(path), f"the expected tip {tip} is in the chain, {later} records before its end"
+        "ok",
+        str(path),
+        f"the expected tip {tip} is in the chain, {_counted(later)} before its end",
     )
+
+
+def _counted(records: int) -> str:
+    return f"{records} record{'' if records == 1 else 's'}"
 
 
 def _signatures(stored: Sequence[StoredRecord], key: bytes | None) -> list[VerifyFinding]:

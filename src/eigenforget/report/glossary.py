@@ -44,8 +44,8 @@ GLOSSARY_TERMS = tuple(
         ("control", "A cheat, built to pass some scores without forgetting. It tests the scores."),
         (
             "band",
-            "The interval in which one more retrained model would lie with 95 %. Scores are shown"
-            " in half-widths of it: within ±1 a model is like a retrained one.",
+            "The interval in which one more retrained model would lie with 95 % probability. Scores"
+            " are shown in half-widths of it: within ±1 a model is like a retrained one.",
         ),
         (
             "direction",
@@ -298,7 +298,8 @@ _FEATURE = {
     ),
     "f1_forget": (
         "two-cluster F1",
-        "How well one of two clusters picks out the forget set; up to two thirds is no division.",
+        "How well one of two clusters picks out the forget set; values up to two thirds mean no"
+        " division.",
     ),
     "idi": (
         "IDI",
@@ -343,7 +344,7 @@ _FEATURE = {
     ),
     "ruler_m2_oracle": (
         "RULER M2",
-        "Cosine to a retrained model's features on the forget set, less the median on the retain"
+        "Cosine to a retrained model's features on the forget set, minus the median on the retain"
         " set; 0 is no difference.",
     ),
     "ruler_m4": (

@@ -166,9 +166,7 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
             f"two evaluate records are named {twice!r}; names are unique within a report"
         )
     if not chosen:
-        raise RecordError(
-            f"no evaluate record among the {len(records)} records: there is nothing to report"
-        )
+        raise RecordError("no evaluate record is among the records: there is nothing to report")
     return sorted(chosen, key=lambda r: _ROLE_ORDER.index(_role(r)))
 
 

@@ -56,7 +56,7 @@ def discovered(index: Index, column: str, known: float, draw: tuple[int, str]) -
     count = round(known * len(rows))
     if count == 0:
         raise EigenforgetError(
-            f"known={known} of the {len(rows)} {column} samples are none: nothing would be "
+            f"known={known} of the {len(rows)} {column} samples rounds to none: nothing would be "
             "forgotten"
         )
     return np.sort(index.drawn(rows, count, np.random.default_rng(seeds.derive(*draw))))

@@ -190,7 +190,7 @@ def check_scores_path(path: Path) -> None:
         raise EigenforgetError(f"{path} is a folder; scores go into a file")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
-        raise EigenforgetError(f"{path} cannot be written: {above} is no folder")
+        raise EigenforgetError(f"{path} cannot be written: {above} is not a folder")
 
 
 def _format(path: Path) -> str:
@@ -208,7 +208,7 @@ def _csv_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
             (reader.line_num, {k: v for k, v in row.items() if k is not None}) for row in reader
         ]
     except csv.Error as error:
-        raise EigenforgetError(f"{path}, line {reader.line_num}: no CSV: {error}") from None
+        raise EigenforgetError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
 
 def _json_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -219,7 +219,7 @@ def _json_rows(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            raise EigenforgetError(f"{path}, line {number}: no JSON: {line[:60]!r}") from None
+            raise EigenforgetError(f"{path}, line {number}: not JSON: {line[:60]!r}") from None
         if not isinstance(row, dict):
             raise EigenforgetError(
                 f"{path}, line {number}: an object with an id and a score is needed, got "

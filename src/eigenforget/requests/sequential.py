@@ -78,8 +78,9 @@ def steps(request: ForgetRequest | Sequential, index: Index) -> list[Step]:
 
 def _check_again(index: Index, twice: np.ndarray, *, allowed: bool) -> None:
     if twice.any() and not allowed:
+        count = int(twice.sum())
+        were = "sample was" if count == 1 else "samples were"
         raise EigenforgetError(
-            f"{int(twice.sum())} samples are forgotten already by an earlier step: "
-            f"{listed(index.ids[twice])}; "
-            f'say again="skip" in the sequence to pass them over'
+            f"{count} {were} already forgotten by an earlier step: {listed(index.ids[twice])}; "
+            f'say again="skip" in the sequence to skip them'
         )

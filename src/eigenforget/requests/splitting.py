@@ -50,9 +50,10 @@ def check_copies(index: Index, chosen: np.ndarray) -> None:
     """
     copies = _copies(index, chosen)
     if copies.any():
+        count = int(copies.sum())
+        are = "sample of the retain set is" if count == 1 else "samples of the retain set are"
         raise EigenforgetError(
-            f"{int(copies.sum())} samples of the retain set are identical to samples of the "
-            "forget set: "
+            f"{count} {are} identical to samples of the forget set: "
             f"{listed(index.ids[copies])}; "
             f'say duplicates="forget" in the request to forget every copy'
         )
@@ -222,8 +223,8 @@ def _check_gone(classes: Sequence[int], kept: np.ndarray) -> None:
         count = int((kept == label).sum())
         if count:
             raise EigenforgetError(
-                f"forgotten_classes: class {label} has {count} samples in the retain set; take "
-                "them out of it, or the class out of forgotten_classes"
+                f"forgotten_classes: class {label} has {count} sample{'' if count == 1 else 's'} "
+                "in the retain set; remove them from it, or the class from forgotten_classes"
             )
 
 

@@ -88,7 +88,7 @@ def train_oracles(
             else:
                 trained = train(start, source, fit, seed=seed, layer=layer, engine=place, log=log)
         if any(trained is oracle.model for oracle in oracles.values()):
-            raise EigenforgetError(f"fit returned the same model for {name} and for one before it")
+            raise EigenforgetError(f"fit returned the same model for {name} as for an earlier one")
         oracles[name] = _counted(clock.result(trained), known=start is not None)
         doubt = recall(trained, source, place, layer).doubt()
         if doubt:
@@ -125,8 +125,8 @@ def _numbers(seeds: Any) -> list[int]:
         if seeds and len(set(seeds)) == len(seeds):
             return [int(seed) for seed in seeds]
     raise EigenforgetError(
-        f"seeds must be how many oracles to train, 1 or more, or a list of different seeds, got "
-        f"{seeds!r}"
+        "seeds must be the number of oracles to train, 1 or more, or a list of different seeds, "
+        f"got {seeds!r}"
     )
 
 

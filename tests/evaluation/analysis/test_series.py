@@ -127,7 +127,10 @@ def test_what_is_not_defined_is_null_with_a_reason(rows: dict[Any, np.ndarray]) 
         part: np.outer(r[:, 0], np.arange(1, WIDTH + 1)) for part, r in rows.items()
     }  # they span one direction
     found = of_layer(flat, AnalysisSettings(K, 0, labels(rows)))
-    assert found["values"]["forget"]["da"] is None and "exceeds 1" in found["reasons"]["da"]
+    assert (
+        found["values"]["forget"]["da"] is None
+        and "only up to k = 1 here" in found["reasons"]["da"]
+    )
     assert found["values"]["forget"]["share"] is None and "span only 1" in found["reasons"]["share"]
     gone = of_layer({**rows, "forget": np.zeros((20, WIDTH))}, AnalysisSettings(K, 0, labels(rows)))
     assert (

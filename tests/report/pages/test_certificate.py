@@ -320,7 +320,7 @@ def test_records_measured_together_must_hold_this_model() -> None:
         (beside[-1], beside[:-1], "is not among the records that were measured together"),
         (unlearned(), measured("control"), "is about the same model, as control"),
         (unlearned(inputs={"split": DIGESTS[9]}), beside, "another split"),
-        (unlearned(), [unlearned()], "no evaluate record among"),
+        (unlearned(), [unlearned()], "no evaluate record is among the records"),
     ):
         with pytest.raises(RecordError, match=words):
             render_certificate(record, evaluated=others)

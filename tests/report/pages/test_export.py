@@ -240,7 +240,7 @@ def test_bad_input_is_flattened(
         ([folder, "--format", "parquet"], "needs a file: -o FILE"),
         ([folder, "--format", "xlsx"], "xlsx"),
         ([folder, "--format", "csv", "-o", "/dev/null/none/t.csv"], "is a file; name a folder"),
-        ([folder, "--format", "parquet", "-o", "/dev/full"], "is no regular file"),
+        ([folder, "--format", "parquet", "-o", "/dev/full"], "is not a regular file"),
         ([tmp_path / "no.json", "--format", "csv"], "cannot be read"),
     ):
         assert status("export", *given) == 2

@@ -123,9 +123,9 @@ def check_overlap(what: str, *, of: str, count: int) -> None:
         EigenforgetError: There are some; the message says how many.
     """
     if count:
+        are = f"sample of the {what} is" if count == 1 else f"samples of the {what} are"
         raise EigenforgetError(
-            f"{count} samples of the {what} are samples of the {of} too; take them out, or say "
-            "allow_overlap=True"
+            f"{count} {are} also in the {of}; remove what is in both, or say allow_overlap=True"
         )
 
 

@@ -174,7 +174,7 @@ def check_rows(inputs: Any, count: int) -> None:
     for name, column in columns:
         if isinstance(inputs, Mapping) and not isinstance(column, Tensor):
             raise EigenforgetError(
-                f"the input {name!r} of a batch is no tensor but {type(column).__name__}; give "
+                f"the input {name!r} of a batch is a {type(column).__name__}, not a tensor; give "
                 "tensors (of Hugging Face's datasets: set_format('torch')), and name those that "
                 "the model takes: Samples(data, inputs=(…))"
             )

@@ -47,7 +47,7 @@ UNREADABLE = (
     EOFError,
     OSError,  # a file that is not there, and Pillow's UnidentifiedImageError
 )
-"""What datasets, collate functions and torch raise for samples that make no batch."""
+"""What datasets, collate functions and torch raise for samples that cannot be batched."""
 _READ = 512
 """Samples that are read at once."""
 

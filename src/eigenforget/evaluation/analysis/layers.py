@@ -30,7 +30,7 @@ def earlier_layers(
         model: The model.
         source: Samples, of which two go through each block.
         engine: Where to compute.
-        layer: The headline layer; None for the input of the head.
+        layer: The headline layer; None for the input of the classifier head.
     """
     head = find_head(model)[1] if layer is None else model.get_submodule(layer)
     names = [name for name in _blocks(model, head) if _has_weights(model.get_submodule(name))]

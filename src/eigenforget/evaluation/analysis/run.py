@@ -138,7 +138,7 @@ def analyze(
             neighbours; without them, neither is measured.
         layers: Further layers to look at; by default up to three blocks of the model, spread evenly
             over its depth.
-        layer: The layer of the headline; by default the input of the head.
+        layer: The layer of the headline; by default the input of the classifier head.
         k: Directions of the alignment; by default the number of classes in `retain`.
         forgotten_classes: Classes that are forgotten as a whole. By default these are the classes
             of `forget` if `retain` has none of them, and no class otherwise. If `retain` lacks only

@@ -159,7 +159,7 @@ def _curves(
             else:
                 reasons.setdefault(
                     name,
-                    f"k = {k} exceeds {len(curve)}, the last k at which alignment is defined here",
+                    f"k = {k} is too large: DA is defined only up to k = {len(curve)} here",
                 )
     last = min((len(c) for c in curves.values()), default=0)
     if not last:

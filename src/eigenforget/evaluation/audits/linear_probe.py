@@ -101,7 +101,7 @@ class LinearProbe:
     in the literature), so its value is the target. Above it knowledge is left; below it too much
     was forgotten. lp_retain says how useful the features still are; higher is better. In other
     requests it is fitted on the retain set only. lp_forget is then its accuracy on the forget set,
-    which is above that of the retrained models if the original learnt samples by heart. On held-out
+    which is above that of the retrained models if the original memorised samples. On held-out
     samples (lp_retain) it is a null control there: no difference is the right answer, as for DA.
     Wilson's interval holds for this probe's held-out samples, not for a new training run.
 

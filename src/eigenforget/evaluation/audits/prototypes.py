@@ -27,7 +27,7 @@ class Shots(NamedTuple):
 class Prototypes:
     """`prototype_forget`, `prototype_retain`: nearest class mean of a few samples a class.
 
-    By cosine of features less the mean of the retain features (as in arXiv 1911.04623), so that a
+    By cosine of features minus the mean of the retain features (as in arXiv 1911.04623), so that a
     shift that the head undoes changes nothing. In each seeded draw the prototype p_c [D] of every
     class is the mean of `shots` training samples: forget samples of the forgotten classes, retain
     samples of the others. A held-out feature f goes to argmax_c cos(f, p_c), in float64; of equal

@@ -58,7 +58,7 @@ class ResidualKnowledge:
             return (missing_share(_NAME, "no sample of part forget, or no engine to run them"),)
         span = input_range(source)
         if span is None:
-            return (missing_share(_NAME, "the inputs are no floating-point tensor to change"),)
+            return (missing_share(_NAME, "the inputs are not a floating-point tensor"),)
         rows = []
         for draw in range(self.draws):
             noisy = NoisySource(source, self.radius * span, seed, draw)

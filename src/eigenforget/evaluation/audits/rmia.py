@@ -65,9 +65,9 @@ class RMIA:
         EigenforgetError: A logit is not finite.
 
     Source: arXiv 2312.03262. The published score is a step function of the ratio of x. A model that
-    learned its members by heart ties them all with the best non-members. The AUC still sees that,
-    but a TPR may be 0. ties="ratio" is a deviation: equal scores are ranked by the ratio, which
-    then decides alone, and gamma and z play no part.
+    memorised its members ties them all with the best non-members. The AUC still sees that, but a
+    TPR may be 0. ties="ratio" is a deviation: equal scores are ranked by the ratio, which then
+    decides alone, and gamma and z play no part.
     """
 
     name: ClassVar[str] = "rmia"

@@ -25,8 +25,8 @@ class SampleGaps:
 
     Ten mislabelled samples among 144 forgotten ones hardly move a mean, and the AUC of a population
     attack may even point the wrong way. Two scores look at single samples beside the retrained
-    models. remembered_share: the forget samples that the model classifies right, less the share
-    that a retrained model would. A sample counts by the share of retrained models that get it
+    models. remembered_share: the forget samples that the model classifies correctly, minus the
+    share that a retrained model would. A sample counts by the share of retrained models that get it
     wrong. So a sample that could only be learnt from the training set counts fully, and one that
     every model gets right does not count. In [0, 1]. margin_gap_top: the gap φ(model) − mean
     φ(oracles), φ = log p_y − log(1 − p_y) clipped to ±50, of the sample at quantile `top` of all

@@ -65,7 +65,8 @@ class Accuracies(PanelMetric):
 def _score(part: Part, *, correct: int, seen: int) -> Score:
     better: Better = "reference" if part in ("forget", "test_forget") else "higher"
     if seen == 0:
-        return missing_share(f"{part}_accuracy", f"no sample of part {part} was seen", better)
+        reason = f"the model was not run on any sample of {part}"
+        return missing_share(f"{part}_accuracy", reason, better)
     return share(f"{part}_accuracy", correct=correct, seen=seen, better=better)
 
 

@@ -230,8 +230,8 @@ class PanelAlignment(PanelMetric):
                     low, high = self._interval(value, form, basis)
             else:
                 reason = (
-                    f"k = {self.k} exceeds {len(curve)}, the last k at which DA is defined "
-                    "for these features"
+                    f"k = {self.k} is too large: for these features DA is defined only up to "
+                    f"k = {len(curve)}"
                 )
         span = (0.0, 1.0)
         return Score(name, value, "1", "reference", span, low, high, reason, trace="below")

@@ -119,7 +119,8 @@ class NearestClassMean(PanelMetric):
 
     def _score(self, name: str, part: Part, rows: LabelledRows) -> Score:
         if not len(rows.labels):
-            return missing_share(name, f"no sample of part {part} was seen", _BETTER[name])
+            reason = f"the model was not run on any sample of {part}"
+            return missing_share(name, reason, _BETTER[name])
         first = 0 if self.forgotten_classes else TRAINING.index("retain")
         counts, sums = (
             self.counts[first:].sum(dim=0).cpu().numpy(),

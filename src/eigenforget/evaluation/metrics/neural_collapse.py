@@ -37,8 +37,8 @@ class ClassMoments(NamedTuple):
 class NeuralCollapse(PanelMetric):
     """`nc1`, `nc2`, `nc3` on the retain training features of the K classes that occur there.
 
-    With class means μ_c (each class with the weight of one mean), H [K, D] the means less their own
-    mean, W [K, D] the head's rows of these classes, S_w the within-class covariance over all
+    With class means μ_c (each class with the weight of one mean), H [K, D] the means minus their
+    own mean, W [K, D] the head's rows of these classes, S_w the within-class covariance over all
     samples, S_b = HᵀH / K and the simplex frame E = (I − 11ᵀ/K) / √(K−1):
 
         nc1 = tr(S_w S_b⁺) / K in [0, ∞), 0 where each class is one point

@@ -49,7 +49,7 @@ class _Samples(NamedTuple):
 
 
 class RulerM2(PairedMetric):
-    """`ruler_m2`: mean over forget of cos(h, h') less the median over retain, h' an oracle's.
+    """`ruler_m2`: mean over forget of cos(h, h') minus the median over retain, h' an oracle's.
 
     On the training samples of both sides; no unit, in [−2, 2]. 0 where forgotten and retained
     samples agree with the oracle equally well. Below 0 the forgotten ones agree less: they are not
@@ -136,7 +136,7 @@ class RulerM4(PanelMetric):
 
     It needs no oracle. For each forget sample the largest cosine to a retain sample, as its
     percentile rank (mid-rank for ties) within the largest cosines of the retain samples to each
-    other (leave-one-out); mean over forget. Cosines are of features less the mean of the retain
+    other (leave-one-out); mean over forget. Cosines are of features minus the mean of the retain
     features, so that a shift that the head undoes changes nothing. A share in [0, 1], 0.5 where
     forgotten samples lie among the retained ones as these do among themselves. Above it they are
     closer, a residue of training (trace "above"); below it they are displaced too far. better =
@@ -193,7 +193,7 @@ class RulerM4(PanelMetric):
         if self.forgotten_classes:
             return (missing_share("ruler_m4", _WHOLE_CLASS),)
         if not len(self._state("forget", "positions")):
-            return (missing_share("ruler_m4", "no training sample was seen"),)
+            return (missing_share("ruler_m4", "the model was not run on any training sample"),)
         sides = [self._chosen(side) for side in _SIDES]
         counts = [len(positions) for _, positions in sides]
         if few := too_few(forget=counts[0], retain=counts[1]):

@@ -179,8 +179,8 @@ SCORES_CHART = Chart(
     "metrics",
     scores_figure,
     "The headline scores of every model",
-    "Line: mean of the retrained models; area: where one more of them would lie with 95 %. Bars:"
-    " 95 % intervals.",
+    "Line: mean of the retrained models; area: where one more of them would lie with 95 %"
+    " probability. Bars: 95 % intervals.",
     scores_reading,
     takes=has_scores,
     hint="It takes a score with a value.",

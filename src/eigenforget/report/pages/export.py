@@ -24,8 +24,8 @@ Value = str | float | None
 LEGEND = (
     "In square brackets: the interval of a score. In round ones: the gap to the mean of the"
     " retrained models; the same in half-widths of the band in which one more retrained model lies"
-    " with 95 %, and what follows from it. A retrained model is compared with the band of the"
-    " others."
+    " with 95 % probability, and what follows from it. A retrained model is compared with the band"
+    " of the others."
 )
 
 _FIRST = ("model", "role", "status")

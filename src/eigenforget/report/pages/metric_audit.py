@@ -41,11 +41,11 @@ CHEATS_EXPLAINED = (
     " for them."
 )
 GAPS_EXPLAINED = (
-    "Gaps are in half-widths of the band in which one more retrained model lies with 95 %:"
-    " within ±1 a value is one that a retrained model may have. Each retrained model is held out"
-    " of the band of the others once. For the other models: mean gap over training seeds"
-    " [bootstrap interval over the seeds] (on how many seeds it is out of the band). A metric is"
-    " *trusted here* when retrained models pass it, the original is out of the band on every"
+    "Gaps are in half-widths of the band in which one more retrained model lies with 95 %"
+    " probability: within ±1 a value is one that a retrained model may have. Each retrained model"
+    " is held out of the band of the others once. For the other models: mean gap over training"
+    " seeds [bootstrap interval over the seeds] (on how many seeds it is out of the band). A metric"
+    " is *trusted here* when retrained models pass it, the original is out of the band on every"
     " seed, and so is every control that it was measured on. It points the *wrong way here* when"
     " it calls the original over-forgotten on every seed."
 )
