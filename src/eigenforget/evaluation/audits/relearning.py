@@ -181,7 +181,7 @@ class Relearning:
         if len(target) < MIN_TARGET or not len(attack):
             other = "" if gone else "other "
             return (
-                f"needs at least {MIN_TARGET} samples of {part} to test on and 1 {other}sample of "
+                f"needs {MIN_TARGET} samples of {part} to test on and 1 {other}sample of "
                 f"forget to train on, got {len(target)} and {len(attack)}"
             )
         return self._head_problem(evidence) or Slices(part, target, attack)
