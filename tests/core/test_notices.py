@@ -26,7 +26,7 @@ def test_lines_are_collected_once_and_pass_to_the_outer_block() -> None:
 
 def test_what_was_inferred_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="eigenforget"):
-        notices.say("class 2 is gone")
+        notices.inform("class 2 is gone")
     assert [(r.name, r.levelno, r.message) for r in caplog.records] == [
         ("eigenforget", logging.INFO, "class 2 is gone")
     ]
@@ -43,7 +43,7 @@ def test_what_was_inferred_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> 
 )
 def test_without_logging_it_goes_to_standard_error(setup: str, shown: str) -> None:
     code = f"import logging; {setup}\nfrom eigenforget.core import notices\n"
-    code += "notices.say('100 % is gone')"
+    code += "notices.inform('100 % is gone')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stderr == shown and not found.stdout
 

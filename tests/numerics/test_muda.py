@@ -27,16 +27,13 @@ from eigenforget.core.types import Batch
 from eigenforget.data.sources import Source, TensorSource
 from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods import MUDA, UnseenDistill, later_layers, muda
+from eigenforget.methods import stand_in_answers as stand_in_module
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
-from eigenforget.methods.muda import (
-    StandInAnswers,
-    default_batch_size,
-    default_steps,
-    self_distillation_target,
-    sharpness,
-)
+from eigenforget.methods.muda import default_batch_size, default_steps
+from eigenforget.methods.muda_losses import self_distillation_target
 from eigenforget.methods.stand_in import StandIn, outputs_of
+from eigenforget.methods.stand_in_answers import StandInAnswers, sharpness, stand_in_answers
 from eigenforget.models.checkpoint import model_digest
 from eigenforget.models.features import find_head
 from eigenforget.training.phases import Optimizer
@@ -200,7 +197,7 @@ def test_the_default_equals_the_algorithm_written_out(
     """Joint steps with U of the original's centred retain features, then new rows of the head."""
     said = torch.randn(len(small.forget), 4, generator=seeds.generator(1))
     answers = StandInAnswers(said, torch.full((4,), sure), ratio)
-    monkeypatch.setattr(muda, "unseen", lambda *_: answers)
+    monkeypatch.setattr(muda, "stand_in_answers", lambda *_: answers)
     settings = {"alternations": 2, "steps": 3, "batch_size": 5, "k": 2, "schedule": "constant"}
     sgd_like = {"optimizer": "sgd", "forget_lr": 0.05, "w_sd": 0.8, "w_da": 0.7}
     method = MUDA(w_probe=0.6, **(sgd_like | settings | fields))  # type: ignore[arg-type]
@@ -342,7 +339,7 @@ def test_the_stand_in_draws_what_trains_where_it_learns_from_few_of_many(task: T
     )
     fifth = max(seen, classes * len(task.forget)) // 5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(muda, "StandIn", Watched)
+        patch.setattr(stand_in_module, "StandIn", Watched)
         for samples in (fifth - 1, fifth + 1):
             MUDA(alternations=1, steps=1, stand_in_samples=samples)(task)
     before = dict(task.model.named_parameters())
@@ -370,7 +367,7 @@ def test_the_probes_target_is_what_a_probe_says_on_features_that_never_saw_the_c
     task: Task,
 ) -> None:
     """Beside scikit-learn, cross-fitted on halves of the stand-in's features."""
-    answered = muda.unseen(MUDA(), task)
+    answered = stand_in_answers(MUDA(), task)
     assert answered is not None and task.retain is not None
     found = answered.probed
     sample = task.sample(task.retain, 512, "stand-in")

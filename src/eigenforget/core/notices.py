@@ -35,7 +35,7 @@ def warn(line: str) -> None:
     warnings.warn(line, EigenforgetWarning, stacklevel=_level_outside())
 
 
-def say(line: str) -> None:
+def inform(line: str) -> None:
     """Says what was inferred and what overrides it.
 
     The line goes to the logger "eigenforget" at level INFO. In a program that has set up no logging

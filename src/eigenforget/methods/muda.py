@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import nn
 
 from eigenforget.alignment import (
     Centering,
     Form,
-    Moments,
-    default_k,
-    dimensional_alignment_loss,
-    leading,
-    merge,
     moments,
 )
 from eigenforget.core import notices
@@ -33,46 +26,25 @@ from eigenforget.core.fields import (
     WholeNumber,
 )
 from eigenforget.core.spec import configured
-from eigenforget.core.types import Outputs
 from eigenforget.data.sources import Source, unaugmented
+from eigenforget.methods.alignment_basis import AlignmentBasis
 from eigenforget.methods.base import InnerMethodOrNone, Method, Range, Task, optimizer_of
 from eigenforget.methods.cf_k import owned
 from eigenforget.methods.finetune import Finetune
-from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.later_layers import behind_a_cut, later_layers, whole_look
-from eigenforget.methods.retained import feature_error
-from eigenforget.methods.stand_in import StandIn, margin, outputs_of
-from eigenforget.methods.unseen_distill import UnseenDistill
-from eigenforget.models.heads import linear_head
-from eigenforget.training.losses import (
-    MaskedTarget,
-    cross_entropy,
-    kl_to_target,
-    masked_true_class_target,
-    soft_target,
+from eigenforget.methods.muda_losses import (
+    ForgetLoss,
+    JointLoss,
+    KnownSides,
+    RecoverLoss,
+    Side,
+    taken_now,
 )
-from eigenforget.training.phases import LossInputs, Optimizer, Phase, ScheduleName
-
-_ROUNDING = 1e-10
-"""Share of the energy that is rounding: float32 keeps 7 digits, and this is 5 of them, squared."""
-
-_PROBE_EVERY, _PROBE_ROWS, _PROBE_DECAY = 5, 2048, 1e-3
-"""Steps between two fits of the probe, features that it is fitted on, and its L2 penalty. A probe
-on few features is noise: with 256 of them the prototypes of a digit fell by 0.8 and 0.9 standard
-errors more."""
-
-Target = Callable[[Tensor, Tensor], Tensor]
-"""(logits of the original [B, C], labels [B]) -> q [B, C]."""
-
-_STAND_IN_BATCH, _STAND_IN_CLIP = 32, 5.0
-"""Its batch size, and its gradient-norm limit, that of `UnseenDistill`: a model without batch norm
-needs one. In batches of 128 a few hundred samples make too few steps: after 8 of them a stand-in
-on CIFAR-10 was as sure of the forgotten class as of all others."""
-
-_ONE_SIDE = 0.5
-"""Features lie on one side of the origin where x · μ / ‖μ‖² has a smaller standard deviation around
-its mean of 1. It is 0.14 to 0.18 in small_resnet and 2.2 in vit_tiny, where the forget set was at
-−4 and replaced rows won."""
+from eigenforget.methods.replaced_rows import can_replace_rows, replace_rows
+from eigenforget.methods.stand_in import outputs_of
+from eigenforget.methods.stand_in_answers import StandInAnswers, stand_in_answers
+from eigenforget.methods.unseen_distill import UnseenDistill
+from eigenforget.training.phases import Phase, ScheduleName
 
 _LEARNS = 1 / 5
 """Share of the data from which on a stand-in learns enough with all of its layers reinitialised."""
@@ -85,13 +57,6 @@ and an alternation takes an eighteenth of it from either side, as far as the bou
 _LEAST_KNOWN = 2048
 """Samples of either side, at least, of which the original's outputs are computed: 20 for each of
 100 class means."""
-
-_OF_STAND_IN = 1 / 3
-"""Share of the stand-in's logits in the target. With a half, the target lay further from what
-retrained models say of classes 3 and 5 of CIFAR-10 and of CIFAR-100, and no nearer elsewhere."""
-
-_SHARPEST = 16.0
-"""Largest factor on the logits in the target."""
 
 
 @configured
@@ -332,7 +297,7 @@ class MUDA(Method):
 
     def __call__(self, task: Task) -> nn.Module:
         other = self.for_samples
-        if other is not None and not _taken_now(task):
+        if other is not None and not taken_now(task):
             if task.retain is not None:
                 return other(task)
             notices.warn(
@@ -345,7 +310,7 @@ class MUDA(Method):
             raise Refused("muda fits its probe in joint steps: joint=False goes with w_probe=0")
         student = task.student()
         later = self._later(task, student)
-        redraws = self.redraw_head and _redraws(task, student)
+        redraws = self.redraw_head and can_replace_rows(task, student)
         uses_retain = self.w_da > 0 or self.recovers or redraws
         retain = task.needs_retain(self.name) if uses_retain else None
         if retain is not None and len(retain) < 2:
@@ -380,24 +345,21 @@ class MUDA(Method):
             trained, near, (forget, kept) = behind_a_cut(plain, student, names.__contains__, *sides)
             near = replace(near, forget=forget, retain=kept)
         original = near.teacher()
-        known = _Known(
+        known = KnownSides(
             *(
-                _Side(source, outputs_of(near, original, source))
+                Side(source, outputs_of(near, original, source))
                 for source in (near.forget, near.needs_retain(self.name))
             )
         )
         seen = moments(known.retained.outputs.features)
-        basis = _Basis(self, task, retain) if self.w_da > 0 else None
+        basis = AlignmentBasis(self, task, retain) if self.w_da > 0 else None
         if basis is not None:
             basis.take(seen)
-        answers = None
-        if self.has_stand_in and _taken_now(task):
-            learns = later is None or self.stand_in_samples >= _LEARNS * _samples(task)
-            answers = unseen(self, plain) if learns else unseen(self, near, later)
+        answers = self._answers(task, plain, near, later)
         phase = Phase(
             "forget",
             (known.forget.source, known.retained.source),
-            _JointLoss(self, task, basis, known, batch_size, answers),
+            JointLoss(self, task, basis, known, batch_size, answers),
             optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
             batch_size,
             prepare=basis.refresh if basis is not None and self.refresh else None,
@@ -409,8 +371,18 @@ class MUDA(Method):
         look = whole_look(task.look, student)
         task.fit(trained, [phase], epochs=self.alternations, look=look)
         if redraws:
-            _redraw(task, student, seen, self.margin)
+            replace_rows(task, student, seen, self.margin)
         return student.eval()
+
+    def _answers(
+        self, task: Task, plain: Task, near: Task, later: Mapping[str, nn.Module] | None
+    ) -> StandInAnswers | None:
+        """What a stand-in answers: one of all layers where it has the data to learn them."""
+        if not (self.has_stand_in and taken_now(task)):
+            return None
+        if later is None or self.stand_in_samples >= _LEARNS * _samples(task):
+            return stand_in_answers(self, plain)
+        return stand_in_answers(self, near, later)
 
     def _in_turn(
         self,
@@ -421,11 +393,11 @@ class MUDA(Method):
         redraws: bool,
     ) -> nn.Module:
         """A forget phase and a recover phase alternate."""
-        basis = None if retain is None else _Basis(self, task, retain)
+        basis = None if retain is None else AlignmentBasis(self, task, retain)
         forget = Phase(
             "forget",
             (task.forget,),
-            _ForgetLoss(self, task, basis),
+            ForgetLoss(self, task, basis),
             optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
             batch_size=self.batch_size or default_batch_size(task),
             teachers=(task.teacher(),),
@@ -439,7 +411,7 @@ class MUDA(Method):
             phases.append(self._recover(task, retain, forget))
         result = task.fit(student, phases, epochs=self.alternations)
         if redraws and basis is not None and basis.retained is not None:
-            _redraw(task, result, basis.retained, self.margin)
+            replace_rows(task, result, basis.retained, self.margin)
         return result
 
     def _later(self, task: Task, model: nn.Module) -> dict[str, nn.Module] | None:
@@ -451,7 +423,7 @@ class MUDA(Method):
         return Phase(
             "recover",
             (retain,),
-            _RecoverLoss(self, task),
+            RecoverLoss(self, task),
             optimizer_of(self, kind=self.optimizer, lr=self.recover_lr),
             batch_size=min(forget.batch_size, len(retain)),
             teachers=forget.teachers if self.w_logits > 0 or self.w_features > 0 else (),
@@ -478,336 +450,8 @@ def _samples(task: Task) -> int:
     count as large as these.
     """
     seen = len(task.forget) + (0 if task.retain is None else len(task.retain))
-    gone = _taken_now(task)
+    gone = taken_now(task)
     if not gone:
         return seen
     classes = len(gone | set(task.retained_classes))
     return max(seen, round(len(task.forget) * classes / len(gone)))
-
-
-def _taken_now(task: Task) -> set[int]:
-    """The classes that this request takes as a whole, without those of earlier ones."""
-    return set(task.forgotten_classes) & set(task.forget.labels().tolist())
-
-
-class _Side(NamedTuple):
-    """Samples of one side, and the original's outputs on all of them in order."""
-
-    source: Source
-    outputs: Outputs
-
-    def of(self, part: LossInputs) -> Outputs:
-        """The original's outputs on a batch."""
-        logits, features = self.outputs.logits, self.outputs.features
-        rows = part.batch.positions.to(features.device)
-        return Outputs(logits[rows], features[rows])
-
-    @property
-    def labels(self) -> Tensor:
-        """[N], where the outputs are."""
-        return torch.as_tensor(self.source.labels()).to(self.outputs.features.device)
-
-
-class _Known(NamedTuple):
-    """Both sides of joint steps."""
-
-    forget: _Side
-    retained: _Side
-
-
-class _ForgetLoss:
-    """w_da · L_DA + w_sd · KL(q ‖ p) of a forget batch."""
-
-    def __init__(self, method: MUDA, task: Task, basis: _Basis | None) -> None:
-        self._method, self.target = method, self_distillation_target(method, task)
-        self._basis = basis if method.w_da > 0 else None
-
-    def __call__(self, part: LossInputs) -> Tensor:
-        """Values per sample [B]."""
-        return self.towards(self.target(part.teachers[0].logits, part.batch.labels), part)
-
-    def towards(self, q: Tensor, part: LossInputs) -> Tensor:
-        """The same for a target [B, C] that is known."""
-        loss = self._method.w_sd * kl_to_target(q, part.outputs.logits)
-        if self._basis is not None:
-            loss = loss + self._method.w_da * self._basis.loss(part.outputs.features)
-        return loss
-
-
-class _RecoverLoss:
-    """The loss of a retain batch: its labels, and the original's logits and features of it."""
-
-    def __init__(self, method: MUDA, task: Task) -> None:
-        gone = torch.tensor(task.forgotten_classes, dtype=torch.long)
-        self._method = method
-        self._target = MaskedTarget(gone) if len(gone) else lambda logits: soft_target(logits, 1.0)
-
-    def __call__(self, part: LossInputs) -> Tensor:
-        """Values per sample [B]; the original is the teacher, if there is one."""
-        return self.beside(part, part.teachers[0] if part.teachers else None)
-
-    def beside(self, part: LossInputs, before: Outputs | None) -> Tensor:
-        """The same with the original's outputs; None where neither is distilled."""
-        m, logits = self._method, part.outputs.logits
-        loss = m.w_labels * cross_entropy(logits, part.batch.labels)
-        if before is None:
-            return loss
-        if m.w_logits > 0:
-            loss = loss + m.w_logits * kl_to_target(self._target(before.logits), logits)
-        if m.w_features > 0:
-            loss = loss + m.w_features * feature_error(part.outputs.features, before.features)
-        return loss
-
-
-class _JointLoss:
-    """The loss of a joint step, with the probe that it fits on the way."""
-
-    def __init__(
-        self,
-        method: MUDA,
-        task: Task,
-        basis: _Basis | None,
-        known: _Known,
-        batch_size: int,
-        answers: StandInAnswers | None,
-    ) -> None:
-        self._method, self._retained = method, known.retained
-        self._forget, self._recover = _ForgetLoss(method, task, basis), _RecoverLoss(method, task)
-        gone = _taken_now(task)
-        self._probes = method.w_probe > 0 and len(gone) > 0
-        self._unseen = answers
-        self._targets = self._made(known.forget, known.retained)
-        self._probe = FittedProbe(
-            task.num_classes,
-            batches=math.ceil(_PROBE_ROWS / batch_size),
-            decay=_PROBE_DECAY,
-            every=_PROBE_EVERY,
-        )
-        if self._probes:
-            self._remember(known, batch_size)
-
-    def _remember(self, known: _Known, batch_size: int) -> None:
-        """Fill the probe's memory with features of the original."""
-        for side in known:
-            rows = min(_PROBE_ROWS // 2, len(side.labels))
-            for first in range(0, rows, batch_size):
-                part = slice(first, min(first + batch_size, rows))
-                self._probe.remember(side.outputs.features[part], side.labels[part])
-
-    def _made(self, asked: _Side, held: _Side) -> Tensor:
-        """Targets [N, C] of the forget samples.
-
-        With a stand-in they are made of its logits and the original's, and are as sure of the
-        forget set, beside retained samples, as the stand-in, unless they are to be the original's.
-        """
-        answers, target, logits = self._unseen, self._forget.target, asked.outputs.logits
-        if answers is None or self._method.target in ("self", "self_soft"):
-            return target(logits, asked.labels)
-        mixed = torch.lerp(logits, answers.logits, _OF_STAND_IN)
-
-        def at(factor: float) -> Tensor:
-            return target(mixed * factor, asked.labels)
-
-        goal = answers.ratio * confidence(target(held.outputs.logits, held.labels))
-        return at(sharpness(lambda factor: confidence(at(factor)), goal))
-
-    def __call__(self, forget: LossInputs, retained: LossInputs) -> Tensor:
-        """A scalar."""
-        method, labels = self._method, forget.batch.labels
-        q = self._targets[forget.batch.positions.to(self._targets.device)]
-        loss = self._forget.towards(q, forget)
-        if self._probes:
-            found = margin(self._probe.step(forget, retained), labels)
-            sure = torch.zeros_like(found)
-            if self._unseen is not None:
-                now = found.detach().sigmoid()
-                sure = torch.minimum(self._unseen.probed.to(now)[labels], now)
-            left = binary_cross_entropy_with_logits(found, sure, reduction="none")
-            loss = loss + method.w_probe * left
-        before = self._retained.of(retained)
-        return loss.mean() + self._recover.beside(retained, before).mean()
-
-
-class StandInAnswers(NamedTuple):
-    """How a model that never saw the forgotten classes answers about them.
-
-    Attributes:
-        logits: Its logits on the forget set [N, C].
-        probed: How sure a probe of its features may be of each class [C].
-        ratio: Its mean confidence on the forget set, over that on retain samples.
-    """
-
-    logits: Tensor
-    probed: Tensor
-    ratio: float
-
-
-def confidence(probabilities: Tensor) -> float:
-    """Mean of the largest probability of each row of [N, C]."""
-    return float(probabilities.amax(1).mean())
-
-
-def sharpness(confidence_at: Callable[[float], float], goal: float) -> float:
-    """The factor on logits, from 1 to 16, at which the mean confidence is nearest to the goal.
-
-    Args:
-        confidence_at: The mean confidence at a factor; it does not fall.
-        goal: The mean confidence that is wanted.
-    """
-    low, high = 1.0, _SHARPEST
-    if confidence_at(low) >= goal:
-        return low
-    for _ in range(20):  # halves 15 to 1.5e-5
-        middle = (low + high) / 2
-        low, high = (middle, high) if confidence_at(middle) < goal else (low, middle)
-    return high
-
-
-def unseen(method: MUDA, task: Task, layers: Container[str] | None = None) -> StandInAnswers | None:
-    """What a stand-in says of the forgotten classes.
-
-    It is the original with these layers, or all, reinitialised and trained on a few retain samples.
-    Probes are fitted on every other row of its features, and asked about the others. None where
-    there is nothing to draw.
-    """
-    retain = task.needs_retain(method.name)
-    optimizer = Optimizer(schedule="onecycle", clip=_STAND_IN_CLIP)
-    steps = math.ceil(method.stand_in_samples / _STAND_IN_BATCH) * (1 if layers is None else 2)
-    made = StandIn(method.name, 1.0, method.stand_in_epochs, _STAND_IN_BATCH, optimizer, steps)
-    sample = task.sample(retain, method.stand_in_samples, "stand-in")
-    try:
-        stand_in = made.train(task, sample, layers)
-    except Refused as error:
-        notices.warn(f"{error}; without a stand-in, muda removes all that its probe finds")
-        return None
-    rows = [task.sample(of, _PROBE_ROWS // 2, "stand-in's probe") for of in (task.forget, retain)]
-    outputs = [outputs_of(task, stand_in, of) for of in rows]
-    features = [of.features for of in outputs]
-    masked = MaskedTarget(torch.tensor(task.forgotten_classes))
-    forget, retained = (confidence(masked(of.logits)) for of in outputs)
-    labels = [torch.as_tensor(of.labels()).to(features[0].device) for of in rows]
-    total, seen = (features[0].new_zeros(task.num_classes) for _ in range(2))
-    for half in (0, 1):
-        probe = FittedProbe(task.num_classes, batches=len(rows), decay=_PROBE_DECAY)
-        for part, own in zip(features, labels, strict=True):
-            probe.remember(part[half::2], own[half::2])
-        probe.fit()
-        asked, own = features[0][1 - half :: 2], labels[0][1 - half :: 2]
-        sure = probe(asked).softmax(1).gather(1, own.unsqueeze(1)).squeeze(1)
-        total, seen = total.index_add(0, own, sure), seen.index_add(0, own, torch.ones_like(sure))
-    logits = outputs_of(task, stand_in, task.forget).logits
-    return StandInAnswers(logits, total / seen.clamp_min(1), forget / retained)
-
-
-class _Basis:
-    """U, L_DA against it, and the moments of the features that it was computed from."""
-
-    def __init__(self, method: MUDA, task: Task, retain: Source) -> None:
-        self._method, self._task, self._retain = method, task, retain
-        # Counted before the training: reading labels may draw from the random numbers of a dataset.
-        self._classes = len(task.retained_classes)
-        self.vectors = torch.empty(0)
-        self.retained: Moments | None = None
-
-    def refresh(self, model: nn.Module, epoch: int) -> None:
-        """Compute U from a fresh sample of the retain set through the model as it stands.
-
-        It is kept until `refresh` alternations are over.
-        """
-        method = self._method
-        if epoch % (method.refresh or method.alternations):
-            return
-        count = min(len(self._retain), method.basis_samples)
-        sample = self._task.sample(self._retain, count, "basis", epoch)
-        total: Moments | None = None
-        for _, outputs in self._task.engine.forward(model, sample, layer=self._task.layer):
-            part = moments(outputs.features)
-            total = part if total is None else merge(total, part)
-        assert total is not None  # a Source is never empty
-        self.take(total)
-
-    def take(self, retained: Moments) -> None:
-        """Compute U from the moments of retain features."""
-        method, self.retained = self._method, retained
-        if method.w_da > 0:
-            space = retained.space(method.centering)
-            width, rank = space.vectors.shape
-            k = method.k or min(default_k(self._classes, width), max(rank, 1))
-            self.vectors = leading(space, k, int(retained.samples))
-
-    def loss(self, features: Tensor) -> Tensor:
-        """L_DA of a forget batch [B, D]; under centering "each" minus its own mean.
-
-        Rows that differ by rounding alone have no directions: they count as equal.
-        """
-        rows = features
-        if self._method.centering == "each":
-            centred = features - features.mean(0)
-            differ = centred.square().sum() > _ROUNDING * features.square().sum()
-            rows = torch.where(differ, centred, torch.zeros_like(centred))
-        return dimensional_alignment_loss(rows, self.vectors, form=self._method.form)
-
-
-def _redraws(task: Task, student: nn.Module) -> bool:
-    """Whether there are rows of the head to be replaced: those of classes that are gone.
-
-    A model whose head cannot be changed keeps them, with a warning.
-    """
-    if not task.forgotten_classes or task.layer is not None:
-        return False
-    try:
-        linear_head(student, "muda", changes=("weight", "bias"))
-    except Refused as error:
-        notices.warn(f"{error}; muda leaves its rows of the forgotten classes as they are")
-        return False
-    return bool(set(task.retained_classes) - set(task.forgotten_classes))
-
-
-@torch.no_grad()
-def _redraw(task: Task, model: nn.Module, retained: Moments, margin: float) -> None:
-    """Draw the head's rows of the forgotten classes anew.
-
-    They are the mean retained row − margin · μ / ‖μ‖², μ [D] the mean feature, with the mean
-    retained bias. At μ their logits lie `margin` below the mean logit. Where features lie around
-    the origin (after layer normalisation, for example), the weights would lower some logits and
-    raise others; there the bias is lowered.
-    """
-    _, head = linear_head(model, "muda", changes=("weight", "bias"))
-    gone = list(task.forgotten_classes)
-    kept = [c for c in task.retained_classes if c not in gone]
-    centre = retained.mean.to(head.weight)
-    squared = centre.square().sum().clamp_min(torch.finfo(centre.dtype).tiny)
-    variance = centre @ (retained.scatter.to(centre) @ centre) / int(retained.samples)
-    one_side = bool(variance.sqrt() < _ONE_SIDE * squared) or head.bias is None
-    head.weight[gone] = head.weight[kept].mean(0) - (margin * centre / squared if one_side else 0.0)
-    if head.bias is not None:
-        head.bias[gone] = head.bias[kept].mean() - (0.0 if one_side else margin)
-
-
-def self_distillation_target(method: MUDA, task: Task) -> Target:
-    """(logits of the original, labels) -> q.
-
-    Classes that earlier requests took have no place in q, which would bring them back.
-    """
-    kind = method.target
-    now = _taken_now(task)
-    earlier = torch.tensor([c for c in task.forgotten_classes if c not in now], dtype=torch.long)
-    if kind == "auto":
-        kind = "masked" if now else "self_soft"
-    if kind == "masked_label":
-        return lambda logits, labels: masked_true_class_target(
-            logits.index_fill(1, earlier.to(logits.device), -math.inf), labels
-        )
-    if kind == "masked":
-        if not task.forgotten_classes:
-            raise Refused(
-                'muda(target="masked") needs a class that is forgotten as a whole; use '
-                'target="self_soft", or "masked_label"'
-            )
-        masked = MaskedTarget(torch.tensor(task.forgotten_classes))
-        return lambda logits, _: masked(logits)
-    scale = 1.0 if kind == "self" else method.temperature
-    if len(earlier):
-        without = MaskedTarget(earlier)
-        return lambda logits, _: without(logits / scale)
-    return lambda logits, _: soft_target(logits, scale)

@@ -225,7 +225,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     found = fitted(model, checkpoint)
     if found.form.line:
-        notices.say(f"checkpoint: {found.form.line}")
+        notices.inform(f"checkpoint: {found.form.line}")
     own, given = _state(model), found.tensors
     both = [(name, given[name], own[name]) for name in own if name in given]
     problems = {

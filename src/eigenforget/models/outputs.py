@@ -100,7 +100,7 @@ def _check_first(outputs: Any, count: int) -> None:
             f"{_cure(outputs)}"
         )
     if len(outputs) > 1:
-        notices.say(
+        notices.inform(
             f"of {_described(outputs)} the first are taken as logits; Logits(model, output=…) "
             "takes others"
         )

@@ -170,7 +170,7 @@ def settled_classes(
 ) -> tuple[int, ...]:
     """The classes that are gone as a whole: those that were given, else what is inferred.
 
-    What is inferred is said (`notices.say`); a doubt is a warning.
+    What is inferred is said (`notices.inform`); a doubt is a warning.
 
     Raises:
         EigenforgetError: What was given are no integers, or the retain set has samples of them.
@@ -204,7 +204,7 @@ def settled_classes(
                 f"chance; say forgotten_classes={found.classes} if they are gone, and () if not"
             )
         else:
-            notices.say(f"{line}; forgotten_classes=() says otherwise")
+            notices.inform(f"{line}; forgotten_classes=() says otherwise")
     return found.classes
 
 

@@ -55,7 +55,7 @@ def selection(loader: DataLoader[Any], what: str) -> np.ndarray | None:
     if type(sampler) is BatchSampler:
         drops, batch_size, sampler = sampler.drop_last, sampler.batch_size, sampler.sampler
     if drops and batch_size and total % batch_size:
-        notices.say(
+        notices.inform(
             f"{what}: drop_last of the loader is for its own batches: no sample is left out"
         )
     if getattr(sampler, "replacement", False):
@@ -112,7 +112,7 @@ def _drawn(sampler: Any, total: int, what: str) -> np.ndarray | None:
             f"{len(rows)} of {total} are taken, each once"
         )
     elif len(rows) < total:
-        notices.say(f"{what}: the loader's {name} takes {len(rows)} of {total} samples; {_CURE}")
+        notices.inform(f"{what}: the loader's {name} takes {len(rows)} of {total} samples; {_CURE}")
     return None if len(rows) == total else rows
 
 
