@@ -219,7 +219,7 @@ def test_functions_stay_small() -> None:
                     node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
                 )
                 length = (node.end_lineno or 0) - first.lineno + 1
-                assert length <= 70, f"{path.name}:{node.name} has {length} lines"
+                assert length <= 40, f"{path.name}:{node.name} has {length} lines"
 
 
 def test_command_line_starts_without_torch() -> None:

@@ -428,7 +428,7 @@ def test_a_lightning_file_is_unlearned_and_saved_back_in_its_form(
     assert "--weights state_dict" in capsys.readouterr().err
     run(*words, "--weights", "state_dict")
     said = capsys.readouterr()
-    assert "weights under state_dict, names without 'model.'" in " ".join(said.out.split())
+    assert "weights under state_dict, names without 'model.'" in " ".join(said.err.split())
     assert "state_dict_ema, optimizer_states of hers.ckpt are not in the new file" in said.err
     saved = torch.load(out, weights_only=True)
     assert saved.keys() == {"state_dict", "hyper_parameters", "eigenforget"}

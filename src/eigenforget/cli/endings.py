@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shlex
@@ -57,6 +58,33 @@ def exit_code(error: BaseException, arguments: Sequence[str]) -> int:
     return UNEXPECTED if expected is None else WRONG
 
 
+class _Informing(logging.Handler):
+    """Prints what was inferred (`notices.inform`) as one line on standard error, once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = as_line(record.getMessage())
+        if line not in self._said:
+            self._said.add(line)
+            print(f"{prefix()}{line}", file=sys.stderr)
+
+
+@contextmanager
+def _informed() -> Iterator[None]:
+    logger, handler = logging.getLogger("eigenforget"), _Informing()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 @contextmanager
 def plain_output() -> Iterator[None]:
     """Prints warnings as one line each, once, and characters that the terminal lacks as escapes.
@@ -77,7 +105,7 @@ def plain_output() -> Iterator[None]:
             said.add(line)
             print(f"warning: {prefix()}{line}", file=sys.stderr)
 
-    with warnings.catch_warnings():
+    with _informed(), warnings.catch_warnings():
         warnings.simplefilter("always", EigenforgetWarning)
         for category in () if sys.warnoptions else _FOR_DEVELOPERS:
             warnings.simplefilter("ignore", category)

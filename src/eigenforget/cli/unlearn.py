@@ -86,17 +86,13 @@ def unlearn(
     if os.path.realpath(out) == os.path.realpath(checkpoint):
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
-    stored, place = (
-        checkpoints.load_checkpoint(checkpoint, weights=weights),
-        engine(**asdict(training)),
-    )
+    stored = checkpoints.load_checkpoint(checkpoint, weights=weights)
+    place = engine(**asdict(training))
     experiment = experiment_of(checkpoint, stored, specs, place, salt=recording.hash_ids)
     say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
     model = experiment.stored_model(stored)
     experiment = check_recall(model, checkpoint, stored, experiment, specs)
     form = checkpoints.fitted(model, stored).form.line
-    if form:
-        say(f"{checkpoint}: {form}")
     inputs = {**file_of(weights_file(checkpoint)), "input_model": checkpoints.model_digest(model)}
     job = _job(experiment, model, chosen) | {"seed": seed}
     job |= {"form": form} if form else {}
@@ -108,20 +104,13 @@ def unlearn(
         )
         result = experiment.try_unlearn(model, chosen, seed=seed, log=log)
     if isinstance(result, ModelAndCost):
-        job |= unchanged_weights(model, result.model)
-        job |= (frozen := frozen_weights(model, result.model))
-        job |= certificate_of(result.model)
-        known = experiment.recall(result.model)
-        job["recall"] = known.as_json()
-        before = Recall.from_json(experiment.remarks.get("original_recall"))
-        if before is not None and chosen.role == "unlearned":
-            warn_of_damage(chosen.name, known, before)
+        job |= _found(experiment, model, result.model, chosen)
     with experiment.engine.led() as leads:
         if leads:
             experiment.save(Run("unlearn", result, job, inputs, trace), output)
     if not isinstance(result, ModelAndCost):
         raise result
-    for stayed in frozen.values():
+    for stayed in frozen_weights(model, result.model).values():
         say(f"{stayed['said']}: {stayed['share']:.1%} of the weights", wrap=False)
     say(f"wrote {out} and {out.with_suffix('.json')} ({result.seconds:.1f} s)")
     options = asdict(trained) | {
@@ -130,7 +119,12 @@ def unlearn(
         "ledger": recording.ledger,
         "forget": forget,
     }
-    words = ["eigenforget", "evaluate", str(out), "--original", str(checkpoint)]
+    _say_next(["eigenforget", "evaluate", str(out), "--original", str(checkpoint)], options)
+
+
+def _say_next(words: list[str], options: dict[str, Any]) -> None:
+    """Prints the command that measures the result, and what a verdict takes."""
+    forget = options["forget"]
     for name in options.pop("allow"):
         words += ["--allow", name]
     for name, value in options.items():
@@ -141,6 +135,22 @@ def unlearn(
         "For a verdict, train three models as the original was, with `eigenforget train --without "
         f"{quoted(forget)} --seed N`, and give them by --oracle FILE."
     )
+
+
+def _found(
+    experiment: Experiment, original: nn.Module, made: nn.Module, method: Method
+) -> dict[str, Any]:
+    """What the record says of the result. Warns if it lost what the original knew."""
+    known = experiment.recall(made)
+    before = Recall.from_json(experiment.remarks.get("original_recall"))
+    if before is not None and method.role == "unlearned":
+        warn_of_damage(method.name, known, before)
+    return {
+        **unchanged_weights(original, made),
+        **frozen_weights(original, made),
+        **certificate_of(made),
+        "recall": known.as_json(),
+    }
 
 
 def _job(experiment: Experiment, model: nn.Module, method: Method) -> dict[str, Any]:

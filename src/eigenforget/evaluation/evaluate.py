@@ -288,16 +288,27 @@ def evaluate(
     plain = prepared_models(made, sides, trains=trains)
     beside = prepared_models(alike, sides, trains=trains)
     measured = _measured(panel, plain, oracles=tuple(retrained), peers=tuple(beside.values()))
-    origin, split = origin_of(
-        panel, sides, made_by="eigenforget.evaluate", inferred=forgotten_classes is None
-    )
+    sealed = _sealed(measured, made, panel, sides, inferred=forgotten_classes is None)
+    return Evaluation(measured, sealed)
+
+
+def _sealed(
+    measured: Mapping[str, Measurement],
+    made: Mapping[str, ModelAndCost],
+    panel: Panel,
+    sides: SampleSets,
+    *,
+    inferred: bool,
+) -> tuple[RunRecord, ...]:
+    """The sealed records of the models, in order."""
+    origin, split = origin_of(panel, sides, made_by="eigenforget.evaluate", inferred=inferred)
     unsealed = [
         evaluation_record(
             name, made[name], found, origin, split=split, job=_left(made, name, found.role)
         )
         for name, found in measured.items()
     ]
-    return Evaluation(measured, tuple(chained(with_verdicts(unsealed))))
+    return tuple(chained(with_verdicts(unsealed)))
 
 
 @contextmanager

@@ -37,11 +37,9 @@ from eigenforget.methods.muda_losses import (
     JointLoss,
     KnownSides,
     RecoverLoss,
-    Side,
     taken_now,
 )
 from eigenforget.methods.replaced_rows import can_replace_rows, replace_rows
-from eigenforget.methods.stand_in import outputs_of
 from eigenforget.methods.stand_in_answers import StandInAnswers, stand_in_answers
 from eigenforget.methods.unseen_distill import UnseenDistill
 from eigenforget.training.phases import Phase, ScheduleName
@@ -344,13 +342,7 @@ class MUDA(Method):
             sides = (plain.forget, plain.needs_retain(self.name))
             trained, near, (forget, kept) = behind_a_cut(plain, student, names.__contains__, *sides)
             near = replace(near, forget=forget, retain=kept)
-        original = near.teacher()
-        known = KnownSides(
-            *(
-                Side(source, outputs_of(near, original, source))
-                for source in (near.forget, near.needs_retain(self.name))
-            )
-        )
+        known = KnownSides.of(near, near.needs_retain(self.name))
         seen = moments(known.retained.outputs.features)
         basis = AlignmentBasis(self, task, retain) if self.w_da > 0 else None
         if basis is not None:

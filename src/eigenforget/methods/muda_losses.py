@@ -17,7 +17,7 @@ from eigenforget.methods.alignment_basis import AlignmentBasis
 from eigenforget.methods.base import Task
 from eigenforget.methods.fitted_probe import FittedProbe
 from eigenforget.methods.retained import feature_error
-from eigenforget.methods.stand_in import margin
+from eigenforget.methods.stand_in import margin, outputs_of
 from eigenforget.methods.stand_in_answers import (
     PROBE_DECAY,
     PROBE_ROWS,
@@ -68,6 +68,15 @@ class KnownSides(NamedTuple):
 
     forget: Side
     retained: Side
+
+    @classmethod
+    def of(cls, task: Task, retain: Source) -> KnownSides:
+        """Both sides of a task, with the outputs of its original."""
+        original = task.teacher()
+        forget, kept = (
+            Side(source, outputs_of(task, original, source)) for source in (task.forget, retain)
+        )
+        return cls(forget, kept)
 
 
 class ForgetLoss:

@@ -110,6 +110,18 @@ class REM(SGDFields, Method):
         # Each process computes all by itself: passes beside the engine's share no gradients.
         own = replace(task, engine=task.engine.alone())
         run = _Run(self, own, WideModel(side, student), masks)
+        remove, redirect = self._phases(task, retain, run)
+        own.fit(
+            run.student,
+            [remove, redirect],
+            epochs=self.epochs,
+            layer=None if task.layer is None else f"model.{task.layer}",
+            log=lambda row: task.log(row) if row["phase"] == redirect.name else None,
+        )
+        return run.best()
+
+    def _phases(self, task: Task, retain: Source, run: _Run) -> tuple[Phase, Phase]:
+        """Removal, which repeats until little is left, and then an epoch of all samples."""
         remove = Phase(
             "remove",
             (task.forget,),
@@ -126,14 +138,7 @@ class REM(SGDFields, Method):
             self.batch_size,
             continues=True,
         )
-        own.fit(
-            run.student,
-            [remove, redirect],
-            epochs=self.epochs,
-            layer=None if task.layer is None else f"model.{task.layer}",
-            log=lambda row: task.log(row) if row["phase"] == redirect.name else None,
-        )
-        return run.best()
+        return remove, redirect
 
 
 class _Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import torch
@@ -165,60 +166,32 @@ class UnseenDistill(SGDFields, Method):
         return _LEAST_EPOCHS if self.stand_in_batch is None else _LEAST_EPOCHS // 2
 
     def __call__(self, task: Task) -> nn.Module:
-        retain = task.needs_retain(self.name)
-        if self.w_target == 0 and self.w_margin == 0:
-            raise Refused(f"{self.name} needs w_target or w_margin above 0")
-        if len(retain) < 2:
-            raise Refused(
-                f"{self.name} needs two retained samples or more: errors of features are in units "
-                "of their variance"
-            )
+        retain = self._checked_retain(task)
         asked, held, epochs = self._passes(len(task.forget), len(retain))
         steps = steps_in_epoch(len(task.forget), asked)
         student, forget = task.student(), task.forget
         later = None if task.layer is not None else later_layers(student, self.trained, self.name)
+        names = None if later is None else owned(student, later)
         learnt = max(self.stand_in_samples, math.ceil(self.stand_in_share * len(retain)))
         places = epochs * steps * held
-        known = places if later is None else max(math.ceil(places / 2), min(places, _LEAST_KNOWN))
+        known = places if names is None else max(math.ceil(places / 2), min(places, _LEAST_KNOWN))
         sample, kept = (
             task.sample(retain, count, self.name, "retain") for count in (learnt, known)
         )
-        names, part, near = None, student, task
-        if later is not None:
-            names = owned(student, later)
+        part, near = student, task
+        if names is not None:
             moves = names | owned(student, self._stand_in(len(sample)).drawn(student))
             sides = (unaugmented(of) for of in (forget, sample, kept))
             part, near, (forget, sample, kept) = behind_a_cut(
                 task, student, moves.__contains__, *sides
             )
         said = outputs_of(near, self.stand_in(near, sample), forget).logits
-        other: Method | None = self.instead
-        if other is not None and _little(near, said, forget):
-            notices.warn(
-                "there is little to forget: a model that never saw these samples classifies nearly "
-                f"as many of them correctly as this one; {spell(other)} runs instead of "
-                "distillation"
-            )
-            return gently(task, other)
-        unseen = said * self.sharpness
-        guide = towards(
-            outputs_of(near, near.teacher(), kept),
-            labels=self.w_labels,
-            logits=self.w_logits,
-            features=self.w_features,
-        )
-
-        def loss(retained: LossInputs, forget: LossInputs) -> Tensor:
-            logits, labels = forget.outputs.logits, forget.batch.labels
-            target = unseen[forget.batch.positions]
-            distance = (margin(logits, labels) - margin(target, labels)).abs()
-            found = self.w_target * kl_to_target(soft_target(target, 1.0), logits)
-            return (found + self.w_margin * distance).mean() + guide(retained).mean()
-
+        if self.instead is not None and _little(near, said, forget):
+            return _with_little(task, self.instead)
         phase = Phase(
             "forget",
             (kept, forget),
-            loss,
+            self._loss(near, kept, said * self.sharpness),
             optimizer_of(self),
             held,
             other_batch_size=asked,
@@ -228,6 +201,37 @@ class UnseenDistill(SGDFields, Method):
         )
         task.fit(part, [phase], epochs=epochs, look=whole_look(task.look, student))
         return student.eval()
+
+    def _checked_retain(self, task: Task) -> Source:
+        retain = task.needs_retain(self.name)
+        if self.w_target == 0 and self.w_margin == 0:
+            raise Refused(f"{self.name} needs w_target or w_margin above 0")
+        if len(retain) < 2:
+            raise Refused(
+                f"{self.name} needs two retained samples or more: errors of features are in units "
+                "of their variance"
+            )
+        return retain
+
+    def _loss(
+        self, task: Task, kept: Source, answers: Tensor
+    ) -> Callable[[LossInputs, LossInputs], Tensor]:
+        """The loss of a step, for the stand-in's logits [N, C] of the forget set."""
+        guide = towards(
+            outputs_of(task, task.teacher(), kept),
+            labels=self.w_labels,
+            logits=self.w_logits,
+            features=self.w_features,
+        )
+
+        def loss(retained: LossInputs, forget: LossInputs) -> Tensor:
+            logits, labels = forget.outputs.logits, forget.batch.labels
+            target = answers[forget.batch.positions]
+            distance = (margin(logits, labels) - margin(target, labels)).abs()
+            found = self.w_target * kl_to_target(soft_target(target, 1.0), logits)
+            return (found + self.w_margin * distance).mean() + guide(retained).mean()
+
+        return loss
 
     def _passes(self, forget: int, retained: int) -> tuple[int, int, int]:
         """Samples of a batch of either side, and passes over so many forget samples."""
@@ -254,6 +258,15 @@ class UnseenDistill(SGDFields, Method):
                 self, lr=self.stand_in_lr, schedule="onecycle", clip=self.stand_in_clip
             ),
         )
+
+
+def _with_little(task: Task, other: Method) -> nn.Module:
+    """The result of the method that takes over where little is to be forgotten."""
+    notices.warn(
+        "there is little to forget: a model that never saw these samples classifies nearly as many "
+        f"of them correctly as this one; {spell(other)} runs in the place of distillation"
+    )
+    return gently(task, other)
 
 
 def _little(task: Task, said: Tensor, forget: Source) -> bool:

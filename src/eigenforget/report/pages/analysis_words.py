@@ -107,7 +107,12 @@ def _summary(found: AnalysisRecords, findings: Sequence[LayerFinding]) -> list[s
         said.append(
             f"Numbers other than alignment do differ at {', '.join(beyond)}; they are named below."
         )
-    sets = found.sets(findings[0].layer)
+    return [*said, *_of_samples(found, findings[0].layer)]
+
+
+def _of_samples(found: AnalysisRecords, layer: str) -> list[str]:
+    """What the samples and the retrained models leave unsaid."""
+    said, sets = [], found.sets(layer)
     if "test_retain" not in sets:
         said.append(
             "There are no held-out samples. So a difference cannot be told from one that any data"
@@ -119,7 +124,7 @@ def _summary(found: AnalysisRecords, findings: Sequence[LayerFinding]) -> list[s
             " models the same feature directions, so no large difference is to be expected, and"
             " there are no held-out samples of forgotten classes."
         )
-    if count == 1:
+    if len(found.oracles) == 1:
         said.append(
             "One retrained model makes no band: it is unknown how far retrained models differ from"
             " each other."

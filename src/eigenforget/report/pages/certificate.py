@@ -119,35 +119,26 @@ def render_certificate(
         signature,
         *([measured.headline + measured.checked, "a" * 100] if measured else []),
     ]
-    size = type_size(
-        Content(
-            [*((f.name, f.value) for f in (*facts, *digests)), ("", "")],
-            texts,
-            rows,
-            (claims, non_claims),
-        )
-    )
+    values = [*((f.name, f.value) for f in (*facts, *digests)), ("", "")]
+    size = type_size(Content(values, texts, rows, (claims, non_claims)))
     if size is None:
         raise RecordError(
             f"record {clipped(record.name, _NAME)!r}: {sum(map(len, non_claims))} characters of"
             " non-claims, which a certificate has to show whole, do not fit on its page"
         )
-    return (
-        template_environment()
-        .get_template("certificate.html.jinja")
-        .render(
-            title=_title(record, measured),
-            name=clipped(record.name, _NAME),
-            kind=record.kind,
-            facts=facts,
-            digests=digests,
-            measured=measured,
-            claims=claims,
-            non_claims=non_claims,
-            size=size,
-            digest=record.digest,
-            signature=signature,
-        )
+    page = template_environment().get_template("certificate.html.jinja")
+    return page.render(
+        title=_title(record, measured),
+        name=clipped(record.name, _NAME),
+        kind=record.kind,
+        facts=facts,
+        digests=digests,
+        measured=measured,
+        claims=claims,
+        non_claims=non_claims,
+        size=size,
+        digest=record.digest,
+        signature=signature,
     )
 
 
