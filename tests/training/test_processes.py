@@ -26,7 +26,7 @@ from eigenforget.methods import METHODS
 from eigenforget.training.engine import Engine
 from eigenforget.training.gradients import curvature_product, mean_gradient
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
-from eigenforget.training.processes import bounds, own_rows
+from eigenforget.training.processes import bounds, fabric_over, own_rows
 from eigenforget.training.recipe import Recipe, fit_recipe, supervised
 from tests import toys
 
@@ -465,3 +465,21 @@ def test_shares_cover_every_row_once_and_differ_by_one_at_most() -> None:
             assert all(share["flag"].ndim == 0 for share in shares)
             assert list(chain(*rows)) == list(range(count))
             assert len(rows) == world and max(map(len, rows)) - min(map(len, rows)) <= 1
+
+
+def test_a_number_names_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: dict[str, Any] = {}
+    monkeypatch.setattr("lightning_fabric.Fabric", lambda **given: chosen.update(given))
+    fabric_over("cuda:1", "32-true", devices=1, strategy="auto")
+    assert (chosen["accelerator"], chosen["devices"]) == ("cuda", [1])
+    fabric_over("cuda", "32-true", devices=2, strategy="auto")
+    assert (chosen["accelerator"], chosen["devices"]) == ("cuda", 2)
+    for device, devices in (
+        ("cpu:0", 1),
+        ("auto:1", 1),
+        ("cuda:x", 1),
+        ("cuda:", 1),
+        ("cuda:1", 2),
+    ):
+        with pytest.raises(EigenforgetError, match="a number is for one GPU, as in cuda:1"):
+            fabric_over(device, "32-true", devices=devices, strategy="auto")

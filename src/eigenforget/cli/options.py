@@ -34,7 +34,7 @@ Seed = Annotated[
 ]
 Out = Annotated[Path, Parameter(help="where to write the result")]
 Overwrite = Annotated[bool, Parameter(help="replace an existing output", negative=())]
-Device = Annotated[str, Parameter(help="auto, cpu or cuda")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda or one GPU, such as cuda:1")]
 Precision = Annotated[
     str,
     Parameter(

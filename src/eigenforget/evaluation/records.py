@@ -256,20 +256,32 @@ def write_chain(records: Sequence[RunRecord], folder: Path, *, split: str = "") 
 def run_environment(engine: Engine) -> dict[str, Any]:
     """Versions, platform, device, threads and precision.
 
-    Devices and accumulated batches are listed where there are several.
+    Devices and accumulated batches are listed where there are several, and on a GPU what decides
+    whether a rerun gives the same bits.
     """
     device = engine.fabric.device
     counts = {"devices": engine.devices, "accumulate": engine.accumulate}
     cuda = device.type == "cuda"
-    return {name: count for name, count in counts.items() if count > 1} | {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "eigenforget": __version__,
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if cuda else (platform.processor() or "cpu"),
-        "threads": torch.get_num_threads(),
-        "precision": engine.precision,
+    of_gpu = {
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul": torch.get_float32_matmul_precision(),
     }
+    several = {name: count for name, count in counts.items() if count > 1}
+    return (
+        several
+        | (of_gpu if cuda else {})
+        | {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "eigenforget": __version__,
+            "platform": platform.platform(),
+            "device": torch.cuda.get_device_name(device)
+            if cuda
+            else (platform.processor() or "cpu"),
+            "threads": torch.get_num_threads(),
+            "precision": engine.precision,
+        }
+    )
 
 
 def claims(scores: Sequence[Score], role: str, split: Split) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class Engine:
     """Where and how computation runs.
 
     Attributes:
-        device: "auto", "cpu", "cuda" or another accelerator of Lightning Fabric.
+        device: "auto", "cpu", "cuda", "cuda:1" or another accelerator of Lightning Fabric.
         precision: As in Lightning Fabric: "32-true", "bf16-mixed", …. Evaluation is always float32.
             On a processor without instructions for bfloat16 it becomes "32-true", with a warning.
         channels_last: Whether images and models are in the memory order NHWC.

@@ -15,6 +15,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice, pairwise
@@ -36,11 +37,15 @@ if TYPE_CHECKING:  # it takes as long to load as torch
 
 _STRATEGIES = ("auto", "ddp")
 
-# New names of torch for what Fabric's all_gather calls, and for an option of DDP that torch 2.6,
-# which we support, knows by the old name only.
-warnings.filterwarnings(
-    "ignore", r".*(broadcast_buffers|functional\.all_gather).* deprecated", FutureWarning
-)
+
+@contextmanager
+def _without_new_names() -> Iterator[None]:
+    """Leaves out what torch says of names that Fabric, or torch 2.6, knows by the old one only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r".*(broadcast_buffers|functional\.all_gather).* deprecated", FutureWarning
+        )
+        yield
 
 
 def silence_fabric() -> None:
@@ -52,6 +57,8 @@ def silence_fabric() -> None:
 
 def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> Fabric:
     """Lightning Fabric on this number of devices; "auto" is a CUDA GPU or the processor.
+
+    "cuda:1" is one certain GPU.
 
     Raises:
         EigenforgetError: The devices do not exist or do not support the precision, or the strategy
@@ -77,9 +84,12 @@ def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> 
         )
     if device == "auto" and MPSAccelerator.is_available() and not CUDAAccelerator.is_available():
         device = "cpu"
+    kind, _, number = device.partition(":")
+    if ":" in device and (kind in ("cpu", "auto") or not number.isdecimal() or devices > 1):
+        raise EigenforgetError(f"device {device!r}: a number is for one GPU, as in cuda:1")
     chosen: dict[str, Any] = {
-        "accelerator": device,
-        "devices": devices,
+        "accelerator": kind,
+        "devices": [int(number)] if number else devices,
         "precision": precision,
         "strategy": "ddp" if devices > 1 else "auto",
     }
@@ -274,9 +284,10 @@ class Processes:
         """
         if self.count == 1:
             return loss
-        return DistributedDataParallel(
-            loss, find_unused_parameters=True, broadcast_buffers=False, init_sync=False
-        )
+        with _without_new_names():
+            return DistributedDataParallel(
+                loss, find_unused_parameters=True, broadcast_buffers=False, init_sync=False
+            )
 
     def _stacked(self, own: Tensor) -> Tensor:
         """The tensors of all processes, which have one shape, along a new first dimension.
@@ -296,7 +307,8 @@ class Processes:
 
 
 def _all_gathered(fabric: Fabric, own: Tensor) -> Tensor:
-    return cast("Tensor", fabric.all_gather(own, sync_grads=True))
+    with _without_new_names():
+        return cast("Tensor", fabric.all_gather(own, sync_grads=True))
 
 
 class _BatchNormOverAll(TorchFunctionMode):
