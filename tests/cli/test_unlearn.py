@@ -357,6 +357,9 @@ def test_bad_input_is_one_line_exit_2_and_nothing_written(
         status = {"refused": "refused", "diverged": "failed"}[case]
         assert json.loads(after.pop("out.json"))["outcome"]["status"] == status
         assert json.loads(after.pop("out.split.json"))["schema"] == "eigenforget.split/1"
+        with pytest.raises(SystemExit):
+            run(*argv)
+        assert f"the record of a run that was {status}" in capsys.readouterr().err
     assert after == before and files(made) == source
 
 

@@ -77,6 +77,12 @@ class Output:
         """Checks, before any work, that the checkpoint and the files beside it can be written."""
         checkpoint.check_target(self.path, self.like)
         check_names([self.path.name], "the name of --out")
+        status = "" if self.overwrite or self.path.exists() else _left_by(self.path)
+        if status:
+            raise EigenforgetError(
+                f"{self.path.with_suffix('.json')}: exists already, as the record of a run that was"
+                f" {status} and made no model; use --overwrite to replace it"
+            )
         for path in _files_of(self.path):
             record.check_place(path, overwrite=self.overwrite)
         self.recording.check()
@@ -91,6 +97,15 @@ class Output:
             )
         check_records(self.path / "records", overwrite=True)
         self.recording.check()
+
+
+def _left_by(checkpoint: Path) -> str:
+    """The status of a run that left its record, and no checkpoint, under this name; "" for none."""
+    try:
+        status = record.read(checkpoint.with_suffix(".json")).outcome.status
+    except record.RecordError:
+        return ""
+    return "" if status == "ok" else status
 
 
 class SealedRecords(NamedTuple):
