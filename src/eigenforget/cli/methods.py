@@ -97,7 +97,7 @@ def method_lines() -> list[MethodLine]:
         from eigenforget.methods import METHODS
 
         return [MethodLine.of(kind) for kind in METHODS]
-    tree = _tree(_FOLDER / "__init__.py")
+    tree = _tree(_FOLDER / "registry.py")
     modules = {
         alias.name: str(node.module).rpartition(".")[2]
         for node in tree.body

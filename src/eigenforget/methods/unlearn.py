@@ -12,7 +12,6 @@ from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.data.sources import Source, as_source
 from eigenforget.data.sources.content import check_overlap, overlap, reads_the_same
-from eigenforget.methods import METHODS
 from eigenforget.methods.base import DECLARED, Method, Task, of_callable
 from eigenforget.methods.published import doubt_other_settings
 from eigenforget.models.heads import check_label_range
@@ -138,6 +137,8 @@ def as_method(value: Any) -> Method:
         EigenforgetError: It is none of these.
     """
     if isinstance(value, str):
+        from eigenforget.methods.registry import METHODS  # all of them load, a quarter of a second
+
         return cast("Method", METHODS.parse(value))
     if isinstance(value, type):
         raise EigenforgetError(f"method is the class {value.__name__}; call it: {value.__name__}()")
