@@ -50,6 +50,7 @@ __all__ = [
     "LoTUS",
     "MUNBa",
     "Masked",
+    "Method",
     "NegGradPlus",
     "NoT",
     "Potion",
