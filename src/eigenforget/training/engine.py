@@ -29,6 +29,7 @@ from eigenforget.training.log import Log, Look
 from eigenforget.training.phases import LossInputs, Phase
 from eigenforget.training.processes import (
     Processes,
+    accept_old_names,
     fabric_over,
     own_rows,
     settled_precision,
@@ -105,6 +106,8 @@ class Engine:
                 fabric = fabric_over(self.device, precision, **shape)
                 object.__setattr__(self, "precision", precision)
             object.__setattr__(self, "fabric", fabric)
+        if self.fabric.world_size > 1:
+            accept_old_names()
         if self.fabric.device.type == "mps":
             raise EigenforgetError(
                 "device 'mps' cannot compute in float64, which alignment and statistics need; use "

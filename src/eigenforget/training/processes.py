@@ -15,7 +15,6 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice, pairwise
@@ -38,21 +37,22 @@ if TYPE_CHECKING:  # it takes as long to load as torch
 _STRATEGIES = ("auto", "ddp")
 
 
-@contextmanager
-def _without_new_names() -> Iterator[None]:
-    """Leaves out what torch says of names that Fabric, or torch 2.6, knows by the old one only."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", r".*(broadcast_buffers|functional\.all_gather).* deprecated", FutureWarning
-        )
-        yield
-
-
 def silence_fabric() -> None:
     """Leaves out the notices of Fabric, which sets the levels of its loggers as it loads."""
     importlib.import_module("lightning_fabric")
     for name in ("lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def accept_old_names() -> None:
+    """Leaves out what torch says of two old names, for as long as the process lives.
+
+    They are those of what Fabric's all_gather calls, and of an option of DDP that torch 2.6, which
+    we support, knows by no other.
+    """
+    warnings.filterwarnings(
+        "ignore", r".*(broadcast_buffers|functional\.all_gather).* deprecated", FutureWarning
+    )
 
 
 def fabric_over(device: str, precision: str, *, devices: int, strategy: str) -> Fabric:
@@ -284,10 +284,9 @@ class Processes:
         """
         if self.count == 1:
             return loss
-        with _without_new_names():
-            return DistributedDataParallel(
-                loss, find_unused_parameters=True, broadcast_buffers=False, init_sync=False
-            )
+        return DistributedDataParallel(
+            loss, find_unused_parameters=True, broadcast_buffers=False, init_sync=False
+        )
 
     def _stacked(self, own: Tensor) -> Tensor:
         """The tensors of all processes, which have one shape, along a new first dimension.
@@ -307,8 +306,7 @@ class Processes:
 
 
 def _all_gathered(fabric: Fabric, own: Tensor) -> Tensor:
-    with _without_new_names():
-        return cast("Tensor", fabric.all_gather(own, sync_grads=True))
+    return cast("Tensor", fabric.all_gather(own, sync_grads=True))
 
 
 class _BatchNormOverAll(TorchFunctionMode):
