@@ -110,7 +110,7 @@ def unlearn(
             experiment.save(Run("unlearn", result, job, inputs, trace), output)
     if not isinstance(result, ModelAndCost):
         raise result
-    for stayed in frozen_weights(model, result.model).values():
+    if (stayed := job.get("frozen_weights")) is not None:
         say(f"{stayed['said']}: {stayed['share']:.1%} of the weights", wrap=False)
     say(f"wrote {out} and {out.with_suffix('.json')} ({result.seconds:.1f} s)")
     options = asdict(trained) | {

@@ -17,7 +17,7 @@ from eigenforget.methods.published import doubt_other_settings
 from eigenforget.models.heads import check_label_range
 from eigenforget.models.initialisation import infinite_constants, unsound
 from eigenforget.models.prepare import check_inputs, door, looks, prepare
-from eigenforget.models.wrappers import Place, on_its_device
+from eigenforget.models.wrappers import on_its_device
 from eigenforget.requests.splitting import settled_classes
 from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.engine import Engine
@@ -119,8 +119,7 @@ def unlearn(
         look=look,
         unseen=unseen_set,
     )
-    place = Place.of(task.model)
-    with on_its_device(task.model):
+    with on_its_device(task.model) as (place,):
         before = recall_if_any(task.model, retain_set or forget_set, task.engine, layer)
         if not allow_untrained:
             warn_of_poor_recall(before)

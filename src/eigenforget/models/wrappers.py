@@ -59,14 +59,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def on_its_device(*models: nn.Module) -> Iterator[None]:
+def on_its_device(*models: nn.Module) -> Iterator[list[Place]]:
     """The modules are afterwards on the device and in the memory order that they had.
 
-    Engines change both in place.
+    Engines change both in place. Yields the place of each.
     """
     places = [Place.of(model) for model in models]
     try:
-        yield
+        yield places
     finally:
         for model, place in zip(models, places, strict=True):
             place.put(model)
