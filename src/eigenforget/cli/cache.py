@@ -14,6 +14,7 @@ from rich.text import Text
 
 from eigenforget.cli.terminal import console, say
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import counted
 from eigenforget.experiments.model_cache import ModelCache, StoredModel
 
 cache = App(
@@ -80,7 +81,7 @@ def check_models(folder: CacheFolder, /) -> None:
         say(line, wrap=False)
     count = len(list(models.folder.glob("*.safetensors")))
     more = "; they are trained again when needed" if problems else ""
-    say(f"{count} model{'' if count == 1 else 's'}, {len(problems)} damaged{more}", wrap=False)
+    say(f"{counted(count, 'model', 'models')}, {len(problems)} damaged{more}", wrap=False)
     raise SystemExit(1 if problems else 0)
 
 
@@ -97,9 +98,8 @@ def bytes_of(text: str) -> int:
 
 
 def _counted(models: Sequence[StoredModel]) -> str:
-    count = len(models)
     size = sum(model.size for model in models) / 2**20
-    return f"{count} model{'' if count == 1 else 's'}, {size:.1f} MiB"
+    return f"{counted(len(models), 'model', 'models')}, {size:.1f} MiB"
 
 
 def _cache_in(folder: Path) -> ModelCache:

@@ -52,6 +52,11 @@ def joined(words: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """A number and its noun: "1 model", "2 models"."""
+    return f"{n} {one if n == 1 else many}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, cut where it is long; its type where there is none."""
     lines = str(error).strip().splitlines()

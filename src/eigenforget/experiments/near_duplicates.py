@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
-from eigenforget.core.text import listed
+from eigenforget.core.text import counted, listed
 from eigenforget.data.sources import Source
 from eigenforget.experiments.experiment import Experiment
 
@@ -55,11 +55,10 @@ class NearDuplicates(NamedTuple):
             return ""
         shown = [f"{p.forget} ~ {p.retain} ({p.cosine:.4f})" for p in self.pairs[:10]]
         more = f", … ({self.total} pairs in all)" if self.total > len(shown) else ""
-        return (
-            f"{self.samples} sample{'s' * (self.samples > 1)} of the forget set "
-            f"{'have' if self.samples > 1 else 'has'} near duplicates in the retain set: "
-            f"{', '.join(shown)}{more}"
+        have = counted(
+            self.samples, "sample of the forget set has", "samples of the forget set have"
         )
+        return f"{have} near duplicates in the retain set: {', '.join(shown)}{more}"
 
 
 class _Side(NamedTuple):

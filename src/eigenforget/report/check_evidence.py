@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from eigenforget.core.text import counted
 from eigenforget.record import RecordError, RunRecord, canonical, in_force
 from eigenforget.report.findings import (
     NO_MODEL,
@@ -13,7 +14,6 @@ from eigenforget.report.findings import (
     Case,
     Finding,
     count_in,
-    counted,
     enumerated,
     found,
     not_applicable,

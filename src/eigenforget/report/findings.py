@@ -129,11 +129,6 @@ def enumerated(parts: Sequence[str], limit: int = 8) -> str:
     return joined([*parts[:limit], *more])
 
 
-def counted(n: int, one: str, many: str) -> str:
-    """A number and its noun: "1 model", "2 models"."""
-    return f"{n} {one if n == 1 else many}"
-
-
 def count_in(record: RunRecord, where: str, value: object) -> int:
     """A count in one of a record's free fields.
 

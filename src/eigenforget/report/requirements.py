@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from eigenforget.core.text import counted
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.escaping import flattened
-from eigenforget.report.findings import counted
 from eigenforget.report.glossary import NAMES
 from eigenforget.report.table import Row, Table, build
 from eigenforget.report.verdict import OUTCOMES, QuestionAnswer, Verdict, verdicts

@@ -10,7 +10,7 @@ import numpy as np
 
 from eigenforget.core import notices, seeds
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.text import listed
+from eigenforget.core.text import counted, listed
 from eigenforget.core.types import Index, Split, digest_of_rows
 from eigenforget.data.sources import Source
 from eigenforget.requests.request import ForgetRequest
@@ -50,10 +50,11 @@ def check_copies(index: Index, chosen: np.ndarray) -> None:
     """
     copies = _copies(index, chosen)
     if copies.any():
-        count = int(copies.sum())
-        are = "sample of the retain set is" if count == 1 else "samples of the retain set are"
+        found = counted(
+            int(copies.sum()), "sample of the retain set is", "samples of the retain set are"
+        )
         raise EigenforgetError(
-            f"{count} {are} identical to samples of the forget set: "
+            f"{found} identical to samples of the forget set: "
             f"{listed(index.ids[copies])}; "
             f'say duplicates="forget" in the request to forget every copy'
         )
@@ -223,8 +224,8 @@ def _check_gone(classes: Sequence[int], kept: np.ndarray) -> None:
         count = int((kept == label).sum())
         if count:
             raise EigenforgetError(
-                f"forgotten_classes: class {label} has {count} sample{'' if count == 1 else 's'} "
-                "in the retain set; remove them from it, or the class from forgotten_classes"
+                f"forgotten_classes: class {label} has {counted(count, 'sample', 'samples')} in "
+                "the retain set; remove them from it, or the class from forgotten_classes"
             )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.text import listed
+from eigenforget.core.text import counted, listed
 from eigenforget.data.sources.kinds import DatasetSource, Source, TensorSource
 from eigenforget.data.sources.reading import sampled, undisturbed
 
@@ -123,9 +123,9 @@ def check_overlap(what: str, *, of: str, count: int) -> None:
         EigenforgetError: There are some; the message says how many.
     """
     if count:
-        are = f"sample of the {what} is" if count == 1 else f"samples of the {what} are"
+        found = counted(count, f"sample of the {what} is", f"samples of the {what} are")
         raise EigenforgetError(
-            f"{count} {are} also in the {of}; remove what is in both, or say allow_overlap=True"
+            f"{found} also in the {of}; remove what is in both, or say allow_overlap=True"
         )
 
 

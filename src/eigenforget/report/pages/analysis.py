@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from eigenforget.core.text import counted
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.figures.analysis_figures import ANALYSIS_PICTURES, FURTHER_ANALYSIS
 from eigenforget.report.figures.analysis_series import (
@@ -17,7 +18,6 @@ from eigenforget.report.figures.analysis_series import (
     analysis_records,
     read_number,
 )
-from eigenforget.report.findings import counted
 from eigenforget.report.glossary import GLOSSARY_TERMS
 from eigenforget.report.pages.analysis_words import (
     LIMITS,

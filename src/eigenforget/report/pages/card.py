@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from eigenforget.core.text import counted
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.checks import by_severity, checks
 from eigenforget.report.cost import Share
 from eigenforget.report.escaping import code, markdown, yaml
-from eigenforget.report.findings import counted
 from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.pages.export import chosen_scores, to_markdown
 from eigenforget.report.settings import statements

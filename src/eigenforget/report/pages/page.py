@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eigenforget.core.text import joined
+from eigenforget.core.text import counted, joined
 from eigenforget.record import RunRecord, in_force, write_text
 from eigenforget.report.checks import Check, by_severity, checks
 from eigenforget.report.decision import FORGET_LEVEL, KEEP_LEVEL
 from eigenforget.report.figures.chart import Chart, DrawnChart
 from eigenforget.report.figures.charts import PICTURES, TOPICS
-from eigenforget.report.findings import SEVERITIES, counted
+from eigenforget.report.findings import SEVERITIES
 from eigenforget.report.glossary import GLOSSARY_TERMS, GROUPS, group
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.pages.grid import next_steps, verdict_row

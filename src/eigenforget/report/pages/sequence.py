@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eigenforget.core import bands
+from eigenforget.core.text import counted
 from eigenforget.record import RecordError, RunRecord, write_text
 from eigenforget.report.escaping import markdown_table
 from eigenforget.report.figures.chart import DrawnChart, drawn_chart
@@ -18,7 +19,6 @@ from eigenforget.report.figures.drawing import Axis, HeatMap
 from eigenforget.report.figures.panels import Panels
 from eigenforget.report.figures.style import BLUE, RETRAINED, Style, band_step, shown
 from eigenforget.report.figures.svg import Line, Shade, heatmap
-from eigenforget.report.findings import counted
 from eigenforget.report.glossary import GLOSSARY_TERMS, label
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.pages.grid import GridRow, next_steps, verdict_row
