@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from eigenforget.record import transactions
 from eigenforget.record.canonical import RecordError
 from eigenforget.record.files import write_text
 from eigenforget.record.transactions import HIDDEN, Transaction, WriteError, recover, transaction
@@ -177,6 +178,56 @@ def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Mo
         draft.mkdir()
         (draft / "new").write_text("2")
     assert content(tmp_path) == {"out/new": "2"}
+
+
+@pytest.mark.parametrize(
+    "names", [("file",), ("folder/x",), ("file", "folder/x"), ("folder/x", "z")]
+)
+@pytest.mark.parametrize("renames", [True, False])
+def test_what_appears_after_the_look_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], renames: bool
+) -> None:
+    """Another process takes the last name between the check of the names and their change."""
+    if not renames:
+        monkeypatch.setattr(transactions, "_renamed", lambda *_: False)
+    flush, taken = transactions._flush_tree, names[-1]
+    monkeypatch.setattr(
+        transactions, "_flush_tree", lambda new: (flush(new), write(tmp_path / taken, "theirs"))
+    )
+    with (
+        pytest.raises(RecordError, match=f"{Path(taken).parts[0]}: exists already"),
+        transaction(overwrite=False) as step,
+    ):
+        for name in names:
+            write(step.draft(tmp_path / Path(name).parts[0]).joinpath(*Path(name).parts[1:]), "new")
+    assert content(tmp_path) == {taken: "theirs"}
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_process_may_die_while_a_file_has_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system cannot rename without replacing, a link gives the draft its name."""
+    monkeypatch.setattr(transactions, "_renamed", lambda *_: False)
+
+    def unlink(path: Path, true: Callable[..., None] = os.unlink) -> None:
+        if path.name == "2":
+            raise KeyboardInterrupt
+        true(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", unlink)
+        patch.setattr(transactions, "_undo", lambda _: None)
+        with pytest.raises(KeyboardInterrupt), transaction(overwrite=False) as step:
+            for name in ("1", "2", "3"):
+                write(step.draft(tmp_path / name), "new")
+    assert {"1", "2"} <= set(content(tmp_path))
+    recover(tmp_path)
+    assert content(tmp_path) == {}
 
 
 def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:

@@ -29,4 +29,4 @@ def card(
         eigenforget card results/records --out README.md
     """
     check_free(out, overwrite)
-    give(model_card(read_all(records), model), out)
+    give(model_card(read_all(records), model), out, overwrite=overwrite)

@@ -47,4 +47,5 @@ def certificate(
         evaluated = record.parent
         say(f"verdict and bands: from the records in {evaluated}")
     beside = None if evaluated is None else read_folder(evaluated)
-    give(render_certificate(found, evaluated=beside, signature=signed_by(found, record)), out)
+    page = render_certificate(found, evaluated=beside, signature=signed_by(found, record))
+    give(page, out, overwrite=overwrite)

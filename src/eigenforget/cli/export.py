@@ -44,9 +44,9 @@ def export(
             "markdown": formats.to_markdown,
             "latex": formats.to_latex,
         }
-        give(writers[format](found, score), out)
+        give(writers[format](found, score), out, overwrite=overwrite)
         return
     if out is None:
         raise EigenforgetError("--format parquet needs a file: -o FILE")
-    formats.write_parquet(found, out, score)
+    formats.write_parquet(found, out, score, overwrite=overwrite)
     print(f"wrote {out}")

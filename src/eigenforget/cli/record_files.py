@@ -33,10 +33,14 @@ def check_free(out: Path | None, overwrite: bool) -> None:
         check_place(out, overwrite=overwrite)
 
 
-def give(text: str, out: Path | None) -> None:
-    """Writes a document to its file, or prints it if there is no file."""
+def give(text: str, out: Path | None, *, overwrite: bool) -> None:
+    """Writes a document to its file, or prints it if there is no file.
+
+    Raises:
+        RecordError: The file exists, and `overwrite` is false, or it cannot be written.
+    """
     if out is None:
         print(text, end="")
         return
-    write_text(out, text)
+    write_text(out, text, overwrite=overwrite)
     print(f"wrote {out}")

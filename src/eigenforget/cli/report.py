@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from eigenforget.cli.options import OutPage, Overwrite, RecordPaths
-from eigenforget.cli.record_files import check_free, read_all
+from eigenforget.cli.record_files import check_free, give, read_all
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.report import write_page
+from eigenforget.report import render
 
 
 def report(
@@ -26,5 +26,4 @@ def report(
     if not records:
         raise EigenforgetError("report needs record files, or a folder of them")
     check_free(out, overwrite)
-    write_page(read_all(records), out, title)
-    print(f"wrote {out}")
+    give(render(read_all(records), title), out, overwrite=overwrite)

@@ -94,7 +94,8 @@ def scores(
         else:
             logits = sample_logits(model, whole, place, experiment.layer)
             found = model_scores(logits, whole.labels(), score)
-    _write(out, experiment.data.train_index.ids, found, score)
+    write_scores(out, experiment.data.train_index.ids, found, overwrite=overwrite)
+    _say_written(out, found, score)
     request, n = ("worst_case", search.n) if score == "worst_case" else ("ranked", 100)
     say(f"Next, in other commands: --forget '{request}(path=\"{out}\", n={n})'", wrap=False)
 
@@ -130,8 +131,7 @@ def _to_train(specs: Specs, checkpoint: Path | None, place: Engine) -> Experimen
     return Experiment.parse(specs, place)
 
 
-def _write(out: Path, ids: np.ndarray, found: np.ndarray, score: str) -> None:
-    write_scores(out, ids, found)
+def _say_written(out: Path, found: np.ndarray, score: str) -> None:
     say(
         f"wrote {out}: {score} of {len(found)} training samples, from {found.min():.4g} to "
         f"{found.max():.4g}",

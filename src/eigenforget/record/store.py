@@ -54,7 +54,7 @@ def write(record: RunRecord, path: str | Path, *, overwrite: bool = False) -> Pa
         raise RecordError(f"{path}: the record must be sealed before it is written")
     if path.exists() and not overwrite:
         raise RecordError(f"{path}: exists already; records are appended, not replaced")
-    return write_text(path, canonical(to_json(record)) + "\n")
+    return write_text(path, canonical(to_json(record)) + "\n", overwrite=overwrite)
 
 
 def read(path: str | Path) -> RunRecord:

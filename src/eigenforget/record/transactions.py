@@ -5,7 +5,8 @@ target, and flushed to disk. One target takes its name in one step of the file s
 under a journal: a list in the first hidden folder of what is about to be renamed. When the
 journal is renamed to "done", the new state holds. Who finds a journal whose process is dead undoes
 what it lists (`recover`); every writer and reader looks for one first. A lock of the
-operating system on a file in each hidden folder tells the dead from the living.
+operating system on a file in each hidden folder tells the dead from the living. Where nothing may
+be replaced, the file system itself refuses a name that another process has taken meanwhile.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _PARTS = frozenset(("lock", "new", "old", "journal", "journal.new", "done", "fir
 """All that a hidden folder may hold. A folder with anything else is a user's own."""
 _PATIENCE = 60.0
 """Seconds that a reader waits for a living process which is just renaming."""
+_NO_REPLACE, _EXCHANGE = 1, 2
+"""How the system call renameat2 renames."""
 _CURES = {
     errno.ENOSPC: "make room or name another place",
     errno.EDQUOT: "make room or name another place",
@@ -110,7 +113,8 @@ class Transaction:
             check_replaceable(step.target, overwrite=True)
         for drafts in self._drafts.values():
             _flush_tree(drafts.new)
-        if not (len(steps) == 1 and not gone and steps[0].at_once()) and (gone or steps):
+        at_once = len(steps) == 1 and not gone and steps[0].at_once(overwrite=self._overwrite)
+        if not at_once and (gone or steps):
             self._journalled([*gone, *steps])
         self._done = True
 
@@ -174,7 +178,7 @@ class Transaction:
                 _flush(drafts.place)
             _flush(first.work)
             for step in steps:
-                step.rename()
+                step.rename(overwrite=self._overwrite)
             for drafts in works:
                 _flush(drafts.place)
             os.rename(journal, first.work / "done")  # from here on the new state holds
@@ -348,33 +352,79 @@ class _Step(NamedTuple):
             kinds = ("folder", "file") if self.target.is_dir() else ("file", "folder")
             raise RecordError(f"{self.target}: is a {kinds[0]} and is not replaced by a {kinds[1]}")
 
-    def at_once(self) -> bool:
+    def at_once(self, *, overwrite: bool) -> bool:
         """Does it in one step of the file system, where that is possible."""
-        if not self.target.exists() or not self.target.is_dir():
+        if not overwrite:
+            self._take()
+        elif not self.target.exists() or not self.target.is_dir():
             os.replace(self.new, self.target)
-        elif not _exchanged(self.new, self.target):
+        elif not _renamed(self.new, self.target, _EXCHANGE):
             return False
         _flush(self.drafts.place)
         return True
 
-    def rename(self) -> None:
+    def rename(self, *, overwrite: bool) -> None:
+        """Does it in several steps, which a journal undoes."""
+        drafted = os.path.lexists(self.new)
+        if drafted and not overwrite:
+            self._take()
+            return
         if os.path.lexists(self.target):
             os.rename(self.target, self.drafts.old / self.name)
-        if os.path.lexists(self.new):
+        if drafted:
             os.rename(self.new, self.target)
 
+    def _take(self) -> None:
+        """Gives the draft its name, which somebody may have taken since it was found free."""
+        try:
+            _take_name(self.new, self.target)
+        except OSError:
+            check_replaceable(self.target, overwrite=False)
+            raise
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """Whether two entries changed their names with each other, in one step."""
+
+def _take_name(new: Path, target: Path) -> None:
+    """Renames a draft to a name that nothing has; to look first would leave a gap for others.
+
+    Raises:
+        FileExistsError: Something has the name.
+    """
+    if _renamed(new, target, _NO_REPLACE):
+        return
+    if sys.platform == "win32" or new.is_dir():
+        os.rename(new, target)  # never in place of a file, nor of a folder that holds something
+        return
+    try:
+        os.link(new, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: only here a gap is left
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.rename(new, target)
+        return
+    os.unlink(new)
+
+
+def _renamed(old: Path, new: Path, how: int) -> bool:
+    """Whether Linux renamed an entry in this way, in one step; False where that is not possible.
+
+    Raises:
+        FileExistsError: The name is taken, for _NO_REPLACE.
+    """
     if sys.platform != "linux":
         return False
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
         return False
-    sys.audit("os.rename", str(one), str(other), -1, -1)  # as os.rename does
-    here, exchange = -100, 2
-    return bool(call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+    sys.audit("os.rename", str(old), str(new), -1, -1)  # as os.rename does
+    here = -100
+    if call(here, os.fsencode(old), here, os.fsencode(new), how) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+    return False
 
 
 def _settle(work: Path) -> None:
@@ -475,6 +525,8 @@ def _end_parts(first: Path, places: list[str]) -> None:
 
 def _restore(work: Path, name: str, *, existed: bool, inode: int | None) -> None:
     target, new, old = work.parent / name, work / "new" / name, work / "old" / name
+    if os.path.lexists(new) and os.path.lexists(target) and os.path.samefile(new, target):
+        os.unlink(new)  # killed while one file had two names
     if existed and not os.path.lexists(old):
         return  # not begun
     if os.path.lexists(target):

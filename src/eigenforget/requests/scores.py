@@ -118,15 +118,21 @@ def model_scores(logits: Any, labels: Any, what: ModelScore) -> np.ndarray:
 
 
 def write_scores(
-    path: str | Path, ids: Sequence[str] | np.ndarray, scores: Any, *, column: str = "score"
+    path: str | Path,
+    ids: Sequence[str] | np.ndarray,
+    scores: Any,
+    *,
+    column: str = "score",
+    overwrite: bool = True,
 ) -> Path:
     """Writes a CSV file with the columns id and `column`, or JSON lines for a name in .jsonl.
 
-    The file is written as a whole or not at all, and numbers read back exactly.
+    The file is written as a whole or not at all, and numbers read back exactly. An existing one is
+    replaced, but for `overwrite=False`.
 
     Raises:
-        EigenforgetError: There is not one finite score for each id, ids repeat, or the file cannot
-            be written.
+        EigenforgetError: There is not one finite score for each id, ids repeat, or the file exists
+            and is not replaced, or cannot be written.
     """
     names, values = [str(name) for name in ids], np.asarray(scores, dtype=np.float64)
     if values.shape != (len(names),):
@@ -144,7 +150,7 @@ def write_scores(
         csv.writer(table, lineterminator="\n").writerows([("id", column), *rows])
         text = table.getvalue()
     try:
-        return write_text(target, text)
+        return write_text(target, text, overwrite=overwrite)
     except RecordError as error:
         raise EigenforgetError(str(error)) from None
 

@@ -125,13 +125,20 @@ def to_csv(records: Sequence[RunRecord], scores: Sequence[str] = ()) -> str:
     return text.getvalue()
 
 
-def write_parquet(records: Sequence[RunRecord], path: Path, scores: Sequence[str] = ()) -> Path:
+def write_parquet(
+    records: Sequence[RunRecord],
+    path: Path,
+    scores: Sequence[str] = (),
+    *,
+    overwrite: bool = True,
+) -> Path:
     """Writes the table of `frame` as Parquet: text, or float64 with null where there is no value.
 
     Args:
         records: Evaluate records.
-        path: The file; an existing one is replaced.
+        path: The file.
         scores: Names of the scores; all by default.
+        overwrite: Whether an existing file is replaced.
 
     Raises:
         EigenforgetError: pyarrow is not installed.
@@ -145,7 +152,7 @@ def write_parquet(records: Sequence[RunRecord], path: Path, scores: Sequence[str
     types = [arrow.string() if name in found.texts else arrow.float64() for name in found.names]
     columns = list(zip(*found.rows, strict=True))
     arrays = [arrow.array(c, t) for c, t in zip(columns, types, strict=True)]
-    with atomic_file(path) as draft:
+    with atomic_file(path, overwrite=overwrite) as draft:
         parquet.write_table(arrow.table(arrays, names=list(found.names)), draft)
     return path
 
