@@ -45,7 +45,9 @@ def test_a_full_round_verifies_and_every_changed_file_is_named(
 ) -> None:
     assert check(copied, "--strict") == 0
     out, err = capsys.readouterr()
-    assert err == "" and {line[:4] for line in out.splitlines()} == {"ok  "}
+    *lines, answer = out.splitlines()
+    assert err == "" and {line[:4] for line in lines} == {"ok  "}
+    assert answer == f"verified: {len(lines)} ok, 0 not checked, 0 with an error"
     names = [
         "original.json",
         "original.safetensors",

@@ -20,6 +20,7 @@ from eigenforget.record import (
     manifest_text,
     read_folder,
     seal,
+    text_digest,
     weights_digest,
     write,
     write_text,
@@ -227,6 +228,27 @@ def test_a_copy_elsewhere_makes_up_for_an_input_and_not_for_the_output_beside(
             if "error" in dict(found(tmp_path / "gone.json", name, files=files))
         }
         assert wrong == expected
+
+
+def test_a_copy_elsewhere_does_not_make_up_for_other_ids_beside_the_record(
+    tmp_path: Path,
+) -> None:
+    """Whoever reads the folder reads the ids that lie there."""
+    split = manifest_of(["a", "b"], ["c", "d"])
+    named = {"split": split.digest, "file:split.json": text_digest(manifest_text(split))}
+    for folder in ("records", "copy"):
+        write_text(tmp_path / folder / "split.json", manifest_text(split))
+    chain(tmp_path / "records", [made(inputs=named)])
+    options = Options(files=(tmp_path,))
+    assert verify([tmp_path / "records"], options).status == 0
+    other = manifest_text(manifest_of(["a"], ["b", "c", "d"]))
+    write_text(tmp_path / "records" / "split.json", other)
+    wrong = [
+        f.where for f in verify([tmp_path / "records"], options).findings if f.status == "error"
+    ]
+    assert wrong == [str(tmp_path / "records" / "split.json")]
+    (tmp_path / "records" / "split.json").unlink()
+    assert verify([tmp_path / "records"], options).status == 0
 
 
 def test_the_weights_of_an_input_are_not_looked_for_in_the_output(tmp_path: Path) -> None:

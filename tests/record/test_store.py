@@ -165,7 +165,8 @@ def test_a_missing_predecessor_is_named(tmp_path: Path, lost: int) -> None:
     message = refusal(read_folder, tmp_path)
     assert (
         message
-        == f"{tmp_path / f'{lost + 1}.json'}: its previous record {str(sealed[lost].digest)[:19]}… is missing"
+        == f"{tmp_path / f'{lost + 1}.json'}: its previous record {str(sealed[lost].digest)[:19]}… is missing: "
+        "it was taken away, or changed and sealed again"
     )
 
 
@@ -177,7 +178,7 @@ def test_forks_and_repeated_records_are_named(tmp_path: Path) -> None:
     )
     other.unlink()
     second = write(seal(made("m3")), tmp_path / "second.json")
-    assert "both begin a chain" in refusal(read_folder, tmp_path)
+    assert "begins a chain, as" in refusal(read_folder, tmp_path)
     second.unlink()
     copy = write_text(tmp_path / "copy.json", (tmp_path / "1.json").read_text(encoding="utf-8"))
     assert (

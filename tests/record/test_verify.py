@@ -346,7 +346,7 @@ def test_a_copy_of_the_folder_alone_checks_chain_files_and_split(
     good = alone("-m", "record.verify", run_folder, "--strict")
     assert (good.returncode, good.stderr) == (0, "") and [
         line[:4] for line in good.stdout.splitlines()
-    ] == ["ok  "] * 6
+    ] == ["ok  "] * 6 + ["veri"]
     blob = bytearray((run_folder / "m.safetensors").read_bytes())
     blob[-1] ^= 1
     (run_folder / "m.safetensors").write_bytes(blob)
@@ -395,10 +395,12 @@ def test_verify_needs_the_standard_library_only_and_tells_good_from_bad(
             f"not checked  {tmp_path / name}  model {B}: no checkpoint here has these weights; if it was kept, name its folder with --files"
             for name in ("b.json", "a.json")
         ),
+        "verified: 3 ok, 2 not checked, 0 with an error",
     ]
     (tmp_path / "b.json").write_bytes((tmp_path / "b.json").read_bytes().replace(b"5.5", b"5.4"))
     bad = bare("-m", "eigenforget.record.verify", tmp_path, tmp_path / "absent.json")
-    assert bad.returncode == 2 and bad.stdout.count("\n") == 2 and "b.json" not in bad.stdout
+    assert bad.returncode == 2 and "b.json" not in bad.stdout
+    assert bad.stdout.splitlines()[-1] == "not verified: 1 ok, 1 not checked, 2 with an error"
     first, second = bad.stderr.splitlines()
     assert first.startswith(f"error: {tmp_path / 'b.json'}: ") and second.startswith(
         f"error: {tmp_path / 'absent.json'}: "

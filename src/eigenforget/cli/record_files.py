@@ -13,11 +13,12 @@ from eigenforget.record import (
     recover_near,
     write_text,
 )
+from eigenforget.record.manifest import is_manifest
 
 
 def read_all(paths: Iterable[Path]) -> list[RunRecord]:
-    """The records of files and folders."""
-    paths = list(paths)
+    """The records of files and folders; ids of a split, as among *.json, are passed over."""
+    paths = [path for path in paths if not is_manifest(path)]
     for path in paths:
         recover_near(path)
     return [r for path in paths for r in (read_folder(path) if path.is_dir() else [read(path)])]

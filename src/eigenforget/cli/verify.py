@@ -35,8 +35,8 @@ def verify(
 ) -> None:
     """Check records, their chain and signatures, and the files that they name.
 
-    Exit code 2 if anything was changed after it was written. Without torch installed, run
-    python -m eigenforget.record.verify.
+    The last line is the answer. Exit code 2 if anything was changed after it was written. Without
+    torch installed, run python -m eigenforget.record.verify.
 
     Example:
         eigenforget verify results/records --files .

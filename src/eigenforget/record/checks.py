@@ -117,6 +117,11 @@ class _NamedFile(NamedTuple):
     digest: str
     is_output: bool
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the run wrote it beside its record: an output, or the ids of its split."""
+        return self.is_output or self.name.endswith(MANIFEST)
+
 
 class _Others(NamedTuple):
     """What other records of the chain say of files of the same names.
@@ -185,8 +190,9 @@ def _files(item: StoredRecord, files: Files, others: _Others) -> Iterator[Verify
 def _file(item: StoredRecord, entry: _NamedFile, files: Files, others: _Others) -> VerifyFinding:
     near, found = files.near(entry.name, item.path), files.named(entry.name, item.path)
     own = item.path.parent / entry.name
-    # Beside the record lies its own result; a copy elsewhere does not make up for another one.
-    for path in [own] if entry.is_output and own in near else found:
+    # Beside the record lies what its run wrote; a copy elsewhere does not make up for another one.
+    fixed = entry.is_written and own in near
+    for path in [own] if fixed else found:
         if files.has_bytes(path, entry.digest):
             return VerifyFinding("ok", str(path), f"the file of {entry.digest}")
     if not found:
@@ -201,11 +207,12 @@ def _file(item: StoredRecord, entry: _NamedFile, files: Files, others: _Others) 
     if not near and digest in others.named[entry.name]:
         what = "not found; the file of this name there is that of another record of the chain"
         return VerifyFinding("not checked", str(own), f"{what} ({path})")
+    elsewhere = "if the right one is elsewhere, name its folder with --files"
+    cure = "put the right one in its place" if fixed else elsewhere
     why = (
         f"not the file that {item.path.name} names as its "
         f"{'output' if entry.is_output else 'input'}: its bytes were changed, or it is another one "
-        f"({digest} and not {entry.digest}); if the right one is elsewhere, name its folder with "
-        "--files"
+        f"({digest} and not {entry.digest}); {cure}"
     )
     return VerifyFinding("error", str(path), why + _which(path, item.record, files))
 

@@ -76,6 +76,8 @@ def read_outline(path: str | Path) -> RunRecord:
 
 
 def _read(path: Path, parse: Callable[[Any], RunRecord]) -> RunRecord:
+    if is_manifest(path):
+        raise RecordError(f"{path}: holds the ids of a split and is no record; name a record")
     value, content = read_json(path)
     try:
         record = parse(value)
@@ -157,13 +159,16 @@ def chain_problems(stored: Sequence[StoredRecord]) -> list[str]:
         by_digest[record.digest] = path
         if record.previous in by_previous:
             other = by_previous[record.previous]
-            problems.append(
-                f"{path}: has the same previous record as {other} ({_short(record.previous)})"
-            )
+            if record.previous is None:
+                what = f"begins a chain, as {other} does; name records of several chains one by one"
+            else:
+                what = f"has the same previous record as {other} ({_short(record.previous)})"
+            problems.append(f"{path}: {what}")
         by_previous.setdefault(record.previous, path)
     for record, path in stored:
         if record.previous is not None and record.previous not in by_digest:
-            problems.append(f"{path}: its previous record {_short(record.previous)} is missing")
+            gone = f"its previous record {_short(record.previous)} is missing"
+            problems.append(f"{path}: {gone}: it was taken away, or changed and sealed again")
     return problems or content_problems(in_order(stored))
 
 
@@ -278,5 +283,5 @@ def _written(value: Mapping[str, Any]) -> tuple[str, str]:
     return f'{before},"digest":{own},{after}\n', f"sha256:{content}"
 
 
-def _short(value: str | None) -> str:
-    return "none: both begin a chain" if value is None else f"{value[:19]}…"
+def _short(digest: str) -> str:
+    return f"{digest[:19]}…"

@@ -3,7 +3,8 @@
     python -m eigenforget.record.verify FILE_OR_FOLDER…
 
 It checks a file alone and a folder as one chain, and prints one line for each thing: "ok" and "not
-checked: why" on standard output, "error" on standard error. The exit status is 0 when nothing is
+checked: why" on standard output, "error" on standard error; the last line says whether all is as it
+was written. The exit status is 0 when nothing is
 wrong, else 2. It needs the standard library only: the folder of this module may be copied to
 another place alone and run there as python -m record.verify. Signatures need the package
 cryptography.
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -126,6 +128,8 @@ def print_findings(paths: Sequence[str | Path], options: Options, *, as_json: bo
             print(f"error: {printable(where)}: {printable(what)}", file=sys.stderr)
         else:
             print(f"{status}  {printable(where)}  {printable(what)}")
+    if len(result.findings) > 1:
+        print(_summary(result.findings))
     return result.status
 
 
@@ -243,6 +247,15 @@ def _expected(path: Path, stored: Sequence[StoredRecord], tip: str, whole: bool)
         str(path),
         f"the expected tip {tip} is in the chain, {_counted(later)} before its end",
     )
+
+
+def _summary(findings: Sequence[VerifyFinding]) -> str:
+    """The answer in one line."""
+    counts = Counter(finding.status for finding in findings)
+    told = (
+        f"{counts['ok']} ok, {counts['not checked']} not checked, {counts['error']} with an error"
+    )
+    return f"not verified: {told}" if counts["error"] else f"verified: {told}"
 
 
 def _counted(records: int) -> str:

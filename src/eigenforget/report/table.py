@@ -163,7 +163,8 @@ def evaluated(records: Sequence[RunRecord]) -> list[RunRecord]:
     twice = next((name for name, n in Counter(r.name for r in chosen).items() if n > 1), None)
     if twice is not None:
         raise RecordError(
-            f"two evaluate records are named {twice!r}; names are unique within a report"
+            f"two evaluate records are named {twice!r}; give each record once, and the "
+            "records of one evaluation only"
         )
     if not chosen:
         raise RecordError("no evaluate record is among the records: there is nothing to report")
