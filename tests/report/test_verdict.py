@@ -215,3 +215,21 @@ def test_too_few_scores_name_the_reason(records: list[RunRecord]) -> None:
         f"cannot tell: too few scores were measured, or none of features ({few})"
     )
     assert "samples that the scores say they need" in verdict_of(cut, "muda").next_step
+
+
+def test_a_model_of_which_nothing_was_measured_needs_no_more_retrained_models(
+    records: list[RunRecord],
+) -> None:
+    few = "needs 10 samples of part forget, got 2"
+    bare = [
+        replace(
+            r,
+            scores=tuple(replace(s, value=None, low=None, high=None, reason=few) for s in r.scores),
+        )
+        if r.name == "muda"
+        else r
+        for r in records
+    ]
+    assert "samples that the scores say they need" in verdict_of(bare, "muda").next_step
+    alone = [r for r in records if r.role != "oracle"]
+    assert "Retrain at least three models" in verdict_of(alone, "muda").next_step

@@ -300,10 +300,10 @@ def _how_to_tell(found: Decision, outcome: VerdictOutcome) -> str:
         return ""
     if found.unfit:
         return "Train the retrained models as the original was trained, and evaluate again."
+    if found.forgot.reason in (FEW_SCORES, UNMEASURED):
+        return "Measure more: without --skip, and with the samples that the scores say they need."
     if not found.scores:
         return "Retrain at least three models without the forget set and evaluate again."
-    if found.forgot.reason == FEW_SCORES:
-        return "Measure more: without --skip, and with the samples that the scores say they need."
     alike = not any(s.separates for s in found.scores) and found.forgot.answer == "cannot tell"
     return (
         "Here even the original cannot be told from retrained models: more of these, or more"

@@ -18,6 +18,7 @@ from eigenforget.report.figures.ticks import axis_ends, round_numbers, tick_text
         ((1.02, -0.02), False, [0, 0.2, 0.4, 0.6, 0.8, 1]),
         ((-3.0, 93.0), False, [0, 20, 40, 60, 80]),
         ((0.98, 1.0), False, [0.98, 0.985, 0.99, 0.995, 1.0]),
+        ((0.0013, 0.0098), False, [0.002, 0.004, 0.006, 0.008]),
         ((1.0, 10.0), True, [1, 2, 5, 10]),
         ((1.0, 1000.0), True, [1, 10, 100, 1000]),
         ((1e-9, 1.0), True, [1e-9, 1e-7, 1e-5, 1e-3, 1e-1]),
@@ -33,6 +34,13 @@ def test_numbers_are_few_and_inside_whatever_the_ends() -> None:
             low, high = -0.3 * 10.0**power, (width - 0.3) * 10.0**power
             found = round_numbers(low, high, log=False)
             assert 2 <= len(found) <= 7 and all(low < v < high + 1e-9 * (high - low) for v in found)
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 6])
+def test_a_scale_has_two_numbers_at_least(most: int) -> None:
+    for start in range(97):
+        low = start / 97
+        assert len(round_numbers(low, low + 0.85, log=False, most=most)) >= 2
 
 
 def test_ends_follow_the_data_with_some_room() -> None:

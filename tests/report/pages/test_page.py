@@ -87,13 +87,31 @@ def test_the_page_shows_every_model_number_and_digest(html: str, records: list[R
     ) == len(grouped)
     assert "head_mask still remembers control" in text
     assert (
-        f"MIA AUC of head_mask: {NO_LOSS}" in text
-        and "4 models are judged against 2 retrained models" in text
+        f"MIA AUC of head_mask: {NO_LOSS}" in text and "Judged against 2 retrained models." in text
     )
     assert (
         "by_class(label=3)" in text
         and "That no other attack can tell the forgotten samples. (all models)" in text
     )
+
+
+def test_the_answer_stands_at_the_top(records: list[RunRecord]) -> None:
+    """In one sentence, by verdict; a control is no answer to the request."""
+
+    def first(some: list[RunRecord]) -> str:
+        return page.render(some, "x").split('<p class="lead">')[1].split("</p>")[0]
+
+    several = first(records)
+    assert several == (
+        "Of 3 unlearned models, 1 is like a retrained model (twin) and 2 still remember "
+        "(muda and finetune)."
+    )
+    others = [r for r in records if r.role != "unlearned"]
+    (twin,) = (r for r in records if r.name == "twin")
+    assert first([*others, twin]).startswith("twin: like a retrained model (forgot: yes, kept: yes")
+    many = [replace(twin, name=f"twin {i}") for i in range(5)]
+    assert first([*others, *many]) == "Of 5 unlearned models, 5 are like a retrained model."
+    assert '<p class="lead">' not in page.render(others, "x")
 
 
 def test_the_page_is_the_same_bytes_each_time(

@@ -25,6 +25,7 @@ from eigenforget.report.figures.analysis_series import (
 )
 from eigenforget.report.figures.chart import Chart
 from eigenforget.report.figures.drawing import Axis, Figure
+from eigenforget.report.figures.maps import direction_axis
 from eigenforget.report.figures.panels import Panels
 from eigenforget.report.figures.series import DA_FORMS
 from eigenforget.report.figures.style import (
@@ -115,7 +116,11 @@ def spectra_by_set_figure(found: AnalysisRecords) -> Figure:
                     ORIGINAL.line() if mine else RETRAINED.line(1.2),
                     choice=centring,
                 )
-        panels.axes(i, Axis("rank", reads="rank"), Axis("share of the sum", log=True))
+        panels.axes(
+            i,
+            Axis("rank", whole=True, reads="rank"),
+            Axis("share of the sum (logarithmic)", log=True),
+        )
     return panels.figure()
 
 
@@ -155,7 +160,9 @@ def angles_figure(found: AnalysisRecords) -> Figure:
             x = list(range(1, last + 1))
             _add_range(panels, i, "retrained", x, retrained, RETRAINED.both(), choice=centring)
             panels.add(i, "original", (x, original), ORIGINAL.both(), choice=centring)
-        panels.axes(i, Axis("angle number", reads="angle"), Axis("degrees", range=(-3.0, 93.0)))
+        panels.axes(
+            i, Axis("angle number", whole=True, reads="angle"), Axis("degrees", range=(-3.0, 93.0))
+        )
     return panels.figure()
 
 
@@ -244,8 +251,7 @@ def sets_map_figure(found: AnalysisRecords) -> Figure:
             places = [x[j] for j in rows], [y[j] for j in rows]
             panels.add(i, SETS[part], places, look, texts=told)
         explained = read_numbers(record, name, "map", "explained", length=2) or [0.0, 0.0]
-        bare = [Axis(f"{v:.0%} of variance", ticks={}) for v in explained]
-        panels.axes(i, *bare)
+        panels.axes(i, *(direction_axis(j, share) for j, share in enumerate(explained)))
     return panels.figure()
 
 

@@ -67,7 +67,9 @@ def relearning_figure(records: Sequence[RunRecord]) -> Figure:
     for i, budget in enumerate(budgets):
         for name, curve in ((n, c) for n, c in curves.items() if budget in c.curves):
             panels.add(i, name, (curve.steps, curve.curves[budget]), looks[name].both(6))
-        panels.axes(i, Axis("steps", reads="step"), Axis("forget accuracy", range=(-0.02, 1.02)))
+        panels.axes(
+            i, Axis("steps", whole=True, reads="step"), Axis("forget accuracy", range=(-0.02, 1.02))
+        )
     return panels.figure()
 
 

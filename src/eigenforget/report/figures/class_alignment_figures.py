@@ -113,7 +113,8 @@ def class_alignment_reading(records: Sequence[RunRecord]) -> str:
     for name, shares in list(found.judged.items())[:1]:
         if shares:
             most = max(shares, key=shares.__getitem__)
-            told.append(f"In {name} it lies mostly along class {most}: {number(shares[most])}.")
+            what = "it" if told else "the forget set"
+            told.append(f"In {name} {what} lies mostly along class {most}: {number(shares[most])}.")
     return " ".join(told)
 
 

@@ -21,6 +21,7 @@ class Axis:
         percent: Whether numbers are written as percentages.
         tilted: Whether the labels of `ticks` are long and stand aslant.
         from_zero: Whether it starts at 0 where `range` is None.
+        whole: Whether it counts something, so that only whole numbers are written.
         reads: What a reader's pointer calls its values, such as "k"; "" for the bare value.
     """
 
@@ -31,6 +32,7 @@ class Axis:
     percent: bool = False
     tilted: bool = False
     from_zero: bool = False
+    whole: bool = False
     reads: str = ""
 
 

@@ -149,7 +149,11 @@ def _bare(found: series.FeatureMap, direction: int) -> Axis:
     """Only principal directions have a share of the variance; other axes mean nothing alone."""
     if found.explained is None:
         return Axis(ticks={})
-    share = found.explained[direction]
+    return direction_axis(direction, found.explained[direction])
+
+
+def direction_axis(direction: int, share: float) -> Axis:
+    """The axis of a principal direction, counted from 0, with its share of the variance."""
     return Axis(f"direction {direction + 1} ({share:.0%} of variance)", ticks={})
 
 

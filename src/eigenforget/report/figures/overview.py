@@ -93,7 +93,11 @@ def spectra_figure(records: Sequence[RunRecord]) -> Figure:
             points = range(1, len(positive) + 1), positive
             panels.add(i, r.name, points, looks[r.name].line())
     for i in range(2):
-        panels.axes(i, Axis("rank", reads="rank"), Axis("share of the sum", log=True))
+        panels.axes(
+            i,
+            Axis("rank", whole=True, reads="rank"),
+            Axis("share of the sum (logarithmic)", log=True),
+        )
     return panels.figure()
 
 
@@ -124,7 +128,7 @@ def trace_figure(records: Sequence[RunRecord]) -> Figure:
     for i, (_, lines) in enumerate(found):
         for name, line in ((n, v) for n, v in lines.items() if v):
             panels.add(i, name, (line, line.values()), looks[name].both(6))
-        panels.axes(i, Axis("training epoch", reads="epoch"), Axis())
+        panels.axes(i, Axis("training epoch", whole=True, reads="epoch"), Axis())
     return panels.figure()
 
 

@@ -120,9 +120,8 @@ class _Scale:
         if self.axis.ticks is not None:
             return dict(self.axis.ticks)
         low, high = (10**end for end in self.ends) if self.log else self.ends
-        return {
-            v: tick_text(v, self.axis) for v in round_numbers(low, high, log=self.log, most=most)
-        }
+        found = round_numbers(low, high, log=self.log, most=most)
+        return {v: tick_text(v, self.axis) for v in found if v.is_integer() or not self.axis.whole}
 
     def note(self) -> list[object]:
         """What the page's script needs to read values: name, form, ends and their units."""
@@ -287,7 +286,7 @@ def _labels(trace: PlotTrace, points: Sequence[tuple[float, float]]) -> str:
             place = f'x="{_u(px)}" y="{_u(py + 4)}"'
             found += f'<text class="word" {place}>{escape(text)}</text>'
             continue
-        found += _beside(px, py + 4, text, 9)
+        found += _beside(px, py - 5, text, 8)  # above a line that leaves the mark
     return found
 
 

@@ -10,6 +10,9 @@ from eigenforget.report.figures.drawing import Axis
 _MARGIN = 0.04
 """Share of the span that stays free at each end of an axis whose range follows from its data."""
 
+_STEPS = (0.5, 1, 2, 5, 10)
+"""Between round numbers, in powers of ten."""
+
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -41,11 +44,11 @@ def round_numbers(low: float, high: float, *, log: bool, most: int = 6) -> list[
     low, high = min(low, high), max(low, high)
     if log:
         return _powers(low, high, most)
-    step = 10.0 ** math.floor(math.log10((high - low) / most))
-    step *= next(m for m in (1, 2, 5, 10) if m * step * most >= high - low)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    enough = next(i for i, m in enumerate(_STEPS) if i and m * power * most >= high - low)
+    found = _multiples(low, high, _STEPS[enough] * power)
+    # A single number is no scale.
+    return found if len(found) > 1 else _multiples(low, high, _STEPS[enough - 1] * power)
 
 
 def tick_text(value: float, axis: Axis) -> str:
@@ -56,6 +59,12 @@ def tick_text(value: float, axis: Axis) -> str:
     if abs(power) > 3 and power == round(power):
         return f"10{str(round(power)).translate(_SUPERSCRIPT)}"
     return f"{value:.4g}".replace("-", "−")
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 
 
 def _powers(low: float, high: float, most: int) -> list[float]:

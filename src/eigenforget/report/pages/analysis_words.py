@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from eigenforget.core.text import joined
 from eigenforget.report.figures.analysis_series import (
     HEADLINE_INDICATOR,
     INDICATORS,
@@ -101,11 +102,11 @@ def _summary(found: AnalysisRecords, findings: Sequence[LayerFinding]) -> list[s
             " they differ from each other."
         )
     elif silent:
-        said.append(f"At {', '.join(silent)} alignment carries no signal.")
+        said.append(f"At {joined(silent)} alignment carries no signal.")
     beyond = [n for n in silent if any(c.says in ("nearer", "farther") for c in _all(found, n))]
     if beyond:
         said.append(
-            f"Numbers other than alignment do differ at {', '.join(beyond)}; they are named below."
+            f"Numbers other than alignment do differ at {joined(beyond)}; they are named below."
         )
     return [*said, *_of_samples(found, findings[0].layer)]
 

@@ -18,13 +18,33 @@ from eigenforget.report.pages.document import render_document
 from eigenforget.report.pages.grid import next_steps, verdict_row
 from eigenforget.report.settings import settings, spelled, statements
 from eigenforget.report.table import Column, Table, build, evaluated, number
-from eigenforget.report.verdict import QUESTIONS, limits, separates, verdict_on, verdicts
+from eigenforget.report.verdict import (
+    QUESTIONS,
+    Verdict,
+    VerdictOutcome,
+    limits,
+    separates,
+    verdict_on,
+    verdicts,
+)
 
 _WIDEST = 7
 """Scores of one table: more do not fit the width of a sheet."""
 
 _AT_ONCE = 6
 """Unlearned models and controls in the head of the page; the others are folded beneath it."""
+
+
+_NAMED = 4
+"""Models of one verdict that the first sentence names; of more it gives the number."""
+
+_SAID: dict[VerdictOutcome, tuple[str, str]] = {
+    "like a retrained model": ("is like a retrained model", "are like a retrained model"),
+    "still remembers": ("still remembers", "still remember"),
+    "damaged": ("is damaged", "are damaged"),
+    "cannot tell": ("cannot be judged", "cannot be judged"),
+}
+"""What is said of one model and of several."""
 
 
 class FigureGroup(NamedTuple):
@@ -53,6 +73,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
         groups=_groups(table),
         records=records,
         corrected=len(records) - len(in_force(records)),
+        answer=_answer([v for v in said if v.role == "unlearned"]),
         lead=_lead(table, models),
         verdicts=said,
         next_steps=next_steps((v.model, v.next_step) for v in said if v.role != "control"),
@@ -113,15 +134,24 @@ def _groups(table: Table) -> list[tuple[str, list[Column]]]:
     return parts or [("models", [])]
 
 
+def _answer(judged: Sequence[Verdict]) -> str:
+    """The verdicts on the unlearned models in one sentence; "" where there is none."""
+    if len(judged) < 2:
+        return "".join(f"{v.line}." for v in judged)
+    parts = []
+    for outcome, (one, many) in _SAID.items():
+        models = [v.model for v in judged if v.outcome == outcome]
+        names = f" ({joined(models)})" if len(models) <= _NAMED else ""
+        if models:
+            parts.append(f"{counted(len(models), one, many)}{names}")
+    return f"Of {len(judged)} unlearned models, {joined(parts)}."
+
+
 def _lead(table: Table, models: Sequence[RunRecord]) -> str:
-    judged = len(table.of_role("unlearned", "control"))
     oracles = len(table.of_role("oracle"))
     request = spelled(models, "request")
-    asked = f". The request: {request}" if request else ""
-    return (
-        f"{_count(judged, 'model is judged', 'models are judged')} against"
-        f" {_count(oracles, 'retrained model', 'retrained models')}{asked}."
-    )
+    asked = f" The request: {request}." if request else ""
+    return f"Judged against {_count(oracles, 'retrained model', 'retrained models')}.{asked}"
 
 
 def _observation(table: Table) -> str:

@@ -179,6 +179,7 @@ def _rendered(found: SequenceSummary, steps: Sequence[Sequence[RunRecord]]) -> s
     return render_document(
         "sequence.html.jinja",
         title=f"{counted(len(found.steps), 'request', 'requests')}, one after the other",
+        answer=f"{_line(found.steps[-1])}.",
         lead=_lead(found, steps),
         heads=("model", *QUESTIONS[:2], _STAYED, QUESTIONS[2]),
         grid_rows=[_grid_row(step) for step in found.every],
@@ -300,15 +301,17 @@ def _grid_row(step: StepSummary) -> GridRow:
     return row._replace(note=note, cells=(forgot, kept, stayed_forgotten(step) or "–", cost))
 
 
+def _line(step: StepSummary) -> str:
+    """The verdict on a model in one line."""
+    stayed = stayed_forgotten(step)
+    said = "" if stayed is None else f"; {_STAYED.lower().rstrip('?')}: {stayed.words}"
+    return f"{step.verdict.line}{said}"
+
+
 def sequence_lines(found: SequenceSummary) -> list[str]:
     """Each model in a line of text, and what to do next."""
-    lines = []
-    for step in found.every:
-        stayed = stayed_forgotten(step)
-        said = f"; {_STAYED.lower().rstrip('?')}: {stayed.words}" if stayed is not None else ""
-        lines.append(f"{step.verdict.line}{said}")
     todo = next_steps(_next(found))
-    return [*lines, *(f"Next, {models}: {step}" for step, models in todo.items())]
+    return [*map(_line, found.every), *(f"Next, {models}: {step}" for step, models in todo.items())]
 
 
 def _next(found: SequenceSummary) -> Iterator[tuple[str, str]]:
