@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -112,6 +113,12 @@ def test_the_answer_stands_at_the_top(records: list[RunRecord]) -> None:
     many = [replace(twin, name=f"twin {i}") for i in range(5)]
     assert first([*others, *many]) == "Of 5 unlearned models, 5 are like a retrained model."
     assert '<p class="lead">' not in page.render(others, "x")
+
+
+def test_headings_go_down_level_by_level(html: str) -> None:
+    levels = [int(t[1]) for t, _ in Read(html).tags if re.fullmatch("h[1-6]", t)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
 
 
 def test_the_page_is_the_same_bytes_each_time(
