@@ -256,6 +256,19 @@ def test_a_record_names_plain_files_only(tmp_path: Path) -> None:
         assert what == f"names the file {name!r}, which is not a plain name"
 
 
+def test_the_checkpoint_of_an_evaluation_is_looked_for_in_the_given_folders_only(
+    tmp_path: Path,
+) -> None:
+    save_file({"w": torch.ones(2)}, tmp_path / "m.safetensors")
+    inputs = {"checked_model": weights_digest(tmp_path / "m.safetensors")}
+    for number, name in enumerate(("../../m.safetensors", str(tmp_path / "m.safetensors"))):
+        path = tmp_path / "in" / "records" / f"{number}.json"
+        write(seal(made(inputs=inputs, job={"checkpoint": name})), path)
+        assert errors(verify([path])) == [
+            (path.name, f"names the file {name!r}, which is not a plain name")
+        ]
+
+
 def test_a_list_of_ids_may_be_given_beside_records(run_folder: Path) -> None:
     result = verify(sorted(run_folder.glob("*.json")), Options(strict=True))
     assert result.status == 0 and "2 to forget and 2 to retain" in result.findings[-1].what

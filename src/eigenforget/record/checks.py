@@ -168,10 +168,8 @@ def _named(record: RunRecord) -> Iterator[_NamedFile]:
 def _files(item: StoredRecord, files: Files, others: _Others) -> Iterator[VerifyFinding]:
     for entry in _named(item.record):
         name = entry.name
-        if name != Path(name).name or name in ("", ".", ".."):
-            yield VerifyFinding(
-                "error", str(item.path), f"names the file {name!r}, which is not a plain name"
-            )
+        if not _is_plain(name):
+            yield _not_plain(item, name)
             continue
         try:
             yield _file(item, entry, files, others)
@@ -232,10 +230,24 @@ def _which(path: Path, record: RunRecord, files: Files) -> str:
     )
 
 
+def _is_plain(name: str) -> bool:
+    """Whether it names a file in a folder, and not a way to another one."""
+    return name == Path(name).name and name not in ("", ".", "..")
+
+
+def _not_plain(item: StoredRecord, name: str) -> VerifyFinding:
+    what = f"names the file {name!r}, which is not a plain name"
+    return VerifyFinding("error", str(item.path), what)
+
+
 def _models(item: StoredRecord, files: Files) -> Iterator[VerifyFinding]:
     own = {entry.name: entry.digest for entry in _named(item.record)}
     for key, digest in _model_digests(item.record):
         name = _file_name(item, key)
+        if name and not _is_plain(name):
+            if name not in own:  # otherwise it was reported
+                yield _not_plain(item, name)
+            continue
         found = files.named(name, item.path) if name else []
         # Where no file has the name, any other may hold the weights, but for those that the record
         # names as something else.

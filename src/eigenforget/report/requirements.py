@@ -225,7 +225,7 @@ def _judged(
 def _answer(quantity: Quantity, verdict: Verdict) -> tuple[str, str]:
     """The answer in the words of requirements, and what was seen."""
     if quantity == "verdict":
-        return verdict.slug, f"the verdict is {verdict.slug}: {verdict.line}"
+        return verdict.slug, f"it is {verdict.slug}"
     found: QuestionAnswer = verdict.forgot if quantity == "forgot" else verdict.kept
     return found.slug, f"the answer is {found.words}"
 
