@@ -69,7 +69,9 @@ def test_the_verdicts_stand_first_with_signs(records: list[RunRecord]) -> None:
     lines = printed(records).partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in lines[1:5]] == ["muda", "finetune", "twin", "head_mask"]
     assert lines[2].split("  ")[1].strip() == "still remembers" and "✗ no" in lines[2]
-    assert "finetune: no, " in "\n".join(lines[5:]) and "head_mask: no, " in "\n".join(lines[5:])
+    assert "finetune, forgot: no, " in "\n".join(
+        lines[5:]
+    ) and "head_mask, forgot: no, " in "\n".join(lines[5:])
 
 
 def test_the_terminal_table_fits_80_columns_and_shows_every_number(

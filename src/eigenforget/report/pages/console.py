@@ -13,7 +13,7 @@ from eigenforget.core.text import joined, listed
 from eigenforget.record import RunRecord
 from eigenforget.report.glossary import HEADLINE, NAMES, label
 from eigenforget.report.table import Column, Row, Table, build, in_units, number, percent, signed
-from eigenforget.report.verdict import verdicts
+from eigenforget.report.verdict import Verdict, verdicts
 
 _SHORT = {"in": "in", "residual": "res", "over-forgotten": "over", "off": "off", "": ""}
 _STYLES = {
@@ -52,7 +52,7 @@ def rich_table(records: Sequence[RunRecord], width: int = 80) -> Group:
     legend = _legend(len(oracles), more=len(table.columns) - len(shown))
     return Group(
         *_verdicts(table),
-        *(_block(table._replace(columns=tuple(shown)), oracles, block) for block in blocks),
+        *_apart([_block(table._replace(columns=tuple(shown)), oracles, b) for b in blocks]),
         Text(legend),
         *map(Text, _without_value(shown, table)),
     )
@@ -89,14 +89,21 @@ def _verdicts(table: Table) -> list[Text | rich.table.Table]:
         answers = [Text(f"{a.sign} {a.answer}", _ANSWERS[a.sign]) for a in v.answers[:2]]
         outcome = Text(v.outcome, _OUTCOMES[v.slug])
         grid.add_row(Text(v.model), outcome, *answers, Text(v.cost.words))
-    reasons = [
-        f"{v.model}: {sentence}"
-        for v in said
-        for sentence in (v.forgot.words, v.kept.words)
-        if not sentence.startswith("yes")
-    ]
-    # Without retrained models both answers have the same reason.
-    return [grid, *map(Text, dict.fromkeys(reasons)), Text("")]
+    return [grid, *(Text(line) for v in said for line in _reasons(v)), Text("")]
+
+
+def _reasons(verdict: Verdict) -> list[str]:
+    """Why an answer is not yes; without retrained models both have the same reason."""
+    found: dict[str, list[str]] = {}
+    for head, answer in (("forgot", verdict.forgot), ("kept", verdict.kept)):
+        if answer.answer != "yes":
+            found.setdefault(answer.words, []).append(head)
+    return [f"{verdict.model}, {joined(heads)}: {words}" for words, heads in found.items()]
+
+
+def _apart(blocks: Sequence[rich.table.Table]) -> list[Text | rich.table.Table]:
+    """The blocks with an empty line between them."""
+    return [part for block in blocks for part in (Text(""), block)][1:]
 
 
 def _blocks(models: Sequence[Row], width: int) -> list[list[Row]]:
