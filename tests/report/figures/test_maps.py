@@ -88,6 +88,14 @@ def test_too_few_samples_say_nothing() -> None:
     assert maps_reading([with_map([0.0, 1.0], [0, 1], [False, True])]) == ""
 
 
+def test_a_map_without_forget_samples_says_so_and_lists_none() -> None:
+    """Held-out samples have no forget set where single samples are forgotten."""
+    bare = [with_map([0.0, 1.0], [0, 1], [False, False])]
+    assert "None of these samples is of the forget set" in maps_reading(bare)
+    (plot,) = maps_figure(bare).plots
+    assert "forget set" not in {trace.name for trace in plot.traces}
+
+
 def test_many_models_are_cut_and_none_is_an_error() -> None:
     many = {"original": "original", **{f"m{i}": "unlearned" for i in range(20)}}
     assert len(map_models(whole(models=many), "pca").judged) == MOST_CHOICES  # type: ignore[arg-type]

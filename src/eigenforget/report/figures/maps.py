@@ -84,11 +84,11 @@ def map_models(records: Sequence[RunRecord], kind: str) -> MapModels:
 def maps_reading(records: Sequence[RunRecord], *, kind: str = "pca") -> str:
     """Whether forget samples lie among themselves: of their neighbours, the share of their kind."""
     before, judged, after = map_models(records, kind)
-    shares = {}
-    for record in (*before, *judged[:1], *after):
-        share = _among_themselves(series.read_feature_map(record, kind))
-        if share is not None:
-            shares[record.name] = share
+    maps = {r.name: series.read_feature_map(r, kind) for r in (*before, *judged[:1], *after)}
+    if not any(any(found.forget) for found in maps.values()):
+        return "None of these samples is of the forget set: the map shows the classes alone."
+    asked = {name: _among_themselves(found) for name, found in maps.items()}
+    shares = {name: share for name, share in asked.items() if share is not None}
     if not shares:
         return ""
     told = beside(records, shares, lambda share: f"{100 * share:.0f}%")
@@ -124,9 +124,10 @@ def _draw(panels: Panels, panel: int, found: series.FeatureMap, choice: str) -> 
     for c in classes:
         places = _places(found, of[c])
         panels.add(panel, f"class {c}", places, _OTHERS, choice=choice, listed=False)
-    told = [f"{shown(found.id[j], 60)}, class {shown(found.label[j])}" for j in mine]
-    look = FORGET.marks(8)
-    panels.add(panel, _FORGET, _places(found, mine), look, choice=choice, texts=told)
+    if mine:
+        told = [f"{shown(found.id[j], 60)}, class {shown(found.label[j])}" for j in mine]
+        look = FORGET.marks(8)
+        panels.add(panel, _FORGET, _places(found, mine), look, choice=choice, texts=told)
     if len(classes) > _MOST_NAMED:
         return
     x, y = (

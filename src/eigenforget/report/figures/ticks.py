@@ -39,11 +39,11 @@ def round_numbers(low: float, high: float, *, log: bool, most: int = 6) -> list[
     """Round numbers from low to high, some `most` of them.
 
     Linear: multiples of 1, 2 or 5 times a power of ten. Logarithmic: powers of ten, and 2 and 5
-    times these where there are few.
+    times these where there are few; multiples, as on a linear one, where there is but one of these.
     """
     low, high = min(low, high), max(low, high)
-    if log:
-        return _powers(low, high, most)
+    if log and len(found := _powers(low, high, most)) > 1:
+        return found
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     enough = next(i for i, m in enumerate(_STEPS) if i and m * power * most >= high - low)
     found = _multiples(low, high, _STEPS[enough] * power)
