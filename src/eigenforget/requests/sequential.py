@@ -82,5 +82,5 @@ def _check_again(index: Index, twice: np.ndarray, *, allowed: bool) -> None:
         were = "sample was" if count == 1 else "samples were"
         raise EigenforgetError(
             f"{count} {were} already forgotten by an earlier step: {listed(index.ids[twice])}; "
-            f'say again="skip" in the sequence to skip them'
+            f'say again="skip" (--again skip) to skip them'
         )
