@@ -28,12 +28,16 @@ from eigenforget.training.recipe import Recipe
 
 
 def experiment(
-    *, epochs: int = 1, request: str = "by_class(label=3)", model: str = "mlp(hidden=(16,))"
+    *,
+    epochs: int = 1,
+    request: str = "by_class(label=3)",
+    model: str = "mlp(hidden=(16,))",
+    data: str = "digits()",
 ) -> Experiment:
-    data = parse("digits()", DATASETS, "data set")
+    known = parse(data, DATASETS, "data set")
     chosen = parse(request, REQUESTS, "request")
     return Experiment(
-        data, parse(model, MODELS, "model"), Recipe(epochs=epochs), chosen, Engine(device="cpu")
+        known, parse(model, MODELS, "model"), Recipe(epochs=epochs), chosen, Engine(device="cpu")
     )
 
 
@@ -59,6 +63,8 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
         identity_of(experiment(epochs=2), "oracle", 0),
         identity_of(experiment(request="by_class(label=4)"), "oracle", 0),
         identity_of(experiment(model="mlp(hidden=(17,))"), "oracle", 0),
+        identity_of(experiment(data="digits(normalize='none')"), "oracle", 0),
+        identity_of(experiment(data="digits(normalize='mean=0.5 std=0.5')"), "oracle", 0),
         identity_of(
             replace(experiment(), engine=Engine(device="cpu", precision="64-true")), "oracle", 0
         ),
@@ -77,6 +83,17 @@ def test_all_that_decides_the_weights_is_part_of_the_address() -> None:
     assert identity_of(experiment(request="by_class(label=4)"), "original", 0) == identity_of(
         experiment(), "original", 0
     )
+
+
+def test_how_texts_are_read_is_part_of_the_address(tmp_path: Path) -> None:
+    rows = [f"word{n} other{n % 3} more,{n % 2}" for n in range(20)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,label", *rows]))
+    settings = ("", "max_length=2", "vocabulary=5")
+    spelled = [f"text(path='{tmp_path / 't.csv'}', {more})" for more in settings]
+    jobs = [experiment(data=text, model="text_mlp()", request="at_random(n=2)") for text in spelled]
+    assert len({job.data.digest for job in jobs}) == 1, "the texts are the same"
+    found = [ModelCache(tmp_path).path_for(job, "original", 0) for job in jobs]
+    assert len(set(found)) == len(found)
 
 
 def test_a_damaged_file_is_named_set_aside_and_trained_anew(tmp_path: Path) -> None:

@@ -157,6 +157,14 @@ def test_models_of_other_data_are_not_compared(here, capsys) -> None:
     assert "r.safetensors was made from other data" in line
 
 
+def test_models_of_other_inputs_are_not_compared(here, capsys) -> None:
+    raw = data(here / "t.csv")[:-1] + ", normalize='none')"
+    base = ("train", "--data", raw, "--model", MODEL, "--recipe", RECIPE)
+    run(*base, "--without", FORGET[1], "--out", here / "r.safetensors", "--overwrite")
+    line = refused(capsys, *evaluating(here))
+    assert "r.safetensors: was trained on numbers as they are" in line and "same inputs" in line
+
+
 def test_other_inputs_than_the_model_was_trained_on_are_an_error_that_names_both(
     here, capsys
 ) -> None:

@@ -98,7 +98,7 @@ def compare(
     experiment = experiment_of(*original, specs, engine, salt=salt)
     if CHANGED_DATA not in specs.allow:
         for file in (*files[1:], *peers):
-            check_same_data(file.path, file.stored, original[1], experiment.data.digest)
+            check_same_data(file.path, file.stored, original[1], experiment.data)
     last = 1 + len(paths.oracles)
     check_references(files[0], files[1:last], experiment)
     warn_of_doubts(files[0], [*files[last:], *peers], experiment)

@@ -92,24 +92,28 @@ class DataFacts(NamedTuple):
         except (KeyError, TypeError, ValueError, RecursionError):
             raise EigenforgetError("what it says of its data is damaged") from None
 
-    def check_inputs(self, data: Data) -> None:
+    def check_inputs(self, data: Data, *, cure: str = "") -> None:
         """Checks that inputs and classes of the data mean what they meant to the model.
+
+        Args:
+            data: The data.
+            cure: What to do where they do not; by default to give the data as it was.
 
         Raises:
             EigenforgetError: They do not; the message names both.
         """
         then, now = self.normalisation, data.normalisation
         if then is not None and now is not None and not then.near(now):
-            cure = f"normalize={then.spelled()!r}" if len(then.mean) <= 4 else "normalize as then"
+            few = f"normalize={then.spelled()!r}" if len(then.mean) <= 4 else "normalize as then"
             raise EigenforgetError(
-                f"was trained on {then.words()}, and --data gives {now.words()}; give {cure}, or "
-                "leave --data out"
+                f"was trained on {then.words()}, and the data gives {now.words()}; "
+                f"{cure or f'give {few}, or leave --data out'}"
             )
         if self.coding and self.coding != data.coding:
+            as_then = "give the data, with its order of classes and its tokenizer, as it was then"
             raise EigenforgetError(
                 "the classes, words or categories that became numbers are not those that the model "
-                "was trained with; give the data, with its order of classes and its tokenizer, as "
-                "it was then"
+                f"was trained with; {cure or as_then}"
             )
 
     def known_rows(self, checkpoint: Path, salt: Path | None) -> KnownRows | None:

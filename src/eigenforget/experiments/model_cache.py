@@ -22,6 +22,7 @@ from eigenforget.core.imports import path_of
 from eigenforget.core.locks import held
 from eigenforget.core.spec import as_json
 from eigenforget.core.version import __version__
+from eigenforget.data.bundle import Data
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.models import checkpoint
 from eigenforget.record import canonical, file_digest, value_digest
@@ -54,9 +55,9 @@ class StoredModel(NamedTuple):
 class ModelCache:
     """Originals and oracles in a folder.
 
-    Their weights follow from the data (by content digest), the specs of model and recipe, the split
-    (for oracles), the seed and the version of the training code. They also follow from the
-    precision, the memory order, the kind of device and, on a CPU, the number of threads. A file
+    Their weights follow from the data (by content digest, and by what becomes of its values), the
+    specs of model and recipe, the split (for oracles), the seed and the version of the training
+    code. They also follow from the precision, the memory order, the kind of device and, on a CPU, the number of threads. A file
     whose tensors or metadata (specs, seconds, cost) do not have the digest written in it is set
     aside (its name gets .damaged) and trained anew. Locks are held by the operating system, so a
     process that dies leaves none.
@@ -226,7 +227,8 @@ def identity_of(
     """All that decides the weights.
 
     Specs are resolved, so that two spellings of one model are one model. Files that the model's
-    spec names count, and so do threads on a processor: they change the order of additions.
+    spec names count, and so do threads on a processor: they change the order of additions. The
+    digest of the data is that of raw values, so what is done to them counts as well.
     """
     engine = experiment.engine
     if engine.devices > 1:
@@ -240,6 +242,7 @@ def identity_of(
     more = {
         "accumulate": engine.accumulate if engine.accumulate > 1 else None,
         "files": files or None,
+        "inputs": _made_of_values(experiment.data),
         "threads": threads if device == "cpu" and threads > 1 else None,
     }
     return {key: value for key, value in more.items() if value is not None} | {
@@ -253,6 +256,16 @@ def identity_of(
         "device": device,
         "code": f"{__version__}/{TRAINING_REVISION}",
     }
+
+
+def _made_of_values(data: Data) -> list[Any] | None:
+    """What the inputs of a data set depend on beside its values; None where on these alone."""
+    if data.vocabulary is not None:  # which words have ids, and how many of a text are read
+        return [data.encoding, data.vocabulary, *data.input_shape]
+    normalised = data.normalisation
+    if normalised is None or normalised.normalize == "train":
+        return None
+    return [normalised.spelled()]
 
 
 def named_files(spec: Any) -> dict[str, str]:

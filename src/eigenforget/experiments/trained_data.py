@@ -10,6 +10,7 @@ from torch import nn
 
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError, naming
+from eigenforget.data.bundle import Data
 from eigenforget.data.normalisation import Normalisation
 from eigenforget.experiments.data_facts import DataFacts, described_changes
 from eigenforget.experiments.experiment import Experiment
@@ -58,24 +59,28 @@ def experiment_of(
     return experiment
 
 
-def check_same_data(path: Path, stored: Checkpoint, original: Checkpoint, data: str) -> None:
-    """Checks that a checkpoint was made from the data of the original.
+def check_same_data(path: Path, stored: Checkpoint, original: Checkpoint, data: Data) -> None:
+    """Checks that a checkpoint was made from the data of the original, and from the same inputs.
 
     Args:
         path: The checkpoint.
         stored: What is in it.
         original: The original.
-        data: Digest of the data, for an original that tells of none.
+        data: The data that all are measured on; its digest counts for an original that tells of
+            none.
 
     Raises:
-        EigenforgetError: It was made from other data.
+        EigenforgetError: It was made from other data, or from other inputs, as by another
+            normalisation.
     """
-    mine = DataFacts.read(stored.metadata).data
-    if mine and mine != (DataFacts.read(original.metadata).data or data):
+    facts = DataFacts.read(stored.metadata)
+    if facts.data and facts.data != (DataFacts.read(original.metadata).data or data.digest):
         raise EigenforgetError(
             f"{path} was made from other data than the original; compare models of the same data, "
             f"or give --allow {CHANGED_DATA}"
         )
+    with naming(str(path)):
+        facts.check_inputs(data, cure="compare models that were made from the same inputs")
 
 
 def check_recall(
