@@ -205,8 +205,10 @@ class Engine:
             phases = change(model, phases)
         phases = _with_statistics_kept(model, phases)
         constants, processes = infinite_constants(model), self.processes
-        training = _Training(self, self.placed(model), phases, epochs, layer)
+        model = self.placed(model)
+        # First: what averages gradients over processes gives all of them the weights of one.
         processes.check_same(model, "before training: build or load it in the same way on each")
+        training = _Training(self, model, phases, epochs, layer)
         own_dropout = [processes.rank] if processes.rank else []
         with (
             seeds.torch_state_kept(self.fabric.device),

@@ -284,9 +284,7 @@ class Processes:
         """
         if self.count == 1:
             return loss
-        return DistributedDataParallel(
-            loss, find_unused_parameters=True, broadcast_buffers=False, init_sync=False
-        )
+        return DistributedDataParallel(loss, find_unused_parameters=True, broadcast_buffers=False)
 
     def _stacked(self, own: Tensor) -> Tensor:
         """The tensors of all processes, which have one shape, along a new first dimension.
