@@ -201,21 +201,21 @@ def kind_of_name(name: str, choices: Sequence[type], what: str) -> type:
 
 def describe(kind: type) -> list[tuple[str, str, str, str]]:
     """(field, type, default, description) of each field, for help texts."""
-    hints = typing.get_type_hints(kind)
-    docs = getattr(kind, "__pydantic_fields__", {})
+    hints, noted = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
     rows = []
     for f in dataclasses.fields(kind):
         default = _default(f)
         shown = "required" if default is dataclasses.MISSING else repr(default)
-        note = _note(docs[f.name]) if f.name in docs else ""
-        rows.append((f.name, _type_name(hints[f.name]), shown, note))
+        rows.append((f.name, _type_name(hints[f.name]), shown, _note(noted[f.name], f.default)))
     return rows
 
 
-def _note(field: pydantic.fields.FieldInfo) -> str:
+def _note(hint: Any, default: Any) -> str:
     """The description of a field, or the last string that its type is annotated with."""
-    strings = [item for item in field.metadata if isinstance(item, str)]
-    return field.description or (strings[-1] if strings else "")
+    items = (*getattr(hint, "__metadata__", ()), default)
+    fields = [item.description for item in items if isinstance(item, pydantic.fields.FieldInfo)]
+    strings = [item for item in items[:-1] if isinstance(item, str)]
+    return next(filter(None, (*reversed(fields), *reversed(strings))), "")
 
 
 def one_line(error: pydantic.ValidationError) -> str:
