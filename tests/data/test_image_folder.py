@@ -114,7 +114,8 @@ def test_bad_image_folders_are_refused(tmp_path):
         broken.write_bytes(content)
         assert refusal(data.load).startswith(f"{broken}: not a readable image: ")
     Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(broken)
-    assert refusal(data.load) == f"{broken}: images must have 8 bits per channel, got mode 'I;16'"
+    line = f"{broken}: images must have 8 bits per channel, got mode "
+    assert refusal(data.load) in (f"{line}'I;16'", f"{line}'I'")  # by the version of Pillow
 
 
 def test_image_folder_sides_must_have_the_same_classes(tmp_path):

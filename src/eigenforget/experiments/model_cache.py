@@ -57,10 +57,10 @@ class ModelCache:
 
     Their weights follow from the data (by content digest, and by what becomes of its values), the
     specs of model and recipe, the split (for oracles), the seed and the version of the training
-    code. They also follow from the precision, the memory order, the kind of device and, on a CPU, the number of threads. A file
-    whose tensors or metadata (specs, seconds, cost) do not have the digest written in it is set
-    aside (its name gets .damaged) and trained anew. Locks are held by the operating system, so a
-    process that dies leaves none.
+    code. They also follow from the precision, the memory order, the kind of device and, on a CPU,
+    the number of threads. A file whose tensors or metadata (specs, seconds, cost) do not have the
+    digest written in it is set aside (its name gets .damaged) and trained anew. Locks are held by
+    the operating system, so a process that dies leaves none.
 
     Attributes:
         folder: Where the models are.
