@@ -24,7 +24,7 @@ import pages
 from cyclopts import App
 
 from eigenforget.core.spec import spell
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.methods import MUDA
 from eigenforget.record import RunRecord, write_text
 from eigenforget.report.cost import shares
@@ -266,7 +266,7 @@ def main(
     figures: Path = HERE.parent / "docs" / "ablations",
 ) -> None:
     """Draw the figures of FOLDER's records and put the tables into the page."""
-    by_request = problems(folder)
+    by_request = seeds_by_request(folder)
     figures.mkdir(parents=True, exist_ok=True)
     for question in QUESTIONS:
         found = answer(question, by_request.get(question.request, []))
@@ -275,10 +275,11 @@ def main(
     print(f"wrote {len(QUESTIONS)} figures to {figures} and as many tables into {page}")
 
 
-def problems(folder: Path) -> dict[str, list[Sequence[RunRecord]]]:
+def seeds_by_request(folder: Path) -> dict[str, list[Sequence[RunRecord]]]:
     """The records of each training seed, by request."""
     found = {
-        p.seeds[0][0].job["request"]["spec"]: list(p.seeds) for p in read_problems(folder).values()
+        p.seeds[0][0].job["request"]["spec"]: list(p.seeds)
+        for p in read_experiments(folder).values()
     }
     if not found:
         raise SystemExit(

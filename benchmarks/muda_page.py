@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pages
 from cyclopts import App
 
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.record import RunRecord
 from eigenforget.report.cost import shares
 from eigenforget.report.decision import DecisionScore
@@ -73,7 +73,7 @@ def main(
     """Fill the tables of PAGE and README from the others."""
     found = {}
     for folder in (results, samples, stable, more, tiny):
-        experiments = read_problems(folder)
+        experiments = read_experiments(folder)
         if not experiments:
             raise SystemExit(f"no records of methods beside retrained models in {folder}")
         prefix = "stable-" if folder == stable else ""  # the same experiments as in RESULTS

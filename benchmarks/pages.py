@@ -24,7 +24,7 @@ import feature_maps
 from cyclopts import App
 
 from eigenforget.core import bands
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.experiments.bench.results import write_pages
 from eigenforget.experiments.bench.scores_file import read_studies, write_scores_file
 from eigenforget.record import RunRecord, write_text
@@ -188,8 +188,8 @@ def _counted(cell: str) -> float:
 
 def case_pages(folder: Path) -> None:
     """summary.md and summary.svg of each case in a folder of its own."""
-    for problem in read_problems(folder).values():
-        studies = [study_of(records) for records in problem.seeds]
+    for experiment in read_experiments(folder).values():
+        studies = [study_of(records) for records in experiment.seeds]
         name, what = CASES[request_of(studies)]
         first = studies[0].records[0]
         count = sum(r.role == "oracle" for r in studies[0].records)
@@ -449,9 +449,11 @@ def plan_pages(folder: Path) -> None:
     for results in sorted(path for path in folder.iterdir() if path.is_dir()):
         plan = ROOT / "benchmarks" / "plans" / f"{results.name}.toml"
         title = tomllib.loads(plan.read_text(encoding="utf-8"))["title"]
-        problems = read_problems(results)
+        experiments = read_experiments(results)
         order = dict.fromkeys(path.partition("/")[0] for path in read_studies(results))
-        write_pages(results, title, {name: problems[name] for name in order if name in problems})
+        write_pages(
+            results, title, {name: experiments[name] for name in order if name in experiments}
+        )
 
 
 PAGES: dict[str, Callable[[Path], Any]] = {

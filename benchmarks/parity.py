@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from cyclopts import App
 
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.record import write_text
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.pages.leaderboard import (
@@ -72,7 +72,7 @@ app = App(help=__doc__)
 class Shown(NamedTuple):
     """A section of the page; figure: a path from the page, of scores × methods."""
 
-    problem: Problem
+    experiment: Problem
     of: Sequence[LeaderboardRow]
     figure: str
 
@@ -123,14 +123,16 @@ def sections_of(folder: Path, beside: Path) -> list[Shown]:
     """What the results of a plan show, with paths of figures from a folder. Errors: there is
     nothing.
     """
-    found = read_problems(folder)
+    found = read_experiments(folder)
     if not found:
         raise SystemExit(f"no records of methods beside retrained models in {folder}")
     figures = {
         name: Path(os.path.relpath(folder / name / "summary.svg", beside)).as_posix()
         for name in found
     }
-    return [Shown(problem, methods(problem), figures[name]) for name, problem in found.items()]
+    return [
+        Shown(experiment, methods(experiment), figures[name]) for name, experiment in found.items()
+    ]
 
 
 @app.command
@@ -141,8 +143,8 @@ def choose(folder: Path) -> None:
     five points; where none does, the one that loses least. Of equal ones the one with the higher
     retained test accuracy.
     """
-    for problem in read_problems(folder).values():
-        for spec in chosen(methods(problem)):
+    for experiment in read_experiments(folder).values():
+        for spec in chosen(methods(experiment)):
             print(spec)
 
 
@@ -159,14 +161,14 @@ def _rank(m: LeaderboardRow) -> tuple[float, ...]:
     return (1.0, m.inside or 0.0, -lost) if lost <= LOST else (0.0, -lost)
 
 
-def methods(problem: Problem) -> list[LeaderboardRow]:
+def methods(experiment: Problem) -> list[LeaderboardRow]:
     """Every method of the experiment that has a result, with the scores that are asked of random
     requests where it is one.
     """
     random = any(
-        record.name.startswith(OURS_RANDOM) for records in problem.seeds for record in records
+        record.name.startswith(OURS_RANDOM) for records in experiment.seeds for record in records
     )
-    return [entry for entry in leaderboard_rows(problem, ALSO if random else ()) if entry.marks]
+    return [entry for entry in leaderboard_rows(experiment, ALSO if random else ()) if entry.marks]
 
 
 def page(found: Sequence[Shown]) -> str:
@@ -228,7 +230,7 @@ def overview(shown: Shown, own: LeaderboardRow) -> str:
     wins, losses = sum(len(w) for w, _ in sides), sum(len(lost) for _, lost in sides)
     counted = "–" if own.fraction is None else f"{100 * own.fraction:.0f} %"
     cells = [
-        shown.problem.title,
+        shown.experiment.title,
         f"`{own.name}`",
         f"{near(own)}/{len(own.marks)}",
         best,
@@ -242,7 +244,7 @@ def overview(shown: Shown, own: LeaderboardRow) -> str:
 
 
 def section(shown: Shown) -> str:
-    problem, of, random = shown.problem, shown.of, shown.random
+    experiment, of, random = shown.experiment, shown.of, shown.random
     columns = [
         "method",
         "within two half-widths of the band",
@@ -253,7 +255,7 @@ def section(shown: Shown) -> str:
     ]
     columns[1:1] = map(label, SHOWN) if random else []
     lines = [
-        f"\n## {problem.title}, training seeds {', '.join(str(records[0].job['seed']) for records in problem.seeds)}\n",
+        f"\n## {experiment.title}, training seeds {', '.join(str(records[0].job['seed']) for records in experiment.seeds)}\n",
         *(
             f"`{own.name}`: {verdict_random(own, of) if random else verdict(own)}\n"
             for own in shown.ours

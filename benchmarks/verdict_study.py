@@ -29,7 +29,7 @@ from eigenforget.experiments.bench.scores_file import (
     read_scores_file,
     write_scores_file,
 )
-from eigenforget.experiments.experiment import problem
+from eigenforget.experiments.experiment import outcome_without_model
 from eigenforget.record import RunRecord, slug, write_text
 
 HERE = Path(__file__).parent
@@ -120,7 +120,7 @@ def measured(models: Models, model: StudyModel) -> RunRecord:
         found = models.record(model)
     except (Refused, Diverged) as error:
         found = models.experiment.record(
-            "evaluate", model.name, problem(error), role=model.role, job=model.job
+            "evaluate", model.name, outcome_without_model(error), role=model.role, job=model.job
         )
     folder.mkdir(parents=True, exist_ok=True)
     sealed = record.seal(found)

@@ -368,7 +368,7 @@ def _half() -> float:
 def write_folder(folder: Path, seeds: dict[str, list[list[RunRecord]]]) -> Path:
     for i, of in enumerate(seeds.values()):
         for rows in of:
-            target = folder / f"problem{i}" / f"seed{rows[0].job['seed']}" / "records"
+            target = folder / f"experiment{i}" / f"seed{rows[0].job['seed']}" / "records"
             target.mkdir(parents=True)
             for j, sealed in enumerate(chained(rows)):
                 write_text(target / f"{j:03d}.json", canonical(to_json(sealed)) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eigenforget.experiments.bench import read_plan, read_scores_file
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -112,8 +112,8 @@ def test_plans_in_place_of_scripts_ask_for_what_was_published(name: str, folder:
             r.job["method"]["resolved"]["name"],
             r.job.get("retain_fraction", 1.0),
         )
-        for problem in read_problems(ROOT / "benchmarks" / "results" / folder).values()
-        for records in problem.seeds
+        for experiment in read_experiments(ROOT / "benchmarks" / "results" / folder).values()
+        for records in experiment.seeds
         for r in records
         if r.role in ("unlearned", "control") and "method" in r.job
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.report.pages.leaderboard import leaderboard_table
 from tests.experiments.bench.helpers import run_command
 
@@ -20,12 +20,12 @@ def test_the_board_is_made_again_from_the_records_and_goes_between_its_marks(
 ) -> None:
     results = uninterrupted[0]
     monkeypatch.chdir(results)
-    problems = read_problems(Path("out"))
-    assert len(problems) == 2 and all(len(p.seeds) == 2 for p in problems.values())
+    experiments = read_experiments(Path("out"))
+    assert len(experiments) == 2 and all(len(p.seeds) == 2 for p in experiments.values())
     assert run_command("leaderboard", "out") == 0
     printed = capsys.readouterr().out
     assert printed == leaderboard_table(
-        [p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in problems.items()]
+        [p._replace(title=f"[{n}](out/{n}/summary.md)") for n, p in experiments.items()]
     )
     board = (results / "out" / "leaderboard.md").read_text(encoding="utf-8")
     # The sentence, the picture, the table.

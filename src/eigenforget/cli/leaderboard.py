@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from eigenforget.cli.terminal import say
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.record import check_place, read_bytes, write_text
 from eigenforget.report.pages import leaderboard as report
 from eigenforget.report.pages.leaderboard import Problem
@@ -43,16 +43,16 @@ def leaderboard(
         raise EigenforgetError("leaderboard needs a folder with results of a plan")
     if into is not None:
         check_place(into, overwrite=True)
-    problems: dict[str, Problem] = {}
+    experiments: dict[str, Problem] = {}
     for folder in folders:
-        found = read_problems(folder)
+        found = read_experiments(folder)
         if not found:
             raise EigenforgetError(
                 f"{folder} has no results of a bench (EXPERIMENT/seedN/records or a scores file)"
             )
-        problems |= {f"{folder}/{name}": problem for name, problem in found.items()}
+        experiments |= {f"{folder}/{name}": experiment for name, experiment in found.items()}
     below = Path.cwd() if into is None else into.absolute().parent
-    linked = _linked(problems, below)
+    linked = _linked(experiments, below)
     if into is None:
         print(report.leaderboard_table(linked), end="")
         return
@@ -63,19 +63,19 @@ def leaderboard(
     say(f"wrote the table into {into}, and its picture {picture}", wrap=False)
 
 
-def _linked(problems: dict[str, Problem], below: Path) -> list[Problem]:
+def _linked(experiments: dict[str, Problem], below: Path) -> list[Problem]:
     """The experiments, whose titles are links from a folder to their summaries."""
-    short = {name: Path(name).name for name in problems}
-    for name in problems:  # two plans may share an experiment
+    short = {name: Path(name).name for name in experiments}
+    for name in experiments:  # two plans may share an experiment
         if list(short.values()).count(short[name]) > 1:
             short[name] = "/".join(Path(name).parts[-2:])
     links = {
         name: os.path.relpath(Path(name).absolute(), below).replace(os.sep, "/")
-        for name in problems
+        for name in experiments
     }
     return [
-        problem._replace(title=f"[{short[name]}]({links[name]}/summary.md)")
-        for name, problem in problems.items()
+        experiment._replace(title=f"[{short[name]}]({links[name]}/summary.md)")
+        for name, experiment in experiments.items()
     ]
 
 

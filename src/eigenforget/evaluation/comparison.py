@@ -33,10 +33,10 @@ class SeedComparison:
     """Methods over training seeds; printed, a markdown table.
 
     Attributes:
-        problem: The title, and for each training seed the records of one evaluation.
+        experiment: The title, and for each training seed the records of one evaluation.
     """
 
-    problem: Problem
+    experiment: Problem
 
     def __repr__(self) -> str:
         return self.to_markdown()
@@ -47,7 +47,7 @@ class SeedComparison:
     def to_markdown(self) -> str:
         """A line for each method: the mean of each score, which are in the band, and the cost."""
         with own_errors():
-            return details(self.problem)
+            return details(self.experiment)
 
     def to_latex(self, scores: Sequence[str] = ()) -> str:
         """A LaTeX tabular with the rules of booktabs: mean ± standard deviation over the seeds.
@@ -66,7 +66,7 @@ class SeedComparison:
                 f"unknown score {unknown[0]!r}; there are: {listed(self._scores)}"
             )
         with own_errors():
-            rows = leaderboard_rows(self.problem, [n for n in names if n not in PANEL])
+            rows = leaderboard_rows(self.experiment, [n for n in names if n not in PANEL])
         lines = [
             self._line("retrained", "oracle", names),
             self._line("original", "original", names),
@@ -80,7 +80,7 @@ class SeedComparison:
     def to_svg(self) -> str:
         """Methods × scores, coloured by the mean gap in half-widths of the band."""
         with own_errors():
-            return problem_figure(self.problem)
+            return problem_figure(self.experiment)
 
     def figure(self, path: str | Path) -> Path:
         """Writes the picture of `to_svg` into a file; returns its path."""
@@ -89,7 +89,7 @@ class SeedComparison:
 
     @cached_property
     def _tables(self) -> list[Table]:
-        return [build(records) for records in self.problem.seeds]
+        return [build(records) for records in self.experiment.seeds]
 
     @cached_property
     def _scores(self) -> list[str]:

@@ -422,7 +422,7 @@ class Experiment:
         metadata = {"eigenforget": run.kind, **self._told(run, output.recording)}
         place, series = output, {}
         if not isinstance(run.result, ModelAndCost) and output.path.exists():
-            ending = f".{problem(run.result).status}{output.path.suffix}"
+            ending = f".{outcome_without_model(run.result).status}{output.path.suffix}"
             place = replace(output, path=output.path.with_suffix(ending))
         with results.checkpoint_files(place) as files:
             if isinstance(run.result, ModelAndCost):
@@ -434,7 +434,7 @@ class Experiment:
                 outputs = {**outcome.outputs, **results.file_of(files.rows)}
                 outcome = replace(outcome, outputs=outputs)
             else:
-                outcome = problem(run.result)
+                outcome = outcome_without_model(run.result)
             unsealed = self.record(
                 run.kind,
                 output.path.stem,
@@ -560,7 +560,7 @@ def _saved(made: ModelAndCost, draft: Path, metadata: Mapping[str, str], output:
     return Outcome("ok", made.seconds, cost=made.cost, outputs=digests)
 
 
-def problem(error: Refused | Diverged) -> Outcome:
+def outcome_without_model(error: Refused | Diverged) -> Outcome:
     """The outcome of a run that made no model."""
     return Outcome("failed" if isinstance(error, Diverged) else "refused", 0.0, reason=str(error))
 

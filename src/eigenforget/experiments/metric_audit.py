@@ -19,7 +19,7 @@ from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.records import measurement_job
 from eigenforget.evaluation.scoring import check_skip, chosen_audits
 from eigenforget.experiments.cheats import Cheat, CheatParts
-from eigenforget.experiments.experiment import Experiment, problem
+from eigenforget.experiments.experiment import Experiment, outcome_without_model
 from eigenforget.experiments.study import Study
 from eigenforget.methods import Collapse, HeadDistill, HeadMask
 from eigenforget.methods.base import Method
@@ -152,7 +152,7 @@ class MetricAudit:
             }
             if not isinstance(trial.result, ModelAndCost):
                 yield self.experiment.record(
-                    "evaluate", name, problem(trial.result), role=role, job=job
+                    "evaluate", name, outcome_without_model(trial.result), role=role, job=job
                 )
                 continue
             same = [t for t in trials if t.method is trial.method and t is not trial]
@@ -181,7 +181,9 @@ class MetricAudit:
         try:
             model = cheat.make(CheatParts(*models, own.forget, own.retain, gone, own.engine, seed))
         except Refused as refusal:
-            return own.record("evaluate", name, problem(refusal), role="control", job=job)
+            return own.record(
+                "evaluate", name, outcome_without_model(refusal), role="control", job=job
+            )
         model.eval()
         measured = board.measure(model, "control", number=number)
         job |= unchanged_weights(models[0], model)

@@ -16,7 +16,7 @@ from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.core.seeds import derive
 from eigenforget.evaluation.board import Board
 from eigenforget.evaluation.records import with_verdicts
-from eigenforget.experiments.experiment import Experiment, described, problem
+from eigenforget.experiments.experiment import Experiment, described, outcome_without_model
 from eigenforget.experiments.study import Study
 from eigenforget.methods.base import Method
 from eigenforget.models.unchanged import unchanged_weights
@@ -168,7 +168,7 @@ class SequentialStudy:
     ) -> RunRecord:
         role = self.method.role
         if not isinstance(result, ModelAndCost):
-            return here.record("evaluate", name, problem(result), role=role, job=job)
+            return here.record("evaluate", name, outcome_without_model(result), role=role, job=job)
         own = {**job, **unchanged_weights(original, result.model)}
         return here.evaluation_record(name, result, board.measure(result.model, role), job=own)
 

@@ -12,7 +12,7 @@ from torch import nn
 from eigenforget import record
 from eigenforget.evaluation.board import Board, Measurement, Panel
 from eigenforget.evaluation.records import measurement_job, with_verdicts
-from eigenforget.experiments.experiment import Experiment, problem
+from eigenforget.experiments.experiment import Experiment, outcome_without_model
 from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
 from eigenforget.methods.certified_head import certificate_of
@@ -82,7 +82,7 @@ class Study:
         result = self.experiment.try_unlearn(original, method, seed=self.seed, log=log)
         if not isinstance(result, ModelAndCost):
             return self.experiment.record(
-                "evaluate", name, problem(result), role=method.role, job=job
+                "evaluate", name, outcome_without_model(result), role=method.role, job=job
             )
         done = watch(f"measure: {name}", 1)
         measured = board.measure(result.model, method.role)

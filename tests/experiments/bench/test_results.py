@@ -11,7 +11,7 @@ import pytest
 
 from eigenforget.core.spec import spell
 from eigenforget.experiments.bench import read_plan
-from eigenforget.experiments.bench.finished import read_problems
+from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.experiments.bench.results import names_of, write_out
 from tests import bench_plans
 from tests.experiments.bench.helpers import bench
@@ -78,14 +78,14 @@ def test_the_tables_have_a_row_for_each_score(uninterrupted: tuple[Path, str]) -
     results = uninterrupted[0]
     with (results / "out" / "table.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    problems = read_problems(results / "out")
+    experiments = read_experiments(results / "out")
     assert len(rows) == sum(
-        len(r.scores) for p in problems.values() for records in p.seeds for r in records
+        len(r.scores) for p in experiments.values() for records in p.seeds for r in records
     )
     one = next(
         r for r in rows if r["name"] == "finetune" and r["score"] == "da" and r["seed"] == "1"
     )
-    (record,) = [r for r in problems[one["experiment"]].seeds[1] if r.name == "finetune"]
+    (record,) = [r for r in experiments[one["experiment"]].seeds[1] if r.name == "finetune"]
     assert (
         float(one["value"]) == next(s.value for s in record.scores if s.name == "da")
         and one["method"] == "finetune(epochs=1)"

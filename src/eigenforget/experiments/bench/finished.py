@@ -10,7 +10,7 @@ from eigenforget.record import RunRecord
 from eigenforget.report.pages.leaderboard import Problem
 
 
-def read_problems(folder: Path) -> dict[str, Problem]:
+def read_experiments(folder: Path) -> dict[str, Problem]:
     """The experiments in a folder of results, by name, with the records of each seed."""
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
     for path, records in sorted(read_studies(folder).items()):

@@ -22,7 +22,7 @@ _NOT_OF_OUTPUTS = ("seed", "oracles", "skip", "audits", "map_points")
 
 
 class ObservationCache:
-    """Observations by the digests of problem and weights; the least recently used go first.
+    """Observations by digests of the data and the weights; the least recently used go first.
 
     Studies of several training seeds share their oracles, and jobs of one study come back to it.
 
@@ -41,20 +41,20 @@ class ObservationCache:
         experiment: Experiment,
         observe: Callable[[nn.Module], Observation],
     ) -> Callable[[nn.Module], Observation]:
-        """`observe`, which looks at no model of this problem twice.
+        """`observe`, which looks at no model twice on the same data and layers.
 
         Args:
             study: What is measured.
             experiment: Its data, loaded and split.
             observe: What gives the outputs of a model.
         """
-        problem: dict[str, Any] = {
+        measured: dict[str, Any] = {
             **{k: v for k, v in study.identity.items() if k not in _NOT_OF_OUTPUTS},
             "inputs": experiment.inputs(),
         }
 
         def once(model: nn.Module) -> Observation:
-            key = value_digest({**problem, "weights": model_digest(model)})
+            key = value_digest({**measured, "weights": model_digest(model)})
             if key not in self._kept:
                 self._kept[key] = observe(model)
             found = self._kept[key]

@@ -246,19 +246,19 @@ class _Reader:
         kind: Any = _KEYS[key].kind
         if kind is float and type(value) is int and abs(value) < 2**63:
             value = float(value)
-        problem = ""
+        fault = ""
         if type(value) is not kind:
-            problem = f"{key} takes values of type {kind.__name__}"
+            fault = f"{key} takes values of type {kind.__name__}"
         elif kind is int and abs(value) >= 2**63:
-            problem = f"{key} takes integers of up to 64 bits"
+            fault = f"{key} takes integers of up to 64 bits"
         elif key == "map_points" and value < 1:
-            problem = "map_points is 1 or more"
+            fault = "map_points is 1 or more"
         elif key == "retain_fraction" and not 0 <= value <= 1:
-            problem = "retain_fraction is from 0 (none) to 1 (all)"
+            fault = "retain_fraction is from 0 (none) to 1 (all)"
         elif key == "unseen" and not 0 <= value < 1:
-            problem = "unseen is from 0 (none) to below 1"
-        if problem:
-            raise EigenforgetError(f"{self.where(key, section)}: {problem}, got {displayed(value)}")
+            fault = "unseen is from 0 (none) to below 1"
+        if fault:
+            raise EigenforgetError(f"{self.where(key, section)}: {fault}, got {displayed(value)}")
         return self._parsed(key, value, section) if key in _REGISTRIES else value
 
     def _parsed(self, key: str, spec: str, section: int) -> Any:

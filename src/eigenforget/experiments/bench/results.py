@@ -135,28 +135,28 @@ def write_out(bench: Bench, out: Path) -> list[StudyResults]:
             _write_chain(results, out / results.folder, changes)
         write_scores_file(draft, {results.folder: results.records for results in found})
         _write_tables([row for results in found for row in _rows(results)], draft)
-        _draft_pages(out, bench.plan.title, _problems(found), changes)
+        _draft_pages(out, bench.plan.title, _experiments(found), changes)
     return found
 
 
-def write_pages(out: Path, title: str, problems: Mapping[str, Problem]) -> None:
+def write_pages(out: Path, title: str, experiments: Mapping[str, Problem]) -> None:
     """Writes the pages of a folder of results, all or none.
 
     They are leaderboard.md with its picture, and summary.md and summary.svg of each experiment.
     """
     with transaction() as changes:
-        _draft_pages(out, title, problems, changes)
+        _draft_pages(out, title, experiments, changes)
 
 
 def _draft_pages(
-    out: Path, title: str, problems: Mapping[str, Problem], changes: Transaction
+    out: Path, title: str, experiments: Mapping[str, Problem], changes: Transaction
 ) -> None:
-    for name, problem in problems.items():
-        details = leaderboard.details(problem, picture="summary.svg")
+    for name, experiment in experiments.items():
+        details = leaderboard.details(experiment, picture="summary.svg")
         draft = changes.folder(out / name)
-        write_text(draft / "summary.md", f"# {problem.title}\n\n{details}")
-        write_text(draft / "summary.svg", leaderboard.problem_figure(problem))
-    linked = [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in problems.items()]
+        write_text(draft / "summary.md", f"# {experiment.title}\n\n{details}")
+        write_text(draft / "summary.svg", leaderboard.problem_figure(experiment))
+    linked = [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in experiments.items()]
     text = leaderboard.leaderboard_table(linked, picture="leaderboard.svg")
     draft = changes.folder(out)
     write_text(draft / "leaderboard.md", f"# {title}\n\n{text}")
@@ -175,7 +175,7 @@ def _remove_others(out: Path, experiments: set[str], changes: Transaction) -> No
     )
 
 
-def _problems(found: Sequence[StudyResults]) -> dict[str, Problem]:
+def _experiments(found: Sequence[StudyResults]) -> dict[str, Problem]:
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
     for results in found:
         if any(r.role == "oracle" for r in results.records):

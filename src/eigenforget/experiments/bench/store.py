@@ -203,12 +203,12 @@ class Store:
             found = record.read(path)
             if place_of(found) == told:
                 return found
-            problem = f"{path}: is another result, of {place_of(found)} and not of {told}"
+            fault = f"{path}: is another result, of {place_of(found)} and not of {told}"
         except RecordError as error:
-            problem = str(error)
+            fault = str(error)
         with suppress(FileNotFoundError):
             path.replace(path.with_suffix(f".{int(time.time())}.damaged"))
-        self.warn(f"a result is damaged and is made anew by the next run: {problem}")
+        self.warn(f"a result is damaged and is made anew by the next run: {fault}")
         return None
 
 
