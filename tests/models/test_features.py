@@ -121,19 +121,12 @@ def made(kind: Any, *args: Any) -> nn.Module:
     return kind(*args)
 
 
-def test_by_order_and_by_width() -> None:
-    model = Late()
-    assert (
-        find_head(model)[0] == "project"
-    )  # the rule without more knowledge: the last one registered
-    assert find_head(model, CLASSES) == ("head", model.head)
-    assert (
-        find_head(model, 99)[0] == "project"
-    )  # a head may have more outputs than the data has classes
-    assert find_head(Both(), CLASSES)[0] == "head_dist"
+def test_by_order() -> None:
+    # The rule without more knowledge: the last one registered.
+    assert find_head(Late())[0] == "project"
     line = r"^ReLU has no nn\.Linear layer, so no classifier head was found; name the feature layer \(--layer\)$"
     with pytest.raises(EigenforgetError, match=line):
-        find_head(nn.ReLU(), CLASSES)
+        find_head(nn.ReLU())
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ def listed(values: Iterable[Any], limit: int = 10) -> str:
     return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
 
 
-def displayed(value: Any, limit: int = 120) -> str:
+def displayed(value: Any) -> str:
     """A value as it stands in a message: printable, on one line, and cut where it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # Python spells no integer of more than 4,300 digits
         size = f" of {value.bit_length()} bits" if isinstance(value, int) else ""
         return f"a huge {type(value).__name__}{size}"
-    return _cut(text, limit)
+    return _cut(text, 120)
 
 
 def as_line(text: str, limit: int = 2000) -> str:

@@ -189,16 +189,14 @@ def _keep_output(tap: Tap, key: str | None, _: nn.Module, __: Any, output: Any) 
     tap.keep(key, output)
 
 
-def find_head(model: nn.Module, num_classes: int | None = None) -> tuple[str, nn.Linear]:
+def find_head(model: nn.Module) -> tuple[str, nn.Linear]:
     """Find the classifier head.
 
     The attribute `eigenforget_head` of the model names it, where there is one (see `note_head`).
-    Otherwise it is the last registered nn.Linear, or the last one with `num_classes` outputs where
-    that number is given and there is one.
+    Otherwise it is the last registered nn.Linear.
 
     Args:
         model: Any module.
-        num_classes: The number of outputs that the head is expected to have.
 
     Returns:
         The name and the module of the head.
@@ -213,8 +211,7 @@ def find_head(model: nn.Module, num_classes: int | None = None) -> tuple[str, nn
     if not linears:
         what = f"{type(model).__name__} has no nn.Linear layer, so no classifier head was found"
         raise EigenforgetError(f"{what}; name the feature layer (--layer)")
-    fitting = [(name, module) for name, module in linears if module.out_features == num_classes]
-    return (fitting or linears)[-1]
+    return linears[-1]
 
 
 class TracedHeads(NamedTuple):

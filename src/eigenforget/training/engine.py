@@ -40,6 +40,9 @@ if TYPE_CHECKING:  # it takes as long to load as torch
     from lightning_fabric import Fabric
 
 
+_MEASURED = 512
+"""Samples of a batch in passes that measure."""
+
 Change = Callable[[nn.Module, Sequence[Phase]], Sequence[Phase]]
 """(model, phases) -> the phases that train it instead."""
 
@@ -238,7 +241,7 @@ class Engine:
         *,
         layer: str | None = None,
         layers: Sequence[str] = (),
-        batch_size: int = 512,
+        batch_size: int = _MEASURED,
     ) -> Iterator[tuple[Batch, Outputs]]:
         """Yield the outputs of a model in eval mode on each batch, in order.
 
@@ -268,7 +271,7 @@ class Engine:
                 named = zip(dict.fromkeys(layers), others, strict=True)
                 yield batch, Outputs(logits, features, dict(named))
 
-    def mapped(self, part: nn.Module, source: Source, *, batch_size: int = 512) -> TensorSource:
+    def mapped(self, part: nn.Module, source: Source) -> TensorSource:
         """What a part of a model in eval mode gives for each sample, with the labels, in order.
 
         Nothing is counted: the samples still have the rest of the model before them.
@@ -276,7 +279,6 @@ class Engine:
         Args:
             part: A module that gives a tensor with a row a sample.
             source: The samples.
-            batch_size: Samples per batch.
         """
         part = self.placed(part)
 
@@ -287,7 +289,7 @@ class Engine:
         given, labels = [], []
         with in_eval_mode(part):
             for batch, (tensor,) in self.processes.in_turns(
-                compute, source, batch_size, rows=lambda batch: len(batch.labels)
+                compute, source, _MEASURED, rows=lambda batch: len(batch.labels)
             ):
                 given.append(tensor)
                 labels.append(batch.labels)

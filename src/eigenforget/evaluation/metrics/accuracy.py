@@ -142,9 +142,9 @@ def interval_of_share(
     return Interval(min(low, value), max(high, value))
 
 
-def interval_around(value: float, half: float, span: tuple[float, float] = (0.0, 1.0)) -> Interval:
-    """The value ± half, cut to the range of the score."""
-    return Interval(max(value - half, span[0]), min(value + half, span[1]))
+def interval_around(value: float, half: float) -> Interval:
+    """The value ± half, cut to [0, 1]."""
+    return Interval(max(value - half, 0.0), min(value + half, 1.0))
 
 
 def checked(part: Part, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from eigenforget.core.bands import Z95
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.seeds import derive
 from eigenforget.core.types import Batch, Outputs, Part, Score
-from eigenforget.evaluation.metrics.accuracy import Interval, missing_share, share_score
+from eigenforget.evaluation.metrics.accuracy import interval_around, missing_share, share_score
 from eigenforget.evaluation.metrics.paired import Against, ComparisonKind, PairedMetric
 from eigenforget.evaluation.metrics.panel import PanelMetric, too_few
 from eigenforget.evaluation.metrics.similarity import (
@@ -213,8 +213,7 @@ class RulerM4(PanelMetric):
         null = nearest_cosines(retain, among=retain, leave_one_out=True)
         value = float(mid_ranks(nearest_cosines(forget, among=retain), among=null).mean())
         half = Z95 / math.sqrt(12 * counts[0])
-        interval = Interval(max(value - half, 0.0), min(value + half, 1.0))
-        return (share_score("ruler_m4", value, interval),)
+        return (share_score("ruler_m4", value, interval_around(value, half)),)
 
     def _state(self, side: Part, what: str) -> list[Tensor]:
         state: list[Tensor] = getattr(self, f"{side}_{what}")
