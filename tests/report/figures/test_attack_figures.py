@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from eigenforget.core.types import Batch, Outputs
@@ -65,7 +66,7 @@ def test_the_area_of_trapezoids_is_the_score(seed: int) -> None:
     members, others = scores(seed, 80, 120)
     metric = attack(members, others)
     series = metric.series()["mia_roc"]
-    area = np.trapezoid(np.array(series["true"]) / 80, np.array(series["false"]) / 120)
+    area = trapezoid(np.array(series["true"]) / 80, np.array(series["false"]) / 120)
     assert area == pytest.approx(
         roc_auc_score(np.r_[np.ones(80), np.zeros(120)], np.r_[members, others]), abs=1e-12
     )
