@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
 
 from eigenforget.core.errors import EigenforgetError
@@ -259,3 +260,12 @@ def test_labels_are_those_of_the_samples_where_the_targets_differ() -> None:
         warnings.simplefilter("error")
         as_source(Own(tensors, 0))
         as_source(Samples(Own(tensors, 5), label=1))
+
+
+def test_inputs_and_labels_come_to_one_device() -> None:
+    with FakeTensorMode():  # devices without values: there need be no GPU
+        x, y = torch.empty(10, 3, device="cuda"), torch.empty(10, dtype=torch.long)
+        for inputs in (x, {"ids": x, "mask": torch.ones(10, 3)}):
+            batch = next(as_source((inputs, y)).batches(4))
+            named = batch.inputs if isinstance(batch.inputs, dict) else {"": batch.inputs}
+            assert {t.device.type for t in (*named.values(), batch.labels)} == {"cuda"}

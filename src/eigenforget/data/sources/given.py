@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.core.text import first_line
-from eigenforget.data.sources.inputs import Inputs, Layout, label_tensor
+from eigenforget.data.sources.inputs import Inputs, Layout, label_tensor, mapped
 from eigenforget.data.sources.kinds import (
     UNREADABLE,
     DatasetSource,
@@ -154,7 +154,14 @@ def _from_pair(inputs: Any, labels: Any, what: str) -> Source:
         }
     else:
         given = _tensor(inputs, f"{what}: inputs")
-    return TensorSource(given, targets)
+    return _on_one_device(given, targets)
+
+
+def _on_one_device(inputs: Inputs, targets: Tensor) -> TensorSource:
+    """The samples where their first input is: labels are often made elsewhere, as by numpy."""
+    first = next(iter(inputs.values()), targets) if isinstance(inputs, Mapping) else inputs
+    there = first.device
+    return TensorSource(mapped(inputs, lambda value: value.to(there)), targets.to(there))
 
 
 def _targets(labels: Any, what: str) -> Tensor:
@@ -240,8 +247,8 @@ def _checked(source: DatasetSource, given: Samples, what: str) -> DatasetSource:
             )
         source = replace(source, plain=clean)
     rows = spread_rows(source, _LOOKED_AT)
-    seen = one_batch(replace(source, plain=None), _LOOKED_AT).labels.numpy()
-    if source.plain is not None and (one_batch(source, _LOOKED_AT).labels.numpy() != seen).any():
+    seen = _few_labels(replace(source, plain=None))
+    if source.plain is not None and (_few_labels(source) != seen).any():
         raise EigenforgetError(
             "the clean view has other labels than the data; give the same samples in the same order"
         )
@@ -257,3 +264,8 @@ def _checked(source: DatasetSource, given: Samples, what: str) -> DatasetSource:
             "without a warning)"
         )
     return replace(source, known=read_labels(source))
+
+
+def _few_labels(source: DatasetSource) -> np.ndarray:
+    """The labels of the samples that are looked at."""
+    return one_batch(source, _LOOKED_AT).labels.cpu().numpy()
