@@ -7,6 +7,7 @@ import warnings
 import weakref
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,8 +25,8 @@ from eigenforget.core.notices import collected
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.methods import METHODS
-from eigenforget.training.cost import CostClock
-from eigenforget.training.engine import Engine, _Training
+from eigenforget.training.cost import CostClock, with_cost
+from eigenforget.training.engine import Engine, _Training, engine_beside
 from eigenforget.training.losses import cross_entropy, kl_between
 from eigenforget.training.phases import LossInputs, Optimizer, Phase
 from eigenforget.training.recipe import supervised
@@ -513,6 +514,20 @@ def test_a_device_without_float64_is_refused_and_never_chosen(
     monkeypatch.setattr(Fabric, "device", torch.device("mps", 0))
     with pytest.raises(EigenforgetError, match=r"'mps'.*float64.*cpu"):
         Engine(fabric=given)
+
+
+class OnAnotherGPU(nn.Module):
+    def parameters(self, recurse: bool = True) -> Any:
+        yield SimpleNamespace(device=torch.device("cuda:61"))
+
+
+def test_without_an_engine_a_model_stays_on_its_gpu() -> None:
+    here = nn.Linear(2, 2)
+    with pytest.raises(EigenforgetError, match="device 'cuda:61'"):  # which no machine has
+        engine_beside("a text", here, OnAnotherGPU())
+    assert engine_beside("a text", here) == Engine()
+    with pytest.raises(EigenforgetError, match="device 'cuda:61'"):
+        with_cost(lambda model: model, OnAnotherGPU())
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from eigenforget.report.verdict import Verdict, verdict_on
 from eigenforget.requests.splitting import settled_classes, sides_of
 from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
-from eigenforget.training.engine import Engine
+from eigenforget.training.engine import Engine, engine_beside
 from eigenforget.training.recall import recall_if_any, warn_of_poor_recall
 
 if TYPE_CHECKING:  # with torchmetrics, scipy and scikit-learn it takes as long to load as torch
@@ -247,7 +247,7 @@ def evaluate(
         num_classes: Labels are below this number; by default the largest label plus one.
         allow_overlap: Whether a sample may be in several of `forget`, `retain` and `test`; the
             records then say how many are. By default that is an error.
-        engine: Where to compute.
+        engine: Where to compute; by default the GPU of a model, or else the best device there is.
         seed: Every draw of metrics and audits follows from it.
 
     Returns:
@@ -271,7 +271,7 @@ def evaluate(
         parts=parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone),
         num_classes=num_classes or sides.classes,
         forgotten_classes=gone,
-        engine=engine or Engine(),
+        engine=engine or engine_beside(*(made.model for made in given.values())),
         seed=seed,
         layer=layer,
         layers=_names(layers, "layers"),

@@ -20,7 +20,7 @@ from eigenforget.models.prepare import check_inputs, door, looks, prepare
 from eigenforget.models.wrappers import on_its_device
 from eigenforget.requests.splitting import settled_classes
 from eigenforget.training.arguments import check_arguments, check_classes_exist
-from eigenforget.training.engine import Engine
+from eigenforget.training.engine import Engine, engine_beside
 from eigenforget.training.log import Log, Look
 from eigenforget.training.recall import (
     recall,
@@ -75,7 +75,8 @@ def unlearn(
             them in any case.
         allow_untrained: Whether the model may know nothing of its training data. By default there
             is a warning if it hardly knows up to 1,024 samples of them.
-        engine: Device, precision and the like.
+        engine: Device, precision and the like; by default the model's GPU, or else the best device
+            there is.
         seed: All randomness depends on it.
         layer: The layer whose output are the features. A model without a linear head needs it.
         log: Called with a row after each epoch of training.
@@ -110,7 +111,7 @@ def unlearn(
         model=prepared.model,
         forget=forget_set,
         retain=retain_set,
-        engine=engine or Engine(),
+        engine=engine or engine_beside(model),
         seed=int(seed),
         num_classes=prepared.num_classes,
         forgotten_classes=gone,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.training.engine import Engine
+from eigenforget.training.engine import Engine, engine_beside
 from eigenforget.training.log import Look
 
 
@@ -96,7 +96,7 @@ def with_cost(make: Callable[..., nn.Module], *arguments: Any, **keywords: Any) 
     Raises:
         EigenforgetError: `make` returns something other than a module.
     """
-    engine = keywords.get("engine") or Engine()
+    engine = keywords.get("engine") or engine_beside(*arguments, *keywords.values())
     if "engine" in inspect.signature(make).parameters:
         keywords = {**keywords, "engine": engine}
     with CostClock(engine) as clock:

@@ -340,6 +340,18 @@ class Engine:
         return inputs
 
 
+def engine_beside(*given: object) -> Engine:
+    """The engine where nobody names one: on the GPU of the first module there, else the best one.
+
+    Args:
+        given: Modules, and what else a caller was given.
+    """
+    modules = (one for one in given if isinstance(one, nn.Module))
+    devices = (parameter.device for one in modules for parameter in islice(one.parameters(), 1))
+    gpu = next((device for device in devices if device.type == "cuda"), None)
+    return Engine() if gpu is None else Engine(device=str(gpu))
+
+
 def _check_strided(model: nn.Module) -> None:
     """An error where a training in the order NHWC would overwrite foreign memory.
 

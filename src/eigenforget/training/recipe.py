@@ -24,7 +24,7 @@ from eigenforget.models.heads import check_label_range
 from eigenforget.models.precision import narrowed, types_of, widened
 from eigenforget.models.prepare import check_inputs, door, looks, prepare
 from eigenforget.training.arguments import check_arguments
-from eigenforget.training.engine import Engine
+from eigenforget.training.engine import Engine, engine_beside
 from eigenforget.training.log import Log
 from eigenforget.training.losses import mean_cross_entropy
 from eigenforget.training.own_fit import as_recipe, fit_own, recipe_of_function
@@ -95,7 +95,8 @@ def train(
         seed: The order of batches, augmentation and dropout follow from it.
         layer: The feature layer. Only a model without a linear head needs one; no weight depends
             on it.
-        engine: Where and in which precision to compute; by default the best available device.
+        engine: Where and in which precision to compute; by default on the model's GPU, or else on
+            the best device there is.
         log: Called with a row after each epoch.
 
     Returns:
@@ -119,7 +120,7 @@ def train(
         copy.deepcopy(prepared.model),
         source,
         chosen,
-        engine=engine or Engine(),
+        engine=engine or engine_beside(model),
         seed=seed,
         layer=layer,
         log=log,

@@ -48,7 +48,7 @@ from eigenforget.report.pages.analysis import headlines, write_analysis
 from eigenforget.requests.splitting import classes_in, settled_classes
 from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.cost import ModelAndCost
-from eigenforget.training.engine import Engine
+from eigenforget.training.engine import Engine, engine_beside
 from eigenforget.training.log import Log
 from eigenforget.training.recall import recall_if_any, warn_of_poor_recall
 
@@ -146,7 +146,7 @@ def analyze(
         num_classes: Labels are below this number; by default the largest label plus one.
         allow_overlap: Whether a sample may be in several of `forget`, `retain` and `test`; the
             records then say how many are. By default it is an error.
-        engine: Where to compute.
+        engine: Where to compute; by default the GPU of a model, or else the best device there is.
         seed: Every draw of samples follows from it.
 
     Returns:
@@ -167,7 +167,7 @@ def analyze(
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
     check_classes_exist(gone, num_classes or sides.classes)
     settled = list(prepared_models(models, sides, trains=False).values())
-    engine = engine or Engine()
+    engine = engine or engine_beside(*settled)
     with on_its_device(*settled):
         warn_of_poor_recall(recall_if_any(settled[0], sides.retain, engine, layer))
         further = _layers(layers, settled[0], sides.retain, engine=engine, layer=layer)
