@@ -595,3 +595,22 @@ def test_peers_let_attacks_with_shadow_models_run() -> None:
             evaluate(models, peers=peers, **given)
     with pytest.raises(EigenforgetError, match=r"peer 2.*got str"):
         evaluate({"m": model}, peers=[peers[0], "m"], **given)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "more", "words"),
+    [
+        (4, {}, ["'original' has 3", "'u' 4"]),
+        (3, {"num_classes": 5}, ["num_classes=5", "3 outputs of model 'original'"]),
+    ],
+)
+def test_models_of_other_outputs_are_named(outputs: int, more: Any, words: list[str]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sets = {
+        name: (torch.randn(12, 4, generator=generator), torch.arange(12) % 3)
+        for name in ("forget", "retain", "test")
+    }
+    models = {"original": nn.Linear(4, 3), "u": nn.Linear(4, outputs)}
+    with pytest.raises(EigenforgetError) as error:
+        evaluate(models, **sets, **more)
+    assert all(word in str(error.value) for word in words)

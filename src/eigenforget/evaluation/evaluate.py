@@ -33,7 +33,7 @@ from eigenforget.evaluation.records import (
     with_verdicts,
     write_results,
 )
-from eigenforget.models.prepare import door, looks, prepare
+from eigenforget.models.prepare import PreparedModel, door, looks, prepare
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.models.wrappers import on_its_device
 from eigenforget.record import RecordError, RunRecord, chained
@@ -285,9 +285,12 @@ def evaluate(
     check_classes_exist(gone, panel.num_classes)
     made = {**given, **retrained}
     trains = "relearning" not in skip
-    plain = prepared_models(made, sides, trains=trains)
-    beside = prepared_models(alike, sides, trains=trains)
-    measured = _measured(panel, plain, oracles=tuple(retrained), peers=tuple(beside.values()))
+    ready, peers_ready = (prepared_models(m, sides, trains=trains) for m in (made, alike))
+    compared = bool(retrained) or "original" in given
+    _check_outputs({**peers_ready, **ready}, num_classes, compared=compared)
+    plain = {name: prepared.model for name, prepared in ready.items()}
+    beside = [prepared.model for prepared in peers_ready.values()]
+    measured = _measured(panel, plain, oracles=tuple(retrained), peers=beside)
     sealed = _sealed(measured, made, panel, sides, inferred=forgotten_classes is None)
     return Evaluation(measured, sealed)
 
@@ -381,7 +384,7 @@ class SampleSets:
 
 def prepared_models(
     models: Mapping[str, ModelAndCost], sides: SampleSets, *, trains: bool
-) -> dict[str, nn.Module]:
+) -> dict[str, PreparedModel]:
     """The models in the form in which they are measured, by name.
 
     Args:
@@ -400,9 +403,30 @@ def prepared_models(
             trains=trains,
             what=f"model {name!r}",
             hint='; or leave out what trains models: skip=("relearning",)',
-        ).model
+        )
         for name, made in models.items()
     }
+
+
+def _check_outputs(
+    models: Mapping[str, PreparedModel], num_classes: int | None, *, compared: bool
+) -> None:
+    """Checks that models have outputs for the classes, and as many as those that they stand beside.
+
+    Raises:
+        EigenforgetError: They have not; the message names them.
+    """
+    counts = {name: prepared.num_classes for name, prepared in models.items()}
+    least, most = (choose(counts, key=counts.__getitem__) for choose in (min, max))
+    if num_classes is not None and counts[least] < num_classes:
+        raise EigenforgetError(
+            f"num_classes={num_classes} is more than the {counts[least]} outputs of model {least!r}"
+        )
+    if compared and counts[least] < counts[most]:
+        raise EigenforgetError(
+            f"models are compared by their outputs: {least!r} has {counts[least]} and {most!r} "
+            f"{counts[most]}; give models of the same classes"
+        )
 
 
 def _left(models: Mapping[str, ModelAndCost], name: str, role: str) -> dict[str, Any]:

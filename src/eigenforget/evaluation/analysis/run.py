@@ -166,7 +166,7 @@ def analyze(
     if held_out is not None:
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
     check_classes_exist(gone, num_classes or sides.classes)
-    settled = list(prepared_models(models, sides, trains=False).values())
+    settled = [each.model for each in prepared_models(models, sides, trains=False).values()]
     engine = engine or engine_beside(*settled)
     with on_its_device(*settled):
         warn_of_poor_recall(recall_if_any(settled[0], sides.retain, engine, layer))
