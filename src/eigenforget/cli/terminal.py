@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,20 +39,14 @@ def quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Runs a block on one thread of torch.
 
     With tiny kernels, switching threads costs more time than it saves, much more on a busy machine.
     """
-    import torch
+    from eigenforget.training.processes import on_threads
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return on_threads(1)
 
 
 @contextmanager

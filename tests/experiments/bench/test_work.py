@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from eigenforget import record
 from eigenforget.experiments.bench import Store, work
@@ -50,6 +51,13 @@ def test_a_task_that_another_bench_works_on_is_left_for_later(tmp_path: Path) ->
     with store.locked(f"baselines-{job.study.digest[7:]}", wait=True):
         assert do(BaselineJob(job.study), context).status == "busy"
     assert not list(tmp_path.glob("running/*/*"))
+
+
+def test_a_job_leaves_the_threads_of_the_program_as_they_were(tmp_path: Path) -> None:
+    job, before = bench_plans.plan("head_mask()").jobs[0], torch.get_num_threads()
+    with Store(tmp_path).locked(f"method-{job.digest[7:]}", wait=True):
+        do(job, WorkerContext(Store(tmp_path), threads=before + 1))
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

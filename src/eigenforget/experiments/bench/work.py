@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import torch
-
 from eigenforget.core.errors import EigenforgetError, NotWritten, Refused
 from eigenforget.data.bundle import Data
 from eigenforget.evaluation.board import Board
@@ -25,7 +23,7 @@ from eigenforget.record import Outcome, RunRecord, WriteError, seal
 from eigenforget.record.schema import Status
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
-from eigenforget.training.processes import silence_fabric
+from eigenforget.training.processes import on_threads, silence_fabric
 
 _LONGEST_REASON = 500
 
@@ -100,12 +98,11 @@ def do(job: Job, context: WorkerContext) -> JobOutcome:
         NotWritten: The store cannot be written, so no other job would fare better.
         RecordError: The same.
     """
-    torch.set_num_threads(context.threads)
     silence_fabric()
     started = time.perf_counter()
     _notes.clear()
     context = context._replace(store=replace(context.store, warn=_notes.append))
-    with context.store.running(job.id):
+    with on_threads(context.threads), context.store.running(job.id):
         if isinstance(job, MethodJob):
             outcome = _do_method(job, context)
         elif isinstance(job, BaselineJob):
