@@ -68,6 +68,7 @@ def as_source(data: Any, what: str = "data") -> Source:
 
 def _from_samples(given: Samples, what: str) -> Source:
     data = given.data
+    _check_are_samples(data, what)
     if isinstance(data, (TensorSource, DatasetSource, JoinedSource)):
         source: Source = data
     elif (pair := _as_pair(given)) is not None:
@@ -94,6 +95,28 @@ def _from_samples(given: Samples, what: str) -> Source:
             "eval_transform= and clean= are for Datasets; tensors are the same in each pass"
         )
     return source
+
+
+def _check_are_samples(data: Any, what: str) -> None:
+    """Checks that this is not what people give in place of samples.
+
+    Raises:
+        EigenforgetError: It is; the message names the cure.
+    """
+    kind, rows = type(data).__name__, "Subset(dataset, rows) makes samples of row numbers"
+    if isinstance(data, str):
+        line = f"must be samples, got {data!r}; specs in words are for commands"
+    elif kind == "DataFrame":
+        line = "is a DataFrame: give (frame[[…]], frame['…']), the columns of inputs and the labels"
+    elif _is_array(data):
+        line = f"is a {kind} without labels: give (inputs, labels); {rows}"
+    elif isinstance(data, (list, tuple, range)) and data and isinstance(data[0], Integral):
+        line = f"is a {kind} of numbers: give (inputs, labels); {rows}"
+    elif isinstance(data, Mapping) and any(hasattr(part, "features") for part in data.values()):
+        line = f"is a {kind} of datasets: give one of them, such as data[{next(iter(data))!r}]"
+    else:
+        return
+    raise EigenforgetError(f"{what} {line}")
 
 
 def _as_pair(given: Samples) -> tuple[Any, Any] | None:

@@ -155,9 +155,10 @@ def _cure(targets: Tensor) -> str:
         return "; a label for each place of a sample (segmentation) is out of scope"
     values = targets.double()
     if targets.ndim == 2:
-        one_each = bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all())
-        if one_each:
-            return "; of one-hot labels or probabilities give labels.argmax(1)"
+        if bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all()):
+            mixed = not bool((values == values.round()).all())
+            without = "; of samples that a transform mixed, as MixUp does, give those before it"
+            return f"; of one-hot labels or probabilities give labels.argmax(1){without * mixed}"
         return "; several labels for each sample (multi-label data) are out of scope"
     if bool((values == values.round()).all()):
         return "; if they are whole numbers, give labels.long()"
@@ -173,16 +174,26 @@ def check_rows(inputs: Any, count: int) -> None:
     columns = inputs.items() if isinstance(inputs, Mapping) else [("inputs", inputs)]
     for name, column in columns:
         if isinstance(inputs, Mapping) and not isinstance(column, Tensor):
+            words = isinstance(column, (list, tuple)) and any(isinstance(v, str) for v in column)
+            tensors = "give tensors (of Hugging Face's datasets: set_format('torch')), and "
             raise EigenforgetError(
-                f"the input {name!r} of a batch is a {type(column).__name__}, not a tensor; give "
-                "tensors (of Hugging Face's datasets: set_format('torch')), and name those that "
-                "the model takes: Samples(data, inputs=(…))"
+                f"the input {name!r} of a batch is a {type(column).__name__}"
+                f"{' of words' if words else ''}, not a tensor; {tensors * (not words)}name the "
+                f"inputs that the model takes, as in Samples(data, inputs={_example(inputs)})"
             )
         if isinstance(column, Tensor) and (not column.ndim or len(column) != count):
             raise EigenforgetError(
                 f"a batch has {count} labels and {name} {list(column.shape)}: there must be one "
                 "row of inputs for each label"
             )
+
+
+def _example(inputs: Mapping[str, Any]) -> str:
+    """How Samples names those inputs that are tensors."""
+    tensors = [name for name, value in inputs.items() if isinstance(value, Tensor)]
+    if not tensors:
+        return "(…)"
+    return repr(tensors[0] if len(tensors) == 1 else tuple(tensors))
 
 
 def counts(inputs: Inputs) -> dict[str, int]:

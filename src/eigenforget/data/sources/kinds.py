@@ -234,8 +234,21 @@ def _readings(loader: DataLoader[Any]) -> Iterator[Any]:
                 raise
             # From a worker process, the last line of the message is the error itself.
             line = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise EigenforgetError(f"samples cannot be read: {line}") from error
+            raise EigenforgetError(f"samples cannot be read: {line}{_cure(line)}") from error
         yield batch
+
+
+def _cure(line: str) -> str:
+    """What a user can do about samples that cannot be made a batch, by what torch says of them."""
+    if "equal size" in line:  # of tensors, and of lists
+        return (
+            "; if they differ in length or size, give DataLoader(data, collate_fn=…) with the "
+            "function that pads batches in your training, such as transformers' "
+            "DataCollatorWithPadding"
+        )
+    if "default_collate" in line and "PIL." in line:
+        return "; give the dataset the transform that makes tensors of its images"
+    return ""
 
 
 class JoinedSource:
