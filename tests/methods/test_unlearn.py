@@ -140,7 +140,7 @@ def test_every_method_class_is_a_name_of_the_package() -> None:
         ({"model": nn.Sequential()}, "trainable"),
         ({"forget": None}, "forget"),
         ({"forget": 3}, "int"),
-        ({"forget": "abc"}, "str"),
+        ({"forget": "abc"}, "abc"),
         ({"forget": [1, 2]}, "label"),
         ({"forget": (X[:10],)}, "label"),
         ({"forget": (X[:10], Y[:9])}, "9"),
