@@ -14,7 +14,7 @@ import numpy as np
 import rich.console
 from torch import nn
 
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
 from eigenforget.core.types import Split, digest_of_rows
@@ -33,6 +33,7 @@ from eigenforget.evaluation.records import (
     with_verdicts,
     write_results,
 )
+from eigenforget.models.heads import check_label_range
 from eigenforget.models.prepare import door, looks, prepare
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.models.wrappers import on_its_device
@@ -390,19 +391,31 @@ def prepared_models(
         trains: Whether an audit trains copies of them.
 
     Raises:
-        EigenforgetError: One does not fit the samples; the message names it.
+        EigenforgetError: One does not fit the samples, or has another number of logits than the
+            first; the message names it.
     """
     samples = looks(**sides.by_name)
-    return {
+    found = {
         name: prepare(
             made.model,
             samples,
             trains=trains,
             what=f"model {name!r}",
             hint='; or leave out what trains models: skip=("relearning",)',
-        ).model
+        )
         for name, made in models.items()
     }
+    first = next(iter(found), "")
+    for name, prepared in found.items():
+        if prepared.num_classes != found[first].num_classes:
+            raise EigenforgetError(
+                f"model {name!r} gives {prepared.num_classes} logits and {first!r} "
+                f"{found[first].num_classes}; models that are compared answer for the same classes"
+            )
+        with naming(f"model {name!r}"):
+            for source in sides.by_name.values():
+                check_label_range(source.labels(), prepared.num_classes)
+    return {name: prepared.model for name, prepared in found.items()}
 
 
 def _left(models: Mapping[str, ModelAndCost], name: str, role: str) -> dict[str, Any]:
