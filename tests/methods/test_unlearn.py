@@ -136,6 +136,8 @@ def test_every_method_class_is_a_name_of_the_package() -> None:
         ({"model": None}, "NoneType"),
         ({"model": ModelAndCost(network(), 1.0, {})}, "ModelAndCost; give its attribute model"),
         ({"forget": (X[:10], Y[:10] + 1)}, "labels count from 0: subtract 1"),
+        ({"model": "model.pt"}, "got str 'model.pt'; give a model with these weights, as load_ch"),
+        ({"model": network().state_dict()}, "OrderedDict; give a model with these weights"),
         ({"model": lambda x: x}, "function"),
         ({"model": nn.Sequential()}, "trainable"),
         ({"forget": None}, "forget"),
