@@ -85,7 +85,7 @@ def checked_logits(output: Any, count: int) -> Tensor:
     if logits.shape[1] == 1:
         raise EigenforgetError(
             "the model gives one output for each sample; a classifier must give logits [B, C] with "
-            f"C of 2 or more; {_two_of(logits, 'cat')}"
+            f"C of 2 or more; {_two_of(logits, 'cat', of=output)}"
         )
     _check_scale(logits.detach().float())
     return logits
@@ -132,27 +132,29 @@ def _check_scale(logits: Tensor) -> None:
 
 
 def _cure(output: Any) -> str:
-    if isinstance(output, (tuple, list)):
-        flat = [i for i, item in enumerate(output) if getattr(item, "ndim", 0) == 2]
-        example = " or ".join(map(str, flat or (0,)))
-    elif isinstance(output, Mapping):
-        example = repr(next(iter(output), "logits"))
+    several = isinstance(output, (tuple, list))
+    if several or isinstance(output, Mapping):
+        named = enumerate(output) if several else output.items()
+        flat = [repr(key) for key, item in named if getattr(item, "ndim", 0) == 2]
+        example = " or ".join(flat) or "lambda output: …"
     elif isinstance(output, Tensor) and output.ndim == 1 and output.is_floating_point():
-        return _two_of(output, "stack")
+        return _two_of(output, "stack", of=output)
     else:
         example = "lambda output: …"
     return f"return logits [B, C], or say Logits(model, output={example})"
 
 
-def _two_of(one: Tensor, joining: str) -> str:
-    """How two logits are made of the one output for two classes."""
+def _two_of(one: Tensor, joining: str, *, of: Any) -> str:
+    """How two logits are made of the one for two classes in what a model gives."""
+    place = {Tensor: "z", tuple: "z[0]", list: "z[0]", dict: "z['logits']"}.get(
+        type(of), "z.logits"
+    )
     values = one.detach()
     unit = bool((values >= 0).all() and (values <= 1).all())
-    of = "torch.logit(z)" if unit else "z"
-    scale = ", if z is a probability" * unit
+    scale = f", if {place} is a probability" * unit
     return (
-        "for two classes: Logits(model, output="
-        f"lambda z: torch.{joining}([torch.zeros_like(z), {of}], 1)){scale}"
+        f"for two classes: Logits(model, output=lambda z: torch.{joining}([torch.zeros_like("
+        f"{place}), {f'torch.logit({place})' if unit else place}], 1)){scale}"
     )
 
 

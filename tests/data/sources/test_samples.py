@@ -37,6 +37,41 @@ def noise(x: Tensor) -> Tensor:
     return x + torch.rand(x.shape)
 
 
+class Rows(Dataset[Any]):
+    """Samples with items that torch puts into no batch."""
+
+    def __init__(self, form: Any) -> None:
+        self.form = form
+
+    def __len__(self) -> int:
+        return len(Y)
+
+    def __getitem__(self, i: int) -> Any:
+        assert isinstance(X, Tensor)
+        return self.form({"image": X[i], "picture": object(), "who": None, "label": int(Y[i])})
+
+
+@pytest.mark.parametrize(
+    ("form", "keys"),
+    [
+        (dict, {"inputs": "image"}),
+        (dict, {"inputs": ("image",)}),
+        (dict, {"inputs": {"x": "image"}, "label": "label"}),
+        (lambda row: tuple(row.values()), {"inputs": 0, "label": 3}),
+        (lambda row: list(row.values()), {"inputs": 0, "label": -1}),
+    ],
+)
+def test_what_is_not_named_is_in_no_batch(form: Any, keys: Any) -> None:
+    with pytest.raises(EigenforgetError, match=r"^x: samples cannot .*leave out.*inputs="):
+        as_source(Rows(form), "x")
+    source = as_source(Samples(Rows(form), **keys))
+    inputs = next(source.batches(50)).inputs
+    (found,) = inputs.values() if isinstance(inputs, dict) else (inputs,)
+    assert torch.equal(found, X) and source.labels().tolist() == Y.tolist()
+    with pytest.raises(EigenforgetError, match=r"^x: "):
+        as_source(Samples(Rows(form), inputs="no such item", label=0), "x")
+
+
 @pytest.mark.parametrize(
     "data",
     [

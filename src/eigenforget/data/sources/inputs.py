@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
@@ -57,6 +58,33 @@ class Layout:
         if isinstance(item, (tuple, list)) and len(item) == 2 and label in (0, 1, -1):
             return item[0 if label else 1], item[label]
         raise EigenforgetError(f"a sample has {_items(item)}: {_SETTLES}")
+
+    def collate(self, samples: Any) -> Any:
+        """A batch of samples, by torch's rules.
+
+        Where the inputs are named, nothing else but the label goes in, since further items, such as
+        words and pictures, may be none that torch can put into a batch.
+        """
+        if self.inputs is not None and isinstance(samples, list):
+            samples = [self._named(sample) for sample in samples]
+        return default_collate(samples)
+
+    def _named(self, item: Any) -> Any:
+        """The sample with the items that are named; as it is where one of them is missing."""
+        inputs = self.inputs.values() if isinstance(self.inputs, Mapping) else self.inputs
+        keys: set[Any] = {inputs} if isinstance(inputs, (int, str)) else set(inputs or ())
+        if self.label is not None:
+            keys.add(self.label)
+        elif isinstance(item, Mapping):
+            keys.update(key for key in _LABELS if key in item)
+        else:
+            return item
+        if isinstance(item, Mapping):
+            return {key: item[key] for key in keys} if keys <= item.keys() else item
+        if type(item) not in (tuple, list) or not keys <= set(range(-len(item), len(item))):
+            return item
+        places = {key % len(item) for key in keys}
+        return [value if place in places else 0 for place, value in enumerate(item)]
 
     def _label_key(self, item: Any) -> Key:
         if self.label is not None:

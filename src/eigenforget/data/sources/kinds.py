@@ -192,7 +192,7 @@ class DatasetSource:
         loader = DataLoader(
             self.dataset,
             batch_sampler=[rows.tolist() for rows in plan],
-            collate_fn=self.collate,
+            collate_fn=self.layout.collate if self.collate is default_collate else self.collate,
             num_workers=self.workers,
             generator=own,
         )
@@ -246,8 +246,12 @@ def _cure(line: str) -> str:
             "function that pads batches in your training, such as transformers' "
             "DataCollatorWithPadding"
         )
-    if "default_collate" in line and "PIL." in line:
-        return "; give the dataset the transform that makes tensors of its images"
+    if "default_collate" in line:  # of None, pictures and other objects
+        picture = "PIL." in line
+        return (
+            f"; {'give the dataset the transform that makes tensors of its images, or ' * picture}"
+            "leave out what the model does not take: Samples(data, inputs=…, label=…)"
+        )
     return ""
 
 

@@ -23,7 +23,7 @@ class Samples:
         data: (inputs, labels), a map-style Dataset or a DataLoader.
         inputs: Which item of a sample the model gets, by position or name. Several items are passed
             by the name of the model's argument: ("input_ids", "attention_mask"), or {"input_ids":
-            0, "attention_mask": 1} for samples without names.
+            0, "attention_mask": 1} for samples without names. What is not named need not be a tensor.
         label: Which item is the label, by position or name.
         eval_transform: Replaces the dataset's own `transform` in every pass that measures. Training
             passes keep the dataset's own.
