@@ -187,6 +187,8 @@ def test_an_input_that_the_model_does_not_take_is_named() -> None:
         prepare(ByName(), {"forget": samples})
     with pytest.raises(EigenforgetError, match=r"'image'; Samples\(data, inputs='image'\)"):
         prepare(ByName(), {"forget": {"image": INPUTS[:4]}})
+    with pytest.raises(EigenforgetError, match=r"not list; give tensors .*with_format"):
+        prepare(ByName(), {"forget": list(INPUTS[:4])})
 
 
 def test_what_needs_no_copy_is_the_model_itself() -> None:

@@ -202,6 +202,8 @@ def _with_cure(reason: str, error: Exception, model: nn.Module, inputs: Any) -> 
         if '"forward"' in reason:  # as of a LightningModule that only trains
             inner = next((name for name, _ in model.named_children()), "net")
             return f"{reason}; give the network that it holds, such as model.{inner}"
+    if isinstance(inputs, list) and "must be Tensor" in reason:
+        return f"{reason}; give tensors (of Hugging Face's datasets: with_format('torch'))"
     return _unfit_types(model, inputs) or reason
 
 

@@ -129,8 +129,9 @@ def _as_pair(given: Samples) -> tuple[Any, Any] | None:
     if not isinstance(data, (tuple, list)):
         return None
     if given.inputs is not None or given.label is not None:
-        arrays = bool(data) and all(_is_column(item) for item in data)
-        return layout.pair(data) if arrays else None
+        samples = isinstance(data, list) and any(map(_is_sample, data))
+        columns = bool(data) and all(map(_is_column, data)) and not samples
+        return layout.pair(data) if columns else None
     if len(data) == 2 and _is_array(data[0]) and data[1] is None:
         raise EigenforgetError("labels must be a 1-D integer tensor, got None")
     if len(data) != 2 or not _is_column(data[1]):
@@ -147,6 +148,13 @@ def _is_array(value: Any) -> bool:
 
 def _is_column(value: Any) -> bool:
     return _is_array(value) or isinstance(value, (list, tuple))
+
+
+def _is_sample(value: Any) -> bool:
+    """Whether these are the items of one sample, and no column: a tuple, or of several kinds."""
+    return isinstance(value, tuple) or (
+        isinstance(value, list) and len({_is_array(item) for item in value}) == 2
+    )
 
 
 def _are_lists(inputs: Any, labels: Any) -> bool:
