@@ -211,6 +211,28 @@ def test_the_head_of_two_classes_may_have_one_output() -> None:
     assert trace_heads(Gated(True), X).names == ()  # the body reaches the logits beside it
 
 
+def test_an_adapter_of_the_head_is_not_another_head() -> None:
+    class Adapted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base_layer, self.lora_A, self.lora_B = (
+                nn.Linear(6, CLASSES),
+                nn.Linear(6, 2, bias=False),
+                nn.ModuleDict({"default": nn.Linear(2, CLASSES, bias=False)}),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.base_layer(x) + self.lora_B["default"](self.lora_A(x))
+
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), Adapted())
+    assert trace_heads(model, X) == (CLASSES, ("2.base_layer",))
+    with capture(model, "1") as named, torch.no_grad():
+        want = named(X).features
+    settle_head(model, X)
+    with capture(model) as tap, torch.no_grad():
+        assert torch.equal(tap(X).features, want)
+
+
 def test_a_convolution_as_head_is_not_mistaken_for_a_linear_layer_of_the_body() -> None:
     model, images = ConvHead(), torch.randn(2, 3, 5, 5)
     line = r"^no nn\.Linear of ConvHead gives its logits, so no classifier head was found; name the feature layer: layer=… \(--layer\)$"

@@ -271,7 +271,14 @@ def trace_heads(model: nn.Module, inputs: Any) -> TracedHeads:
     ]
     if len(last) == 1 and _bypassed(model, inputs, last[0]):
         last = []
-    return TracedHeads(logits.shape[1], tuple(last))
+    return TracedHeads(logits.shape[1], tuple(_without_adapters(last)))
+
+
+def _without_adapters(names: Sequence[str]) -> list[str]:
+    """The names without those of the adapters that PEFT puts beside a layer named `base_layer`."""
+    bases = [name.removesuffix("base_layer") for name in names if name.endswith(".base_layer")]
+    adapters = tuple(f"{base}lora_" for base in bases)
+    return [name for name in names if not name.startswith(adapters)]
 
 
 def settle_head(model: nn.Module, inputs: Any) -> int:
