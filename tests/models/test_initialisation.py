@@ -136,6 +136,9 @@ def test_bad_teacher_takes_bare_parameters_and_others_still_refuse() -> None:
         match="retrain cannot reinitialise every weight: Bare owns token, positions, scale and has no",
     ):
         reinitialise(dict(model.named_modules()), seed=0, method="retrain")
+    model.register_buffer("relative_coords_table", torch.linspace(-1, 1, 4).reshape(2, 2))
+    found = unlearn(model, method=BadTeacher(epochs=1), engine=ENGINE, **data)
+    assert torch.equal(found.relative_coords_table, model.relative_coords_table)  # type: ignore[arg-type]
     model.register_buffer("variance", torch.ones(3))
     with pytest.raises(
         Refused,

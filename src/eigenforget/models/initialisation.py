@@ -17,6 +17,8 @@ NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (no public base class)
 """Layers that keep running statistics of what they normalise."""
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Linear layers and convolutions."""
+_TABLE = "relative_coords_table"
+"""Positions in windows as numbers, which torchvision's Swin V2 keeps in its state dict."""
 _ROUNDING = 1e-3
 """How far the norm of a unit vector may be from 1, in half precision."""
 _OTHERS = {"retrain": "; train new models instead: train_oracles, or eigenforget train --without"}
@@ -34,7 +36,7 @@ def reinitialise(
     Children are reset before their parents, so that a container's own reset_parameters() has the
     last word. Modules on the CPU draw the same numbers whatever device they run on later; global
     random states are left as they were. Constants stay: buffers that no state dict holds, masks
-    (see `is_mask`), also those of pruning, and positions 0, 1, 2, ….
+    (see `is_mask`), also those of pruning, and tables of positions.
 
     Args:
         modules: Modules by name, parents first.
@@ -159,9 +161,10 @@ def _drawn_buffers(prefix: str, module: nn.Module) -> list[tuple[str, Tensor]]:
         for name, _ in module.named_parameters(prefix, recurse=False)
         if name.endswith("_orig")
     }
-    named = saved_buffers(prefix, module).items()
     return [
-        (k, v) for k, v in named if not is_mask(v) and not _are_positions(v) and k not in pruned
+        (name, held)
+        for name, held in saved_buffers(prefix, module).items()
+        if not (is_mask(held) or _are_positions(held) or name in pruned or name.endswith(_TABLE))
     ]
 
 
