@@ -93,7 +93,7 @@ def test_scores_then_train_then_unlearn_what_they_rank_first(
     first = (tmp_path / "s.csv").read_bytes()
     assert (
         failing(capsys, *base, "s.csv")
-        == "eigenforget: s.csv: exists already; use --overwrite to replace it"
+        == "eigenforget: s.csv: exists already; use --overwrite (overwrite=True) to replace it"
     )
     run(*base, "t.csv")
     assert (tmp_path / "t.csv").read_bytes() == first, "a rerun gives the same bytes"

@@ -270,7 +270,7 @@ def test_no_file_is_replaced_unless_it_is_said(
             == 2
         )
         assert (
-            f"{copied / name}: exists already; use --overwrite to replace it"
+            f"{copied / name}: exists already; use --overwrite (overwrite=True) to replace it"
             in capsys.readouterr().err
         )
         assert (copied / name).read_bytes() == before and not any(path.exists() for path in others)

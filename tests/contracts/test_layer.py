@@ -58,7 +58,7 @@ def test_a_layer_takes_the_place_of_a_linear_head(
         "--out",
     )
     forget = ("--forget", "by_class(label=3)")
-    assert "no classifier head was found; name the feature layer (--layer)" in line(
+    assert "no classifier head was found; name the feature layer: layer=… (--layer)" in line(
         capsys, *base, "o.safetensors"
     )
     assert "no layer 'heads'; the model has: body, body.0" in line(

@@ -101,6 +101,22 @@ def test_scores_do_not_depend_on_class_numbers_with_gaps_or_unused_outputs() -> 
             assert gaps[model][name] == (value if value is None else pytest.approx(value, abs=1e-5))
 
 
+def test_models_of_other_classes_are_named_before_any_work() -> None:
+    wider, narrower = net(), net()
+    wider[-1], narrower[-1] = (
+        nn.Linear(wider[-1].in_features, 9),
+        nn.Linear(wider[-1].in_features, 2),
+    )
+    data = {"forget": FORGET, "retain": RETAIN, "test": TEST}
+    with pytest.raises(
+        EigenforgetError,
+        match=r"^models are compared by their outputs: 'original' has \d and 'm' 9",
+    ):
+        evaluate({"original": net(), "m": wider}, **data)
+    with pytest.raises(EigenforgetError, match=r"^model 'original': label.* of 2 outputs"):
+        evaluate({"original": narrower}, **data)
+
+
 BESIDE = ("tow", "tow_mia", "ain", "rmia_auc", "remembered_share", "margin_gap_top")
 """Scores that a lone retrained model has not, since they compare with one."""
 

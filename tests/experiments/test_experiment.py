@@ -9,9 +9,10 @@ import pytest
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.data import DATASETS
 from eigenforget.experiments.experiment import Experiment, described
 from eigenforget.methods import DELETE, MUDA, RUM, SCRUB
-from eigenforget.models.checkpoint import Checkpoint
+from eigenforget.models.checkpoint import Checkpoint, model_digest
 from eigenforget.models.features import find_head
 from eigenforget.models.module import Module
 
@@ -67,6 +68,12 @@ class Two(Net):
         found = super().forward(x)
         return found, found + 1
 
+def one():
+    from eigenforget import Logits
+    import torch
+    two = lambda z: torch.cat([torch.zeros_like(z), z], 1)
+    return Logits(nn.Sequential(nn.Linear(3, 1)), two)
+
 class Small(Net):
     def forward(self, x):
         return super().forward(x[..., :4])
@@ -92,3 +99,24 @@ def test_what_a_model_gives_is_looked_at_before_any_work(
     using("Net").check()
     stored = Checkpoint(using("Net").new_model(0).state_dict(), {})
     assert find_head(using("Net").stored_model(stored))[0] == "head"
+
+
+def test_a_stored_head_with_one_output_is_that_of_two_classes(
+    digits: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.py").write_text(
+        "import torch\n"
+        "def datasets():\n"
+        "    return [(torch.randn(n, 3), torch.arange(n) % 2) for n in (12, 8)]\n"
+    )
+    job = replace(
+        digits,
+        data_spec=DATASETS.parse("python(path='rows.py:datasets')"),
+        model_spec=Module(path="one.py:one"),
+        loaded=None,
+    )
+    model = job.new_model(1)
+    found = job.stored_model(Checkpoint(model.state_dict(), {}))
+    assert model_digest(found) == model_digest(model)

@@ -59,7 +59,7 @@ def go(
         more: Further arguments of `unlearn` and `evaluate`.
     """
     before = copy.deepcopy(model.state_dict())
-    sides: dict[str, Any] = {"forget": data(6, 1), "retain": data(24, 2)}
+    sides: dict[str, Any] = {"forget": data(12, 1), "retain": data(24, 2)}
     made = {
         method: unlearn(
             model, **sides, method=method, allow_untrained=True, engine=CPU, seed=0, **more

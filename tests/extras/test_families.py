@@ -161,9 +161,11 @@ def test_text_classifiers_of_hugging_face(kind: str, tmp_path: Path) -> None:
     journey.go(text_classifier(kind), lambda: text_classifier(kind), tmp_path, data=journey.tokens)
 
 
-def with_adapters() -> nn.Module:
+def with_adapters(*more: str) -> nn.Module:
     torch.manual_seed(1)
-    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"])
+    config = peft.LoraConfig(
+        task_type=None if more else "SEQ_CLS", r=2, target_modules=["query", "value", *more]
+    )
     model = peft.get_peft_model(text_classifier(), config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -171,9 +173,12 @@ def with_adapters() -> nn.Module:
     return model
 
 
-def test_a_model_with_lora_adapters_is_unlearned_in_them(tmp_path: Path) -> None:
-    model = with_adapters()
-    result = journey.go(model, with_adapters, tmp_path, data=journey.tokens)
+@pytest.mark.parametrize("more", [(), ("classifier",)])
+def test_a_model_with_lora_adapters_is_unlearned_in_them(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = with_adapters(*more)
+    result = journey.go(model, lambda: with_adapters(*more), tmp_path, data=journey.tokens)
     moved = {n for n, t in result.state_dict().items() if not torch.equal(t, model.state_dict()[n])}
     assert moved and all("lora_" in name or "modules_to_save" in name for name in moved), moved
 
@@ -183,6 +188,21 @@ def test_a_model_with_merged_adapters_is_a_plain_one(tmp_path: Path) -> None:
         return with_adapters().merge_and_unload()
 
     journey.go(make(), make, tmp_path, data=journey.tokens)
+
+
+def test_one_label_of_hugging_face_stands_for_two_classes(tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        config = transformers.AutoConfig.for_model("bert", num_labels=1, **HF_TEXT["bert"])
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+        two = lambda z: torch.cat([torch.zeros_like(z.logits), z.logits], 1)
+        return Logits(model, output=two)
+
+    def data(n: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        inputs, labels = journey.tokens(n, seed)
+        return inputs, (labels > 0).long()
+
+    torch.manual_seed(0)
+    journey.go(make(), make, tmp_path, data=data)
 
 
 class Heads(nn.Module):

@@ -78,13 +78,20 @@ def test_loaded_tensors_do_not_follow_the_file_or_the_model(tmp_path):
     assert torch.equal(loaded.tensors["fc.weight"], before)
 
 
+def test_a_checkpoint_is_shown_without_its_weights(tmp_path):
+    path = checkpoint.save_checkpoint(small(), tmp_path / "m.safetensors", {"method": "muda()"})
+    shown = repr(checkpoint.load_checkpoint(path))
+    assert f"{len(small().state_dict())} tensors" in shown and "muda()" in shown
+    assert len(shown) < 400
+
+
 def test_an_existing_file_is_replaced_only_when_told(tmp_path):
     path = tmp_path / "m.safetensors"
     checkpoint.save_checkpoint(small(), path, {})
     content = path.read_bytes()
     assert (
         refusal(lambda: checkpoint.save_checkpoint(small(1), path, {}))
-        == f"{path}: exists already; use --overwrite to replace it"
+        == f"{path}: exists already; use --overwrite (overwrite=True) to replace it"
     )
     assert path.read_bytes() == content
     checkpoint.save_checkpoint(small(1), path, {}, overwrite=True)

@@ -124,7 +124,7 @@ def made(kind: Any, *args: Any) -> nn.Module:
 def test_by_order() -> None:
     # The rule without more knowledge: the last one registered.
     assert find_head(Late())[0] == "project"
-    line = r"^ReLU has no nn\.Linear layer, so no classifier head was found; name the feature layer \(--layer\)$"
+    line = r"^ReLU has no nn\.Linear layer, so no classifier head was found; name the feature layer: layer=… \(--layer\)$"
     with pytest.raises(EigenforgetError, match=line):
         find_head(nn.ReLU())
 
@@ -166,7 +166,7 @@ def test_the_built_in_models_need_no_note() -> None:
 
 def test_what_a_pass_leaves_open_is_an_error_that_lists_it_until_the_model_says_more() -> None:
     model = Both()
-    line = r"^Both has several layers that may be the classifier head: head, head_dist; name the feature layer \(--layer\), or the head by"
+    line = r"^Both has several layers that may be the classifier head: head, head_dist; name the feature layer: layer=… \(--layer\), or the head by"
     assert trace_heads(model, X) == (CLASSES, ("head", "head_dist"))
     assert find_head(model)[0] == "head_dist"
     assert settle_head(model, X) == CLASSES
@@ -190,9 +190,45 @@ def test_zero_heads_do_not_look_like_one() -> None:
     )  # equal numbers, but the logits come from one of them
 
 
+def test_the_head_of_two_classes_may_have_one_output() -> None:
+    class Gated(nn.Module):
+        def __init__(self, gates: bool) -> None:
+            super().__init__()
+            self.body, self.single, self.gates = nn.Linear(3, 6), nn.Linear(6, 1), gates
+
+        def forward(self, x: Tensor) -> Tensor:
+            one = self.single(h := self.body(x))
+            return torch.cat([h[:, :1] if self.gates else torch.zeros_like(one), one], 1)
+
+    assert trace_heads(Gated(False), X) == (2, ("single",))
+    assert trace_heads(Gated(True), X).names == ()  # the body reaches the logits beside it
+
+
+def test_an_adapter_of_the_head_is_not_another_head() -> None:
+    class Adapted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base_layer, self.lora_A, self.lora_B = (
+                nn.Linear(6, CLASSES),
+                nn.Linear(6, 2, bias=False),
+                nn.ModuleDict({"default": nn.Linear(2, CLASSES, bias=False)}),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.base_layer(x) + self.lora_B["default"](self.lora_A(x))
+
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), Adapted())
+    assert trace_heads(model, X) == (CLASSES, ("2.base_layer",))
+    with capture(model, "1") as named, torch.no_grad():
+        want = named(X).features
+    settle_head(model, X)
+    with capture(model) as tap, torch.no_grad():
+        assert torch.equal(tap(X).features, want)
+
+
 def test_a_convolution_as_head_is_not_mistaken_for_a_linear_layer_of_the_body() -> None:
     model, images = ConvHead(), torch.randn(2, 3, 5, 5)
-    line = r"^no nn\.Linear of ConvHead gives its logits, so no classifier head was found; name the feature layer \(--layer\)$"
+    line = r"^no nn\.Linear of ConvHead gives its logits, so no classifier head was found; name the feature layer: layer=… \(--layer\)$"
     assert find_head(model)[0] == "gate"  # as wide as the logits, which do come through it
     assert trace_heads(model, images).names == ()
     assert settle_head(model, images) == CLASSES

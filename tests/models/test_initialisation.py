@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from eigenforget.core.errors import Refused
 from eigenforget.methods import BadTeacher
@@ -92,6 +93,40 @@ def test_bare_parameters_keep_nothing_but_their_scale() -> None:
     assert torch.allclose(redrawn(1, shuffled).positions, one.positions, rtol=1e-5)
 
 
+NORMED: dict[str, Any] = {
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "weight norm": nn.utils.parametrizations.weight_norm,
+    "weight norm, older": nn.utils.weight_norm,
+    "spectral norm": nn.utils.parametrizations.spectral_norm,
+    "spectral norm, older": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", NORMED)
+def test_weights_behind_others_keep_nothing_but_their_scale(kind: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+    NORMED[kind](model[2])
+    with torch.no_grad():  # hooks make the weight, a copy of which has no graph
+        model(torch.randn(4, WIDTH))
+    new = redrawn(1, model)
+    for (name, old), drawn in zip(
+        model.state_dict().items(), new.state_dict().values(), strict=True
+    ):
+        assert torch.equal(old, drawn) == name.endswith("_mask"), name
+        assert "_u" not in name or float(drawn.norm()) == pytest.approx(1.0)
+    if kind == "pruned":
+        new(torch.randn(4, WIDTH))  # computes the weight
+        assert torch.equal(new[2].weight == 0, model[2].weight_mask == 0)
+    x, labels = samples()
+    data = {"forget": (x[:8], labels[:8]), "retain": (x[8:], labels[8:]), "engine": ENGINE}
+    found = unlearn(model, method="muda()", allow_untrained=True, **data)
+    assert checkpoint.model_digest(found) != checkpoint.model_digest(model)
+    with pytest.raises(Refused, match=r"retrain cannot .*train_oracles"):
+        unlearn(model, method="retrain()", allow_untrained=True, **data)
+
+
 def test_bad_teacher_takes_bare_parameters_and_others_still_refuse() -> None:
     model, data = bare(), sides(*samples())
     result = unlearn(model, method=BadTeacher(epochs=1), engine=ENGINE, **data)
@@ -101,6 +136,9 @@ def test_bad_teacher_takes_bare_parameters_and_others_still_refuse() -> None:
         match="retrain cannot reinitialise every weight: Bare owns token, positions, scale and has no",
     ):
         reinitialise(dict(model.named_modules()), seed=0, method="retrain")
+    model.register_buffer("relative_coords_table", torch.linspace(-1, 1, 4).reshape(2, 2))
+    found = unlearn(model, method=BadTeacher(epochs=1), engine=ENGINE, **data)
+    assert torch.equal(found.relative_coords_table, model.relative_coords_table)  # type: ignore[arg-type]
     model.register_buffer("variance", torch.ones(3))
     with pytest.raises(
         Refused,

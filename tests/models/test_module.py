@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenforget.core import spec
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.methods import MUDA, Finetune, NegGradPlus
 from eigenforget.methods.l1_sparse import L1Sparse
 from eigenforget.methods.unlearn import unlearn
@@ -253,8 +253,12 @@ def test_frozen_weights_stay_frozen_and_untouched(method: Any) -> None:
         assert mine.requires_grad == weight.requires_grad == (not name.startswith("inner"))
         assert torch.equal(mine, weight) == name.startswith("inner"), name
     frozen = body().requires_grad_(False)
-    with pytest.raises(EigenforgetError, match="has no trainable parameter"):
+    with pytest.raises(Refused, match="has no trainable parameter"):
         unlearn(frozen, method=method, **sides())
+    model = body()
+    model.head.requires_grad_(False)
+    with pytest.raises(Refused, match="no trainable parameter: requires_grad is False"):
+        unlearn(model, method="cf_k(k=1)", **sides())
 
 
 class Shared(nn.Module):

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.notices import EigenforgetWarning
+from eigenforget.evaluation.evaluate import evaluate
 from eigenforget.methods.unlearn import unlearn
 from eigenforget.models.checkpoint import (
     load_checkpoint,
@@ -20,8 +21,9 @@ from eigenforget.models.checkpoint import (
     model_digest,
     save_checkpoint,
 )
+from eigenforget.models.features import find_head
 from eigenforget.models.outputs import Logits, checked_logits
-from tests.models.module_toys import CLASSES, INPUTS, Answering, net, sides
+from tests.models.module_toys import CLASSES, INPUTS, LABELS, Answering, net, sides
 
 Z = net()(INPUTS[:8]).detach()
 WIDE = torch.cat([Z, Z], 1)
@@ -61,14 +63,19 @@ def test_logits_that_leave_no_doubt(output: Any) -> None:
         ((WIDE, Z), r"float32 \[8, 6\], float32 \[8, 3\].*doubt.*output=0 or 1\)"),
         ((None, Z), r"NoneType, float32 \[8, 3\].*doubt.*output=1"),
         ((), "0 outputs"),
+        ({"x": Z[0], "y": WIDE}, r"none named 'logits'.*output='y'\)"),
+        ({"logits": Z[:, :, None]}, r"out of scope.*output=lambda output: …\)"),
+        ({"logits": Z[:, :1]}, r"torch.zeros_like\(z\['logits'\]\), z\['logits'\]\], 1\)\)$"),
+        (Named(WIDE, Z[:, :1]), r"torch.zeros_like\(z.logits\), z.logits\], 1\)\)$"),
         ({"scores": Z, "x": 1}, r"'scores', 'x' and none named 'logits'.*output='scores'"),
         (namedtuple("Pair", "scores")(3), r"1 output.*Logits\(model"),
         (None, r"NoneType.*Logits\(model"),
-        (Z[:, 0], r"got \[8\].*Logits\(model"),
+        (Z[:, 0], r"got \[8\].*two classes: Logits\(model, output=lambda z: torch.stack"),
         (Z[:, :, None], r"got \[8, 3, 1\].*Logits\(model"),
         (Z[:4], r"logits \[8, C\] for 8 samples, got float32 \[4, 3\]"),
         (Z.argmax(1)[:, None], r"got int64 \[8, 1\]"),
-        (Z[:, :1], r"one output.*torch.cat"),
+        (Z[:, :1], r"one output.*torch.cat\(\[torch.zeros_like\(z\), z\], 1\)\)$"),
+        (Z[:, :1].sigmoid(), r"one output.*torch.logit\(z\)\], 1\)\), if z is a probability$"),
     ],
     ids=str,
 )
@@ -81,6 +88,10 @@ def test_what_are_no_logits_is_one_line_with_the_cure(output: Any, line: str) ->
 def test_outputs_between_0_and_1_are_a_warning() -> None:
     with pytest.warns(EigenforgetWarning, match=r"between 0 and 1.*torch.logit"):
         checked_logits((20 * (Z - Z.mean())).sigmoid(), 8)
+    one = torch.linspace(0.1, 0.9, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checked_logits(torch.stack([torch.zeros(8), one], 1), 8)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +115,58 @@ def test_an_output_that_is_not_there(output: Any) -> None:
     with pytest.raises(EigenforgetError, match=r"float32 \[30, 3\]") as caught:
         Logits(Answering(lambda z: (z,)), output)(INPUTS)
     assert repr(output) in str(caught.value)
+
+
+def test_a_model_may_give_several_outputs_in_training_alone() -> None:
+    given = Answering(lambda z: z, training=lambda z: (z, z + 1))
+    found = unlearn(Logits(given, 0), method="finetune(epochs=1)", **sides())
+    want = unlearn(Answering(), method="finetune(epochs=1)", **sides())
+    assert model_digest(found.model) == model_digest(want)
+    with pytest.raises(EigenforgetError, match=r"output=1\).*float32 \[30, 3\]"):
+        Logits(given.eval(), 1)(INPUTS)
+
+
+BOTH: dict[str, Any] = {
+    "cat": (lambda z: z, lambda z: torch.cat([torch.zeros_like(z), z], 1)),
+    "stack": (lambda z: z[:, 0], lambda z: torch.stack([torch.zeros_like(z), z], 1)),
+}
+
+
+@pytest.mark.parametrize("joining", BOTH)
+def test_one_output_for_two_classes(joining: str) -> None:
+    answer, two = BOTH[joining]
+    model = Answering(answer)
+    model.net[2] = nn.Linear(8, 1)
+    labels = (LABELS > 0).long()
+    data = {"forget": (INPUTS[:12], labels[:12]), "retain": (INPUTS[12:], labels[12:])}
+    with pytest.raises(EigenforgetError, match=rf"Logits\(model, output=lambda z: torch.{joining}"):
+        unlearn(model, method="muda()", **data)
+    given = Logits(model, two)
+    for method in ("finetune(epochs=1)", "muda()"):
+        found = unlearn(given, method=method, allow_untrained=True, **data)
+        assert isinstance(found, Logits) and find_head(found)[1].out_features == 1
+    seen = evaluate({"original": given}, test=data["retain"], allow_overlap=True, **data)[
+        "original"
+    ]
+    assert seen["da"].value is not None and "each class" in seen["nc3"].reason
+
+
+def test_methods_that_know_rows_of_classes_leave_a_head_with_one_output() -> None:
+    model = Answering()
+    model.net[2] = nn.Linear(8, 1)
+    given = Logits(model, BOTH["cat"][1])
+    two = LABELS < 2
+    inputs, labels = INPUTS[two], LABELS[two]
+    data = {
+        "forget": (inputs[labels == 1], labels[labels == 1]),
+        "retain": (inputs[labels == 0], labels[labels == 0]),
+        "allow_untrained": True,
+    }
+    for method in ("cmf()", "esc_t()", "head_mask()"):
+        with pytest.raises(Refused, match=r"an output for each class; model\.net\.2 has one for"):
+            unlearn(given, method=method, **data)
+    found = unlearn(given, method="fisher_forgetting()", **data)
+    assert model_digest(found) != model_digest(given)
 
 
 def test_a_checkpoint_of_the_model_inside_fits_and_is_written_back(tmp_path: Path) -> None:

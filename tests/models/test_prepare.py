@@ -110,6 +110,7 @@ def test_a_result_has_the_sparse_gradients_of_the_model() -> None:
         (lambda: net().double(), r"inputs are torch.float32.*torch.float64.*model in the type"),
         (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 3)), "does not run on"),
         (lambda: nn.ModuleDict({"inner": net()}), r"forward.*model\.inner"),
+        (lambda: torch.export.export(net(), (INPUTS[:4],)).module(), "plain nn.Module that it was"),
     ],
 )
 def test_models_on_which_nothing_can_work_are_one_line(make: Any, line: str, door: str) -> None:
@@ -180,8 +181,14 @@ def test_an_input_that_the_model_does_not_take_is_named() -> None:
             return self.net(x)
 
     samples = {"x": INPUTS[:4], "number": torch.arange(4)}
-    with pytest.raises(EigenforgetError, match=r"'number'; Samples\(data, inputs="):
+    with pytest.raises(
+        EigenforgetError, match=r"'number'; Samples\(data, inputs=\(….*inputs='x'\)"
+    ):
         prepare(ByName(), {"forget": samples})
+    with pytest.raises(EigenforgetError, match=r"'image'; Samples\(data, inputs='image'\)"):
+        prepare(ByName(), {"forget": {"image": INPUTS[:4]}})
+    with pytest.raises(EigenforgetError, match=r"not list; give tensors .*with_format"):
+        prepare(ByName(), {"forget": list(INPUTS[:4])})
 
 
 def test_what_needs_no_copy_is_the_model_itself() -> None:

@@ -134,4 +134,4 @@ def test_all_steps_side_by_side_are_measured_without_the_head(engine: Engine) ->
         engine=engine,
     )
     assert found["original"]["da"].value is not None
-    assert "not the input of the classifier head" in found["original"]["nc3"].reason
+    assert "not the input of a head" in found["original"]["nc3"].reason

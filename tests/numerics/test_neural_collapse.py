@@ -186,7 +186,7 @@ def test_each_reason_stands_where_it_belongs():
     features, labels = samples()
     nc1, nc2, nc3 = scores(features, labels)
     assert nc1.value is not None and nc2.value is not None
-    assert nc3.reason == "the features are not the input of the classifier head"
+    assert nc3.reason == "the features are not the input of a head with an output for each class"
     nothing = [s.reason for s in NeuralCollapse(WIDTH, CLASSES).scores()]
     assert nothing == ["needs retained samples of at least 2 classes, got 0"] * 3
     assert [s.reason for s in scores(features, 0 * labels, head())] == [

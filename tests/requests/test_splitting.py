@@ -123,6 +123,14 @@ def test_digest_tells_sides_apart() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "wrong", [("by_class(label=3)", index([0, 1])), (ByClass(label=0), [1, 2])]
+)
+def test_what_is_no_request_or_no_index_is_one_line(wrong: Any) -> None:
+    with pytest.raises(EigenforgetError, match=r"ByClass\(label=3\).*got (str|ByClass) and "):
+        split(*wrong)
+
+
 def test_copies_on_both_sides_are_an_error_or_forgotten() -> None:
     data = index([0, 1, 0, 1], content=["a", "b", "b", "c"])
     with pytest.raises(

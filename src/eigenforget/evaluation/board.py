@@ -190,8 +190,8 @@ class Panel:
         """What to measure on this model."""
         head = find_head(model)[1].weight.detach().cpu() if self.layer is None else None
         width = next(iter(seen.values())).features.shape[1]
-        if head is not None and head.shape[1] != width:  # features of all steps of a sequence
-            head = None
+        if head is not None and (len(head) == 1 or head.shape[1] != width):
+            head = None  # features of all steps of a sequence, or one output for two classes
         k = self.k or default_k(len(classes_in(seen["retain"].labels)), width)
         context = MetricContext(width, self.num_classes, self.forgotten_classes, k, self.seed, head)
         metrics, audits = self._measures

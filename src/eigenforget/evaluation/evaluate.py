@@ -14,7 +14,7 @@ import numpy as np
 import rich.console
 from torch import nn
 
-from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.errors import EigenforgetError, naming
 from eigenforget.core.extras import needed
 from eigenforget.core.text import listed
 from eigenforget.core.types import Split, digest_of_rows
@@ -33,6 +33,7 @@ from eigenforget.evaluation.records import (
     with_verdicts,
     write_results,
 )
+from eigenforget.models.heads import check_label_range
 from eigenforget.models.prepare import PreparedModel, door, looks, prepare
 from eigenforget.models.unchanged import unchanged_weights
 from eigenforget.models.wrappers import on_its_device
@@ -287,7 +288,7 @@ def evaluate(
     trains = "relearning" not in skip
     ready, peers_ready = (prepared_models(m, sides, trains=trains) for m in (made, alike))
     compared = bool(retrained) or "original" in given
-    _check_outputs({**peers_ready, **ready}, num_classes, compared=compared)
+    check_outputs({**peers_ready, **ready}, num_classes, compared=compared)
     plain = {name: prepared.model for name, prepared in ready.items()}
     beside = [prepared.model for prepared in peers_ready.values()]
     measured = _measured(panel, plain, oracles=tuple(retrained), peers=beside)
@@ -396,7 +397,7 @@ def prepared_models(
         EigenforgetError: One does not fit the samples; the message names it.
     """
     samples = looks(**sides.by_name)
-    return {
+    found = {
         name: prepare(
             made.model,
             samples,
@@ -406,9 +407,14 @@ def prepared_models(
         )
         for name, made in models.items()
     }
+    for name, prepared in found.items():
+        with naming(f"model {name!r}"):
+            for source in sides.by_name.values():
+                check_label_range(source.labels(), prepared.num_classes)
+    return found
 
 
-def _check_outputs(
+def check_outputs(
     models: Mapping[str, PreparedModel], num_classes: int | None, *, compared: bool
 ) -> None:
     """Checks that models have outputs for the classes, and as many as those that they stand beside.

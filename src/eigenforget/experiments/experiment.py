@@ -243,8 +243,10 @@ class Experiment:
         found = head_if_any(model)
         tensors = checkpoint.fitted(model, stored).tensors
         head = None if found is None else tensors.get(f"{found[0]}.weight")
-        if head is not None and head.ndim == 2 and len(head) != self.data.num_classes:
-            model = self.new_model(0, num_classes=len(head))
+        outputs = None if head is None or head.ndim != 2 else len(head)
+        # A head with one output is that of two classes, and stays.
+        if outputs not in (None, 1, self.data.num_classes):
+            model = self.new_model(0, num_classes=outputs)
         if stored.metadata.get("method"):
             method = METHODS.parse(stored.metadata["method"])
             model = method.adapt(model) if hasattr(method, "adapt") else model

@@ -75,7 +75,8 @@ class FisherForgetting(Method):
         retain = task.at_most(retain, self.importance_samples, self.name, "samples")
         fisher = fisher_diagonal(task.engine, student, retain, labels="model", chunk=self.chunk)
         found = head_if_any(student)
-        head = {id(p) for p in found[1].parameters()} if found else set()
+        rows = found is not None and found[1].out_features > 1  # one for each class
+        head = {id(p) for p in found[1].parameters()} if found and rows else set()
         generator = seeds.generator(task.seed, self.name, "noise")
         with torch.no_grad():
             for name, weight in student.named_parameters():

@@ -15,7 +15,7 @@ from eigenforget.alignment import (
     moments,
 )
 from eigenforget.core import notices
-from eigenforget.core.errors import Refused
+from eigenforget.core.errors import Refused, naming
 from eigenforget.core.fields import (
     Below1,
     Count,
@@ -297,7 +297,8 @@ class MUDA(Method):
         other = self.for_samples
         if other is not None and not taken_now(task):
             if task.retain is not None:
-                return other(task)
+                with naming("muda"):
+                    return other(task)
             notices.warn(
                 f"muda leaves single samples to {other.name}, which needs retained data; without "
                 "such data, muda distils the original's own softened predictions and forgets little"

@@ -44,6 +44,10 @@ class Checkpoint(NamedTuple):
     sealed: bool = False
     form: StateForm = StateForm()
 
+    def __repr__(self) -> str:
+        held = f"{len(self.tensors)} tensors, metadata={self.metadata}, sealed={self.sealed}"
+        return f"Checkpoint({held}, form={self.form})"
+
 
 def check_target(path: str | Path, like: str | Path | None = None) -> None:
     """Check that a checkpoint can have this name.
@@ -60,9 +64,9 @@ def check_target(path: str | Path, like: str | Path | None = None) -> None:
         wanted = ".safetensors"  # what was in pieces becomes one file
     if _path(path).suffix != wanted:
         hint = (
-            "; --like FILE saves it in the form of that file"
+            "; like=FILE (--like FILE) saves it in the form of that file"
             if like is None
-            else f" with --like {like}; give it that ending, or leave --like out"
+            else f" with like={like} (--like); give it that ending, or leave that out"
         )
         raise EigenforgetError(f"a checkpoint is saved as {wanted}, got {str(path)!r}{hint}")
 

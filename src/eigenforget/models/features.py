@@ -20,6 +20,7 @@ from eigenforget.models.wrappers import device_of
 
 HEAD_NOTE = "eigenforget_head"
 """The attribute of a model that names its classifier head."""
+_NAME_LAYER = "name the feature layer: layer=… (--layer)"
 
 
 class Tap:
@@ -210,7 +211,7 @@ def find_head(model: nn.Module) -> tuple[str, nn.Linear]:
     linears = _linears(model)
     if not linears:
         what = f"{type(model).__name__} has no nn.Linear layer, so no classifier head was found"
-        raise EigenforgetError(f"{what}; name the feature layer (--layer)")
+        raise EigenforgetError(f"{what}; {_NAME_LAYER}")
     return linears[-1]
 
 
@@ -242,9 +243,9 @@ def trace_heads(model: nn.Module, inputs: Any) -> TracedHeads:
     """Look for the classifier head in one forward pass of a few samples in eval mode.
 
     It is the nn.Linear whose output is the logits [B, C]. Where none or several are, it is the last
-    one with C outputs that the logits come from, and from earlier layers only through it. Two that
-    do not depend on each other (the averaged heads of a distilled model) leave it open. The model
-    stays as it is.
+    one with C outputs that the logits come from, and from earlier layers only through it; of two
+    classes, where none has two outputs, the last one with a single output. Two that do not depend
+    on each other (the averaged heads of a distilled model) leave it open. The model stays as it is.
     """
     logits, outputs = _outputs(model, inputs)
     linear = {
@@ -255,11 +256,10 @@ def trace_heads(model: nn.Module, inputs: Any) -> TracedHeads:
     same = [name for name, output in linear.items() if torch.equal(output, logits)]
     if len(same) == 1:
         return TracedHeads(logits.shape[1], tuple(same))
-    wide = {
-        name: output
-        for name, output in linear.items()
-        if output.shape[-1] == logits.shape[1] and _flows([output], logits)
-    }
+    flowing = {name: output for name, output in linear.items() if _flows([output], logits)}
+    widths = (logits.shape[1], 1) if logits.shape[1] == 2 else (logits.shape[1],)
+    by_width = ({k: v for k, v in flowing.items() if v.shape[-1] == width} for width in widths)
+    wide = next(filter(None, by_width), {})
     # A layer that another candidate is computed from is a hidden one of the same width.
     last = [
         name
@@ -268,7 +268,14 @@ def trace_heads(model: nn.Module, inputs: Any) -> TracedHeads:
     ]
     if len(last) == 1 and _bypassed(model, inputs, last[0]):
         last = []
-    return TracedHeads(logits.shape[1], tuple(last))
+    return TracedHeads(logits.shape[1], tuple(_without_adapters(last)))
+
+
+def _without_adapters(names: Sequence[str]) -> list[str]:
+    """The names without those of the adapters that PEFT puts beside a layer named `base_layer`."""
+    bases = [name.removesuffix("base_layer") for name in names if name.endswith(".base_layer")]
+    adapters = tuple(f"{base}lora_" for base in bases)
+    return [name for name in names if not name.startswith(adapters)]
 
 
 def settle_head(model: nn.Module, inputs: Any) -> int:
@@ -385,8 +392,8 @@ def _undecided(model: nn.Module, names: Sequence[str]) -> str:
     kind = type(model).__name__
     if not names:
         what = f"no nn.Linear of {kind} gives its logits, so no classifier head was found"
-        return f"{what}; name the feature layer (--layer)"
-    hint = f"name the feature layer (--layer), or the head by model.{HEAD_NOTE} = {names[0]!r}"
+        return f"{what}; {_NAME_LAYER}"
+    hint = f"{_NAME_LAYER}, or the head by model.{HEAD_NOTE} = {names[0]!r}"
     return f"{kind} has several layers that may be the classifier head: {', '.join(names)}; {hint}"
 
 

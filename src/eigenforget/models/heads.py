@@ -29,13 +29,19 @@ def linear_head(model: nn.Module, method: str, *, changes: Sequence[str]) -> tup
         changes: Names of the parameters.
 
     Raises:
-        Refused: There is no linear head, it is frozen, its parameters are computed from others, or
-            it shares one with another layer, which would change too.
+        Refused: There is no linear head, it has one output for two classes, it is frozen, its
+            parameters are computed from others, or it shares one with another layer, which would
+            change too.
     """
     try:
         name, head = find_head(model)
     except EigenforgetError as error:
         raise Refused(f"{method} needs a linear classifier head: {error}") from None
+    if head.out_features == 1:
+        raise Refused(
+            f"{method} needs a classifier head with an output for each class; {name} has one for "
+            "both"
+        )
     own = {key: p for key, p in head.named_parameters(recurse=False) if key in changes}
     computed = [key for key in changes if key not in own and getattr(head, key, None) is not None]
     if computed:

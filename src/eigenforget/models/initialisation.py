@@ -17,7 +17,11 @@ NORMS = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (no public base class)
 """Layers that keep running statistics of what they normalise."""
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Linear layers and convolutions."""
-_OTHERS = {"retrain": "; build and train a new model instead: eigenforget train --without"}
+_TABLE = "relative_coords_table"
+"""Positions in windows as numbers, which torchvision's Swin V2 keeps in its state dict."""
+_ROUNDING = 1e-3
+"""How far the norm of a unit vector may be from 1, in half precision."""
+_OTHERS = {"retrain": "; train new models instead: train_oracles, or eigenforget train --without"}
 
 
 def reinitialise(
@@ -32,18 +36,20 @@ def reinitialise(
     Children are reset before their parents, so that a container's own reset_parameters() has the
     last word. Modules on the CPU draw the same numbers whatever device they run on later; global
     random states are left as they were. Constants stay: buffers that no state dict holds, masks
-    (see `is_mask`) and positions 0, 1, 2, ….
+    (see `is_mask`), also those of pruning, and tables of positions.
 
     Args:
         modules: Modules by name, parents first.
         seed: All draws depend on it.
         method: Name of the method, for messages.
-        without_reset: What to do with a module that has no reset_parameters(). "refused", or "own
-            scale": its floating-point parameters, such as class tokens and position embeddings, are
-            drawn from N(0, s²), with s the standard deviation of what they hold. Nothing but s
-            stays of them, and a constant tensor stays as it is. That is enough for a network that
-            shall know nothing, not for one that shall be as if it had never seen the data. Integers
-            stay; floating-point buffers are refused, since a variance must not be negative.
+        without_reset: What to do with what no reset_parameters() draws. "refused", or "own scale":
+            floating-point parameters, such as class tokens, position embeddings and the weights
+            behind pruning, weight norm and spectral norm, are drawn from N(0, s²), with s the
+            standard deviation of what they hold. Nothing but s stays of them, and a constant tensor
+            stays as it is. That is enough for a network that shall know nothing, not for one that
+            shall be as if it had never seen the data. Integers stay. Unit vectors, as spectral norm
+            keeps them, are drawn as such; other floating-point buffers are refused, since a
+            variance must not be negative.
 
     Raises:
         Refused: A module has other tensors and no reset_parameters() (attention and transformers of
@@ -52,32 +58,49 @@ def reinitialise(
     """
     tensors: dict[str, Tensor] = {}
     drawn: dict[str, Tensor] = {}
+    before: dict[str, Tensor] = {}
+    at_own_scale = without_reset == "own scale"
     for name, module in modules.items():
         own = dict(
             chain(module.named_parameters(name, recurse=False), _drawn_buffers(name, module))
         )
-        if _reset_of(module) is None and without_reset == "own scale":
+        if _reset_of(module) is None and at_own_scale:
             own = {key: tensor for key, tensor in own.items() if tensor.is_floating_point()}
-            drawn |= {
-                key: _at_own_scale(key, tensor, seed)
-                for key, tensor in own.items()
-                if isinstance(tensor, nn.Parameter)
-            }
+            drawn |= _at_own_scale(own, seed)
+        elif at_own_scale:
+            before |= {key: tensor.detach().clone() for key, tensor in own.items()}
         bare = [key for key in own if key not in drawn]
         if bare and _reset_of(module) is None:
             what = f"{type(module).__name__} owns {listed(bare)} and has no reset_parameters()"
-            raise Refused(
-                f"{method} cannot reinitialise every weight: {what}{_OTHERS.get(method, '')}"
-            )
+            raise _refusal(method, what)
         tensors |= own
+    left = _left(modules, tensors, seed, drawn)
+    if left and at_own_scale:
+        with torch.no_grad():
+            for name in left:
+                tensors[name].copy_(before[name])
+        drawn |= _at_own_scale({name: tensors[name] for name in left}, seed)
+        left = _left(modules, tensors, seed, drawn)
+    if left:
+        raise _refusal(method, f"reset_parameters() leaves (part of) {left[0]} as it was")
+
+
+def _refusal(method: str, what: str) -> Refused:
+    return Refused(f"{method} cannot reinitialise every weight: {what}{_OTHERS.get(method, '')}")
+
+
+def _left(
+    modules: Mapping[str, nn.Module],
+    tensors: Mapping[str, Tensor],
+    seed: int,
+    drawn: Mapping[str, Tensor],
+) -> list[str]:
+    """Resets the modules; the names of tensors that still depend on their old content."""
     # Two resets over different contents agree exactly where the old content has no influence.
     first, second = (_reset(modules, tensors, fill, seed, drawn) for fill in (0, 1))
-    for name, a, b in zip(tensors, first, second, strict=True):
-        if not torch.equal(a, b):
-            raise Refused(
-                f"{method} cannot reinitialise every weight: reset_parameters() leaves (part of) "
-                f"{name} as it was"
-            )
+    return [
+        name for name, a, b in zip(tensors, first, second, strict=True) if not torch.equal(a, b)
+    ]
 
 
 def is_mask(tensor: Tensor) -> bool:
@@ -133,8 +156,16 @@ def _finite(tensor: Tensor) -> bool:
 
 def _drawn_buffers(prefix: str, module: nn.Module) -> list[tuple[str, Tensor]]:
     """The module's own buffers without its constants."""
-    named = saved_buffers(prefix, module).items()
-    return [(k, v) for k, v in named if not is_mask(v) and not _are_positions(v)]
+    pruned = {
+        f"{name.removesuffix('_orig')}_mask"
+        for name, _ in module.named_parameters(prefix, recurse=False)
+        if name.endswith("_orig")
+    }
+    return [
+        (name, held)
+        for name, held in saved_buffers(prefix, module).items()
+        if not (is_mask(held) or _are_positions(held) or name in pruned or name.endswith(_TABLE))
+    ]
 
 
 def saved_buffers(prefix: str, module: nn.Module) -> dict[str, Tensor]:
@@ -153,15 +184,19 @@ def _are_positions(tensor: Tensor) -> bool:
     )
 
 
-def _at_own_scale(name: str, tensor: Tensor, seed: int) -> Tensor:
-    """A draw from N(0, s²), s the standard deviation of these values; a constant stays."""
-    values = tensor.detach().double().cpu()
-    if not len(torch.unique(values)) > 1:
-        return tensor.detach().clone()
-    noise = torch.randn(
-        values.shape, generator=seeds.generator(seed, "own scale", name), dtype=torch.float64
-    )
-    return (noise * values.std(correction=0)).to(tensor)
+def _at_own_scale(held: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Draws for the parameters and unit vectors among these tensors; see `reinitialise`."""
+    found = {}
+    for name, tensor in held.items():
+        values = tensor.detach().double().cpu()
+        generator = seeds.generator(seed, "own scale", name)
+        noise = torch.randn(values.shape, generator=generator, dtype=torch.float64)
+        if isinstance(tensor, nn.Parameter) and tensor.is_floating_point():
+            varies = len(torch.unique(values)) > 1
+            found[name] = (noise * values.std(correction=0)).to(tensor) if varies else values
+        elif values.ndim == 1 and len(values) > 1 and abs(float(values.norm()) - 1) < _ROUNDING:
+            found[name] = (noise / noise.norm()).to(tensor)
+    return found
 
 
 def _reset(

@@ -21,7 +21,8 @@ class Logits(nn.Module):
     """A model that returns only the logits [B, C].
 
     `Logits(model, output=1)` takes the second of several outputs, and `Logits(model,
-    output=torch.log)` makes logits of probabilities. The state dict is that of the model with the
+    output=torch.log)` makes logits of probabilities. `output=0` leaves a single tensor as it is:
+    some models give several outputs in training alone. The state dict is that of the model with the
     prefix "model.". `unlearn` returns such a module again, with the unlearned model in `model`.
 
     Args:
@@ -43,14 +44,21 @@ class Logits(nn.Module):
         given = self.model(*inputs, **named)
         if callable(self.output):
             return self.output(given)
+        if isinstance(given, Tensor):  # given[i] would be a sample
+            if self.output == 0:
+                return given
+            raise self._missing(given)
         try:
             if isinstance(self.output, str) and not isinstance(given, Mapping):
                 return getattr(given, self.output)
             return given[self.output]
         except (LookupError, TypeError, AttributeError):
-            raise EigenforgetError(
-                f"Logits(model, output={self.output!r}): the model gives {_described(given)}"
-            ) from None
+            raise self._missing(given) from None
+
+    def _missing(self, given: Any) -> EigenforgetError:
+        return EigenforgetError(
+            f"Logits(model, output={self.output!r}): the model gives {_described(given)}"
+        )
 
 
 def checked_logits(output: Any, count: int) -> Tensor:
@@ -77,8 +85,7 @@ def checked_logits(output: Any, count: int) -> Tensor:
     if logits.shape[1] == 1:
         raise EigenforgetError(
             "the model gives one output for each sample; a classifier must give logits [B, C] with "
-            "C of 2 or more. For two classes: Logits(model, output=lambda z: "
-            "torch.cat([torch.zeros_like(z), z], 1))"
+            f"C of 2 or more; {_two_of(logits, 'cat', of=output)}"
         )
     _check_scale(logits.detach().float())
     return logits
@@ -113,6 +120,8 @@ def _check_scale(logits: Tensor) -> None:
             "the model gives probabilities: the outputs of each sample sum to 1; give it without "
             "its softmax, or say Logits(model, output=lambda p: p.clamp(1e-12).log())"
         )
+    if (logits == 0).all(0).any():  # the first of two logits that were made of one
+        return
     low, high = logits.min(), logits.max()
     if len(logits) >= _ENOUGH and low >= 0 and high <= 1 and high - low > 0.5:
         notices.warn(
@@ -123,14 +132,30 @@ def _check_scale(logits: Tensor) -> None:
 
 
 def _cure(output: Any) -> str:
-    if isinstance(output, (tuple, list)):
-        flat = [i for i, item in enumerate(output) if getattr(item, "ndim", 0) == 2]
-        example = " or ".join(map(str, flat or (0,)))
-    elif isinstance(output, Mapping):
-        example = repr(next(iter(output), "logits"))
+    several = isinstance(output, (tuple, list))
+    if several or isinstance(output, Mapping):
+        named = enumerate(output) if several else output.items()
+        flat = [repr(key) for key, item in named if getattr(item, "ndim", 0) == 2]
+        example = " or ".join(flat) or "lambda output: …"
+    elif isinstance(output, Tensor) and output.ndim == 1 and output.is_floating_point():
+        return _two_of(output, "stack", of=output)
     else:
         example = "lambda output: …"
     return f"return logits [B, C], or say Logits(model, output={example})"
+
+
+def _two_of(one: Tensor, joining: str, *, of: Any) -> str:
+    """How two logits are made of the one for two classes in what a model gives."""
+    place = {Tensor: "z", tuple: "z[0]", list: "z[0]", dict: "z['logits']"}.get(
+        type(of), "z.logits"
+    )
+    values = one.detach()
+    unit = bool((values >= 0).all() and (values <= 1).all())
+    scale = f", if {place} is a probability" * unit
+    return (
+        f"for two classes: Logits(model, output=lambda z: torch.{joining}([torch.zeros_like("
+        f"{place}), {f'torch.logit({place})' if unit else place}], 1)){scale}"
+    )
 
 
 def _described(output: Any) -> str:

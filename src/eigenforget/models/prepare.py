@@ -182,18 +182,29 @@ def _passed(model: nn.Module, inputs: Any, where: str, *, training: bool) -> Ten
     except MISFITS as error:
         if isinstance(error, EigenforgetError):
             raise
-        reason = first_line(error)
-        if isinstance(inputs, Mapping) and "keyword" in reason:
-            reason += "; Samples(data, inputs=(…)) names those that the model takes"
-        elif isinstance(error, NotImplementedError):  # as of a LightningModule that only trains
-            inner = next((name for name, _ in model.named_children()), "net")
-            reason += f"; give the network that it holds, such as model.{inner}"
-        else:
-            reason = _unfit_types(model, inputs) or reason
+        reason = _with_cure(first_line(error), error, model, inputs)
         if is_widened(model):
             where = "with its float16 or bfloat16 weights in float32"
         raise EigenforgetError(f"the model does not run {where}: {reason}") from error
     return checked_logits(output, len(tree_leaves(given)[0]))
+
+
+def _with_cure(reason: str, error: Exception, model: nn.Module, inputs: Any) -> str:
+    """The reason why a pass failed, with what a user can do about it, where that is known."""
+    if isinstance(inputs, Mapping) and "keyword" in reason:
+        largest = max(inputs, key=lambda name: inputs[name].numel())
+        alone = f"Samples(data, inputs={largest!r}) gives it one without a name"
+        several = "Samples(data, inputs=(…)) names those that it takes, and "
+        return f"{reason}; {several * (len(inputs) > 1)}{alone}"
+    if isinstance(error, NotImplementedError):
+        if "train()" in reason or "eval()" in reason:  # as of an exported program
+            return f"{reason}; give the plain nn.Module that it was made from"
+        if '"forward"' in reason:  # as of a LightningModule that only trains
+            inner = next((name for name, _ in model.named_children()), "net")
+            return f"{reason}; give the network that it holds, such as model.{inner}"
+    if isinstance(inputs, list) and "must be Tensor" in reason:
+        return f"{reason}; give tensors (of Hugging Face's datasets: with_format('torch'))"
+    return _unfit_types(model, inputs) or reason
 
 
 def _try_training(model: nn.Module, inputs: Any, hint: str) -> None:

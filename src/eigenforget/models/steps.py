@@ -79,7 +79,7 @@ def samples_axis(features: Tensor, count: int) -> int:
         return 1
     raise EigenforgetError(
         f"the features of {count} samples are {list(features.shape)}, where [B, D] or [T, B, D] is "
-        "expected; name another layer (--layer)"
+        "expected; name another layer: layer=… (--layer)"
     )
 
 

@@ -271,7 +271,7 @@ def check_replaceable(path: str | Path, *, overwrite: bool) -> None:
     if not (path.is_file() or path.is_dir()):
         raise RecordError(f"{path}: is not a regular file and is not replaced; name another place")
     if not overwrite:
-        raise RecordError(f"{path}: exists already; use --overwrite to replace it")
+        raise RecordError(f"{path}: exists already; use --overwrite (overwrite=True) to replace it")
 
 
 def not_written(path: str | Path, error: OSError) -> str:

@@ -19,10 +19,20 @@ from eigenforget.requests.request import ForgetRequest
 def split(request: ForgetRequest, index: Index) -> Split:
     """The two sides that a request makes of the training data: disjoint, covering and not empty.
 
+    Args:
+        request: What is to be forgotten, such as ByClass(label=3).
+        index: The training data's ids, labels and columns, such as `Digits().load().train_index`.
+
     Raises:
         EigenforgetError: Nothing or everything would be forgotten, or samples of both sides have
-            identical content; the message names their ids.
+            identical content; the message names their ids. Or an argument is something else.
     """
+    if not isinstance(index, Index) or not hasattr(request, "name"):
+        got = f"{type(request).__name__} and {type(index).__name__}"
+        raise EigenforgetError(
+            "split takes a request, such as ByClass(label=3), and the index of a data set, such as "
+            f"Digits().load().train_index; got {got}"
+        )
     if not hasattr(request, "select"):
         raise EigenforgetError(
             f"{request.name} is several deletions, one after the other: steps() makes their splits"

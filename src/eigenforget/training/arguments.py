@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.models.checkpoint import Checkpoint
 from eigenforget.training.engine import Engine
 
 
@@ -58,9 +60,17 @@ def check_arguments(**given: Any) -> None:
             shown = f" {value!r}" if isinstance(value, (int, float, str)) else ""
             got = f"{type(value).__name__}{shown}"
             words = rule.words if rule.required else f"{rule.words} or None"
-            inside = name == "model" and isinstance(getattr(value, "model", None), nn.Module)
-            hint = "; give its attribute model" if inside else ""
+            hint = _cure(value) if name == "model" else ""
             raise EigenforgetError(f"{name} must be {words}, got {got}{hint}")
+
+
+def _cure(value: Any) -> str:
+    """What to do with what is given in place of a model."""
+    if isinstance(getattr(value, "model", None), nn.Module):
+        return "; give its attribute model"
+    if isinstance(value, (str, PurePath, Mapping, Checkpoint)):
+        return "; give a model with these weights, as load_checkpoint(path, model) does"
+    return ""
 
 
 def check_classes_exist(classes: Sequence[int] | None, num_classes: int) -> None:

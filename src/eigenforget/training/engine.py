@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed import is_initialized
 
 from eigenforget.core import notices, seeds
-from eigenforget.core.errors import Diverged, EigenforgetError
+from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.core.types import Batch, Outputs
 from eigenforget.data.sources import Source, TensorSource
 from eigenforget.data.sources.inputs import concatenated, joinable
@@ -666,7 +666,10 @@ def _trained(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
         if p.requires_grad and (phase.trains is None or phase.trains(name))
     ]
     if not chosen:
-        raise EigenforgetError(f"phase {phase.name} has no trainable parameter")
+        raise Refused(
+            f"phase {phase.name} has no trainable parameter: requires_grad is False for all that "
+            "it would train"
+        )
     return chosen
 
 

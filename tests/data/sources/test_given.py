@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
@@ -153,7 +155,27 @@ BAD = {
     "no tensors": ([(object(), 0), (object(), 1)], "^x: samples cannot be read: .*object"),
     "inputs of two sizes": (
         [(torch.ones(3), 0), (torch.ones(2), 1)],
-        "^x: samples cannot be read: .*size",
+        "^x: samples cannot be read: .*size.*collate_fn=.*pads",
+    ),
+    "lists of two lengths": (
+        [{"ids": [1] * n, "labels": 0} for n in (1, 2)],
+        "^x: samples cannot be read: .*size.*collate_fn=.*pads",
+    ),
+    "images as they are": (
+        [(Image.new("RGB", (2, 2)), 0)] * 3,
+        "^x: samples cannot be read: .*PIL.*transform",
+    ),
+    "words beside tensors": (
+        [{"ids": IDS[0], "mask": IDS[0], "author": "me", "labels": 0}] * 3,
+        r"'author' .*words.*as in Samples\(data, inputs=\('ids', 'mask'\)\)$",
+    ),
+    "a spec": ("by_class(label=3)", r"^x must be samples, got 'by_class\(label=3\)'.*commands"),
+    "inputs alone": (IDS, r"^x is a Tensor without labels: give \(inputs, labels\)"),
+    "row numbers": ([0, 2], r"^x is a list of numbers: .*Subset\(dataset, rows\)"),
+    "a table": (type("DataFrame", (), {})(), r"^x is a DataFrame: give \(frame\[\["),
+    "several datasets": (
+        {"train": SimpleNamespace(features={}), "test": SimpleNamespace(features={})},
+        r"^x is a dict of datasets: .*data\['train'\]",
     ),
     "lists in dicts": ([{"ids": [1, 2], "labels": 0}] * 3, r"'ids'.*set_format.*inputs="),
     "objects": (

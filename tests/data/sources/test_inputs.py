@@ -88,6 +88,7 @@ def test_a_doubt_about_what_is_what_names_the_options(layout: Any, item: Any, li
     ("labels", "said"),
     [
         (torch.eye(3)[[0, 2]], r"one-hot.*argmax"),
+        (torch.tensor([[0.3, 0.7], [1.0, 0.0]]), r"argmax.*MixUp"),
         (torch.tensor([[1, 1, 0], [0, 1, 1]]), "multi-label data"),
         (torch.tensor([0.5, 2.25]), "regression"),
         (torch.tensor([0.0, 2.0]), r"labels\.long"),

@@ -37,6 +37,51 @@ def noise(x: Tensor) -> Tensor:
     return x + torch.rand(x.shape)
 
 
+class Rows(Dataset[Any]):
+    """Samples with items that torch puts into no batch."""
+
+    def __init__(self, form: Any) -> None:
+        self.form = form
+
+    def __len__(self) -> int:
+        return len(Y)
+
+    def __getitem__(self, i: int) -> Any:
+        assert isinstance(X, Tensor)
+        return self.form({"image": X[i], "picture": object(), "who": None, "label": int(Y[i])})
+
+
+@pytest.mark.parametrize("inputs", [0.5, (0, 1), {"x": None}, [("a",)]])
+def test_inputs_that_name_nothing_are_one_line(inputs: Any) -> None:
+    with pytest.raises(EigenforgetError, match=r"^Samples: inputs= is a position, .* got "):
+        Samples((X, Y), inputs=inputs)
+    with pytest.raises(
+        EigenforgetError, match=r"^Samples: label= is a position or a name, got 0.5"
+    ):
+        Samples((X, Y), inputs=0, label=0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("form", "keys"),
+    [
+        (dict, {"inputs": "image"}),
+        (dict, {"inputs": ("image",)}),
+        (dict, {"inputs": {"x": "image"}, "label": "label"}),
+        (lambda row: tuple(row.values()), {"inputs": 0, "label": 3}),
+        (lambda row: list(row.values()), {"inputs": 0, "label": -1}),
+    ],
+)
+def test_what_is_not_named_is_in_no_batch(form: Any, keys: Any) -> None:
+    with pytest.raises(EigenforgetError, match=r"^x: samples cannot .*leave out.*inputs="):
+        as_source(Rows(form), "x")
+    source = as_source(Samples(Rows(form), **keys))
+    inputs = next(source.batches(50)).inputs
+    (found,) = inputs.values() if isinstance(inputs, dict) else (inputs,)
+    assert torch.equal(found, X) and source.labels().tolist() == Y.tolist()
+    with pytest.raises(EigenforgetError, match=r"^x: "):
+        as_source(Samples(Rows(form), inputs="no such item", label=0), "x")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -47,11 +92,14 @@ def noise(x: Tensor) -> Tensor:
         DataLoader(TensorDataset(X, INDEX, Y), batch_size=4),
         (X, INDEX, Y),
         (X.numpy(), INDEX.numpy(), Y.tolist()),
+        [X, INDEX, Y.tolist()],
+        [(x, i, y) for i, (x, y) in enumerate(zip(X, Y, strict=True))],
+        [[x, i, int(y)] for i, (x, y) in enumerate(zip(X, Y, strict=True))],
     ],
     ids=lambda d: type(d).__name__,
 )
 def test_items_of_three_need_a_word_and_then_are_right(data: Any) -> None:
-    if not isinstance(data, tuple):
+    if not isinstance(data, (tuple, list)):
         with pytest.raises(EigenforgetError, match=r"^x: a sample has 3 items .*label="):
             as_source(data, "x")
     source = as_source(Samples(data, inputs=0, label=2))

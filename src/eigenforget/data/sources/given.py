@@ -68,6 +68,7 @@ def as_source(data: Any, what: str = "data") -> Source:
 
 def _from_samples(given: Samples, what: str) -> Source:
     data = given.data
+    _check_are_samples(data, what)
     if isinstance(data, (TensorSource, DatasetSource, JoinedSource)):
         source: Source = data
     elif (pair := _as_pair(given)) is not None:
@@ -96,6 +97,28 @@ def _from_samples(given: Samples, what: str) -> Source:
     return source
 
 
+def _check_are_samples(data: Any, what: str) -> None:
+    """Checks that this is not what people give in place of samples.
+
+    Raises:
+        EigenforgetError: It is; the message names the cure.
+    """
+    kind, rows = type(data).__name__, "Subset(dataset, rows) makes samples of row numbers"
+    if isinstance(data, str):
+        line = f"must be samples, got {data!r}; specs in words are for commands"
+    elif kind == "DataFrame":
+        line = "is a DataFrame: give (frame[[…]], frame['…']), the columns of inputs and the labels"
+    elif _is_array(data):
+        line = f"is a {kind} without labels: give (inputs, labels); {rows}"
+    elif isinstance(data, (list, tuple, range)) and data and isinstance(data[0], Integral):
+        line = f"is a {kind} of numbers: give (inputs, labels); {rows}"
+    elif isinstance(data, Mapping) and any(hasattr(part, "features") for part in data.values()):
+        line = f"is a {kind} of datasets: give one of them, such as data[{next(iter(data))!r}]"
+    else:
+        return
+    raise EigenforgetError(f"{what} {line}")
+
+
 def _as_pair(given: Samples) -> tuple[Any, Any] | None:
     """Inputs and labels of data that is in memory; None for other data."""
     data, layout = given.data, Layout(given.inputs, given.label)
@@ -106,8 +129,9 @@ def _as_pair(given: Samples) -> tuple[Any, Any] | None:
     if not isinstance(data, (tuple, list)):
         return None
     if given.inputs is not None or given.label is not None:
-        arrays = bool(data) and all(_is_column(item) for item in data)
-        return layout.pair(data) if arrays else None
+        samples = isinstance(data, list) and any(map(_is_sample, data))
+        columns = bool(data) and all(map(_is_column, data)) and not samples
+        return layout.pair(data) if columns else None
     if len(data) == 2 and _is_array(data[0]) and data[1] is None:
         raise EigenforgetError("labels must be a 1-D integer tensor, got None")
     if len(data) != 2 or not _is_column(data[1]):
@@ -124,6 +148,13 @@ def _is_array(value: Any) -> bool:
 
 def _is_column(value: Any) -> bool:
     return _is_array(value) or isinstance(value, (list, tuple))
+
+
+def _is_sample(value: Any) -> bool:
+    """Whether these are the items of one sample, and no column: a tuple, or of several kinds."""
+    return isinstance(value, tuple) or (
+        isinstance(value, list) and len({_is_array(item) for item in value}) == 2
+    )
 
 
 def _are_lists(inputs: Any, labels: Any) -> bool:

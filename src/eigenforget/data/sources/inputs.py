@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
@@ -57,6 +58,33 @@ class Layout:
         if isinstance(item, (tuple, list)) and len(item) == 2 and label in (0, 1, -1):
             return item[0 if label else 1], item[label]
         raise EigenforgetError(f"a sample has {_items(item)}: {_SETTLES}")
+
+    def collate(self, samples: Any) -> Any:
+        """A batch of samples, by torch's rules.
+
+        Where the inputs are named, nothing else but the label goes in, since further items, such as
+        words and pictures, may be none that torch can put into a batch.
+        """
+        if self.inputs is not None and isinstance(samples, list):
+            samples = [self._named(sample) for sample in samples]
+        return default_collate(samples)
+
+    def _named(self, item: Any) -> Any:
+        """The sample with the items that are named; as it is where one of them is missing."""
+        inputs = self.inputs.values() if isinstance(self.inputs, Mapping) else self.inputs
+        keys: set[Any] = {inputs} if isinstance(inputs, (int, str)) else set(inputs or ())
+        if self.label is not None:
+            keys.add(self.label)
+        elif isinstance(item, Mapping):
+            keys.update(key for key in _LABELS if key in item)
+        else:
+            return item
+        if isinstance(item, Mapping):
+            return {key: item[key] for key in keys} if keys <= item.keys() else item
+        if type(item) not in (tuple, list) or not keys <= set(range(-len(item), len(item))):
+            return item
+        places = {key % len(item) for key in keys}
+        return [value if place in places else 0 for place, value in enumerate(item)]
 
     def _label_key(self, item: Any) -> Key:
         if self.label is not None:
@@ -155,9 +183,10 @@ def _cure(targets: Tensor) -> str:
         return "; a label for each place of a sample (segmentation) is out of scope"
     values = targets.double()
     if targets.ndim == 2:
-        one_each = bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all())
-        if one_each:
-            return "; of one-hot labels or probabilities give labels.argmax(1)"
+        if bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all()):
+            mixed = not bool((values == values.round()).all())
+            without = "; of samples that a transform mixed, as MixUp does, give those before it"
+            return f"; of one-hot labels or probabilities give labels.argmax(1){without * mixed}"
         return "; several labels for each sample (multi-label data) are out of scope"
     if bool((values == values.round()).all()):
         return "; if they are whole numbers, give labels.long()"
@@ -173,16 +202,26 @@ def check_rows(inputs: Any, count: int) -> None:
     columns = inputs.items() if isinstance(inputs, Mapping) else [("inputs", inputs)]
     for name, column in columns:
         if isinstance(inputs, Mapping) and not isinstance(column, Tensor):
+            words = isinstance(column, (list, tuple)) and any(isinstance(v, str) for v in column)
+            tensors = "give tensors (of Hugging Face's datasets: set_format('torch')), and "
             raise EigenforgetError(
-                f"the input {name!r} of a batch is a {type(column).__name__}, not a tensor; give "
-                "tensors (of Hugging Face's datasets: set_format('torch')), and name those that "
-                "the model takes: Samples(data, inputs=(…))"
+                f"the input {name!r} of a batch is a {type(column).__name__}"
+                f"{' of words' if words else ''}, not a tensor; {tensors * (not words)}name the "
+                f"inputs that the model takes, as in Samples(data, inputs={_example(inputs)})"
             )
         if isinstance(column, Tensor) and (not column.ndim or len(column) != count):
             raise EigenforgetError(
                 f"a batch has {count} labels and {name} {list(column.shape)}: there must be one "
                 "row of inputs for each label"
             )
+
+
+def _example(inputs: Mapping[str, Any]) -> str:
+    """How Samples names those inputs that are tensors."""
+    tensors = [name for name, value in inputs.items() if isinstance(value, Tensor)]
+    if not tensors:
+        return "(…)"
+    return repr(tensors[0] if len(tensors) == 1 else tuple(tensors))
 
 
 def counts(inputs: Inputs) -> dict[str, int]:

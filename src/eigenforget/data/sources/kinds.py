@@ -192,7 +192,7 @@ class DatasetSource:
         loader = DataLoader(
             self.dataset,
             batch_sampler=[rows.tolist() for rows in plan],
-            collate_fn=self.collate,
+            collate_fn=self.layout.collate if self.collate is default_collate else self.collate,
             num_workers=self.workers,
             generator=own,
         )
@@ -234,8 +234,25 @@ def _readings(loader: DataLoader[Any]) -> Iterator[Any]:
                 raise
             # From a worker process, the last line of the message is the error itself.
             line = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise EigenforgetError(f"samples cannot be read: {line}") from error
+            raise EigenforgetError(f"samples cannot be read: {line}{_cure(line)}") from error
         yield batch
+
+
+def _cure(line: str) -> str:
+    """What a user can do about samples that cannot be made a batch, by what torch says of them."""
+    if "equal size" in line:  # of tensors, and of lists
+        return (
+            "; if they differ in length or size, give DataLoader(data, collate_fn=…) with the "
+            "function that pads batches in your training, such as transformers' "
+            "DataCollatorWithPadding"
+        )
+    if "default_collate" in line:  # of None, pictures and other objects
+        picture = "PIL." in line
+        return (
+            f"; {'give the dataset the transform that makes tensors of its images, or ' * picture}"
+            "leave out what the model does not take: Samples(data, inputs=…, label=…)"
+        )
+    return ""
 
 
 class JoinedSource:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, Subset
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.text import displayed
 from eigenforget.data.sources.inputs import Key, Keys
 
 
@@ -23,7 +24,8 @@ class Samples:
         data: (inputs, labels), a map-style Dataset or a DataLoader.
         inputs: Which item of a sample the model gets, by position or name. Several items are passed
             by the name of the model's argument: ("input_ids", "attention_mask"), or {"input_ids":
-            0, "attention_mask": 1} for samples without names.
+            0, "attention_mask": 1} for samples without names. Items that are not named need not be
+            tensors.
         label: Which item is the label, by position or name.
         eval_transform: Replaces the dataset's own `transform` in every pass that measures. Training
             passes keep the dataset's own.
@@ -43,6 +45,24 @@ class Samples:
     def __post_init__(self) -> None:
         if self.eval_transform is not None and self.clean is not None:
             raise EigenforgetError("Samples takes eval_transform= or clean=, and got both")
+        if not (self.inputs is None or _are_keys(self.inputs)):
+            raise EigenforgetError(
+                "Samples: inputs= is a position, a name, several names, or a position or name for "
+                f"each argument of the model, got {displayed(self.inputs)}"
+            )
+        if not isinstance(self.label, (int, str, type(None))):
+            raise EigenforgetError(
+                f"Samples: label= is a position or a name, got {displayed(self.label)}"
+            )
+
+
+def _are_keys(inputs: Any) -> bool:
+    """Whether `Samples` takes this as `inputs`; positions without names are none of an argument."""
+    if isinstance(inputs, (int, str)):
+        return True
+    if isinstance(inputs, Mapping):
+        return all(isinstance(key, (int, str)) for key in inputs.values())
+    return isinstance(inputs, Iterable) and all(isinstance(name, str) for name in inputs)
 
 
 def with_transform(data: Any, transform: Callable[[Any], Any], what: str) -> Any:

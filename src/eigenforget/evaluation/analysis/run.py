@@ -30,6 +30,7 @@ from eigenforget.evaluation.analysis.series import (
 from eigenforget.evaluation.board import Measurement, Panel
 from eigenforget.evaluation.evaluate import (
     SampleSets,
+    check_outputs,
     models_by_name,
     origin_of,
     own_errors,
@@ -166,7 +167,9 @@ def analyze(
     if held_out is not None:
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
     check_classes_exist(gone, num_classes or sides.classes)
-    settled = [each.model for each in prepared_models(models, sides, trains=False).values()]
+    ready = prepared_models(models, sides, trains=False)
+    check_outputs(ready, num_classes, compared=True)
+    settled = [each.model for each in ready.values()]
     engine = engine or engine_beside(*settled)
     with on_its_device(*settled):
         warn_of_poor_recall(recall_if_any(settled[0], sides.retain, engine, layer))

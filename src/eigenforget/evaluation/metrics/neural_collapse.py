@@ -128,7 +128,7 @@ class NeuralCollapse(PanelMetric):
 
     def _nc3(self, centred: np.ndarray, classes: np.ndarray) -> float | str:
         if self.head is None:
-            return "the features are not the input of the classifier head"
+            return "the features are not the input of a head with an output for each class"
         product = self.head[classes] @ centred.T
         largest = np.linalg.norm(self.head[classes]) * np.linalg.norm(centred)
         if np.linalg.norm(product) <= centred.shape[1] * np.finfo(np.float64).eps * largest:
