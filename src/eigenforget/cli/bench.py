@@ -20,6 +20,7 @@ from rich.progress import (
 
 from eigenforget.cli.options import Device
 from eigenforget.cli.terminal import console, engine, say
+from eigenforget.core.text import counted
 from eigenforget.experiments.bench import Bench, Outline, Store, pool_of, read_plan
 from eigenforget.experiments.bench.jobs import Job
 from eigenforget.experiments.bench.results import write_out
@@ -90,7 +91,8 @@ def bench(
         raise
     finally:
         studies = write_out(run, results)
-    tell(f"wrote {results}/leaderboard.md, table.csv and the records of {len(studies)} studies")
+    count = counted(len(studies), "study", "studies")
+    tell(f"wrote {results}/leaderboard.md, table.csv and the records of {count}")
     tell(f"to make a page of one study: eigenforget report {results}/EXPERIMENT/seedN/records")
     statuses = run.store.statuses()
     bad = [job for job in run.jobs() if statuses.get(job.digest) != "ok"]
