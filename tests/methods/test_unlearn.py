@@ -382,5 +382,5 @@ def test_a_method_class_of_another_package_cannot_change_the_original(method: An
 
 
 def test_a_result_that_does_not_fit_the_labels_is_named_as_the_methods() -> None:
-    with pytest.raises(EigenforgetError, match="the result of shift_in_place: .*2 outputs"):
+    with pytest.raises(EigenforgetError, match=r"the result of shift_in_place: .*2 outputs"):
         call(method=ShiftInPlace(narrow=True), allow_untrained=True)
