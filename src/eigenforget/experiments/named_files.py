@@ -36,7 +36,7 @@ def named_files(*specs: Any) -> dict[str, str]:
 
 
 def _of_another_package(kind: type) -> str:
-    ours = kind.__module__.partition(".")[0] == _OURS
+    ours = str(kind.__module__).partition(".")[0] == _OURS
     return "" if ours else f"{kind.__module__}:{kind.__name__}"
 
 

@@ -197,7 +197,7 @@ def _of_this_package(method: Any) -> bool:
     if not dataclasses.is_dataclass(method) or isinstance(method, type):
         return not callable(method)
     inner = (getattr(method, field.name) for field in dataclasses.fields(method))
-    ours = type(method).__module__.partition(".")[0] == __name__.partition(".")[0]
+    ours = str(type(method).__module__).partition(".")[0] == __name__.partition(".")[0]
     return ours and all(map(_of_this_package, inner))
 
 
