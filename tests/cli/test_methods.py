@@ -34,6 +34,6 @@ def test_methods_explains_one_of_a_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text('def mine(task, *, by: float = 0.5):\n    """Ours."""\n')
-    methods('python(path="mine.py:mine")')
+    run("methods", 'python(path="mine.py:mine")')
     shown = capsys.readouterr().out
     assert shown.startswith("mine: Ours.") and "0.5" in shown
