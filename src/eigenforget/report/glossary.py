@@ -317,7 +317,7 @@ _FEATURE = {
     ),
     "cka_retain_oracle": (
         "CKA to retrained (retain)",
-        "Linear CKA with a retrained model's features, on held-out samples of the retained classes.",
+        "Linear CKA with a retrained model's features, on held-out samples of retained classes.",
     ),
     "cka_forget_original": (
         "CKA to original (forget)",
@@ -326,7 +326,7 @@ _FEATURE = {
     ),
     "cka_retain_original": (
         "CKA to original (retain)",
-        "Linear CKA with the original's features, on held-out samples of the retained classes.",
+        "Linear CKA with the original's features, on held-out samples of retained classes.",
     ),
     "procrustes_forget_oracle": (
         "Procrustes to retrained (forget)",
