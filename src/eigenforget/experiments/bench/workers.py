@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import joblib
@@ -166,7 +167,18 @@ def _until_death(
         return
     finally:
         if not whole:
-            executor.shutdown(kill_workers=True)
+            with _quiet_threads():
+                executor.shutdown(kill_workers=True)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Keeps back the tracebacks of threads: that of loky may miss the jobs that were taken away."""
+    shown, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
 
 
 def _packed(job: Job) -> bytes:
