@@ -313,7 +313,7 @@ def test_what_a_metric_of_ones_own_measures_are_scores() -> None:
 
 @pytest.mark.parametrize("number", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
 def test_a_number_of_any_library_is_an_answer_of_an_audit(number: Any) -> None:
-    def half(evidence: Evidence, seed: int) -> Any:  # noqa: ARG001
+    def half(evidence: Evidence, seed: int) -> Any:
         return number
 
     panel = world().panel(audits=[half], skip=tuple(measurement_names()))
