@@ -143,6 +143,12 @@ def test_the_original_and_the_retrained_models_stand_below_the_methods() -> None
     assert original[at] == f"{table.original['da']:.3f}" and retrained[-2] == "100%"
 
 
+def test_methods_with_one_share_of_scores_share_the_first_place() -> None:
+    twin = made("twin", MODELS["good"], 11.0)
+    assert details(Problem("p", [seed()])).startswith("`good` has most scores")
+    assert details(Problem("p", [seed(twin=twin)])).startswith("`good` and `twin` share the first")
+
+
 def test_methods_without_a_result_stand_last_with_their_reason() -> None:
     refused = replace(
         made("good", MODELS["good"]),

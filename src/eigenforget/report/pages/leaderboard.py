@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
+from eigenforget.core.text import joined
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.escaping import markdown_table
 from eigenforget.report.figures.svg import Bar, Line, Shade, bar_chart, heatmap
@@ -278,9 +279,18 @@ def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
     if not lines or lines[0].mean is None or lines[0].role == "control":
         return ""
     best = lines[0]
-    cost = "" if best.cost is None else f", at {percent(best.cost)} of the cost of retraining"
+    share = percent(lines[0].mean)
+    first = [
+        line
+        for line in lines
+        if line.role != "control" and line.mean is not None and percent(line.mean) == share
+    ]
     where = "" if problems == 1 else f" over {problems} experiments"
-    return f"`{best.name}` has most scores in the band{where}: {percent(best.mean or 0)}{cost}.\n\n"
+    if len(first) > 1:
+        names = joined([f"`{line.name}`" for line in first])
+        return f"{names} share the first place{where}: {share} of the scores in the band.\n\n"
+    cost = "" if best.cost is None else f", at {percent(best.cost)} of the cost of retraining"
+    return f"`{best.name}` has most scores in the band{where}: {share}{cost}.\n\n"
 
 
 def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
