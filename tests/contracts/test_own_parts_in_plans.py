@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import spell
+from eigenforget.data import DATASETS
+from eigenforget.evaluation.audits import AUDITS
 from eigenforget.experiments.bench import read_plan
 from eigenforget.experiments.bench.jobs import MethodJob, changed_files
 from eigenforget.experiments.bench.work import WorkerContext, do
 from eigenforget.experiments.bench.workers import do_packed
+from eigenforget.methods import METHODS
+from eigenforget.models import MODELS
+from eigenforget.requests import REQUESTS
+from eigenforget.training.recipe import RECIPES
 from tests.bench_plans import SKIPPED
 from tests.experiments.bench.helpers import bench
 
@@ -75,6 +84,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+PARTS = """
+from torch import nn
+
+def net(num_classes, input_shape, seed, *, width: int = 4):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, num_classes))
+
+def sets():
+    pass
+
+def threes(index, *, label: int = 3):
+    return index.labels == label
+
+def fit(model, data, seed, *, epochs: int = 2):
+    pass
+"""
+
+
 def job(path: str = "plan.toml") -> MethodJob:
     return read_plan(path).jobs[0]
 
@@ -89,6 +115,26 @@ def test_own_parts_run_in_a_plan_wherever_the_work_is_done(folder: Path, backend
     assert {"largest", "share"} <= {score.name for score in halved.scores}
     assert {"file:mine.py", "file:measures.py"} <= halved.inputs.keys()
     assert halved.job["measurement"]["metrics"] == ["measures.py:Largest"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "spec"),
+    [
+        (DATASETS, "python(path='parts.py:sets')"),
+        (MODELS, "python(path='parts.py:net', width=5)"),
+        (RECIPES, "python(path='parts.py:fit', epochs=3)"),
+        (REQUESTS, "python(path='parts.py:threes', label=4)"),
+        (METHODS, "masked(inner=python(path='mine.py:halve', factor=0.5))"),
+        (AUDITS, "python(path='measures.py:share', above=2.0)"),
+    ],
+)
+def test_every_kind_of_ones_own_reaches_another_process(
+    folder: Path, registry: Any, spec: str
+) -> None:
+    (folder / "parts.py").write_text(PARTS)
+    part = registry.parse(spec)
+    again = pickle.loads(bytes(dumps(part)))
+    assert again == part and type(again) is type(part) and spell(again) == spell(part)
 
 
 def test_a_change_of_own_code_is_another_job(folder: Path) -> None:

@@ -108,9 +108,10 @@ def outlined(outline: Outline, workers: int) -> str:
     """The outline in one line."""
     done = ", ".join(f"{number} {status}" for status, number in outline.done.items())
     parts = [
-        f"{outline.total} jobs" + (f" ({done} already)" if done else ""),
-        f"to do: {len(outline.methods)} jobs, {len(outline.training)} models to train, "
-        f"{len(outline.baselines)} studies to measure",
+        counted(outline.total, "job", "jobs") + (f" ({done} already)" if done else ""),
+        f"to do: {counted(len(outline.methods), 'job', 'jobs')}, "
+        f"{counted(len(outline.training), 'model', 'models')} to train, "
+        f"{counted(len(outline.baselines), 'study', 'studies')} to measure",
     ]
     if outline.methods and outline.seconds is None:
         parts.append("no estimate until a similar job has finished")
