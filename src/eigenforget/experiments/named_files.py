@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,36 @@ def named_files(*specs: Any) -> dict[str, str]:
     Code, as of module(path="models.py:Net"), python(path="mine.py:Mine") or a choice that another
     package adds, comes with the modules that it imports from beside itself.
     """
-    found: dict[str, str] = {}
+    return _digests(item for item in _parts(specs) if isinstance(item, str))
+
+
+def code_files(*specs: Any) -> dict[str, str]:
+    """As `named_files`, of the code alone: a field may name a file that is written."""
+    return _digests(_code_of(type(item)) for item in _parts(specs) if not isinstance(item, str))
+
+
+def _parts(specs: Iterable[Any]) -> Iterator[Any]:
+    """The specs, those inside of them, the strings in their fields, and where their code is."""
     pending = list(specs)
     while pending:
         item = pending.pop()
         if isinstance(item, (list, tuple)):
             pending += item
         elif isinstance(item, str):
-            found |= {name: file_digest(file) for name, file in _of_text(item).items()}
+            yield item
         elif dataclasses.is_dataclass(item) and not isinstance(item, type):
             pending += [getattr(item, field.name) for field in dataclasses.fields(item)]
-            pending.append(path_of(type(item)) or _of_another_package(type(item)))
-    return dict(sorted(found.items()))
+            yield item
+            yield _code_of(type(item))
+
+
+def _digests(texts: Iterable[str]) -> dict[str, str]:
+    files = {name: file for text in texts for name, file in _of_text(text).items()}
+    return {name: file_digest(file) for name, file in sorted(files.items())}
+
+
+def _code_of(kind: type) -> str:
+    return path_of(kind) or _of_another_package(kind)
 
 
 def _of_another_package(kind: type) -> str:

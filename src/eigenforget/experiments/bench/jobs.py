@@ -13,7 +13,7 @@ from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.metrics import METRICS
 from eigenforget.evaluation.scoring import SCORING_REVISION
 from eigenforget.experiments.model_cache import ModelKind
-from eigenforget.experiments.named_files import named_files
+from eigenforget.experiments.named_files import code_files, named_files
 from eigenforget.methods.base import Method
 from eigenforget.record import value_digest
 from eigenforget.requests import ForgetRequest
@@ -158,7 +158,7 @@ class MethodJob:
     @cached_property
     def files(self) -> dict[str, str]:
         """Digests of the method's files, as they are when this is first read."""
-        return named_files(self.method)
+        return code_files(self.method)
 
     @property
     def id(self) -> str:
