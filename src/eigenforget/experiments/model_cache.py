@@ -22,7 +22,7 @@ from eigenforget.core.locks import held
 from eigenforget.core.version import __version__
 from eigenforget.data.bundle import Data
 from eigenforget.experiments.experiment import Experiment, described
-from eigenforget.experiments.named_files import named_files
+from eigenforget.experiments.named_files import code_files, named_files
 from eigenforget.models import checkpoint
 from eigenforget.record import canonical, value_digest
 from eigenforget.training.cost import ModelAndCost
@@ -235,7 +235,7 @@ def identity_of(
             "trained models are kept for jobs on one device only: of several processes one would "
             "wait for another's lock"
         )
-    files = named_files(experiment.model_spec, experiment.recipe)
+    files = named_files(experiment.model_spec) | code_files(experiment.recipe)
     device = engine.fabric.device.type
     more = {
         "accumulate": engine.accumulate if engine.accumulate > 1 else None,

@@ -82,7 +82,8 @@ class StudySpec:
         """Digests of the files that decide the results, as they are when this is first read."""
         metrics = [path_of(METRICS.kind(text)) or "" for text in self.metrics]
         audits = [AUDITS.parse(text) for text in self.audits]
-        return named_files(self.model, self.request, self.recipe, metrics, audits)
+        named = named_files(self.model, self.request, metrics)
+        return named | code_files(self.recipe, audits)
 
     @cached_property
     def digest(self) -> str:
