@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from eigenforget.cli import main
@@ -25,3 +27,13 @@ def test_methods_explains_every_field(capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_list_that_is_read_from_the_files_is_that_of_the_classes() -> None:
     of_classes = [MethodLine.of(k) for k in METHODS]
     assert method_lines() == of_classes
+
+
+def test_methods_explains_one_of_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text('def mine(task, *, by: float = 0.5):\n    """Ours."""\n')
+    run("methods", 'python(path="mine.py:mine")')
+    shown = capsys.readouterr().out
+    assert shown.startswith("mine: Ours.") and "0.5" in shown

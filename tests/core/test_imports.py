@@ -11,6 +11,7 @@ import pytest
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.imports import imported, note_path, path_of
+from eigenforget.core.own_code import modules_beside
 
 
 @pytest.fixture
@@ -83,3 +84,45 @@ def test_the_path_of_a_class_is_remembered() -> None:
     assert path_of(Mine) is None
     note_path(Mine, "mine.py:Mine")
     assert path_of(Mine) == "mine.py:Mine"
+
+
+def test_each_file_imports_the_module_beside_it_as_it_is_now(folder: Path) -> None:
+    for name, number in (("one", 1), ("two", 2)):
+        (folder / name).mkdir()
+        (folder / name / "same_name.py").write_text(f"NUMBER = {number}\n")
+        (folder / name / "mine.py").write_text(
+            "import same_name\ndef mine():\n    return same_name.NUMBER\n"
+        )
+    one, two = (imported(f"{name}/mine.py:mine", "method") for name in ("one", "two"))
+    assert (one(), two()) == (1, 2) and imported("one/mine.py:mine", "method") is one
+    (folder / "one" / "same_name.py").write_text("NUMBER = 3  # another\n")
+    assert imported("one/mine.py:mine", "method")() == 3 and (one(), two()) == (1, 2)
+
+
+def test_an_error_in_the_middle_of_a_file_names_its_line(folder: Path) -> None:
+    (folder / "broken.py").write_text("x = 1\n\nx.nothing\n")
+    with pytest.raises(EigenforgetError, match=r"broken\.py, line 3: AttributeError"):
+        imported("broken.py:mine", "method")
+
+
+def test_modules_beside_a_file_are_found_without_running_it(folder: Path) -> None:
+    (folder / "parts").mkdir()
+    for name, text in {
+        "mine.py": "import torch, one\ndef f():\n    from parts import two\n",
+        "one.py": "import mine\n",
+        "parts/__init__.py": "",
+        "parts/two.py": "from .three import x\nfrom . import four\n",
+        "parts/three.py": "(",
+        "parts/four.py": "from ..one import y\n",
+        "parts/unused.py": "",
+    }.items():
+        (folder / name).write_text(text)
+    assert list(modules_beside(folder / "mine.py")) == [
+        "one",
+        "parts",
+        "parts.four",
+        "parts.three",
+        "parts.two",
+    ]
+    within = modules_beside(folder / "parts" / "two.py", "parts")
+    assert list(within) == ["parts", "parts.four", "parts.three"]

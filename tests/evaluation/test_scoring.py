@@ -5,6 +5,7 @@ all of it is fed from.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from eigenforget.core.types import Score
 from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.board import Board, Panel
 from eigenforget.evaluation.evidence import Evidence, Observation
-from eigenforget.evaluation.metrics import METRICS, PairedMetric
-from eigenforget.evaluation.scoring import check_skip, measurement_names
+from eigenforget.evaluation.metrics import METRICS, PairedMetric, PanelMetric
+from eigenforget.evaluation.scoring import check_skip, chosen_metrics, measurement_names
 from eigenforget.models.features import capture
 from tests.toys import ENGINE, WIDTH, net, without, world
 
@@ -256,3 +257,65 @@ def test_hooks_are_gone_after_an_error(fails: str) -> None:
         ):
             tap(torch.randn(3, WIDTH + 1)) if fails == "in the model" else 1 / 0
     assert hooks(model) == 0
+
+
+class Lacking(PanelMetric):
+    name = "lacking"
+    reads = "logits"
+
+
+class Colours(Lacking):
+    """Reads what there is not."""
+
+    name = "colours"
+    reads = "colours"  # type: ignore[assignment]
+
+    def update(self, part: Any, batch: Any, outputs: Any) -> None:
+        """Sees nothing."""
+
+    def measure(self) -> Any:
+        """A bare number, which has no range."""
+        return 0.5
+
+
+class Bare(Colours):
+    name = "bare"
+    reads = "logits"
+
+
+class Weird(Bare):
+    name = "weird"
+
+    def __init__(self, seed: int, colour: str) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Lacking, "metric lacking lacks measure, update"),
+        (Colours, "metric colours reads 'colours'; it can read logits, features"),
+        (Weird, "metric weird is made with colour, .* may name num_features, .*seed"),
+    ],
+)
+def test_a_metric_of_ones_own_that_cannot_be_fed_is_named_before_the_work(
+    kind: Any, message: str
+) -> None:
+    with pytest.raises(EigenforgetError, match=message):
+        chosen_metrics([kind])
+
+
+def test_what_a_metric_of_ones_own_measures_are_scores() -> None:
+    panel = world().panel(metrics=(Bare,), skip=tuple(measurement_names()))
+    with pytest.raises(EigenforgetError, match=r"metric bare must measure Scores, got 0\.5"):
+        panel.measure(world().originals[0])
+
+
+@pytest.mark.parametrize("number", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_a_number_of_any_library_is_an_answer_of_an_audit(number: Any) -> None:
+    def half(evidence: Evidence, seed: int) -> Any:
+        return number
+
+    panel = world().panel(audits=[half], skip=tuple(measurement_names()))
+    scores = panel.measure(world().originals[0]).scores
+    assert [s.value for s in scores if s.name == "half"] == [0.5]

@@ -6,7 +6,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+import eigenforget.core.spec
 import eigenforget.methods
 from eigenforget.core.errors import EigenforgetError, Refused
 from eigenforget.core.notices import EigenforgetWarning
@@ -357,3 +358,31 @@ def test_unseen_samples_reach_the_method_and_are_in_no_other_set() -> None:
         call(**given, allow_overlap=True)
     with pytest.raises(EigenforgetError, match="labels 7, 8 are outside the model's head of 3"):
         call(unseen=(X[:2] + 9, Y[:2] + 7))
+
+
+@eigenforget.core.spec.configured
+class ShiftInPlace(eigenforget.methods.Method):
+    """A method of another package that changes what it is given."""
+
+    name: ClassVar[str] = "shift_in_place"
+    source: ClassVar[str] = "this test"
+    needs: ClassVar[tuple[str, ...]] = ()
+    passes: ClassVar[str] = "none"
+    narrow: bool = False
+
+    def __call__(self, task: Task) -> nn.Module:
+        shift(task)
+        return nn.Linear(3, 2) if self.narrow else task.model
+
+
+@pytest.mark.parametrize("method", [ShiftInPlace(), Masked(inner=ShiftInPlace())])
+def test_a_method_class_of_another_package_cannot_change_the_original(method: Any) -> None:
+    model = network()
+    before = model_digest(model)
+    made = call(model=model, method=method, allow_untrained=True)
+    assert made is not model and model_digest(model) == before != model_digest(made)
+
+
+def test_a_result_that_does_not_fit_the_labels_is_named_as_the_methods() -> None:
+    with pytest.raises(EigenforgetError, match=r"the result of shift_in_place: .*2 outputs"):
+        call(method=ShiftInPlace(narrow=True), allow_untrained=True)

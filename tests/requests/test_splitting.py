@@ -156,3 +156,39 @@ def test_retain_sample_is_stratified_seeded_and_inside_retain() -> None:
     assert list(retain_sample(retain, labels, 1.0, seed=0)) == list(retain)
     with pytest.raises(EigenforgetError, match="above 0 and at most 1"):
         retain_sample(retain, labels, 0.0, seed=0)
+
+
+class Mine:
+    """A request of the user's own, which gives what it is made with."""
+
+    name = "mine"
+    duplicates = "error"
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def select(self, data: Any) -> Any:
+        del data
+        return self.given
+
+
+@pytest.mark.parametrize("given", [[0, 2], (2, 0, 0), np.array([True, False, True, False])])
+def test_a_request_of_ones_own_gives_positions_or_a_mask(given: Any) -> None:
+    assert split(Mine(given), index([0, 1, 0, 1])).forget.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("abc", "got 'abc'"),
+        (None, "got None"),
+        ([0.5], r"got \[0.5\]"),
+        ([True], r"got \[True\]"),
+        ([[0], [1, 2]], r"got \[\[0\]"),
+        ([-1], "gives position -1"),
+        ([0, 4], "gives position 4; .* 0 to 3"),
+    ],
+)
+def test_anything_else_is_one_line(given: Any, named: str) -> None:
+    with pytest.raises(EigenforgetError, match=f"mine.*{named}"):
+        split(Mine(given), index([0, 1, 0, 1]))

@@ -18,6 +18,7 @@ from eigenforget.cli.options import (
     ChannelsLast,
     DataSpec,
     DeviceOptions,
+    Metrics,
     ModelSpec,
     Overwrite,
     RecipeSpec,
@@ -58,6 +59,7 @@ def audit_metrics(
         int, Parameter(help="number of retrained models for each training seed")
     ] = 3,
     skip: Skip = (),
+    metric: Metrics = (),
     audit: Audits = (),
     cheats: Annotated[
         bool,
@@ -98,6 +100,7 @@ def audit_metrics(
             oracles,
             store=Path(store) if store else None,
             skip=skip,
+            metrics=metric,
             audits=audit,
             cheats=CHEATS if cheats else (),
         )

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from eigenforget.cli.options import Device
 from eigenforget.cli.terminal import console, engine, say
+from eigenforget.core.text import counted
 from eigenforget.experiments.bench import Bench, Outline, Store, pool_of, read_plan
 from eigenforget.experiments.bench.jobs import Job
 from eigenforget.experiments.bench.results import write_out
@@ -90,7 +91,8 @@ def bench(
         raise
     finally:
         studies = write_out(run, results)
-    tell(f"wrote {results}/leaderboard.md, table.csv and the records of {len(studies)} studies")
+    count = counted(len(studies), "study", "studies")
+    tell(f"wrote {results}/leaderboard.md, table.csv and the records of {count}")
     tell(f"to make a page of one study: eigenforget report {results}/EXPERIMENT/seedN/records")
     statuses = run.store.statuses()
     bad = [job for job in run.jobs() if statuses.get(job.digest) != "ok"]
@@ -106,9 +108,10 @@ def outlined(outline: Outline, workers: int) -> str:
     """The outline in one line."""
     done = ", ".join(f"{number} {status}" for status, number in outline.done.items())
     parts = [
-        f"{outline.total} jobs" + (f" ({done} already)" if done else ""),
-        f"to do: {len(outline.methods)} jobs, {len(outline.training)} models to train, "
-        f"{len(outline.baselines)} studies to measure",
+        counted(outline.total, "job", "jobs") + (f" ({done} already)" if done else ""),
+        f"to do: {counted(len(outline.methods), 'job', 'jobs')}, "
+        f"{counted(len(outline.training), 'model', 'models')} to train, "
+        f"{counted(len(outline.baselines), 'study', 'studies')} to measure",
     ]
     if outline.methods and outline.seconds is None:
         parts.append("no estimate until a similar job has finished")

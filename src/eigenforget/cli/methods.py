@@ -58,7 +58,11 @@ _CONTROLS = "Controls, which only pretend to forget"
 
 
 def methods(
-    name: Annotated[str, Parameter(help="show the settings of this method")] = "", /
+    name: Annotated[
+        str,
+        Parameter(help='show the settings of this method, or of python(path="mine.py:Mine")'),
+    ] = "",
+    /,
 ) -> None:
     """List the unlearning methods and controls, or explain one and its settings.
 
@@ -68,7 +72,8 @@ def methods(
     if name:
         from eigenforget.methods import METHODS
 
-        _explain(METHODS.kind(name.split("(")[0]))
+        own = name.startswith("python(")
+        _explain(METHODS.kind(name if own else name.split("(")[0]))
         return
     groups: dict[str, list[MethodLine]] = {}
     for line in method_lines():
@@ -143,7 +148,7 @@ def _explain(kind: type[Method]) -> None:
     paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
     text = "\n\n".join(" ".join(p.split()) for p in paragraphs)
     about = (
-        f"Needs: {', '.join(kind.needs)}. Guarantee: {kind.guarantee}.\n"
+        f"Needs: {', '.join(kind.needs) or 'nothing'}. Guarantee: {kind.guarantee}.\n"
         f"Cost: {kind.passes}.\nSource: {kind.source}"
     )
     say(f"{kind.name}: {text}\n\n{about}\n")

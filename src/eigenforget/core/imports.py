@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 import weakref
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.own_code import modules_beside
 from eigenforget.core.text import displayed, first_line
 
 _OWN = "_eigenforget_"
@@ -25,8 +27,8 @@ _OWN = "_eigenforget_"
 def imported(path: str, what: str) -> Any:
     """The object at a path.
 
-    A file is run when it is first used, and again when its content has changed. It can import the
-    modules beside it.
+    A file is run when it is first used, and again when its content, or that of a module beside it
+    that it imports, has changed.
 
     Args:
         path: `file.py:Name`, relative to the working directory, or `package.module:Name`.
@@ -46,6 +48,8 @@ def imported(path: str, what: str) -> Any:
     except (Exception, SystemExit) as error:  # whatever the user's code raises when it is run
         plain = isinstance(error, (ImportError, SyntaxError, ValueError))
         said = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
+        place = place_in_own_file(error)
+        said = said if place is None else f"{place}: {said}"
         hint = "" if where.endswith(".py") else " (for a file of yours say file.py:Name)"
         raise EigenforgetError(
             f"{what} {displayed(path)} cannot be imported: {said}{hint}"
@@ -76,14 +80,16 @@ class _Content(SourceLoader):
 
 
 def _of_file(file: Path) -> ModuleType:
-    """The module of a Python file, run once for each content of it."""
+    """The module of a Python file, run once for each content of it and of those it imports."""
     try:
         content = file.read_bytes()
     except OSError as error:
         raise ImportError(f"{file}: {error.strerror}") from None
     place = file.resolve()
-    digest = hashlib.sha256(str(place).encode() + content).hexdigest()[:16]
-    name = f"{_OWN}{file.stem}_{digest}"
+    beside = modules_beside(place)
+    contents = {name: other.read_bytes() for name, other in beside.items()}
+    digest = hashlib.sha256(b"\0".join((str(place).encode(), content, *contents.values())))
+    name = f"{_OWN}{file.stem}_{digest.hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     loader = _Content(str(file.absolute()), content)
@@ -91,6 +97,7 @@ def _of_file(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     made = importlib.util.module_from_spec(spec)
+    _forget_changed(beside, contents)
     # Under its name, because pickles and dataclasses look their module up; beside its neighbours,
     # which it may import.
     sys.modules[name] = made
@@ -103,13 +110,43 @@ def _of_file(file: Path) -> ModuleType:
         sys.path.remove(str(place.parent))
         if not done:
             del sys.modules[name]
+        for other, file in beside.items():
+            if _is_of(sys.modules.get(other), file):
+                _BESIDE[other] = sys.modules[other], file, contents[other]
     return made
 
 
+def _is_of(module: ModuleType | None, file: Path) -> bool:
+    where = getattr(module, "__file__", None)
+    return where is not None and Path(where).resolve() == file
+
+
+_BESIDE: dict[str, tuple[ModuleType, Path, bytes]] = {}
+"""Modules that a file imported from beside itself: the module, its file, and what was in that."""
+
+
+def _forget_changed(beside: dict[str, Path], contents: dict[str, bytes]) -> None:
+    """Unloads modules of these names that another folder or an earlier content gave.
+
+    Two files of the user's may each have a utils.py beside them. What imported a module keeps it,
+    and modules that came in another way stay.
+    """
+    for name, file in beside.items():
+        module, *made_of = _BESIDE.get(name, (None,))
+        if module is not None and made_of != [file, contents[name]]:
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+            del _BESIDE[name]
+
+
 def place_in_own_file(error: BaseException) -> str | None:
-    """The "FILE, line N" where a file of the user's own raised an error; None if none did."""
+    """The "FILE, line N" where a file of the user's own raised an error; None if none did.
+
+    A file below the working directory is named from there.
+    """
+    here = f"{Path.cwd()}{os.sep}"
     places = [
-        f"{frame.f_code.co_filename}, line {line}"
+        f"{frame.f_code.co_filename.removeprefix(here)}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
         if str(frame.f_globals.get("__name__")).startswith(_OWN)
     ]

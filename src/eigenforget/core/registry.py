@@ -15,6 +15,7 @@ the path. `METRICS.kind(text)` finds a metric, or another class that is not a da
 from __future__ import annotations
 
 import ast
+import copyreg
 import functools
 import inspect
 import typing
@@ -24,7 +25,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from eigenforget.core import spec
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.imports import imported, note_path
+from eigenforget.core.imports import imported, note_path, path_of
 from eigenforget.core.text import displayed, listed
 
 _Kind = TypeVar("_Kind", bound=type, covariant=True)
@@ -53,7 +54,6 @@ class Registry(Sequence[_Kind]):
     ) -> None:
         self.what, self.group, self.own = what, group, tuple(own)
         self._requires, self._wrap = tuple(requires), wrap
-        self._wrapped: dict[Callable[..., Any], _Kind] = {}
 
     @functools.cached_property
     def _known(self) -> tuple[_Kind, ...]:
@@ -122,14 +122,18 @@ class Registry(Sequence[_Kind]):
         """
         found, where = imported(path, self.what), f"{self.what} {displayed(path)}"
         if inspect.isfunction(found) and self._wrap is not None:
-            if found not in self._wrapped:
-                self._wrapped[found] = self._wrap(found)
-            kind = self._wrapped[found]
+            if (self._wrap, found) not in _WRAPPED:
+                try:
+                    _WRAPPED[self._wrap, found] = self._wrap(found)
+                except EigenforgetError as error:
+                    raise EigenforgetError(f"{where}: {error}") from None
+            kind: _Kind = _WRAPPED[self._wrap, found]
         else:
             self._check(found, where)
             kind = found
         if kind not in self._known:  # those have a name
             note_path(kind, path)
+            copyreg.pickle(kind, functools.partial(_by_path, what=self.what, wrap=self._wrap))
         return kind
 
     def _of_point(self, point: EntryPoint) -> _Kind:
@@ -146,6 +150,20 @@ class Registry(Sequence[_Kind]):
         if lacking or not inspect.isclass(kind):
             needed = f"it lacks {listed(lacking)}" if lacking else "it is no class"
             raise EigenforgetError(f"{where} is no {self.what}: {needed}")
+
+
+_WRAPPED: dict[tuple[Callable[..., Any], Callable[..., Any]], Any] = {}
+"""The class that a registry's `wrap` made of a function, by both of them."""
+
+
+def _by_path(value: Any, *, what: str, wrap: Callable[..., Any] | None) -> tuple[Any, ...]:
+    """How an instance of a class in the user's file is pickled: other processes run the file."""
+    return _unfilled, (path_of(type(value)), what, wrap), vars(value)
+
+
+def _unfilled(path: str, what: str, wrap: Callable[..., Any] | None) -> Any:
+    kind: Any = Registry[Any](what, wrap=wrap).at(path)
+    return object.__new__(kind)
 
 
 def from_function(
@@ -168,7 +186,8 @@ def from_function(
         inspect.signature(function).bind(*given, **{p.name: None for p in options})
     except TypeError as error:
         raise EigenforgetError(
-            f"{function.__name__} is called as {function.__name__}({', '.join(given)}): {error}"
+            f"{function.__name__} is called as {function.__name__}({', '.join(given)}): {error}; "
+            f"settings stand after a star, as in {function.__name__}({', '.join(given)}, *, x=1.0)"
         ) from None
     hints = _type_hints(function)
 

@@ -102,16 +102,37 @@ def run_record(
     """
     fields.setdefault("non_claims", _non_claims(kind, certified="certificate" in (job or {})))
     warned = notices.so_far()
+    whole = {**origin.job, **(job or {}), **({"warnings": warned} if warned else {})}
     return RunRecord(
         kind=kind,
         name=name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        job={**origin.job, **(job or {}), **({"warnings": warned} if warned else {})},
-        inputs={**origin.inputs, **(inputs or {})},
+        job=whole,
+        inputs={**_code_files(whole), **origin.inputs, **(inputs or {})},
         environment=run_environment(origin.engine),
         outcome=outcome,
         **fields,
     )
+
+
+def _code_files(job: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the user's Python files that specs in a job name, as python(path="mine.py:Mine").
+
+    Two files of one name in different folders have none: records name a file by its name.
+    """
+    found: dict[str, set[str]] = {}
+    pending: list[Any] = [value for value in job.values() if isinstance(value, dict)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending += item.values()
+            path = item.get("path")
+            file = path.rpartition(":")[0] if isinstance(path, str) else ""
+            if file.endswith(".py") and Path(file).is_file():
+                found.setdefault(Path(file).name, set()).add(file_digest(file))
+        elif isinstance(item, (list, tuple)):
+            pending += item
+    return {f"file:{name}": digests.pop() for name, digests in found.items() if len(digests) == 1}
 
 
 def evaluation_record(
@@ -196,6 +217,11 @@ def measurement_job(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:
     settings |= {"audits": [spell(audit) for audit in panel.own_audits]} if panel.own_audits else {}
     digests = {f"file:{file.name}": file_digest(file) for file in panel.own_files}
     return {"measurement": settings}, digests
+
+
+def own_measurement(panel: Panel) -> tuple[dict[str, Any], dict[str, str]]:
+    """As `measurement_job`, and nothing where all that is measured is this package's."""
+    return measurement_job(panel) if panel.own_metrics or panel.own_audits else ({}, {})
 
 
 def write_results(

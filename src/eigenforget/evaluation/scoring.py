@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,9 +161,37 @@ def chosen_metrics(further: Iterable[Any]) -> tuple[type[AnyMetric], ...]:
             raise EigenforgetError(
                 f"a metric is a subclass of PanelMetric or PairedMetric, got {given!r}"
             )
+        _check_metric(kind)
         if found.setdefault(kind.name, kind) is not kind:
             raise EigenforgetError(f"two metrics are named {kind.name!r}")
     return tuple(found.values())
+
+
+def _check_metric(kind: type[AnyMetric]) -> None:
+    """Checks that a metric of the user's own can be made and fed.
+
+    Raises:
+        EigenforgetError: It cannot.
+    """
+    name, known = getattr(kind, "name", kind.__name__), MetricContext._fields
+    lacking = [n for n in ("name", "reads") if not hasattr(kind, n)]
+    lacking += sorted(getattr(kind, "__abstractmethods__", ()))
+    if lacking:
+        raise EigenforgetError(f"metric {name} lacks {listed(lacking)}")
+    _check_reads(f"metric {name}", kind.reads, ("logits", "features"))
+    parameters = inspect.signature(kind).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    unknown = [n for n in needed if n not in known and n != "args"]
+    if unknown:
+        raise EigenforgetError(
+            f"metric {name} is made with {listed(unknown)}, which is not known then; its "
+            f"constructor may name {listed(known, 100)}"
+        )
+
+
+def _check_reads(what: str, reads: Any, valid: Sequence[Reads]) -> None:
+    if reads not in valid:
+        raise EigenforgetError(f"{what} reads {reads!r}; it can read {listed(valid)}")
 
 
 def chosen_audits(further: Iterable[Any]) -> tuple[Audit, ...]:
@@ -186,6 +215,7 @@ def chosen_audits(further: Iterable[Any]) -> tuple[Audit, ...]:
             raise EigenforgetError(
                 f"an audit has a name, says what it reads and can be called, got {given!r}"
             )
+        _check_reads(f"audit {audit.name}", audit.reads, _EVERYTHING)
         found[audit.name] = audit
     return tuple(found.values())
 
@@ -221,7 +251,10 @@ def _measured(metric: PanelMetric, evidence: Evidence) -> Findings:
     for part in filter(metric.uses, evidence.parts):
         for batch, outputs in batches(evidence.parts[part]):
             metric.update(part, batch, outputs)
-    return Findings(_explained(metric, metric.measure()), metric.series())
+    found: Any = metric.measure()
+    if not _are_scores(found):
+        raise EigenforgetError(f"metric {metric.name} must measure Scores, got {found!r}")
+    return Findings(_explained(metric, found), metric.series())
 
 
 def _values(
@@ -283,14 +316,20 @@ def _findings(name: str, answer: Any) -> Findings:
     """
     if isinstance(answer, Findings):
         return answer
-    if isinstance(answer, (int, float, np.number)) and not isinstance(answer, bool):
+    if getattr(answer, "shape", None) == () and hasattr(answer, "item"):  # of numpy or torch
+        answer = answer.item()
+    if isinstance(answer, (int, float)) and not isinstance(answer, bool):
         answer = Score(name, float(answer), "1", "reference", (-np.inf, np.inf), trace="both")
     scores = (answer,) if isinstance(answer, Score) else answer
-    if not (isinstance(scores, (tuple, list)) and all(isinstance(s, Score) for s in scores)):
+    if not _are_scores(scores):
         raise EigenforgetError(
             f"audit {name} must return a number, Scores or Findings, got {answer!r}"
         )
     return Findings(tuple(scores), {})
+
+
+def _are_scores(found: Any) -> bool:
+    return isinstance(found, (tuple, list)) and all(isinstance(s, Score) for s in found)
 
 
 def _mean(name: str, kind: ComparisonKind, values: Sequence[float | str]) -> Score:

@@ -25,7 +25,7 @@ from eigenforget.evaluation.records import (
     SPLIT,
     Origin,
     evaluation_record,
-    measurement_job,
+    own_measurement,
     run_record,
 )
 from eigenforget.experiments import results
@@ -363,8 +363,7 @@ class Experiment:
         board = Board(panel, [original], oracles, peers=len(peers) or None)
         observed = [panel.observe(model) for model in peers]
         done({})
-        own = bool(panel.own_metrics or panel.own_audits)
-        measurement, files = measurement_job(panel) if own else ({}, {})
+        measurement, files = own_measurement(panel)
         number = 0
         for item in candidates:
             done = watch(f"measure: {item.name}", 1)

@@ -16,8 +16,8 @@ from torch import nn
 from eigenforget import record
 from eigenforget.core.errors import Diverged, EigenforgetError, Refused
 from eigenforget.evaluation.board import Board, Measurement, Panel
-from eigenforget.evaluation.records import measurement_job
-from eigenforget.evaluation.scoring import check_skip, chosen_audits
+from eigenforget.evaluation.records import own_measurement
+from eigenforget.evaluation.scoring import check_skip, chosen_audits, chosen_metrics
 from eigenforget.experiments.cheats import Cheat, CheatParts
 from eigenforget.experiments.experiment import Experiment, outcome_without_model
 from eigenforget.experiments.study import Study
@@ -60,6 +60,7 @@ class MetricAudit:
         controls: Methods that only pretend to forget.
         store: As in `Study`.
         skip: Metrics and audits that are left out.
+        metrics: Further metrics, as in `Panel`.
         audits: Further audits, or those that run only where they are named, as in `Panel`.
         layers: Further layers to measure at.
         cheats: Models made from an original and its oracle, to audit the verdict and the check of
@@ -72,6 +73,7 @@ class MetricAudit:
     controls: tuple[Method, ...] = _CONTROLS
     store: Path | None = None
     skip: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     audits: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     cheats: tuple[Cheat, ...] = ()
@@ -88,7 +90,8 @@ class MetricAudit:
                 f"training seeds must differ, got {', '.join(map(str, self.seeds))}"
             )
         # Before hours of training, not after them.
-        check_skip(self.skip, [audit.name for audit in chosen_audits(self.audits)])
+        own = (*chosen_metrics(self.metrics), *chosen_audits(self.audits))
+        check_skip(self.skip, [item.name for item in own])
 
     def oracle_seeds(self) -> list[tuple[int, int]]:
         """(seed of the oracle, number of the training seed that it goes with)."""
@@ -198,7 +201,7 @@ class MetricAudit:
         watch: Watch,
     ) -> RunRecord:
         watch(f"measured: {name} ({measured.seconds:.0f} s)", 1)({})
-        settings, files = measurement_job(self._panel) if self.audits else ({}, {})
+        settings, files = own_measurement(self._panel)
         return self.experiment.evaluation_record(
             name, made, measured, job={**settings, **job}, inputs=files
         )
@@ -215,7 +218,9 @@ class MetricAudit:
 
     @cached_property
     def _panel(self) -> Panel:
-        return self.experiment.panel(seed=0, skip=self.skip, audits=self.audits, layers=self.layers)
+        return self.experiment.panel(
+            seed=0, skip=self.skip, metrics=self.metrics, audits=self.audits, layers=self.layers
+        )
 
     def _study(self, seed: int) -> Study:
         return Study(self.experiment, (), seed=seed, store=self.store)

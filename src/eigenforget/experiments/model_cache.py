@@ -18,14 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.imports import path_of
 from eigenforget.core.locks import held
-from eigenforget.core.spec import as_json
 from eigenforget.core.version import __version__
 from eigenforget.data.bundle import Data
 from eigenforget.experiments.experiment import Experiment, described
+from eigenforget.experiments.named_files import code_files, named_files
 from eigenforget.models import checkpoint
-from eigenforget.record import canonical, file_digest, value_digest
+from eigenforget.record import canonical, value_digest
 from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.log import Log
 from eigenforget.training.recipe import TRAINING_REVISION
@@ -236,8 +235,7 @@ def identity_of(
             "trained models are kept for jobs on one device only: of several processes one would "
             "wait for another's lock"
         )
-    own = path_of(type(experiment.recipe)) or ""
-    files = named_files((experiment.model_spec, own))
+    files = named_files(experiment.model_spec) | code_files(experiment.recipe)
     device = engine.fabric.device.type
     more = {
         "accumulate": engine.accumulate if engine.accumulate > 1 else None,
@@ -266,25 +264,6 @@ def _made_of_values(data: Data) -> list[Any] | None:
     if normalised is None or normalised.normalize == "train":
         return None
     return [normalised.spelled()]
-
-
-def named_files(spec: Any) -> dict[str, str]:
-    """Digests of the files that a spec names, as in module(path="models.py:Net"), by name."""
-    found: dict[str, str] = {}
-    pending = [as_json(spec)]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            pending += item.values()
-        elif isinstance(item, (list, tuple)):
-            pending += [as_json(part) for part in item]
-        elif isinstance(item, str):
-            for name in (item, item.rpartition(":")[0]):
-                # A text may be anything; what is too long or has a NUL in it is no file.
-                if 0 < len(name) < 1024 and "\0" not in name and os.path.isfile(name):
-                    found[item] = file_digest(name)
-                    break
-    return dict(sorted(found.items()))
 
 
 def _metadata(path: Path) -> dict[str, str] | None:

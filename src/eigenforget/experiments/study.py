@@ -11,7 +11,7 @@ from torch import nn
 
 from eigenforget import record
 from eigenforget.evaluation.board import Board, Measurement, Panel
-from eigenforget.evaluation.records import measurement_job, with_verdicts
+from eigenforget.evaluation.records import own_measurement, with_verdicts
 from eigenforget.experiments.experiment import Experiment, outcome_without_model
 from eigenforget.experiments.model_cache import ModelCache, ModelKind
 from eigenforget.methods.base import Method
@@ -100,7 +100,7 @@ class Study:
         job: Mapping[str, Any],
         trace: Sequence[Mapping[str, Any]] = (),
     ) -> RunRecord:
-        measurement, files = measurement_job(panel) if self.audits else ({}, {})
+        measurement, files = own_measurement(panel)
         return self.experiment.evaluation_record(
             name,
             made,

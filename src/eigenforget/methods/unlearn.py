@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, cast
 
@@ -23,6 +25,7 @@ from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.engine import Engine, engine_beside
 from eigenforget.training.log import Log, Look
 from eigenforget.training.recall import (
+    Recall,
     recall,
     recall_if_any,
     warn_of_damage,
@@ -126,8 +129,20 @@ def unlearn(
             warn_of_poor_recall(before)
         made = run_method(chosen, task)
         if retain_set is not None and before is not None and chosen.role == "unlearned":
-            warn_of_damage(chosen.name, recall(made, retain_set, task.engine, layer), before)
+            warn_of_damage(chosen.name, _recall_of_result(chosen, made, task), before)
         return prepared.restored(place.put(made))
+
+
+def _recall_of_result(method: Method, made: nn.Module, task: Task) -> Recall:
+    """What the result knows of the retain set.
+
+    Raises:
+        EigenforgetError: It does not run on it; the message names the method.
+    """
+    try:
+        return recall(made, task.needs_retain(method.name), task.engine, task.layer)
+    except EigenforgetError as error:
+        raise EigenforgetError(f"the result of {method.name}: {error}") from None
 
 
 def as_method(value: Any) -> Method:
@@ -166,12 +181,24 @@ def run_method(method: Method, task: Task) -> nn.Module:
             check_label_range(source.labels(), task.num_classes)
     check_inputs(task.model, forget=task.forget, retain=task.retain)
     doubt_other_settings(method, task)
+    if not _of_this_package(method):  # others may change what they are given
+        task = replace(task, model=task.student())
     result: Any = method(task)
-    if not isinstance(result, nn.Module) or result is task.model:
-        got = "the given one" if result is task.model else type(result).__name__
-        raise EigenforgetError(f"{method.name} must return a new nn.Module, got {got}")
+    if not isinstance(result, nn.Module):
+        raise EigenforgetError(
+            f"{method.name} must return the unlearned nn.Module, got {type(result).__name__}"
+        )
     _check_weights(result, f"the result of {method.name}", constants)
     return result
+
+
+def _of_this_package(method: Any) -> bool:
+    """Whether a method, and those that it runs, are of this package."""
+    if not dataclasses.is_dataclass(method) or isinstance(method, type):
+        return not callable(method)
+    inner = (getattr(method, field.name) for field in dataclasses.fields(method))
+    ours = str(type(method).__module__).partition(".")[0] == __name__.partition(".")[0]
+    return ours and all(map(_of_this_package, inner))
 
 
 def _check_weights(model: nn.Module, what: str, constants: Mapping[str, Tensor]) -> None:

@@ -312,35 +312,40 @@ _FEATURE = {
     ),
     "cka_forget_oracle": (
         "CKA to retrained (forget)",
-        "Linear CKA with a retrained model's features on the forget set.",
+        "Linear CKA with a retrained model's features, on held-out samples of the forgotten classes"
+        " (else on the forget set).",
     ),
     "cka_retain_oracle": (
         "CKA to retrained (retain)",
-        "Linear CKA with a retrained model's features on the retain set.",
+        "Linear CKA with a retrained model's features, on held-out samples of retained classes.",
     ),
     "cka_forget_original": (
         "CKA to original (forget)",
-        "Linear CKA with the original's features on the forget set.",
+        "Linear CKA with the original's features, on held-out samples of the forgotten classes"
+        " (else on the forget set).",
     ),
     "cka_retain_original": (
         "CKA to original (retain)",
-        "Linear CKA with the original's features on the retain set.",
+        "Linear CKA with the original's features, on held-out samples of retained classes.",
     ),
     "procrustes_forget_oracle": (
         "Procrustes to retrained (forget)",
-        "Similarity to a retrained model's features after the best rotation; 1 is equal.",
+        "Similarity to a retrained model's features after the best rotation, on the samples of CKA;"
+        " 1 is equal.",
     ),
     "procrustes_retain_oracle": (
         "Procrustes to retrained (retain)",
-        "Similarity to a retrained model's features on the retain set, after rotation.",
+        "Similarity to a retrained model's features, on held-out samples of the retained classes,"
+        " after rotation.",
     ),
     "procrustes_forget_original": (
         "Procrustes to original (forget)",
-        "Similarity to the original's features on the forget set, after rotation.",
+        "Similarity to the original's features after rotation, on the samples of CKA.",
     ),
     "procrustes_retain_original": (
         "Procrustes to original (retain)",
-        "Similarity to the original's features on the retain set, after rotation.",
+        "Similarity to the original's features, on held-out samples of the retained classes,"
+        " after rotation.",
     ),
     "ruler_m2_oracle": (
         "RULER M2",

@@ -10,7 +10,7 @@ import numpy as np
 
 from eigenforget.core import notices, seeds
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.text import counted, listed
+from eigenforget.core.text import counted, displayed, listed
 from eigenforget.core.types import Index, Split, digest_of_rows
 from eigenforget.data.sources import Source
 from eigenforget.requests.request import ForgetRequest
@@ -46,10 +46,35 @@ def selected(request: ForgetRequest, index: Index) -> np.ndarray:
     """Which samples the request selects, bool [N].
 
     With duplicates="forget" every copy of them counts.
+
+    Raises:
+        EigenforgetError: A request of the user's own gives no positions.
     """
     chosen = np.zeros(len(index), dtype=bool)
-    chosen[request.select(index)] = True
+    chosen[_positions(request, index)] = True
     return chosen | _copies(index, chosen) if request.duplicates == "forget" else chosen
+
+
+def _positions(request: ForgetRequest, index: Index) -> np.ndarray:
+    given, n = request.select(index), len(index)
+    try:
+        found = np.asarray(given)
+    except ValueError:  # lists of different lengths
+        found = np.empty((0, 0))
+    if found.dtype == bool and found.shape == (n,):
+        return np.flatnonzero(found)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise EigenforgetError(
+            f"{request.name} must give the positions of the samples to forget, such as [0, 17], or "
+            f"a mask of {n} truth values; got {displayed(given)}"
+        )
+    outside = found[(found < 0) | (found >= n)]
+    if outside.size:
+        raise EigenforgetError(
+            f"{request.name} gives position {outside[0]}; those of the training samples are 0 to "
+            f"{n - 1}"
+        )
+    return found.astype(np.int64)
 
 
 def check_copies(index: Index, chosen: np.ndarray) -> None:

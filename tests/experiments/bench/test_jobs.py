@@ -8,7 +8,8 @@ from pathlib import Path
 from eigenforget import record
 from eigenforget.core.spec import parse
 from eigenforget.experiments.bench.work import load_experiment
-from eigenforget.experiments.model_cache import identity_of, named_files
+from eigenforget.experiments.model_cache import identity_of
+from eigenforget.experiments.named_files import named_files
 from eigenforget.models import MODELS
 from eigenforget.requests import REQUESTS
 from tests import bench_plans

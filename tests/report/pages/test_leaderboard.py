@@ -20,6 +20,7 @@ from eigenforget.report.pages.leaderboard import (
     leaderboard_table,
     problem_figure,
 )
+from eigenforget.report.table import build
 
 ORACLES = {
     "forget_accuracy": (0.0, 0.02, 0.01),
@@ -125,6 +126,27 @@ def test_what_a_method_trains_on_does_not_count_for_it() -> None:
     )
     text = details(Problem("p", [seed(good=trained)]))
     assert "0.976 ✓†" in text and "† does not count" in text and "| 2.0/2 |" in text
+
+
+def test_the_original_and_the_retrained_models_stand_below_the_methods() -> None:
+    lines = details(Problem("p", [seed()])).splitlines()
+    head = next(line for line in lines if line.startswith("| method"))
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| ")]
+    original, retrained = cells[-2:]
+    assert original[1] == "original" and retrained[1] == "**retrained models**"
+    assert len(original) == len(retrained) == head.count("|") + 1
+    at = cells[0].index("DA")
+    table = build(seed())
+    assert (
+        retrained[at] == f"{table.reference['da'].mean:.3f} ± {table.reference['da'].band.half:.3f}"
+    )
+    assert original[at] == f"{table.original['da']:.3f}" and retrained[-2] == "100%"
+
+
+def test_methods_with_one_share_of_scores_share_the_first_place() -> None:
+    twin = made("twin", MODELS["good"], 11.0)
+    assert details(Problem("p", [seed()])).startswith("`good` has most scores")
+    assert details(Problem("p", [seed(twin=twin)])).startswith("`good` and `twin` share the first")
 
 
 def test_methods_without_a_result_stand_last_with_their_reason() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +10,10 @@ from eigenforget.core.imports import path_of
 from eigenforget.core.spec import as_json, spell
 from eigenforget.core.version import __version__
 from eigenforget.evaluation.audits import AUDITS
+from eigenforget.evaluation.metrics import METRICS
 from eigenforget.evaluation.scoring import SCORING_REVISION
-from eigenforget.experiments.model_cache import ModelKind, named_files
+from eigenforget.experiments.model_cache import ModelKind
+from eigenforget.experiments.named_files import code_files, named_files
 from eigenforget.methods.base import Method
 from eigenforget.record import value_digest
 from eigenforget.requests import ForgetRequest
@@ -32,6 +34,7 @@ class StudySpec:
         layer: Whose output are the features; "" for the input of the linear head.
         layers: Further layers at which features are measured.
         skip: Metrics and audits that are left out.
+        metrics: Specs of further metrics.
         audits: Specs of further audits.
         map_points: Samples in the maps of the features.
         precision: As for an engine.
@@ -50,6 +53,7 @@ class StudySpec:
     layer: str = ""
     layers: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     audits: tuple[str, ...] = ()
     map_points: int = 800
     precision: str = "32-true"
@@ -67,13 +71,19 @@ class StudySpec:
         """
         own = {f.name: as_json(getattr(self, f.name)) for f in fields(self)}
         # Without these, as before they were fields: results that are there stay valid.
-        for name, plain in (("threads", 1), ("unseen", 0.0), ("audits", [])):
+        for name, plain in (("threads", 1), ("unseen", 0.0), ("metrics", []), ("audits", [])):
             if own[name] == plain:
                 del own[name]
-        audits = [path_of(type(AUDITS.parse(text))) or "" for text in self.audits]
-        files = named_files((self.model, self.request, path_of(type(self.recipe)) or "", *audits))
         code = f"{__version__}/{TRAINING_REVISION}/{SCORING_REVISION}"
-        return {**own, **({"files": files} if files else {}), "code": code}
+        return {**own, **({"files": self.files} if self.files else {}), "code": code}
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Digests of the files that decide the results, as they are when this is first read."""
+        metrics = [path_of(METRICS.kind(text)) or "" for text in self.metrics]
+        audits = [AUDITS.parse(text) for text in self.audits]
+        named = named_files(self.model, self.request, metrics)
+        return named | code_files(self.recipe, audits)
 
     @cached_property
     def digest(self) -> str:
@@ -144,8 +154,12 @@ class MethodJob:
             "method": as_json(self.method),
             "retain_fraction": self.retain_fraction,
         }
-        files = named_files(path_of(type(self.method)) or "")  # of a method of the user's own
-        return value_digest({**own, **({"files": files} if files else {})})
+        return value_digest({**own, **({"files": self.files} if self.files else {})})
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Digests of the method's files, as they are when this is first read."""
+        return code_files(self.method)
 
     @property
     def id(self) -> str:
@@ -165,3 +179,14 @@ class MethodJob:
 
 
 Job = TrainingJob | BaselineJob | MethodJob
+
+
+def changed_files(job: Job) -> list[str]:
+    """Files of a job that are not what they were when its digest was made.
+
+    A result of theirs would be kept under the digest of another one.
+    """
+    then = job.study.files | (job.files if isinstance(job, MethodJob) else {})
+    job = replace(job, study=replace(job.study))  # which looks at the files anew
+    now = job.study.files | (job.files if isinstance(job, MethodJob) else {})
+    return sorted({name for name, _ in then.items() ^ now.items()})

@@ -17,7 +17,7 @@ from eigenforget.record import value_digest
 MOST_OBSERVED = 2 * 1024**3
 """Sixteen models of a width of 512 on the 60,000 samples of CIFAR-10 have 2 GiB of outputs."""
 
-_NOT_OF_OUTPUTS = ("seed", "oracles", "skip", "audits", "map_points")
+_NOT_OF_OUTPUTS = ("seed", "oracles", "skip", "metrics", "audits", "map_points")
 """Fields of a study on which no output of a model depends, beside its weights."""
 
 

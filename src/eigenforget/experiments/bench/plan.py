@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import path_of
 from eigenforget.core.registry import Registry
 from eigenforget.core.spec import spell
 from eigenforget.core.text import displayed, first_line, listed
 from eigenforget.data import DATASETS
 from eigenforget.evaluation.audits import AUDITS
 from eigenforget.evaluation.evidence import Audit
-from eigenforget.evaluation.scoring import check_skip
+from eigenforget.evaluation.metrics import METRICS, AnyMetric
+from eigenforget.evaluation.scoring import check_skip, chosen_metrics
 from eigenforget.experiments.bench.jobs import MethodJob, StudySpec
 from eigenforget.methods import METHODS
 from eigenforget.models import MODELS
@@ -55,6 +57,7 @@ _KEYS: dict[str, _Key] = {
     "oracles": _Key(int, "list", (10, 11, 12)),
     "also_layer": _Key(str, "list", ()),
     "skip": _Key(str, "list", ()),
+    "metric": _Key(str, "list", ()),
     "audit": _Key(str, "list", ()),
     "unseen": _Key(float, "one", 0.0),
     "layer": _Key(str, "one", ""),
@@ -181,14 +184,17 @@ class _Reader:
             )
         self._check_oracles(found["oracles"], found["seeds"], self._home("oracles", grid, number))
         audits = self._audits(found["audit"], self._home("audit", grid, number))
+        metrics = self._metrics(found["metric"], self._home("metric", grid, number))
         try:
-            check_skip(found["skip"], [audit.name for audit in audits])
+            check_skip(found["skip"], [item.name for item in (*metrics, *audits)])
         except EigenforgetError as error:
             raise EigenforgetError(f"{self._home('skip', grid, number)}: {error}") from None
         # In any order they are one study.
         fixed: dict[str, Any] = {key: tuple(sorted(found[key])) for key in ("oracles", "skip")}
         fixed |= {key: found[key][0] for key, k in _KEYS.items() if k.form == "one"}
         fixed["layers"] = tuple(sorted(found["also_layer"]))
+        own = [path_of(kind) for kind in metrics if kind not in METRICS]
+        fixed["metrics"] = tuple(sorted(f"python(path={path!r})" for path in own))
         fixed["audits"] = tuple(sorted(spell(audit) for audit in audits))
         axes = (found[key] for key in ("data", "model", "recipe", "request", "seeds"))
         for data, model, recipe, request, seed in itertools.product(*axes):
@@ -197,6 +203,17 @@ class _Reader:
             )
             for fraction, method in itertools.product(found["retain_fraction"], found["method"]):
                 yield MethodJob(study, method, fraction)
+
+    def _metrics(self, specs: Sequence[str], where: str) -> Sequence[type[AnyMetric]]:
+        """All metrics, these further ones with them.
+
+        Raises:
+            EigenforgetError: A spec is wrong; the message names the line.
+        """
+        try:
+            return chosen_metrics(specs)
+        except EigenforgetError as error:
+            raise EigenforgetError(f"{where}: {error}") from None
 
     def _audits(self, specs: Sequence[str], where: str) -> list[Audit]:
         """The further audits; of one name there is one.

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from eigenforget.core import notices
 from eigenforget.core.errors import EigenforgetError, NotWritten, Refused
+from eigenforget.core.imports import place_in_own_file
+from eigenforget.core.text import listed
 from eigenforget.data.bundle import Data
 from eigenforget.evaluation.board import Board
-from eigenforget.experiments.bench.jobs import BaselineJob, Job, MethodJob, StudySpec, TrainingJob
+from eigenforget.evaluation.records import own_measurement
+from eigenforget.experiments.bench.jobs import (
+    BaselineJob,
+    Job,
+    MethodJob,
+    StudySpec,
+    TrainingJob,
+    changed_files,
+)
 from eigenforget.experiments.bench.observations import ObservationCache
 from eigenforget.experiments.bench.store import Baselines, Store
 from eigenforget.experiments.experiment import Experiment, described
@@ -102,15 +115,34 @@ def do(job: Job, context: WorkerContext) -> JobOutcome:
     started = time.perf_counter()
     _notes.clear()
     context = context._replace(store=replace(context.store, warn=_notes.append))
-    with on_threads(context.threads), context.store.running(job.id):
-        if isinstance(job, MethodJob):
-            outcome = _do_method(job, context)
-        elif isinstance(job, BaselineJob):
-            outcome = _do_baselines(job, context)
-        else:
-            outcome = _do_training(job, context)
-    reason = "; ".join([*([outcome.reason] if outcome.reason else []), *_notes])
+    with (
+        on_threads(context.threads),
+        context.store.running(job.id),
+        _told_with_the_outcome() as doubts,
+    ):
+        outcome = _outcome(job, context)
+    reason = "; ".join([*([outcome.reason] if outcome.reason else []), *_notes, *doubts])
     return outcome._replace(seconds=time.perf_counter() - started, reason=reason)
+
+
+@contextmanager
+def _told_with_the_outcome() -> Iterator[list[str]]:
+    """Collects warnings of this package, which would come from the middle of a worker."""
+    with warnings.catch_warnings(), notices.collected() as lines:
+        warnings.simplefilter("ignore", notices.EigenforgetWarning)
+        yield lines
+
+
+def _outcome(job: Job, context: WorkerContext) -> JobOutcome:
+    if changed := changed_files(job):
+        return JobOutcome(
+            "failed", f"{listed(changed)} changed since the bench began; run the bench again"
+        )
+    if isinstance(job, MethodJob):
+        return _do_method(job, context)
+    if isinstance(job, BaselineJob):
+        return _do_baselines(job, context)
+    return _do_training(job, context)
 
 
 def load_experiment(study: StudySpec, device: str) -> Experiment:
@@ -200,8 +232,9 @@ def _measure_baselines(
         made = models.oracles[number - 1] if number else models.original
         found = board.measure_oracle(number - 1) if number else board.measure_original()
         name = f"oracle {number}" if number else "original"
-        job = {"seed": seed, **_study_fields(study)}
-        records.append(experiment.evaluation_record(name, made, found, job=job))
+        measurement, files = own_measurement(board.panel)
+        job = {**measurement, "seed": seed, **_study_fields(study)}
+        records.append(experiment.evaluation_record(name, made, found, job=job, inputs=files))
     return models, records
 
 
@@ -236,10 +269,13 @@ def _run(job: MethodJob, context: WorkerContext) -> RunRecord:
     trace: list[Mapping[str, Any]] = []
     made = experiment.unlearn(original, job.method, seed=study.seed, log=trace.append)
     found = models.board.measure(made.model, job.method.role)
-    fields = _method_fields(job) | {"method": experiment.method_in_words(job.method)}
+    measurement, files = own_measurement(models.board.panel)
+    fields = measurement | _method_fields(job) | {"method": experiment.method_in_words(job.method)}
     fields |= unchanged_weights(original, made.model)
     fields |= certificate_of(made.model)
-    record = experiment.evaluation_record(job.name, made, found, job=fields, trace=trace)
+    record = experiment.evaluation_record(
+        job.name, made, found, job=fields, trace=trace, inputs=files
+    )
     seal(record)  # a method may have logged what no record can hold
     return record
 
@@ -260,6 +296,7 @@ def _load(study: StudySpec, context: WorkerContext, baselines: Baselines | None)
         layer=study.layer or None,
         layers=study.layers,
         skip=study.skip,
+        metrics=study.metrics,
         audits=study.audits,
         map_points=study.map_points,
     )
@@ -290,5 +327,8 @@ def _reason(error: BaseException) -> str:
     text = text.encode("utf-8", "backslashreplace").decode() or type(error).__name__
     if isinstance(error, EigenforgetError):
         return text
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"
+    where = place_in_own_file(error)
+    if where is None:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return f"{where}: {type(error).__name__}: {text}"

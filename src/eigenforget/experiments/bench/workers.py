@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import joblib
 from joblib.externals.loky import as_completed, get_reusable_executor
+from joblib.externals.loky.backend.reduction import dumps
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from eigenforget.core.errors import EigenforgetError, NotWritten
@@ -154,7 +157,9 @@ def _until_death(
     # Kept from one stage to the next, with what the workers have loaded and seen.
     executor = get_reusable_executor(count, timeout=_IDLE, env=limits)
     try:
-        begun = [executor.submit(_watched, do, job, context, os.getpid()) for job in jobs]
+        begun = [
+            executor.submit(_watched, job.id, _packed(job), context, os.getpid()) for job in jobs
+        ]
         for future in as_completed(begun):
             yield future.result()
         whole = True
@@ -162,16 +167,41 @@ def _until_death(
         return
     finally:
         if not whole:
-            executor.shutdown(kill_workers=True)
+            with _quiet_threads():
+                executor.shutdown(kill_workers=True)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Keeps back the tracebacks of threads: that of loky may miss the jobs that were taken away."""
+    shown, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
+
+
+def _packed(job: Job) -> bytes:
+    """The job for another process, which meets the errors of the user's files as it unpacks it."""
+    return bytes(dumps(job))
+
+
+def do_packed(packed: bytes, context: WorkerContext) -> JobOutcome:
+    """Does a packed job. One whose file does not run any more has failed."""
+    try:
+        job = pickle.loads(packed)
+    except EigenforgetError as error:
+        return JobOutcome("failed", str(error))
+    return do(job, context)
 
 
 def _watched(
-    work: Callable[[Job, WorkerContext], JobOutcome], job: Job, context: WorkerContext, parent: int
+    job_id: str, packed: bytes, context: WorkerContext, parent: int
 ) -> tuple[str, JobOutcome]:
     """The job's id and outcome, from a worker that ends with the bench."""
     if not any(thread.name == _WATCH_THREAD for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(parent,), name=_WATCH_THREAD, daemon=True).start()
-    return job.id, work(job, context)
+    return job_id, do_packed(packed, context)
 
 
 def _end_with(parent: int) -> None:
@@ -195,13 +225,13 @@ def _ray(
     if not ray.is_initialized():
         _start_ray(ray, cores=pool.workers * pool.threads)
     gpus = int(context.device == "cuda")
-    work = ray.remote(num_cpus=pool.threads, num_gpus=gpus, max_retries=_DEATHS - 1)(do)
+    work = ray.remote(num_cpus=pool.threads, num_gpus=gpus, max_retries=_DEATHS - 1)(do_packed)
     waiting = list(jobs)
     running: dict[Any, Job] = {}
     while waiting or running:
         while waiting and len(running) < pool.workers:
             job = waiting.pop(0)
-            running[work.remote(job, context)] = job
+            running[work.remote(_packed(job), context)] = job
         ready, _ = ray.wait(list(running))
         yield running.pop(ready[0]), _ray_outcome(ray, ready[0])
 
@@ -269,7 +299,7 @@ def _array(
     submitit = _library("slurm")
     errors = submitit.core.utils
     try:
-        submitted = executor.map_array(_carried, jobs, [context] * len(jobs))
+        submitted = executor.map_array(_carried, map(_packed, jobs), [context] * len(jobs))
     except errors.FailedSubmissionError as error:
         raise EigenforgetError(f"Slurm took no job: {' '.join(str(error).split())[:300]}") from None
     job_of = {slurm_job.job_id: job for slurm_job, job in zip(submitted, jobs, strict=True)}
@@ -284,13 +314,13 @@ def _array(
         yield job_of[slurm_job.job_id], found
 
 
-def _carried(job: Job, context: WorkerContext) -> JobOutcome | str:
+def _carried(packed: bytes, context: WorkerContext) -> JobOutcome | str:
     """The outcome, or why the store cannot be written.
 
     What a Slurm job raises comes back as a page of traceback.
     """
     try:
-        return do(job, context)
+        return do_packed(packed, context)
     except (NotWritten, RecordError, OSError) as error:
         return str(error)
 

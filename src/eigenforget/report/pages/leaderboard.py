@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
+from eigenforget.core.text import joined
 from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.escaping import markdown_table
 from eigenforget.report.figures.svg import Bar, Line, Shade, bar_chart, heatmap
@@ -278,9 +279,18 @@ def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
     if not lines or lines[0].mean is None or lines[0].role == "control":
         return ""
     best = lines[0]
-    cost = "" if best.cost is None else f", at {percent(best.cost)} of the cost of retraining"
+    share = percent(lines[0].mean)
+    first = [
+        line
+        for line in lines
+        if line.role != "control" and line.mean is not None and percent(line.mean) == share
+    ]
     where = "" if problems == 1 else f" over {problems} experiments"
-    return f"`{best.name}` has most scores in the band{where}: {percent(best.mean or 0)}{cost}.\n\n"
+    if len(first) > 1:
+        names = joined([f"`{line.name}`" for line in first])
+        return f"{names} share the first place{where}: {share} of the scores in the band.\n\n"
+    cost = "" if best.cost is None else f", at {percent(best.cost)} of the cost of retraining"
+    return f"`{best.name}` has most scores in the band{where}: {share}{cost}.\n\n"
 
 
 def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
@@ -323,6 +333,7 @@ def _shares_by_settings(rows: Iterable[LeaderboardRow]) -> dict[str, dict[str, l
 def details(problem: Problem, *, picture: str = "") -> str:
     """One problem in markdown: a sentence, a picture, and the mean of each score over the seeds.
 
+    Below the methods stand the original and the retrained models, with the half-width of the band.
     ✓: in band on every training seed; †: it does not count. How each method was spelled is folded.
 
     Args:
@@ -339,7 +350,7 @@ def details(problem: Problem, *, picture: str = "") -> str:
             percent(median(row.shares)) if row.shares else "–",
         ]
         for row in found
-    ]
+    ] + _yardsticks(problem, columns)
     lines = board_lines([{row.name: row for row in found}])
     shown = f"![scores of each method, by their gap to the band]({picture})\n\n" if picture else ""
     table = _table(["method", *map(label, columns), "in band", "cost"], rows)
@@ -359,6 +370,26 @@ def details(problem: Problem, *, picture: str = "") -> str:
         fold = f"\n<details>\n<summary>{title}</summary>\n\n{inside}\n\n</details>\n"
         text += fold if listed else ""
     return text
+
+
+def _yardsticks(problem: Problem, columns: Sequence[str]) -> list[list[str]]:
+    """The rows of the original and of the retrained models: means over the training seeds."""
+    tables = [build(records) for records in problem.seeds]
+
+    def shown(values: Iterable[float | None]) -> str:
+        known = [value for value in values if value is not None]
+        return number(fmean(known)) if known else ""
+
+    before, after = [], []
+    for name in columns:
+        known = [t.reference[name] for t in tables if name in t.reference]
+        half = shown(r.band.half for r in known if r.band is not None)
+        before.append(shown(table.original.get(name) for table in tables) or "–")
+        after.append(shown(r.mean for r in known) + (f" ± {half}" if half else ""))
+    return [
+        ["original", *before, "", ""],
+        ["**retrained models**", *after, "", percent(1.0)],
+    ]
 
 
 def problem_figure(problem: Problem) -> str:
