@@ -159,7 +159,7 @@ def test_a_changed_file_is_run_again_and_an_unchanged_one_is_not(folder: Path) -
         ),
         (
             'module(path="needy.py:Net")',
-            r"^module 'needy.py:Net' cannot be imported: No module named 'not_there'$",
+            r"^module 'needy.py:Net' cannot be imported: needy.py, line 1: No module named 'not_there'$",
         ),
     ],
 )

@@ -167,9 +167,7 @@ def analyze(
     if held_out is not None:
         parts = {**parts_of(sides.forget, sides.retain, held_out, forgotten_classes=gone)}
     check_classes_exist(gone, num_classes or sides.classes)
-    ready = prepared_models(models, sides, trains=False)
-    check_outputs(ready, num_classes, compared=True)
-    settled = [each.model for each in ready.values()]
+    settled = _settled(models, sides, num_classes)
     engine = engine or engine_beside(*settled)
     with on_its_device(*settled):
         warn_of_poor_recall(recall_if_any(settled[0], sides.retain, engine, layer))
@@ -198,6 +196,15 @@ def analyze(
         for name, found in measured.items()
     )
     return Analysis(measured, tuple(chained(unsealed)))
+
+
+def _settled(
+    models: Mapping[str, ModelAndCost], sides: SampleSets, num_classes: int | None
+) -> list[nn.Module]:
+    """The models in the form in which they are measured."""
+    ready = prepared_models(models, sides, trains=False)
+    check_outputs(ready, num_classes, compared=True)
+    return [each.model for each in ready.values()]
 
 
 def measure_features(
