@@ -34,8 +34,8 @@ from eigenforget.record import write_text
 from eigenforget.report.glossary import UTILITY, group, label
 from eigenforget.report.pages.leaderboard import (
     PANEL,
+    ExperimentRecords,
     LeaderboardRow,
-    Problem,
     leaderboard_rows,
     method_cell,
 )
@@ -72,7 +72,7 @@ app = App(help=__doc__)
 class Shown(NamedTuple):
     """A section of the page; figure: a path from the page, of scores × methods."""
 
-    experiment: Problem
+    experiment: ExperimentRecords
     of: Sequence[LeaderboardRow]
     figure: str
 
@@ -161,7 +161,7 @@ def _rank(m: LeaderboardRow) -> tuple[float, ...]:
     return (1.0, m.inside or 0.0, -lost) if lost <= LOST else (0.0, -lost)
 
 
-def methods(experiment: Problem) -> list[LeaderboardRow]:
+def methods(experiment: ExperimentRecords) -> list[LeaderboardRow]:
     """Every method of the experiment that has a result, with the scores that are asked of random
     requests where it is one.
     """

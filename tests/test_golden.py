@@ -23,7 +23,7 @@ from eigenforget.record import RunRecord, canonical, read, read_folder, record_f
 from eigenforget.record.verify import verify
 from eigenforget.report.pages import analysis, page
 from eigenforget.report.pages.certificate import render_certificate
-from eigenforget.report.pages.leaderboard import Problem, details
+from eigenforget.report.pages.leaderboard import ExperimentRecords, details
 from eigenforget.report.table import write_csv
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -68,7 +68,7 @@ def pages(tmp_path: Path) -> dict[str, str]:
         "analysis.html": without_scripts(of_features),
         "charts.json": json.dumps(both, indent=1, ensure_ascii=False) + "\n",
         "certificate.html": without_scripts(render_certificate(unlearned)),
-        "summary.md": details(Problem("Golden records", [records()])),
+        "summary.md": details(ExperimentRecords("Golden records", [records()])),
         "table.csv": write_csv(records(), tmp_path / "table.csv").read_text(encoding="utf-8"),
     }
 

@@ -164,7 +164,7 @@ def test_a_section_of_a_random_request_and_its_line_of_the_overview() -> None:
     of = [random_method("unseen_distill", 0.16, outside="rmia_auc"), random_method("not_", 0.17)]
     of.append(random_method("ssd", 0.2, outside="rmia_tpr_1"))
     of.append(random_method("identity", 0.1)._replace(role="control"))
-    shown = parity.Shown(parity.Problem("digits", []), of, "plans/x/summary.svg")
+    shown = parity.Shown(parity.ExperimentRecords("digits", []), of, "plans/x/summary.svg")
     assert shown.random and shown.first is of[0] and shown.others == of[1:3]
     text = parity.section(shown)
     assert (

@@ -11,7 +11,7 @@ from eigenforget.report.checks import checks
 from eigenforget.report.cost import Share, processor_seconds, shares, wall_seconds
 from eigenforget.report.figures import comparison_figures
 from eigenforget.report.pages.card import model_card
-from eigenforget.report.pages.leaderboard import Problem, leaderboard_rows
+from eigenforget.report.pages.leaderboard import ExperimentRecords, leaderboard_rows
 from eigenforget.report.table import build
 from eigenforget.report.verdict import verdicts
 from tests.report_toys import made, whole
@@ -62,7 +62,7 @@ def _shown(records: list[RunRecord]) -> dict[str, object]:
     """The share of model "one" wherever it is shown."""
     table = build(records)
     row = next(r for r in table.rows if r.model == "one")
-    (line,) = [e for e in leaderboard_rows(Problem("p", [records])) if e.name == "one"]
+    (line,) = [e for e in leaderboard_rows(ExperimentRecords("p", [records])) if e.name == "one"]
     dots = (
         {p.row.model: p.cost for p in comparison_figures.cost_and_quality(records)}
         if comparison_figures.has_costs(records)

@@ -13,7 +13,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench.finished import read_experiments
 from eigenforget.record import check_place, read_bytes, write_text
 from eigenforget.report.pages import leaderboard as report
-from eigenforget.report.pages.leaderboard import Problem
+from eigenforget.report.pages.leaderboard import ExperimentRecords
 
 _BEGIN, _END = "<!-- leaderboard: {} -->", "<!-- end of leaderboard -->"
 
@@ -43,7 +43,7 @@ def leaderboard(
         raise EigenforgetError("leaderboard needs a folder with results of a plan")
     if into is not None:
         check_place(into, overwrite=True)
-    experiments: dict[str, Problem] = {}
+    experiments: dict[str, ExperimentRecords] = {}
     for folder in folders:
         found = read_experiments(folder)
         if not found:
@@ -63,7 +63,7 @@ def leaderboard(
     say(f"wrote the table into {into}, and its picture {picture}", wrap=False)
 
 
-def _linked(experiments: dict[str, Problem], below: Path) -> list[Problem]:
+def _linked(experiments: dict[str, ExperimentRecords], below: Path) -> list[ExperimentRecords]:
     """The experiments, whose titles are links from a folder to their summaries."""
     short = {name: Path(name).name for name in experiments}
     for name in experiments:  # two plans may share an experiment

@@ -17,11 +17,11 @@ from eigenforget.report import escaping
 from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.pages.leaderboard import (
     PANEL,
+    ExperimentRecords,
     LeaderboardRow,
-    Problem,
     details,
+    experiment_figure,
     leaderboard_rows,
-    problem_figure,
 )
 from eigenforget.report.table import Table, build, number, percent
 
@@ -36,7 +36,7 @@ class SeedComparison:
         experiment: The title, and for each training seed the records of one evaluation.
     """
 
-    experiment: Problem
+    experiment: ExperimentRecords
 
     def __repr__(self) -> str:
         return self.to_markdown()
@@ -80,7 +80,7 @@ class SeedComparison:
     def to_svg(self) -> str:
         """Methods × scores, coloured by the mean gap in half-widths of the band."""
         with own_errors():
-            return problem_figure(self.experiment)
+            return experiment_figure(self.experiment)
 
     def figure(self, path: str | Path) -> Path:
         """Writes the picture of `to_svg` into a file; returns its path."""
@@ -131,7 +131,7 @@ def compare_seeds(
                 f"evaluation {place} and the first one have different models: "
                 f"{listed(sorted(names ^ first))}"
             )
-    return SeedComparison(Problem(title, [found.records for found in evaluations]))
+    return SeedComparison(ExperimentRecords(title, [found.records for found in evaluations]))
 
 
 def _latex_cells(row: LeaderboardRow, names: Sequence[str]) -> list[str]:

@@ -13,12 +13,12 @@ from scipy import stats
 from eigenforget.record import Outcome, RecordError, RunRecord, ScoreRow
 from eigenforget.report.pages.leaderboard import (
     PANEL,
-    Problem,
+    ExperimentRecords,
     details,
+    experiment_figure,
     leaderboard_picture,
     leaderboard_rows,
     leaderboard_table,
-    problem_figure,
 )
 from eigenforget.report.table import build
 
@@ -81,7 +81,7 @@ def inside(name: str, value: float) -> bool:
 
 
 def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
-    problem = Problem("p", [seed(), seed(shift=0.1)])
+    problem = ExperimentRecords("p", [seed(), seed(shift=0.1)])
     found = {e.name: e for e in leaderboard_rows(problem)}
     # NMI calls the original retrained as well, so it is left out; what measures the kept data
     # counts whatever the original has.
@@ -106,30 +106,30 @@ def test_scores_in_band_are_counted_where_they_can_tell_the_original() -> None:
 
 
 def test_cost_is_the_share_of_the_mean_retraining_in_processor_seconds() -> None:
-    (good, *_) = leaderboard_rows(Problem("p", [seed(), seed(shift=0.1)]))
+    (good, *_) = leaderboard_rows(ExperimentRecords("p", [seed(), seed(shift=0.1)]))
     assert good.shares == pytest.approx([11.0 / 110, 11.1 / 110])
     without = [
         replace(r, outcome=replace(r.outcome, cost={}, seconds=4.0 if r.role == "oracle" else 1.0))
         for r in seed()
     ]
-    (good, *_) = leaderboard_rows(Problem("p", [without]))
+    (good, *_) = leaderboard_rows(ExperimentRecords("p", [without]))
     assert good.shares == [0.25]
 
 
 def test_what_a_method_trains_on_does_not_count_for_it() -> None:
     trained = made("good", MODELS["good"], 11.0, ("da",))
-    (first, *_) = leaderboard_rows(Problem("p", [seed(good=trained)]))
+    (first, *_) = leaderboard_rows(ExperimentRecords("p", [seed(good=trained)]))
     assert (
         first.name == "good"
         and first.counted == ["forget_accuracy", "test_retain_accuracy"]
         and "da" in first.marks
     )
-    text = details(Problem("p", [seed(good=trained)]))
+    text = details(ExperimentRecords("p", [seed(good=trained)]))
     assert "0.976 ✓†" in text and "† does not count" in text and "| 2.0/2 |" in text
 
 
 def test_the_original_and_the_retrained_models_stand_below_the_methods() -> None:
-    lines = details(Problem("p", [seed()])).splitlines()
+    lines = details(ExperimentRecords("p", [seed()])).splitlines()
     head = next(line for line in lines if line.startswith("| method"))
     cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| ")]
     original, retrained = cells[-2:]
@@ -145,8 +145,10 @@ def test_the_original_and_the_retrained_models_stand_below_the_methods() -> None
 
 def test_methods_with_one_share_of_scores_share_the_first_place() -> None:
     twin = made("twin", MODELS["good"], 11.0)
-    assert details(Problem("p", [seed()])).startswith("`good` has most scores")
-    assert details(Problem("p", [seed(twin=twin)])).startswith("`good` and `twin` share the first")
+    assert details(ExperimentRecords("p", [seed()])).startswith("`good` has most scores")
+    assert details(ExperimentRecords("p", [seed(twin=twin)])).startswith(
+        "`good` and `twin` share the first"
+    )
 
 
 def test_methods_without_a_result_stand_last_with_their_reason() -> None:
@@ -155,10 +157,10 @@ def test_methods_without_a_result_stand_last_with_their_reason() -> None:
         outcome=Outcome("refused", 0.0, "needs | retained data"),
         scores=(),
     )
-    problem = Problem("p", [seed(), seed(good=refused)])
+    problem = ExperimentRecords("p", [seed(), seed(good=refused)])
     half = {e.name: e for e in leaderboard_rows(problem)}["good"]
     assert half.runs == (1, 2) and half.inside == 3.0 and "(1 of 2 runs)" in details(problem)
-    none = Problem("q", [seed(good=refused)])
+    none = ExperimentRecords("q", [seed(good=refused)])
     assert [e.name for e in leaderboard_rows(none)] == ["flat", "good", "mask"]
     assert "- `good`: refused: needs | retained data" in details(none) and "no result" in details(
         none
@@ -191,19 +193,19 @@ def test_defaults_recipe_and_tuned_settings_of_a_method_stand_side_by_side() -> 
         "scrub 4": of("scrub 4", "scrub(lr=0.3)", "flat", recipe="a-b", recipe_changed=["lr"]),
         "ssd": of("ssd", "ssd()", "good"),
     }
-    text = leaderboard_table([Problem("p", [seed(**rows)])])
+    text = leaderboard_table([ExperimentRecords("p", [seed(**rows)])])
     head, lines = text.split("| method | defaults | recipe | tuned |")
     assert "`ssd`" in head and "`ssd`" not in lines
     assert "| `scrub 2`, recipe |" in head and "| `scrub 4` |" in head
     assert "| `scrub` | 0.0% | 100% | 50% |" in lines
-    assert "recipe" not in leaderboard_table([Problem("p", [seed()])])
+    assert "recipe" not in leaderboard_table([ExperimentRecords("p", [seed()])])
     # Defaults here and a recipe there compare the experiments, not the settings.
-    apart = [Problem(name, [seed(**{name: rows[name]})]) for name in ("scrub", "scrub 2")]
+    apart = [ExperimentRecords(name, [seed(**{name: rows[name]})]) for name in ("scrub", "scrub 2")]
     assert "| recipe |" not in leaderboard_table(apart)
 
 
 def test_the_picture_has_every_method_and_escapes_names() -> None:
-    svg = problem_figure(Problem("a < b", [seed(), seed()]))
+    svg = experiment_figure(ExperimentRecords("a < b", [seed(), seed()]))
     assert "a &lt; b" in svg and all(
         name in svg for name in ("good", "flat", "mask", "2.0/3", "3.0/3")
     )
@@ -219,12 +221,12 @@ def test_where_no_score_about_the_forgotten_can_tell_nobody_wins() -> None:
         records = [r for r in seed() if r.name != "original"]
         return [*records, made("original", (forget, 0.91, 0.975, 0.81))]
 
-    half = Problem("half", [quiet(0.01), quiet(1.0)])
+    half = ExperimentRecords("half", [quiet(0.01), quiet(1.0)])
     assert {e.name: e.counted for e in leaderboard_rows(half)}["mask"] == [
         "forget_accuracy",
         "test_retain_accuracy",
     ]
-    never = Problem("never", [quiet(0.01), quiet(0.01)])
+    never = ExperimentRecords("never", [quiet(0.01), quiet(0.01)])
     assert all(e.counted == [] and e.inside is None for e in leaderboard_rows(never))
     assert "No score about the forget set can tell here." in details(never)
     alone, both = (
@@ -237,14 +239,16 @@ def test_where_no_score_about_the_forgotten_can_tell_nobody_wins() -> None:
 
 def test_a_seed_without_any_record_of_a_method_is_a_run_without_a_result() -> None:
     less = [r for r in seed() if r.name != "good"]
-    found = {e.name: e for e in leaderboard_rows(Problem("p", [seed(), less]))}
-    assert found["good"].runs == (1, 2) and "(1 of 2 runs)" in details(Problem("p", [seed(), less]))
-    assert "- `good`: `good()`" in details(Problem("p", [seed(), less]))
+    found = {e.name: e for e in leaderboard_rows(ExperimentRecords("p", [seed(), less]))}
+    assert found["good"].runs == (1, 2) and "(1 of 2 runs)" in details(
+        ExperimentRecords("p", [seed(), less])
+    )
+    assert "- `good`: `good()`" in details(ExperimentRecords("p", [seed(), less]))
 
 
 def test_without_a_band_the_page_says_so() -> None:
     one = [r for r in seed() if r.name not in ("oracle 1", "oracle 2")]
-    assert "a band takes two retrained models" in details(Problem("p", [one]))
+    assert "a band takes two retrained models" in details(ExperimentRecords("p", [one]))
 
 
 def test_a_board_needs_retrained_models() -> None:
@@ -252,12 +256,12 @@ def test_a_board_needs_retrained_models() -> None:
         RecordError,
         match="p: a leaderboard needs records of retrained models for every training seed",
     ):
-        leaderboard_rows(Problem("p", [seed(), [made("good", MODELS["good"])]]))
+        leaderboard_rows(ExperimentRecords("p", [seed(), [made("good", MODELS["good"])]]))
     assert set(ORACLES) <= set(PANEL)
 
 
 def test_the_sentence_comes_first_then_the_picture_and_the_table() -> None:
-    problem = Problem("p", [seed(), seed()])
+    problem = ExperimentRecords("p", [seed(), seed()])
     for text in (
         leaderboard_table([problem], picture="board.svg"),
         details(problem, picture="board.svg"),
@@ -271,5 +275,5 @@ def test_the_sentence_comes_first_then_the_picture_and_the_table() -> None:
 
 
 def test_bars_are_of_methods_with_a_mean_and_controls_are_told_apart() -> None:
-    svg = leaderboard_picture([Problem("p", [seed(), seed()])])
+    svg = leaderboard_picture([ExperimentRecords("p", [seed(), seed()])])
     assert "mask (control)" in svg and "100%, cost " in svg and svg.count("<rect") == 4

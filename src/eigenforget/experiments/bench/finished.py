@@ -7,16 +7,18 @@ from pathlib import Path
 
 from eigenforget.experiments.bench.scores_file import read_studies
 from eigenforget.record import RunRecord
-from eigenforget.report.pages.leaderboard import Problem
+from eigenforget.report.pages.leaderboard import ExperimentRecords
 
 
-def read_experiments(folder: Path) -> dict[str, Problem]:
+def read_experiments(folder: Path) -> dict[str, ExperimentRecords]:
     """The experiments in a folder of results, by name, with the records of each seed."""
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
     for path, records in sorted(read_studies(folder).items()):
         seeds.setdefault(path.partition("/")[0], []).append(records)
     return {
-        name: Problem(_title(found[0]), found) for name, found in seeds.items() if is_judged(found)
+        name: ExperimentRecords(_title(found[0]), found)
+        for name, found in seeds.items()
+        if is_judged(found)
     }
 
 

@@ -21,7 +21,7 @@ from eigenforget.record import RunRecord, canonical, to_json, transaction, write
 from eigenforget.record.files import atomic_file, slug
 from eigenforget.record.transactions import Transaction
 from eigenforget.report.pages import leaderboard
-from eigenforget.report.pages.leaderboard import Problem
+from eigenforget.report.pages.leaderboard import ExperimentRecords
 from eigenforget.report.table import build
 
 _COLUMNS = (
@@ -139,7 +139,7 @@ def write_out(bench: Bench, out: Path) -> list[StudyResults]:
     return found
 
 
-def write_pages(out: Path, title: str, experiments: Mapping[str, Problem]) -> None:
+def write_pages(out: Path, title: str, experiments: Mapping[str, ExperimentRecords]) -> None:
     """Writes the pages of a folder of results, all or none.
 
     They are leaderboard.md with its picture, and summary.md and summary.svg of each experiment.
@@ -149,13 +149,13 @@ def write_pages(out: Path, title: str, experiments: Mapping[str, Problem]) -> No
 
 
 def _draft_pages(
-    out: Path, title: str, experiments: Mapping[str, Problem], changes: Transaction
+    out: Path, title: str, experiments: Mapping[str, ExperimentRecords], changes: Transaction
 ) -> None:
     for name, experiment in experiments.items():
         details = leaderboard.details(experiment, picture="summary.svg")
         draft = changes.folder(out / name)
         write_text(draft / "summary.md", f"# {experiment.title}\n\n{details}")
-        write_text(draft / "summary.svg", leaderboard.problem_figure(experiment))
+        write_text(draft / "summary.svg", leaderboard.experiment_figure(experiment))
     linked = [p._replace(title=f"[{name}]({name}/summary.md)") for name, p in experiments.items()]
     text = leaderboard.leaderboard_table(linked, picture="leaderboard.svg")
     draft = changes.folder(out)
@@ -175,14 +175,14 @@ def _remove_others(out: Path, experiments: set[str], changes: Transaction) -> No
     )
 
 
-def _experiments(found: Sequence[StudyResults]) -> dict[str, Problem]:
+def _experiments(found: Sequence[StudyResults]) -> dict[str, ExperimentRecords]:
     seeds: dict[str, list[Sequence[RunRecord]]] = {}
     for results in found:
         if any(r.role == "oracle" for r in results.records):
             seeds.setdefault(results.experiment, []).append(results.records)
     titles = {results.experiment: results.study.title for results in found}
     return {
-        name: Problem(titles[name], records)
+        name: ExperimentRecords(titles[name], records)
         for name, records in seeds.items()
         if is_judged(records)
     }

@@ -1,4 +1,4 @@
-"""Methods over many problems and training seeds: scores in the retrained models' band, and cost."""
+"""Methods over experiments and training seeds: scores in the band of retrained models, and cost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LEGEND = (
 )
 
 
-class Problem(NamedTuple):
+class ExperimentRecords(NamedTuple):
     """A data set, model and request.
 
     Attributes:
@@ -68,7 +68,7 @@ class Mark(NamedTuple):
 
 
 class LeaderboardRow(NamedTuple):
-    """A method on a problem.
+    """A method on an experiment.
 
     Attributes:
         name: The method.
@@ -115,29 +115,31 @@ class LeaderboardRow(NamedTuple):
         return None if self.inside is None else self.inside / len(self.counted)
 
 
-def leaderboard_rows(problem: Problem, also: Sequence[str] = ()) -> list[LeaderboardRow]:
+def leaderboard_rows(
+    experiment: ExperimentRecords, also: Sequence[str] = ()
+) -> list[LeaderboardRow]:
     """The unlearned models and controls by name, most scores in band first.
 
     Methods without a result follow, controls come last.
 
     Args:
-        problem: The problem.
+        experiment: The experiment.
         also: Scores beside the panel that get marks and do not count.
 
     Raises:
-        RecordError: The problem has no records, or a training seed has no retrained models.
+        RecordError: The experiment has no records, or a training seed has no retrained models.
     """
-    tables = [build(records) for records in problem.seeds]
+    tables = [build(records) for records in experiment.seeds]
     if not tables or not all(table.reference for table in tables):
         raise RecordError(
-            f"{problem.title}: a leaderboard needs records of retrained models for every training"
-            " seed"
+            f"{experiment.title}: a leaderboard needs records of retrained models for every "
+            "training seed"
         )
     rows: dict[str, list[Row]] = {}
     for table in tables:
         for row in table.of_role("unlearned", "control"):
             rows.setdefault(row.model, []).append(row)
-    left_out, specs = silent(tables), _specs(problem)
+    left_out, specs = silent(tables), _specs(experiment)
     found = [
         LeaderboardRow(
             name,
@@ -177,14 +179,14 @@ def silent(tables: Sequence[Table], scores: Sequence[str] = PANEL) -> frozenset[
 
 
 class BoardLine(NamedTuple):
-    """A method on all problems.
+    """A method on all experiments.
 
     Attributes:
         name: The method.
         role: "unlearned" or "control".
-        mean: Its mean share of counted scores in the band; None without a result on each problem.
+        mean: Its mean share of counted scores in the band; None unless each experiment has one.
         cost: Median share of the cost of retraining; None where it is unknown.
-        rows: Its row of each problem, None where it was not run.
+        rows: Its row of each experiment, None where it was not run.
     """
 
     name: str
@@ -203,10 +205,10 @@ class BoardLine(NamedTuple):
 def board_lines(found: Sequence[Mapping[str, LeaderboardRow]]) -> list[BoardLine]:
     """A line per method: best mean share in band first, then those without one, controls last.
 
-    A problem on which no score about the forget set can tell is in no mean.
+    An experiment on which no score about the forget set can tell is in no mean.
 
     Args:
-        found: The rows of each problem, by method.
+        found: The rows of each experiment, by method.
     """
     telling = [any(row.fraction is not None for row in each.values()) for each in found]
     lines = []
@@ -223,14 +225,14 @@ def board_lines(found: Sequence[Mapping[str, LeaderboardRow]]) -> list[BoardLine
     )
 
 
-def leaderboard_table(problems: Sequence[Problem], *, picture: str = "") -> str:
+def leaderboard_table(experiments: Sequence[ExperimentRecords], *, picture: str = "") -> str:
     """The leaderboard in markdown: a sentence, a picture, and a line per method.
 
     Args:
-        problems: The problems; their titles may be links.
+        experiments: The experiments; their titles may be links.
         picture: Path of the file with `leaderboard_picture`, from the document; "" for none.
     """
-    found = _by_name(problems)
+    found = _by_name(experiments)
     lines = board_lines(found)
     cells = [
         [
@@ -241,22 +243,22 @@ def leaderboard_table(problems: Sequence[Problem], *, picture: str = "") -> str:
         ]
         for line in lines
     ]
-    head = ["method", "in band", *(problem.title for problem in problems), "cost"]
+    head = ["method", "in band", *(experiment.title for experiment in experiments), "cost"]
     notes = "".join(
-        f"\nNo score about the forget set can tell here, so it is in no mean: {problem.title}.\n"
-        for problem, each in zip(problems, found, strict=True)
+        f"\nNo score about the forget set can tell here, so it is in no mean: {experiment.title}.\n"
+        for experiment, each in zip(experiments, found, strict=True)
         if not any(row.fraction is not None for row in each.values())
     )
     shown = f"![share of scores in the band, by method]({picture})\n\n" if picture else ""
     return (
-        f"{_board_sentence(lines, len(problems))}{shown}{_table(head, cells)}\n{_LEGEND}\n{notes}"
-        f"{by_settings(found)}"
+        f"{_board_sentence(lines, len(experiments))}{shown}{_table(head, cells)}\n{_LEGEND}\n"
+        f"{notes}{by_settings(found)}"
     )
 
 
-def leaderboard_picture(problems: Sequence[Problem]) -> str:
-    """An SVG bar for each method with a result on every problem: its mean share in the band."""
-    lines = [line for line in board_lines(_by_name(problems)) if line.mean is not None]
+def leaderboard_picture(experiments: Sequence[ExperimentRecords]) -> str:
+    """An SVG bar for each method with a result on every experiment: its mean share in the band."""
+    lines = [line for line in board_lines(_by_name(experiments)) if line.mean is not None]
     bars = [
         Bar(
             f"{line.name} (control)" if line.role == "control" else line.name + line.mark,
@@ -270,11 +272,11 @@ def leaderboard_picture(problems: Sequence[Problem]) -> str:
     return bar_chart("Share of scores in the band of retrained models", bars)
 
 
-def _by_name(problems: Sequence[Problem]) -> list[dict[str, LeaderboardRow]]:
-    return [{row.name: row for row in leaderboard_rows(problem)} for problem in problems]
+def _by_name(experiments: Sequence[ExperimentRecords]) -> list[dict[str, LeaderboardRow]]:
+    return [{row.name: row for row in leaderboard_rows(experiment)} for experiment in experiments]
 
 
-def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
+def _board_sentence(lines: Sequence[BoardLine], experiments: int) -> str:
     """Which method has most scores in the band; "" where none has a mean."""
     if not lines or lines[0].mean is None or lines[0].role == "control":
         return ""
@@ -285,7 +287,7 @@ def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
         for line in lines
         if line.role != "control" and line.mean is not None and percent(line.mean) == share
     ]
-    where = "" if problems == 1 else f" over {problems} experiments"
+    where = "" if experiments == 1 else f" over {experiments} experiments"
     if len(first) > 1:
         names = joined([f"`{line.name}`" for line in first])
         return f"{names} share the first place{where}: {share} of the scores in the band.\n\n"
@@ -296,11 +298,11 @@ def _board_sentence(lines: Sequence[BoardLine], problems: int) -> str:
 def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
     """A markdown table of the mean share in band with defaults, a recipe and settings of your own.
 
-    A method has a line if it was run with settings of several kinds. Means are over the problems on
-    which it was run with all of these. "" if there are none.
+    A method has a line if it was run with settings of several kinds. Means are over the experiments
+    on which it was run with all of these. "" if there are none.
 
     Args:
-        found: The rows of each problem.
+        found: The rows of each experiment.
     """
     shares = [_shares_by_settings(rows.values()) for rows in found]
     lines = []
@@ -321,7 +323,7 @@ def by_settings(found: Sequence[Mapping[str, LeaderboardRow]]) -> str:
 
 
 def _shares_by_settings(rows: Iterable[LeaderboardRow]) -> dict[str, dict[str, list[float]]]:
-    """The shares in band of one problem, by method and kind of settings."""
+    """The shares in band of one experiment, by method and kind of settings."""
     shares: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         if row.settings is not None and row.fraction is not None:
@@ -330,17 +332,17 @@ def _shares_by_settings(rows: Iterable[LeaderboardRow]) -> dict[str, dict[str, l
     return shares
 
 
-def details(problem: Problem, *, picture: str = "") -> str:
-    """One problem in markdown: a sentence, a picture, and the mean of each score over the seeds.
+def details(experiment: ExperimentRecords, *, picture: str = "") -> str:
+    """One experiment in markdown: a sentence, a picture, and the mean of each score over the seeds.
 
     Below the methods stand the original and the retrained models, with the half-width of the band.
     ✓: in band on every training seed; †: it does not count. How each method was spelled is folded.
 
     Args:
-        problem: The problem.
-        picture: Path of the file with `problem_figure`, from the document; "" for none.
+        experiment: The experiment.
+        picture: Path of the file with `experiment_figure`, from the document; "" for none.
     """
-    found = leaderboard_rows(problem)
+    found = leaderboard_rows(experiment)
     columns = [name for name in PANEL if any(row.marks.get(name) for row in found)]
     rows = [
         [
@@ -350,7 +352,7 @@ def details(problem: Problem, *, picture: str = "") -> str:
             percent(median(row.shares)) if row.shares else "–",
         ]
         for row in found
-    ] + _yardsticks(problem, columns)
+    ] + _yardsticks(experiment, columns)
     lines = board_lines([{row.name: row for row in found}])
     shown = f"![scores of each method, by their gap to the band]({picture})\n\n" if picture else ""
     table = _table(["method", *map(label, columns), "in band", "cost"], rows)
@@ -360,7 +362,7 @@ def details(problem: Problem, *, picture: str = "") -> str:
             "\n† does not count: the original has it in the band too, or the method trains on it.\n"
         )
     if not any(row.counted for row in found):
-        banded = all(sum(r.role == "oracle" for r in records) > 1 for records in problem.seeds)
+        banded = all(sum(r.role == "oracle" for r in records) > 1 for records in experiment.seeds)
         why = "" if banded else ": a band takes two retrained models"
         text += f"\nNo score about the forget set can tell here{why}.\n"
     spelled = [f"- `{row.name}`: `{'`, `'.join(row.specs)}`" for row in found if row.specs]
@@ -372,9 +374,9 @@ def details(problem: Problem, *, picture: str = "") -> str:
     return text
 
 
-def _yardsticks(problem: Problem, columns: Sequence[str]) -> list[list[str]]:
+def _yardsticks(experiment: ExperimentRecords, columns: Sequence[str]) -> list[list[str]]:
     """The rows of the original and of the retrained models: means over the training seeds."""
-    tables = [build(records) for records in problem.seeds]
+    tables = [build(records) for records in experiment.seeds]
 
     def shown(values: Iterable[float | None]) -> str:
         known = [value for value in values if value is not None]
@@ -392,14 +394,14 @@ def _yardsticks(problem: Problem, columns: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def problem_figure(problem: Problem) -> str:
+def experiment_figure(experiment: ExperimentRecords) -> str:
     """An SVG heat map: methods × scores, coloured by the mean gap in half-widths of the band."""
-    found = [row for row in leaderboard_rows(problem) if row.counted]
+    found = [row for row in leaderboard_rows(experiment) if row.counted]
     columns = [name for name in PANEL if any(row.marks.get(name) for row in found)]
     lines = [
         Line(row.name, [_shade(row, name) for name in columns], _in_band(row)) for row in found
     ]
-    return heatmap(problem.title, [label(name) for name in columns], lines, after="in band")
+    return heatmap(experiment.title, [label(name) for name in columns], lines, after="in band")
 
 
 def method_cell(name: str, role: str) -> str:
@@ -407,10 +409,10 @@ def method_cell(name: str, role: str) -> str:
     return f"`{name}` (control)" if role == "control" else f"`{name}`"
 
 
-def _specs(problem: Problem) -> dict[str, dict[str, bool]]:
+def _specs(experiment: ExperimentRecords) -> dict[str, dict[str, bool]]:
     """How each method was spelled, and whether that is a recipe's spelling, by its name."""
     found: dict[str, dict[str, bool]] = {}
-    for records in problem.seeds:
+    for records in experiment.seeds:
         for r in records:
             method = r.job.get("method")
             if r.role in ("unlearned", "control") and isinstance(method, dict) and "spec" in method:
