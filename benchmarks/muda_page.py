@@ -6,6 +6,7 @@ and the table of README.md.
     eigenforget bench benchmarks/plans/muda_stable.toml --out benchmarks/results/plans/muda_stable
     eigenforget bench benchmarks/plans/muda_more.toml --out benchmarks/results/plans/muda_more
     eigenforget bench benchmarks/plans/muda_tiny.toml --out benchmarks/results/plans/muda_tiny
+    eigenforget bench benchmarks/plans/muda_cifar10.toml --out benchmarks/results/plans/muda_cifar10
     python benchmarks/muda_page.py
 
 Puts a table for each experiment of the plan between `<!-- table: EXPERIMENT -->` and `<!-- end -->` of the
@@ -67,12 +68,13 @@ def main(
     stable: Path = HERE / "results" / "plans" / "muda_stable",
     more: Path = HERE / "results" / "plans" / "muda_more",
     tiny: Path = HERE / "results" / "plans" / "muda_tiny",
+    whole: Path = HERE / "results" / "plans" / "muda_cifar10",
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
     """Fill the tables of PAGE and README from the others."""
     found = {}
-    for folder in (results, samples, stable, more, tiny):
+    for folder in (results, samples, stable, more, tiny, whole):
         experiments = read_experiments(folder)
         if not experiments:
             raise SystemExit(f"no records of methods beside retrained models in {folder}")
