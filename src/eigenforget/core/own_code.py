@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def is_of_this_package(kind: type) -> bool:
+    """Whether a class is ours, and not the user's or another package's."""
+    return str(kind.__module__).partition(".")[0] == __name__.partition(".")[0]
+
+
 def modules_beside(file: Path, package: str = "") -> dict[str, Path]:
     """Files that a Python file imports from its own folder, those that these import included.
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from eigenforget.core.imports import path_of
-from eigenforget.core.own_code import modules_beside
+from eigenforget.core.own_code import is_of_this_package, modules_beside
 from eigenforget.record import file_digest
-
-_OURS = __name__.partition(".")[0]
 
 
 def named_files(*specs: Any) -> dict[str, str]:
@@ -22,7 +20,8 @@ def named_files(*specs: Any) -> dict[str, str]:
     Code, as of module(path="models.py:Net"), python(path="mine.py:Mine") or a choice that another
     package adds, comes with the modules that it imports from beside itself.
     """
-    return _digests(item for item in _parts(specs) if isinstance(item, str))
+    parts = _parts(specs)
+    return _digests(item if isinstance(item, str) else _code_of(type(item)) for item in parts)
 
 
 def code_files(*specs: Any) -> dict[str, str]:
@@ -31,7 +30,7 @@ def code_files(*specs: Any) -> dict[str, str]:
 
 
 def _parts(specs: Iterable[Any]) -> Iterator[Any]:
-    """The specs, those inside of them, the strings in their fields, and where their code is."""
+    """The specs, those inside of them, and the strings in their fields."""
     pending = list(specs)
     while pending:
         item = pending.pop()
@@ -42,7 +41,6 @@ def _parts(specs: Iterable[Any]) -> Iterator[Any]:
         elif dataclasses.is_dataclass(item) and not isinstance(item, type):
             pending += [getattr(item, field.name) for field in dataclasses.fields(item)]
             yield item
-            yield _code_of(type(item))
 
 
 def _digests(texts: Iterable[str]) -> dict[str, str]:
@@ -51,12 +49,10 @@ def _digests(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _code_of(kind: type) -> str:
-    return path_of(kind) or _of_another_package(kind)
-
-
-def _of_another_package(kind: type) -> str:
-    ours = str(kind.__module__).partition(".")[0] == _OURS
-    return "" if ours else f"{kind.__module__}:{kind.__name__}"
+    """Where the code of a class is; "" for one of ours."""
+    if path := path_of(kind):
+        return path
+    return "" if is_of_this_package(kind) else f"{kind.__module__}:{kind.__name__}"
 
 
 def _of_text(text: str) -> dict[str, Path]:

@@ -11,7 +11,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from eigenforget.core import notices
-from eigenforget.core.errors import EigenforgetError, Refused
+from eigenforget.core.errors import EigenforgetError, Refused, naming
+from eigenforget.core.own_code import is_of_this_package
 from eigenforget.data.sources import Source, as_source
 from eigenforget.data.sources.content import check_overlap, overlap, reads_the_same
 from eigenforget.methods.base import DECLARED, Method, Task, of_callable
@@ -25,7 +26,6 @@ from eigenforget.training.arguments import check_arguments, check_classes_exist
 from eigenforget.training.engine import Engine, engine_beside
 from eigenforget.training.log import Log, Look
 from eigenforget.training.recall import (
-    Recall,
     recall,
     recall_if_any,
     warn_of_damage,
@@ -129,20 +129,10 @@ def unlearn(
             warn_of_poor_recall(before)
         made = run_method(chosen, task)
         if retain_set is not None and before is not None and chosen.role == "unlearned":
-            warn_of_damage(chosen.name, _recall_of_result(chosen, made, task), before)
+            with naming(f"the result of {chosen.name}"):
+                after = recall(made, retain_set, task.engine, layer)
+            warn_of_damage(chosen.name, after, before)
         return prepared.restored(place.put(made))
-
-
-def _recall_of_result(method: Method, made: nn.Module, task: Task) -> Recall:
-    """What the result knows of the retain set.
-
-    Raises:
-        EigenforgetError: It does not run on it; the message names the method.
-    """
-    try:
-        return recall(made, task.needs_retain(method.name), task.engine, task.layer)
-    except EigenforgetError as error:
-        raise EigenforgetError(f"the result of {method.name}: {error}") from None
 
 
 def as_method(value: Any) -> Method:
@@ -197,8 +187,7 @@ def _of_this_package(method: Any) -> bool:
     if not dataclasses.is_dataclass(method) or isinstance(method, type):
         return not callable(method)
     inner = (getattr(method, field.name) for field in dataclasses.fields(method))
-    ours = str(type(method).__module__).partition(".")[0] == __name__.partition(".")[0]
-    return ours and all(map(_of_this_package, inner))
+    return is_of_this_package(type(method)) and all(map(_of_this_package, inner))
 
 
 def _check_weights(model: nn.Module, what: str, constants: Mapping[str, Tensor]) -> None:

@@ -186,7 +186,9 @@ def changed_files(job: Job) -> list[str]:
 
     A result of theirs would be kept under the digest of another one.
     """
-    then = job.study.files | (job.files if isinstance(job, MethodJob) else {})
-    job = replace(job, study=replace(job.study))  # which looks at the files anew
-    now = job.study.files | (job.files if isinstance(job, MethodJob) else {})
-    return sorted({name for name, _ in then.items() ^ now.items()})
+    anew = replace(job, study=replace(job.study))
+    return sorted({name for name, _ in _files(job).items() ^ _files(anew).items()})
+
+
+def _files(job: Job) -> dict[str, str]:
+    return job.study.files | (job.files if isinstance(job, MethodJob) else {})
