@@ -15,17 +15,14 @@ from typing import Annotated, NamedTuple
 
 import torch
 from cyclopts import App, Parameter
+from nmi_variants import made, outputs, unlearned
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from eigenforget.alignment import alignment_of_rows, default_k
-from eigenforget.data.sources import Source
 from eigenforget.experiments.experiment import Experiment
 from eigenforget.experiments.specs import Specs
-from eigenforget.experiments.study import Study
-from eigenforget.methods import METHODS
 from eigenforget.record import write_text
-from eigenforget.training.cost import ModelAndCost
 from eigenforget.training.engine import Engine
 
 SPECS = Specs(
@@ -59,24 +56,12 @@ def main(
     """Train, compute and write the table."""
     torch.set_num_threads(1)
     experiment = Experiment.parse(SPECS, Engine(device="cpu"))
-    study = Study(experiment, (), store=store)
-    models = {"original": study.original().model}
-    for number, seed in enumerate(ORACLE_SEEDS, start=1):
-        models[f"retrained {number}"] = study.oracle(seed).model
-    for method in METHODS_RUN:
-        models[f"`{method}`"] = unlearned(experiment, models["original"], method)
+    models = made(experiment, store, ORACLE_SEEDS, {f"`{m}`": m for m in METHODS_RUN})
     text = page({name: alignments(experiment, model) for name, model in models.items()})
     if into is None:
         print(text)
     else:
         write_text(into, text)
-
-
-def unlearned(experiment: Experiment, model: nn.Module, method: str) -> nn.Module:
-    """The model after a method."""
-    result = experiment.try_unlearn(model, METHODS.parse(method), seed=0)
-    assert isinstance(result, ModelAndCost), result
-    return result.model
 
 
 def alignments(experiment: Experiment, model: nn.Module) -> Alignments:
@@ -98,16 +83,11 @@ def recalibrated(experiment: Experiment, model: nn.Module) -> nn.Module:
 def alignment(experiment: Experiment, model: nn.Module) -> float:
     """DA_k of the forget set's features, k the number of retained classes."""
     forget, retain = (
-        features(experiment, model, s) for s in (experiment.forget, experiment.retain)
+        torch.from_numpy(outputs(experiment, model, side)[0])
+        for side in (experiment.forget, experiment.retain)
     )
     k = default_k(len(set(experiment.retain.labels().tolist())), forget.shape[1])
     return float(alignment_of_rows(forget, retain, k))
-
-
-def features(experiment: Experiment, model: nn.Module, source: Source) -> torch.Tensor:
-    """Features [N, D]."""
-    rows = [found.features for _, found in experiment.engine.forward(model, source)]
-    return torch.cat(rows).double()
 
 
 def page(found: dict[str, Alignments]) -> str:

@@ -1,12 +1,7 @@
 """Verdicts on `muda()` as it comes, on its parts left out, and on other methods, in docs/muda.md,
 and the table of README.md.
 
-    eigenforget bench benchmarks/plans/muda.toml --out benchmarks/results/plans/muda
-    eigenforget bench benchmarks/plans/muda_samples.toml --out benchmarks/results/plans/muda_samples
-    eigenforget bench benchmarks/plans/muda_stable.toml --out benchmarks/results/plans/muda_stable
-    eigenforget bench benchmarks/plans/muda_more.toml --out benchmarks/results/plans/muda_more
-    eigenforget bench benchmarks/plans/muda_tiny.toml --out benchmarks/results/plans/muda_tiny
-    eigenforget bench benchmarks/plans/muda_cifar10.toml --out benchmarks/results/plans/muda_cifar10
+    eigenforget bench benchmarks/plans/PLAN.toml --out benchmarks/results/plans/PLAN   # for each of PLANS
     python benchmarks/muda_page.py
 
 Puts a table for each experiment of the plan between `<!-- table: EXPERIMENT -->` and `<!-- end -->` of the
@@ -43,6 +38,7 @@ NAMES = {
 }
 """Settings in words; others have the name of their method."""
 ACCURACY = "test_retain_accuracy"
+PLANS = ("muda", "muda_samples", "muda_stable", "muda_more", "muda_tiny", "muda_cifar10")
 README_EXPERIMENT = "cifar10_20k-resnet9-by_class-label-7"
 
 app = App(help=__doc__)
@@ -62,23 +58,18 @@ class Judged(NamedTuple):
 
 @app.default
 def main(
-    results: Path = HERE / "results" / "plans" / "muda",
+    results: Path = HERE / "results" / "plans",
     *,
-    samples: Path = HERE / "results" / "plans" / "muda_samples",
-    stable: Path = HERE / "results" / "plans" / "muda_stable",
-    more: Path = HERE / "results" / "plans" / "muda_more",
-    tiny: Path = HERE / "results" / "plans" / "muda_tiny",
-    whole: Path = HERE / "results" / "plans" / "muda_cifar10",
     page: Path = HERE.parent / "docs" / "muda.md",
     readme: Path = HERE.parent / "README.md",
 ) -> None:
-    """Fill the tables of PAGE and README from the others."""
+    """Fill the tables of PAGE and README from the folders of PLANS in RESULTS."""
     found = {}
-    for folder in (results, samples, stable, more, tiny, whole):
-        experiments = read_experiments(folder)
+    for plan in PLANS:
+        experiments = read_experiments(results / plan)
         if not experiments:
-            raise SystemExit(f"no records of methods beside retrained models in {folder}")
-        prefix = "stable-" if folder == stable else ""  # the same experiments as in RESULTS
+            raise SystemExit(f"no records of methods beside retrained models in {results / plan}")
+        prefix = "stable-" if plan == "muda_stable" else ""  # the same experiments as in "muda"
         found |= {prefix + name: experiment for name, experiment in experiments.items()}
     for name, experiment in found.items():
         pages.replace_between(page, name, table([judged(list(of)) for of in experiment.seeds]))

@@ -11,7 +11,7 @@ words leave open. Writes results/nmi_variants/SETTING.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -100,25 +100,30 @@ def main(setting: Literal["digits", "cifar10_10k", "cifar10"], store: Path = Pat
     torch.set_num_threads(1)
     specs = SETTINGS[setting]
     experiment = Experiment.parse(specs, Engine(device="cpu", channels_last=True))
-    models = made(experiment, store)
+    models = made(experiment, store, ORACLE_SEEDS, METHODS_RUN)
     found = {name: of_model(experiment, model) for name, model in models.items()}
     out = HERE / "results" / "nmi_variants"
     out.mkdir(exist_ok=True)
     write_text(out / f"{setting}.md", page(found, specs))
 
 
-def made(experiment: Experiment, store: Path) -> dict[str, torch.nn.Module]:
+def made(
+    experiment: Experiment, store: Path, oracle_seeds: Sequence[int], methods: Mapping[str, str]
+) -> dict[str, torch.nn.Module]:
     """The models by name: original, retrained, and one for each method."""
     study = Study(experiment, (), store=store)
     original = study.original().model
     models = {"original": original}
-    for number, seed in enumerate(ORACLE_SEEDS, start=1):
+    for number, seed in enumerate(oracle_seeds, start=1):
         models[f"retrained {number}"] = study.oracle(seed).model
-    for name, spec in METHODS_RUN.items():
-        result = experiment.try_unlearn(original, METHODS.parse(spec), seed=0)
-        assert isinstance(result, ModelAndCost), result
-        models[name] = result.model
-    return models
+    return models | {name: unlearned(experiment, original, m) for name, m in methods.items()}
+
+
+def unlearned(experiment: Experiment, model: torch.nn.Module, method: str) -> torch.nn.Module:
+    """The model after a method."""
+    result = experiment.try_unlearn(model, METHODS.parse(method), seed=0)
+    assert isinstance(result, ModelAndCost), result
+    return result.model
 
 
 def of_model(experiment: Experiment, model: torch.nn.Module) -> dict[Variant, float]:
