@@ -32,7 +32,15 @@ SPECS = Specs(
     request="by_class(label=3)",
 )
 ORACLE_SEEDS = (10, 11, 12)
-METHODS_RUN = ("muda()", "probed_muda()", "delete()", "not_()", "finetune()", "head_mask()")
+METHODS_RUN = (
+    "muda()",
+    "muda(norm='frozen')",
+    "probed_muda()",
+    "delete()",
+    "not_()",
+    "finetune()",
+    "head_mask()",
+)
 LATER = "finetune(epochs=1, lr=0.01)"
 BATCH = 64
 

@@ -18,8 +18,9 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
-from eigenforget.alignment import Form, dimensional_alignment_loss
+from eigenforget.alignment import Form, alignment_of_rows, dimensional_alignment_loss
 from eigenforget.core import seeds
 from eigenforget.core.errors import Refused
 from eigenforget.core.notices import EigenforgetWarning
@@ -504,6 +505,29 @@ def test_muda_raises_alignment_and_forgets_outputs(task: Task, method: MUDA) -> 
     assert found.measured["muda"].value("forget_accuracy") == 0.0
     assert found.measured["muda"].value("da") > found.measured["original"].value("da") + 0.1  # type: ignore[operator]
     assert found.measured["muda"].value("retain_accuracy") > 0.97  # type: ignore[operator]
+
+
+def test_what_muda_moves_does_not_rest_on_statistics_of_batch_norms(task: Task) -> None:
+    """Later training takes them anew from retained samples; no weight has to move for that."""
+    retain = task.needs_retain("muda")
+
+    def fall(method: MUDA) -> float:
+        found = method(task)
+        anew = copy.deepcopy(found)
+        rows = retain.batches(64, torch.Generator().manual_seed(0))
+        update_bn([batch.inputs for batch in rows], anew)
+        return alignment(task, found) - alignment(task, anew)
+
+    assert abs(fall(MUDA())) < 0.01
+    assert fall(MUDA(norm="frozen")) > 0.02
+
+
+def alignment(task: Task, model: nn.Module) -> float:
+    forget, retain = (
+        outputs_of(task, model, source).features.double()
+        for source in (task.forget, task.needs_retain("muda"))
+    )
+    return float(alignment_of_rows(forget, retain, 9))
 
 
 def test_muda_alignment_term_alone_moves_features_into_the_eigenspace(task: Task) -> None:

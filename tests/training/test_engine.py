@@ -22,6 +22,7 @@ import eigenforget
 from eigenforget.core import seeds
 from eigenforget.core.errors import Diverged, EigenforgetError
 from eigenforget.core.notices import collected
+from eigenforget.core.types import Outputs
 from eigenforget.data.sources import TensorSource
 from eigenforget.evaluation.audits.relearning import Relearning
 from eigenforget.methods import METHODS
@@ -619,6 +620,87 @@ def test_batches_that_go_through_the_model_as_one_train_alike(engine: Engine) ->
     assert calls == [4] * 24 + [8] * 12
 
 
+def normalised_by(kept: Tensor, x: Tensor, norm: nn.BatchNorm1d) -> Tensor:
+    """Batch norm of x [B, D] with mean and biased variance of the rows `kept`, in plain torch."""
+    mean = kept.mean(0)
+    variance = (kept - mean).square().mean(0)
+    return (x - mean) / torch.sqrt(variance + norm.eps) * norm.weight + norm.bias
+
+
+def test_the_last_source_normalises_all_samples_of_a_step(engine: Engine) -> None:
+    """Against a hand-written loop; the gradient goes through the statistics for both sources."""
+    sources = (data(12), data(16, seed=2))
+    model, by_hand = net(), net()
+    batches: list[tuple[LossInputs, ...]] = []
+
+    def both(*parts: LossInputs) -> Tensor:
+        batches.append(parts)
+        return ce(parts[0]).mean() + 2 * ce(parts[1]).mean()
+
+    phase = Phase(
+        "p", sources, both, Optimizer(lr=0.3, momentum=0.0, nesterov=False, weight_decay=0.0), 4,
+        as_one=True, normalised_by_last=True,
+    )  # fmt: skip
+    double(engine).fit(model, [phase], epochs=2, seed=0)
+    first, norm, relu, head = cast("tuple[Any, ...]", by_hand)
+    steps = torch.optim.SGD(by_hand.parameters(), lr=0.3)
+    for forget, retained in batches:
+        steps.zero_grad()
+        asked, kept = first(forget.batch.inputs), first(retained.batch.inputs)
+        losses = [
+            ce(
+                LossInputs(
+                    part.batch, Outputs(head(relu(normalised_by(kept, x, norm))).float(), kept), ()
+                )
+            ).mean()
+            for x, part in ((asked, forget), (kept, retained))
+        ]
+        (losses[0] + 2 * losses[1]).backward()
+        steps.step()
+        with torch.no_grad():
+            norm.running_mean.lerp_(kept.mean(0), norm.momentum)
+            norm.running_var.lerp_(kept.var(0), norm.momentum)
+            norm.num_batches_tracked += 1
+    assert len(batches) == 6
+    expected = by_hand.state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-11, atol=1e-13, msg=name)
+
+
+def test_samples_that_cannot_be_joined_meet_the_running_statistics(engine: Engine) -> None:
+    """Sequences of two lengths: the last source alone moves the statistics."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = net()[:3], nn.Linear(7, 3).double()
+            self.seen: list[Tensor] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            norm = cast("nn.BatchNorm1d", self.body[1])
+            if x.shape[1] == 2 and self.training:
+                plain = self.body[0](x.mean(1))
+                mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+                normal = (plain - mean) / torch.sqrt(variance + norm.eps) * norm.weight + norm.bias
+                self.seen.append(self.body(x.mean(1)) - nn.functional.relu(normal))
+            return cast("Tensor", self.head(self.body(x.mean(1))))
+
+    whole = data(24)
+    short, long = (
+        TensorSource(whole.inputs[:, None].expand(-1, n, -1)[rows].clone(), whole.targets[rows])
+        for n, rows in ((2, slice(0, 8)), (3, slice(8, 24)))
+    )
+    model = Pooled()
+    phase = Phase(
+        "p", (short, long), lambda *parts: ce(parts[0]).mean() + ce(parts[1]).mean(),
+        Optimizer(lr=0.1), 4, as_one=True, normalised_by_last=True,
+    )  # fmt: skip
+    double(engine).fit(model, [phase], epochs=2, seed=0)
+    assert len(model.seen) == 4
+    assert max(float(rest.abs().max()) for rest in model.seen) < 1e-12
+    assert int(cast("Tensor", model.body[1].num_batches_tracked)) > 0
+
+
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "32-true"])
 def test_a_model_in_training_is_looked_at_in_every_precision(precision: Any) -> None:
     """The training holds the model in its own type; data stay in float32."""
@@ -637,9 +719,13 @@ def test_a_model_in_training_is_looked_at_in_every_precision(precision: Any) -> 
     assert len(seen) == 2 and not any(rest.any() for rest in seen)
 
 
+@pytest.mark.parametrize("by_last", [False, True])
 @pytest.mark.parametrize("size", [1, 2])
-def test_batch_norms_keep_their_statistics_in_batches_of_one_sample(size: int) -> None:
+def test_batch_norms_keep_their_statistics_in_batches_of_one_sample(
+    size: int, by_last: bool
+) -> None:
     """BatchNorm1d cannot normalise one row by its own variance."""
+    alone = size == 1 and not by_last  # else the eight rows of the last source normalise it
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
     x, y = torch.randn(8, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
@@ -650,12 +736,14 @@ def test_batch_norms_keep_their_statistics_in_batches_of_one_sample(size: int) -
         lambda *parts: torch.stack([p.outputs.logits.square().mean() for p in parts]).sum(),
         Optimizer(lr=0.1),
         batch_size=4,
+        as_one=by_last,
+        normalised_by_last=by_last,
     )
     before = copy.deepcopy(model)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         found = Engine(device="cpu").fit(model, [phase], epochs=2, seed=0)
-    assert any("one sample" in str(note.message) for note in said) == (size == 1)
+    assert any("one sample" in str(note.message) for note in said) == alone
     same = [torch.equal(a, b) for a, b in zip(found.buffers(), before.buffers(), strict=True)]
-    assert same == [size == 1] * 3
+    assert same == [alone] * 3
     assert not torch.equal(found[0].weight, before[0].weight)  # type: ignore[index]

@@ -6,6 +6,7 @@ import copy
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -137,7 +138,9 @@ def trained(engine: Engine) -> dict[str, Any]:
         trains=lambda name: "head" in name,
         norm="frozen",
     )
+    by_last = replace(coupled, name="by last", as_one=True, normalised_by_last=True)
     found = {
+        "by last": fitted(engine, Net().double(), by_last, plain),
         "plain": fitted(engine, Net().double(), plain),
         "coupled": fitted(engine, Net().double(), coupled, plain),
         "features": fitted(engine, Net().double(), features),

@@ -88,7 +88,9 @@ class MUDA(Method):
     By default every step takes a batch of each side and minimises the sum of both losses. U and the
     original's outputs are computed once, without augmentation, as are the activations before the
     layers that train. They are computed on as many samples of either side as half of the steps
-    take, and on at least 2,048. With joint=False a forget phase and a recover phase alternate, as
+    take, and on at least 2,048. Batch norms that train normalise both sides by the retained
+    samples of the step, so that no part of what is forgotten rests on statistics that later
+    training would take anew. With joint=False a forget phase and a recover phase alternate, as
     in the paper, each with its own optimizer; `refresh` then recomputes U from the current model.
     `muda(recipe="paper")` is the literal reading of the paper.
 
@@ -231,9 +233,11 @@ class MUDA(Method):
         "samples of either side per step; None is a 1280th of the training data, from 16 to 128",
     ] = None
     norm: Annotated[
-        Literal["train", "frozen"],
-        "batch-norm statistics in the forget phase and in joint steps: updated, or kept",
-    ] = "frozen"
+        Literal["retained", "train", "frozen"],
+        "batch norms of what trains, in joint steps and forget phases: 'retained' normalises both "
+        "sides of a joint step by the retained samples, and is 'frozen' in forget phases; 'train' "
+        "normalises each batch by itself; 'frozen' keeps the original's statistics",
+    ] = "retained"
     samples: Annotated[
         InnerMethodOrNone,
         "method that takes over where no class is forgotten as a whole and target='auto', since "
@@ -339,7 +343,7 @@ class MUDA(Method):
             retain=task.at_most(unaugmented(retain), rows, "joint steps", "retain"),
         )
         trained = student
-        if names is not None and self.norm == "frozen" and not self.refresh:
+        if names is not None and self.norm != "train" and not self.refresh:
             sides = (plain.forget, plain.needs_retain(self.name))
             trained, near, (forget, kept) = behind_a_cut(plain, student, names.__contains__, *sides)
             near = replace(near, forget=forget, retain=kept)
@@ -356,10 +360,11 @@ class MUDA(Method):
             optimizer_of(self, kind=self.optimizer, lr=self.forget_lr),
             batch_size,
             prepare=basis.refresh if basis is not None and self.refresh else None,
-            norm=self.norm,
+            norm="trained" if self.norm == "retained" else self.norm,
             trains=None if names is None else names.__contains__,
             steps_per_epoch=steps,
-            as_one=self.norm == "frozen",  # frozen statistics treat each sample alone
+            as_one=self.norm != "train",
+            normalised_by_last=self.norm == "retained",
         )
         look = whole_look(task.look, student)
         task.fit(trained, [phase], epochs=self.alternations, look=look)
@@ -395,7 +400,7 @@ class MUDA(Method):
             batch_size=self.batch_size or default_batch_size(task),
             teachers=(task.teacher(),),
             prepare=None if basis is None else basis.refresh,
-            norm=self.norm,
+            norm="frozen" if self.norm == "retained" else self.norm,
             trains=None if later is None else owned(student, later).__contains__,
             steps_per_epoch=self.steps,
         )

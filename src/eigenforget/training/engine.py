@@ -422,11 +422,15 @@ class _Loss(nn.Module):
             yield _Taps(student, tuple(teachers))
 
     def forward(self, phase: Phase, epoch: int, taps: _Taps, batches: Sequence[Batch]) -> Tensor:
-        if phase.as_one and len(batches) > 1 and joinable(batches):
-            whole = self._inputs(phase, taps, concatenated(list(batches)))
+        *others, last = batches
+        by_last = phase.normalised_by_last
+        if phase.as_one and others and joinable(batches):
+            normalising = len(last.labels) if by_last else None
+            whole = self._inputs(phase, taps, concatenated(list(batches)), normalising)
             inputs = _parted(whole, [len(batch.labels) for batch in batches])
         else:
-            inputs = [self._inputs(phase, taps, batch) for batch in batches]
+            inputs = [self._inputs(phase, taps, b, 0 if by_last else None) for b in others]
+            inputs.append(self._inputs(phase, taps, last))
         loss = phase.loss(*inputs)
         if loss.ndim:
             loss = loss.mean()
@@ -434,18 +438,25 @@ class _Loss(nn.Module):
             loss = loss + phase.penalty(self.model, epoch)
         return loss
 
-    def _inputs(self, phase: Phase, taps: _Taps, batch: Batch) -> LossInputs:
+    def _inputs(
+        self, phase: Phase, taps: _Taps, batch: Batch, normalising: int | None = None
+    ) -> LossInputs:
         engine, count = self._engine, len(batch.labels)
         first = _rows_of_first_teacher(phase, batch)
         batch = engine.at_device(batch)
         inputs = engine.formatted(batch.inputs)
         taught = self._taught(taps.teachers, inputs, count, first) if taps.teachers else ()
-        found = self._outputs(taps.student, inputs, count)
+        found = self._outputs(taps.student, inputs, count, normalising)
         engine.meter.count(trained=count)
         return LossInputs(batch, found, taught)
 
-    def _outputs(self, tap: Tap, inputs: Any, count: int) -> Outputs:
-        return self._processes.shared(lambda own: tap(own).mapped(Tensor.float), inputs, count)
+    def _outputs(
+        self, tap: Tap, inputs: Any, count: int, normalising: int | None = None
+    ) -> Outputs:
+        def call(own: Any) -> Outputs:
+            return tap(own).mapped(Tensor.float)
+
+        return self._processes.shared(call, inputs, count, normalising)
 
     def _taught(
         self, teachers: Sequence[Tap], inputs: Any, count: int, first: int | None

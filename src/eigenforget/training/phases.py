@@ -111,6 +111,9 @@ class Phase:
             whether it runs; None runs one. A pass has a log row.
         as_one: Whether the batches of a step go through the model together, where their inputs can
             be joined. For models that treat each sample alone this only takes fewer calls.
+        normalised_by_last: Whether batch norms that update normalise all samples of a step by those
+            of the last source, and take their statistics from these alone; goes with as_one. Where
+            inputs cannot be joined, the samples of the other sources meet the running statistics.
         continues: Whether this phase shares its momentum with the phase before it: one optimizer
             for both, at the learning rate of each.
         taught_first: Samples at positions below this number are the first of two teachers', the
@@ -135,6 +138,7 @@ class Phase:
     other_batch_size: int | None = None
     repeats: Callable[[nn.Module, int], bool] | None = None
     as_one: bool = False
+    normalised_by_last: bool = False
     continues: bool = False
     taught_first: int | None = None
 
@@ -152,6 +156,7 @@ class Phase:
         return (self.batch_size, *[further] * (len(self.sources) - 1))
 
     def has_lone_samples(self) -> bool:
-        """Whether batches of a source have one sample, so that they have no variance."""
-        sides = zip(self.sources, self.batch_sizes(), strict=True)
-        return any(min(len(source), size) == 1 for source, size in sides)
+        """Whether batches that batch norms update by have one sample, and so no variance."""
+        sides = list(zip(self.sources, self.batch_sizes(), strict=True))
+        normalising = sides[-1:] if self.normalised_by_last else sides
+        return any(min(len(source), size) == 1 for source, size in normalising)

@@ -206,16 +206,34 @@ class Processes:
         edges = bounds(samples, self.count)
         return slice(edges[self.rank], edges[self.rank + 1])
 
-    def shared(self, call: Callable[[Any], Outputs], inputs: Any, samples: int) -> Outputs:
+    def shared(
+        self,
+        call: Callable[[Any], Outputs],
+        inputs: Any,
+        samples: int,
+        normalising: int | None = None,
+    ) -> Outputs:
         """`call(inputs)`, for which each process computes its rows of the inputs.
 
         Batch norm in training takes its statistics from the rows of all processes. A batch with
         fewer samples than processes is computed by each of them.
+
+        Args:
+            call: The model, as a function of its inputs.
+            inputs: A batch.
+            samples: Number of samples in it.
+            normalising: Batch norm in training takes its statistics from that many samples at the
+                end alone, and at 0 uses its running ones; None: from all.
         """
+        first = 0 if normalising is None else samples - normalising
         if not 1 < self.count <= samples:
-            return call(inputs)
+            if normalising is None:
+                return call(inputs)
+            with _BatchNorm(samples, first):
+                return call(inputs)
         own, edges = self.rows(samples), bounds(samples, self.count)
-        with _BatchNormOverAll(self.fabric):
+        fabric = None if normalising == 0 else self.fabric
+        with _BatchNorm(own.stop - own.start, first - own.start, fabric):
             outputs = call(own_rows(inputs, own, samples))
 
         def whole(tensor: Tensor) -> Tensor:
@@ -319,26 +337,35 @@ def _all_gathered(fabric: Fabric, own: Tensor) -> Tensor:
     return cast("Tensor", fabric.all_gather(own, sync_grads=True))
 
 
-class _BatchNormOverAll(TorchFunctionMode):
-    """Lets nn.functional.batch_norm take the statistics of a batch from the rows of all processes.
+class _BatchNorm(TorchFunctionMode):
+    """Lets nn.functional.batch_norm in training take statistics from chosen rows of all processes.
 
     torch.nn.SyncBatchNorm cannot do this here: it refuses tensors on a CPU, has to be put in the
     place of the user's layers, and where a batch is computed whole by each process it would count
     each row several times.
+
+    Args:
+        samples: In the batch of this process.
+        first: Number of the first of them that counts; where none of any process does, the running
+            statistics are used.
+        fabric: The processes that have rows of the same batch; None: this one alone.
     """
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, samples: int, first: int, fabric: Fabric | None = None) -> None:
         super().__init__()
-        self._fabric, self._batch_norm = fabric, _eager_batch_norm()
+        self._share = min(max(first, 0) / samples, 1.0)
+        self._fabric = fabric
+        self._batch_norm = _batch_norm if fabric is None else _eager_batch_norm()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is nn.functional.batch_norm:
-            return self._batch_norm(self._fabric, *args, **(kwargs or {}))
+            return self._batch_norm(self._fabric, self._share, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
 def _batch_norm(
-    fabric: Fabric,
+    fabric: Fabric | None,
+    share: float,
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -348,23 +375,25 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """nn.functional.batch_norm of input [B, C, ...] with mean and variance over all processes.
+    """nn.functional.batch_norm of input [B, C, ...] with mean and variance over chosen rows.
 
-    The means and squared deviations of the processes are merged in their order (Chan, Golub,
+    The first rows, of this share, do not count. The gradient goes through the statistics for all
+    rows. The means and squared deviations of the processes are merged in their order (Chan, Golub,
     LeVeque 1983), without a difference of large sums.
     """
-    if not training:
+    if not training or (share == 1 and fabric is None):
         return nn.functional.batch_norm(
             input, running_mean, running_var, weight, bias, False, momentum, eps
         )
     wide = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+    counted = wide[round(share * len(wide)) :]
     axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
-    local = wide.mean(axes)
-    squares = (wide - local.view(shape)).square().sum(axes)
-    own = torch.cat([local.new_full((1,), input.numel() / input.shape[1]), local, squares]).double()
-    counts, means, deviations = torch.split(
-        _all_gathered(fabric, own), [1, len(local), len(local)], dim=1
-    )
+    values = counted.numel() // counted.shape[1]
+    local = counted.sum(axes) / max(values, 1)
+    squares = (counted - local.view(shape)).square().sum(axes)
+    own = torch.cat([local.new_full((1,), values), local, squares]).double()
+    merged = own[None] if fabric is None else _all_gathered(fabric, own)
+    counts, means, deviations = torch.split(merged, [1, len(local), len(local)], dim=1)
     count = counts.detach().sum()
     mean = (counts.detach() * means).sum(0) / count
     variance = (deviations + counts.detach() * (means - mean).square()).sum(0) / count
