@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from eigenforget.core.errors import EigenforgetError
 from eigenforget.experiments.bench import read_scores_file
 from eigenforget.record import RecordError, RunRecord, chained
-from eigenforget.report.checks import RULES, by_severity, checks
+from eigenforget.report.checks import GROUP, RULES, by_severity, checks
 from eigenforget.report.decision import (
     FORGET_LEVEL,
     FORGET_SCORES,
@@ -21,6 +23,7 @@ from eigenforget.report.decision import (
     KEEP_SCORES,
 )
 from eigenforget.report.pages import page
+from eigenforget.report.pages.card import model_card
 from tests.report.check_toys import (
     ANCHORS,
     DIGESTS,
@@ -252,7 +255,9 @@ def test_the_page_of_the_rules_holds_every_code_with_its_title_and_severity() ->
     text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     sections = re.findall(r"^## (EF\d+) (.+)\n\n\*(\w+)\*", text, re.MULTILINE)
     assert sections == [(rule.code, rule.title, rule.severity) for rule in RULES]
-    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+    *parts, own = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert own.startswith("A check of your own")
+    for part in parts:
         words = " ".join(part.split())
         assert (
             "Why:" in words
@@ -270,3 +275,66 @@ def test_records_of_earlier_versions_are_checked_without_an_error(folder: str) -
         made = checks(records)
         assert [c.code for c in made] == [rule.code for rule in RULES]
         assert {c.code: c.status for c in made}["EF008"] == "not_applicable"
+
+
+MINE = """
+from eigenforget.report.findings import Case, Finding, found, passed, rule
+
+@rule("ACME1", "Below our service level", "warning", action="Do not ship it.")
+def service_level(case: Case) -> Finding:
+    low = [r.model for r in case.judged if r.cells["test_retain_accuracy"].value < 0.9]
+    return found("below 0.9", low) if low else passed("at 0.9 or above")
+
+plain = service_level.look
+again = service_level._replace(code="EF001")
+empty = service_level._replace(look=lambda case: None)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
+def at(name: str) -> str:
+    return f'python(path="mine.py:{name}")'
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_check_of_ones_own_stands_beside_the_others() -> None:
+    records = among(model("good"), model("bad", values={"test_retain_accuracy": 0.5}))
+    made = checks(records, [at("service_level")])
+    assert made[:-1] == checks(records)
+    assert (made[-1].code, made[-1].status, made[-1].models) == ("ACME1", "found", ("bad",))
+    for text in (
+        page.render(records, "t", [at("service_level")]),
+        model_card(records, "bad", [at("service_level")]),
+    ):
+        assert "ACME1" in text
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("spelling", "said"),
+    [
+        (at("plain"), "is no check"),
+        (at("again"), "two checks have the code"),
+        (at("empty"), "gave None, no finding"),
+        (at("absent"), "has no 'absent'"),
+        ("EF001", "a check of your own is"),
+        ('python(path="mine.py:plain", x=1)', "a check of your own is"),
+    ],
+)
+def test_what_is_no_check_is_one_line(spelling: str, said: str) -> None:
+    with pytest.raises(EigenforgetError, match=re.escape(said)):
+        checks(among(model()), [spelling])
+
+
+@pytest.mark.usefixtures("mine")
+def test_checks_of_packages_stand_on_every_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint("level", "mine.py:service_level", GROUP)]
+    monkeypatch.setattr(
+        "eigenforget.report.checks.entry_points", lambda group: points if group == GROUP else []
+    )
+    assert checks(among(model()))[-1].code == "ACME1"

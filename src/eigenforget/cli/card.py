@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from eigenforget.cli.options import OutFile, Overwrite, RecordPaths
+from eigenforget.cli.options import OutFile, Overwrite, OwnChecks, RecordPaths
 from eigenforget.cli.record_files import check_free, give, read_all
 from eigenforget.report.pages.card import model_card
 
@@ -19,6 +19,7 @@ def card(
     model: Annotated[
         str, Parameter(help="model that the card describes; default: all unlearned models")
     ] = "",
+    check: OwnChecks = (),
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model card for the Hugging Face hub.
@@ -29,4 +30,4 @@ def card(
         eigenforget card results/records --out README.md
     """
     check_free(out, overwrite)
-    give(model_card(read_all(records), model), out, overwrite=overwrite)
+    give(model_card(read_all(records), model, check), out, overwrite=overwrite)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from eigenforget.cli.options import OutPage, Overwrite
+from eigenforget.cli.options import OutPage, Overwrite, OwnChecks
 from eigenforget.cli.record_files import check_free, give
 from eigenforget.cli.terminal import say
 from eigenforget.core.errors import EigenforgetError
@@ -29,6 +29,7 @@ def certificate(
             "checks; by default the folder of an evaluate record"
         ),
     ] = None,
+    check: OwnChecks = (),
     overwrite: Overwrite = False,
 ) -> None:
     """Make a deletion certificate from one record, as one printable page.
@@ -47,5 +48,7 @@ def certificate(
         evaluated = record.parent
         say(f"verdict and bands: from the records in {evaluated}")
     beside = None if evaluated is None else read_folder(evaluated)
-    page = render_certificate(found, evaluated=beside, signature=signed_by(found, record))
+    page = render_certificate(
+        found, evaluated=beside, signature=signed_by(found, record), own_checks=check
+    )
     give(page, out, overwrite=overwrite)

@@ -117,6 +117,15 @@ Require = Annotated[
         negative=(),
     ),
 ]
+OwnChecks = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--check",
+        help="a check of your own beside the others, as in "
+        "'python(path=\"mine.py:service_level\")'; repeatable; see docs/checks.md",
+        negative=(),
+    ),
+]
 Track = Annotated[
     tuple[str, ...],
     Parameter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eigenforget.cli.options import OutPage, Overwrite, RecordPaths
+from eigenforget.cli.options import OutPage, Overwrite, OwnChecks, RecordPaths
 from eigenforget.cli.record_files import check_free, give, read_all
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.report import render
@@ -16,6 +16,7 @@ def report(
     *,
     out: OutPage = Path("report.html"),
     title: str = "eigenforget report",
+    check: OwnChecks = (),
     overwrite: Overwrite = False,
 ) -> None:
     """Make one self-contained HTML page from evaluate records.
@@ -26,4 +27,4 @@ def report(
     if not records:
         raise EigenforgetError("report needs record files, or a folder of them")
     check_free(out, overwrite)
-    give(render(read_all(records), title), out, overwrite=overwrite)
+    give(render(read_all(records), title, check), out, overwrite=overwrite)

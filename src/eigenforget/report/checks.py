@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from importlib.metadata import entry_points
+from typing import Any, Literal, NamedTuple
 
+from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.imports import imported
+from eigenforget.core.spec import call_of
+from eigenforget.core.text import displayed
 from eigenforget.record import RunRecord
 from eigenforget.report import check_evidence as evidence
 from eigenforget.report import check_models as models
-from eigenforget.report.findings import SEVERITIES, Case, Rule, Severity, case_of
+from eigenforget.report.findings import SEVERITIES, Case, Finding, Rule, Severity, case_of
 
 
 class Check(NamedTuple):
@@ -45,15 +51,65 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def checks(records: Sequence[RunRecord]) -> list[Check]:
+GROUP = "eigenforget.checks"
+"""Group of entry points by which other packages add rules."""
+
+
+def checks(records: Sequence[RunRecord], own: Sequence[Rule | str] = ()) -> list[Check]:
     """One check per code, in their order, from records alone.
+
+    Args:
+        records: What is looked at.
+        own: Further rules, see `all_rules`.
 
     Raises:
         RecordError: No evaluate record is among them, two share a name, or a field that a check
             reads is malformed.
+        EigenforgetError: As in `all_rules`; or a rule gives no finding.
     """
     case = case_of(records)
-    return [_checked(rule, case) for rule in RULES]
+    return [_checked(rule, case) for rule in all_rules(own)]
+
+
+def all_rules(own: Sequence[Rule | str] = ()) -> list[Rule]:
+    """The rules of this package, those that other packages declare, and one's own, in this order.
+
+    Other packages declare theirs as entry points of the group `eigenforget.checks`.
+
+    Args:
+        own: Rules, or where one is, as in 'python(path="mine.py:service_level")'.
+
+    Raises:
+        EigenforgetError: There is no rule, or two have the same code.
+    """
+    points = entry_points(group=GROUP)
+    found = [*RULES, *(_imported(point.value.partition("[")[0].strip()) for point in points)]
+    found += [_rule_at(item) if isinstance(item, str) else item for item in own]
+    codes = [rule.code for rule in found]
+    for code in codes:
+        if codes.count(code) > 1:
+            raise EigenforgetError(f"two checks have the code {displayed(code)}; each has its own")
+    return found
+
+
+def _rule_at(text: str) -> Rule:
+    name, fields = call_of(text, "check")
+    path = fields.get("path")
+    if name != "python" or list(fields) != ["path"] or not isinstance(path, ast.Constant):
+        raise EigenforgetError(
+            f"check {displayed(text)}: a check of your own is python(path='mine.py:service_level')"
+        )
+    return _imported(path.value)
+
+
+def _imported(path: Any) -> Rule:
+    found = imported(path, "check")
+    if not isinstance(found, Rule):
+        raise EigenforgetError(
+            f"check {displayed(path)} is no check; eigenforget.report.findings.rule makes one of a "
+            "function"
+        )
+    return found
 
 
 def by_severity(made: Sequence[Check]) -> list[Check]:
@@ -63,7 +119,13 @@ def by_severity(made: Sequence[Check]) -> list[Check]:
 
 
 def _checked(rule: Rule, case: Case) -> Check:
-    status, names, explanation, severity = rule.look(case)
+    finding = rule.look(case)
+    if not isinstance(finding, Finding):
+        raise EigenforgetError(
+            f"check {rule.code} gave {displayed(finding)}, no finding: found(…), passed(…) or "
+            "not_applicable(…) of eigenforget.report.findings makes one"
+        )
+    status, names, explanation, severity = finding
     return Check(
         rule.code, rule.title, severity or rule.severity, status, names, explanation, rule.action
     )

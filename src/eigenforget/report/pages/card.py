@@ -12,6 +12,7 @@ from eigenforget.record import RecordError, RunRecord
 from eigenforget.report.checks import by_severity, checks
 from eigenforget.report.cost import Share
 from eigenforget.report.escaping import code, markdown, yaml
+from eigenforget.report.findings import Rule
 from eigenforget.report.glossary import HEADLINE, label
 from eigenforget.report.pages.export import chosen_scores, to_markdown
 from eigenforget.report.settings import statements
@@ -31,7 +32,9 @@ _TASKS = {
 _SETTINGS = ("request", "method", "data", "model", "recipe", "retain_fraction", "unseen", "seed")
 
 
-def model_card(records: Sequence[RunRecord], model: str = "") -> str:
+def model_card(
+    records: Sequence[RunRecord], model: str = "", own_checks: Sequence[Rule | str] = ()
+) -> str:
     """The card as markdown with YAML front matter: tags, and the headline scores as model-index.
 
     The licence is left to the publisher.
@@ -39,6 +42,7 @@ def model_card(records: Sequence[RunRecord], model: str = "") -> str:
     Args:
         records: Evaluate records.
         model: The unlearned model that the card is of; "": all of them.
+        own_checks: Further checks, see `report.checks.all_rules`.
 
     Raises:
         RecordError: No unlearned model with a result is among the records, or none of this name.
@@ -47,7 +51,7 @@ def model_card(records: Sequence[RunRecord], model: str = "") -> str:
     rows = _subjects(table, model)
     found = {record.name: record for record in evaluated(records)}
     subjects = [found[row.model] for row in rows]
-    warnings = (c for c in by_severity(checks(records)) if c.severity != "note")
+    warnings = (c for c in by_severity(checks(records, own_checks)) if c.severity != "note")
     sections: dict[str, Sequence[str]] = {
         "What was forgotten, and how": [
             _origin(r, row) for r, row in zip(subjects, rows, strict=True)

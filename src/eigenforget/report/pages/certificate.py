@@ -23,7 +23,7 @@ from eigenforget.record.signing import (
 )
 from eigenforget.report.checks import by_severity, checks
 from eigenforget.report.figures.svg import band_strip
-from eigenforget.report.findings import count_in
+from eigenforget.report.findings import Rule, count_in
 from eigenforget.report.glossary import label
 from eigenforget.report.pages.certificate_fit import Content, type_size, width
 from eigenforget.report.pages.document import template_environment
@@ -87,7 +87,11 @@ class MeasuredPart(NamedTuple):
 
 
 def render_certificate(
-    record: RunRecord, *, evaluated: Sequence[RunRecord] | None = None, signature: str = ""
+    record: RunRecord,
+    *,
+    evaluated: Sequence[RunRecord] | None = None,
+    signature: str = "",
+    own_checks: Sequence[Rule | str] = (),
 ) -> str:
     """The page for an unlearn record, or an evaluate record of an unlearned model.
 
@@ -98,6 +102,7 @@ def render_certificate(
         evaluated: The records that were measured together, retrained models among them: from these
             come the scores of an unlearn record, and the bands.
         signature: Who signed the record, see `signed_by`.
+        own_checks: Further checks, see `report.checks.all_rules`.
 
     Raises:
         RecordError: The record certifies nothing (of training, refused, failed, of no unlearned
@@ -107,7 +112,7 @@ def render_certificate(
     _check(record)
     other = None if evaluated is None else _evaluation_of(record, evaluated)
     scored = other or (record if record.kind == "evaluate" else None)
-    measured = None if scored is None else _measured(scored, evaluated)
+    measured = None if scored is None else _measured(scored, evaluated, own_checks)
     facts, digests = _facts(record), _digests(record, evaluated)
     claims, non_claims = _claims(record, other), _non_claims(record, other)
     signature = clipped(signature)
@@ -302,7 +307,9 @@ def _digests(record: RunRecord, evaluated: Sequence[RunRecord] | None) -> list[F
     return found
 
 
-def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> MeasuredPart:
+def _measured(
+    scored: RunRecord, evaluated: Sequence[RunRecord] | None, own_checks: Sequence[Rule | str]
+) -> MeasuredPart:
     records = list(evaluated) if evaluated is not None else [scored]
     table = build(records)
     row = next(r for r in table.rows if r.model == scored.name)
@@ -310,7 +317,11 @@ def _measured(scored: RunRecord, evaluated: Sequence[RunRecord] | None) -> Measu
     if evaluated is None:
         return MeasuredPart(str(scored.digest), "", shown, "", False)
     verdict = next(v for v in verdicts(table) if v.model == scored.name)
-    said = [c for c in by_severity(checks(records)) if not c.models or scored.name in c.models]
+    said = [
+        c
+        for c in by_severity(checks(records, own_checks))
+        if not c.models or scored.name in c.models
+    ]
     loud = [f"{c.code} {c.title} ({c.severity})" for c in said if c.severity != "note"]
     notes = [c.code for c in said if c.severity == "note"]
     text = "; ".join([*loud, *([f"notes {', '.join(notes)}"] if notes else [])])

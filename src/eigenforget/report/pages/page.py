@@ -12,7 +12,7 @@ from eigenforget.report.checks import Check, by_severity, checks
 from eigenforget.report.decision import FORGET_LEVEL, KEEP_LEVEL
 from eigenforget.report.figures.chart import Chart, DrawnChart
 from eigenforget.report.figures.charts import PICTURES, TOPICS
-from eigenforget.report.findings import SEVERITIES
+from eigenforget.report.findings import SEVERITIES, Rule
 from eigenforget.report.glossary import GLOSSARY_TERMS, GROUPS, group
 from eigenforget.report.pages.document import render_document
 from eigenforget.report.pages.grid import next_steps, verdict_row
@@ -54,10 +54,15 @@ class FigureGroup(NamedTuple):
     left_out: list[str]
 
 
-def render(records: Sequence[RunRecord], title: str) -> str:
+def render(records: Sequence[RunRecord], title: str, own_checks: Sequence[Rule | str] = ()) -> str:
     """The page for these records.
 
     The evaluate records are the models; other kinds are listed with their digests.
+
+    Args:
+        records: What the page is about.
+        title: Its title.
+        own_checks: Further checks, see `report.checks.all_rules`.
 
     Raises:
         RecordError: There is no evaluate record, two share a name, or a series or a field that a
@@ -65,7 +70,7 @@ def render(records: Sequence[RunRecord], title: str) -> str:
     """
     table, models = build(records), evaluated(records)
     before = [verdict_on(row, table) for row in table.of_role("original")]
-    said, made = verdicts(table), checks(records)
+    said, made = verdicts(table), checks(records, own_checks)
     return render_document(
         "page.html.jinja",
         title=title,
