@@ -47,9 +47,9 @@ from eigenforget.training.phases import Phase, ScheduleName
 _LEARNS = 1 / 5
 """Share of the data from which on a stand-in learns enough with all of its layers reinitialised."""
 
-_LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 16, 128, 10
-_SAMPLES_PER_ROW, _PASSES = 1280, 1 / 18
-"""The cost of joint steps follows the size of the data: a batch has a 1280th of the training data,
+_LEAST_BATCH, _MOST_BATCH, _LEAST_STEPS = 32, 128, 10
+_SAMPLES_PER_ROW, _PASSES = 640, 1 / 18
+"""The cost of joint steps follows the size of the data: a batch has a 640th of the training data,
 and an alternation takes an eighteenth of it from either side, as far as the bounds above allow."""
 
 _LEAST_KNOWN = 2048
@@ -219,7 +219,7 @@ class MUDA(Method):
     ] = "auto"
     temperature: Annotated[Positive, "softening of the 'self_soft' target"] = 2.0
     optimizer: Annotated[Literal["sgd", "adamw"], "optimizer of both phases"] = "adamw"
-    forget_lr: Annotated[Positive, "learning rate of the forget phase and of joint steps"] = 1.2e-3
+    forget_lr: Annotated[Positive, "learning rate of the forget phase and of joint steps"] = 1.5e-3
     recover_lr: Annotated[Positive, "learning rate of the recover phase"] = 1.2e-3
     momentum: Annotated[Below1, "SGD momentum of both phases"] = 0.9
     weight_decay: Annotated[NonNegative, "of both phases: L2 penalty, decoupled in AdamW"] = 5e-4
@@ -230,7 +230,7 @@ class MUDA(Method):
     ] = 1.0
     batch_size: Annotated[
         TwoOrMore | None,
-        "samples of either side per step; None is a 1280th of the training data, from 16 to 128",
+        "samples of either side per step; None is a 640th of the training data, from 32 to 128",
     ] = None
     norm: Annotated[
         Literal["retained", "train", "frozen"],
@@ -431,7 +431,7 @@ class MUDA(Method):
 
 
 def default_batch_size(task: Task) -> int:
-    """A 1280th of the training data, from 16 to 128 in steps of 16."""
+    """A 640th of the training data, from 32 to 128 in steps of 32."""
     rows = round(_samples(task) / _SAMPLES_PER_ROW / _LEAST_BATCH) * _LEAST_BATCH
     return min(max(rows, _LEAST_BATCH), _MOST_BATCH)
 
