@@ -419,12 +419,12 @@ def test_steps_and_batches_follow_the_size_of_the_data(task: Task) -> None:
         return default_batch_size(sized), default_steps(sized, default_batch_size(sized))
 
     assert [of(n) for n in (500, 3_841, 10_000, 20_000, 50_000, 100_000)] == [
-        (16, 10),
-        (16, 13),
-        (16, 35),
-        (16, 69),
-        (32, 87),
-        (80, 69),
+        (32, 10),
+        (32, 10),
+        (32, 17),
+        (32, 35),
+        (64, 43),
+        (128, 43),
     ]
 
 
