@@ -448,8 +448,8 @@ def test_a_part_of_the_retain_set_leaves_steps_and_batches_as_they_are(task: Tas
     forget = task.forget.subset(np.arange(400) % len(task.forget))
     few = task.sample(task.retain, 300, "few")  # type: ignore[arg-type]
     sized = replace(task, forget=forget, retain=few)
-    assert (default_batch_size(sized), default_steps(sized, 16)) == (16, round(4000 / 18 / 16))
-    assert default_batch_size(replace(sized, forgotten_classes=())) == 16
+    assert (default_batch_size(sized), default_steps(sized, 16)) == (32, round(4000 / 18 / 16))
+    assert default_batch_size(replace(sized, forgotten_classes=())) == 32
 
 
 @pytest.mark.parametrize("form", ["frobenius", "energy"])
