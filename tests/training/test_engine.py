@@ -701,6 +701,32 @@ def test_samples_that_cannot_be_joined_meet_the_running_statistics(engine: Engin
     assert int(cast("Tensor", model.body[1].num_batches_tracked)) > 0
 
 
+@pytest.mark.parametrize("widths", [(5, 5), (4, 5)], ids=["joined", "apart"])
+def test_a_batch_norm_without_statistics_of_its_own_trains_beside_the_last_source(
+    engine: Engine, widths: tuple[int, int]
+) -> None:
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm1d(1, track_running_stats=False), nn.Linear(1, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return cast("Tensor", self.head(self.norm(x.sum(1, keepdim=True))))
+
+    whole, model = data(24), Summed().double()
+    sources = tuple(
+        TensorSource(whole.inputs[rows, :width], whole.targets[rows])
+        for width, rows in zip(widths, (slice(0, 8), slice(8, 24)), strict=True)
+    )
+    phase = Phase(
+        "p", sources, lambda *parts: ce(parts[0]).mean() + ce(parts[1]).mean(),
+        Optimizer(lr=0.1), 4, as_one=True, normalised_by_last=True,
+    )  # fmt: skip
+    before = copy.deepcopy(model)
+    double(engine).fit(model, [phase], epochs=2, seed=0)
+    assert not torch.equal(model.head.weight, before.head.weight)
+
+
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "32-true"])
 def test_a_model_in_training_is_looked_at_in_every_precision(precision: Any) -> None:
     """The training holds the model in its own type; data stay in float32."""

@@ -382,8 +382,9 @@ def _batch_norm(
     LeVeque 1983), without a difference of large sums.
     """
     if not training or (share == 1 and fabric is None):
+        own = training and running_mean is None  # without running statistics there are no others
         return nn.functional.batch_norm(
-            input, running_mean, running_var, weight, bias, False, momentum, eps
+            input, running_mean, running_var, weight, bias, own, momentum, eps
         )
     wide = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
     counted = wide[round(share * len(wide)) :]
@@ -391,8 +392,8 @@ def _batch_norm(
     values = counted.numel() // counted.shape[1]
     local = counted.sum(axes) / max(values, 1)
     squares = (counted - local.view(shape)).square().sum(axes)
-    own = torch.cat([local.new_full((1,), values), local, squares]).double()
-    merged = own[None] if fabric is None else _all_gathered(fabric, own)
+    sums = torch.cat([local.new_full((1,), values), local, squares]).double()
+    merged = sums[None] if fabric is None else _all_gathered(fabric, sums)
     counts, means, deviations = torch.split(merged, [1, len(local), len(local)], dim=1)
     count = counts.detach().sum()
     mean = (counts.detach() * means).sum(0) / count
