@@ -338,3 +338,6 @@ def test_checks_of_packages_stand_on_every_page(monkeypatch: pytest.MonkeyPatch)
         "eigenforget.report.checks.entry_points", lambda group: points if group == GROUP else []
     )
     assert checks(among(model()))[-1].code == "ACME1"
+    points[0] = EntryPoint("level", "mine.py:absent", GROUP)
+    with pytest.raises(EigenforgetError, match=r"cannot be loaded: .*absent"):
+        checks(among(model()))

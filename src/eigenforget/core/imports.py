@@ -14,11 +14,14 @@ from importlib.abc import SourceLoader
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.own_code import modules_beside
 from eigenforget.core.text import displayed, first_line
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _OWN = "_eigenforget_"
 """Begins the names of modules that are files of the user's own."""
@@ -61,6 +64,25 @@ def imported(path: str, what: str) -> Any:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise EigenforgetError(
             f"{what} {displayed(path)}: {where} has no {attribute!r}{hint}"
+        ) from None
+
+
+def of_entry_point(point: EntryPoint, what: str) -> Any:
+    """The object that an installed package declares.
+
+    Args:
+        point: Where it is.
+        what: What it is, such as "method", for messages.
+
+    Raises:
+        EigenforgetError: It cannot be imported.
+    """
+    try:
+        return imported(point.value.partition("[")[0].strip(), what)
+    except EigenforgetError as error:
+        raise EigenforgetError(
+            f"the {what} {point.name!r} of entry point {point.value!r} cannot be loaded: {error}; "
+            "uninstall or repair the package that declares it"
         ) from None
 
 

@@ -20,12 +20,12 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar, overload
 
 from eigenforget.core import spec
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.imports import imported, note_path, path_of
+from eigenforget.core.imports import imported, note_path, of_entry_point, path_of
 from eigenforget.core.text import displayed, listed
 
 _Kind = TypeVar("_Kind", bound=type, covariant=True)
@@ -59,7 +59,8 @@ class Registry(Sequence[_Kind]):
     def _known(self) -> tuple[_Kind, ...]:
         found = list(self.own)
         for point in entry_points(group=self.group) if self.group else ():
-            kind, where = self._of_point(point), f"entry point {point.value!r}"
+            kind: _Kind = of_entry_point(point, self.what)
+            where = f"entry point {point.value!r}"
             self._check(kind, where)
             name = spec.name_of(kind)
             if name in map(spec.name_of, found):
@@ -135,15 +136,6 @@ class Registry(Sequence[_Kind]):
             note_path(kind, path)
             copyreg.pickle(kind, functools.partial(_by_path, what=self.what, wrap=self._wrap))
         return kind
-
-    def _of_point(self, point: EntryPoint) -> _Kind:
-        try:
-            return typing.cast("_Kind", imported(point.value.partition("[")[0].strip(), self.what))
-        except EigenforgetError as error:
-            raise EigenforgetError(
-                f"the {self.what} {point.name!r} of entry point {point.value!r} cannot be loaded: "
-                f"{error}; uninstall or repair the package that declares it"
-            ) from None
 
     def _check(self, kind: Any, where: str) -> None:
         lacking = [name for name in self._requires if not hasattr(kind, name)]

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, NamedTuple
 
 from eigenforget.core.errors import EigenforgetError
-from eigenforget.core.imports import imported
+from eigenforget.core.imports import imported, of_entry_point
 from eigenforget.core.spec import call_of
 from eigenforget.core.text import displayed
 from eigenforget.record import RunRecord
@@ -83,7 +83,8 @@ def all_rules(own: Sequence[Rule | str] = ()) -> list[Rule]:
         EigenforgetError: There is no rule, or two have the same code.
     """
     points = entry_points(group=GROUP)
-    found = [*RULES, *(_imported(point.value.partition("[")[0].strip()) for point in points)]
+    declared = (_rule(of_entry_point(point, "check"), point.value) for point in points)
+    found = [*RULES, *declared]
     found += [_rule_at(item) if isinstance(item, str) else item for item in own]
     codes = [rule.code for rule in found]
     for code in codes:
@@ -99,11 +100,11 @@ def _rule_at(text: str) -> Rule:
         raise EigenforgetError(
             f"check {displayed(text)}: a check of your own is python(path='mine.py:service_level')"
         )
-    return _imported(path.value)
+    where: Any = path.value
+    return _rule(imported(where, "check"), where)
 
 
-def _imported(path: Any) -> Rule:
-    found = imported(path, "check")
+def _rule(found: Any, path: Any) -> Rule:
     if not isinstance(found, Rule):
         raise EigenforgetError(
             f"check {displayed(path)} is no check; eigenforget.report.findings.rule makes one of a "
