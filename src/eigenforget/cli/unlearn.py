@@ -29,8 +29,11 @@ from eigenforget.cli.options import (
 )
 from eigenforget.cli.terminal import engine, progress, quoted, say
 from eigenforget.core.errors import EigenforgetError
+from eigenforget.core.spec import spell
+from eigenforget.experiments.earlier_requests import remaining
 from eigenforget.experiments.experiment import Experiment, Run
 from eigenforget.experiments.near_duplicates import similar_inputs, worth_a_search
+from eigenforget.experiments.provenance import CheckpointFile, trained_original
 from eigenforget.experiments.results import PLAIN, Output, Recording, file_of
 from eigenforget.experiments.specs import Specs
 from eigenforget.experiments.trained_data import check_recall, experiment_of
@@ -86,15 +89,20 @@ def unlearn(
     if os.path.realpath(out) == os.path.realpath(checkpoint):
         raise EigenforgetError(f"--out {out} is the input checkpoint, which is never overwritten")
     trackers.check_trackers(track)
-    stored = checkpoints.load_checkpoint(checkpoint, weights=weights)
+    file = CheckpointFile.read(checkpoint, weights)
+    stored = file.stored
     place = engine(**asdict(training))
     experiment = experiment_of(checkpoint, stored, specs, place, salt=recording.hash_ids)
     say(f"inputs: {experiment.data.inputs_in_words}", wrap=False)
+    left = remaining(file, experiment, salt=recording.hash_ids)
+    experiment = left.experiment
+    if left.said:
+        say(left.said, wrap=False)
     model = experiment.stored_model(stored)
     experiment = check_recall(model, checkpoint, stored, experiment, specs)
     form = checkpoints.fitted(model, stored).form.line
     inputs = {**file_of(weights_file(checkpoint)), "input_model": checkpoints.model_digest(model)}
-    job = _job(experiment, model, chosen) | {"seed": seed}
+    job = _job(experiment, model, chosen) | {"seed": seed, **left.job}
     job |= {"form": form} if form else {}
     trace: list[Mapping[str, Any]] = []
     leads = experiment.engine.leads
@@ -102,7 +110,7 @@ def unlearn(
         log = both(
             both(trace.append, tracked.row), watch(f"unlearn: {chosen.name}", chosen.log_rows)
         )
-        result = experiment.try_unlearn(model, chosen, seed=seed, log=log)
+        result = experiment.try_unlearn(model, chosen, seed=seed, log=log, only=left.new)
     if isinstance(result, ModelAndCost):
         job |= _found(experiment, model, result.model, chosen)
     with experiment.engine.led() as leads:
@@ -117,24 +125,36 @@ def unlearn(
         "weights": weights,
         "hash-ids": recording.hash_ids,
         "ledger": recording.ledger,
-        "forget": forget,
+        "forget": spell(experiment.request) if left.said else forget,
     }
-    _say_next(["eigenforget", "evaluate", str(out), "--original", str(checkpoint)], options)
+    first = trained_original(file)
+    _say_next(out, None if first is None else first.path, options)
+    _say_oracles(experiment, options["forget"])
 
 
-def _say_next(words: list[str], options: dict[str, Any]) -> None:
-    """Prints the command that measures the result, and what a verdict takes."""
-    forget = options["forget"]
+def _say_next(made: Path, original: Path | None, options: dict[str, Any]) -> None:
+    """Prints the command that measures the result."""
+    words = ["eigenforget", "evaluate", str(made), "--original", str(original or "ORIGINAL")]
     for name in options.pop("allow"):
         words += ["--allow", name]
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value else []
     words += ["--out", "results"]
     say(f"Next: {' '.join(map(quoted, words))}", wrap=False)
+
+
+def _say_oracles(experiment: Experiment, forget: str) -> None:
+    """Prints what a verdict takes, as a command where we know how the original was trained."""
+    specs = {"data": experiment.data_spec, "model": experiment.model_spec}
+    specs |= {"recipe": experiment.recipe} if experiment.trained_here else {}
+    words = [word for name, value in specs.items() for word in (f"--{name}", spell(value))]
+    command = ["eigenforget", "train", *words, "--without", forget]
+    named = " ".join(map(quoted, command))
     say(
-        "For a verdict, train three models as the original was, with `eigenforget train --without "
-        f"{quoted(forget)} --seed N`, and give them by --oracle FILE."
+        "For a verdict, train three models as the original was, each with a seed of its own, and "
+        "give them by --oracle FILE:"
     )
+    say(f"  {named} --seed 1 --out oracle1.safetensors", wrap=False)
 
 
 def _found(

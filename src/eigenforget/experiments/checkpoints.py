@@ -13,6 +13,7 @@ from eigenforget.core.errors import EigenforgetError
 from eigenforget.core.text import listed
 from eigenforget.core.types import Index
 from eigenforget.experiments.data_facts import row_key
+from eigenforget.experiments.earlier_requests import warn_of_unseen
 from eigenforget.experiments.experiment import Candidate, Experiment, described
 from eigenforget.experiments.provenance import CheckpointFile, check_references, warn_of_doubts
 from eigenforget.experiments.results import file_of
@@ -94,6 +95,8 @@ def compare(
     named = paths.named()
     files = [CheckpointFile.read(path, paths.weights) for *_, path in named]
     peers = [CheckpointFile.read(path, paths.weights) for path in paths.peers]
+    for file in (*files, *peers):
+        file.warn_without_record()
     original = files[0].path, files[0].stored
     experiment = experiment_of(*original, specs, engine, salt=salt)
     if CHANGED_DATA not in specs.allow:
@@ -101,6 +104,7 @@ def compare(
             check_same_data(file.path, file.stored, original[1], experiment.data)
     last = 1 + len(paths.oracles)
     check_references(files[0], files[1:last], experiment)
+    warn_of_unseen(files[0], experiment)
     warn_of_doubts(files[0], [*files[last:], *peers], experiment)
     experiment = replace(experiment, unseen=_unseen([*files, *peers], experiment, salt))
     models = [experiment.stored_model(file.stored) for file in files]

@@ -50,12 +50,15 @@ class CheckpointFile(NamedTuple):
         made = _record_beside(path)
         if made is not None:
             _check_record(found, made)
-        elif found.stored.metadata.get("eigenforget"):
-            notices.warn(
-                f"{path.name} has no record beside it ({path.stem}.json): its metadata say how it "
-                "was made, and its cost is unknown"
-            )
         return found._replace(made=made)
+
+    def warn_without_record(self) -> None:
+        """Warns that there is no record, where one was written."""
+        if self.made is None and self.stored.metadata.get("eigenforget"):
+            notices.warn(
+                f"{self.path.name} has no record beside it ({self.path.stem}.json): its metadata "
+                "say how it was made, and its cost is unknown"
+            )
 
     def entry(self, key: str) -> str:
         """What metadata, or else the record, say: a spec, or the kind of run; "" for nothing."""
@@ -122,6 +125,32 @@ def _told(made: RunRecord, key: str) -> str:
     return str(entry.get("spec", "")) if isinstance(entry, Mapping) else ""
 
 
+def trained_original(file: CheckpointFile) -> CheckpointFile | None:
+    """The trained model that a checkpoint goes back to, by the records beside the checkpoints.
+
+    None where a file between them is no longer there, or is another one.
+    """
+    while file.entry("eigenforget") == "unlearn":
+        before = _made_from(file)
+        if before is None:
+            return None
+        file = before
+    return file
+
+
+def _made_from(file: CheckpointFile) -> CheckpointFile | None:
+    """The checkpoint in the same folder that the record names as what it was made from."""
+    for key, digest in ({} if file.made is None else file.made.inputs).items():
+        path = file.path.parent / key.removeprefix("file:")
+        if key != f"file:{path.name}" or not path.is_file() or record.file_digest(path) != digest:
+            continue
+        try:
+            return CheckpointFile.read(path)
+        except EigenforgetError:
+            continue  # a list of ids, or another file that the job read
+    return None
+
+
 def check_references(
     original: CheckpointFile, oracles: Sequence[CheckpointFile], experiment: Experiment
 ) -> None:
@@ -168,6 +197,9 @@ def warn_of_doubts(
     }
     for model in models:
         made_from = {} if model.made is None else model.made.inputs
+        first = trained_original(model)
+        if first is not None:  # a second request was for a model that was made from the original
+            made_from = {**made_from, "": checkpoint.tensors_digest(first.stored.tensors)}
         if "input_model" in made_from and known.isdisjoint(made_from.values()):
             notices.warn(
                 f"{model.path.name} was made from another model than {original.path.name}: its "
