@@ -369,9 +369,9 @@ def _bands(tables: Sequence[Table]) -> dict[str, tuple[float, float]]:
     found = {}
     for name in SCORES:
         ends = [
-            t.reference[name].band.within(spans[name])
+            t.oracles[name].band.within(spans[name])
             for t in tables
-            if name in t.reference and t.reference[name].band
+            if name in t.oracles and t.oracles[name].band
         ]  # type: ignore[union-attr]
         if ends:
             found[name] = (

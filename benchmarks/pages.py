@@ -32,7 +32,7 @@ from eigenforget.report.cost import Share, shares
 from eigenforget.report.figures.svg import Line, Shade, heatmap
 from eigenforget.report.glossary import label as metric_label
 from eigenforget.report.pages import metric_audit, sequence
-from eigenforget.report.table import Reference, Table, build
+from eigenforget.report.table import OracleValues, Table, build
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -205,7 +205,7 @@ def case_pages(folder: Path) -> None:
 
 def case_table(studies: Sequence[Study]) -> str:
     """A row for each model: mean value, gap in half-widths of the band, most frequent verdict."""
-    shown = {m: head for m, head in CASE_SCORES.items() if m in studies[0].table.reference}
+    shown = {m: head for m, head in CASE_SCORES.items() if m in studies[0].table.oracles}
     lines = [
         "Value, and how far it is from the mean of the retrained models in half-widths of their band (within ±1 is *in*).",
         "",
@@ -241,7 +241,7 @@ def case_cell(studies: Sequence[Study], name: str, metric: str) -> str:
 
 def band_cell(studies: Sequence[Study], metric: str, digits: int) -> str:
     """The retrained models' band, mean over the training seeds."""
-    found = [band for s in studies if (band := s.table.reference[metric].band) is not None]
+    found = [band for s in studies if (band := s.table.oracles[metric].band) is not None]
     if not found:
         return "–"
     mean, half = (statistics.fmean(getattr(b, end) for b in found) for end in ("mean", "half"))
@@ -257,7 +257,7 @@ def few_page(folder: Path) -> None:
     methods = list(dict.fromkeys(method_of(r) for r in runs))
     heads = {m: PANEL[m] for m in FEW_SCORES}
     tables = [
-        f"## {head}\n\n{few_reference(studies, metric)}\n\n{few_table(studies, methods, parts, metric)}"
+        f"## {head}\n\n{few_oracles(studies, metric)}\n\n{few_table(studies, methods, parts, metric)}"
         for metric, head in heads.items()
     ]
     tables.append(
@@ -302,7 +302,7 @@ def few_page(folder: Path) -> None:
     write_text(folder / "summary.svg", heatmap(title, columns, rows))
 
 
-def few_reference(studies: Sequence[Study], metric: str) -> str:
+def few_oracles(studies: Sequence[Study], metric: str) -> str:
     """The original's value and the band of the retrained models."""
     original = statistics.fmean(s.value for s in standings(studies, "original", metric))
     return f"Original: {original:.4f}. Retrained models: {band_cell(studies, metric, 4)}."
@@ -557,8 +557,8 @@ def standings(studies: Sequence[Study], name: str, metric: str) -> list[Standing
     """Each model of that label beside the band of all retrained models of its seed."""
     found = []
     for study in studies:
-        reference: Reference | None = study.table.reference.get(metric)
-        band = None if reference is None else reference.band
+        oracles: OracleValues | None = study.table.oracles.get(metric)
+        band = None if oracles is None else oracles.band
         column = next((c for c in study.table.columns if c.name == metric), None)
         if band is None or column is None:
             continue

@@ -136,7 +136,7 @@ def cell(studies: Sequence[pages.Study], name: str, column: Column) -> str:
         return "–"
     value, digits = column.scale * statistics.fmean(s.value for s in found), digits_of(column)
     if name == "oracle":
-        bands = [s.table.reference[column.score].band for s in own]
+        bands = [s.table.oracles[column.score].band for s in own]
         halves = [band.half for band in bands if band is not None]
         return f"{value:.{digits}f} ± {column.scale * statistics.fmean(halves):.{digits}f}"
     return f"{value:.{digits}f} ({statistics.fmean(s.units for s in found):+.1f})"

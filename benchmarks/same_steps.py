@@ -1030,7 +1030,7 @@ CHECKS = (
         cadet("KGLTop5"),
     ),
     Check(
-        "sfr_on(rounds=2, retain_steps=5, alpha=1, adaptive=0.5, estimator='batch', lr=0.01, "
+        "sfr_on(forget_steps=2, retain_steps=5, alpha=1, adaptive=0.5, estimator='batch', lr=0.01, "
         "nesterov=False, schedule='cosine', batch_size=32)",
         "K1nght/Unified-Unlearning-w-Remain-Geometry",
         "Classification/unlearn/sfron.py",

@@ -122,7 +122,7 @@ def _told(made: RunRecord, key: str) -> str:
     return str(entry.get("spec", "")) if isinstance(entry, Mapping) else ""
 
 
-def check_references(
+def check_original_and_oracles(
     original: CheckpointFile, oracles: Sequence[CheckpointFile], experiment: Experiment
 ) -> None:
     """Checks that the original and the oracles can be what they are given as.

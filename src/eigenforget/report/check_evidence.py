@@ -223,7 +223,7 @@ def signal(case: Case) -> Finding:
         names = enumerated([label(n) for n in both])
         return passed(f"{names} tell the original from the retrained models.")
     values = [
-        f"{label(n)} ({number(table.original[n])} and {number(table.reference[n].mean)})"
+        f"{label(n)} ({number(table.original[n])} and {number(table.oracles[n].mean)})"
         for n in null
     ]
     rest = [label(n) for n in both if n not in null]

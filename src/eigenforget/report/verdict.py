@@ -192,10 +192,10 @@ def separates(metric: str, table: Table) -> bool | None:
 
     None: there is no band or no original.
     """
-    reference = table.reference.get(metric)
-    if reference is None or reference.band is None or metric not in table.original:
+    oracles = table.oracles.get(metric)
+    if oracles is None or oracles.band is None or metric not in table.original:
         return None
-    return abs(table.original[metric] - reference.band.mean) > reference.band.half
+    return abs(table.original[metric] - oracles.band.mean) > oracles.band.half
 
 
 def beside_oracles(score: DecisionScore) -> str:
@@ -207,7 +207,7 @@ def limits(table: Table) -> list[str]:
     """What cannot be said, or only with care, because models to compare with are missing."""
     oracles = sum(row.has_result for row in table.of_role("oracle"))
     said = []
-    if not table.reference:
+    if not table.oracles:
         said.append(
             "There is no retrained model among these records, so nobody can say whether a model is"
             " like one that never saw the forget set."

@@ -137,9 +137,7 @@ def test_the_original_and_the_retrained_models_stand_below_the_methods() -> None
     assert len(original) == len(retrained) == head.count("|") + 1
     at = cells[0].index("DA")
     table = build(seed())
-    assert (
-        retrained[at] == f"{table.reference['da'].mean:.3f} ± {table.reference['da'].band.half:.3f}"
-    )
+    assert retrained[at] == f"{table.oracles['da'].mean:.3f} ± {table.oracles['da'].band.half:.3f}"
     assert original[at] == f"{table.original['da']:.3f}" and retrained[-2] == "100%"
 
 
