@@ -1,7 +1,7 @@
 """Make the pages of the published results from their scores files alone.
 
-    python benchmarks/pages.py                  # all of them, with what stands in README.md and docs
-    python benchmarks/pages.py cifar10 cases    # those of some folders below benchmarks/results
+    python benchmarks/pages.py                     # all of them, with what stands in README.md and docs
+    python benchmarks/pages.py cifar10 requests    # those of some folders below benchmarks/results
 
 Tables give the mean ± standard deviation over training seeds. Colours of a figure are gaps to the
 retrained models in half-widths of their band: green in the band, orange above it, purple below it.
@@ -58,7 +58,7 @@ README_ROWS = {
     "muda": "`muda()`",
     "oracle": "**retrained without horses**",
 }
-CASE_SCORES = {
+REQUEST_SCORES = {
     "forget_accuracy": "forget acc.",
     "retain_accuracy": "retain acc.",
     "test_retain_accuracy": "test acc.",
@@ -66,7 +66,7 @@ CASE_SCORES = {
     "rmia_auc": "RMIA AUC",
     "relearn_10_auc": "relearning from 10",
 }
-CASES = {
+REQUESTS = {
     "by_group(group='patient100')": ("malaria_patient", "all cells of one patient"),
     "by_subclass(value='rocket')": (
         "cifar100_subclass",
@@ -186,11 +186,11 @@ def _counted(cell: str) -> float:
     return float(cell.split("/")[0]) if "/" in cell else -1.0
 
 
-def case_pages(folder: Path) -> None:
-    """summary.md and summary.svg of each case in a folder of its own."""
+def request_pages(folder: Path) -> None:
+    """summary.md and summary.svg of each request in a folder of its own."""
     for experiment in read_experiments(folder).values():
         studies = [study_of(records) for records in experiment.seeds]
-        name, what = CASES[request_of(studies)]
+        name, what = REQUESTS[request_of(studies)]
         first = studies[0].records[0]
         count = sum(r.role == "oracle" for r in studies[0].records)
         specs = ", ".join(f"`{first.job[key]['spec']}`" for key in ("data", "model", "recipe"))
@@ -198,14 +198,14 @@ def case_pages(folder: Path) -> None:
             f"`{request_of(studies)}` on {specs}; {len(studies)} training seed(s), "
             f"{count} retrained models. {first.claims[-1]}"
         )
-        text = f"# {name}: {what}\n\n{about}\n\n{case_table(studies)}\n\n## All columns\n\n{score_table(studies)}\n"
+        text = f"# {name}: {what}\n\n{about}\n\n{request_table(studies)}\n\n## All columns\n\n{score_table(studies)}\n"
         write_text(folder / name / "summary.md", text)
         write_text(folder / name / "summary.svg", draw(studies, f"{name}: {what}"))
 
 
-def case_table(studies: Sequence[Study]) -> str:
+def request_table(studies: Sequence[Study]) -> str:
     """A row for each model: mean value, gap in half-widths of the band, most frequent verdict."""
-    shown = {m: head for m, head in CASE_SCORES.items() if m in studies[0].table.oracles}
+    shown = {m: head for m, head in REQUEST_SCORES.items() if m in studies[0].table.oracles}
     lines = [
         "Value, and how far it is from the mean of the retrained models in half-widths of their band (within ±1 is *in*).",
         "",
@@ -213,7 +213,7 @@ def case_table(studies: Sequence[Study]) -> str:
         "|---" * (len(shown) + 2) + "|",
     ]
     for name in names_of(studies):
-        cells = [case_cell(studies, name, metric) for metric in shown]
+        cells = [request_cell(studies, name, metric) for metric in shown]
         lines.append(
             f"| {spec_of(studies, name)} | {' | '.join(cells)} | {share_of(studies, name)} |"
         )
@@ -227,7 +227,7 @@ def spec_of(studies: Sequence[Study], name: str) -> str:
     return f"`{specs[0]}`" if specs else name
 
 
-def case_cell(studies: Sequence[Study], name: str, metric: str) -> str:
+def request_cell(studies: Sequence[Study], name: str, metric: str) -> str:
     """ "0.531 (+2.1, residual)"; for retrained models their band."""
     if name == "oracle":
         return band_cell(studies, metric, 3)
@@ -462,7 +462,7 @@ PAGES: dict[str, Callable[[Path], Any]] = {
     "feature_maps": feature_picture,
     **dict.fromkeys(COMPARED, compared_page),
     "few_retain": few_page,
-    "cases": case_pages,
+    "requests": request_pages,
     "backdoor": backdoor_page,
     "plans/backdoor_digits": backdoor_page,
     "plans/backdoor_muda": backdoor_page,

@@ -189,7 +189,7 @@ def test_no_catch_all_and_no_assert_for_user_input() -> None:
                 assert said.endswith(" is not None"), f"{path.name}:{node.lineno} asserts {said}"
             if isinstance(node, ast.ExceptHandler):
                 caught = "" if node.type is None else ast.unparse(node.type)
-                # A bench runs methods of anyone: whatever one raises is on record as its cell's
+                # A bench runs methods of anyone: whatever one raises is on record as its job's
                 # failure, and the others go on. A file of the user's own is run when it is
                 # imported.
                 place = f"{path.parent.name}/{path.name}"

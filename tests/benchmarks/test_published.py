@@ -38,7 +38,7 @@ def test_every_row_has_a_number_for_each_column_and_names_a_model_of_ours(
     for row in table["rows"]:
         assert len(row["printed"]) == len(table["columns"])
         assert row.get("name", "oracle") in known
-    assert table["why"] and table["source"] and table["setting"]
+    assert table["why"] and table["source"] and table["experiment"]
 
 
 def test_a_cell_is_the_mean_over_training_seeds_and_its_gap() -> None:
