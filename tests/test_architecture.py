@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import eigenforget
+from eigenforget.cli import COMMANDS
 from tests.test_names import tree_of
 
 ROOT = Path(eigenforget.__file__).parent
@@ -103,6 +104,19 @@ def test_imports_come_from_lower_floors(path: Path) -> None:
     own = part_of(path)
     for other in own_parts(path) - {own}:
         assert LEVEL[other] < LEVEL[own], f"{path.relative_to(ROOT)} imports {other}"
+
+
+def test_every_module_is_imported_somewhere() -> None:
+    """By another module, as a command, or under its name in a string that is imported late."""
+    used = {"eigenforget", "eigenforget.cli.__main__"}  # what Python itself runs
+    used |= {f"eigenforget.cli.{command}" for command in COMMANDS}
+    for name, path in MODULES.items():
+        used |= modules_of(path) - {name}
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                used |= {node.value.partition(":")[0]} & set(MODULES)
+    packages = {name.rpartition(".")[0] for name in used}
+    assert set(MODULES) - used - packages == set()
 
 
 def test_no_circle_of_modules() -> None:
