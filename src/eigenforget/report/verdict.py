@@ -12,10 +12,10 @@ from eigenforget.report.decision import (
     FEW_SCORES,
     UNMEASURED,
     Answer,
+    ComparisonScores,
     Decision,
     DecisionScore,
     Estimate,
-    ReferenceScores,
     YesNo,
     decide,
 )
@@ -167,7 +167,7 @@ def decision_on(row: Row, table: Table) -> Decision:
     oracles = [r for r in table.of_role("oracle") if r.has_result and r is not row]
     return decide(
         _estimates(row),
-        ReferenceScores(
+        ComparisonScores(
             "class" if table.forgets_classes else "samples",
             [_estimates(r) for r in oracles],
             [_estimates(r) for r in table.of_role("original") if r.has_result],

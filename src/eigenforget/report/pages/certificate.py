@@ -170,7 +170,7 @@ def plain(text: str) -> str:
 
 
 def clipped(text: str, limit: float = _LONG) -> str:
-    """The text on one line, and no wider than that many em; the rest as a count of characters."""
+    """The text on one line of at most that many em; what follows is a count of characters."""
     text = plain(text)
     kept = bisect_right(list(accumulate(map(width, text))), limit)
     return (
