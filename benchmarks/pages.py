@@ -264,27 +264,15 @@ def few_page(folder: Path) -> None:
         f"## Scores in band\n\nOf {', '.join(PANEL.values())}. Original: {in_band(studies, 'original')}.\n\n"
         + few_table(studies, methods, parts, None)
     )
-    reasons = sorted(
-        {
-            f"{method_of(r)}: {r.outcome.reason}"
-            for s in studies
-            for r in s.records
-            if r.outcome.status != "ok"
-        }
-    )
+    text = "\n\n".join([f"# Few retained data: {request_of(studies)}", few_about(studies), *tables])
+    reasons = {
+        f"{method_of(r)}: {r.outcome.reason}"
+        for s in studies
+        for r in s.records
+        if r.outcome.status != "ok"
+    }
+    refused = "\n".join(f"- {reason}" for reason in sorted(reasons)) or "none"
     specs = dict.fromkeys(r.job["method"]["spec"] for r in runs)
-    about = (
-        f'`npz(path="data/cifar10_10k.npz")`, {len(studies)} training seed(s), '
-        f"{sum(r.role == 'oracle' for r in first)} retrained "
-        f"models, which were trained on all {first[0].job['sizes']['retain']} retained samples. "
-        "Columns: the share of the retained data that a method may "
-        "use. Specs are those tuned with all of it, and none was tuned again. "
-        "The number of passes stays the same, so a method that counts them over the retained data makes fewer steps with less of it. "
-        "`delete`, `esc` and `gradient_ascent` never look at it. Cells with a mark ✓ lie in the band in which one more retrained model "
-        "lies with 95 % probability, on every seed."
-    )
-    refused = "\n".join(f"- {reason}" for reason in reasons) or "none"
-    text = "\n\n".join([f"# Few retained data: {request_of(studies)}", about, *tables])
     spelled = "\n".join(f"- `{spec}`" for spec in specs)
     write_text(
         folder / "summary.md",
@@ -300,6 +288,21 @@ def few_page(folder: Path) -> None:
     ]
     title = "Forgetting a class of CIFAR-10 with 0 to 100 % of the retained data (– refused)"
     write_text(folder / "summary.svg", heatmap(title, columns, rows))
+
+
+def few_about(studies: Sequence[Study]) -> str:
+    """What the page is about, and how to read its tables."""
+    first = studies[0].records
+    return (
+        f'`npz(path="data/cifar10_10k.npz")`, {len(studies)} training seed(s), '
+        f"{sum(r.role == 'oracle' for r in first)} retrained "
+        f"models, which were trained on all {first[0].job['sizes']['retain']} retained samples. "
+        "Columns: the share of the retained data that a method may "
+        "use. Specs are those tuned with all of it, and none was tuned again. "
+        "The number of passes stays the same, so a method that counts them over the retained data makes fewer steps with less of it. "
+        "`delete`, `esc` and `gradient_ascent` never look at it. Cells with a mark ✓ lie in the band in which one more retrained model "
+        "lies with 95 % probability, on every seed."
+    )
 
 
 def few_oracles(studies: Sequence[Study], metric: str) -> str:

@@ -822,9 +822,8 @@ def lotus(side: Side) -> nn.Module:
     module.args = Namespace(
         lr=1e-3, weight_decay=5e-4, alpha=2.0, probTransformer="gumbel-softmax", cudnn="slow"
     )
-    sets = loaders(side)
     parent = Namespace(
-        dl=sets,
+        dl=loaders(side),
         batch_size=BATCH,
         num_classes=CLASSES,
         model=side.model,
